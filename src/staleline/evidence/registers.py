@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""CPUID as a machine answers it: the leaves of a dump, and the rule for leaves beyond them.
+
+Reading a leaf above the reported maximum is not an error on hardware. Intel documents
+that the data of the highest basic leaf is returned (SDM volume 2A, CPUID), AMD and Hygon
+return zeros; dumps in the test corpus agree. Linux 5.18 to 6.4 read leaf 0x8000001F
+without looking at the maximum first, so this rule decides what such a kernel does
+(fixed by Linux commit 9b040453d444).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+__all__ = ["CpuidTable", "Registers"]
+
+#: EAX, EBX, ECX, EDX, each an unsigned 32-bit value.
+Registers = tuple[int, int, int, int]
+
+_ZEROS: Registers = (0, 0, 0, 0)
+_EXTENDED_BASE = 0x8000_0000
+
+
+@dataclass(frozen=True, slots=True)
+class CpuidTable:
+    """The CPUID leaves of one logical CPU, keyed by (leaf, subleaf)."""
+
+    leaves: Mapping[tuple[int, int], Registers]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "leaves", MappingProxyType(dict(self.leaves)))
+
+    @property
+    def vendor(self) -> str | None:
+        """The 12-character vendor string of leaf 0, or None without that leaf."""
+        leaf = self.leaves.get((0, 0))
+        if leaf is None:
+            return None
+        _, ebx, ecx, edx = leaf
+        raw = b"".join(register.to_bytes(4, "little") for register in (ebx, edx, ecx))
+        return raw.decode("latin-1")
+
+    @property
+    def max_basic_leaf(self) -> int | None:
+        """EAX of leaf 0, or None where the dump lacks it."""
+        return self._eax(0)
+
+    @property
+    def max_extended_leaf(self) -> int | None:
+        """EAX of leaf 0x80000000 as software may use it, or None where the dump lacks it.
+
+        A CPU without extended leaves answers with some basic leaf's data; such an answer
+        is reported as 0, the value Linux keeps (``extended_cpuid_level`` in
+        arch/x86/kernel/cpu/common.c get_cpu_cap(): only 0x8000xxxx counts).
+        """
+        eax = self._eax(_EXTENDED_BASE)
+        if eax is None:
+            return None
+        return eax if eax >> 16 == _EXTENDED_BASE >> 16 else 0
+
+    def recorded(self, leaf: int, subleaf: int = 0) -> Registers | None:
+        """The dump's own entry, or None; a leaf beyond the maximum is not looked up."""
+        return self.leaves.get((leaf, subleaf))
+
+    def read(self, leaf: int, subleaf: int = 0) -> Registers | None:
+        """What executing CPUID would return, or None where the dump does not tell.
+
+        Leaves beyond the maximum follow the vendor's rule; a leaf or sub-leaf within the
+        maximum that the dump lacks is unknown.
+        """
+        if self._beyond_maximum(leaf):
+            return self._beyond(subleaf)
+        return self.leaves.get((leaf, subleaf))
+
+    def _beyond_maximum(self, leaf: int) -> bool:
+        if leaf >= _EXTENDED_BASE:
+            maximum = self.max_extended_leaf
+            return maximum is not None and leaf > maximum
+        maximum = self.max_basic_leaf
+        return maximum is not None and leaf > maximum
+
+    def _beyond(self, subleaf: int) -> Registers | None:
+        if self.vendor != "GenuineIntel":
+            return _ZEROS
+        highest = self.max_basic_leaf
+        if highest is None:
+            return None
+        return self.leaves.get((highest, subleaf), self.leaves.get((highest, 0)))
+
+    def _eax(self, leaf: int) -> int | None:
+        registers = self.leaves.get((leaf, 0))
+        return None if registers is None else registers[0]
