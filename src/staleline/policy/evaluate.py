@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Three-valued evaluation (Kleene): unknown stays unknown unless it cannot matter.
+
+>>> from staleline.policy.expression import parse
+>>> evaluate(parse("hypervisor and sme_supported"), {"hypervisor": False})
+False
+>>> evaluate(parse("hypervisor or sme_supported"), {"hypervisor": False}) is None
+True
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, assert_never
+
+from staleline.policy.atoms import AtomValue
+from staleline.policy.expression import (
+    AllOf,
+    AnyOf,
+    AtomIs,
+    Attribute,
+    Comparison,
+    Constant,
+    Expression,
+    Negation,
+    Operator,
+)
+
+__all__ = ["evaluate"]
+
+_COMPARE: Mapping[Operator, Callable[[Any, Any], bool]] = {
+    Operator.EQ: operator.eq,
+    Operator.NE: operator.ne,
+    Operator.GE: operator.ge,
+    Operator.GT: operator.gt,
+    Operator.LE: operator.le,
+    Operator.LT: operator.lt,
+}
+
+
+def evaluate(expression: Expression, values: Mapping[str, AtomValue]) -> bool | None:
+    """The value of an attribute-free expression.
+
+    Args:
+        expression: Without ``cc(NAME)``; see `expression.expand`.
+        values: Atom name -> value; absent and None mean unknown.
+
+    Returns:
+        True, False, or None where the unknown atoms could make it either.
+    """
+    match expression:
+        case Constant(value):
+            return value
+        case AtomIs(name):
+            known = values.get(name)
+            return None if known is None else bool(known)
+        case Comparison(name, comparison, literal):
+            known = values.get(name)
+            return None if known is None else _COMPARE[comparison](known, literal)
+        case Negation(operand):
+            inner = evaluate(operand, values)
+            return None if inner is None else not inner
+        case AllOf(operands):
+            return _strongest((evaluate(operand, values) for operand in operands), False)
+        case AnyOf(operands):
+            return _strongest((evaluate(operand, values) for operand in operands), True)
+        case Attribute(name):
+            raise ValueError(f"cc({name}) was not expanded")
+        case _:
+            assert_never(expression)
+
+
+def _strongest(results: Iterable[bool | None], decisive: bool) -> bool | None:
+    """The decisive value if any operand has it; unknown if any is unknown; else the other."""
+    seen = set(results)
+    if decisive in seen:
+        return decisive
+    return None if None in seen else not decisive

@@ -1,0 +1,229 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A policy: one predicate per site, and the order of the stop protocol."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from staleline.errors import PolicyError
+from staleline.policy.atoms import AtomValue
+from staleline.policy.evaluate import evaluate
+from staleline.policy.expression import Expression, attributes_read, expand, parse
+
+__all__ = ["Policy", "ReleaseRange", "Reported", "Site", "load_policy", "parse_policy"]
+
+_MAX_FILE = 64 * 1024
+_KEYS = {"name", "title", "source", "releases", "bugs", "attributes", "sites", "protocol"}
+
+
+class Site(StrEnum):
+    """A place in the kernel that may execute WBINVD on the way."""
+
+    STOP_THIS_CPU = "stop_this_cpu"
+    RELOCATE_KERNEL = "relocate_kernel"
+    CRASH_NMI_CALLBACK = "crash_nmi_callback"
+
+
+class Reported(StrEnum):
+    """Is a secondary reported stopped before or after its flush?"""
+
+    BEFORE_FLUSH = "before-flush"
+    AFTER_FLUSH = "after-flush"
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseRange:
+    """Upstream series, both ends included; ``backported`` marks stable or distro series."""
+
+    first: tuple[int, int]
+    last: tuple[int, int]
+    backported: bool
+
+    def __contains__(self, series: tuple[int, int]) -> bool:
+        return self.first <= series <= self.last
+
+    def __str__(self) -> str:
+        first, last = (".".join(map(str, end)) for end in (self.first, self.last))
+        return first if first == last else f"{first} to {last}"
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """One rule, as a kernel era carries it or as somebody proposed it.
+
+    Attributes:
+        name: Catalogue name, or the file's own.
+        title: One line.
+        sources: Commits, files with versions, mails.
+        releases: Where it is found; empty for proposals.
+        bugs: Known defects of the rule, each with its source.
+        attributes: ``cc()`` attributes it defines.
+        predicates: Per site, as written.
+        reported: Order of the stop protocol.
+    """
+
+    name: str
+    title: str
+    sources: tuple[str, ...]
+    releases: tuple[ReleaseRange, ...]
+    bugs: tuple[str, ...]
+    attributes: Mapping[str, Expression]
+    predicates: Mapping[Site, Expression]
+    reported: Reported
+
+    def condition(self, site: Site) -> Expression:
+        """The site's predicate with all attributes expanded."""
+        return expand(self.predicates[site], self.attributes)
+
+    def flushes(self, site: Site, values: Mapping[str, AtomValue]) -> bool | None:
+        """Does this policy execute WBINVD at `site`? None where an unknown atom decides."""
+        return evaluate(self.condition(site), values)
+
+    def carried_by(self, series: tuple[int, int]) -> bool:
+        """May a kernel of this series (major, minor) carry the policy?"""
+        return any(series in releases for releases in self.releases)
+
+
+def load_policy(path: Path) -> Policy:
+    """Read a policy file.
+
+    Raises:
+        PolicyError: Unreadable, too large, or not a policy.
+    """
+    try:
+        with path.open("rb") as file:
+            raw = file.read(_MAX_FILE + 1)
+    except OSError as error:
+        raise PolicyError(error.strerror or "cannot be read", where=path) from None
+    if len(raw) > _MAX_FILE:
+        raise PolicyError(f"larger than {_MAX_FILE} bytes", where=path, do="give a policy file")
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise PolicyError("not UTF-8 text", where=f"{path}+{error.start:#x}") from None
+    return parse_policy(text, where=str(path))
+
+
+def parse_policy(text: str, *, where: str) -> Policy:
+    """Read a policy from TOML text; `where` names it in errors."""
+    try:
+        table = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise PolicyError(f"not TOML: {error}", where=where) from None
+    reader = _TableReader(table, where)
+    reader.refuse_unknown_keys()
+    attributes = reader.attributes()
+    return Policy(
+        name=reader.text("name"),
+        title=reader.text("title"),
+        sources=reader.texts("source"),
+        releases=reader.releases(),
+        bugs=reader.texts("bugs"),
+        attributes=attributes,
+        predicates=reader.sites(attributes),
+        reported=reader.reported(),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _TableReader:
+    """Checked access to one policy's TOML table."""
+
+    table: dict[str, Any]
+    where: str
+
+    def refuse_unknown_keys(self) -> None:
+        unknown = sorted(set(self.table) - _KEYS)
+        if unknown:
+            raise self._error(f"unknown key {unknown[0]!r}", f"use {', '.join(sorted(_KEYS))}")
+
+    def text(self, key: str) -> str:
+        value = self.table.get(key)
+        if not isinstance(value, str) or not value.strip():
+            raise self._error(f"{key} is missing or not text", f'write {key} = "…"')
+        return value
+
+    def texts(self, key: str) -> tuple[str, ...]:
+        value = self.table.get(key, [])
+        values = [value] if isinstance(value, str) else value
+        if not isinstance(values, list) or not all(isinstance(item, str) for item in values):
+            raise self._error(f"{key} is neither text nor a list of texts")
+        return tuple(values)
+
+    def attributes(self) -> dict[str, Expression]:
+        defined: dict[str, Expression] = {}
+        for name, text in self._section("attributes").items():
+            expression = self._expression(text, f"attributes.{name}")
+            self._check_defined(expression, defined, f"attributes.{name}")
+            defined[name] = expand(expression, defined)
+        return defined
+
+    def sites(self, attributes: Mapping[str, Expression]) -> dict[Site, Expression]:
+        section = {"crash_nmi_callback": "false", **self._section("sites")}
+        unknown = sorted(set(section) - set(Site))
+        if unknown:
+            raise self._error(f"sites.{unknown[0]}: unknown site", f"use {', '.join(Site)}")
+        predicates: dict[Site, Expression] = {}
+        for site in Site:
+            if site not in section:
+                raise self._error(f"sites.{site} is missing", "give its predicate")
+            predicates[site] = self._expression(section[site], f"sites.{site}")
+            self._check_defined(predicates[site], attributes, f"sites.{site}")
+        return predicates
+
+    def reported(self) -> Reported:
+        word = self._section("protocol").get("reported_stopped", Reported.AFTER_FLUSH)
+        if word not in set(Reported):
+            raise self._error(
+                f"protocol.reported_stopped: {word!r}", f"use {' or '.join(Reported)}"
+            )
+        return Reported(word)
+
+    def releases(self) -> tuple[ReleaseRange, ...]:
+        section = self._section("releases")
+        return tuple(
+            self._range(item, backported=key == "backported")
+            for key in ("upstream", "backported")
+            for item in section.get(key, [])
+        )
+
+    def _range(self, item: object, *, backported: bool) -> ReleaseRange:
+        ends = item.split("..") if isinstance(item, str) else []
+        try:
+            first, last = (_series(end) for end in (ends[0], ends[-1]))
+        except (IndexError, ValueError):
+            raise self._error(f"releases: {item!r}", 'write "6.5..6.17" or "6.1"') from None
+        return ReleaseRange(first, last, backported)
+
+    def _section(self, key: str) -> dict[str, Any]:
+        value = self.table.get(key, {})
+        if not isinstance(value, dict):
+            raise self._error(f"{key} is not a table", f"write [{key}]")
+        return value
+
+    def _expression(self, text: object, key: str) -> Expression:
+        if not isinstance(text, str):
+            raise self._error(f"{key} is not text", "write the predicate in quotes")
+        return parse(text, where=f"{self.where}: {key}")
+
+    def _check_defined(
+        self, expression: Expression, defined: Mapping[str, Expression], key: str
+    ) -> None:
+        missing = [name for name in attributes_read(expression) if name not in defined]
+        if missing:
+            raise self._error(
+                f"{key}: cc({missing[0]}) is not defined", "define it above under [attributes]"
+            )
+
+    def _error(self, what: str, do: str | None = None) -> PolicyError:
+        return PolicyError(what, where=self.where, do=do)
+
+
+def _series(text: str) -> tuple[int, int]:
+    major, minor = text.strip().split(".")
+    return int(major), int(minor)
