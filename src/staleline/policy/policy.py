@@ -6,7 +6,6 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -14,26 +13,12 @@ from staleline.errors import PolicyError
 from staleline.policy.atoms import AtomValue
 from staleline.policy.evaluate import evaluate
 from staleline.policy.expression import Expression, attributes_read, expand, parse
+from staleline.vocabulary import ReportOrder, Site
 
-__all__ = ["Policy", "ReleaseRange", "Reported", "Site", "load_policy", "parse_policy"]
+__all__ = ["Policy", "ReleaseRange", "load_policy", "parse_policy"]
 
 _MAX_FILE = 64 * 1024
 _KEYS = {"name", "title", "source", "releases", "bugs", "attributes", "sites", "protocol"}
-
-
-class Site(StrEnum):
-    """A place in the kernel that may execute WBINVD on the way."""
-
-    STOP_THIS_CPU = "stop_this_cpu"
-    RELOCATE_KERNEL = "relocate_kernel"
-    CRASH_NMI_CALLBACK = "crash_nmi_callback"
-
-
-class Reported(StrEnum):
-    """Is a secondary reported stopped before or after its flush?"""
-
-    BEFORE_FLUSH = "before-flush"
-    AFTER_FLUSH = "after-flush"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +59,7 @@ class Policy:
     bugs: tuple[str, ...]
     attributes: Mapping[str, Expression]
     predicates: Mapping[Site, Expression]
-    reported: Reported
+    reported: ReportOrder
 
     def condition(self, site: Site) -> Expression:
         """The site's predicate with all attributes expanded."""
@@ -176,13 +161,13 @@ class _TableReader:
             self._check_defined(predicates[site], attributes, f"sites.{site}")
         return predicates
 
-    def reported(self) -> Reported:
-        word = self._section("protocol").get("reported_stopped", Reported.AFTER_FLUSH)
-        if word not in set(Reported):
+    def reported(self) -> ReportOrder:
+        word = self._section("protocol").get("reported_stopped", ReportOrder.AFTER_FLUSH)
+        if word not in set(ReportOrder):
             raise self._error(
-                f"protocol.reported_stopped: {word!r}", f"use {' or '.join(Reported)}"
+                f"protocol.reported_stopped: {word!r}", f"use {' or '.join(ReportOrder)}"
             )
-        return Reported(word)
+        return ReportOrder(word)
 
     def releases(self) -> tuple[ReleaseRange, ...]:
         section = self._section("releases")

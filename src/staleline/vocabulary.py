@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Words that several layers share, so that each is defined once."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+__all__ = ["Path", "ReportOrder", "Site", "Verdict"]
+
+
+class Site(StrEnum):
+    """A place in the kernel that may execute WBINVD on the way to the next kernel.
+
+    Named after the kernel function: the secondaries' site on a kexec, the jumping CPU's
+    site, and the secondaries' site in a crash.
+    """
+
+    STOP_THIS_CPU = "stop_this_cpu"
+    RELOCATE_KERNEL = "relocate_kernel"
+    CRASH_NMI_CALLBACK = "crash_nmi_callback"
+
+
+class Path(StrEnum):
+    """How the old kernel hands over."""
+
+    KEXEC = "kexec"
+    CRASH = "crash"
+
+    @property
+    def secondaries_site(self) -> Site:
+        """Where secondaries may flush on this path."""
+        return Site.STOP_THIS_CPU if self is Path.KEXEC else Site.CRASH_NMI_CALLBACK
+
+
+class ReportOrder(StrEnum):
+    """Is a secondary reported stopped before or after its flush (Linux commit 1f5e7eb7868e)?"""
+
+    BEFORE_FLUSH = "before-flush"
+    AFTER_FLUSH = "after-flush"
+
+
+class Verdict(StrEnum):
+    """The answer for a handover; faults and unneeded flushes stand beside it."""
+
+    SAFE = "safe"
+    AT_RISK = "at-risk"
+    UNKNOWN = "unknown"
