@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The setup header of an x86 bzImage: where the compressed kernel lies in the file.
+
+Layout: Documentation/arch/x86/boot.rst, "The Real-Mode Kernel Header" (Linux 6.12).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from struct import unpack_from
+
+from staleline.errors import KernelImageError
+
+__all__ = ["SetupHeader", "has_setup_header", "read_setup_header"]
+
+_MAGIC_OFFSET = 0x202
+_MAGIC = b"HdrS"
+_HEADER_END = 0x250
+_PAYLOAD_PROTOCOL = 0x208  # payload_offset and payload_length exist from here on
+_XLOADFLAGS_PROTOCOL = 0x20C
+_XLF_KERNEL_64 = 1 << 0
+_SECTOR = 512
+_VERSION_LIMIT = 256
+
+
+@dataclass(frozen=True, slots=True)
+class SetupHeader:
+    """What the loader needs of the setup header.
+
+    Attributes:
+        protocol: Boot protocol, e.g. 0x20f for 2.15.
+        payload_offset: Start of the compressed kernel in the file, in bytes.
+        payload_length: Its length in bytes, size trailer included.
+        release: First word of the version string, e.g. ``6.12.107+deb13-amd64``.
+    """
+
+    protocol: int
+    payload_offset: int
+    payload_length: int
+    release: str | None
+
+
+def has_setup_header(data: memoryview) -> bool:
+    """Does this file carry the mark of a Linux x86 boot image?"""
+    return bytes(data[_MAGIC_OFFSET : _MAGIC_OFFSET + 4]) == _MAGIC
+
+
+def read_setup_header(data: memoryview, where: str) -> SetupHeader:
+    """Read the header of a file for which `has_setup_header` holds.
+
+    Raises:
+        KernelImageError: The header is cut off, too old, of a 32-bit kernel, or points
+            outside the file.
+    """
+    if len(data) < _HEADER_END:
+        raise KernelImageError(
+            f"setup header ends at {len(data):#x} of {_HEADER_END:#x} bytes",
+            where=f"{where}+{len(data):#x}",
+            do="the file is truncated, copy it again",
+        )
+    (protocol,) = unpack_from("<H", data, 0x206)
+    if protocol < _PAYLOAD_PROTOCOL:
+        raise KernelImageError(
+            f"boot protocol {protocol >> 8}.{protocol & 0xFF:02d} has no payload field",
+            where=f"{where}+0x206",
+            do="use a kernel of 2.6.26 or later",
+        )
+    _require_64_bit(data, protocol, where)
+    offset, length = _payload(data, where)
+    return SetupHeader(protocol, offset, length, _release(data))
+
+
+def _require_64_bit(data: memoryview, protocol: int, where: str) -> None:
+    (xloadflags,) = unpack_from("<H", data, 0x236)
+    if protocol >= _XLOADFLAGS_PROTOCOL and not xloadflags & _XLF_KERNEL_64:
+        raise KernelImageError(
+            "a 32-bit x86 kernel (XLF_KERNEL_64 is clear)",
+            where=f"{where}+0x236",
+            do="give an x86-64 kernel",
+        )
+
+
+def _payload(data: memoryview, where: str) -> tuple[int, int]:
+    setup_sectors = data[0x1F1] or 4  # 0 means 4, boot.rst "setup_sects"
+    relative, length = unpack_from("<II", data, 0x248)
+    if length == 0:
+        raise KernelImageError(
+            "a bzImage without payload",
+            where=f"{where}+0x24c",
+            do="give the image as the kernel's build installed it",
+        )
+    offset = (setup_sectors + 1) * _SECTOR + relative
+    if offset + length > len(data):
+        raise KernelImageError(
+            f"payload at {offset:#x} of {length} bytes ends after the file's {len(data)} bytes",
+            where=f"{where}+0x248",
+            do="the file is truncated, copy it again",
+        )
+    return offset, length
+
+
+def _release(data: memoryview) -> str | None:
+    (pointer,) = unpack_from("<H", data, 0x20E)
+    if pointer == 0:
+        return None
+    start = pointer + _SECTOR
+    words = bytes(data[start : start + _VERSION_LIMIT]).split(b"\0")[0].split()
+    return words[0].decode("ascii", "replace") if words else None

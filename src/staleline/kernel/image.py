@@ -1,0 +1,262 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Load an x86-64 kernel image: bytes by link address, sections and symbols."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+
+from staleline.errors import KernelImageError
+from staleline.kernel.bzimage import has_setup_header, read_setup_header
+from staleline.kernel.decompress import compression_of, decompress
+from staleline.kernel.elf import ElfFile, is_elf, read_elf
+from staleline.kernel.elfsymbols import read_symbol_table
+from staleline.kernel.kallsyms import Area, find_kallsyms
+from staleline.kernel.symbols import SymbolTable
+
+__all__ = ["KernelImage", "Section", "Segment", "load_image"]
+
+_KERNEL_HALF = 0xFFFF_FFFF_8000_0000  # __START_KERNEL_map
+_KERNEL_IMAGE_SIZE = 1 << 30  # KERNEL_IMAGE_SIZE with KASLR, page_64_types.h
+_BANNER = re.compile(rb"Linux version [!-~]+ [ -~]*")
+_BANNER_LIMIT = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """One loadable part of the kernel.
+
+    Attributes:
+        virtual_address: Link address (0 for a zero-based per-CPU segment, up to 6.14).
+        physical_address: Where it is loaded without relocation.
+        data: Its bytes from the file.
+        memory_size: Bytes in memory; those beyond `data` are zero.
+        executable: It holds code.
+    """
+
+    virtual_address: int
+    physical_address: int
+    data: memoryview
+    memory_size: int
+    executable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """One section that is part of the running kernel; addresses as linked, sizes in bytes."""
+
+    name: str
+    virtual_address: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class KernelImage:
+    """A kernel, unpacked.
+
+    Attributes:
+        path: The file it was read from.
+        release: What ``uname -r`` says when it runs.
+        banner: The line "Linux version ..." it prints first.
+        build_id: GNU build ID in hexadecimal.
+        segments: In file order.
+        sections: By name; empty if the file has no section headers.
+        symbols: All symbols; see `staleline.kernel.symbols` for per-CPU addresses.
+    """
+
+    path: str
+    release: str | None
+    banner: str | None
+    build_id: str | None
+    segments: tuple[Segment, ...]
+    sections: Mapping[str, Section]
+    symbols: SymbolTable
+
+    def read(self, address: int, size: int) -> bytes:
+        """Bytes at a link address.
+
+        Raises:
+            KernelImageError: Some of them are outside all segments.
+        """
+        for segment in self.segments:
+            start = address - segment.virtual_address
+            if size >= 0 and start >= 0 and start + size <= segment.memory_size:
+                return bytes(segment.data[start : start + size]).ljust(size, b"\0")
+        raise KernelImageError(
+            f"no segment holds {size} bytes at {address:#x}",
+            where=self.path,
+            do="give the kernel this address belongs to",
+        )
+
+    def section_bytes(self, name: str) -> bytes:
+        """Content of a section.
+
+        Raises:
+            KernelImageError: There is no such section.
+        """
+        section = self.sections.get(name)
+        if section is None:
+            raise KernelImageError(
+                f"no section {name}", where=self.path, do="give an image with section headers"
+            )
+        return self.read(section.virtual_address, section.size)
+
+
+def load_image(path: str | PathLike[str]) -> KernelImage:
+    """Load a bzImage (``vmlinuz``) or an ELF ``vmlinux``.
+
+    Raises:
+        KernelImageError: The file cannot be read, or is not an x86-64 kernel with symbols.
+    """
+    where = os.fspath(path)
+    data, release, where_unpacked = _unpacked(_read_file(where), where)
+    elf = read_elf(data, where_unpacked)
+    segments = _segments(elf)
+    symbols = _symbols(elf, segments)
+    banner = _banner(segments, symbols)
+    return KernelImage(
+        path=where,
+        release=banner.split()[2] if banner else release,
+        banner=banner,
+        build_id=elf.build_id(),
+        segments=segments,
+        sections=_sections(elf),
+        symbols=symbols,
+    )
+
+
+def _read_file(path: str) -> memoryview:
+    try:
+        status = os.stat(path)
+        if not stat.S_ISREG(status.st_mode):
+            raise KernelImageError("not a regular file", where=path, do="give a vmlinuz or vmlinux")
+        return memoryview(Path(path).read_bytes())
+    except OSError as error:
+        raise KernelImageError(
+            f"cannot be read: {error.strerror}", where=path, do=_REMEDY.get(type(error), _CHECK)
+        ) from error
+
+
+_CHECK = "check the path"
+_REMEDY: dict[type, str] = {PermissionError: "run as a user who may read it, or copy it"}
+
+
+def _unpacked(data: memoryview, path: str) -> tuple[memoryview, str | None, str]:
+    """The ELF file, the release its wrapper names, and how to call it in messages."""
+    if is_elf(data):
+        return data, None, path
+    if not has_setup_header(data):
+        raise _foreign(data, path)
+    header = read_setup_header(data, path)
+    end = header.payload_offset + header.payload_length
+    payload = data[header.payload_offset : end]
+    elf = decompress(payload, f"{path}+{header.payload_offset:#x}")
+    return elf, header.release, f"{path} (unpacked)"
+
+
+def _foreign(data: memoryview, path: str) -> KernelImageError:
+    """What else the file is, as far as its first bytes tell."""
+    wanted = "give a vmlinuz or vmlinux for x86-64"
+    if not data:
+        return KernelImageError("empty file", where=f"{path}+0x0", do="copy it again")
+    if bytes(data[0x38:0x3C]) == b"ARM\x64":  # Documentation/arch/arm64/booting.rst
+        return KernelImageError("a kernel for arm64", where=f"{path}+0x38", do=wanted)
+    if (method := compression_of(data)) is not None:
+        return KernelImageError(
+            f"a bare {method} stream, not a bzImage", where=f"{path}+0x0", do="unpack it first"
+        )
+    if bytes(data[:2]) == b"MZ":
+        return KernelImageError(
+            "a PE file without Linux setup header",
+            where=f"{path}+0x202",
+            do="of a unified kernel image, give its section .linux (objcopy -O binary -j .linux)",
+        )
+    return KernelImageError("not a kernel image", where=f"{path}+0x0", do=wanted)
+
+
+def _segments(elf: ElfFile) -> tuple[Segment, ...]:
+    kernel = [segment for segment in elf.segments if segment.virtual_address >= _KERNEL_HALF]
+    if not kernel:
+        raise KernelImageError(
+            "an x86-64 ELF file, but no kernel: no segment in the kernel's address range",
+            where=elf.where,
+            do="give a vmlinuz or vmlinux",
+        )
+    if sum(segment.memory_size for segment in elf.segments) > _KERNEL_IMAGE_SIZE:
+        raise KernelImageError(
+            "segments of more than 1 GiB", where=elf.where, do="the file is corrupt, copy it again"
+        )
+    return tuple(
+        Segment(
+            segment.virtual_address,
+            segment.physical_address,
+            elf.bytes_of(segment),
+            segment.memory_size,
+            segment.executable,
+        )
+        for segment in elf.segments
+    )
+
+
+def _sections(elf: ElfFile) -> Mapping[str, Section]:
+    found: dict[str, Section] = {}
+    for section in elf.sections:
+        if section.allocated:
+            found.setdefault(
+                section.name, Section(section.name, section.virtual_address, section.size)
+            )
+    return found
+
+
+def _symbols(elf: ElfFile, segments: tuple[Segment, ...]) -> SymbolTable:
+    """From the ELF symbol table if the file has one, else from kallsyms."""
+    table = read_symbol_table(elf)
+    if table is not None:
+        return table
+    text = min(s.virtual_address for s in segments if s.virtual_address >= _KERNEL_HALF)
+    for area in _read_only_areas(elf, segments):
+        kallsyms = find_kallsyms(area, range(text, text + _KERNEL_IMAGE_SIZE))
+        if kallsyms is not None:
+            symbols = SymbolTable(kallsyms.addresses, kallsyms.names)
+            _require_text_at(text, symbols, elf.where)
+            return symbols
+    raise KernelImageError(
+        "neither an ELF symbol table nor kallsyms (CONFIG_KALLSYMS=n, or a layout not known)",
+        where=elf.where,
+        do="give the vmlinux with symbols of this build",
+    )
+
+
+def _require_text_at(start: int, symbols: SymbolTable, where: str) -> None:
+    """``_text`` is where the first segment starts, arch/x86/kernel/vmlinux.lds.S."""
+    address = symbols.address("_text")
+    if address != start:
+        found = "nowhere" if address is None else f"at {address:#x}"
+        raise KernelImageError(
+            f"kallsyms has _text {found}, the image starts at {start:#x}",
+            where=where,
+            do="give the vmlinux with symbols of this build",
+        )
+
+
+def _read_only_areas(elf: ElfFile, segments: tuple[Segment, ...]) -> list[Area]:
+    section = elf.section(".rodata")
+    if section is not None:
+        return [Area(section.virtual_address, elf.bytes_of(section))]
+    return [Area(segment.virtual_address, segment.data) for segment in segments]
+
+
+def _banner(segments: tuple[Segment, ...], symbols: SymbolTable) -> str | None:
+    """The text at ``linux_banner`` (init/version-timestamp.c), if it reads like one."""
+    address = symbols.address("linux_banner") or 0
+    for segment in segments:
+        start = address - segment.virtual_address
+        if 0 <= start < len(segment.data):
+            match = _BANNER.match(segment.data[start : start + _BANNER_LIMIT])
+            return match[0].decode("ascii") if match else None
+    return None

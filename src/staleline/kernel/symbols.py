@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Names and addresses of a kernel, whatever table they came from.
+
+Every address is a link address: what the linker assigned, before KASLR. Per-CPU symbols
+are no exception, their address is that of the initial copy in ``.data..percpu``:
+
+- Up to 6.14 that section is linked at 0, so ``pcpu_hot`` may be at 0x2c900.
+- From 6.15 (commit 9d7de2aa8b41) it is linked in place, e.g. at 0xffffffff83c7b000.
+
+In both cases ``address(name) - address("__per_cpu_start")`` is the offset in a CPU's area,
+and ``KernelImage.read(address(name), n)`` reads the initial value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["SymbolNames", "SymbolTable"]
+
+
+class SymbolNames(Protocol):
+    """The names of a symbol table, by index."""
+
+    def name(self, index: int) -> str:
+        """Name of one symbol."""
+
+    def find(self, name: str) -> Sequence[int]:
+        """Indices of all symbols of that name, ascending."""
+
+
+class SymbolTable:
+    """Symbols in ascending order of address.
+
+    Args:
+        addresses: One link address per symbol (uint64), ascending.
+        names: Their names, by the same index.
+    """
+
+    def __init__(self, addresses: NDArray[np.uint64], names: SymbolNames) -> None:
+        self._addresses = addresses
+        self._names = names
+
+    def __len__(self) -> int:
+        return len(self._addresses)
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and self.address(name) is not None
+
+    def address(self, name: str) -> int | None:
+        """Link address of the symbol, the lowest if several carry the name."""
+        found = self._names.find(name)
+        return int(self._addresses[found[0]]) if found else None
+
+    def addresses(self, name: str) -> tuple[int, ...]:
+        """Link addresses of all symbols of that name: static functions may share one."""
+        return tuple(int(self._addresses[index]) for index in self._names.find(name))
+
+    def names_at(self, address: int) -> tuple[str, ...]:
+        """All names at exactly this address."""
+        first, end = self._range(address)
+        return tuple(self._names.name(index) for index in range(first, end))
+
+    def enclosing(self, address: int) -> tuple[str, int] | None:
+        """The nearest symbol at or below an address and the distance to it in bytes.
+
+        Of several names at one address it is the first in the table, as in
+        ``get_symbol_pos()`` (kernel/kallsyms.c, 6.12). None below the first symbol.
+        """
+        _, end = self._range(address)
+        if end == 0:
+            return None
+        start = int(self._addresses[end - 1])
+        first, _ = self._range(start)
+        return self._names.name(first), address - start
+
+    def size_of(self, name: str) -> int | None:
+        """Distance from a symbol to the next higher address; None for the last one."""
+        start = self.address(name)
+        if start is None:
+            return None
+        _, end = self._range(start)
+        return int(self._addresses[end]) - start if end < len(self) else None
+
+    def _range(self, address: int) -> tuple[int, int]:
+        """First index at and first index above an address."""
+        if not 0 <= address < 1 << 64:
+            return (0, 0) if address < 0 else (len(self), len(self))
+        key = np.uint64(address)
+        return (
+            int(np.searchsorted(self._addresses, key, "left")),
+            int(np.searchsorted(self._addresses, key, "right")),
+        )
