@@ -9,7 +9,7 @@ fact already decides it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -20,6 +20,9 @@ __all__ = ["Guest", "Machine", "Possibility", "possible_machines"]
 
 _AMD_ENCRYPTION_LEAF = 0x8000_001F
 _WITH_SME = frozenset({"AuthenticAMD", "HygonGenuine"})
+
+#: Yes-or-no forms of the vendor, used only to decide what is implied.
+_VENDORS = frozenset({"amd_or_hygon", "intel"})
 
 
 class Guest(StrEnum):
@@ -124,11 +127,11 @@ def possible_machines(facts: MachineFacts) -> tuple[Possibility, ...]:
     """Every machine that fits the facts; one if nothing that matters is missing."""
     vendor = facts.text("vendor") or "unknown"
     leaf = facts.integer("max_extended_leaf")
-    open_ends: list[tuple[_Known, dict[str, bool]]] = [(_observed(facts), {})]
+    open_ends: list[tuple[_Known, dict[str, bool]]] = [(_observed(facts, vendor), {})]
     done: list[Possibility] = []
     while open_ends:
         known, assumed = open_ends.pop()
-        _decide_implied(known, vendor)
+        _decide_implied(known)
         unknown = next((name for name, value in known.items() if value is None), None)
         if unknown is None:
             done.append(Possibility(_machine(vendor, leaf, known), assumed))
@@ -138,12 +141,13 @@ def possible_machines(facts: MachineFacts) -> tuple[Possibility, ...]:
     return tuple(done)
 
 
-def _observed(facts: MachineFacts) -> _Known:
+def _observed(facts: MachineFacts, vendor: str) -> _Known:
     """Yes-or-no facts in the order in which they decide each other."""
-    tdx_keyids = facts.integer("tdx_keyids")
     tdx_module = facts.text("tdx_module")
     sme_active = facts.boolean("sme_active")
     return {
+        "amd_or_hygon": vendor in _WITH_SME,
+        "intel": vendor == "GenuineIntel",
         "hypervisor": facts.boolean("hypervisor"),
         "sme_supported": facts.boolean("sme"),
         "sev_supported": facts.boolean("sev"),
@@ -155,11 +159,19 @@ def _observed(facts: MachineFacts) -> _Known:
         "snp_guest": facts.boolean("snp_guest"),
         "sme_enabled": True if sme_active else facts.boolean("sme_enabled"),
         "snp_host": facts.boolean("snp_enabled"),
-        "tdx_host_enabled": None if tdx_keyids is None else tdx_keyids >= 2,
+        "tdx_host_enabled": _tdx_host_enabled(facts),
         "mem_encrypt": _mem_encrypt(facts),
         "sev_guests_run": facts.boolean("sev_guests_run"),
         "tdx_used": None if tdx_module is None else tdx_module == "initialized",
     }
+
+
+def _tdx_host_enabled(facts: MachineFacts) -> bool | None:
+    """At least two TDX KeyIDs (linux 7.3.4 arch/x86/virt/vmx/tdx/tdx.c); none without TME."""
+    if facts.boolean("tme") is False:
+        return False
+    keyids = facts.integer("tdx_keyids")
+    return None if keyids is None else keyids >= 2
 
 
 def _mem_encrypt(facts: MachineFacts) -> bool | None:
@@ -170,44 +182,36 @@ def _mem_encrypt(facts: MachineFacts) -> bool | None:
     return None if facts.text("cmdline") is None else False
 
 
-def _decide_implied(known: _Known, vendor: str) -> None:
+def _decide_implied(known: _Known) -> None:
     """Fill in what other facts leave no choice about, so that it is not assumed both ways."""
-    for holds, names in _IMPLIED_FALSE:
-        if holds(known, vendor):
+    for condition, names in _IMPLIED_FALSE:
+        if all(known[name] is value for name, value in condition.items()):
             known.update({name: False for name in names if known[name] is None})
 
 
-_Rule = tuple[Callable[[_Known, str], bool], tuple[str, ...]]
-
-_IMPLIED_FALSE: tuple[_Rule, ...] = (
+_IMPLIED_FALSE: tuple[tuple[Mapping[str, bool], tuple[str, ...]], ...] = (
     # SME and SEV exist on AMD's and Hygon's CPUs only; TDX on Intel's only.
     (
-        lambda known, vendor: vendor not in _WITH_SME,
+        {"amd_or_hygon": False},
         ("sme_supported", "sev_supported", "coherency_enforced", "sme_enabled", "sev_guest"),
     ),
-    (
-        lambda known, vendor: vendor != "GenuineIntel",
-        ("tdx_guest", "tdx_host_enabled", "tdx_used"),
-    ),
-    (lambda known, vendor: known["hypervisor"] is False, ("sev_guest", "tdx_guest")),
+    ({"intel": False}, ("tdx_guest", "tdx_host_enabled", "tdx_used")),
+    ({"hypervisor": False}, ("sev_guest", "tdx_guest")),
     # sme_enable() reads SEV_STATUS only where CPUID shows SME or SEV.
-    (lambda known, vendor: known["sev_supported"] is False, ("sev_guest", "sev_guests_run")),
-    (lambda known, vendor: known["sev_guest"] is False, ("sev_es_guest", "snp_guest")),
+    ({"sev_supported": False}, ("sev_guest", "sev_guests_run")),
+    ({"sev_guest": False}, ("sev_es_guest", "snp_guest")),
     # A guest's caches are its hypervisor's: no host key and no KeyID is in its hands.
     (
-        lambda known, vendor: known["hypervisor"] is True,
+        {"hypervisor": True},
         ("sme_enabled", "snp_host", "tdx_host_enabled", "sev_guests_run", "tdx_used"),
     ),
     (
-        lambda known, vendor: known["sme_supported"] is False and known["sev_supported"] is False,
+        {"sme_supported": False, "sev_supported": False},
         ("coherency_enforced", "sme_enabled"),
     ),
     # Without SYSCFG[23] no C-bit is honoured, for the host's memory or for SEV guests'.
-    (
-        lambda known, vendor: known["sme_enabled"] is False,
-        ("snp_host", "mem_encrypt", "sev_guests_run"),
-    ),
-    (lambda known, vendor: known["tdx_host_enabled"] is False, ("tdx_used",)),
+    ({"sme_enabled": False}, ("snp_host", "mem_encrypt", "sev_guests_run")),
+    ({"tdx_host_enabled": False}, ("tdx_used",)),
 )
 
 
@@ -217,5 +221,5 @@ def _machine(vendor: str, leaf: int | None, known: Mapping[str, bool | None]) ->
     return Machine(
         vendor=vendor,
         max_extended_leaf=leaf,
-        **{name: bool(value) for name, value in known.items()},
+        **{name: bool(value) for name, value in known.items() if name not in _VENDORS},
     )

@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""``staleline audit``: one machine, one kernel, the transitions asked for."""
+
+from __future__ import annotations
+
+from pathlib import Path as FilePath
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from staleline.evidence.snapshot import Snapshot
+    from staleline.verdict.audit import Audit
+
+__all__ = ["command"]
+
+_STATUS = {"safe": 0, "at-risk": 2, "unknown": 3}
+
+
+@click.command("audit")
+@click.option(
+    "--snapshot",
+    "snapshot_file",
+    metavar="FILE",
+    help="A snapshot or CPUID dump; default: this host.",
+)
+@click.option(
+    "--kernel",
+    metavar="WHAT",
+    help="The old kernel: an image, a release or a policy; default: the one the snapshot names.",
+)
+@click.option(
+    "--next",
+    "following",
+    type=click.Choice(["on", "off", "same", "any"]),
+    default="any",
+    show_default=True,
+    help="Memory encryption of the next kernel.",
+)
+@click.option(
+    "--path",
+    "path_name",
+    type=click.Choice(["kexec", "crash", "all"]),
+    default="all",
+    show_default=True,
+)
+@click.option(
+    "--msr",
+    multiple=True,
+    metavar="NUMBER=VALUE",
+    help="An MSR the snapshot lacks, e.g. 0xc0010010=0x800000.",
+)
+@click.option(
+    "--cmdline", metavar="TEXT", help="The old kernel's command line, e.g. mem_encrypt=on."
+)
+@click.option(
+    "--state",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="sme_active, sev_guests_run or tdx_module, if the snapshot lacks it.",
+)
+@click.option("--traces", metavar="DIR", help="Write counterexamples there as ITF (.itf.json).")
+@click.option(
+    "--fail-on",
+    type=click.Choice(["risk", "unknown", "unneeded"]),
+    default="unknown",
+    show_default=True,
+    help="The least finding that makes the exit status non-zero.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+def command(  # noqa: PLR0913 - one parameter per option
+    *,
+    snapshot_file: str | None,
+    kernel: str | None,
+    following: str,
+    path_name: str,
+    msr: tuple[str, ...],
+    cmdline: str | None,
+    state: tuple[str, ...],
+    traces: str | None,
+    fail_on: str,
+    as_json: bool,
+) -> int:
+    """Could this kexec leave incoherent cache lines behind, and are they written back first?
+
+    Exit status: 0 safe, 1 error, 2 at risk, 3 unknown.
+    """
+    from staleline.evidence.given import with_given
+    from staleline.facts import from_snapshot
+    from staleline.verdict.audit import Next, audit
+    from staleline.verdict.choice import choose_kernels
+    from staleline.vocabulary import Path
+
+    snapshot = with_given(_observe(snapshot_file), msr=msr, cmdline=cmdline, state=state)
+    kernels = choose_kernels(snapshot, kernel, live=snapshot_file is None)
+    paths = tuple(Path) if path_name == "all" else (Path(path_name),)
+    found = audit(from_snapshot(snapshot), kernels, following=Next(following), paths=paths)
+    written = _write_traces(found, FilePath(traces)) if traces is not None else {}
+    _print(found, written, machine=snapshot_file or "this host", as_json=as_json)
+    return _status(found, fail_on)
+
+
+def _observe(snapshot_file: str | None) -> Snapshot:
+    from staleline.evidence.detect import read_snapshot
+    from staleline.evidence.live import collect
+
+    return collect() if snapshot_file is None else read_snapshot(FilePath(snapshot_file))
+
+
+def _write_traces(found: Audit, directory: FilePath) -> dict[str, str]:
+    """Write every counterexample; returns file name -> path."""
+    import json
+
+    from staleline.check.itf import itf_document
+    from staleline.errors import UsageError
+    from staleline.report.audit_json import trace_name
+
+    written: dict[str, str] = {}
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        for row in found.handovers:
+            if row.answer is not None and row.answer.counterexample is not None:
+                path = directory / trace_name(row)
+                path.write_text(json.dumps(itf_document(row.answer.counterexample), indent=1))
+                written[path.name] = str(path)
+    except OSError as error:
+        raise UsageError(error.strerror or "cannot be written", where=directory) from None
+    return written
+
+
+def _print(found: Audit, written: dict[str, str], *, machine: str, as_json: bool) -> None:
+    from staleline.report.audit_json import audit_document
+    from staleline.report.audit_text import print_audit
+    from staleline.report.console import print_json, text_console
+
+    if as_json:
+        print_json(audit_document(found, written))
+    else:
+        print_audit(text_console(), found, machine=machine)
+
+
+def _status(found: Audit, fail_on: str) -> int:
+    status = _STATUS[found.verdict]
+    if fail_on == "risk" and found.verdict == "unknown":
+        return 0
+    if fail_on == "unneeded" and status == 0:
+        return 2 if any(row.unneeded for row in found.handovers) else 0
+    return status

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The ``staleline`` command: finds the subcommand, and turns errors into one line.
+
+Subcommands are imported when they are used, so that ``staleline --help`` is quick.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+import click
+
+from staleline.errors import StalelineError
+
+__all__ = ["main"]
+
+#: Subcommand -> one-line help; each lives in the module of its name with a `command`.
+_COMMANDS = {
+    "audit": "Audit this host, or a machine's dump, with its kernel (the default).",
+    "facts": "What dumps say of a machine, in layers.",
+    "kernel": "What kernel images do on a machine.",
+    "check": "Model-check a policy on every platform and transition.",
+    "policies": "The catalogue of rules, by era and proposal.",
+    "collect": "Write a snapshot of this host.",
+}
+
+EXIT_ERROR = 1
+
+
+class _LazyGroup(click.Group):
+    """A group whose commands are modules that are imported on use."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        if cmd_name not in _COMMANDS:
+            return None
+        command = importlib.import_module(f"staleline.cli.{cmd_name}").command
+        return command if isinstance(command, click.Command) else None
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_COMMANDS.items()))
+
+
+@click.group(
+    cls=_LazyGroup,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Exit status: 0 safe, 1 error, 2 at risk, 3 unknown.",
+)
+@click.version_option(package_name="staleline")
+@click.pass_context
+def _staleline(context: click.Context) -> None:
+    """Could this kexec leave incoherent cache lines behind, and are they written back first?
+
+    Without a command: audit this host and the kernel it runs.
+    """
+    if context.invoked_subcommand is None:
+        command = _staleline.get_command(context, "audit")
+        if command is not None:
+            context.invoke(command)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; the console script's entry point.
+
+    Returns:
+        The exit status: 0 safe or done, 1 error, 2 at risk, 3 unknown.
+    """
+    try:
+        status = _staleline.main(arguments, prog_name="staleline", standalone_mode=False)
+    except StalelineError as error:
+        return _fail(str(error))
+    except click.ClickException as error:
+        return _fail(error.format_message())
+    except (click.Abort, KeyboardInterrupt):
+        return _fail("interrupted")
+    except BrokenPipeError:
+        sys.stderr.close()
+        return EXIT_ERROR
+    return status if isinstance(status, int) else 0
+
+
+def _fail(message: str) -> int:
+    click.echo(f"staleline: {' '.join(message.split())}", err=True)
+    return EXIT_ERROR

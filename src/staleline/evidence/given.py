@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the user says of a machine instead of observing it: MSRs, command line, state.
+
+A dump rarely carries MSRs or the command line. What is given here is added to the
+snapshot with a note, so that a report never shows it as observed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields, replace
+
+from staleline.errors import UsageError
+from staleline.evidence.snapshot import Note, Snapshot, StateEvidence
+
+__all__ = ["with_given"]
+
+_TRUTH = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+_TEXT_STATE = frozenset({"tdx_module"})
+_YES_NO_STATE = frozenset({"sme_active", "sev_guests_run"})
+
+
+def with_given(
+    snapshot: Snapshot,
+    *,
+    msr: Sequence[str] = (),
+    cmdline: str | None = None,
+    state: Sequence[str] = (),
+) -> Snapshot:
+    """The snapshot with what the user gave.
+
+    Args:
+        snapshot: What was observed.
+        msr: ``NUMBER=VALUE`` each, in any of Python's integer notations.
+        cmdline: The old kernel's command line.
+        state: ``NAME=VALUE`` each, for sme_active, sev_guests_run and tdx_module.
+
+    Raises:
+        UsageError: Not of that form, or not a name that can be given.
+    """
+    registers = dict(_msr(item) for item in msr)
+    values = dict(_state(item) for item in state)
+    notes = [
+        *(Note(f"msr {number:#x}", "given by the user, not observed") for number in registers),
+        *(Note(f"state.{name}", "given by the user, not observed") for name in values),
+    ]
+    if cmdline is not None:
+        notes.append(Note("kernel.cmdline", "given by the user, not observed"))
+        snapshot = replace(snapshot, kernel=replace(snapshot.kernel, cmdline=cmdline))
+    cpus = tuple(replace(cpu, msr={**cpu.msr, **registers}) for cpu in snapshot.cpus)
+    known = {field.name: getattr(snapshot.state, field.name) for field in fields(StateEvidence)}
+    return replace(
+        snapshot,
+        cpus=cpus,
+        state=StateEvidence(**{**known, **values}),
+        notes=(*snapshot.notes, *notes),
+    )
+
+
+def _msr(item: str) -> tuple[int, int]:
+    number, _, value = item.partition("=")
+    try:
+        pair = int(number, 0), int(value, 0)
+    except ValueError:
+        raise UsageError(f"--msr {item!r}", do="write e.g. --msr 0xc0010010=0x800000") from None
+    if not (0 <= pair[0] < 2**32 and 0 <= pair[1] < 2**64):
+        raise UsageError(f"--msr {item!r} is out of range", do="numbers have 32 bits, values 64")
+    return pair
+
+
+def _state(item: str) -> tuple[str, bool | str]:
+    name, _, value = item.partition("=")
+    if name in _TEXT_STATE and value:
+        return name, value
+    if name in _YES_NO_STATE and value.lower() in _TRUTH:
+        return name, _TRUTH[value.lower()]
+    raise UsageError(
+        f"--state {item!r}",
+        do="write sme_active=yes|no, sev_guests_run=yes|no or tdx_module=initialized|absent",
+    )

@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""An audit as ``staleline/audit/1``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from staleline.check import Answer
+from staleline.facts import MachineFacts
+from staleline.verdict.audit import Audit, Handover
+from staleline.vocabulary import Site
+
+__all__ = ["audit_document", "handover_document", "trace_name"]
+
+
+def audit_document(audit: Audit, traces: Mapping[str, str]) -> dict[str, Any]:
+    """The JSON document.
+
+    Args:
+        audit: What was found.
+        traces: `trace_name` of a handover -> path of its written counterexample.
+    """
+    return {
+        "schema": "staleline/audit/1",
+        "verdict": audit.verdict,
+        "handovers": [
+            handover_document(handover, traces.get(trace_name(handover)))
+            for handover in audit.handovers
+        ],
+        "unknown": list(audit.unknown),
+        "kernel": {"name": audit.kernel, "evidence": audit.kernel_evidence},
+        "layers": _layers(audit.facts),
+        "cost": _cost(audit),
+    }
+
+
+def handover_document(handover: Handover, trace: str | None) -> dict[str, Any]:
+    """One handover; shared with the documents of other commands."""
+    return {
+        "old": _word(handover.old),
+        "next": _word(handover.next),
+        "path": handover.path,
+        "verdict": handover.verdict,
+        "flushes": {site: handover.flushes[site] for site in handover.flushes},
+        "required": {site: handover.needed[site] for site in handover.needed},
+        "unneeded": [
+            {"site": site, "reason": reason} for site, reason in handover.unneeded.items()
+        ],
+        "faults": list(handover.faults),
+        "unknown": list(handover.unknown),
+        "counterexample": trace,
+        "steps": _steps(handover.answer),
+        "check": _check(handover.answer),
+    }
+
+
+def trace_name(handover: Handover) -> str:
+    """File name of the handover's counterexample, e.g. ``kexec-on-off.itf.json``."""
+    return f"{handover.path}-{_word(handover.old)}-{_word(handover.next)}.itf.json"
+
+
+def _steps(answer: Answer | None) -> list[str]:
+    if answer is None or answer.counterexample is None:
+        return []
+    return [step.sentence for step in answer.counterexample.steps]
+
+
+def _check(answer: Answer | None) -> dict[str, Any] | None:
+    if answer is None:
+        return None
+    return {
+        "answer": answer.kind,
+        "property": answer.property,
+        "states": answer.states,
+        "cpus": answer.cpus,
+        "symmetry": answer.symmetry,
+    }
+
+
+def _layers(facts: MachineFacts) -> dict[str, Any]:
+    return {
+        layer: {fact.name: fact.value for fact in facts.layer(layer)}
+        for layer in ("hardware", "firmware", "kernel")
+    }
+
+
+def _cost(audit: Audit) -> dict[str, Any]:
+    """WBINVDs that one kexec executes; None where it depends on what is unknown."""
+    kexecs = [handover for handover in audit.handovers if Site.STOP_THIS_CPU in handover.flushes]
+    return {
+        "wbinvd": {
+            "jumping_cpu": _count(kexecs, Site.RELOCATE_KERNEL),
+            "each_secondary": _count(kexecs, Site.STOP_THIS_CPU),
+        }
+    }
+
+
+def _count(handovers: list[Handover], site: Site) -> int | None:
+    found = {handover.flushes[site] for handover in handovers}
+    value = found.pop() if len(found) == 1 else None
+    return None if value is None else int(value)
+
+
+def _word(encrypts: bool) -> str:
+    return "on" if encrypts else "off"

@@ -1,0 +1,218 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""An audit as text for a terminal: the verdict first, then what it rests on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.markup import escape
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from staleline.check import Answer
+from staleline.facts import Fact, MachineFacts
+from staleline.report.console import VERDICT_STYLE
+from staleline.report.lanes import lanes
+from staleline.verdict.audit import Audit, Handover
+from staleline.vocabulary import Path, Site, Verdict
+
+__all__ = ["print_audit"]
+
+_HEADLINE = {
+    Verdict.SAFE: "no dirty line of the old kernel can overwrite the next kernel's memory",
+    Verdict.AT_RISK: "a dirty line of the old kernel can overwrite the next kernel's memory",
+    Verdict.UNKNOWN: "the evidence does not settle it",
+}
+
+#: Facts worth a word on the first screen, per layer, with how they are called there.
+_SHOWN = {
+    "hardware": (
+        ("sme", "SME"),
+        ("sev", "SEV"),
+        ("sev_snp", "SNP"),
+        ("tme", "TME"),
+        ("coherency_enforced", "aliases kept coherent"),
+        ("hypervisor", "is a guest"),
+    ),
+    "firmware": (
+        ("sme_enabled", "C-bit, SYSCFG[23]"),
+        ("snp_enabled", "SNP, SYSCFG[24]"),
+        ("tdx_keyids", "TDX KeyIDs"),
+    ),
+    "kernel": (
+        ("mem_encrypt", "mem_encrypt="),
+        ("sme_active", "SME active"),
+        ("tdx_module", "TDX module"),
+        ("sev_guests_run", "SEV guests run"),
+    ),
+}
+_LAYER_TITLES = {
+    "hardware": "hardware can",
+    "firmware": "firmware enabled",
+    "kernel": "kernel says",
+}
+
+
+def print_audit(console: Console, audit: Audit, *, machine: str) -> None:
+    """Print the whole report.
+
+    Args:
+        console: Where to.
+        audit: What was found.
+        machine: What was audited: a file name, or "this host".
+    """
+    console.print(_headline(audit))
+    console.print()
+    console.print(_subject(audit, machine))
+    console.print()
+    console.print(_handovers(audit))
+    for paragraph in _remarks(audit):
+        console.print()
+        console.print(paragraph)
+    for title, answer in _counterexamples(audit):
+        console.print()
+        console.print(f"[bold]{escape(title)}[/]")
+        if answer.counterexample is not None:
+            console.print(lanes(answer.counterexample))
+
+
+def _headline(audit: Audit) -> Text:
+    style = VERDICT_STYLE[audit.verdict]
+    return Text.assemble((audit.verdict.upper(), style), ": ", _HEADLINE[audit.verdict])
+
+
+def _subject(audit: Audit, machine: str) -> RenderableType:
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="dim", no_wrap=True)
+    grid.add_column()
+    grid.add_row("machine", escape(f"{_cpu(audit.facts)}  ({machine})"))
+    for layer, shown in _SHOWN.items():
+        words = list(_fact_words(audit.facts, shown))
+        if words:
+            grid.add_row(_LAYER_TITLES[layer], escape(", ".join(words)))
+    grid.add_row("kernel", escape(audit.kernel))
+    grid.add_row("", f"[dim]{escape(audit.kernel_evidence)}[/]")
+    return grid
+
+
+def _cpu(facts: MachineFacts) -> str:
+    names = ("vendor", "family", "model", "stepping")
+    vendor, family, model, stepping = (facts[name].value for name in names)
+    signature = facts["signature"].value
+    return f"{vendor} family {family} model {model} stepping {stepping}, signature {signature}"
+
+
+def _fact_words(facts: MachineFacts, shown: tuple[tuple[str, str], ...]) -> Iterator[str]:
+    vendor_has_tdx = facts["vendor"].value == "GenuineIntel"
+    for name, label in shown:
+        if name.startswith("tdx") and not vendor_has_tdx:
+            continue
+        if name in {"sme_enabled", "snp_enabled"} and vendor_has_tdx:
+            continue
+        yield f"{label}{'' if label.endswith('=') else ' '}{_word(facts[name])}"
+
+
+def _word(fact: Fact) -> str:
+    if fact.value is None:
+        return "unknown"
+    if isinstance(fact.value, bool):
+        return "yes" if fact.value else "no"
+    return str(fact.value)
+
+
+def _handovers(audit: Audit) -> Table:
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+    for heading in ("path", "old→next", "secondaries", "jumping CPU", "required", "verdict"):
+        table.add_column(heading)
+    table.add_column("checked", style="dim")
+    for row in audit.handovers:
+        table.add_row(
+            row.path,
+            row.transition,
+            _flush(row, row.path.secondaries_site),
+            _flush(row, Site.RELOCATE_KERNEL),
+            _required(row),
+            Text(row.verdict, style=VERDICT_STYLE[row.verdict]),
+            _checked(row.answer),
+        )
+    return table
+
+
+def _flush(row: Handover, site: Site) -> str:
+    flushes = row.flushes[site]
+    if flushes is None:
+        return "not established"
+    if not flushes:
+        return "no WBINVD"
+    if site in row.faults:
+        return "WBINVD, faults"
+    return "WBINVD, unneeded" if site in row.unneeded else "WBINVD"
+
+
+def _required(row: Handover) -> str:
+    names = {row.path.secondaries_site: "secondaries", Site.RELOCATE_KERNEL: "jumping CPU"}
+    wanted = [name for site, name in names.items() if row.needed[site]]
+    if None in row.needed.values():
+        return "depends"
+    return {0: "none", 2: "both"}.get(len(wanted), wanted[0] if wanted else "")
+
+
+def _checked(answer: Answer | None) -> str:
+    if answer is None:
+        return ""
+    scope = {
+        "proved": "any number of CPUs",
+        "counterexample": f"{answer.cpus} CPUs",
+    }.get(answer.kind, f"up to {answer.cpus} CPUs")
+    return f"{scope}, {answer.states} states"
+
+
+def _remarks(audit: Audit) -> Iterator[RenderableType]:
+    for title, lines in (
+        ("Unneeded flushes", _unneeded_lines(audit)),
+        ("Faults", _fault_lines(audit)),
+        ("Missing, and how to get it", audit.unknown or _row_unknowns(audit)),
+    ):
+        if lines:
+            body = Group(*(Text.assemble(("• ", "dim"), line) for line in lines))
+            yield Group(Text(title, style="bold"), Padding(body, (0, 0, 0, 2)))
+
+
+def _unneeded_lines(audit: Audit) -> list[str]:
+    lines: dict[str, list[str]] = {}
+    for row in audit.handovers:
+        for site, reason in row.unneeded.items():
+            lines.setdefault(f"WBINVD in {site}: {reason}", []).append(_row_name(row))
+    return [f"{line} ({', '.join(rows)})" for line, rows in lines.items()]
+
+
+def _fault_lines(audit: Audit) -> list[str]:
+    return [
+        f"{site} executes WBINVD, which traps in this guest ({_row_name(row)})"
+        for row in audit.handovers
+        for site in row.faults
+    ]
+
+
+def _row_unknowns(audit: Audit) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(reason for row in audit.handovers for reason in row.unknown))
+
+
+def _row_name(row: Handover) -> str:
+    return f"{row.path} {row.transition}"
+
+
+def _counterexamples(audit: Audit) -> Iterator[tuple[str, Answer]]:
+    """One per path and violated property: more would tell the same story again."""
+    seen: set[tuple[Path, Any]] = set()
+    for row in audit.handovers:
+        answer = row.answer
+        if answer is None or answer.counterexample is None:
+            continue
+        key = (row.path, answer.property)
+        if key not in seen:
+            seen.add(key)
+            yield f"Counterexample, {_row_name(row)}", answer

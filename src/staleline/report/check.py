@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A policy's model check, as a table or ``staleline/check/1``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from staleline.policy.policy import Policy
+from staleline.report.console import VERDICT_STYLE
+from staleline.report.lanes import lanes
+from staleline.verdict.platforms import PlatformHandover
+from staleline.vocabulary import Site, Verdict
+
+__all__ = ["check_document", "print_check"]
+
+
+def check_document(policy: Policy, rows: Sequence[PlatformHandover]) -> dict[str, Any]:
+    """The JSON document of one policy."""
+    return {
+        "schema": "staleline/check/1",
+        "policy": policy.name,
+        "handovers": [_handover_document(row) for row in rows],
+    }
+
+
+def _handover_document(row: PlatformHandover) -> dict[str, Any]:
+    judgement = row.judgement
+    answer = judgement.answer
+    found = judgement.counterexample
+    return {
+        "platform": row.platform,
+        "old": _word(row.old),
+        "next": _word(row.next),
+        "path": row.path,
+        "sev_guests_run": row.sev_guests_run,
+        "verdict": judgement.verdict,
+        "flushes": dict(judgement.flushes),
+        "required": dict(judgement.needed),
+        "unneeded": [
+            {"site": site, "reason": reason} for site, reason in judgement.unneeded.items()
+        ],
+        "faults": list(judgement.faults),
+        "unknown": list(judgement.unknown),
+        "answer": None if answer is None else answer.kind,
+        "property": None if answer is None else answer.property,
+        "states": None if answer is None else answer.states,
+        "cpus": None if answer is None else answer.cpus,
+        "symmetry": None if answer is None else answer.symmetry,
+        "counterexample": None,
+        "steps": [] if found is None else [step.sentence for step in found.steps],
+    }
+
+
+def print_check(console: Console, policy: Policy, rows: Sequence[PlatformHandover]) -> None:
+    """Print the table, and one counterexample per platform that is at risk."""
+    console.print(f"[bold]{escape(policy.name)}[/]  {escape(policy.title)}")
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+    for heading in ("platform", "path", "old→next", "secondaries", "jumping CPU", "verdict"):
+        table.add_column(heading, no_wrap=True)
+    for row in rows:
+        table.add_row(
+            row.platform,
+            row.path,
+            f"{_word(row.old)}→{_word(row.next)}{' SEV guests' if row.sev_guests_run else ''}",
+            _flush(row, row.path.secondaries_site),
+            _flush(row, Site.RELOCATE_KERNEL),
+            Text(row.judgement.verdict, style=VERDICT_STYLE[row.judgement.verdict]),
+        )
+    console.print(table)
+    _print_counterexamples(console, rows)
+    console.print()
+
+
+def _print_counterexamples(console: Console, rows: Sequence[PlatformHandover]) -> None:
+    shown: set[str] = set()
+    for row in rows:
+        found = row.judgement.counterexample
+        if row.judgement.verdict is Verdict.AT_RISK and found and row.platform not in shown:
+            shown.add(row.platform)
+            console.print()
+            title = f"Counterexample: {row.platform}, {row.path} {_word(row.old)}→{_word(row.next)}"
+            console.print(f"[bold]{escape(title)}[/]")
+            console.print(lanes(found))
+
+
+def _flush(row: PlatformHandover, site: Site) -> str:
+    judgement = row.judgement
+    if not judgement.flushes[site]:
+        return "no WBINVD"
+    if site in judgement.faults:
+        return "WBINVD, faults"
+    return "WBINVD, unneeded" if site in judgement.unneeded else "WBINVD"
+
+
+def _word(encrypts: bool) -> str:
+    return "on" if encrypts else "off"

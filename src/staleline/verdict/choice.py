@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Which old kernel is meant: an image, a policy, or a release of which the rule is guessed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from staleline.errors import UsageError
+from staleline.evidence.snapshot import Snapshot
+from staleline.kernel.image import load_image
+from staleline.policy.catalogue import candidates, catalogue, find, series_of
+from staleline.verdict.kernels import ImageKernel, Kernel, PolicyKernel, describes_cpu
+
+__all__ = ["choose_kernels"]
+
+#: Where distributions keep the image of an installed release.
+_IMAGE_PLACES = ("/boot/vmlinuz-{}", "/usr/lib/modules/{}/vmlinuz", "/lib/modules/{}/vmlinuz")
+
+
+def choose_kernels(snapshot: Snapshot, wanted: str | None, *, live: bool) -> Sequence[Kernel]:
+    """The kernel, or several where only its release number is known.
+
+    Args:
+        snapshot: The machine it runs on.
+        wanted: An image's path, a policy's name or file, or a release; None for the
+            kernel that the snapshot names.
+        live: The snapshot is of this host, so its images may be read here.
+
+    Raises:
+        UsageError: Nothing fits; the message says what could be given.
+        KernelImageError: An image was named or found but cannot be read.
+        PolicyError: A policy file is not well formed.
+    """
+    if wanted is None:
+        return _running(snapshot, live=live)
+    if wanted in catalogue() or wanted.endswith(".toml"):
+        return (PolicyKernel(find(wanted), "policy named by the user; no image was read"),)
+    if series_of(wanted) is not None and not Path(wanted).exists():
+        return _by_release(wanted)
+    if "/" in wanted or Path(wanted).exists():
+        return (_image(wanted, snapshot),)
+    find(wanted)  # raises, and knows which names come near
+    raise AssertionError(wanted)
+
+
+def _running(snapshot: Snapshot, *, live: bool) -> Sequence[Kernel]:
+    release = snapshot.kernel.release
+    if release is None:
+        raise UsageError(
+            "the snapshot does not name a kernel",
+            do="give --kernel IMAGE, RELEASE or POLICY",
+        )
+    if live and describes_cpu(snapshot.cpus[0].cpuid):
+        for place in _IMAGE_PLACES:
+            path = Path(place.format(release))
+            if _readable(path):
+                return (_image(str(path), snapshot),)
+    return _by_release(release)
+
+
+def _readable(path: Path) -> bool:
+    try:
+        with path.open("rb"):
+            return True
+    except OSError:
+        return False
+
+
+def _image(path: str, snapshot: Snapshot) -> ImageKernel:
+    if not describes_cpu(snapshot.cpus[0].cpuid):
+        raise UsageError(
+            "running an image's code needs the machine's CPUID, which this snapshot lacks",
+            do="give a dump made with `cpuid -r`, or name a policy instead of an image",
+        )
+    return ImageKernel(load_image(path), snapshot)
+
+
+def _by_release(release: str) -> Sequence[Kernel]:
+    found = candidates(release)
+    if not found:
+        raise UsageError(
+            f"no rule is known for kernel release {release!r}",
+            do="give the image to --kernel, or a policy of `staleline policies`",
+        )
+    evidence = (
+        f"guessed from the release number {release}: weaker evidence, "
+        "because distributions backport; give the image to --kernel"
+    )
+    return tuple(PolicyKernel(policy, evidence) for policy in found)

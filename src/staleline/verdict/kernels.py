@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the old kernel does at each site on one machine, by its image or by a policy.
+
+Both kinds of kernel answer the same question, and both say how good the answer is: an
+image's own code was run, a policy named by the user is a rule, a policy guessed from a
+release number is a rule that the binary may not carry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from staleline.evidence.registers import CpuidTable
+from staleline.evidence.snapshot import Snapshot
+from staleline.kernel.decision import Decision, RawMachine, SiteDecision
+from staleline.kernel.image import KernelImage
+from staleline.kernel.reader import KernelReader
+from staleline.model.scenario import Flush
+from staleline.policy.policy import Policy
+from staleline.verdict.machine import Machine
+from staleline.vocabulary import ReportOrder, Site
+
+__all__ = ["Behaviour", "ImageKernel", "Kernel", "PolicyKernel"]
+
+_SYSCFG = 0xC001_0010
+_SEV_STATUS = 0xC001_0131
+_TDX_KEYIDS = 0x87
+
+#: Present in every kernel that can make SEAMCALLs (linux 7.3.4
+#: arch/x86/virt/vmx/tdx/seamcall.S; earlier in tdxcall.S users since 6.8).
+_SEAMCALL_SYMBOL = "__seamcall"
+
+
+@dataclass(frozen=True, slots=True)
+class Behaviour:
+    """What one kernel does on one machine.
+
+    Attributes:
+        flushes: Per site; None where it could not be established.
+        report: Order of the stop protocol; None where it could not be established.
+        sme_active: The kernel encrypts its memory as a host.
+        seamcalls: The kernel contains the code to use TDX as a host.
+        unknown: One sentence per thing that could not be established.
+    """
+
+    flushes: Mapping[Site, Flush | None]
+    report: ReportOrder | None
+    sme_active: bool | None
+    seamcalls: bool
+    unknown: tuple[str, ...] = ()
+
+
+class Kernel(Protocol):
+    """An old kernel of which a verdict is wanted."""
+
+    @property
+    def name(self) -> str:
+        """The policy's name or the image's release."""
+
+    @property
+    def evidence(self) -> str:
+        """How its behaviour is known, as a phrase for reports."""
+
+    def behaviour(self, machine: Machine) -> Behaviour:
+        """What it does on this machine."""
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyKernel:
+    """A kernel that carries a policy."""
+
+    policy: Policy
+    evidence: str
+
+    @property
+    def name(self) -> str:
+        """The policy's name."""
+        return self.policy.name
+
+    def behaviour(self, machine: Machine) -> Behaviour:
+        """Evaluate the policy; nothing is unknown on a machine that is fully known."""
+        sme_active = machine.can_encrypt and machine.mem_encrypt and not machine.sev_guest
+        return Behaviour(
+            flushes={site: self._flush(site, machine, sme_active) for site in Site},
+            report=self.policy.reported,
+            sme_active=sme_active,
+            seamcalls=True,
+        )
+
+    def _flush(self, site: Site, machine: Machine, sme_active: bool) -> Flush:
+        """Never, always, or only on CPUs that made a SEAMCALL."""
+        before, after = (
+            self.policy.flushes(site, machine.atoms(sme_active=sme_active, seamcalled=called))
+            for called in (False, True)
+        )
+        if before:
+            return Flush.ALWAYS
+        return Flush.AFTER_SEAMCALL if after else Flush.NEVER
+
+
+@dataclass(frozen=True)
+class ImageKernel:
+    """A kernel image whose own code is run for the machine's registers."""
+
+    image: KernelImage
+    snapshot: Snapshot
+    evidence: str = "read by running the image's own code"
+    _reader: KernelReader = field(init=False, repr=False)
+    _decisions: dict[tuple[tuple[tuple[int, int], ...], bool], Decision] = field(
+        init=False, repr=False, default_factory=dict
+    )
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_reader", KernelReader(self.image))
+
+    @property
+    def name(self) -> str:
+        """The image's release, or its file name."""
+        return self.image.release or self.image.path
+
+    def behaviour(self, machine: Machine) -> Behaviour:
+        """Run the image's code; the crash path's callback is not among the sites it reads."""
+        decision = self._decide(machine)
+        seamcalls = _SEAMCALL_SYMBOL in self.image.symbols
+        unknown = [
+            f"{site}: {reading.unknown}"
+            for site, reading in (
+                (Site.STOP_THIS_CPU, decision.stop_this_cpu),
+                (Site.RELOCATE_KERNEL, decision.relocate_kernel),
+            )
+            if reading.flushes is None
+        ]
+        return Behaviour(
+            flushes={
+                Site.STOP_THIS_CPU: _read_flush(decision.stop_this_cpu, seamcalls, machine),
+                Site.RELOCATE_KERNEL: _read_flush(decision.relocate_kernel, seamcalls, machine),
+                Site.CRASH_NMI_CALLBACK: None,
+            },
+            report=decision.reported_stopped,
+            sme_active=decision.sme_active,
+            seamcalls=seamcalls,
+            unknown=tuple(unknown),
+        )
+
+    def _decide(self, machine: Machine) -> Decision:
+        msr = self._msr(machine)
+        key = (tuple(sorted(msr.items())), machine.mem_encrypt)
+        if key not in self._decisions:
+            cpus = self.snapshot.cpus
+            self._decisions[key] = self._reader.decide(
+                RawMachine(
+                    jumping=cpus[0].cpuid,
+                    secondary=cpus[min(1, len(cpus) - 1)].cpuid,
+                    msr=msr,
+                    mem_encrypt=machine.mem_encrypt,
+                )
+            )
+        return self._decisions[key]
+
+    def _msr(self, machine: Machine) -> dict[int, int]:
+        """The observed MSRs, with the bits that this machine assumes set or cleared."""
+        msr = dict(self.snapshot.cpus[0].msr)
+        bits = (
+            (_SYSCFG, 23, machine.sme_enabled),
+            (_SYSCFG, 24, machine.snp_host),
+            (_SEV_STATUS, 0, machine.sev_guest),
+            (_SEV_STATUS, 1, machine.sev_es_guest),
+            (_SEV_STATUS, 2, machine.snp_guest),
+        )
+        for number, bit, value in bits:
+            msr[number] = _with_bit(msr.get(number, 0), bit, value)
+        if machine.tdx_host_enabled:
+            msr.setdefault(_TDX_KEYIDS, 2 << 32)
+        return msr
+
+
+def _with_bit(value: int, bit: int, on: bool) -> int:
+    return value | 1 << bit if on else value & ~(1 << bit)
+
+
+def _read_flush(reading: SiteDecision, seamcalls: bool, machine: Machine) -> Flush | None:
+    """A site as read. On a kernel that used TDX, "no" was read before any SEAMCALL."""
+    if reading.flushes is None or (not reading.flushes and seamcalls and machine.tdx_used):
+        return None
+    return Flush.ALWAYS if reading.flushes else Flush.NEVER
+
+
+def describes_cpu(table: CpuidTable) -> bool:
+    """Does this CPUID table suffice to run a kernel's code with?"""
+    return table.vendor is not None and table.max_extended_leaf is not None
