@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What an image does on a machine, for every way in which incomplete evidence may turn out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from staleline.facts import MachineFacts
+from staleline.model.scenario import Flush
+from staleline.verdict.kernels import Behaviour, ImageKernel
+from staleline.verdict.machine import possible_machines
+from staleline.vocabulary import Site
+
+__all__ = ["Reading", "read_on_machine"]
+
+_READ_SITES = (Site.STOP_THIS_CPU, Site.RELOCATE_KERNEL)
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One image on one machine.
+
+    Attributes:
+        image: The file.
+        release: The image's own release string.
+        build_id: GNU build id, if the image carries one.
+        rows: (facts assumed, behaviour) for each machine that fits the evidence.
+    """
+
+    image: str
+    release: str | None
+    build_id: str | None
+    rows: tuple[tuple[Mapping[str, bool], Behaviour], ...]
+
+    @property
+    def decisions(self) -> Mapping[Site, bool | None]:
+        """Per site, what all rows agree on; None where they differ or one stopped."""
+        return {site: self._agreed(site) for site in _READ_SITES}
+
+    @property
+    def unknown(self) -> tuple[str, ...]:
+        """Reasons why a site was not read to its end."""
+        return tuple(dict.fromkeys(reason for _, row in self.rows for reason in row.unknown))
+
+    def _agreed(self, site: Site) -> bool | None:
+        found = {executed(behaviour, site) for _, behaviour in self.rows}
+        return found.pop() if len(found) == 1 else None
+
+
+def executed(behaviour: Behaviour, site: Site) -> bool | None:
+    """Is WBINVD executed at the site? None where the reading stopped."""
+    flush = behaviour.flushes[site]
+    return None if flush is None else flush is not Flush.NEVER
+
+
+def read_on_machine(kernel: ImageKernel, facts: MachineFacts) -> Reading:
+    """Run the image's code for every machine that fits the facts."""
+    rows = tuple(
+        (possibility.assumed, kernel.behaviour(possibility.machine))
+        for possibility in possible_machines(facts)
+    )
+    return Reading(kernel.image.path, kernel.image.release, kernel.image.build_id, rows)
