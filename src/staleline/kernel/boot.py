@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Run the kernel code that turns hardware facts into the state its WBINVD guards read.
+
+In the order of a boot: ``sme_enable()`` (startup code), ``early_cpu_init()``
+(``setup_arch()``), the per-CPU areas, ``identify_cpu()`` of the boot CPU, and a
+secondary's ``identify_secondary_cpu()``. Nothing is set by hand that this code derives.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from staleline.kernel.derivation import DerivationError
+from staleline.kernel.emulator import Emulator, EndKind
+from staleline.kernel.percpu import PerCpu
+from staleline.kernel.traps import LogicalCpu
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from staleline.kernel.image import KernelImage
+    from staleline.kernel.machine_memory import MachineMemory
+
+__all__ = ["SECONDARY", "boot", "read_sme_active", "stub_functions"]
+
+#: Number of the secondary; the jumping CPU is 0.
+SECONDARY: Final = 1
+
+_BOOT_PARAMS: Final = 0x4000
+_COMMAND_LINE: Final = 0x5000
+# Documentation/arch/x86/boot.rst and arch/x86/include/uapi/asm/bootparam.h, 6.12.
+_CMD_LINE_PTR: Final = 0x228
+_XLOADFLAGS: Final = 0x236
+_XLF_MEM_ENCRYPTION: Final = 1 << 7
+_SEV_ENABLED: Final = 1 << 0
+
+#: Functions whose result no guard depends on, made to return 0: log output, and machine
+#: check set-up, which allocates memory.
+_STUBS: Final = (
+    "_printk",
+    "printk",
+    "__warn_printk",
+    "mcheck_cpu_init",
+    "numa_add_cpu",
+)
+_RETURN_ZERO: Final = b"\x31\xc0\xc3"
+
+
+def stub_functions(image: KernelImage, memory: MachineMemory) -> None:
+    """Let the functions that do not matter return at once."""
+    for name in _STUBS:
+        for address in image.symbols.addresses(name):
+            memory.write(address, _RETURN_ZERO)
+
+
+def boot(
+    image: KernelImage,
+    memory: MachineMemory,
+    emulator: Emulator,
+    cpus: Sequence[LogicalCpu],
+    *,
+    mem_encrypt: bool,
+) -> None:
+    """Run every derivation step.
+
+    Args:
+        image: The kernel.
+        memory: Its memory, pristine.
+        emulator: Over the same memory.
+        cpus: The jumping CPU and the secondary.
+        mem_encrypt: The command line says ``mem_encrypt=on``.
+
+    Raises:
+        DerivationError: A step did not return.
+    """
+    steps = _Steps(image, emulator)
+    areas = PerCpu(image, memory)
+    first, second = cpus
+    first.gs_base = areas.early_offset
+    _write_boot_params(memory, mem_encrypt)
+    if "sme_me_mask" in image.symbols:
+        steps.run(first, ("__pi_sme_enable", "sme_enable"), _BOOT_PARAMS)
+    steps.run(first, ("early_cpu_init",))
+    areas.set_up_areas(len(cpus))
+    first.gs_base, second.gs_base = areas.offset(0), areas.offset(SECONDARY)
+    steps.run(first, ("identify_cpu",), steps.address("boot_cpu_data"))
+    steps.run(second, ("smp_store_cpu_info", "identify_secondary_cpu"), SECONDARY)
+
+
+def read_sme_active(image: KernelImage, memory: MachineMemory) -> bool:
+    """``sme_me_mask`` is set and SEV is not active, as derived.
+
+    Up to 5.15 this is ``sme_active()``, later CC_ATTR_HOST_MEM_ENCRYPT.
+    """
+    mask = image.symbols.address("sme_me_mask")
+    status = image.symbols.address("sev_status")
+    if mask is None or status is None:
+        return False
+    return memory.read_int(mask, 8) != 0 and not memory.read_int(status, 8) & _SEV_ENABLED
+
+
+class _Steps:
+    """Runs one function after another; the first that does not return ends it."""
+
+    def __init__(self, image: KernelImage, emulator: Emulator) -> None:
+        self._image = image
+        self._emulator = emulator
+
+    def run(self, cpu: LogicalCpu, names: tuple[str, ...], *arguments: int) -> None:
+        name = next((name for name in names if name in self._image.symbols), None)
+        if name is None:
+            raise DerivationError(f"the image has no symbol {names[-1]}")
+        end = self._emulator.run(self.address(name), arguments, cpu=cpu)
+        if end.kind is not EndKind.RETURNED:
+            what = end.detail or f"{end.kind} at {self._emulator.describe(end.address)}"
+            raise DerivationError(f"{name}() on CPU {cpu.number} did not return: {what}")
+
+    def address(self, name: str) -> int:
+        address = self._image.symbols.address(name)
+        if address is None:
+            raise DerivationError(f"the image has no symbol {name}")
+        return address
+
+
+def _write_boot_params(memory: MachineMemory, mem_encrypt: bool) -> None:
+    """The zero page, as the decompressor leaves it.
+
+    Up to 6.8 the kernel parses ``mem_encrypt=`` itself; since 6.9 (commit cd0d9d92c8bb) the
+    decompressor or EFI stub does, and tells it by XLF_MEM_ENCRYPTION.
+    """
+    memory.write(_COMMAND_LINE, b"mem_encrypt=on\0" if mem_encrypt else b"\0")
+    memory.write_int(_BOOT_PARAMS + _CMD_LINE_PTR, _COMMAND_LINE, 4)
+    memory.write_int(_BOOT_PARAMS + _XLOADFLAGS, _XLF_MEM_ENCRYPTION * mem_encrypt, 2)

@@ -1,0 +1,13 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The one way a reading can stop short."""
+
+from __future__ import annotations
+
+__all__ = ["DerivationError"]
+
+
+class DerivationError(Exception):
+    """What a kernel does could not be established; the text says where and why.
+
+    It never leaves `staleline.kernel.reader`, which turns it into an unknown decision.
+    """

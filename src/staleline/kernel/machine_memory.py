@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The memory of the emulated machine: a kernel image at its link addresses, and some RAM.
+
+The kernel's bytes are written once to an anonymous file and mapped copy-on-write, so going
+back to the pristine image between two machines is one ``madvise`` call. RAM below 16 MiB
+appears twice, as on hardware: identity-mapped (kexec's last code runs there) and in the
+kernel's direct map.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from staleline.kernel.image import KernelImage
+
+__all__ = ["KERNEL_MAP", "PAGE", "RAM_SIZE", "MachineMemory", "Region"]
+
+PAGE = 0x1000
+#: ``__START_KERNEL_map``: where Linux maps physical address 0 of its own image
+#: (arch/x86/include/asm/page_64_types.h, unchanged from 5.10 to 7.3).
+KERNEL_MAP = 0xFFFF_FFFF_8000_0000
+#: Bytes of low RAM. The image is linked above it (CONFIG_PHYSICAL_START, 16 MiB).
+RAM_SIZE = 0x100_0000
+_DEFAULT_PAGE_OFFSET = 0xFFFF_8880_0000_0000
+#: ``APIC_BASE``, the fixmap address of the local APIC's registers (FIX_APIC_BASE,
+#: arch/x86/include/asm/fixmap.h). Up to 6.6 the APIC ID is read during identification.
+_APIC_BASE = 0xFFFF_FFFF_FF5F_D000
+
+
+class Region:
+    """A piece of host memory that the emulated machine sees at one or more addresses."""
+
+    def __init__(self, content: mmap.mmap) -> None:
+        self.content = content
+        self._anchor = ctypes.c_char.from_buffer(content)
+
+    @property
+    def host_address(self) -> int:
+        """Address of the first byte in this process."""
+        return ctypes.addressof(self._anchor)
+
+    def __len__(self) -> int:
+        return len(self.content)
+
+    def reset(self) -> None:
+        """Back to the file's content (a copy-on-write mapping) or to zeros (anonymous)."""
+        self.content.madvise(mmap.MADV_DONTNEED)
+
+
+class MachineMemory:
+    """What the emulated CPUs can address, by virtual address.
+
+    Attributes:
+        page_offset: Start of the direct map, as the image's ``page_offset_base`` says.
+    """
+
+    def __init__(self, image: KernelImage) -> None:
+        self._base, self._kernel = _map_image(image)
+        self._ram = Region(mmap.mmap(-1, RAM_SIZE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
+        self._apic = Region(mmap.mmap(-1, PAGE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
+        self.page_offset = _page_offset(image)
+
+    def windows(self) -> Iterator[tuple[int, Region, int]]:
+        """(virtual address, region, offset in it) of everything to map.
+
+        The identity map leaves page 0 out, so a null pointer is noticed.
+        """
+        yield self._base, self._kernel, 0
+        yield self.page_offset, self._ram, 0
+        yield PAGE, self._ram, PAGE
+        yield _APIC_BASE, self._apic, 0
+
+    def direct(self, physical: int) -> int:
+        """Direct-map address of a physical address in RAM."""
+        return self.page_offset + physical
+
+    def read(self, address: int, size: int) -> bytes:
+        """`size` bytes at a kernel, direct-map or identity address."""
+        region, offset = self._locate(address, size)
+        return region.content[offset : offset + size]
+
+    def write(self, address: int, content: bytes) -> None:
+        """Store `content` at a kernel, direct-map or identity address."""
+        region, offset = self._locate(address, len(content))
+        region.content[offset : offset + len(content)] = content
+
+    def read_int(self, address: int, size: int) -> int:
+        """A little-endian unsigned integer."""
+        return int.from_bytes(self.read(address, size), "little")
+
+    def write_int(self, address: int, value: int, size: int) -> None:
+        """Store a little-endian unsigned integer."""
+        self.write(address, value.to_bytes(size, "little"))
+
+    def reset(self) -> None:
+        """The pristine image and empty RAM."""
+        self._kernel.reset()
+        self._ram.reset()
+        self._apic.reset()
+
+    def _locate(self, address: int, size: int) -> tuple[Region, int]:
+        for base, region, offset in self.windows():
+            if base <= address and address + size <= base + len(region) - offset:
+                return region, address - base + offset
+        raise LookupError(f"{size} bytes at {address:#x} are outside the emulated machine's memory")
+
+
+def _page_offset(image: KernelImage) -> int:
+    """``page_offset_base`` (a variable since CONFIG_DYNAMIC_MEMORY_LAYOUT, 4.15)."""
+    symbol = image.symbols.address("page_offset_base")
+    if symbol is None:
+        return _DEFAULT_PAGE_OFFSET
+    return int.from_bytes(image.read(symbol, 8), "little")
+
+
+def _map_image(image: KernelImage) -> tuple[int, Region]:
+    """The image as one copy-on-write region, and its virtual address.
+
+    Placement follows the physical addresses: up to 6.15 the per-CPU segment is linked at
+    virtual address 0 but loaded between data and init text (arch/x86/kernel/vmlinux.lds.S).
+    """
+    start = min(segment.physical_address for segment in image.segments) & -PAGE
+    end = max(segment.physical_address + segment.memory_size for segment in image.segments)
+    size = (end - start + PAGE - 1) & -PAGE
+    descriptor = os.memfd_create("kernel")
+    try:
+        os.ftruncate(descriptor, size)
+        for segment in image.segments:
+            _write_all(descriptor, segment.data, segment.physical_address - start)
+        return KERNEL_MAP + start, Region(mmap.mmap(descriptor, size, mmap.MAP_PRIVATE))
+    finally:
+        os.close(descriptor)
+
+
+def _write_all(descriptor: int, content: memoryview, offset: int) -> None:
+    while content:
+        written = os.pwrite(descriptor, content, offset)
+        content, offset = content[written:], offset + written

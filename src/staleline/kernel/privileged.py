@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Decode the few instructions that the emulated CPU refuses to execute.
+
+Kernel code is emulated in ring 3, so every privileged instruction raises #GP, and the
+protection key instructions raise #UD because CR4.PKE is never really set. They are answered
+in Python (see `staleline.kernel.emulator`). Whatever this module does not recognise stays
+unmodelled, and the run that met it stays unknown. Opcodes: AMD64 APM volume 3, appendix A.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+__all__ = ["LONGEST_INSTRUCTION", "Operation", "PrivilegedInstruction", "decode"]
+
+#: Bytes; an x86 instruction is never longer.
+LONGEST_INSTRUCTION = 15
+
+
+class Operation(StrEnum):
+    """What a privileged instruction asks of the machine."""
+
+    CLTS = "clts"
+    HLT = "hlt"
+    INVLPG = "invlpg"
+    LGDT = "lgdt"
+    LIDT = "lidt"
+    LLDT = "lldt"
+    LTR = "ltr"
+    MOV_FROM_CR = "mov from cr"
+    MOV_FROM_DR = "mov from dr"
+    MOV_TO_CR = "mov to cr"
+    MOV_TO_DR = "mov to dr"
+    MOV_TO_SS = "mov to ss"
+    RDMSR = "rdmsr"
+    RDPKRU = "rdpkru"
+    RDTSC = "rdtsc"
+    RDTSCP = "rdtscp"
+    WBINVD = "wbinvd"
+    WRMSR = "wrmsr"
+    WRPKRU = "wrpkru"
+    XSETBV = "xsetbv"
+
+
+@dataclass(frozen=True, slots=True)
+class PrivilegedInstruction:
+    """One decoded instruction.
+
+    Attributes:
+        operation: What it does.
+        length: Bytes, prefixes included.
+        special: Number of the control or debug register, where one is named.
+        general: Number of the general register (0 = RAX ... 15 = R15), likewise.
+    """
+
+    operation: Operation
+    length: int
+    special: int = 0
+    general: int = 0
+
+
+_TWO_BYTE = {
+    0x06: Operation.CLTS,
+    0x09: Operation.WBINVD,
+    0x30: Operation.WRMSR,
+    0x31: Operation.RDTSC,
+    0x32: Operation.RDMSR,
+}
+_SPECIAL_MOVES = {
+    0x20: Operation.MOV_FROM_CR,
+    0x21: Operation.MOV_FROM_DR,
+    0x22: Operation.MOV_TO_CR,
+    0x23: Operation.MOV_TO_DR,
+}
+_GROUP_7_REGISTER = {
+    0xD1: Operation.XSETBV,
+    0xEE: Operation.RDPKRU,
+    0xEF: Operation.WRPKRU,
+    0xF9: Operation.RDTSCP,
+}
+_GROUP_7_MEMORY = {2: Operation.LGDT, 3: Operation.LIDT, 7: Operation.INVLPG}
+_GROUP_6 = {2: Operation.LLDT, 3: Operation.LTR}
+_SEGMENT_OVERRIDES = frozenset((0x26, 0x2E, 0x36, 0x3E, 0x64, 0x65, 0x66, 0x67))
+_STACK_SEGMENT = 2
+
+
+def decode(code: bytes) -> PrivilegedInstruction | None:
+    """The privileged instruction at the start of `code`, or None if it is not one of ours.
+
+    An F2 or F3 prefix is never skipped: F3 0F 09 is WBNOINVD, which writes back but does
+    not invalidate.
+    """
+    at, rex = _skip_prefixes(code)
+    body = code[at : at + 8].ljust(8, b"\0")
+    if body[0] == 0xF4:
+        return PrivilegedInstruction(Operation.HLT, at + 1)
+    if body[0] == 0x8E and (body[1] >> 3) & 7 == _STACK_SEGMENT:
+        return PrivilegedInstruction(Operation.MOV_TO_SS, at + 1 + _modrm_length(body[1:]))
+    if body[0] == 0x0F:
+        return _decode_two_byte(body, at, rex)
+    return None
+
+
+def _skip_prefixes(code: bytes) -> tuple[int, int]:
+    at = 0
+    while at < len(code) and code[at] in _SEGMENT_OVERRIDES:
+        at += 1
+    if at < len(code) and code[at] & 0xF0 == 0x40:
+        return at + 1, code[at]
+    return at, 0
+
+
+def _decode_two_byte(body: bytes, at: int, rex: int) -> PrivilegedInstruction | None:
+    opcode, modrm = body[1], body[2]
+    if opcode in _TWO_BYTE:
+        return PrivilegedInstruction(_TWO_BYTE[opcode], at + 2)
+    if opcode in _SPECIAL_MOVES:
+        special = ((modrm >> 3) & 7) | ((rex & 4) << 1)
+        general = (modrm & 7) | ((rex & 1) << 3)
+        return PrivilegedInstruction(_SPECIAL_MOVES[opcode], at + 3, special, general)
+    if opcode == 0x01 and modrm in _GROUP_7_REGISTER:
+        return PrivilegedInstruction(_GROUP_7_REGISTER[modrm], at + 3)
+    group = {0x00: _GROUP_6, 0x01: _GROUP_7_MEMORY if modrm < 0xC0 else {}}.get(opcode, {})
+    operation = group.get((modrm >> 3) & 7)
+    if operation is None:
+        return None
+    return PrivilegedInstruction(operation, at + 2 + _modrm_length(body[2:]))
+
+
+def _modrm_length(operand: bytes) -> int:
+    """Bytes of ModRM, SIB and displacement (APM volume 3, section 1.4)."""
+    mode, base = operand[0] >> 6, operand[0] & 7
+    if mode == 3:
+        return 1
+    has_sib = base == 4
+    if mode == 0 and (base == 5 or (has_sib and operand[1] & 7 == 5)):
+        return 5 + has_sib
+    return 1 + has_sib + {0: 0, 1: 1, 2: 4}[mode]

@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Run the two sites to their end: ``stop_this_cpu()`` and ``machine_kexec()``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from staleline.kernel.decision import ReportedStopped, SiteDecision
+from staleline.kernel.derivation import DerivationError
+from staleline.kernel.emulator import Emulator, End, EndKind
+
+if TYPE_CHECKING:
+    from staleline.kernel.image import KernelImage
+    from staleline.kernel.machine_memory import MachineMemory
+    from staleline.kernel.traps import LogicalCpu
+
+__all__ = ["StopRun", "run_relocate_kernel", "run_stop_this_cpu"]
+
+_KIMAGE: Final = 0x8000
+_CONTROL_PAGES: Final = 0x1_0000
+_CONTROL_SIZE: Final = 0x2000
+_PAGE_SHIFT: Final = 12
+_STRUCT_PAGE_SIZE: Final = 64
+# struct kimage, include/linux/kexec.h, 5.10 to 7.3: these members come first.
+_KIMAGE_HEAD: Final = 0
+_KIMAGE_START: Final = 24
+_KIMAGE_CONTROL_CODE_PAGE: Final = 32
+_IND_DONE: Final = 4
+
+
+@dataclass(frozen=True, slots=True)
+class StopRun:
+    """What a secondary did: its decision, and when it reported itself stopped."""
+
+    decision: SiteDecision
+    reported_stopped: ReportedStopped | None
+
+
+def run_stop_this_cpu(
+    image: KernelImage, memory: MachineMemory, emulator: Emulator, cpu: LogicalCpu
+) -> StopRun:
+    """Let a secondary stop."""
+    mask = _stop_mask(image)
+    bit = 1 << cpu.number
+    memory.write_int(mask, memory.read_int(mask, 8) | bit, 8)
+    reported: list[bool] = []
+
+    def at_flush() -> None:
+        reported.append(not memory.read_int(mask, 8) & bit)
+
+    function = _address(image, "stop_this_cpu")
+    end = emulator.run(function, (0,), cpu=cpu, at_flush=at_flush)
+    decision = _decision(emulator, end, EndKind.HALTED, flushes=len(reported))
+    if not decision.flushes or memory.read_int(mask, 8) & bit:
+        return StopRun(decision, None)
+    order = ReportedStopped.BEFORE_FLUSH if reported[0] else ReportedStopped.AFTER_FLUSH
+    return StopRun(decision, order)
+
+
+def run_relocate_kernel(
+    image: KernelImage, memory: MachineMemory, emulator: Emulator, cpu: LogicalCpu
+) -> SiteDecision:
+    """Let the jumping CPU go through ``machine_kexec()`` into the next kernel."""
+    _write_kimage(image, memory, emulator.next_kernel_entry)
+    if "__relocate_kernel_start" in image.symbols:
+        _prepare_control_page(image, memory)
+    emulator.forget_code(_CONTROL_PAGES, _CONTROL_SIZE)
+    emulator.forget_code(memory.direct(_CONTROL_PAGES), _CONTROL_SIZE)
+    kimage = memory.direct(_KIMAGE)
+    before = len(cpu.flushes)
+    end = emulator.run(_address(image, "machine_kexec"), (kimage,), cpu=cpu)
+    return _decision(emulator, end, EndKind.HANDED_OVER, flushes=len(cpu.flushes) - before)
+
+
+def _decision(emulator: Emulator, end: End, wanted: EndKind, *, flushes: int) -> SiteDecision:
+    if end.kind is wanted:
+        return SiteDecision(flushes > 0)
+    what = end.detail or f"{end.kind} at {emulator.describe(end.address)}"
+    executed = f" (after {flushes} WBINVD)" if flushes else ""
+    return SiteDecision(None, f"the run did not reach its end{executed}: {what}")
+
+
+def _stop_mask(image: KernelImage) -> int:
+    """Where a secondary reports: ``cpus_stop_mask`` since 1f5e7eb7868e (6.5 and backports)."""
+    mask = image.symbols.address("cpus_stop_mask")
+    return _address(image, "__cpu_online_mask") if mask is None else mask
+
+
+def _write_kimage(image: KernelImage, memory: MachineMemory, entry: int) -> None:
+    """The least a ``struct kimage`` needs: nothing to copy, one control page, an entry."""
+    vmemmap = int.from_bytes(image.read(_address(image, "vmemmap_base"), 8), "little")
+    page = vmemmap + (_CONTROL_PAGES >> _PAGE_SHIFT) * _STRUCT_PAGE_SIZE
+    memory.write_int(_KIMAGE + _KIMAGE_HEAD, _IND_DONE, 8)
+    memory.write_int(_KIMAGE + _KIMAGE_START, entry, 8)
+    memory.write_int(_KIMAGE + _KIMAGE_CONTROL_CODE_PAGE, page, 8)
+
+
+def _prepare_control_page(image: KernelImage, memory: MachineMemory) -> None:
+    """What ``machine_kexec_prepare()`` does since 6.14 (commit 207bdf7f72ae)."""
+    start = _address(image, "__relocate_kernel_start")
+    size = _address(image, "__relocate_kernel_end") - start
+    if not 0 < size <= _CONTROL_SIZE:
+        raise DerivationError(f"relocate_kernel of {size:#x} bytes")
+    memory.write_int(_address(image, "kexec_va_control_page"), memory.direct(_CONTROL_PAGES), 8)
+    memory.write(_CONTROL_PAGES, memory.read(start, size))
+
+
+def _address(image: KernelImage, name: str) -> int:
+    address = image.symbols.address(name)
+    if address is None:
+        raise DerivationError(f"the image has no symbol {name}")
+    return address

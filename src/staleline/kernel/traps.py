@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""One emulated logical CPU: how it answers CPUID and privileged instructions.
+
+The state here is what Unicorn does not hold: CPUID leaves, MSRs, control registers, and
+the record of what the kernel asked and which WBINVDs it executed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from staleline.evidence.registers import CpuidTable, Registers
+
+__all__ = ["DECISIVE_LEAVES", "LogicalCpu"]
+
+#: Leaves that decide something in the code that is run; without them nothing is known.
+DECISIVE_LEAVES = frozenset((0x0, 0x1, 0x7, 0x8000_0000, 0x8000_0001, 0x8000_001F))
+
+_MASK_64 = (1 << 64) - 1
+_CR0_BOOT = 0x8005_0033  # PE MP ET NE WP AM PG: CR0_STATE, processor-flags.h
+_CR4_BOOT = 0x0000_00B0  # PSE PAE PGE: what head_64.S leaves
+_TSC_STEP = 1_000_000
+
+
+@dataclass(slots=True, eq=False)
+class LogicalCpu:
+    """One CPU of a machine under emulation.
+
+    Attributes:
+        number: As ``smp_processor_id()`` counts: 0 is the jumping CPU.
+        cpuid: Its CPUID leaves.
+        msr: Its MSRs as firmware left them; absent ones read as 0.
+        gs_base: Its per-CPU offset.
+        flushes: Addresses of the WBINVDs it executed, in order.
+        msr_read: MSRs the kernel read.
+        leaves_read: CPUID leaves the kernel executed.
+        leaves_missing: Those of them that the table cannot answer.
+    """
+
+    number: int
+    cpuid: CpuidTable
+    msr: Mapping[int, int]
+    gs_base: int = 0
+    flushes: list[int] = field(default_factory=list)
+    msr_read: set[int] = field(default_factory=set)
+    leaves_read: set[int] = field(default_factory=set)
+    leaves_missing: set[int] = field(default_factory=set)
+    _msr_written: dict[int, int] = field(default_factory=dict)
+    _control: dict[int, int] = field(
+        default_factory=lambda: {0: _CR0_BOOT, 2: 0, 3: 0, 4: _CR4_BOOT, 8: 0}
+    )
+    _time: int = 0
+
+    def execute_cpuid(self, leaf: int, subleaf: int) -> Registers:
+        """Zeros where the table does not tell, and a note of the leaf."""
+        self.leaves_read.add(leaf)
+        answer = self.cpuid.read(leaf, subleaf)
+        if answer is None and (leaf, 0) not in self.cpuid.leaves:
+            self.leaves_missing.add(leaf)
+        return answer or (0, 0, 0, 0)
+
+    def read_msr(self, number: int) -> int:
+        """What the kernel wrote last, else what firmware left, else 0."""
+        self.msr_read.add(number)
+        return self._msr_written.get(number, self.msr.get(number, 0))
+
+    def write_msr(self, number: int, value: int) -> None:
+        """Keep the value for later reads."""
+        self._msr_written[number] = value & _MASK_64
+
+    def read_control(self, number: int) -> int | None:
+        """A control register, or None if there is no such register."""
+        return self._control.get(number)
+
+    def write_control(self, number: int, value: int) -> bool:
+        """Keep the value; False if there is no such register."""
+        if number not in self._control:
+            return False
+        self._control[number] = value & _MASK_64
+        return True
+
+    def read_time_stamp(self) -> int:
+        """A clock that runs fast, so delay loops end soon."""
+        self._time += _TSC_STEP
+        return self._time
+
+    @property
+    def decisive_leaf_missing(self) -> int | None:
+        """A leaf that was needed and is in no dump, or None."""
+        missing = self.leaves_missing & DECISIVE_LEAVES
+        return min(missing) if missing else None
