@@ -59,11 +59,15 @@ class Decision:
         reported_stopped: Order of the stop protocol as executed; None where
             ``stop_this_cpu`` does not flush or could not be run.
         sme_active: ``sme_me_mask`` is set and SEV is not active, as the kernel derived it.
-        instructions: Instructions emulated.
+        traps: Instructions the machine had to answer: CPUID and privileged ones.
+        leaves_read: CPUID leaves the kernel executed.
+        msrs_read: MSRs it read, whether listed in `RawMachine.msr` or not.
     """
 
     stop_this_cpu: SiteDecision
     relocate_kernel: SiteDecision
     reported_stopped: ReportedStopped | None
     sme_active: bool | None
-    instructions: int
+    traps: int = 0
+    leaves_read: frozenset[int] = frozenset()
+    msrs_read: frozenset[int] = frozenset()

@@ -86,6 +86,13 @@ _SAVED: Final = (
 )
 _GS_SLOT: Final = len(_SAVED) - 1
 _RAX, _RCX, _RDX = 0, 1, 2
+_CPUID_OUTPUT: Final = (
+    x86.UC_X86_REG_RAX,
+    x86.UC_X86_REG_RBX,
+    x86.UC_X86_REG_RCX,
+    x86.UC_X86_REG_RDX,
+)
+_ANSWERED: Final = 1  # tells Unicorn not to execute the CPUID itself
 _ARGUMENTS: Final = (7, 6, 2, 1)  # RDI, RSI, RDX, RCX
 
 _UD2: Final = b"\x0f\x0b"
@@ -190,6 +197,11 @@ class Emulator:
             return self._end or self._failed(self._address(), str(error))
         return self._end or self._failed(self._address(), "the time or instruction budget ran out")
 
+    @property
+    def _running(self) -> LogicalCpu:
+        assert self._cpu is not None
+        return self._cpu
+
     def _failed(self, address: int, detail: str) -> End:
         return End(EndKind.FAILED, address, f"{detail} at {self._name(address)}")
 
@@ -240,15 +252,12 @@ class Emulator:
         engine.hook_add(unicorn.UC_HOOK_MEM_INVALID, self._on_bad_access)
 
     def _on_cpuid(self, engine: unicorn.Uc, _: object) -> int:
-        assert self._cpu is not None
+        self._running.traps += 1
         leaf = engine.reg_read(x86.UC_X86_REG_RAX) & 0xFFFF_FFFF
         subleaf = engine.reg_read(x86.UC_X86_REG_RCX) & 0xFFFF_FFFF
-        eax, ebx, ecx, edx = self._cpu.execute_cpuid(leaf, subleaf)
-        engine.reg_write(x86.UC_X86_REG_RAX, eax)
-        engine.reg_write(x86.UC_X86_REG_RBX, ebx)
-        engine.reg_write(x86.UC_X86_REG_RCX, ecx)
-        engine.reg_write(x86.UC_X86_REG_RDX, edx)
-        return 1
+        answer = self._running.execute_cpuid(leaf, subleaf)
+        engine.reg_write_batch(tuple(zip(_CPUID_OUTPUT, answer, strict=True)))
+        return _ANSWERED
 
     def _on_port_in(self, _: unicorn.Uc, port: int, _size: int, __: object) -> int:
         if port not in _PCI_DATA:
@@ -296,6 +305,7 @@ class Emulator:
             what = f"unmodelled instruction or fault (bytes {code[:6].hex()})"
             self._stop(self._failed(address, what))
             return False
+        self._running.traps += 1
         state[_RIP_SLOT] = address + instruction.length
         self._restore(state)
         return True
@@ -323,47 +333,41 @@ class Emulator:
         return True
 
     def _write_back(self, _: PrivilegedInstruction, state: list[int]) -> bool:
-        assert self._cpu is not None
         if self._at_flush is not None:
             self._at_flush()
-        self._cpu.flushes.append(state[_RIP_SLOT])
+        self._running.flushes.append(state[_RIP_SLOT])
         return True
 
     def _read_msr(self, _: PrivilegedInstruction, state: list[int]) -> bool:
-        assert self._cpu is not None
         number = state[_RCX] & 0xFFFF_FFFF
-        value = state[_GS_SLOT] if number == _MSR_GS_BASE else self._cpu.read_msr(number)
+        value = state[_GS_SLOT] if number == _MSR_GS_BASE else self._running.read_msr(number)
         state[_RAX], state[_RDX] = value & 0xFFFF_FFFF, value >> 32
         return True
 
     def _write_msr(self, _: PrivilegedInstruction, state: list[int]) -> bool:
-        assert self._cpu is not None
         number = state[_RCX] & 0xFFFF_FFFF
         value = (state[_RDX] & 0xFFFF_FFFF) << 32 | (state[_RAX] & 0xFFFF_FFFF)
         if number == _MSR_GS_BASE:
             state[_GS_SLOT] = value
-        self._cpu.write_msr(number, value)
+        self._running.write_msr(number, value)
         return True
 
     def _read_time_stamp(self, instruction: PrivilegedInstruction, state: list[int]) -> bool:
-        assert self._cpu is not None
-        now = self._cpu.read_time_stamp()
+        now = self._running.read_time_stamp()
         state[_RAX], state[_RDX] = now & 0xFFFF_FFFF, now >> 32
         if instruction.operation is Operation.RDTSCP:
-            state[_RCX] = self._cpu.number
+            state[_RCX] = self._running.number
         return True
 
     def _read_control(self, instruction: PrivilegedInstruction, state: list[int]) -> bool:
-        assert self._cpu is not None
-        value = self._cpu.read_control(instruction.special)
+        value = self._running.read_control(instruction.special)
         if value is None:
             return False
         state[instruction.general] = value
         return True
 
     def _write_control(self, instruction: PrivilegedInstruction, state: list[int]) -> bool:
-        assert self._cpu is not None
-        return self._cpu.write_control(instruction.special, state[instruction.general])
+        return self._running.write_control(instruction.special, state[instruction.general])
 
     def _read_debug(self, instruction: PrivilegedInstruction, state: list[int]) -> bool:
         state[instruction.general] = 0

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from staleline.kernel.boot import SECONDARY, boot, read_sme_active, stub_functions
@@ -37,32 +38,22 @@ class KernelReader:
         "No flush" is answered only if every derivation step returned and the site ran to
         its end; otherwise the site is unknown and says why.
         """
-        try:
-            return self._decide(machine)
-        except DerivationError as error:
-            return _unknown(str(error))
-
-    def _decide(self, machine: RawMachine) -> Decision:
-        self._start_over()
         jumping = LogicalCpu(0, machine.jumping, machine.msr)
         secondary = LogicalCpu(SECONDARY, machine.secondary, machine.msr)
-        boot(
-            self._image,
-            self._memory,
-            self._emulator,
-            (jumping, secondary),
-            mem_encrypt=machine.mem_encrypt,
-        )
-        stop = run_stop_this_cpu(self._image, self._memory, self._emulator, secondary)
-        sme_active = read_sme_active(self._image, self._memory)
-        relocate = run_relocate_kernel(self._image, self._memory, self._emulator, jumping)
-        for cpu in (jumping, secondary):
-            missing = cpu.decisive_leaf_missing
-            if missing is not None:
-                raise DerivationError(
-                    f"CPUID leaf {missing:#x} of CPU {cpu.number} is not recorded"
-                )
-        return Decision(stop.decision, relocate, stop.reported_stopped, sme_active, 0)
+        try:
+            decision = self._run(jumping, secondary, mem_encrypt=machine.mem_encrypt)
+        except DerivationError as error:
+            decision = _unknown(str(error))
+        return _with_record(decision, jumping, secondary)
+
+    def _run(self, jumping: LogicalCpu, secondary: LogicalCpu, *, mem_encrypt: bool) -> Decision:
+        image, memory, emulator = self._image, self._memory, self._emulator
+        self._start_over()
+        boot(image, memory, emulator, (jumping, secondary), mem_encrypt=mem_encrypt)
+        sme_active = read_sme_active(image, memory)
+        stop = run_stop_this_cpu(image, memory, emulator, secondary)
+        relocate = run_relocate_kernel(image, memory, emulator, jumping)
+        return Decision(stop.decision, relocate, stop.reported_stopped, sme_active)
 
     def _start_over(self) -> None:
         self._memory.reset()
@@ -76,4 +67,18 @@ class KernelReader:
 
 def _unknown(reason: str) -> Decision:
     site = SiteDecision(None, reason)
-    return Decision(site, site, None, None, 0)
+    return Decision(site, site, None, None)
+
+
+def _with_record(decision: Decision, *cpus: LogicalCpu) -> Decision:
+    """Add what was asked; a decisive leaf that no dump recorded makes it all unknown."""
+    for cpu in cpus:
+        leaf = cpu.decisive_leaf_missing
+        if leaf is not None:
+            decision = _unknown(f"CPUID leaf {leaf:#x} of CPU {cpu.number} is not recorded")
+    return replace(
+        decision,
+        traps=sum(cpu.traps for cpu in cpus),
+        leaves_read=frozenset().union(*(cpu.leaves_read for cpu in cpus)),
+        msrs_read=frozenset().union(*(cpu.msrs_read for cpu in cpus)),
+    )

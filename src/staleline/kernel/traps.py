@@ -32,8 +32,9 @@ class LogicalCpu:
         cpuid: Its CPUID leaves.
         msr: Its MSRs as firmware left them; absent ones read as 0.
         gs_base: Its per-CPU offset.
+        traps: Instructions answered.
         flushes: Addresses of the WBINVDs it executed, in order.
-        msr_read: MSRs the kernel read.
+        msrs_read: MSRs the kernel read.
         leaves_read: CPUID leaves the kernel executed.
         leaves_missing: Those of them that the table cannot answer.
     """
@@ -42,8 +43,9 @@ class LogicalCpu:
     cpuid: CpuidTable
     msr: Mapping[int, int]
     gs_base: int = 0
+    traps: int = 0
     flushes: list[int] = field(default_factory=list)
-    msr_read: set[int] = field(default_factory=set)
+    msrs_read: set[int] = field(default_factory=set)
     leaves_read: set[int] = field(default_factory=set)
     leaves_missing: set[int] = field(default_factory=set)
     _msr_written: dict[int, int] = field(default_factory=dict)
@@ -62,7 +64,7 @@ class LogicalCpu:
 
     def read_msr(self, number: int) -> int:
         """What the kernel wrote last, else what firmware left, else 0."""
-        self.msr_read.add(number)
+        self.msrs_read.add(number)
         return self._msr_written.get(number, self.msr.get(number, 0))
 
     def write_msr(self, number: int, value: int) -> None:
