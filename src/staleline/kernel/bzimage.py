@@ -11,7 +11,10 @@ from struct import unpack_from
 
 from staleline.errors import KernelImageError
 
-__all__ = ["SetupHeader", "has_setup_header", "read_setup_header"]
+__all__ = ["HEADER_REACH", "SetupHeader", "has_setup_header", "read_setup_header"]
+
+HEADER_REACH = 0x10400
+"""Bytes from the start of the file within which the header and its version string lie."""
 
 _MAGIC_OFFSET = 0x202
 _MAGIC = b"HdrS"
@@ -41,12 +44,17 @@ class SetupHeader:
 
 
 def has_setup_header(data: memoryview) -> bool:
-    """Does this file carry the mark of a Linux x86 boot image?"""
+    """Does a file that begins with these bytes carry the mark of a Linux x86 boot image?"""
     return bytes(data[_MAGIC_OFFSET : _MAGIC_OFFSET + 4]) == _MAGIC
 
 
-def read_setup_header(data: memoryview, where: str) -> SetupHeader:
+def read_setup_header(data: memoryview, where: str, size: int) -> SetupHeader:
     """Read the header of a file for which `has_setup_header` holds.
+
+    Args:
+        data: The first `HEADER_REACH` bytes of the file, or all if it is shorter.
+        where: The file, for messages.
+        size: The file's length in bytes.
 
     Raises:
         KernelImageError: The header is cut off, too old, of a 32-bit kernel, or points
@@ -66,7 +74,7 @@ def read_setup_header(data: memoryview, where: str) -> SetupHeader:
             do="use a kernel of 2.6.26 or later",
         )
     _require_64_bit(data, protocol, where)
-    offset, length = _payload(data, where)
+    offset, length = _payload(data, where, size)
     return SetupHeader(protocol, offset, length, _release(data))
 
 
@@ -80,7 +88,7 @@ def _require_64_bit(data: memoryview, protocol: int, where: str) -> None:
         )
 
 
-def _payload(data: memoryview, where: str) -> tuple[int, int]:
+def _payload(data: memoryview, where: str, size: int) -> tuple[int, int]:
     setup_sectors = data[0x1F1] or 4  # 0 means 4, boot.rst "setup_sects"
     relative, length = unpack_from("<II", data, 0x248)
     if length == 0:
@@ -90,9 +98,9 @@ def _payload(data: memoryview, where: str) -> tuple[int, int]:
             do="give the image as the kernel's build installed it",
         )
     offset = (setup_sectors + 1) * _SECTOR + relative
-    if offset + length > len(data):
+    if offset + length > size:
         raise KernelImageError(
-            f"payload at {offset:#x} of {length} bytes ends after the file's {len(data)} bytes",
+            f"payload at {offset:#x} of {length} bytes ends after the file's {size} bytes",
             where=f"{where}+0x248",
             do="the file is truncated, copy it again",
         )

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from struct import Struct
 
 from staleline.errors import KernelImageError
+from staleline.kernel.source import ByteSource
 
 __all__ = ["ElfFile", "ElfSection", "ElfSegment", "is_elf", "read_elf"]
 
@@ -29,9 +30,11 @@ _EM_NAMES = {3: "i386", 21: "ppc64", 22: "s390x", 40: "arm", 183: "aarch64", 243
 _EM_NAMES |= {258: "loongarch"}
 _PT_LOAD = 1
 _PF_X = 1
+_SHT_NULL = 0
 _SHT_NOBITS = 8
 _SHF_ALLOC = 2
 _NT_GNU_BUILD_ID = 3
+_NAME_LIMIT = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,72 +51,77 @@ class ElfSegment:
 
 @dataclass(frozen=True, slots=True)
 class ElfSection:
-    """One section header; `in_file` is False for NOBITS, `allocated` is SHF_ALLOC."""
+    """One section header; `file_size` is 0 for NOBITS, `allocated` is SHF_ALLOC."""
 
     name: str
     virtual_address: int
     offset: int
     size: int
+    file_size: int
     link: int
     allocated: bool
-    in_file: bool
 
 
 @dataclass(frozen=True, slots=True)
 class ElfFile:
-    """Headers of one ELF64 x86-64 file and its bytes."""
+    """Headers of one ELF64 x86-64 file and where its bytes are."""
 
-    data: memoryview
-    where: str
+    source: ByteSource
     segments: tuple[ElfSegment, ...]
     sections: tuple[ElfSection, ...]
+
+    @property
+    def where(self) -> str:
+        """How messages call the file."""
+        return self.source.where
 
     def section(self, name: str) -> ElfSection | None:
         """The first section of that name."""
         return next((section for section in self.sections if section.name == name), None)
 
     def bytes_of(self, part: ElfSection | ElfSegment) -> memoryview:
-        """File bytes of a section or segment (none for NOBITS)."""
-        if isinstance(part, ElfSection):
-            size = part.size if part.in_file else 0
-        else:
-            size = part.file_size
-        return self.data[part.offset : part.offset + size]
+        """File bytes of a section (none for NOBITS) or a segment."""
+        return self.source.read(part.offset if part.file_size else 0, part.file_size)
 
     def build_id(self) -> str | None:
         """The GNU build ID in hexadecimal, from ``.notes`` or ``.note.gnu.build-id``."""
         for name in (".notes", ".note.gnu.build-id"):
             section = self.section(name)
-            for owner, kind, text in _notes(self.bytes_of(section) if section else None):
+            if section is None:
+                continue
+            for owner, kind, text in _notes(self.bytes_of(section)):
                 if owner == b"GNU" and kind == _NT_GNU_BUILD_ID:
                     return text.hex()
         return None
 
 
-def is_elf(data: memoryview) -> bool:
-    """Does the file begin with the ELF mark?"""
-    return bytes(data[:4]) == b"\x7fELF"
+def is_elf(head: memoryview) -> bool:
+    """Does a file that begins with these bytes call itself ELF?"""
+    return bytes(head[:4]) == b"\x7fELF"
 
 
-def read_elf(data: memoryview, where: str) -> ElfFile:
+def read_elf(source: ByteSource) -> ElfFile:
     """Read and check the headers.
 
     Raises:
         KernelImageError: Truncated, or not an x86-64 ELF64 executable.
     """
-    if len(data) < _HEADER.size:
-        raise _truncated(where, 0, _HEADER.size, len(data))
-    header = _HEADER.unpack_from(data)
+    where = source.where
+    header = _HEADER.unpack(source.read(0, _HEADER.size))
     _require_x86_64(header[0], header[1], header[2], where)
     program_offset, section_offset = header[5], header[6]
     program_size, program_count, section_size, section_count, names_index = header[9:14]
     if program_count and program_size != _PROGRAM_HEADER.size:
         raise _malformed(f"program headers of {program_size} bytes", f"{where}+0x36")
-    segments = tuple(_segments(data, where, program_offset, program_count))
     if section_count and section_size != _SECTION_HEADER.size:
         raise _malformed(f"section headers of {section_size} bytes", f"{where}+0x3a")
-    sections = tuple(_sections(data, where, section_offset, section_count, names_index))
-    return ElfFile(data, where, segments, sections)
+    if section_count and names_index >= section_count:
+        raise _malformed("section name table index out of range", f"{where}+0x3e")
+    return ElfFile(
+        source,
+        tuple(_segments(source, program_offset, program_count)),
+        tuple(_sections(source, section_offset, section_count, names_index)),
+    )
 
 
 def _require_x86_64(ident: bytes, kind: int, machine: int, where: str) -> None:
@@ -128,45 +136,38 @@ def _require_x86_64(ident: bytes, kind: int, machine: int, where: str) -> None:
         raise _foreign(f"{_ET_NAMES[kind]}, not a linked kernel", f"{where}+0x10")
 
 
-def _segments(data: memoryview, where: str, offset: int, count: int) -> Iterator[ElfSegment]:
-    _require_range(data, where, offset, count * _PROGRAM_HEADER.size)
-    for index in range(count):
-        at = offset + index * _PROGRAM_HEADER.size
-        kind, flags, start, virtual, physical, file_size, memory_size, _ = (
-            _PROGRAM_HEADER.unpack_from(data, at)
-        )
+def _segments(source: ByteSource, offset: int, count: int) -> Iterator[ElfSegment]:
+    table = source.read(offset, count * _PROGRAM_HEADER.size)
+    for index, entry in enumerate(_PROGRAM_HEADER.iter_unpack(table)):
+        kind, flags, start, virtual, physical, file_size, memory_size, _ = entry
         if kind != _PT_LOAD:
             continue
-        _require_range(data, where, start, file_size)
+        at = f"{source.where}+{offset + index * _PROGRAM_HEADER.size:#x}"
+        if start + file_size > source.size:
+            raise _malformed("a segment that ends after the file", at)
         if memory_size < file_size:
-            raise _malformed("a segment smaller in memory than in the file", f"{where}+{at:#x}")
+            raise _malformed("a segment smaller in memory than in the file", at)
         yield ElfSegment(virtual, physical, start, file_size, memory_size, bool(flags & _PF_X))
 
 
 def _sections(
-    data: memoryview, where: str, offset: int, count: int, names_index: int
+    source: ByteSource, offset: int, count: int, names_index: int
 ) -> Iterator[ElfSection]:
-    _require_range(data, where, offset, count * _SECTION_HEADER.size)
-    headers = [
-        _SECTION_HEADER.unpack_from(data, offset + index * _SECTION_HEADER.size)
-        for index in range(count)
-    ]
-    if headers and names_index >= count:
-        raise _malformed("section name table index out of range", f"{where}+0x3e")
-    names = headers[names_index] if headers else None
-    table = data[names[4] : names[4] + names[5]] if names else data[:0]
-    for name, kind, flags, virtual, start, size, link, *_ in headers:
-        in_file = kind not in (0, _SHT_NOBITS)
-        if in_file:
-            _require_range(data, where, start, size)
-        text = bytes(table[name : name + 256]).split(b"\0")[0].decode("ascii", "replace")
-        yield ElfSection(text, virtual, start, size, link, bool(flags & _SHF_ALLOC), in_file)
+    headers = list(_SECTION_HEADER.iter_unpack(source.read(offset, count * _SECTION_HEADER.size)))
+    names = bytes(source.read(*headers[names_index][4:6])) if headers else b""
+    for index, (name, kind, flags, virtual, start, size, link, *_) in enumerate(headers):
+        file_size = 0 if kind in (_SHT_NULL, _SHT_NOBITS) else size
+        if file_size and start + file_size > source.size:
+            at = f"{source.where}+{offset + index * _SECTION_HEADER.size:#x}"
+            raise _malformed("a section that ends after the file", at)
+        text = names[name : name + _NAME_LIMIT].split(b"\0")[0].decode("ascii", "replace")
+        yield ElfSection(text, virtual, start, size, file_size, link, bool(flags & _SHF_ALLOC))
 
 
-def _notes(data: memoryview | None) -> Iterator[tuple[bytes, int, bytes]]:
+def _notes(data: memoryview) -> Iterator[tuple[bytes, int, bytes]]:
     """Owner, type and content of each note; a note that runs past the end stops it."""
     position = 0
-    while data is not None and position + _NOTE_HEADER.size <= len(data):
+    while position + _NOTE_HEADER.size <= len(data):
         owner_size, size, kind = _NOTE_HEADER.unpack_from(data, position)
         position += _NOTE_HEADER.size
         owner = bytes(data[position : position + owner_size]).rstrip(b"\0")
@@ -175,19 +176,6 @@ def _notes(data: memoryview | None) -> Iterator[tuple[bytes, int, bytes]]:
             return
         yield owner, kind, bytes(data[position : position + size])
         position += (size + 3) & ~3
-
-
-def _require_range(data: memoryview, where: str, offset: int, size: int) -> None:
-    if offset + size > len(data):
-        raise _truncated(where, offset, size, len(data))
-
-
-def _truncated(where: str, offset: int, size: int, length: int) -> KernelImageError:
-    return KernelImageError(
-        f"{size} bytes expected at {offset:#x}, the data ends at {length:#x}",
-        where=f"{where}+{min(offset, length):#x}",
-        do="the file is truncated, copy it again",
-    )
 
 
 def _malformed(what: str, where: str) -> KernelImageError:

@@ -3,26 +3,29 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from os import PathLike
-from pathlib import Path
+from typing import BinaryIO
 
 from staleline.errors import KernelImageError
-from staleline.kernel.bzimage import has_setup_header, read_setup_header
+from staleline.kernel.bzimage import HEADER_REACH, has_setup_header, read_setup_header
 from staleline.kernel.decompress import compression_of, decompress
 from staleline.kernel.elf import ElfFile, is_elf, read_elf
 from staleline.kernel.elfsymbols import read_symbol_table
 from staleline.kernel.kallsyms import Area, find_kallsyms
+from staleline.kernel.source import ByteSource, FileBytes, MemoryBytes
 from staleline.kernel.symbols import SymbolTable
 
 __all__ = ["KernelImage", "Section", "Segment", "load_image"]
 
 _KERNEL_HALF = 0xFFFF_FFFF_8000_0000  # __START_KERNEL_map
 _KERNEL_IMAGE_SIZE = 1 << 30  # KERNEL_IMAGE_SIZE with KASLR, page_64_types.h
+_ADDRESS_END = (1 << 64) - 1
 _BANNER = re.compile(rb"Linux version [!-~]+ [ -~]*")
 _BANNER_LIMIT = 1024
 
@@ -114,13 +117,28 @@ def load_image(path: str | PathLike[str]) -> KernelImage:
         KernelImageError: The file cannot be read, or is not an x86-64 kernel with symbols.
     """
     where = os.fspath(path)
-    data, release, where_unpacked = _unpacked(_read_file(where), where)
-    elf = read_elf(data, where_unpacked)
+    try:
+        with _open(where) as file:
+            return _load(FileBytes(where, file, os.fstat(file.fileno()).st_size))
+    except OSError as error:
+        do = "run as a user who may read it" if error.errno == errno.EACCES else "check the path"
+        raise KernelImageError(f"cannot be read: {error.strerror}", where=where, do=do) from error
+
+
+def _open(path: str) -> BinaryIO:
+    if not stat.S_ISREG(os.stat(path).st_mode):  # before opening: a FIFO would block
+        raise KernelImageError("not a regular file", where=path, do="give a vmlinuz or vmlinux")
+    return open(path, "rb", buffering=0)
+
+
+def _load(file: FileBytes) -> KernelImage:
+    source, release = _unwrapped(file)
+    elf = read_elf(source)
     segments = _segments(elf)
     symbols = _symbols(elf, segments)
     banner = _banner(segments, symbols)
     return KernelImage(
-        path=where,
+        path=file.where,
         release=banner.split()[2] if banner else release,
         banner=banner,
         build_id=elf.build_id(),
@@ -130,33 +148,17 @@ def load_image(path: str | PathLike[str]) -> KernelImage:
     )
 
 
-def _read_file(path: str) -> memoryview:
-    try:
-        status = os.stat(path)
-        if not stat.S_ISREG(status.st_mode):
-            raise KernelImageError("not a regular file", where=path, do="give a vmlinuz or vmlinux")
-        return memoryview(Path(path).read_bytes())
-    except OSError as error:
-        raise KernelImageError(
-            f"cannot be read: {error.strerror}", where=path, do=_REMEDY.get(type(error), _CHECK)
-        ) from error
-
-
-_CHECK = "check the path"
-_REMEDY: dict[type, str] = {PermissionError: "run as a user who may read it, or copy it"}
-
-
-def _unpacked(data: memoryview, path: str) -> tuple[memoryview, str | None, str]:
-    """The ELF file, the release its wrapper names, and how to call it in messages."""
-    if is_elf(data):
-        return data, None, path
-    if not has_setup_header(data):
-        raise _foreign(data, path)
-    header = read_setup_header(data, path)
-    end = header.payload_offset + header.payload_length
-    payload = data[header.payload_offset : end]
-    elf = decompress(payload, f"{path}+{header.payload_offset:#x}")
-    return elf, header.release, f"{path} (unpacked)"
+def _unwrapped(file: FileBytes) -> tuple[ByteSource, str | None]:
+    """The ELF file, and the release its wrapper names."""
+    head = file.read(0, min(file.size, HEADER_REACH))
+    if is_elf(head):
+        return file, None
+    if not has_setup_header(head):
+        raise _foreign(head, file.where)
+    header = read_setup_header(head, file.where, file.size)
+    where = f"{file.where}+{header.payload_offset:#x}"
+    elf = decompress(file.read(header.payload_offset, header.payload_length), where)
+    return MemoryBytes(f"{file.where} (unpacked)", elf), header.release
 
 
 def _foreign(data: memoryview, path: str) -> KernelImageError:
@@ -220,7 +222,7 @@ def _symbols(elf: ElfFile, segments: tuple[Segment, ...]) -> SymbolTable:
         return table
     text = min(s.virtual_address for s in segments if s.virtual_address >= _KERNEL_HALF)
     for area in _read_only_areas(elf, segments):
-        kallsyms = find_kallsyms(area, range(text, text + _KERNEL_IMAGE_SIZE))
+        kallsyms = find_kallsyms(area, range(text, min(text + _KERNEL_IMAGE_SIZE, _ADDRESS_END)))
         if kallsyms is not None:
             symbols = SymbolTable(kallsyms.addresses, kallsyms.names)
             _require_text_at(text, symbols, elf.where)

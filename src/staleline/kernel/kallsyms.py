@@ -35,6 +35,7 @@ _MAX_TOKEN_TABLE = 1 << 16  # token_index is u16
 _MARKER_SEARCH = 8 << 20  # bytes before the token table: markers, and 3 bytes per symbol
 _NAMES_SEARCH = 64 << 20
 _MARKER_CANDIDATES = 8
+_RUN_ON = 16  # words behind the markers that ascend by chance: 1 in 16! for random ones
 _MAX_PERCPU = 1 << 20  # PERCPU_STATIC sections have about 0x36000 bytes
 _MAX_NAME = 0x3FFF  # two-byte ULEB128, scripts/kallsyms.c
 
@@ -142,7 +143,7 @@ def find_kallsyms(area: Area, image: range) -> Kallsyms | None:
     Args:
         area: Usually ``.rodata``.
         image: Link addresses the kernel may use, which every symbol must be in, or low
-            as in a zero-based per-CPU section. They exceed the segments: the symbols of
+            as in a zero-based per-CPU section. The first is ``_text``. They exceed the segments: the symbols of
             ``.modinfo`` (7.1) are linked behind the image and stripped from it.
     """
     data = bytes(area.data)
@@ -221,13 +222,14 @@ def _names_starts(data: bytes, markers_at: int, markers: _Indices) -> Iterator[t
     """Offsets where names may start, each with that of the symbol count before it.
 
     The count is 8 bytes before the names where labels are aligned to 8, else 4 (some 7.1
-    and 7.3 builds). It must ask for no more markers than the run has; where the run is
-    longer, the bytes behind the markers happened to go on ascending.
+    and 7.3 builds). It must ask for about as many markers as the run has; where the run
+    is longer, the bytes behind the markers happened to go on ascending.
     """
     first = max(0, markers_at - _NAMES_SEARCH) & ~3
     counts = np.frombuffer(data, "<u4", (markers_at - first) // 4, first)
     needed = (counts.astype(np.int64) + _CHUNK - 1) // _CHUNK
-    plausible = np.flatnonzero((needed >= 2) & (needed <= len(markers)))
+    fewest = max(2, len(markers) - _RUN_ON)
+    plausible = np.flatnonzero((needed >= fewest) & (needed <= len(markers)))
     for gap in (8, 4):
         at = first + 4 * plausible
         start = at + gap
@@ -296,9 +298,10 @@ def _addresses(
             continue
         offsets = np.frombuffer(data, "<i4", count, start).astype(np.int64)
         addresses = _decode(offsets, base, area + start).view(np.uint64)
-        inside = (addresses >= np.uint64(image.start)) & (addresses <= np.uint64(image.stop))
+        inside = (addresses >= np.uint64(image.start)) & (addresses < np.uint64(image.stop))
         zero_based_percpu = addresses < np.uint64(_MAX_PERCPU)
-        if np.all(inside | zero_based_percpu) and np.all(addresses[1:] >= addresses[:-1]):
+        ascending = np.all(addresses[1:] >= addresses[:-1])
+        if ascending and np.all(inside | zero_based_percpu) and image.start in addresses:
             return addresses
     return None
 
