@@ -11,7 +11,7 @@ answered by Unicorn's own CPUID hook, which lies inside the instruction.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
@@ -20,10 +20,10 @@ import unicorn
 from unicorn import x86_const as x86
 
 from staleline.kernel.machine_memory import PAGE, MachineMemory
-from staleline.kernel.privileged import (
+from staleline.kernel.refused import (
     LONGEST_INSTRUCTION,
     Operation,
-    PrivilegedInstruction,
+    RefusedInstruction,
     decode,
 )
 
@@ -54,8 +54,12 @@ class End:
 #: Physical addresses of the emulator's own pages, clear of what `boot` and `sites` use.
 _GDT: Final = 0x1000
 _GATES: Final = 0x2000
-_RETURN_GATE: Final = _GATES
-_ENTRY_GATE: Final = _GATES + 0x100
+#: A function that returns, and one that jumps to the next kernel, meets a HLT; around them
+#: is nothing but INT3, so that code running wild does not slide into one.
+_RETURN_GATE: Final = _GATES + 0x400
+_ENTRY_GATE: Final = _GATES + 0x800
+_HLT: Final = b"\xf4"
+_INT3: Final = b"\xcc"
 _STACK_TOP: Final = 0x3_0000
 _STACK_SIZE: Final = 0x1_0000
 
@@ -95,13 +99,13 @@ _CPUID_OUTPUT: Final = (
 _ANSWERED: Final = 1  # tells Unicorn not to execute the CPUID itself
 _ARGUMENTS: Final = (7, 6, 2, 1)  # RDI, RSI, RDX, RCX
 
-_UD2: Final = b"\x0f\x0b"
 #: PCI configuration mechanism 1, with nothing on the bus: K8 and family 10h identification
 #: look at their northbridge (arch/x86/kernel/cpu/amd.c early_init_amd(), 5.10 to 7.3).
 _PCI_ADDRESS: Final = 0xCF8
 _PCI_DATA: Final = range(0xCFC, 0xD00)
 _NO_DEVICE: Final = 0xFFFF_FFFF
 
+_UNMODELLED: Final = "fault or unmodelled instruction"
 _EXCEPTIONS: Final = {
     0: "divide error",
     1: "debug trap",
@@ -117,6 +121,8 @@ class Emulator:
     Args:
         memory: What the code addresses.
         name: Turns an address into text for the reasons, e.g. ``stop_this_cpu+0x4f``.
+        warnings: Gives the addresses of undefined instructions that only warn; asked when
+            one is met.
         budget: Instructions one run may take.
         seconds: Wall-clock limit of one run.
     """
@@ -125,12 +131,14 @@ class Emulator:
         self,
         memory: MachineMemory,
         name: Callable[[int], str],
+        warnings: Callable[[], Container[int]],
         *,
         budget: int = 2_000_000,
         seconds: float = 5.0,
     ) -> None:
         self._memory = memory
         self._name = name
+        self._warnings = warnings
         self._budget = budget
         self._seconds = seconds
         self._cpu: LogicalCpu | None = None
@@ -159,8 +167,9 @@ class Emulator:
     def prepare_ram(self) -> None:
         """Write the emulator's own pages; needed again after `MachineMemory.reset`."""
         self._memory.write(_GDT, _descriptors())
-        self._memory.write(_RETURN_GATE, b"\xf4")
-        self._memory.write(_ENTRY_GATE, b"\xf4")
+        self._memory.write(_GATES, _INT3 * PAGE)
+        self._memory.write(_RETURN_GATE, _HLT)
+        self._memory.write(_ENTRY_GATE, _HLT)
 
     def forget_code(self, address: int, size: int) -> None:
         """Drop translations of code that was rewritten through another alias."""
@@ -220,8 +229,8 @@ class Emulator:
         engine = self._engine
         engine.reg_write(x86.UC_X86_REG_GDTR, (0, self._memory.direct(_GDT), 0x2F, 0))
         engine.reg_write(x86.UC_X86_REG_CR4, engine.reg_read(x86.UC_X86_REG_CR4) | _CR4_TSD)
-        frame = self._memory.direct(_GATES + 0x800)
-        code, target = self._memory.direct(_GATES + 0x200), self._memory.direct(_GATES + 0x300)
+        frame = self._memory.direct(_STACK_TOP)
+        code, target = self._memory.direct(_GATES), self._memory.direct(_RETURN_GATE)
         self._memory.write(code, b"\x48\xcf")
         selectors = (_CODE_SELECTOR | 3, _DATA_SELECTOR | 3)
         self._memory.write(
@@ -269,11 +278,6 @@ class Emulator:
             self._stop(self._failed(self._address(), f"write to I/O port {port:#x}"))
 
     def _on_invalid(self, engine: unicorn.Uc, _: object) -> bool:
-        address = self._address()
-        code = self._code(address)
-        if code[:2] == _UD2:
-            self._stop(self._failed(address, "BUG or WARN (ud2)"))
-            return False
         return self._answer(list(engine.reg_read_batch(_SAVED)))
 
     def _on_bad_access(
@@ -302,8 +306,8 @@ class Emulator:
         code = self._code(address)
         instruction = decode(code)
         if instruction is None or not self._perform(instruction, state):
-            what = f"unmodelled instruction or fault (bytes {code[:6].hex()})"
-            self._stop(self._failed(address, what))
+            what = _UNMODELLED if instruction is None else f"unexpected {instruction.operation}"
+            self._stop(self._failed(address, f"{what} (bytes {code[:6].hex()})"))
             return False
         self._running.traps += 1
         state[_RIP_SLOT] = address + instruction.length
@@ -318,12 +322,12 @@ class Emulator:
 
     # -- what privileged instructions do ------------------------------------------------
 
-    def _perform(self, instruction: PrivilegedInstruction, state: list[int]) -> bool:
+    def _perform(self, instruction: RefusedInstruction, state: list[int]) -> bool:
         """Change `state` as the instruction would; False if that is not modelled."""
         action = _ACTIONS.get(instruction.operation)
         return action is not None and action(self, instruction, state)
 
-    def _halt(self, _: PrivilegedInstruction, state: list[int]) -> bool:
+    def _halt(self, _: RefusedInstruction, state: list[int]) -> bool:
         address = state[_RIP_SLOT]
         gates = {
             self._memory.direct(_RETURN_GATE): EndKind.RETURNED,
@@ -332,19 +336,19 @@ class Emulator:
         self._stop(End(gates.get(address, EndKind.HALTED), address))
         return True
 
-    def _write_back(self, _: PrivilegedInstruction, state: list[int]) -> bool:
+    def _write_back(self, _: RefusedInstruction, state: list[int]) -> bool:
         if self._at_flush is not None:
             self._at_flush()
         self._running.flushes.append(state[_RIP_SLOT])
         return True
 
-    def _read_msr(self, _: PrivilegedInstruction, state: list[int]) -> bool:
+    def _read_msr(self, _: RefusedInstruction, state: list[int]) -> bool:
         number = state[_RCX] & 0xFFFF_FFFF
         value = state[_GS_SLOT] if number == _MSR_GS_BASE else self._running.read_msr(number)
         state[_RAX], state[_RDX] = value & 0xFFFF_FFFF, value >> 32
         return True
 
-    def _write_msr(self, _: PrivilegedInstruction, state: list[int]) -> bool:
+    def _write_msr(self, _: RefusedInstruction, state: list[int]) -> bool:
         number = state[_RCX] & 0xFFFF_FFFF
         value = (state[_RDX] & 0xFFFF_FFFF) << 32 | (state[_RAX] & 0xFFFF_FFFF)
         if number == _MSR_GS_BASE:
@@ -352,37 +356,40 @@ class Emulator:
         self._running.write_msr(number, value)
         return True
 
-    def _read_time_stamp(self, instruction: PrivilegedInstruction, state: list[int]) -> bool:
+    def _read_time_stamp(self, instruction: RefusedInstruction, state: list[int]) -> bool:
         now = self._running.read_time_stamp()
         state[_RAX], state[_RDX] = now & 0xFFFF_FFFF, now >> 32
         if instruction.operation is Operation.RDTSCP:
             state[_RCX] = self._running.number
         return True
 
-    def _read_control(self, instruction: PrivilegedInstruction, state: list[int]) -> bool:
+    def _read_control(self, instruction: RefusedInstruction, state: list[int]) -> bool:
         value = self._running.read_control(instruction.special)
         if value is None:
             return False
         state[instruction.general] = value
         return True
 
-    def _write_control(self, instruction: PrivilegedInstruction, state: list[int]) -> bool:
+    def _write_control(self, instruction: RefusedInstruction, state: list[int]) -> bool:
         return self._running.write_control(instruction.special, state[instruction.general])
 
-    def _read_debug(self, instruction: PrivilegedInstruction, state: list[int]) -> bool:
+    def _read_debug(self, instruction: RefusedInstruction, state: list[int]) -> bool:
         state[instruction.general] = 0
         return True
 
-    def _read_protection_keys(self, _: PrivilegedInstruction, state: list[int]) -> bool:
+    def _read_protection_keys(self, _: RefusedInstruction, state: list[int]) -> bool:
         state[_RAX] = state[_RDX] = 0
         return True
 
-    def _skip(self, _: PrivilegedInstruction, __: list[int]) -> bool:
+    def _warn(self, _: RefusedInstruction, state: list[int]) -> bool:
+        return state[_RIP_SLOT] in self._warnings()
+
+    def _skip(self, _: RefusedInstruction, __: list[int]) -> bool:
         """Nothing that is emulated depends on it."""
         return True
 
 
-_Action = Callable[[Emulator, PrivilegedInstruction, list[int]], bool]
+_Action = Callable[[Emulator, RefusedInstruction, list[int]], bool]
 _ACTIONS: Final[dict[Operation, _Action]] = {
     Operation.HLT: Emulator._halt,
     Operation.WBINVD: Emulator._write_back,
@@ -394,6 +401,8 @@ _ACTIONS: Final[dict[Operation, _Action]] = {
     Operation.MOV_TO_CR: Emulator._write_control,
     Operation.MOV_FROM_DR: Emulator._read_debug,
     Operation.MOV_TO_DR: Emulator._skip,
+    Operation.UD1: Emulator._warn,
+    Operation.UD2: Emulator._warn,
     Operation.RDPKRU: Emulator._read_protection_keys,
     Operation.WRPKRU: Emulator._skip,
     Operation.MOV_TO_SS: Emulator._skip,

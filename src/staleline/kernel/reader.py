@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from staleline.kernel.boot import SECONDARY, boot, read_sme_active, stub_functions
+from staleline.kernel.bug_table import warning_addresses
 from staleline.kernel.decision import Decision, SiteDecision
 from staleline.kernel.derivation import DerivationError
 from staleline.kernel.emulator import Emulator
@@ -29,8 +30,9 @@ class KernelReader:
 
     def __init__(self, image: KernelImage) -> None:
         self._image = image
+        self._warns: frozenset[int] | None = None
         self._memory = MachineMemory(image)
-        self._emulator = Emulator(self._memory, self._name)
+        self._emulator = Emulator(self._memory, self._name, self._warnings)
 
     def decide(self, machine: RawMachine) -> Decision:
         """Boot the image on `machine` and let it kexec.
@@ -59,6 +61,11 @@ class KernelReader:
         self._memory.reset()
         self._emulator.prepare_ram()
         stub_functions(self._image, self._memory)
+
+    def _warnings(self) -> frozenset[int]:
+        if self._warns is None:
+            self._warns = warning_addresses(self._image)
+        return self._warns
 
     def _name(self, address: int) -> str:
         found = self._image.symbols.enclosing(address)

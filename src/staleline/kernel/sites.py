@@ -27,6 +27,7 @@ _KIMAGE_HEAD: Final = 0
 _KIMAGE_START: Final = 24
 _KIMAGE_CONTROL_CODE_PAGE: Final = 32
 _IND_DONE: Final = 4
+_RESTING_PLACES: Final = ("stop_this_cpu", "native_halt")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,8 @@ def run_stop_this_cpu(
 
     function = _address(image, "stop_this_cpu")
     end = emulator.run(function, (0,), cpu=cpu, at_flush=at_flush)
-    decision = _decision(emulator, end, EndKind.HALTED, flushes=len(reported))
+    wanted = EndKind.HALTED if _is_resting_place(image, end) else None
+    decision = _decision(emulator, end, wanted, flushes=len(reported))
     if not decision.flushes or memory.read_int(mask, 8) & bit:
         return StopRun(decision, None)
     order = ReportedStopped.BEFORE_FLUSH if reported[0] else ReportedStopped.AFTER_FLUSH
@@ -73,7 +75,15 @@ def run_relocate_kernel(
     return _decision(emulator, end, EndKind.HANDED_OVER, flushes=len(cpu.flushes) - before)
 
 
-def _decision(emulator: Emulator, end: End, wanted: EndKind, *, flushes: int) -> SiteDecision:
+def _is_resting_place(image: KernelImage, end: End) -> bool:
+    """A stopped CPU halts in ``stop_this_cpu()`` itself, by ``native_halt()``."""
+    found = image.symbols.enclosing(end.address)
+    return found is not None and found[0].split(".")[0] in _RESTING_PLACES
+
+
+def _decision(
+    emulator: Emulator, end: End, wanted: EndKind | None, *, flushes: int
+) -> SiteDecision:
     if end.kind is wanted:
         return SiteDecision(flushes > 0)
     what = end.detail or f"{end.kind} at {emulator.describe(end.address)}"

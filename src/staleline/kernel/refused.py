@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Decode the few instructions that the emulated CPU refuses to execute.
 
-Kernel code is emulated in ring 3, so every privileged instruction raises #GP, and the
-protection key instructions raise #UD because CR4.PKE is never really set. They are answered
-in Python (see `staleline.kernel.emulator`). Whatever this module does not recognise stays
-unmodelled, and the run that met it stays unknown. Opcodes: AMD64 APM volume 3, appendix A.
+Kernel code is emulated in ring 3, so every privileged instruction raises #GP. ``ud1`` and
+``ud2`` raise #UD by definition, and the protection key instructions because CR4.PKE is never
+really set. All of them are answered in Python (see `staleline.kernel.emulator`). Whatever this
+module does not recognise stays unmodelled, and the run that met it stays unknown.
+Opcodes: AMD64 APM volume 3, appendix A.
 """
 
 from __future__ import annotations
@@ -12,14 +13,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-__all__ = ["LONGEST_INSTRUCTION", "Operation", "PrivilegedInstruction", "decode"]
+__all__ = ["LONGEST_INSTRUCTION", "Operation", "RefusedInstruction", "decode"]
 
 #: Bytes; an x86 instruction is never longer.
 LONGEST_INSTRUCTION = 15
 
 
 class Operation(StrEnum):
-    """What a privileged instruction asks of the machine."""
+    """What a refused instruction asks of the machine."""
 
     CLTS = "clts"
     HLT = "hlt"
@@ -37,6 +38,8 @@ class Operation(StrEnum):
     RDPKRU = "rdpkru"
     RDTSC = "rdtsc"
     RDTSCP = "rdtscp"
+    UD1 = "ud1"
+    UD2 = "ud2"
     WBINVD = "wbinvd"
     WRMSR = "wrmsr"
     WRPKRU = "wrpkru"
@@ -44,7 +47,7 @@ class Operation(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class PrivilegedInstruction:
+class RefusedInstruction:
     """One decoded instruction.
 
     Attributes:
@@ -63,6 +66,7 @@ class PrivilegedInstruction:
 _TWO_BYTE = {
     0x06: Operation.CLTS,
     0x09: Operation.WBINVD,
+    0x0B: Operation.UD2,
     0x30: Operation.WRMSR,
     0x31: Operation.RDTSC,
     0x32: Operation.RDMSR,
@@ -83,10 +87,11 @@ _GROUP_7_MEMORY = {2: Operation.LGDT, 3: Operation.LIDT, 7: Operation.INVLPG}
 _GROUP_6 = {2: Operation.LLDT, 3: Operation.LTR}
 _SEGMENT_OVERRIDES = frozenset((0x26, 0x2E, 0x36, 0x3E, 0x64, 0x65, 0x66, 0x67))
 _STACK_SEGMENT = 2
+_UD1 = 0xB9
 
 
-def decode(code: bytes) -> PrivilegedInstruction | None:
-    """The privileged instruction at the start of `code`, or None if it is not one of ours.
+def decode(code: bytes) -> RefusedInstruction | None:
+    """The refused instruction at the start of `code`, or None if it is not one of ours.
 
     An F2 or F3 prefix is never skipped: F3 0F 09 is WBNOINVD, which writes back but does
     not invalidate.
@@ -94,9 +99,9 @@ def decode(code: bytes) -> PrivilegedInstruction | None:
     at, rex = _skip_prefixes(code)
     body = code[at : at + 8].ljust(8, b"\0")
     if body[0] == 0xF4:
-        return PrivilegedInstruction(Operation.HLT, at + 1)
+        return RefusedInstruction(Operation.HLT, at + 1)
     if body[0] == 0x8E and (body[1] >> 3) & 7 == _STACK_SEGMENT:
-        return PrivilegedInstruction(Operation.MOV_TO_SS, at + 1 + _modrm_length(body[1:]))
+        return RefusedInstruction(Operation.MOV_TO_SS, at + 1 + _modrm_length(body[1:]))
     if body[0] == 0x0F:
         return _decode_two_byte(body, at, rex)
     return None
@@ -111,21 +116,23 @@ def _skip_prefixes(code: bytes) -> tuple[int, int]:
     return at, 0
 
 
-def _decode_two_byte(body: bytes, at: int, rex: int) -> PrivilegedInstruction | None:
+def _decode_two_byte(body: bytes, at: int, rex: int) -> RefusedInstruction | None:
     opcode, modrm = body[1], body[2]
     if opcode in _TWO_BYTE:
-        return PrivilegedInstruction(_TWO_BYTE[opcode], at + 2)
+        return RefusedInstruction(_TWO_BYTE[opcode], at + 2)
     if opcode in _SPECIAL_MOVES:
         special = ((modrm >> 3) & 7) | ((rex & 4) << 1)
         general = (modrm & 7) | ((rex & 1) << 3)
-        return PrivilegedInstruction(_SPECIAL_MOVES[opcode], at + 3, special, general)
+        return RefusedInstruction(_SPECIAL_MOVES[opcode], at + 3, special, general)
     if opcode == 0x01 and modrm in _GROUP_7_REGISTER:
-        return PrivilegedInstruction(_GROUP_7_REGISTER[modrm], at + 3)
+        return RefusedInstruction(_GROUP_7_REGISTER[modrm], at + 3)
+    if opcode == _UD1:
+        return RefusedInstruction(Operation.UD1, at + 2 + _modrm_length(body[2:]))
     group = {0x00: _GROUP_6, 0x01: _GROUP_7_MEMORY if modrm < 0xC0 else {}}.get(opcode, {})
     operation = group.get((modrm >> 3) & 7)
     if operation is None:
         return None
-    return PrivilegedInstruction(operation, at + 2 + _modrm_length(body[2:]))
+    return RefusedInstruction(operation, at + 2 + _modrm_length(body[2:]))
 
 
 def _modrm_length(operand: bytes) -> int:
