@@ -3,7 +3,8 @@
 
 Reading a leaf above the reported maximum is not an error on hardware. Intel documents
 that the data of the highest basic leaf is returned (SDM volume 2A, CPUID), AMD and Hygon
-return zeros; dumps in the test corpus agree. Linux 5.18 to 6.4 read leaf 0x8000001F
+return zeros; dumps in the test corpus agree. No rule is documented for other vendors, so
+their answer is unknown. Linux 5.18 to 6.4 read leaf 0x8000001F
 without looking at the maximum first, so this rule decides what such a kernel does
 (fixed by Linux commit 9b040453d444).
 """
@@ -21,6 +22,9 @@ Registers = tuple[int, int, int, int]
 
 _ZEROS: Registers = (0, 0, 0, 0)
 _EXTENDED_BASE = 0x8000_0000
+_ZEROS_BEYOND = frozenset({"AuthenticAMD", "HygonGenuine"})
+#: Highest hexadecimal digit of leaf ranges that leaf 0 and 0x80000000 say nothing about.
+_OWN_MAXIMUM = frozenset({0x4, 0xC})
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +45,22 @@ class CpuidTable:
         _, ebx, ecx, edx = leaf
         raw = b"".join(register.to_bytes(4, "little") for register in (ebx, edx, ecx))
         return raw.decode("latin-1")
+
+    @property
+    def family_model_stepping(self) -> tuple[int, int, int] | None:
+        """Display family, model and stepping of leaf 1 EAX, or None without that leaf.
+
+        Computed as Linux does (arch/x86/lib/cpu.c x86_family(), x86_model()).
+        """
+        eax = self._eax(1)
+        if eax is None:
+            return None
+        family, model = eax >> 8 & 0xF, eax >> 4 & 0xF
+        if family == 0xF:
+            family += eax >> 20 & 0xFF
+        if family >= 0x6:
+            model += (eax >> 16 & 0xF) << 4
+        return family, model, eax & 0xF
 
     @property
     def max_basic_leaf(self) -> int | None:
@@ -68,8 +88,11 @@ class CpuidTable:
         """What executing CPUID would return, or None where the dump does not tell.
 
         Leaves beyond the maximum follow the vendor's rule; a leaf or sub-leaf within the
-        maximum that the dump lacks is unknown.
+        maximum that the dump lacks is unknown. Ranges with a maximum of their own (hypervisor
+        leaves, 0xC0000000 of Centaur and Zhaoxin) are known only where recorded.
         """
+        if leaf >> 28 in _OWN_MAXIMUM and (leaf, subleaf) in self.leaves:
+            return self.leaves[leaf, subleaf]
         if self._beyond_maximum(leaf):
             return self._beyond(subleaf)
         return self.leaves.get((leaf, subleaf))
@@ -82,8 +105,10 @@ class CpuidTable:
         return maximum is not None and leaf > maximum
 
     def _beyond(self, subleaf: int) -> Registers | None:
-        if self.vendor != "GenuineIntel":
+        if self.vendor in _ZEROS_BEYOND:
             return _ZEROS
+        if self.vendor != "GenuineIntel":
+            return None
         highest = self.max_basic_leaf
         if highest is None:
             return None

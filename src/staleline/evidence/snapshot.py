@@ -17,10 +17,17 @@ __all__ = ["CpuEvidence", "CpuinfoEvidence", "KernelEvidence", "Note", "Snapshot
 
 @dataclass(frozen=True, slots=True)
 class CpuEvidence:
-    """One logical CPU: its CPUID leaves and the MSRs that could be read (number -> value)."""
+    """One logical CPU.
+
+    Attributes:
+        cpuid: Its CPUID leaves.
+        msr: The MSRs that could be read, number -> 64-bit value.
+        msr_faults: The MSRs that do not exist on this CPU: RDMSR was executed and faulted.
+    """
 
     cpuid: CpuidTable
     msr: Mapping[int, int] = field(default_factory=dict)
+    msr_faults: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

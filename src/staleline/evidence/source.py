@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Bytes and text of an evidence file, bounded and with every failure named.
+
+Dumps come plain, gzip or xz compressed; a file may also be a pipe
+(``staleline facts <(cpuid -r)``). Nothing larger than `MAX_BYTES` is taken in, before
+or after decompression.
+"""
+
+from __future__ import annotations
+
+import codecs
+import lzma
+import os
+import stat
+import zlib
+
+from staleline.errors import EvidenceError
+
+__all__ = ["MAX_BYTES", "decode", "read_bytes", "read_text"]
+
+#: The largest dump known (768 logical CPUs, every leaf) is below 4 MiB.
+MAX_BYTES = 64 << 20
+
+_XZ_MAGIC = b"\xfd7zXZ\0"
+_GZIP_MAGIC = b"\x1f\x8b"
+_XZ_MEMORY = 256 << 20
+_TOO_LARGE = f"is larger than {MAX_BYTES >> 20} MiB, which no CPUID dump or snapshot is"
+_DO_WHOLE = "make the file again and check it was copied whole"
+
+
+def read_text(path: str | os.PathLike[str]) -> str:
+    """Return the decompressed text of `path`.
+
+    Raises:
+        EvidenceError: The file cannot be read, is too large, empty, binary or damaged.
+    """
+    where = os.fspath(path)
+    return decode(_decompressed(read_bytes(path), where), where)
+
+
+def read_bytes(path: str | os.PathLike[str], limit: int = MAX_BYTES) -> bytes:
+    """Return the bytes of a regular file or pipe, at most `limit` of them.
+
+    Raises:
+        EvidenceError: The file cannot be opened or read, or is larger than `limit`.
+    """
+    where = os.fspath(path)
+    try:
+        # The check comes after opening: a path can change between stat and open, and
+        # O_NONBLOCK keeps a device from blocking before it is refused.
+        with open(path, "rb", opener=_open_nonblocking) as file:
+            _require_file_or_pipe(os.fstat(file.fileno()), where)
+            os.set_blocking(file.fileno(), True)
+            data = file.read(limit + 1)
+    except ValueError as error:  # a NUL in the path
+        raise EvidenceError(f"is not a path ({error})", where=where) from error
+    except OSError as error:
+        raise _unreadable(error, where) from error
+    if len(data) > limit:
+        raise EvidenceError(_TOO_LARGE, where=where, do="give one dump per machine")
+    return data
+
+
+def decode(data: bytes, where: str) -> str:
+    """Return `data` as text: UTF-8 or UTF-16 with a byte-order mark, else UTF-8 or Latin-1.
+
+    Raises:
+        EvidenceError: `data` is empty, holds NUL bytes, or contradicts its byte-order mark.
+    """
+    if not data.strip():
+        raise EvidenceError("is empty", where=where, do=_DO_WHOLE)
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return _decode_utf16(data, where)
+    if (offset := data.find(0)) >= 0:
+        raise EvidenceError(
+            "is binary, not a text dump",
+            where=f"{where}+{offset:#x}",
+            do="give the text output of cpuid -r, AIDA64 or libcpuid, or a snapshot",
+        )
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        # Brand strings are raw register bytes; every line that matters is ASCII.
+        return data.decode("latin-1")
+
+
+def _decode_utf16(data: bytes, where: str) -> str:
+    try:
+        return data.decode("utf-16")
+    except UnicodeDecodeError as error:
+        raise EvidenceError(
+            "begins as UTF-16 text and is not", where=f"{where}+{error.start:#x}", do=_DO_WHOLE
+        ) from error
+
+
+def _open_nonblocking(path: str, flags: int) -> int:
+    # A pipe must still block until its writer opens it: O_NONBLOCK would read nothing.
+    nonblocking = 0 if stat.S_ISFIFO(os.stat(path).st_mode) else os.O_NONBLOCK
+    return os.open(path, flags | nonblocking | os.O_CLOEXEC)
+
+
+def _require_file_or_pipe(status: os.stat_result, where: str) -> None:
+    if not (stat.S_ISREG(status.st_mode) or stat.S_ISFIFO(status.st_mode)):
+        raise EvidenceError(
+            "is neither a file nor a pipe",
+            where=where,
+            do="for this host's own registers use staleline collect",
+        )
+
+
+def _unreadable(error: OSError, where: str) -> EvidenceError:
+    do = {
+        FileNotFoundError: "check the path",
+        PermissionError: "make it readable or run as a user who may read it",
+        IsADirectoryError: "give the files in it",
+    }.get(type(error))
+    reason = error.strerror or str(error)
+    return EvidenceError(f"cannot be read: {reason}", where=where, do=do)
+
+
+def _decompressed(data: bytes, where: str) -> bytes:
+    if data.startswith(_XZ_MAGIC):
+        return _unxz(data, where)
+    if data.startswith(_GZIP_MAGIC):
+        return _gunzip(data, where)
+    return data
+
+
+def _unxz(data: bytes, where: str) -> bytes:
+    decompressor = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_XZ_MEMORY)
+    try:
+        text = decompressor.decompress(data, MAX_BYTES + 1)
+    except lzma.LZMAError as error:
+        raise EvidenceError(f"is damaged xz data: {error}", where=where, do=_DO_WHOLE) from error
+    return _whole(text, complete=decompressor.eof, where=where)
+
+
+def _gunzip(data: bytes, where: str) -> bytes:
+    decompressor = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
+    try:
+        text = decompressor.decompress(data, MAX_BYTES + 1)
+    except zlib.error as error:
+        raise EvidenceError(f"is damaged gzip data: {error}", where=where, do=_DO_WHOLE) from error
+    return _whole(text, complete=decompressor.eof, where=where)
+
+
+def _whole(text: bytes, *, complete: bool, where: str) -> bytes:
+    if len(text) > MAX_BYTES:
+        raise EvidenceError(f"decompressed, {_TOO_LARGE}", where=where)
+    if not complete:
+        raise EvidenceError("is compressed and cut short", where=where, do=_DO_WHOLE)
+    return text

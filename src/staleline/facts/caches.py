@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Caches by CPUID: levels, who shares them, and how far WBINVD is guaranteed to reach.
+
+Leaf 0x8000001D (AMD, Hygon) and leaf 4 (others) have one layout. EDX[0] set means WBINVD
+by one sharer is *not guaranteed* to act on the lower levels of the other sharers (Linux
+7.3 arch/x86/include/asm/cpuid/leaf_types.h: ``wbinvd_rll_no_guarantee``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from staleline.evidence.registers import CpuidTable
+from staleline.evidence.snapshot import Snapshot
+from staleline.facts.fact import Fact, Layer
+from staleline.facts.observation import Observation, merged, told, untold
+from staleline.facts.registers import DUMP_AGAIN
+
+__all__ = ["CACHE_NAMES", "Cache", "cache_facts", "cache_leaf", "caches"]
+
+_AMD_LEAF = 0x8000_001D
+_AMD_VENDORS = frozenset({"AuthenticAMD", "HygonGenuine"})
+#: (level, type) -> name; type 1 is data, 2 instructions, 3 both.
+CACHE_NAMES = {(1, 1): "l1d", (1, 2): "l1i", (2, 3): "l2", (3, 3): "l3"}
+
+
+@dataclass(frozen=True, slots=True)
+class Cache:
+    """One cache of a logical CPU.
+
+    Attributes:
+        subleaf: Sub-leaf that describes it.
+        level: 1, 2, 3, ...
+        type: 1 data, 2 instructions, 3 both.
+        sharers: Logical CPUs that share it (at most).
+        wbinvd_guaranteed: WBINVD by one sharer acts on the lower levels of all.
+        inclusive: It holds everything that the lower levels hold.
+        bytes: Its size.
+    """
+
+    subleaf: int
+    level: int
+    type: int
+    sharers: int
+    wbinvd_guaranteed: bool
+    inclusive: bool
+    bytes: int
+
+
+def cache_leaf(cpuid: CpuidTable) -> int | None:
+    """The leaf that describes this CPU's caches; None where it has none or is not known."""
+    if cpuid.vendor is None:
+        return None
+    leaf = _AMD_LEAF if cpuid.vendor in _AMD_VENDORS else 4
+    maximum = cpuid.max_extended_leaf if leaf == _AMD_LEAF else cpuid.max_basic_leaf
+    return leaf if maximum is not None and leaf <= maximum else None
+
+
+def caches(cpuid: CpuidTable) -> tuple[Cache, ...]:
+    """The caches that the dump describes, in sub-leaf order."""
+    return tuple(_caches(cpuid))
+
+
+def _caches(cpuid: CpuidTable) -> Iterator[Cache]:
+    leaf = cache_leaf(cpuid)
+    if leaf is None:
+        return
+    for subleaf in range(32):
+        registers = cpuid.recorded(leaf, subleaf)
+        if registers is None or registers[0] & 0x1F == 0:
+            return
+        eax, ebx, ecx, edx = registers
+        ways, partitions, line = (ebx >> 22) + 1, (ebx >> 12 & 0x3FF) + 1, (ebx & 0xFFF) + 1
+        yield Cache(
+            subleaf=subleaf,
+            level=eax >> 5 & 0x7,
+            type=eax & 0x1F,
+            sharers=(eax >> 14 & 0xFFF) + 1,
+            wbinvd_guaranteed=not edx & 1,
+            inclusive=bool(edx & 2),
+            bytes=ways * partitions * line * (ecx + 1),
+        )
+
+
+def cache_facts(snapshot: Snapshot) -> Iterator[Fact]:
+    """For each of `CACHE_NAMES`: its sharers, and whether WBINVD is guaranteed for them."""
+    per_cpu = [_named(cpu.cpuid) for cpu in snapshot.cpus]
+    missing = f"CPUID was not read: {DUMP_AGAIN}"
+    for name in CACHE_NAMES.values():
+        observed = (
+            _wbinvd(cpu.cpuid, named.get(name), name)
+            for cpu, named in zip(snapshot.cpus, per_cpu, strict=True)
+        )
+        yield merged(observed, missing).fact(
+            f"wbinvd_guaranteed_{name}",
+            Layer.HARDWARE,
+            f"WBINVD by one sharer of the {name.upper()} is guaranteed to act for all sharers",
+        )
+    for name in CACHE_NAMES.values():
+        observed = (
+            _sharers(cpu.cpuid, named.get(name), name)
+            for cpu, named in zip(snapshot.cpus, per_cpu, strict=True)
+        )
+        yield merged(observed, missing).fact(
+            f"sharers_{name}", Layer.HARDWARE, f"logical CPUs that share the {name.upper()}"
+        )
+
+
+def _named(cpuid: CpuidTable) -> dict[str, Cache]:
+    return {
+        CACHE_NAMES[cache.level, cache.type]: cache
+        for cache in caches(cpuid)
+        if (cache.level, cache.type) in CACHE_NAMES
+    }
+
+
+def _wbinvd(cpuid: CpuidTable, cache: Cache | None, name: str) -> Observation:
+    if cache is None:
+        return _no_cache(cpuid, name)
+    return told(cache.wbinvd_guaranteed, f"{_leaf(cpuid, cache)} EDX[0]")
+
+
+def _sharers(cpuid: CpuidTable, cache: Cache | None, name: str) -> Observation:
+    if cache is None:
+        return _no_cache(cpuid, name)
+    return told(cache.sharers, f"{_leaf(cpuid, cache)} EAX[25:14]")
+
+
+def _leaf(cpuid: CpuidTable, cache: Cache) -> str:
+    return f"CPUID {cache_leaf(cpuid) or 0:#010x} sub-leaf {cache.subleaf}"
+
+
+def _no_cache(cpuid: CpuidTable, name: str) -> Observation:
+    leaf = cache_leaf(cpuid)
+    if leaf is None:
+        return untold("this CPU has no leaf that describes its caches, or the dump lacks leaf 0")
+    if cpuid.recorded(leaf) is None:
+        return untold(f"CPUID leaf {leaf:#010x} is not recorded: {DUMP_AGAIN}")
+    return untold(f"CPUID leaf {leaf:#010x} describes no {name.upper()}")

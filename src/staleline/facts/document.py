@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Facts as a JSON document, ``staleline/facts/1`` (schemas/facts-1.json)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from staleline.facts.fact import Layer, MachineFacts
+
+__all__ = ["SCHEMA", "facts_document"]
+
+SCHEMA = "staleline/facts/1"
+
+
+def facts_document(machines: Iterable[tuple[str, MachineFacts]]) -> dict[str, Any]:
+    """Return the document for (file name, facts) pairs; null where the evidence does not tell."""
+    return {"schema": SCHEMA, "machines": [_machine(file, facts) for file, facts in machines]}
+
+
+def _machine(file: str, facts: MachineFacts) -> dict[str, Any]:
+    maximum = facts.integer("max_extended_leaf")
+    return {
+        "file": file,
+        "vendor": facts.text("vendor"),
+        "signature": facts.text("signature"),
+        "max_extended_leaf": None if maximum is None else f"{maximum:#010x}",
+        "hypervisor": facts.boolean("hypervisor"),
+        **{
+            layer.value: {fact.name: fact.value for fact in facts.layer(layer)}
+            for layer in (Layer.HARDWARE, Layer.FIRMWARE, Layer.KERNEL)
+        },
+    }

@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Who the CPU is, and whether software runs on it directly."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from staleline.evidence.registers import CpuidTable
+from staleline.evidence.snapshot import CpuinfoEvidence, Snapshot
+from staleline.facts.fact import Fact, Layer, Value
+from staleline.facts.observation import Observation, first_told, merged, told, untold
+from staleline.facts.registers import DUMP_AGAIN
+
+__all__ = ["identity_facts"]
+
+_EXTENDED_BASE = 0x8000_0000
+#: Vendors whose leaf 0x80000000 repeats the vendor string in the layout of leaf 0.
+_REPEATS_VENDOR = frozenset({"AuthenticAMD", "HygonGenuine"})
+
+
+def identity_facts(snapshot: Snapshot) -> Iterator[Fact]:
+    """Vendor, signature, family, model, stepping, maxima and hypervisor bit, in this order."""
+    cpuinfo = snapshot.cpuinfo or CpuinfoEvidence()
+    yield _fact(snapshot, "vendor", "CPU vendor", _vendor, cpuinfo.vendor)
+    yield _fact(snapshot, "signature", "family, model and stepping as CPUID codes them", _signature)
+    for index, name in enumerate(("family", "model", "stepping")):
+        yield _fact(
+            snapshot, name, f"CPU {name}", _family_model_stepping(index), getattr(cpuinfo, name)
+        )
+    yield _fact(snapshot, "max_basic_leaf", "highest basic CPUID leaf", _max_basic_leaf)
+    yield _fact(snapshot, "max_extended_leaf", "highest extended CPUID leaf", _max_extended_leaf)
+    yield _fact(
+        snapshot,
+        "hypervisor",
+        "runs under a hypervisor",
+        _hypervisor,
+        True if "hypervisor" in cpuinfo.flags else None,
+    )
+
+
+def _fact(
+    snapshot: Snapshot,
+    name: str,
+    text: str,
+    of_cpu: Callable[[CpuidTable], Observation],
+    of_cpuinfo: Value = None,
+) -> Fact:
+    observation = merged(
+        (of_cpu(cpu.cpuid) for cpu in snapshot.cpus), f"CPUID was not read: {DUMP_AGAIN}"
+    )
+    if of_cpuinfo is not None:
+        observation = first_told((observation, told(of_cpuinfo, "/proc/cpuinfo")))
+    return observation.fact(name, Layer.IDENTITY, text)
+
+
+def _vendor(cpuid: CpuidTable) -> Observation:
+    if cpuid.vendor is not None:
+        return told(cpuid.vendor, "CPUID 0x00000000")
+    repeated = cpuid.recorded(_EXTENDED_BASE)
+    if repeated is not None:
+        vendor = CpuidTable({(0, 0): repeated}).vendor
+        if vendor in _REPEATS_VENDOR:
+            return told(vendor, f"CPUID {_EXTENDED_BASE:#010x}")
+    return _not_recorded(0)
+
+
+def _signature(cpuid: CpuidTable) -> Observation:
+    leaf = cpuid.recorded(1)
+    return _not_recorded(1) if leaf is None else told(f"{leaf[0]:#010x}", "CPUID 0x00000001 EAX")
+
+
+def _family_model_stepping(index: int) -> Callable[[CpuidTable], Observation]:
+    def observe(cpuid: CpuidTable) -> Observation:
+        decoded = cpuid.family_model_stepping
+        return _not_recorded(1) if decoded is None else told(decoded[index], "CPUID 0x00000001 EAX")
+
+    return observe
+
+
+def _max_basic_leaf(cpuid: CpuidTable) -> Observation:
+    maximum = cpuid.max_basic_leaf
+    return _not_recorded(0) if maximum is None else told(maximum, "CPUID 0x00000000 EAX")
+
+
+def _max_extended_leaf(cpuid: CpuidTable) -> Observation:
+    maximum = cpuid.max_extended_leaf
+    if maximum is None:
+        return _not_recorded(_EXTENDED_BASE)
+    return told(maximum, f"CPUID {_EXTENDED_BASE:#010x} EAX")
+
+
+def _hypervisor(cpuid: CpuidTable) -> Observation:
+    leaf = cpuid.recorded(1)
+    return (
+        _not_recorded(1) if leaf is None else told(bool(leaf[2] >> 31), "CPUID 0x00000001 ECX[31]")
+    )
+
+
+def _not_recorded(leaf: int) -> Observation:
+    return untold(f"CPUID leaf {leaf:#010x} is not recorded: {DUMP_AGAIN}")

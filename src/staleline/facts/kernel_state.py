@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the running kernel was told, and what it did since it booted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from staleline.evidence.snapshot import Snapshot
+from staleline.facts.fact import Fact, Layer, Value
+from staleline.facts.observation import Observation, first_told, told, untold
+
+__all__ = ["kernel_facts"]
+
+_OPTION = "mem_encrypt="
+_COLLECT = "run staleline collect on the host, as root"
+
+
+def kernel_facts(snapshot: Snapshot, known: Mapping[str, Observation]) -> Iterator[Fact]:
+    """The kernel layer.
+
+    Args:
+        snapshot: The evidence.
+        known: The other layers' observations, by fact name; where hardware or firmware
+            leaves the kernel no choice, its state follows from them.
+    """
+    for name, text, observation in _observations(snapshot, known):
+        yield observation.fact(name, Layer.KERNEL, text)
+
+
+def _observations(
+    snapshot: Snapshot, known: Mapping[str, Observation]
+) -> Iterator[tuple[str, str, Observation]]:
+    kernel, state = snapshot.kernel, snapshot.state
+    yield "release", "kernel release", _given(kernel.release, "uname -r", _COLLECT)
+    yield "cmdline", "kernel command line", _given(kernel.cmdline, "/proc/cmdline", _COLLECT)
+    yield "mem_encrypt", "memory encryption asked for (mem_encrypt=)", _mem_encrypt(kernel.cmdline)
+    yield "sme_active", "memory is mapped with the C-bit", _sme_active(snapshot, known)
+    yield (
+        "tdx_module",
+        "state of the TDX module",
+        _given(
+            state.tdx_module,
+            "kernel log, virt/tdx:",
+            f"the kernel log from its beginning is missing: {_COLLECT}",
+        ),
+    )
+    yield (
+        "seamcalled_cpus",
+        "CPUs that entered the TDX module",
+        _given(
+            state.seamcalled_cpus,
+            "state.seamcalled_cpus",
+            "no kernel file tells; give state.seamcalled_cpus in the snapshot",
+        ),
+    )
+    yield "sev_guests_run", "SEV guests have run since boot", _sev_guests_run(snapshot, known)
+    yield (
+        "kexec_loaded",
+        "a kernel is loaded for kexec",
+        _given(
+            None if state.kexec_loaded is None else state.kexec_loaded != 0,
+            "/sys/kernel/kexec_loaded",
+            "cat /sys/kernel/kexec_loaded",
+        ),
+    )
+    yield (
+        "offline_cpus",
+        "CPUs present but offline",
+        _given(
+            state.offline_cpus,
+            "/sys/devices/system/cpu/{present,online}",
+            "cat /sys/devices/system/cpu/present /sys/devices/system/cpu/online",
+        ),
+    )
+
+
+def _given(value: Value, source: str, missing: str) -> Observation:
+    return untold(missing) if value is None else told(value, source)
+
+
+def _mem_encrypt(cmdline: str | None) -> Observation:
+    """``on`` or ``off``, the last on the command line.
+
+    Linux takes the last instance of an option (arch/x86/lib/cmdline.c); a value that is
+    neither makes 6.12 act as without the option and 7.3 take an earlier one.
+    """
+    if cmdline is None:
+        return untold(f"the command line was not read: {_COLLECT}")
+    values = [word.removeprefix(_OPTION) for word in cmdline.split() if word.startswith(_OPTION)]
+    if not values:
+        return untold("neither mem_encrypt=on nor mem_encrypt=off is on the command line")
+    if values[-1] not in ("on", "off"):
+        return untold(f"the command line ends with mem_encrypt={values[-1]}, not on or off")
+    return told(values[-1], "/proc/cmdline")
+
+
+def _sme_active(snapshot: Snapshot, known: Mapping[str, Observation]) -> Observation:
+    return first_told(
+        (
+            _given(
+                snapshot.state.sme_active,
+                "kernel log, Memory Encryption Features active",
+                f"the kernel log from its beginning is missing: {_COLLECT}",
+            ),
+            *_impossible(known, "sme", "sme_enabled"),
+            *_not_built_in(snapshot.kernel.config),
+        )
+    )
+
+
+def _sev_guests_run(snapshot: Snapshot, known: Mapping[str, Observation]) -> Observation:
+    return first_told(
+        (
+            _given(
+                snapshot.state.sev_guests_run,
+                "state.sev_guests_run",
+                "the kernel keeps no record of guests: say whether SEV guests have run "
+                "since boot (--state sev_guests_run=no)",
+            ),
+            *_impossible(known, "sev"),
+        )
+    )
+
+
+def _impossible(known: Mapping[str, Observation], *names: str) -> Iterator[Observation]:
+    for name in names:
+        if known[name].value is False:
+            yield told(False, f"{name} is false by {known[name].source}")
+
+
+def _not_built_in(config: Mapping[str, str] | None) -> Iterator[Observation]:
+    option = "CONFIG_AMD_MEM_ENCRYPT"
+    if config is not None and config.get(option) == "n":
+        yield told(False, f"kernel config: {option} is not set")

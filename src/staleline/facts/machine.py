@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""All facts of a machine, from its snapshot."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from staleline.evidence.registers import CpuidTable
+from staleline.evidence.snapshot import Snapshot
+from staleline.facts.caches import cache_facts
+from staleline.facts.fact import Fact, Layer, MachineFacts
+from staleline.facts.identity import identity_facts
+from staleline.facts.kernel_state import kernel_facts
+from staleline.facts.observation import Observation, merged, told, untold
+from staleline.facts.registers import DUMP_AGAIN, observe
+from staleline.facts.table import register_facts
+
+__all__ = ["from_snapshot"]
+
+_SME_LEAF = 0x8000_001F
+_TDX_GUEST_LEAF = 0x21
+_TDX_GUEST_SIGNATURE = (0x65746E49, 0x5844546C, 0x20202020)  # "IntelTDX    " in EBX, EDX, ECX
+
+
+def from_snapshot(snapshot: Snapshot) -> MachineFacts:
+    """Return every fact that this package knows, with unknown ones as None.
+
+    Args:
+        snapshot: The evidence; its CPUs are taken to be of one machine.
+    """
+    known: dict[str, Observation] = {}
+    facts: list[Fact] = []
+    for fact in _facts(snapshot, known):
+        known[fact.name] = Observation(fact.value, fact.source, fact.missing)
+        facts.append(fact)
+    return MachineFacts.of(facts)
+
+
+def _facts(snapshot: Snapshot, known: dict[str, Observation]) -> Iterator[Fact]:
+    """Facts in an order in which each finds those it depends on in `known`."""
+    yield from identity_facts(snapshot)
+    vendor = known["vendor"].value
+    for row in register_facts():
+        observation = observe(row, snapshot, vendor if isinstance(vendor, str) else None, known)
+        yield observation.fact(row.name, row.layer, row.text)
+    yield from cache_facts(snapshot)
+    yield _unchecked_sme_bit(snapshot)
+    yield _tdx_guest(snapshot)
+    yield from kernel_facts(snapshot, known)
+
+
+def _unchecked_sme_bit(snapshot: Snapshot) -> Fact:
+    observation = merged(
+        (_unchecked(cpu.cpuid) for cpu in snapshot.cpus), f"CPUID was not read: {DUMP_AGAIN}"
+    )
+    return observation.fact(
+        "unchecked_sme_bit",
+        Layer.HARDWARE,
+        "bit 0 of CPUID 0x8000001f EAX as read without looking at the maximum",
+    )
+
+
+def _unchecked(cpuid: CpuidTable) -> Observation:
+    answer, recorded = cpuid.read(_SME_LEAF), cpuid.recorded(_SME_LEAF)
+    if cpuid.max_extended_leaf is None:
+        return untold(f"CPUID leaf 0x80000000 is not recorded: {DUMP_AGAIN}")
+    if answer is None:
+        return untold(
+            f"what {cpuid.vendor or 'this CPU'} answers at leaf {_SME_LEAF:#010x} is not recorded: "
+            "read it from /dev/cpu/0/cpuid (staleline collect)"
+        )
+    if recorded is not None and (recorded[0] ^ answer[0]) & 1:
+        return untold(
+            f"the dump records EAX={recorded[0]:#010x} at leaf {_SME_LEAF:#010x}, where "
+            f"{cpuid.vendor} answers {answer[0]:#010x} beyond the maximum: {DUMP_AGAIN}"
+        )
+    return told(bool(answer[0] & 1), f"CPUID {_SME_LEAF:#010x} EAX[0], maximum not checked")
+
+
+def _tdx_guest(snapshot: Snapshot) -> Fact:
+    observation = merged(
+        (_tdx_signature(cpu.cpuid) for cpu in snapshot.cpus), f"CPUID was not read: {DUMP_AGAIN}"
+    )
+    return observation.fact("tdx_guest", Layer.FIRMWARE, "this is a TDX guest")
+
+
+def _tdx_signature(cpuid: CpuidTable) -> Observation:
+    """As Linux tells a TDX guest (arch/x86/coco/tdx/tdx.c tdx_early_init())."""
+    maximum, leaf = cpuid.max_basic_leaf, cpuid.recorded(_TDX_GUEST_LEAF)
+    if maximum is None:
+        return untold(f"CPUID leaf 0x00000000 is not recorded: {DUMP_AGAIN}")
+    if maximum < _TDX_GUEST_LEAF:
+        return told(False, f"CPUID 0x00000000 EAX: leaf 0x00000021 is beyond {maximum:#010x}")
+    if leaf is None:
+        return untold(f"CPUID leaf {_TDX_GUEST_LEAF:#010x} is not recorded: {DUMP_AGAIN}")
+    return told((leaf[1], leaf[3], leaf[2]) == _TDX_GUEST_SIGNATURE, "CPUID 0x00000021")

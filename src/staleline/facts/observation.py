@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A value with its evidence, and how the observations of several CPUs become one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from staleline.facts.fact import Fact, Layer, Value
+
+__all__ = ["Observation", "first_told", "merged", "told", "untold"]
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """A value and its source, or no value and what is missing."""
+
+    value: Value
+    source: str | None = None
+    missing: str | None = None
+
+    def fact(self, name: str, layer: Layer, text: str) -> Fact:
+        """This observation under a name."""
+        return Fact(name, layer, text, self.value, self.source, self.missing)
+
+
+def told(value: Value, source: str) -> Observation:
+    """The evidence gives `value`."""
+    return Observation(value, source=source)
+
+
+def untold(missing: str) -> Observation:
+    """The evidence does not tell; `missing` says what is missing and how to get it."""
+    return Observation(None, missing=missing)
+
+
+def first_told(observations: Iterable[Observation]) -> Observation:
+    """The first that has a value, else the first; lazily."""
+    first: Observation | None = None
+    for observation in observations:
+        if observation.value is not None:
+            return observation
+        first = first or observation
+    return first or untold("there is no evidence; give a CPUID dump")
+
+
+def merged(per_cpu: Iterable[Observation], missing: str) -> Observation:
+    """One observation for the machine.
+
+    CPUs that do not tell are passed over: evidence of one CPU may stand for all. CPUs that
+    tell different values leave the machine's value unknown.
+    """
+    agreed: tuple[int, Observation] | None = None
+    silent: Observation | None = None
+    for cpu, observation in enumerate(per_cpu):
+        if observation.value is None:
+            silent = silent or observation
+        elif agreed is None:
+            agreed = cpu, observation
+        elif observation.value != agreed[1].value:
+            return untold(_disagreement(agreed, (cpu, observation)))
+    return agreed[1] if agreed else (silent or untold(missing))
+
+
+def _disagreement(*observed: tuple[int, Observation]) -> str:
+    return "CPUs differ: " + " and ".join(_one(observed))
+
+
+def _one(observed: Iterable[tuple[int, Observation]]) -> Iterator[str]:
+    for cpu, observation in observed:
+        yield f"cpus[{cpu}] {observation.source} is {observation.value!r}"

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the table's registers say on one machine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from staleline.evidence.registers import CpuidTable
+from staleline.evidence.snapshot import CpuEvidence, Snapshot
+from staleline.facts.observation import Observation, first_told, merged, told, untold
+from staleline.facts.table import CpuidField, MsrField, RegisterFact
+
+__all__ = ["DUMP_AGAIN", "observe"]
+
+DUMP_AGAIN = "dump all leaves (cpuid -r), or staleline collect"
+
+_EXTENDED_BASE = 0x8000_0000
+
+
+def observe(
+    row: RegisterFact, snapshot: Snapshot, vendor: str | None, known: Mapping[str, Observation]
+) -> Observation:
+    """What the evidence says of `row`.
+
+    Args:
+        row: The fact asked for.
+        snapshot: The evidence.
+        vendor: The CPU vendor, or None where unknown.
+        known: Observations made so far, by fact name, for `row.requires`.
+    """
+    return first_told(_observations(row, snapshot, vendor, known))
+
+
+def _observations(
+    row: RegisterFact, snapshot: Snapshot, vendor: str | None, known: Mapping[str, Observation]
+) -> Iterator[Observation]:
+    if row.vendors and vendor is not None and vendor not in row.vendors:
+        yield _absent(row, f"vendor {vendor} defines no {row.field}")
+        return
+    yield merged((_of_cpu(row, cpu) for cpu in snapshot.cpus), _how_to_get(row))
+    yield from _of_cpuinfo(row, snapshot)
+    for name in row.requires:
+        if known[name].value is False:
+            yield _absent(row, f"{name} is false by {known[name].source}")
+
+
+def _of_cpu(row: RegisterFact, cpu: CpuEvidence) -> Observation:
+    if isinstance(row.field, MsrField):
+        return _of_msr(row, row.field, cpu)
+    return _of_cpuid(row, row.field, cpu.cpuid)
+
+
+def _of_msr(row: RegisterFact, field: MsrField, cpu: CpuEvidence) -> Observation:
+    if field.number in cpu.msr_faults:
+        return _absent(row, f"MSR {field.number:#x}: does not exist, RDMSR faults")
+    value = cpu.msr.get(field.number)
+    return untold(_how_to_get(row)) if value is None else told(field.bits.of(value), str(field))
+
+
+def _of_cpuid(row: RegisterFact, field: CpuidField, cpuid: CpuidTable) -> Observation:
+    beyond = _beyond_maximum(field.leaf, cpuid)
+    if beyond.value is None:
+        return beyond
+    if beyond.value:
+        return _absent(row, beyond.source or "")
+    registers = cpuid.recorded(field.leaf)
+    if registers is None:
+        return untold(f"CPUID leaf {field.leaf:#010x} is not recorded: {DUMP_AGAIN}")
+    return told(field.bits.of(registers[field.index]), str(field))
+
+
+def _beyond_maximum(leaf: int, cpuid: CpuidTable) -> Observation:
+    """Is `leaf` beyond the maximum of its range? Unknown without the maximum."""
+    base = _EXTENDED_BASE if leaf >= _EXTENDED_BASE else 0
+    maximum = cpuid.max_extended_leaf if base else cpuid.max_basic_leaf
+    if maximum is None:
+        return untold(f"CPUID leaf {base:#010x}, the highest leaf, is not recorded: {DUMP_AGAIN}")
+    return told(
+        leaf > maximum, f"CPUID {base:#010x} EAX: leaf {leaf:#010x} is beyond {maximum:#010x}"
+    )
+
+
+def _of_cpuinfo(row: RegisterFact, snapshot: Snapshot) -> Iterator[Observation]:
+    # Presence only: Linux clears flags that firmware disabled or that it does not use.
+    if snapshot.cpuinfo is not None:
+        for flag in row.flags:
+            if flag in snapshot.cpuinfo.flags:
+                yield told(True, f"/proc/cpuinfo flag {flag}")
+
+
+def _absent(row: RegisterFact, source: str) -> Observation:
+    if row.absent is None:
+        return untold(f"there is none: {source}")
+    return told(row.absent, source)
+
+
+def _how_to_get(row: RegisterFact) -> str:
+    if isinstance(row.field, MsrField):
+        number = row.field.number
+        return f"MSR {number:#x} was not read: as root, modprobe msr; rdmsr -a {number:#x}"
+    return f"{row.field} was not read: {DUMP_AGAIN}"

@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Facts of a machine as text: one table per layer, each fact with its source."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from staleline.facts import Fact, Layer, MachineFacts
+
+__all__ = ["print_facts"]
+
+_TITLES = {
+    Layer.IDENTITY: "machine",
+    Layer.HARDWARE: "hardware can",
+    Layer.FIRMWARE: "firmware enabled",
+    Layer.KERNEL: "kernel does",
+}
+_HEXADECIMAL = frozenset({"max_basic_leaf", "max_extended_leaf"})
+
+
+def print_facts(console: Console, file: str, facts: MachineFacts) -> None:
+    """Print every fact; unknown ones say what is missing and how to get it.
+
+    Args:
+        console: Where to.
+        file: The evidence, for the heading.
+        facts: What it tells.
+    """
+    console.print(Text(_printable(file), style="bold"))
+    for layer, title in _TITLES.items():
+        console.print()
+        console.print(Text(title, style="bold cyan"))
+        console.print(_table(facts, layer))
+
+
+def _table(facts: MachineFacts, layer: Layer) -> Table:
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 2))
+    table.add_column("fact", no_wrap=True)
+    table.add_column("value", max_width=32, overflow="fold")
+    table.add_column("evidence", style="dim", overflow="fold")
+    for fact in facts.layer(layer):
+        evidence = fact.source if fact.missing is None else fact.missing
+        table.add_row(fact.name, _value(fact), Text(_printable(evidence or "")))
+    return table
+
+
+def _value(fact: Fact) -> Text:
+    value = fact.value
+    if value is None:
+        return Text("unknown", style="yellow")
+    if isinstance(value, bool):
+        return Text("yes" if value else "no")
+    if isinstance(value, tuple):
+        return Text(", ".join(map(str, value)) or "none")
+    if isinstance(value, int) and fact.name in _HEXADECIMAL:
+        return Text(f"{value:#010x}")
+    return Text(_printable(str(value)))
+
+
+def _printable(text: str) -> str:
+    # Evidence is somebody else's text: no escape sequences reach the terminal.
+    return "".join(character if character.isprintable() else "\ufffd" for character in text)
