@@ -6,14 +6,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from staleline.errors import ModelError
+from staleline.vocabulary import Path, ReportOrder
+
 __all__ = ["Flush", "ForeignLines", "Path", "ReportOrder", "Scenario"]
-
-
-class Path(StrEnum):
-    """How the old kernel hands over."""
-
-    KEXEC = "kexec"
-    CRASH = "crash"
 
 
 class Flush(StrEnum):
@@ -32,13 +28,6 @@ class ForeignLines(StrEnum):
     TDX = "tdx"
 
 
-class ReportOrder(StrEnum):
-    """Is a secondary reported stopped before or after its flush?"""
-
-    BEFORE_FLUSH = "before-flush"
-    AFTER_FLUSH = "after-flush"
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scenario:
     """One old kernel, one next kernel, one path, one kind of hardware.
@@ -52,8 +41,20 @@ class Scenario:
         flush_secondary: The secondaries' site on this path.
         flush_jumping: The jumping CPU's site.
         report: Order of the stop protocol.
-        flush_faults: WBINVD traps here (TDX and SEV-ES guests).
+        flush_faults: WBINVD traps here (TDX and SEV-ES guests). Such a guest keeps the
+            encryption that its hypervisor gave it: both kernels encrypt, or neither.
         secondaries: Number of secondaries, at least 0.
+        flush_at_load: Crash path only: loading the crash kernel into its reservation flushes
+            the written pages out of every CPU's caches, because an encrypting kernel
+            converts them to decrypted and back (7.3 kernel/kexec_core.c:899,922;
+            arch/x86/kernel/machine_kexec_64.c:686; arch/x86/mm/pat/set_memory.c:2461).
+            Has no effect when the old kernel does not encrypt: then nothing is converted.
+        clears_stop_mask: The jumping CPU writes the stop mask after every secondary has
+            reported, which takes the line away from their caches (7.3
+            arch/x86/kernel/smp.c:238-242).
+
+    Raises:
+        ModelError: For a combination that no machine shows.
     """
 
     path: Path
@@ -66,3 +67,20 @@ class Scenario:
     report: ReportOrder = ReportOrder.AFTER_FLUSH
     flush_faults: bool = False
     secondaries: int = 2
+    flush_at_load: bool = True
+    clears_stop_mask: bool = True
+
+    def __post_init__(self) -> None:
+        if self.secondaries < 0:
+            _reject(f"{self.secondaries} secondaries", "give 0 or more")
+        if self.flush_faults and self.old_encrypts != self.next_encrypts:
+            _reject(
+                "a guest in which WBINVD faults, whose kernels differ in encryption",
+                "give old_encrypts and next_encrypts the same value",
+            )
+        if self.foreign is ForeignLines.TDX and not self.incoherent:
+            _reject("coherent TDX KeyIDs", "set incoherent: no Intel CPU keeps KeyIDs coherent")
+
+
+def _reject(what: str, do: str) -> None:
+    raise ModelError(what, where="scenario", do=do)

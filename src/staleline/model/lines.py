@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Line roles: a handful of lines that stand for all memory, and their aliases.
+
+Lines do not interact in any property, so each role is checked on its own, and a handover is
+safe if and only if it is safe for every role that exists in it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from staleline.model.scenario import ForeignLines, Path, Scenario
+
+__all__ = ["Alias", "Line", "Role", "lines_of"]
+
+
+class Alias(StrEnum):
+    """A key to one line: on incoherent hardware, a cache entry of its own."""
+
+    PLAIN = "plain"
+    CBIT = "cbit"
+    FOREIGN = "foreign"
+
+
+class Role(StrEnum):
+    """What a line is to the two kernels."""
+
+    IMAGE = "image"
+    REST = "rest-of-ram"
+    DECRYPTED = "decrypted-page"
+    STOP_MASK = "stop-mask"
+    FOREIGN_IMAGE = "foreign-page-under-image"
+    FOREIGN_REST = "foreign-page"
+    CRASH_RESERVATION = "crash-reservation"
+
+
+_FOREIGN = frozenset({Role.FOREIGN_IMAGE, Role.FOREIGN_REST})
+_COPIED = frozenset({Role.IMAGE, Role.FOREIGN_IMAGE})
+_CONVERTED = _COPIED | {Role.CRASH_RESERVATION}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """One line of a role, in one scenario.
+
+    Attributes:
+        role: What the line is.
+        old: The alias through which the old kernel, or its guests, use it.
+        early: The alias of relocation and of the next kernel until it encrypts.
+        next: The alias of the next kernel once it runs.
+        copied: `relocate_kernel` writes the line.
+        converted: The next kernel encrypts the line in place, where it encrypts at all.
+        foreign: Its old user is a guest or the TDX module, not the old kernel.
+        names: What texts call each alias.
+    """
+
+    role: Role
+    old: Alias
+    early: Alias
+    next: Alias
+    copied: bool = False
+    converted: bool = False
+    foreign: bool = False
+    names: tuple[tuple[Alias, str], ...] = ()
+
+    @property
+    def aliases(self) -> tuple[Alias, ...]:
+        """The aliases through which anybody uses the line, each once."""
+        used = {self.old, self.next}
+        if self.copied or self.converted:
+            used.add(self.early)
+        return tuple(alias for alias in Alias if alias in used)
+
+    def name_of(self, alias: Alias) -> str:
+        """What texts call this alias, e.g. ``"C-bit"``."""
+        return dict(self.names)[alias]
+
+
+def lines_of(scenario: Scenario) -> tuple[Line, ...]:
+    """One line of every role that exists in the scenario, the likeliest to break first."""
+    return tuple(_line(scenario, role) for role in _roles(scenario))
+
+
+def _roles(scenario: Scenario) -> tuple[Role, ...]:
+    if scenario.path is Path.CRASH:
+        # The next kernel is confined to its reservation; other memory it only reads.
+        return (Role.CRASH_RESERVATION,)
+    foreign = (
+        () if scenario.foreign is ForeignLines.NONE else (Role.FOREIGN_IMAGE, Role.FOREIGN_REST)
+    )
+    decrypted = (Role.DECRYPTED,) if scenario.old_encrypts else ()
+    return (Role.IMAGE, Role.REST, *foreign, *decrypted, Role.STOP_MASK)
+
+
+def _line(scenario: Scenario, role: Role) -> Line:
+    """A line of one role; where the hardware keeps aliases coherent, all aliases are one."""
+    kernel = Alias.CBIT if scenario.old_encrypts else Alias.PLAIN
+    old = Alias.FOREIGN if role in _FOREIGN else kernel
+    # A guest in which WBINVD faults copies the image through its own alias: 7.3
+    # machine_kexec_64.c:255 sets the C-bit in the identity map of encrypted guests.
+    early = kernel if scenario.flush_faults else Alias.PLAIN
+    following = Alias.CBIT if scenario.next_encrypts else Alias.PLAIN
+    if not scenario.incoherent:
+        old = early = following = Alias.PLAIN
+    return Line(
+        role=role,
+        old=Alias.PLAIN if role is Role.DECRYPTED else old,
+        early=early,
+        next=following,
+        copied=role in _COPIED,
+        converted=role in _CONVERTED,
+        foreign=role in _FOREIGN,
+        names=tuple(_names(scenario).items()),
+    )
+
+
+def _names(scenario: Scenario) -> dict[Alias, str]:
+    if not scenario.incoherent:
+        return dict.fromkeys(Alias, "only")
+    third = "private KeyID" if scenario.foreign is ForeignLines.TDX else "guest ASID"
+    return {Alias.PLAIN: "plain", Alias.CBIT: "C-bit", Alias.FOREIGN: third}

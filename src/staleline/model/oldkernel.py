@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The old kernel at work: it and its guests read and write until each CPU is stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from staleline.model.cpus import (
+    ABSENT,
+    CLEAN,
+    CPUS,
+    DIRTY,
+    DRAM,
+    JUMPING,
+    NEWEST,
+    Cpu,
+    Data,
+    JumpingAt,
+    SecondaryAt,
+)
+from staleline.model.form import TRUE, Action, Assign, Expr
+from staleline.model.lines import Line, Role
+from staleline.model.scenario import Scenario
+from staleline.model.texts import line_phrase, role_noun
+from staleline.model.wbinvd import SEAMCALLED, counts_seamcalls
+
+__all__ = ["old_kernel"]
+
+_SEAMCALL = "7.3 arch/x86/virt/vmx/tdx/seamcall_internal.h: flag set before the instruction"
+_LOAD = "7.3 kernel/kexec_core.c:899-922 kimage_load_crash_segment"
+
+
+def old_kernel(scenario: Scenario, line: Line) -> Iterator[Action]:
+    """Everything that happens before, and beside, the way to the next kernel."""
+    for cpu in CPUS:
+        yield _write(scenario, line, cpu)
+        yield _fill(line, cpu)
+        if counts_seamcalls(scenario) and not line.foreign:
+            yield _seamcall_elsewhere(cpu)
+        if line.role is Role.CRASH_RESERVATION:
+            yield _load(scenario, line, cpu)
+
+
+def _running(line: Line, cpu: Cpu) -> Expr:
+    """Its old user can still run on this CPU: guests only while the scheduler does."""
+    if cpu is JUMPING and not line.foreign:
+        return cpu.at(JumpingAt.RUNNING, JumpingAt.WAITING)
+    return cpu.at(JumpingAt.RUNNING) if cpu is JUMPING else cpu.at(SecondaryAt.RUNNING)
+
+
+def _fetching(line: Line, cpu: Cpu) -> Expr:
+    """Code of the old user still executes here, so that speculation can fill entries."""
+    if cpu is JUMPING or line.foreign:
+        return _running(line, cpu)
+    return cpu.at(
+        SecondaryAt.RUNNING, SecondaryAt.STOPPING, SecondaryAt.REPORTED, SecondaryAt.FLUSHING
+    )
+
+
+def _user(line: Line) -> str:
+    if not line.foreign:
+        return "old kernel"
+    return "guest" if role_noun(line) == "guest" else "TDX module"
+
+
+def _write(scenario: Scenario, line: Line, cpu: Cpu) -> Action:
+    """A store through the old user's alias; it takes the line from all other caches."""
+    # Nobody writes a crash reservation again once it is loaded: 7.3
+    # machine_kexec_64.c kexec_mark_crashkres maps it read-only.
+    unloaded = NEWEST.one_of("none") if line.role is Role.CRASH_RESERVATION else TRUE
+    made_seamcall: tuple[Assign, ...] = ()
+    if line.foreign and counts_seamcalls(scenario):
+        made_seamcall = (cpu.ref(SEAMCALLED).becomes("yes"),)
+    user = _user(line)
+    return Action(
+        name=f"{cpu.actor}_old_write",
+        actor=cpu.actor,
+        guard=_running(line, cpu) & unloaded & cpu.entry(line.old).none_of(DIRTY),
+        assigns=(
+            cpu.entry(line.old).becomes(DIRTY),
+            *cpu.invalidates_others(line.old),
+            *made_seamcall,
+        ),
+        function=user,
+        source=_SEAMCALL if made_seamcall else "",
+        sentence=f"The {user} writes {line_phrase(line)} through its {line.name_of(line.old)} "
+        f"alias on {{cpu}}.",
+    )
+
+
+def _fill(line: Line, cpu: Cpu) -> Action:
+    user = _user(line)
+    return Action(
+        name=f"{cpu.actor}_old_fill",
+        actor=cpu.actor,
+        guard=_fetching(line, cpu) & cpu.entry(line.old).one_of(ABSENT),
+        assigns=(cpu.entry(line.old).becomes(CLEAN),),
+        function=user,
+        source="",
+        sentence=f"The {user} reads {line_phrase(line)}, or speculation fills it, through its "
+        f"{line.name_of(line.old)} alias on {{cpu}}.",
+    )
+
+
+def _seamcall_elsewhere(cpu: Cpu) -> Action:
+    """A SEAMCALL that works on other lines than this one: it only sets the flag."""
+    running = cpu.at(JumpingAt.RUNNING if cpu is JUMPING else SecondaryAt.RUNNING)
+    return Action(
+        name=f"{cpu.actor}_seamcall",
+        actor=cpu.actor,
+        guard=running & cpu.ref(SEAMCALLED).one_of("no"),
+        assigns=(cpu.ref(SEAMCALLED).becomes("yes"),),
+        function="TDX module",
+        source=_SEAMCALL,
+        sentence="{cpu} makes a SEAMCALL, which works on other lines.",
+    )
+
+
+def _load(scenario: Scenario, line: Line, cpu: Cpu) -> Action:
+    """Loading the crash kernel: its data is in the reservation from here on.
+
+    An encrypting kernel converts each page to decrypted, writes it, and converts it back;
+    both conversions flush the page by CLFLUSH, which reaches every CPU's entries of the
+    alias it goes through. In between only clean entries can appear, so it is one step.
+    """
+    flushes = scenario.flush_at_load and scenario.old_encrypts
+    running = cpu.at(JumpingAt.RUNNING if cpu is JUMPING else SecondaryAt.RUNNING)
+    effect = _flushed_everywhere(line, cpu) if flushes else _left_dirty(line, cpu)
+    after = "its conversions flush every cache" if flushes else "no flush follows"
+    return Action(
+        name=f"{cpu.actor}_loads",
+        actor=cpu.actor,
+        guard=running & NEWEST.one_of("none"),
+        assigns=(NEWEST.becomes(line.early), *effect),
+        function="kimage_load_crash_segment",
+        source=_LOAD,
+        sentence=f"The old kernel loads the crash kernel on {{cpu}}: it writes "
+        f"{line_phrase(line)} through the {line.name_of(line.early)} alias, and {after}.",
+    )
+
+
+def _flushed_everywhere(line: Line, cpu: Cpu) -> tuple[Assign, ...]:
+    gone = [
+        assign
+        for alias in line.aliases
+        for assign in (cpu.entry(alias).becomes(ABSENT), *cpu.invalidates_others(alias))
+    ]
+    return (DRAM.becomes(Data.NEWEST), *gone)
+
+
+def _left_dirty(line: Line, cpu: Cpu) -> tuple[Assign, ...]:
+    return (
+        DRAM.becomes(Data.OLD),
+        cpu.entry(line.early).becomes(DIRTY),
+        *cpu.invalidates_others(line.early),
+    )
