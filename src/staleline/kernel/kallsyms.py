@@ -142,9 +142,9 @@ def find_kallsyms(area: Area, image: range) -> Kallsyms | None:
 
     Args:
         area: Usually ``.rodata``.
-        image: Link addresses the kernel may use, which every symbol must be in, or low
-            as in a zero-based per-CPU section. The first is ``_text``. They exceed the segments: the symbols of
-            ``.modinfo`` (7.1) are linked behind the image and stripped from it.
+        image: Link addresses the kernel may use, the first being ``_text``. Every symbol
+            must be among them, or low as in a zero-based per-CPU section. They exceed the
+            segments: ``.modinfo`` (7.1) is linked behind the image and stripped from it.
     """
     data = bytes(area.data)
     for table in _token_tables(data):

@@ -50,6 +50,11 @@ class SymbolTable:
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str) and self.address(name) is not None
 
+    @property
+    def sorted_addresses(self) -> NDArray[np.uint64]:
+        """Link address of every symbol, ascending; aliases repeat."""
+        return self._addresses
+
     def address(self, name: str) -> int | None:
         """Link address of the symbol, the lowest if several carry the name."""
         found = self._names.find(name)

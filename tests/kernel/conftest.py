@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Real kernels as a fixture: ``real_kernel`` runs a test once for each series."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from tools import fetch_kernels
+
+_WANTED = tomllib.loads(fetch_kernels.WANTED.read_text())
+
+
+@dataclass(frozen=True)
+class RealKernel:
+    """One image in the cache, and what its package says of it."""
+
+    series: str
+    release: str
+    path: Path
+    sha256: str
+
+
+@pytest.fixture(scope="session")
+def real_kernels() -> dict[str, RealKernel]:
+    """The required images by series, fetched if this is the first run."""
+    cache = fetch_kernels.default_cache()
+    required = [entry for entry in _WANTED["series"] if not entry.get("optional")]
+    images, missing = fetch_kernels.fetch(cache, required, _WANTED, None, refresh=False)
+    if missing:
+        pytest.fail("\n".join(missing))
+    images += fetch_kernels.read_index(cache).values()
+    return {
+        image.series: RealKernel(image.series, image.release, cache / image.file, image.sha256)
+        for image in images
+    }
+
+
+def _series() -> list[str]:
+    """Required ones, and the optional ones that ``fetch_kernels.py --all`` brought."""
+    cached = fetch_kernels.read_index(fetch_kernels.default_cache())
+    return [
+        entry["version"]
+        for entry in _WANTED["series"]
+        if not entry.get("optional") or entry["version"] in cached
+    ]
+
+
+@pytest.fixture(scope="module", params=_series())
+def real_kernel(request: pytest.FixtureRequest, real_kernels: dict[str, RealKernel]) -> RealKernel:
+    """One real kernel."""
+    return real_kernels[request.param]
