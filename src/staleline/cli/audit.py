@@ -85,7 +85,7 @@ def command(  # noqa: PLR0913 - one parameter per option
 
     Exit status: 0 safe, 1 error, 2 at risk, 3 unknown.
     """
-    from staleline.evidence.given import with_given
+    from staleline.evidence.given import given_by_user, with_given
     from staleline.facts import from_snapshot
     from staleline.verdict.audit import Next, audit
     from staleline.verdict.choice import choose_kernels
@@ -94,7 +94,13 @@ def command(  # noqa: PLR0913 - one parameter per option
     snapshot = with_given(_observe(snapshot_file), msr=msr, cmdline=cmdline, state=state)
     kernels = choose_kernels(snapshot, kernel, live=snapshot_file is None)
     paths = tuple(Path) if path_name == "all" else (Path(path_name),)
-    found = audit(from_snapshot(snapshot), kernels, following=Next(following), paths=paths)
+    found = audit(
+        from_snapshot(snapshot),
+        kernels,
+        following=Next(following),
+        paths=paths,
+        given=given_by_user(snapshot),
+    )
     written = _write_traces(found, FilePath(traces)) if traces is not None else {}
     _print(found, written, machine=snapshot_file or "this host", as_json=as_json)
     return _status(found, fail_on)

@@ -13,7 +13,9 @@ from dataclasses import fields, replace
 from staleline.errors import UsageError
 from staleline.evidence.snapshot import Note, Snapshot, StateEvidence
 
-__all__ = ["with_given"]
+__all__ = ["given_by_user", "with_given"]
+
+_WHY = "given by the user, not observed"
 
 _TRUTH = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 _TEXT_STATE = frozenset({"tdx_module"})
@@ -41,11 +43,11 @@ def with_given(
     registers = dict(_msr(item) for item in msr)
     values = dict(_state(item) for item in state)
     notes = [
-        *(Note(f"msr {number:#x}", "given by the user, not observed") for number in registers),
-        *(Note(f"state.{name}", "given by the user, not observed") for name in values),
+        *(Note(f"msr {number:#x}", _WHY) for number in registers),
+        *(Note(f"state.{name}", _WHY) for name in values),
     ]
     if cmdline is not None:
-        notes.append(Note("kernel.cmdline", "given by the user, not observed"))
+        notes.append(Note("kernel.cmdline", _WHY))
         snapshot = replace(snapshot, kernel=replace(snapshot.kernel, cmdline=cmdline))
     cpus = tuple(replace(cpu, msr={**cpu.msr, **registers}) for cpu in snapshot.cpus)
     known = {field.name: getattr(snapshot.state, field.name) for field in fields(StateEvidence)}
@@ -78,3 +80,8 @@ def _state(item: str) -> tuple[str, bool | str]:
         f"--state {item!r}",
         do="write sme_active=yes|no, sev_guests_run=yes|no or tdx_module=initialized|absent",
     )
+
+
+def given_by_user(snapshot: Snapshot) -> tuple[str, ...]:
+    """What in this snapshot the user gave."""
+    return tuple(note.what for note in snapshot.notes if note.why == _WHY)

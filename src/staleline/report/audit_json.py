@@ -30,6 +30,7 @@ def audit_document(audit: Audit, traces: Mapping[str, str]) -> dict[str, Any]:
         ],
         "unknown": list(audit.unknown),
         "kernel": {"name": audit.kernel, "evidence": audit.kernel_evidence},
+        "given": list(audit.given),
         "layers": _layers(audit.facts),
         "cost": _cost(audit),
     }

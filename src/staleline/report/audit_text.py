@@ -23,36 +23,40 @@ __all__ = ["print_audit"]
 
 _HEADLINE = {
     Verdict.SAFE: "no dirty line of the old kernel can overwrite the next kernel's memory",
-    Verdict.AT_RISK: "a dirty line of the old kernel can overwrite the next kernel's memory",
+    Verdict.AT_RISK: "the handover can go wrong",
     Verdict.UNKNOWN: "the evidence does not settle it",
 }
 
-#: Facts worth a word on the first screen, per layer, with how they are called there.
-_SHOWN = {
-    "hardware": (
-        ("sme", "SME"),
-        ("sev", "SEV"),
-        ("sev_snp", "SNP"),
-        ("tme", "TME"),
-        ("coherency_enforced", "aliases kept coherent"),
-        ("hypervisor", "is a guest"),
-    ),
-    "firmware": (
-        ("sme_enabled", "C-bit, SYSCFG[23]"),
-        ("snp_enabled", "SNP, SYSCFG[24]"),
-        ("tdx_keyids", "TDX KeyIDs"),
-    ),
-    "kernel": (
-        ("mem_encrypt", "mem_encrypt="),
-        ("sme_active", "SME active"),
-        ("tdx_module", "TDX module"),
-        ("sev_guests_run", "SEV guests run"),
-    ),
+_BROKEN = {
+    "P1": "a dirty line of the old kernel can overwrite the next kernel's memory",
+    "P2": "the jumping CPU can go on while another CPU still has its WBINVD ahead of it",
+    "P3": "WBINVD is executed where it traps",
+    "P4": "the handover can wait forever",
 }
-_LAYER_TITLES = {
-    "hardware": "hardware can",
-    "firmware": "firmware enabled",
-    "kernel": "kernel says",
+
+#: Facts worth a word on the first screen, per layer: (fact, its label, vendors it is for).
+_AMD = frozenset({"AuthenticAMD", "HygonGenuine"})
+_INTEL = frozenset({"GenuineIntel"})
+_ALL = _AMD | _INTEL
+_SHOWN = {
+    "hardware can": (
+        ("sme", "SME", _AMD),
+        ("sev", "SEV", _AMD),
+        ("sev_snp", "SNP", _AMD),
+        ("coherency_enforced", "keep aliases coherent", _AMD),
+        ("tme", "TME", _INTEL),
+        ("hypervisor", "is virtual", _ALL),
+    ),
+    "firmware enabled": (
+        ("sme_enabled", "C-bit (SYSCFG[23])", _AMD),
+        ("snp_enabled", "SNP (SYSCFG[24])", _AMD),
+        ("tdx_keyids", "TDX KeyIDs", _INTEL),
+    ),
+    "kernel was told": (("mem_encrypt", "mem_encrypt", _AMD),),
+    "kernel has run": (
+        ("sev_guests_run", "SEV guests", _AMD),
+        ("tdx_module", "TDX module", _INTEL),
+    ),
 }
 
 
@@ -81,38 +85,53 @@ def print_audit(console: Console, audit: Audit, *, machine: str) -> None:
 
 def _headline(audit: Audit) -> Text:
     style = VERDICT_STYLE[audit.verdict]
-    return Text.assemble((audit.verdict.upper(), style), ": ", _HEADLINE[audit.verdict])
+    return Text.assemble((audit.verdict.upper(), style), ": ", _because(audit))
+
+
+def _because(audit: Audit) -> str:
+    if audit.verdict is Verdict.AT_RISK and audit.broken:
+        return "; ".join(_BROKEN[name] for name in audit.broken)
+    return _HEADLINE[audit.verdict]
 
 
 def _subject(audit: Audit, machine: str) -> RenderableType:
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="dim", no_wrap=True)
     grid.add_column()
-    grid.add_row("machine", escape(f"{_cpu(audit.facts)}  ({machine})"))
-    for layer, shown in _SHOWN.items():
+    grid.add_row("machine", escape(_cpu(audit.facts)))
+    grid.add_row("", f"[dim]{escape(machine)}[/]")
+    for title, shown in _SHOWN.items():
         words = list(_fact_words(audit.facts, shown))
         if words:
-            grid.add_row(_LAYER_TITLES[layer], escape(", ".join(words)))
-    grid.add_row("kernel", escape(audit.kernel))
-    grid.add_row("", f"[dim]{escape(audit.kernel_evidence)}[/]")
+            grid.add_row(title, escape(", ".join(words)))
+    if audit.given:
+        grid.add_row("not observed", escape(f"given by you: {', '.join(audit.given)}"))
+    grid.add_row("kernel", f"{escape(audit.kernel)}  [dim]{escape(audit.kernel_evidence)}[/]")
+    grid.add_row("kernel does", _encrypts(audit.sme_active))
     return grid
 
 
+def _encrypts(sme_active: bool | None) -> str:
+    return {
+        True: "use the C-bit for its own memory",
+        False: "not use the C-bit for its own memory",
+        None: "use the C-bit or not: both are shown",
+    }[sme_active]
+
+
 def _cpu(facts: MachineFacts) -> str:
-    names = ("vendor", "family", "model", "stepping")
-    vendor, family, model, stepping = (facts[name].value for name in names)
-    signature = facts["signature"].value
+    names = ("vendor", "family", "model", "stepping", "signature")
+    vendor, family, model, stepping, signature = (_word(facts[name]) for name in names)
     return f"{vendor} family {family} model {model} stepping {stepping}, signature {signature}"
 
 
-def _fact_words(facts: MachineFacts, shown: tuple[tuple[str, str], ...]) -> Iterator[str]:
-    vendor_has_tdx = facts["vendor"].value == "GenuineIntel"
-    for name, label in shown:
-        if name.startswith("tdx") and not vendor_has_tdx:
-            continue
-        if name in {"sme_enabled", "snp_enabled"} and vendor_has_tdx:
-            continue
-        yield f"{label}{'' if label.endswith('=') else ' '}{_word(facts[name])}"
+def _fact_words(
+    facts: MachineFacts, shown: tuple[tuple[str, str, frozenset[str]], ...]
+) -> Iterator[str]:
+    vendor = facts.text("vendor")
+    for name, label, vendors in shown:
+        if vendor in vendors:
+            yield f"{label}: {_word(facts[name])}"
 
 
 def _word(fact: Fact) -> str:

@@ -75,8 +75,20 @@ class Audit:
     kernel: str
     kernel_evidence: str
     facts: MachineFacts
+    given: tuple[str, ...]
     handovers: tuple[Handover, ...]
     unknown: tuple[str, ...]
+
+    @property
+    def sme_active(self) -> bool | None:
+        """Does the old kernel encrypt its memory, as its rule or code derives it?"""
+        return _same(row.old for row in self.handovers)
+
+    @property
+    def broken(self) -> tuple[str, ...]:
+        """Names of the properties that counterexamples break, P1 first."""
+        found = {row.answer.property for row in self.handovers if row.answer is not None}
+        return tuple(sorted(name for name in found if name is not None))
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +107,12 @@ class _World:
 
 
 def audit(
-    facts: MachineFacts, kernels: Sequence[Kernel], *, following: Next, paths: Sequence[Path]
+    facts: MachineFacts,
+    kernels: Sequence[Kernel],
+    *,
+    following: Next,
+    paths: Sequence[Path],
+    given: Sequence[str] = (),
 ) -> Audit:
     """Judge every handover that was asked for.
 
@@ -104,6 +121,7 @@ def audit(
         kernels: The old kernel; several where a release number leaves a choice.
         following: Which next kernels are asked about.
         paths: Which paths are asked about.
+        given: Names of facts that the user gave and nobody observed.
 
     Raises:
         EvidenceError: No machine fits the evidence: it contradicts itself.
@@ -121,6 +139,7 @@ def audit(
         kernel=" or ".join(dict.fromkeys(kernel.name for kernel in kernels)),
         kernel_evidence=kernels[0].evidence,
         facts=facts,
+        given=tuple(given),
         handovers=tuple(_handovers(facts, worlds)),
         unknown=() if verdict is not Verdict.UNKNOWN else _missing(facts, worlds, None),
     )

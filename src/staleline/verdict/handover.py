@@ -67,7 +67,7 @@ def judge(machine: Machine, behaviour: Behaviour, *, path: Path, next_encrypts: 
         flushes=flushes,
         needed=needed,
         unneeded={
-            site: _why_unneeded(machine, behaviour, next_encrypts, site)
+            site: _why_unneeded(machine, behaviour, path, next_encrypts, site)
             for site in sites
             if flushes[site] and site in requirements.unneeded
         },
@@ -166,7 +166,9 @@ def _reasons(behaviour: Behaviour, path: Path) -> tuple[str, ...]:
     )
 
 
-def _why_unneeded(machine: Machine, behaviour: Behaviour, next_encrypts: bool, site: Site) -> str:
+def _why_unneeded(
+    machine: Machine, behaviour: Behaviour, path: Path, next_encrypts: bool, site: Site
+) -> str:
     """Why no stale line required this WBINVD, as a clause."""
     if machine.guest is not Guest.NONE:
         return "in a guest the caches are the hypervisor's to write back"
@@ -178,6 +180,8 @@ def _why_unneeded(machine: Machine, behaviour: Behaviour, next_encrypts: bool, s
         return "firmware left memory encryption off (SYSCFG[23]=0), so the C-bit is not honoured"
     if not behaviour.sme_active and not next_encrypts:
         return "neither kernel uses the C-bit, so a line has one alias only"
-    if site is Site.RELOCATE_KERNEL:
+    if path is Path.CRASH:
+        return "the crash kernel uses its reservation only, which was flushed when it was loaded"
+    if site is Site.RELOCATE_KERNEL and not behaviour.sme_active:
         return "the next kernel's own WBINVD in __enc_copy covers the jumping CPU"
-    return "no line of this CPU conflicts with what the next kernel uses"
+    return "every stale line of this CPU is written back before the next kernel owns its memory"

@@ -90,10 +90,10 @@ class PolicyKernel:
         )
 
     def _flush(self, site: Site, machine: Machine, sme_active: bool) -> Flush:
-        """Never, always, or only on CPUs that made a SEAMCALL."""
+        """Never, always, or only on CPUs that made a SEAMCALL (where any CPU can)."""
         before, after = (
             self.policy.flushes(site, machine.atoms(sme_active=sme_active, seamcalled=called))
-            for called in (False, True)
+            for called in (False, machine.tdx_used)
         )
         if before:
             return Flush.ALWAYS
@@ -138,7 +138,9 @@ class ImageKernel:
                 Site.RELOCATE_KERNEL: _read_flush(decision.relocate_kernel, seamcalls, machine),
                 Site.CRASH_NMI_CALLBACK: None,
             },
-            report=decision.reported_stopped,
+            report=None
+            if decision.reported_stopped is None
+            else ReportOrder(decision.reported_stopped),
             sme_active=decision.sme_active,
             seamcalls=seamcalls,
             unknown=tuple(unknown),
