@@ -70,9 +70,9 @@ def test_roles_of_a_kexec() -> None:
 
 
 def test_a_crash_kernel_uses_its_reservation_only() -> None:
-    (line,) = lines_of(crash("on→on", foreign=ForeignLines.SEV_GUESTS))
-    assert line.role is Role.CRASH_RESERVATION
-    assert line.aliases == (Alias.PLAIN, Alias.CBIT)
+    segment, control = lines_of(crash("on→on", foreign=ForeignLines.SEV_GUESTS))
+    assert (segment.role, segment.old) == (Role.CRASH_SEGMENT, Alias.CBIT)
+    assert (control.role, control.old) == (Role.CRASH_CONTROL, Alias.PLAIN)
 
 
 @pytest.mark.parametrize(

@@ -9,13 +9,14 @@ data was written through, else ``old`` (the old kernel's, or outdated).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from staleline.check.interpreter import Move, State
 from staleline.check.search import Run
 from staleline.model.cpus import ABSENT, DRAM, NEWEST, Data, JumpingAt, SecondaryAt
 from staleline.model.form import Actor, Model
 from staleline.model.lines import Alias, Line
+from staleline.model.properties import P1, P2
 from staleline.model.wbinvd import SEAMCALLED
 
 __all__ = ["DRAM_NAME", "JUMPING_NAME", "Change", "Counterexample", "Step", "counterexample_of"]
@@ -48,6 +49,7 @@ _SECONDARY_PLACES = {
     SecondaryAt.NEXT: "next kernel",
     SecondaryAt.FAULTED: "faulted",
 }
+_BEFORE_HALT = (SecondaryAt.STOPPING, SecondaryAt.REPORTED, SecondaryAt.FLUSHING)
 _DRAM = {Data.OLD: "old", Data.NEWEST: "next", Data.LOST: "destroyed"}
 
 
@@ -117,12 +119,14 @@ def counterexample_of(line: Line, model: Model, violated: str, run: Run) -> Coun
     titles = {item.name: item.title for item in model.properties}
     titles[model.goal_name] = model.goal_title
     transitions = zip(run.states, run.moves, run.states[1:], strict=False)
+    *steps, last = [_step(line, model, *transition) for transition in transitions]
+    ending = _ending(line, model, violated, run.states[-1])
     return Counterexample(
         line=str(line.role),
         property=violated,
         title=titles[violated],
         cpus=(JUMPING_NAME, *(_secondary(i) for i in range(len(run.states[0][1])))),
-        steps=tuple(_step(line, model, *transition) for transition in transitions),
+        steps=(*steps, replace(last, sentence=" ".join([last.sentence, *ending]))),
         model=model,
         run=run,
     )
@@ -131,7 +135,7 @@ def counterexample_of(line: Line, model: Model, violated: str, run: Run) -> Coun
 def _step(line: Line, model: Model, before: State, move: Move, after: State) -> Step:
     actor = _name(move)
     action = move.action
-    newest = dict(zip([v.name for v in model.globals], before[0], strict=True))[NEWEST.name]
+    newest = _shared(model, before)[NEWEST.name]
     sentence = action.sentence.format(
         cpu=_article(actor), newest="" if newest == "none" else line.name_of(Alias(newest))
     )
@@ -144,6 +148,27 @@ def _step(line: Line, model: Model, before: State, move: Move, after: State) -> 
         sentence=sentence[0].upper() + sentence[1:],
         changes=tuple(sorted(changes, key=lambda change: change.cpu != actor)),
     )
+
+
+def _ending(line: Line, model: Model, violated: str, state: State) -> list[str]:
+    """What the last step's own sentence leaves unsaid about the violation, as sentences."""
+    shared = _shared(model, state)
+    if violated == P1 and shared[DRAM.name] == Data.NEWEST:
+        newest = line.name_of(Alias(shared[NEWEST.name]))
+        return [f"What it gets is stale: the next kernel wrote through the {newest} alias."]
+    if violated == P2:
+        return [
+            f"{_secondary(index).capitalize()} still has its flush ahead of it."
+            for index, local in enumerate(state[1])
+            if local[0] in _BEFORE_HALT
+        ]
+    if violated == model.goal_name:
+        return ["From here on the next kernel is out of reach."]
+    return []
+
+
+def _shared(model: Model, state: State) -> dict[str, str]:
+    return dict(zip([variable.name for variable in model.globals], state[0], strict=True))
 
 
 def _name(move: Move) -> str:
@@ -170,7 +195,7 @@ def _changes(before: View, after: View) -> list[Change]:
 
 def _view(line: Line, model: Model, state: State) -> View:
     """What a reader sees of a state."""
-    shared = dict(zip([v.name for v in model.globals], state[0], strict=True))
+    shared = _shared(model, state)
     newest = shared[NEWEST.name]
     jumping = {name.removeprefix("jumping_"): value for name, value in shared.items()}
     view = _cpu_view(line, JUMPING_NAME, jumping, newest)

@@ -36,6 +36,7 @@ __all__ = [
     "Whose",
     "all_of",
     "any_of",
+    "in_order",
 ]
 
 
@@ -235,6 +236,11 @@ def all_of(*operands: Expr) -> Expr:
 def any_of(*operands: Expr) -> Expr:
     """Disjunction of any number of expressions; false for none."""
     return _fold(Or, TRUE, FALSE, operands)
+
+
+def in_order(*groups: tuple[Assign, ...]) -> tuple[Assign, ...]:
+    """Assignments that happen one group after the other, as one step: the last one counts."""
+    return tuple({assign.target: assign for group in groups for assign in group}.values())
 
 
 def _fold(

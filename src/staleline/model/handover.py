@@ -16,7 +16,7 @@ from staleline.model.cpus import (
     each,
     next_write,
 )
-from staleline.model.form import TRUE, Action, All, Assign, Expr
+from staleline.model.form import TRUE, Action, All, Assign, Expr, in_order
 from staleline.model.lines import Line, Role
 from staleline.model.nextkernel import encrypts_in_place
 from staleline.model.scenario import Path, ReportOrder, Scenario
@@ -35,19 +35,20 @@ _RELOCATE = "7.3 arch/x86/kernel/relocate_kernel_64.S:223"
 
 def handover(scenario: Scenario, line: Line) -> Iterator[Action]:
     """From the decision to leave to the first instruction of the next kernel."""
-    yield _stop_request(scenario)
+    yield _stop_request(scenario, line)
     yield from _secondary(scenario, line)
     yield _all_stopped(scenario, line)
     yield from _relocation(scenario, line)
 
 
-def _stop_request(scenario: Scenario) -> Action:
+def _stop_request(scenario: Scenario, line: Line) -> Action:
     crash = scenario.path is Path.CRASH
+    # Without a loaded crash kernel a crash does not kexec.
+    loaded = NEWEST.none_of("none") if line.role is Role.CRASH_SEGMENT else TRUE
     return Action(
         name="stop_request",
         actor=JUMPING.actor,
-        # Without a loaded crash kernel a crash does not kexec.
-        guard=JUMPING.at(JumpingAt.RUNNING) & (NEWEST.none_of("none") if crash else TRUE),
+        guard=JUMPING.at(JumpingAt.RUNNING) & loaded,
         assigns=(JUMPING.goes(JumpingAt.WAITING),),
         function="nmi_shootdown_cpus" if crash else "native_stop_other_cpus",
         source=_SHOOTDOWN if crash else _STOP_OTHERS,
@@ -97,7 +98,7 @@ def _secondary(scenario: Scenario, line: Line) -> Iterator[Action]:
         SECONDARY,
         "halts_flushed",
         SECONDARY.at(SecondaryAt.FLUSHING) & clean,
-        (SECONDARY.goes(SecondaryAt.HALTED), *_last_wins(left, reporting)),
+        (SECONDARY.goes(SecondaryAt.HALTED), *in_order(left, reporting)),
         (function, _WBINVD, f"The WBINVD of {function} completes on {{cpu}}, which {says}."),
     )
 
@@ -107,11 +108,6 @@ def _reports(line: Line) -> tuple[Assign, ...]:
     if line.role is not Role.STOP_MASK:
         return ()
     return (SECONDARY.entry(line.old).becomes(DIRTY), *SECONDARY.invalidates_others(line.old))
-
-
-def _last_wins(*groups: tuple[Assign, ...]) -> tuple[Assign, ...]:
-    """Assignments of consecutive instructions as one step: the last one to a target counts."""
-    return tuple({assign.target: assign for group in groups for assign in group}.values())
 
 
 def _all_stopped(scenario: Scenario, line: Line) -> Action:

@@ -32,12 +32,16 @@ class Role(StrEnum):
     STOP_MASK = "stop-mask"
     FOREIGN_IMAGE = "foreign-page-under-image"
     FOREIGN_REST = "foreign-page"
-    CRASH_RESERVATION = "crash-reservation"
+    CRASH_SEGMENT = "crash-segment"
+    CRASH_CONTROL = "crash-control-page"
 
 
 _FOREIGN = frozenset({Role.FOREIGN_IMAGE, Role.FOREIGN_REST})
+#: Pages that the old kernel maps without the C-bit even where it encrypts. Control pages
+#: stay decrypted until they are freed: 7.3 kernel/kexec_core.c:294,457.
+_DECRYPTED = frozenset({Role.DECRYPTED, Role.CRASH_CONTROL})
 _COPIED = frozenset({Role.IMAGE, Role.FOREIGN_IMAGE})
-_CONVERTED = _COPIED | {Role.CRASH_RESERVATION}
+_CONVERTED = _COPIED | {Role.CRASH_SEGMENT}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +89,8 @@ def lines_of(scenario: Scenario) -> tuple[Line, ...]:
 def _roles(scenario: Scenario) -> tuple[Role, ...]:
     if scenario.path is Path.CRASH:
         # The next kernel is confined to its reservation; other memory it only reads.
-        return (Role.CRASH_RESERVATION,)
+        loaded_only = Role.CRASH_SEGMENT
+        return (loaded_only,) if scenario.load_settled else (loaded_only, Role.CRASH_CONTROL)
     foreign = (
         () if scenario.foreign is ForeignLines.NONE else (Role.FOREIGN_IMAGE, Role.FOREIGN_REST)
     )
@@ -105,7 +110,7 @@ def _line(scenario: Scenario, role: Role) -> Line:
         old = early = following = Alias.PLAIN
     return Line(
         role=role,
-        old=Alias.PLAIN if role is Role.DECRYPTED else old,
+        old=Alias.PLAIN if role in _DECRYPTED else old,
         early=early,
         next=following,
         copied=role in _COPIED,

@@ -17,9 +17,10 @@ from staleline.model.cpus import (
     Data,
     JumpingAt,
     SecondaryAt,
+    next_write,
 )
-from staleline.model.form import TRUE, Action, Assign, Expr
-from staleline.model.lines import Line, Role
+from staleline.model.form import TRUE, Action, Assign, Expr, in_order
+from staleline.model.lines import Alias, Line, Role
 from staleline.model.scenario import Scenario
 from staleline.model.texts import line_phrase, role_noun
 from staleline.model.wbinvd import SEAMCALLED, counts_seamcalls
@@ -37,7 +38,7 @@ def old_kernel(scenario: Scenario, line: Line) -> Iterator[Action]:
         yield _fill(line, cpu)
         if counts_seamcalls(scenario) and not line.foreign:
             yield _seamcall_elsewhere(cpu)
-        if line.role is Role.CRASH_RESERVATION:
+        if line.role is Role.CRASH_SEGMENT:
             yield _load(scenario, line, cpu)
 
 
@@ -67,7 +68,7 @@ def _write(scenario: Scenario, line: Line, cpu: Cpu) -> Action:
     """A store through the old user's alias; it takes the line from all other caches."""
     # Nobody writes a crash reservation again once it is loaded: 7.3
     # machine_kexec_64.c kexec_mark_crashkres maps it read-only.
-    unloaded = NEWEST.one_of("none") if line.role is Role.CRASH_RESERVATION else TRUE
+    unloaded = NEWEST.one_of("none") if line.role is Role.CRASH_SEGMENT else TRUE
     made_seamcall: tuple[Assign, ...] = ()
     if line.foreign and counts_seamcalls(scenario):
         made_seamcall = (cpu.ref(SEAMCALLED).becomes("yes"),)
@@ -119,19 +120,20 @@ def _seamcall_elsewhere(cpu: Cpu) -> Action:
 def _load(scenario: Scenario, line: Line, cpu: Cpu) -> Action:
     """Loading the crash kernel: its data is in the reservation from here on.
 
-    An encrypting kernel converts each page to decrypted, writes it, and converts it back;
-    both conversions flush the page by CLFLUSH, which reaches every CPU's entries of the
+    An encrypting kernel converts each page to decrypted, writes it, and converts it back.
+    Both conversions flush the page by CLFLUSH, which reaches every CPU's entries of the
     alias it goes through. In between only clean entries can appear, so it is one step.
     """
-    flushes = scenario.flush_at_load and scenario.old_encrypts
+    converts = scenario.flush_at_load and scenario.old_encrypts
+    written_out = converts or scenario.load_settled
+    flushed = _gone_everywhere(cpu, line.old) if converts else ()
     running = cpu.at(JumpingAt.RUNNING if cpu is JUMPING else SecondaryAt.RUNNING)
-    effect = _flushed_everywhere(line, cpu) if flushes else _left_dirty(line, cpu)
-    after = "its conversions flush every cache" if flushes else "no flush follows"
+    after = "these stores leave the caches" if written_out else "they stay dirty in its cache"
     return Action(
         name=f"{cpu.actor}_loads",
         actor=cpu.actor,
         guard=running & NEWEST.one_of("none"),
-        assigns=(NEWEST.becomes(line.early), *effect),
+        assigns=in_order(flushed, _stores(cpu, line.early, written_out=written_out)),
         function="kimage_load_crash_segment",
         source=_LOAD,
         sentence=f"The old kernel loads the crash kernel on {{cpu}}: it writes "
@@ -139,18 +141,13 @@ def _load(scenario: Scenario, line: Line, cpu: Cpu) -> Action:
     )
 
 
-def _flushed_everywhere(line: Line, cpu: Cpu) -> tuple[Assign, ...]:
-    gone = [
-        assign
-        for alias in line.aliases
-        for assign in (cpu.entry(alias).becomes(ABSENT), *cpu.invalidates_others(alias))
-    ]
-    return (DRAM.becomes(Data.NEWEST), *gone)
+def _stores(cpu: Cpu, alias: Alias, *, written_out: bool) -> tuple[Assign, ...]:
+    """The crash kernel's data is stored, and stays dirty here unless it is written out."""
+    if written_out:
+        stored = _gone_everywhere(cpu, alias)
+        return (NEWEST.becomes(alias), DRAM.becomes(Data.NEWEST), *stored)
+    return next_write(cpu, alias)
 
 
-def _left_dirty(line: Line, cpu: Cpu) -> tuple[Assign, ...]:
-    return (
-        DRAM.becomes(Data.OLD),
-        cpu.entry(line.early).becomes(DIRTY),
-        *cpu.invalidates_others(line.early),
-    )
+def _gone_everywhere(cpu: Cpu, alias: Alias) -> tuple[Assign, ...]:
+    return (cpu.entry(alias).becomes(ABSENT), *cpu.invalidates_others(alias))

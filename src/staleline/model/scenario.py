@@ -44,11 +44,14 @@ class Scenario:
         flush_faults: WBINVD traps here (TDX and SEV-ES guests). Such a guest keeps the
             encryption that its hypervisor gave it: both kernels encrypt, or neither.
         secondaries: Number of secondaries, at least 0.
-        flush_at_load: Crash path only: loading the crash kernel into its reservation flushes
-            the written pages out of every CPU's caches, because an encrypting kernel
-            converts them to decrypted and back (7.3 kernel/kexec_core.c:899,922;
-            arch/x86/kernel/machine_kexec_64.c:686; arch/x86/mm/pat/set_memory.c:2461).
-            Has no effect when the old kernel does not encrypt: then nothing is converted.
+        flush_at_load: Crash path only: an encrypting kernel that loads the crash kernel
+            converts each page to decrypted, which flushes its C-bit lines out of every
+            CPU's caches, and converts segments back, which flushes what it wrote (7.3
+            kernel/kexec_core.c:457,899,922; arch/x86/kernel/machine_kexec_64.c:686;
+            arch/x86/mm/pat/set_memory.c:2461). Has no effect when the old kernel does not
+            encrypt: then nothing is converted.
+        load_settled: Crash path only: assume that everything written at load has left the
+            caches by the time of the crash. Nothing enforces that; time makes it likely.
         clears_stop_mask: The jumping CPU writes the stop mask after every secondary has
             reported, which takes the line away from their caches (7.3
             arch/x86/kernel/smp.c:238-242).
@@ -68,6 +71,7 @@ class Scenario:
     flush_faults: bool = False
     secondaries: int = 2
     flush_at_load: bool = True
+    load_settled: bool = False
     clears_stop_mask: bool = True
 
     def __post_init__(self) -> None:

@@ -14,7 +14,8 @@ _PHRASES = {
     Role.STOP_MASK: "the stop mask's line",
     Role.FOREIGN_IMAGE: "the line in the {foreign} page under the image",
     Role.FOREIGN_REST: "the line in a {foreign} page",
-    Role.CRASH_RESERVATION: "the crash reservation's line",
+    Role.CRASH_SEGMENT: "the line of a segment in the crash reservation",
+    Role.CRASH_CONTROL: "the line of a control page in the crash reservation",
 }
 
 
