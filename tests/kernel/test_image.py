@@ -6,6 +6,7 @@ import os
 import re
 import struct
 import tempfile
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -93,7 +94,7 @@ def test_reading_where_nothing_is(load, address, size):
 
 @pytest.mark.parametrize(("layout", "start"), [(Layout.V6_12, 0), (Layout.V6_16, PERCPU)])
 def test_per_cpu_symbols_are_at_their_link_address(load, layout, start):
-    """Linked at 0 up to 6.14, in place later; the offset in a CPU's area is a difference."""
+    """Linked at 0 in 6.12, in place in 6.16; the offset in a CPU's area is a difference."""
     image = load(Kernel(layout).elf())
     address = image.symbols.address("cpu_info")
     assert address == start + 0x40
@@ -113,6 +114,13 @@ def test_sections_are_those_of_the_running_kernel(load):
 def test_release_of_a_banner_that_is_not_one_comes_from_the_setup_header(load):
     image = load(zstd_bzimage(Kernel(banner="%s version %s").elf()))
     assert (image.release, image.banner) == (RELEASE, None)
+
+
+def test_without_data_symbols_the_banner_is_searched(load):
+    """CONFIG_KALLSYMS_ALL=n lists text symbols only, scripts/kallsyms.c symbol_valid()."""
+    text = [s for s in some_symbols(Layout.V7_0) if s.name != "linux_banner"]
+    image = load(Kernel(symbols=text, padding=b"Linux version %s (%s)\n\0").elf())
+    assert (image.release, image.banner) == (RELEASE, BANNER)
 
 
 def test_kallsyms_that_put_text_elsewhere_are_refused(load):
@@ -164,6 +172,50 @@ def test_segments_beyond_what_a_kernel_can_map(load):
     part = Part(".text", b"\x90", TEXT, zeros=1 << 40)
     with pytest.raises(KernelImageError, match="segments of more than 1 GiB"):
         load(write_elf([part]))
+
+
+def test_debug_information_is_not_read(tmp_path):
+    size = 600 << 20
+    data = Kernel().elf(symtab=True)
+    path = tmp_path / "vmlinux"
+    path.write_bytes(_with_sparse_section(data, size))
+    os.truncate(path, len(data) + size)
+    tracemalloc.start()
+    try:
+        assert load_image(path).symbols.address("_text") == TEXT
+        assert tracemalloc.get_traced_memory()[1] < 16 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def _with_sparse_section(elf: bytes, size: int) -> bytes:
+    """The last section but one is made a big one that starts where the file ended."""
+    ours = bytearray(elf)
+    (table,) = struct.unpack_from("<Q", ours, 0x28)
+    count, _ = struct.unpack_from("<HH", ours, 0x3C)
+    at = table + 64 * count
+    ours += struct.pack("<IIQQQQIIQQ", 0, 1, 0, 0, len(elf), size, 0, 0, 1, 0)
+    struct.pack_into("<H", ours, 0x3C, (at - table) // 64 + 1)
+    return bytes(ours)
+
+
+def test_a_file_one_may_not_read(tmp_path):
+    path = tmp_path / "vmlinuz"
+    path.write_bytes(zstd_bzimage(Kernel().elf()))
+    path.chmod(0)
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        if os.geteuid() == 0:
+            os.setuid(65534)
+        os.write(writing, outcome(str(path)).encode())
+        os._exit(0)
+    os.close(writing)
+    with open(reading) as pipe:
+        assert pipe.read() == (
+            f"{path}: cannot be read: Permission denied; run as a user who may read it"
+        )
+    os.waitpid(child, 0)
 
 
 def mutated(draw: st.DataObject, image: bytes) -> bytes:

@@ -29,7 +29,7 @@ _SIZE_TRAILER = 4
 _LZ4_LEGACY_MAGIC = 0x184C2102
 _LZ4_LEGACY_BLOCK = 8 << 20
 _STEP = 4 << 20
-_LZMA_MEMORY = 256 << 20  # scripts/xz_wrap.sh uses dictionaries of up to 128 MiB
+_LZMA_MEMORY = 256 << 20  # room for a dictionary of 128 MiB
 
 _MAGICS = {
     b"\x28\xb5\x2f\xfd": "zstd",

@@ -26,7 +26,7 @@ __all__ = ["KernelImage", "Section", "Segment", "load_image"]
 _KERNEL_HALF = 0xFFFF_FFFF_8000_0000  # __START_KERNEL_map
 _KERNEL_IMAGE_SIZE = 1 << 30  # KERNEL_IMAGE_SIZE with KASLR, page_64_types.h
 _ADDRESS_END = (1 << 64) - 1
-_BANNER = re.compile(rb"Linux version [!-~]+ [ -~]*")
+_BANNER = re.compile(rb"(?P<line>Linux version \d[!-~]* \([ -~]*)\n\0")  # init/version.c
 _BANNER_LIMIT = 1024
 
 
@@ -35,7 +35,7 @@ class Segment:
     """One loadable part of the kernel.
 
     Attributes:
-        virtual_address: Link address (0 for a zero-based per-CPU segment, up to 6.14).
+        virtual_address: Link address (0 for the zero-based per-CPU segment of 5.10 to 6.12).
         physical_address: Where it is loaded without relocation.
         data: Its bytes from the file.
         memory_size: Bytes in memory; those beyond `data` are zero.
@@ -136,7 +136,7 @@ def _load(file: FileBytes) -> KernelImage:
     elf = read_elf(source)
     segments = _segments(elf)
     symbols = _symbols(elf, segments)
-    banner = _banner(segments, symbols)
+    banner = _banner(elf, segments, symbols)
     return KernelImage(
         path=file.where,
         release=banner.split()[2] if banner else release,
@@ -253,12 +253,19 @@ def _read_only_areas(elf: ElfFile, segments: tuple[Segment, ...]) -> list[Area]:
     return [Area(segment.virtual_address, segment.data) for segment in segments]
 
 
-def _banner(segments: tuple[Segment, ...], symbols: SymbolTable) -> str | None:
-    """The text at ``linux_banner`` (init/version-timestamp.c), if it reads like one."""
-    address = symbols.address("linux_banner") or 0
-    for segment in segments:
-        start = address - segment.virtual_address
-        if 0 <= start < len(segment.data):
-            match = _BANNER.match(segment.data[start : start + _BANNER_LIMIT])
-            return match[0].decode("ascii") if match else None
-    return None
+def _banner(elf: ElfFile, segments: tuple[Segment, ...], symbols: SymbolTable) -> str | None:
+    """The text at ``linux_banner``; without CONFIG_KALLSYMS_ALL, the text that reads like it."""
+    address = symbols.address("linux_banner")
+    if address is None:
+        section = elf.section(".rodata")
+        match = section and _BANNER.search(elf.bytes_of(section))
+    else:
+        match = next(
+            (
+                _BANNER.match(segment.data[start : start + _BANNER_LIMIT])
+                for segment in segments
+                if 0 <= (start := address - segment.virtual_address) < len(segment.data)
+            ),
+            None,
+        )
+    return match["line"].decode("ascii") if match else None

@@ -8,10 +8,10 @@
 - markers: u32 offset into names of every 256th symbol;
 - token_table: 256 NUL-terminated texts; token_index: u16 offset of each in it;
 - offsets: i32 per symbol in ascending order of address, in one of three encodings;
-- seqs_of_names (6.2): order by name; not needed here.
+- seqs_of_names (not in 5.10): order by name; not needed here.
 
-Order up to 6.3: offsets, relative_base, num_syms, names, markers, [seqs], tokens. From
-6.4: num_syms, names, markers, tokens, offsets, [relative_base], seqs.
+Order in 5.10 and 6.1: offsets, relative_base, num_syms, names, markers, [seqs], tokens.
+In 6.12 and later: num_syms, names, markers, tokens, offsets, [relative_base], seqs.
 
 They are found from the inside out, and each step is checked exactly: a token table must
 agree with its index in all 256 entries, and walking the names from every marker must
@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,7 +35,11 @@ _DIGITS = b"\0".join(b"%d" % digit for digit in range(10)) + b"\0"
 _MAX_TOKEN_TABLE = 1 << 16  # token_index is u16
 _MARKER_SEARCH = 8 << 20  # bytes before the token table: markers, and 3 bytes per symbol
 _NAMES_SEARCH = 64 << 20
+# Bounds on the time a hostile file can take; real ones need the first or second try.
+_DIGITS_CANDIDATES = 1 << 12
+_TABLE_CANDIDATES = 8
 _MARKER_CANDIDATES = 8
+_NAMES_CANDIDATES = 1 << 12
 _RUN_ON = 16  # words behind the markers that ascend by chance: 1 in 16! for random ones
 _MAX_PERCPU = 1 << 20  # PERCPU_STATIC sections have about 0x36000 bytes
 _MAX_NAME = 0x3FFF  # two-byte ULEB128, scripts/kallsyms.c
@@ -147,7 +152,7 @@ def find_kallsyms(area: Area, image: range) -> Kallsyms | None:
             segments: ``.modinfo`` (7.1) is linked behind the image and stripped from it.
     """
     data = bytes(area.data)
-    for table in _token_tables(data):
+    for table in islice(_token_tables(data), _TABLE_CANDIDATES):
         names = _find_names(data, table)
         if names is None:
             continue
@@ -163,12 +168,14 @@ def find_kallsyms(area: Area, image: range) -> Kallsyms | None:
 
 def _token_tables(data: bytes) -> Iterator[_TokenTable]:
     """Every digit occurs in some name, so tokens 0x30 to 0x39 are always the digits."""
-    digits = data.find(_DIGITS)
-    while digits >= 0:
+    digits = -1
+    for _ in range(_DIGITS_CANDIDATES):
+        digits = data.find(_DIGITS, digits + 1)
+        if digits < 0:
+            return
         table = _token_table(data, digits)
         if table is not None:
             yield table
-        digits = data.find(_DIGITS, digits + 1)
 
 
 def _token_table(data: bytes, digits: int) -> _TokenTable | None:
@@ -194,7 +201,8 @@ def _find_names(data: bytes, table: _TokenTable) -> _Names | None:
     """Markers lie before the tokens, names before the markers, the count before the names."""
     for markers_at, run in _marker_runs(data, table.start):
         markers = np.frombuffer(data, "<u4", run, markers_at).astype(np.int64)
-        for start, num_syms_at in _names_starts(data, markers_at, markers):
+        starts = _names_starts(data, markers_at, markers)
+        for start, num_syms_at in islice(starts, _NAMES_CANDIDATES):
             names = _walk(data, start, num_syms_at, markers, markers_at)
             if names is not None:
                 return names
@@ -311,21 +319,20 @@ def _offset_tables(
 ) -> Iterator[tuple[int, bytes | None]]:
     """Where offsets may start, and the relative_base to use; None for PC-relative ones."""
     size = 4 * len(names.starts)
-    up_to_6_3 = names.num_syms_at - 8
-    yield up_to_6_3 - _align8(size), data[up_to_6_3 : up_to_6_3 + 8]
-    from_6_4 = table.end
-    base = _align8(from_6_4 + size)
-    yield from_6_4, data[base : base + 8]
-    yield from_6_4, None
+    base = names.num_syms_at - 8  # 5.10, 6.1
+    yield base - _align8(size), data[base : base + 8]
+    base = _align8(table.end + size)  # 6.12 to 6.19
+    yield table.end, data[base : base + 8]
+    yield table.end, None  # from 7.0
 
 
 def _decode(offsets: _Indices, base: bytes | None, at: int) -> _Indices:
     """Offsets to addresses, as ``kallsyms_sym_address()`` does (kernel/kallsyms.c)."""
-    if base is None:  # from 7.0: relative to the entry's own address
+    if base is None:  # relative to the entry's own address
         own = np.array([at], np.uint64).view(np.int64) + 4 * np.arange(len(offsets))
         return own + offsets
     relative_base = np.frombuffer(base.ljust(8, b"\0"), "<i8")
-    if np.any(offsets < 0):  # CONFIG_KALLSYMS_ABSOLUTE_PERCPU, up to 6.14
+    if np.any(offsets < 0):  # CONFIG_KALLSYMS_ABSOLUTE_PERCPU, 5.10 to 6.12
         return np.where(offsets >= 0, offsets, relative_base - 1 - offsets)
     return relative_base + offsets
 

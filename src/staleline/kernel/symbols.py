@@ -4,8 +4,8 @@
 Every address is a link address: what the linker assigned, before KASLR. Per-CPU symbols
 are no exception, their address is that of the initial copy in ``.data..percpu``:
 
-- Up to 6.14 that section is linked at 0, so ``pcpu_hot`` may be at 0x2c900.
-- From 6.15 (commit 9d7de2aa8b41) it is linked in place, e.g. at 0xffffffff83c7b000.
+- Linked at 0 in 5.10 to 6.12, so ``pcpu_hot`` may be at 0x2c900.
+- Linked in place in 6.16 and later, e.g. at 0xffffffff83c7b000.
 
 In both cases ``address(name) - address("__per_cpu_start")`` is the offset in a CPU's area,
 and ``KernelImage.read(address(name), n)`` reads the initial value.
