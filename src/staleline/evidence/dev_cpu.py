@@ -3,6 +3,7 @@
 
 Both are read at an offset that names the register: leaf | sub-leaf << 32, 16 bytes
 (Linux arch/x86/kernel/cpuid.c), and the MSR number, 8 bytes (arch/x86/kernel/msr.c).
+Neighbouring offsets overlap, so no plain file can hold what these devices answer.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import errno
 import os
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +20,10 @@ from staleline.errors import EvidenceError
 from staleline.evidence.enumeration import read_cpuid
 from staleline.evidence.registers import CpuidTable, Registers
 
-__all__ = ["MsrReadings", "cpu_numbers", "read_cpu", "read_msrs"]
+__all__ = ["MsrReadings", "ReadAt", "cpu_numbers", "read_cpu", "read_msrs"]
+
+#: (file descriptor, bytes, offset) -> bytes, as os.pread.
+ReadAt = Callable[[int, int, int], bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +43,8 @@ def cpu_numbers(root: Path) -> tuple[int, ...]:
     return tuple(sorted(int(name) for name in names if name.isascii() and name.isdecimal()))
 
 
-def read_cpu(root: Path, cpu: int) -> CpuidTable:
-    """Return the CPUID leaves of logical CPU `cpu`.
+def read_cpu(root: Path, cpu: int, read_at: ReadAt = os.pread) -> CpuidTable:
+    """Return the CPUID leaves of logical CPU `cpu`, read from the device with `read_at`.
 
     Raises:
         EvidenceError: The device cannot be opened or read.
@@ -49,15 +53,17 @@ def read_cpu(root: Path, cpu: int) -> CpuidTable:
     with _opened(path, "modprobe cpuid, and run as root") as device:
 
         def execute(leaf: int, subleaf: int) -> Registers:
-            data = _read_at(device, path, leaf | subleaf << 32, 16)
+            data = _read_cpuid(read_at, device, path, leaf | subleaf << 32)
             eax, ebx, ecx, edx = struct.unpack("<4I", data)
             return eax, ebx, ecx, edx
 
         return read_cpuid(execute)
 
 
-def read_msrs(root: Path, cpu: int, numbers: Iterable[int]) -> MsrReadings:
-    """Return the MSRs `numbers` of logical CPU `cpu`.
+def read_msrs(
+    root: Path, cpu: int, numbers: Iterable[int], read_at: ReadAt = os.pread
+) -> MsrReadings:
+    """Return the MSRs `numbers` of logical CPU `cpu`, read from the device with `read_at`.
 
     Raises:
         EvidenceError: The device cannot be opened or read.
@@ -68,7 +74,7 @@ def read_msrs(root: Path, cpu: int, numbers: Iterable[int]) -> MsrReadings:
     with _opened(path, "modprobe msr, and run as root") as device:
         for number in numbers:
             try:
-                data = os.pread(device, 8, number)
+                data = read_at(device, 8, number)
             except OSError as error:
                 # rdmsr_safe_on_cpu() turns the #GP of a missing MSR into EIO.
                 if error.errno != errno.EIO:
@@ -91,14 +97,14 @@ def _opened(path: Path, do: str) -> Iterator[int]:
         os.close(device)
 
 
-def _read_at(device: int, path: Path, offset: int, size: int) -> bytes:
+def _read_cpuid(read_at: ReadAt, device: int, path: Path, offset: int) -> bytes:
     try:
-        data = os.pread(device, size, offset)
+        data = read_at(device, 16, offset)
     except OSError as error:
         raise _cannot_read(path, offset, error) from error
-    if len(data) != size:
+    if len(data) != 16:
         raise EvidenceError(
-            f"gave {len(data)} of {size} bytes", where=f"{path}+{offset:#x}", do="modprobe cpuid"
+            f"gave {len(data)} of 16 bytes", where=f"{path}+{offset:#x}", do="modprobe cpuid"
         )
     return data
 

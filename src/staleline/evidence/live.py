@@ -36,13 +36,17 @@ MSRS = {
 }
 
 
-def collect(root: str | os.PathLike[str] = "/") -> Snapshot:
-    """Return the snapshot of this host, or of the file tree `root` that was copied from one.
+def collect(root: str | os.PathLike[str] = "/", *, read_at: dev_cpu.ReadAt = os.pread) -> Snapshot:
+    """Return the snapshot of this host, or of the file tree `root` that is laid out as one.
+
+    Args:
+        root: The directory that holds proc, sys, dev and boot.
+        read_at: Reads the files of dev/cpu at an offset.
 
     Raises:
         EvidenceError: What was read contradicts itself.
     """
-    snapshot = _Collector(Path(root)).snapshot()
+    snapshot = _Collector(Path(root), read_at).snapshot()
     require_consistent(snapshot, str(root))
     return snapshot
 
@@ -50,6 +54,7 @@ def collect(root: str | os.PathLike[str] = "/") -> Snapshot:
 @dataclass(slots=True)
 class _Collector:
     root: Path
+    read_at: dev_cpu.ReadAt
     notes: list[Note] = field(default_factory=list)
 
     def snapshot(self) -> Snapshot:
@@ -85,7 +90,7 @@ class _Collector:
         tables: dict[int, CpuidTable] = {}
         for number in dev_cpu.cpu_numbers(self.root):
             try:
-                tables[number] = dev_cpu.read_cpu(self.root, number)
+                tables[number] = dev_cpu.read_cpu(self.root, number, self.read_at)
             except EvidenceError as error:
                 self._note(f"cpuid of CPU {number} by device", str(error))
                 if not tables:
@@ -113,7 +118,7 @@ class _Collector:
         if msrs is None:
             return CpuEvidence(table)
         try:
-            readings = dev_cpu.read_msrs(self.root, number, msrs)
+            readings = dev_cpu.read_msrs(self.root, number, msrs, self.read_at)
         except EvidenceError as error:
             self._note(f"msr of CPU {number}", str(error))
             return CpuEvidence(table)

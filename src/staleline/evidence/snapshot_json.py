@@ -69,7 +69,7 @@ def to_json(snapshot: Snapshot) -> dict[str, Any]:
             "cmdline": snapshot.kernel.cmdline,
             "config": None if snapshot.kernel.config is None else dict(snapshot.kernel.config),
         },
-        "state": asdict(snapshot.state),
+        "state": _state_to_json(snapshot.state),
         "notes": [asdict(note) for note in snapshot.notes],
     }
 
@@ -85,6 +85,13 @@ def _cpu_to_json(cpu: CpuEvidence) -> dict[str, Any]:
     if cpu.msr_faults:
         document["msr_faults"] = [f"{number:#x}" for number in sorted(cpu.msr_faults)]
     return document
+
+
+def _state_to_json(state: StateEvidence) -> dict[str, Any]:
+    return {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in asdict(state).items()
+    }
 
 
 def _cpuinfo_to_json(cpuinfo: CpuinfoEvidence) -> dict[str, Any]:

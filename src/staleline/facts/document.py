@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from staleline.facts.fact import Layer, MachineFacts
+from staleline.facts.fact import Layer, MachineFacts, Value
 
 __all__ = ["SCHEMA", "facts_document"]
 
@@ -27,7 +27,11 @@ def _machine(file: str, facts: MachineFacts) -> dict[str, Any]:
         "max_extended_leaf": None if maximum is None else f"{maximum:#010x}",
         "hypervisor": facts.boolean("hypervisor"),
         **{
-            layer.value: {fact.name: fact.value for fact in facts.layer(layer)}
+            layer.value: {fact.name: _json(fact.value) for fact in facts.layer(layer)}
             for layer in (Layer.HARDWARE, Layer.FIRMWARE, Layer.KERNEL)
         },
     }
+
+
+def _json(value: Value) -> bool | int | str | list[int] | None:
+    return list(value) if isinstance(value, tuple) else value

@@ -1,0 +1,266 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Input that is not evidence: one line that says what, where and what to do; no guess."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import lzma
+import os
+from pathlib import Path
+
+import pytest
+
+from staleline.errors import EvidenceError
+from staleline.evidence import source
+from staleline.evidence.detect import parse_snapshot, read_snapshot
+
+ROW = "0x00000000 0x00: eax=0x00000001 ebx=0x756e6547 ecx=0x6c65746e edx=0x49656e69\n"
+SCHEMA = '"schema": "staleline/snapshot/1"'
+
+
+def message_of(text: str | bytes) -> str:
+    with pytest.raises(EvidenceError) as caught:
+        parse_snapshot(text, "file")
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def message_of_file(path: Path) -> str:
+    with pytest.raises(EvidenceError) as caught:
+        read_snapshot(path)
+    return str(caught.value)
+
+
+def test_a_missing_file(tmp_path: Path) -> None:
+    path = tmp_path / "absent"
+    assert message_of_file(path) == (
+        f"{path}: cannot be read: No such file or directory; check the path"
+    )
+
+
+def test_a_directory(tmp_path: Path) -> None:
+    assert message_of_file(tmp_path) == (
+        f"{tmp_path}: cannot be read: Is a directory; give the files in it"
+    )
+
+
+def test_a_device() -> None:
+    assert "/dev/zero: is neither a file nor a pipe" in message_of_file(Path("/dev/zero"))
+
+
+def test_a_path_that_no_file_can_have() -> None:
+    assert "is not a path" in message_of_file(Path("a\0b"))
+
+
+def test_a_file_that_may_not_be_read(tmp_path: Path) -> None:
+    path = tmp_path / "secret"
+    path.write_text(ROW)
+    path.chmod(0)
+    user = os.geteuid()
+    # Root reads everything, so root asks as nobody.
+    os.seteuid(user or 65534)
+    try:
+        message = message_of_file(path)
+    finally:
+        os.seteuid(user)
+    assert "cannot be read: Permission denied; make it readable" in message
+
+
+@pytest.mark.parametrize("nothing", [b"", b"\n \t\n"])
+def test_an_empty_file(nothing: bytes) -> None:
+    assert message_of(nothing).startswith("file: is empty; ")
+
+
+def test_a_binary_names_the_offset() -> None:
+    assert message_of(b"\x7fELF\x02\x01\x01\0").startswith("file+0x7: is binary, not a text dump")
+
+
+def test_a_foreign_text_names_the_formats() -> None:
+    message = message_of("Architecture: x86_64\nCPU(s): 8\n")
+    assert message.startswith("file: is of no known format; give cpuid -r output, an AIDA64")
+
+
+def test_a_file_beyond_the_cap(tmp_path: Path) -> None:
+    path = tmp_path / "large"
+    with path.open("wb") as file:
+        file.truncate(source.MAX_BYTES + 1)
+    assert "is larger than 64 MiB" in message_of_file(path)
+
+
+@pytest.mark.parametrize("compress", [gzip.compress, lzma.compress])
+def test_a_file_beyond_the_cap_once_decompressed(compress: object, tmp_path: Path) -> None:
+    path = tmp_path / "bomb"
+    assert callable(compress)
+    path.write_bytes(compress(b" " * (source.MAX_BYTES + 1)))
+    assert path.stat().st_size < 1 << 20
+    assert "decompressed, is larger than 64 MiB" in message_of_file(path)
+
+
+@pytest.mark.parametrize("compress", [gzip.compress, lzma.compress])
+def test_compressed_data_cut_short_or_damaged(compress: object, tmp_path: Path) -> None:
+    assert callable(compress)
+    path = tmp_path / "dump"
+    data = bytes(compress(ROW.encode() * 500))
+    path.write_bytes(data[:-10])
+    assert "cut short" in message_of_file(path)
+    path.write_bytes(data[:12] + bytes(12) + data[24:])
+    assert "is damaged" in message_of_file(path)
+
+
+def test_text_that_contradicts_its_byte_order_mark() -> None:
+    assert message_of(b"\xff\xfe\x41").startswith("file+0x2: begins as UTF-16 text and is not")
+
+
+def test_a_dump_without_leaf_0() -> None:
+    row = ROW.replace("0x00000000 0x00", "0x80000000 0x00")
+    assert message_of(row).startswith("file: CPU 0 has no leaf 0x00000000; dump every leaf")
+
+
+def test_a_dump_that_ends_inside_a_cpu() -> None:
+    extended = ROW.replace("0x00000000 0x00", "0x80000000 0x00")
+    message = message_of(f"CPU 0:\n{ROW}{extended}CPU 1:\n{ROW}")
+    assert message.startswith("file: CPU 1 has no leaf 0x80000000")
+
+
+def test_two_dumps_in_one_file() -> None:
+    assert message_of(f"CPU 0:\n{ROW}CPU 0:\n{ROW}") == (
+        "file:3: CPU 0 begins a second time; give one file per machine"
+    )
+
+
+def test_a_leaf_that_is_recorded_twice_with_different_values() -> None:
+    message = message_of(ROW + ROW.replace("eax=0x00000001", "eax=0x00000002"))
+    assert message.startswith("file:2: CPU 0 leaf 0x00000000 sub-leaf 0 contradicts line 1")
+
+
+class TestXml:
+    def test_no_document_type_declaration_is_taken(self) -> None:
+        bomb = (
+            '<!DOCTYPE a [<!ENTITY b "bbbb"><!ENTITY c "&b;&b;">]><cpudata arch="x86">&c;</cpudata>'
+        )
+        assert message_of(bomb) == "file:1: has a document type declaration; remove it"
+
+    def test_xml_cut_short(self) -> None:
+        assert message_of("<cpudata arch='x86'>\n<cpuid eax_in='0'").startswith(
+            "file:2: is not well-formed XML: "
+        )
+
+    def test_xml_of_something_else(self) -> None:
+        assert message_of("<html/>").startswith("file:1: is XML of <html>, not libvirt's <cpudata>")
+
+    def test_cpu_data_of_another_architecture(self) -> None:
+        assert message_of("<cpudata arch='ppc'/>").startswith("file:1: field arch is 'ppc'")
+
+    def test_cpu_data_without_cpus(self) -> None:
+        assert message_of("<cpudata arch='x86'/>").startswith("file: holds no CPUID leaves")
+
+    @pytest.mark.parametrize("value", ["0x100000000", "-1", "eax", ""])
+    def test_a_register_that_is_not_32_bits(self, value: str) -> None:
+        row = f"<cpuid eax_in='0' eax='{value}' ebx='0' ecx='0' edx='0'/>"
+        message = message_of(f"<cpudata arch='x86'>\n{row}</cpudata>")
+        assert message.startswith(f"file:2: field eax is {value!r}, not an unsigned 32-bit number")
+
+
+class TestCpuinfo:
+    def test_cpuinfo_of_another_architecture(self) -> None:
+        assert message_of("processor\t: 0\nBogoMIPS\t: 243.75\n").startswith(
+            "file: field vendor_id is missing"
+        )
+
+    def test_flags_cut_short(self) -> None:
+        # "sme" could be the beginning of "smep".
+        text = (
+            "processor: 0\nvendor_id: AuthenticAMD\ncpu family: 25\nmodel: 1\nstepping: 1\n"
+            "flags: fpu sme"
+        )
+        assert message_of(text).startswith("file: field flags is missing; copy /proc/cpuinfo whole")
+
+    def test_two_vendors(self) -> None:
+        text = "processor: 0\nvendor_id: GenuineIntel\n\nprocessor: 1\nvendor_id: AuthenticAMD\n"
+        assert message_of(text).startswith(
+            "file: field vendor_id is 'AuthenticAMD' and 'GenuineIntel'"
+        )
+
+    def test_a_family_that_is_no_number(self) -> None:
+        text = "processor: 0\nvendor_id: A\ncpu family: x\nmodel: 1\nflags: fpu\n"
+        assert message_of(text).startswith("file: field cpu family is 'x', not a number")
+
+
+class TestSnapshot:
+    @pytest.mark.parametrize(
+        ("text", "expected"),
+        [
+            ('{"schema": ', "file:1:12: is not JSON: Expecting value"),
+            ("{" + SCHEMA + "}", "file: field cpus is missing"),
+            ('{"schema": "staleline/snapshot/2", "cpus": []}', "file: field schema is"),
+            ('{"cpus": []}', "file: field schema is None, not 'staleline/snapshot/1'"),
+            ("{" + SCHEMA + ', "cpus": [7]}', "file: field cpus[0] is not an object"),
+            ("{" + SCHEMA + ', "cpus": [], "cpu": 1}', "file: field cpu is not known here"),
+            (
+                "{" + SCHEMA + ', "cpus": [], "state": {"sme_activ": true}}',
+                "file: field state.sme_activ is not known here",
+            ),
+            (
+                "{" + SCHEMA + ', "cpus": [], "state": {"sme_active": 1}}',
+                "file: field state.sme_active is not true, false or null",
+            ),
+            (
+                "{" + SCHEMA + ', "cpus": [], "state": {"kexec_loaded": true}}',
+                "file: field state.kexec_loaded is not a number",
+            ),
+            (
+                "{" + SCHEMA + ', "cpus": [], "state": {"offline_cpus": [1, -1]}}',
+                "file: field state.offline_cpus[1] is not a number from 0 to 2^31",
+            ),
+            (
+                "{" + SCHEMA + ', "cpus": [{"cpuid": {"0x0:0": ["0x1"]}}]}',
+                "file: field cpus[0].cpuid.0x0:0 holds 1 registers, not EAX, EBX, ECX, EDX",
+            ),
+            (
+                "{" + SCHEMA + ', "cpus": [{"cpuid": {"0x0:0": ["1", "0x0", "0x0", "0x0"]}}]}',
+                "file: field cpus[0].cpuid.0x0:0[0] is not a hexadecimal number of at most 32",
+            ),
+            (
+                "{" + SCHEMA + ', "cpus": [{"msr": {"0xc0010010": "0x10000000000000000"}}]}',
+                "file: field cpus[0].msr.0xc0010010 is not a hexadecimal number of at most 64",
+            ),
+            (
+                "{" + SCHEMA + ', "cpus": [{"msr": {"SYSCFG": "0x1"}}]}',
+                "file: field cpus[0].msr.SYSCFG is not a hexadecimal number of at most 32",
+            ),
+            (
+                "{" + SCHEMA + ', "cpus": [{"msr": {"0x87": "0x1", "0x087": "0x2"}}]}',
+                "file: field cpus[0].msr.0x087 names an MSR that another field names too",
+            ),
+            (
+                "{" + SCHEMA + ', "cpus": [{"msr": {"0x87": "0x1"}, "msr_faults": ["0x87"]}]}',
+                "file: field cpus[0].msr_faults names 0x87, which has a value in field msr",
+            ),
+            (
+                "{" + SCHEMA + ', "cpus": [], "cpus": []}',
+                "file: is not a snapshot: has a field 'cpus' twice in one object",
+            ),
+            (
+                "{" + SCHEMA + ', "cpus": [], "host": "\\ud800"}',
+                "file: field host holds half a surrogate pair",
+            ),
+            ("{" + SCHEMA + ', "cpus": [], "host": NaN}', "file: is not a snapshot: has a number"),
+            ("{" + SCHEMA + ', "cpus": [], "notes": [{}]}', "file: field notes[0].what is missing"),
+        ],
+    )
+    def test_the_field_is_named(self, text: str, expected: str) -> None:
+        assert message_of(text).startswith(expected)
+
+    def test_deep_nesting(self) -> None:
+        assert "nests too deeply" in message_of('{"schema":' + "[" * 200_000)
+
+    def test_a_number_of_many_digits(self) -> None:
+        assert message_of('{"schema": ' + "9" * 10_000 + "}").startswith("file: ")
+
+    def test_two_spellings_of_one_leaf(self) -> None:
+        row = ["0x1"] * 4
+        cpuid = json.dumps({"0x4:0": row, "0x00000004:0x0": row})
+        assert "names a leaf and sub-leaf that another field names too" in message_of(
+            "{" + SCHEMA + ', "cpus": [{"cpuid": ' + cpuid + "}]}"
+        )
