@@ -68,10 +68,12 @@ _DATA_SELECTOR: Final = 0x18  # __KERNEL_DS
 _FLAGS: Final = 0x3002  # IOPL 3, interrupts off
 _CR4_TSD: Final = 1 << 2
 _GP: Final = 13
-_DOUBLE_FAULT: Final = 8
+_BREAKPOINT: Final = 3
 _MSR_GS_BASE: Final = 0xC000_0101
 _TLB_VIRTUAL: Final = 1
 _MICROSECONDS: Final = 1_000_000
+#: Unicorn wants an address to stop at; 0 will not do, wild code jumps there.
+_NOWHERE: Final = (1 << 64) - 1
 
 _GENERAL: Final = tuple(
     getattr(x86, f"UC_X86_REG_{name}")
@@ -201,7 +203,9 @@ class Emulator:
         state[_RIP_SLOT], state[_RIP_SLOT + 1], state[_GS_SLOT] = function, _FLAGS, cpu.gs_base
         self._restore(state)
         try:
-            self._engine.emu_start(function, 0, int(self._seconds * _MICROSECONDS), self._budget)
+            self._engine.emu_start(
+                function, _NOWHERE, int(self._seconds * _MICROSECONDS), self._budget
+            )
         except unicorn.UcError as error:
             return self._end or self._failed(self._address(), str(error))
         return self._end or self._failed(self._address(), "the time or instruction budget ran out")
@@ -296,7 +300,8 @@ class Emulator:
         address = state[_RIP_SLOT]
         if number != _GP:
             what = _EXCEPTIONS.get(number, f"exception {number}")
-            self._stop(self._failed(address, what))
+            # A breakpoint is a trap: RIP is behind it already.
+            self._stop(self._failed(address - (number == _BREAKPOINT), what))
             return
         self._answer(state)
 
@@ -309,7 +314,8 @@ class Emulator:
             what = _UNMODELLED if instruction is None else f"unexpected {instruction.operation}"
             self._stop(self._failed(address, f"{what} (bytes {code[:6].hex()})"))
             return False
-        self._running.traps += 1
+        if self._end is None:
+            self._running.traps += 1
         state[_RIP_SLOT] = address + instruction.length
         self._restore(state)
         return True
