@@ -125,6 +125,22 @@ def test_aida64_without_sub_leaf_numbers_lists_sub_leaves_in_order() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    "header",
+    [
+        "------[ CPUID Registers / Logical CPU #{} ]------",
+        "------[ Logical CPU #{} ]------",
+        "------[ CPUID Registers / Logical CPU #{} / P-core ]------",
+        "------[ CPUID Registers / CPU#{} ]------",
+        "CPU#00{} AffMask: 0x0000000000000000:0000000000000001",
+    ],
+)
+def test_aida64_headers_of_several_versions_begin_a_cpu(header: str) -> None:
+    row = "CPUID 00000000: 00000010-68747541-444D4163-69746E65"
+    text = "\n".join((header.format(0), row, header.format(1), row))
+    assert len(parse_snapshot(text, "dump").cpus) == 2
+
+
 def test_libcpuid_raw_arrays_are_leaves_and_sub_leaves() -> None:
     text = (
         "version=0.6.0\n"

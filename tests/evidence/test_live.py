@@ -7,10 +7,13 @@ import errno
 import gzip
 import os
 import struct
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+import staleline
 from staleline.errors import EvidenceError
 from staleline.evidence import dev_cpu, host_files, kernel_log
 from staleline.evidence.detect import read_snapshot
@@ -176,6 +179,23 @@ class TestThisHost:
         before = os.sched_getaffinity(0)
         read_allowed_cpus()
         assert os.sched_getaffinity(0) == before
+
+
+def test_collecting_needs_only_the_standard_library() -> None:
+    code = (
+        "import sys, staleline.evidence.live, staleline.evidence.snapshot_json\n"
+        "loaded = {name.partition('.')[0] for name in sys.modules}\n"
+        "print(sorted(loaded - set(sys.stdlib_module_names) - {'__main__'}))"
+    )
+    source = Path(staleline.__file__).parents[1]
+    run = subprocess.run(
+        [sys.executable, "-S", "-c", code],
+        env={"PYTHONPATH": str(source)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert run.stdout == "['staleline']\n"
 
 
 class TestKernelLog:

@@ -24,8 +24,9 @@ ROW = re.compile(
 _BEGINS_ROW = re.compile(r"CPUID [0-9A-Fa-f]*(?:[:\s]|$)")
 _SUBLEAF = re.compile(r"\s*\[SL ([0-9A-Fa-f]{1,8})\]")
 _CUT_SUBLEAF = re.compile(r"\s*\[(?:S(?:L(?: [0-9A-Fa-f]*)?)?)?\s*")
+#: Sections of MSRs name a CPU too and are not read.
 _HEADER = re.compile(
-    r"-+\[ (?:CPUID Registers / )?Logical CPU #([0-9]{1,6}) \]-+\s*|CPU#([0-9]{1,6}) AffMask: .*"
+    r"-+\[ (?!MSR)[^\]]*\bCPU ?#([0-9]{1,6})\b[^\]]*\]-+\s*|CPU#([0-9]{1,6}) AffMask: .*"
 )
 
 

@@ -46,6 +46,8 @@ def read_allowed_cpus() -> dict[int, CpuidTable]:
         EvidenceError: CPUID cannot be executed here (not x86-64 Linux, no executable
             memory, or CPUID faulting is on).
     """
+    if not (sys.platform == "linux" and platform.machine() == "x86_64" and sys.maxsize > 1 << 32):
+        raise EvidenceError("CPUID exists only on x86", do="collect on the x86-64 host itself")
     allowed = os.sched_getaffinity(0)
     try:
         with _execute_cpuid() as execute:
@@ -66,8 +68,6 @@ def _read_on(cpu: int, execute: ExecuteCpuid) -> CpuidTable:
 
 @contextmanager
 def _execute_cpuid() -> Iterator[ExecuteCpuid]:
-    if not (sys.platform == "linux" and platform.machine() == "x86_64" and sys.maxsize > 1 << 32):
-        raise EvidenceError("CPUID exists only on x86", do="collect on the x86-64 host itself")
     libc = ctypes.CDLL(None, use_errno=True)
     # With CPUID faulting on for this thread (arch_prctl ARCH_SET_CPUID 0) the instruction
     # would kill the process.

@@ -37,7 +37,11 @@ def _observations(
     if row.vendors and vendor is not None and vendor not in row.vendors:
         yield _absent(row, f"vendor {vendor} defines no {row.field}")
         return
-    yield merged((_of_cpu(row, cpu) for cpu in snapshot.cpus), _how_to_get(row))
+    if row.vendors and vendor is None:
+        # The same bits may mean something else, or nothing, to another vendor.
+        yield untold(f"the CPU vendor, without which {row.field} has no meaning: {DUMP_AGAIN}")
+    else:
+        yield merged((_of_cpu(row, cpu) for cpu in snapshot.cpus), _how_to_get(row))
     yield from _of_cpuinfo(row, snapshot)
     for name in row.requires:
         if known[name].value is False:
@@ -51,10 +55,12 @@ def _of_cpu(row: RegisterFact, cpu: CpuEvidence) -> Observation:
 
 
 def _of_msr(row: RegisterFact, field: MsrField, cpu: CpuEvidence) -> Observation:
+    value = cpu.msr.get(field.number)
+    if value is not None:
+        return told(field.bits.of(value), str(field))
     if field.number in cpu.msr_faults:
         return _absent(row, f"MSR {field.number:#x}: does not exist, RDMSR faults")
-    value = cpu.msr.get(field.number)
-    return untold(_how_to_get(row)) if value is None else told(field.bits.of(value), str(field))
+    return untold(_how_to_get(row))
 
 
 def _of_cpuid(row: RegisterFact, field: CpuidField, cpuid: CpuidTable) -> Observation:
