@@ -94,7 +94,8 @@ def test_any_bytes(opening, rest):
         return
     shown = next(DISASSEMBLER.disasm(code, 0), None)
     if shown is not None:
-        assert found.length == shown.size
+        if found.operation is not Operation.UD1:  # capstone 5 leaves out its ModRM byte
+            assert found.length == shown.size
         assert shown.mnemonic == MOVES.get(found.operation, found.operation)
 
 

@@ -79,10 +79,10 @@ def _unknown(reason: str) -> Decision:
 
 def _with_record(decision: Decision, *cpus: LogicalCpu) -> Decision:
     """Add what was asked; a decisive leaf that no dump recorded makes it all unknown."""
-    for cpu in cpus:
-        leaf = cpu.decisive_leaf_missing
-        if leaf is not None:
-            decision = _unknown(f"CPUID leaf {leaf:#x} of CPU {cpu.number} is not recorded")
+    gaps = [(cpu, leaf) for cpu in cpus if (leaf := cpu.decisive_leaf_missing) is not None]
+    if gaps:
+        cpu, leaf = gaps[0]
+        decision = _unknown(f"CPUID leaf {leaf:#x} of CPU {cpu.number} is not recorded")
     return replace(
         decision,
         traps=sum(cpu.traps for cpu in cpus),
