@@ -20,7 +20,7 @@ from staleline.kernel.image import load_image
 
 RUNS = 5
 REPOSITORY = Path(__file__).resolve().parent.parent
-ROME = REPOSITORY / "tests/data/cpuid/amd-epyc-7742-64-core-processor-dual.test"
+ROME = REPOSITORY / "tests/data/cpuid/libcpuid/amd-epyc-7742-64-core-processor-dual.test"
 
 
 def cached_images() -> list[Path]:

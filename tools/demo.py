@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-ROME = Path("tests/data/cpuid/amd-epyc-7742-64-core-processor-dual.test")
+ROME = Path("tests/data/cpuid/libcpuid/amd-epyc-7742-64-core-processor-dual.test")
 SERIES = "6.12"
 
 

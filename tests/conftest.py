@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
 from tools import fetch_kernels
 
 _WANTED = tomllib.loads(fetch_kernels.WANTED.read_text())

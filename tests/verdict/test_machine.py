@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Incomplete evidence describes several machines; complete evidence exactly one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from staleline.evidence.detect import read_snapshot
+from staleline.evidence.given import with_given
+from staleline.evidence.snapshot import Snapshot
+from staleline.facts import from_snapshot
+from staleline.verdict.machine import Guest, possible_machines
+
+CPUID = Path(__file__).parents[1] / "data" / "cpuid"
+ROME = CPUID / "libcpuid/amd-epyc-7742-64-core-processor-dual.test"
+MILAN = CPUID / "libcpuid/amd-epyc-7763-64-core-processor-dual.test"
+NEHALEM = CPUID / "libcpuid/intel-xeon-cpu-e5520.test"
+SAPPHIRE_RAPIDS = CPUID / "full/intel-xeon-w9-3475x.test.xz"
+SYSCFG_ON = "0xc0010010=0x800000"
+SYSCFG_OFF = "0xc0010010=0x0"
+
+
+def rome(**given: object) -> Snapshot:
+    return with_given(read_snapshot(ROME), **given)  # type: ignore[arg-type]
+
+
+def assumed(snapshot: Snapshot) -> set[str]:
+    found = possible_machines(from_snapshot(snapshot))
+    return {name for possibility in found for name in possibility.assumed}
+
+
+def test_a_bare_dump_leaves_open_what_no_register_in_it_tells() -> None:
+    assert assumed(rome()) == {"sme_enabled", "mem_encrypt", "sev_guests_run"}
+
+
+def test_complete_evidence_describes_one_machine() -> None:
+    complete = rome(msr=[SYSCFG_ON], cmdline="mem_encrypt=on", state=["sev_guests_run=no"])
+    (only,) = possible_machines(from_snapshot(complete))
+    assert only.assumed == {}
+    assert only.machine.can_encrypt
+    assert only.machine.guest is Guest.NONE
+
+
+def test_without_the_firmwares_consent_nothing_else_is_open() -> None:
+    # SYSCFG[23]=0: sme_enable() does not set sme_me_mask whatever the command line says
+    # (linux 6.12.117 arch/x86/mm/mem_encrypt_identity.c), and SEV needs the bit as well
+    # (arch/x86/kernel/cpu/amd.c early_detect_mem_encrypt()).
+    (only,) = possible_machines(from_snapshot(rome(msr=[SYSCFG_OFF])))
+    assert not only.machine.can_encrypt
+    assert not only.machine.sev_guests_run
+
+
+def test_a_cpu_without_any_encryption_is_one_machine_whatever_is_missing() -> None:
+    (only,) = possible_machines(from_snapshot(read_snapshot(NEHALEM)))
+    assert only.machine.sme_bit_unchecked
+    assert not only.machine.sme_supported
+    assert not only.machine.tdx_used
+
+
+def test_tdx_stays_open_on_a_cpu_that_may_have_keyids() -> None:
+    assert assumed(read_snapshot(SAPPHIRE_RAPIDS)) == {"tdx_host_enabled", "tdx_used"}
+
+
+@pytest.mark.parametrize(
+    ("status", "guest"),
+    [(0, Guest.PLAIN), (1, Guest.SEV), (3, Guest.SEV_ES), (7, Guest.SNP)],
+)
+def test_the_kind_of_guest_is_read_from_sev_status(status: int, guest: Guest) -> None:
+    snapshot = read_snapshot(MILAN)
+    (cpu, *_) = snapshot.cpus
+    leaves = dict(cpu.cpuid.leaves)
+    eax, ebx, ecx, edx = leaves[1, 0]
+    leaves[1, 0] = (eax, ebx, ecx | 1 << 31, edx)  # the hypervisor bit
+    virtual = Snapshot(cpus=(type(cpu)(type(cpu.cpuid)(leaves)),))
+    given = with_given(virtual, msr=[f"0xc0010131={status}"])
+    kinds = {p.machine.guest for p in possible_machines(from_snapshot(given))}
+    assert kinds == {guest}
+    assert guest.wbinvd_faults is (guest in {Guest.SEV_ES, Guest.SNP})
