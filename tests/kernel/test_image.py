@@ -111,6 +111,15 @@ def test_sections_are_those_of_the_running_kernel(load):
         image.section_bytes(".altinstructions")
 
 
+@pytest.mark.parametrize("layout", list(Layout))
+def test_without_section_headers_the_segments_are_searched(load, layout):
+    elf = bytearray(Kernel(layout).elf())
+    elf[0x28:0x30], elf[0x3C:0x40] = bytes(8), bytes(4)  # e_shoff; e_shnum, e_shstrndx
+    image = load(bytes(elf))
+    assert (image.sections, image.build_id, image.banner) == ({}, None, BANNER)
+    assert image.symbols.address("function_1") == TEXT + 32
+
+
 def test_release_of_a_banner_that_is_not_one_comes_from_the_setup_header(load):
     image = load(zstd_bzimage(Kernel(banner="%s version %s").elf()))
     assert (image.release, image.banner) == (RELEASE, None)
