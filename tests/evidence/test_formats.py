@@ -169,6 +169,14 @@ def test_libvirt_msrs_are_kept() -> None:
     assert parse_snapshot(text, "xml").cpus[0].msr == {0x10A: 0x1_0000_000B}
 
 
+def test_libvirt_numbers_are_hexadecimal_or_decimal_with_or_without_zeros() -> None:
+    row = "<cpuid eax_in='00' eax='0x07' ebx='010' ecx='8' edx='0X8'/>"
+    text = f"<cpudata arch='x86'>{row.replace('0X8', '0x8')}</cpudata>"
+    assert parse_snapshot(text, "xml").cpus[0].cpuid.recorded(0) == (7, 10, 8, 8)
+    with pytest.raises(EvidenceError, match="field edx is '0X8'"):
+        parse_snapshot(f"<cpudata arch='x86'>{row}</cpudata>", "xml")
+
+
 def test_cpuinfo_gives_the_first_processor_and_no_registers() -> None:
     text = (
         "processor\t: 0\nvendor_id\t: AuthenticAMD\ncpu family\t: 23\nmodel\t\t: 49\n"

@@ -3,7 +3,11 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import lzma
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from hypothesis import example, given, settings
@@ -42,8 +46,17 @@ def _seeds() -> list[bytes]:
 
 
 _Edit = tuple[int, int, bytes]
+#: What means something to one reader or another, put where it does not belong.
+_FRAGMENTS = st.sampled_from(
+    [
+        *(b"\n", b"\r", b"\x0c", b"=", b"-1", b"0", b"99999999999", b"0x", b"null", b"true", b'"'),
+        *(b"[", b"[SL ", b"CPU 0:", b"CPUID ", b"ext_cpuid[", b"<", b"&a;", b"<!DOCTYPE a>"),
+        *(b"{", b"\x1f\x8b", b"\xfd7zXZ\0", b"\xff\xfe", "\u2028\u0663".encode()),
+    ]
+)
 _EDITS = st.lists(
-    st.tuples(st.integers(0, 1 << 16), st.integers(0, 40), st.binary(max_size=24)), max_size=6
+    st.tuples(st.integers(0, 1 << 16), st.integers(0, 40), _FRAGMENTS | st.binary(max_size=8)),
+    max_size=6,
 )
 
 
@@ -82,6 +95,24 @@ def test_edited_dumps(data: bytes, edits: list[_Edit]) -> None:
 @given(st.sampled_from(_seeds()), st.integers(0, 1 << 16))
 def test_truncated_dumps(data: bytes, length: int) -> None:
     _read(data[: length % len(data)])
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.sampled_from([gzip.compress, lzma.compress]), st.sampled_from(_seeds()), _EDITS)
+def test_edited_compressed_dumps(
+    compress: Callable[[bytes], bytes], data: bytes, edits: list[_Edit]
+) -> None:
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(_edited(compress(data), edits))
+        file.flush()
+        try:
+            machine = read_snapshot(file.name)
+        except EvidenceError as error:
+            message = str(error)
+        else:
+            message = ""
+            assert len(list(from_snapshot(machine))) > 50
+    assert "\n" not in message
 
 
 @settings(max_examples=200, deadline=None)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -95,6 +96,12 @@ def test_evidence_cannot_put_escape_sequences_on_the_terminal(tmp_path: Path) ->
     assert "\u0007" not in text
     assert "host[bold].json" in text.replace("\n", "")
     assert "[bold]x" in text
+
+
+def test_a_file_name_that_is_no_text_is_spelt_out(tmp_path: Path) -> None:
+    name = os.fsencode(tmp_path) + b"/rome-\xff"
+    Path(os.fsdecode(name)).write_bytes(ROME.read_bytes())
+    assert "rome-\\xff" in json.loads(run(os.fsdecode(name), "--json"))["machines"][0]["file"]
 
 
 def test_a_bad_file_stops_with_its_name(tmp_path: Path) -> None:

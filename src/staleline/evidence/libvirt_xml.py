@@ -89,9 +89,13 @@ class _Reader:
 
     def _number(self, attributes: dict[str, str], field: str, line: int) -> int:
         text = attributes.get(field)
-        value = -1 if text is None or not _NUMBER.fullmatch(text) else int(text, 0)
+        value = -1 if text is None or not _NUMBER.fullmatch(text) else _integer(text)
         if not 0 <= value < 1 << 32:
             raise self.dump.error(
                 line, f"field {field} is {text!r}, not an unsigned 32-bit number", _GATHER
             )
         return value
+
+
+def _integer(text: str) -> int:
+    return int(text, 16) if text.startswith("0x") else int(text, 10)

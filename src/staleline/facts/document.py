@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from typing import Any
 
@@ -21,7 +22,8 @@ def facts_document(machines: Iterable[tuple[str, MachineFacts]]) -> dict[str, An
 def _machine(file: str, facts: MachineFacts) -> dict[str, Any]:
     maximum = facts.integer("max_extended_leaf")
     return {
-        "file": file,
+        # A file name may hold bytes that are no text; JSON cannot.
+        "file": os.fsencode(file).decode("utf-8", "backslashreplace"),
         "vendor": facts.text("vendor"),
         "signature": facts.text("signature"),
         "max_extended_leaf": None if maximum is None else f"{maximum:#010x}",
