@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from staleline.evidence.registers import CpuidTable
-from staleline.kernel.decision import Decision, RawMachine
+from staleline.kernel.decision import Decision, RawMachine, ReportedStopped
 from staleline.kernel.image import KernelImage, load_image
 from staleline.kernel.reader import KernelReader
 from staleline.kernel.traps import DECISIVE_LEAVES
@@ -91,21 +91,50 @@ def test_an_image_without_a_symbol_that_is_needed(image, name):
     assert_unknown(decision, f"the image has no symbol {name}")
 
 
-class Without:
-    """A symbol table with one name taken out."""
+def test_a_kernel_built_without_memory_encryption(image):
+    """CONFIG_AMD_MEM_ENCRYPT=n leaves no trace of it; SME is then never active."""
+    names = ("sme_me_mask", "sev_status", "sme_enable")
+    reader = KernelReader(replace(image, symbols=Without(image.symbols, *names)))
+    decision = reader.decide(RawMachine(cpuid("Rome"), cpuid("Rome"), ENABLED, True))
+    assert decision.sme_active is False
 
-    def __init__(self, symbols, name):
+
+@pytest.mark.parametrize("name", ["sme_me_mask", "sev_status"])
+def test_an_image_that_does_not_name_the_mask(image, name):
+    """The code runs all the same, but what it derived cannot be read back."""
+    reader = KernelReader(replace(image, symbols=Without(image.symbols, name)))
+    decision = reader.decide(RawMachine(cpuid("Rome"), cpuid("Rome"), ENABLED, True))
+    assert decision.sme_active is None
+    assert decision.relocate_kernel.flushes is True
+
+
+def test_a_report_that_is_a_counter(image):
+    """In postings of commit 1f5e7eb7868e secondaries counted ``stop_cpus_count`` down."""
+    address = image.symbols.address("cpus_stop_mask")
+    symbols = Without(image.symbols, "cpus_stop_mask", stop_cpus_count=address)
+    reader = KernelReader(replace(image, symbols=symbols))
+    decision = reader.decide(RawMachine(cpuid("Rome"), cpuid("Rome"), ENABLED, True))
+    assert decision.reported_stopped is ReportedStopped.AFTER_FLUSH
+
+
+class Without:
+    """A symbol table with some names taken out, and some put in."""
+
+    def __init__(self, symbols, *names, **added):
         self._symbols = symbols
-        self._name = name
+        self._names = names
+        self._added = added
 
     def __contains__(self, name):
-        return name != self._name and name in self._symbols
+        return self.address(name) is not None
 
     def address(self, name):
-        return None if name == self._name else self._symbols.address(name)
+        if name in self._names:
+            return None
+        return self._added.get(name) or self._symbols.address(name)
 
     def addresses(self, name):
-        return () if name == self._name else self._symbols.addresses(name)
+        return () if name in self._names else self._symbols.addresses(name)
 
     def enclosing(self, address):
         return self._symbols.enclosing(address)

@@ -33,6 +33,8 @@ _CMD_LINE_PTR: Final = 0x228
 _XLOADFLAGS: Final = 0x236
 _XLF_MEM_ENCRYPTION: Final = 1 << 7
 _SEV_ENABLED: Final = 1 << 0
+_SME_MASK: Final = "sme_me_mask"
+_SME_ENABLE: Final = ("__pi_sme_enable", "sme_enable")  # the first since 6.18
 
 #: Functions whose result no guard depends on, made to return 0: log output, and machine
 #: check set-up, which allocates memory.
@@ -78,8 +80,8 @@ def boot(
     first, second = cpus
     first.gs_base = areas.early_offset
     _write_boot_params(memory, mem_encrypt)
-    if "sme_me_mask" in image.symbols:
-        steps.run(first, ("__pi_sme_enable", "sme_enable"), _BOOT_PARAMS)
+    if any(name in image.symbols for name in (*_SME_ENABLE, _SME_MASK)):
+        steps.run(first, _SME_ENABLE, _BOOT_PARAMS)
     steps.run(first, ("early_cpu_init",))
     areas.set_up_areas(len(cpus))
     first.gs_base, second.gs_base = areas.offset(0), areas.offset(SECONDARY)
@@ -87,16 +89,16 @@ def boot(
     steps.run(second, ("smp_store_cpu_info", "identify_secondary_cpu"), SECONDARY)
 
 
-def read_sme_active(image: KernelImage, memory: MachineMemory) -> bool:
+def read_sme_active(image: KernelImage, memory: MachineMemory) -> bool | None:
     """``sme_me_mask`` is set and SEV is not active, as derived.
 
-    Up to 5.15 this is ``sme_active()``, later CC_ATTR_HOST_MEM_ENCRYPT.
+    Up to 5.15 this is ``sme_active()``, later CC_ATTR_HOST_MEM_ENCRYPT. False for a kernel
+    built without CONFIG_AMD_MEM_ENCRYPT; None if the image has the code but not the names.
     """
-    mask = image.symbols.address("sme_me_mask")
-    status = image.symbols.address("sev_status")
-    if mask is None or status is None:
-        return False
-    return memory.read_int(mask, 8) != 0 and not memory.read_int(status, 8) & _SEV_ENABLED
+    mask, status = image.symbols.address(_SME_MASK), image.symbols.address("sev_status")
+    if mask is not None and status is not None:
+        return memory.read_int(mask, 8) != 0 and not memory.read_int(status, 8) & _SEV_ENABLED
+    return None if any(name in image.symbols for name in _SME_ENABLE) else False
 
 
 class _Steps:

@@ -27,6 +27,8 @@ _KIMAGE_HEAD: Final = 0
 _KIMAGE_START: Final = 24
 _KIMAGE_CONTROL_CODE_PAGE: Final = 32
 _IND_DONE: Final = 4
+_REPORTS: Final = ("cpus_stop_mask", "stop_cpus_count", "__cpu_online_mask")
+_REPORT_SIZE: Final = 4
 _RESTING_PLACES: Final = ("stop_this_cpu", "native_halt")
 
 
@@ -42,21 +44,24 @@ def run_stop_this_cpu(
     image: KernelImage, memory: MachineMemory, emulator: Emulator, cpu: LogicalCpu
 ) -> StopRun:
     """Let a secondary stop."""
-    mask = _stop_mask(image)
-    bit = 1 << cpu.number
-    memory.write_int(mask, memory.read_int(mask, 8) | bit, 8)
-    reported: list[bool] = []
+    report = _report_address(image)
+    waiting = 1 << cpu.number
+    memory.write_int(report, waiting, _REPORT_SIZE)
+    reported_at_flush: list[bool] = []
 
-    def at_flush() -> None:
-        reported.append(not memory.read_int(mask, 8) & bit)
+    def has_reported() -> bool:
+        return memory.read_int(report, _REPORT_SIZE) != waiting
 
     function = _address(image, "stop_this_cpu")
-    end = emulator.run(function, (0,), cpu=cpu, at_flush=at_flush)
+    end = emulator.run(
+        function, (0,), cpu=cpu, at_flush=lambda: reported_at_flush.append(has_reported())
+    )
     wanted = EndKind.HALTED if _is_resting_place(image, end) else None
-    decision = _decision(emulator, end, wanted, flushes=len(reported))
-    if not decision.flushes or memory.read_int(mask, 8) & bit:
+    decision = _decision(emulator, end, wanted, flushes=len(reported_at_flush))
+    if not decision.flushes or not has_reported():
         return StopRun(decision, None)
-    order = ReportedStopped.BEFORE_FLUSH if reported[0] else ReportedStopped.AFTER_FLUSH
+    before = reported_at_flush[0]
+    order = ReportedStopped.BEFORE_FLUSH if before else ReportedStopped.AFTER_FLUSH
     return StopRun(decision, order)
 
 
@@ -91,10 +96,17 @@ def _decision(
     return SiteDecision(None, f"the run did not reach its end{executed}: {what}")
 
 
-def _stop_mask(image: KernelImage) -> int:
-    """Where a secondary reports: ``cpus_stop_mask`` since 1f5e7eb7868e (6.5 and backports)."""
-    mask = image.symbols.address("cpus_stop_mask")
-    return _address(image, "__cpu_online_mask") if mask is None else mask
+def _report_address(image: KernelImage) -> int:
+    """What ``native_stop_other_cpus()`` watches, and a secondary changes to report itself.
+
+    A mask of CPUs since 6.5 and its backports, a counter in postings of commit 1f5e7eb7868e,
+    the online mask before.
+    """
+    for name in _REPORTS[:-1]:
+        address = image.symbols.address(name)
+        if address is not None:
+            return address
+    return _address(image, _REPORTS[-1])
 
 
 def _write_kimage(image: KernelImage, memory: MachineMemory, entry: int) -> None:
