@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
+from functools import cache
 from itertools import product
 from typing import Any
 
+from staleline.model.form import Model
 from staleline.model.scenario import Flush, ForeignLines, Path, ReportOrder, Scenario
+from staleline.model.world import world
 
 #: Old and next kernel's encryption, by the names of the transitions.
 TRANSITIONS = {
@@ -78,3 +81,15 @@ def every_scenario(secondaries: int) -> list[Scenario]:
         for secondary, jumping in product(Flush, Flush)
     ]
     return found + faulting + after_seamcall
+
+
+@cache
+def distinct_models() -> tuple[Model, ...]:
+    """The models of every scenario, those that differ in texts only counted once."""
+    models = [model for scenario in every_scenario(2) for _, model in world(scenario)]
+    return tuple({_meaning(model): model for model in models}.values())
+
+
+def _meaning(model: Model) -> object:
+    steps = tuple((action.guard, action.assigns) for action in model.actions)
+    return model.globals, model.locals, steps, model.properties

@@ -12,21 +12,7 @@ from staleline.check.search import search
 from staleline.model.form import Model
 from staleline.model.scenario import Flush
 from staleline.model.world import world
-from tests.check.scenarios import every_scenario, kexec
-
-
-def _meaning(model: Model) -> object:
-    """What a model does, its texts left out."""
-    steps = tuple((action.guard, action.assigns) for action in model.actions)
-    return model.globals, model.locals, steps, model.properties
-
-
-#: One model of each meaning.
-MODELS = list(
-    {
-        _meaning(model): model for scenario in every_scenario(2) for _, model in world(scenario)
-    }.values()
-)
+from tests.check.scenarios import distinct_models, kexec
 
 
 def _broken(model: Model, states: set[State]) -> set[str]:
@@ -38,7 +24,7 @@ def _broken(model: Model, states: set[State]) -> set[str]:
 
 
 def test_search_and_interpreter_agree_on_states_and_on_what_breaks() -> None:
-    for model in MODELS:
+    for model in distinct_models():
         states = reachable(model, 1)
         broken = _broken(model, states)
         found = search(model, 1, symmetry=False)
@@ -58,7 +44,7 @@ def test_symmetry_counts_states_up_to_permutation(transition: str) -> None:
 
 
 def test_symmetry_changes_neither_a_verdict_nor_the_length_of_a_run() -> None:
-    for model in MODELS:
+    for model in distinct_models():
         apart, sorted_ = search(model, 2, symmetry=False), search(model, 2)
         assert (apart.run is None) == (sorted_.run is None)
         if apart.run and sorted_.run:
@@ -66,7 +52,7 @@ def test_symmetry_changes_neither_a_verdict_nor_the_length_of_a_run() -> None:
 
 
 def test_a_run_starts_initially_moves_by_the_rules_and_breaks_its_property() -> None:
-    runs = [(model, found) for model in MODELS if (found := search(model, 2)).run]
+    runs = [(model, found) for model in distinct_models() if (found := search(model, 2)).run]
     assert runs
     for model, found in runs:
         assert found.run is not None

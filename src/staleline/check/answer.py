@@ -5,9 +5,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
-from staleline.check.search import STATE_LIMIT, Found, search
+from staleline.check.compiled import CompiledModel
+from staleline.check.search import STATE_LIMIT, Run, search
 from staleline.check.trace import Counterexample, counterexample_of
+from staleline.check.views import views
 from staleline.model.form import Model
 from staleline.model.lines import Line
 from staleline.model.scenario import Scenario
@@ -17,7 +20,11 @@ __all__ = ["Answer", "AnswerKind", "check"]
 
 
 class AnswerKind(StrEnum):
-    """How good an answer is."""
+    """How good an answer is.
+
+    `PROVED` says of P1 to P3 that they hold for every number of CPUs; P4, that no CPU
+    hangs, is searched up to `Answer.cpus`.
+    """
 
     PROVED = "proved"
     COUNTEREXAMPLE = "counterexample"
@@ -48,7 +55,8 @@ class Answer:
 def check(scenario: Scenario, *, limit: int = STATE_LIMIT) -> Answer:
     """Check every line role of a scenario.
 
-    Small numbers of secondaries come first, so that a counterexample has no CPU that it
+    The search covers the scenario's number of secondaries, views every number. Where views
+    do not settle it, small numbers come first, so that a counterexample has no CPU that it
     does not need.
 
     Args:
@@ -58,35 +66,49 @@ def check(scenario: Scenario, *, limit: int = STATE_LIMIT) -> Answer:
     Raises:
         ModelError: The limit was reached.
     """
-    models = world(scenario)
-    answer = None
-    for secondaries in range(min(1, scenario.secondaries), scenario.secondaries + 1):
-        answer = _check_with(models, secondaries, limit)
+    cases = tuple(_Case(line, model, CompiledModel(model)) for line, model in world(scenario))
+    if all(views(case.model, case.compiled).proved for case in cases):
+        return _search(cases, scenario.secondaries, limit, otherwise=AnswerKind.PROVED)
+    for secondaries in range(min(1, scenario.secondaries), scenario.secondaries):
+        answer = _search(cases, secondaries, limit, otherwise=AnswerKind.VERIFIED)
         if answer.counterexample is not None:
             return answer
-    assert answer is not None
-    return answer
+    return _search(cases, scenario.secondaries, limit, otherwise=AnswerKind.VERIFIED)
 
 
-def _check_with(models: tuple[tuple[Line, Model], ...], secondaries: int, limit: int) -> Answer:
-    found = [(line, model, search(model, secondaries, limit=limit)) for line, model in models]
-    broken = [one for one in found if one[2].run is not None]
-    shortest = min(broken, key=lambda one: _steps(one[2]), default=None)
+@dataclass(frozen=True, slots=True)
+class _Case:
+    """One line role: its model, compiled once for all searches."""
+
+    line: Line
+    model: Model
+    compiled: CompiledModel
+
+
+def _search(
+    cases: tuple[_Case, ...], secondaries: int, limit: int, *, otherwise: AnswerKind
+) -> Answer:
+    found = [search(case.model, secondaries, case.compiled, limit=limit) for case in cases]
+    broken = [
+        _Broken(case.line, case.model, one.violated, one.run)
+        for case, one in zip(cases, found, strict=True)
+        if one.run is not None and one.violated is not None
+    ]
+    shortest = min(broken, key=lambda one: len(one.run.moves), default=None)
     return Answer(
-        kind=AnswerKind.COUNTEREXAMPLE if shortest else AnswerKind.VERIFIED,
-        states=sum(result.states for _, _, result in found),
+        kind=AnswerKind.COUNTEREXAMPLE if shortest else otherwise,
+        states=sum(one.states for one in found),
         cpus=secondaries + 1,
         symmetry=True,
-        property=shortest[2].violated if shortest else None,
-        counterexample=_told(*shortest) if shortest else None,
+        property=shortest.violated if shortest else None,
+        counterexample=counterexample_of(*shortest) if shortest else None,
     )
 
 
-def _steps(found: Found) -> int:
-    return len(found.run.moves) if found.run else 0
+class _Broken(NamedTuple):
+    """What `counterexample_of` tells."""
 
-
-def _told(line: Line, model: Model, found: Found) -> Counterexample | None:
-    if found.run is None or found.violated is None:
-        return None
-    return counterexample_of(line, model, found.violated, found.run)
+    line: Line
+    model: Model
+    violated: str
+    run: Run

@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A model as Python closures over tuples, for the search.
+"""A model as tables of moves, for the search and for views.
 
-Actions are filed under the values of the first global and the first local variable that
-their guards allow (the places of the CPUs), so that few guards are tried in a state.
+Globals and locals are numbered as they turn up, so that a state is a short tuple of small
+integers. A guard without quantifiers depends only on the globals and the acting secondary:
+the moves of each such pair are worked out once. Actions are filed under the values of the
+first global and the first local variable that their guards allow (the places of the CPUs),
+so that few guards are tried.
 """
 
 from __future__ import annotations
@@ -11,14 +14,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import product
 
-from staleline.check.interpreter import State
+from staleline.check.closures import Closures, Locals, Test, Values
+from staleline.check.interpreter import State, initial
 from staleline.model.form import (
     Action,
     Actor,
     All,
     And,
     Any,
-    Constant,
     Expr,
     Member,
     Model,
@@ -28,14 +31,15 @@ from staleline.model.form import (
     Whose,
 )
 
-__all__ = ["CompiledModel"]
+__all__ = ["JUMPING", "CompiledModel", "IdState"]
 
-Values = tuple[str, ...]
-#: What a test looks at: globals, own locals, locals of the one that a quantifier is at,
-#: locals of the others.
-Seen = tuple[Values, Values, Values, tuple[Values, ...]]
-Test = Callable[[Seen], bool]
-Change = tuple[tuple[int, str], ...]
+#: Number of the globals, then of the locals of each secondary.
+IdState = tuple[int, ...]
+
+#: In place of a secondary's locals: the jumping CPU moves.
+JUMPING = -1
+
+_Change = tuple[tuple[int, str], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,30 +47,100 @@ class _Step:
     """One action: its guard and its assignments by target."""
 
     guard: Test
-    shared: Change
-    own: Change
-    each: Change
+    quantified: bool
+    shared: _Change
+    own: _Change
+    each: _Change
+
+
+@dataclass(frozen=True, slots=True)
+class _Move:
+    """What an action makes of the globals and the acting secondary, and does to the others."""
+
+    shared: int
+    own: int
+    each: _Change
+
+
+class _Numbered:
+    """Values and their numbers, in order of appearance."""
+
+    def __init__(self) -> None:
+        self.values: list[Values] = []
+        self._numbers: dict[Values, int] = {}
+
+    def number(self, values: Values) -> int:
+        number = self._numbers.setdefault(values, len(self.values))
+        if number == len(self.values):
+            self.values.append(values)
+        return number
 
 
 class CompiledModel:
     """Successors and truth of expressions in a model's states."""
 
     def __init__(self, model: Model) -> None:
-        self._indices = {
-            **{(Whose.GLOBAL, v.name): i for i, v in enumerate(model.globals)},
-            **{(Whose.OWN, v.name): i for i, v in enumerate(model.locals)},
-            **{(Whose.EACH, v.name): i for i, v in enumerate(model.locals)},
-        }
         self._model = model
-        self._jumping = self._file(Actor.JUMPING)
-        self._secondary = self._file(Actor.SECONDARY)
+        self._closures = Closures(model)
+        self._shared = _Numbered()
+        self._locals = _Numbered()
+        self._steps = {actor: self._filed(actor) for actor in Actor}
+        self._moves: dict[tuple[int, int], tuple[list[_Move], list[_Step]]] = {}
+        self._changed: dict[tuple[int, _Change], int] = {}
 
-    def truth(self, expr: Expr) -> Callable[[State], bool]:
+    def initial(self, secondaries: int) -> IdState:
+        """The initial state."""
+        shared, locals_ = initial(self._model, secondaries)
+        return (self._shared.number(shared), *map(self._locals.number, locals_))
+
+    def state(self, state: IdState) -> State:
+        """A state's values."""
+        return self._shared.values[state[0]], self._local_values(state[1:])
+
+    def truth(self, expr: Expr) -> Callable[[IdState], bool]:
         """An expression over whole states, e.g. a property."""
-        test = self._test(expr)
-        return lambda state: test((state[0], (), (), state[1]))
+        if _is_pairwise(expr):
+            return self._pairwise(expr)
+        return self.truth_in_view(expr, lambda state: state[1:])
 
-    def successors(self, state: State, *, symmetry: bool) -> Iterator[State]:
+    def truth_in_view(
+        self, expr: Expr, witnesses: Callable[[IdState], tuple[int, ...]]
+    ) -> Callable[[IdState], bool]:
+        """An expression over states of which only some secondaries are known.
+
+        Args:
+            expr: The expression.
+            witnesses: Locals of the secondaries that there may be, for `Any`.
+        """
+        test = self._closures.test(expr)
+        return lambda state: test(
+            (
+                self._shared.values[state[0]],
+                (),
+                (),
+                self._local_values(state[1:]),
+                self._local_values(witnesses(state)),
+            )
+        )
+
+    def _pairwise(self, expr: Expr) -> Callable[[IdState], bool]:
+        """A test that looks at the globals with one secondary at a time, and once at each."""
+        test = self.truth_in_view(expr, lambda state: state[1:])
+        known: dict[IdState, bool] = {}
+
+        def holds(state: IdState) -> bool:
+            shared = state[0]
+            pairs: list[IdState] = [(shared, local) for local in state[1:]]
+            for pair in pairs or [(shared,)]:
+                if pair not in known:
+                    known[pair] = test(pair)
+                if known[pair]:
+                    return True
+            return False
+
+        return holds
+
+    def successors(self, state: IdState, *, symmetry: bool) -> Iterator[IdState]:
         """The states after one move.
 
         Args:
@@ -74,20 +148,76 @@ class CompiledModel:
             symmetry: Sort the secondaries of every successor, and move only one of several
                 secondaries that are in the same local state.
         """
-        shared, locals_ = state
-        for after, others in _moved(self._jumping[shared[0], ""], shared, (), locals_):
-            yield after[0], tuple(sorted(others)) if symmetry else others
+        shared, *rest = state
+        locals_ = tuple(rest)
+        for after, _, others in self.moves(shared, JUMPING, locals_):
+            yield (after, *(sorted(others) if symmetry else others))
         for i, own in enumerate(locals_):
             if symmetry and i and own == locals_[i - 1]:
                 continue
-            rest = (*locals_[:i], *locals_[i + 1 :])
-            for (after_shared, after_own), others in _moved(
-                self._secondary[shared[0], own[0]], shared, own, rest
-            ):
+            for after, after_own, others in self.moves(shared, own, locals_[:i] + locals_[i + 1 :]):
                 ordered = (*others[:i], after_own, *others[i:])
-                yield after_shared, tuple(sorted(ordered)) if symmetry else ordered
+                yield (after, *(sorted(ordered) if symmetry else ordered))
 
-    def _file(self, actor: Actor) -> dict[tuple[str, str], list[_Step]]:
+    def moves(
+        self, shared: int, own: int, others: tuple[int, ...]
+    ) -> Iterator[tuple[int, int, tuple[int, ...]]]:
+        """The moves of one CPU, as globals, own locals and locals of the others after them.
+
+        Args:
+            shared: The globals.
+            own: Locals of the secondary that moves, or `JUMPING`.
+            others: Locals of the others.
+        """
+        tabled = self._moves.get((shared, own))
+        if tabled is None:
+            tabled = self._moves[shared, own] = self._table(shared, own)
+        for move in tabled[0]:
+            yield move.shared, move.own, self._each(others, move.each)
+        for step in tabled[1]:
+            if self._holds(step, shared, own, others):
+                move = self._taken(step, shared, own)
+                yield move.shared, move.own, self._each(others, move.each)
+
+    def _table(self, shared: int, own: int) -> tuple[list[_Move], list[_Step]]:
+        """The moves of a pair that depend on nothing else, and the steps that do."""
+        actor = Actor.JUMPING if own == JUMPING else Actor.SECONDARY
+        place = "" if own == JUMPING else self._locals.values[own][0]
+        steps = self._steps[actor][self._shared.values[shared][0], place]
+        moves = [
+            self._taken(step, shared, own)
+            for step in steps
+            if not step.quantified and self._holds(step, shared, own, ())
+        ]
+        return moves, [step for step in steps if step.quantified]
+
+    def _holds(self, step: _Step, shared: int, own: int, others: tuple[int, ...]) -> bool:
+        known = self._local_values(others)
+        return step.guard((self._shared.values[shared], self._own(own), (), known, known))
+
+    def _taken(self, step: _Step, shared: int, own: int) -> _Move:
+        after = self._shared.number(_assigned(self._shared.values[shared], step.shared))
+        if own == JUMPING:
+            return _Move(after, JUMPING, step.each)
+        return _Move(after, self._locals.number(_assigned(self._own(own), step.own)), step.each)
+
+    def _each(self, others: tuple[int, ...], change: _Change) -> tuple[int, ...]:
+        return tuple(self._change(other, change) for other in others) if change else others
+
+    def _change(self, local: int, change: _Change) -> int:
+        after = self._changed.get((local, change))
+        if after is None:
+            after = self._locals.number(_assigned(self._locals.values[local], change))
+            self._changed[local, change] = after
+        return after
+
+    def _own(self, own: int) -> Values:
+        return () if own == JUMPING else self._locals.values[own]
+
+    def _local_values(self, locals_: tuple[int, ...]) -> Locals:
+        return tuple(self._locals.values[local] for local in locals_)
+
+    def _filed(self, actor: Actor) -> dict[tuple[str, str], list[_Step]]:
         shared, local = self._model.globals[0], self._model.locals[0]
         own_places = local.domain if actor is Actor.SECONDARY else ("",)
         filed: dict[tuple[str, str], list[_Step]] = {
@@ -105,65 +235,46 @@ class CompiledModel:
     def _step(self, action: Action) -> _Step:
         changes: dict[Whose, list[tuple[int, str]]] = {whose: [] for whose in Whose}
         for assign in action.assigns:
-            changes[assign.target.whose].append((self._index(assign.target), assign.value))
+            index = self._closures.index(assign.target)
+            changes[assign.target.whose].append((index, assign.value))
         return _Step(
-            self._test(action.guard),
+            self._closures.test(action.guard),
+            _is_quantified(action.guard),
             tuple(changes[Whose.GLOBAL]),
             tuple(changes[Whose.OWN]),
             tuple(changes[Whose.EACH]),
         )
 
-    def _index(self, ref: Ref) -> int:
-        return self._indices[ref.whose, ref.name]
 
-    def _test(self, expr: Expr) -> Test:
-        match expr:
-            case Constant(value):
-                return lambda _: value
-            case Member(ref, values):
-                return _member(_PLACE[ref.whose], self._index(ref), values)
-            case Not(operand):
-                test = self._test(operand)
-                return lambda seen: not test(seen)
-            case And(operands):
-                return _conjunction([self._test(part) for part in operands])
-            case Or(operands):
-                return _disjunction([self._test(part) for part in operands])
-            case All(body):
-                inner = self._test(body)
-                return lambda seen: all(inner((*seen[:2], one, ())) for one in seen[3])
-            case Any(body):
-                inner = self._test(body)
-                return lambda seen: any(inner((*seen[:2], one, ())) for one in seen[3])
-        raise TypeError(f"not an expression of the form: {expr!r}")
+def _assigned(values: Values, change: _Change) -> Values:
+    after = list(values)
+    for index, value in change:
+        after[index] = value
+    return tuple(after)
 
 
-#: Where `Seen` has the values of a variable.
-_PLACE = {Whose.GLOBAL: 0, Whose.OWN: 1, Whose.EACH: 2}
+def _is_quantified(expr: Expr) -> bool:
+    match expr:
+        case All() | Any():
+            return True
+        case And(operands) | Or(operands):
+            return any(_is_quantified(operand) for operand in operands)
+    return False
 
 
-def _member(place: int, index: int, values: frozenset[str]) -> Test:
-    return lambda seen: seen[place][index] in values
-
-
-def _conjunction(tests: list[Test]) -> Test:
-    def conjunction(seen: Seen) -> bool:
-        for test in tests:  # noqa: SIM110 - a generator costs twice as much here
-            if not test(seen):
-                return False
-        return True
-
-    return conjunction
-
-
-def _disjunction(tests: list[Test]) -> Test:
-    def disjunction(seen: Seen) -> bool:
-        for test in tests:  # noqa: SIM110 - a generator costs twice as much here
-            if test(seen):
-                return True
-        return False
-
-    return disjunction
+def _is_pairwise(expr: Expr) -> bool:
+    """Does it hold if and only if it holds with some secondary, or with none, alone?"""
+    match expr:
+        case All():
+            return False
+        case Any(body):
+            return not _is_quantified(body)
+        case Or(operands):
+            return all(_is_pairwise(operand) for operand in operands)
+        case And(operands):
+            quantified = [operand for operand in operands if _is_quantified(operand)]
+            return len(quantified) < 2 and all(_is_pairwise(one) for one in quantified)
+    return True
 
 
 def _allowed(guard: Expr, ref: Ref, domain: Values) -> list[str]:
@@ -183,26 +294,3 @@ def _may_hold(guard: Expr, ref: Ref, value: str) -> bool:
         case Or(operands):
             return any(_may_hold(part, ref, value) for part in operands)
     return True
-
-
-def _moved(
-    steps: list[_Step], shared: Values, own: Values, others: tuple[Values, ...]
-) -> Iterator[tuple[tuple[Values, Values], tuple[Values, ...]]]:
-    seen: Seen = (shared, own, (), others)
-    for step in steps:
-        if step.guard(seen):
-            after = _changed(shared, step.shared), _changed(own, step.own)
-            yield after, _each_changed(others, step.each)
-
-
-def _changed(values: Values, change: Change) -> Values:
-    if not change:
-        return values
-    after = list(values)
-    for index, value in change:
-        after[index] = value
-    return tuple(after)
-
-
-def _each_changed(others: tuple[Values, ...], change: Change) -> tuple[Values, ...]:
-    return tuple(_changed(one, change) for one in others) if change else others

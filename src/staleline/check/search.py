@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from staleline.check.compiled import CompiledModel
+from staleline.check.compiled import CompiledModel, IdState
 from staleline.check.interpreter import Move, State, initial, moves
 from staleline.errors import ModelError
 from staleline.model.form import Model
@@ -51,23 +51,29 @@ class Found:
 
 
 def search(
-    model: Model, secondaries: int, *, symmetry: bool = True, limit: int = STATE_LIMIT
+    model: Model,
+    secondaries: int,
+    compiled: CompiledModel | None = None,
+    *,
+    symmetry: bool = True,
+    limit: int = STATE_LIMIT,
 ) -> Found:
     """Search all states of a model with a given number of secondaries.
 
     Args:
         model: The model.
         secondaries: Number of secondaries, at least 0.
+        compiled: The model in compiled form, to compile it only once.
         symmetry: Identify states that differ by a permutation of the secondaries.
         limit: Most states to visit.
 
     Raises:
         ModelError: The limit was reached.
     """
-    exploration = _Exploration(CompiledModel(model), symmetry, limit)
-    violated = _first_violation(model, exploration)
-    start = initial(model, secondaries)
-    for state in exploration.states_from(start):
+    compiled = compiled or CompiledModel(model)
+    exploration = _Exploration(compiled, symmetry, limit)
+    violated = _first_violation(model, compiled)
+    for state in exploration.states_from(compiled.initial(secondaries)):
         if name := violated(state):
             return _found(model, exploration, name, state)
     stuck = exploration.first_that_cannot_reach(model)
@@ -80,21 +86,21 @@ class _Exploration:
     """The states found so far, each with the state that it was first reached from."""
 
     def __init__(self, compiled: CompiledModel, symmetry: bool, limit: int) -> None:
-        self.parents: dict[State, State | None] = {}
-        self._edges: dict[State, list[State]] = {}
-        self._compiled = compiled
+        self.parents: dict[IdState, IdState | None] = {}
+        self._edges: dict[IdState, list[IdState]] = {}
+        self.compiled = compiled
         self._symmetry = symmetry
         self._limit = limit
 
-    def states_from(self, start: State) -> Iterator[State]:
+    def states_from(self, start: IdState) -> Iterator[IdState]:
         """Every reachable state once, nearest first."""
         self.parents[start] = None
         yield start
         frontier = [start]
         while frontier:
-            found: list[State] = []
+            found: list[IdState] = []
             for state in frontier:
-                successors = list(self._compiled.successors(state, symmetry=self._symmetry))
+                successors = list(self.compiled.successors(state, symmetry=self._symmetry))
                 self._edges[state] = successors
                 for after in successors:
                     if after not in self.parents:
@@ -104,17 +110,17 @@ class _Exploration:
             self._check_limit()
             frontier = found
 
-    def path_to(self, state: State) -> list[State]:
+    def path_to(self, state: IdState) -> list[IdState]:
         """The states on a shortest path from the start."""
         path = [state]
         while (parent := self.parents[path[-1]]) is not None:
             path.append(parent)
         return path[::-1]
 
-    def first_that_cannot_reach(self, model: Model) -> State | None:
+    def first_that_cannot_reach(self, model: Model) -> IdState | None:
         """The nearest state from which the model's goal is out of reach."""
-        is_goal = self._compiled.truth(model.goal)
-        before: dict[State, list[State]] = {}
+        is_goal = self.compiled.truth(model.goal)
+        before: dict[IdState, list[IdState]] = {}
         for state, successors in self._edges.items():
             for after in successors:
                 before.setdefault(after, []).append(state)
@@ -135,14 +141,14 @@ class _Exploration:
             )
 
 
-def _first_violation(model: Model, exploration: _Exploration) -> Callable[[State], str | None]:
-    compiled = exploration._compiled
+def _first_violation(model: Model, compiled: CompiledModel) -> Callable[[IdState], str | None]:
     tests = [(item.name, compiled.truth(item.violated)) for item in model.properties]
     return lambda state: next((name for name, broken in tests if broken(state)), None)
 
 
-def _found(model: Model, exploration: _Exploration, violated: str, state: State) -> Found:
-    return Found(len(exploration.parents), violated, _replay(model, exploration.path_to(state)))
+def _found(model: Model, exploration: _Exploration, violated: str, state: IdState) -> Found:
+    path = [exploration.compiled.state(one) for one in exploration.path_to(state)]
+    return Found(len(exploration.parents), violated, _replay(model, path))
 
 
 def _replay(model: Model, path: list[State]) -> Run:

@@ -67,7 +67,7 @@ class Expr:
         return any_of(self, other)
 
     def __invert__(self) -> Expr:
-        return Constant(not self.value) if isinstance(self, Constant) else Not(self)
+        return _negated(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ class Ref:
     whose: Whose
     name: str
 
-    def one_of(self, *values: str) -> Expr:
+    def one_of(self, *values: str) -> Member:
         """The variable has one of these values."""
         return Member(self, frozenset(str(value) for value in values))
 
@@ -111,9 +111,9 @@ class Member(Expr):
 
 @dataclass(frozen=True, slots=True)
 class Not(Expr):
-    """Negation."""
+    """A variable has none of a set of values; `~` moves every negation down to here."""
 
-    operand: Expr
+    operand: Member
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,6 +241,25 @@ def any_of(*operands: Expr) -> Expr:
 def in_order(*groups: tuple[Assign, ...]) -> tuple[Assign, ...]:
     """Assignments that happen one group after the other, as one step: the last one counts."""
     return tuple({assign.target: assign for group in groups for assign in group}.values())
+
+
+def _negated(expr: Expr) -> Expr:
+    match expr:
+        case Constant(value):
+            return Constant(not value)
+        case Member():
+            return Not(expr)
+        case Not(operand):
+            return operand
+        case And(operands):
+            return any_of(*map(_negated, operands))
+        case Or(operands):
+            return all_of(*map(_negated, operands))
+        case All(body):
+            return Any(_negated(body))
+        case Any(body):
+            return All(_negated(body))
+    raise TypeError(f"not an expression of the form: {expr!r}")
 
 
 def _fold(

@@ -21,7 +21,7 @@ from staleline.model.lines import Line, Role
 from staleline.model.nextkernel import encrypts_in_place
 from staleline.model.scenario import Path, ReportOrder, Scenario
 from staleline.model.texts import line_phrase
-from staleline.model.wbinvd import SEAMCALLED, completes, will_flush
+from staleline.model.wbinvd import SEAMCALLED, completes, forgets, will_flush
 
 __all__ = ["handover"]
 
@@ -89,7 +89,7 @@ def _secondary(scenario: Scenario, line: Line) -> Iterator[Action]:
         SECONDARY,
         "halts_unflushed",
         at_decision & ~flush,
-        (SECONDARY.goes(SecondaryAt.HALTED), *reporting),
+        (SECONDARY.goes(SecondaryAt.HALTED), *reporting, *forgets(scenario, SECONDARY)),
         (function, source, f"{{cpu}} {says} without a flush, in {function}."),
     )
     yield _flush_begins(scenario, SECONDARY, at_decision & flush, (function, source))
@@ -98,7 +98,11 @@ def _secondary(scenario: Scenario, line: Line) -> Iterator[Action]:
         SECONDARY,
         "halts_flushed",
         SECONDARY.at(SecondaryAt.FLUSHING) & clean,
-        (SECONDARY.goes(SecondaryAt.HALTED), *in_order(left, reporting)),
+        (
+            SECONDARY.goes(SecondaryAt.HALTED),
+            *in_order(left, reporting),
+            *forgets(scenario, SECONDARY),
+        ),
         (function, _WBINVD, f"The WBINVD of {function} completes on {{cpu}}, which {says}."),
     )
 
@@ -138,7 +142,7 @@ def _relocation(scenario: Scenario, line: Line) -> Iterator[Action]:
         JUMPING,
         "skips_flush",
         JUMPING.at(JumpingAt.RELOCATING) & ~flush,
-        (JUMPING.goes(JumpingAt.COPYING),),
+        (JUMPING.goes(JumpingAt.COPYING), *forgets(scenario, JUMPING)),
         (function, _RELOCATE, "{cpu} skips the WBINVD of relocate_kernel."),
     )
     entered = JUMPING.at(JumpingAt.RELOCATING)
@@ -148,7 +152,7 @@ def _relocation(scenario: Scenario, line: Line) -> Iterator[Action]:
         JUMPING,
         "flushed",
         JUMPING.at(JumpingAt.FLUSHING) & clean,
-        (JUMPING.goes(JumpingAt.COPYING), *left),
+        (JUMPING.goes(JumpingAt.COPYING), *left, *forgets(scenario, JUMPING)),
         (function, _WBINVD, "The WBINVD of relocate_kernel completes on {cpu}."),
     )
     yield _jump(scenario, line)

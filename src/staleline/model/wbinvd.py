@@ -13,7 +13,7 @@ from staleline.model.form import FALSE, TRUE, Assign, Expr, Ref, all_of
 from staleline.model.lines import Line
 from staleline.model.scenario import Flush, ForeignLines, Scenario
 
-__all__ = ["SEAMCALLED", "completes", "counts_seamcalls", "will_flush"]
+__all__ = ["SEAMCALLED", "completes", "counts_seamcalls", "forgets", "will_flush"]
 
 #: The per-CPU flag that a SEAMCALL sets; "yes" from the first one on.
 SEAMCALLED = "seamcalled"
@@ -30,6 +30,11 @@ def will_flush(scenario: Scenario, flush: Flush, seamcalled: Ref) -> Expr:
     if flush is Flush.AFTER_SEAMCALL and counts_seamcalls(scenario):
         return seamcalled.one_of("yes")
     return TRUE if flush is Flush.ALWAYS else FALSE
+
+
+def forgets(scenario: Scenario, cpu: Cpu) -> tuple[Assign, ...]:
+    """Past its site nobody asks for a CPU's SEAMCALLs again: fewer states to tell apart."""
+    return (cpu.ref(SEAMCALLED).becomes("no"),) if counts_seamcalls(scenario) else ()
 
 
 def completes(line: Line, cpu: Cpu) -> tuple[Expr, tuple[Assign, ...]]:
