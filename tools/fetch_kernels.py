@@ -76,7 +76,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Fetch what is missing and list what is there."""
     options = _options(arguments)
     wanted = tomllib.loads(options.wanted.read_text())
-    series = [entry for entry in wanted["series"] if options.all or not entry.get("optional")]
+    series = [entry for entry in wanted["series"] if _asked_for(entry, options)]
     try:
         images, missing = fetch(options.cache, series, wanted, options.mirror, options.refresh)
     except FetchError as error:
@@ -89,9 +89,16 @@ def main(arguments: list[str] | None = None) -> int:
     return 1 if missing else 0
 
 
+def _asked_for(entry: Series, options: argparse.Namespace) -> bool:
+    if options.series:
+        return entry["version"] in options.series
+    return options.all or not entry.get("optional")
+
+
 def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--all", action="store_true", help="optional series too")
+    parser.add_argument("--series", action="append", help="this series only, e.g. 6.12")
     parser.add_argument("--refresh", action="store_true", help="look for newer packages")
     parser.add_argument("--mirror", help="URL of a Debian mirror, if apt is configured for none")
     parser.add_argument("--cache", type=Path, default=default_cache(), help="default: %(default)s")
