@@ -6,6 +6,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import os
+import shutil
 import subprocess
 import tarfile
 from pathlib import Path
@@ -27,6 +28,7 @@ def libvirt_cpudata() -> Path:
     if not _whole(directory):
         directory.mkdir(parents=True, exist_ok=True)
         _extract(_download(directory), directory)
+        shutil.rmtree(directory / "apt")
     assert _whole(directory), f"{directory} does not hold the files of index.csv"
     return directory
 
