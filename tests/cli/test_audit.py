@@ -251,7 +251,7 @@ def test_the_text_names_verdict_reason_and_steps(capsys: pytest.CaptureFixture[s
     )
     text = capsys.readouterr().out
     assert status == 2
-    assert text.startswith("AT-RISK: a dirty line of the old kernel can overwrite")
+    assert text.startswith("AT-RISK on kexec: a dirty line of the old kernel can overwrite")
     assert "Counterexample, kexec on→on" in text
     assert "relocate_kernel" in text
     assert "\x1b" not in text

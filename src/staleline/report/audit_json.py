@@ -24,6 +24,7 @@ def audit_document(audit: Audit, traces: Mapping[str, str]) -> dict[str, Any]:
     return {
         "schema": "staleline/audit/1",
         "verdict": audit.verdict,
+        "paths": {str(path): verdict for path, verdict in audit.by_path.items()},
         "handovers": [
             handover_document(handover, traces.get(trace_name(handover)))
             for handover in audit.handovers
@@ -43,6 +44,7 @@ def handover_document(handover: Handover, trace: str | None) -> dict[str, Any]:
         "next": _word(handover.next),
         "path": handover.path,
         "verdict": handover.verdict,
+        "because": handover.because,
         "flushes": {site: handover.flushes[site] for site in handover.flushes},
         "required": {site: handover.needed[site] for site in handover.needed},
         "unneeded": [

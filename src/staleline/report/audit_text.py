@@ -68,7 +68,10 @@ def print_audit(console: Console, audit: Audit, *, machine: str) -> None:
         audit: What was found.
         machine: What was audited: a file name, or "this host".
     """
-    console.print(_headline(audit))
+    for path in audit.by_path:
+        console.print(_headline(audit, path))
+        for reason in _because(audit, path):
+            console.print(Padding(escape(reason), (0, 0, 0, 2)))
     console.print()
     console.print(_subject(audit, machine))
     console.print()
@@ -83,15 +86,33 @@ def print_audit(console: Console, audit: Audit, *, machine: str) -> None:
             console.print(lanes(answer.counterexample))
 
 
-def _headline(audit: Audit) -> Text:
-    style = VERDICT_STYLE[audit.verdict]
-    return Text.assemble((audit.verdict.upper(), style), ": ", _because(audit))
+def _headline(audit: Audit, path: Path) -> Text:
+    verdict = audit.by_path[path]
+    return Text.assemble(
+        (verdict.upper(), VERDICT_STYLE[verdict]),
+        (f" on {path}", "bold"),
+        f": {_meaning(audit, path)}",
+    )
 
 
-def _because(audit: Audit) -> str:
-    if audit.verdict is Verdict.AT_RISK and audit.broken:
-        return "; ".join(_BROKEN[name] for name in audit.broken)
-    return _HEADLINE[audit.verdict]
+def _meaning(audit: Audit, path: Path) -> str:
+    broken = audit.broken(path)
+    if audit.by_path[path] is Verdict.AT_RISK and broken:
+        return "; ".join(_BROKEN[name] for name in broken)
+    return _HEADLINE[audit.by_path[path]]
+
+
+def _because(audit: Audit, path: Path) -> Iterator[str]:
+    """Why, where it is safe: one line per reason with the transitions it holds for."""
+    if audit.by_path[path] is not Verdict.SAFE:
+        return
+    reasons: dict[str, list[str]] = {}
+    for row in audit.handovers:
+        if row.path is path:
+            reasons.setdefault(row.because, []).append(row.transition)
+    for reason, transitions in reasons.items():
+        where = f" ({', '.join(transitions)})" if len(reasons) > 1 else ""
+        yield f"because {reason}{where}"
 
 
 def _subject(audit: Audit, machine: str) -> RenderableType:
@@ -131,7 +152,13 @@ def _fact_words(
     vendor = facts.text("vendor")
     for name, label, vendors in shown:
         if vendor in vendors:
-            yield f"{label}: {_word(facts[name])}"
+            yield f"{label}: {_shown(facts, name)}"
+
+
+def _shown(facts: MachineFacts, name: str) -> str:
+    if name == "mem_encrypt" and facts[name].value is None and facts.text("cmdline") is not None:
+        return "not given"
+    return _word(facts[name])
 
 
 def _word(fact: Fact) -> str:
@@ -146,7 +173,7 @@ def _handovers(audit: Audit) -> Table:
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
     for heading in ("path", "old→next", "secondaries", "jumping CPU", "required", "verdict"):
         table.add_column(heading)
-    table.add_column("checked", style="dim")
+    table.add_column("CPUs (states)", style="dim", no_wrap=True)
     for row in audit.handovers:
         table.add_row(
             row.path,
@@ -167,8 +194,8 @@ def _flush(row: Handover, site: Site) -> str:
     if not flushes:
         return "no WBINVD"
     if site in row.faults:
-        return "WBINVD, faults"
-    return "WBINVD, unneeded" if site in row.unneeded else "WBINVD"
+        return "WBINVD (faults)"
+    return "WBINVD (unneeded)" if site in row.unneeded else "WBINVD"
 
 
 def _required(row: Handover) -> str:
@@ -182,11 +209,8 @@ def _required(row: Handover) -> str:
 def _checked(answer: Answer | None) -> str:
     if answer is None:
         return ""
-    scope = {
-        "proved": "any number of CPUs",
-        "counterexample": f"{answer.cpus} CPUs",
-    }.get(answer.kind, f"up to {answer.cpus} CPUs")
-    return f"{scope}, {answer.states} states"
+    scope = {"proved": "any number", "counterexample": str(answer.cpus)}
+    return f"{scope.get(answer.kind, f'up to {answer.cpus}')} ({answer.states})"
 
 
 def _remarks(audit: Audit) -> Iterator[RenderableType]:

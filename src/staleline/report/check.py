@@ -40,6 +40,7 @@ def _handover_document(row: PlatformHandover) -> dict[str, Any]:
         "path": row.path,
         "sev_guests_run": row.sev_guests_run,
         "verdict": judgement.verdict,
+        "because": judgement.because,
         "flushes": dict(judgement.flushes),
         "required": dict(judgement.needed),
         "unneeded": [

@@ -34,6 +34,9 @@ _FACT_NAMES = {
 }
 
 
+_WORST_FIRST = (Verdict.AT_RISK, Verdict.UNKNOWN, Verdict.SAFE)
+
+
 class Next(StrEnum):
     """Which next kernels are asked about: by their use of memory encryption."""
 
@@ -54,6 +57,7 @@ class Handover:
     next: bool
     path: Path
     verdict: Verdict
+    because: str
     flushes: Mapping[Site, bool | None]
     needed: Mapping[Site, bool | None]
     unneeded: Mapping[Site, str]
@@ -72,6 +76,7 @@ class Audit:
     """The finished document; renderers add nothing to it."""
 
     verdict: Verdict
+    by_path: Mapping[Path, Verdict]
     kernel: str
     kernel_evidence: str
     facts: MachineFacts
@@ -84,10 +89,10 @@ class Audit:
         """Does the old kernel encrypt its memory, as its rule or code derives it?"""
         return _same(row.old for row in self.handovers)
 
-    @property
-    def broken(self) -> tuple[str, ...]:
-        """Names of the properties that counterexamples break, P1 first."""
-        found = {row.answer.property for row in self.handovers if row.answer is not None}
+    def broken(self, path: Path) -> tuple[str, ...]:
+        """Names of the properties that counterexamples on a path break, P1 first."""
+        rows = [row for row in self.handovers if row.path is path]
+        found = {row.answer.property for row in rows if row.answer is not None}
         return tuple(sorted(name for name in found if name is not None))
 
 
@@ -101,9 +106,12 @@ class _World:
 
     @property
     def verdict(self) -> Verdict:
-        found = {judgement.verdict for judgement in self.judgements.values()}
-        ranked = (Verdict.AT_RISK, Verdict.UNKNOWN, Verdict.SAFE)
-        return next(verdict for verdict in ranked if verdict in found)
+        """The worst of its handovers."""
+        return _worst(self.judgements.values())
+
+    def verdict_on(self, path: Path) -> Verdict:
+        """The worst of its handovers on one path."""
+        return _worst(one for key, one in self.judgements.items() if key[2] is path)
 
 
 def audit(
@@ -136,6 +144,7 @@ def audit(
     verdict = _agreed({world.verdict for world in worlds})
     return Audit(
         verdict=verdict,
+        by_path={path: _agreed({world.verdict_on(path) for world in worlds}) for path in paths},
         kernel=" or ".join(dict.fromkeys(kernel.name for kernel in kernels)),
         kernel_evidence=kernels[0].evidence,
         facts=facts,
@@ -193,6 +202,11 @@ def _next_states(machine: Machine, old: bool, following: Next) -> tuple[bool, ..
             return (following is Next.ON,)
 
 
+def _worst(judgements: Iterable[Judgement]) -> Verdict:
+    found = {judgement.verdict for judgement in judgements}
+    return next(verdict for verdict in _WORST_FIRST if verdict in found)
+
+
 def _agreed(verdicts: set[Verdict]) -> Verdict:
     return verdicts.pop() if len(verdicts) == 1 else Verdict.UNKNOWN
 
@@ -220,6 +234,9 @@ def _row(facts: MachineFacts, key: tuple[bool, bool, Path], worlds: Sequence[_Wo
         next=new,
         path=path,
         verdict=verdict,
+        because="; or ".join(dict.fromkeys(one.because for one in judgements))
+        if verdict is Verdict.SAFE
+        else "",
         flushes={
             site: _same(judgement.flushes[site] for judgement in judgements) for site in sites
         },
