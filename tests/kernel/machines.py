@@ -13,7 +13,7 @@ from staleline.evidence.detect import read_snapshot
 from staleline.evidence.registers import CpuidTable, Registers
 from staleline.kernel.decision import RawMachine
 
-__all__ = ["DUMPS", "SYSCFG", "Facts", "cpuid", "every_setting", "facts_of", "with_leaf"]
+__all__ = ["DUMPS", "SYSCFG", "Facts", "corpus", "cpuid", "every_setting", "facts_of", "with_leaf"]
 
 SYSCFG = 0xC001_0010
 SEV_STATUS = 0xC001_0131
@@ -60,6 +60,13 @@ def cpuid(name: str) -> CpuidTable:
         eax, ebx, ecx, edx = table.leaves[1, 0]
         return with_leaf(table, 1, (eax, ebx, ecx | HYPERVISOR, edx))
     return table
+
+
+@cache
+def corpus() -> tuple[tuple[str, CpuidTable], ...]:
+    """Name and logical CPU 0 of every dump that is kept as plain text."""
+    files = sorted(_CPUID.glob("libcpuid/*.test")) + sorted(_CPUID.glob("registers/*.cpuid"))
+    return tuple((file.stem, read_snapshot(file).cpus[0].cpuid) for file in files)
 
 
 def with_leaf(table: CpuidTable, leaf: int, registers: Registers | None) -> CpuidTable:

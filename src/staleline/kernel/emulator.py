@@ -14,21 +14,24 @@ import struct
 from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import unicorn
 from unicorn import x86_const as x86
 
 from staleline.kernel.machine_memory import PAGE, MachineMemory
-from staleline.kernel.refused import (
-    LONGEST_INSTRUCTION,
-    Operation,
-    RefusedInstruction,
-    decode,
+from staleline.kernel.refused import LONGEST_INSTRUCTION, Operation, RefusedInstruction, decode
+from staleline.kernel.traps import (
+    GENERAL_REGISTERS,
+    RCX,
+    RDI,
+    RDX,
+    RSI,
+    RSP,
+    CpuState,
+    LogicalCpu,
+    answer,
 )
-
-if TYPE_CHECKING:
-    from staleline.kernel.traps import LogicalCpu
 
 __all__ = ["Emulator", "End", "EndKind"]
 
@@ -67,31 +70,21 @@ _CODE_SELECTOR: Final = 0x10  # __KERNEL_CS, in ring 3 here
 _DATA_SELECTOR: Final = 0x18  # __KERNEL_DS
 _FLAGS: Final = 0x3002  # IOPL 3, interrupts off
 _CR4_TSD: Final = 1 << 2
-_GP: Final = 13
+_GENERAL_PROTECTION: Final = 13
 _BREAKPOINT: Final = 3
-_MSR_GS_BASE: Final = 0xC000_0101
 _TLB_VIRTUAL: Final = 1
 _MICROSECONDS: Final = 1_000_000
 #: Unicorn wants an address to stop at; 0 will not do, wild code jumps there.
 _NOWHERE: Final = (1 << 64) - 1
 
-_GENERAL: Final = tuple(
-    getattr(x86, f"UC_X86_REG_{name}")
-    for name in (
-        *("RAX", "RCX", "RDX", "RBX", "RSP", "RBP", "RSI", "RDI"),
-        *(f"R{number}" for number in range(8, 16)),
-    )
-)
-_RIP_SLOT: Final = len(_GENERAL)
+#: Registers that make up a `CpuState`, in its order.
 _SAVED: Final = (
-    *_GENERAL,
+    *(getattr(x86, f"UC_X86_REG_{name.upper()}") for name in GENERAL_REGISTERS),
     x86.UC_X86_REG_RIP,
     x86.UC_X86_REG_EFLAGS,
     x86.UC_X86_REG_FS_BASE,
     x86.UC_X86_REG_GS_BASE,
 )
-_GS_SLOT: Final = len(_SAVED) - 1
-_RAX, _RCX, _RDX = 0, 1, 2
 _CPUID_OUTPUT: Final = (
     x86.UC_X86_REG_RAX,
     x86.UC_X86_REG_RBX,
@@ -99,7 +92,7 @@ _CPUID_OUTPUT: Final = (
     x86.UC_X86_REG_RDX,
 )
 _ANSWERED: Final = 1  # tells Unicorn not to execute the CPUID itself
-_ARGUMENTS: Final = (7, 6, 2, 1)  # RDI, RSI, RDX, RCX
+_ARGUMENTS: Final = (RDI, RSI, RDX, RCX)
 
 #: PCI configuration mechanism 1, with nothing on the bus: K8 and family 10h identification
 #: look at their northbridge (arch/x86/kernel/cpu/amd.c early_init_amd(), 5.10 to 7.3).
@@ -196,11 +189,10 @@ class Emulator:
         self._cpu, self._at_flush, self._end = cpu, at_flush, None
         stack = self._memory.direct(_STACK_TOP + cpu.number * _STACK_SIZE)
         self._memory.write_int(stack - 8, self._memory.direct(_RETURN_GATE), 8)
-        state = [0] * len(_SAVED)
-        for slot, value in zip(_ARGUMENTS, arguments, strict=False):
-            state[slot] = value
-        state[_GENERAL.index(x86.UC_X86_REG_RSP)] = stack - 8
-        state[_RIP_SLOT], state[_RIP_SLOT + 1], state[_GS_SLOT] = function, _FLAGS, cpu.gs_base
+        state = CpuState(rip=function, flags=_FLAGS, gs_base=cpu.gs_base)
+        for register, value in zip(_ARGUMENTS, arguments, strict=False):
+            state.general[register] = value
+        state.general[RSP] = stack - 8
         self._restore(state)
         try:
             self._engine.emu_start(
@@ -244,14 +236,20 @@ class Emulator:
         engine.emu_start(code, target)
         return engine.context_save()
 
-    def _restore(self, state: Sequence[int]) -> None:
+    def _state(self) -> CpuState:
+        values = self._engine.reg_read_batch(_SAVED)
+        count = len(GENERAL_REGISTERS)
+        return CpuState(list(values[:count]), *values[count:])
+
+    def _restore(self, state: CpuState) -> None:
         """Ring 3 with these registers.
 
         Unicorn delivers #GP without forgetting it, so the next one would be a double fault;
         the kept context has none pending.
         """
         self._engine.context_restore(self._ring3)
-        self._engine.reg_write_batch(tuple(zip(_SAVED, state, strict=True)))
+        values = (*state.general, state.rip, state.flags, state.fs_base, state.gs_base)
+        self._engine.reg_write_batch(tuple(zip(_SAVED, values, strict=True)))
 
     # -- hooks -------------------------------------------------------------------------
 
@@ -281,8 +279,8 @@ class Emulator:
         if port != _PCI_ADDRESS:
             self._stop(self._failed(self._address(), f"write to I/O port {port:#x}"))
 
-    def _on_invalid(self, engine: unicorn.Uc, _: object) -> bool:
-        return self._answer(list(engine.reg_read_batch(_SAVED)))
+    def _on_invalid(self, _: unicorn.Uc, __: object) -> bool:
+        return self._answer(self._state())
 
     def _on_bad_access(
         self, _: unicorn.Uc, access: int, address: int, _size: int, __: int, ___: object
@@ -295,19 +293,18 @@ class Emulator:
         self._stop(self._failed(self._address(), f"{verb} unmapped address {address:#x}"))
         return False
 
-    def _on_exception(self, engine: unicorn.Uc, number: int, _: object) -> None:
-        state = list(engine.reg_read_batch(_SAVED))
-        address = state[_RIP_SLOT]
-        if number != _GP:
+    def _on_exception(self, _: unicorn.Uc, number: int, __: object) -> None:
+        state = self._state()
+        if number != _GENERAL_PROTECTION:
             what = _EXCEPTIONS.get(number, f"exception {number}")
             # A breakpoint is a trap: RIP is behind it already.
-            self._stop(self._failed(address - (number == _BREAKPOINT), what))
+            self._stop(self._failed(state.rip - (number == _BREAKPOINT), what))
             return
         self._answer(state)
 
-    def _answer(self, state: list[int]) -> bool:
+    def _answer(self, state: CpuState) -> bool:
         """Do what the refused instruction asks, and go on behind it; False if that fails."""
-        address = state[_RIP_SLOT]
+        address = state.rip
         code = self._code(address)
         instruction = decode(code)
         if instruction is None or not self._perform(instruction, state):
@@ -316,7 +313,7 @@ class Emulator:
             return False
         if self._end is None:
             self._running.traps += 1
-        state[_RIP_SLOT] = address + instruction.length
+        state.rip = address + instruction.length
         self._restore(state)
         return True
 
@@ -326,100 +323,27 @@ class Emulator:
         except unicorn.UcError:
             return bytes(self._engine.mem_read(address, PAGE - address % PAGE))
 
-    # -- what privileged instructions do ------------------------------------------------
+    # -- what ends a run, or concerns the run and not the CPU -----------------------------
 
-    def _perform(self, instruction: RefusedInstruction, state: list[int]) -> bool:
+    def _perform(self, instruction: RefusedInstruction, state: CpuState) -> bool:
         """Change `state` as the instruction would; False if that is not modelled."""
-        action = _ACTIONS.get(instruction.operation)
-        return action is not None and action(self, instruction, state)
-
-    def _halt(self, _: RefusedInstruction, state: list[int]) -> bool:
-        address = state[_RIP_SLOT]
-        gates = {
-            self._memory.direct(_RETURN_GATE): EndKind.RETURNED,
-            _ENTRY_GATE: EndKind.HANDED_OVER,
-        }
-        self._stop(End(gates.get(address, EndKind.HALTED), address))
-        return True
-
-    def _write_back(self, _: RefusedInstruction, state: list[int]) -> bool:
-        if self._at_flush is not None:
-            self._at_flush()
-        self._running.flushes.append(state[_RIP_SLOT])
-        return True
-
-    def _read_msr(self, _: RefusedInstruction, state: list[int]) -> bool:
-        number = state[_RCX] & 0xFFFF_FFFF
-        value = state[_GS_SLOT] if number == _MSR_GS_BASE else self._running.read_msr(number)
-        state[_RAX], state[_RDX] = value & 0xFFFF_FFFF, value >> 32
-        return True
-
-    def _write_msr(self, _: RefusedInstruction, state: list[int]) -> bool:
-        number = state[_RCX] & 0xFFFF_FFFF
-        value = (state[_RDX] & 0xFFFF_FFFF) << 32 | (state[_RAX] & 0xFFFF_FFFF)
-        if number == _MSR_GS_BASE:
-            state[_GS_SLOT] = value
-        self._running.write_msr(number, value)
-        return True
-
-    def _read_time_stamp(self, instruction: RefusedInstruction, state: list[int]) -> bool:
-        now = self._running.read_time_stamp()
-        state[_RAX], state[_RDX] = now & 0xFFFF_FFFF, now >> 32
-        if instruction.operation is Operation.RDTSCP:
-            state[_RCX] = self._running.number
-        return True
-
-    def _read_control(self, instruction: RefusedInstruction, state: list[int]) -> bool:
-        value = self._running.read_control(instruction.special)
-        if value is None:
-            return False
-        state[instruction.general] = value
-        return True
-
-    def _write_control(self, instruction: RefusedInstruction, state: list[int]) -> bool:
-        return self._running.write_control(instruction.special, state[instruction.general])
-
-    def _read_debug(self, instruction: RefusedInstruction, state: list[int]) -> bool:
-        state[instruction.general] = 0
-        return True
-
-    def _read_protection_keys(self, _: RefusedInstruction, state: list[int]) -> bool:
-        state[_RAX] = state[_RDX] = 0
-        return True
-
-    def _warn(self, _: RefusedInstruction, state: list[int]) -> bool:
-        return state[_RIP_SLOT] in self._warnings()
-
-    def _skip(self, _: RefusedInstruction, __: list[int]) -> bool:
-        """Nothing that is emulated depends on it."""
-        return True
-
-
-_Action = Callable[[Emulator, RefusedInstruction, list[int]], bool]
-_ACTIONS: Final[dict[Operation, _Action]] = {
-    Operation.HLT: Emulator._halt,
-    Operation.WBINVD: Emulator._write_back,
-    Operation.RDMSR: Emulator._read_msr,
-    Operation.WRMSR: Emulator._write_msr,
-    Operation.RDTSC: Emulator._read_time_stamp,
-    Operation.RDTSCP: Emulator._read_time_stamp,
-    Operation.MOV_FROM_CR: Emulator._read_control,
-    Operation.MOV_TO_CR: Emulator._write_control,
-    Operation.MOV_FROM_DR: Emulator._read_debug,
-    Operation.MOV_TO_DR: Emulator._skip,
-    Operation.UD1: Emulator._warn,
-    Operation.UD2: Emulator._warn,
-    Operation.RDPKRU: Emulator._read_protection_keys,
-    Operation.WRPKRU: Emulator._skip,
-    Operation.MOV_TO_SS: Emulator._skip,
-    Operation.CLTS: Emulator._skip,
-    Operation.INVLPG: Emulator._skip,
-    Operation.LGDT: Emulator._skip,
-    Operation.LIDT: Emulator._skip,
-    Operation.LLDT: Emulator._skip,
-    Operation.LTR: Emulator._skip,
-    Operation.XSETBV: Emulator._skip,
-}
+        match instruction.operation:
+            case Operation.HLT:
+                gates = {
+                    self._memory.direct(_RETURN_GATE): EndKind.RETURNED,
+                    _ENTRY_GATE: EndKind.HANDED_OVER,
+                }
+                self._stop(End(gates.get(state.rip, EndKind.HALTED), state.rip))
+                return True
+            case Operation.WBINVD:
+                if self._at_flush is not None:
+                    self._at_flush()
+                self._running.flushes.append(state.rip)
+                return True
+            case Operation.UD1 | Operation.UD2:
+                return state.rip in self._warnings()
+            case _:
+                return answer(self._running, instruction, state)
 
 
 def _descriptors() -> bytes:

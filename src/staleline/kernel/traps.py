@@ -7,20 +7,54 @@ the record of what the kernel asked and which WBINVDs it executed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 from staleline.evidence.registers import CpuidTable, Registers
+from staleline.kernel.refused import Operation, RefusedInstruction
 
-__all__ = ["DECISIVE_LEAVES", "LogicalCpu"]
+__all__ = [
+    "DECISIVE_LEAVES",
+    "GENERAL_REGISTERS",
+    "RAX",
+    "RCX",
+    "RDI",
+    "RDX",
+    "RSI",
+    "RSP",
+    "CpuState",
+    "LogicalCpu",
+    "answer",
+]
+
+#: In the order x86 numbers them.
+GENERAL_REGISTERS: Final = (
+    *("rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi"),
+    *("r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15"),
+)
+RAX, RCX, RDX, RSP, RSI, RDI = 0, 1, 2, 4, 6, 7
 
 #: Leaves that decide something in the code that is run; without them nothing is known.
 DECISIVE_LEAVES = frozenset((0x0, 0x1, 0x7, 0x8000_0000, 0x8000_0001, 0x8000_001F))
 
+_MASK_32 = (1 << 32) - 1
 _MASK_64 = (1 << 64) - 1
+_MSR_GS_BASE = 0xC000_0101
 _CR0_BOOT = 0x8005_0033  # PE MP ET NE WP AM PG: CR0_STATE, processor-flags.h
 _CR4_BOOT = 0x0000_00B0  # PSE PAE PGE: what head_64.S leaves
 _TSC_STEP = 1_000_000
+
+
+@dataclass(slots=True)
+class CpuState:
+    """The registers of a CPU at a refused instruction; `general` by x86's numbers."""
+
+    general: list[int] = field(default_factory=lambda: [0] * len(GENERAL_REGISTERS))
+    rip: int = 0
+    flags: int = 0
+    fs_base: int = 0
+    gs_base: int = 0
 
 
 @dataclass(slots=True, eq=False)
@@ -92,3 +126,90 @@ class LogicalCpu:
         """A leaf that was needed and is in no dump, or None."""
         missing = self.leaves_missing & DECISIVE_LEAVES
         return min(missing) if missing else None
+
+
+def answer(cpu: LogicalCpu, instruction: RefusedInstruction, state: CpuState) -> bool:
+    """Change `cpu` and `state` as the instruction would, but for RIP.
+
+    Returns:
+        False if the instruction, or this form of it, is not modelled.
+    """
+    action = _ACTIONS.get(instruction.operation)
+    return action is not None and action(cpu, instruction, state)
+
+
+def _read_msr(cpu: LogicalCpu, _: RefusedInstruction, state: CpuState) -> bool:
+    number = state.general[RCX] & _MASK_32
+    value = state.gs_base if number == _MSR_GS_BASE else cpu.read_msr(number)
+    _put_halves(state, value)
+    return True
+
+
+def _write_msr(cpu: LogicalCpu, _: RefusedInstruction, state: CpuState) -> bool:
+    number = state.general[RCX] & _MASK_32
+    value = (state.general[RDX] & _MASK_32) << 32 | (state.general[RAX] & _MASK_32)
+    if number == _MSR_GS_BASE:
+        state.gs_base = value
+    cpu.write_msr(number, value)
+    return True
+
+
+def _read_time_stamp(cpu: LogicalCpu, instruction: RefusedInstruction, state: CpuState) -> bool:
+    _put_halves(state, cpu.read_time_stamp())
+    if instruction.operation is Operation.RDTSCP:
+        state.general[RCX] = cpu.number
+    return True
+
+
+def _read_control(cpu: LogicalCpu, instruction: RefusedInstruction, state: CpuState) -> bool:
+    value = cpu.read_control(instruction.special)
+    if value is None:
+        return False
+    state.general[instruction.general] = value
+    return True
+
+
+def _write_control(cpu: LogicalCpu, instruction: RefusedInstruction, state: CpuState) -> bool:
+    return cpu.write_control(instruction.special, state.general[instruction.general])
+
+
+def _read_debug(_: LogicalCpu, instruction: RefusedInstruction, state: CpuState) -> bool:
+    state.general[instruction.general] = 0
+    return True
+
+
+def _read_protection_keys(_: LogicalCpu, __: RefusedInstruction, state: CpuState) -> bool:
+    _put_halves(state, 0)
+    return True
+
+
+def _skip(_: LogicalCpu, __: RefusedInstruction, ___: CpuState) -> bool:
+    """Nothing that is emulated depends on it."""
+    return True
+
+
+def _put_halves(state: CpuState, value: int) -> None:
+    """EDX:EAX, which clears the upper halves."""
+    state.general[RAX], state.general[RDX] = value & _MASK_32, value >> 32
+
+
+_ACTIONS: Final[dict[Operation, Callable[[LogicalCpu, RefusedInstruction, CpuState], bool]]] = {
+    Operation.RDMSR: _read_msr,
+    Operation.WRMSR: _write_msr,
+    Operation.RDTSC: _read_time_stamp,
+    Operation.RDTSCP: _read_time_stamp,
+    Operation.MOV_FROM_CR: _read_control,
+    Operation.MOV_TO_CR: _write_control,
+    Operation.MOV_FROM_DR: _read_debug,
+    Operation.RDPKRU: _read_protection_keys,
+    Operation.CLTS: _skip,
+    Operation.INVLPG: _skip,
+    Operation.LGDT: _skip,
+    Operation.LIDT: _skip,
+    Operation.LLDT: _skip,
+    Operation.LTR: _skip,
+    Operation.MOV_TO_DR: _skip,
+    Operation.MOV_TO_SS: _skip,
+    Operation.WRPKRU: _skip,
+    Operation.XSETBV: _skip,
+}
