@@ -7,11 +7,12 @@ snapshot with a note, so that a report never shows it as observed.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 
 from staleline.errors import UsageError
-from staleline.evidence.snapshot import Note, Snapshot, StateEvidence
+from staleline.evidence.registers import CpuidTable
+from staleline.evidence.snapshot import CpuEvidence, Note, Snapshot, StateEvidence
 
 __all__ = ["given_by_user", "with_given"]
 
@@ -49,14 +50,20 @@ def with_given(
     if cmdline is not None:
         notes.append(Note("kernel.cmdline", _WHY))
         snapshot = replace(snapshot, kernel=replace(snapshot.kernel, cmdline=cmdline))
-    cpus = tuple(replace(cpu, msr={**cpu.msr, **registers}) for cpu in snapshot.cpus)
+    # Without CPUID (e.g. /proc/cpuinfo alone) what is given still needs a CPU to belong to.
+    cpus = snapshot.cpus or ((CpuEvidence(CpuidTable({})),) if registers else ())
     known = {field.name: getattr(snapshot.state, field.name) for field in fields(StateEvidence)}
     return replace(
         snapshot,
-        cpus=cpus,
+        cpus=tuple(_with_msr(cpu, registers) for cpu in cpus),
         state=StateEvidence(**{**known, **values}),
         notes=(*snapshot.notes, *notes),
     )
+
+
+def _with_msr(cpu: CpuEvidence, registers: Mapping[int, int]) -> CpuEvidence:
+    faults = frozenset(cpu.msr_faults) - registers.keys()
+    return replace(cpu, msr={**cpu.msr, **registers}, msr_faults=faults)
 
 
 def _msr(item: str) -> tuple[int, int]:

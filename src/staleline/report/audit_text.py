@@ -217,7 +217,7 @@ def _remarks(audit: Audit) -> Iterator[RenderableType]:
     for title, lines in (
         ("Unneeded flushes", _unneeded_lines(audit)),
         ("Faults", _fault_lines(audit)),
-        ("Missing, and how to get it", audit.unknown or _row_unknowns(audit)),
+        ("Missing, and how to get it", _unknown_lines(audit)),
     ):
         if lines:
             body = Group(*(Text.assemble(("• ", "dim"), line) for line in lines))
@@ -240,8 +240,9 @@ def _fault_lines(audit: Audit) -> list[str]:
     ]
 
 
-def _row_unknowns(audit: Audit) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(reason for row in audit.handovers for reason in row.unknown))
+def _unknown_lines(audit: Audit) -> list[str]:
+    of_rows = (reason for row in audit.handovers for reason in row.unknown)
+    return list(dict.fromkeys((*audit.unknown, *of_rows)))
 
 
 def _row_name(row: Handover) -> str:

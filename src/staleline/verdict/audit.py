@@ -10,40 +10,22 @@ them. The overall verdict is the worst handover of each world, if the worlds agr
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from enum import StrEnum
+from dataclasses import dataclass
+from typing import TypeVar
 
 from staleline.check import Answer
 from staleline.errors import EvidenceError
 from staleline.facts import MachineFacts
-from staleline.verdict.handover import Judgement, judge
-from staleline.verdict.kernels import Behaviour, Kernel
-from staleline.verdict.machine import Machine, Possibility, possible_machines
+from staleline.verdict.kernels import Kernel
+from staleline.verdict.missing import missing
+from staleline.verdict.worlds import Key, Next, World, worlds
 from staleline.vocabulary import Path, Site, Verdict
 
 __all__ = ["Audit", "Handover", "Next", "audit"]
 
-#: Machine fields whose fact goes by another name.
-_FACT_NAMES = {
-    "sme_supported": "sme",
-    "sev_supported": "sev",
-    "sme_bit_unchecked": "unchecked_sme_bit",
-    "snp_host": "snp_enabled",
-    "tdx_host_enabled": "tdx_keyids",
-    "tdx_used": "tdx_module",
-}
+_T = TypeVar("_T")
 
-
-_WORST_FIRST = (Verdict.AT_RISK, Verdict.UNKNOWN, Verdict.SAFE)
-
-
-class Next(StrEnum):
-    """Which next kernels are asked about: by their use of memory encryption."""
-
-    ON = "on"
-    OFF = "off"
-    SAME = "same"
-    ANY = "any"
+_SEVERAL_MACHINES = "the evidence leaves several machines possible"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,24 +78,6 @@ class Audit:
         return tuple(sorted(name for name in found if name is not None))
 
 
-@dataclass(frozen=True, slots=True)
-class _World:
-    """One fully known machine with one kernel, and its handovers."""
-
-    kernel: str
-    assumed: Mapping[str, bool]
-    judgements: Mapping[tuple[bool, bool, Path], Judgement]
-
-    @property
-    def verdict(self) -> Verdict:
-        """The worst of its handovers."""
-        return _worst(self.judgements.values())
-
-    def verdict_on(self, path: Path) -> Verdict:
-        """The worst of its handovers on one path."""
-        return _worst(one for key, one in self.judgements.items() if key[2] is path)
-
-
 def audit(
     facts: MachineFacts,
     kernels: Sequence[Kernel],
@@ -134,173 +98,94 @@ def audit(
     Raises:
         EvidenceError: No machine fits the evidence: it contradicts itself.
     """
-    worlds = list(_worlds(facts, kernels, following, paths))
-    if not worlds:
+    fitting = tuple(worlds(facts, kernels, following, paths))
+    if not fitting:
         raise EvidenceError(
             f"the evidence contradicts itself: sme_active is {facts.boolean('sme_active')}, but "
             "this kernel with these registers and command line would not have it so",
             do="collect the snapshot anew on the running host",
         )
-    verdict = _agreed({world.verdict for world in worlds})
+    verdict = _agreed(world.verdict for world in fitting)
     return Audit(
         verdict=verdict,
-        by_path={path: _agreed({world.verdict_on(path) for world in worlds}) for path in paths},
+        by_path={path: _agreed(world.verdict_on(path) for world in fitting) for path in paths},
         kernel=" or ".join(dict.fromkeys(kernel.name for kernel in kernels)),
         kernel_evidence=kernels[0].evidence,
         facts=facts,
         given=tuple(given),
-        handovers=tuple(_handovers(facts, worlds)),
-        unknown=() if verdict is not Verdict.UNKNOWN else _missing(facts, worlds, None),
+        handovers=tuple(_handovers(facts, fitting)),
+        unknown=_unsettled(facts, fitting) if verdict is Verdict.UNKNOWN else (),
     )
 
 
-def _worlds(
-    facts: MachineFacts, kernels: Sequence[Kernel], following: Next, paths: Sequence[Path]
-) -> Iterator[_World]:
-    observed = facts.boolean("sme_active")
-    for possibility in possible_machines(facts):
-        for kernel in kernels:
-            for behaviour in _settled(kernel.behaviour(possibility.machine)):
-                if observed is None or behaviour.sme_active is observed:
-                    yield _world(possibility, kernel, behaviour, following, paths)
+def _agreed(verdicts: Iterable[Verdict]) -> Verdict:
+    return _same(verdicts) or Verdict.UNKNOWN
 
 
-def _settled(behaviour: Behaviour) -> Iterable[Behaviour]:
-    """Both ways where the image's own derivation of sme_active could not be run."""
-    if behaviour.sme_active is not None:
-        return (behaviour,)
-    return tuple(replace(behaviour, sme_active=active) for active in (False, True))
-
-
-def _world(
-    possibility: Possibility,
-    kernel: Kernel,
-    behaviour: Behaviour,
-    following: Next,
-    paths: Sequence[Path],
-) -> _World:
-    machine = possibility.machine
-    old = bool(behaviour.sme_active)
-    judgements = {
-        (old, new, path): judge(machine, behaviour, path=path, next_encrypts=new)
-        for new in _next_states(machine, old, following)
-        for path in paths
-    }
-    return _World(kernel.name, possibility.assumed, judgements)
-
-
-def _next_states(machine: Machine, old: bool, following: Next) -> tuple[bool, ...]:
-    """The next kernel's possible uses of the C-bit; it cannot use what is not there."""
-    if not machine.can_encrypt:
-        return (False,)
-    match following:
-        case Next.SAME:
-            return (old,)
-        case Next.ANY:
-            return (False, True)
-        case _:
-            return (following is Next.ON,)
-
-
-def _worst(judgements: Iterable[Judgement]) -> Verdict:
-    found = {judgement.verdict for judgement in judgements}
-    return next(verdict for verdict in _WORST_FIRST if verdict in found)
-
-
-def _agreed(verdicts: set[Verdict]) -> Verdict:
-    return verdicts.pop() if len(verdicts) == 1 else Verdict.UNKNOWN
-
-
-def _handovers(facts: MachineFacts, worlds: Sequence[_World]) -> Iterator[Handover]:
-    keys = sorted({key for world in worlds for key in world.judgements}, key=_row_order)
-    for key in keys:
-        containing = [world for world in worlds if key in world.judgements]
-        yield _row(facts, key, containing)
-
-
-def _row_order(key: tuple[bool, bool, Path]) -> tuple[int, bool, bool]:
-    old, new, path = key
-    return (list(Path).index(path), not old, not new)
-
-
-def _row(facts: MachineFacts, key: tuple[bool, bool, Path], worlds: Sequence[_World]) -> Handover:
-    old, new, path = key
-    judgements = [world.judgements[key] for world in worlds]
-    verdict = _agreed({judgement.verdict for judgement in judgements})
-    first = judgements[0]
-    sites = tuple(first.flushes)
-    return Handover(
-        old=old,
-        next=new,
-        path=path,
-        verdict=verdict,
-        because="; or ".join(dict.fromkeys(one.because for one in judgements))
-        if verdict is Verdict.SAFE
-        else "",
-        flushes={
-            site: _same(judgement.flushes[site] for judgement in judgements) for site in sites
-        },
-        needed={site: _same(judgement.needed[site] for judgement in judgements) for site in sites},
-        unneeded={
-            site: reason
-            for site, reason in first.unneeded.items()
-            if all(site in judgement.unneeded for judgement in judgements)
-        },
-        faults=tuple(
-            site
-            for site in first.faults
-            if all(site in judgement.faults for judgement in judgements)
-        ),
-        unknown=() if verdict is not Verdict.UNKNOWN else _missing(facts, worlds, key),
-        answer=first.answer if verdict is not Verdict.UNKNOWN else None,
-    )
-
-
-def _same(values: Iterable[bool | None]) -> bool | None:
+def _same(values: Iterable[_T]) -> _T | None:
+    """The value that all share, or None."""
     found = set(values)
     return found.pop() if len(found) == 1 else None
 
 
-def _missing(
-    facts: MachineFacts, worlds: Sequence[_World], key: tuple[bool, bool, Path] | None
-) -> tuple[str, ...]:
-    """What to find out: facts that split the worlds, and what could not be read in any."""
-    reasons: list[str] = []
-    for name in dict.fromkeys(name for world in worlds for name in world.assumed):
-        if _splits(name, worlds, key):
-            reasons.append(_how_to_get(facts, name))
-    kernels = dict.fromkeys(world.kernel for world in worlds)
-    if len(kernels) > 1 and _kernels_differ(worlds, key):
-        reasons.append(f"the rule: {' or '.join(kernels)}; give the image to --kernel to read it")
-    for world in worlds:
-        for judged, judgement in world.judgements.items():
-            if key in (None, judged):
-                reasons.extend(judgement.unknown)
-    return tuple(dict.fromkeys(reasons)) or ("the evidence leaves several machines possible",)
+def _handovers(facts: MachineFacts, fitting: Sequence[World]) -> Iterator[Handover]:
+    for key in sorted({key for world in fitting for key in world.judgements}, key=_row_order):
+        yield _row(facts, key, [world for world in fitting if key in world.judgements])
 
 
-def _splits(name: str, worlds: Sequence[_World], key: tuple[bool, bool, Path] | None) -> bool:
-    by_value = [
-        {_verdict_of(world, key) for world in worlds if world.assumed.get(name) is value}
-        for value in (False, True)
+def _row_order(key: Key) -> tuple[int, bool, bool]:
+    old, new, path = key
+    return (list(Path).index(path), not old, not new)
+
+
+def _row(facts: MachineFacts, key: Key, containing: Sequence[World]) -> Handover:
+    """What all worlds that contain a handover agree on."""
+    judgements = [world.judgements[key] for world in containing]
+    first = judgements[0]
+    verdict = _agreed(one.verdict for one in judgements)
+    reasons = dict.fromkeys(one.because for one in judgements) if verdict is Verdict.SAFE else ()
+    return Handover(
+        old=key[0],
+        next=key[1],
+        path=key[2],
+        verdict=verdict,
+        because="; or ".join(reasons),
+        flushes={site: _same(one.flushes[site] for one in judgements) for site in first.flushes},
+        needed={site: _same(one.needed[site] for one in judgements) for site in first.needed},
+        unneeded={
+            site: reason
+            for site, reason in first.unneeded.items()
+            if all(site in one.unneeded for one in judgements)
+        },
+        faults=tuple(site for site in first.faults if all(site in o.faults for o in judgements)),
+        unknown=tuple(dict.fromkeys(_unsettled_in_row(facts, key, containing, verdict))),
+        answer=first.answer if verdict is not Verdict.UNKNOWN else None,
+    )
+
+
+def _unsettled(facts: MachineFacts, fitting: Sequence[World]) -> tuple[str, ...]:
+    """Why the overall verdict is unknown."""
+    reasons = [
+        *missing(facts, fitting, lambda world: world.verdict),
+        *(
+            reason
+            for world in fitting
+            for one in world.judgements.values()
+            for reason in one.unknown
+        ),
     ]
-    return all(by_value) and by_value[0] != by_value[1]
+    return tuple(dict.fromkeys(reasons)) or (_SEVERAL_MACHINES,)
 
 
-def _kernels_differ(worlds: Sequence[_World], key: tuple[bool, bool, Path] | None) -> bool:
-    found: dict[str, set[Verdict]] = {}
-    for world in worlds:
-        found.setdefault(world.kernel, set()).add(_verdict_of(world, key))
-    return len({frozenset(verdicts) for verdicts in found.values()}) > 1
-
-
-def _verdict_of(world: _World, key: tuple[bool, bool, Path] | None) -> Verdict:
-    return world.verdict if key is None else world.judgements[key].verdict
-
-
-def _how_to_get(facts: MachineFacts, name: str) -> str:
-    fact = facts[_FACT_NAMES.get(name, name)]
-    return fact.missing or f"{fact.name} is not known"
+def _unsettled_in_row(
+    facts: MachineFacts, key: Key, containing: Sequence[World], verdict: Verdict
+) -> Iterator[str]:
+    """Why the row's verdict is unknown, and whether a WBINVD that may fault does."""
+    if verdict is Verdict.UNKNOWN:
+        yield from missing(facts, containing, lambda world: world.judgements[key].verdict)
+        yield from (reason for world in containing for reason in world.judgements[key].unknown)
+    for reason in missing(facts, containing, lambda world: world.judgements[key].faults):
+        yield f"whether WBINVD traps here: {reason}"
 
 
 def _word(encrypts: bool) -> str:

@@ -10,7 +10,7 @@ from staleline.errors import UsageError
 from staleline.evidence.snapshot import Snapshot
 from staleline.kernel.image import load_image
 from staleline.policy.catalogue import candidates, catalogue, find, series_of
-from staleline.verdict.kernels import ImageKernel, Kernel, PolicyKernel, describes_cpu
+from staleline.verdict.kernels import ImageKernel, Kernel, PolicyKernel, has_cpuid
 
 __all__ = ["choose_kernels"]
 
@@ -51,7 +51,7 @@ def _running(snapshot: Snapshot, *, live: bool) -> Sequence[Kernel]:
             "the snapshot does not name a kernel",
             do="give --kernel IMAGE, RELEASE or POLICY",
         )
-    if live and describes_cpu(snapshot.cpus[0].cpuid):
+    if live and has_cpuid(snapshot):
         for place in _IMAGE_PLACES:
             path = Path(place.format(release))
             if _readable(path):
@@ -68,7 +68,7 @@ def _readable(path: Path) -> bool:
 
 
 def _image(path: str, snapshot: Snapshot) -> ImageKernel:
-    if not describes_cpu(snapshot.cpus[0].cpuid):
+    if not has_cpuid(snapshot):
         raise UsageError(
             "running an image's code needs the machine's CPUID, which this snapshot lacks",
             do="give a dump made with `cpuid -r`, or name a policy instead of an image",

@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from staleline.evidence.registers import CpuidTable
 from staleline.evidence.snapshot import Snapshot
 from staleline.kernel.decision import Decision, RawMachine, SiteDecision
 from staleline.kernel.image import KernelImage
@@ -22,7 +21,7 @@ from staleline.policy.policy import Policy
 from staleline.verdict.machine import Machine
 from staleline.vocabulary import ReportOrder, Site
 
-__all__ = ["Behaviour", "ImageKernel", "Kernel", "PolicyKernel"]
+__all__ = ["Behaviour", "ImageKernel", "Kernel", "PolicyKernel", "has_cpuid"]
 
 _SYSCFG = 0xC001_0010
 _SEV_STATUS = 0xC001_0131
@@ -189,6 +188,9 @@ def _read_flush(reading: SiteDecision, seamcalls: bool, machine: Machine) -> Flu
     return Flush.ALWAYS if reading.flushes else Flush.NEVER
 
 
-def describes_cpu(table: CpuidTable) -> bool:
-    """Does this CPUID table suffice to run a kernel's code with?"""
-    return table.vendor is not None and table.max_extended_leaf is not None
+def has_cpuid(snapshot: Snapshot) -> bool:
+    """Does the snapshot tell enough of the CPUs to run a kernel's code on?"""
+    return bool(snapshot.cpus) and all(
+        cpu.cpuid.vendor is not None and cpu.cpuid.max_extended_leaf is not None
+        for cpu in snapshot.cpus
+    )

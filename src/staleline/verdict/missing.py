@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What is missing where the evidence does not settle something, and how to get it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterator, Sequence
+
+from staleline.facts import MachineFacts
+from staleline.verdict.worlds import World
+
+__all__ = ["missing"]
+
+#: Machine fields whose fact goes by another name.
+_FACT_NAMES = {
+    "sme_supported": "sme",
+    "sev_supported": "sev",
+    "sme_bit_unchecked": "unchecked_sme_bit",
+    "snp_host": "snp_enabled",
+    "tdx_host_enabled": "tdx_keyids",
+    "tdx_used": "tdx_module",
+}
+
+
+def missing(
+    facts: MachineFacts, worlds: Sequence[World], outcome: Callable[[World], Hashable]
+) -> Iterator[str]:
+    """What would have to be known for an outcome to be the same in all worlds.
+
+    Args:
+        facts: They say how each missing one is obtained.
+        worlds: The worlds that fit the evidence.
+        outcome: What differs between them, for instance the verdict.
+
+    Yields:
+        One sentence per fact that splits the worlds by outcome, and one if the rule does.
+    """
+    for name in dict.fromkeys(name for world in worlds for name in world.assumed):
+        if _differ(
+            [
+                {outcome(world) for world in worlds if world.assumed.get(name) is value}
+                for value in (False, True)
+            ]
+        ):
+            yield _how_to_get(facts, name)
+    kernels = list(dict.fromkeys(world.kernel for world in worlds))
+    by_kernel = [{outcome(world) for world in worlds if world.kernel == name} for name in kernels]
+    if _differ(by_kernel):
+        yield f"the rule: {' or '.join(kernels)}; give the image to --kernel to read it"
+
+
+def _differ(outcomes: Sequence[set[Hashable]]) -> bool:
+    return all(outcomes) and any(found != outcomes[0] for found in outcomes)
+
+
+def _how_to_get(facts: MachineFacts, name: str) -> str:
+    fact = facts[_FACT_NAMES.get(name, name)]
+    return fact.missing or f"{fact.name} is not known"
