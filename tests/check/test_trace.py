@@ -71,8 +71,8 @@ def test_a_fault_is_named() -> None:
 
 
 def test_every_step_of_every_counterexample_is_a_finished_sentence_and_changes_something() -> None:
-    # Sentences vary with role, transition and path; a third of the combinations has them all.
-    some = every_scenario(1)[::3]
+    # Sentences vary with role, transition and path; a fifth of the combinations has them all.
+    some = every_scenario(1)[::5]
     found = [one for scenario in some if (one := check(scenario).counterexample)]
     assert found
     for step in (step for counterexample in found for step in counterexample.steps):

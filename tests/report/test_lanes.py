@@ -8,11 +8,11 @@ import re
 
 import pytest
 from rich.console import Console
-from tests.check.scenarios import kexec
 
 from staleline.check import check
 from staleline.model.scenario import Flush, ForeignLines
 from staleline.report.lanes import lanes
+from tests.check.scenarios import kexec
 
 
 def _printed(width: int, **changes: object) -> list[str]:

@@ -112,7 +112,7 @@ def _value(model: Model, ref: Ref, state: State, own: int | None, each: int | No
 
 def _index(model: Model, ref: Ref) -> int:
     variables = model.globals if ref.whose is Whose.GLOBAL else model.locals
-    return [variable.name for variable in variables].index(ref.name)
+    return next(index for index, variable in enumerate(variables) if variable.name == ref.name)
 
 
 def _take(model: Model, action: Action, state: State, own: int | None) -> State:

@@ -21,16 +21,16 @@ from staleline.model.lines import Line, Role
 from staleline.model.nextkernel import encrypts_in_place
 from staleline.model.scenario import Path, ReportOrder, Scenario
 from staleline.model.texts import line_phrase
-from staleline.model.wbinvd import SEAMCALLED, completes, forgets, will_flush
+from staleline.model.wbinvd import SEAMCALLED, completes, flushes, forgets
 
 __all__ = ["handover"]
 
 _WBINVD = "SDM, APM: WBINVD writes back all modified lines of this CPU and invalidates them"
-_STOP = "7.3 arch/x86/kernel/process.c:821 stop_this_cpu"
+_STOP = "7.3 arch/x86/kernel/process.c:822 stop_this_cpu"
 _STOP_OTHERS = "7.3 arch/x86/kernel/smp.c:150 native_stop_other_cpus"
 _CRASH_NMI = "7.3 arch/x86/kernel/reboot.c:813 crash_nmi_callback"
-_SHOOTDOWN = "7.3 arch/x86/kernel/reboot.c:863 nmi_shootdown_cpus"
-_RELOCATE = "7.3 arch/x86/kernel/relocate_kernel_64.S:223"
+_SHOOTDOWN = "7.3 arch/x86/kernel/reboot.c:864 nmi_shootdown_cpus"
+_RELOCATE = "7.3 arch/x86/kernel/relocate_kernel_64.S:225"
 
 
 def handover(scenario: Scenario, line: Line) -> Iterator[Action]:
@@ -60,51 +60,58 @@ def _stop_request(scenario: Scenario, line: Line) -> Action:
 
 def _secondary(scenario: Scenario, line: Line) -> Iterator[Action]:
     """A secondary from the stop request to its halt."""
-    crash = scenario.path is Path.CRASH
-    function = "crash_nmi_callback" if crash else "stop_this_cpu"
-    source = _CRASH_NMI if crash else _STOP
-    flush = will_flush(scenario, scenario.flush_secondary, SECONDARY.ref(SEAMCALLED))
-    early_report = scenario.report is ReportOrder.BEFORE_FLUSH
-    decides_at = SecondaryAt.STOPPING
+    where = _secondaries_site(scenario)
+    choice = flushes(scenario, line, scenario.flush_secondary, SECONDARY.ref(SEAMCALLED))
+    stopping = SECONDARY.at(SecondaryAt.STOPPING)
     yield _step(
         SECONDARY,
         "enters_stop",
         SECONDARY.at(SecondaryAt.RUNNING) & JUMPING.at(JumpingAt.WAITING),
         (SECONDARY.goes(SecondaryAt.STOPPING),),
-        (function, source, f"{{cpu}} enters {function}."),
+        (*where, f"{{cpu}} enters {where[0]}."),
     )
-    if early_report:
-        decides_at = SecondaryAt.REPORTED
+    if scenario.report is ReportOrder.BEFORE_FLUSH:
         yield _step(
             SECONDARY,
             "reports",
-            SECONDARY.at(SecondaryAt.STOPPING),
+            stopping,
             (SECONDARY.goes(SecondaryAt.REPORTED), *_reports(line)),
-            (function, "before commit 1f5e7eb7868e (v6.5)", "{cpu} reports itself stopped."),
+            (where[0], "before commit 1f5e7eb7868e (v6.5)", "{cpu} reports itself stopped."),
         )
-    at_decision = SECONDARY.at(decides_at)
-    reporting = () if early_report else _reports(line)
-    says = "halts" if early_report else "reports itself stopped and halts"
+        stopping = SECONDARY.at(SecondaryAt.REPORTED)
+    yield _flush_begins(scenario, SECONDARY, stopping & choice.flushes, where)
+    yield from _halts(scenario, line, stopping & choice.skips)
+
+
+def _halts(scenario: Scenario, line: Line, skips: Expr) -> Iterator[Action]:
+    """The last step of a secondary, after its WBINVD or without one."""
+    function, source = _secondaries_site(scenario)
+    early = scenario.report is ReportOrder.BEFORE_FLUSH
+    reporting = () if early else _reports(line)
+    says = "halts" if early else "reports itself stopped and halts"
+    halted = (SECONDARY.goes(SecondaryAt.HALTED), *forgets(scenario, line, SECONDARY))
     yield _step(
         SECONDARY,
         "halts_unflushed",
-        at_decision & ~flush,
-        (SECONDARY.goes(SecondaryAt.HALTED), *reporting, *forgets(scenario, SECONDARY)),
+        skips,
+        (*halted, *reporting),
         (function, source, f"{{cpu}} {says} without a flush, in {function}."),
     )
-    yield _flush_begins(scenario, SECONDARY, at_decision & flush, (function, source))
     clean, left = completes(line, SECONDARY)
     yield _step(
         SECONDARY,
         "halts_flushed",
         SECONDARY.at(SecondaryAt.FLUSHING) & clean,
-        (
-            SECONDARY.goes(SecondaryAt.HALTED),
-            *in_order(left, reporting),
-            *forgets(scenario, SECONDARY),
-        ),
+        (*halted, *in_order(left, reporting)),
         (function, _WBINVD, f"The WBINVD of {function} completes on {{cpu}}, which {says}."),
     )
+
+
+def _secondaries_site(scenario: Scenario) -> tuple[str, str]:
+    """Kernel function and source of the secondaries' site."""
+    if scenario.path is Path.CRASH:
+        return "crash_nmi_callback", _CRASH_NMI
+    return "stop_this_cpu", _STOP
 
 
 def _reports(line: Line) -> tuple[Assign, ...]:
@@ -136,24 +143,25 @@ def _all_stopped(scenario: Scenario, line: Line) -> Action:
 
 
 def _relocation(scenario: Scenario, line: Line) -> Iterator[Action]:
-    flush = will_flush(scenario, scenario.flush_jumping, JUMPING.ref(SEAMCALLED))
-    function = "relocate_kernel"
+    choice = flushes(scenario, line, scenario.flush_jumping, JUMPING.ref(SEAMCALLED))
+    where = ("relocate_kernel", _RELOCATE)
+    relocating = JUMPING.at(JumpingAt.RELOCATING)
+    copying = (JUMPING.goes(JumpingAt.COPYING), *forgets(scenario, line, JUMPING))
+    clean, left = completes(line, JUMPING)
     yield _step(
         JUMPING,
         "skips_flush",
-        JUMPING.at(JumpingAt.RELOCATING) & ~flush,
-        (JUMPING.goes(JumpingAt.COPYING), *forgets(scenario, JUMPING)),
-        (function, _RELOCATE, "{cpu} skips the WBINVD of relocate_kernel."),
+        relocating & choice.skips,
+        copying,
+        (*where, "{cpu} skips the WBINVD of relocate_kernel."),
     )
-    entered = JUMPING.at(JumpingAt.RELOCATING)
-    yield _flush_begins(scenario, JUMPING, entered & flush, (function, _RELOCATE))
-    clean, left = completes(line, JUMPING)
+    yield _flush_begins(scenario, JUMPING, relocating & choice.flushes, where)
     yield _step(
         JUMPING,
         "flushed",
         JUMPING.at(JumpingAt.FLUSHING) & clean,
-        (JUMPING.goes(JumpingAt.COPYING), *left, *forgets(scenario, JUMPING)),
-        (function, _WBINVD, "The WBINVD of relocate_kernel completes on {cpu}."),
+        (*copying, *left),
+        (where[0], _WBINVD, "The WBINVD of relocate_kernel completes on {cpu}."),
     )
     yield _jump(scenario, line)
 

@@ -25,7 +25,7 @@ from staleline.model.wbinvd import completes
 
 __all__ = ["encrypts_in_place", "next_kernel"]
 
-_ENC_COPY = "7.3 arch/x86/mm/mem_encrypt_boot.S:98 __enc_copy"
+_ENC_COPY = "7.3 arch/x86/mm/mem_encrypt_boot.S:74 __enc_copy"
 _TRAMPOLINE = "7.3 arch/x86/realmode/rm/trampoline_64.S:63 trampoline_start"
 _INIT = "SDM vol. 3 ch. 9.1: INIT leaves the caches as they are"
 
@@ -41,33 +41,39 @@ def next_kernel(scenario: Scenario, line: Line) -> Iterator[Action]:
         yield from _in_place_encryption(line)
         if line.converted:
             early = JUMPING.at(JumpingAt.EARLY)
-            yield from _accesses(line, JUMPING, early, line.early, "early_next")
+            yield _write(line, JUMPING, early, line.early, "early_next")
+            reading = JUMPING.at(JumpingAt.EARLY, JumpingAt.ENCRYPTING)
+            yield _fill(line, JUMPING, reading, line.early, "early_next")
     yield from _secondary_starts(scenario, line)
     for cpu in CPUS:
         running = cpu.at(JumpingAt.NEXT if cpu is JUMPING else SecondaryAt.NEXT)
-        yield from _accesses(line, cpu, running, line.next, "next")
+        yield _write(line, cpu, running, line.next, "next")
+        yield _fill(line, cpu, running, line.next, "next")
 
 
-def _accesses(line: Line, cpu: Cpu, running: Expr, alias: Alias, who: str) -> Iterator[Action]:
-    """The next kernel writes and reads the line through one alias."""
-    name = line.name_of(alias)
-    yield Action(
+def _write(line: Line, cpu: Cpu, running: Expr, alias: Alias, who: str) -> Action:
+    return Action(
         name=f"{cpu.actor}_{who}_write",
         actor=cpu.actor,
         guard=running & cpu.entry(alias).none_of(DIRTY),
         assigns=next_write(cpu, alias),
         function="next kernel",
         source="",
-        sentence=f"The next kernel writes {line_phrase(line)} through its {name} alias on {{cpu}}.",
+        sentence=f"The next kernel writes {line_phrase(line)} through its "
+        f"{line.name_of(alias)} alias on {{cpu}}.",
     )
-    yield Action(
+
+
+def _fill(line: Line, cpu: Cpu, running: Expr, alias: Alias, who: str) -> Action:
+    return Action(
         name=f"{cpu.actor}_{who}_fill",
         actor=cpu.actor,
         guard=running & cpu.entry(alias).one_of(ABSENT),
         assigns=(cpu.entry(alias).becomes(CLEAN),),
         function="next kernel",
         source="",
-        sentence=f"The next kernel reads {line_phrase(line)} through its {name} alias on {{cpu}}.",
+        sentence=f"The next kernel reads {line_phrase(line)} through its "
+        f"{line.name_of(alias)} alias on {{cpu}}.",
     )
 
 
@@ -107,11 +113,8 @@ def _enc_copy(name: str, guard: Expr, assigns: tuple[Assign, ...], sentence: str
 
 
 def _conversion(line: Line) -> tuple[Assign, ...]:
-    """Read through the early alias, which leaves it clean here, and write through the next."""
-    if not line.converted:
-        return ()
-    read = () if line.early is line.next else (JUMPING.entry(line.early).becomes(CLEAN),)
-    return (*read, *next_write(JUMPING, line.next))
+    """The copy's store. Its load may fill a clean entry, which `_fill` has done or not."""
+    return next_write(JUMPING, line.next) if line.converted else ()
 
 
 def _conversion_text(line: Line) -> str:

@@ -36,8 +36,6 @@ def old_kernel(scenario: Scenario, line: Line) -> Iterator[Action]:
     for cpu in CPUS:
         yield _write(scenario, line, cpu)
         yield _fill(line, cpu)
-        if counts_seamcalls(scenario) and not line.foreign:
-            yield _seamcall_elsewhere(cpu)
         if line.role is Role.CRASH_SEGMENT:
             yield _load(scenario, line, cpu)
 
@@ -70,7 +68,7 @@ def _write(scenario: Scenario, line: Line, cpu: Cpu) -> Action:
     # machine_kexec_64.c kexec_mark_crashkres maps it read-only.
     unloaded = NEWEST.one_of("none") if line.role is Role.CRASH_SEGMENT else TRUE
     made_seamcall: tuple[Assign, ...] = ()
-    if line.foreign and counts_seamcalls(scenario):
+    if counts_seamcalls(scenario, line):
         made_seamcall = (cpu.ref(SEAMCALLED).becomes("yes"),)
     user = _user(line)
     return Action(
@@ -100,20 +98,6 @@ def _fill(line: Line, cpu: Cpu) -> Action:
         source="",
         sentence=f"The {user} reads {line_phrase(line)}, or speculation fills it, through its "
         f"{line.name_of(line.old)} alias on {{cpu}}.",
-    )
-
-
-def _seamcall_elsewhere(cpu: Cpu) -> Action:
-    """A SEAMCALL that works on other lines than this one: it only sets the flag."""
-    running = cpu.at(JumpingAt.RUNNING if cpu is JUMPING else SecondaryAt.RUNNING)
-    return Action(
-        name=f"{cpu.actor}_seamcall",
-        actor=cpu.actor,
-        guard=running & cpu.ref(SEAMCALLED).one_of("no"),
-        assigns=(cpu.ref(SEAMCALLED).becomes("yes"),),
-        function="TDX module",
-        source=_SEAMCALL,
-        sentence="{cpu} makes a SEAMCALL, which works on other lines.",
     )
 
 

@@ -17,7 +17,7 @@ from staleline.model.form import Any, Expr, Property, Ref, any_of
 from staleline.model.lines import Alias, Line
 from staleline.model.nextkernel import encrypts_in_place
 from staleline.model.scenario import Scenario
-from staleline.model.wbinvd import SEAMCALLED, will_flush
+from staleline.model.wbinvd import SEAMCALLED, flushes
 
 __all__ = ["P1", "P2", "P3", "P4", "P4_TITLE", "handover_done", "properties"]
 
@@ -37,7 +37,7 @@ def properties(scenario: Scenario, line: Line) -> tuple[Property, ...]:
         Property(
             P2,
             "No handover while a secondary still has its flush ahead of it.",
-            _flush_ahead(scenario),
+            _flush_ahead(scenario, line),
         ),
         Property(P3, "WBINVD never executes where it faults.", _faulted()),
     )
@@ -64,12 +64,12 @@ def _stale(entry: Ref, alias: Alias) -> Expr:
     return entry.none_of(ABSENT) & NEWEST.none_of(alias) & DRAM.one_of(Data.NEWEST)
 
 
-def _flush_ahead(scenario: Scenario) -> Expr:
+def _flush_ahead(scenario: Scenario, line: Line) -> Expr:
     left = JUMPING.ref("pc").none_of(JumpingAt.RUNNING, JumpingAt.WAITING, JumpingAt.FAULTED)
     undecided = each("pc").one_of(SecondaryAt.STOPPING, SecondaryAt.REPORTED)
     decided = each("pc").one_of(SecondaryAt.FLUSHING)
-    flushes = will_flush(scenario, scenario.flush_secondary, each(SEAMCALLED))
-    return left & Any(decided | (undecided & flushes))
+    will_flush = flushes(scenario, line, scenario.flush_secondary, each(SEAMCALLED)).flushes
+    return left & Any(decided | (undecided & will_flush))
 
 
 def _faulted() -> Expr:

@@ -8,33 +8,50 @@ Reaching further would be an eviction at that moment, which may happen anyway.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from staleline.model.cpus import ABSENT, DIRTY, Cpu
 from staleline.model.form import FALSE, TRUE, Assign, Expr, Ref, all_of
 from staleline.model.lines import Line
 from staleline.model.scenario import Flush, ForeignLines, Scenario
 
-__all__ = ["SEAMCALLED", "completes", "counts_seamcalls", "forgets", "will_flush"]
+__all__ = ["SEAMCALLED", "Choice", "completes", "counts_seamcalls", "flushes", "forgets"]
 
 #: The per-CPU flag that a SEAMCALL sets; "yes" from the first one on.
 SEAMCALLED = "seamcalled"
 
 
-def counts_seamcalls(scenario: Scenario) -> bool:
-    """Does a site's flush depend on whether its CPU made a SEAMCALL?"""
+class Choice(NamedTuple):
+    """When a site may execute WBINVD, and when it may go on without."""
+
+    flushes: Expr
+    skips: Expr
+
+
+def counts_seamcalls(scenario: Scenario, line: Line) -> bool:
+    """Does a flush that matters to this line depend on whether its CPU made a SEAMCALL?"""
     sites = (scenario.flush_secondary, scenario.flush_jumping)
-    return scenario.foreign is ForeignLines.TDX and Flush.AFTER_SEAMCALL in sites
+    is_private = line.foreign and scenario.foreign is ForeignLines.TDX
+    return is_private and Flush.AFTER_SEAMCALL in sites
 
 
-def will_flush(scenario: Scenario, flush: Flush, seamcalled: Ref) -> Expr:
-    """The site executes WBINVD on the CPU that this flag belongs to."""
-    if flush is Flush.AFTER_SEAMCALL and counts_seamcalls(scenario):
-        return seamcalled.one_of("yes")
-    return TRUE if flush is Flush.ALWAYS else FALSE
+def flushes(scenario: Scenario, line: Line, flush: Flush, seamcalled: Ref) -> Choice:
+    """What a site does on the CPU that this flag belongs to.
+
+    A SEAMCALL that dirties other lines than this one may have been made or not: both ways.
+    """
+    if flush is Flush.ALWAYS:
+        return Choice(TRUE, FALSE)
+    if flush is Flush.NEVER or scenario.foreign is not ForeignLines.TDX:
+        return Choice(FALSE, TRUE)
+    if not counts_seamcalls(scenario, line):
+        return Choice(TRUE, TRUE)
+    return Choice(seamcalled.one_of("yes"), seamcalled.one_of("no"))
 
 
-def forgets(scenario: Scenario, cpu: Cpu) -> tuple[Assign, ...]:
+def forgets(scenario: Scenario, line: Line, cpu: Cpu) -> tuple[Assign, ...]:
     """Past its site nobody asks for a CPU's SEAMCALLs again: fewer states to tell apart."""
-    return (cpu.ref(SEAMCALLED).becomes("no"),) if counts_seamcalls(scenario) else ()
+    return (cpu.ref(SEAMCALLED).becomes("no"),) if counts_seamcalls(scenario, line) else ()
 
 
 def completes(line: Line, cpu: Cpu) -> tuple[Expr, tuple[Assign, ...]]:

@@ -70,5 +70,5 @@ def _per_cpu(
     yield Variable(f"{prefix}pc", tuple(str(place) for place in places))
     for alias in line.aliases:
         yield Variable(f"{prefix}{alias}", (ABSENT, CLEAN, DIRTY))
-    if counts_seamcalls(scenario):
+    if counts_seamcalls(scenario, line):
         yield Variable(f"{prefix}{SEAMCALLED}", ("no", "yes"))
