@@ -6,7 +6,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from staleline.errors import KernelImageError
 from staleline.evidence.registers import CpuidTable
+from staleline.kernel.derivation import DerivationError
 from staleline.kernel.emulator import Emulator, End, EndKind
 from staleline.kernel.image import KernelImage, Segment
 from staleline.kernel.machine_memory import KERNEL_MAP, MachineMemory
@@ -27,6 +29,10 @@ class NoNames:
         return []
 
 
+def no_symbols() -> SymbolTable:
+    return SymbolTable(np.zeros(0, np.uint64), NoNames())
+
+
 class Machine:
     """One piece of code at `TEXT`, and a CPU to run it."""
 
@@ -35,8 +41,7 @@ class Machine:
         text[: len(bytes.fromhex(code))] = bytes.fromhex(code)
         text[0x800:0x803] = b"\x0f\x0b\xc3"
         segment = Segment(TEXT, PHYSICAL, memoryview(bytes(text)), len(text), executable=True)
-        symbols = SymbolTable(np.zeros(0, np.uint64), NoNames())
-        image = KernelImage("test", None, None, None, (segment,), {}, symbols)
+        image = KernelImage("test", None, None, None, (segment,), {}, no_symbols())
         self.memory = MachineMemory(image)
         self.emulator = Emulator(self.memory, hex, lambda: {WARNING}, **limits)
         table = CpuidTable({(0, 0): (1, 2, 3, 4), (1, 0): (5, 6, 7, 8)})
@@ -216,5 +221,16 @@ def test_ram_is_the_same_at_both_its_addresses():
 
 @pytest.mark.parametrize("address", [0, 0x0FFF, 0x100_0000, TEXT - 1, TEXT + 0x2000])
 def test_memory_that_is_not_there(address):
-    with pytest.raises(LookupError, match="outside the emulated machine's memory"):
+    with pytest.raises(DerivationError, match="outside the machine's memory"):
         Machine("c3").memory.read(address, 1)
+
+
+def test_segments_that_are_too_far_apart():
+    """A damaged file must not take the memory of the host."""
+    segments = tuple(
+        Segment(TEXT, physical, memoryview(b"\xc3"), 1, executable=True)
+        for physical in (PHYSICAL, PHYSICAL + (1 << 40))
+    )
+    image = KernelImage("far", None, None, None, segments, {}, no_symbols())
+    with pytest.raises(KernelImageError, match=r"far: segments span 0x10000001000 bytes"):
+        MachineMemory(image)

@@ -4,7 +4,8 @@
 Every other one is a BUG, or no part of the kernel at all. ``__bug_table`` holds one
 ``struct bug_entry`` per ``ud2`` (include/asm-generic/bug.h): 12 bytes, or 16 with a format
 string (6.19). Since 6.19 (arch/x86/include/asm/bug.h, seen in 7.3) a WARN with a message goes
-through ``__WARN_trap()``, whose one instruction is ``ud1``.
+through ``__WARN_trap()``, whose one instruction is ``ud1``; its entries carry BUGFLAG_ARGS and
+name no undefined instruction.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ __all__ = ["warning_addresses"]
 _SECTION: Final = "__bug_table"
 _ENTRY_SIZES: Final = (12, 16)
 _BUGFLAG_WARNING: Final = 1 << 0
+_BUGFLAG_ARGS: Final = 1 << 4
 _UD2: Final = b"\x0f\x0b"
 _PROBES: Final = 32
 
@@ -38,8 +40,10 @@ def warning_addresses(image: KernelImage) -> frozenset[int]:
     for size in _ENTRY_SIZES:
         entries = _entries(content, size)
         addresses = _bug_addresses(entries, section.virtual_address, size)
-        if all(_is_ud2(image, int(address)) for address in addresses[:_PROBES]):
-            warns = entries[:, size // 2 - 1] & _BUGFLAG_WARNING != 0
+        flags = entries[:, size // 2 - 1]
+        direct = addresses[flags & _BUGFLAG_ARGS == 0]
+        if all(_is_ud2(image, int(address)) for address in direct[:_PROBES]):
+            warns = flags & (_BUGFLAG_WARNING | _BUGFLAG_ARGS) == _BUGFLAG_WARNING
             return shared | frozenset(addresses[warns].tolist())
     return shared
 

@@ -15,6 +15,9 @@ import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from staleline.errors import KernelImageError
+from staleline.kernel.derivation import DerivationError
+
 if TYPE_CHECKING:
     from staleline.kernel.image import KernelImage
 
@@ -26,6 +29,8 @@ PAGE = 0x1000
 KERNEL_MAP = 0xFFFF_FFFF_8000_0000
 #: Bytes of low RAM. The image is linked above it (CONFIG_PHYSICAL_START, 16 MiB).
 RAM_SIZE = 0x100_0000
+#: KERNEL_IMAGE_SIZE with KASLR (arch/x86/include/asm/page_64_types.h).
+_LARGEST_IMAGE = 1 << 30
 _DEFAULT_PAGE_OFFSET = 0xFFFF_8880_0000_0000
 #: ``APIC_BASE``, the fixmap address of the local APIC's registers (FIX_APIC_BASE,
 #: arch/x86/include/asm/fixmap.h). Up to 6.6 the APIC ID is read during identification.
@@ -80,12 +85,20 @@ class MachineMemory:
         return self.page_offset + physical
 
     def read(self, address: int, size: int) -> bytes:
-        """`size` bytes at a kernel, direct-map or identity address."""
+        """`size` bytes at a kernel, direct-map or identity address.
+
+        Raises:
+            DerivationError: They are not all in memory; an image may name any address.
+        """
         region, offset = self._locate(address, size)
         return region.content[offset : offset + size]
 
     def write(self, address: int, content: bytes) -> None:
-        """Store `content` at a kernel, direct-map or identity address."""
+        """Store `content` at a kernel, direct-map or identity address.
+
+        Raises:
+            DerivationError: It does not fit into memory there.
+        """
         region, offset = self._locate(address, len(content))
         region.content[offset : offset + len(content)] = content
 
@@ -107,7 +120,7 @@ class MachineMemory:
         for base, region, offset in self.windows():
             if base <= address and address + size <= base + len(region) - offset:
                 return region, address - base + offset
-        raise LookupError(f"{size} bytes at {address:#x} are outside the emulated machine's memory")
+        raise DerivationError(f"{size} bytes at {address:#x} are outside the machine's memory")
 
 
 def _page_offset(image: KernelImage) -> int:
@@ -127,6 +140,12 @@ def _map_image(image: KernelImage) -> tuple[int, Region]:
     start = min(segment.physical_address for segment in image.segments) & -PAGE
     end = max(segment.physical_address + segment.memory_size for segment in image.segments)
     size = (end - start + PAGE - 1) & -PAGE
+    if size > _LARGEST_IMAGE:
+        raise KernelImageError(
+            f"segments span {size:#x} bytes of physical memory",
+            where=image.path,
+            do="give an image whose segments are not further apart than 1 GiB",
+        )
     descriptor = os.memfd_create("kernel")
     try:
         os.ftruncate(descriptor, size)
