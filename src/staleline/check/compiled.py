@@ -141,7 +141,7 @@ class CompiledModel:
         return holds
 
     def successors(self, state: IdState, *, symmetry: bool) -> Iterator[IdState]:
-        """The states after one move.
+        """The states after one move; secondaries move first, so that runs tell of them early.
 
         Args:
             state: The state; with symmetry, its secondaries are sorted.
@@ -150,14 +150,14 @@ class CompiledModel:
         """
         shared, *rest = state
         locals_ = tuple(rest)
-        for after, _, others in self.moves(shared, JUMPING, locals_):
-            yield (after, *(sorted(others) if symmetry else others))
         for i, own in enumerate(locals_):
             if symmetry and i and own == locals_[i - 1]:
                 continue
             for after, after_own, others in self.moves(shared, own, locals_[:i] + locals_[i + 1 :]):
                 ordered = (*others[:i], after_own, *others[i:])
                 yield (after, *(sorted(ordered) if symmetry else ordered))
+        for after, _, others in self.moves(shared, JUMPING, locals_):
+            yield (after, *(sorted(others) if symmetry else others))
 
     def moves(
         self, shared: int, own: int, others: tuple[int, ...]

@@ -189,7 +189,8 @@ def _changes(before: View, after: View) -> list[Change]:
     return [
         Change(cpu, variable, before[cpu, variable], value)
         for (cpu, variable), value in after.items()
-        if value != before[cpu, variable]
+        # The model clears the SEAMCALL flag only to tell fewer states apart.
+        if value != before[cpu, variable] and (variable, value) != ("SEAMCALL", "no")
     ]
 
 

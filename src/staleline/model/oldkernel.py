@@ -19,7 +19,7 @@ from staleline.model.cpus import (
     SecondaryAt,
     next_write,
 )
-from staleline.model.form import TRUE, Action, Assign, Expr, in_order
+from staleline.model.form import Action, Assign, Expr, in_order
 from staleline.model.lines import Alias, Line, Role
 from staleline.model.scenario import Scenario
 from staleline.model.texts import line_phrase, role_noun
@@ -28,6 +28,7 @@ from staleline.model.wbinvd import SEAMCALLED, counts_seamcalls
 __all__ = ["old_kernel"]
 
 _SEAMCALL = "7.3 arch/x86/virt/vmx/tdx/seamcall_internal.h: flag set before the instruction"
+_CONTROL = "7.3 kernel/kexec_core.c:457 kimage_alloc_crash_control_pages"
 _LOAD = "7.3 kernel/kexec_core.c:899-922 kimage_load_crash_segment"
 
 
@@ -64,27 +65,38 @@ def _user(line: Line) -> str:
 
 def _write(scenario: Scenario, line: Line, cpu: Cpu) -> Action:
     """A store through the old user's alias; it takes the line from all other caches."""
-    # Nobody writes a crash reservation again once it is loaded: 7.3
-    # machine_kexec_64.c kexec_mark_crashkres maps it read-only.
-    unloaded = NEWEST.one_of("none") if line.role is Role.CRASH_SEGMENT else TRUE
-    made_seamcall: tuple[Assign, ...] = ()
-    if counts_seamcalls(scenario, line):
-        made_seamcall = (cpu.ref(SEAMCALLED).becomes("yes"),)
-    user = _user(line)
+    seamcall = (cpu.ref(SEAMCALLED).becomes("yes"),) if counts_seamcalls(scenario, line) else ()
+    function, source, says = _write_text(line)
     return Action(
         name=f"{cpu.actor}_old_write",
         actor=cpu.actor,
-        guard=_running(line, cpu) & unloaded & cpu.entry(line.old).none_of(DIRTY),
-        assigns=(
-            cpu.entry(line.old).becomes(DIRTY),
-            *cpu.invalidates_others(line.old),
-            *made_seamcall,
-        ),
-        function=user,
-        source=_SEAMCALL if made_seamcall else "",
-        sentence=f"The {user} writes {line_phrase(line)} through its {line.name_of(line.old)} "
-        f"alias on {{cpu}}.",
+        guard=_writing(line, cpu) & cpu.entry(line.old).none_of(DIRTY),
+        assigns=(cpu.entry(line.old).becomes(DIRTY), *cpu.invalidates_others(line.old), *seamcall),
+        function=function,
+        source=source,
+        sentence=f"{says} {line_phrase(line)} through its {line.name_of(line.old)} alias on "
+        "{cpu}.",
     )
+
+
+def _writing(line: Line, cpu: Cpu) -> Expr:
+    """The old user can still write the line from this CPU."""
+    running = _running(line, cpu)
+    if line.role is Role.CRASH_SEGMENT:
+        # Once it is loaded it is mapped read-only: 7.3 machine_kexec_64.c:634.
+        return running & NEWEST.one_of("none")
+    if line.role is Role.CRASH_CONTROL:
+        # Written at load, and up to 6.12 once more by the CPU that crashes (machine_kexec).
+        return running if cpu is JUMPING else running & JUMPING.at(JumpingAt.RUNNING)
+    return running
+
+
+def _write_text(line: Line) -> tuple[str, str, str]:
+    """Function, source and beginning of the sentence of a store."""
+    if line.role is Role.CRASH_CONTROL:
+        return "machine_kexec_prepare", _CONTROL, "Preparing for a crash, the old kernel writes"
+    user = _user(line)
+    return user, _SEAMCALL if user == "TDX module" else "", f"The {user} writes"
 
 
 def _fill(line: Line, cpu: Cpu) -> Action:
