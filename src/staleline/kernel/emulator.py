@@ -147,7 +147,6 @@ class Emulator:
                 address, len(region) - offset, unicorn.UC_PROT_ALL, region.host_address + offset
             )
         self._install_hooks()
-        self.prepare_ram()
         self._ring3 = self._enter_ring3()
 
     @property
@@ -226,6 +225,7 @@ class Emulator:
         engine.reg_write(x86.UC_X86_REG_GDTR, (0, self._memory.direct(_GDT), 0x2F, 0))
         engine.reg_write(x86.UC_X86_REG_CR4, engine.reg_read(x86.UC_X86_REG_CR4) | _CR4_TSD)
         frame = self._memory.direct(_STACK_TOP)
+        self.prepare_ram()
         code, target = self._memory.direct(_GATES), self._memory.direct(_RETURN_GATE)
         self._memory.write(code, b"\x48\xcf")
         selectors = (_CODE_SELECTOR | 3, _DATA_SELECTOR | 3)
@@ -234,6 +234,8 @@ class Emulator:
         )
         engine.reg_write(x86.UC_X86_REG_RSP, frame)
         engine.emu_start(code, target)
+        self.prepare_ram()
+        self.forget_code(code, PAGE)
         return engine.context_save()
 
     def _state(self) -> CpuState:
