@@ -16,7 +16,7 @@ from staleline.model.lines import Line
 from staleline.model.scenario import Scenario
 from staleline.model.world import world
 
-__all__ = ["Answer", "AnswerKind", "check"]
+__all__ = ["Answer", "AnswerKind", "check", "is_safe"]
 
 
 class AnswerKind(StrEnum):
@@ -74,6 +74,18 @@ def check(scenario: Scenario, *, limit: int = STATE_LIMIT) -> Answer:
         if answer.counterexample is not None:
             return answer
     return _search(cases, scenario.secondaries, limit, otherwise=AnswerKind.VERIFIED)
+
+
+def is_safe(scenario: Scenario, *, limit: int = STATE_LIMIT) -> bool:
+    """Whether `check` finds no counterexample; it stops at the first role that has one.
+
+    Raises:
+        ModelError: The limit was reached.
+    """
+    return all(
+        search(model, scenario.secondaries, limit=limit).violated is None
+        for _, model in world(scenario)
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,6 +39,9 @@ IdState = tuple[int, ...]
 #: In place of a secondary's locals: the jumping CPU moves.
 JUMPING = -1
 
+#: Given a state, locals of the secondaries that there may be beside those it shows.
+Witnesses = Callable[[IdState], tuple[int, ...]]
+
 _Change = tuple[tuple[int, str], ...]
 
 
@@ -62,6 +65,15 @@ class _Move:
     each: _Change
 
 
+@dataclass(frozen=True, slots=True)
+class _Table:
+    """The moves of one CPU: all; those that others notice; steps with quantified guards."""
+
+    moves: list[_Move]
+    interfering: list[_Move]
+    quantified: list[_Step]
+
+
 class _Numbered:
     """Values and their numbers, in order of appearance."""
 
@@ -76,6 +88,10 @@ class _Numbered:
         return number
 
 
+def _secondaries(state: IdState) -> tuple[int, ...]:
+    return state[1:]
+
+
 class CompiledModel:
     """Successors and truth of expressions in a model's states."""
 
@@ -85,7 +101,7 @@ class CompiledModel:
         self._shared = _Numbered()
         self._locals = _Numbered()
         self._steps = {actor: self._filed(actor) for actor in Actor}
-        self._moves: dict[tuple[int, int], tuple[list[_Move], list[_Step]]] = {}
+        self._tables: dict[tuple[int, int], _Table] = {}
         self._changed: dict[tuple[int, _Change], int] = {}
 
     def initial(self, secondaries: int) -> IdState:
@@ -97,21 +113,31 @@ class CompiledModel:
         """A state's values."""
         return self._shared.values[state[0]], self._local_values(state[1:])
 
-    def truth(self, expr: Expr) -> Callable[[IdState], bool]:
-        """An expression over whole states, e.g. a property."""
-        if _is_pairwise(expr):
-            return self._pairwise(expr)
-        return self.truth_in_view(expr, lambda state: state[1:])
+    def globally(self, expr: Expr) -> Callable[[int], bool]:
+        """An expression without quantifiers, e.g. the model's goal, over globals."""
+        test = self._closures.test(expr)
+        return lambda shared: test((self._shared.values[shared], (), (), (), ()))
 
-    def truth_in_view(
-        self, expr: Expr, witnesses: Callable[[IdState], tuple[int, ...]]
-    ) -> Callable[[IdState], bool]:
-        """An expression over states of which only some secondaries are known.
+    def first_violation(
+        self, witnesses: Witnesses = _secondaries
+    ) -> Callable[[IdState], str | None]:
+        """The name of the first property that a state breaks, or None.
 
         Args:
-            expr: The expression.
             witnesses: Locals of the secondaries that there may be, for `Any`.
         """
+        pairwise = all(_is_pairwise(item.violated) for item in self._model.properties)
+        possible = _secondaries if pairwise else witnesses
+        tests = [
+            (item.name, self._truth(item.violated, possible)) for item in self._model.properties
+        ]
+
+        def named(state: IdState) -> str | None:
+            return next((name for name, broken in tests if broken(state)), None)
+
+        return _at_pairs(named) if pairwise else named
+
+    def _truth(self, expr: Expr, witnesses: Witnesses) -> Callable[[IdState], bool]:
         test = self._closures.test(expr)
         return lambda state: test(
             (
@@ -122,23 +148,6 @@ class CompiledModel:
                 self._local_values(witnesses(state)),
             )
         )
-
-    def _pairwise(self, expr: Expr) -> Callable[[IdState], bool]:
-        """A test that looks at the globals with one secondary at a time, and once at each."""
-        test = self.truth_in_view(expr, lambda state: state[1:])
-        known: dict[IdState, bool] = {}
-
-        def holds(state: IdState) -> bool:
-            shared = state[0]
-            pairs: list[IdState] = [(shared, local) for local in state[1:]]
-            for pair in pairs or [(shared,)]:
-                if pair not in known:
-                    known[pair] = test(pair)
-                if known[pair]:
-                    return True
-            return False
-
-        return holds
 
     def successors(self, state: IdState, *, symmetry: bool) -> Iterator[IdState]:
         """The states after one move; secondaries move first, so that runs tell of them early.
@@ -169,18 +178,32 @@ class CompiledModel:
             own: Locals of the secondary that moves, or `JUMPING`.
             others: Locals of the others.
         """
-        tabled = self._moves.get((shared, own))
-        if tabled is None:
-            tabled = self._moves[shared, own] = self._table(shared, own)
-        for move in tabled[0]:
+        tabled = self._tabled(shared, own)
+        for move in tabled.moves:
             yield move.shared, move.own, self._each(others, move.each)
-        for step in tabled[1]:
+        for step in tabled.quantified:
             if self._holds(step, shared, own, others):
                 move = self._taken(step, shared, own)
                 yield move.shared, move.own, self._each(others, move.each)
 
-    def _table(self, shared: int, own: int) -> tuple[list[_Move], list[_Step]]:
+    def interference(self, shared: int, mover: int, bystander: int) -> Iterator[tuple[int, int]]:
+        """What a secondary's move makes of the globals and of another one's locals."""
+        tabled = self._tabled(shared, mover)
+        for move in tabled.interfering:
+            yield move.shared, self._change(bystander, move.each)
+        for step in tabled.quantified:
+            if self._holds(step, shared, mover, (bystander,)):
+                move = self._taken(step, shared, mover)
+                yield move.shared, self._change(bystander, move.each)
+
+    def _tabled(self, shared: int, own: int) -> _Table:
         """The moves of a pair that depend on nothing else, and the steps that do."""
+        table = self._tables.get((shared, own))
+        if table is None:
+            table = self._tables[shared, own] = self._table(shared, own)
+        return table
+
+    def _table(self, shared: int, own: int) -> _Table:
         actor = Actor.JUMPING if own == JUMPING else Actor.SECONDARY
         place = "" if own == JUMPING else self._locals.values[own][0]
         steps = self._steps[actor][self._shared.values[shared][0], place]
@@ -189,7 +212,8 @@ class CompiledModel:
             for step in steps
             if not step.quantified and self._holds(step, shared, own, ())
         ]
-        return moves, [step for step in steps if step.quantified]
+        interfering = [move for move in moves if move.each or move.shared != shared]
+        return _Table(moves, interfering, [step for step in steps if step.quantified])
 
     def _holds(self, step: _Step, shared: int, own: int, others: tuple[int, ...]) -> bool:
         known = self._local_values(others)
@@ -219,14 +243,13 @@ class CompiledModel:
 
     def _filed(self, actor: Actor) -> dict[tuple[str, str], list[_Step]]:
         shared, local = self._model.globals[0], self._model.locals[0]
-        own_places = local.domain if actor is Actor.SECONDARY else ("",)
-        filed: dict[tuple[str, str], list[_Step]] = {
-            key: [] for key in product(shared.domain, own_places)
-        }
+        places = frozenset(shared.domain)
+        own_places = frozenset(local.domain if actor is Actor.SECONDARY else ("",))
+        filed: dict[tuple[str, str], list[_Step]] = {key: [] for key in product(places, own_places)}
         for action in self._model.actions:
             if action.actor is actor:
                 step = self._step(action)
-                at = _allowed(action.guard, Ref(Whose.GLOBAL, shared.name), shared.domain)
+                at = _allowed(action.guard, Ref(Whose.GLOBAL, shared.name), places)
                 own = _allowed(action.guard, Ref(Whose.OWN, local.name), own_places)
                 for key in product(at, own):
                     filed[key].append(step)
@@ -262,6 +285,22 @@ def _is_quantified(expr: Expr) -> bool:
     return False
 
 
+def _at_pairs(named: Callable[[IdState], str | None]) -> Callable[[IdState], str | None]:
+    """Ask of the globals with one secondary at a time, and only once of each pair."""
+    known: dict[IdState, str | None] = {}
+
+    def found(state: IdState) -> str | None:
+        pairs: list[IdState] = [(state[0], local) for local in state[1:]]
+        for pair in pairs or [state]:
+            if pair not in known:
+                known[pair] = named(pair)
+            if (name := known[pair]) is not None:
+                return name
+        return None
+
+    return found
+
+
 def _is_pairwise(expr: Expr) -> bool:
     """Does it hold if and only if it holds with some secondary, or with none, alone?"""
     match expr:
@@ -277,20 +316,15 @@ def _is_pairwise(expr: Expr) -> bool:
     return True
 
 
-def _allowed(guard: Expr, ref: Ref, domain: Values) -> list[str]:
-    """The values of a variable with which a guard can hold."""
-    return [value for value in domain if _may_hold(guard, ref, value)]
-
-
-def _may_hold(guard: Expr, ref: Ref, value: str) -> bool:
-    """Can the guard hold if a variable has this value? True where that is not plain."""
+def _allowed(guard: Expr, ref: Ref, domain: frozenset[str]) -> frozenset[str]:
+    """The values of a variable with which a guard may hold; all, where that is not plain."""
     match guard:
-        case Member(tested, values):
-            return tested != ref or value in values
-        case Not(Member(tested, values)):
-            return tested != ref or value not in values
+        case Member(tested, values) if tested == ref:
+            return domain & values
+        case Not(Member(tested, values)) if tested == ref:
+            return domain - values
         case And(operands):
-            return all(_may_hold(part, ref, value) for part in operands)
+            return domain.intersection(*(_allowed(part, ref, domain) for part in operands))
         case Or(operands):
-            return any(_may_hold(part, ref, value) for part in operands)
-    return True
+            return frozenset().union(*(_allowed(part, ref, domain) for part in operands))
+    return domain

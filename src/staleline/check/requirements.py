@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from itertools import product
 
-from staleline.check.answer import check
+from staleline.check.answer import is_safe
 from staleline.model.scenario import Flush, ReportOrder, Scenario
 from staleline.vocabulary import Site
 
@@ -70,4 +70,4 @@ def _is_safe(scenario: Scenario, secondary: Flush, jumping: Flush) -> bool:
         flush_jumping=jumping,
         report=ReportOrder.AFTER_FLUSH,
     )
-    return check(variant).counterexample is None
+    return is_safe(variant)

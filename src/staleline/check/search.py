@@ -8,7 +8,7 @@ reference interpreter re-executes it, which also checks the search.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from staleline.check.compiled import CompiledModel, IdState
@@ -72,7 +72,7 @@ def search(
     """
     compiled = compiled or CompiledModel(model)
     exploration = _Exploration(compiled, symmetry, limit)
-    violated = _first_violation(model, compiled)
+    violated = compiled.first_violation()
     for state in exploration.states_from(compiled.initial(secondaries)):
         if name := violated(state):
             return _found(model, exploration, name, state)
@@ -119,12 +119,13 @@ class _Exploration:
 
     def first_that_cannot_reach(self, model: Model) -> IdState | None:
         """The nearest state from which the model's goal is out of reach."""
-        is_goal = self.compiled.truth(model.goal)
+        is_goal = self.compiled.globally(model.goal)
         before: dict[IdState, list[IdState]] = {}
         for state, successors in self._edges.items():
             for after in successors:
                 before.setdefault(after, []).append(state)
-        reaching = {state for state in self.parents if is_goal(state)}
+        goals = {shared for shared in {state[0] for state in self.parents} if is_goal(shared)}
+        reaching = {state for state in self.parents if state[0] in goals}
         frontier = list(reaching)
         while frontier:
             earlier = {state for after in frontier for state in before.get(after, ())}
@@ -139,11 +140,6 @@ class _Exploration:
                 where="search",
                 do="raise `limit`, or check fewer secondaries",
             )
-
-
-def _first_violation(model: Model, compiled: CompiledModel) -> Callable[[IdState], str | None]:
-    tests = [(item.name, compiled.truth(item.violated)) for item in model.properties]
-    return lambda state: next((name for name, broken in tests if broken(state)), None)
 
 
 def _found(model: Model, exploration: _Exploration, violated: str, state: IdState) -> Found:

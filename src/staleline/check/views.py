@@ -54,7 +54,7 @@ def views(model: Model, compiled: CompiledModel | None = None) -> Views:
     _check_guards(model)
     compiled = compiled or CompiledModel(model)
     closed = _closure(compiled)
-    broken = _suspect(compiled, model, closed)
+    broken = _suspect(compiled, closed)
     alone = search(model, 0, compiled).violated if broken is None else None
     return Views(sum(map(len, closed.values())), broken or alone)
 
@@ -78,18 +78,15 @@ def _after(compiled: CompiledModel, shared: int, local: int, others: set[int]) -
     for after, own, _ in compiled.moves(shared, local, ()):
         yield after, own
     for other in others:
-        for mover, bystander in ((other, local), (local, other)):
-            for after, _, (changed,) in compiled.moves(shared, mover, (bystander,)):
-                yield after, changed
+        yield from compiled.interference(shared, mover=other, bystander=local)
+        yield from compiled.interference(shared, mover=local, bystander=other)
 
 
-def _suspect(compiled: CompiledModel, model: Model, closed: dict[int, set[int]]) -> str | None:
+def _suspect(compiled: CompiledModel, closed: dict[int, set[int]]) -> str | None:
     everybody = {shared: tuple(locals_) for shared, locals_ in closed.items()}
-    for item in model.properties:
-        breaks = compiled.truth_in_view(item.violated, lambda view: everybody[view[0]])
-        if any(breaks((shared, one)) for shared, locals_ in closed.items() for one in locals_):
-            return item.name
-    return None
+    violated = compiled.first_violation(lambda view: everybody[view[0]])
+    names = (violated((shared, one)) for shared, ones in closed.items() for one in ones)
+    return next((name for name in names if name is not None), None)
 
 
 def _check_guards(model: Model) -> None:

@@ -213,7 +213,8 @@ class Model:
         locals: Variables that every secondary has.
         actions: All actions.
         properties: What must never hold in a reachable state.
-        goal: States of which one must stay reachable from every reachable state.
+        goal: States of which one must stay reachable from every reachable state; speaks of
+            globals only.
         goal_name: Short name of that liveness property.
         goal_title: It as a sentence.
     """
