@@ -22,6 +22,7 @@ _COMMANDS = {
     "facts": "What dumps say of a machine, in layers.",
     "kernel": "What kernel images do on a machine.",
     "check": "Model-check a policy on every platform and transition.",
+    "diff": "What changes from one policy to another: rules and handovers.",
     "policies": "The catalogue of rules, by era and proposal.",
     "collect": "Write a snapshot of this host.",
 }

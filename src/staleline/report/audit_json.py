@@ -8,6 +8,7 @@ from typing import Any
 
 from staleline.check import Answer
 from staleline.facts import MachineFacts
+from staleline.report.words import state_word
 from staleline.verdict.audit import Audit, Handover
 from staleline.vocabulary import Site
 
@@ -40,8 +41,8 @@ def audit_document(audit: Audit, traces: Mapping[str, str]) -> dict[str, Any]:
 def handover_document(handover: Handover, trace: str | None) -> dict[str, Any]:
     """One handover; shared with the documents of other commands."""
     return {
-        "old": _word(handover.old),
-        "next": _word(handover.next),
+        "old": state_word(handover.old),
+        "next": state_word(handover.next),
         "path": handover.path,
         "verdict": handover.verdict,
         "because": handover.because,
@@ -60,7 +61,7 @@ def handover_document(handover: Handover, trace: str | None) -> dict[str, Any]:
 
 def trace_name(handover: Handover) -> str:
     """File name of the handover's counterexample, e.g. ``kexec-on-off.itf.json``."""
-    return f"{handover.path}-{_word(handover.old)}-{_word(handover.next)}.itf.json"
+    return f"{handover.path}-{state_word(handover.old)}-{state_word(handover.next)}.itf.json"
 
 
 def _steps(answer: Answer | None) -> list[str]:
@@ -103,7 +104,3 @@ def _count(handovers: list[Handover], site: Site) -> int | None:
     found = {handover.flushes[site] for handover in handovers}
     value = found.pop() if len(found) == 1 else None
     return None if value is None else int(value)
-
-
-def _word(encrypts: bool) -> str:
-    return "on" if encrypts else "off"

@@ -16,6 +16,7 @@ from staleline.check import Answer
 from staleline.facts import Fact, MachineFacts
 from staleline.report.console import VERDICT_STYLE
 from staleline.report.lanes import lanes
+from staleline.report.words import flush_words
 from staleline.verdict.audit import Audit, Handover
 from staleline.vocabulary import Path, Site, Verdict
 
@@ -178,24 +179,13 @@ def _handovers(audit: Audit) -> Table:
         table.add_row(
             row.path,
             row.transition,
-            _flush(row, row.path.secondaries_site),
-            _flush(row, Site.RELOCATE_KERNEL),
+            flush_words(row, row.path.secondaries_site),
+            flush_words(row, Site.RELOCATE_KERNEL),
             _required(row),
             Text(row.verdict, style=VERDICT_STYLE[row.verdict]),
             _checked(row.answer),
         )
     return table
-
-
-def _flush(row: Handover, site: Site) -> str:
-    flushes = row.flushes[site]
-    if flushes is None:
-        return "not established"
-    if not flushes:
-        return "no WBINVD"
-    if site in row.faults:
-        return "WBINVD (faults)"
-    return "WBINVD (unneeded)" if site in row.unneeded else "WBINVD"
 
 
 def _required(row: Handover) -> str:

@@ -14,6 +14,7 @@ from rich.text import Text
 from staleline.policy.policy import Policy
 from staleline.report.console import VERDICT_STYLE
 from staleline.report.lanes import lanes
+from staleline.report.words import flush_words, state_word, transition_words
 from staleline.verdict.platforms import PlatformHandover
 from staleline.vocabulary import Site, Verdict
 
@@ -35,8 +36,8 @@ def _handover_document(row: PlatformHandover) -> dict[str, Any]:
     found = judgement.counterexample
     return {
         "platform": row.platform,
-        "old": _word(row.old),
-        "next": _word(row.next),
+        "old": state_word(row.old),
+        "next": state_word(row.next),
         "path": row.path,
         "sev_guests_run": row.sev_guests_run,
         "verdict": judgement.verdict,
@@ -68,9 +69,9 @@ def print_check(console: Console, policy: Policy, rows: Sequence[PlatformHandove
         table.add_row(
             row.platform,
             row.path,
-            f"{_word(row.old)}→{_word(row.next)}{' SEV guests' if row.sev_guests_run else ''}",
-            _flush(row, row.path.secondaries_site),
-            _flush(row, Site.RELOCATE_KERNEL),
+            transition_words(row),
+            flush_words(row.judgement, row.path.secondaries_site),
+            flush_words(row.judgement, Site.RELOCATE_KERNEL),
             Text(row.judgement.verdict, style=VERDICT_STYLE[row.judgement.verdict]),
         )
     console.print(table)
@@ -85,19 +86,6 @@ def _print_counterexamples(console: Console, rows: Sequence[PlatformHandover]) -
         if row.judgement.verdict is Verdict.AT_RISK and found and row.platform not in shown:
             shown.add(row.platform)
             console.print()
-            title = f"Counterexample: {row.platform}, {row.path} {_word(row.old)}→{_word(row.next)}"
+            title = f"Counterexample: {row.platform}, {row.path} {transition_words(row)}"
             console.print(f"[bold]{escape(title)}[/]")
             console.print(lanes(found))
-
-
-def _flush(row: PlatformHandover, site: Site) -> str:
-    judgement = row.judgement
-    if not judgement.flushes[site]:
-        return "no WBINVD"
-    if site in judgement.faults:
-        return "WBINVD, faults"
-    return "WBINVD, unneeded" if site in judgement.unneeded else "WBINVD"
-
-
-def _word(encrypts: bool) -> str:
-    return "on" if encrypts else "off"

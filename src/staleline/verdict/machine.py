@@ -106,6 +106,7 @@ class Machine:
             "sme_enabled": self.sme_enabled,
             "tdx_host_enabled": self.tdx_host_enabled,
             "sev_guest": self.sev_guest,
+            "tdx_guest": self.tdx_guest,
             "sme_active": sme_active,
             "snp_host": self.snp_host,
             "seamcalled": seamcalled,

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The words that several reports use for the same thing."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Protocol
+
+from staleline.vocabulary import Site
+
+__all__ = ["flush_words", "state_word", "transition_words"]
+
+
+class _Flushing(Protocol):
+    """What a judgement and an audit's row have in common."""
+
+    @property
+    def flushes(self) -> Mapping[Site, bool | None]: ...
+    @property
+    def unneeded(self) -> Mapping[Site, str]: ...
+    @property
+    def faults(self) -> Collection[Site]: ...
+
+
+class _Transition(Protocol):
+    """What the rows of a policy's check have in common."""
+
+    @property
+    def old(self) -> bool: ...
+    @property
+    def next(self) -> bool: ...
+    @property
+    def sev_guests_run(self) -> bool: ...
+
+
+def state_word(encrypts: bool) -> str:
+    """``on`` or ``off``: does a kernel encrypt its memory?"""
+    return "on" if encrypts else "off"
+
+
+def transition_words(row: _Transition) -> str:
+    """For instance ``off→on``, or ``off→on, SEV guests``."""
+    guests = ", SEV guests" if row.sev_guests_run else ""
+    return f"{state_word(row.old)}→{state_word(row.next)}{guests}"
+
+
+def flush_words(row: _Flushing, site: Site) -> str:
+    """What happens at a site."""
+    flushes = row.flushes[site]
+    if flushes is None:
+        return "not established"
+    if not flushes:
+        return "no WBINVD"
+    if site in row.faults:
+        return "WBINVD (faults)"
+    return "WBINVD (unneeded)" if site in row.unneeded else "WBINVD"
