@@ -23,12 +23,16 @@ ROME = {
     "tdx_host_enabled": False,
     "seamcalled": False,
     "snp_host": False,
+    "sev_supported": True,
+    "sev_guest": False,
+    "tdx_guest": False,
 }
 NEHALEM = {
     **ROME,
     "vendor": "GenuineIntel",
     "max_extended_leaf": 0x8000_0008,
     "sme_supported": False,
+    "sev_supported": False,
     "sme_enabled": False,
     "sme_active": False,
 }
@@ -36,6 +40,8 @@ MEM_ENCRYPT_OFF = {**ROME, "sme_active": False}
 FIRMWARE_OFF = {**MEM_ENCRYPT_OFF, "sme_enabled": False}
 HYGON = {**ROME, "vendor": "HygonGenuine"}
 TDX_HOST = {**NEHALEM, "sme_bit_unchecked": False, "tdx_host_enabled": True}
+PLAIN_GUEST = {**NEHALEM, "hypervisor": True}
+TDX_GUEST = {**PLAIN_GUEST, "tdx_guest": True}
 
 # (machine, stop_this_cpu, relocate_kernel) per policy. Sources: linux 5.10.262, 6.1.192,
 # 6.12.117, 7.3.4 arch/x86/kernel/process.c stop_this_cpu() and machine_kexec_64.c
@@ -54,6 +60,14 @@ EXPECTED = {
         (HYGON, 1, 1),
         (TDX_HOST, 1, 1),
     ],
+    "linux-7.2": [(ROME, 1, 1), (NEHALEM, 0, 0), (MEM_ENCRYPT_OFF, 1, 1), (HYGON, 0, 0)],
+    "sme-posting-2017": [(ROME, 1, 0), (MEM_ENCRYPT_OFF, 1, 0), (FIRMWARE_OFF, 0, 0)],
+    "tdx-kexec-v1": [(ROME, 1, 1), (MEM_ENCRYPT_OFF, 1, 1), (FIRMWARE_OFF, 0, 0), (TDX_HOST, 1, 1)],
+    "cc-vendor-moved": [(ROME, 1, 1), (FIRMWARE_OFF, 1, 1), (NEHALEM, 0, 0), (TDX_HOST, 1, 1)],
+    "sme-me-mask": [(ROME, 1, 1), (MEM_ENCRYPT_OFF, 0, 0), (TDX_HOST, 1, 1)],
+    "unconditional": [(ROME, 1, 1), (NEHALEM, 1, 1), (TDX_GUEST, 1, 1)],
+    "not-encrypted-guest": [(NEHALEM, 1, 1), (PLAIN_GUEST, 1, 1), (TDX_GUEST, 0, 0)],
+    "bare-metal": [(NEHALEM, 1, 1), (PLAIN_GUEST, 0, 0), (TDX_GUEST, 0, 0)],
 }
 
 
@@ -78,7 +92,7 @@ def test_the_per_cpu_flag_follows_seamcalls() -> None:
 def test_report_order_changed_with_6_5() -> None:
     # Linux commit 1f5e7eb7868e.
     before = {name for name, p in catalogue().items() if p.reported is ReportOrder.BEFORE_FLUSH}
-    assert before == {"linux-4.14", "linux-4.15", "linux-5.18"}
+    assert before == {"sme-posting-2017", "linux-4.14", "linux-4.15", "linux-5.18"}
 
 
 def test_every_policy_names_its_sources() -> None:
@@ -92,7 +106,7 @@ def test_every_policy_names_its_sources() -> None:
         # 9b040453d444 and 1f5e7eb7868e are in 6.1.y, but not from its start.
         ("6.1.0-56-amd64", ["linux-5.18", "linux-6.5"]),
         ("6.12.107+deb13-amd64", ["linux-6.5"]),
-        ("7.3.4+deb13-amd64", ["linux-6.18"]),
+        ("7.3.4+deb13-amd64", ["linux-7.2"]),
         ("6.18.44-custom", ["linux-6.18"]),
         ("3.16.0-4-amd64", []),
         ("not a release", []),

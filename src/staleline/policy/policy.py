@@ -18,7 +18,17 @@ from staleline.vocabulary import ReportOrder, Site
 __all__ = ["Policy", "ReleaseRange", "load_policy", "parse_policy"]
 
 _MAX_FILE = 64 * 1024
-_KEYS = {"name", "title", "source", "releases", "bugs", "attributes", "sites", "protocol"}
+_KEYS = {
+    "name",
+    "title",
+    "source",
+    "proposed",
+    "releases",
+    "bugs",
+    "attributes",
+    "sites",
+    "protocol",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +55,7 @@ class Policy:
         name: Catalogue name, or the file's own.
         title: One line.
         sources: Commits, files with versions, mails.
+        proposed: Day of the mail, for a proposal; else None.
         releases: Where it is found; empty for proposals.
         bugs: Known defects of the rule, each with its source.
         attributes: ``cc()`` attributes it defines.
@@ -55,6 +66,7 @@ class Policy:
     name: str
     title: str
     sources: tuple[str, ...]
+    proposed: str | None
     releases: tuple[ReleaseRange, ...]
     bugs: tuple[str, ...]
     attributes: Mapping[str, Expression]
@@ -107,6 +119,7 @@ def parse_policy(text: str, *, where: str) -> Policy:
         name=reader.text("name"),
         title=reader.text("title"),
         sources=reader.texts("source"),
+        proposed=reader.text("proposed") if "proposed" in table else None,
         releases=reader.releases(),
         bugs=reader.texts("bugs"),
         attributes=attributes,

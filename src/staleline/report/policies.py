@@ -64,7 +64,7 @@ def _rows(policy: Policy, *, full: bool) -> list[tuple[str, str]]:
 def _releases(policy: Policy) -> str:
     upstream = [str(r) for r in policy.releases if not r.backported]
     stable = [str(r) for r in policy.releases if r.backported]
-    text = ", ".join(upstream) or "proposed, never merged"
+    text = ", ".join(upstream) or f"proposed {policy.proposed or 'by you'}, never merged"
     return f"{text}; also in stable trees of {', '.join(stable)}" if stable else text
 
 
@@ -73,6 +73,7 @@ def _document(policy: Policy) -> dict[str, Any]:
         "name": policy.name,
         "title": policy.title,
         "source": list(policy.sources),
+        "proposed": policy.proposed,
         "releases": [{"series": str(r), "backported": r.backported} for r in policy.releases],
         "bugs": list(policy.bugs),
         "sites": {site: str(policy.predicates[site]) for site in Site},

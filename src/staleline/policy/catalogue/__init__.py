@@ -26,12 +26,13 @@ def catalogue() -> Mapping[str, Policy]:
         if entry.name.endswith(".toml")
     }
     policies = [parse_policy(text, where=name) for name, text in texts.items()]
-    policies.sort(key=lambda policy: (not policy.releases, policy.releases[:1] and _first(policy)))
+    policies.sort(key=_in_time)
     return MappingProxyType({policy.name: policy for policy in policies})
 
 
-def _first(policy: Policy) -> tuple[int, int]:
-    return min(releases.first for releases in policy.releases if not releases.backported)
+def _in_time(policy: Policy) -> tuple[bool, tuple[int, int], str]:
+    upstream = [releases.first for releases in policy.releases if not releases.backported]
+    return (not upstream, min(upstream, default=(0, 0)), f"{policy.proposed} {policy.name}")
 
 
 def find(name: str) -> Policy:
