@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from staleline.check.compiled import CompiledModel, IdState
 from staleline.check.interpreter import Move, State, initial, moves
 from staleline.errors import ModelError
-from staleline.model.form import Model
+from staleline.model.form import Expr, Model
 
 __all__ = ["STATE_LIMIT", "Found", "Run", "search"]
 
-#: States that one search may visit unless told otherwise; about a gigabyte.
+#: States that one search may visit unless told otherwise; about half a gigabyte.
 STATE_LIMIT = 1_000_000
 
 
@@ -76,75 +76,82 @@ def search(
     for state in exploration.states_from(compiled.initial(secondaries)):
         if name := violated(state):
             return _found(model, exploration, name, state)
-    stuck = exploration.first_that_cannot_reach(model)
+    stuck = exploration.first_that_cannot_reach(model.goal)
     if stuck is not None:
         return _found(model, exploration, model.goal_name, stuck)
-    return Found(len(exploration.parents), None, None)
+    return Found(len(exploration), None, None)
 
 
 class _Exploration:
-    """The states found so far, each with the state that it was first reached from."""
+    """The states found so far, numbered, each with the one that it was first reached from."""
 
     def __init__(self, compiled: CompiledModel, symmetry: bool, limit: int) -> None:
-        self.parents: dict[IdState, IdState | None] = {}
-        self._edges: dict[IdState, list[IdState]] = {}
         self.compiled = compiled
         self._symmetry = symmetry
         self._limit = limit
+        self._states: list[IdState] = []
+        self._numbers: dict[IdState, int] = {}
+        self._parents: list[int] = []
+        self._successors: list[tuple[int, ...]] = []
+
+    def __len__(self) -> int:
+        return len(self._states)
 
     def states_from(self, start: IdState) -> Iterator[IdState]:
         """Every reachable state once, nearest first."""
-        self.parents[start] = None
+        self._add(start, parent=-1)
         yield start
-        frontier = [start]
-        while frontier:
-            found: list[IdState] = []
-            for state in frontier:
-                successors = list(self.compiled.successors(state, symmetry=self._symmetry))
-                self._edges[state] = successors
-                for after in successors:
-                    if after not in self.parents:
-                        self.parents[after] = state
-                        found.append(after)
-                        yield after
-            self._check_limit()
-            frontier = found
+        while (parent := len(self._successors)) < len(self._states):
+            numbers = []
+            for after in self.compiled.successors(self._states[parent], symmetry=self._symmetry):
+                number = self._numbers.get(after)
+                if number is None:
+                    number = self._add(after, parent)
+                    yield after
+                numbers.append(number)
+            self._successors.append(tuple(numbers))
 
-    def path_to(self, state: IdState) -> list[IdState]:
+    def path_to(self, state: IdState) -> list[State]:
         """The states on a shortest path from the start."""
-        path = [state]
-        while (parent := self.parents[path[-1]]) is not None:
+        path = [self._numbers[state]]
+        while (parent := self._parents[path[-1]]) >= 0:
             path.append(parent)
-        return path[::-1]
+        return [self.compiled.state(self._states[number]) for number in reversed(path)]
 
-    def first_that_cannot_reach(self, model: Model) -> IdState | None:
-        """The nearest state from which the model's goal is out of reach."""
-        is_goal = self.compiled.globally(model.goal)
-        before: dict[IdState, list[IdState]] = {}
-        for state, successors in self._edges.items():
-            for after in successors:
-                before.setdefault(after, []).append(state)
-        goals = {shared for shared in {state[0] for state in self.parents} if is_goal(shared)}
-        reaching = {state for state in self.parents if state[0] in goals}
-        frontier = list(reaching)
-        while frontier:
-            earlier = {state for after in frontier for state in before.get(after, ())}
-            frontier = list(earlier - reaching)
-            reaching |= earlier
-        return next((state for state in self.parents if state not in reaching), None)
+    def first_that_cannot_reach(self, goal: Expr) -> IdState | None:
+        """The nearest state from which a goal is out of reach."""
+        is_goal = self.compiled.globally(goal)
+        goals = {shared for shared in {state[0] for state in self._states} if is_goal(shared)}
+        reaching = [state[0] in goals for state in self._states]
+        # Most moves lead to later states, so that few sweeps from the end are enough.
+        while self._sweep(reaching):
+            pass
+        return None if all(reaching) else self._states[reaching.index(False)]
 
-    def _check_limit(self) -> None:
-        if len(self.parents) > self._limit:
+    def _sweep(self, reaching: list[bool]) -> bool:
+        """Mark the states with a marked successor, last state first; was there any?"""
+        marked = False
+        for number in range(len(reaching) - 1, -1, -1):
+            if not reaching[number] and any(reaching[i] for i in self._successors[number]):
+                reaching[number] = marked = True
+        return marked
+
+    def _add(self, state: IdState, parent: int) -> int:
+        number = len(self._states)
+        if number == self._limit:
             raise ModelError(
                 f"more than {self._limit} states",
                 where="search",
                 do="raise `limit`, or check fewer secondaries",
             )
+        self._numbers[state] = number
+        self._states.append(state)
+        self._parents.append(parent)
+        return number
 
 
 def _found(model: Model, exploration: _Exploration, violated: str, state: IdState) -> Found:
-    path = [exploration.compiled.state(one) for one in exploration.path_to(state)]
-    return Found(len(exploration.parents), violated, _replay(model, path))
+    return Found(len(exploration), violated, _replay(model, exploration.path_to(state)))
 
 
 def _replay(model: Model, path: list[State]) -> Run:
