@@ -47,7 +47,7 @@ def _checked(line: Line, model: Model) -> tuple[Found, str]:
     found = search(model, 1)
     assert found.run is not None
     assert found.violated is not None
-    told = counterexample_of(line, model, found.violated, found.run)
+    told = counterexample_of(kexec("off→on"), line, model, found.violated, found.run)
     return found, told.steps[-1].sentence
 
 

@@ -66,7 +66,9 @@ def check(scenario: Scenario, *, limit: int = STATE_LIMIT) -> Answer:
     Raises:
         ModelError: The limit was reached.
     """
-    cases = tuple(_Case(line, model, CompiledModel(model)) for line, model in world(scenario))
+    cases = tuple(
+        _Case(scenario, line, model, CompiledModel(model)) for line, model in world(scenario)
+    )
     if all(views(case.model, case.compiled).proved for case in cases):
         return _search(cases, scenario.secondaries, limit, otherwise=AnswerKind.PROVED)
     for secondaries in range(min(1, scenario.secondaries), scenario.secondaries):
@@ -92,6 +94,7 @@ def is_safe(scenario: Scenario, *, limit: int = STATE_LIMIT) -> bool:
 class _Case:
     """One line role: its model, compiled once for all searches."""
 
+    scenario: Scenario
     line: Line
     model: Model
     compiled: CompiledModel
@@ -102,7 +105,7 @@ def _search(
 ) -> Answer:
     found = [search(case.model, secondaries, case.compiled, limit=limit) for case in cases]
     broken = [
-        _Broken(case.line, case.model, one.violated, one.run)
+        _Broken(case.scenario, case.line, case.model, one.violated, one.run)
         for case, one in zip(cases, found, strict=True)
         if one.run is not None and one.violated is not None
     ]
@@ -120,6 +123,7 @@ def _search(
 class _Broken(NamedTuple):
     """What `counterexample_of` tells."""
 
+    scenario: Scenario
     line: Line
     model: Model
     violated: str

@@ -3,23 +3,25 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from staleline.check.interpreter import State
 from staleline.check.trace import Counterexample
 from staleline.model.form import Model
 
-__all__ = ["itf_document"]
+__all__ = ["SECONDARIES", "itf_document"]
 
 #: The variable that maps each secondary's name to a record of its local variables.
-_SECONDARIES = "secondaries"
+SECONDARIES = "secondaries"
 
 
 def itf_document(counterexample: Counterexample) -> dict[str, Any]:
     """A counterexample as an ITF document (informal trace format, Apalache ADR 015).
 
     Each state but the first has the action that led to it in its ``#meta``: name, acting
-    CPU, kernel function, source and sentence.
+    CPU, kernel function, source and sentence. The document's own ``#meta`` has the scenario,
+    so that `replay` can execute it again.
     """
     model = counterexample.model
     return {
@@ -29,8 +31,9 @@ def itf_document(counterexample: Counterexample) -> dict[str, Any]:
             "property": counterexample.property,
             "title": counterexample.title,
             "line": counterexample.line,
+            "scenario": asdict(counterexample.scenario),
         },
-        "vars": [*(variable.name for variable in model.globals), _SECONDARIES],
+        "vars": [*(variable.name for variable in model.globals), SECONDARIES],
         "states": [
             {"#meta": _meta(counterexample, index), **_values(counterexample, state)}
             for index, state in enumerate(counterexample.run.states)
@@ -59,7 +62,7 @@ def _values(counterexample: Counterexample, state: State) -> dict[str, Any]:
     records = [[name, _record(model, local)] for name, local in zip(names, locals_, strict=True)]
     return {
         **dict(zip((variable.name for variable in model.globals), shared, strict=True)),
-        _SECONDARIES: {"#map": records},
+        SECONDARIES: {"#map": records},
     }
 
 

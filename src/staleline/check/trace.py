@@ -17,6 +17,7 @@ from staleline.model.cpus import ABSENT, DRAM, NEWEST, Data, JumpingAt, Secondar
 from staleline.model.form import Actor, Model
 from staleline.model.lines import Alias, Line
 from staleline.model.properties import P1, P2
+from staleline.model.scenario import Scenario
 from staleline.model.wbinvd import SEAMCALLED
 
 __all__ = ["DRAM_NAME", "JUMPING_NAME", "Change", "Counterexample", "Step", "counterexample_of"]
@@ -101,7 +102,8 @@ class Counterexample:
         title: The property as a sentence.
         cpus: ``("jumping CPU", "secondary 1", ...)``.
         steps: The steps from the initial state.
-        model: The model.
+        scenario: The handover.
+        model: The model of the line in that handover.
         run: The run, from which the steps were made.
     """
 
@@ -110,12 +112,15 @@ class Counterexample:
     title: str
     cpus: tuple[str, ...]
     steps: tuple[Step, ...]
+    scenario: Scenario
     model: Model
     run: Run
 
 
-def counterexample_of(line: Line, model: Model, violated: str, run: Run) -> Counterexample:
-    """A run that breaks a property, told in sentences."""
+def counterexample_of(
+    scenario: Scenario, line: Line, model: Model, violated: str, run: Run
+) -> Counterexample:
+    """A run of one line's model that breaks a property, told in sentences."""
     titles = {item.name: item.title for item in model.properties}
     titles[model.goal_name] = model.goal_title
     transitions = zip(run.states, run.moves, run.states[1:], strict=False)
@@ -127,6 +132,7 @@ def counterexample_of(line: Line, model: Model, violated: str, run: Run) -> Coun
         title=titles[violated],
         cpus=(JUMPING_NAME, *(_secondary(i) for i in range(len(run.states[0][1])))),
         steps=(*steps, replace(last, sentence=" ".join([last.sentence, *ending]))),
+        scenario=scenario,
         model=model,
         run=run,
     )
