@@ -23,6 +23,7 @@ _COMMANDS = {
     "kernel": "What kernel images do on a machine.",
     "check": "Model-check a policy on every platform and transition.",
     "diff": "What changes from one policy to another: rules and handovers.",
+    "claims": "The claims of the mail threads, each proved, refuted or conditional.",
     "policies": "The catalogue of rules, by era and proposal.",
     "collect": "Write a snapshot of this host.",
 }

@@ -72,7 +72,7 @@ def print_audit(console: Console, audit: Audit, *, machine: str) -> None:
     for path in audit.by_path:
         console.print(_headline(audit, path))
         for reason in _because(audit, path):
-            console.print(Padding(escape(reason), (0, 0, 0, 2)))
+            console.print(Padding(escape(reason), (0, 0, 0, 2), expand=False))
     console.print()
     console.print(_subject(audit, machine))
     console.print()
@@ -211,7 +211,7 @@ def _remarks(audit: Audit) -> Iterator[RenderableType]:
     ):
         if lines:
             body = Group(*(Text.assemble(("• ", "dim"), line) for line in lines))
-            yield Group(Text(title, style="bold"), Padding(body, (0, 0, 0, 2)))
+            yield Group(Text(title, style="bold"), Padding(body, (0, 0, 0, 2), expand=False))
 
 
 def _unneeded_lines(audit: Audit) -> list[str]:

@@ -21,7 +21,7 @@ from staleline.policy.policy import Policy
 from staleline.verdict.machine import Machine
 from staleline.vocabulary import ReportOrder, Site
 
-__all__ = ["Behaviour", "ImageKernel", "Kernel", "PolicyKernel", "has_cpuid"]
+__all__ = ["Behaviour", "FixedKernel", "ImageKernel", "Kernel", "PolicyKernel", "has_cpuid"]
 
 _SYSCFG = 0xC001_0010
 _SEV_STATUS = 0xC001_0131
@@ -80,23 +80,47 @@ class PolicyKernel:
 
     def behaviour(self, machine: Machine) -> Behaviour:
         """Evaluate the policy; nothing is unknown on a machine that is fully known."""
-        sme_active = machine.can_encrypt and machine.mem_encrypt and not machine.sev_guest
         return Behaviour(
-            flushes={site: self._flush(site, machine, sme_active) for site in Site},
+            flushes={site: self._flush(site, machine) for site in Site},
             report=self.policy.reported,
-            sme_active=sme_active,
+            sme_active=machine.activates_sme,
             seamcalls=True,
         )
 
-    def _flush(self, site: Site, machine: Machine, sme_active: bool) -> Flush:
+    def _flush(self, site: Site, machine: Machine) -> Flush:
         """Never, always, or only on CPUs that made a SEAMCALL (where any CPU can)."""
         before, after = (
-            self.policy.flushes(site, machine.atoms(sme_active=sme_active, seamcalled=called))
+            self.policy.flushes(site, machine.atoms(seamcalled=called))
             for called in (False, machine.tdx_used)
         )
         if before:
             return Flush.ALWAYS
         return Flush.AFTER_SEAMCALL if after else Flush.NEVER
+
+
+@dataclass(frozen=True, slots=True)
+class FixedKernel:
+    """A kernel that flushes at given sites whatever the machine; for what-if questions."""
+
+    flushes: Mapping[Site, bool]
+    evidence: str = "flushes given per site"
+
+    @property
+    def name(self) -> str:
+        """The sites that flush."""
+        sites = [site for site, flush in self.flushes.items() if flush]
+        return f"WBINVD in {' and '.join(sites)} only" if sites else "no WBINVD anywhere"
+
+    def behaviour(self, machine: Machine) -> Behaviour:
+        """The given flushes; sites that are not given do not flush."""
+        return Behaviour(
+            flushes={
+                site: Flush.ALWAYS if self.flushes.get(site) else Flush.NEVER for site in Site
+            },
+            report=ReportOrder.AFTER_FLUSH,
+            sme_active=machine.activates_sme,
+            seamcalls=True,
+        )
 
 
 @dataclass(frozen=True)

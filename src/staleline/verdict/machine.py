@@ -94,7 +94,12 @@ class Machine:
         capable = self.sme_supported or self.sev_supported
         return capable and self.sme_enabled and not self.hypervisor
 
-    def atoms(self, *, sme_active: bool, seamcalled: bool) -> Mapping[str, AtomValue]:
+    @property
+    def activates_sme(self) -> bool:
+        """Does a kernel with this command line encrypt its memory as a host?"""
+        return self.can_encrypt and self.mem_encrypt and not self.sev_guest
+
+    def atoms(self, *, seamcalled: bool) -> Mapping[str, AtomValue]:
         """Values for a policy's predicates on one CPU of this machine."""
         return {
             "vendor": self.vendor,
@@ -107,7 +112,7 @@ class Machine:
             "tdx_host_enabled": self.tdx_host_enabled,
             "sev_guest": self.sev_guest,
             "tdx_guest": self.tdx_guest,
-            "sme_active": sme_active,
+            "sme_active": self.activates_sme,
             "snp_host": self.snp_host,
             "seamcalled": seamcalled,
         }

@@ -12,15 +12,23 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from functools import cache
 from importlib.resources import files
+from itertools import product
 from types import MappingProxyType
 
 from staleline.policy.policy import Policy
 from staleline.verdict.handover import Judgement, judge
-from staleline.verdict.kernels import PolicyKernel
-from staleline.verdict.machine import Guest, Machine
+from staleline.verdict.kernels import Kernel, PolicyKernel
+from staleline.verdict.machine import Machine
 from staleline.vocabulary import Path
 
-__all__ = ["Platform", "PlatformHandover", "check_policy", "platforms"]
+__all__ = [
+    "Platform",
+    "PlatformHandover",
+    "Selection",
+    "check_kernel",
+    "check_policy",
+    "platforms",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,32 +66,59 @@ def _platform(name: str, row: dict[str, str | int | bool]) -> Platform:
     return Platform(name, example, Machine(**{**defaults, **row}))  # type: ignore[arg-type]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """Some of all handovers; None selects every value."""
+
+    platforms: frozenset[str] | None = None
+    old: bool | None = None
+    next: bool | None = None
+    path: Path | None = None
+    sev_guests: bool | None = None
+
+
+_EVERYTHING = Selection()
+
+
 def check_policy(policy: Policy) -> Iterator[PlatformHandover]:
     """Judge the policy on every platform class, transition and path."""
-    kernel = PolicyKernel(policy, "the policy itself")
+    return check_kernel(PolicyKernel(policy, "the policy itself"))
+
+
+def check_kernel(kernel: Kernel, selection: Selection = _EVERYTHING) -> Iterator[PlatformHandover]:
+    """Judge a kernel on the selected handovers of all platform classes."""
     for platform in platforms().values():
-        for machine in _variants(platform.machine):
-            behaviour = kernel.behaviour(machine)
-            for path in Path:
-                for next_encrypts in _next_states(machine):
-                    yield PlatformHandover(
-                        platform=platform.name,
-                        old=bool(behaviour.sme_active),
-                        next=next_encrypts,
-                        path=path,
-                        sev_guests_run=machine.sev_guests_run,
-                        judgement=judge(machine, behaviour, path=path, next_encrypts=next_encrypts),
-                    )
+        if _selected(platform.name, selection.platforms):
+            for machine in _variants(platform.machine, selection.sev_guests):
+                yield from _check_machine(kernel, platform.name, machine, selection)
 
 
-def _variants(machine: Machine) -> Iterator[Machine]:
+def _check_machine(
+    kernel: Kernel, name: str, machine: Machine, selection: Selection
+) -> Iterator[PlatformHandover]:
+    behaviour = kernel.behaviour(machine)
+    old = bool(behaviour.sme_active)
+    if selection.old not in (None, old):
+        return
+    for path, next_encrypts in product(Path, _next_states(machine)):
+        if selection.path in (None, path) and selection.next in (None, next_encrypts):
+            judgement = judge(machine, behaviour, path=path, next_encrypts=next_encrypts)
+            guests = machine.sev_guests_run
+            yield PlatformHandover(name, old, next_encrypts, path, guests, judgement)
+
+
+def _selected(name: str, names: frozenset[str] | None) -> bool:
+    return names is None or name in names
+
+
+def _variants(machine: Machine, sev_guests: bool | None) -> Iterator[Machine]:
     """The machine with memory encryption off and on, and with SEV guests run or not."""
     if not machine.can_encrypt:
         yield machine
         return
-    for mem_encrypt in (False, True):
-        for sev_guests_run in (False, True) if machine.guest is Guest.NONE else (False,):
-            yield replace(machine, mem_encrypt=mem_encrypt, sev_guests_run=sev_guests_run)
+    guests_run = (False, True) if sev_guests is None else (sev_guests,)
+    for mem_encrypt, sev_guests_run in product((False, True), guests_run):
+        yield replace(machine, mem_encrypt=mem_encrypt, sev_guests_run=sev_guests_run)
 
 
 def _next_states(machine: Machine) -> tuple[bool, ...]:
