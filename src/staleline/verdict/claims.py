@@ -140,11 +140,11 @@ def _decide(statement: Statement) -> Outcome:
     if not rows:
         raise ValueError("a statement of claims.toml selects no handover")
     exceptions = [row for row in rows if not _as_expected(row, statement.expect)]
-    fitting = len(rows) - len(exceptions)
+    found = f"{statement.expect} in {len(rows) - len(exceptions)} of {len(rows)} handovers"
     return Outcome(
         holds=not exceptions,
         cases=len(rows),
-        evidence=f"{statement.kernel.name}: {statement.expect} in {fitting} of {len(rows)} handovers",
+        evidence=f"{statement.kernel.name}: {found}",
         exception=exceptions[0] if exceptions else None,
     )
 
