@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Proofs for every number of CPUs as files, and their independent re-check.
+
+A certificate names handovers and, for each line role, a set of views (`check.views`). The
+re-check builds the models anew, compares their hashes, and has z3 confirm that the views
+are an inductive invariant that excludes every violation. It does not matter where the
+views came from: a set that passes is a proof.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from staleline.check.closures import Values
+from staleline.check.compiled import CompiledModel
+from staleline.check.fingerprint import fingerprint
+from staleline.check.interpreter import reachable
+from staleline.check.obligations import ViewSet, obligations, smtlib
+from staleline.check.solver import TIME_LIMIT, Reply, ask
+from staleline.check.views import _closure, views
+from staleline.errors import ModelError
+from staleline.model.form import Model, Variable
+from staleline.model.scenario import Scenario
+from staleline.model.world import world
+
+__all__ = ["Case", "Certificate", "Failure", "Recheck", "certify", "closed_views", "recheck"]
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One handover of a certificate.
+
+    Attributes:
+        scenario: The handover; its number of secondaries means nothing here.
+        lines: Line role -> fingerprint of its model.
+    """
+
+    scenario: Scenario
+    lines: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """Proofs of handovers.
+
+    Attributes:
+        cases: The handovers.
+        views: Fingerprint of a model -> its views; models of several cases are shared.
+    """
+
+    cases: tuple[Case, ...]
+    views: Mapping[str, ViewSet]
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Something that keeps a certificate from being a proof.
+
+    Attributes:
+        line: Line role.
+        obligation: What does not hold, e.g. ``"initial state"``.
+        reply: z3's answer; None where z3 was not asked.
+    """
+
+    line: str
+    obligation: str
+    reply: Reply | None
+
+
+@dataclass(frozen=True, slots=True)
+class Recheck:
+    """What the re-check of a certificate found.
+
+    Attributes:
+        models: Number of models looked at, equal ones once.
+        obligations: Number of queries that z3 answered.
+        failures: What does not hold; empty if the certificate is a proof.
+    """
+
+    models: int
+    obligations: int
+    failures: tuple[Failure, ...]
+
+    @property
+    def accepted(self) -> bool:
+        """P1 to P3 are proved for every handover and every number of CPUs."""
+        return not self.failures
+
+
+def certify(scenarios: Iterable[Scenario]) -> Certificate:
+    """The views of every line role of some handovers.
+
+    Raises:
+        ModelError: A handover is not proved by views.
+    """
+    cases: dict[Scenario, Case] = {}
+    found: dict[str, ViewSet] = {}
+    for scenario in scenarios:
+        lines: dict[str, str] = {}
+        for line, model in world(scenario):
+            lines[str(line.role)] = name = fingerprint(model)
+            if name not in found:
+                found[name] = _proof(model)
+        cases[scenario] = Case(scenario, lines)
+    return Certificate(tuple(cases.values()), found)
+
+
+def _proof(model: Model) -> ViewSet:
+    suspect = views(model).suspect
+    if suspect is not None:
+        raise ModelError(
+            f"{suspect} is not proved for every number of CPUs",
+            where=model.title,
+            do="see `staleline prove` for its counterexample, or for how far it was searched",
+        )
+    return closed_views(model)
+
+
+def closed_views(model: Model) -> ViewSet:
+    """The views of a model, whether or not they prove it."""
+    compiled = CompiledModel(model)
+    found: dict[Values, set[Values]] = {}
+    for shared, locals_ in _closure(compiled).items():
+        for local in locals_:
+            values, (own,) = compiled.state((shared, local))
+            found.setdefault(values, set()).add(own)
+    alone = frozenset(shared for shared, _ in reachable(model, 0))
+    return ViewSet(alone, {shared: frozenset(locals_) for shared, locals_ in found.items()})
+
+
+def recheck(certificate: Certificate, *, time_limit: float = TIME_LIMIT) -> Recheck:
+    """Decide by z3 whether a certificate is a proof.
+
+    Args:
+        certificate: The certificate, whoever made it.
+        time_limit: Seconds for all of it.
+
+    Raises:
+        ModelError: z3 refused a script.
+    """
+    failures: list[Failure] = []
+    scripts: dict[str, tuple[str, Model]] = {}
+    for case in certificate.cases:
+        models = {str(line.role): model for line, model in world(case.scenario)}
+        for line in {**models, **case.lines}:
+            problem = _mismatch(certificate, case, line, models.get(line))
+            if problem is not None:
+                failures.append(Failure(line, problem, None))
+            else:
+                model = models[line]
+                text = smtlib(model, certificate.views[case.lines[line]])
+                scripts.setdefault(text, (line, model))
+    replies = ask(list(scripts), time_limit=time_limit)
+    for (line, model), answers in zip(scripts.values(), replies, strict=True):
+        failures += _unsettled(line, model, answers)
+    return Recheck(len(scripts), sum(map(len, replies)), tuple(failures))
+
+
+def _mismatch(certificate: Certificate, case: Case, line: str, model: Model | None) -> str | None:
+    """Why a line of a case cannot be what the certificate says, before z3 is asked."""
+    named = case.lines.get(line)
+    if model is None:
+        return "the handover has no such line role"
+    if named is None:
+        return "the certificate lacks this line role"
+    if named != fingerprint(model):
+        return "the model has another hash"
+    found = certificate.views.get(named)
+    if found is None:
+        return "the certificate has no views for this model"
+    return None if _fits(model, found) else "a view has values that the model does not know"
+
+
+def _fits(model: Model, found: ViewSet) -> bool:
+    shared = all(_in_domain(model.globals, one) for one in (*found.alone, *found.views))
+    return shared and all(
+        _in_domain(model.locals, one) for locals_ in found.views.values() for one in locals_
+    )
+
+
+def _in_domain(variables: tuple[Variable, ...], row: Values) -> bool:
+    return len(variables) == len(row) and all(
+        held in one.domain for one, held in zip(variables, row, strict=True)
+    )
+
+
+def _unsettled(line: str, model: Model, replies: tuple[Reply, ...]) -> Iterator[Failure]:
+    for query, reply in zip(obligations(model), replies, strict=True):
+        if reply is not Reply.UNSAT:
+            yield Failure(line, query.name, reply)

@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Certificates as ``staleline/certificate/1`` documents."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
+from enum import StrEnum
+from typing import Any, get_type_hints
+
+from staleline.check.certificate import Case, Certificate
+from staleline.check.closures import Values
+from staleline.check.obligations import ViewSet
+from staleline.errors import ModelError
+from staleline.model.form import Variable
+from staleline.model.scenario import Scenario
+from staleline.model.world import world
+
+__all__ = ["SCHEMA", "certificate_document", "certificate_from"]
+
+SCHEMA = "staleline/certificate/1"
+
+#: A proof is for every number of secondaries.
+_NOT_CERTIFIED = "secondaries"
+
+
+def certificate_document(certificate: Certificate) -> dict[str, Any]:
+    """The document; views are grouped by the values of the globals."""
+    names = {
+        name: model
+        for case in certificate.cases
+        for (_, model), name in zip(world(case.scenario), case.lines.values(), strict=True)
+    }
+    return {
+        "schema": SCHEMA,
+        "handovers": [
+            {"scenario": _scenario_document(case.scenario), "lines": dict(case.lines)}
+            for case in certificate.cases
+        ],
+        "models": {
+            name: {
+                "globals": _names(names[name].globals),
+                "locals": _names(names[name].locals),
+                "alone": sorted(map(list, views.alone)),
+                "views": [
+                    {"globals": list(shared), "locals": sorted(map(list, locals_))}
+                    for shared, locals_ in sorted(views.views.items())
+                ],
+            }
+            for name, views in certificate.views.items()
+        },
+    }
+
+
+def certificate_from(document: Any, *, where: str) -> Certificate:
+    """Read a document.
+
+    Args:
+        document: What `json.loads` made of the file.
+        where: The file's name, for errors.
+
+    Raises:
+        ModelError: It is not a certificate of this version.
+    """
+    try:
+        if document["schema"] != SCHEMA:
+            raise _bad(f"schema {document['schema']!r} instead of {SCHEMA!r}", where)
+        cases = tuple(
+            Case(_scenario_from(one["scenario"], where), dict(one["lines"]))
+            for one in document["handovers"]
+        )
+        views = {name: _views_from(one) for name, one in document["models"].items()}
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise _bad(f"not a certificate: {type(error).__name__} {error}", where) from None
+    return Certificate(cases, views)
+
+
+def _bad(what: str, where: str) -> ModelError:
+    return ModelError(what, where=where, do="export it anew with `staleline prove --certificate`")
+
+
+def _names(variables: Iterable[Variable]) -> list[str]:
+    return [str(variable.name) for variable in variables]
+
+
+def _scenario_document(scenario: Scenario) -> dict[str, Any]:
+    held = {one.name: getattr(scenario, one.name) for one in fields(scenario)}
+    return {
+        name: str(value) if isinstance(value, StrEnum) else value
+        for name, value in held.items()
+        if name != _NOT_CERTIFIED
+    }
+
+
+def _scenario_from(document: Mapping[str, Any], where: str) -> Scenario:
+    types = get_type_hints(Scenario)
+    del types[_NOT_CERTIFIED]
+    if set(document) != set(types):
+        odd = ", ".join(sorted(set(document) ^ set(types)))
+        raise _bad(f"the scenario's fields do not fit this version: {odd}", where)
+    return Scenario(**{name: _field(types[name], value) for name, value in document.items()})
+
+
+def _field(wanted: type, value: Any) -> Any:
+    if issubclass(wanted, StrEnum):
+        return wanted(value)
+    if type(value) is not wanted:
+        raise ValueError(f"{value!r} is not {wanted.__name__}")
+    return value
+
+
+def _views_from(document: Mapping[str, Any]) -> ViewSet:
+    return ViewSet(
+        _rows(document["alone"]),
+        {_row(one["globals"]): _rows(one["locals"]) for one in document["views"]},
+    )
+
+
+def _rows(rows: Sequence[Sequence[str]]) -> frozenset[Values]:
+    return frozenset(map(_row, rows))
+
+
+def _row(row: Sequence[str]) -> Values:
+    if not isinstance(row, list) or not all(isinstance(value, str) for value in row):
+        raise ValueError(f"{row!r} is not a list of values")
+    return tuple(row)
