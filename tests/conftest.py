@@ -3,13 +3,19 @@
 
 from __future__ import annotations
 
+import os
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tools import fetch_kernels
+
+# Deadlines measure the machine, not the code; in CI the same examples run every time.
+settings.register_profile("tests", deadline=None, derandomize="CI" in os.environ)
+settings.load_profile("tests")
 
 _WANTED = tomllib.loads(fetch_kernels.WANTED.read_text())
 
