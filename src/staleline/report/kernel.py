@@ -52,7 +52,8 @@ def _row_document(assumed: Mapping[str, bool], behaviour: Behaviour) -> dict[str
 def print_kernels(console: Console, readings: Sequence[Reading]) -> None:
     """One row per image and per machine that fits the evidence."""
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
-    for heading in ("image", "if", "SME active", *_SITES, "reported stopped"):
+    table.add_column("image", no_wrap=True)
+    for heading in ("if", "SME active", *_SITES, "reported stopped"):
         table.add_column(heading)
     for reading in readings:
         for assumed, behaviour in reading.rows:

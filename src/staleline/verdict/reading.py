@@ -14,6 +14,9 @@ from staleline.vocabulary import Site
 
 __all__ = ["Reading", "read_on_machine"]
 
+#: History that the code of an image cannot see.
+_NO_REGISTER_TELLS = frozenset({"sev_guests_run"})
+
 _READ_SITES = (Site.STOP_THIS_CPU, Site.RELOCATE_KERNEL)
 
 
@@ -56,8 +59,13 @@ def executed(behaviour: Behaviour, site: Site) -> bool | None:
 
 def read_on_machine(kernel: ImageKernel, facts: MachineFacts) -> Reading:
     """Run the image's code for every machine that fits the facts."""
-    rows = tuple(
-        (possibility.assumed, kernel.behaviour(possibility.machine))
-        for possibility in possible_machines(facts)
-    )
-    return Reading(kernel.image.path, kernel.image.release, kernel.image.build_id, rows)
+    rows: dict[tuple[tuple[str, bool], ...], tuple[Mapping[str, bool], Behaviour]] = {}
+    for possibility in possible_machines(facts):
+        assumed = {
+            name: value
+            for name, value in possibility.assumed.items()
+            if name not in _NO_REGISTER_TELLS
+        }
+        rows.setdefault(tuple(assumed.items()), (assumed, kernel.behaviour(possibility.machine)))
+    image = kernel.image
+    return Reading(image.path, image.release, image.build_id, tuple(rows.values()))
