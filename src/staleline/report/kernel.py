@@ -53,7 +53,7 @@ def print_kernels(console: Console, readings: Sequence[Reading]) -> None:
     """One row per image and per machine that fits the evidence."""
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("image", no_wrap=True)
-    for heading in ("if", "SME active", *_SITES, "reported stopped"):
+    for heading in ("if", "encrypts", "secondaries", "jumping CPU", "reported"):
         table.add_column(heading)
     for reading in readings:
         for assumed, behaviour in reading.rows:
