@@ -3,14 +3,18 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any
 
+from staleline.check.fingerprint import fingerprint
 from staleline.check.interpreter import State
+from staleline.check.scenario_json import scenario_document
 from staleline.check.trace import Counterexample
 from staleline.model.form import Model
 
-__all__ = ["SECONDARIES", "itf_document"]
+__all__ = ["SCHEMA", "SECONDARIES", "itf_document", "itf_values"]
+
+#: Name of the form of what this tool adds to the document's ``#meta``.
+SCHEMA = "staleline/trace/1"
 
 #: The variable that maps each secondary's name to a record of its local variables.
 SECONDARIES = "secondaries"
@@ -20,22 +24,24 @@ def itf_document(counterexample: Counterexample) -> dict[str, Any]:
     """A counterexample as an ITF document (informal trace format, Apalache ADR 015).
 
     Each state but the first has the action that led to it in its ``#meta``: name, acting
-    CPU, kernel function, source and sentence. The document's own ``#meta`` has the scenario,
-    so that `replay` can execute it again.
+    CPU, kernel function, source and sentence. The document's own ``#meta`` has the scenario
+    and a hash of the model, so that `replay` can execute it again, or say that it cannot.
     """
     model = counterexample.model
     return {
         "#meta": {
             "format": "ITF",
+            "schema": SCHEMA,
             "description": f"{model.title}: {counterexample.property} broken",
             "property": counterexample.property,
             "title": counterexample.title,
             "line": counterexample.line,
-            "scenario": asdict(counterexample.scenario),
+            "scenario": scenario_document(counterexample.scenario),
+            "model": fingerprint(model),
         },
         "vars": [*(variable.name for variable in model.globals), SECONDARIES],
         "states": [
-            {"#meta": _meta(counterexample, index), **_values(counterexample, state)}
+            {"#meta": _meta(counterexample, index), **itf_values(model, state)}
             for index, state in enumerate(counterexample.run.states)
         ],
     }
@@ -55,11 +61,10 @@ def _meta(counterexample: Counterexample, index: int) -> dict[str, Any]:
     }
 
 
-def _values(counterexample: Counterexample, state: State) -> dict[str, Any]:
-    model = counterexample.model
+def itf_values(model: Model, state: State) -> dict[str, Any]:
+    """The variables of one state."""
     shared, locals_ = state
-    names = counterexample.cpus[1:]
-    records = [[name, _record(model, local)] for name, local in zip(names, locals_, strict=True)]
+    records = [[f"secondary {i}", _record(model, local)] for i, local in enumerate(locals_, 1)]
     return {
         **dict(zip((variable.name for variable in model.globals), shared, strict=True)),
         SECONDARIES: {"#map": records},

@@ -10,6 +10,7 @@ reached"), which is what the goal of the form means.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from textwrap import wrap
 
 from staleline.check.naming import Naming, naming_of, narrated, wrapped
 from staleline.model.form import (
@@ -99,7 +100,9 @@ class _Printer:
         else:
             yield from ("", "type")
         for domain in self._naming.domains:
-            yield f"  {domain.name}_t: enum {{ {', '.join(domain.names.values())} }};"
+            yield f"  {domain.name}_t: enum {{"
+            yield from (f"    {line}" for line in wrap(", ".join(domain.names.values()), 90))
+            yield "  };"
         yield from ("", "var")
         for name, domain in self._naming.of_globals.items():
             yield f"  {name}: {domain.name}_t;"
@@ -154,7 +157,12 @@ class _Printer:
     def _invariant(self, item: Property) -> Iterator[str]:
         yield from (f"-- {line}" for line in wrapped(item.title))
         yield f'invariant "{item.name}"'
-        yield f"  !({self._expr(item.violated, None)});"
+        violated = item.violated
+        parts = violated.operands if isinstance(violated, Or) else (violated,)
+        texts = [self._expr(part, None) for part in parts]
+        yield "  !("
+        yield from (f"    {'| ' if number else ''}{text}" for number, text in enumerate(texts))
+        yield "  );"
 
     def _liveness(self) -> Iterator[str]:
         yield from (f"-- {line}" for line in wrapped(self._model.goal_title))

@@ -24,6 +24,8 @@ _COMMANDS = {
     "check": "Model-check a policy on every platform and transition.",
     "diff": "What changes from one policy to another: rules and handovers.",
     "claims": "The claims of the mail threads, each proved, refuted or conditional.",
+    "replay": "Execute a counterexample (.itf.json) again.",
+    "export": "A model for another checker: Murphi or Promela.",
     "policies": "The catalogue of rules, by era and proposal.",
     "collect": "Write a snapshot of this host.",
 }

@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""``staleline export``: a model for another checker, as a second opinion."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path as FilePath
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from staleline.check.case import Case
+
+__all__ = ["PRINTERS", "command"]
+
+#: Format -> module and function, called with (model, secondaries, symmetry=...) -> text.
+PRINTERS = {
+    "murphi": ("staleline.check.murphi", "murphi"),
+    "promela": ("staleline.check.promela", "promela"),
+}
+
+
+@click.command("export")
+@click.argument("case", metavar="CASE")
+@click.option("--to", "target", type=click.Choice(list(PRINTERS)), required=True)
+@click.option(
+    "--line",
+    "roles",
+    multiple=True,
+    metavar="ROLE",
+    help="Line role, e.g. image; several give one model of all. Default: the first there is.",
+)
+@click.option("--secondaries", type=click.IntRange(0, 64), metavar="N", help="Default: 2.")
+@click.option(
+    "--set",
+    "changes",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="A parameter of the scenario, e.g. flush_jumping=never, foreign=tdx, incoherent=no.",
+)
+@click.option(
+    "--symmetry/--no-symmetry",
+    default=True,
+    show_default=True,
+    help="Murphi: secondaries as a scalarset, or as a plain subrange.",
+)
+@click.option("-o", "--output", metavar="FILE", help="Default: standard output.")
+def command(  # noqa: PLR0913 - one parameter per option
+    *,
+    case: str,
+    target: str,
+    roles: tuple[str, ...],
+    secondaries: int | None,
+    changes: tuple[str, ...],
+    symmetry: bool,
+    output: str | None,
+) -> None:
+    """Print the model of one case for rumur (Murphi) or spin (Promela).
+
+    CASE is PATH:TRANSITION, e.g. kexec:on-off or crash:off-on, on incoherent hardware where
+    every site flushes unless --set says otherwise; or a counterexample's .itf.json file.
+    """
+    if secondaries is not None:
+        changes = (*changes, f"secondaries={secondaries}")
+    found = _case(case, changes, roles)
+    module, function = PRINTERS[target]
+    printer = getattr(importlib.import_module(module), function)
+    text = printer(found.model(), found.scenario.secondaries, symmetry=symmetry)
+    _write(text, output)
+
+
+def _case(case: str, changes: Sequence[str], roles: Sequence[str]) -> Case:
+    from staleline.check.case import case_named, case_of_trace
+    from staleline.check.replay import read_trace
+    from staleline.check.scenario_json import parameter
+
+    values = {}
+    for change in changes:
+        name, _, value = change.partition("=")
+        values[name] = parameter(name, value, "--set")
+    if case.endswith(".json"):
+        return case_of_trace(read_trace(case), case, values, roles)
+    return case_named(case, values, roles)
+
+
+def _write(text: str, output: str | None) -> None:
+    from staleline.errors import UsageError
+
+    if output is None:
+        click.echo(text, nl=False)
+        return
+    try:
+        FilePath(output).write_text(text, "utf-8")
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not a path"
+        raise UsageError(f"cannot be written: {reason}", where=output) from None

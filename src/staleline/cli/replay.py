@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""``staleline replay``: execute a counterexample again on the reference interpreter."""
+
+from __future__ import annotations
+
+import click
+
+__all__ = ["command"]
+
+
+@click.command("replay")
+@click.argument("trace", metavar="TRACE.itf.json")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+def command(*, trace: str, as_json: bool) -> None:
+    """Execute a counterexample step by step, and refuse it if the model has changed.
+
+    Exit status: 0 the property is broken as the trace says, 1 it could not be shown.
+    """
+    from staleline.check.replay import read_trace, replay
+    from staleline.report.console import print_json, text_console
+    from staleline.report.lanes import lanes
+    from staleline.report.replay import replay_document
+
+    counterexample = replay(read_trace(trace), trace)
+    if as_json:
+        print_json(replay_document(counterexample))
+        return
+    console = text_console()
+    console.print(lanes(counterexample))
+    broken = counterexample.property
+    console.print(f"\nReplayed: every step is possible, and the last one breaks {broken}.")
