@@ -17,7 +17,7 @@ from staleline.cli.facts import command
 from staleline.errors import EvidenceError
 from staleline.evidence.detect import read_snapshot
 from staleline.facts import from_snapshot
-from staleline.facts.document import facts_document
+from staleline.report.facts_json import facts_document
 
 DATA = Path(__file__).parents[1] / "data" / "cpuid"
 ROME = DATA / "libcpuid/amd-epyc-7742-64-core-processor-dual.test"

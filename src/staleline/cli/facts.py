@@ -22,8 +22,8 @@ def command(*, files: tuple[str, ...], as_json: bool) -> None:
 
     machines = [(file, from_snapshot(read_snapshot(file))) for file in files]
     if as_json:
-        from staleline.facts.document import facts_document
         from staleline.report.console import print_json
+        from staleline.report.facts_json import facts_document
 
         print_json(facts_document(machines))
         return
