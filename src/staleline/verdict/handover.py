@@ -14,7 +14,7 @@ from staleline.verdict.kernels import Behaviour
 from staleline.verdict.machine import Guest, Machine
 from staleline.vocabulary import Path, ReportOrder, Site, Verdict
 
-__all__ = ["SECONDARIES", "Judgement", "judge"]
+__all__ = ["SECONDARIES", "Judgement", "judge", "scenarios_of"]
 
 #: Secondaries in the model. Two show every violation that larger numbers show: the
 #: transitions of one secondary and the interference of another are all there is.
@@ -56,7 +56,7 @@ def judge(machine: Machine, behaviour: Behaviour, *, path: Path, next_encrypts: 
 
     Where all ways agree, what is unknown did not matter.
     """
-    scenarios = list(_scenarios(machine, behaviour, path, next_encrypts))
+    scenarios = list(scenarios_of(machine, behaviour, path, next_encrypts))
     answers = [_check(scenario) for scenario in scenarios]
     requirements = _requirements(scenarios[0])
     sites = (path.secondaries_site, Site.RELOCATE_KERNEL)
@@ -81,7 +81,7 @@ def judge(machine: Machine, behaviour: Behaviour, *, path: Path, next_encrypts: 
     )
 
 
-def _scenarios(
+def scenarios_of(
     machine: Machine, behaviour: Behaviour, path: Path, next_encrypts: bool
 ) -> Iterator[Scenario]:
     """One scenario per way in which the behaviour's unknowns may turn out."""

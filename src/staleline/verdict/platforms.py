@@ -17,16 +17,18 @@ from types import MappingProxyType
 
 from staleline.policy.policy import Policy
 from staleline.verdict.handover import Judgement, judge
-from staleline.verdict.kernels import Kernel, PolicyKernel
+from staleline.verdict.kernels import Behaviour, Kernel, PolicyKernel
 from staleline.verdict.machine import Machine
 from staleline.vocabulary import Path
 
 __all__ = [
+    "Met",
     "Platform",
     "PlatformHandover",
     "Selection",
     "check_kernel",
     "check_policy",
+    "handovers_of",
     "platforms",
 ]
 
@@ -87,24 +89,43 @@ def check_policy(policy: Policy) -> Iterator[PlatformHandover]:
 
 def check_kernel(kernel: Kernel, selection: Selection = _EVERYTHING) -> Iterator[PlatformHandover]:
     """Judge a kernel on the selected handovers of all platform classes."""
+    for met in handovers_of(kernel, selection):
+        machine, behaviour = met.machine, met.behaviour
+        judgement = judge(machine, behaviour, path=met.path, next_encrypts=met.next)
+        guests = machine.sev_guests_run
+        yield PlatformHandover(met.platform, met.old, met.next, met.path, guests, judgement)
+
+
+@dataclass(frozen=True, slots=True)
+class Met:
+    """A handover that a kernel can meet, before anything is said of it."""
+
+    platform: str
+    machine: Machine
+    behaviour: Behaviour
+    path: Path
+    next: bool
+
+    @property
+    def old(self) -> bool:
+        """Does the old kernel encrypt its memory?"""
+        return bool(self.behaviour.sme_active)
+
+
+def handovers_of(kernel: Kernel, selection: Selection = _EVERYTHING) -> Iterator[Met]:
+    """The selected handovers of a kernel on all platform classes."""
     for platform in platforms().values():
         if _selected(platform.name, selection.platforms):
             for machine in _variants(platform.machine, selection.sev_guests):
-                yield from _check_machine(kernel, platform.name, machine, selection)
+                yield from _met_on(kernel, platform.name, machine, selection)
 
 
-def _check_machine(
-    kernel: Kernel, name: str, machine: Machine, selection: Selection
-) -> Iterator[PlatformHandover]:
+def _met_on(kernel: Kernel, name: str, machine: Machine, selection: Selection) -> Iterator[Met]:
     behaviour = kernel.behaviour(machine)
-    old = bool(behaviour.sme_active)
-    if selection.old not in (None, old):
-        return
-    for path, next_encrypts in product(Path, _next_states(machine)):
-        if selection.path in (None, path) and selection.next in (None, next_encrypts):
-            judgement = judge(machine, behaviour, path=path, next_encrypts=next_encrypts)
-            guests = machine.sev_guests_run
-            yield PlatformHandover(name, old, next_encrypts, path, guests, judgement)
+    if selection.old in (None, bool(behaviour.sme_active)):
+        for path, next_encrypts in product(Path, _next_states(machine)):
+            if selection.path in (None, path) and selection.next in (None, next_encrypts):
+                yield Met(name, machine, behaviour, path, next_encrypts)
 
 
 def _selected(name: str, names: frozenset[str] | None) -> bool:
