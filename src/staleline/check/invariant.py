@@ -31,7 +31,29 @@ from staleline.model.form import Action, Actor, Expr, Model, Ref, Whose
 from staleline.model.scenario import Path, ReportOrder, Scenario
 from staleline.model.world import world
 
-__all__ = ["Condition", "Outcome", "check_invariant", "conditions", "invariant_smtlib"]
+__all__ = [
+    "Condition",
+    "Outcome",
+    "check_invariant",
+    "conditions",
+    "invariant_smtlib",
+    "is_written_for",
+]
+
+#: Parameters of scenarios of which the invariant covers every value.
+_COVERED = (
+    "old_encrypts",
+    "next_encrypts",
+    "incoherent",
+    "foreign",
+    "flush_secondary",
+    "flush_jumping",
+    "flush_faults",
+    "secondaries",
+    "flush_at_load",
+    "load_settled",
+    "clears_stop_mask",
+)
 
 #: The secondary that acts.
 _ACTING = "acting"
@@ -86,9 +108,9 @@ def check_invariant(scenario: Scenario, *, time_limit: float = TIME_LIMIT) -> Ou
     Raises:
         ModelError: The invariant is not written for this path or order, or z3 refused.
     """
-    if (scenario.path, scenario.report) != (Path.KEXEC, ReportOrder.AFTER_FLUSH):
+    if not is_written_for(scenario):
         raise ModelError(
-            "no readable invariant for the crash path, or for a report before the flush",
+            "no readable invariant for the crash path, a report before the flush, or a variant",
             where="scenario",
             do="use the certificate of `staleline prove --certificate`",
         )
@@ -104,6 +126,16 @@ def check_invariant(scenario: Scenario, *, time_limit: float = TIME_LIMIT) -> Ou
             if reply is not Reply.UNSAT:
                 failures.append((str(line.role), condition))
     return Outcome(total, tuple(failures))
+
+
+def is_written_for(scenario: Scenario) -> bool:
+    """Is it a kexec with the report after the flush, in a world without variants?"""
+    plain = Scenario(
+        path=Path.KEXEC,
+        report=ReportOrder.AFTER_FLUSH,
+        **{name: getattr(scenario, name) for name in _COVERED},
+    )
+    return plain == scenario
 
 
 def invariant_smtlib(model: Model, clauses: Sequence[Clause]) -> str:
@@ -125,17 +157,17 @@ def conditions(model: Model, clauses: Sequence[Clause]) -> Iterator[Condition]:
     known = tuple(_name(number) for number, _ in enumerate(clauses))
     for action in model.actions:
         for clause in clauses:
-            yield _kept(action, clause, known)
+            yield _kept(model, action, clause, known)
     for item in model.properties:
         name = f"{item.name}: excluded"
-        yield _condition(item.name, "", name, (*known, _Now().term(item.violated)))
+        yield _condition(item.name, "", name, (*known, _Now(model).term(item.violated)))
 
 
-def _kept(action: Action, clause: Clause, known: tuple[str, ...]) -> Condition:
+def _kept(model: Model, action: Action, clause: Clause, known: tuple[str, ...]) -> Condition:
     step = f"{action.function}: {action.name}"
     acts = action.actor is Actor.SECONDARY
-    guard = _Now(acting=acts).term(action.guard)
-    broken = negation(_After(action).term(clause.holds))
+    guard = _Now(model, acting=acts).term(action.guard)
+    broken = negation(_After(model, action).term(clause.holds))
     here = (call("here", [_ACTING]),) if acts else ()
     name = f"{clause.name}: kept by {step}"
     return _condition(clause.name, step, name, (*known, *here, guard, broken))
@@ -150,10 +182,12 @@ class _Now(Terms):
     """Expressions over the present state.
 
     Args:
+        model: The model.
         acting: A secondary acts, and quantifiers range over the others.
     """
 
-    def __init__(self, *, acting: bool = False) -> None:
+    def __init__(self, model: Model, *, acting: bool = False) -> None:
+        super().__init__(model)
         self._acting = acting
         self._bound: list[str] = []
 
@@ -192,8 +226,8 @@ class _Now(Terms):
 class _After(_Now):
     """Clauses over the state after an action; their quantifiers range over all secondaries."""
 
-    def __init__(self, action: Action) -> None:
-        super().__init__()
+    def __init__(self, model: Model, action: Action) -> None:
+        super().__init__(model)
         self._own = assigned(action.assigns, Whose.OWN)
         self._each = assigned(action.assigns, Whose.EACH)
         self._shared = assigned(action.assigns, Whose.GLOBAL)
@@ -215,7 +249,7 @@ class _Initially(_Now):
     """Expressions over the initial state."""
 
     def __init__(self, model: Model) -> None:
-        super().__init__()
+        super().__init__(model)
         variables = (*model.globals, *model.locals)
         self._initial = {one.name: value(one.name, one.initial) for one in variables}
 
@@ -236,7 +270,7 @@ def _prelude(model: Model, clauses: Sequence[Clause]) -> Iterator[str]:
         yield f"(declare-fun {variable.name} (Secondary) {sort(variable.name)})"
     for number, clause in enumerate(clauses):
         yield f"; {clause.name}: {clause.says}"
-        yield f"(define-fun {_name(number)} () Bool {_Now().term(clause.holds)})"
+        yield f"(define-fun {_name(number)} () Bool {_Now(model).term(clause.holds)})"
 
 
 def _name(number: int) -> str:

@@ -12,7 +12,7 @@ proves the step, for every number of secondaries.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from staleline.check.closures import Values
 from staleline.check.smt import (
@@ -80,51 +80,52 @@ def obligations(model: Model) -> Iterator[Query]:
     yield from _alone(model)
 
 
-@dataclass(frozen=True, slots=True)
 class _Instances(Terms):
     """Expressions about named secondaries.
 
-    Attributes:
+    Args:
         model: The model.
-        each: The secondary that a quantifier is taken at; None if `All` says nothing here.
-        witnesses: Names of the witnesses of each `Any`, in order.
+        each: The secondary that `All` is taken at; None if it says nothing here.
         alone: There is no secondary.
-        inside: A quantifier's body is being translated for this secondary.
     """
 
-    model: Model
-    each: str | None
-    alone: bool = False
-    witnesses: list[str] = field(default_factory=list)
-    inside: str | None = None
+    def __init__(self, model: Model, *, each: str | None, alone: bool = False) -> None:
+        super().__init__(model)
+        self._model = model
+        self._each = each
+        self._alone = alone
+        self._bound: str | None = None
+        #: Names of the witnesses of each `Any`, in order.
+        self.witnesses: list[str] = []
 
     def variable(self, ref: Ref) -> str:
+        """The constant of this name, a secondary's own with its name before it."""
         if ref.whose is Whose.GLOBAL:
             return ref.name
-        return _of(_OWN if ref.whose is Whose.OWN else self._bound(ref), ref.name)
+        secondary = _OWN if ref.whose is Whose.OWN else self._bound
+        if secondary is None:
+            raise TypeError(f"{ref.name}: no quantifier around it")
+        return _of(secondary, ref.name)
 
     def every(self, body: Expr) -> str:
         """What `All` says of the secondary that is looked at."""
-        if self.alone or self.each is None:
+        if self._alone or self._each is None:
             return "true"
-        return self._at(self.each, body)
+        return self._at(self._each, body)
 
     def some(self, body: Expr) -> str:
         """`Any`, by a witness whose view the invariant allows."""
-        if self.alone:
+        if self._alone:
             return "false"
         witness = f"witness{len(self.witnesses)}"
         self.witnesses.append(witness)
-        return conjunction([_is_view(self.model, witness), self._at(witness, body)])
+        return conjunction([_is_view(self._model, witness), self._at(witness, body)])
 
     def _at(self, secondary: str, body: Expr) -> str:
-        bound = _Instances(self.model, self.each, self.alone, self.witnesses, secondary)
-        return bound.term(body)
-
-    def _bound(self, ref: Ref) -> str:
-        if self.inside is None:
-            raise TypeError(f"{ref.name}: no quantifier around it")
-        return self.inside
+        outside, self._bound = self._bound, secondary
+        inside = self.term(body)
+        self._bound = outside
+        return inside
 
 
 def _initially(model: Model) -> Query:

@@ -20,6 +20,7 @@ from staleline.model.form import (
     Constant,
     Expr,
     Member,
+    Model,
     Not,
     Or,
     Ref,
@@ -60,7 +61,14 @@ class Query:
 
 
 class Terms(ABC):
-    """Expressions as terms; what a variable and a quantifier become is left open."""
+    """Expressions as terms; what a variable and a quantifier become is left open.
+
+    Args:
+        model: The model that the expressions are about.
+    """
+
+    def __init__(self, model: Model) -> None:
+        self._domains = {one.name: one.domain for one in (*model.globals, *model.locals)}
 
     def term(self, expr: Expr) -> str:
         """An expression as a Boolean term."""
@@ -69,7 +77,9 @@ class Terms(ABC):
                 return "true" if holds else "false"
             case Member(ref, values):
                 return disjunction(
-                    equal(self.variable(ref), value(ref.name, one)) for one in sorted(values)
+                    equal(self.variable(ref), value(ref.name, one))
+                    for one in self._domains[ref.name]
+                    if one in values
                 )
             case Not(operand):
                 return negation(self.term(operand))
