@@ -11,8 +11,10 @@ import os
 import platform
 import re
 import shutil
+import signal
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,7 +24,7 @@ from staleline.check.murphi import murphi
 from staleline.check.promela import promela
 from staleline.model.form import Model
 
-__all__ = ["Opinion", "ask_rumur", "ask_spin", "install_checkers"]
+__all__ = ["Opinion", "Ran", "ask_rumur", "ask_spin", "install_checkers", "run_measured"]
 
 _TOOLS = ("rumur", "spin", "gcc")
 _RUMUR_STATES = re.compile(r"^\s*(\d+) states, (\d+) rules fired", re.MULTILINE)
@@ -54,7 +56,9 @@ class Opinion:
 
 
 @dataclass(frozen=True)
-class _Ran:
+class Ran:
+    """A process that ended: its output, wall time and largest resident memory."""
+
     output: str
     seconds: float
     peak_bytes: int
@@ -84,13 +88,14 @@ def install_checkers() -> None:
         )
 
 
-def ask_rumur(
+def ask_rumur(  # noqa: PLR0913 - what rumur and the compiler can be told
     model: Model,
     secondaries: int,
     *,
     symmetry: bool = False,
     threads: int = 1,
     optimise: Sequence[str] = ("-O0",),
+    seconds: float | None = None,
 ) -> Opinion:
     """Explore a model with rumur.
 
@@ -103,6 +108,10 @@ def ask_rumur(
         symmetry: Identify states that differ by a permutation of the secondaries.
         threads: Threads of its program.
         optimise: Options for the compiler.
+        seconds: Wall time that its program may take.
+
+    Raises:
+        TimeoutError: It took longer.
     """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -122,10 +131,10 @@ def ask_rumur(
             "-lpthread",
         ]
         setup = [
-            _run([*generate, "--output", "model.c", "model.m"], folder, {0}),
-            _run(compile_, folder, {0}),
+            run_measured([*generate, "--output", "model.c", "model.m"], folder, {0}),
+            run_measured(compile_, folder, {0}),
         ]
-        ran = _run(["./model"], folder, {0, 1})
+        ran = run_measured(["./model"], folder, {0, 1}, seconds)
     errors = _RUMUR_ERRORS.search(ran.output)
     return Opinion(
         states=int(_found(_RUMUR_STATES, ran.output)),
@@ -143,6 +152,7 @@ def ask_spin(
     *,
     optimise: Sequence[str] = ("-O0",),
     arguments: Sequence[str] = ("-c0", "-m1000000"),
+    seconds: float | None = None,
 ) -> Opinion:
     """Explore a model with spin, going on after violations; it knows no symmetry.
 
@@ -151,15 +161,19 @@ def ask_spin(
         secondaries: Number of secondaries.
         optimise: Options for the compiler.
         arguments: Options for its program; its default depth of 10,000 cuts long runs off.
+        seconds: Wall time that its program may take.
+
+    Raises:
+        TimeoutError: It took longer.
     """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "model.pml").write_text(promela(model, secondaries))
         setup = [
-            _run(["spin", "-a", "model.pml"], folder, {0}),
-            _run(["gcc", *optimise, "-w", "-DSAFETY", "-o", "pan", "pan.c"], folder, {0}),
+            run_measured(["spin", "-a", "model.pml"], folder, {0}),
+            run_measured(["gcc", *optimise, "-w", "-DSAFETY", "-o", "pan", "pan.c"], folder, {0}),
         ]
-        ran = _run(["./pan", *arguments], folder, {0})
+        ran = run_measured(["./pan", *arguments], folder, {0}, seconds)
     if "max search depth too small" in ran.output:
         raise RuntimeError("spin's search was cut off: give a larger -m")
     return Opinion(
@@ -179,15 +193,35 @@ def _found(pattern: re.Pattern[str], output: str) -> str:
     return match[1]
 
 
-def _run(command: Sequence[str], folder: Path, expected: set[int]) -> _Ran:
-    log = folder / "output"
+def run_measured(
+    command: Sequence[str], folder: Path, expected: set[int], seconds: float | None = None
+) -> Ran:
+    """Run a process and measure its time and peak memory.
+
+    Args:
+        command: The command line.
+        folder: Its working directory.
+        expected: Exit statuses that are no error.
+        seconds: Wall time after which it is killed.
+
+    Raises:
+        TimeoutError: It was killed.
+        RuntimeError: It ended otherwise than expected.
+    """
     start = time.perf_counter()
-    with log.open("wb") as out:
+    with tempfile.TemporaryFile() as out:
         process = subprocess.Popen(command, cwd=folder, stdout=out, stderr=out)  # noqa: S603
+        end = threading.Timer(seconds or threading.TIMEOUT_MAX, process.kill)
+        end.daemon = True
+        end.start()
         _, status, usage = os.wait4(process.pid, 0)
-    seconds = time.perf_counter() - start
+        end.cancel()
+        took = time.perf_counter() - start
+        out.seek(0)
+        output = out.read().decode(errors="replace")
     process.returncode = os.waitstatus_to_exitcode(status)
-    output = log.read_text(errors="replace")
+    if process.returncode == -signal.SIGKILL and seconds is not None and took >= seconds:
+        raise TimeoutError(f"{command[0]} did not end in {seconds:.0f} s")
     if process.returncode not in expected:
         raise RuntimeError(f"{command[0]} ended with {process.returncode}: {output[-400:]}")
-    return _Ran(output, seconds, usage.ru_maxrss * 1024)
+    return Ran(output, took, usage.ru_maxrss * 1024)

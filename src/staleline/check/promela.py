@@ -52,7 +52,7 @@ _USE = """\
 Check it:
   spin -a FILE
   cc -O2 -DSAFETY -o pan pan.c        (-DREACHES_GOAL: see the end of this comment)
-  ./pan -m10000000                    (-c0 -e: go on after a violation)
+  ./pan -m1000000                     (-c0 -e: go on after a violation)
 A state from which nothing goes on is no error by itself, so every loop has an end label: a
 CPU that faulted, or hangs, is no deadlock to spin."""
 

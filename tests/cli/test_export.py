@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""``staleline export`` and ``staleline replay`` as commands."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from staleline.check import check
+from staleline.check.itf import itf_document
+from staleline.cli.main import main
+from staleline.model.scenario import Flush
+from tests.check.scenarios import kexec
+
+
+@pytest.fixture
+def trace(tmp_path: Path) -> Path:
+    found = check(kexec("on→off", flush_secondary=Flush.NEVER)).counterexample
+    assert found is not None
+    path = tmp_path / "kexec-on-off.itf.json"
+    path.write_text(json.dumps(itf_document(found)))
+    return path
+
+
+def printed(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    assert main([str(one) for one in arguments]) == 0
+    return capsys.readouterr().out
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    assert main([str(one) for one in arguments]) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    (line,) = captured.err.splitlines()
+    return line
+
+
+def test_murphi_has_secondaries_as_a_scalarset_unless_told_otherwise(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    case = ("export", "kexec:on-off", "--to", "murphi", "--secondaries", 3)
+    assert "secondary: scalarset(SECONDARIES);" in printed(capsys, *case)
+    assert "secondary: 0 .. SECONDARIES - 1;" in printed(capsys, *case, "--no-symmetry")
+
+
+def test_promela_has_a_process_per_cpu(capsys: pytest.CaptureFixture[str]) -> None:
+    text = printed(capsys, "export", "kexec:on-off", "--to", "promela")
+    assert "active [SECONDARIES] proctype secondary()" in text
+    assert "active proctype jumping_cpu()" in text
+
+
+def test_parameters_change_the_case(capsys: pytest.CaptureFixture[str]) -> None:
+    never = printed(
+        capsys, "export", "kexec:on-off", "--to", "murphi", "--set", "flush_jumping=never"
+    )
+    assert "jumping_skips_flush" in never
+    assert "jumping_flush_begins" not in never
+
+
+def test_lines_are_chosen_and_combined(capsys: pytest.CaptureFixture[str]) -> None:
+    two = ("--line", "image", "--line", "stop-mask")
+    text = printed(capsys, "export", "kexec:on-off", "--to", "murphi", *two)
+    assert "image_dram: " in text
+    assert "stop_mask_dram: " in text
+
+
+def test_the_case_of_a_trace_is_exported(capsys: pytest.CaptureFixture[str], trace: Path) -> None:
+    output = trace.with_suffix(".pml")
+    assert printed(capsys, "export", trace, "--to", "promela", "-o", output) == ""
+    assert "secondary_destroys_through_cbit" in output.read_text()
+
+
+def test_a_trace_is_replayed(capsys: pytest.CaptureFixture[str], trace: Path) -> None:
+    assert "the last one breaks P1" in printed(capsys, "replay", trace)
+    document = json.loads(printed(capsys, "replay", trace, "--json"))
+    assert document["schema"] == "staleline/replay/1"
+    assert document["steps"][-1]["action"] == "secondary_destroys_through_cbit"
+
+
+def test_a_trace_of_another_model_is_refused(
+    capsys: pytest.CaptureFixture[str], trace: Path
+) -> None:
+    document = json.loads(trace.read_text())
+    document["#meta"]["model"] = "sha256:0000\n0000"
+    trace.write_text(json.dumps(document))
+    assert "the model has changed since" in refused(capsys, "replay", trace)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["kexec:on-of"], "no case 'kexec:on-of'"),
+        (["sleep:on-off"], "no case 'sleep:on-off'"),
+        (["kexec:on-off", "--line", "moon"], "no line 'moon'; give one of image, "),
+        (["kexec:on-off", "--set", "flush_jumping=maybe"], "flush_jumping cannot be 'maybe'"),
+        (["kexec:on-off", "--set", "incoherent=maybe"], "give yes or no"),
+        (["kexec:on-off", "--set", "secondaries=-1"], "give a number"),
+        (["kexec:on-off", "--set", "moon"], "'moon' is no parameter"),
+        (["absent.itf.json"], "absent.itf.json: cannot be read"),
+        (["kexec:on-off", "-o", "/absent/file"], "/absent/file: cannot be written"),
+    ],
+)
+def test_cases_that_do_not_exist(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], says: str
+) -> None:
+    assert says in refused(capsys, "export", *arguments, "--to", "murphi")
