@@ -165,7 +165,8 @@ def test_what_z3_leaves_open_is_no_proof() -> None:
     [
         ({"schema": "staleline/certificate/9"}, "instead of 'staleline/certificate/1'"),
         ({"models": []}, "not a certificate"),
-        ({"handovers": [{"scenario": {}, "lines": {}}]}, "the scenario's fields do not fit"),
+        ({"handovers": [{"scenario": {}, "lines": {}}]}, "missing"),
+        ({"handovers": [{"scenario": {"colour": "red"}, "lines": {}}]}, "is no parameter"),
     ],
 )
 def test_files_that_are_no_certificates(change: dict[str, Any], complaint: str) -> None:

@@ -24,7 +24,16 @@ from staleline.model.form import Model, Variable
 from staleline.model.scenario import Scenario
 from staleline.model.world import world
 
-__all__ = ["Case", "Certificate", "Failure", "Recheck", "certify", "closed_views", "recheck"]
+__all__ = [
+    "Case",
+    "Certificate",
+    "Failure",
+    "Recheck",
+    "certify",
+    "closed_views",
+    "recheck",
+    "smtlib_proof",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +136,15 @@ def closed_views(model: Model) -> ViewSet:
             found.setdefault(values, set()).add(own)
     alone = frozenset(shared for shared, _ in reachable(model, 0))
     return ViewSet(alone, {shared: frozenset(locals_) for shared, locals_ in found.items()})
+
+
+def smtlib_proof(model: Model) -> str:
+    """The proof of a model for every number of secondaries, as an SMT-LIB 2 script.
+
+    A solver that answers ``unsat`` to every query has confirmed it. Where the answer to a
+    query named ``... is not violated`` is ``sat``, views do not prove that property.
+    """
+    return smtlib(model, closed_views(model))
 
 
 def recheck(certificate: Certificate, *, time_limit: float = TIME_LIMIT) -> Recheck:

@@ -4,13 +4,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields
-from enum import StrEnum
-from typing import Any, get_type_hints
+from typing import Any
 
 from staleline.check.certificate import Case, Certificate
 from staleline.check.closures import Values
 from staleline.check.obligations import ViewSet
+from staleline.check.scenario_json import scenario_document, scenario_from
 from staleline.errors import ModelError
 from staleline.model.form import Variable
 from staleline.model.scenario import Scenario
@@ -66,7 +65,7 @@ def certificate_from(document: Any, *, where: str) -> Certificate:
         if document["schema"] != SCHEMA:
             raise _bad(f"schema {document['schema']!r} instead of {SCHEMA!r}", where)
         cases = tuple(
-            Case(_scenario_from(one["scenario"], where), dict(one["lines"]))
+            Case(scenario_from(one["scenario"], where), dict(one["lines"]))
             for one in document["handovers"]
         )
         views = {name: _views_from(one) for name, one in document["models"].items()}
@@ -84,29 +83,9 @@ def _names(variables: Iterable[Variable]) -> list[str]:
 
 
 def _scenario_document(scenario: Scenario) -> dict[str, Any]:
-    held = {one.name: getattr(scenario, one.name) for one in fields(scenario)}
-    return {
-        name: str(value) if isinstance(value, StrEnum) else value
-        for name, value in held.items()
-        if name != _NOT_CERTIFIED
-    }
-
-
-def _scenario_from(document: Mapping[str, Any], where: str) -> Scenario:
-    types = get_type_hints(Scenario)
-    del types[_NOT_CERTIFIED]
-    if set(document) != set(types):
-        odd = ", ".join(sorted(set(document) ^ set(types)))
-        raise _bad(f"the scenario's fields do not fit this version: {odd}", where)
-    return Scenario(**{name: _field(types[name], value) for name, value in document.items()})
-
-
-def _field(wanted: type, value: Any) -> Any:
-    if issubclass(wanted, StrEnum):
-        return wanted(value)
-    if type(value) is not wanted:
-        raise ValueError(f"{value!r} is not {wanted.__name__}")
-    return value
+    document: dict[str, Any] = scenario_document(scenario)
+    del document[_NOT_CERTIFIED]
+    return document
 
 
 def _views_from(document: Mapping[str, Any]) -> ViewSet:

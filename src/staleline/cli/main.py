@@ -22,6 +22,7 @@ _COMMANDS = {
     "facts": "What dumps say of a machine, in layers.",
     "kernel": "What kernel images do on a machine.",
     "check": "Model-check a policy on every platform and transition.",
+    "prove": "Prove a policy for every number of CPUs, with a certificate, or refute it.",
     "diff": "What changes from one policy to another: rules and handovers.",
     "claims": "The claims of the mail threads, each proved, refuted or conditional.",
     "replay": "Execute a counterexample (.itf.json) again.",

@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""``staleline prove``: a policy, proved for every number of CPUs or refuted."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path as FilePath
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from staleline.policy.policy import Policy
+    from staleline.verdict.platforms import Selection
+    from staleline.verdict.proof import PolicyProof
+
+__all__ = ["command"]
+
+_STATUS = {"proved": 0, "counterexample": 2, "verified-up-to-N": 3}
+
+#: Certificates of all handovers of a policy are below a megabyte.
+_MAX_BYTES = 64 << 20
+
+
+@click.command("prove")
+@click.argument("policy_name", metavar="POLICY")
+@click.option(
+    "--platform",
+    "platform_names",
+    multiple=True,
+    metavar="CLASS",
+    help="Only this platform class, e.g. intel-tdx; may be repeated.",
+)
+@click.option("--certificate", metavar="FILE", help="Write the proofs there.")
+@click.option("--check", "checked", metavar="FILE", help="Have z3 check such a file instead.")
+@click.option("--traces", metavar="DIR", help="Write counterexamples there as ITF (.itf.json).")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+def command(  # noqa: PLR0913 - one parameter per option
+    *,
+    policy_name: str,
+    platform_names: tuple[str, ...],
+    certificate: str | None,
+    checked: str | None,
+    traces: str | None,
+    as_json: bool,
+) -> int:
+    """Prove a policy (catalogue name or .toml file) for any number of CPUs, or refute it.
+
+    Every proof is confirmed by z3, which reads the model on its own.
+
+    Exit status: 0 proved everywhere, 1 error or a certificate that is no proof, 2 a
+    counterexample somewhere, 3 neither proved nor refuted somewhere.
+    """
+    from staleline.policy.catalogue import find
+
+    policy, selection = find(policy_name), _selection(platform_names)
+    if checked is not None:
+        return _check(policy, selection, FilePath(checked), as_json=as_json)
+    return _prove(policy, selection, certificate, traces, as_json=as_json)
+
+
+def _selection(names: tuple[str, ...]) -> Selection:
+    from staleline.errors import UsageError
+    from staleline.verdict.platforms import Selection, platforms
+
+    for name in names:
+        if name not in platforms():
+            do = f"give one of {', '.join(platforms())}"
+            raise UsageError(f"no platform class {name!a}", where="--platform", do=do)
+    return Selection(platforms=frozenset(names) if names else None)
+
+
+def _prove(
+    policy: Policy,
+    selection: Selection,
+    certificate: str | None,
+    traces: str | None,
+    *,
+    as_json: bool,
+) -> int:
+    from staleline.report.console import print_json, text_console
+    from staleline.report.prove import print_proof, proof_document
+    from staleline.verdict.proof import prove
+
+    proof = prove(policy, selection)
+    if certificate is not None:
+        _write_certificate(proof, FilePath(certificate))
+    written = _write_traces(proof, FilePath(traces)) if traces is not None else {}
+    if as_json:
+        print_json(proof_document(policy, proof, certificate=certificate, traces=written))
+    else:
+        print_proof(text_console(), policy, proof)
+    return _STATUS[proof.answer]
+
+
+def _check(policy: Policy, selection: Selection, file: FilePath, *, as_json: bool) -> int:
+    """Have z3 check a certificate, and see what it covers of the policy."""
+    from staleline.check.certificate import recheck
+    from staleline.check.certificate_json import certificate_from
+    from staleline.errors import ModelError
+    from staleline.report.console import print_json, text_console
+    from staleline.report.prove import certified_document, print_certified
+    from staleline.verdict.proof import questions, uncertified
+
+    asked = questions(policy, selection)
+    certificate = certificate_from(_read(file), where=str(file))
+    found = recheck(certificate)
+    if not found.accepted:
+        first = found.failures[0]
+        answer = "" if first.reply is None else f" (z3: {first.reply})"
+        raise ModelError(
+            f"not a proof: {first.obligation}{answer}",
+            where=f"{file}, {first.line}",
+            do="make it again with `staleline prove --certificate`",
+        )
+    missing = uncertified(asked, certificate)
+    if as_json:
+        print_json(certified_document(policy, str(file), found, missing))
+    else:
+        print_certified(text_console(), str(file), found, missing)
+    return 3 if missing else 0
+
+
+def _read(file: FilePath) -> Any:
+    from staleline.errors import UsageError
+
+    try:
+        with file.open("rb") as stream:
+            data = stream.read(_MAX_BYTES + 1)
+        if len(data) > _MAX_BYTES:
+            raise UsageError("too large for a certificate", where=file, do="give another file")
+        return json.loads(data)
+    except OSError as error:
+        raise UsageError(error.strerror or "cannot be read", where=file) from None
+    except (ValueError, RecursionError):
+        do = "give a file that `staleline prove --certificate` wrote"
+        raise UsageError("not JSON", where=file, do=do) from None
+
+
+def _write_certificate(proof: PolicyProof, file: FilePath) -> None:
+    from staleline.check.certificate_json import certificate_document
+    from staleline.errors import UsageError
+
+    try:
+        file.write_text(json.dumps(certificate_document(proof.certificate), indent=1), "utf-8")
+    except OSError as error:
+        raise UsageError(error.strerror or "cannot be written", where=file) from None
+
+
+def _write_traces(proof: PolicyProof, directory: FilePath) -> dict[str, str]:
+    """Write every counterexample; returns file name -> path."""
+    from staleline.check.itf import itf_document
+    from staleline.errors import UsageError
+    from staleline.report.prove import trace_name
+
+    written: dict[str, str] = {}
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        for row in proof.handovers:
+            if row.answer.counterexample is not None:
+                path = directory / trace_name(row)
+                path.write_text(json.dumps(itf_document(row.answer.counterexample), indent=1))
+                written[path.name] = str(path)
+    except OSError as error:
+        raise UsageError(error.strerror or "cannot be written", where=directory) from None
+    return written
