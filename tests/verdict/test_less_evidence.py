@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""With less evidence the verdict stays or becomes unknown; it never turns into another one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path as FilePath
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from staleline.evidence.detect import read_snapshot
+from staleline.evidence.given import with_given
+from staleline.evidence.registers import CpuidTable
+from staleline.evidence.snapshot import KernelEvidence, Snapshot, StateEvidence
+from staleline.facts import from_snapshot
+from staleline.policy.catalogue import catalogue
+from staleline.verdict.audit import Audit, Next, audit
+from staleline.verdict.kernels import PolicyKernel
+from staleline.vocabulary import Path, Verdict
+
+CPUID = FilePath(__file__).parents[1] / "data" / "cpuid"
+DUMPS = (
+    "libcpuid/amd-epyc-7742-64-core-processor-dual.test",
+    "libcpuid/amd-epyc-7763-64-core-processor-dual.test",
+    "libcpuid/intel-xeon-cpu-e5520.test",
+    "registers/hygon-c86-3250.cpuid",
+)
+LEAVES = ((0x1, 0), (0x7, 0), (0x8000_0000, 0), (0x8000_001F, 0))
+
+
+def audited(snapshot: Snapshot, policy: str) -> Audit:
+    kernel = PolicyKernel(catalogue()[policy], "for this test")
+    return audit(from_snapshot(snapshot), (kernel,), following=Next.ANY, paths=tuple(Path))
+
+
+@st.composite
+def complete_snapshots(draw: st.DrawFn) -> Snapshot:
+    dump = draw(st.sampled_from(DUMPS))
+    return with_given(
+        read_snapshot(CPUID / dump),
+        msr=[f"0xc0010010={draw(st.sampled_from((0, 0x80_0000)))}", "0xc0010131=0", "0x87=0"],
+        cmdline=draw(st.sampled_from(("mem_encrypt=on", "mem_encrypt=off", "quiet"))),
+        state=[f"sev_guests_run={draw(st.sampled_from(('yes', 'no')))}", "tdx_module=absent"],
+    )
+
+
+@st.composite
+def with_less(draw: st.DrawFn, snapshot: Snapshot) -> Snapshot:
+    (cpu,) = snapshot.cpus
+    gone = draw(st.sets(st.sampled_from(LEAVES)))
+    leaves = {key: value for key, value in cpu.cpuid.leaves.items() if key not in gone}
+    msr = {} if draw(st.booleans()) else cpu.msr
+    return replace(
+        snapshot,
+        cpus=(replace(cpu, cpuid=CpuidTable(leaves), msr=msr),),
+        kernel=KernelEvidence() if draw(st.booleans()) else snapshot.kernel,
+        state=StateEvidence() if draw(st.booleans()) else snapshot.state,
+    )
+
+
+@settings(max_examples=40)
+@given(complete_snapshots(), st.sampled_from(sorted(catalogue())), st.data())
+def test_dropping_evidence_never_turns_a_verdict_round(
+    snapshot: Snapshot, policy: str, data: st.DataObject
+) -> None:
+    known = audited(snapshot, policy)
+    less = audited(data.draw(with_less(snapshot)), policy)
+    assert less.verdict in {known.verdict, Verdict.UNKNOWN}
+    for path, verdict in less.by_path.items():
+        assert verdict in {known.by_path[path], Verdict.UNKNOWN}
+    if less.verdict is Verdict.UNKNOWN and known.verdict is not Verdict.UNKNOWN:
+        assert less.unknown
+
+
+@settings(max_examples=20)
+@given(complete_snapshots(), st.sampled_from(sorted(catalogue())))
+def test_complete_evidence_gives_a_verdict_on_every_handover(
+    snapshot: Snapshot, policy: str
+) -> None:
+    found = audited(snapshot, policy)
+    assert Verdict.UNKNOWN not in {row.verdict for row in found.handovers}
+    for row in found.handovers:
+        assert (row.verdict is Verdict.AT_RISK) is (
+            row.answer is not None and row.answer.counterexample is not None
+        )
