@@ -55,6 +55,21 @@ def test_the_document_and_its_traces(tmp_path: Path, capsys: pytest.CaptureFixtu
         assert replay(read_trace(trace)).property == "P1"
 
 
+def test_the_readable_invariant_names_the_missing_flush(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    # 6.5 to 6.17 look at AMD's leaf 0x8000001F only, and TDX hosts are Intel's (6.12.117
+    # arch/x86/kernel/process.c stop_this_cpu, arch/x86/kernel/machine_kexec_64.c).
+    assert main(["prove", "linux-6.5", "--platform", "intel-tdx", "--readable", "--json"]) == 2
+    document = json.loads(capsys.readouterr().out)
+    _validate(document, "prove-1.json")
+    kexec = next(row for row in document["handovers"] if row["path"] == "kexec")
+    assert {one["condition"] for one in kexec["invariant"]["failures"]} == {
+        "flushed by stop_this_cpu: kept by stop_this_cpu: secondary_halts_unflushed",
+        "flushed by relocate_kernel: kept by relocate_kernel: jumping_skips_flush",
+    }
+
+
 def test_a_certificate_is_written_and_checked(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -34,6 +34,9 @@ _MAX_BYTES = 64 << 20
 @click.option("--certificate", metavar="FILE", help="Write the proofs there.")
 @click.option("--check", "checked", metavar="FILE", help="Have z3 check such a file instead.")
 @click.option("--traces", metavar="DIR", help="Write counterexamples there as ITF (.itf.json).")
+@click.option(
+    "--readable", is_flag=True, help="Check the readable invariant of each kexec too (slower)."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 def command(  # noqa: PLR0913 - one parameter per option
     *,
@@ -42,6 +45,7 @@ def command(  # noqa: PLR0913 - one parameter per option
     certificate: str | None,
     checked: str | None,
     traces: str | None,
+    readable: bool,
     as_json: bool,
 ) -> int:
     """Prove a policy (catalogue name or .toml file) for any number of CPUs, or refute it.
@@ -56,7 +60,14 @@ def command(  # noqa: PLR0913 - one parameter per option
     policy, selection = find(policy_name), _selection(platform_names)
     if checked is not None:
         return _check(policy, selection, FilePath(checked), as_json=as_json)
-    return _prove(policy, selection, certificate, traces, as_json=as_json)
+    from staleline.verdict.proof import prove
+
+    proof = prove(policy, selection, readable=readable)
+    if certificate is not None:
+        _write_certificate(proof, FilePath(certificate))
+    written = _write_traces(proof, FilePath(traces)) if traces is not None else {}
+    _print(policy, proof, certificate, written, as_json=as_json)
+    return _STATUS[proof.answer]
 
 
 def _selection(names: tuple[str, ...]) -> Selection:
@@ -70,27 +81,21 @@ def _selection(names: tuple[str, ...]) -> Selection:
     return Selection(platforms=frozenset(names) if names else None)
 
 
-def _prove(
+def _print(
     policy: Policy,
-    selection: Selection,
+    proof: PolicyProof,
     certificate: str | None,
-    traces: str | None,
+    written: dict[str, str],
     *,
     as_json: bool,
-) -> int:
+) -> None:
     from staleline.report.console import print_json, text_console
     from staleline.report.prove import print_proof, proof_document
-    from staleline.verdict.proof import prove
 
-    proof = prove(policy, selection)
-    if certificate is not None:
-        _write_certificate(proof, FilePath(certificate))
-    written = _write_traces(proof, FilePath(traces)) if traces is not None else {}
     if as_json:
         print_json(proof_document(policy, proof, certificate=certificate, traces=written))
     else:
         print_proof(text_console(), policy, proof)
-    return _STATUS[proof.answer]
 
 
 def _check(policy: Policy, selection: Selection, file: FilePath, *, as_json: bool) -> int:

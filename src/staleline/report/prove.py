@@ -14,6 +14,7 @@ from rich.text import Text
 
 from staleline.check import AnswerKind
 from staleline.check.certificate import Recheck
+from staleline.check.invariant import Outcome
 from staleline.policy.policy import Policy
 from staleline.report.lanes import lanes
 from staleline.report.words import state_word, transition_words
@@ -86,7 +87,13 @@ def _handover(row: HandoverProof, trace: str | None) -> dict[str, Any]:
         "searched": {"cpus": answer.cpus, "states": answer.states, "symmetry": answer.symmetry},
         "steps": [] if found is None else [step.sentence for step in found.steps],
         "counterexample": trace,
+        "invariant": None if row.invariant is None else _invariant(row.invariant),
     }
+
+
+def _invariant(outcome: Outcome) -> dict[str, Any]:
+    failures = [{"line": line, "condition": one.name} for line, one in outcome.failures]
+    return {"conditions": outcome.conditions, "failures": failures}
 
 
 def print_proof(console: Console, policy: Policy, proof: PolicyProof) -> None:
@@ -95,6 +102,7 @@ def print_proof(console: Console, policy: Policy, proof: PolicyProof) -> None:
     console.print()
     console.print(_table(proof.handovers))
     _print_counterexamples(console, proof.handovers)
+    _print_invariants(console, proof.handovers)
     console.print()
     kinds = Counter(row.answer.kind for row in proof.handovers)
     total = len(proof.handovers)
@@ -148,6 +156,29 @@ def _print_counterexamples(console: Console, rows: Sequence[HandoverProof]) -> N
             title = f"Counterexample: {row.platform}, {row.path} {transition_words(row)}"
             console.print(f"\n[bold]{escape(title)}[/]")
             console.print(lanes(found))
+
+
+def _print_invariants(console: Console, rows: Sequence[HandoverProof]) -> None:
+    """Where the readable invariant was checked: how many conditions hold, or which fail."""
+    checked = [(row, row.invariant) for row in rows if row.invariant is not None]
+    if not checked:
+        return
+    console.print("\n[bold]The readable invariant, for any set of secondaries[/]")
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    for row, outcome in checked:
+        words = _outcome_words(outcome)
+        table.add_row(row.platform, transition_words(row), words)
+    console.print(table)
+
+
+def _outcome_words(outcome: Outcome) -> Text:
+    if outcome.holds:
+        return Text(f"all {outcome.conditions} conditions hold", style="green")
+    lines: dict[str, list[str]] = {}
+    for line, condition in outcome.failures:
+        lines.setdefault(condition.name, []).append(line)
+    failing = (f"fails: {name} ({', '.join(where)})" for name, where in lines.items())
+    return Text("\n".join(failing), style="red")
 
 
 def certified_document(

@@ -9,6 +9,7 @@ from functools import cache
 
 from staleline.check import Answer, AnswerKind, check
 from staleline.check.certificate import Certificate, Recheck, certify, recheck
+from staleline.check.invariant import Outcome, check_invariant, is_written_for
 from staleline.errors import ModelError, UsageError
 from staleline.model.scenario import Scenario
 from staleline.policy.policy import Policy
@@ -47,9 +48,12 @@ class HandoverProof(Question):
 
     Attributes:
         answer: What the model answered.
+        invariant: The check of the readable invariant; None if it was not asked for, or is
+            not written for this kind of handover.
     """
 
     answer: Answer
+    invariant: Outcome | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,18 +78,19 @@ class PolicyProof:
         return next(kind for kind in worst_first if kind in found)
 
 
-def prove(policy: Policy, selection: Selection) -> PolicyProof:
+def prove(policy: Policy, selection: Selection, *, readable: bool = False) -> PolicyProof:
     """Prove or refute every selected handover of a policy.
 
     Args:
         policy: The policy.
         selection: Which handovers; at least one has to fit.
+        readable: Check the readable invariant too, which says why.
 
     Raises:
         UsageError: No handover fits the selection.
         ModelError: A bound was hit, or z3 does not confirm a proof.
     """
-    handovers = tuple(map(_answered, questions(policy, selection)))
+    handovers = tuple(_answered(one, readable) for one in questions(policy, selection))
     proved = [one.scenario for one in handovers if one.answer.kind is AnswerKind.PROVED]
     certificate = certify(proved)
     confirmed = recheck(certificate)
@@ -124,14 +129,21 @@ def _questions(policy: Policy, selection: Selection) -> Iterator[Question]:
             yield Question(met.platform, met.old, met.next, met.path, guests, scenario)
 
 
-def _answered(question: Question) -> HandoverProof:
+def _answered(question: Question, readable: bool) -> HandoverProof:
     asked = {field.name: getattr(question, field.name) for field in fields(question)}
-    return HandoverProof(**asked, answer=_check(question.scenario))
+    scenario = question.scenario
+    outcome = _invariant(scenario) if readable and is_written_for(scenario) else None
+    return HandoverProof(**asked, answer=_check(scenario), invariant=outcome)
 
 
 @cache
 def _check(scenario: Scenario) -> Answer:
     return check(scenario)
+
+
+@cache
+def _invariant(scenario: Scenario) -> Outcome:
+    return check_invariant(scenario)
 
 
 def _for_any_number(scenario: Scenario) -> Scenario:
