@@ -18,12 +18,14 @@ from staleline.model.form import Actor, Model
 from staleline.model.lines import Alias, Line
 from staleline.model.properties import P1, P2
 from staleline.model.scenario import Scenario
+from staleline.model.sharedcache import shared_entry
 from staleline.model.wbinvd import SEAMCALLED
 
 __all__ = ["DRAM_NAME", "JUMPING_NAME", "Change", "Counterexample", "Step", "counterexample_of"]
 
 JUMPING_NAME = "jumping CPU"
 DRAM_NAME = "DRAM"
+_SHARED_NAME = "shared cache"
 
 #: What a reader sees of one state: (CPU or DRAM, variable) -> value.
 View = dict[tuple[str, str], str]
@@ -39,6 +41,7 @@ _JUMPING_PLACES = {
     JumpingAt.ENCRYPTING: "__enc_copy",
     JumpingAt.NEXT: "next kernel",
     JumpingAt.FAULTED: "faulted",
+    JumpingAt.MTRR_FLUSHING: "in WBINVD",
 }
 _SECONDARY_PLACES = {
     SecondaryAt.RUNNING: "old kernel",
@@ -49,9 +52,27 @@ _SECONDARY_PLACES = {
     SecondaryAt.STARTING: "in WBINVD",
     SecondaryAt.NEXT: "next kernel",
     SecondaryAt.FAULTED: "faulted",
+    SecondaryAt.REENTERED: "stopping again",
+    SecondaryAt.REFLUSHING: "in WBINVD again",
+    SecondaryAt.OFFLINING: "in WBINVD",
+    SecondaryAt.OFFLINE: "offline",
 }
-_BEFORE_HALT = (SecondaryAt.STOPPING, SecondaryAt.REPORTED, SecondaryAt.FLUSHING)
-_DRAM = {Data.OLD: "old", Data.NEWEST: "next", Data.LOST: "destroyed"}
+#: Where a secondary that breaks P2 is; it still runs only where the jumping CPU gives up.
+_BEFORE_HALT = (
+    SecondaryAt.RUNNING,
+    SecondaryAt.STOPPING,
+    SecondaryAt.REPORTED,
+    SecondaryAt.FLUSHING,
+    SecondaryAt.REENTERED,
+    SecondaryAt.REFLUSHING,
+    SecondaryAt.OFFLINING,
+)
+_DRAM = {
+    Data.OLD: "old",
+    Data.NEWEST: "next",
+    Data.LOST: "destroyed",
+    Data.OVERWRITTEN: "overwritten by the old kernel",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +80,7 @@ class Change:
     """One value that a step changed.
 
     Attributes:
-        cpu: ``"jumping CPU"``, ``"secondary 1"`` or ``"DRAM"``.
+        cpu: ``"jumping CPU"``, ``"secondary 1"``, ``"shared cache"`` or ``"DRAM"``.
         variable: ``"at"``, ``"SEAMCALL"``, ``"line"``, or an alias, e.g. ``"C-bit"``.
         before: The value before, e.g. ``"absent"``.
         after: The value after, e.g. ``"dirty, old"``.
@@ -209,6 +230,9 @@ def _view(line: Line, model: Model, state: State) -> View:
     for index, values in enumerate(state[1]):
         local = dict(zip([v.name for v in model.locals], values, strict=True))
         view |= _cpu_view(line, _secondary(index), local, newest)
+    for alias in line.aliases:
+        if (held := shared.get(shared_entry(alias).name)) is not None:
+            view[_SHARED_NAME, line.name_of(alias)] = _entry(held, alias == newest)
     view[DRAM_NAME, "line"] = _DRAM[Data(shared[DRAM.name])]
     return view
 

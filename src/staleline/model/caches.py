@@ -8,11 +8,14 @@ through (`NEWEST`), and is stale otherwise.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
-from staleline.model.cpus import ABSENT, CLEAN, CPUS, DIRTY, DRAM, NEWEST, Cpu, Data
-from staleline.model.form import Action
+from staleline.model.cpus import ABSENT, CLEAN, CPUS, DIRTY, DRAM, NEWEST, Data
+from staleline.model.form import Action, Actor, Ref
 from staleline.model.lines import Alias, Line
+from staleline.model.scenario import Scenario, SharedCache
+from staleline.model.sharedcache import shared_entry
 from staleline.model.texts import line_phrase
 
 __all__ = ["evictions"]
@@ -22,64 +25,107 @@ _ANY_ORDER = (
 )
 
 
-def evictions(line: Line) -> Iterator[Action]:
-    """Drop a clean entry, or write a dirty one back, on any CPU."""
+@dataclass(frozen=True, slots=True)
+class _Cache:
+    """One CPU's private caches, or the shared one.
+
+    Attributes:
+        name: Begins the names of its actions.
+        phrase: Begins their sentences.
+        actor: Whose actions they are.
+        entry: What it holds of an alias.
+    """
+
+    name: str
+    phrase: str
+    actor: Actor
+    entry: Callable[[Alias], Ref]
+
+
+def evictions(scenario: Scenario, line: Line) -> Iterator[Action]:
+    """Drop a clean entry, or write a dirty one back, in any cache."""
     for cpu in CPUS:
+        private = _Cache(str(cpu.actor), "The cache of {cpu}", cpu.actor, cpu.entry)
         for alias in line.aliases:
-            yield _drop(line, cpu, alias)
-            yield _write_back_newest(line, cpu, alias)
-            yield _write_back_stale(line, cpu, alias)
-            yield _write_back_destroys(line, cpu, alias)
+            yield _drop(line, private, alias)
+            yield from _write_backs(line, private, alias)
+            if scenario.shared_cache is not SharedCache.NONE:
+                yield _to_shared(line, private, alias)
+    if scenario.shared_cache is not SharedCache.NONE:
+        shared = _Cache("shared_cache", "The shared cache", Actor.JUMPING, shared_entry)
+        for alias in line.aliases:
+            yield from _write_backs(line, shared, alias)
 
 
-def _drop(line: Line, cpu: Cpu, alias: Alias) -> Action:
+def _write_backs(line: Line, cache: _Cache, alias: Alias) -> Iterator[Action]:
+    yield _write_back_newest(line, cache, alias)
+    yield _write_back_stale(line, cache, alias)
+    yield _write_back_destroys(line, cache, alias)
+
+
+def _drop(line: Line, cache: _Cache, alias: Alias) -> Action:
     return Action(
-        name=f"{cpu.actor}_drops_{alias}",
-        actor=cpu.actor,
-        guard=cpu.entry(alias).one_of(CLEAN),
-        assigns=(cpu.entry(alias).becomes(ABSENT),),
+        name=f"{cache.name}_drops_{alias}",
+        actor=cache.actor,
+        guard=cache.entry(alias).one_of(CLEAN),
+        assigns=(cache.entry(alias).becomes(ABSENT),),
         function="cache",
         source=_ANY_ORDER,
-        sentence=f"The cache of {{cpu}} drops its clean {line.name_of(alias)} entry of "
+        sentence=f"{cache.phrase} drops its clean {line.name_of(alias)} entry of "
         f"{line_phrase(line)}.",
     )
 
 
-def _write_back_newest(line: Line, cpu: Cpu, alias: Alias) -> Action:
+def _to_shared(line: Line, cache: _Cache, alias: Alias) -> Action:
     return Action(
-        name=f"{cpu.actor}_writes_back_newest_{alias}",
-        actor=cpu.actor,
-        guard=cpu.entry(alias).one_of(DIRTY) & NEWEST.one_of(alias),
-        assigns=(cpu.entry(alias).becomes(ABSENT), DRAM.becomes(Data.NEWEST)),
+        name=f"{cache.name}_hands_down_{alias}",
+        actor=cache.actor,
+        guard=cache.entry(alias).one_of(DIRTY),
+        assigns=(cache.entry(alias).becomes(ABSENT), shared_entry(alias).becomes(DIRTY)),
         function="cache",
         source=_ANY_ORDER,
-        sentence=f"The cache of {{cpu}} writes back its dirty {line.name_of(alias)} entry of "
+        sentence=f"{cache.phrase} evicts its dirty {line.name_of(alias)} entry of "
+        f"{line_phrase(line)} to the shared cache.",
+    )
+
+
+def _write_back_newest(line: Line, cache: _Cache, alias: Alias) -> Action:
+    return Action(
+        name=f"{cache.name}_writes_back_newest_{alias}",
+        actor=cache.actor,
+        guard=cache.entry(alias).one_of(DIRTY) & NEWEST.one_of(alias),
+        assigns=(cache.entry(alias).becomes(ABSENT), DRAM.becomes(Data.NEWEST)),
+        function="cache",
+        source=_ANY_ORDER,
+        sentence=f"{cache.phrase} writes back its dirty {line.name_of(alias)} entry of "
         f"{line_phrase(line)}: DRAM now holds the next kernel's data.",
     )
 
 
-def _write_back_stale(line: Line, cpu: Cpu, alias: Alias) -> Action:
+def _write_back_stale(line: Line, cache: _Cache, alias: Alias) -> Action:
+    stale = cache.entry(alias).one_of(DIRTY) & NEWEST.none_of(alias)
     return Action(
-        name=f"{cpu.actor}_writes_back_{alias}",
-        actor=cpu.actor,
-        guard=cpu.entry(alias).one_of(DIRTY) & NEWEST.none_of(alias) & DRAM.none_of(Data.NEWEST),
-        assigns=(cpu.entry(alias).becomes(ABSENT),),
+        name=f"{cache.name}_writes_back_{alias}",
+        actor=cache.actor,
+        guard=stale & DRAM.none_of(Data.NEWEST),
+        assigns=(cache.entry(alias).becomes(ABSENT),),
         function="cache",
         source=_ANY_ORDER,
-        sentence=f"The cache of {{cpu}} writes back its dirty {line.name_of(alias)} entry of "
+        sentence=f"{cache.phrase} writes back its dirty {line.name_of(alias)} entry of "
         f"{line_phrase(line)}; DRAM held nothing newer.",
     )
 
 
-def _write_back_destroys(line: Line, cpu: Cpu, alias: Alias) -> Action:
+def _write_back_destroys(line: Line, cache: _Cache, alias: Alias) -> Action:
+    stale = cache.entry(alias).one_of(DIRTY) & NEWEST.none_of(alias)
     return Action(
-        name=f"{cpu.actor}_destroys_through_{alias}",
-        actor=cpu.actor,
-        guard=cpu.entry(alias).one_of(DIRTY) & NEWEST.none_of(alias) & DRAM.one_of(Data.NEWEST),
-        assigns=(cpu.entry(alias).becomes(ABSENT), DRAM.becomes(Data.LOST)),
+        name=f"{cache.name}_destroys_through_{alias}",
+        actor=cache.actor,
+        guard=stale & DRAM.one_of(Data.NEWEST),
+        assigns=(cache.entry(alias).becomes(ABSENT), DRAM.becomes(Data.LOST)),
         function="cache",
         source="commit 10df8607bf1a (v6.18): a later write-back silently corrupts memory",
-        sentence=f"The cache of {{cpu}} writes back its stale dirty {line.name_of(alias)} entry "
+        sentence=f"{cache.phrase} writes back its stale dirty {line.name_of(alias)} entry "
         f"of {line_phrase(line)}: it destroys what the next kernel wrote there through the "
         f"{{newest}} alias.",
     )

@@ -18,6 +18,7 @@ __all__ = [
     "JUMPING",
     "NEWEST",
     "SECONDARY",
+    "VARIANT_VALUES",
     "Cpu",
     "Data",
     "JumpingAt",
@@ -36,11 +37,15 @@ DRAM = Ref(Whose.GLOBAL, "dram")
 
 
 class Data(StrEnum):
-    """What DRAM holds: anything older, the next kernel's newest data, or its ruins."""
+    """What DRAM holds: anything older, the next kernel's newest data, or its ruins.
+
+    `OVERWRITTEN`: what was newest, in DRAM or in a cache, was lost to a store of the old kernel.
+    """
 
     OLD = "old"
     NEWEST = "newest"
     LOST = "lost"
+    OVERWRITTEN = "overwritten"
 
 
 class JumpingAt(StrEnum):
@@ -56,6 +61,7 @@ class JumpingAt(StrEnum):
     ENCRYPTING = "encrypting"
     NEXT = "next"
     FAULTED = "faulted"
+    MTRR_FLUSHING = "mtrr_flushing"
 
 
 class SecondaryAt(StrEnum):
@@ -69,6 +75,23 @@ class SecondaryAt(StrEnum):
     STARTING = "starting"
     NEXT = "next"
     FAULTED = "faulted"
+    REENTERED = "reentered"
+    REFLUSHING = "reflushing"
+    OFFLINING = "offlining"
+    OFFLINE = "offline"
+
+
+#: Values that only some variants of the world have; others do without them in their domains.
+VARIANT_VALUES = frozenset(
+    {
+        Data.OVERWRITTEN,
+        JumpingAt.MTRR_FLUSHING,
+        SecondaryAt.REENTERED,
+        SecondaryAt.REFLUSHING,
+        SecondaryAt.OFFLINING,
+        SecondaryAt.OFFLINE,
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from staleline.model.scenario import ForeignLines, Path, Scenario
+from staleline.model.scenario import ForeignLines, Path, Scenario, Stop
 
 __all__ = ["Alias", "Line", "Role", "lines_of"]
 
@@ -34,6 +34,7 @@ class Role(StrEnum):
     FOREIGN_REST = "foreign-page"
     CRASH_SEGMENT = "crash-segment"
     CRASH_CONTROL = "crash-control-page"
+    WORK_AREA = "work-area"
 
 
 _FOREIGN = frozenset({Role.FOREIGN_IMAGE, Role.FOREIGN_REST})
@@ -55,6 +56,8 @@ class Line:
         next: The alias of the next kernel once it runs.
         copied: `relocate_kernel` writes the line.
         converted: The next kernel encrypts the line in place, where it encrypts at all.
+        scratch: The next kernel writes the line through `early` while it encrypts, and hands
+            it out as ordinary memory later.
         foreign: Its old user is a guest or the TDX module, not the old kernel.
         names: What texts call each alias.
     """
@@ -65,6 +68,7 @@ class Line:
     next: Alias
     copied: bool = False
     converted: bool = False
+    scratch: bool = False
     foreign: bool = False
     names: tuple[tuple[Alias, str], ...] = ()
 
@@ -72,7 +76,7 @@ class Line:
     def aliases(self) -> tuple[Alias, ...]:
         """The aliases through which anybody uses the line, each once."""
         used = {self.old, self.next}
-        if self.copied or self.converted:
+        if self.copied or self.converted or self.scratch:
             used.add(self.early)
         return tuple(alias for alias in Alias if alias in used)
 
@@ -91,11 +95,17 @@ def _roles(scenario: Scenario) -> tuple[Role, ...]:
         # The next kernel is confined to its reservation; other memory it only reads.
         loaded_only = Role.CRASH_SEGMENT
         return (loaded_only,) if scenario.load_settled else (loaded_only, Role.CRASH_CONTROL)
-    foreign = (
-        () if scenario.foreign is ForeignLines.NONE else (Role.FOREIGN_IMAGE, Role.FOREIGN_REST)
-    )
-    decrypted = (Role.DECRYPTED,) if scenario.old_encrypts else ()
-    return (Role.IMAGE, Role.REST, *foreign, *decrypted, Role.STOP_MASK)
+    foreign = scenario.foreign is not ForeignLines.NONE
+    if scenario.preserve_context:
+        # The next kernel is confined to the image's destination, the rest is preserved.
+        return (Role.IMAGE, Role.FOREIGN_IMAGE) if foreign else (Role.IMAGE,)
+    roles = [Role.IMAGE, Role.REST]
+    roles += [Role.FOREIGN_IMAGE, Role.FOREIGN_REST] if foreign else []
+    roles += [Role.DECRYPTED] if scenario.old_encrypts else []
+    roles += [] if scenario.stop is Stop.SKIPPED else [Role.STOP_MASK]
+    encrypts = scenario.next_encrypts and not scenario.flush_faults
+    roles += [Role.WORK_AREA] if scenario.work_area and encrypts else []
+    return tuple(roles)
 
 
 def _line(scenario: Scenario, role: Role) -> Line:
@@ -115,6 +125,7 @@ def _line(scenario: Scenario, role: Role) -> Line:
         next=following,
         copied=role in _COPIED,
         converted=role in _CONVERTED,
+        scratch=role is Role.WORK_AREA,
         foreign=role in _FOREIGN,
         names=tuple(_names(scenario).items()),
     )

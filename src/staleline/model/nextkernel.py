@@ -10,9 +10,12 @@ from staleline.model.cpus import (
     CLEAN,
     CPUS,
     DIRTY,
+    DRAM,
     JUMPING,
+    NEWEST,
     SECONDARY,
     Cpu,
+    Data,
     JumpingAt,
     SecondaryAt,
     next_write,
@@ -20,6 +23,7 @@ from staleline.model.cpus import (
 from staleline.model.form import Action, Assign, Expr
 from staleline.model.lines import Alias, Line
 from staleline.model.scenario import Scenario
+from staleline.model.steps import Where, step
 from staleline.model.texts import line_phrase
 from staleline.model.wbinvd import completes
 
@@ -27,6 +31,7 @@ __all__ = ["encrypts_in_place", "next_kernel"]
 
 _ENC_COPY = "7.3 arch/x86/mm/mem_encrypt_boot.S:74 __enc_copy"
 _TRAMPOLINE = "7.3 arch/x86/realmode/rm/trampoline_64.S:63 trampoline_start"
+_MTRR = Where("cache_disable", "7.3 arch/x86/kernel/cpu/cacheinfo.c:658, from setup.c:1051")
 _INIT = "SDM vol. 3 ch. 9.1: INIT leaves the caches as they are"
 
 
@@ -38,11 +43,12 @@ def encrypts_in_place(scenario: Scenario) -> bool:
 def next_kernel(scenario: Scenario, line: Line) -> Iterator[Action]:
     """Everything after the jump."""
     if encrypts_in_place(scenario):
-        yield from _in_place_encryption(line)
-        if line.converted:
-            early = JUMPING.at(JumpingAt.EARLY)
-            yield _write(line, JUMPING, early, line.early, "early_next")
+        yield from _in_place_encryption(scenario, line)
+        if line.converted or line.scratch:
             reading = JUMPING.at(JumpingAt.EARLY, JumpingAt.ENCRYPTING)
+            # Only the work area is written while the encryption runs.
+            writing = reading if line.scratch else JUMPING.at(JumpingAt.EARLY)
+            yield _write(line, JUMPING, writing, line.early, "early_next")
             yield _fill(line, JUMPING, reading, line.early, "early_next")
     yield from _secondary_starts(scenario, line)
     for cpu in CPUS:
@@ -77,9 +83,11 @@ def _fill(line: Line, cpu: Cpu, running: Expr, alias: Alias, who: str) -> Action
     )
 
 
-def _in_place_encryption(line: Line) -> Iterator[Action]:
+def _in_place_encryption(scenario: Scenario, line: Line) -> Iterator[Action]:
     """One WBINVD on this CPU, then the copy from the plain to the C-bit alias."""
-    clean, left = completes(line, JUMPING)
+    clean, left = completes(scenario, line, JUMPING)
+    flushes_again = line.scratch and scenario.mtrr_flush
+    arrives = JumpingAt.MTRR_FLUSHING if flushes_again else JumpingAt.NEXT
     yield _enc_copy(
         "begins",
         JUMPING.at(JumpingAt.EARLY),
@@ -95,9 +103,17 @@ def _in_place_encryption(line: Line) -> Iterator[Action]:
     yield _enc_copy(
         "copies",
         JUMPING.at(JumpingAt.ENCRYPTING),
-        (JUMPING.goes(JumpingAt.NEXT), *_conversion(line)),
+        (JUMPING.goes(arrives), *_conversion(line)),
         _conversion_text(line),
     )
+    if flushes_again:
+        yield step(
+            JUMPING,
+            "mtrr_flushed",
+            JUMPING.at(JumpingAt.MTRR_FLUSHING) & clean,
+            (JUMPING.goes(JumpingAt.NEXT), *left),
+            (*_MTRR, "{cpu} completes the WBINVD of cache_disable and programs its MTRRs."),
+        )
 
 
 def _enc_copy(name: str, guard: Expr, assigns: tuple[Assign, ...], sentence: str) -> Action:
@@ -113,11 +129,18 @@ def _enc_copy(name: str, guard: Expr, assigns: tuple[Assign, ...], sentence: str
 
 
 def _conversion(line: Line) -> tuple[Assign, ...]:
-    """The copy's store. Its load may fill a clean entry, which `_fill` has done or not."""
+    """The copy's store. Its load may fill a clean entry, which `_fill` has done or not.
+
+    Nobody wants the work area's contents after the copy.
+    """
+    if line.scratch:
+        return (NEWEST.becomes("none"), DRAM.becomes(Data.OLD))
     return next_write(JUMPING, line.next) if line.converted else ()
 
 
 def _conversion_text(line: Line) -> str:
+    if line.scratch:
+        return "{cpu} finishes __enc_copy and needs " + f"{line_phrase(line)} no longer."
     if not line.converted:
         return "{cpu} finishes __enc_copy; " + f"{line_phrase(line)} is not converted."
     return (
@@ -128,13 +151,18 @@ def _conversion_text(line: Line) -> str:
 
 def _secondary_starts(scenario: Scenario, line: Line) -> Iterator[Action]:
     """INIT-SIPI. The trampoline's WBINVD writes back what the old kernel left here."""
-    halted = SECONDARY.at(SecondaryAt.HALTED) & JUMPING.at(JumpingAt.NEXT)
+    places = [SecondaryAt.HALTED]
+    if scenario.plays_dead:
+        places += [SecondaryAt.OFFLINE]
+    if scenario.leaves_stragglers:
+        places += [SecondaryAt.RUNNING]
+    halted = SECONDARY.at(*places) & JUMPING.at(JumpingAt.NEXT)
     if scenario.flush_faults:
         # sev_es_trampoline_start has no WBINVD (7.3 trampoline_64.S:105).
         says = "The next kernel starts {cpu}, whose trampoline has no WBINVD."
         yield _start("starts", halted, (SECONDARY.goes(SecondaryAt.NEXT),), says)
         return
-    clean, left = completes(line, SECONDARY)
+    clean, left = completes(scenario, line, SECONDARY)
     yield _start(
         "starts",
         halted,

@@ -13,6 +13,7 @@ from staleline.model.cpus import (
     DRAM,
     JUMPING,
     NEWEST,
+    SECONDARY,
     Cpu,
     Data,
     JumpingAt,
@@ -21,14 +22,15 @@ from staleline.model.cpus import (
 )
 from staleline.model.form import Action, Assign, Expr, in_order
 from staleline.model.lines import Alias, Line, Role
-from staleline.model.scenario import Scenario
+from staleline.model.scenario import Path, Scenario
 from staleline.model.texts import line_phrase, role_noun
 from staleline.model.wbinvd import SEAMCALLED, counts_seamcalls
 
-__all__ = ["old_kernel"]
+__all__ = ["can_overwrite", "old_kernel"]
 
 _SEAMCALL = "7.3 arch/x86/virt/vmx/tdx/seamcall_internal.h: flag set before the instruction"
 _CONTROL = "7.3 kernel/kexec_core.c:457 kimage_alloc_crash_control_pages"
+_STRAGGLER = "7.3 arch/x86/kernel/smp.c:155,229: CPUs that were not stopped go on"
 _LOAD = "7.3 kernel/kexec_core.c:899-922 kimage_load_crash_segment"
 
 
@@ -36,9 +38,16 @@ def old_kernel(scenario: Scenario, line: Line) -> Iterator[Action]:
     """Everything that happens before, and beside, the way to the next kernel."""
     for cpu in CPUS:
         yield _write(scenario, line, cpu)
-        yield _fill(line, cpu)
+        yield _fill(scenario, line, cpu)
+        if cpu is SECONDARY and can_overwrite(scenario):
+            yield _overwrite(line)
         if line.role is Role.CRASH_SEGMENT:
             yield _load(scenario, line, cpu)
+
+
+def can_overwrite(scenario: Scenario) -> bool:
+    """Stragglers can write what the next kernel writes; the crash reservation they do not."""
+    return scenario.leaves_stragglers and scenario.path is Path.KEXEC
 
 
 def _running(line: Line, cpu: Cpu) -> Expr:
@@ -48,13 +57,21 @@ def _running(line: Line, cpu: Cpu) -> Expr:
     return cpu.at(JumpingAt.RUNNING) if cpu is JUMPING else cpu.at(SecondaryAt.RUNNING)
 
 
-def _fetching(line: Line, cpu: Cpu) -> Expr:
+def _fetching(scenario: Scenario, line: Line, cpu: Cpu) -> Expr:
     """Code of the old user still executes here, so that speculation can fill entries."""
     if cpu is JUMPING or line.foreign:
         return _running(line, cpu)
-    return cpu.at(
-        SecondaryAt.RUNNING, SecondaryAt.STOPPING, SecondaryAt.REPORTED, SecondaryAt.FLUSHING
-    )
+    places = [
+        SecondaryAt.RUNNING,
+        SecondaryAt.STOPPING,
+        SecondaryAt.REPORTED,
+        SecondaryAt.FLUSHING,
+    ]
+    if scenario.late_nmi:
+        places += [SecondaryAt.REENTERED, SecondaryAt.REFLUSHING]
+    if scenario.plays_dead:
+        places += [SecondaryAt.OFFLINING]
+    return cpu.at(*places)
 
 
 def _user(line: Line) -> str:
@@ -70,7 +87,7 @@ def _write(scenario: Scenario, line: Line, cpu: Cpu) -> Action:
     return Action(
         name=f"{cpu.actor}_old_write",
         actor=cpu.actor,
-        guard=_writing(line, cpu) & cpu.entry(line.old).none_of(DIRTY),
+        guard=_writing(scenario, line, cpu) & cpu.entry(line.old).none_of(DIRTY),
         assigns=(cpu.entry(line.old).becomes(DIRTY), *cpu.invalidates_others(line.old), *seamcall),
         function=function,
         source=source,
@@ -79,9 +96,16 @@ def _write(scenario: Scenario, line: Line, cpu: Cpu) -> Action:
     )
 
 
-def _writing(line: Line, cpu: Cpu) -> Expr:
+def _writing(scenario: Scenario, line: Line, cpu: Cpu) -> Expr:
     """The old user can still write the line from this CPU."""
     running = _running(line, cpu)
+    if cpu is SECONDARY and scenario.late_nmi and not line.foreign:
+        # The NMI's frame and handler. That takes no time that counts; its WBINVD does.
+        again = cpu.at(SecondaryAt.REENTERED) & JUMPING.at(JumpingAt.WAITING)
+        return running | again
+    if cpu is SECONDARY and can_overwrite(scenario):
+        # A store through the alias of the newest data is `_overwrite`.
+        return running & NEWEST.none_of(line.old)
     if line.role is Role.CRASH_SEGMENT:
         # Once it is loaded it is mapped read-only: 7.3 machine_kexec_64.c:634.
         return running & NEWEST.one_of("none")
@@ -99,17 +123,31 @@ def _write_text(line: Line) -> tuple[str, str, str]:
     return user, _SEAMCALL if user == "TDX module" else "", f"The {user} writes"
 
 
-def _fill(line: Line, cpu: Cpu) -> Action:
+def _fill(scenario: Scenario, line: Line, cpu: Cpu) -> Action:
     user = _user(line)
     return Action(
         name=f"{cpu.actor}_old_fill",
         actor=cpu.actor,
-        guard=_fetching(line, cpu) & cpu.entry(line.old).one_of(ABSENT),
+        guard=_fetching(scenario, line, cpu) & cpu.entry(line.old).one_of(ABSENT),
         assigns=(cpu.entry(line.old).becomes(CLEAN),),
         function=user,
         source="",
         sentence=f"The {user} reads {line_phrase(line)}, or speculation fills it, through its "
         f"{line.name_of(line.old)} alias on {{cpu}}.",
+    )
+
+
+def _overwrite(line: Line) -> Action:
+    """A store of a straggler through the alias of the next kernel's newest data."""
+    return Action(
+        name="secondary_old_overwrites",
+        actor=SECONDARY.actor,
+        guard=_running(line, SECONDARY) & NEWEST.one_of(line.old),
+        assigns=(DRAM.becomes(Data.OVERWRITTEN),),
+        function=_user(line),
+        source=_STRAGGLER,
+        sentence=f"The {_user(line)}, which nobody has stopped on {{cpu}}, writes "
+        f"{line_phrase(line)} and overwrites what the next kernel wrote there.",
     )
 
 

@@ -16,18 +16,26 @@ from staleline.model.cpus import (
 from staleline.model.form import Any, Expr, Property, Ref, any_of
 from staleline.model.lines import Alias, Line
 from staleline.model.nextkernel import encrypts_in_place
-from staleline.model.scenario import Scenario
+from staleline.model.oldkernel import can_overwrite
+from staleline.model.scenario import Scenario, Stop
 from staleline.model.wbinvd import SEAMCALLED, flushes
 
-__all__ = ["P1", "P2", "P3", "P4", "P4_TITLE", "handover_done", "properties"]
+__all__ = ["P1", "P2", "P3", "P4", "P4_TITLE", "P5", "handover_done", "properties"]
 
-P1, P2, P3, P4 = "P1", "P2", "P3", "P4"
+P1, P2, P3, P4, P5 = "P1", "P2", "P3", "P4", "P5"
 
 P4_TITLE = "The handover stays reachable: no CPU waits forever."
 
 
 def properties(scenario: Scenario, line: Line) -> tuple[Property, ...]:
-    """P1 to P3; P4 is the model's goal."""
+    """P1 to P3, and P5 where CPUs may go on with the old kernel; P4 is the model's goal."""
+    stragglers = (
+        Property(
+            P5,
+            "No store of the old kernel to memory that the next kernel has written.",
+            DRAM.one_of(Data.OVERWRITTEN),
+        ),
+    )
     return (
         Property(
             P1,
@@ -40,6 +48,7 @@ def properties(scenario: Scenario, line: Line) -> tuple[Property, ...]:
             _flush_ahead(scenario, line),
         ),
         Property(P3, "WBINVD never executes where it faults.", _faulted()),
+        *(stragglers if can_overwrite(scenario) else ()),
     )
 
 
@@ -66,8 +75,16 @@ def _stale(entry: Ref, alias: Alias) -> Expr:
 
 def _flush_ahead(scenario: Scenario, line: Line) -> Expr:
     left = JUMPING.ref("pc").none_of(JumpingAt.RUNNING, JumpingAt.WAITING, JumpingAt.FAULTED)
-    undecided = each("pc").one_of(SecondaryAt.STOPPING, SecondaryAt.REPORTED)
-    decided = each("pc").one_of(SecondaryAt.FLUSHING)
+    deciding = [SecondaryAt.STOPPING, SecondaryAt.REPORTED]
+    flushing = [SecondaryAt.FLUSHING]
+    if scenario.stop is Stop.GIVES_UP:
+        deciding += [SecondaryAt.RUNNING]
+    if scenario.late_nmi:
+        deciding += [SecondaryAt.REENTERED]
+        flushing += [SecondaryAt.REFLUSHING]
+    if scenario.plays_dead:
+        flushing += [SecondaryAt.OFFLINING]
+    undecided, decided = each("pc").one_of(*deciding), each("pc").one_of(*flushing)
     will_flush = flushes(scenario, line, scenario.flush_secondary, each(SEAMCALLED)).flushes
     return left & Any(decided | (undecided & will_flush))
 

@@ -9,7 +9,16 @@ from enum import StrEnum
 from staleline.errors import ModelError
 from staleline.vocabulary import Path, ReportOrder
 
-__all__ = ["Flush", "ForeignLines", "Path", "ReportOrder", "Scenario"]
+__all__ = [
+    "Flush",
+    "ForeignLines",
+    "Offline",
+    "Path",
+    "ReportOrder",
+    "Scenario",
+    "SharedCache",
+    "Stop",
+]
 
 
 class Flush(StrEnum):
@@ -26,6 +35,52 @@ class ForeignLines(StrEnum):
     NONE = "none"
     SEV_GUESTS = "sev-guests"
     TDX = "tdx"
+
+
+class Stop(StrEnum):
+    """How the other CPUs are stopped (7.3 arch/x86/kernel/smp.c:150 native_stop_other_cpus).
+
+    `COMPLETE`: the jumping CPU waits until each has reported; who does not within a second
+    gets an NMI (smp.c:199,213). `GIVES_UP`: it waits for a while and goes on: a second in a
+    crash (reboot.c:895), 10 ms after the NMI where the caller does not ask to wait (smp.c:227;
+    reboot and kexec do ask). `SKIPPED`: with ``reboot=force`` nobody is asked to stop, in a
+    kexec neither (smp.c:155, 5.10 smp.c:150): they go on with the old kernel.
+    """
+
+    COMPLETE = "complete"
+    GIVES_UP = "gives-up"
+    SKIPPED = "skipped"
+
+
+class Offline(StrEnum):
+    """Secondaries that were taken offline before the handover.
+
+    Each executed WBINVD in `play_dead`, whatever the policy (7.3
+    arch/x86/kernel/smpboot.c:1429,1498). `HALTED`: it has slept since. `WOKEN`: an NMI, an SMI
+    or a store to the line it monitors wakes it now and then (smpboot.c:1436), and its handler
+    dirties lines again until the jumping CPU has left its wait.
+    """
+
+    NONE = "none"
+    HALTED = "halted"
+    WOKEN = "woken"
+
+
+class SharedCache(StrEnum):
+    """A last-level cache that all CPUs share, and what WBINVD reaches beside it.
+
+    `NONE`: not modelled; WBINVD reaches the caches of its own CPU. `OWN_CORE`: its own private
+    caches and the shared one, which is all that CPUID 0x8000001D EDX[0] = 1 guarantees (every
+    AMD Zen; 7.3 asm/cpuid/leaf_types.h:1901). `ALL_CORES`: the private caches of all sharers
+    too (CPUID 4 EDX[0] = 0; Intel TDX parts, where the sharers are the package).
+
+    Hardware that guarantees `OWN_CORE` may do as `ALL_CORES` does at times. That adds no
+    behaviour: it is the same as evictions on the other CPUs at that moment.
+    """
+
+    NONE = "none"
+    OWN_CORE = "own-core"
+    ALL_CORES = "all-cores"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +110,23 @@ class Scenario:
         clears_stop_mask: The jumping CPU writes the stop mask after every secondary has
             reported, which takes the line away from their caches (7.3
             arch/x86/kernel/smp.c:238-242).
+        stop: Whether the other CPUs are stopped, and waited for.
+        late_nmi: A secondary that has reported takes the NMI that was meant for laggards. It
+            enters `stop_this_cpu` again while the jumping CPU no longer waits for it: the race
+            that the comment at 7.3 arch/x86/kernel/smp.c:184-189 leaves open.
+        offline: Secondaries that were taken offline before.
+        preserve_context: kexec jump: secondaries are taken offline instead of stopped
+            (7.3 kernel/kexec_core.c:1181), and the next kernel is confined to the image, as all
+            other memory is preserved. The way back is not modelled.
+        play_dead_settled: Assume that an offline CPU's WBINVD is complete by the time of the
+            handover. Nothing waits for it: the CPU reports itself dead before (7.3
+            arch/x86/kernel/smpboot.c:1412 against 1429, 5.10 smpboot.c:1662 against 1726).
+        shared_cache: Whether there is a shared cache, and what WBINVD reaches.
+        work_area: Look also at the work area of the next kernel's in-place encryption. Its
+            exposure is the next kernel's own; no flush of the old kernel can help.
+        mtrr_flush: The next kernel executes WBINVD again where it programs MTRRs, before it
+            hands out the work area as ordinary memory (7.3 arch/x86/kernel/cpu/cacheinfo.c:658,
+            from setup.c:1051; not in 5.10). Matters to the work area only.
 
     Raises:
         ModelError: For a combination that no machine shows.
@@ -73,6 +145,24 @@ class Scenario:
     flush_at_load: bool = True
     load_settled: bool = False
     clears_stop_mask: bool = True
+    stop: Stop = Stop.COMPLETE
+    late_nmi: bool = False
+    offline: Offline = Offline.NONE
+    preserve_context: bool = False
+    play_dead_settled: bool = True
+    shared_cache: SharedCache = SharedCache.NONE
+    work_area: bool = False
+    mtrr_flush: bool = False
+
+    @property
+    def plays_dead(self) -> bool:
+        """Secondaries may go offline: before a kexec, or as the way to stop in a kexec jump."""
+        return self.preserve_context or self.offline is not Offline.NONE
+
+    @property
+    def leaves_stragglers(self) -> bool:
+        """Secondaries may still run the old kernel when the next one runs."""
+        return self.stop is not Stop.COMPLETE
 
     def __post_init__(self) -> None:
         if self.secondaries < 0:

@@ -16,6 +16,7 @@ _PHRASES = {
     Role.FOREIGN_REST: "the line in a {foreign} page",
     Role.CRASH_SEGMENT: "the line of a segment in the crash reservation",
     Role.CRASH_CONTROL: "the line of a control page in the crash reservation",
+    Role.WORK_AREA: "the line in the work area of the in-place encryption",
 }
 
 

@@ -2,18 +2,20 @@
 """WBINVD: at which sites it is executed, and when it is complete.
 
 It takes time: it begins, evictions go on in any order, and it is complete when nothing dirty
-is left on that CPU, whose entries are then all invalid. It reaches its own CPU's caches only.
-Reaching further would be an eviction at that moment, which may happen anyway.
+is left on that CPU, whose entries are then all invalid. It reaches its own CPU's caches and
+what `Scenario.shared_cache` says. Reaching further would be an eviction at that moment, which
+may happen anyway.
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-from staleline.model.cpus import ABSENT, DIRTY, Cpu
-from staleline.model.form import FALSE, TRUE, Assign, Expr, Ref, all_of
+from staleline.model.cpus import ABSENT, DIRTY, JUMPING, Cpu, each
+from staleline.model.form import FALSE, TRUE, All, Assign, Expr, Ref, all_of
 from staleline.model.lines import Line
-from staleline.model.scenario import Flush, ForeignLines, Scenario
+from staleline.model.scenario import Flush, ForeignLines, Scenario, SharedCache
+from staleline.model.sharedcache import reached
 
 __all__ = ["SEAMCALLED", "Choice", "completes", "counts_seamcalls", "flushes", "forgets"]
 
@@ -51,10 +53,19 @@ def flushes(scenario: Scenario, line: Line, flush: Flush, seamcalled: Ref) -> Ch
 
 def forgets(scenario: Scenario, line: Line, cpu: Cpu) -> tuple[Assign, ...]:
     """Past its site nobody asks for a CPU's SEAMCALLs again: fewer states to tell apart."""
-    return (cpu.ref(SEAMCALLED).becomes("no"),) if counts_seamcalls(scenario, line) else ()
+    if scenario.late_nmi or not counts_seamcalls(scenario, line):
+        return ()
+    return (cpu.ref(SEAMCALLED).becomes("no"),)
 
 
-def completes(line: Line, cpu: Cpu) -> tuple[Expr, tuple[Assign, ...]]:
+def completes(scenario: Scenario, line: Line, cpu: Cpu) -> tuple[Expr, tuple[Assign, ...]]:
     """When a WBINVD that runs on this CPU is complete, and what it leaves."""
-    clean = all_of(*(cpu.entry(alias).none_of(DIRTY) for alias in line.aliases))
-    return clean, tuple(cpu.entry(alias).becomes(ABSENT) for alias in line.aliases)
+    clean = [cpu.entry(alias).none_of(DIRTY) for alias in line.aliases]
+    left = [cpu.entry(alias).becomes(ABSENT) for alias in line.aliases]
+    beside, emptied = reached(scenario, line)
+    if scenario.shared_cache is SharedCache.ALL_CORES:
+        clean += [All(all_of(*(each(alias).none_of(DIRTY) for alias in line.aliases)))]
+        left += [taken for alias in line.aliases for taken in cpu.invalidates_others(alias)]
+        if cpu is not JUMPING:
+            clean += [JUMPING.entry(alias).none_of(DIRTY) for alias in line.aliases]
+    return all_of(*clean, beside), (*left, *emptied)

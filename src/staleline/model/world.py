@@ -13,17 +13,20 @@ from staleline.model.cpus import (
     DIRTY,
     DRAM,
     NEWEST,
+    VARIANT_VALUES,
     Data,
     JumpingAt,
     SecondaryAt,
 )
 from staleline.model.form import FALSE, Action, Model, Variable
-from staleline.model.handover import handover
+from staleline.model.handover import relocation
 from staleline.model.lines import Line, lines_of
 from staleline.model.nextkernel import next_kernel
 from staleline.model.oldkernel import old_kernel
 from staleline.model.properties import P4, P4_TITLE, handover_done, properties
-from staleline.model.scenario import Scenario
+from staleline.model.scenario import Scenario, SharedCache
+from staleline.model.sharedcache import beside_shared_cache, shared_entry
+from staleline.model.stop import stop
 from staleline.model.wbinvd import SEAMCALLED, counts_seamcalls
 
 __all__ = ["model_of", "world"]
@@ -36,11 +39,13 @@ def world(scenario: Scenario) -> tuple[tuple[Line, Model], ...]:
 
 def model_of(scenario: Scenario, line: Line) -> Model:
     """The handover of one scenario as one line sees it."""
+    actions = tuple(_actions(scenario, line))
+    reached = {assign.value for action in actions for assign in action.assigns}
     return Model(
         title=f"{scenario.path} handover, {line.role}",
-        globals=tuple(_globals(scenario, line)),
-        locals=tuple(_per_cpu(scenario, line, SecondaryAt, prefix="")),
-        actions=tuple(_actions(scenario, line)),
+        globals=tuple(_globals(scenario, line, reached)),
+        locals=tuple(_per_cpu(scenario, line, _values(SecondaryAt, reached), prefix="")),
+        actions=actions,
         properties=properties(scenario, line),
         goal=handover_done(),
         goal_name=P4,
@@ -51,23 +56,34 @@ def model_of(scenario: Scenario, line: Line) -> Model:
 def _actions(scenario: Scenario, line: Line) -> Iterator[Action]:
     for part in (
         old_kernel(scenario, line),
-        handover(scenario, line),
+        stop(scenario, line),
+        relocation(scenario, line),
         next_kernel(scenario, line),
-        evictions(line),
+        evictions(scenario, line),
     ):
-        yield from (action for action in part if action.guard != FALSE)
+        for action in part:
+            if action.guard != FALSE:
+                yield beside_shared_cache(scenario, line, action)
 
 
-def _globals(scenario: Scenario, line: Line) -> Iterator[Variable]:
-    yield from _per_cpu(scenario, line, JumpingAt, prefix="jumping_")
-    yield Variable(DRAM.name, tuple(str(data) for data in Data))
+def _globals(scenario: Scenario, line: Line, reached: set[str]) -> Iterator[Variable]:
+    yield from _per_cpu(scenario, line, _values(JumpingAt, reached), prefix="jumping_")
+    yield Variable(DRAM.name, _values(Data, reached))
     yield Variable(NEWEST.name, ("none", *(str(alias) for alias in line.aliases)))
+    if scenario.shared_cache is not SharedCache.NONE:
+        for alias in line.aliases:
+            yield Variable(shared_entry(alias).name, (ABSENT, DIRTY))
+
+
+def _values(kind: type[StrEnum], reached: set[str]) -> tuple[str, ...]:
+    """The values of a variable, without those of variants that this model is not of."""
+    return tuple(str(value) for value in kind if value not in VARIANT_VALUES - reached)
 
 
 def _per_cpu(
-    scenario: Scenario, line: Line, places: type[StrEnum], *, prefix: str
+    scenario: Scenario, line: Line, places: tuple[str, ...], *, prefix: str
 ) -> Iterator[Variable]:
-    yield Variable(f"{prefix}pc", tuple(str(place) for place in places))
+    yield Variable(f"{prefix}pc", places)
     for alias in line.aliases:
         yield Variable(f"{prefix}{alias}", (ABSENT, CLEAN, DIRTY))
     if counts_seamcalls(scenario, line):

@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A last-level cache that all CPUs share.
+
+It takes what private caches evict, and holds a dirty entry or none: a clean entry in it would
+only supply what DRAM supplies. A fill leaves its dirty entry where it is. If hardware moves
+the dirty entry along instead, that CPU could as well have made the store itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from staleline.model.cpus import ABSENT, DIRTY, each
+from staleline.model.form import Action, Assign, Expr, Ref, Whose, all_of
+from staleline.model.lines import Alias, Line
+from staleline.model.scenario import Scenario, SharedCache
+
+__all__ = ["beside_shared_cache", "reached", "shared_entry"]
+
+
+def shared_entry(alias: Alias) -> Ref:
+    """What the shared cache holds of one alias: absent or dirty."""
+    return Ref(Whose.GLOBAL, f"shared_{alias}")
+
+
+def beside_shared_cache(scenario: Scenario, line: Line, action: Action) -> Action:
+    """The action where there is a shared cache: what it takes from all others, it takes there."""
+    if scenario.shared_cache is SharedCache.NONE:
+        return action
+    assigned = {assign.target for assign in action.assigns}
+    taken = tuple(
+        shared_entry(alias).becomes(ABSENT)
+        for alias in line.aliases
+        if each(alias).becomes(ABSENT) in action.assigns and shared_entry(alias) not in assigned
+    )
+    return replace(action, assigns=(*action.assigns, *taken))
+
+
+def reached(scenario: Scenario, line: Line) -> tuple[Expr, tuple[Assign, ...]]:
+    """What a WBINVD has to have cleaned beside its own CPU's caches, and empties there."""
+    if scenario.shared_cache is SharedCache.NONE:
+        return all_of(), ()
+    shared = [shared_entry(alias) for alias in line.aliases]
+    clean = all_of(*(entry.none_of(DIRTY) for entry in shared))
+    return clean, tuple(entry.becomes(ABSENT) for entry in shared)
