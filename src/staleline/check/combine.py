@@ -13,9 +13,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from staleline.errors import ModelError
-from staleline.model.cpus import DRAM, JUMPING, NEWEST, SECONDARY
+from staleline.model.cpus import CPUS
 from staleline.model.form import (
-    FALSE,
     Action,
     All,
     And,
@@ -34,19 +33,14 @@ from staleline.model.form import (
     any_of,
     in_order,
 )
-from staleline.model.lines import Alias, Line
+from staleline.model.lines import Line
+from staleline.model.wbinvd import SEAMCALLED
 
 __all__ = ["combined"]
 
-#: What a line has for itself; every other variable is about CPUs.
-_OF_A_LINE = frozenset(
-    {
-        DRAM.name,
-        NEWEST.name,
-        *(cpu.entry(alias).name for cpu in (JUMPING, SECONDARY) for alias in Alias),
-    }
-)
-_PLACES = frozenset(cpu.ref("pc").name for cpu in (JUMPING, SECONDARY))
+#: Where each CPU is, and what it is known to have done; the rest each line has for itself.
+_PLACES = frozenset(cpu.ref("pc").name for cpu in CPUS)
+_OF_CPUS = _PLACES | {cpu.ref(SEAMCALLED).name for cpu in CPUS}
 
 
 def combined(lines: Sequence[tuple[Line, Model]]) -> Model:
@@ -89,7 +83,7 @@ class _Part:
     model: Model
 
     def name(self, name: str) -> str:
-        return f"{self.prefix}_{name}" if name in _OF_A_LINE else name
+        return name if name in _OF_CPUS else f"{self.prefix}_{name}"
 
     def ref(self, ref: Ref) -> Ref:
         return Ref(ref.whose, self.name(ref.name))
@@ -119,14 +113,14 @@ class _Part:
 def _variables(
     parts: Sequence[_Part], variables: Sequence[tuple[Variable, ...]]
 ) -> tuple[Variable, ...]:
-    """Every variable once, those about CPUs first."""
-    named = {
-        part.name(variable.name): Variable(part.name(variable.name), variable.domain)
-        for part, group in zip(parts, variables, strict=True)
-        for variable in group
-    }
-    shared = {variable.name for group in variables for variable in group} - _OF_A_LINE
-    return tuple(sorted(named.values(), key=lambda variable: variable.name not in shared))
+    """Every variable once, those about CPUs first; each line's may have values of its own."""
+    domains: dict[str, dict[str, None]] = {}
+    for part, group in zip(parts, variables, strict=True):
+        for variable in group:
+            domain = domains.setdefault(part.name(variable.name), {})
+            domain.update(dict.fromkeys(variable.domain))
+    ordered = sorted(domains, key=lambda name: name not in _OF_CPUS)
+    return tuple(Variable(name, tuple(domains[name])) for name in ordered)
 
 
 def _moves_a_cpu(action: Action) -> bool:
@@ -134,18 +128,26 @@ def _moves_a_cpu(action: Action) -> bool:
 
 
 def _steps_of_cpus(parts: Sequence[_Part]) -> Iterator[Action]:
-    """Each as one step of all lines; one that any line forbids does not happen."""
+    """Each as one step of all lines; one that any line forbids does not happen.
+
+    Raises:
+        ModelError: CPUs take other steps in one model than in another.
+    """
     by_name = [
         {action.name: action for action in part.model.actions if _moves_a_cpu(action)}
         for part in parts
     ]
+    if any(actions.keys() != by_name[0].keys() for actions in by_name):
+        raise ModelError(
+            "CPUs take other steps in one of these models than in another",
+            where=", ".join(part.prefix for part in parts),
+            do="check these lines one by one",
+        )
     for name, action in by_name[0].items():
-        if all(name in actions for actions in by_name):
-            same = [(part, actions[name]) for part, actions in zip(parts, by_name, strict=True)]
-            guard = all_of(*(part.expr(one.guard) for part, one in same))
-            assigns = in_order(*(part.assigns(one) for part, one in same))
-            if guard != FALSE:
-                yield _renamed(action, name, guard, assigns)
+        same = [(part, actions[name]) for part, actions in zip(parts, by_name, strict=True)]
+        guard = all_of(*(part.expr(one.guard) for part, one in same))
+        assigns = in_order(*(part.assigns(one) for part, one in same))
+        yield _renamed(action, name, guard, assigns)
 
 
 def _steps_of_lines(parts: Sequence[_Part]) -> Iterator[Action]:
