@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Decision diagrams against the reference interpreter, and as large as machines are."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from staleline.check.combine import combined
+from staleline.check.count import count_states
+from staleline.check.decisiondiagram import Limits, Progress, explore
+from staleline.check.interpreter import holds, moves, reachable
+from staleline.check.search import search
+from staleline.errors import ModelError
+from staleline.model.form import Model, Whose
+from staleline.model.lines import Line, Role
+from staleline.model.scenario import Flush, ReportOrder, Scenario
+from staleline.model.world import world
+from tests.check.scenarios import crash, distinct_models, kexec
+from tests.check.test_random_models import _expressions, _models
+
+
+def _broken(model: Model, secondaries: int) -> tuple[int, tuple[str, ...]]:
+    """Reachable states and what some of them break, by the interpreter alone."""
+    states = reachable(model, secondaries)
+    broken = [
+        item.name
+        for item in model.properties
+        if any(holds(model, item.violated, state) for state in states)
+    ]
+    after = {state: [one for _, one in moves(model, state)] for state in states}
+    reaching = {state for state in states if holds(model, model.goal, state)}
+    while grown := {state for state in states - reaching if not reaching.isdisjoint(after[state])}:
+        reaching |= grown
+    return len(states), (*broken, *([] if reaching == states else [model.goal_name]))
+
+
+def _lines(scenario: Scenario, *roles: Role) -> list[tuple[Line, Model]]:
+    return [(line, model) for line, model in world(scenario) if line.role in roles]
+
+
+@pytest.mark.parametrize(("secondaries", "every"), [(0, 3), (1, 3), (2, 20)])
+def test_states_and_everything_broken_equal_the_interpreter_s(secondaries: int, every: int) -> None:
+    for model in distinct_models()[::every]:
+        explored = explore(model, secondaries)
+        assert (explored.states, explored.broken) == _broken(model, secondaries)
+
+
+@settings(max_examples=100, deadline=None)
+@given(model=_models(), goal=_expressions(Whose.GLOBAL), secondaries=st.integers(0, 2))
+def test_models_nobody_would_write_are_explored_exactly(
+    model: Model, goal: object, secondaries: int
+) -> None:
+    model = replace(model, goal=goal)
+    explored = explore(model, secondaries)
+    assert (explored.states, explored.broken) == _broken(model, secondaries)
+
+
+def test_verdicts_equal_the_search_s() -> None:
+    for model in distinct_models()[::3]:
+        found, explored = search(model, 3).violated, explore(model, 3)
+        assert (found is None) == (explored.violated is None)
+        assert found is None or found in explored.broken
+
+
+@pytest.mark.parametrize("secondaries", [4, 8])
+@pytest.mark.parametrize("scenario", [kexec("on→off"), kexec("off→on"), crash("on→on")])
+def test_counts_equal_the_plain_search_s_beyond_what_is_stored(
+    scenario: Scenario, secondaries: int
+) -> None:
+    for _, model in world(scenario)[:2]:
+        assert explore(model, secondaries).states == count_states(model, secondaries).all
+
+
+@pytest.mark.parametrize("secondaries", [1, 2, 3])
+def test_two_lines_in_one_model_are_counted_alike(secondaries: int) -> None:
+    model = combined(_lines(kexec("on→off"), Role.IMAGE, Role.STOP_MASK))
+    assert explore(model, secondaries).states == count_states(model, secondaries).all
+
+
+def test_a_hang_is_found() -> None:
+    # Without its halting steps a secondary never reports, and the jumping CPU waits for it.
+    _, model = world(kexec("on→off", flush_secondary=Flush.NEVER))[0]
+    crippled = replace(
+        model, actions=tuple(action for action in model.actions if "halts" not in action.name)
+    )
+    assert explore(crippled, 8).broken == ("P4",)
+    assert explore(crippled, 8, goal=False).broken == ()
+
+
+@pytest.mark.parametrize("role", [Role.IMAGE, Role.REST, Role.STOP_MASK])
+def test_256_cpus_and_one_line_take_seconds(role: Role) -> None:
+    [(_, model)] = _lines(kexec("on→off"), role)
+    start = time.perf_counter()
+    explored = explore(model, 255)
+    assert time.perf_counter() - start < 20
+    assert explored.violated is None
+    assert explored.states > 10**200
+
+
+def test_64_cpus_and_two_lines_take_seconds() -> None:
+    model = combined(_lines(kexec("on→off"), Role.IMAGE, Role.STOP_MASK))
+    start = time.perf_counter()
+    explored = explore(model, 63)
+    assert time.perf_counter() - start < 30
+    assert explored.violated is None
+    assert explored.states > 10**70
+
+
+def test_on_64_cpus_a_flush_after_the_report_comes_too_late() -> None:
+    # Before commit 1f5e7eb7868e (v6.5) a CPU was taken off the mask before its WBINVD.
+    [(_, model)] = _lines(kexec("on→off", report=ReportOrder.BEFORE_FLUSH), Role.IMAGE)
+    assert explore(model, 63).broken == ("P1", "P2")
+
+
+def test_too_few_nodes_are_an_error_that_says_what_to_raise() -> None:
+    _, model = world(kexec("on→off"))[0]
+    with pytest.raises(ModelError, match=r"more than 1000 diagram nodes .* raise `Limits.nodes`"):
+        explore(model, 32, limits=Limits(nodes=1000))
+
+
+def test_too_little_time_is_an_error_that_says_what_to_raise() -> None:
+    _, model = world(kexec("on→off"))[0]
+    with pytest.raises(ModelError, match=r"not done after 0 s .* raise `Limits.seconds`"):
+        explore(model, 3, limits=Limits(seconds=0))
+
+
+def test_progress_is_reported_with_its_rate() -> None:
+    _, model = world(kexec("on→off"))[0]
+    reports: list[Progress] = []
+    explored = explore(model, 15, progress=reports.append)
+    assert [one.images for one in reports] == sorted(one.images for one in reports)
+    assert reports[-1].images == explored.images
+    assert all(one.rate > 0 for one in reports)
