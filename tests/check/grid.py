@@ -12,7 +12,15 @@ from staleline.check.combine import combined
 from staleline.check.count import count_states
 from staleline.check.search import search
 from staleline.model.form import Model
-from staleline.model.scenario import Flush, ForeignLines, ReportOrder, Scenario
+from staleline.model.scenario import (
+    Flush,
+    ForeignLines,
+    Offline,
+    ReportOrder,
+    Scenario,
+    SharedCache,
+    Stop,
+)
 from staleline.model.world import world
 from tests.check.scenarios import TRANSITIONS, crash, kexec
 
@@ -36,6 +44,14 @@ _VARIANTS: dict[str, Scenario] = {
     "crash off→on": crash("off→on"),
     "crash on→off": crash("on→off"),
     "crash on→on, nothing flushed at load": crash("on→on", flush_at_load=False),
+    "kexec on→off, shared cache": kexec("on→off", shared_cache=SharedCache.OWN_CORE),
+    "kexec off→on, WBINVD reaches all": kexec("off→on", shared_cache=SharedCache.ALL_CORES),
+    "kexec on→off, late NMI": kexec("on→off", late_nmi=True),
+    "crash off→on, gives up waiting": crash("off→on", stop=Stop.GIVES_UP),
+    "kexec on→on, reboot=force": kexec("on→on", stop=Stop.SKIPPED),
+    "kexec on→off, woken offline CPUs": kexec("on→off", offline=Offline.WOKEN),
+    "kexec on→off, kexec jump": kexec("on→off", preserve_context=True),
+    "kexec off→on, work area": kexec("off→on", work_area=True, mtrr_flush=True),
 }
 
 
