@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What caches do by themselves: evict any entry, at any time, in any order.
+"""What caches do by themselves: write back any dirty entry, at any time, in any order.
 
 An entry needs no value of its own: within one alias caches are coherent, so an entry holds
 the next kernel's newest data if and only if its alias is the one that data was written
 through (`NEWEST`), and is stale otherwise.
+
+Dropping a clean entry is not an action: to fill it was optional, so that the state without it
+is reached by not filling it.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from staleline.model.cpus import ABSENT, CLEAN, CPUS, DIRTY, DRAM, NEWEST, Data
+from staleline.model.cpus import ABSENT, CPUS, DIRTY, DRAM, NEWEST, Data
 from staleline.model.form import Action, Actor, Ref
 from staleline.model.lines import Alias, Line
 from staleline.model.scenario import Scenario, SharedCache
@@ -43,11 +46,10 @@ class _Cache:
 
 
 def evictions(scenario: Scenario, line: Line) -> Iterator[Action]:
-    """Drop a clean entry, or write a dirty one back, in any cache."""
+    """Write a dirty entry back and drop it, in any cache."""
     for cpu in CPUS:
         private = _Cache(str(cpu.actor), "The cache of {cpu}", cpu.actor, cpu.entry)
         for alias in line.aliases:
-            yield _drop(line, private, alias)
             yield from _write_backs(line, private, alias)
             if scenario.shared_cache is not SharedCache.NONE:
                 yield _to_shared(line, private, alias)
@@ -58,22 +60,10 @@ def evictions(scenario: Scenario, line: Line) -> Iterator[Action]:
 
 
 def _write_backs(line: Line, cache: _Cache, alias: Alias) -> Iterator[Action]:
-    yield _write_back_newest(line, cache, alias)
+    if alias in (line.early, line.next):
+        yield _write_back_newest(line, cache, alias)
     yield _write_back_stale(line, cache, alias)
     yield _write_back_destroys(line, cache, alias)
-
-
-def _drop(line: Line, cache: _Cache, alias: Alias) -> Action:
-    return Action(
-        name=f"{cache.name}_drops_{alias}",
-        actor=cache.actor,
-        guard=cache.entry(alias).one_of(CLEAN),
-        assigns=(cache.entry(alias).becomes(ABSENT),),
-        function="cache",
-        source=_ANY_ORDER,
-        sentence=f"{cache.phrase} drops its clean {line.name_of(alias)} entry of "
-        f"{line_phrase(line)}.",
-    )
 
 
 def _to_shared(line: Line, cache: _Cache, alias: Alias) -> Action:

@@ -24,6 +24,7 @@ __all__ = [
     "JumpingAt",
     "SecondaryAt",
     "each",
+    "first_write",
     "next_write",
 ]
 
@@ -136,7 +137,12 @@ def each(name: str) -> Ref:
     return Ref(Whose.EACH, name)
 
 
+def first_write(cpu: Cpu, alias: Alias) -> tuple[Assign, ...]:
+    """What the first store for the next kernel does: its newest data is in this entry only."""
+    entry = cpu.entry(alias).becomes(DIRTY)
+    return (NEWEST.becomes(alias), entry, *cpu.invalidates_others(alias))
+
+
 def next_write(cpu: Cpu, alias: Alias) -> tuple[Assign, ...]:
-    """What a store of the next kernel does: its newest data is in this entry, and only there."""
-    newest = (DRAM.becomes(Data.OLD), NEWEST.becomes(alias))
-    return (*newest, cpu.entry(alias).becomes(DIRTY), *cpu.invalidates_others(alias))
+    """What a later store does: DRAM, which may hold an earlier one, is out of date again."""
+    return (DRAM.becomes(Data.OLD), *first_write(cpu, alias))

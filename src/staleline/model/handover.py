@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from staleline.model.cpus import JUMPING, JumpingAt, next_write
+from staleline.model.cpus import JUMPING, JumpingAt, first_write
 from staleline.model.form import Action
 from staleline.model.lines import Line
 from staleline.model.nextkernel import encrypts_in_place
@@ -46,7 +46,7 @@ def relocation(scenario: Scenario, line: Line) -> Iterator[Action]:
 
 def _jump(scenario: Scenario, line: Line) -> Action:
     arrives = JumpingAt.EARLY if encrypts_in_place(scenario) else JumpingAt.NEXT
-    effect = next_write(JUMPING, line.early) if line.copied else ()
+    effect = first_write(JUMPING, line.early) if line.copied else ()
     copies = (
         f"{{cpu}} copies the image, writing {line_phrase(line)} through the "
         f"{line.name_of(line.early)} alias, and jumps to the next kernel."

@@ -18,7 +18,7 @@ from staleline.model.cpus import (
     Data,
     JumpingAt,
     SecondaryAt,
-    next_write,
+    first_write,
 )
 from staleline.model.form import Action, Assign, Expr, in_order
 from staleline.model.lines import Alias, Line, Role
@@ -180,7 +180,7 @@ def _stores(cpu: Cpu, alias: Alias, *, written_out: bool) -> tuple[Assign, ...]:
     if written_out:
         stored = _gone_everywhere(cpu, alias)
         return (NEWEST.becomes(alias), DRAM.becomes(Data.NEWEST), *stored)
-    return next_write(cpu, alias)
+    return first_write(cpu, alias)
 
 
 def _gone_everywhere(cpu: Cpu, alias: Alias) -> tuple[Assign, ...]:

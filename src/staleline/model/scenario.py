@@ -126,7 +126,8 @@ class Scenario:
             exposure is the next kernel's own; no flush of the old kernel can help.
         mtrr_flush: The next kernel executes WBINVD again where it programs MTRRs, before it
             hands out the work area as ordinary memory (7.3 arch/x86/kernel/cpu/cacheinfo.c:658,
-            from setup.c:1051; not in 5.10). Matters to the work area only.
+            from setup.c:1051; 5.10 arch/x86/kernel/cpu/mtrr/generic.c:754, from setup.c:1018).
+            Matters to the work area only.
 
     Raises:
         ModelError: For a combination that no machine shows.

@@ -11,11 +11,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from staleline.model.cpus import ABSENT, DIRTY, each
-from staleline.model.form import Action, Assign, Expr, Ref, Whose, all_of
+from staleline.model.form import TRUE, Action, Expr, Ref, Whose, all_of
 from staleline.model.lines import Alias, Line
 from staleline.model.scenario import Scenario, SharedCache
 
-__all__ = ["beside_shared_cache", "reached", "shared_entry"]
+__all__ = ["beside_shared_cache", "shared_clean", "shared_entry"]
 
 
 def shared_entry(alias: Alias) -> Ref:
@@ -27,19 +27,16 @@ def beside_shared_cache(scenario: Scenario, line: Line, action: Action) -> Actio
     """The action where there is a shared cache: what it takes from all others, it takes there."""
     if scenario.shared_cache is SharedCache.NONE:
         return action
-    assigned = {assign.target for assign in action.assigns}
     taken = tuple(
         shared_entry(alias).becomes(ABSENT)
         for alias in line.aliases
-        if each(alias).becomes(ABSENT) in action.assigns and shared_entry(alias) not in assigned
+        if each(alias).becomes(ABSENT) in action.assigns
     )
     return replace(action, assigns=(*action.assigns, *taken))
 
 
-def reached(scenario: Scenario, line: Line) -> tuple[Expr, tuple[Assign, ...]]:
-    """What a WBINVD has to have cleaned beside its own CPU's caches, and empties there."""
+def shared_clean(scenario: Scenario, line: Line) -> Expr:
+    """The shared cache holds nothing dirty, which is to say nothing; true where there is none."""
     if scenario.shared_cache is SharedCache.NONE:
-        return all_of(), ()
-    shared = [shared_entry(alias) for alias in line.aliases]
-    clean = all_of(*(entry.none_of(DIRTY) for entry in shared))
-    return clean, tuple(entry.becomes(ABSENT) for entry in shared)
+        return TRUE
+    return all_of(*(shared_entry(alias).none_of(DIRTY) for alias in line.aliases))

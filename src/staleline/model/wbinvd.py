@@ -9,13 +9,14 @@ may happen anyway.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from staleline.model.cpus import ABSENT, DIRTY, JUMPING, Cpu, each
 from staleline.model.form import FALSE, TRUE, All, Assign, Expr, Ref, all_of
-from staleline.model.lines import Line
+from staleline.model.lines import Alias, Line
 from staleline.model.scenario import Flush, ForeignLines, Scenario, SharedCache
-from staleline.model.sharedcache import reached
+from staleline.model.sharedcache import shared_clean
 
 __all__ = ["SEAMCALLED", "Choice", "completes", "counts_seamcalls", "flushes", "forgets"]
 
@@ -59,13 +60,16 @@ def forgets(scenario: Scenario, line: Line, cpu: Cpu) -> tuple[Assign, ...]:
 
 
 def completes(scenario: Scenario, line: Line, cpu: Cpu) -> tuple[Expr, tuple[Assign, ...]]:
-    """When a WBINVD that runs on this CPU is complete, and what it leaves."""
-    clean = [cpu.entry(alias).none_of(DIRTY) for alias in line.aliases]
-    left = [cpu.entry(alias).becomes(ABSENT) for alias in line.aliases]
-    beside, emptied = reached(scenario, line)
+    """When a WBINVD that runs on this CPU is complete, and what it leaves.
+
+    Clean entries that it reaches on other CPUs may go at any time anyway.
+    """
+    clean = [_nothing_dirty(line, cpu.entry), shared_clean(scenario, line)]
     if scenario.shared_cache is SharedCache.ALL_CORES:
-        clean += [All(all_of(*(each(alias).none_of(DIRTY) for alias in line.aliases)))]
-        left += [taken for alias in line.aliases for taken in cpu.invalidates_others(alias)]
-        if cpu is not JUMPING:
-            clean += [JUMPING.entry(alias).none_of(DIRTY) for alias in line.aliases]
-    return all_of(*clean, beside), (*left, *emptied)
+        clean += [All(_nothing_dirty(line, each))]
+        clean += [] if cpu is JUMPING else [_nothing_dirty(line, JUMPING.entry)]
+    return all_of(*clean), tuple(cpu.entry(alias).becomes(ABSENT) for alias in line.aliases)
+
+
+def _nothing_dirty(line: Line, entry: Callable[[Alias], Ref]) -> Expr:
+    return all_of(*(entry(alias).none_of(DIRTY) for alias in line.aliases))
