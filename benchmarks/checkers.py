@@ -237,7 +237,7 @@ def report(found: list[Row]) -> str:
             "-march=native); for the others, starting Python, imports and building the model.",
             "rumur and the search count states that are permutations of each other once, spin and",
             "the decision diagrams count each; P4 is checked by rumur, search and decision",
-            f"diagrams. An engine is stopped after {SECONDS:.0f} s. spin may go 1,000,000 steps deep,",
+            f"diagrams. An engine is stopped after {SECONDS:.0f} s. spin may go 1,000,000 deep,",
             "which takes 53 MB. Memory below 18 MB cannot be told apart, as a process begins with",
             "that of the one that started it. The last column is the faster of rumur and spin over",
             "the faster of search and decision diagrams, in total time.",
