@@ -16,13 +16,13 @@ from itertools import product
 from types import MappingProxyType
 
 from staleline.policy.policy import Policy
+from staleline.verdict.case import Case
 from staleline.verdict.handover import Judgement, judge
-from staleline.verdict.kernels import Behaviour, Kernel, PolicyKernel
+from staleline.verdict.kernels import Kernel, PolicyKernel
 from staleline.verdict.machine import Machine
 from staleline.vocabulary import Path
 
 __all__ = [
-    "Met",
     "Platform",
     "PlatformHandover",
     "Selection",
@@ -47,11 +47,27 @@ class PlatformHandover:
     """One handover of a policy on a platform class."""
 
     platform: str
-    old: bool
-    next: bool
-    path: Path
-    sev_guests_run: bool
     judgement: Judgement
+
+    @property
+    def old(self) -> bool:
+        """The old kernel uses the C-bit."""
+        return self.judgement.case.old_encrypts
+
+    @property
+    def next(self) -> bool:
+        """The next kernel uses the C-bit."""
+        return self.judgement.case.next_encrypts
+
+    @property
+    def path(self) -> Path:
+        """How the old kernel hands over."""
+        return self.judgement.case.path
+
+    @property
+    def sev_guests_run(self) -> bool:
+        """SEV guests have run, so lines under their keys may be in the caches."""
+        return self.judgement.case.machine.sev_guests_run
 
 
 @cache
@@ -89,43 +105,25 @@ def check_policy(policy: Policy) -> Iterator[PlatformHandover]:
 
 def check_kernel(kernel: Kernel, selection: Selection = _EVERYTHING) -> Iterator[PlatformHandover]:
     """Judge a kernel on the selected handovers of all platform classes."""
-    for met in handovers_of(kernel, selection):
-        machine, behaviour = met.machine, met.behaviour
-        judgement = judge(machine, behaviour, path=met.path, next_encrypts=met.next)
-        guests = machine.sev_guests_run
-        yield PlatformHandover(met.platform, met.old, met.next, met.path, guests, judgement)
+    for platform, case in handovers_of(kernel, selection):
+        yield PlatformHandover(platform, judge(case))
 
 
-@dataclass(frozen=True, slots=True)
-class Met:
-    """A handover that a kernel can meet, before anything is said of it."""
-
-    platform: str
-    machine: Machine
-    behaviour: Behaviour
-    path: Path
-    next: bool
-
-    @property
-    def old(self) -> bool:
-        """Does the old kernel encrypt its memory?"""
-        return bool(self.behaviour.sme_active)
-
-
-def handovers_of(kernel: Kernel, selection: Selection = _EVERYTHING) -> Iterator[Met]:
-    """The selected handovers of a kernel on all platform classes."""
+def handovers_of(kernel: Kernel, selection: Selection = _EVERYTHING) -> Iterator[tuple[str, Case]]:
+    """The selected handovers of a kernel, each with the name of its platform class."""
     for platform in platforms().values():
         if _selected(platform.name, selection.platforms):
             for machine in _variants(platform.machine, selection.sev_guests):
-                yield from _met_on(kernel, platform.name, machine, selection)
+                for case in _cases(kernel, machine, selection):
+                    yield platform.name, case
 
 
-def _met_on(kernel: Kernel, name: str, machine: Machine, selection: Selection) -> Iterator[Met]:
+def _cases(kernel: Kernel, machine: Machine, selection: Selection) -> Iterator[Case]:
     behaviour = kernel.behaviour(machine)
     if selection.old in (None, bool(behaviour.sme_active)):
-        for path, next_encrypts in product(Path, _next_states(machine)):
-            if selection.path in (None, path) and selection.next in (None, next_encrypts):
-                yield Met(name, machine, behaviour, path, next_encrypts)
+        for path, following in product(Path, _next_states(machine)):
+            if selection.path in (None, path) and selection.next in (None, following):
+                yield Case(machine=machine, behaviour=behaviour, path=path, next_encrypts=following)
 
 
 def _selected(name: str, names: frozenset[str] | None) -> bool:

@@ -13,7 +13,7 @@ from staleline.check.invariant import Outcome, check_invariant, is_written_for
 from staleline.errors import ModelError, UsageError
 from staleline.model.scenario import Scenario
 from staleline.policy.policy import Policy
-from staleline.verdict.handover import SECONDARIES, scenarios_of
+from staleline.verdict.case import SECONDARIES
 from staleline.verdict.kernels import PolicyKernel
 from staleline.verdict.platforms import Selection, handovers_of
 from staleline.vocabulary import Path
@@ -123,10 +123,11 @@ def uncertified(asked: tuple[Question, ...], certificate: Certificate) -> tuple[
 
 
 def _questions(policy: Policy, selection: Selection) -> Iterator[Question]:
-    for met in handovers_of(PolicyKernel(policy, "the policy itself"), selection):
-        for scenario in scenarios_of(met.machine, met.behaviour, met.path, met.next):
-            guests = met.machine.sev_guests_run
-            yield Question(met.platform, met.old, met.next, met.path, guests, scenario)
+    for platform, case in handovers_of(PolicyKernel(policy, "the policy itself"), selection):
+        for scenario in case.scenarios():
+            guests = case.machine.sev_guests_run
+            old, new = case.old_encrypts, case.next_encrypts
+            yield Question(platform, old, new, case.path, guests, scenario)
 
 
 def _answered(question: Question, readable: bool) -> HandoverProof:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from staleline.facts import MachineFacts
+from staleline.verdict.case import Case
 from staleline.verdict.handover import Judgement, judge
 from staleline.verdict.kernels import Behaviour, Kernel
 from staleline.verdict.machine import Machine, Possibility, possible_machines
@@ -75,12 +76,12 @@ def _one_world(
     paths: Sequence[Path],
 ) -> World:
     machine = possibility.machine
-    old = bool(behaviour.sme_active)
-    judgements = {
-        (old, new, path): judge(machine, behaviour, path=path, next_encrypts=new)
-        for new in _next_states(machine, old, following)
+    cases = (
+        Case(machine=machine, behaviour=behaviour, path=path, next_encrypts=following_encrypts)
+        for following_encrypts in _next_states(machine, bool(behaviour.sme_active), following)
         for path in paths
-    }
+    )
+    judgements = {(case.old_encrypts, case.next_encrypts, case.path): judge(case) for case in cases}
     return World(kernel.name, possibility.assumed, judgements)
 
 

@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A handover that can be judged: a known machine, what the kernel does on it, a transition."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import product
+
+from staleline.model.scenario import Flush, ForeignLines, Scenario
+from staleline.verdict.kernels import Behaviour
+from staleline.verdict.machine import Guest, Machine
+from staleline.vocabulary import Path, ReportOrder, Site
+
+__all__ = ["SECONDARIES", "Case"]
+
+#: Secondaries in the model. Two show every violation that larger numbers show: the
+#: transitions of one secondary and the interference of another are all there is.
+SECONDARIES = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """One old kernel on one machine, one next kernel, one path.
+
+    Attributes:
+        machine: Where it happens.
+        behaviour: What the old kernel does there.
+        path: How it hands over.
+        next_encrypts: The next kernel uses the C-bit.
+    """
+
+    machine: Machine
+    behaviour: Behaviour
+    path: Path
+    next_encrypts: bool
+
+    @property
+    def old_encrypts(self) -> bool:
+        """The old kernel uses the C-bit."""
+        return bool(self.behaviour.sme_active)
+
+    @property
+    def sites(self) -> tuple[Site, Site]:
+        """The secondaries' site on this path, and the jumping CPU's."""
+        return (self.path.secondaries_site, Site.RELOCATE_KERNEL)
+
+    def scenarios(self) -> Iterator[Scenario]:
+        """One scenario per way in which the behaviour's unknowns may turn out."""
+        flushes = [self.behaviour.flushes[site] for site in self.sites]
+        for secondary, jumping, report in product(
+            _either(flushes[0]), _either(flushes[1]), _orders(self.behaviour, self.path, flushes[0])
+        ):
+            yield Scenario(
+                path=self.path,
+                old_encrypts=self.old_encrypts,
+                next_encrypts=self.next_encrypts,
+                incoherent=_incoherent(self.machine, self.behaviour),
+                foreign=_foreign(self.machine, self.behaviour),
+                flush_secondary=secondary,
+                flush_jumping=jumping,
+                report=report,
+                secondaries=SECONDARIES,
+            )
+
+
+def _either(flush: Flush | None) -> tuple[Flush, ...]:
+    return (Flush.NEVER, Flush.ALWAYS) if flush is None else (flush,)
+
+
+def _orders(behaviour: Behaviour, path: Path, secondary: Flush | None) -> tuple[ReportOrder, ...]:
+    # crash_nmi_callback() counts a CPU as stopped after its callback, in every version read
+    # (linux 5.10.262 and 7.3.4 arch/x86/kernel/reboot.c).
+    if path is Path.CRASH:
+        return (ReportOrder.AFTER_FLUSH,)
+    if behaviour.report is not None:
+        return (behaviour.report,)
+    # Without a flush there is nothing that a report could come before.
+    return (ReportOrder.AFTER_FLUSH,) if secondary is Flush.NEVER else tuple(ReportOrder)
+
+
+def _incoherent(machine: Machine, behaviour: Behaviour) -> bool:
+    """Can this machine's caches hold two incoherent aliases of one line?
+
+    AMD and Hygon: with SME or SEV enabled by firmware, unless CPUID 0x8000001F EAX[10]
+    says that hardware keeps C-bit aliases coherent. Intel: KeyIDs are never coherent, but
+    only a host that used TDX has a second one. A guest's caches are its hypervisor's.
+    """
+    if machine.guest is not Guest.NONE:
+        return False
+    if _foreign(machine, behaviour) is ForeignLines.TDX:
+        return True
+    return machine.sme_enabled and not machine.coherency_enforced
+
+
+def _foreign(machine: Machine, behaviour: Behaviour) -> ForeignLines:
+    if machine.tdx_used and behaviour.seamcalls:
+        return ForeignLines.TDX
+    return ForeignLines.SEV_GUESTS if machine.sev_guests_run else ForeignLines.NONE
