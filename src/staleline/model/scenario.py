@@ -175,6 +175,27 @@ class Scenario:
             )
         if self.foreign is ForeignLines.TDX and not self.incoherent:
             _reject("coherent TDX KeyIDs", "set incoherent: no Intel CPU keeps KeyIDs coherent")
+        self._check_way_of_stopping()
+
+    def _check_way_of_stopping(self) -> None:
+        crash = self.path is Path.CRASH
+        if crash and (self.late_nmi or self.preserve_context or self.stop is Stop.SKIPPED):
+            _reject(
+                "a crash with late_nmi, preserve_context or a skipped stop",
+                "give path kexec: crash_nmi_callback runs once, and nothing skips it",
+            )
+        if self.preserve_context and (self.late_nmi or self.leaves_stragglers):
+            _reject(
+                "a kexec jump with late_nmi or another stop than a complete one",
+                "leave them out: a kexec jump takes secondaries offline, it does not stop them",
+            )
+        if self.late_nmi and self.leaves_stragglers:
+            _reject("late_nmi and stragglers", "give one of them, to see what it does by itself")
+        if self.plays_dead and self.flush_faults:
+            _reject(
+                "offline CPUs in a guest in which WBINVD faults",
+                "leave them out: such guests park CPUs without play_dead's WBINVD",
+            )
 
 
 def _reject(what: str, do: str) -> None:
