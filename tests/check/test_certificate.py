@@ -9,9 +9,16 @@ from typing import Any
 
 import pytest
 
-from staleline.check.certificate import Certificate, certify, closed_views, recheck
+from staleline.check.certificate import (
+    Certificate,
+    certify,
+    closed_views,
+    recheck,
+    smtlib_proof,
+)
 from staleline.check.certificate_json import certificate_document, certificate_from
-from staleline.check.obligations import obligations, smtlib
+from staleline.check.proof_script import queries, smtlib
+from staleline.check.search import search
 from staleline.check.solver import Reply, ask
 from staleline.check.views import views
 from staleline.errors import ModelError
@@ -84,7 +91,8 @@ def test_every_view_is_needed() -> None:
 def test_a_dropped_view_is_missed_by_the_step_that_leads_to_it() -> None:
     document = _document()
     entry = next(one for one in _image(document)["views"] if "waiting" in one["globals"])
-    entry["locals"] = [row for row in entry["locals"] if row[0] != "flushing"]
+    kept = [row for row in entry["locals"] if row[0] != "flushing"]
+    entry["locals"], entry["waits"] = kept, [0] * len(kept)
     assert ("image", "stop_this_cpu: secondary_flush_begins, the secondary itself") in _failures(
         document
     )
@@ -94,6 +102,7 @@ def test_an_added_view_that_breaks_a_property_is_found() -> None:
     document = _document()
     entry = next(one for one in _image(document)["views"] if "next" in one["globals"])
     entry["locals"].append(["stopping", "absent", "absent"])
+    entry["waits"].append(0)
     assert ("image", "P2 is not violated") in _failures(document)
 
 
@@ -101,6 +110,7 @@ def test_an_added_view_that_leads_elsewhere_is_found() -> None:
     document = _document()
     entry = next(one for one in _image(document)["views"] if "copying" in one["globals"])
     entry["locals"].append(["halted", "absent", "dirty"])
+    entry["waits"].append(0)
     assert _failures(document)
 
 
@@ -108,6 +118,53 @@ def test_globals_left_out_for_a_machine_with_one_cpu_are_missed() -> None:
     document = _document()
     _image(document)["alone"].pop()
     assert any("without secondaries" in obligation for _, obligation in _failures(document))
+
+
+def test_ranks_that_do_not_lead_to_the_goal_are_found() -> None:
+    document = _document()
+    for entry in _image(document)["ranks"]:
+        entry["rank"] = 0
+    step = "P4: the jumping CPU has a step to a lower rank, waits aside"
+    assert ("image", step) in _failures(document)
+
+
+def test_waits_that_do_not_end_are_found() -> None:
+    document = _document()
+    for entry in _image(document)["views"]:
+        entry["waits"] = [0] * len(entry["waits"])
+    step = "P4: a secondary that is waited for has a step to a lower rank"
+    assert ("image", step) in _failures(document)
+
+
+def _without(model: Model, *names: str) -> Model:
+    return replace(model, actions=tuple(one for one in model.actions if one.name not in names))
+
+
+def _unconfirmed(model: Model) -> set[str]:
+    (replies,) = ask([smtlib_proof(model)])
+    found = zip(queries(model), replies, strict=True)
+    return {query.name for query, reply in found if reply is not Reply.UNSAT}
+
+
+def test_a_secondary_that_never_halts_hangs_the_handover() -> None:
+    _, model = world(kexec("on→off"))[0]
+    hanging = _without(model, "secondary_halts_flushed")
+    assert search(hanging, 1).violated == "P4"
+    assert _unconfirmed(hanging) == {
+        "P4: a secondary that is waited for has a step to a lower rank"
+    }
+
+
+def test_a_jumping_cpu_that_never_jumps_hangs_the_handover() -> None:
+    _, model = world(kexec("on→off"))[0]
+    says = "P4: the jumping CPU has a step to a lower rank, waits aside"
+    assert _unconfirmed(_without(model, "jumping_jumps")) == {says, f"{says}, without secondaries"}
+
+
+def test_a_goal_with_a_quantifier_is_refused() -> None:
+    _, model = world(kexec("on→off"))[0]
+    with pytest.raises(ModelError, match="a goal with a quantifier"):
+        smtlib_proof(replace(model, goal=Some(each("pc").one_of("next"))))
 
 
 def test_another_hash_is_refused() -> None:
@@ -181,11 +238,14 @@ def test_z3_and_views_agree() -> None:
     for model, replies in zip(models, ask(scripts), strict=True):
         unsettled = [
             query.name
-            for query, reply in zip(obligations(model), replies, strict=True)
+            for query, reply in zip(queries(model), replies, strict=True)
             if reply is not Reply.UNSAT
         ]
         assert (not unsettled) == views(model).proved, model.title
-        assert all("is not violated" in name for name in unsettled), model.title
+        assert all(name.startswith(("P1", "P2", "P3", "P4")) for name in unsettled), model.title
+        if not any(name.startswith("P3") for name in unsettled):
+            # Only a CPU that faulted hangs, so the measure exists in every other model.
+            assert all("is not violated" in name for name in unsettled), model.title
 
 
 def test_views_that_forget_a_step_are_caught() -> None:
@@ -195,7 +255,7 @@ def test_views_that_forget_a_step_are_caught() -> None:
     (replies,) = ask([smtlib(model, closed_views(replace(model, actions=forgetful)))])
     unsettled = {
         query.name
-        for query, reply in zip(obligations(model), replies, strict=True)
+        for query, reply in zip(queries(model), replies, strict=True)
         if reply is not Reply.UNSAT
     }
     step = "next kernel: secondary_next_write"
@@ -214,11 +274,15 @@ def _asking_for_some(model: Model) -> Model:
 
 
 def test_guards_that_ask_for_some_other_secondary_are_understood() -> None:
+    # Fewer steps are possible, so the invariant still holds; but one CPU alone never jumps.
     _, model = world(kexec("on→off"))[0]
-    found = certify([kexec("on→off")])
-    (replies,) = ask([smtlib(_asking_for_some(model), next(iter(found.views.values())))])
-    # Fewer steps are possible, so the invariant still holds.
-    assert set(replies) == {Reply.UNSAT}
+    proof = closed_views(model)
+    (replies,) = ask([smtlib(_asking_for_some(model), proof)])
+    found = zip(queries(model), replies, strict=True)
+    assert {query.name for query, reply in found if reply is not Reply.UNSAT} == {
+        "P4: the jumping CPU has a step to a lower rank, waits aside",
+        "P4: the jumping CPU has a step to a lower rank, waits aside, without secondaries",
+    }
 
 
 def test_a_certificate_shares_models_between_handovers() -> None:

@@ -16,7 +16,8 @@ from staleline.check.closures import Values
 from staleline.check.compiled import CompiledModel
 from staleline.check.fingerprint import fingerprint
 from staleline.check.interpreter import reachable
-from staleline.check.obligations import ViewSet, obligations, smtlib
+from staleline.check.progress import ranks
+from staleline.check.proof_script import ViewSet, queries, smtlib
 from staleline.check.solver import TIME_LIMIT, Reply, ask
 from staleline.check.views import _closure, views
 from staleline.errors import ModelError
@@ -93,7 +94,7 @@ class Recheck:
 
     @property
     def accepted(self) -> bool:
-        """P1 to P3 are proved for every handover and every number of CPUs."""
+        """P1 to P4 are proved for every handover and every number of CPUs."""
         return not self.failures
 
 
@@ -129,13 +130,19 @@ def _proof(model: Model) -> ViewSet:
 def closed_views(model: Model) -> ViewSet:
     """The views of a model, whether or not they prove it."""
     compiled = CompiledModel(model)
+    closed = _closure(compiled)
     found: dict[Values, set[Values]] = {}
-    for shared, locals_ in _closure(compiled).items():
+    for shared, locals_ in closed.items():
         for local in locals_:
             values, (own,) = compiled.state((shared, local))
             found.setdefault(values, set()).add(own)
-    alone = frozenset(shared for shared, _ in reachable(model, 0))
-    return ViewSet(alone, {shared: frozenset(locals_) for shared, locals_ in found.items()})
+    measure = ranks(model, compiled, closed)
+    return ViewSet(
+        alone=frozenset(shared for shared, _ in reachable(model, 0)),
+        views={shared: frozenset(locals_) for shared, locals_ in found.items()},
+        ranks=measure.shared,
+        waits=measure.views,
+    )
 
 
 def smtlib_proof(model: Model) -> str:
@@ -191,9 +198,11 @@ def _mismatch(certificate: Certificate, case: Case, line: str, model: Model | No
 
 
 def _fits(model: Model, found: ViewSet) -> bool:
-    shared = all(_in_domain(model.globals, one) for one in (*found.alone, *found.views))
-    return shared and all(
-        _in_domain(model.locals, one) for locals_ in found.views.values() for one in locals_
+    shared = {*found.alone, *found.views, *found.ranks, *(one for one, _ in found.waits)}
+    own = {one for locals_ in found.views.values() for one in locals_}
+    own |= {one for _, one in found.waits}
+    return all(_in_domain(model.globals, one) for one in shared) and all(
+        _in_domain(model.locals, one) for one in own
     )
 
 
@@ -204,6 +213,6 @@ def _in_domain(variables: tuple[Variable, ...], row: Values) -> bool:
 
 
 def _unsettled(line: str, model: Model, replies: tuple[Reply, ...]) -> Iterator[Failure]:
-    for query, reply in zip(obligations(model), replies, strict=True):
+    for query, reply in zip(queries(model), replies, strict=True):
         if reply is not Reply.UNSAT:
             yield Failure(line, query.name, reply)

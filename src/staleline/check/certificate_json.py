@@ -8,7 +8,7 @@ from typing import Any
 
 from staleline.check.certificate import Case, Certificate
 from staleline.check.closures import Values
-from staleline.check.obligations import ViewSet
+from staleline.check.proof_script import ViewSet
 from staleline.check.scenario_json import scenario_document, scenario_from
 from staleline.errors import ModelError
 from staleline.model.form import Variable
@@ -18,6 +18,9 @@ from staleline.model.world import world
 __all__ = ["SCHEMA", "certificate_document", "certificate_from"]
 
 SCHEMA = "staleline/certificate/1"
+
+#: Ranks are lengths of paths in small graphs.
+_MAX_RANK = 65535
 
 #: A proof is for every number of secondaries.
 _NOT_CERTIFIED = "secondaries"
@@ -42,8 +45,16 @@ def certificate_document(certificate: Certificate) -> dict[str, Any]:
                 "locals": _names(names[name].locals),
                 "alone": sorted(map(list, views.alone)),
                 "views": [
-                    {"globals": list(shared), "locals": sorted(map(list, locals_))}
+                    {
+                        "globals": list(shared),
+                        "locals": sorted(map(list, locals_)),
+                        "waits": [views.waits.get((shared, one), 0) for one in sorted(locals_)],
+                    }
                     for shared, locals_ in sorted(views.views.items())
+                ],
+                "ranks": [
+                    {"globals": list(shared), "rank": rank}
+                    for shared, rank in sorted(views.ranks.items())
                 ],
             }
             for name, views in certificate.views.items()
@@ -89,10 +100,23 @@ def _scenario_document(scenario: Scenario) -> dict[str, Any]:
 
 
 def _views_from(document: Mapping[str, Any]) -> ViewSet:
+    waits = {
+        (_row(one["globals"]), _row(local)): _rank(wait)
+        for one in document["views"]
+        for local, wait in zip(one["locals"], one["waits"], strict=True)
+    }
     return ViewSet(
-        _rows(document["alone"]),
-        {_row(one["globals"]): _rows(one["locals"]) for one in document["views"]},
+        alone=_rows(document["alone"]),
+        views={_row(one["globals"]): _rows(one["locals"]) for one in document["views"]},
+        ranks={_row(one["globals"]): _rank(one["rank"]) for one in document["ranks"]},
+        waits=waits,
     )
+
+
+def _rank(value: Any) -> int:
+    if type(value) is not int or not 0 <= value <= _MAX_RANK:
+        raise ValueError(f"{value!r} is not a rank")
+    return value
 
 
 def _rows(rows: Sequence[Sequence[str]]) -> frozenset[Values]:

@@ -11,63 +11,34 @@ proves the step, for every number of secondaries.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 
-from staleline.check.closures import Values
 from staleline.check.smt import (
     Query,
     Terms,
-    as_bitvectors,
     assigned,
     call,
     conjunction,
-    disjunction,
-    equal,
     negation,
-    script,
     sort,
     value,
 )
 from staleline.model.form import Action, Actor, Expr, Model, Ref, Variable, Whose
 
-__all__ = ["ViewSet", "obligations", "smtlib"]
+__all__ = [
+    "OTHER",
+    "OWN",
+    "about",
+    "constants",
+    "globals_after",
+    "locals_after",
+    "is_view",
+    "obligations",
+    "local_of",
+]
 
 #: The secondary that acts, and the one that is looked at.
-_OWN, _OTHER = "own", "other"
-
-
-@dataclass(frozen=True, slots=True)
-class ViewSet:
-    """A candidate invariant of one model, as plain values.
-
-    Attributes:
-        alone: Values of the globals that are allowed where there is no secondary.
-        views: Values of the globals -> those of one secondary's locals allowed with them.
-    """
-
-    alone: frozenset[Values]
-    views: Mapping[Values, frozenset[Values]]
-
-    @property
-    def count(self) -> int:
-        """Number of views."""
-        return sum(map(len, self.views.values()))
-
-
-def smtlib(model: Model, views: ViewSet) -> str:
-    """The whole proof as an SMT-LIB 2 script in QF_BV, one query per obligation.
-
-    A solver that answers ``unsat`` to every ``check-sat`` has proved the model's properties,
-    its goal aside, for every number of secondaries. The queries are in the order of
-    `obligations`.
-    """
-    heading = (
-        model.title,
-        "A set of views is an inductive invariant that excludes every violation, for any",
-        "number of secondaries. Every answer is expected to be unsat.",
-    )
-    return script(heading, _prelude(model, views), obligations(model))
+OWN, OTHER = "own", "other"
 
 
 def obligations(model: Model) -> Iterator[Query]:
@@ -102,10 +73,10 @@ class _Instances(Terms):
         """The constant of this name, a secondary's own with its name before it."""
         if ref.whose is Whose.GLOBAL:
             return ref.name
-        secondary = _OWN if ref.whose is Whose.OWN else self._bound
+        secondary = OWN if ref.whose is Whose.OWN else self._bound
         if secondary is None:
             raise TypeError(f"{ref.name}: no quantifier around it")
-        return _of(secondary, ref.name)
+        return local_of(secondary, ref.name)
 
     def every(self, body: Expr) -> str:
         """What `All` says of the secondary that is looked at."""
@@ -119,7 +90,7 @@ class _Instances(Terms):
             return "false"
         witness = f"witness{len(self.witnesses)}"
         self.witnesses.append(witness)
-        return conjunction([_is_view(self._model, witness), self._at(witness, body)])
+        return conjunction([is_view(self._model, witness), self._at(witness, body)])
 
     def _at(self, secondary: str, body: Expr) -> str:
         outside, self._bound = self._bound, secondary
@@ -138,29 +109,31 @@ def _preserved(model: Model, action: Action) -> Iterator[Query]:
     """One query per secondary that an action may change the view of."""
     acts = f"{action.function}: {action.name}"
     if action.actor is Actor.JUMPING:
-        yield _step(model, action, f"{acts}, any secondary", looked_at=_OTHER)
+        yield _step(model, action, f"{acts}, any secondary", looked_at=OTHER)
     else:
-        yield _step(model, action, f"{acts}, the secondary itself", looked_at=_OWN)
-        yield _step(model, action, f"{acts}, any other secondary", looked_at=_OTHER)
+        yield _step(model, action, f"{acts}, the secondary itself", looked_at=OWN)
+        yield _step(model, action, f"{acts}, any other secondary", looked_at=OTHER)
 
 
 def _step(model: Model, action: Action, name: str, *, looked_at: str) -> Query:
     """From views the action leads to a view of the secondary that is looked at."""
-    terms = _Instances(model, each=_OTHER if looked_at == _OTHER else None)
+    terms = _Instances(model, each=OTHER if looked_at == OTHER else None)
     guard = terms.term(action.guard)
-    named = {looked_at, *([_OWN] if action.actor is Actor.SECONDARY else [])}
-    return _query(
+    after = [*globals_after(model, action), *locals_after(model, action, looked_at)]
+    named = {looked_at, *([OWN] if action.actor is Actor.SECONDARY else [])}
+    return about(
         model,
         name,
         sorted(named),
-        terms,
-        [guard, negation(_is_view_after(model, action, looked_at))],
+        [guard, negation(call("view", after))],
+        witnesses=terms.witnesses,
     )
 
 
 def _excluded(model: Model, name: str, violated: Expr) -> Query:
-    terms = _Instances(model, each=_OTHER)
-    return _query(model, f"{name} is not violated", [_OTHER], terms, [terms.term(violated)])
+    terms = _Instances(model, each=OTHER)
+    broken = [terms.term(violated)]
+    return about(model, f"{name} is not violated", [OTHER], broken, witnesses=terms.witnesses)
 
 
 def _alone(model: Model) -> Iterator[Query]:
@@ -170,10 +143,10 @@ def _alone(model: Model) -> Iterator[Query]:
     initial = [value(one.name, one.initial) for one in model.globals]
     yield Query(f"initial state{without}", (negation(call("alone", initial)),))
     before = call("alone", [one.name for one in model.globals])
-    declared = tuple(_constants(model.globals))
+    declared = tuple(constants(model.globals))
     for action in model.actions:
         if action.actor is Actor.JUMPING:
-            after = negation(call("alone", _globals_after(model, action)))
+            after = negation(call("alone", globals_after(model, action)))
             name = f"{action.function}: {action.name}{without}"
             yield Query(name, (before, terms.term(action.guard), after), declared)
     for item in model.properties:
@@ -181,71 +154,47 @@ def _alone(model: Model) -> Iterator[Query]:
         yield Query(name, (before, terms.term(item.violated)), declared)
 
 
-def _query(
-    model: Model, name: str, secondaries: list[str], terms: _Instances, asserted: list[str]
+def about(
+    model: Model,
+    name: str,
+    secondaries: list[str],
+    asserted: list[str],
+    *,
+    witnesses: Sequence[str] = (),
 ) -> Query:
     """A query about these secondaries, all of whose views the invariant allows."""
-    known = [_is_view(model, secondary) for secondary in secondaries]
-    declared = list(_constants(model.globals))
-    for secondary in (*secondaries, *terms.witnesses):
-        declared += _constants(model.locals, secondary)
+    known = [is_view(model, secondary) for secondary in secondaries]
+    declared = list(constants(model.globals))
+    for secondary in (*secondaries, *witnesses):
+        declared += constants(model.locals, secondary)
     return Query(name, (*known, *asserted), tuple(declared))
 
 
-def _is_view(model: Model, secondary: str) -> str:
+def is_view(model: Model, secondary: str) -> str:
+    """The globals with this secondary's locals are a view."""
     shared = [one.name for one in model.globals]
-    return call("view", [*shared, *(_of(secondary, one.name) for one in model.locals)])
+    return call("view", [*shared, *(local_of(secondary, one.name) for one in model.locals)])
 
 
-def _is_view_after(model: Model, action: Action, secondary: str) -> str:
-    changed = assigned(action.assigns, Whose.OWN if secondary == _OWN else Whose.EACH)
-    local = [changed.get(one.name, _of(secondary, one.name)) for one in model.locals]
-    return call("view", [*_globals_after(model, action), *local])
+def locals_after(model: Model, action: Action, secondary: str) -> list[str]:
+    """The locals of a secondary after an action, which is its own if it is `OWN`."""
+    changed = assigned(action.assigns, Whose.OWN if secondary == OWN else Whose.EACH)
+    return [changed.get(one.name, local_of(secondary, one.name)) for one in model.locals]
 
 
-def _globals_after(model: Model, action: Action) -> list[str]:
+def globals_after(model: Model, action: Action) -> list[str]:
+    """The globals after an action."""
     changed = assigned(action.assigns, Whose.GLOBAL)
     return [changed.get(one.name, one.name) for one in model.globals]
 
 
-def _constants(variables: tuple[Variable, ...], secondary: str | None = None) -> Iterator[str]:
+def constants(variables: tuple[Variable, ...], secondary: str | None = None) -> Iterator[str]:
+    """Declarations of globals, or of the locals of a secondary."""
     for one in variables:
-        name = one.name if secondary is None else _of(secondary, one.name)
+        name = one.name if secondary is None else local_of(secondary, one.name)
         yield f"(declare-const {name} {sort(one.name)})"
 
 
-def _of(secondary: str, name: str) -> str:
+def local_of(secondary: str, name: str) -> str:
+    """A secondary's own constant for a variable."""
     return f"{secondary}.{name}"
-
-
-def _prelude(model: Model, views: ViewSet) -> Iterator[str]:
-    yield "(set-logic QF_BV)"
-    for variable in (*model.globals, *model.locals):
-        yield from as_bitvectors(variable)
-    yield "; Without secondaries: what the globals may be."
-    yield _function("alone", model.globals, _rows(model.globals, views.alone))
-    yield "; With secondaries: what the globals and any one secondary may be together."
-    pairs = (
-        f"\n  {conjunction([_are(model.globals, shared), _one_of(model.locals, locals_)])}"
-        for shared, locals_ in sorted(views.views.items())
-    )
-    yield _function("view", (*model.globals, *model.locals), pairs)
-
-
-def _function(name: str, variables: tuple[Variable, ...], cases: Iterator[str]) -> str:
-    parameters = " ".join(f"({one.name} {sort(one.name)})" for one in variables)
-    return f"(define-fun {name} ({parameters}) Bool {disjunction(cases)})"
-
-
-def _one_of(variables: tuple[Variable, ...], rows: frozenset[Values]) -> str:
-    return disjunction(f"\n    {_are(variables, row)}" for row in sorted(rows))
-
-
-def _rows(variables: tuple[Variable, ...], rows: frozenset[Values]) -> Iterator[str]:
-    return (f"\n  {_are(variables, row)}" for row in sorted(rows))
-
-
-def _are(variables: tuple[Variable, ...], row: Values) -> str:
-    return conjunction(
-        equal(one.name, value(one.name, held)) for one, held in zip(variables, row, strict=True)
-    )
