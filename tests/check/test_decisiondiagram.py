@@ -18,8 +18,9 @@ from staleline.check.search import search
 from staleline.errors import ModelError
 from staleline.model.form import Model, Whose
 from staleline.model.lines import Line, Role
-from staleline.model.scenario import Flush, ReportOrder, Scenario
+from staleline.model.scenario import Flush, ReportOrder, Scenario, SharedCache
 from staleline.model.world import world
+from tests.check.grid import Grid, broken, small_grid
 from tests.check.scenarios import crash, distinct_models, kexec
 from tests.check.test_random_models import _expressions, _models
 
@@ -67,6 +68,14 @@ def test_verdicts_equal_the_search_s() -> None:
         assert found is None or found in explored.broken
 
 
+@pytest.mark.parametrize("case", small_grid(), ids=str)
+def test_every_variant_of_the_world_is_explored_exactly(case: Grid) -> None:
+    model = case.model()
+    explored = explore(model, case.secondaries)
+    assert explored.states == count_states(model, case.secondaries).all
+    assert set(explored.broken) == broken(model, case.secondaries)
+
+
 @pytest.mark.parametrize("secondaries", [4, 8])
 @pytest.mark.parametrize("scenario", [kexec("on→off"), kexec("off→on"), crash("on→on")])
 def test_counts_equal_the_plain_search_s_beyond_what_is_stored(
@@ -80,6 +89,15 @@ def test_counts_equal_the_plain_search_s_beyond_what_is_stored(
 def test_two_lines_in_one_model_are_counted_alike(secondaries: int) -> None:
     model = combined(_lines(kexec("on→off"), Role.IMAGE, Role.STOP_MASK))
     assert explore(model, secondaries).states == count_states(model, secondaries).all
+
+
+def test_wbinvd_that_waits_for_all_caches_is_taken_in_turn() -> None:
+    # Such a WBINVD asks something of every other secondary, so it is never taken alone.
+    shared = SharedCache.ALL_CORES
+    [(_, model)] = _lines(kexec("off→on", shared_cache=shared), Role.IMAGE)
+    explored = explore(model, 63)
+    assert explored.violated is None
+    assert explored.images < 1000
 
 
 def test_a_hang_is_found() -> None:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from oxidd.util import DDMemoryError
 
 from staleline.check.localstates import LocalStates, Move, Values
-from staleline.check.rowmoves import any_number, in_turn, once, rows_where
+from staleline.check.rowmoves import any_number, bodies_of_all, in_turn, once, rows_where
 from staleline.check.rows import Diagram, Pairs, Rows
 from staleline.errors import ModelError
 from staleline.model.form import TRUE, Expr, Model, Whose
@@ -277,12 +277,13 @@ class _Exploration:
         many: list[Diagram] = []
         single: list[tuple[Values, Diagram]] = []
         for move in self.local_states.moves(shared):
-            if move.after == shared and move.steps and move.others == TRUE:
-                if move.each:
-                    many.append(self._relation(in_turn, move))
-                else:
-                    alone |= move.steps
-            else:
+            stays = move.after == shared and bool(move.steps)
+            if stays and move.others == TRUE and not move.each:
+                alone |= move.steps
+                continue
+            if stays and bodies_of_all(move.others) is not None:
+                many.append(self._relation(in_turn, move))
+            if not stays or move.others != TRUE:
                 single.append((move.after, self._relation(once, move)))
         if alone:
             many.insert(0, self._any_number(frozenset(alone)))

@@ -4,7 +4,7 @@
 Besides single moves there are two relations that stand for moves in any number, so that
 going through the secondaries one by one takes one step instead of one per secondary:
 `any_number`, for moves that ask nothing of the others and do nothing to them, and `in_turn`,
-for moves that ask nothing but do something.
+for moves that do something to the others or ask something of all of them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from staleline.check.localstates import LocalStates, Move, Values
 from staleline.check.rows import Diagram, Pairs, Rows
 from staleline.model.form import All, And, Any, Constant, Expr, Or
 
-__all__ = ["any_number", "in_turn", "once", "rows_where"]
+__all__ = ["any_number", "bodies_of_all", "in_turn", "once", "rows_where"]
 
 
 def rows_where(rows: Rows, local_states: LocalStates, expr: Expr) -> Diagram:
@@ -58,7 +58,10 @@ def any_number(rows: Rows, local_states: LocalStates, steps: Pairs) -> Diagram:
 
 
 def in_turn(rows: Rows, local_states: LocalStates, move: Move) -> Diagram:
-    """A move that asks nothing of the others, taken once by any of the secondaries in turn.
+    """A move that asks at most something of all others, taken by any secondaries in turn.
+
+    The relation is reflexive. Where something is asked of the others, it may lack moves of a
+    single secondary, which `once` has, but has none that cannot be taken.
 
     What it does to others is an assignment of constants, so how often they suffer it does
     not matter, but only whether they did before their own move, after it, or both. An
@@ -85,8 +88,16 @@ _Turn = tuple[bool, bool]
 def _turn(
     local_states: LocalStates, move: Move, *, moved: bool, promised: bool
 ) -> Iterator[tuple[_Turn, Pairs]]:
+    def allows(local: Values) -> bool:
+        """May others move beside a secondary in this local state, once and again?"""
+        both = local, move.effect(local)
+        return all(local_states.of_each(body, one) for body in asked_of_all for one in both)
+
+    asked_of_all = bodies_of_all(move.others) or ()
     stays = frozenset(
-        (local, move.effect(local) if moved or promised else local) for local in local_states.locals
+        (local, move.effect(local) if moved or promised else local)
+        for local in local_states.locals
+        if not (moved or promised) or allows(local)
     )
     if not promised:
         yield (moved, False), stays
@@ -95,15 +106,27 @@ def _turn(
         (local, after)
         for local in local_states.locals
         for before, after in move.steps
-        if before == (move.effect(local) if moved else local)
+        if before == (move.effect(local) if moved else local) and (not moved or allows(local))
     ]
-    again = frozenset((local, move.effect(after)) for local, after in takes)
+    again = frozenset((local, move.effect(after)) for local, after in takes if allows(after))
     if moved:
         yield (True, True), stays | again
     else:
         yield (False, True), stays
         yield (True, True), again
     yield (True, False), frozenset(takes)
+
+
+def bodies_of_all(others: Expr) -> tuple[Expr, ...] | None:
+    """What is asked of every other secondary, if nothing else is asked; none if nothing is."""
+    match others:
+        case Constant(True):
+            return ()
+        case All(body):
+            return (body,)
+        case And(operands) if all(isinstance(one, All) for one in operands):
+            return tuple(one.body for one in operands if isinstance(one, All))
+    return None
 
 
 @dataclass(frozen=True, slots=True)
