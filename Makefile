@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: run test lint format bench kernels-cache lock clean
+.PHONY: run test lint format bench second-opinions lock clean
 
 run: $(STAMP)
 	@$(BIN)/python tools/demo.py
@@ -30,7 +30,12 @@ format: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python tools/fetch_kernels.py
-	$(BIN)/python benchmarks/cold_start.py
+	$(BIN)/python -m benchmarks.cold_start
+	$(BIN)/python -m benchmarks.checkers
+
+# The whole grid of cases against rumur and spin; `make test` takes a sample of it.
+second-opinions: $(STAMP)
+	$(BIN)/pytest -n 2 --dist worksteal tests/check/full_grid_of_second_opinions.py
 
 # Rewrites the lock file from pyproject.toml; the only target that may change it.
 lock: $(STAMP)

@@ -139,3 +139,17 @@ def test_a_collected_snapshot_is_read_back_and_audits_like_the_live_host(
     live = run(capsys, *arguments)
     read = run(capsys, *arguments, "--snapshot", snapshot)
     assert live == read
+
+
+def test_a_written_counterexample_is_executed_again(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    hygon = CPUID / "registers/hygon-c86-3250.cpuid"
+    _, text = run(
+        capsys,
+        *("audit", "--json", "--snapshot", hygon, *SYSCFG, "--cmdline", "mem_encrypt=on"),
+        *("--kernel", "linux-6.18", "--path", "kexec", "--traces", tmp_path),
+    )
+    for row in document(text)["handovers"]:
+        _, replayed = run(capsys, "replay", row["counterexample"], "--json")
+        assert [step["sentence"] for step in document(replayed)["steps"]] == row["steps"]
