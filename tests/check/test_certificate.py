@@ -50,8 +50,8 @@ def _document() -> dict[str, Any]:
 
 
 def _failures(document: dict[str, Any]) -> set[tuple[str, str]]:
-    found = recheck(certificate_from(document, where="proof.json")).failures
-    return {(failure.line, failure.obligation) for failure in found}
+    found = recheck(certificate_from(document, where="proof.json"))
+    return {(one.line, one.obligation) for one in (*found.failures, *found.unmeasured)}
 
 
 def _image(document: dict[str, Any]) -> dict[str, Any]:
@@ -62,7 +62,7 @@ def _image(document: dict[str, Any]) -> dict[str, Any]:
 
 def test_certificates_of_safe_handovers_are_accepted() -> None:
     found = recheck(certify(SAFE))
-    assert found.accepted
+    assert found.never_hangs
     assert found.obligations > 1000
 
 

@@ -31,10 +31,10 @@ __all__ = [
     "about",
     "constants",
     "globals_after",
-    "locals_after",
     "is_view",
-    "obligations",
     "local_of",
+    "locals_after",
+    "obligations",
 ]
 
 #: The secondary that acts, and the one that is looked at.

@@ -140,9 +140,13 @@ def _fine_print(proof: PolicyProof) -> Text:
     return Text(
         f"z3 confirmed the proofs: {found.obligations} obligations of {found.models} models.\n"
         "Proved are P1 (no stale write-back or read), P2 (no handover before a flush), P3 (no "
-        "fault)\nand P4 (no hang); see docs/proof.md.",
+        f"fault)\nand {_hangs(found)}; see docs/proof.md.",
         style="dim",
     )
+
+
+def _hangs(found: Recheck) -> str:
+    return "P4 (no hang)" if found.never_hangs else "not P4 (no hang), which is searched only"
 
 
 def _print_counterexamples(console: Console, rows: Sequence[HandoverProof]) -> None:
@@ -200,7 +204,8 @@ def print_certified(
 ) -> None:
     """Print what an accepted certificate covers of a policy."""
     text = (
-        f"{file}: accepted. z3 confirmed {found.obligations} obligations of {found.models} models."
+        f"{file}: accepted. z3 confirmed {found.obligations} obligations of {found.models} models. "
+        f"Proved: P1 to P3 and {_hangs(found)}."
     )
     console.print(Text(text, style="bold green"))
     if not missing:
