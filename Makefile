@@ -31,6 +31,7 @@ format: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/python tools/fetch_kernels.py
 	$(BIN)/python -m benchmarks.cold_start
+	$(BIN)/python -m benchmarks.decision_diagrams
 	$(BIN)/python -m benchmarks.checkers
 
 # The whole grid of cases against rumur and spin; `make test` takes a sample of it.

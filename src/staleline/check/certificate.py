@@ -19,7 +19,7 @@ from staleline.check.interpreter import reachable
 from staleline.check.progress import ranks
 from staleline.check.proof_script import ViewSet, queries, smtlib
 from staleline.check.solver import TIME_LIMIT, Reply, ask
-from staleline.check.views import _closure, views
+from staleline.check.views import closure, views
 from staleline.errors import ModelError
 from staleline.model.form import Model, Variable
 from staleline.model.properties import P4
@@ -138,7 +138,7 @@ def _proof(model: Model) -> ViewSet:
 def closed_views(model: Model) -> ViewSet:
     """The views of a model, whether or not they prove it."""
     compiled = CompiledModel(model)
-    closed = _closure(compiled)
+    closed = closure(compiled)
     found: dict[Values, set[Values]] = {}
     for shared, locals_ in closed.items():
         for local in locals_:

@@ -19,7 +19,7 @@ from staleline.check.search import search
 from staleline.errors import ModelError
 from staleline.model.form import All, And, Any, Expr, Model, Or
 
-__all__ = ["Views", "views"]
+__all__ = ["Views", "closure", "views"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +53,13 @@ def views(model: Model, compiled: CompiledModel | None = None) -> Views:
     """
     _check_guards(model)
     compiled = compiled or CompiledModel(model)
-    closed = _closure(compiled)
+    closed = closure(compiled)
     broken = _suspect(compiled, closed)
     alone = search(model, 0, compiled).violated if broken is None else None
     return Views(sum(map(len, closed.values())), broken or alone)
 
 
-def _closure(compiled: CompiledModel) -> dict[int, set[int]]:
+def closure(compiled: CompiledModel) -> dict[int, set[int]]:
     """Globals -> locals of the views that have them, all as the compiled model's numbers."""
     closed: dict[int, set[int]] = defaultdict(set)
     waiting = [compiled.initial(1)]

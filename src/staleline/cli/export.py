@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-import importlib
+from collections.abc import Callable, Mapping
 from pathlib import Path as FilePath
 from typing import TYPE_CHECKING
 
@@ -16,10 +16,31 @@ if TYPE_CHECKING:
 
 __all__ = ["PRINTERS", "command"]
 
-#: Format -> module and function, called with (model, secondaries, symmetry=...) -> text.
-PRINTERS = {
-    "murphi": ("staleline.check.murphi", "murphi"),
-    "promela": ("staleline.check.promela", "promela"),
+
+def _murphi(case: Case, *, symmetry: bool) -> str:
+    from staleline.check.murphi import murphi
+
+    return murphi(case.model(), case.scenario.secondaries, symmetry=symmetry)
+
+
+def _promela(case: Case, **_: bool) -> str:
+    from staleline.check.promela import promela
+
+    return promela(case.model(), case.scenario.secondaries)
+
+
+def _smt2(case: Case, **_: bool) -> str:
+    """The proof for every number of secondaries, one query per obligation."""
+    from staleline.check.certificate import smtlib_proof
+
+    return smtlib_proof(case.model())
+
+
+#: What each format is printed by.
+PRINTERS: Mapping[str, Callable[..., str]] = {
+    "murphi": _murphi,
+    "promela": _promela,
+    "smt2": _smt2,
 }
 
 
@@ -58,7 +79,7 @@ def command(  # noqa: PLR0913 - one parameter per option
     symmetry: bool,
     output: str | None,
 ) -> None:
-    """Print the model of one case for rumur (Murphi) or spin (Promela).
+    """Print the model of one case for rumur (Murphi) or spin (Promela), or its proof (smt2).
 
     CASE is PATH:TRANSITION, e.g. kexec:on-off or crash:off-on, on incoherent hardware where
     every site flushes unless --set says otherwise; or a counterexample's .itf.json file.
@@ -66,10 +87,7 @@ def command(  # noqa: PLR0913 - one parameter per option
     if secondaries is not None:
         changes = (*changes, f"secondaries={secondaries}")
     found = _case(case, changes, roles)
-    module, function = PRINTERS[target]
-    printer = getattr(importlib.import_module(module), function)
-    text = printer(found.model(), found.scenario.secondaries, symmetry=symmetry)
-    _write(text, output)
+    _write(PRINTERS[target](found, symmetry=symmetry), output)
 
 
 def _case(case: str, changes: Sequence[str], roles: Sequence[str]) -> Case:
