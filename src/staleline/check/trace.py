@@ -21,11 +21,19 @@ from staleline.model.scenario import Scenario
 from staleline.model.sharedcache import shared_entry
 from staleline.model.wbinvd import SEAMCALLED
 
-__all__ = ["DRAM_NAME", "JUMPING_NAME", "Change", "Counterexample", "Step", "counterexample_of"]
+__all__ = [
+    "DRAM_NAME",
+    "JUMPING_NAME",
+    "SHARED_NAME",
+    "Change",
+    "Counterexample",
+    "Step",
+    "counterexample_of",
+]
 
 JUMPING_NAME = "jumping CPU"
 DRAM_NAME = "DRAM"
-_SHARED_NAME = "shared cache"
+SHARED_NAME = "shared cache"
 
 #: What a reader sees of one state: (CPU or DRAM, variable) -> value.
 View = dict[tuple[str, str], str]
@@ -232,7 +240,7 @@ def _view(line: Line, model: Model, state: State) -> View:
         view |= _cpu_view(line, _secondary(index), local, newest)
     for alias in line.aliases:
         if (held := shared.get(shared_entry(alias).name)) is not None:
-            view[_SHARED_NAME, line.name_of(alias)] = _entry(held, alias == newest)
+            view[SHARED_NAME, line.name_of(alias)] = _entry(held, alias == newest)
     view[DRAM_NAME, "line"] = _DRAM[Data(shared[DRAM.name])]
     return view
 

@@ -33,6 +33,7 @@ _BROKEN = {
     "P2": "the jumping CPU can go on while another CPU still has its WBINVD ahead of it",
     "P3": "WBINVD is executed where it traps",
     "P4": "the handover can wait forever",
+    "P5": "a CPU that was not stopped can overwrite the next kernel's memory",
 }
 
 #: Facts worth a word on the first screen, per layer: (fact, its label, vendors it is for).

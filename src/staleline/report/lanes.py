@@ -7,7 +7,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from staleline.check.trace import DRAM_NAME, Counterexample, Step
+from staleline.check.trace import DRAM_NAME, SHARED_NAME, Counterexample, Step
 
 __all__ = ["lanes"]
 
@@ -34,7 +34,9 @@ def _caption(counterexample: Counterexample) -> Text:
 
 
 def _table(counterexample: Counterexample) -> Table:
-    columns = (*counterexample.cpus, DRAM_NAME)
+    changed = {change.cpu for step in counterexample.steps for change in step.changes}
+    shared = (SHARED_NAME,) if SHARED_NAME in changed else ()
+    columns = (*counterexample.cpus, *shared, DRAM_NAME)
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     table.add_column("", justify="right", no_wrap=True)
     table.add_column("what happens", ratio=1, min_width=30)
