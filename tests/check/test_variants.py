@@ -147,7 +147,7 @@ def test_what_the_late_handler_writes_destroys_the_next_kernel() -> None:
 
 
 def test_the_late_report_dirties_the_stop_masks_line_after_its_last_store() -> None:
-    # kernel/smp.c:238 clears the mask once; stop_this_cpu clears its bit again.
+    # kernel/smp.c:242 clears the mask once; stop_this_cpu clears its bit again.
     model = _model(kexec("on→off", late_nmi=True), Role.STOP_MASK)
     assert search(_without(model, "P2"), 1).violated == "P1"
     assert search(_model(kexec("on→off"), Role.STOP_MASK), 1).violated is None

@@ -41,10 +41,10 @@ class Stop(StrEnum):
     """How the other CPUs are stopped (7.3 arch/x86/kernel/smp.c:150 native_stop_other_cpus).
 
     `COMPLETE`: the jumping CPU waits until each has reported; who does not within a second
-    gets an NMI (smp.c:199,213). `GIVES_UP`: it waits for a while and goes on: a second in a
-    crash (reboot.c:895), 10 ms after the NMI where the caller does not ask to wait (smp.c:227;
+    gets an NMI (smp.c:203,221). `GIVES_UP`: it waits for a while and goes on: a second in a
+    crash (reboot.c:895), 10 ms after the NMI where the caller does not ask to wait (smp.c:228;
     reboot and kexec do ask). `SKIPPED`: with ``reboot=force`` nobody is asked to stop, in a
-    kexec neither (smp.c:155, 5.10 smp.c:150): they go on with the old kernel.
+    kexec neither (smp.c:155, 5.10 smp.c:152): they go on with the old kernel.
     """
 
     COMPLETE = "complete"
