@@ -208,7 +208,7 @@ class TestKernelLog:
     @pytest.mark.parametrize(
         ("message", "active"),
         [
-            # Linux 5.10.223, 6.1.192, 6.12.107 arch/x86/mm/mem_encrypt.c
+            # Linux 5.10.262, 6.1.192, 6.12.117 arch/x86/mm/mem_encrypt.c
             ("AMD Memory Encryption Features active: SME", True),
             ("AMD Memory Encryption Features active: SEV SEV-ES", False),
             ("Memory Encryption Features active: AMD SME", True),
@@ -223,7 +223,7 @@ class TestKernelLog:
     @pytest.mark.parametrize(
         ("message", "state"),
         [
-            # Linux 6.12.107 and 7.3.4 arch/x86/virt/vmx/tdx/tdx.c
+            # Linux 6.12.117 and 7.3.4 arch/x86/virt/vmx/tdx/tdx.c
             ("virt/tdx: module initialized", "initialized"),
             ("virt/tdx: TDX-Module initialized", "initialized"),
             ("virt/tdx: module initialization failed (-22)", "failed"),
@@ -236,7 +236,7 @@ class TestKernelLog:
     @pytest.mark.parametrize(
         ("message", "run"),
         [
-            # Linux 5.10.223 and 6.1.192 arch/x86/kvm/svm/sev.c sev_hardware_setup()
+            # Linux 5.10.262 and 6.1.192 arch/x86/kvm/svm/sev.c sev_hardware_setup()
             ("SVM: SEV supported", None),
             ("kvm_amd: SEV enabled (ASIDs 255 - 509)", None),
             ("kvm_amd: SEV disabled (ASIDs 255 - 509)", False),
