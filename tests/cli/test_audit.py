@@ -255,3 +255,33 @@ def test_the_text_names_verdict_reason_and_steps(capsys: pytest.CaptureFixture[s
     assert "Counterexample, kexec on→on" in text
     assert "relocate_kernel" in text
     assert "\x1b" not in text
+
+
+def test_reboot_force_stops_nobody_and_no_flush_helps(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    # linux 5.10.262 arch/x86/kernel/smp.c:152 and 7.3.4 smp.c:155: native_stop_other_cpus()
+    # returns at once; machine_shutdown() calls it on the way to a kexec as well.
+    rome = ("--snapshot", ROME, "--msr", "0xc0010010=0x800000", "--kernel", "linux-6.18")
+    for options, status in (("reboot=pci,force", 2), ("reboot=f", 2), ("reboot=pci", 0)):
+        found, document = audit(
+            capsys, *rome, "--cmdline", f"mem_encrypt=on {options}", "--path", "kexec"
+        )
+        assert found == status
+        for row in document["handovers"]:
+            stopped = status == 0
+            assert row["flushes"]["stop_this_cpu"] is stopped
+            assert row["required"]["stop_this_cpu"] is (True if stopped else None)
+
+
+def test_an_odd_mem_encrypt_leaves_open_what_kernels_make_of_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    # 5.10.262 arch/x86/mm/mem_encrypt_identity.c looks at the last instance, 7.3.4
+    # arch/x86/boot/compressed/misc.c parse_mem_encrypt() at where "on" first stands.
+    _, document = audit(
+        capsys,
+        *("--snapshot", ROME, "--msr", "0xc0010010=0x800000", "--kernel", "linux-6.18"),
+        *("--cmdline", "mem_encrypt=on mem_encrypt=perhaps"),
+    )
+    assert transitions(document) == {"on→on", "on→off", "off→on", "off→off"}

@@ -257,6 +257,7 @@ class TestKernel:
             ("mem_encrypt=on mem_encrypt=off", "off"),
             ("mem_encrypt=off mem_encrypt=on", "on"),
             ("mem_encrypt=on mem_encrypt=maybe", None),
+            ("mem_encrypt=off mem_encrypt=on mem_encrypt=off", None),
             ("xmem_encrypt=on", None),
         ],
     )

@@ -34,6 +34,7 @@ def _observations(
     yield "release", "kernel release", _given(kernel.release, "uname -r", _COLLECT)
     yield "cmdline", "kernel command line", _given(kernel.cmdline, "/proc/cmdline", _COLLECT)
     yield "mem_encrypt", "memory encryption asked for (mem_encrypt=)", _mem_encrypt(kernel.cmdline)
+    yield "reboot_force", "CPUs are not stopped (reboot=force)", _reboot_force(kernel.cmdline)
     yield "sme_active", "memory is mapped with the C-bit", _sme_active(snapshot, known)
     yield (
         "tdx_module",
@@ -79,19 +80,39 @@ def _given(value: Value, source: str, missing: str) -> Observation:
 
 
 def _mem_encrypt(cmdline: str | None) -> Observation:
-    """``on`` or ``off``, the last on the command line.
+    """``on`` or ``off``, where all kernels make the same of the command line.
 
-    Linux takes the last instance of an option (arch/x86/lib/cmdline.c); a value that is
-    neither makes 6.12 act as without the option and 7.3 take an earlier one.
+    Linux up to 6.8 takes the last instance (5.10.262 arch/x86/mm/mem_encrypt_identity.c
+    sme_enable()); later ones take ``on`` if it first stands behind the first ``off``
+    (6.12.117 and 7.3.4 arch/x86/boot/compressed/misc.c parse_mem_encrypt()).
     """
     if cmdline is None:
         return untold(f"the command line was not read: {_COLLECT}")
     values = [word.removeprefix(_OPTION) for word in cmdline.split() if word.startswith(_OPTION)]
     if not values:
         return untold("neither mem_encrypt=on nor mem_encrypt=off is on the command line")
-    if values[-1] not in ("on", "off"):
-        return untold(f"the command line ends with mem_encrypt={values[-1]}, not on or off")
+    on, off = (values.index(word) if word in values else -1 for word in ("on", "off"))
+    if values[-1] not in ("on", "off") or (on > off) is not (values[-1] == "on"):
+        return untold(
+            f"kernels differ in what they make of mem_encrypt={', '.join(values)}: "
+            "give mem_encrypt= once, as on or off"
+        )
     return told(values[-1], "/proc/cmdline")
+
+
+def _reboot_force(cmdline: str | None) -> Observation:
+    """The ``f`` of ``reboot=``; its parts are told by their first letter.
+
+    Linux 5.10.262 and 7.3.4 kernel/reboot.c reboot_setup(). /sys/kernel/reboot/force can
+    change it afterwards.
+    """
+    if cmdline is None:
+        return untold(f"the command line was not read: {_COLLECT}")
+    options = [
+        word.removeprefix("reboot=") for word in cmdline.split() if word.startswith("reboot=")
+    ]
+    parts = [part.removeprefix("panic_") for option in options for part in option.split(",")]
+    return told(any(part.startswith("f") for part in parts), "/proc/cmdline")
 
 
 def _sme_active(snapshot: Snapshot, known: Mapping[str, Observation]) -> Observation:

@@ -54,7 +54,10 @@ _SHOWN = {
         ("snp_enabled", "SNP (SYSCFG[24])", _AMD),
         ("tdx_keyids", "TDX KeyIDs", _INTEL),
     ),
-    "kernel was told": (("mem_encrypt", "mem_encrypt", _AMD),),
+    "kernel was told": (
+        ("mem_encrypt", "mem_encrypt", _AMD),
+        ("reboot_force", "reboot=force", _ALL),
+    ),
     "kernel has run": (
         ("sev_guests_run", "SEV guests", _AMD),
         ("tdx_module", "TDX module", _INTEL),
@@ -192,6 +195,8 @@ def _handovers(audit: Audit) -> Table:
 def _required(row: Handover) -> str:
     names = {row.path.secondaries_site: "secondaries", Site.RELOCATE_KERNEL: "jumping CPU"}
     wanted = [name for site, name in names.items() if row.needed[site]]
+    if not row.attainable:
+        return "no flush helps"
     if None in row.needed.values():
         return "depends"
     return {0: "none", 2: "both"}.get(len(wanted), wanted[0] if wanted else "")

@@ -42,6 +42,7 @@ class Handover:
     because: str
     flushes: Mapping[Site, bool | None]
     needed: Mapping[Site, bool | None]
+    attainable: bool
     unneeded: Mapping[Site, str]
     faults: tuple[Site, ...]
     unknown: tuple[str, ...]
@@ -152,6 +153,7 @@ def _row(facts: MachineFacts, key: Key, containing: Sequence[World]) -> Handover
         because="; or ".join(reasons),
         flushes={site: _same(one.flushes[site] for one in judgements) for site in first.flushes},
         needed={site: _same(one.needed[site] for one in judgements) for site in first.needed},
+        attainable=any(one.attainable for one in judgements),
         unneeded={
             site: reason
             for site, reason in first.unneeded.items()

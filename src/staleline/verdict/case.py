@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
 
-from staleline.model.scenario import Flush, ForeignLines, Scenario
+from staleline.model.scenario import Flush, ForeignLines, Scenario, Stop
 from staleline.verdict.kernels import Behaviour
 from staleline.verdict.machine import Guest, Machine
 from staleline.vocabulary import Path, ReportOrder, Site
@@ -45,6 +45,11 @@ class Case:
         """The secondaries' site on this path, and the jumping CPU's."""
         return (self.path.secondaries_site, Site.RELOCATE_KERNEL)
 
+    @property
+    def stops_secondaries(self) -> bool:
+        """With reboot=force a kexec stops nobody (linux 7.3.4 arch/x86/kernel/smp.c:155)."""
+        return not self.machine.reboot_force or self.path is Path.CRASH
+
     def scenarios(self) -> Iterator[Scenario]:
         """One scenario per way in which the behaviour's unknowns may turn out."""
         flushes = [self.behaviour.flushes[site] for site in self.sites]
@@ -60,6 +65,7 @@ class Case:
                 flush_secondary=secondary,
                 flush_jumping=jumping,
                 report=report,
+                stop=Stop.COMPLETE if self.stops_secondaries else Stop.SKIPPED,
                 secondaries=SECONDARIES,
             )
 

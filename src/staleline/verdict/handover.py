@@ -39,13 +39,23 @@ class Judgement:
     @property
     def flushes(self) -> Mapping[Site, bool | None]:
         """Per site: is WBINVD executed? None where that was not established."""
-        return {site: _executed(self.case.behaviour.flushes[site]) for site in self.case.sites}
+        flushes = {site: _executed(self.case.behaviour.flushes[site]) for site in self.case.sites}
+        if not self.case.stops_secondaries:
+            flushes[self.case.path.secondaries_site] = False
+        return flushes
 
     @property
-    def needed(self) -> Mapping[Site, bool]:
-        """Per site: does every safe choice of flushes include it?"""
-        needed = _requirements(self.case).needed
-        return {site: site in needed for site in self.case.sites}
+    def attainable(self) -> bool:
+        """Can flushes at these sites make the handover safe at all?"""
+        return _requirements(self.case).attainable
+
+    @property
+    def needed(self) -> Mapping[Site, bool | None]:
+        """Per site: does every safe choice of flushes include it? None if there is none."""
+        found = _requirements(self.case)
+        return {
+            site: site in found.needed if found.attainable else None for site in self.case.sites
+        }
 
     @property
     def unneeded(self) -> Mapping[Site, str]:

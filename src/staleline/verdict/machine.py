@@ -69,6 +69,7 @@ class Machine:
     snp_guest: bool
     tdx_guest: bool
     mem_encrypt: bool
+    reboot_force: bool
     sev_guests_run: bool
     tdx_used: bool
 
@@ -167,6 +168,8 @@ def _observed(facts: MachineFacts, vendor: str) -> _Known:
         "snp_host": facts.boolean("snp_enabled"),
         "tdx_host_enabled": _tdx_host_enabled(facts),
         "mem_encrypt": _mem_encrypt(facts),
+        # Off unless somebody turned it on: not worth leaving every dump's verdict open.
+        "reboot_force": facts.boolean("reboot_force") or False,
         "sev_guests_run": facts.boolean("sev_guests_run"),
         "tdx_used": None if tdx_module is None else tdx_module == "initialized",
     }
@@ -182,10 +185,11 @@ def _tdx_host_enabled(facts: MachineFacts) -> bool | None:
 
 def _mem_encrypt(facts: MachineFacts) -> bool | None:
     """The command line's choice; absent means off (the default of every kernel read)."""
-    choice = facts.text("mem_encrypt")
+    choice, cmdline = facts.text("mem_encrypt"), facts.text("cmdline")
     if choice is not None:
         return choice == "on"
-    return None if facts.text("cmdline") is None else False
+    # A value that is neither on nor off: kernels differ in what they make of it.
+    return None if cmdline is None or "mem_encrypt=" in cmdline else False
 
 
 def _decide_implied(known: _Known) -> None:
