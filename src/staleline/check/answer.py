@@ -23,7 +23,7 @@ class AnswerKind(StrEnum):
     """How good an answer is.
 
     `PROVED` says of P1 to P3 that they hold for every number of CPUs; P4, that no CPU
-    hangs, is searched up to `Answer.cpus`.
+    hangs, is searched up to `Answer.cpus` (a certificate proves it too: docs/proof.md).
     """
 
     PROVED = "proved"
