@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from textwrap import wrap
 
-from staleline.check.naming import Naming, naming_of, narrated, wrapped
+from staleline.check.naming import Naming, joined, naming_of, narrated, place, wrapped
 from staleline.model.form import (
     Action,
     Actor,
@@ -171,7 +171,7 @@ class _Printer:
 
     def _assigned(self, assign: Assign) -> str:
         value = self._naming.domain(assign.target).names[assign.value]
-        return f"{_place(assign.target)} := {value};"
+        return f"{place(assign.target, _ME, _OTHER)} := {value};"
 
     def _expr(self, expr: Expr, actor: Actor | None) -> str:
         """An expression, in parentheses where it needs them inside another."""
@@ -180,19 +180,30 @@ class _Printer:
                 return "true" if value else "false"
             case Member(ref, values):
                 names = self._naming.values(ref, values)
-                return _joined(" | ", [f"{_place(ref)} = {name}" for name in names], "false")
+                return joined(
+                    " | ", [f"{place(ref, _ME, _OTHER)} = {name}" for name in names], "false"
+                )
             case Not(Member(ref, values)):
                 names = self._naming.values(ref, values)
-                return _joined(" & ", [f"{_place(ref)} != {name}" for name in names], "true")
+                return joined(
+                    " & ", [f"{place(ref, _ME, _OTHER)} != {name}" for name in names], "true"
+                )
             case And(operands):
-                return _joined(" & ", [self._expr(part, actor) for part in operands], "true")
+                return joined(" & ", [self._expr(part, actor) for part in operands], "true")
             case Or(operands):
-                return _joined(" | ", [self._expr(part, actor) for part in operands], "false")
+                return joined(" | ", [self._expr(part, actor) for part in operands], "false")
             case All(body):
                 return self._quantified("forall", body, actor)
             case Any(body):
                 return self._quantified("exists", body, actor)
         raise TypeError(f"not an expression of the form: {expr!r}")
+
+    def _compared(
+        self, ref: Ref, values: frozenset[str], operator: str, joint: str, neutral: str
+    ) -> str:
+        target = place(ref, _ME, _OTHER)
+        names = self._naming.values(ref, values)
+        return joined(joint, [f"{target} {operator} {name}" for name in names], neutral)
 
     def _quantified(self, quantifier: str, body: Expr, actor: Actor | None) -> str:
         if not self._secondaries:
@@ -202,22 +213,6 @@ class _Printer:
             excluded = f"{_OTHER} = {_ME} |" if quantifier == "forall" else f"{_OTHER} != {_ME} &"
             text = f"{excluded} {text}"
         return f"({quantifier} {_OTHER}: secondary do {text} end)"
-
-
-def _place(ref: Ref) -> str:
-    match ref.whose:
-        case Whose.GLOBAL:
-            return ref.name
-        case Whose.OWN:
-            return f"{ref.name}[{_ME}]"
-        case Whose.EACH:
-            return f"{ref.name}[{_OTHER}]"
-
-
-def _joined(operator: str, parts: Sequence[str], neutral: str) -> str:
-    if not parts:
-        return neutral
-    return parts[0] if len(parts) == 1 else f"({operator.join(parts)})"
 
 
 def _indented(first: str, body: Sequence[str], last: str) -> Iterator[str]:

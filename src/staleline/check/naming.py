@@ -8,13 +8,13 @@ variables, so a value that two domains share carries the name of its domain ther
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from textwrap import wrap
 
 from staleline.model.form import Action, Actor, Model, Ref, Whose
 
-__all__ = ["Domain", "Naming", "naming_of", "narrated", "wrapped"]
+__all__ = ["Domain", "Naming", "joined", "naming_of", "narrated", "place", "wrapped"]
 
 _WIDTH = 96
 
@@ -111,3 +111,21 @@ class _Unsaid(dict[str, str]):
 
     def __missing__(self, key: str) -> str:
         return key
+
+
+def place(ref: Ref, own: str, other: str) -> str:
+    """A variable, or its element of the acting secondary or of another one."""
+    match ref.whose:
+        case Whose.GLOBAL:
+            return ref.name
+        case Whose.OWN:
+            return f"{ref.name}[{own}]"
+        case Whose.EACH:
+            return f"{ref.name}[{other}]"
+
+
+def joined(operator: str, parts: Sequence[str], neutral: str) -> str:
+    """The parts with an operator between them, in parentheses where there are several."""
+    if not parts:
+        return neutral
+    return parts[0] if len(parts) == 1 else f"({operator.join(parts)})"

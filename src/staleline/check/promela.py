@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from textwrap import wrap
 
-from staleline.check.naming import Naming, naming_of, narrated, wrapped
+from staleline.check.naming import Naming, joined, naming_of, narrated, place, wrapped
 from staleline.model.form import (
     Action,
     Actor,
@@ -193,7 +193,7 @@ class _Printer:
 
     def _assigned(self, assign: Assign) -> str:
         value = self._naming.domain(assign.target).names[assign.value]
-        return f"{_place(assign.target, 'other')} = {value}"
+        return f"{place(assign.target, 'me', 'other')} = {value}"
 
     def _expr(self, expr: Expr, actor: Actor | None, other: int = 0) -> str:
         """An expression; `other` is the secondary that an enclosing quantifier is at."""
@@ -206,23 +206,23 @@ class _Printer:
                 return self._compared(ref, values, "!=", " && ", other)
             case And(operands):
                 parts = [self._expr(part, actor, other) for part in operands]
-                return _joined(" && ", parts, "true")
+                return joined(" && ", parts, "true")
             case Or(operands):
                 parts = [self._expr(part, actor, other) for part in operands]
-                return _joined(" || ", parts, "false")
+                return joined(" || ", parts, "false")
             case All(body):
-                return _joined(" && ", self._others(body, actor, "me == {} || "), "true")
+                return joined(" && ", self._others(body, actor, "me == {} || "), "true")
             case Any(body):
-                return _joined(" || ", self._others(body, actor, "me != {} && "), "false")
+                return joined(" || ", self._others(body, actor, "me != {} && "), "false")
         raise TypeError(f"not an expression of the form: {expr!r}")
 
     def _compared(
         self, ref: Ref, values: frozenset[str], operator: str, joint: str, other: int
     ) -> str:
-        place = _place(ref, str(other))
+        target = place(ref, "me", str(other))
         names = self._naming.values(ref, values)
-        parts = [f"{place} {operator} {name}" for name in names]
-        return _joined(joint, parts, "false" if operator == "==" else "true")
+        parts = [f"{target} {operator} {name}" for name in names]
+        return joined(joint, parts, "false" if operator == "==" else "true")
 
     def _others(self, body: Expr, actor: Actor | None, unless: str) -> list[str]:
         """The body for each secondary; Promela has no quantifiers."""
@@ -231,22 +231,6 @@ class _Printer:
             f"({own.format(index)}{self._expr(body, actor, index)})"
             for index in range(self._secondaries)
         ]
-
-
-def _place(ref: Ref, other: str) -> str:
-    match ref.whose:
-        case Whose.GLOBAL:
-            return ref.name
-        case Whose.OWN:
-            return f"{ref.name}[me]"
-        case Whose.EACH:
-            return f"{ref.name}[{other}]"
-
-
-def _joined(operator: str, parts: Sequence[str], neutral: str) -> str:
-    if not parts:
-        return neutral
-    return parts[0] if len(parts) == 1 else f"({operator.join(parts)})"
 
 
 def _comment(*lines: str) -> Iterator[str]:
