@@ -14,6 +14,10 @@ __all__ = ["lanes"]
 _STYLES = {"dirty, old": "yellow", "destroyed": "bold red", "faulted": "bold red"}
 
 
+#: Room for the longest word of a lane.
+_LANE = len("destroyed")
+
+
 def lanes(counterexample: Counterexample) -> RenderableType:
     """Render a counterexample for a terminal; readable without colour.
 
@@ -39,9 +43,9 @@ def _table(counterexample: Counterexample) -> Table:
     columns = (*counterexample.cpus, *shared, DRAM_NAME)
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     table.add_column("", justify="right", no_wrap=True)
-    table.add_column("what happens", ratio=1, min_width=30)
+    table.add_column("what happens", ratio=1, min_width=24)
     for column in columns:
-        table.add_column(column)
+        table.add_column(column, min_width=_LANE)
     last = len(counterexample.steps)
     for number, step in enumerate(counterexample.steps, 1):
         sentence = Text(step.sentence, style="bold" if number == last else "")
