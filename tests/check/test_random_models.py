@@ -3,107 +3,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from staleline.check.interpreter import holds, reachable
 from staleline.check.search import search
 from staleline.check.views import views
-from staleline.model.form import (
-    TRUE,
-    Action,
-    Actor,
-    All,
-    Any,
-    Assign,
-    Expr,
-    Model,
-    Property,
-    Ref,
-    Variable,
-    Whose,
-)
-
-VALUES = ("a", "b", "c")
-SHARED = ("g", "h")
-LOCAL = ("l", "m")
-
-
-def _refs(*whose: Whose) -> st.SearchStrategy[Ref]:
-    known = [
-        Ref(kind, name) for kind in whose for name in (SHARED if kind is Whose.GLOBAL else LOCAL)
-    ]
-    return st.sampled_from(known)
-
-
-def _members(*whose: Whose) -> st.SearchStrategy[Expr]:
-    values = st.lists(st.sampled_from(VALUES), max_size=2)
-    return st.builds(lambda ref, some: ref.one_of(*some), _refs(*whose), values)
-
-
-def _expressions(*whose: Whose) -> st.SearchStrategy[Expr]:
-    """Expressions over variables of these kinds, quantified or not."""
-
-    def grow(inner: st.SearchStrategy[Expr]) -> st.SearchStrategy[Expr]:
-        return st.one_of(
-            st.builds(lambda a, b: a & b, inner, inner),
-            st.builds(lambda a, b: a | b, inner, inner),
-            st.builds(lambda a: ~a, inner),
-        )
-
-    body = st.recursive(_members(*whose, Whose.EACH), grow, max_leaves=2)
-    quantified = st.one_of(st.builds(All, body), st.builds(Any, body))
-    plain = _members(*whose)
-    return st.recursive(st.one_of(plain, plain, quantified), grow, max_leaves=3)
-
-
-def _guards_for_views(*whose: Whose) -> st.SearchStrategy[Expr]:
-    """Guards that do not ask for some other secondary."""
-    waits = st.builds(lambda a, b: a & All(~b), _members(*whose), _members(*whose, Whose.EACH))
-    plain = st.builds(lambda a: ~a, _members(*whose))
-    return st.one_of(plain, plain, waits)
-
-
-Guards = Callable[..., st.SearchStrategy[Expr]]
-
-
-@st.composite
-def _actions(draw: st.DrawFn, name: str, guards: Guards) -> Action:
-    actor = draw(st.sampled_from(Actor))
-    own = (Whose.OWN,) if actor is Actor.SECONDARY else ()
-    targets = draw(
-        st.lists(_refs(Whose.GLOBAL, Whose.EACH, *own), min_size=1, max_size=3, unique=True)
-    )
-    return Action(
-        name=name,
-        actor=actor,
-        guard=draw(guards(Whose.GLOBAL, *own)),
-        assigns=tuple(Assign(target, draw(st.sampled_from(VALUES))) for target in targets),
-        function="",
-        source="",
-        sentence="",
-    )
-
-
-@st.composite
-def _models(draw: st.DrawFn, guards: Guards = _expressions) -> Model:
-    count = draw(st.integers(1, 4))
-    return Model(
-        title="random",
-        globals=tuple(Variable(name, VALUES) for name in SHARED),
-        locals=tuple(Variable(name, VALUES) for name in LOCAL),
-        actions=tuple(draw(_actions(f"action{i}", guards)) for i in range(count)),
-        properties=(Property("P", "", draw(_expressions(Whose.GLOBAL))),),
-        goal=TRUE,
-        goal_name="G",
-        goal_title="",
-    )
+from staleline.model.form import Expr, Model, Whose
+from tests.check.random_models import expressions, guards_for_views, models
 
 
 @settings(max_examples=150, deadline=None)
-@given(model=_models(), secondaries=st.integers(0, 2))
+@given(model=models(), secondaries=st.integers(0, 2))
 def test_search_finds_what_the_interpreter_reaches(model: Model, secondaries: int) -> None:
     states = reachable(model, secondaries)
     broken = any(holds(model, model.properties[0].violated, state) for state in states)
@@ -116,14 +27,14 @@ def test_search_finds_what_the_interpreter_reaches(model: Model, secondaries: in
 
 
 @settings(max_examples=150, deadline=None)
-@given(model=_models(_guards_for_views))
+@given(model=models(guards_for_views))
 def test_what_views_prove_holds_for_small_numbers(model: Model) -> None:
     broken = any(search(model, secondaries).violated for secondaries in range(4))
     assert not (views(model).proved and broken)
 
 
 @settings(max_examples=100, deadline=None)
-@given(model=_models(), expr=_expressions(Whose.GLOBAL))
+@given(model=models(), expr=expressions(Whose.GLOBAL))
 def test_negation_negates(model: Model, expr: Expr) -> None:
     for state in reachable(model, 2):
         assert holds(model, ~expr, state) != holds(model, expr, state)

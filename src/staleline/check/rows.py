@@ -133,7 +133,10 @@ class Rows:
         if key not in self._labels:
             before: dict[Values, set[Values]] = {}
             for first, second in pairs:
-                before.setdefault(second, set()).add(first)
+                # A move may make of a local state one that never occurs, if it is never
+                # taken beside that local state: no reachable row is related by such a pair.
+                if second in self._codes:
+                    before.setdefault(second, set()).add(first)
             self._labels[key] = self._union(
                 self._one_of(place, frozenset(firsts)) & self._code(place, 1, second)
                 for second, firsts in before.items()
