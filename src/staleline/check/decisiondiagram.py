@@ -312,7 +312,7 @@ def _forwards(local_states: LocalStates) -> dict[Values, int]:
     """
     start, _ = local_states.start
     seen, left = {start}, list[Values]()
-    path = [(start, _successors(local_states, start))]
+    path = [(start, local_states.successors(start))]
     while path:
         shared, successors = path[-1]
         after = next((one for one in successors if one not in seen), None)
@@ -321,9 +321,5 @@ def _forwards(local_states: LocalStates) -> dict[Values, int]:
             path.pop()
         else:
             seen.add(after)
-            path.append((after, _successors(local_states, after)))
+            path.append((after, local_states.successors(after)))
     return {shared: number for number, shared in enumerate(reversed(left))}
-
-
-def _successors(local_states: LocalStates, shared: Values) -> Iterator[Values]:
-    return (move.after for move in local_states.moves(shared))

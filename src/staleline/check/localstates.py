@@ -8,8 +8,9 @@ guard then only asks about the other secondaries. The local states are those of 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import chain
 
 from staleline.model.form import (
     FALSE,
@@ -25,6 +26,7 @@ from staleline.model.form import (
     Model,
     Not,
     Or,
+    Ref,
     Variable,
     Whose,
     all_of,
@@ -60,13 +62,82 @@ class Move:
         return _assigned(local, self.each)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Effect:
+    """What a move does and asks besides the mover's own step; each exists once.
+
+    Attributes:
+        shared: What happens to the globals.
+        others: As in `Move`.
+        each: As in `Move`.
+        bystanders: Local state of some other secondary -> what becomes of it; none if the
+            move cannot be taken beside it. Filled as it is asked for.
+    """
+
+    shared: _Change
+    others: Expr
+    each: _Change
+    bystanders: dict[Values, Values | None]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Partial:
+    """An expression, and what remains of it once some values are known; each exists once.
+
+    Attributes:
+        expr: The expression.
+        whose: Which variables are to be filled in next.
+        reads: Positions of those that it reads.
+        left: Their values -> what remains. Filled as it is asked for.
+    """
+
+    expr: Expr
+    whose: Whose
+    reads: tuple[int, ...]
+    left: dict[Values, _Partial]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Enabled:
+    """An action, as far as some values of the globals allow it; each exists once.
+
+    Attributes:
+        change: What the action assigns.
+        guard: What remains of its guard.
+    """
+
+    change: dict[Whose, _Change]
+    guard: _Partial
+
+
+@dataclass(slots=True)
+class _Table:
+    """What is known about one value of the globals.
+
+    Attributes:
+        enabled: The actions that secondaries may take.
+        own: Local state -> what a secondary in it can do, and its local state after that;
+            the same dictionary wherever the same is enabled.
+        jumping: What the jumping CPU can do.
+        after: What the jumping CPU or some secondary can do -> the globals after it.
+        locals: Local states that may occur; a dictionary, as it keeps their order.
+        steps: What some secondary can do -> its local states before and after.
+    """
+
+    enabled: tuple[_Enabled, ...]
+    own: dict[Values, list[tuple[_Effect, Values]]]
+    jumping: list[_Effect]
+    after: dict[_Effect, Values]
+    locals: dict[Values, None] = field(default_factory=dict)
+    steps: dict[_Effect, set[tuple[Values, Values]]] = field(default_factory=dict)
+
+
 class LocalStates:
     """The globals and local states of a model that may occur, and its moves.
 
     Attributes:
         model: The model.
         start: The globals and the local state of every secondary in the initial state.
-        views: Globals -> local states that may occur with them.
         locals: All local states, in order of discovery.
     """
 
@@ -76,25 +147,39 @@ class LocalStates:
         self._index = {Whose.GLOBAL: shared, Whose.OWN: local, Whose.EACH: local}
         initial = [tuple(one.initial for one in of) for of in _variables(model)]
         self.start = initial[0], initial[1]
-        self._changes = {one.name: self._change(one) for one in model.actions}
-        self._guards: dict[tuple[Actor, Values], list[tuple[Action, Expr]]] = {}
-        self._own: dict[tuple[Values, Values], list[Move]] = {}
-        self._jumping: dict[Values, list[Move]] = {}
-        self.views: dict[Values, set[Values]] = {}
+        self._partials: dict[tuple[Expr, Whose], _Partial] = {}
+        self._effects: dict[tuple[_Change, Expr, _Change], _Effect] = {}
+        self._enabled: dict[tuple[str, _Partial], _Enabled] = {}
+        self._own: dict[tuple[_Enabled, ...], dict[Values, list[tuple[_Effect, Values]]]] = {}
+        self._guards = [
+            (one, self._change(one), self._partial(one.guard, Whose.GLOBAL))
+            for one in model.actions
+        ]
+        self._tables: dict[Values, _Table] = {}
         self._close()
-        found = (local for locals_ in self.views.values() for local in locals_)
+        found = chain.from_iterable(table.locals for table in self._tables.values())
         self.locals = tuple(dict.fromkeys(found))
 
     def moves(self, shared: Values) -> list[Move]:
         """All moves with these globals; those of secondaries that differ in steps only, as one."""
+        table = self._tables[shared]
         steps: dict[tuple[Values, Expr, _Change], set[tuple[Values, Values]]] = {}
-        for local in self.views[shared]:
-            for one in self._moves_of(shared, local):
-                steps.setdefault((one.after, one.others, one.each), set()).update(one.steps)
+        for effect, pairs in table.steps.items():
+            key = table.after[effect], effect.others, effect.each
+            steps.setdefault(key, set()).update(pairs)
         joined = [Move(*key, frozenset(pairs)) for key, pairs in steps.items()]
         # Where no secondary allows a move of the jumping CPU, none that exists does.
-        jumping = [one for one in self._moves_of_jumping(shared) if one.after in self.views]
+        jumping = [
+            Move(table.after[effect], effect.others, effect.each, frozenset())
+            for effect in table.jumping
+            if table.after[effect] in self._tables
+        ]
         return joined + jumping
+
+    def successors(self, shared: Values) -> Iterator[Values]:
+        """The globals after some move with these, perhaps more than once."""
+        after = self._tables[shared].after.values()
+        return (one for one in after if one in self._tables)
 
     def given(self, expr: Expr, whose: Whose, values: Values) -> Expr:
         """What remains of an expression where the globals, or the locals of one CPU, are known."""
@@ -142,36 +227,46 @@ class LocalStates:
         waiting = [(shared, local)]
         while waiting:
             shared, local = waiting.pop()
-            known = self.views.setdefault(shared, set())
-            if local not in known:
-                known.add(local)
-                waiting.extend(self._after(shared, local))
+            table = self._table(shared)
+            if local not in table.locals:
+                table.locals[local] = None
+                waiting.extend(self._after(shared, table, local))
 
     def _close_alone(self, shared: Values) -> None:
         """The globals that may occur without any secondary."""
         waiting = [shared]
         while waiting:
             shared = waiting.pop()
-            if shared not in self.views:
-                self.views[shared] = set()
-                moves = self._moves_of_jumping(shared)
-                waiting.extend(one.after for one in moves if _holds_of_nobody(one.others))
+            if shared not in self._tables:
+                table = self._table(shared)
+                alone = (one for one in table.jumping if _holds_of_nobody(one.others))
+                waiting.extend(table.after[one] for one in alone)
 
-    def _after(self, shared: Values, local: Values) -> Iterator[tuple[Values, Values]]:
-        for move in self._moves_of_jumping(shared):
-            yield from self._bystander(move, local)
-        for move in self._moves_of(shared, local):
-            for _, own in move.steps:
-                yield move.after, own
-            for other in self.views[shared]:
-                yield from self._bystander(move, other)
-        for other in self.views[shared]:
-            for move in self._moves_of(shared, other):
-                yield from self._bystander(move, local)
+    def _after(
+        self, shared: Values, table: _Table, local: Values
+    ) -> Iterator[tuple[Values, Values]]:
+        """Where a view leads that was just found, alone and beside those known already."""
+        beside: dict[_Effect, Iterable[Values]]
+        beside = dict.fromkeys((*table.jumping, *table.steps), (local,))
+        for effect, own in self._alternatives(table, local):
+            if effect not in table.steps:
+                table.steps[effect] = set()
+                table.after[effect] = _assigned(shared, effect.shared)
+                beside[effect] = table.locals
+            table.steps[effect].add((local, own))
+            yield table.after[effect], own
+        for effect, bystanders in beside.items():
+            for bystander in bystanders:
+                suffered = self._suffered(effect, bystander)
+                if suffered is not None:
+                    yield table.after[effect], suffered
 
-    def _bystander(self, move: Move, local: Values) -> Iterator[tuple[Values, Values]]:
-        if self._allows(move.others, local):
-            yield move.after, move.effect(local)
+    def _suffered(self, effect: _Effect, local: Values) -> Values | None:
+        known = effect.bystanders
+        if local not in known:
+            allowed = self._allows(effect.others, local)
+            known[local] = _assigned(local, effect.each) if allowed else None
+        return known[local]
 
     def _allows(self, others: Expr, local: Values) -> bool:
         """May this hold while some other secondary is in this local state?"""
@@ -184,32 +279,57 @@ class LocalStates:
                 return any(self._allows(part, local) for part in operands)
         return others != FALSE
 
-    def _moves_of(self, shared: Values, local: Values) -> list[Move]:
-        if (shared, local) not in self._own:
-            self._own[shared, local] = list(self._enabled(Actor.SECONDARY, shared, local))
-        return self._own[shared, local]
+    def _table(self, shared: Values) -> _Table:
+        if shared not in self._tables:
+            enabled = tuple(self._allowed(Actor.SECONDARY, shared))
+            own = self._own.setdefault(enabled, {})
+            allowed = self._allowed(Actor.JUMPING, shared)
+            jumping = [self._effect(one.change, one.guard.expr) for one in allowed]
+            after = {one: _assigned(shared, one.shared) for one in jumping}
+            self._tables[shared] = _Table(enabled, own, jumping, after)
+        return self._tables[shared]
 
-    def _moves_of_jumping(self, shared: Values) -> list[Move]:
-        if shared not in self._jumping:
-            self._jumping[shared] = list(self._enabled(Actor.JUMPING, shared, ()))
-        return self._jumping[shared]
+    def _allowed(self, actor: Actor, shared: Values) -> Iterator[_Enabled]:
+        for action, change, guard in self._guards:
+            if action.actor is actor and (left := self._left(guard, shared)).expr != FALSE:
+                key = action.name, left
+                if key not in self._enabled:
+                    self._enabled[key] = _Enabled(change, left)
+                yield self._enabled[key]
 
-    def _enabled(self, actor: Actor, shared: Values, local: Values) -> Iterator[Move]:
-        if (actor, shared) not in self._guards:
-            self._guards[actor, shared] = [
-                (action, guard)
-                for action in self.model.actions
-                if action.actor is actor
-                and (guard := self.given(action.guard, Whose.GLOBAL, shared)) != FALSE
+    def _alternatives(self, table: _Table, local: Values) -> list[tuple[_Effect, Values]]:
+        """What a secondary in a local state can do, and its local state after that."""
+        if local not in table.own:
+            table.own[local] = [
+                (self._effect(one.change, left.expr), _assigned(local, one.change[Whose.OWN]))
+                for one in table.enabled
+                if (left := self._left(one.guard, local)).expr != FALSE
             ]
-        for action, guard in self._guards[actor, shared]:
-            others = self.given(guard, Whose.OWN, local) if local else guard
-            if others != FALSE:
-                change = self._changes[action.name]
-                own = _assigned(local, change[Whose.OWN])
-                steps = frozenset({(local, own)} if actor is Actor.SECONDARY else ())
-                after = _assigned(shared, change[Whose.GLOBAL])
-                yield Move(after, others, change[Whose.EACH], steps)
+        return table.own[local]
+
+    def _effect(self, change: dict[Whose, _Change], others: Expr) -> _Effect:
+        key = change[Whose.GLOBAL], others, change[Whose.EACH]
+        if key not in self._effects:
+            self._effects[key] = _Effect(*key, {})
+        return self._effects[key]
+
+    def _left(self, partial: _Partial, values: Values) -> _Partial:
+        """What remains of an expression, worked out once for values that it does not tell apart.
+
+        The globals are filled in first, then the acting secondary's own variables.
+        """
+        read = tuple([values[number] for number in partial.reads])
+        if read not in partial.left:
+            left = self.given(partial.expr, partial.whose, values)
+            partial.left[read] = self._partial(left, Whose.OWN)
+        return partial.left[read]
+
+    def _partial(self, expr: Expr, whose: Whose) -> _Partial:
+        if (expr, whose) not in self._partials:
+            names = dict.fromkeys(ref.name for ref in _refs(expr) if ref.whose is whose)
+            reads = tuple(self._index[whose][name] for name in names)
+            self._partials[expr, whose] = _Partial(expr, whose, reads, {})
+        return self._partials[expr, whose]
 
     def _change(self, action: Action) -> dict[Whose, _Change]:
         return {
@@ -220,6 +340,18 @@ class LocalStates:
             )
             for whose in Whose
         }
+
+
+def _refs(expr: Expr) -> Iterator[Ref]:
+    """What an expression reads, perhaps more than once."""
+    match expr:
+        case Member(ref):
+            yield ref
+        case Not(inner) | All(inner) | Any(inner):
+            yield from _refs(inner)
+        case And(operands) | Or(operands):
+            for operand in operands:
+                yield from _refs(operand)
 
 
 def _holds_of_nobody(others: Expr) -> bool:
