@@ -153,3 +153,11 @@ def test_a_written_counterexample_is_executed_again(
     for row in document(text)["handovers"]:
         _, replayed = run(capsys, "replay", row["counterexample"], "--json")
         assert [step["sentence"] for step in document(replayed)["steps"]] == row["steps"]
+
+
+def test_check_for_the_cpus_of_a_real_machine_agrees(capsys: pytest.CaptureFixture[str]) -> None:
+    _, text = run(capsys, "check", "linux-6.5", "--cpus", 64, "--json")
+    exact = document(text)["exact"]
+    assert exact["agrees"]
+    assert exact["cpus"] == 64
+    assert int(exact["states"]) > 10**40

@@ -16,13 +16,14 @@ def command(*, ids: tuple[str, ...], full: bool, as_json: bool) -> None:
     """Decide the claims of the threads: proved, refuted, or true under a condition."""
     from staleline.errors import UsageError
     from staleline.report.claims import claims_document, print_claims
-    from staleline.report.console import print_json, text_console
+    from staleline.report.console import print_json, text_console, tracked
     from staleline.verdict.claims import claims, judge_claim
 
-    unknown = [wanted for wanted in ids if wanted not in claims()]
+    unknown = [name for name in ids if name not in claims()]
     if unknown:
         raise UsageError(f"no claim {unknown[0]!r}", do=f"give one of {', '.join(claims())}")
-    results = [judge_claim(claims()[wanted]) for wanted in ids or claims()]
+    wanted = [claims()[name] for name in ids or claims()]
+    results = [judge_claim(claim) for claim in tracked(wanted, "claims", len(wanted))]
     if as_json:
         print_json(claims_document(results))
     else:

@@ -16,7 +16,7 @@ from staleline.check import Answer
 from staleline.facts import Fact, MachineFacts
 from staleline.report.console import VERDICT_STYLE
 from staleline.report.lanes import lanes
-from staleline.report.words import flush_words
+from staleline.report.words import flush_words, required_words
 from staleline.verdict.audit import Audit, Handover
 from staleline.vocabulary import Path, Site, Verdict
 
@@ -185,21 +185,11 @@ def _handovers(audit: Audit) -> Table:
             row.transition,
             flush_words(row, row.path.secondaries_site),
             flush_words(row, Site.RELOCATE_KERNEL),
-            _required(row),
+            required_words(row.needed, row.path.secondaries_site, attainable=row.attainable),
             Text(row.verdict, style=VERDICT_STYLE[row.verdict]),
             _checked(row.answer),
         )
     return table
-
-
-def _required(row: Handover) -> str:
-    names = {row.path.secondaries_site: "secondaries", Site.RELOCATE_KERNEL: "jumping CPU"}
-    wanted = [name for site, name in names.items() if row.needed[site]]
-    if not row.attainable:
-        return "no flush helps"
-    if None in row.needed.values():
-        return "depends"
-    return {0: "none", 2: "both"}.get(len(wanted), wanted[0] if wanted else "")
 
 
 def _checked(answer: Answer | None) -> str:

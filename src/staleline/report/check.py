@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -14,19 +14,34 @@ from rich.text import Text
 from staleline.policy.policy import Policy
 from staleline.report.console import VERDICT_STYLE
 from staleline.report.lanes import lanes
-from staleline.report.words import flush_words, state_word, transition_words
+from staleline.report.words import required_words, state_word, transition_words
 from staleline.verdict.platforms import PlatformHandover
 from staleline.vocabulary import Site, Verdict
 
+if TYPE_CHECKING:  # what checks exactly is imported only where it is asked for
+    from staleline.verdict.exact import ExactCheck
+
 __all__ = ["check_document", "print_check"]
 
+_ROW = ("platform", "path", "old→next")
 
-def check_document(policy: Policy, rows: Sequence[PlatformHandover]) -> dict[str, Any]:
-    """The JSON document of one policy."""
+
+def check_document(
+    policy: Policy, rows: Sequence[PlatformHandover], exact: ExactCheck | None = None
+) -> dict[str, Any]:
+    """The JSON document of one policy; `states` of an exact check is a text of digits."""
     return {
         "schema": "staleline/check/1",
         "policy": policy.name,
         "handovers": [_handover_document(row) for row in rows],
+        "exact": None
+        if exact is None
+        else {
+            "cpus": exact.cpus,
+            "models": exact.models,
+            "states": str(exact.states),
+            "agrees": not exact.disagreeing,
+        },
     }
 
 
@@ -44,6 +59,7 @@ def _handover_document(row: PlatformHandover) -> dict[str, Any]:
         "because": judgement.because,
         "flushes": dict(judgement.flushes),
         "required": dict(judgement.needed),
+        "minimal": [list(sites) for sites in judgement.minimal],
         "unneeded": [
             {"site": site, "reason": reason} for site, reason in judgement.unneeded.items()
         ],
@@ -59,24 +75,54 @@ def _handover_document(row: PlatformHandover) -> dict[str, Any]:
     }
 
 
-def print_check(console: Console, policy: Policy, rows: Sequence[PlatformHandover]) -> None:
+def print_check(
+    console: Console,
+    policy: Policy,
+    rows: Sequence[PlatformHandover],
+    exact: ExactCheck | None = None,
+) -> None:
     """Print the table, and one counterexample per platform that is at risk."""
     console.print(f"[bold]{escape(policy.name)}[/]  {escape(policy.title)}")
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
-    for heading in ("platform", "path", "old→next", "secondaries", "jumping CPU", "verdict"):
+    for heading in (*_ROW, "secondaries", "jumping CPU", "required", "verdict"):
         table.add_column(heading, no_wrap=True)
     for row in rows:
+        judgement, site = row.judgement, row.path.secondaries_site
         table.add_row(
             row.platform,
             row.path,
             transition_words(row),
-            flush_words(row.judgement, row.path.secondaries_site),
-            flush_words(row.judgement, Site.RELOCATE_KERNEL),
+            _executed(row, site),
+            _executed(row, Site.RELOCATE_KERNEL),
+            required_words(judgement.needed, site, attainable=judgement.attainable),
             Text(row.judgement.verdict, style=VERDICT_STYLE[row.judgement.verdict]),
         )
     console.print(table)
+    if exact is not None:
+        console.print()
+        console.print(_exact_words(exact))
     _print_counterexamples(console, rows)
     console.print()
+
+
+def _exact_words(exact: ExactCheck) -> str:
+    what = f"Exactly {exact.cpus} CPUs, {exact.models} models, {_rounded(exact.states)} states"
+    if not exact.disagreeing:
+        return f"{what}: every verdict is the same."
+    rows = (f"{row.platform} {row.path} {transition_words(row)}" for row in exact.disagreeing)
+    return f"{what}: [bold red]another verdict[/] for {'; '.join(rows)}"
+
+
+def _rounded(states: int) -> str:
+    digits = str(states)
+    return digits if len(digits) < 10 else f"{digits[0]}.{digits[1:3]}·10^{len(digits) - 1}"
+
+
+def _executed(row: PlatformHandover, site: Site) -> str:
+    """What the policy does; whether it has to is the next column's."""
+    if site in row.judgement.faults:
+        return "faults"
+    return "WBINVD" if row.judgement.flushes[site] else "no WBINVD"
 
 
 def _print_counterexamples(console: Console, rows: Sequence[PlatformHandover]) -> None:

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from staleline.vocabulary import Site
 
-__all__ = ["flush_words", "state_word", "transition_words"]
+__all__ = ["flush_words", "required_words", "state_word", "transition_words"]
 
 
 class _Flushing(Protocol):
@@ -54,3 +54,16 @@ def flush_words(row: _Flushing, site: Site) -> str:
     if site in row.faults:
         return "WBINVD (faults)"
     return "WBINVD (unneeded)" if site in row.unneeded else "WBINVD"
+
+
+def required_words(
+    needed: Mapping[Site, bool | None], secondaries_site: Site, *, attainable: bool
+) -> str:
+    """Which sites every safe choice of flushes includes."""
+    if not attainable:
+        return "no flush helps"
+    if None in needed.values():
+        return "depends"
+    names = {secondaries_site: "secondaries", Site.RELOCATE_KERNEL: "jumping CPU"}
+    wanted = [name for site, name in names.items() if needed[site]]
+    return {0: "none", 2: "both"}.get(len(wanted)) or wanted[0]

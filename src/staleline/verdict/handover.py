@@ -58,6 +58,12 @@ class Judgement:
         }
 
     @property
+    def minimal(self) -> tuple[tuple[Site, ...], ...]:
+        """The minimal sets of flushes that make it safe; empty if no set does."""
+        found = sorted(_requirements(self.case).minimal, key=sorted)
+        return tuple(tuple(sorted(sites)) for sites in found)
+
+    @property
     def unneeded(self) -> Mapping[Site, str]:
         """Sites whose WBINVD no stale line required, with the reason."""
         executed = [site for site, flushes in self.flushes.items() if flushes]

@@ -28,6 +28,7 @@ __all__ = [
     "Selection",
     "check_kernel",
     "check_policy",
+    "count_handovers",
     "handovers_of",
     "platforms",
 ]
@@ -101,6 +102,11 @@ _EVERYTHING = Selection()
 def check_policy(policy: Policy) -> Iterator[PlatformHandover]:
     """Judge the policy on every platform class, transition and path."""
     return check_kernel(PolicyKernel(policy, "the policy itself"))
+
+
+def count_handovers(policy: Policy) -> int:
+    """How many handovers `check_policy` judges."""
+    return sum(1 for _ in handovers_of(PolicyKernel(policy, "the policy itself")))
 
 
 def check_kernel(kernel: Kernel, selection: Selection = _EVERYTHING) -> Iterator[PlatformHandover]:
