@@ -84,7 +84,7 @@ def test_a_dump_may_be_compressed_utf16_or_have_dos_line_ends(
     for name, data in {
         "plain": text.encode(),
         "dos": text.replace("\n", "\r\n").encode(),
-        "gz": gzip.compress(text.encode()),
+        "gz": gzip.compress(text.encode(), mtime=0),
         "xz": lzma.compress(text.encode()),
         "utf-16": text.encode("utf-16"),
         "utf-8-bom": text.encode("utf-8-sig"),

@@ -272,7 +272,7 @@ class TestHostFiles:
     def test_the_configuration_may_come_from_the_running_kernel(self, tmp_path: Path) -> None:
         (tmp_path / "proc").mkdir()
         config = b"CONFIG_AMD_MEM_ENCRYPT=y\nCONFIG_KEXEC=y\n"
-        (tmp_path / "proc/config.gz").write_bytes(gzip.compress(config))
+        (tmp_path / "proc/config.gz").write_bytes(gzip.compress(config, mtime=0))
         options = host_files.kernel_config(tmp_path, RELEASE)
         assert options is not None
         assert options["CONFIG_KEXEC"] == "y"

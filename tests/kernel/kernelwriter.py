@@ -295,7 +295,7 @@ def write_bzimage(
 ) -> bytes:
     """A boot image of one boot sector, 4 setup sectors and the payload."""
     if payload is None:
-        payload = gzip.compress(Kernel().elf(), 1)
+        payload = gzip.compress(Kernel().elf(), 1, mtime=0)
     blob = bytearray(5 * 512)
     blob[:2] = b"MZ"
     blob[0x1F1] = 4

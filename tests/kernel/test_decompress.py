@@ -48,7 +48,11 @@ STREAMS = {"zstd": zstd, "lz4": lz4_legacy, "xz": xz, "bzip2": bz2.compress, "lz
 
 def payload(method: str, data: bytes = CODE) -> bytes:
     """As the build makes it; gzip's own trailer is the size."""
-    return gzip.compress(data) if method == "gzip" else sized(STREAMS[method](data), len(data))
+    return (
+        gzip.compress(data, mtime=0)
+        if method == "gzip"
+        else sized(STREAMS[method](data), len(data))
+    )
 
 
 METHODS = [*STREAMS, "gzip"]
