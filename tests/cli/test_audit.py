@@ -33,6 +33,13 @@ def audit(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, 
     return status, document
 
 
+def kexec_with_sme(
+    capsys: pytest.CaptureFixture[str], dump: Path, image: Path
+) -> tuple[int, dict[str, Any]]:
+    """Audit the kexec path of a machine that encrypts its memory, with a real image."""
+    return audit(capsys, "--snapshot", dump, *SME_ON, "--kernel", image, "--path", "kexec")
+
+
 def transitions(document: dict[str, Any]) -> set[str]:
     return {f"{row['old']}→{row['next']}" for row in document["handovers"]}
 
@@ -42,16 +49,7 @@ def test_rome_with_sme_on_6_12_is_safe_and_both_sites_flush(
 ) -> None:
     # linux 6.12.117 arch/x86/kernel/process.c stop_this_cpu() flushes by raw CPUID,
     # machine_kexec_64.c by CC_ATTR_HOST_MEM_ENCRYPT, which is true here.
-    status, document = audit(
-        capsys,
-        "--snapshot",
-        ROME,
-        *SME_ON,
-        "--kernel",
-        real_kernels["6.12"].path,
-        "--path",
-        "kexec",
-    )
+    status, document = kexec_with_sme(capsys, ROME, real_kernels["6.12"].path)
     assert status == 0
     assert document["verdict"] == "safe"
     assert transitions(document) == {"on→on", "on→off"}
@@ -66,16 +64,7 @@ def test_rome_with_sme_on_6_12_is_safe_and_both_sites_flush(
 def test_milan_is_safe_and_both_flushes_are_unneeded_because_of_coherency(
     capsys: pytest.CaptureFixture[str], real_kernels: dict[str, RealKernel]
 ) -> None:
-    status, document = audit(
-        capsys,
-        "--snapshot",
-        MILAN,
-        *SME_ON,
-        "--kernel",
-        real_kernels["6.12"].path,
-        "--path",
-        "kexec",
-    )
+    status, document = kexec_with_sme(capsys, MILAN, real_kernels["6.12"].path)
     assert status == 0
     for row in document["handovers"]:
         assert row["flushes"] == BOTH
@@ -90,16 +79,7 @@ def test_hygon_with_sme_is_at_risk_from_6_18_on(
 ) -> None:
     # cache_state_incoherent is set in arch/x86/kernel/cpu/amd.c only; hygon.c has nothing
     # of it (linux 7.3.4), while sme_enable() does not look at the vendor.
-    status, document = audit(
-        capsys,
-        "--snapshot",
-        HYGON,
-        *SME_ON,
-        "--kernel",
-        real_kernels[series].path,
-        "--path",
-        "kexec",
-    )
+    status, document = kexec_with_sme(capsys, HYGON, real_kernels[series].path)
     assert status == 2
     assert document["verdict"] == "at-risk"
     for row in document["handovers"]:
@@ -112,16 +92,7 @@ def test_hygon_with_sme_is_at_risk_from_6_18_on(
 def test_hygon_with_sme_is_safe_on_6_12(
     capsys: pytest.CaptureFixture[str], real_kernels: dict[str, RealKernel]
 ) -> None:
-    status, document = audit(
-        capsys,
-        "--snapshot",
-        HYGON,
-        *SME_ON,
-        "--kernel",
-        real_kernels["6.12"].path,
-        "--path",
-        "kexec",
-    )
+    status, document = kexec_with_sme(capsys, HYGON, real_kernels["6.12"].path)
     assert (status, document["verdict"]) == (0, "safe")
 
 
@@ -143,16 +114,7 @@ def test_5_10_reports_a_cpu_stopped_before_its_flush(
 ) -> None:
     # linux 5.10.262 arch/x86/kernel/process.c stop_this_cpu(): set_cpu_online(false), then
     # WBINVD; commit 1f5e7eb7868e, which turned this round, is not in 5.10.
-    status, document = audit(
-        capsys,
-        "--snapshot",
-        ROME,
-        *SME_ON,
-        "--kernel",
-        real_kernels["5.10"].path,
-        "--path",
-        "kexec",
-    )
+    status, document = kexec_with_sme(capsys, ROME, real_kernels["5.10"].path)
     assert status == 2
     assert {row["check"]["property"] for row in document["handovers"]} == {"P2"}
     assert all(row["flushes"] == BOTH for row in document["handovers"])

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from staleline.kernel.decision import ReportedStopped
+from staleline.vocabulary import ReportOrder
 from tests.kernel.machines import Facts
 
 __all__ = ["ERA_OF_SERIES", "Era", "mask", "sme_active"]
@@ -64,13 +64,13 @@ class Era:
 
     stop_this_cpu: Callable[[Facts], bool]
     relocate_kernel: Callable[[Facts], bool]
-    reported_stopped: ReportedStopped
+    reported_stopped: ReportOrder
 
 
 #: Commit 1f5e7eb7868e (6.5, and 6.1.y) made a secondary report itself after its flush.
-_A = Era(boot_cpu_has_sme, sme_active, ReportedStopped.BEFORE_FLUSH)
-_B = Era(sme_in_cpuid, sme_active, ReportedStopped.AFTER_FLUSH)
-_C = Era(cache_state_incoherent, cache_state_incoherent, ReportedStopped.AFTER_FLUSH)
+_A = Era(boot_cpu_has_sme, sme_active, ReportOrder.BEFORE_FLUSH)
+_B = Era(sme_in_cpuid, sme_active, ReportOrder.AFTER_FLUSH)
+_C = Era(cache_state_incoherent, cache_state_incoherent, ReportOrder.AFTER_FLUSH)
 ERA_OF_SERIES = {
     "5.10": _A,
     "6.1": _B,

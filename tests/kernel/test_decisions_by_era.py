@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import pytest
 
-from staleline.kernel.decision import Decision, RawMachine, ReportedStopped
+from staleline.kernel.decision import Decision, RawMachine
 from staleline.kernel.image import load_image
 from staleline.kernel.reader import KernelReader
+from staleline.vocabulary import ReportOrder
 from tests.kernel.eras import ERA_OF_SERIES, Era, sme_active
 from tests.kernel.machines import (
     DUMPS,
@@ -31,7 +32,7 @@ def era(real_kernel) -> Era:
     return ERA_OF_SERIES[real_kernel.series]
 
 
-Answer = tuple[bool | None, bool | None, bool | None, ReportedStopped | None]
+Answer = tuple[bool | None, bool | None, bool | None, ReportOrder | None]
 
 
 def answer(decision: Decision) -> Answer:
@@ -112,7 +113,7 @@ def test_a_secondary_without_sme(reader, real_kernel):
     machine = RawMachine(jumping, secondary, {SYSCFG: MEM_ENCRYPT_ENABLED}, True)
     decision = reader.decide(machine)
     assert decision.relocate_kernel.flushes is True
-    copied = ERA_OF_SERIES[real_kernel.series].reported_stopped is ReportedStopped.AFTER_FLUSH and (
+    copied = ERA_OF_SERIES[real_kernel.series].reported_stopped is ReportOrder.AFTER_FLUSH and (
         real_kernel.series not in {"6.1", "6.12", "6.16", "6.17"}
     )
     assert decision.stop_this_cpu.flushes is copied

@@ -8,10 +8,11 @@ from dataclasses import replace
 import pytest
 
 from staleline.evidence.registers import CpuidTable
-from staleline.kernel.decision import Decision, RawMachine, ReportedStopped
+from staleline.kernel.decision import Decision, RawMachine
 from staleline.kernel.image import KernelImage, load_image
 from staleline.kernel.reader import KernelReader
 from staleline.kernel.traps import DECISIVE_LEAVES
+from staleline.vocabulary import ReportOrder
 from tests.kernel.machines import MEM_ENCRYPT_ENABLED, SEV_STATUS, SYSCFG, cpuid, with_leaf
 
 ENABLED = {SYSCFG: MEM_ENCRYPT_ENABLED}
@@ -114,7 +115,7 @@ def test_a_report_that_is_a_counter(image):
     symbols = Without(image.symbols, "cpus_stop_mask", stop_cpus_count=address)
     reader = KernelReader(replace(image, symbols=symbols))
     decision = reader.decide(RawMachine(cpuid("Rome"), cpuid("Rome"), ENABLED, True))
-    assert decision.reported_stopped is ReportedStopped.AFTER_FLUSH
+    assert decision.reported_stopped is ReportOrder.AFTER_FLUSH
 
 
 class Without:

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 
 import pytest
 
-from staleline.kernel.decision import Decision, RawMachine, ReportedStopped
+from staleline.kernel.decision import Decision, RawMachine
 from staleline.kernel.image import KernelImage, load_image
 from staleline.kernel.reader import KernelReader
+from staleline.vocabulary import ReportOrder
 from tests.kernel.eras import ERA_OF_SERIES
 from tests.kernel.machines import MEM_ENCRYPT_ENABLED, SYSCFG, Facts, cpuid, facts_of
 from tests.kernel.mutate import find_guard, instructions, patched
@@ -199,13 +200,13 @@ def test_a_secondary_that_reports_itself_before_its_flush(kernel):
     mask = kernel.image.symbols.address("cpus_stop_mask")
     address = kernel.image.symbols.address("mcheck_cpu_clear")
     if mask is None:
-        assert ERA_OF_SERIES[kernel.series].reported_stopped is ReportedStopped.BEFORE_FLUSH
+        assert ERA_OF_SERIES[kernel.series].reported_stopped is ReportOrder.BEFORE_FLUSH
         mask = kernel.image.symbols.address("__cpu_online_mask")
     displacement = (mask - address - 8) & 0xFFFF_FFFF
     clear_bit_1 = b"\xf0\x80\x25" + displacement.to_bytes(4, "little") + b"\xfd"
     decision = decide(patched(kernel.image, address, clear_bit_1 + b"\xc3"), ROME)
     assert decision.stop_this_cpu.flushes is True
-    assert decision.reported_stopped is ReportedStopped.BEFORE_FLUSH
+    assert decision.reported_stopped is ReportOrder.BEFORE_FLUSH
 
 
 def test_a_secondary_that_never_reports_itself(kernel):

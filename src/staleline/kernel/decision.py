@@ -10,18 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 
 from staleline.evidence.registers import CpuidTable
+from staleline.vocabulary import ReportOrder
 
-__all__ = ["Decision", "RawMachine", "ReportedStopped", "SiteDecision"]
-
-
-class ReportedStopped(StrEnum):
-    """Is a secondary taken for stopped before or after its WBINVD (commit 1f5e7eb7868e)?"""
-
-    BEFORE_FLUSH = "before-flush"
-    AFTER_FLUSH = "after-flush"
+__all__ = ["Decision", "RawMachine", "SiteDecision"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +59,7 @@ class Decision:
 
     stop_this_cpu: SiteDecision
     relocate_kernel: SiteDecision
-    reported_stopped: ReportedStopped | None
+    reported_stopped: ReportOrder | None
     sme_active: bool | None
     traps: int = 0
     leaves_read: frozenset[int] = frozenset()

@@ -6,9 +6,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from staleline.kernel.decision import ReportedStopped, SiteDecision
+from staleline.kernel.decision import SiteDecision
 from staleline.kernel.derivation import DerivationError
 from staleline.kernel.emulator import Emulator, End, EndKind
+from staleline.vocabulary import ReportOrder
 
 if TYPE_CHECKING:
     from staleline.kernel.image import KernelImage
@@ -37,7 +38,7 @@ class StopRun:
     """What a secondary did: its decision, and when it reported itself stopped."""
 
     decision: SiteDecision
-    reported_stopped: ReportedStopped | None
+    reported_stopped: ReportOrder | None
 
 
 def run_stop_this_cpu(
@@ -61,7 +62,7 @@ def run_stop_this_cpu(
     if not decision.flushes or not has_reported():
         return StopRun(decision, None)
     before = reported_at_flush[0]
-    order = ReportedStopped.BEFORE_FLUSH if before else ReportedStopped.AFTER_FLUSH
+    order = ReportOrder.BEFORE_FLUSH if before else ReportOrder.AFTER_FLUSH
     return StopRun(decision, order)
 
 

@@ -7,7 +7,6 @@ both. Kleene's connectives are then plain array operations.
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
@@ -17,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from staleline.policy.atoms import AtomValue
+from staleline.policy.evaluate import COMPARE
 from staleline.policy.expression import (
     AllOf,
     AnyOf,
@@ -26,19 +26,9 @@ from staleline.policy.expression import (
     Constant,
     Expression,
     Negation,
-    Operator,
 )
 
 __all__ = ["TruthColumn", "evaluate_columns"]
-
-_COMPARE: Mapping[Operator, Callable[[Any, Any], NDArray[np.bool_]]] = {
-    Operator.EQ: operator.eq,
-    Operator.NE: operator.ne,
-    Operator.GE: operator.ge,
-    Operator.GT: operator.gt,
-    Operator.LE: operator.le,
-    Operator.LT: operator.lt,
-}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -70,7 +60,7 @@ def evaluate_columns(
         case AtomIs(name):
             return _observed(columns.get(name), rows, lambda known: known.astype(bool))
         case Comparison(name, comparison, literal):
-            compare = _COMPARE[comparison]
+            compare = COMPARE[comparison]
             return _observed(columns.get(name), rows, lambda known: compare(known, literal))
         case Negation(operand):
             inner = evaluate_columns(operand, columns, rows)

@@ -27,9 +27,10 @@ from staleline.policy.expression import (
     Operator,
 )
 
-__all__ = ["evaluate"]
+__all__ = ["COMPARE", "evaluate"]
 
-_COMPARE: Mapping[Operator, Callable[[Any, Any], bool]] = {
+#: What each comparison operator does to a value and a literal, or to a column and one.
+COMPARE: Mapping[Operator, Callable[[Any, Any], Any]] = {
     Operator.EQ: operator.eq,
     Operator.NE: operator.ne,
     Operator.GE: operator.ge,
@@ -57,7 +58,7 @@ def evaluate(expression: Expression, values: Mapping[str, AtomValue]) -> bool | 
             return None if known is None else bool(known)
         case Comparison(name, comparison, literal):
             known = values.get(name)
-            return None if known is None else _COMPARE[comparison](known, literal)
+            return None if known is None else bool(COMPARE[comparison](known, literal))
         case Negation(operand):
             inner = evaluate(operand, values)
             return None if inner is None else not inner

@@ -27,8 +27,8 @@ _SYSCFG = 0xC001_0010
 _SEV_STATUS = 0xC001_0131
 _TDX_KEYIDS = 0x87
 
-#: Present in every kernel that can make SEAMCALLs (linux 7.3.4
-#: arch/x86/virt/vmx/tdx/seamcall.S; earlier in tdxcall.S users since 6.8).
+#: In every kernel that can make SEAMCALLs (linux 6.12.117 and 7.3.4
+#: arch/x86/virt/vmx/tdx/seamcall.S:21), built with CONFIG_INTEL_TDX_HOST only.
 _SEAMCALL_SYMBOL = "__seamcall"
 
 
@@ -161,9 +161,7 @@ class ImageKernel:
                 Site.RELOCATE_KERNEL: _read_flush(decision.relocate_kernel, seamcalls, machine),
                 Site.CRASH_NMI_CALLBACK: None,
             },
-            report=None
-            if decision.reported_stopped is None
-            else ReportOrder(decision.reported_stopped),
+            report=decision.reported_stopped,
             sme_active=decision.sme_active,
             seamcalls=seamcalls,
             unknown=tuple(unknown),
