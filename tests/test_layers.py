@@ -17,8 +17,8 @@ ROOT = Path(staleline.__file__).parent
 ALLOWED = {
     "evidence": set(),
     "facts": {"evidence"},
-    "kernel": {"evidence"},
     "policy": set(),
+    "kernel": {"evidence", "policy"},
     "model": set(),
     "check": {"model"},
     "verdict": {"evidence", "facts", "kernel", "policy", "model", "check"},

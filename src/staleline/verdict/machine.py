@@ -113,6 +113,7 @@ class Machine:
             "tdx_host_enabled": self.tdx_host_enabled,
             "sev_guest": self.sev_guest,
             "tdx_guest": self.tdx_guest,
+            "mem_encrypt": self.mem_encrypt,
             "sme_active": self.activates_sme,
             "snp_host": self.snp_host,
             "seamcalled": seamcalled,
