@@ -40,6 +40,8 @@ GENERAL = [
         ("0f011424", Operation.LGDT),
         ("0f013d00000000", Operation.INVLPG),
         ("0f01d1", Operation.XSETBV),
+        ("0f01f8", Operation.SWAPGS),
+        ("660f01cf", Operation.SEAMCALL),
         ("0f01ee", Operation.RDPKRU),
         ("0f01ef", Operation.WRPKRU),
         ("0f00d0", Operation.LLDT),
@@ -57,7 +59,9 @@ def test_each_operation(code, operation):
         ("f30f09", "WBNOINVD does not invalidate"),
         ("0f08", "INVD does not write back"),
         ("0f33", "RDPMC is not modelled"),
-        ("0f01f8", "SWAPGS is not modelled"),
+        ("0f01cf", "ENCLS is not modelled; SEAMCALL is it with prefix 66"),
+        ("660f01cc", "TDCALL is not modelled"),
+        ("f30faec8", "RDGSBASE of 32 bits is not modelled"),
         ("8ec0", "ES may be loaded in ring 3"),
         ("90", "NOP is never refused"),
         ("", "no code at all"),
@@ -80,6 +84,16 @@ def test_moves_name_their_registers(opcode, special, general):
     assert (found.special, found.general) == (special, general)
     assert GENERAL[general] in shown.op_str.split(", ")
     assert found.length == shown.size
+
+
+@given(st.sampled_from(["rdfsbase", "rdgsbase", "wrfsbase", "wrgsbase"]), st.integers(0, 15))
+def test_segment_bases_name_their_register(name, general):
+    """F3 REX.W 0F AE /0 to /3 (APM volume 3, RDFSBASE and WRFSBASE)."""
+    number = ["rdfsbase", "rdgsbase", "wrfsbase", "wrgsbase"].index(name)
+    code = bytes([0xF3, 0x48 | general >> 3, 0x0F, 0xAE, 0xC0 | number << 3 | general & 7])
+    (shown,) = DISASSEMBLER.disasm(code, 0)
+    assert (shown.mnemonic, shown.op_str) == (name, GENERAL[general])
+    assert decode(code) == RefusedInstruction(Operation(name), shown.size, general=general)
 
 
 OPENINGS = st.sampled_from([b"", b"\x0f", b"\x48\x0f", b"\x2e\x0f", b"\x66\x41\x0f", b"\xf3\x0f"])

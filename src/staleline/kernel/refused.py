@@ -2,8 +2,8 @@
 """Decode the few instructions that the emulated CPU refuses to execute.
 
 Kernel code is emulated in ring 3, so every privileged instruction raises #GP. ``ud1`` and
-``ud2`` raise #UD by definition, and the protection key instructions because CR4.PKE is never
-really set. All of them are answered in Python (see `staleline.kernel.emulator`). Whatever this
+``ud2`` raise #UD by definition, SEAMCALL because nothing here has SEAM, and the instructions
+that CR4.PKE and CR4.FSGSBASE enable because those bits are never really set. All of them are answered in Python (see `staleline.kernel.emulator`). Whatever this
 module does not recognise stays unmodelled, and the run that met it stays unknown.
 Opcodes: AMD64 APM volume 3, appendix A.
 """
@@ -34,13 +34,19 @@ class Operation(StrEnum):
     MOV_TO_CR = "mov to cr"
     MOV_TO_DR = "mov to dr"
     MOV_TO_SS = "mov to ss"
+    RDFSBASE = "rdfsbase"
+    RDGSBASE = "rdgsbase"
     RDMSR = "rdmsr"
     RDPKRU = "rdpkru"
     RDTSC = "rdtsc"
     RDTSCP = "rdtscp"
+    SEAMCALL = "seamcall"
+    SWAPGS = "swapgs"
     UD1 = "ud1"
     UD2 = "ud2"
     WBINVD = "wbinvd"
+    WRFSBASE = "wrfsbase"
+    WRGSBASE = "wrgsbase"
     WRMSR = "wrmsr"
     WRPKRU = "wrpkru"
     XSETBV = "xsetbv"
@@ -81,13 +87,24 @@ _GROUP_7_REGISTER = {
     0xD1: Operation.XSETBV,
     0xEE: Operation.RDPKRU,
     0xEF: Operation.WRPKRU,
+    0xF8: Operation.SWAPGS,
     0xF9: Operation.RDTSCP,
 }
 _GROUP_7_MEMORY = {2: Operation.LGDT, 3: Operation.LIDT, 7: Operation.INVLPG}
 _GROUP_6 = {2: Operation.LLDT, 3: Operation.LTR}
 _SEGMENT_OVERRIDES = frozenset((0x26, 0x2E, 0x36, 0x3E, 0x64, 0x65, 0x66, 0x67))
+_GROUP_15_BASES = (
+    Operation.RDFSBASE,
+    Operation.RDGSBASE,
+    Operation.WRFSBASE,
+    Operation.WRGSBASE,
+)
 _STACK_SEGMENT = 2
 _UD1 = 0xB9
+_SEAMCALL = 0xCF
+_MANDATORY_66 = 0x66
+_REPEAT = 0xF3
+_REX_W = 0x48
 
 
 def decode(code: bytes) -> RefusedInstruction | None:
@@ -96,8 +113,12 @@ def decode(code: bytes) -> RefusedInstruction | None:
     An F2 or F3 prefix is never skipped: F3 0F 09 is WBNOINVD, which writes back but does
     not invalidate.
     """
+    if code[:1] == bytes((_REPEAT,)):
+        return _decode_base_access(code[1:6].ljust(5, b"\0"))
     at, rex = _skip_prefixes(code)
     body = code[at : at + 8].ljust(8, b"\0")
+    if _MANDATORY_66 in code[:at] and body[:3] == bytes((0x0F, 0x01, _SEAMCALL)):
+        return RefusedInstruction(Operation.SEAMCALL, at + 3)
     if body[0] == 0xF4:
         return RefusedInstruction(Operation.HLT, at + 1)
     if body[0] == 0x8E and (body[1] >> 3) & 7 == _STACK_SEGMENT:
@@ -105,6 +126,16 @@ def decode(code: bytes) -> RefusedInstruction | None:
     if body[0] == 0x0F:
         return _decode_two_byte(body, at, rex)
     return None
+
+
+def _decode_base_access(body: bytes) -> RefusedInstruction | None:
+    """RDGSBASE and its like with a 64-bit operand: F3 REX.W 0F AE, register operand."""
+    rex, modrm = body[0], body[3]
+    register = (modrm >> 3) & 7
+    if rex & 0xF8 != _REX_W or body[1:3] != b"\x0f\xae" or modrm < 0xC0 or register > 3:
+        return None
+    general = (modrm & 7) | ((rex & 1) << 3)
+    return RefusedInstruction(_GROUP_15_BASES[register], 5, general=general)
 
 
 def _skip_prefixes(code: bytes) -> tuple[int, int]:

@@ -41,6 +41,7 @@ DECISIVE_LEAVES = frozenset((0x0, 0x1, 0x7, 0x8000_0000, 0x8000_0001, 0x8000_001
 _MASK_32 = (1 << 32) - 1
 _MASK_64 = (1 << 64) - 1
 _MSR_GS_BASE = 0xC000_0101
+_MSR_KERNEL_GS_BASE = 0xC000_0102
 _CR0_BOOT = 0x8005_0033  # PE MP ET NE WP AM PG: CR0_STATE, processor-flags.h
 _CR4_BOOT = 0x0000_00B0  # PSE PAE PGE: what head_64.S leaves
 _TSC_STEP = 1_000_000
@@ -183,6 +184,28 @@ def _read_protection_keys(_: LogicalCpu, __: RefusedInstruction, state: CpuState
     return True
 
 
+def _swap_gs(cpu: LogicalCpu, _: RefusedInstruction, state: CpuState) -> bool:
+    kept = cpu.read_msr(_MSR_KERNEL_GS_BASE)
+    cpu.write_msr(_MSR_KERNEL_GS_BASE, state.gs_base)
+    state.gs_base = kept
+    return True
+
+
+def _read_base(_: LogicalCpu, instruction: RefusedInstruction, state: CpuState) -> bool:
+    of_gs = instruction.operation is Operation.RDGSBASE
+    state.general[instruction.general] = state.gs_base if of_gs else state.fs_base
+    return True
+
+
+def _write_base(_: LogicalCpu, instruction: RefusedInstruction, state: CpuState) -> bool:
+    value = state.general[instruction.general]
+    if instruction.operation is Operation.WRGSBASE:
+        state.gs_base = value
+    else:
+        state.fs_base = value
+    return True
+
+
 def _skip(_: LogicalCpu, __: RefusedInstruction, ___: CpuState) -> bool:
     """Nothing that is emulated depends on it."""
     return True
@@ -201,6 +224,11 @@ _ACTIONS: Final[dict[Operation, Callable[[LogicalCpu, RefusedInstruction, CpuSta
     Operation.MOV_FROM_CR: _read_control,
     Operation.MOV_TO_CR: _write_control,
     Operation.MOV_FROM_DR: _read_debug,
+    Operation.RDFSBASE: _read_base,
+    Operation.RDGSBASE: _read_base,
+    Operation.WRFSBASE: _write_base,
+    Operation.WRGSBASE: _write_base,
+    Operation.SWAPGS: _swap_gs,
     Operation.RDPKRU: _read_protection_keys,
     Operation.CLTS: _skip,
     Operation.INVLPG: _skip,
