@@ -11,7 +11,8 @@ answered by Unicorn's own CPUID hook, which lies inside the instruction.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -200,6 +201,28 @@ class Emulator:
         except unicorn.UcError as error:
             return self._end or self._failed(self._address(), str(error))
         return self._end or self._failed(self._address(), "the time or instruction budget ran out")
+
+    @contextmanager
+    def watched(self, on_access: Callable[[int, int, bool], None]) -> Iterator[None]:
+        """Tell every memory access of the code run inside: address, size, is it a write.
+
+        Called before the access takes effect. It slows the code down, and translations are
+        dropped on the way in and out, so watch only where accesses are needed.
+        """
+
+        def forward(
+            _: unicorn.Uc, kind: int, address: int, size: int, __: int, ___: object
+        ) -> None:
+            on_access(address & _NOWHERE, size, kind == unicorn.UC_MEM_WRITE)
+
+        self._engine.ctl_flush_tb()
+        kinds = unicorn.UC_HOOK_MEM_READ | unicorn.UC_HOOK_MEM_WRITE
+        handle = self._engine.hook_add(kinds, forward)
+        try:
+            yield
+        finally:
+            self._engine.hook_del(handle)
+            self._engine.ctl_flush_tb()
 
     @property
     def _running(self) -> LogicalCpu:
