@@ -224,6 +224,22 @@ class Emulator:
             self._engine.hook_del(handle)
             self._engine.ctl_flush_tb()
 
+    @contextmanager
+    def stepped(self, on_instruction: Callable[[int, int], None]) -> Iterator[None]:
+        """Tell every instruction of the code run inside, before it runs: address, size.
+
+        Its accesses, if they are `watched` too, follow it.
+        """
+        self._engine.ctl_flush_tb()
+        handle = self._engine.hook_add(
+            unicorn.UC_HOOK_CODE, lambda _, address, size, __: on_instruction(address, size)
+        )
+        try:
+            yield
+        finally:
+            self._engine.hook_del(handle)
+            self._engine.ctl_flush_tb()
+
     @property
     def _running(self) -> LogicalCpu:
         assert self._cpu is not None

@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What was read of images before, so that an archive is read once.
+
+An entry is found by the SHA-256 of the image file and by the edition of the code that read
+it: the release of this package, and a digest of the modules that a reading depends on, so
+that a development checkout never answers with what older code read. An entry that is damaged
+in any way is none.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import staleline
+
+__all__ = ["ReadingCache", "default_directory", "edition", "file_digest"]
+
+_PACKAGE = Path(staleline.__file__).parent
+#: What a reading depends on; verdicts and reports are made anew each time.
+_READING = ("kernel", "policy", "evidence")
+_SUFFIXES = {".py", ".toml"}
+#: The library that runs the code; its own digest would be that of 20 MB.
+_ENGINE = "unicorn"
+
+
+def default_directory() -> Path:
+    """``$XDG_CACHE_HOME/staleline/readings``; ~/.cache if the variable is unset or relative."""
+    given = os.environ.get("XDG_CACHE_HOME", "")
+    base = Path(given) if given.startswith("/") else Path.home() / ".cache"
+    return base / "staleline" / "readings"
+
+
+def file_digest(path: str | os.PathLike[str]) -> str:
+    """SHA-256 of a file, in hexadecimal.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@cache
+def edition() -> str:
+    """Tells one state of the code that reads images from every other, as 16 hexadecimal digits."""
+    digest = hashlib.sha256()
+    for path in _sources():
+        digest.update(f"{path.relative_to(_PACKAGE)}\0{path.stat().st_size}\0".encode())
+        digest.update(path.read_bytes())
+    digest.update(_engine())
+    return digest.hexdigest()[:16]
+
+
+def _sources() -> Iterator[Path]:
+    yield from sorted(_PACKAGE.glob("*.py"))
+    for name in _READING:
+        yield from sorted(p for p in (_PACKAGE / name).rglob("*") if p.suffix in _SUFFIXES)
+
+
+def _engine() -> bytes:
+    """Where the emulator is installed and since when."""
+    found = find_spec(_ENGINE)
+    if found is None or found.origin is None:
+        return b""
+    return f"{found.origin}\0{os.stat(found.origin).st_mtime_ns}".encode()
+
+
+@dataclass(frozen=True, slots=True)
+class ReadingCache:
+    """Documents by digest of the image, one file each: its checksum, then JSON."""
+
+    directory: Path
+
+    def get(self, digest: str) -> dict[str, Any] | None:
+        """What this edition read of the image with this digest; None if nothing sound is kept."""
+        try:
+            content = self._path(digest).read_bytes()
+        except OSError:
+            return None
+        checksum, _, body = content.partition(b"\n")
+        if checksum != _checksum(body):
+            return None
+        document = json.loads(body)
+        return document if isinstance(document, dict) else None
+
+    def put(self, digest: str, document: dict[str, Any]) -> None:
+        """Keep it, in place of what other editions read. A cache that cannot be written is none."""
+        body = json.dumps(document, separators=(",", ":")).encode()
+        path = self._path(digest)
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            _write(path, _checksum(body) + b"\n" + body)
+            for other in self.directory.glob(f"{digest}-*.json"):
+                if other != path:
+                    other.unlink(missing_ok=True)
+        except OSError:
+            return
+
+    def _path(self, digest: str) -> Path:
+        return self.directory / f"{digest}-{edition()}.json"
+
+
+def _checksum(body: bytes) -> bytes:
+    return hashlib.sha256(body).hexdigest().encode()
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Readers see the old file, the new one or none, never a part."""
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".writing-")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise

@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Run a function on many inputs, each in a process of its own, so that none harms the others.
+
+What such a process may do is bounded: it is killed at a time limit, cannot allocate more than
+a memory limit, and if it dies (a fault in a library, the kernel's OOM killer) its input has
+failed and the others go on.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import resource
+import signal
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from typing import Any, Generic, TypeVar
+
+from staleline.errors import StalelineError
+
+__all__ = ["Failure", "Limits", "cores", "run_each"]
+
+_Input = TypeVar("_Input")
+_Result = TypeVar("_Result")
+
+_MIB = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one process may use.
+
+    Attributes:
+        seconds: Wall-clock time until it is killed.
+        memory: Bytes of address space (RLIMIT_AS). Most of it is reserved, not used, by the
+            emulator's translation buffer and the libraries.
+    """
+
+    seconds: float = 120.0
+    memory: int = 4 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why there is no result: one line, without the name of the input."""
+
+    reason: str
+
+
+def cores() -> int:
+    """CPUs this process may run on."""
+    return len(os.sched_getaffinity(0))
+
+
+def run_each(
+    function: Callable[[_Input], _Result],
+    inputs: Sequence[_Input],
+    *,
+    jobs: int,
+    limits: Limits,
+    preload: Sequence[str] = (),
+) -> Iterator[tuple[int, _Result | Failure]]:
+    """Run `function` on every input, at most `jobs` at a time.
+
+    Args:
+        function: Of a module's top level, so that another process finds it.
+        inputs: Sent to the processes; so they and the results must be picklable.
+        jobs: Processes at a time.
+        limits: Of each process.
+        preload: Modules that every process would import; they are imported once.
+
+    Yields:
+        Index of the input and its result, in the order in which they end.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__, *preload])
+    waiting = deque(enumerate(inputs))
+    running: dict[Connection, _Running[_Result]] = {}
+    try:
+        while waiting or running:
+            while waiting and len(running) < jobs:
+                index, value = waiting.popleft()
+                started: _Running[_Result] = _start(context, index, function, value, limits)
+                running[started.results] = started
+            for connection in _ended(running):
+                done = running.pop(connection)
+                yield done.index, done.outcome(limits)
+    finally:
+        for left in running.values():
+            left.kill()
+
+
+@dataclass(frozen=True, slots=True)
+class _Running(Generic[_Result]):
+    """A process at work."""
+
+    index: int
+    process: BaseProcess
+    results: Connection
+    deadline: float
+
+    def outcome(self, limits: Limits) -> _Result | Failure:
+        """What it sent, or why it sent nothing; it does not run any more."""
+        if not self.results.poll():
+            self.kill()
+            return Failure(f"not done after {limits.seconds:g} s: stopped")
+        try:
+            sent: _Result | Failure = self.results.recv()
+        except EOFError:
+            self.process.join()
+            sent = Failure(f"the process that read it {_how_it_died(self.process.exitcode)}")
+        self.kill()
+        return sent
+
+    def kill(self) -> None:
+        """Leave nothing of it behind."""
+        self.process.kill()
+        self.process.join()
+        self.process.close()
+        self.results.close()
+
+
+def _start(
+    context: Any,
+    index: int,
+    function: Callable[[_Input], _Result],
+    value: _Input,
+    limits: Limits,
+) -> _Running[_Result]:
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_work, args=(sender, function, value, limits), daemon=True)
+    process.start()
+    sender.close()
+    return _Running(index, process, receiver, time.monotonic() + limits.seconds)
+
+
+def _ended(running: dict[Connection, _Running[_Result]]) -> list[Connection]:
+    """Those that sent something, died, or are out of time; waits for the first."""
+    first = min(one.deadline for one in running.values())
+    ready = set(wait(list(running), timeout=max(0.0, first - time.monotonic())))
+    now = time.monotonic()
+    return [
+        connection
+        for connection, one in running.items()
+        if connection in ready or one.deadline <= now
+    ]
+
+
+def _work(
+    sender: Connection, function: Callable[[_Input], object], value: _Input, limits: Limits
+) -> None:
+    """What the process does."""
+    resource.setrlimit(resource.RLIMIT_AS, (limits.memory, limits.memory))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _silence()
+    sender.send(_result(function, value, limits))
+
+
+def _result(function: Callable[[_Input], object], value: _Input, limits: Limits) -> object:
+    """Every exception is the input's failure: what comes of a hostile one is not foreseen."""
+    try:
+        return function(value)
+    except StalelineError as error:
+        return Failure(str(error))
+    except MemoryError:
+        return Failure(f"needs more than {limits.memory // _MIB} MiB of memory: stopped")
+    except Exception as error:
+        return Failure(f"{type(error).__name__} while it was read: {error}")
+
+
+def _silence() -> None:
+    """A library's last words belong neither to the report nor to the list of errors."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (1, 2):
+        os.dup2(nowhere, stream)
+    os.close(nowhere)
+
+
+def _how_it_died(status: int | None) -> str:
+    if status is None or status >= 0:
+        return f"ended with status {status}"
+    try:
+        name = signal.Signals(-status).name
+    except ValueError:
+        name = f"signal {-status}"
+    return f"was ended by {name}"
