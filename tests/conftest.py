@@ -34,7 +34,7 @@ class RealKernel:
 def real_kernels() -> dict[str, RealKernel]:
     """The required images by series, fetched if this is the first run."""
     cache = fetch_kernels.default_cache()
-    required = [entry for entry in _WANTED["series"] if not entry.get("optional")]
+    required = [e for e in fetch_kernels.entries(_WANTED) if not e.get("optional")]
     images, missing = fetch_kernels.fetch(cache, required, _WANTED, None, refresh=False)
     if missing:
         pytest.fail("\n".join(missing))

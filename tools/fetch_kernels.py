@@ -4,7 +4,8 @@
 
 Takes them from the Debian mirror this machine's apt is configured for, without root and
 without touching its package lists: a private apt root under the cache directory. Only
-the vmlinuz of each package is kept. Prints one line per image: series, release, path.
+the vmlinuz of each package is kept, or the package where one is wanted as such. Prints
+one line per image: identifier, release, path.
 
 Exit status: 0 all images are there, 1 some are not (one line each on standard error).
 """
@@ -34,14 +35,14 @@ WANTED = Path(__file__).resolve().parent.parent / "tests" / "data" / "kernels.to
 _KEYRINGS = ("debian-archive-keyring.gpg", "debian-archive-keyring.pgp")
 _PACKAGE = re.compile(
     r"linux-(?P<kind>image|binary)-"
-    r"(?P<release>(?P<series>\d+\.\d+)[^-]*(?:-\d[\w.]*)?(?:-(?P<flavour>cloud))?-amd64)"
+    r"(?P<release>(?P<series>\d+\.\d+)[^-]*(?:-\d[\w.]*)?(?:-(?P<flavour>cloud|rt))?-amd64)"
     r"(?P<unsigned>-unsigned)?"
 )
 _VMLINUZ = re.compile(r"(?:\./)?(?:boot/vmlinuz-[^/]+|(?:usr/)?lib/modules/[^/]+/vmlinuz)")
-_ATTEMPTS = 6  # candidates to try per series: mirrors list packages that are gone
+_ATTEMPTS = 16  # candidates to try per entry: mirrors list packages that are gone
 
 
-Series = Mapping[str, Any]  # one [[series]] of kernels.toml
+Entry = Mapping[str, Any]  # one [[series]], [[flavour]] or [[package]] of kernels.toml
 
 
 class FetchError(Exception):
@@ -62,7 +63,7 @@ class Package:
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """One image in the cache; `file` is relative to the index."""
+    """One image in the cache; `series` is its identifier, `file` is relative to the index."""
 
     series: str
     release: str
@@ -72,13 +73,23 @@ class Image:
     sha256: str
 
 
+def identifier(entry: Entry) -> str:
+    """What an entry's image is called: its ``id``, or the version if it has none."""
+    return str(entry.get("id", entry["version"]))
+
+
+def entries(wanted: Mapping[str, Any]) -> list[Entry]:
+    """All entries of kernels.toml, of every kind."""
+    return [entry for kind in ("series", "flavour", "package") for entry in wanted.get(kind, ())]
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Fetch what is missing and list what is there."""
     options = _options(arguments)
     wanted = tomllib.loads(options.wanted.read_text())
-    series = [entry for entry in wanted["series"] if _asked_for(entry, options)]
+    asked = [entry for entry in entries(wanted) if _asked_for(entry, options)]
     try:
-        images, missing = fetch(options.cache, series, wanted, options.mirror, options.refresh)
+        images, missing = fetch(options.cache, asked, wanted, options.mirror, options.refresh)
     except FetchError as error:
         sys.stderr.write(f"fetch_kernels: {error}\n")
         return 1
@@ -89,16 +100,16 @@ def main(arguments: list[str] | None = None) -> int:
     return 1 if missing else 0
 
 
-def _asked_for(entry: Series, options: argparse.Namespace) -> bool:
+def _asked_for(entry: Entry, options: argparse.Namespace) -> bool:
     if options.series:
-        return entry["version"] in options.series
+        return identifier(entry) in options.series
     return options.all or not entry.get("optional")
 
 
 def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument("--all", action="store_true", help="optional series too")
-    parser.add_argument("--series", action="append", help="this series only, e.g. 6.12")
+    parser.add_argument("--all", action="store_true", help="optional ones too")
+    parser.add_argument("--series", action="append", help="this one only, e.g. 6.12 or 6.12-rt")
     parser.add_argument("--refresh", action="store_true", help="look for newer packages")
     parser.add_argument("--mirror", help="URL of a Debian mirror, if apt is configured for none")
     parser.add_argument("--cache", type=Path, default=default_cache(), help="default: %(default)s")
@@ -113,9 +124,9 @@ def default_cache() -> Path:
 
 
 def fetch(
-    cache: Path, series: list[Series], wanted: Mapping[str, Any], mirror: str | None, refresh: bool
+    cache: Path, asked: list[Entry], wanted: Mapping[str, Any], mirror: str | None, refresh: bool
 ) -> tuple[list[Image], list[str]]:
-    """Bring the newest image of each series into the cache.
+    """Bring the newest image of each entry into the cache.
 
     Returns:
         The images there are now, and one line for each that could not be had.
@@ -124,19 +135,18 @@ def fetch(
     missing = []
     with _locked(cache):
         have = read_index(cache)
-        absent = [entry for entry in series if refresh or entry["version"] not in have]
+        absent = [entry for entry in asked if refresh or identifier(entry) not in have]
         if absent:
             with tempfile.TemporaryDirectory(dir=cache, prefix="apt-") as root:
                 apt = Apt(Path(root), wanted, mirror)
                 packages = apt.packages()
                 for entry in absent:
                     try:
-                        image = _fetch_series(apt, packages, entry, cache, have)
+                        image = _fetch_entry(apt, packages, entry, cache, have)
                         _put(cache, have, image)
                     except FetchError as error:
                         missing.append(str(error))
-    versions = [entry["version"] for entry in series]
-    return [have[version] for version in versions if version in have], missing
+    return [have[name] for name in map(identifier, asked) if name in have], missing
 
 
 @contextmanager
@@ -147,7 +157,7 @@ def _locked(cache: Path) -> Iterator[None]:
 
 
 def read_index(cache: Path) -> dict[str, Image]:
-    """Images of the cache by series; those whose file is gone are left out."""
+    """Images of the cache by identifier; those whose file is gone are left out."""
     try:
         entries = json.loads((cache / "index.json").read_text())["images"]
         images = [Image(**entry) for entry in entries]
@@ -157,7 +167,7 @@ def read_index(cache: Path) -> dict[str, Image]:
 
 
 def _put(cache: Path, images: dict[str, Image], image: Image) -> None:
-    """Enter one image; the file it replaces goes unless another series has it too."""
+    """Enter one image; the file it replaces goes unless another entry has it too."""
     replaced = images.get(image.series)
     images[image.series] = image
     text = json.dumps({"images": [asdict(other) for other in images.values()]}, indent=1)
@@ -198,13 +208,13 @@ class Apt:
         table = self.run("apt-cache", "madison", *matching).stdout
         return list(set(parse_madison(table)))
 
-    def candidates(self, packages: Iterable[Package], series: Series) -> list[Package]:
-        """Packages of a series: preferred flavour, then newest version, then the image's own.
+    def candidates(self, packages: Iterable[Package], entry: Entry) -> list[Package]:
+        """Packages of an entry: preferred flavour, then newest version, then the image's own.
 
         From 6.19 on the image is in ``linux-binary-*`` and ``linux-image-*`` depends on it.
         """
-        flavours = series.get("flavours", self._flavours)
-        version = series["version"]
+        flavours = entry.get("flavours", self._flavours)
+        version = entry["version"]
         usable = [
             package
             for package in packages
@@ -303,25 +313,37 @@ def _compare(a: str, b: str) -> int:
     return -1 if _run("dpkg", "--compare-versions", a, "lt", b).returncode == 0 else 1
 
 
-def _fetch_series(
-    apt: Apt, packages: Iterable[Package], series: Series, cache: Path, have: Mapping[str, Image]
+def _fetch_entry(
+    apt: Apt, packages: Iterable[Package], entry: Entry, cache: Path, have: Mapping[str, Image]
 ) -> Image:
-    version = series["version"]
-    candidates = apt.candidates(packages, series)
-    known = have.get(version)
+    name = identifier(entry)
+    candidates = apt.candidates(packages, entry)
+    known = have.get(name)
     for package in candidates:
         if known and (known.package, known.version) == (package.name, package.version):
             return known
         with tempfile.TemporaryDirectory(dir=cache, prefix="deb-") as directory:
-            deb = apt.download(package, Path(directory))
-            vmlinuz = extract(deb, Path(directory)) if deb else None
-            if vmlinuz:
-                file = f"vmlinuz-{package.release}"
-                digest = hashlib.sha256(vmlinuz.read_bytes()).hexdigest()
-                vmlinuz.replace(cache / file)
-                return Image(version, package.release, package.name, package.version, file, digest)
+            found = _wanted_file(apt, package, entry, Path(directory))
+            if found:
+                file, content = found
+                digest = hashlib.sha256(content.read_bytes()).hexdigest()
+                content.replace(cache / file)
+                return Image(name, package.release, package.name, package.version, file, digest)
     tried = ", ".join(package.name for package in candidates) or "no package on this mirror"
-    raise FetchError(f"{version}: no image found ({tried}); try later or give --mirror URL")
+    raise FetchError(f"{name}: no image found ({tried}); try later or give --mirror URL")
+
+
+def _wanted_file(
+    apt: Apt, package: Package, entry: Entry, directory: Path
+) -> tuple[str, Path] | None:
+    """Name in the cache and content of a package's image, or of the package itself."""
+    deb = apt.download(package, directory)
+    vmlinuz = extract(deb, directory) if deb else None
+    if not (deb and vmlinuz):
+        return None
+    if entry.get("keep") == "package":
+        return f"{package.name}_{package.version}.deb", deb
+    return f"vmlinuz-{package.release}", vmlinuz
 
 
 def extract(deb: Path, directory: Path) -> Path | None:

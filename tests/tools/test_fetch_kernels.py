@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -36,10 +37,10 @@ def run(cache: Path, *arguments: str, path: str | None = None) -> subprocess.Com
 def fill(cache: Path) -> None:
     """A cache as a former run left it."""
     images = []
-    for entry in WANTED["series"]:
-        file = f"vmlinuz-{entry['version']}"
+    for name in map(fetch_kernels.identifier, fetch_kernels.entries(WANTED)):
+        file = f"vmlinuz-{name}"
         (cache / file).write_bytes(b"MZ")
-        image = {"series": entry["version"], "release": "r", "package": "p", "version": "1"}
+        image = {"series": name, "release": "r", "package": "p", "version": "1"}
         images.append(image | {"file": file, "sha256": ""})
     (cache / "index.json").write_text(json.dumps({"images": images}))
 
@@ -52,6 +53,7 @@ def test_packages_that_may_hold_an_image():
         ("linux-binary-6.19.14+deb13-amd64", "binary", "6.19", "generic"),
         ("linux-image-5.10.0-46-amd64", "image", "5.10", "generic"),
         ("linux-image-6.1.0-0.deb11.13-amd64", "image", "6.1", "generic"),
+        ("linux-image-6.1.0-41-rt-amd64", "image", "6.1", "rt"),
     ]
 
 
@@ -76,6 +78,44 @@ def test_candidates_by_flavour_then_version_then_the_package_with_the_image(apt)
     assert apt.candidates(packages, {"version": "6.19"}) == [binary, new, backport, old, generic]
     assert apt.candidates(packages, {"version": "7"}) == [other]
     assert apt.candidates(packages, {"version": "6.19", "flavours": ["generic"]}) == [generic]
+
+
+def test_every_image_has_a_name_of_its_own():
+    names = [fetch_kernels.identifier(entry) for entry in fetch_kernels.entries(WANTED)]
+    assert len(names) == len(set(names))
+
+
+def test_an_entry_is_asked_for_by_its_name(tmp_path):
+    fill(tmp_path)
+    done = run(tmp_path, "--series", "6.12-rt", path="")
+    assert done.stdout == f"6.12-rt\tr\t{tmp_path}/vmlinuz-6.12-rt\n"
+
+
+def deb_with_image(directory: Path) -> Path:
+    tree = directory / "tree"
+    for name in ("DEBIAN/control", "boot/vmlinuz-1-amd64"):
+        (tree / name).parent.mkdir(parents=True, exist_ok=True)
+        (tree / name).write_bytes(b"image")
+    control = "Package: p\nVersion: 1\nArchitecture: all\nMaintainer: m <m@example.org>\n"
+    (tree / "DEBIAN" / "control").write_text(control + "Description: d\n")
+    deb = directory / "downloaded.deb"
+    subprocess.run(["dpkg-deb", "--build", tree, deb], check=True, capture_output=True)
+    return deb
+
+
+@pytest.mark.parametrize(
+    ("keep", "file"),
+    [({}, "vmlinuz-release"), ({"keep": "package"}, "linux-image-a_6.12.9-1.deb")],
+)
+def test_the_cache_keeps_the_image_or_the_package(apt, tmp_path, monkeypatch, keep, file):
+    monkeypatch.setattr(apt, "download", lambda package, directory: deb_with_image(directory))
+    offered = [package("linux-image-a", "6.12.9-1", "6.12")]
+    entry = {"id": "one", "version": "6.12"} | keep
+    image = fetch_kernels._fetch_entry(apt, offered, entry, tmp_path, {})
+    assert (image.series, image.file) == ("one", file)
+    content = (tmp_path / file).read_bytes()
+    assert hashlib.sha256(content).hexdigest() == image.sha256
+    assert content.startswith(b"!<arch>\n" if keep else b"image")
 
 
 @pytest.mark.parametrize("place", ["boot/vmlinuz-1-amd64", "usr/lib/modules/1-amd64/vmlinuz"])
@@ -104,7 +144,7 @@ def test_what_is_cached_needs_neither_apt_nor_network(tmp_path):
     fill(tmp_path)
     done = run(tmp_path, "--all", path="")
     assert (done.returncode, done.stderr) == (0, "")
-    assert len(done.stdout.splitlines()) == len(WANTED["series"])
+    assert len(done.stdout.splitlines()) == len(fetch_kernels.entries(WANTED))
     assert done.stdout.startswith(f"5.10\tr\t{tmp_path}/vmlinuz-5.10\n")
 
 
