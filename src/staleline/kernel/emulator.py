@@ -22,6 +22,7 @@ from unicorn import x86_const as x86
 
 from staleline.kernel.machine_memory import PAGE, MachineMemory
 from staleline.kernel.refused import LONGEST_INSTRUCTION, Operation, RefusedInstruction, decode
+from staleline.kernel.registerfile import RegisterFile
 from staleline.kernel.traps import (
     GENERAL_REGISTERS,
     RCX,
@@ -33,6 +34,7 @@ from staleline.kernel.traps import (
     LogicalCpu,
     answer,
 )
+from staleline.kernel.watchdog import Watchdog
 
 __all__ = ["Emulator", "End", "EndKind"]
 
@@ -74,7 +76,6 @@ _CR4_TSD: Final = 1 << 2
 _GENERAL_PROTECTION: Final = 13
 _BREAKPOINT: Final = 3
 _TLB_VIRTUAL: Final = 1
-_MICROSECONDS: Final = 1_000_000
 #: Unicorn wants an address to stop at; 0 will not do, wild code jumps there.
 _NOWHERE: Final = (1 << 64) - 1
 
@@ -86,6 +87,7 @@ _SAVED: Final = (
     x86.UC_X86_REG_FS_BASE,
     x86.UC_X86_REG_GS_BASE,
 )
+_CPUID_INPUT: Final = (x86.UC_X86_REG_RAX, x86.UC_X86_REG_RCX)
 _CPUID_OUTPUT: Final = (
     x86.UC_X86_REG_RAX,
     x86.UC_X86_REG_RBX,
@@ -147,6 +149,11 @@ class Emulator:
             self._engine.mem_map_ptr(
                 address, len(region) - offset, unicorn.UC_PROT_ALL, region.host_address + offset
             )
+        self._registers = RegisterFile(self._engine, _SAVED)
+        self._cpuid_input = RegisterFile(self._engine, _CPUID_INPUT)
+        self._cpuid_output = RegisterFile(self._engine, _CPUID_OUTPUT)
+        self._watchdog = Watchdog(self._engine.emu_stop)
+        self._exhausted = 0
         self._install_hooks()
         self._ring3 = self._enter_ring3()
 
@@ -195,12 +202,24 @@ class Emulator:
         state.general[RSP] = stack - 8
         self._restore(state)
         try:
-            self._engine.emu_start(
-                function, _NOWHERE, int(self._seconds * _MICROSECONDS), self._budget
-            )
+            with self._watchdog:
+                self._watchdog.limit(self._seconds)
+                self._engine.emu_start(function, _NOWHERE, 0, self._budget)
         except unicorn.UcError as error:
             return self._end or self._failed(self._address(), str(error))
-        return self._end or self._failed(self._address(), "the time or instruction budget ran out")
+        if self._end is None:
+            self._exhausted += 1
+            self._end = self._failed(self._address(), "the time or instruction budget ran out")
+        return self._end
+
+    @property
+    def exhausted_runs(self) -> int:
+        """How many runs so far ended because their time or instruction budget ran out."""
+        return self._exhausted
+
+    def series(self) -> Watchdog:
+        """Enter it around many runs: they are then watched by one thread."""
+        return self._watchdog
 
     @contextmanager
     def watched(self, on_access: Callable[[int, int, bool], None]) -> Iterator[None]:
@@ -278,9 +297,9 @@ class Emulator:
         return engine.context_save()
 
     def _state(self) -> CpuState:
-        values = self._engine.reg_read_batch(_SAVED)
+        values = self._registers.read()
         count = len(GENERAL_REGISTERS)
-        return CpuState(list(values[:count]), *values[count:])
+        return CpuState(values[:count], *values[count:])
 
     def _restore(self, state: CpuState) -> None:
         """Ring 3 with these registers.
@@ -289,8 +308,9 @@ class Emulator:
         the kept context has none pending.
         """
         self._engine.context_restore(self._ring3)
-        values = (*state.general, state.rip, state.flags, state.fs_base, state.gs_base)
-        self._engine.reg_write_batch(tuple(zip(_SAVED, values, strict=True)))
+        self._registers.write(
+            (*state.general, state.rip, state.flags, state.fs_base, state.gs_base)
+        )
 
     # -- hooks -------------------------------------------------------------------------
 
@@ -303,12 +323,11 @@ class Emulator:
         engine.hook_add(unicorn.UC_HOOK_INSN_INVALID, self._on_invalid)
         engine.hook_add(unicorn.UC_HOOK_MEM_INVALID, self._on_bad_access)
 
-    def _on_cpuid(self, engine: unicorn.Uc, _: object) -> int:
-        self._running.traps += 1
-        leaf = engine.reg_read(x86.UC_X86_REG_RAX) & 0xFFFF_FFFF
-        subleaf = engine.reg_read(x86.UC_X86_REG_RCX) & 0xFFFF_FFFF
-        answer = self._running.execute_cpuid(leaf, subleaf)
-        engine.reg_write_batch(tuple(zip(_CPUID_OUTPUT, answer, strict=True)))
+    def _on_cpuid(self, _: unicorn.Uc, __: object) -> int:
+        cpu = self._running
+        cpu.traps += 1
+        leaf, subleaf = self._cpuid_input.read()
+        self._cpuid_output.write(cpu.execute_cpuid(leaf & 0xFFFF_FFFF, subleaf & 0xFFFF_FFFF))
         return _ANSWERED
 
     def _on_port_in(self, _: unicorn.Uc, port: int, _size: int, __: object) -> int:

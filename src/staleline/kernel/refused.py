@@ -3,8 +3,9 @@
 
 Kernel code is emulated in ring 3, so every privileged instruction raises #GP. ``ud1`` and
 ``ud2`` raise #UD by definition, SEAMCALL because nothing here has SEAM, and the instructions
-that CR4.PKE and CR4.FSGSBASE enable because those bits are never really set. All of them are answered in Python (see `staleline.kernel.emulator`). Whatever this
-module does not recognise stays unmodelled, and the run that met it stays unknown.
+that CR4.PKE and CR4.FSGSBASE enable because those bits are never really set. All of them are
+answered in Python (see `staleline.kernel.emulator`). Whatever this module does not recognise
+stays unmodelled, and the run that met it stays unknown.
 Opcodes: AMD64 APM volume 3, appendix A.
 """
 
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 
 __all__ = ["LONGEST_INSTRUCTION", "Operation", "RefusedInstruction", "decode"]
 
@@ -107,6 +109,7 @@ _REPEAT = 0xF3
 _REX_W = 0x48
 
 
+@lru_cache(maxsize=1024)  # every run meets the same few
 def decode(code: bytes) -> RefusedInstruction | None:
     """The refused instruction at the start of `code`, or None if it is not one of ours.
 

@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Registers of an emulated CPU, read and written by one C call.
+
+Unicorn's Python binding builds its argument arrays anew for every call, which took four
+fifths of the time of a run; here they are built once.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Iterable, Sequence
+
+import unicorn
+
+__all__ = ["RegisterFile"]
+
+
+class RegisterFile:
+    """Some integer registers of one engine, in the given order.
+
+    Args:
+        engine: The engine.
+        registers: Their Unicorn numbers; each at most 64 bits wide.
+    """
+
+    def __init__(self, engine: unicorn.Uc, registers: Sequence[int]) -> None:
+        count = len(registers)
+        self._values = (ctypes.c_uint64 * count)()
+        start = ctypes.addressof(self._values)
+        numbers = (ctypes.c_int * count)(*registers)
+        places = (ctypes.c_void_p * count)(*(start + 8 * index for index in range(count)))
+        self._engine = engine
+        self._arguments = (numbers, places, count)
+
+    def read(self) -> list[int]:
+        """Their values."""
+        self._check(self._engine._do_reg_read_batch(*self._arguments))
+        return self._values[:]
+
+    def write(self, values: Iterable[int]) -> None:
+        """Set all of them."""
+        self._values[:] = values
+        self._check(self._engine._do_reg_write_batch(*self._arguments))
+
+    @staticmethod
+    def _check(status: int) -> None:
+        if status != unicorn.UC_ERR_OK:
+            raise unicorn.UcError(status)
