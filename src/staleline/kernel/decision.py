@@ -10,11 +10,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 from staleline.evidence.registers import CpuidTable
 from staleline.vocabulary import ReportOrder
 
 __all__ = ["Decision", "RawMachine", "SiteDecision"]
+
+# What an SNP host's firmware has set up: SmmLock, without which Linux hides SEV, and where
+# the RMP table lies (linux 7.3.4 arch/x86/kernel/cpu/amd.c early_detect_mem_encrypt(),
+# arch/x86/virt/svm/sev.c:607). Any 512 MiB will do.
+_HWCR: Final = 0xC001_0015
+_SMM_LOCK: Final = 1 << 0
+_RMP_BASE: Final = 0xC001_0132
+_RMP_END: Final = 0xC001_0133
+_RMP_TABLE: Final = (0x10_0000_0000, 0x10_1FFF_FFFF)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +36,28 @@ class RawMachine:
         secondary: CPUID of the secondary whose ``stop_this_cpu()`` is run.
         msr: MSR number -> value; an MSR not listed reads as 0.
         mem_encrypt: True for ``mem_encrypt=on`` on the command line.
+        snp_host: Firmware has set up an RMP table, and the IOMMU driver keeps SNP. What else
+            CC_ATTR_HOST_SEV_SNP depends on (CPUID, SYSCFG) the kernel sees for itself.
+        seamcalled: Both CPUs made a SEAMCALL since their last WBINVD, if the kernel can.
+        preserve_context: The image to jump into was loaded for a kexec jump.
     """
 
     jumping: CpuidTable
     secondary: CpuidTable
     msr: Mapping[int, int] = field(default_factory=dict)
     mem_encrypt: bool = False
+    snp_host: bool = False
+    seamcalled: bool = False
+    preserve_context: bool = False
+
+    @property
+    def firmware_msr(self) -> Mapping[int, int]:
+        """`msr`, with what `snp_host` says of the RMP table."""
+        if not self.snp_host:
+            return {**self.msr, _RMP_BASE: 0, _RMP_END: 0}
+        start, end = _RMP_TABLE
+        locked = self.msr.get(_HWCR, 0) | _SMM_LOCK
+        return {_RMP_BASE: start, _RMP_END: end, **self.msr, _HWCR: locked}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +75,9 @@ class Decision:
     Attributes:
         stop_this_cpu: The secondaries' site.
         relocate_kernel: The jumping CPU's site.
+        crash_nmi_callback: The secondaries' site in a crash.
+        crash_relocate_kernel: The jumping CPU's site in a crash, after
+            ``machine_crash_shutdown()``.
         reported_stopped: Order of the stop protocol as executed; None where
             ``stop_this_cpu`` does not flush or could not be run.
         sme_active: ``sme_me_mask`` is set and SEV is not active, as the kernel derived it.
@@ -59,6 +88,8 @@ class Decision:
 
     stop_this_cpu: SiteDecision
     relocate_kernel: SiteDecision
+    crash_nmi_callback: SiteDecision
+    crash_relocate_kernel: SiteDecision
     reported_stopped: ReportOrder | None
     sme_active: bool | None
     traps: int = 0

@@ -3,7 +3,12 @@
 
 from __future__ import annotations
 
-__all__ = ["DerivationError"]
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from staleline.kernel.symbols import SymbolTable
+
+__all__ = ["DerivationError", "required_address"]
 
 
 class DerivationError(Exception):
@@ -11,3 +16,15 @@ class DerivationError(Exception):
 
     It never leaves `staleline.kernel.reader`, which turns it into an unknown decision.
     """
+
+
+def required_address(symbols: SymbolTable, name: str) -> int:
+    """Link address of a symbol that the reading cannot do without.
+
+    Raises:
+        DerivationError: There is none of that name.
+    """
+    address = symbols.address(name)
+    if address is None:
+        raise DerivationError(f"the image has no symbol {name}")
+    return address

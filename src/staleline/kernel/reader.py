@@ -3,23 +3,55 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
-from staleline.kernel.boot import SECONDARY, boot, read_sme_active, stub_functions
+from staleline.kernel.boot import SECONDARY, boot, read_sme_active, start_up, stub_functions
 from staleline.kernel.bug_table import warning_addresses
+from staleline.kernel.crash import run_crash
 from staleline.kernel.decision import Decision, SiteDecision
 from staleline.kernel.derivation import DerivationError
 from staleline.kernel.emulator import Emulator
 from staleline.kernel.machine_memory import MachineMemory
 from staleline.kernel.sites import run_relocate_kernel, run_stop_this_cpu
-from staleline.kernel.traps import LogicalCpu
+from staleline.kernel.traps import Answer, LogicalCpu, Question
 
 if TYPE_CHECKING:
     from staleline.kernel.decision import RawMachine
     from staleline.kernel.image import KernelImage
 
-__all__ = ["KernelReader"]
+__all__ = ["KernelReader", "Run", "Start"]
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One machine's answer, and what it depended on.
+
+    Attributes:
+        decision: The answer.
+        record: What the kernel asked after its startup code, in order, and was answered.
+        exhausted: Some function ran out of time or instructions.
+    """
+
+    decision: Decision
+    record: Mapping[Question, Answer]
+    exhausted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """What the startup code left.
+
+    Attributes:
+        state: Equal for two machines only if nothing that follows can tell them apart, but
+            by asking the hardware: the kernel's memory, and what the CPU keeps.
+        record: What the startup code asked, in order, and was answered.
+    """
+
+    state: Hashable
+    record: Mapping[Question, Answer]
 
 
 class KernelReader:
@@ -40,22 +72,64 @@ class KernelReader:
         "No flush" is answered only if every derivation step returned and the site ran to
         its end; otherwise the site is unknown and says why.
         """
-        jumping = LogicalCpu(0, machine.jumping, machine.msr)
-        secondary = LogicalCpu(SECONDARY, machine.secondary, machine.msr)
-        try:
-            decision = self._run(jumping, secondary, mem_encrypt=machine.mem_encrypt)
-        except DerivationError as error:
-            decision = _unknown(str(error))
-        return _with_record(decision, jumping, secondary)
+        return self.run(machine).decision
 
-    def _run(self, jumping: LogicalCpu, secondary: LogicalCpu, *, mem_encrypt: bool) -> Decision:
-        image, memory, emulator = self._image, self._memory, self._emulator
+    def run(self, machine: RawMachine) -> Run:
+        """The same, and what the kernel asked of the machine after its startup code."""
+        cpus, exhausted = _cpus(machine), self._emulator.exhausted_runs
+        with self._emulator.series():
+            try:
+                decision = self._run(machine, cpus)
+            except DerivationError as error:
+                decision = _unknown(str(error))
+        return Run(
+            _with_record(decision, *cpus),
+            cpus[0].record,
+            exhausted=self._emulator.exhausted_runs > exhausted,
+        )
+
+    def start(self, machine: RawMachine) -> Start:
+        """Run the startup code alone, and find out in which state it leaves the machine."""
+        cpu = _cpus(machine)[0]
         self._start_over()
-        boot(image, memory, emulator, (jumping, secondary), mem_encrypt=mem_encrypt)
+        before: dict[int, int] = {}
+        failure = ""
+        with self._emulator.watched(partial(self._note_write, before)):
+            try:
+                start_up(
+                    self._image, self._memory, self._emulator, cpu, mem_encrypt=machine.mem_encrypt
+                )
+            except DerivationError as error:
+                failure = str(error)
+        cells = ((address, self._memory.read(address, 1)[0]) for address in sorted(before))
+        changed = tuple((address, now) for address, now in cells if now != before[address])
+        return Start((changed, cpu.kept, failure), cpu.record)
+
+    def _note_write(self, before: dict[int, int], address: int, size: int, is_write: bool) -> None:
+        """Keep what the kernel's memory held before a write."""
+        if is_write and not self._memory.is_ram(address):
+            for at, byte in enumerate(self._memory.read(address, size), address):
+                before.setdefault(at, byte)
+
+    def _run(self, machine: RawMachine, cpus: tuple[LogicalCpu, LogicalCpu]) -> Decision:
+        image, memory, emulator = self._image, self._memory, self._emulator
+        jumping, secondary = cpus
+        self._start_over()
+        boot(image, memory, emulator, cpus, mem_encrypt=machine.mem_encrypt)
         sme_active = read_sme_active(image, memory)
         stop = run_stop_this_cpu(image, memory, emulator, secondary)
-        relocate = run_relocate_kernel(image, memory, emulator, jumping)
-        return Decision(stop.decision, relocate, stop.reported_stopped, sme_active)
+        relocate = run_relocate_kernel(
+            image, memory, emulator, jumping, preserve_context=machine.preserve_context
+        )
+        crash = run_crash(image, memory, emulator, cpus)
+        return Decision(
+            stop_this_cpu=stop.decision,
+            relocate_kernel=relocate,
+            crash_nmi_callback=crash.crash_nmi_callback,
+            crash_relocate_kernel=crash.relocate_kernel,
+            reported_stopped=stop.reported_stopped,
+            sme_active=sme_active,
+        )
 
     def _start_over(self) -> None:
         self._memory.reset()
@@ -72,9 +146,18 @@ class KernelReader:
         return f"{address:#x}" if found is None else f"{found[0]}+{found[1]:#x}"
 
 
+def _cpus(machine: RawMachine) -> tuple[LogicalCpu, LogicalCpu]:
+    """The jumping CPU and the secondary, with one record."""
+    msr, record = machine.firmware_msr, dict[Question, Answer]()
+    return (
+        LogicalCpu(0, machine.jumping, msr, record=record),
+        LogicalCpu(SECONDARY, machine.secondary, msr, record=record),
+    )
+
+
 def _unknown(reason: str) -> Decision:
     site = SiteDecision(None, reason)
-    return Decision(site, site, None, None)
+    return Decision(site, site, site, site, None, None)
 
 
 def _with_record(decision: Decision, *cpus: LogicalCpu) -> Decision:

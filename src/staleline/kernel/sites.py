@@ -7,20 +7,32 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from staleline.kernel.decision import SiteDecision
-from staleline.kernel.derivation import DerivationError
+from staleline.kernel.derivation import DerivationError, required_address
 from staleline.kernel.emulator import Emulator, End, EndKind
+from staleline.kernel.kexecjump import KIMAGE_SIZE, mark_kexec_jump
 from staleline.vocabulary import ReportOrder
 
 if TYPE_CHECKING:
+    from collections.abc import Container
+
     from staleline.kernel.image import KernelImage
     from staleline.kernel.machine_memory import MachineMemory
     from staleline.kernel.traps import LogicalCpu
 
-__all__ = ["StopRun", "run_relocate_kernel", "run_stop_this_cpu"]
+__all__ = [
+    "CONTROL_PAGES",
+    "CONTROL_SIZE",
+    "StopRun",
+    "is_in",
+    "run_relocate_kernel",
+    "run_stop_this_cpu",
+    "site_decision",
+]
 
 _KIMAGE: Final = 0x8000
-_CONTROL_PAGES: Final = 0x1_0000
-_CONTROL_SIZE: Final = 0x2000
+#: Physical address and size of the kexec control page, where relocate_kernel() is copied.
+CONTROL_PAGES: Final = 0x1_0000
+CONTROL_SIZE: Final = 0x2000
 _PAGE_SHIFT: Final = 12
 _STRUCT_PAGE_SIZE: Final = 64
 # struct kimage, include/linux/kexec.h, 5.10 to 7.3: these members come first.
@@ -53,12 +65,13 @@ def run_stop_this_cpu(
     def has_reported() -> bool:
         return memory.read_int(report, _REPORT_SIZE) != waiting
 
-    function = _address(image, "stop_this_cpu")
+    function = required_address(image.symbols, "stop_this_cpu")
     end = emulator.run(
         function, (0,), cpu=cpu, at_flush=lambda: reported_at_flush.append(has_reported())
     )
-    wanted = EndKind.HALTED if _is_resting_place(image, end) else None
-    decision = _decision(emulator, end, wanted, flushes=len(reported_at_flush))
+    # A stopped CPU halts in stop_this_cpu() itself, by native_halt().
+    wanted = EndKind.HALTED if is_in(image, end, _RESTING_PLACES) else None
+    decision = site_decision(emulator, end, wanted, flushes=len(reported_at_flush))
     if not decision.flushes or not has_reported():
         return StopRun(decision, None)
     before = reported_at_flush[0]
@@ -67,29 +80,37 @@ def run_stop_this_cpu(
 
 
 def run_relocate_kernel(
-    image: KernelImage, memory: MachineMemory, emulator: Emulator, cpu: LogicalCpu
+    image: KernelImage,
+    memory: MachineMemory,
+    emulator: Emulator,
+    cpu: LogicalCpu,
+    *,
+    preserve_context: bool = False,
 ) -> SiteDecision:
     """Let the jumping CPU go through ``machine_kexec()`` into the next kernel."""
     _write_kimage(image, memory, emulator.next_kernel_entry)
+    if preserve_context:
+        mark_kexec_jump(image, memory, _KIMAGE)
     if "__relocate_kernel_start" in image.symbols:
         _prepare_control_page(image, memory)
-    emulator.forget_code(_CONTROL_PAGES, _CONTROL_SIZE)
-    emulator.forget_code(memory.direct(_CONTROL_PAGES), _CONTROL_SIZE)
+    emulator.forget_code(CONTROL_PAGES, CONTROL_SIZE)
+    emulator.forget_code(memory.direct(CONTROL_PAGES), CONTROL_SIZE)
     kimage = memory.direct(_KIMAGE)
     before = len(cpu.flushes)
-    end = emulator.run(_address(image, "machine_kexec"), (kimage,), cpu=cpu)
-    return _decision(emulator, end, EndKind.HANDED_OVER, flushes=len(cpu.flushes) - before)
+    end = emulator.run(required_address(image.symbols, "machine_kexec"), (kimage,), cpu=cpu)
+    return site_decision(emulator, end, EndKind.HANDED_OVER, flushes=len(cpu.flushes) - before)
 
 
-def _is_resting_place(image: KernelImage, end: End) -> bool:
-    """A stopped CPU halts in ``stop_this_cpu()`` itself, by ``native_halt()``."""
+def is_in(image: KernelImage, end: End, functions: Container[str]) -> bool:
+    """Did the run end in one of these functions, or in a part split off from it?"""
     found = image.symbols.enclosing(end.address)
-    return found is not None and found[0].split(".")[0] in _RESTING_PLACES
+    return found is not None and found[0].split(".")[0] in functions
 
 
-def _decision(
+def site_decision(
     emulator: Emulator, end: End, wanted: EndKind | None, *, flushes: int
 ) -> SiteDecision:
+    """What a run shows of a site: an answer only if the run ended as it must (`wanted`)."""
     if end.kind is wanted:
         return SiteDecision(flushes > 0)
     what = end.detail or f"{end.kind} at {emulator.describe(end.address)}"
@@ -107,13 +128,16 @@ def _report_address(image: KernelImage) -> int:
         address = image.symbols.address(name)
         if address is not None:
             return address
-    return _address(image, _REPORTS[-1])
+    return required_address(image.symbols, _REPORTS[-1])
 
 
 def _write_kimage(image: KernelImage, memory: MachineMemory, entry: int) -> None:
     """The least a ``struct kimage`` needs: nothing to copy, one control page, an entry."""
-    vmemmap = int.from_bytes(image.read(_address(image, "vmemmap_base"), 8), "little")
-    page = vmemmap + (_CONTROL_PAGES >> _PAGE_SHIFT) * _STRUCT_PAGE_SIZE
+    vmemmap = int.from_bytes(
+        image.read(required_address(image.symbols, "vmemmap_base"), 8), "little"
+    )
+    page = vmemmap + (CONTROL_PAGES >> _PAGE_SHIFT) * _STRUCT_PAGE_SIZE
+    memory.write(_KIMAGE, bytes(KIMAGE_SIZE))
     memory.write_int(_KIMAGE + _KIMAGE_HEAD, _IND_DONE, 8)
     memory.write_int(_KIMAGE + _KIMAGE_START, entry, 8)
     memory.write_int(_KIMAGE + _KIMAGE_CONTROL_CODE_PAGE, page, 8)
@@ -121,16 +145,11 @@ def _write_kimage(image: KernelImage, memory: MachineMemory, entry: int) -> None
 
 def _prepare_control_page(image: KernelImage, memory: MachineMemory) -> None:
     """What ``machine_kexec_prepare()`` does since 6.14 (commit 207bdf7f72ae)."""
-    start = _address(image, "__relocate_kernel_start")
-    size = _address(image, "__relocate_kernel_end") - start
-    if not 0 < size <= _CONTROL_SIZE:
+    start = required_address(image.symbols, "__relocate_kernel_start")
+    size = required_address(image.symbols, "__relocate_kernel_end") - start
+    if not 0 < size <= CONTROL_SIZE:
         raise DerivationError(f"relocate_kernel of {size:#x} bytes")
-    memory.write_int(_address(image, "kexec_va_control_page"), memory.direct(_CONTROL_PAGES), 8)
-    memory.write(_CONTROL_PAGES, memory.read(start, size))
-
-
-def _address(image: KernelImage, name: str) -> int:
-    address = image.symbols.address(name)
-    if address is None:
-        raise DerivationError(f"the image has no symbol {name}")
-    return address
+    memory.write_int(
+        required_address(image.symbols, "kexec_va_control_page"), memory.direct(CONTROL_PAGES), 8
+    )
+    memory.write(CONTROL_PAGES, memory.read(start, size))

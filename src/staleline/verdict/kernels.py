@@ -131,7 +131,7 @@ class ImageKernel:
     snapshot: Snapshot
     evidence: str = "read by running the image's own code"
     _reader: KernelReader = field(init=False, repr=False)
-    _decisions: dict[tuple[tuple[tuple[int, int], ...], bool], Decision] = field(
+    _decisions: dict[tuple[tuple[tuple[int, int], ...], bool, bool], Decision] = field(
         init=False, repr=False, default_factory=dict
     )
 
@@ -144,7 +144,7 @@ class ImageKernel:
         return self.image.release or self.image.path
 
     def behaviour(self, machine: Machine) -> Behaviour:
-        """Run the image's code; the crash path's callback is not among the sites it reads."""
+        """Run the image's code."""
         decision = self._decide(machine)
         seamcalls = _SEAMCALL_SYMBOL in self.image.symbols
         unknown = [
@@ -152,6 +152,7 @@ class ImageKernel:
             for site, reading in (
                 (Site.STOP_THIS_CPU, decision.stop_this_cpu),
                 (Site.RELOCATE_KERNEL, decision.relocate_kernel),
+                (Site.CRASH_NMI_CALLBACK, decision.crash_nmi_callback),
             )
             if reading.flushes is None
         ]
@@ -159,7 +160,9 @@ class ImageKernel:
             flushes={
                 Site.STOP_THIS_CPU: _read_flush(decision.stop_this_cpu, seamcalls, machine),
                 Site.RELOCATE_KERNEL: _read_flush(decision.relocate_kernel, seamcalls, machine),
-                Site.CRASH_NMI_CALLBACK: None,
+                Site.CRASH_NMI_CALLBACK: _read_flush(
+                    decision.crash_nmi_callback, seamcalls, machine
+                ),
             },
             report=decision.reported_stopped,
             sme_active=decision.sme_active,
@@ -169,7 +172,7 @@ class ImageKernel:
 
     def _decide(self, machine: Machine) -> Decision:
         msr = self._msr(machine)
-        key = (tuple(sorted(msr.items())), machine.mem_encrypt)
+        key = (tuple(sorted(msr.items())), machine.mem_encrypt, machine.snp_host)
         if key not in self._decisions:
             cpus = self.snapshot.cpus
             self._decisions[key] = self._reader.decide(
@@ -178,6 +181,7 @@ class ImageKernel:
                     secondary=cpus[min(1, len(cpus) - 1)].cpuid,
                     msr=msr,
                     mem_encrypt=machine.mem_encrypt,
+                    snp_host=machine.snp_host,
                 )
             )
         return self._decisions[key]
