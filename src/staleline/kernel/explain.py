@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Why a site executes WBINVD on one machine and not on the next, instruction by instruction.
+
+A machine on which the site flushes is compared with machines that differ from it in a single
+fact and on which it does not. The conditional jumps that went another way are where it was
+decided; what they depend on, back to what was read from CPUID, an MSR or the kernel's
+variables, is the guard. Everything shown was executed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from staleline.kernel.dataflow import disassembled, what_led_to
+from staleline.kernel.derivation import DerivationError
+from staleline.kernel.siterun import SiteRun, SiteRunner, Source
+from staleline.kernel.trace import conditional_outcomes
+from staleline.vocabulary import Site
+
+if TYPE_CHECKING:
+    from staleline.kernel.decision import RawMachine
+    from staleline.kernel.image import KernelImage
+    from staleline.kernel.rawfacts import RawFacts
+    from staleline.kernel.trace import Step
+    from staleline.kernel.truthtable import TruthRow, TruthTable
+
+__all__ = ["Explanation", "Input", "Line", "explain", "fact_that_differs"]
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """Something an instruction read that was there before the site began.
+
+    Attributes:
+        what: A variable, or a register of CPUID's answer or an MSR.
+        value: On the machine that flushes.
+        others: Fact -> the value on the machine that differs in it, where it is another.
+    """
+
+    what: str
+    value: int
+    others: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One executed instruction that has a part in the decision.
+
+    Attributes:
+        place: Function and offset.
+        text: Disassembly.
+        inputs: What it read.
+        decides: Facts; on a machine that differs in one of them this jump went another way.
+        skipped: Instructions executed since the line before.
+    """
+
+    place: str
+    text: str
+    inputs: tuple[Input, ...]
+    decides: tuple[str, ...]
+    skipped: int
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """One way in which a site comes to execute WBINVD.
+
+    Attributes:
+        site: The site.
+        facts: The machine.
+        lines: In the order of execution; the last is the WBINVD.
+    """
+
+    site: Site
+    facts: RawFacts
+    lines: tuple[Line, ...]
+
+
+def explain(
+    image: KernelImage, table: TruthTable, machine: Callable[[RawFacts], RawMachine]
+) -> Iterator[Explanation]:
+    """Explain every WBINVD that the table shows, each way in which it comes about.
+
+    Args:
+        image: The kernel.
+        table: What it does, by facts.
+        machine: A machine with these facts.
+
+    Raises:
+        DerivationError: The kernel's code did not run as it did for the table.
+    """
+    runner = SiteRunner(image)
+    for site in Site:
+        for facts, others in _telling(table.rows, site):
+            flushing = runner.run(site, machine(facts))
+            variables = [source for read in flushing.inputs.values() for source in read]
+            staying = {
+                name: runner.run(site, machine(other), looking_at=variables)
+                for name, other in others.items()
+            }
+            yield Explanation(site, facts, tuple(_lines(flushing, staying)))
+
+
+def fact_that_differs(one: RawFacts, other: RawFacts) -> str | None:
+    """The name of the only fact in which two machines differ; None if there is not one."""
+    names = [f.name for f in fields(one) if getattr(one, f.name) != getattr(other, f.name)]
+    return names[0] if len(names) == 1 else None
+
+
+def _telling(
+    rows: Sequence[TruthRow], site: Site
+) -> Iterator[tuple[RawFacts, Mapping[str, RawFacts]]]:
+    """Few machines that flush, each with its neighbours that do not, until all facts are told."""
+    stays = [row.facts for row in rows if row.sites[site].flushes is False]
+    around = [(row.facts, _neighbours(row.facts, stays)) for row in rows if row.sites[site].flushes]
+    told: set[str] = set()
+    while around:
+        facts, others = max(around, key=lambda pair: len(pair[1].keys() - told))
+        if told and not others.keys() - told:
+            return
+        yield facts, others
+        told |= others.keys()
+        if not others:
+            return
+
+
+def _neighbours(facts: RawFacts, candidates: Sequence[RawFacts]) -> dict[str, RawFacts]:
+    found: dict[str, RawFacts] = {}
+    for candidate in candidates:
+        name = fact_that_differs(facts, candidate)
+        if name is not None:
+            found.setdefault(name, candidate)
+    return found
+
+
+def _lines(flushing: SiteRun, staying: Mapping[str, SiteRun]) -> Iterator[Line]:
+    """The jumps that went another way, what they depend on, and the WBINVD."""
+    end = flushing.flush
+    if end is None:
+        raise DerivationError("the site did not execute WBINVD again when it was recorded")
+    steps = flushing.steps[: end + 1]
+    turning = _turning_points(steps, staying)
+    decisive = [index for index, step in enumerate(steps) if step.address in turning]
+    shown = sorted(what_led_to(steps, decisive) | {end})
+    for before, index in pairwise([-1, *shown]):
+        step = steps[index]
+        yield Line(
+            place=flushing.places.code(step.address),
+            text=disassembled(step),
+            inputs=tuple(_inputs(flushing.inputs.get(index, {}), staying)),
+            decides=tuple(turning.get(step.address, ())),
+            skipped=index - before - 1,
+        )
+
+
+def _turning_points(
+    steps: Sequence[Step], staying: Mapping[str, SiteRun]
+) -> Mapping[int, Sequence[str]]:
+    """Conditional jumps -> the facts without which they go another way."""
+    went = conditional_outcomes(steps)
+    found: dict[int, list[str]] = {}
+    for name, run in staying.items():
+        for address, targets in conditional_outcomes(run.steps).items():
+            if address in went and targets != went[address]:
+                found.setdefault(address, []).append(name)
+    return found
+
+
+def _inputs(read: Mapping[Source, int], staying: Mapping[str, SiteRun]) -> Iterator[Input]:
+    """What a step read; of CPUID's registers those that differ, or the first."""
+    found = [
+        Input(source.name, value, dict(_differing(source, value, staying)))
+        for source, value in read.items()
+    ]
+    telling = [one for one in found if one.others]
+    yield from telling or found[:1]
+
+
+def _differing(
+    source: Source, value: int, staying: Mapping[str, SiteRun]
+) -> Iterator[tuple[str, int]]:
+    for name, run in staying.items():
+        other = run.value(source)
+        if other is not None and other != value:
+            yield name, other
