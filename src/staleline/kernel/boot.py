@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from staleline.kernel.image import KernelImage
     from staleline.kernel.machine_memory import MachineMemory
 
-__all__ = ["SECONDARY", "boot", "read_sme_active", "stub_functions"]
+__all__ = ["SECONDARY", "boot", "identify", "read_sme_active", "start_up", "stub_functions"]
 
 #: Number of the secondary; the jumping CPU is 0.
 SECONDARY: Final = 1
@@ -75,13 +75,41 @@ def boot(
     Raises:
         DerivationError: A step did not return.
     """
+    start_up(image, memory, emulator, cpus[0], mem_encrypt=mem_encrypt)
+    cpus[0].record.clear()
+    identify(image, memory, emulator, cpus)
+
+
+def start_up(
+    image: KernelImage,
+    memory: MachineMemory,
+    emulator: Emulator,
+    cpu: LogicalCpu,
+    *,
+    mem_encrypt: bool,
+) -> None:
+    """Run the startup code, and leave nothing behind but the kernel's memory and the CPU's.
+
+    Startup code has a stack and boot parameters of its own, which the kernel does not use
+    afterwards, so low RAM is empty again; what follows is a function of the kernel's memory,
+    of what `cpu` keeps, and of what the hardware answers from here on.
+    """
+    if any(name in image.symbols for name in (*_SME_ENABLE, _SME_MASK)):
+        cpu.gs_base = PerCpu(image, memory).early_offset
+        _write_boot_params(memory, mem_encrypt)
+        _Steps(image, emulator).run(cpu, _SME_ENABLE, _BOOT_PARAMS)
+    memory.clear_ram()
+    emulator.prepare_ram()
+
+
+def identify(
+    image: KernelImage, memory: MachineMemory, emulator: Emulator, cpus: Sequence[LogicalCpu]
+) -> None:
+    """Identify the jumping CPU and the secondary, and give each its per-CPU area."""
     steps = _Steps(image, emulator)
     areas = PerCpu(image, memory)
     first, second = cpus
     first.gs_base = areas.early_offset
-    _write_boot_params(memory, mem_encrypt)
-    if any(name in image.symbols for name in (*_SME_ENABLE, _SME_MASK)):
-        steps.run(first, _SME_ENABLE, _BOOT_PARAMS)
     steps.run(first, ("early_cpu_init",))
     areas.set_up_areas(len(cpus))
     first.gs_base, second.gs_base = areas.offset(0), areas.offset(SECONDARY)

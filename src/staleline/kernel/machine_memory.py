@@ -116,6 +116,14 @@ class MachineMemory:
         self._ram.reset()
         self._apic.reset()
 
+    def clear_ram(self) -> None:
+        """Empty RAM; the kernel's memory stays as it is."""
+        self._ram.reset()
+
+    def is_ram(self, address: int) -> bool:
+        """Is this an address of low RAM, identity-mapped or in the direct map?"""
+        return address < RAM_SIZE or 0 <= address - self.page_offset < RAM_SIZE
+
     def _locate(self, address: int, size: int) -> tuple[Region, int]:
         for base, region, offset in self.windows():
             if base <= address and address + size <= base + len(region) - offset:

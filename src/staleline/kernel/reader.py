@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from staleline.kernel.decision import RawMachine
     from staleline.kernel.image import KernelImage
 
-__all__ = ["KernelReader", "Run", "Start"]
+__all__ = ["KernelReader", "Run", "Start", "unknown_decision"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ class KernelReader:
             try:
                 decision = self._run(machine, cpus)
             except DerivationError as error:
-                decision = _unknown(str(error))
+                decision = unknown_decision(str(error))
         return Run(
             _with_record(decision, *cpus),
             cpus[0].record,
@@ -155,7 +155,8 @@ def _cpus(machine: RawMachine) -> tuple[LogicalCpu, LogicalCpu]:
     )
 
 
-def _unknown(reason: str) -> Decision:
+def unknown_decision(reason: str) -> Decision:
+    """Nothing is known of any site."""
     site = SiteDecision(None, reason)
     return Decision(site, site, site, site, None, None)
 
@@ -165,7 +166,7 @@ def _with_record(decision: Decision, *cpus: LogicalCpu) -> Decision:
     gaps = [(cpu, leaf) for cpu in cpus if (leaf := cpu.decisive_leaf_missing) is not None]
     if gaps:
         cpu, leaf = gaps[0]
-        decision = _unknown(f"CPUID leaf {leaf:#x} of CPU {cpu.number} is not recorded")
+        decision = unknown_decision(f"CPUID leaf {leaf:#x} of CPU {cpu.number} is not recorded")
     return replace(
         decision,
         traps=sum(cpu.traps for cpu in cpus),

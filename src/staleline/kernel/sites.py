@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from staleline.kernel.decision import SiteDecision
 from staleline.kernel.derivation import DerivationError, required_address
 from staleline.kernel.emulator import Emulator, End, EndKind
-from staleline.kernel.kexecjump import KIMAGE_SIZE, mark_kexec_jump
+from staleline.kernel.kexecjump import KIMAGE_SIZE, page_structure, prepare_kexec_jump
 from staleline.vocabulary import ReportOrder
 
 if TYPE_CHECKING:
@@ -33,8 +33,6 @@ _KIMAGE: Final = 0x8000
 #: Physical address and size of the kexec control page, where relocate_kernel() is copied.
 CONTROL_PAGES: Final = 0x1_0000
 CONTROL_SIZE: Final = 0x2000
-_PAGE_SHIFT: Final = 12
-_STRUCT_PAGE_SIZE: Final = 64
 # struct kimage, include/linux/kexec.h, 5.10 to 7.3: these members come first.
 _KIMAGE_HEAD: Final = 0
 _KIMAGE_START: Final = 24
@@ -90,7 +88,7 @@ def run_relocate_kernel(
     """Let the jumping CPU go through ``machine_kexec()`` into the next kernel."""
     _write_kimage(image, memory, emulator.next_kernel_entry)
     if preserve_context:
-        mark_kexec_jump(image, memory, _KIMAGE)
+        prepare_kexec_jump(image, memory, _KIMAGE)
     if "__relocate_kernel_start" in image.symbols:
         _prepare_control_page(image, memory)
     emulator.forget_code(CONTROL_PAGES, CONTROL_SIZE)
@@ -133,10 +131,7 @@ def _report_address(image: KernelImage) -> int:
 
 def _write_kimage(image: KernelImage, memory: MachineMemory, entry: int) -> None:
     """The least a ``struct kimage`` needs: nothing to copy, one control page, an entry."""
-    vmemmap = int.from_bytes(
-        image.read(required_address(image.symbols, "vmemmap_base"), 8), "little"
-    )
-    page = vmemmap + (CONTROL_PAGES >> _PAGE_SHIFT) * _STRUCT_PAGE_SIZE
+    page = page_structure(image, CONTROL_PAGES)
     memory.write(_KIMAGE, bytes(KIMAGE_SIZE))
     memory.write_int(_KIMAGE + _KIMAGE_HEAD, _IND_DONE, 8)
     memory.write_int(_KIMAGE + _KIMAGE_START, entry, 8)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from staleline.evidence.registers import CpuidTable, Registers
+from staleline.evidence.registers import CpuidTable
 from staleline.kernel.refused import Operation, RefusedInstruction
 
 __all__ = [
@@ -23,10 +23,17 @@ __all__ = [
     "RDX",
     "RSI",
     "RSP",
+    "Answer",
     "CpuState",
     "LogicalCpu",
+    "Question",
     "answer",
 ]
+
+#: What a CPU asks of the hardware: (CPU, CPUID leaf, sub-leaf) or (CPU, MSR).
+Question = tuple[int, int, int] | tuple[int, int]
+#: EAX, EBX, ECX, EDX; or the MSR's value as firmware left it.
+Answer = tuple[int, ...]
 
 #: In the order x86 numbers them.
 GENERAL_REGISTERS: Final = (
@@ -72,6 +79,10 @@ class LogicalCpu:
         msrs_read: MSRs the kernel read.
         leaves_read: CPUID leaves the kernel executed.
         leaves_missing: Those of them that the table cannot answer.
+        record: What CPUs sharing it asked of the hardware and were answered, in the order of
+            first asking. CPUID and MSRs that the kernel did not write answer the same each
+            time, so what a run does is a function of where it starts and of this record. It
+            may be cleared between two runs, to begin a new one.
     """
 
     number: int
@@ -83,24 +94,46 @@ class LogicalCpu:
     msrs_read: set[int] = field(default_factory=set)
     leaves_read: set[int] = field(default_factory=set)
     leaves_missing: set[int] = field(default_factory=set)
+    record: dict[Question, Answer] = field(default_factory=dict)
     _msr_written: dict[int, int] = field(default_factory=dict)
     _control: dict[int, int] = field(
         default_factory=lambda: {0: _CR0_BOOT, 2: 0, 3: 0, 4: _CR4_BOOT, 8: 0}
     )
     _time: int = 0
 
-    def execute_cpuid(self, leaf: int, subleaf: int) -> Registers:
+    def execute_cpuid(self, leaf: int, subleaf: int) -> Answer:
         """Zeros where the table does not tell, and a note of the leaf."""
-        self.leaves_read.add(leaf)
-        answer = self.cpuid.read(leaf, subleaf)
-        if answer is None and (leaf, 0) not in self.cpuid.leaves:
-            self.leaves_missing.add(leaf)
-        return answer or (0, 0, 0, 0)
+        question = (self.number, leaf, subleaf)
+        answer = self.record.get(question)
+        if answer is None:
+            answer = self.record[question] = self.answer(question)
+            self.leaves_read.add(leaf)
+            if (leaf, 0) not in self.cpuid.leaves and self.cpuid.read(leaf, subleaf) is None:
+                self.leaves_missing.add(leaf)
+        return answer
 
     def read_msr(self, number: int) -> int:
         """What the kernel wrote last, else what firmware left, else 0."""
         self.msrs_read.add(number)
-        return self._msr_written.get(number, self.msr.get(number, 0))
+        written = self._msr_written.get(number)
+        if written is not None:
+            return written
+        question = (self.number, number)
+        (value,) = self.record.setdefault(question, self.answer(question))
+        return value
+
+    def answer(self, question: Question) -> Answer:
+        """What the hardware answers, whether it is asked or not."""
+        if len(question) == 2:
+            return (self.msr.get(question[1], 0),)
+        _, leaf, subleaf = question
+        return self.cpuid.read(leaf, subleaf) or (0, 0, 0, 0)
+
+    @property
+    def kept(self) -> tuple[tuple[tuple[int, int], ...], ...]:
+        """What a CPU keeps from one run to the next: MSRs written, control registers, time."""
+        written, control = sorted(self._msr_written.items()), sorted(self._control.items())
+        return tuple(written), tuple(control), ((0, self._time),)
 
     def write_msr(self, number: int, value: int) -> None:
         """Keep the value for later reads."""

@@ -1,16 +1,41 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What an image does for every combination of raw facts."""
+"""What an image does for every combination of raw facts.
+
+Few combinations have to be run. A run has two parts. The startup code begins in a state that
+only the command line changes. What follows begins in the state that the startup code left and
+in what is asked of the kernel (a kexec jump or not). Each part is a deterministic program that
+learns of the machine by CPUID and RDMSR alone: I/O ports hold an empty PCI bus, the local
+APIC's page is zero, the time stamp counts how often it was read, control registers start the
+same and keep what was written, and registers are the same at each call. So a part that begins
+in the same state and is given the same answers repeats an earlier one
+(`staleline.kernel.answers`), and its result is taken from there.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Final
 
-from staleline.kernel.decision import SiteDecision
+from staleline.kernel.answers import AnswerTree
+from staleline.kernel.decision import Decision, RawMachine, SiteDecision
+from staleline.kernel.enumeration import raw_facts
 from staleline.kernel.rawfacts import RawFacts
+from staleline.kernel.rawmachine import raw_machine
+from staleline.kernel.reader import KernelReader, unknown_decision
+from staleline.kernel.traps import Answer, LogicalCpu, Question
 from staleline.vocabulary import ReportOrder, Site
 
-__all__ = ["TruthRow", "TruthTable"]
+if TYPE_CHECKING:
+    from staleline.kernel.image import KernelImage
+
+__all__ = ["TruthRow", "TruthTable", "truth_table"]
+
+#: Wall-clock seconds for all rows; 70 to 90 runs of a few milliseconds are usual.
+_SECONDS: Final = 60.0
+#: After so many runs without an end, the image is taken for one that has none.
+_EXHAUSTED_RUNS: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,3 +66,80 @@ class TruthTable:
 
     rows: tuple[TruthRow, ...]
     runs: int
+
+
+def truth_table(
+    image: KernelImage, rows: Iterable[RawFacts] | None = None, *, seconds: float = _SECONDS
+) -> TruthTable:
+    """Run the image on a machine for each combination.
+
+    Args:
+        image: The kernel.
+        rows: The combinations; all of `raw_facts` if None.
+        seconds: When this time is over, the remaining rows are unknown.
+    """
+    runs = _Runs(KernelReader(image), time.monotonic() + seconds)
+    combinations = raw_facts() if rows is None else rows
+    table = tuple(_row(facts, runs.decide(raw_machine(facts))) for facts in combinations)
+    return TruthTable(table, runs.count)
+
+
+def _row(facts: RawFacts, decision: Decision) -> TruthRow:
+    sites = {
+        Site.STOP_THIS_CPU: decision.stop_this_cpu,
+        Site.RELOCATE_KERNEL: decision.relocate_kernel,
+        Site.CRASH_NMI_CALLBACK: decision.crash_nmi_callback,
+    }
+    return TruthRow(facts, sites, decision.sme_active, decision.reported_stopped)
+
+
+class _Runs:
+    """Decisions of one image, each run once."""
+
+    def __init__(self, reader: KernelReader, deadline: float) -> None:
+        self._reader = reader
+        self._deadline = deadline
+        self._starts: dict[Hashable, AnswerTree[Hashable]] = {}
+        self._decisions: dict[Hashable, AnswerTree[Decision]] = {}
+        self._exhausted = 0
+        self.count = 0
+
+    def decide(self, machine: RawMachine) -> Decision:
+        """The decision of this run or of one that it would repeat."""
+        msr = machine.firmware_msr
+        cpus = (LogicalCpu(0, machine.jumping, msr), LogicalCpu(1, machine.secondary, msr))
+
+        def answer(question: Question) -> Answer:
+            return cpus[question[0]].answer(question)
+
+        start = (self._start(machine, answer), _asked_of_the_kernel(machine))
+        tree = self._decisions.setdefault(start, AnswerTree())
+        return tree.find(answer) or self._run(machine, tree)
+
+    def _start(self, machine: RawMachine, answer: Callable[[Question], Answer]) -> Hashable:
+        tree = self._starts.setdefault(machine.mem_encrypt, AnswerTree())
+        state = tree.find(answer)
+        if state is None:
+            start = self._reader.start(machine)
+            tree.add(start.record, start.state)
+            state = start.state
+        return state
+
+    def _run(self, machine: RawMachine, tree: AnswerTree[Decision]) -> Decision:
+        if time.monotonic() > self._deadline or self._exhausted == _EXHAUSTED_RUNS:
+            return unknown_decision(
+                f"not run: the image took its time for {self.count} other combinations, "
+                f"{self._exhausted} of them without an end"
+            )
+        run = self._reader.run(machine)
+        self.count += 1
+        self._exhausted += run.exhausted
+        tree.add(run.record, run.decision)
+        return run.decision
+
+
+def _asked_of_the_kernel(machine: RawMachine) -> Hashable:
+    """Whatever a machine says but answers to questions, and what only startup code reads."""
+    others = {"jumping", "secondary", "msr", "mem_encrypt"}
+    names = (field.name for field in fields(machine))
+    return tuple(getattr(machine, name) for name in names if name not in others)
