@@ -3,30 +3,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 
-from staleline.kernel.truthtable import TruthTable
-from staleline.policy.expression import Expression
+from staleline.kernel.condition import SiteRule, site_rule
+from staleline.kernel.decision import SiteDecision
+from staleline.kernel.grid import Grid, grid_of
+from staleline.kernel.recognition import Recognition
+from staleline.kernel.truthtable import TruthRow, TruthTable
+from staleline.policy.expression import Constant, Expression
+from staleline.policy.policy import Policy
 from staleline.vocabulary import ReportOrder, Site
 
-__all__ = ["ImagePolicy", "SiteRule"]
-
-
-@dataclass(frozen=True, slots=True)
-class SiteRule:
-    """One site of an image.
-
-    Attributes:
-        condition: When it executes WBINVD, minimised over the policies' atoms; None if any
-            combination of facts that a machine can have is unknown.
-        reads: Names of the atoms that the condition depends on.
-        unknown: One sentence per thing that could not be established.
-    """
-
-    condition: Expression | None
-    reads: tuple[str, ...]
-    unknown: tuple[str, ...] = ()
+__all__ = ["ImagePolicy", "SiteRule", "as_policy", "image_policy"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +23,12 @@ class ImagePolicy:
     """The whole rule of an image.
 
     Attributes:
-        rules: Per site.
+        rules: Per site that was read.
         encrypts: When the kernel encrypts its own memory as a host.
         reported: Order of the stop protocol; None if it never flushes or is unknown.
         equals: Catalogue policies that decide alike on every machine that can exist, most
-            fitting first; empty if there is none.
+            fitting first; empty if there is none. A site that was not read is left out.
+        lacks: Atoms that cannot come about under it; `equals` is said without them.
         table: The evidence.
     """
 
@@ -46,10 +36,134 @@ class ImagePolicy:
     encrypts: SiteRule
     reported: ReportOrder | None
     equals: tuple[str, ...]
+    lacks: tuple[str, ...]
     table: TruthTable
+
+    @property
+    def unread(self) -> tuple[Site, ...]:
+        """Sites of which the table says nothing."""
+        return tuple(site for site in Site if site not in self.rules)
 
     @property
     def unknown(self) -> tuple[str, ...]:
         """All reasons, each once."""
-        rules = (*self.rules.values(), self.encrypts)
-        return tuple(dict.fromkeys(reason for rule in rules for reason in rule.unknown))
+        reasons = [
+            f"{name}: {reason}"
+            for name, rule in (*self.rules.items(), ("encryption", self.encrypts))
+            for reason in rule.unknown
+        ]
+        return (*dict.fromkeys(reasons), *(f"{site}: not read" for site in self.unread))
+
+
+def image_policy(
+    table: TruthTable, *, lacks: Collection[str] = (), release: str | None = None
+) -> ImagePolicy:
+    """Find the rule that a truth table shows.
+
+    Args:
+        table: Every combination that the kernel can tell apart.
+        lacks: Atoms that cannot come about under this kernel, as far as established:
+            ``seamcalled`` if it makes no SEAMCALL, ``snp_host`` if it runs no SNP guests.
+            Rows with these facts may then be left out; otherwise their absence is unknown.
+        release: Kernel release of the image, e.g. ``6.12.107+deb13-amd64``; it orders the
+            policies that the image equals, and decides nothing.
+    """
+    facts = [row.facts for row in table.rows]
+    grid = grid_of(facts, lacks)
+    encrypts = site_rule(grid, facts, _encryption(table), sme_active=False)
+    rules = {
+        site: site_rule(
+            grid,
+            facts,
+            [row.sites.get(site, _NOT_RUN) for row in table.rows],
+            sme_active=_as_formula(grid, encrypts.condition),
+        )
+        for site in Site
+        if any(site in row.sites for row in table.rows)
+    }
+    recognition = Recognition(
+        grid=grid, encrypts=encrypts.condition, lacks=tuple(sorted(lacks)), release=release
+    )
+    return _recognised(rules, encrypts, table, recognition)
+
+
+_NOT_RUN = SiteDecision(None, "the site was not run with these facts")
+
+
+def _encryption(table: TruthTable) -> list[SiteDecision]:
+    return [
+        SiteDecision(row.encrypts, "sme_me_mask was not derived" if row.encrypts is None else None)
+        for row in table.rows
+    ]
+
+
+def _as_formula(grid: Grid, encrypts: Expression | None) -> bool:
+    """Does the kernel encrypt exactly where `RawFacts.encrypts` says?"""
+    if encrypts is None:
+        return False
+    differs = grid.where(encrypts) != grid.atoms["sme_active"]
+    return not (differs & grid.possible).any()
+
+
+def _recognised(
+    rules: Mapping[Site, SiteRule], encrypts: SiteRule, table: TruthTable, recognition: Recognition
+) -> ImagePolicy:
+    reported, unknown = _order(table.rows, recognition.grid)
+    found = {
+        site: replace(rule, equals=recognition.at_site(site, rule.condition))
+        for site, rule in rules.items()
+    }
+    stop = found.get(Site.STOP_THIS_CPU)
+    if stop is not None and unknown is not None:
+        found[Site.STOP_THIS_CPU] = replace(stop, unknown=(*stop.unknown, unknown))
+    flushes = stop is not None and stop.condition != Constant(False)
+    alike = {site: rule.equals for site, rule in found.items()}
+    equals = recognition.whole(alike, reported, flushes=flushes)
+    return ImagePolicy(found, encrypts, reported, equals, recognition.lacks, table)
+
+
+def _order(rows: tuple[TruthRow, ...], grid: Grid) -> tuple[ReportOrder | None, str | None]:
+    """The order in which every possible machine reports and flushes, or why it is unknown."""
+    orders = {
+        row.reported
+        for row, possible in zip(rows, grid.possible[grid.places], strict=True)
+        if possible and _flushes(row)
+    }
+    if len(orders) > 1:
+        return None, "the order of report and flush is not the same on every machine"
+    order = next(iter(orders), None)
+    if orders and order is None:
+        return None, "the order of report and flush was not established"
+    return order, None
+
+
+def _flushes(row: TruthRow) -> bool:
+    decision = row.sites.get(Site.STOP_THIS_CPU)
+    return decision is not None and decision.flushes is True
+
+
+def as_policy(image: ImagePolicy, name: str) -> Policy | None:
+    """The image's rule where a policy is asked for; None unless all of it is known.
+
+    Args:
+        image: The rule.
+        name: What to call it, e.g. the image's release.
+    """
+    conditions = {
+        site: rule.condition for site, rule in image.rules.items() if rule.condition is not None
+    }
+    never_stops_flushing = conditions.get(Site.STOP_THIS_CPU) == Constant(False)
+    reported = ReportOrder.AFTER_FLUSH if never_stops_flushing else image.reported
+    if len(conditions) < len(Site) or reported is None:
+        return None
+    return Policy(
+        name=name,
+        title="read from the image",
+        sources=(name,),
+        proposed=None,
+        releases=(),
+        bugs=(),
+        attributes={},
+        predicates=conditions,
+        reported=reported,
+    )

@@ -28,7 +28,10 @@ from staleline.policy.expression import (
     Negation,
 )
 
-__all__ = ["TruthColumn", "evaluate_columns"]
+__all__ = ["Column", "TruthColumn", "evaluate_columns"]
+
+#: One value per row.
+Column = Sequence[AtomValue] | NDArray[Any]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,13 +48,14 @@ class TruthColumn:
 
 
 def evaluate_columns(
-    expression: Expression, columns: Mapping[str, Sequence[AtomValue]], rows: int
+    expression: Expression, columns: Mapping[str, Column], rows: int
 ) -> TruthColumn:
     """Evaluate an attribute-free expression for every row.
 
     Args:
         expression: Without ``cc(NAME)``; see `expression.expand`.
-        columns: Atom name -> one value per row; a missing column and None mean unknown.
+        columns: Atom name -> one value per row; a missing column and None mean unknown. An
+            array that is not of objects has no unknowns and is not looked through for them.
         rows: Number of rows.
     """
     match expression:
@@ -88,12 +92,15 @@ def _constant(value: bool, rows: int) -> TruthColumn:
 
 
 def _observed(
-    column: Sequence[AtomValue] | None,
+    column: Column | None,
     rows: int,
     holds: Callable[[NDArray[Any]], NDArray[np.bool_]],
 ) -> TruthColumn:
     if column is None:
         return TruthColumn(np.full(rows, True), np.full(rows, True))
+    if isinstance(column, np.ndarray) and column.dtype != object:
+        true = holds(column)
+        return TruthColumn(true, ~true)
     values = np.asarray(column, dtype=object)
     unknown = np.asarray([value is None for value in values], dtype=bool)
     can_be_true = unknown.copy()

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""An image's rule as a JSON document, and back; the keys are those of ``staleline/kernel/1``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from staleline.kernel.decision import SiteDecision
+from staleline.kernel.imagepolicy import ImagePolicy, SiteRule
+from staleline.kernel.rawfacts import RawFacts
+from staleline.kernel.truthtable import TruthRow, TruthTable
+from staleline.policy.expression import parse
+from staleline.vocabulary import ReportOrder, Site
+
+__all__ = ["from_document", "to_document"]
+
+
+def to_document(policy: ImagePolicy) -> dict[str, Any]:
+    """Plain values of JSON; conditions are expressions of the policy language.
+
+    ``policy`` is the most fitting catalogue policy and ``policies`` are all that the image
+    equals. A row's ``unknown`` has the reasons by site, and is left out where there are none.
+    """
+    return {
+        "policy": policy.equals[0] if policy.equals else None,
+        "policies": list(policy.equals),
+        "reported_stopped": policy.reported,
+        "lacks": list(policy.lacks),
+        "sites": {site: _rule_document(rule) for site, rule in policy.rules.items()},
+        "encrypts": _rule_document(policy.encrypts),
+        "runs": policy.table.runs,
+        "truth_table": [_row_document(row) for row in policy.table.rows],
+    }
+
+
+def _rule_document(rule: SiteRule) -> dict[str, Any]:
+    return {
+        "reads": list(rule.reads),
+        "condition": None if rule.condition is None else str(rule.condition),
+        "policies": list(rule.equals),
+        "unknown": list(rule.unknown),
+    }
+
+
+def _row_document(row: TruthRow) -> dict[str, Any]:
+    unknown = {site: one.unknown for site, one in row.sites.items() if one.unknown is not None}
+    return {
+        "facts": asdict(row.facts),
+        **{site: one.flushes for site, one in row.sites.items()},
+        "sme_active": row.encrypts,
+        "reported_stopped": row.reported,
+        **({"unknown": unknown} if unknown else {}),
+    }
+
+
+def from_document(document: Mapping[str, Any]) -> ImagePolicy:
+    """The value that `to_document` wrote.
+
+    Raises:
+        KeyError, TypeError, ValueError: Not such a document.
+        PolicyError: A condition is not an expression.
+    """
+    rows = tuple(_row(row) for row in document["truth_table"])
+    return ImagePolicy(
+        rules={Site(site): _rule(rule) for site, rule in document["sites"].items()},
+        encrypts=_rule(document["encrypts"]),
+        reported=_order(document["reported_stopped"]),
+        equals=tuple(document["policies"]),
+        lacks=tuple(document["lacks"]),
+        table=TruthTable(rows, document["runs"]),
+    )
+
+
+def _rule(document: Mapping[str, Any]) -> SiteRule:
+    condition = document["condition"]
+    return SiteRule(
+        condition=None if condition is None else parse(condition),
+        reads=tuple(document["reads"]),
+        unknown=tuple(document["unknown"]),
+        equals=tuple(document["policies"]),
+    )
+
+
+def _row(document: Mapping[str, Any]) -> TruthRow:
+    unknown = document.get("unknown", {})
+    return TruthRow(
+        facts=RawFacts(**document["facts"]),
+        sites={
+            site: SiteDecision(document[site], unknown.get(site))
+            for site in Site
+            if site in document
+        },
+        encrypts=document["sme_active"],
+        reported=_order(document["reported_stopped"]),
+    )
+
+
+def _order(word: str | None) -> ReportOrder | None:
+    return None if word is None else ReportOrder(word)

@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Why a rule could not be established, and on which machines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+
+from staleline.kernel.decision import SiteDecision
+from staleline.kernel.grid import Bits, Grid
+from staleline.kernel.rawfacts import RawFacts
+from staleline.policy.minimise import minimise
+
+__all__ = ["reasons"]
+
+_SHOWN = 4
+_READABLE = 200
+
+
+def reasons(
+    grid: Grid, facts: Sequence[RawFacts], decisions: Sequence[SiteDecision], cells: Bits
+) -> tuple[str, ...]:
+    """One sentence per cause, the first few of them.
+
+    Args:
+        grid: Where the rows lie.
+        facts: Per row, its combination.
+        decisions: Per row, what a site did.
+        cells: The undecided cells, all of them such as a machine can have.
+    """
+    sentences = [
+        f"{_machines(grid, concerned & cells)}: {cause}"
+        for cause, concerned in _causes(grid, facts, decisions)
+        if (concerned & cells).any()
+    ]
+    more = len(sentences) - _SHOWN
+    return (*sentences[:_SHOWN], *((f"{more} more reasons like these",) if more > 0 else ()))
+
+
+def _causes(
+    grid: Grid, facts: Sequence[RawFacts], decisions: Sequence[SiteDecision]
+) -> Iterator[tuple[str, Bits]]:
+    texts = [one.unknown or "no reason is given" for one in decisions if one.flushes is None]
+    explained = ~grid.cells([True] * len(decisions))
+    yield "no run with these facts", explained
+    for text in dict.fromkeys(texts):
+        failed = grid.cells(
+            [one.flushes is None and (one.unknown or text) == text for one in decisions]
+        )
+        explained = explained | failed
+        yield text, failed
+    yield f"depends on more than the facts: {_unnamed(facts, decisions)}", ~explained
+
+
+def _unnamed(facts: Sequence[RawFacts], decisions: Sequence[SiteDecision]) -> str:
+    """Facts that decide, but that no atom names."""
+    outcome = {one: decision.flushes for one, decision in zip(facts, decisions, strict=True)}
+
+    def decides(other: Callable[[RawFacts], RawFacts]) -> bool:
+        return any({outcome[one], outcome.get(other(one))} == {True, False} for one in facts)
+
+    if decides(lambda one: replace(one, preserve_context=not one.preserve_context)):
+        return "preserve_context"
+    if decides(lambda one: one if one.leaf else replace(one, sev=not one.sev)):
+        return "bit 1 of CPUID 0x8000001F where that leaf does not exist"
+    return "which of the vendors that no policy names"
+
+
+def _machines(grid: Grid, cells: Bits) -> str:
+    """Which machines these are, in words that stay readable."""
+    possible = int(grid.possible.sum())
+    count = f"{int(cells.sum())} of {possible} combinations"
+    others = grid.possible & ~cells
+    where = minimise(
+        on=grid.machines(cells), off=grid.machines(others), literals=grid.literals(grid.varied)
+    )
+    if not others.any():
+        return "on every machine"
+    if where is None or len(str(where)) > _READABLE:
+        return f"on {count} of facts"
+    return f"on {count} of facts, where {where}"
