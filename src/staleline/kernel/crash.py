@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from staleline.kernel.machine_memory import MachineMemory
     from staleline.kernel.traps import LogicalCpu
 
-__all__ = ["CrashRun", "run_crash"]
+__all__ = ["CrashRun", "run_crash", "run_crash_nmi_callback"]
 
 _REGISTERS: Final = 0x6000  # physical address of the interrupted code's struct pt_regs, zeros
 _RESTING_PLACES: Final = ("crash_nmi_callback", "native_halt")
@@ -44,16 +44,27 @@ def run_crash(
     image: KernelImage, memory: MachineMemory, emulator: Emulator, cpus: Sequence[LogicalCpu]
 ) -> CrashRun:
     """Crash on the first of two CPUs; what stops short is unknown and says why."""
-    crashing, secondary = cpus
     try:
-        _shut_down(image, memory, emulator, crashing)
         return CrashRun(
-            _run_crash_nmi_callback(image, memory, emulator, secondary),
-            run_relocate_kernel(image, memory, emulator, crashing),
+            run_crash_nmi_callback(image, memory, emulator, cpus),
+            run_relocate_kernel(image, memory, emulator, cpus[0]),
         )
     except DerivationError as error:
         site = SiteDecision(None, str(error))
         return CrashRun(site, site)
+
+
+def run_crash_nmi_callback(
+    image: KernelImage, memory: MachineMemory, emulator: Emulator, cpus: Sequence[LogicalCpu]
+) -> SiteDecision:
+    """Crash on the first of two CPUs, up to where the second has taken the NMI.
+
+    Raises:
+        DerivationError: The first did not shut the others down.
+    """
+    crashing, secondary = cpus
+    _shut_down(image, memory, emulator, crashing)
+    return _take_nmi(image, memory, emulator, secondary)
 
 
 def _shut_down(
@@ -67,7 +78,7 @@ def _shut_down(
         raise DerivationError(f"native_machine_crash_shutdown() did not return: {what}")
 
 
-def _run_crash_nmi_callback(
+def _take_nmi(
     image: KernelImage, memory: MachineMemory, emulator: Emulator, cpu: LogicalCpu
 ) -> SiteDecision:
     before = len(cpu.flushes)
