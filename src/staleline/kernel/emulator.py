@@ -10,7 +10,6 @@ answered by Unicorn's own CPUID hook, which lies inside the instruction.
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +22,15 @@ from unicorn import x86_const as x86
 from staleline.kernel.machine_memory import PAGE, MachineMemory
 from staleline.kernel.refused import LONGEST_INSTRUCTION, Operation, RefusedInstruction, decode
 from staleline.kernel.registerfile import RegisterFile
+from staleline.kernel.ring3 import (
+    ENTRY_GATE,
+    FLAGS,
+    RETURN_GATE,
+    STACK_SIZE,
+    STACK_TOP,
+    enter_ring3,
+    write_pages,
+)
 from staleline.kernel.traps import (
     GENERAL_REGISTERS,
     RCX,
@@ -35,6 +43,7 @@ from staleline.kernel.traps import (
     answer,
 )
 from staleline.kernel.watchdog import Watchdog
+from staleline.kernel.weakhook import weakly
 
 __all__ = ["Emulator", "End", "EndKind"]
 
@@ -57,22 +66,6 @@ class End:
     detail: str = ""
 
 
-#: Physical addresses of the emulator's own pages, clear of what `boot` and `sites` use.
-_GDT: Final = 0x1000
-_GATES: Final = 0x2000
-#: A function that returns, and one that jumps to the next kernel, meets a HLT; around them
-#: is nothing but INT3, so that code running wild does not slide into one.
-_RETURN_GATE: Final = _GATES + 0x400
-_ENTRY_GATE: Final = _GATES + 0x800
-_HLT: Final = b"\xf4"
-_INT3: Final = b"\xcc"
-_STACK_TOP: Final = 0x3_0000
-_STACK_SIZE: Final = 0x1_0000
-
-_CODE_SELECTOR: Final = 0x10  # __KERNEL_CS, in ring 3 here
-_DATA_SELECTOR: Final = 0x18  # __KERNEL_DS
-_FLAGS: Final = 0x3002  # IOPL 3, interrupts off
-_CR4_TSD: Final = 1 << 2
 _GENERAL_PROTECTION: Final = 13
 _BREAKPOINT: Final = 3
 _TLB_VIRTUAL: Final = 1
@@ -153,14 +146,15 @@ class Emulator:
         self._cpuid_input = RegisterFile(self._engine, _CPUID_INPUT)
         self._cpuid_output = RegisterFile(self._engine, _CPUID_OUTPUT)
         self._watchdog = Watchdog(self._engine.emu_stop)
+        self._watcher: Callable[[int, int, bool], None] | None = None
         self._exhausted = 0
         self._install_hooks()
-        self._ring3 = self._enter_ring3()
+        self._ring3 = enter_ring3(self._engine, memory)
 
     @property
     def next_kernel_entry(self) -> int:
         """Physical address that stands for the next kernel."""
-        return _ENTRY_GATE
+        return ENTRY_GATE
 
     def describe(self, address: int) -> str:
         """An address as text for reasons."""
@@ -168,10 +162,7 @@ class Emulator:
 
     def prepare_ram(self) -> None:
         """Write the emulator's own pages; needed again after `MachineMemory.reset`."""
-        self._memory.write(_GDT, _descriptors())
-        self._memory.write(_GATES, _INT3 * PAGE)
-        self._memory.write(_RETURN_GATE, _HLT)
-        self._memory.write(_ENTRY_GATE, _HLT)
+        write_pages(self._memory)
 
     def forget_code(self, address: int, size: int) -> None:
         """Drop translations of code that was rewritten through another alias."""
@@ -194,9 +185,9 @@ class Emulator:
             at_flush: Called at every WBINVD, before it takes effect.
         """
         self._cpu, self._at_flush, self._end = cpu, at_flush, None
-        stack = self._memory.direct(_STACK_TOP + cpu.number * _STACK_SIZE)
-        self._memory.write_int(stack - 8, self._memory.direct(_RETURN_GATE), 8)
-        state = CpuState(rip=function, flags=_FLAGS, gs_base=cpu.gs_base)
+        stack = self._memory.direct(STACK_TOP + cpu.number * STACK_SIZE)
+        self._memory.write_int(stack - 8, self._memory.direct(RETURN_GATE), 8)
+        state = CpuState(rip=function, flags=FLAGS, gs_base=cpu.gs_base)
         for register, value in zip(_ARGUMENTS, arguments, strict=False):
             state.general[register] = value
         state.general[RSP] = stack - 8
@@ -228,18 +219,14 @@ class Emulator:
         Called before the access takes effect. It slows the code down, and translations are
         dropped on the way in and out, so watch only where accesses are needed.
         """
-
-        def forward(
-            _: unicorn.Uc, kind: int, address: int, size: int, __: int, ___: object
-        ) -> None:
-            on_access(address & _NOWHERE, size, kind == unicorn.UC_MEM_WRITE)
-
+        self._watcher = on_access
         self._engine.ctl_flush_tb()
         kinds = unicorn.UC_HOOK_MEM_READ | unicorn.UC_HOOK_MEM_WRITE
-        handle = self._engine.hook_add(kinds, forward)
+        handle = self._engine.hook_add(kinds, weakly(self._on_access))
         try:
             yield
         finally:
+            self._watcher = None
             self._engine.hook_del(handle)
             self._engine.ctl_flush_tb()
 
@@ -275,27 +262,6 @@ class Emulator:
             self._end = end
         self._engine.emu_stop()
 
-    # -- entering ring 3 ---------------------------------------------------------------
-
-    def _enter_ring3(self) -> unicorn.unicorn.UcContext:
-        """Execute an IRETQ to ring 3 and keep that state: Unicorn offers no other way."""
-        engine = self._engine
-        engine.reg_write(x86.UC_X86_REG_GDTR, (0, self._memory.direct(_GDT), 0x2F, 0))
-        engine.reg_write(x86.UC_X86_REG_CR4, engine.reg_read(x86.UC_X86_REG_CR4) | _CR4_TSD)
-        frame = self._memory.direct(_STACK_TOP)
-        self.prepare_ram()
-        code, target = self._memory.direct(_GATES), self._memory.direct(_RETURN_GATE)
-        self._memory.write(code, b"\x48\xcf")
-        selectors = (_CODE_SELECTOR | 3, _DATA_SELECTOR | 3)
-        self._memory.write(
-            frame, struct.pack("<5Q", target, selectors[0], _FLAGS, frame, selectors[1])
-        )
-        engine.reg_write(x86.UC_X86_REG_RSP, frame)
-        engine.emu_start(code, target)
-        self.prepare_ram()
-        self.forget_code(code, PAGE)
-        return engine.context_save()
-
     def _state(self) -> CpuState:
         values = self._registers.read()
         count = len(GENERAL_REGISTERS)
@@ -315,13 +281,13 @@ class Emulator:
     # -- hooks -------------------------------------------------------------------------
 
     def _install_hooks(self) -> None:
-        engine = self._engine
-        engine.hook_add(unicorn.UC_HOOK_INTR, self._on_exception)
-        engine.hook_add(unicorn.UC_HOOK_INSN, self._on_cpuid, None, 1, 0, x86.UC_X86_INS_CPUID)
-        engine.hook_add(unicorn.UC_HOOK_INSN, self._on_port_in, None, 1, 0, x86.UC_X86_INS_IN)
-        engine.hook_add(unicorn.UC_HOOK_INSN, self._on_port_out, None, 1, 0, x86.UC_X86_INS_OUT)
-        engine.hook_add(unicorn.UC_HOOK_INSN_INVALID, self._on_invalid)
-        engine.hook_add(unicorn.UC_HOOK_MEM_INVALID, self._on_bad_access)
+        add = self._engine.hook_add
+        add(unicorn.UC_HOOK_INTR, weakly(self._on_exception))
+        add(unicorn.UC_HOOK_INSN, weakly(self._on_cpuid), None, 1, 0, x86.UC_X86_INS_CPUID)
+        add(unicorn.UC_HOOK_INSN, weakly(self._on_port_in), None, 1, 0, x86.UC_X86_INS_IN)
+        add(unicorn.UC_HOOK_INSN, weakly(self._on_port_out), None, 1, 0, x86.UC_X86_INS_OUT)
+        add(unicorn.UC_HOOK_INSN_INVALID, weakly(self._on_invalid))
+        add(unicorn.UC_HOOK_MEM_INVALID, weakly(self._on_bad_access))
 
     def _on_cpuid(self, _: unicorn.Uc, __: object) -> int:
         cpu = self._running
@@ -352,6 +318,12 @@ class Emulator:
         }.get(access, "access to")
         self._stop(self._failed(self._address(), f"{verb} unmapped address {address:#x}"))
         return False
+
+    def _on_access(
+        self, _: unicorn.Uc, kind: int, address: int, size: int, __: int, ___: object
+    ) -> None:
+        assert self._watcher is not None
+        self._watcher(address & _NOWHERE, size, kind == unicorn.UC_MEM_WRITE)
 
     def _on_exception(self, _: unicorn.Uc, number: int, __: object) -> None:
         state = self._state()
@@ -390,8 +362,8 @@ class Emulator:
         match instruction.operation:
             case Operation.HLT:
                 gates = {
-                    self._memory.direct(_RETURN_GATE): EndKind.RETURNED,
-                    _ENTRY_GATE: EndKind.HANDED_OVER,
+                    self._memory.direct(RETURN_GATE): EndKind.RETURNED,
+                    ENTRY_GATE: EndKind.HANDED_OVER,
                 }
                 self._stop(End(gates.get(state.rip, EndKind.HALTED), state.rip))
                 return True
@@ -404,9 +376,3 @@ class Emulator:
                 return state.rip in self._warnings()
             case _:
                 return answer(self._running, instruction, state)
-
-
-def _descriptors() -> bytes:
-    """A GDT of flat ring-3 segments under the kernel's selectors."""
-    code, data = 0x00AF_FB00_0000_FFFF, 0x00CF_F300_0000_FFFF
-    return struct.pack("<6Q", 0, code, code, data, code, data)

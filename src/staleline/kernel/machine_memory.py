@@ -12,7 +12,6 @@ from __future__ import annotations
 import ctypes
 import mmap
 import os
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from staleline.errors import KernelImageError
@@ -69,16 +68,19 @@ class MachineMemory:
         self._ram = Region(mmap.mmap(-1, RAM_SIZE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
         self._apic = Region(mmap.mmap(-1, PAGE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
         self.page_offset = _page_offset(image)
+        self._windows = (
+            (self._base, self._kernel, 0),
+            (self.page_offset, self._ram, 0),
+            (PAGE, self._ram, PAGE),
+            (_APIC_BASE, self._apic, 0),
+        )
 
-    def windows(self) -> Iterator[tuple[int, Region, int]]:
+    def windows(self) -> tuple[tuple[int, Region, int], ...]:
         """(virtual address, region, offset in it) of everything to map.
 
         The identity map leaves page 0 out, so a null pointer is noticed.
         """
-        yield self._base, self._kernel, 0
-        yield self.page_offset, self._ram, 0
-        yield PAGE, self._ram, PAGE
-        yield _APIC_BASE, self._apic, 0
+        return self._windows
 
     def direct(self, physical: int) -> int:
         """Direct-map address of a physical address in RAM."""
@@ -125,7 +127,7 @@ class MachineMemory:
         return address < RAM_SIZE or 0 <= address - self.page_offset < RAM_SIZE
 
     def _locate(self, address: int, size: int) -> tuple[Region, int]:
-        for base, region, offset in self.windows():
+        for base, region, offset in self._windows:
             if base <= address and address + size <= base + len(region) - offset:
                 return region, address - base + offset
         raise DerivationError(f"{size} bytes at {address:#x} are outside the machine's memory")

@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
 from staleline.kernel.boot import SECONDARY, boot, read_sme_active, start_up, stub_functions
@@ -21,6 +22,7 @@ from staleline.kernel.traps import Answer, LogicalCpu, Question
 if TYPE_CHECKING:
     from staleline.kernel.decision import RawMachine
     from staleline.kernel.image import KernelImage
+    from staleline.kernel.symbols import SymbolTable
 
 __all__ = ["KernelReader", "Run", "Start", "unknown_decision"]
 
@@ -62,9 +64,12 @@ class KernelReader:
 
     def __init__(self, image: KernelImage) -> None:
         self._image = image
-        self._warns: frozenset[int] | None = None
         self._memory = MachineMemory(image)
-        self._emulator = Emulator(self._memory, self._name, self._warnings)
+        self._emulator = Emulator(
+            self._memory,
+            partial(_name, image.symbols),
+            cache(partial(warning_addresses, image)),
+        )
 
     def decide(self, machine: RawMachine) -> Decision:
         """Boot the image on `machine` and let it kexec.
@@ -88,22 +93,38 @@ class KernelReader:
             exhausted=self._emulator.exhausted_runs > exhausted,
         )
 
-    def start(self, machine: RawMachine) -> Start:
-        """Run the startup code alone, and find out in which state it leaves the machine."""
-        cpu = _cpus(machine)[0]
-        self._start_over()
+    @contextmanager
+    def starts(self) -> Iterator[Callable[[RawMachine], Start]]:
+        """A function that runs the startup code alone, and finds out what it left.
+
+        Ask it for all machines before the first `run`: watching drops translated code.
+        """
         before: dict[int, int] = {}
-        failure = ""
-        with self._emulator.watched(partial(self._note_write, before)):
-            try:
-                start_up(
-                    self._image, self._memory, self._emulator, cpu, mem_encrypt=machine.mem_encrypt
-                )
-            except DerivationError as error:
-                failure = str(error)
-        cells = ((address, self._memory.read(address, 1)[0]) for address in sorted(before))
-        changed = tuple((address, now) for address, now in cells if now != before[address])
-        return Start((changed, cpu.kept, failure), cpu.record)
+
+        def start(machine: RawMachine) -> Start:
+            before.clear()
+            cpu = _cpus(machine)[0]
+            failure = self._start_up(machine, cpu)
+            cells = ((address, self._memory.read(address, 1)[0]) for address in sorted(before))
+            changed = tuple((address, now) for address, now in cells if now != before[address])
+            return Start((changed, cpu.kept, failure), cpu.record)
+
+        with (
+            self._emulator.series(),
+            self._emulator.watched(partial(self._note_write, before)),
+        ):
+            yield start
+
+    def _start_up(self, machine: RawMachine, cpu: LogicalCpu) -> str:
+        """Run the startup code; the reason if it did not return."""
+        self._start_over()
+        try:
+            start_up(
+                self._image, self._memory, self._emulator, cpu, mem_encrypt=machine.mem_encrypt
+            )
+        except DerivationError as error:
+            return str(error)
+        return ""
 
     def _note_write(self, before: dict[int, int], address: int, size: int, is_write: bool) -> None:
         """Keep what the kernel's memory held before a write."""
@@ -136,14 +157,10 @@ class KernelReader:
         self._emulator.prepare_ram()
         stub_functions(self._image, self._memory)
 
-    def _warnings(self) -> frozenset[int]:
-        if self._warns is None:
-            self._warns = warning_addresses(self._image)
-        return self._warns
 
-    def _name(self, address: int) -> str:
-        found = self._image.symbols.enclosing(address)
-        return f"{address:#x}" if found is None else f"{found[0]}+{found[1]:#x}"
+def _name(symbols: SymbolTable, address: int) -> str:
+    found = symbols.enclosing(address)
+    return f"{address:#x}" if found is None else f"{found[0]}+{found[1]:#x}"
 
 
 def _cpus(machine: RawMachine) -> tuple[LogicalCpu, LogicalCpu]:

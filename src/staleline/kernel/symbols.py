@@ -43,6 +43,7 @@ class SymbolTable:
     def __init__(self, addresses: NDArray[np.uint64], names: SymbolNames) -> None:
         self._addresses = addresses
         self._names = names
+        self._found: dict[str, tuple[int, ...]] = {}  # every run asks for the same few
 
     def __len__(self) -> int:
         return len(self._addresses)
@@ -57,12 +58,16 @@ class SymbolTable:
 
     def address(self, name: str) -> int | None:
         """Link address of the symbol, the lowest if several carry the name."""
-        found = self._names.find(name)
-        return int(self._addresses[found[0]]) if found else None
+        found = self.addresses(name)
+        return found[0] if found else None
 
     def addresses(self, name: str) -> tuple[int, ...]:
         """Link addresses of all symbols of that name: static functions may share one."""
-        return tuple(int(self._addresses[index]) for index in self._names.find(name))
+        found = self._found.get(name)
+        if found is None:
+            found = tuple(int(self._addresses[index]) for index in self._names.find(name))
+            self._found[name] = found
+        return found
 
     def names_at(self, address: int) -> tuple[str, ...]:
         """All names at exactly this address."""

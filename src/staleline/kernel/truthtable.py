@@ -14,7 +14,7 @@ in the same state and is given the same answers repeats an earlier one
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Final
 
@@ -78,10 +78,10 @@ def truth_table(
         rows: The combinations; all of `raw_facts` if None.
         seconds: When this time is over, the remaining rows are unknown.
     """
+    combinations = tuple(raw_facts() if rows is None else rows)
     runs = _Runs(KernelReader(image), time.monotonic() + seconds)
-    combinations = raw_facts() if rows is None else rows
-    table = tuple(_row(facts, runs.decide(raw_machine(facts))) for facts in combinations)
-    return TruthTable(table, runs.count)
+    decisions = runs.decide([raw_machine(facts) for facts in combinations])
+    return TruthTable(tuple(map(_row, combinations, decisions)), runs.count)
 
 
 def _row(facts: RawFacts, decision: Decision) -> TruthRow:
@@ -99,31 +99,35 @@ class _Runs:
     def __init__(self, reader: KernelReader, deadline: float) -> None:
         self._reader = reader
         self._deadline = deadline
-        self._starts: dict[Hashable, AnswerTree[Hashable]] = {}
         self._decisions: dict[Hashable, AnswerTree[Decision]] = {}
         self._exhausted = 0
         self.count = 0
 
-    def decide(self, machine: RawMachine) -> Decision:
-        """The decision of this run or of one that it would repeat."""
-        msr = machine.firmware_msr
-        cpus = (LogicalCpu(0, machine.jumping, msr), LogicalCpu(1, machine.secondary, msr))
+    def decide(self, machines: Sequence[RawMachine]) -> list[Decision]:
+        """The decision for each, by a run of its own or one that it would repeat."""
+        return [
+            self._decide(machine, start)
+            for machine, start in zip(machines, self._starts(machines), strict=True)
+        ]
 
-        def answer(question: Question) -> Answer:
-            return cpus[question[0]].answer(question)
+    def _starts(self, machines: Sequence[RawMachine]) -> list[Hashable]:
+        """Equal for machines on which the startup code leaves the same state."""
+        trees: dict[bool, AnswerTree[Hashable]] = {False: AnswerTree(), True: AnswerTree()}
+        states = []
+        with self._reader.starts() as start:
+            for machine in machines:
+                tree = trees[machine.mem_encrypt]
+                state = tree.find(_answers_of(machine))
+                if state is None:
+                    found = start(machine)
+                    state = found.state
+                    tree.add(found.record, state)
+                states.append(state)
+        return states
 
-        start = (self._start(machine, answer), _asked_of_the_kernel(machine))
-        tree = self._decisions.setdefault(start, AnswerTree())
-        return tree.find(answer) or self._run(machine, tree)
-
-    def _start(self, machine: RawMachine, answer: Callable[[Question], Answer]) -> Hashable:
-        tree = self._starts.setdefault(machine.mem_encrypt, AnswerTree())
-        state = tree.find(answer)
-        if state is None:
-            start = self._reader.start(machine)
-            tree.add(start.record, start.state)
-            state = start.state
-        return state
+    def _decide(self, machine: RawMachine, start: Hashable) -> Decision:
+        tree = self._decisions.setdefault((start, _asked_of_the_kernel(machine)), AnswerTree())
+        return tree.find(_answers_of(machine)) or self._run(machine, tree)
 
     def _run(self, machine: RawMachine, tree: AnswerTree[Decision]) -> Decision:
         if time.monotonic() > self._deadline or self._exhausted == _EXHAUSTED_RUNS:
@@ -136,6 +140,12 @@ class _Runs:
         self._exhausted += run.exhausted
         tree.add(run.record, run.decision)
         return run.decision
+
+
+def _answers_of(machine: RawMachine) -> Callable[[Question], Answer]:
+    msr = machine.firmware_msr
+    cpus = (LogicalCpu(0, machine.jumping, msr), LogicalCpu(1, machine.secondary, msr))
+    return lambda question: cpus[question[0]].answer(question)
 
 
 def _asked_of_the_kernel(machine: RawMachine) -> Hashable:
