@@ -4,6 +4,7 @@ from __future__ import annotations
 import bz2
 import gzip
 import lzma
+import random
 import re
 import struct
 
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from staleline.errors import KernelImageError
 from staleline.kernel.decompress import decompress
 from tests.kernel.kernelwriter import sized
+from tests.kernel.packagewriter import write_lzop
 
 CODE = bytes(range(256)) * 300 + b"\xe8\x10\x00\x00\x00" * 1000
 
@@ -43,7 +45,8 @@ def lzma_alone(data: bytes) -> bytes:
     return lzma.compress(data, lzma.FORMAT_ALONE)
 
 
-STREAMS = {"zstd": zstd, "lz4": lz4_legacy, "xz": xz, "bzip2": bz2.compress, "lzma": lzma_alone}
+STREAMS = {"zstd": zstd, "lz4": lz4_legacy, "xz": xz, "bzip2": bz2.compress}
+STREAMS |= {"lzma": lzma_alone, "lzo": write_lzop}
 
 
 def payload(method: str, data: bytes = CODE) -> bytes:
@@ -107,8 +110,25 @@ def test_truncated_stream(method, keep):
 
 
 def test_unknown_compression_says_how_to_go_on():
-    with pytest.raises(KernelImageError, match=r"unknown compression .lzo.*extract-vmlinux"):
-        decompress(memoryview(b"\x89LZO\0\r\n\x1a\n" + bytes(64)), "vmlinuz+0x0")
+    with pytest.raises(KernelImageError, match=r"unknown compression .0bad0bad.*extract-vmlinux"):
+        decompress(memoryview(bytes.fromhex("0bad0bad") + bytes(64)), "vmlinuz+0x0")
+
+
+@pytest.mark.parametrize("form", [{"name": b"vmlinux.bin"}, {"old": True}, {"block": 1000}])
+def test_every_form_of_the_lzop_header(form):
+    assert bytes(decompress(memoryview(sized(write_lzop(CODE, **form), len(CODE))), "")) == CODE
+
+
+def test_lzo_blocks_that_did_not_compress_are_stored():
+    data = random.Random(1).randbytes(600_000)
+    assert bytes(decompress(memoryview(sized(write_lzop(data), len(data))), "")) == data
+
+
+def test_lzo_blocks_larger_than_the_kernel_takes():
+    """LZO_BLOCK_SIZE in lib/decompress_unlzo.c (6.12)."""
+    image = sized(write_lzop(CODE * 9, block=512 << 10), 9 * len(CODE))
+    with pytest.raises(KernelImageError, match=r"damaged lzo payload: block at .* cannot be"):
+        decompress(memoryview(image), "vmlinuz+0x0")
 
 
 @given(st.sampled_from(METHODS), st.data())

@@ -8,53 +8,29 @@ stream's own ISIZE. It bounds the output, so a decompression bomb stops at its c
 
 from __future__ import annotations
 
-import bz2
-import lzma
-import zlib
 from collections.abc import Callable
+from functools import partial
 from struct import unpack_from
-from typing import Protocol
 
 import lz4.block
 import zstandard
 
 from staleline.errors import KernelImageError
+from staleline.kernel.lzop import LzopError, read_lzop
+from staleline.kernel.streams import DAMAGED, compression_of, unpacked_pieces
 
-__all__ = ["MAX_UNPACKED", "compression_of", "decompress"]
+__all__ = ["MAX_PACKED", "MAX_UNPACKED", "decompress"]
 
-MAX_UNPACKED = 512 << 20
+MAX_PACKED = 64 << 20
+"""Largest compressed kernel accepted, in bytes; distribution kernels have 7 to 20 MiB."""
+
+MAX_UNPACKED = 192 << 20
 """Largest unpacked kernel accepted, in bytes; distribution kernels have 50 to 70 MiB."""
 
 _SIZE_TRAILER = 4
 _LZ4_LEGACY_MAGIC = 0x184C2102
 _LZ4_LEGACY_BLOCK = 8 << 20
-_STEP = 4 << 20
-_LZMA_MEMORY = 256 << 20  # room for a dictionary of 128 MiB
-
-_MAGICS = {
-    b"\x28\xb5\x2f\xfd": "zstd",
-    b"\x02\x21\x4c\x18": "lz4",
-    b"\xfd7zXZ\x00": "xz",
-    b"\x1f\x8b": "gzip",
-    b"BZh": "bzip2",
-    b"\x5d\x00\x00": "lzma",
-    b"\x89LZO": "lzo",
-}
-
-
-class _Streaming(Protocol):
-    """The common face of LZMADecompressor and BZ2Decompressor."""
-
-    @property
-    def eof(self) -> bool: ...
-
-    def decompress(self, data: memoryview | bytes, max_length: int = ...) -> bytes: ...
-
-
-def compression_of(data: memoryview) -> str | None:
-    """Name of the compression a stream begins with, or None if it is none known here."""
-    head = bytes(data[:6])
-    return next((name for magic, name in _MAGICS.items() if head.startswith(magic)), None)
+_READ = 1 << 18
 
 
 def decompress(payload: memoryview, where: str, *, limit: int = MAX_UNPACKED) -> memoryview:
@@ -95,14 +71,11 @@ class _DamagedError(Exception):
 
 _DAMAGED = (
     _DamagedError,
-    EOFError,
+    LzopError,
+    *DAMAGED,
     MemoryError,
-    OSError,
     ValueError,
     RuntimeError,
-    lzma.LZMAError,
-    zlib.error,
-    zstandard.ZstdError,
     lz4.block.LZ4BlockError,
 )
 
@@ -155,41 +128,24 @@ def _lz4(payload: memoryview, size: int) -> bytearray:
     return unpacked
 
 
-def _gzip(payload: memoryview, size: int) -> bytes:
-    stream = zlib.decompressobj(wbits=31)
-    unpacked = stream.decompress(payload, size)
-    if stream.unconsumed_tail and stream.decompress(stream.unconsumed_tail, 1):
-        raise _DamagedError(f"more than the claimed {size} bytes")
-    return unpacked
+def _lzo(payload: memoryview, size: int) -> bytearray:
+    return read_lzop(payload[:-_SIZE_TRAILER], size)
 
 
-def _xz(payload: memoryview, size: int) -> bytearray:
-    stream = lzma.LZMADecompressor(memlimit=_LZMA_MEMORY)
-    return _drain(stream, payload[:-_SIZE_TRAILER], size)
-
-
-def _bzip2(payload: memoryview, size: int) -> bytearray:
-    return _drain(bz2.BZ2Decompressor(), payload[:-_SIZE_TRAILER], size)
-
-
-def _drain(stream: _Streaming, compressed: memoryview, size: int) -> bytearray:
+def _streamed(method: str, payload: memoryview, size: int) -> bytearray:
+    """By a decoder that takes and gives small pieces; it finds the end of its stream itself."""
+    packed = (bytes(payload[at : at + _READ]) for at in range(0, len(payload), _READ))
     unpacked = bytearray()
-    piece = stream.decompress(compressed, max_length=min(_STEP, size + 1))
-    while piece:
+    for piece in unpacked_pieces(method, lambda: next(packed, b"")):
         unpacked += piece
         if len(unpacked) > size:
             raise _DamagedError(f"more than the claimed {size} bytes")
-        if stream.eof:
-            break
-        piece = stream.decompress(b"", max_length=_STEP)
     return unpacked
 
 
 _UNPACK: dict[str, Callable[[memoryview, int], bytes | bytearray]] = {
     "zstd": _zstd,
     "lz4": _lz4,
-    "gzip": _gzip,
-    "xz": _xz,
-    "lzma": _xz,
-    "bzip2": _bzip2,
+    "lzo": _lzo,
+    **{method: partial(_streamed, method) for method in ("gzip", "xz", "lzma", "bzip2")},
 }

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Load an x86-64 kernel image: bytes by link address, sections and symbols."""
+"""Load an x86-64 kernel: bytes by link address, sections and symbols."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from os import PathLike
 from typing import BinaryIO
 
 from staleline.errors import KernelImageError
-from staleline.kernel.bzimage import HEADER_REACH, has_setup_header, read_setup_header
-from staleline.kernel.decompress import compression_of, decompress
-from staleline.kernel.elf import ElfFile, is_elf, read_elf
+from staleline.kernel.buildtree import built_image
+from staleline.kernel.container import unpack_kernel
+from staleline.kernel.elf import ElfFile, read_elf
 from staleline.kernel.elfsymbols import read_symbol_table
 from staleline.kernel.kallsyms import Area, find_kallsyms
-from staleline.kernel.source import ByteSource, FileBytes, MemoryBytes
+from staleline.kernel.source import FileBytes
 from staleline.kernel.symbols import SymbolTable
 
 __all__ = ["KernelImage", "Section", "Segment", "load_image"]
@@ -70,6 +70,7 @@ class KernelImage:
         segments: In file order.
         sections: By name; empty if the file has no section headers.
         symbols: All symbols; see `staleline.kernel.symbols` for per-CPU addresses.
+        member: Its name in the package it was read from; None if it came by itself.
     """
 
     path: str
@@ -79,6 +80,7 @@ class KernelImage:
     segments: tuple[Segment, ...]
     sections: Mapping[str, Section]
     symbols: SymbolTable
+    member: str | None = None
 
     def read(self, address: int, size: int) -> bytes:
         """Bytes at a link address.
@@ -111,13 +113,19 @@ class KernelImage:
 
 
 def load_image(path: str | PathLike[str]) -> KernelImage:
-    """Load a bzImage (``vmlinuz``) or an ELF ``vmlinux``.
+    """Load a kernel from a file or a build tree.
+
+    Args:
+        path: A bzImage (``vmlinuz``), an ELF ``vmlinux``, a unified kernel image, a .deb or
+            .rpm package that holds one of them, or the directory a kernel was built in.
 
     Raises:
-        KernelImageError: The file cannot be read, or is not an x86-64 kernel with symbols.
+        KernelImageError: It cannot be read, or is not one x86-64 kernel with symbols.
     """
     where = os.fspath(path)
     try:
+        if os.path.isdir(where):
+            where = built_image(where)
         with _open(where) as file:
             return _load(FileBytes(where, file, os.fstat(file.fileno()).st_size))
     except OSError as error:
@@ -132,53 +140,21 @@ def _open(path: str) -> BinaryIO:
 
 
 def _load(file: FileBytes) -> KernelImage:
-    source, release = _unwrapped(file)
-    elf = read_elf(source)
+    unpacked = unpack_kernel(file)
+    elf = read_elf(unpacked.elf)
     segments = _segments(elf)
     symbols = _symbols(elf, segments)
     banner = _banner(elf, segments, symbols)
     return KernelImage(
         path=file.where,
-        release=banner.split()[2] if banner else release,
+        release=banner.split()[2] if banner else unpacked.release,
         banner=banner,
         build_id=elf.build_id(),
         segments=segments,
         sections=_sections(elf),
         symbols=symbols,
+        member=unpacked.member,
     )
-
-
-def _unwrapped(file: FileBytes) -> tuple[ByteSource, str | None]:
-    """The ELF file, and the release its wrapper names."""
-    head = file.read(0, min(file.size, HEADER_REACH))
-    if is_elf(head):
-        return file, None
-    if not has_setup_header(head):
-        raise _foreign(head, file.where)
-    header = read_setup_header(head, file.where, file.size)
-    where = f"{file.where}+{header.payload_offset:#x}"
-    elf = decompress(file.read(header.payload_offset, header.payload_length), where)
-    return MemoryBytes(f"{file.where} (unpacked)", elf), header.release
-
-
-def _foreign(data: memoryview, path: str) -> KernelImageError:
-    """What else the file is, as far as its first bytes tell."""
-    wanted = "give a vmlinuz or vmlinux for x86-64"
-    if not data:
-        return KernelImageError("empty file", where=f"{path}+0x0", do="copy it again")
-    if bytes(data[0x38:0x3C]) == b"ARM\x64":  # Documentation/arch/arm64/booting.rst
-        return KernelImageError("a kernel for arm64", where=f"{path}+0x38", do=wanted)
-    if (method := compression_of(data)) is not None:
-        return KernelImageError(
-            f"a bare {method} stream, not a bzImage", where=f"{path}+0x0", do="unpack it first"
-        )
-    if bytes(data[:2]) == b"MZ":
-        return KernelImageError(
-            "a PE file without Linux setup header",
-            where=f"{path}+0x202",
-            do="of a unified kernel image, give its section .linux (objcopy -O binary -j .linux)",
-        )
-    return KernelImageError("not a kernel image", where=f"{path}+0x0", do=wanted)
 
 
 def _segments(elf: ElfFile) -> tuple[Segment, ...]:

@@ -14,7 +14,7 @@ from typing import BinaryIO, Protocol
 
 from staleline.errors import KernelImageError
 
-__all__ = ["ByteSource", "FileBytes", "MemoryBytes"]
+__all__ = ["ByteSource", "FileBytes", "MemoryBytes", "PartBytes"]
 
 
 class ByteSource(Protocol):
@@ -71,6 +71,21 @@ class FileBytes:
         if len(data) != size:
             raise _truncated(self.where, offset, size, offset + len(data))
         return data
+
+
+@dataclass(frozen=True, slots=True)
+class PartBytes:
+    """A range of another source, `start` and `size` in bytes; it must lie inside."""
+
+    where: str
+    whole: ByteSource
+    start: int
+    size: int
+
+    def read(self, offset: int, size: int) -> memoryview:
+        """Exactly these bytes, see `ByteSource.read`."""
+        _require_range(self, offset, size)
+        return self.whole.read(self.start + offset, size)
 
 
 def _require_range(source: ByteSource, offset: int, size: int) -> None:
