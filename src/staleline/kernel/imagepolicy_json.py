@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""An image's rule as a JSON document, and back; the keys are those of ``staleline/kernel/1``."""
+"""An image's rule as plain values of JSON, and back; keys are those of ``staleline/kernel/1``."""
 
 from __future__ import annotations
 
@@ -18,18 +18,19 @@ __all__ = ["from_document", "to_document"]
 
 
 def to_document(policy: ImagePolicy) -> dict[str, Any]:
-    """Plain values of JSON; conditions are expressions of the policy language.
+    """Conditions are written as expressions of the policy language.
 
-    ``policy`` is the most fitting catalogue policy and ``policies`` are all that the image
-    equals. A row's ``unknown`` has the reasons by site, and is left out where there are none.
+    ``policy`` is the first of ``equals``, or null. A row's ``unknown`` has the reasons by
+    site, and is left out where there are none.
     """
     return {
         "policy": policy.equals[0] if policy.equals else None,
-        "policies": list(policy.equals),
+        "equals": list(policy.equals),
         "reported_stopped": policy.reported,
         "lacks": list(policy.lacks),
         "sites": {site: _rule_document(rule) for site, rule in policy.rules.items()},
         "encrypts": _rule_document(policy.encrypts),
+        "unknown": list(policy.unknown),
         "runs": policy.table.runs,
         "truth_table": [_row_document(row) for row in policy.table.rows],
     }
@@ -39,7 +40,7 @@ def _rule_document(rule: SiteRule) -> dict[str, Any]:
     return {
         "reads": list(rule.reads),
         "condition": None if rule.condition is None else str(rule.condition),
-        "policies": list(rule.equals),
+        "equals": list(rule.equals),
         "unknown": list(rule.unknown),
     }
 
@@ -67,9 +68,9 @@ def from_document(document: Mapping[str, Any]) -> ImagePolicy:
         rules={Site(site): _rule(rule) for site, rule in document["sites"].items()},
         encrypts=_rule(document["encrypts"]),
         reported=_order(document["reported_stopped"]),
-        equals=tuple(document["policies"]),
+        equals=tuple(document["equals"]),
         lacks=tuple(document["lacks"]),
-        table=TruthTable(rows, document["runs"]),
+        table=TruthTable(rows, document.get("runs", 0)),
     )
 
 
@@ -79,7 +80,7 @@ def _rule(document: Mapping[str, Any]) -> SiteRule:
         condition=None if condition is None else parse(condition),
         reads=tuple(document["reads"]),
         unknown=tuple(document["unknown"]),
-        equals=tuple(document["policies"]),
+        equals=tuple(document["equals"]),
     )
 
 

@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import compress
 
 from staleline.kernel.decision import SiteDecision
 from staleline.kernel.grid import Bits, Grid
@@ -28,36 +29,37 @@ def reasons(
         decisions: Per row, what a site did.
         cells: The undecided cells, all of them such as a machine can have.
     """
-    sentences = [
-        f"{_machines(grid, concerned & cells)}: {cause}"
+    causes = [
+        (cause, concerned & cells)
         for cause, concerned in _causes(grid, facts, decisions)
         if (concerned & cells).any()
     ]
-    more = len(sentences) - _SHOWN
-    return (*sentences[:_SHOWN], *((f"{more} more reasons like these",) if more > 0 else ()))
+    told = [f"{_machines(grid, concerned)}: {cause}" for cause, concerned in causes[:_SHOWN]]
+    more = len(causes) - _SHOWN
+    return (*told, *([f"{more} more reasons like these"] if more > 0 else []))
 
 
 def _causes(
     grid: Grid, facts: Sequence[RawFacts], decisions: Sequence[SiteDecision]
 ) -> Iterator[tuple[str, Bits]]:
-    texts = [one.unknown or "no reason is given" for one in decisions if one.flushes is None]
-    explained = ~grid.cells([True] * len(decisions))
-    yield "no run with these facts", explained
-    for text in dict.fromkeys(texts):
-        failed = grid.cells(
-            [one.flushes is None and (one.unknown or text) == text for one in decisions]
-        )
-        explained = explained | failed
-        yield text, failed
-    yield f"depends on more than the facts: {_unnamed(facts, decisions)}", ~explained
+    run = grid.cells([True] * len(decisions))
+    yield "no run with these facts", ~run
+    without_end = [one.flushes is None for one in decisions]
+    texts = [one.unknown or "no reason is given" for one in decisions]
+    for text in dict.fromkeys(compress(texts, without_end)):
+        yield text, grid.cells([a and b == text for a, b in zip(without_end, texts, strict=True)])
+    split = run & ~grid.cells(without_end) & grid.possible
+    outcomes = zip(facts, (one.flushes for one in decisions), strict=True)
+    outcome = dict(compress(outcomes, split[grid.places]))
+    yield f"depends on more than the facts: {_unnamed(outcome)}", split
 
 
-def _unnamed(facts: Sequence[RawFacts], decisions: Sequence[SiteDecision]) -> str:
-    """Facts that decide, but that no atom names."""
-    outcome = {one: decision.flushes for one, decision in zip(facts, decisions, strict=True)}
+def _unnamed(outcome: Mapping[RawFacts, bool | None]) -> str:
+    """What decides among rows with the same atoms."""
 
     def decides(other: Callable[[RawFacts], RawFacts]) -> bool:
-        return any({outcome[one], outcome.get(other(one))} == {True, False} for one in facts)
+        pairs = ({value, outcome.get(other(facts))} for facts, value in outcome.items())
+        return any(pair == {True, False} for pair in pairs)
 
     if decides(lambda one: replace(one, preserve_context=not one.preserve_context)):
         return "preserve_context"

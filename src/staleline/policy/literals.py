@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from staleline.policy.atoms import atoms
 from staleline.policy.expression import (
     AllOf,
     AnyOf,
@@ -16,7 +17,7 @@ from staleline.policy.expression import (
     Operator,
 )
 
-__all__ = ["all_of", "any_of", "is_positive", "literals", "opposite", "substitute"]
+__all__ = ["all_of", "any_of", "is_positive", "literals", "opposite", "rank", "substitute"]
 
 _OPPOSITES = {
     Operator.EQ: Operator.NE,
@@ -40,6 +41,13 @@ def is_positive(literal: Expression) -> bool:
     if isinstance(literal, Comparison):
         return literal.operator not in {Operator.NE, Operator.LT, Operator.LE}
     return not isinstance(literal, Negation)
+
+
+def rank(literal: Expression) -> tuple[int, str]:
+    """Sorts literals in the order of the vocabulary, vendors first."""
+    plain = literal.operand if isinstance(literal, Negation) else literal
+    assert isinstance(plain, AtomIs | Comparison)
+    return (list(atoms()).index(plain.name), str(plain))
 
 
 def literals(*expressions: Expression) -> tuple[Expression, ...]:

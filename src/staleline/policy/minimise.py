@@ -6,6 +6,7 @@ combinations of literals: a set of machines is an integer with one bit per machi
 conjunctions that hold on the same machines are the same. What no machine can have does not
 occur among the machines, and so is nobody's care.
 
+>>> from staleline.policy.expression import AtomIs
 >>> rows = {"sme_supported": 0b1100, "hypervisor": 0b1010}
 >>> literals = {AtomIs(name): mask for name, mask in rows.items()}
 >>> str(minimise(on=0b0100, off=0b1011, literals=literals))
@@ -17,9 +18,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from staleline.policy.atoms import atoms
-from staleline.policy.expression import AtomIs, Comparison, Constant, Expression, Negation
-from staleline.policy.literals import all_of, any_of, is_positive, opposite
+from staleline.policy.expression import Constant, Expression
+from staleline.policy.literals import all_of, any_of, is_positive, opposite, rank
 
 __all__ = ["minimise"]
 
@@ -70,7 +70,7 @@ class _Signed:
 
     @classmethod
     def of(cls, literals: Mapping[Expression, int], machines: int) -> _Signed:
-        plain = sorted(literals, key=_rank)
+        plain = sorted(literals, key=rank)
         texts = (*plain, *map(opposite, plain))
         rows = [literals[text] & machines for text in plain]
         prices = [
@@ -99,14 +99,7 @@ class _Signed:
         return all_of(self.texts[index] for index in self._in_order(indices))
 
     def _in_order(self, indices: set[int]) -> list[int]:
-        return sorted(indices, key=lambda index: _rank(self.texts[index]))
-
-
-def _rank(literal: Expression) -> tuple[int, str]:
-    """The order of the vocabulary, vendors first."""
-    plain = literal.operand if isinstance(literal, Negation) else literal
-    assert isinstance(plain, AtomIs | Comparison)
-    return (list(atoms()).index(plain.name), str(plain))
+        return sorted(indices, key=lambda index: rank(self.texts[index]))
 
 
 def _told_apart(machines: int, masks: Iterable[int]) -> list[int]:

@@ -26,7 +26,7 @@ from staleline.policy.expression import (
     Negation,
     Operator,
 )
-from staleline.policy.literals import all_of, any_of, is_positive, literals, opposite
+from staleline.policy.literals import all_of, any_of, is_positive, literals, opposite, rank
 
 __all__ = ["condition_where", "equivalent", "find_machine", "holds_always", "to_z3"]
 
@@ -157,5 +157,9 @@ class _Cubes:
 def condition_where(left: Expression, right: Expression) -> Expression | None:
     """Where `left` holds and `right` does not, as a readable condition; None if nowhere."""
     formula = _as_bool(z3.And(to_z3(left), z3.Not(to_z3(right))))
-    cubes = [all_of(cube) for cube in _Cubes(formula, literals(left, right))]
-    return any_of(cubes) if cubes else None
+    cubes = sorted(_Cubes(formula, literals(left, right)), key=_shortest_first)
+    return any_of(map(all_of, cubes)) if cubes else None
+
+
+def _shortest_first(cube: tuple[Expression, ...]) -> tuple[int, list[tuple[int, str]]]:
+    return (len(cube), [rank(literal) for literal in cube])
