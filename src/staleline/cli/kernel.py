@@ -1,51 +1,112 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""``staleline kernel``: what images do on a machine, read by running their own code."""
+"""``staleline kernel``: the rule that images carry, read by running their own code."""
 
 from __future__ import annotations
 
-from pathlib import Path as FilePath
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from staleline.cli.images import ImageReport
 
 __all__ = ["command"]
 
 
 @click.command("kernel")
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
-@click.option(
-    "--snapshot", "snapshot_file", metavar="FILE", required=True, help="The machine they run on."
-)
+@click.option("--snapshot", metavar="FILE", help="Also say what they do on this machine.")
 @click.option("--msr", multiple=True, metavar="NUMBER=VALUE", help="An MSR the snapshot lacks.")
-@click.option("--cmdline", metavar="TEXT", help="The kernel's command line.")
+@click.option("--cmdline", metavar="TEXT", help="The kernel's command line on that machine.")
+@click.option("--since", metavar="IMAGE", help="What changed from this build to each of them.")
+@click.option("--full", is_flag=True, help="Everything of each image, however many.")
+@click.option("--all-sites", is_flag=True, help="List every WBINVD in the code (with --full).")
+@click.option("--jobs", type=click.IntRange(1), help="Images at a time; default: one per core.")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(0.1),
+    default=120.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Give up an image after this time.",
+)
+@click.option("--no-cache", is_flag=True, help="Read every image anew, and keep nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
-def command(
+def command(  # noqa: PLR0913 - one parameter per option
     *,
     images: tuple[str, ...],
-    snapshot_file: str,
+    snapshot: str | None,
     msr: tuple[str, ...],
     cmdline: str | None,
+    since: str | None,
+    full: bool,
+    all_sites: bool,
+    jobs: int | None,
+    timeout: float,
+    no_cache: bool,
     as_json: bool,
 ) -> int:
-    """Run each image's code for one machine: which sites execute WBINVD?
+    """Which rule do these images carry, and when do they execute WBINVD?
 
-    Exit status: 0 if every site was read to its end, 1 error, 3 if one was not.
+    Each image's own code is run for every combination of what CPUID, MSRs and the command
+    line may say. What was read is kept under ~/.cache/staleline.
+
+    Exit status: 0 if every image was read to its end, 1 if one could not be read (whatever
+    else was found), 3 if something of one is unknown.
     """
-    from staleline.evidence.detect import read_snapshot
-    from staleline.evidence.given import with_given
-    from staleline.facts import from_snapshot
-    from staleline.kernel.image import load_image
-    from staleline.report.console import print_json, text_console
-    from staleline.report.kernel import kernel_document, print_kernels
-    from staleline.verdict.kernels import ImageKernel
-    from staleline.verdict.reading import read_on_machine
+    from staleline.cli.images import GivenMachine, ReadingOptions, read_images
+    from staleline.workers import Limits
 
-    snapshot = with_given(read_snapshot(FilePath(snapshot_file)), msr=msr, cmdline=cmdline)
-    facts = from_snapshot(snapshot)
-    readings = [
-        read_on_machine(ImageKernel(load_image(image), snapshot), facts) for image in images
+    options = ReadingOptions(jobs, Limits(seconds=timeout), use_cache=not no_cache)
+    machine = None if snapshot is None else GivenMachine(snapshot, msr, cmdline)
+    reports = read_images((*images, since) if since else images, options, machine)
+    if since:
+        _print_changes(reports[-1], reports[:-1], as_json=as_json)
+    else:
+        _print(reports, full=full or all_sites, all_sites=all_sites, as_json=as_json)
+    for report in reports:
+        if report.error is not None:
+            click.echo(f"staleline: {report.error}", err=True)
+    return _status(reports)
+
+
+def _print(reports: Sequence[ImageReport], *, full: bool, all_sites: bool, as_json: bool) -> None:
+    from staleline.report.console import print_json, text_console
+    from staleline.report.kernel import print_image, print_images
+    from staleline.report.kernel_json import kernel_document
+
+    if as_json:
+        print_json(kernel_document(reports))
+    elif full or len(reports) == 1:
+        for report in reports:
+            print_image(text_console(), report, all_sites=all_sites)
+    else:
+        print_images(text_console(), reports)
+
+
+def _print_changes(old: ImageReport, reports: Sequence[ImageReport], *, as_json: bool) -> None:
+    """What changed from one build to each of the others, as far as they were read."""
+    from staleline.report.builds import change_document, print_change
+    from staleline.report.console import print_json, text_console
+    from staleline.report.kernel_json import kernel_document
+    from staleline.verdict.builds import build_change
+
+    changes = [
+        build_change(old.document, report.document, old_image=old.image, new_image=report.image)
+        for report in reports
+        if old.document is not None and report.document is not None
     ]
     if as_json:
-        print_json(kernel_document(readings))
+        print_json({**kernel_document(reports), "since": [change_document(c) for c in changes]})
     else:
-        print_kernels(text_console(), readings)
-    return 3 if any(reading.unknown for reading in readings) else 0
+        for change in changes:
+            print_change(text_console(), change)
+
+
+def _status(reports: Sequence[ImageReport]) -> int:
+    from staleline.report.kernel_json import unknowns
+
+    if any(report.error is not None for report in reports):
+        return 1
+    return 3 if any(unknowns(report) for report in reports) else 0

@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import staleline
+from staleline.kernel.imagedocument import ImageDocument
 
 __all__ = ["ReadingCache", "default_directory", "edition", "file_digest"]
 
@@ -80,7 +80,7 @@ class ReadingCache:
 
     directory: Path
 
-    def get(self, digest: str) -> dict[str, Any] | None:
+    def get(self, digest: str) -> ImageDocument | None:
         """What this edition read of the image with this digest; None if nothing sound is kept."""
         try:
             content = self._path(digest).read_bytes()
@@ -89,17 +89,17 @@ class ReadingCache:
         checksum, _, body = content.partition(b"\n")
         if checksum != _checksum(body):
             return None
-        document = json.loads(body)
-        return document if isinstance(document, dict) else None
+        document: ImageDocument = json.loads(body)
+        return document
 
-    def put(self, digest: str, document: dict[str, Any]) -> None:
+    def put(self, document: ImageDocument) -> None:
         """Keep it, in place of what other editions read. A cache that cannot be written is none."""
         body = json.dumps(document, separators=(",", ":")).encode()
-        path = self._path(digest)
+        path = self._path(document["sha256"])
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
             _write(path, _checksum(body) + b"\n" + body)
-            for other in self.directory.glob(f"{digest}-*.json"):
+            for other in self.directory.glob(f"{document['sha256']}-*.json"):
                 if other != path:
                     other.unlink(missing_ok=True)
         except OSError:

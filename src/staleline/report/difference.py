@@ -12,10 +12,16 @@ from rich.text import Text
 
 from staleline.report.console import VERDICT_STYLE
 from staleline.report.words import flush_words, state_word, transition_words
-from staleline.verdict.difference import ChangedHandover, Difference
+from staleline.verdict.difference import ChangedHandover, Cost, Difference, SiteDifference
 from staleline.vocabulary import Site
 
-__all__ = ["difference_document", "print_difference"]
+__all__ = ["difference_document", "print_difference", "print_handovers"]
+
+_WHO = {
+    Site.STOP_THIS_CPU: "each secondary, on a kexec",
+    Site.RELOCATE_KERNEL: "the jumping CPU",
+    Site.CRASH_NMI_CALLBACK: "each secondary, in a crash",
+}
 
 
 def difference_document(difference: Difference) -> dict[str, Any]:
@@ -32,6 +38,10 @@ def difference_document(difference: Difference) -> dict[str, Any]:
             for site in difference.sites
         },
         "reported_stopped": list(difference.reported),
+        "cost": {
+            cost.site: {"more": cost.more, "unneeded": cost.unneeded, "less": cost.less}
+            for cost in difference.costs
+        },
         "handovers": [_handover_document(changed) for changed in difference.handovers],
     }
 
@@ -51,49 +61,85 @@ def _handover_document(changed: ChangedHandover) -> dict[str, Any]:
 
 
 def print_difference(console: Console, difference: Difference) -> None:
-    """Print where the rules differ, then the handovers that change."""
+    """Print where the rules differ, what that costs, and the handovers that change."""
     old, new = difference.old, difference.new
     console.print(f"[bold]{escape(old.name)}[/] → [bold]{escape(new.name)}[/]")
     console.print()
     for site in difference.sites:
-        for sign, verb, condition in (
-            ("+", "one more WBINVD where", site.added),
-            ("-", "one WBINVD less where", site.dropped),
-        ):
-            if condition is not None:
-                console.print(f"{sign} {site.site}: {verb} {escape(str(condition))}")
-        if site.added is None and site.dropped is None:
-            console.print(f"  {site.site}: the same rule", style="dim")
+        _print_site(console, site)
     before, after = difference.reported
     if before is not after:
         console.print(f"~ a CPU is reported stopped {after}, was {before}".replace("-", " "))
     console.print()
-    if difference.handovers:
-        console.print(_handovers(difference))
-    else:
+    print_handovers(console, difference)
+
+
+def print_handovers(console: Console, difference: Difference) -> None:
+    """Print which handovers change, and the WBINVDs that costs or saves."""
+    if not difference.handovers:
         console.print("No handover changes on any platform class.")
+        return
+    for cost in difference.costs:
+        console.print(_cost_words(cost))
+    console.print(_handovers(difference))
+
+
+def _print_site(console: Console, site: SiteDifference) -> None:
+    for sign, verb, condition in (
+        ("+", "one more WBINVD where", site.added),
+        ("-", "one WBINVD less where", site.dropped),
+    ):
+        if condition is not None:
+            console.print(f"{sign} {site.site}: {verb} {escape(str(condition))}")
+    if site.added is None and site.dropped is None:
+        console.print(f"  {site.site}: the same rule", style="dim")
+
+
+def _cost_words(cost: Cost) -> str:
+    """For instance: the jumping CPU: one WBINVD more in 14 handovers (12 unneeded)."""
+    parts = []
+    if cost.more:
+        unneeded = f" ({cost.unneeded} unneeded)" if cost.unneeded else ""
+        parts.append(f"one WBINVD more in {_handovers_of(cost.more)}{unneeded}")
+    if cost.less:
+        parts.append(f"one WBINVD less in {_handovers_of(cost.less)}")
+    return f"{_WHO[cost.site]}: {', '.join(parts)}"
+
+
+def _handovers_of(count: int) -> str:
+    return f"{count} handover{'' if count == 1 else 's'}"
 
 
 def _handovers(difference: Difference) -> Table:
+    """One row for all transitions of a platform that change alike; CPUs as in `_WHO`."""
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
-    for heading in ("platform", "path", "old→next", "secondaries", "jumping CPU", "verdict"):
+    table.add_column("platform", no_wrap=True)
+    for heading in ("path", "old→next", "secondaries", "jumping CPU", "verdict"):
         table.add_column(heading)
+    alike: dict[tuple[str, ...], list[ChangedHandover]] = {}
     for changed in difference.handovers:
-        row = changed.new
-        table.add_row(
-            row.platform,
-            row.path,
-            transition_words(row),
-            _change(changed, row.path.secondaries_site),
-            _change(changed, Site.RELOCATE_KERNEL),
-            _verdicts(changed),
-        )
+        alike.setdefault(_row(changed), []).append(changed)
+    for (platform, path, secondaries, jumping, _), rows in alike.items():
+        transitions = "; ".join(transition_words(one.new) for one in rows)
+        table.add_row(platform, path, transitions, secondaries, jumping, _verdicts(rows[0]))
     return table
 
 
+def _row(changed: ChangedHandover) -> tuple[str, ...]:
+    path = changed.new.path
+    sites = (path.secondaries_site, Site.RELOCATE_KERNEL)
+    changes = (_change(changed, site) for site in sites)
+    return (changed.new.platform, path, *changes, _verdicts(changed).plain)
+
+
 def _change(changed: ChangedHandover, site: Site) -> str:
-    before, after = (flush_words(one.judgement, site) for one in (changed.old, changed.new))
-    return after if before == after else f"{before} → {after}"
+    """``+1`` or ``-1`` WBINVD on each such CPU, and whether it was called for."""
+    before, after = changed.flushes(site)
+    if before == after:
+        return ""
+    if not after:
+        return "-1"
+    return "+1" + flush_words(changed.new.judgement, site).removeprefix("WBINVD")
 
 
 def _verdicts(changed: ChangedHandover) -> Text:

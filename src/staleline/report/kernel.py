@@ -1,76 +1,236 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What images do on a machine, as a table or ``staleline/kernel/1``."""
+"""What images carry, as text: one image in full, many as a table and the rules they share."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
-from staleline.verdict.kernels import Behaviour
-from staleline.verdict.reading import Reading, executed
-from staleline.vocabulary import Site
+from staleline.report.kernel_json import ImageReport, unknowns
+from staleline.vocabulary import ReportOrder, Site
 
-__all__ = ["kernel_document", "print_kernels"]
+if TYPE_CHECKING:
+    from staleline.kernel.imagedocument import ImageDocument, RuleDocument
 
-_SITES = (Site.STOP_THIS_CPU, Site.RELOCATE_KERNEL)
+__all__ = ["print_image", "print_images"]
 
-
-def kernel_document(readings: Sequence[Reading]) -> dict[str, Any]:
-    """The JSON document. ``policy`` is null: one machine does not tell a whole rule."""
-    return {
-        "schema": "staleline/kernel/1",
-        "images": [_image_document(reading) for reading in readings],
-    }
-
-
-def _image_document(reading: Reading) -> dict[str, Any]:
-    return {
-        "image": reading.image,
-        "release": reading.release,
-        "build_id": reading.build_id,
-        "policy": None,
-        "sites": None,
-        "on_snapshot": dict(reading.decisions),
-        "truth_table": [_row_document(assumed, row) for assumed, row in reading.rows],
-        "unknown": list(reading.unknown),
-    }
+_ROLES = {
+    Site.STOP_THIS_CPU: "on a kexec, each secondary",
+    Site.RELOCATE_KERNEL: "the jumping CPU",
+    Site.CRASH_NMI_CALLBACK: "in a crash, each secondary",
+}
+_ORDERS = {
+    ReportOrder.AFTER_FLUSH: "a secondary flushes, then reports itself stopped",
+    ReportOrder.BEFORE_FLUSH: (
+        "a secondary reports itself stopped, then flushes: the jumping CPU may go on while a"
+        " WBINVD is still to come (race; commit 1f5e7eb7868e, Linux 6.5, turned it round)"
+    ),
+}
+_WARNING = "bold yellow"
 
 
-def _row_document(assumed: Mapping[str, bool], behaviour: Behaviour) -> dict[str, Any]:
-    return {
-        "facts": dict(assumed),
-        "sme_active": behaviour.sme_active,
-        "reported_stopped": behaviour.report,
-        **{site: executed(behaviour, site) for site in _SITES},
-    }
+def print_image(console: Console, report: ImageReport, *, all_sites: bool = False) -> None:
+    """Everything about one image."""
+    document = report.document
+    if document is None:
+        return
+    console.print(f"[bold]{escape(report.image)}[/]")
+    grid = _grid()
+    for label, text in (*_identity(document), *_rule(document)):
+        grid.add_row(label, text)
+    grid.add_row("WBINVD in its code", Text("\n").join(_inventory(document, all_sites=all_sites)))
+    grid.add_row("unknown", _unknown_text(report))
+    console.print(grid)
+    _print_machine(console, [report])
 
 
-def print_kernels(console: Console, readings: Sequence[Reading]) -> None:
-    """One row per image and per machine that fits the evidence."""
+def print_images(console: Console, reports: Sequence[ImageReport]) -> None:
+    """A line for each, then each rule that occurs, once."""
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column("image", no_wrap=True)
-    for heading in ("if", "encrypts", "secondaries", "jumping CPU", "reported"):
-        table.add_column(heading)
-    for reading in readings:
-        for assumed, behaviour in reading.rows:
-            table.add_row(
-                escape(reading.release or reading.image),
-                escape(_assumption(assumed)),
-                _word(behaviour.sme_active, "yes", "no"),
-                *(_word(executed(behaviour, site), "WBINVD", "no WBINVD") for site in _SITES),
-                (behaviour.report or "").replace("-", " "),
-            )
+    table.add_column("kernel", no_wrap=True, overflow="fold")
+    table.add_column("rule", no_wrap=True)
+    table.add_column("reported stopped")
+    table.add_column("attention")
+    for report in reports:
+        table.add_row(*_line(report))
     console.print(table)
-    for reading in readings:
-        for reason in reading.unknown:
-            console.print(f"[bold yellow]unknown[/] {escape(f'{reading.image}: {reason}')}")
+    for name, carriers in _by_rule(reports).items():
+        console.print()
+        count = f"{len(carriers)} kernel{'s' if len(carriers) > 1 else ''}"
+        console.print(f"[bold]{escape(name)}[/] ({count})")
+        grid = _grid()
+        for label, text in _rule(carriers[0]):
+            grid.add_row(label, text)
+        console.print(grid)
+    _print_unknown(console, reports)
+    _print_machine(console, reports)
 
 
-def _assumption(assumed: Mapping[str, bool]) -> str:
+def _grid() -> Table:
+    grid = Table.grid(padding=(0, 2), pad_edge=True)
+    grid.add_column(style="dim", no_wrap=True)
+    grid.add_column()
+    return grid
+
+
+def _identity(document: ImageDocument) -> Iterator[tuple[str, str | Text]]:
+    yield "release", escape(document["release"] or "not named")
+    if document["member"] is not None:
+        yield "in the package", escape(document["member"])
+    yield "build ID", document["build_id"] or "none"
+
+
+def _rule(document: ImageDocument) -> Iterator[tuple[str, str | Text]]:
+    """What the kernel does: the rule's name, every site, the order, known bugs."""
+    yield "rule", _rule_name(document)
+    for site in Site:
+        rule = document["sites"].get(site)
+        if rule is not None:
+            yield _ROLES[site], _when("WBINVD", rule)
+    order = document["reported_stopped"]
+    if order is not None:
+        order = ReportOrder(order)
+        style = _WARNING if order is ReportOrder.BEFORE_FLUSH else ""
+        yield "order", Text(_ORDERS[order], style=style)
+    yield "encrypts its memory", _when("", document["encrypts"])
+    yield from (("known bug", Text(bug)) for bug in document["bugs"])
+
+
+def _rule_name(document: ImageDocument) -> Text:
+    name, nearest = document["policy"], document["nearest"]
+    if name is not None:
+        others = [other for other in document["equals"] if other != name]
+        alike = f" (decides alike: {', '.join(others)})" if others else ""
+        return Text.assemble((name, "bold"), f": {document['title']}", alike)
+    if nearest is None:
+        return Text("not in the catalogue", style=_WARNING)
+    return Text.assemble(
+        ("not in the catalogue", _WARNING),
+        f"; nearest is {nearest['policy']}, which differs at {_listed(nearest['other'])}",
+    )
+
+
+def _listed(parts: Sequence[str]) -> str:
+    return " and ".join(
+        part.replace("_", " ") if part == "reported_stopped" else part for part in parts
+    )
+
+
+def _when(what: str, rule: RuleDocument) -> Text:
+    """Always, never, or on a condition with what it reads."""
+    condition = rule["condition"]
+    if condition is None:
+        return Text(f"{what} unknown".strip(), style=_WARNING)
+    if condition in {"true", "false"}:
+        return Text(f"{'always' if condition == 'true' else 'never'} {what}".strip())
+    reads = ", ".join(rule["reads"])
+    return Text.assemble(f"{what} if ".lstrip(), (condition, "bold"), (f"\nreads {reads}", "dim"))
+
+
+def _inventory(document: ImageDocument, *, all_sites: bool) -> Iterator[Text]:
+    """How many places, those in no list, and all of them if wanted."""
+    inventory = document["inventory"]
+    if inventory is None:
+        yield Text("not searched", style="dim")
+        return
+    places = inventory["places"]
+    unlisted = sorted({place["function"] for place in places if place["role"] is None})
+    functions = {place["function"] for place in places}
+    yield Text(f"{len(places)} places in {len(functions)} functions")
+    if unlisted:
+        yield Text(f"in no list: {', '.join(unlisted)}", style=_WARNING)
+    if inventory["undecided"]:
+        yield Text(f"{len(inventory['undecided'])} places could not be disassembled", _WARNING)
+    if all_sites:
+        yield from (Text(_place(place)) for place in places)
+
+
+def _place(place: dict[str, Any]) -> str:
+    reach = place["reach"] if place["callee"] is None else f"{place['reach']} of {place['callee']}"
+    role = "" if place["role"] is None else f": {place['role']}, {place['when']}"
+    return f"{place['address']} {place['function']} ({reach}){role}"
+
+
+def _unknown_text(report: ImageReport) -> Text:
+    reasons = unknowns(report)
+    return Text("\n".join(reasons), style=_WARNING) if reasons else Text("nothing")
+
+
+def _line(report: ImageReport) -> tuple[str | Text, ...]:
+    document = report.document
+    if document is None:
+        return escape(report.image), Text("not read", style="bold red"), "", "error, see below"
+    name = document["policy"]
+    order = (document["reported_stopped"] or "").replace("-", " ")
+    return (
+        escape(document["release"] or report.image),
+        name if name is not None else Text("not in catalogue", style=_WARNING),
+        Text(order, style=_WARNING if order == "before flush" else ""),
+        Text(", ".join(_attention(report, document))),
+    )
+
+
+def _attention(report: ImageReport, document: ImageDocument) -> Iterator[str]:
+    if document["reported_stopped"] == ReportOrder.BEFORE_FLUSH:
+        yield "race"
+    if document["bugs"]:
+        yield f"{len(document['bugs'])} known bug{'s' if len(document['bugs']) > 1 else ''}"
+    inventory = document["inventory"]
+    if inventory is not None and any(place["role"] is None for place in inventory["places"]):
+        yield "unlisted WBINVD"
+    if unknowns(report):
+        yield f"{len(unknowns(report))} unknown"
+
+
+def _by_rule(reports: Sequence[ImageReport]) -> dict[str, list[ImageDocument]]:
+    """Images by rule; those in no catalogue each for itself."""
+    found: dict[str, list[ImageDocument]] = {}
+    for report in reports:
+        if report.document is not None:
+            name = report.document["policy"] or report.document["release"] or report.image
+            found.setdefault(name, []).append(report.document)
+    return found
+
+
+def _print_unknown(console: Console, reports: Sequence[ImageReport]) -> None:
+    for report in reports:
+        for reason in unknowns(report):
+            console.print(f"[{_WARNING}]unknown[/] {escape(f'{report.image}: {reason}')}")
+
+
+def _print_machine(console: Console, reports: Sequence[ImageReport]) -> None:
+    """One row per image and per machine that fits the evidence."""
+    rows = [
+        (report, possibility)
+        for report in reports
+        if report.on_machine is not None
+        for possibility in report.on_machine["possibilities"]
+    ]
+    if not rows:
+        return
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("on this machine", no_wrap=True)
+    for heading in ("if", "encrypts", "secondaries", "jumping CPU", "in a crash", "reported"):
+        table.add_column(heading)
+    for report, row in rows:
+        release = report.document and report.document["release"]
+        table.add_row(
+            escape(release or report.image),
+            escape(_assumption(row["assumed"])),
+            _word(row["sme_active"], "yes", "no"),
+            *(_word(row[site], "WBINVD", "no WBINVD") for site in Site),
+            (row["reported_stopped"] or "").replace("-", " "),
+        )
+    console.print()
+    console.print(table)
+
+
+def _assumption(assumed: dict[str, bool]) -> str:
     words = [name if value else f"not {name}" for name, value in assumed.items()]
     return ", ".join(words) or "as observed"
 

@@ -5,15 +5,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 from staleline.policy.expression import Expression
 from staleline.policy.policy import Policy
 from staleline.policy.smt import condition_where
 from staleline.verdict.handover import Judgement
-from staleline.verdict.platforms import PlatformHandover, check_policy
+from staleline.verdict.kernels import Kernel, PolicyKernel
+from staleline.verdict.platforms import PlatformHandover, check_kernel
 from staleline.vocabulary import ReportOrder, Site, Verdict
 
-__all__ = ["ChangedHandover", "Difference", "SiteDifference", "compare"]
+__all__ = [
+    "ChangedHandover",
+    "Cost",
+    "Difference",
+    "RuledKernel",
+    "SiteDifference",
+    "compare",
+    "compare_kernels",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +52,31 @@ class ChangedHandover:
         """Safe now, not safe before."""
         return self.old.judgement.verdict is not Verdict.SAFE and self._safe_now
 
+    def flushes(self, site: Site) -> tuple[bool | None, bool | None]:
+        """Is WBINVD executed at the site, before and now? None if it is not on this path."""
+        before, after = (one.judgement.flushes.get(site) for one in (self.old, self.new))
+        return before, after
+
     @property
     def _safe_now(self) -> bool:
         return self.new.judgement.verdict is Verdict.SAFE
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """WBINVDs of one site over all handovers of all platform classes, per CPU that passes it.
+
+    Attributes:
+        site: The site.
+        more: Handovers in which the new kernel executes one more.
+        unneeded: How many of these no stale line requires.
+        less: Handovers in which it executes one less.
+    """
+
+    site: Site
+    more: int
+    unneeded: int
+    less: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,14 +89,34 @@ class Difference:
     reported: tuple[ReportOrder, ReportOrder]
     handovers: tuple[ChangedHandover, ...]
 
+    @property
+    def costs(self) -> tuple[Cost, ...]:
+        """Of each site at which the number of WBINVDs changes."""
+        costs = (_cost(self.handovers, site) for site in Site)
+        return tuple(cost for cost in costs if cost.more or cost.less)
+
+
+class RuledKernel(Kernel, Protocol):
+    """A kernel whose rule is known on every machine: that of a policy, or one read."""
+
+    @property
+    def policy(self) -> Policy:
+        """The rule."""
+
 
 def compare(old: Policy, new: Policy) -> Difference:
-    """Compare two policies: rules by z3, handovers by the model."""
+    """Compare two policies."""
+    return compare_kernels(PolicyKernel(old, "the policy"), PolicyKernel(new, "the policy"))
+
+
+def compare_kernels(old: RuledKernel, new: RuledKernel) -> Difference:
+    """Compare two kernels: rules by z3, handovers by the model."""
+    before, after = old.policy, new.policy
     return Difference(
-        old=old,
-        new=new,
-        sites=tuple(_site(old, new, site) for site in Site),
-        reported=(old.reported, new.reported),
+        old=before,
+        new=after,
+        sites=tuple(_site(before, after, site) for site in Site),
+        reported=(before.reported, after.reported),
         handovers=tuple(_changed(old, new)),
     )
 
@@ -74,10 +126,17 @@ def _site(old: Policy, new: Policy, site: Site) -> SiteDifference:
     return SiteDifference(site, condition_where(after, before), condition_where(before, after))
 
 
-def _changed(old: Policy, new: Policy) -> Iterator[ChangedHandover]:
-    for before, after in zip(check_policy(old), check_policy(new), strict=True):
+def _changed(old: Kernel, new: Kernel) -> Iterator[ChangedHandover]:
+    for before, after in zip(check_kernel(old), check_kernel(new), strict=True):
         if _treatment(before.judgement) != _treatment(after.judgement):
             yield ChangedHandover(before, after)
+
+
+def _cost(handovers: tuple[ChangedHandover, ...], site: Site) -> Cost:
+    more = [one for one in handovers if one.flushes(site) == (False, True)]
+    less = [one for one in handovers if one.flushes(site) == (True, False)]
+    unneeded = [one for one in more if site in one.new.judgement.unneeded]
+    return Cost(site, len(more), len(unneeded), len(less))
 
 
 def _treatment(judgement: Judgement) -> tuple[object, ...]:

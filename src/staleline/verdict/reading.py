@@ -17,29 +17,21 @@ __all__ = ["Reading", "read_on_machine"]
 #: History that the code of an image cannot see.
 _NO_REGISTER_TELLS = frozenset({"sev_guests_run"})
 
-_READ_SITES = (Site.STOP_THIS_CPU, Site.RELOCATE_KERNEL)
-
 
 @dataclass(frozen=True, slots=True)
 class Reading:
     """One image on one machine.
 
     Attributes:
-        image: The file.
-        release: The image's own release string.
-        build_id: GNU build id, if the image carries one.
         rows: (facts assumed, behaviour) for each machine that fits the evidence.
     """
 
-    image: str
-    release: str | None
-    build_id: str | None
     rows: tuple[tuple[Mapping[str, bool], Behaviour], ...]
 
     @property
     def decisions(self) -> Mapping[Site, bool | None]:
         """Per site, what all rows agree on; None where they differ or one stopped."""
-        return {site: self._agreed(site) for site in _READ_SITES}
+        return {site: self._agreed(site) for site in Site}
 
     @property
     def unknown(self) -> tuple[str, ...]:
@@ -67,5 +59,4 @@ def read_on_machine(kernel: ImageKernel, facts: MachineFacts) -> Reading:
             if name not in _NO_REGISTER_TELLS
         }
         rows.setdefault(tuple(assumed.items()), (assumed, kernel.behaviour(possibility.machine)))
-    image = kernel.image
-    return Reading(image.path, image.release, image.build_id, tuple(rows.values()))
+    return Reading(tuple(rows.values()))

@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Read many images side by side, each once: what was read before comes from the cache."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from staleline.errors import KernelImageError
+from staleline.kernel.buildtree import built_image
+from staleline.kernel.cache import ReadingCache, default_directory, file_digest
+from staleline.kernel.imagedocument import ImageDocument
+from staleline.workers import Failure, Limits, cores, run_each
+
+if TYPE_CHECKING:
+    from staleline.evidence.snapshot import Snapshot
+    from staleline.kernel.image import KernelImage
+    from staleline.verdict.difference import RuledKernel
+
+__all__ = ["GivenMachine", "ImageReport", "ReadingOptions", "read_images", "ruled_kernels"]
+
+#: What a process that reads an image imports; none of it is needed for what is in the cache.
+_PRELOAD = ("staleline.kernel.reading", "staleline.verdict.reading")
+
+
+@dataclass(frozen=True, slots=True)
+class ReadingOptions:
+    """How images are read.
+
+    Attributes:
+        jobs: Processes at a time; None for one per core.
+        limits: Of each of them.
+        use_cache: Take what was read before, and keep what is read now.
+    """
+
+    jobs: int | None = None
+    limits: Limits = field(default_factory=Limits)
+    use_cache: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class GivenMachine:
+    """A snapshot file, and what the user adds to it."""
+
+    file: str
+    msr: tuple[str, ...] = ()
+    cmdline: str | None = None
+
+    def snapshot(self) -> Snapshot:
+        """Read it.
+
+        Raises:
+            EvidenceError: It cannot be read as a snapshot or dump.
+            UsageError: What was added makes no sense.
+        """
+        from staleline.evidence.detect import read_snapshot
+        from staleline.evidence.given import with_given
+
+        return with_given(read_snapshot(Path(self.file)), msr=self.msr, cmdline=self.cmdline)
+
+
+@dataclass(frozen=True, slots=True)
+class ImageReport:
+    """One image, as far as it was read.
+
+    Attributes:
+        image: The file, as it was given.
+        document: What was read of it.
+        on_machine: What it does on the snapshot's machine, if one was given.
+        error: Why it was not read.
+    """
+
+    image: str
+    document: ImageDocument | None = None
+    on_machine: dict[str, Any] | None = None
+    error: str | None = None
+
+    def required(self) -> ImageDocument:
+        """What was read.
+
+        Raises:
+            KernelImageError: Nothing was.
+        """
+        if self.document is None:
+            raise KernelImageError(str(self.error))
+        return self.document
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """What one process is to find out of one image."""
+
+    image: str
+    document_wanted: bool
+    machine: GivenMachine | None
+
+
+def read_images(
+    images: Sequence[str], options: ReadingOptions, machine: GivenMachine | None = None
+) -> list[ImageReport]:
+    """Read every image; those that cannot be read say why.
+
+    Args:
+        images: Files.
+        options: How.
+        machine: Of which is wanted what the images do on it.
+    """
+    cache = ReadingCache(default_directory()) if options.use_cache else None
+    reports = [ImageReport(image, document=_kept(cache, image)) for image in images]
+    work = [
+        (index, _Work(report.image, report.document is None, machine))
+        for index, report in enumerate(reports)
+        if report.document is None or machine is not None
+    ]
+    for index, found in _worked(work, options):
+        reports[index] = _completed(reports[index], found)
+        if cache is not None and (document := reports[index].document) is not None:
+            cache.put(document)
+    return reports
+
+
+def ruled_kernels(names: Sequence[str], options: ReadingOptions) -> list[RuledKernel]:
+    """Kernels by policy name, policy file or image.
+
+    Raises:
+        PolicyError: No policy and no file has this name, or the policy is not well formed.
+        KernelImageError: An image cannot be read, or a part of its rule is unknown.
+    """
+    from staleline.policy.catalogue import catalogue, find
+    from staleline.verdict.kernels import PolicyKernel
+    from staleline.verdict.readkernel import read_kernel
+
+    def is_image(name: str) -> bool:
+        return name not in catalogue() and not name.endswith(".toml") and os.path.exists(name)
+
+    images = [name for name in names if is_image(name)]
+    read = {report.image: report for report in read_images(images, options)}
+    return [
+        read_kernel(read[name].required(), name)
+        if name in read
+        else PolicyKernel(find(name), "the policy")
+        for name in names
+    ]
+
+
+def _kept(cache: ReadingCache | None, image: str) -> ImageDocument | None:
+    """What the cache has of an image; None also if the file cannot be read."""
+    if cache is None:
+        return None
+    try:
+        file = built_image(image) if os.path.isdir(image) else image
+        return cache.get(file_digest(file)) if os.path.isfile(file) else None
+    except (OSError, KernelImageError):
+        return None
+
+
+def _worked(
+    work: Sequence[tuple[int, _Work]], options: ReadingOptions
+) -> Iterator[tuple[int, ImageReport | Failure]]:
+    if not work:
+        return
+    from staleline.report.console import tracked
+
+    results = run_each(
+        _read,
+        [one for _, one in work],
+        jobs=options.jobs or cores(),
+        limits=options.limits,
+        preload=_PRELOAD,
+    )
+    for position, found in tracked(results, "Reading kernels", len(work)):
+        yield work[position][0], found
+
+
+def _completed(report: ImageReport, found: ImageReport | Failure) -> ImageReport:
+    if isinstance(found, Failure):
+        return replace(report, document=None, error=_named(found.reason, report.image))
+    document = report.document or found.document
+    return replace(report, document=document, on_machine=found.on_machine)
+
+
+def _named(reason: str, image: str) -> str:
+    """Reasons that the readers give name the file already."""
+    return reason if reason.startswith(image) else f"{image}: {reason}"
+
+
+def _read(work: _Work) -> ImageReport:
+    """Done by another process, so that nothing of it is imported here."""
+    from staleline.kernel.reading import load_and_hash, read_image
+
+    image, digest = load_and_hash(work.image)
+    document = read_image(image, digest) if work.document_wanted else None
+    on_machine = None if work.machine is None else _on_machine(image, work.machine)
+    return ImageReport(work.image, document, on_machine)
+
+
+def _on_machine(image: KernelImage, machine: GivenMachine) -> dict[str, Any]:
+    from staleline.facts import from_snapshot
+    from staleline.report.machine_json import machine_document
+    from staleline.verdict.kernels import ImageKernel
+    from staleline.verdict.reading import read_on_machine
+
+    snapshot = machine.snapshot()
+    kernel = ImageKernel(image, snapshot)
+    return machine_document(read_on_machine(kernel, from_snapshot(snapshot)))

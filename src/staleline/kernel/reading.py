@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Read everything of one image file that no machine is needed for."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from staleline.errors import KernelImageError
+from staleline.kernel.buildtree import built_image
+from staleline.kernel.cache import file_digest
+from staleline.kernel.image import KernelImage, load_image
+from staleline.kernel.imagedocument import ImageDocument, NearestDocument
+from staleline.kernel.imagepolicy import ImagePolicy, image_policy
+from staleline.kernel.imagepolicy_json import to_document
+from staleline.kernel.truthtable import truth_table
+from staleline.policy.catalogue import catalogue
+from staleline.vocabulary import Site
+
+__all__ = ["image_document", "load_and_hash", "read_image"]
+
+_ORDER = "reported_stopped"
+#: Sites at which eras differ.
+_TELLING = (Site.STOP_THIS_CPU, Site.RELOCATE_KERNEL)
+#: SEAMCALLs are made by this function (linux 7.3.4 arch/x86/virt/vmx/tdx/seamcall.S:21), SNP
+#: guests need an RMP table (linux 6.12.117 arch/x86/virt/svm/sev.c:190).
+_CODE_FOR = {"seamcalled": "__seamcall", "snp_host": "snp_rmptable_init"}
+
+
+def load_and_hash(path: str) -> tuple[KernelImage, str]:
+    """An image, and the SHA-256 of the file it was loaded from.
+
+    Raises:
+        KernelImageError: The file cannot be read, is no image, or changed in the meantime.
+    """
+    try:
+        path = built_image(path) if os.path.isdir(path) else path
+        before = _state(path)
+        digest = file_digest(path)
+        image = load_image(path)
+        after = _state(path)
+    except OSError as error:
+        raise KernelImageError(f"cannot be read: {error.strerror}", where=path) from None
+    if after != before:
+        raise KernelImageError("changed while it was read", where=path, do="read it again")
+    return image, digest
+
+
+def read_image(image: KernelImage, digest: str) -> ImageDocument:
+    """Run an image for every combination of facts, and find the rule it carries."""
+    policy = image_policy(truth_table(image), lacks=_lacks(image), release=image.release)
+    return image_document(image, policy, digest)
+
+
+def _lacks(image: KernelImage) -> tuple[str, ...]:
+    """Facts that cannot come about under a kernel without this code."""
+    return tuple(fact for fact, symbol in _CODE_FOR.items() if symbol not in image.symbols)
+
+
+def _state(path: str) -> tuple[int, ...]:
+    status = os.stat(path)
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def image_document(image: KernelImage, policy: ImagePolicy, digest: str) -> ImageDocument:
+    """What was found out, as plain values."""
+    known = None if not policy.equals else catalogue()[policy.equals[0]]
+    return {
+        "sha256": digest,
+        "member": image.member,
+        "release": image.release,
+        "banner": image.banner,
+        "build_id": image.build_id,
+        "title": None if known is None else known.title,
+        "bugs": [] if known is None else list(known.bugs),
+        "nearest": None if known is not None else _nearest(policy),
+        "inventory": None,
+        **to_document(policy),  # type: ignore[typeddict-item]
+    }
+
+
+def _nearest(policy: ImagePolicy) -> NearestDocument | None:
+    """Of the policies alike at a site of the kexec path, the one alike at most."""
+    rules = [policy.rules[site] for site in _TELLING if site in policy.rules]
+    alike = {name for rule in rules for name in rule.equals}
+    if not alike:
+        return None
+    parts = {name: _same_parts(policy, name) for name in catalogue() if name in alike}
+    best = max(parts, key=lambda name: len(parts[name]))
+    other = [part for part in (*Site, _ORDER) if part not in parts[best]]
+    return {"policy": best, "same": list(parts[best]), "other": other}
+
+
+def _same_parts(policy: ImagePolicy, name: str) -> Sequence[str]:
+    sites = [site for site, rule in policy.rules.items() if name in rule.equals]
+    same_order = policy.reported is catalogue()[name].reported
+    return [*sites, _ORDER] if same_order else sites

@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What changed between two builds of a kernel, by what was read of their images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from staleline.errors import KernelImageError
+from staleline.kernel.imagedocument import ImageDocument
+from staleline.kernel.imagepolicy_json import from_document
+from staleline.kernel.policychanges import PolicyChanges, policy_changes, set_change
+from staleline.verdict.difference import Difference, compare_kernels
+from staleline.verdict.readkernel import read_kernel
+
+__all__ = ["BuildChange", "build_change"]
+
+
+@dataclass(frozen=True, slots=True)
+class BuildChange:
+    """From one build to another.
+
+    Attributes:
+        names: The releases, or the files where an image names none.
+        rules: Rules, order, encryption, known bugs, functions with WBINVD.
+        difference: Which handovers change; None if a part of either rule is unknown.
+        unknown: Why there is no difference.
+    """
+
+    names: tuple[str, str]
+    rules: PolicyChanges
+    difference: Difference | None
+    unknown: str | None
+
+
+def build_change(
+    old: ImageDocument, new: ImageDocument, *, old_image: str, new_image: str
+) -> BuildChange:
+    """Compare two readings; the images are named in reasons."""
+    sets = (
+        set_change("known bug", old["bugs"], new["bugs"]),
+        set_change("WBINVD in", _functions(old), _functions(new)),
+    )
+    difference, unknown = None, None
+    try:
+        kernels = read_kernel(old, old_image), read_kernel(new, new_image)
+        difference = compare_kernels(*kernels)
+    except KernelImageError as error:
+        unknown = str(error)
+    return BuildChange(
+        names=(old["release"] or old_image, new["release"] or new_image),
+        rules=policy_changes(from_document(old), from_document(new), sets),
+        difference=difference,
+        unknown=unknown,
+    )
+
+
+def _functions(document: ImageDocument) -> Iterable[str]:
+    inventory = document["inventory"]
+    return () if inventory is None else (place["function"] for place in inventory["places"])
