@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from functools import partial
 
 import unicorn
+from unicorn.unicorn_py3.unicorn import uclib
 
 __all__ = ["RegisterFile"]
 
@@ -30,8 +31,14 @@ class RegisterFile:
         start = ctypes.addressof(self._values)
         numbers = (ctypes.c_int * count)(*registers)
         places = (ctypes.c_void_p * count)(*(start + 8 * index for index in range(count)))
-        self._read = partial(engine._do_reg_read_batch, numbers, places, count)
-        self._write = partial(engine._do_reg_write_batch, numbers, places, count)
+        arguments = (
+            engine._uch,
+            ctypes.cast(numbers, ctypes.POINTER(ctypes.c_int)),
+            ctypes.cast(places, ctypes.POINTER(ctypes.c_void_p)),
+            count,
+        )
+        self._read = partial(uclib.uc_reg_read_batch, *arguments)
+        self._write = partial(uclib.uc_reg_write_batch, *arguments)
 
     def read(self) -> list[int]:
         """Their values."""
