@@ -184,18 +184,6 @@ def test_an_order_that_was_not_established_is_unknown() -> None:
     )
     assert found.reported is None
     assert found.equals == ()
-    assert (
-        found.unknown
-        == (
-            "stop_this_cpu: the order of report and flush was not established",
-            "crash_nmi_callback: ",
-        )[:1]
-    )
-
-
-def test_no_flush_has_no_order() -> None:
-    found = Image(never, never, AFTER, NEITHER).policy()
-    assert found.reported is None
     assert found.unknown == ("stop_this_cpu: the order of report and flush was not established",)
     assert as_policy(found, "image") is None
 
