@@ -9,7 +9,7 @@ import pytest
 from staleline.errors import KernelImageError
 from staleline.evidence.registers import CpuidTable
 from staleline.kernel.derivation import DerivationError
-from staleline.kernel.emulator import Emulator, End, EndKind
+from staleline.kernel.emulator import Emulator, End, EndKind, Limits
 from staleline.kernel.image import KernelImage, Segment
 from staleline.kernel.machine_memory import KERNEL_MAP, MachineMemory
 from staleline.kernel.symbols import SymbolTable
@@ -19,6 +19,8 @@ PHYSICAL = 0x100_0000
 TEXT = KERNEL_MAP + PHYSICAL
 RESULT = TEXT + 0x1000
 WARNING = TEXT + 0x800
+MAY_FAULT = TEXT + 2
+FIXUP = TEXT + 0x20
 
 
 class NoNames:
@@ -43,7 +45,9 @@ class Machine:
         segment = Segment(TEXT, PHYSICAL, memoryview(bytes(text)), len(text), executable=True)
         image = KernelImage("test", None, None, None, (segment,), {}, no_symbols())
         self.memory = MachineMemory(image)
-        self.emulator = Emulator(self.memory, hex, lambda: {WARNING}, **limits)
+        self.emulator = Emulator(
+            self.memory, hex, lambda: {WARNING}, lambda: {MAY_FAULT: FIXUP}, Limits(**limits)
+        )
         table = CpuidTable({(0, 0): (1, 2, 3, 4), (1, 0): (5, 6, 7, 8)})
         self.cpu = LogicalCpu(0, table, {0x10: 0x1122_3344_5566_7788})
 
@@ -92,6 +96,34 @@ def test_any_number_of_refused_instructions_in_a_row(times):
     assert machine.result() == 0x1122_3344_5566_7788
     assert machine.cpu.msrs_read == {0x10}
     assert machine.cpu.traps == times
+
+
+SEAMCALL = "660f01cf"
+
+
+def test_a_seamcall_that_the_tdx_module_answers():
+    """RAX is the status, CF that nobody answered (linux 7.3.4 virt/vmx/tdx/tdxcall.S:102)."""
+    # stc; lea eax, [5]; seamcall; sbb rdx, rdx; or rax, rdx
+    machine = Machine(storing_rax("f9" + "8d042505000000" + SEAMCALL + "4819d2" + "4809d0"))
+    machine.cpu.seam = True
+    assert machine.run().kind is EndKind.RETURNED
+    assert machine.result() == 0
+    assert machine.cpu.seamcalls == 1
+
+
+def test_a_seamcall_without_a_tdx_module_goes_on_as_the_exception_table_says():
+    """With the number of #UD in RAX (ex_handler_fault(), arch/x86/mm/extable.c, 7.3.4)."""
+    code = "9090" + SEAMCALL + "0f0b" + "90" * (0x20 - 8)  # the ud2 behind it is not reached
+    machine = Machine(storing_rax(code))
+    assert machine.run().kind is EndKind.RETURNED
+    assert machine.result() == 6
+    assert machine.cpu.seamcalls == 0
+
+
+def test_a_seamcall_without_a_tdx_module_that_nothing_catches():
+    end = Machine("90" + SEAMCALL).run()
+    assert end.kind is EndKind.FAILED
+    assert "unexpected seamcall (bytes 660f01cf" in end.detail
 
 
 def test_an_unlisted_msr_reads_as_zero_and_keeps_what_is_written():
@@ -181,12 +213,12 @@ def test_behind_a_warning_the_code_goes_on():
     ],
 )
 def test_what_cannot_go_on_says_why_and_where(code, detail, address):
-    end = Machine(code, budget=10_000).run()
+    end = Machine(code, instructions=10_000).run()
     assert end == End(EndKind.FAILED, address, f"{detail} at {address:#x}")
 
 
 def test_time_limits_a_run_as_well():
-    end = Machine("ebfe", budget=10**12, seconds=0.05).run()
+    end = Machine("ebfe", instructions=10**12, seconds=0.05).run()
     assert "budget ran out" in end.detail
 
 

@@ -10,7 +10,7 @@ answered by Unicorn's own CPUID hook, which lies inside the instruction.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
@@ -33,6 +33,7 @@ from staleline.kernel.ring3 import (
 )
 from staleline.kernel.traps import (
     GENERAL_REGISTERS,
+    RAX,
     RCX,
     RDI,
     RDX,
@@ -45,7 +46,7 @@ from staleline.kernel.traps import (
 from staleline.kernel.watchdog import Watchdog
 from staleline.kernel.weakhook import weakly
 
-__all__ = ["Emulator", "End", "EndKind"]
+__all__ = ["Emulator", "End", "EndKind", "Limits"]
 
 
 class EndKind(StrEnum):
@@ -68,6 +69,7 @@ class End:
 
 _GENERAL_PROTECTION: Final = 13
 _BREAKPOINT: Final = 3
+_INVALID_OPCODE: Final = 6
 _TLB_VIRTUAL: Final = 1
 #: Unicorn wants an address to stop at; 0 will not do, wild code jumps there.
 _NOWHERE: Final = (1 << 64) - 1
@@ -106,6 +108,17 @@ _EXCEPTIONS: Final = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Instructions and wall-clock seconds."""
+
+    instructions: int = 2_000_000
+    seconds: float = 5.0
+
+
+_ORDINARY_LIMITS: Final = Limits()
+
+
 class Emulator:
     """One Unicorn engine over one `MachineMemory`; reusable for many machines.
 
@@ -114,8 +127,9 @@ class Emulator:
         name: Turns an address into text for the reasons, e.g. ``stop_this_cpu+0x4f``.
         warnings: Gives the addresses of undefined instructions that only warn; asked when
             one is met.
-        budget: Instructions one run may take.
-        seconds: Wall-clock limit of one run.
+        fixups: Gives address -> where the kernel goes on, for instructions that may raise
+            #UD; asked when one does.
+        limits: What one run may take.
     """
 
     def __init__(
@@ -123,15 +137,14 @@ class Emulator:
         memory: MachineMemory,
         name: Callable[[int], str],
         warnings: Callable[[], Container[int]],
-        *,
-        budget: int = 2_000_000,
-        seconds: float = 5.0,
+        fixups: Callable[[], Mapping[int, int]] = dict,
+        limits: Limits = _ORDINARY_LIMITS,
     ) -> None:
         self._memory = memory
         self._name = name
         self._warnings = warnings
-        self._budget = budget
-        self._seconds = seconds
+        self._fixups = fixups
+        self._limits = limits
         self._cpu: LogicalCpu | None = None
         self._at_flush: Callable[[], None] | None = None
         self._end: End | None = None
@@ -194,8 +207,8 @@ class Emulator:
         self._restore(state)
         try:
             with self._watchdog:
-                self._watchdog.limit(self._seconds)
-                self._engine.emu_start(function, _NOWHERE, 0, self._budget)
+                self._watchdog.limit(self._limits.seconds)
+                self._engine.emu_start(function, _NOWHERE, 0, self._limits.instructions)
         except unicorn.UcError as error:
             return self._end or self._failed(self._address(), str(error))
         if self._end is None:
@@ -345,7 +358,8 @@ class Emulator:
             return False
         if self._end is None:
             self._running.traps += 1
-        state.rip = address + instruction.length
+        if state.rip == address:
+            state.rip += instruction.length
         self._restore(state)
         return True
 
@@ -374,5 +388,15 @@ class Emulator:
                 return True
             case Operation.UD1 | Operation.UD2:
                 return state.rip in self._warnings()
+            case Operation.SEAMCALL if not self._running.seam:
+                return self._go_on_after_fault(state)
             case _:
                 return answer(self._running, instruction, state)
+
+    def _go_on_after_fault(self, state: CpuState) -> bool:
+        """Invalid opcode, as the kernel's exception table has it; False if it has nothing."""
+        fixup = self._fixups().get(state.rip)
+        if fixup is None:
+            return False
+        state.general[RAX], state.rip = _INVALID_OPCODE, fixup
+        return True

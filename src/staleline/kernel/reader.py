@@ -15,7 +15,9 @@ from staleline.kernel.crash import run_crash
 from staleline.kernel.decision import Decision, SiteDecision
 from staleline.kernel.derivation import DerivationError
 from staleline.kernel.emulator import Emulator
+from staleline.kernel.exceptiontable import fault_fixups
 from staleline.kernel.machine_memory import MachineMemory
+from staleline.kernel.seamcalls import make_seamcalls
 from staleline.kernel.sites import run_relocate_kernel, run_stop_this_cpu
 from staleline.kernel.traps import Answer, LogicalCpu, Question
 
@@ -69,6 +71,7 @@ class KernelReader:
             self._memory,
             partial(_name, image.symbols),
             cache(partial(warning_addresses, image)),
+            cache(partial(fault_fixups, image)),
         )
 
     def decide(self, machine: RawMachine) -> Decision:
@@ -138,6 +141,7 @@ class KernelReader:
         self._start_over()
         boot(image, memory, emulator, cpus, mem_encrypt=machine.mem_encrypt)
         sme_active = read_sme_active(image, memory)
+        make_seamcalls(image, emulator, cpus)
         stop = run_stop_this_cpu(image, memory, emulator, secondary)
         relocate = run_relocate_kernel(
             image, memory, emulator, jumping, preserve_context=machine.preserve_context
@@ -167,8 +171,8 @@ def _cpus(machine: RawMachine) -> tuple[LogicalCpu, LogicalCpu]:
     """The jumping CPU and the secondary, with one record."""
     msr, record = machine.firmware_msr, dict[Question, Answer]()
     return (
-        LogicalCpu(0, machine.jumping, msr, record=record),
-        LogicalCpu(SECONDARY, machine.secondary, msr, record=record),
+        LogicalCpu(0, machine.jumping, msr, seam=machine.seamcalled, record=record),
+        LogicalCpu(SECONDARY, machine.secondary, msr, seam=machine.seamcalled, record=record),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache, partial
 from typing import TYPE_CHECKING, Final
 
 from staleline.kernel.boot import SECONDARY, boot, stub_functions
@@ -12,8 +13,10 @@ from staleline.kernel.bug_table import warning_addresses
 from staleline.kernel.crash import run_crash
 from staleline.kernel.derivation import DerivationError, required_address
 from staleline.kernel.emulator import Emulator
+from staleline.kernel.exceptiontable import fault_fixups
 from staleline.kernel.machine_memory import MachineMemory
 from staleline.kernel.places import Places
+from staleline.kernel.seamcalls import make_seamcalls
 from staleline.kernel.sites import run_relocate_kernel, run_stop_this_cpu
 from staleline.kernel.trace import Step, record
 from staleline.kernel.traps import Answer, LogicalCpu
@@ -113,7 +116,8 @@ class SiteRunner:
         self._memory = MachineMemory(image)
         self._places = Places(image, self._memory, SECONDARY + 1)
         warns = warning_addresses(image)
-        self._emulator = Emulator(self._memory, self._places.code, lambda: warns)
+        fixups = cache(partial(fault_fixups, image))
+        self._emulator = Emulator(self._memory, self._places.code, lambda: warns, fixups)
 
     def run(self, site: Site, machine: RawMachine, looking_at: Iterable[Source] = ()) -> SiteRun:
         """Boot on `machine` and run the site.
@@ -138,11 +142,15 @@ class SiteRunner:
 
     def _boot(self, machine: RawMachine) -> tuple[_NotedCpu, _NotedCpu]:
         msr = machine.firmware_msr
-        cpus = _NotedCpu(0, machine.jumping, msr), _NotedCpu(SECONDARY, machine.secondary, msr)
+        cpus = (
+            _NotedCpu(0, machine.jumping, msr, seam=machine.seamcalled),
+            _NotedCpu(SECONDARY, machine.secondary, msr, seam=machine.seamcalled),
+        )
         self._memory.reset()
         self._emulator.prepare_ram()
         stub_functions(self._image, self._memory)
         boot(self._image, self._memory, self._emulator, cpus, mem_encrypt=machine.mem_encrypt)
+        make_seamcalls(self._image, self._emulator, cpus)
         return cpus
 
     def _running(self, site: Site, cpus: tuple[_NotedCpu, _NotedCpu]) -> Callable[[], object]:

@@ -51,6 +51,8 @@ _MSR_GS_BASE = 0xC000_0101
 _MSR_KERNEL_GS_BASE = 0xC000_0102
 _CR0_BOOT = 0x8005_0033  # PE MP ET NE WP AM PG: CR0_STATE, processor-flags.h
 _CR4_BOOT = 0x0000_00B0  # PSE PAE PGE: what head_64.S leaves
+_TDX_SUCCESS = 0  # asm/shared/tdx_errno.h
+_CARRY = 1 << 0
 _TSC_STEP = 1_000_000
 
 
@@ -74,7 +76,9 @@ class LogicalCpu:
         cpuid: Its CPUID leaves.
         msr: Its MSRs as firmware left them; absent ones read as 0.
         gs_base: Its per-CPU offset.
+        seam: It is a CPU on which the TDX module runs: SEAMCALL succeeds.
         traps: Instructions answered.
+        seamcalls: How many SEAMCALLs the TDX module answered.
         flushes: Addresses of the WBINVDs it executed, in order.
         msrs_read: MSRs the kernel read.
         leaves_read: CPUID leaves the kernel executed.
@@ -89,7 +93,9 @@ class LogicalCpu:
     cpuid: CpuidTable
     msr: Mapping[int, int]
     gs_base: int = 0
+    seam: bool = False
     traps: int = 0
+    seamcalls: int = 0
     flushes: list[int] = field(default_factory=list)
     msrs_read: set[int] = field(default_factory=set)
     leaves_read: set[int] = field(default_factory=set)
@@ -131,9 +137,12 @@ class LogicalCpu:
 
     @property
     def kept(self) -> tuple[tuple[tuple[int, int], ...], ...]:
-        """What a CPU keeps from one run to the next: MSRs written, control registers, time."""
+        """What a CPU keeps from one run to the next: MSRs written, control registers, time.
+
+        And whether SEAMCALL succeeds, which is no question to the hardware.
+        """
         written, control = sorted(self._msr_written.items()), sorted(self._control.items())
-        return tuple(written), tuple(control), ((0, self._time),)
+        return tuple(written), tuple(control), ((0, self._time),), ((0, int(self.seam)),)
 
     def write_msr(self, number: int, value: int) -> None:
         """Keep the value for later reads."""
@@ -239,6 +248,15 @@ def _write_base(_: LogicalCpu, instruction: RefusedInstruction, state: CpuState)
     return True
 
 
+def _call_tdx_module(cpu: LogicalCpu, _: RefusedInstruction, state: CpuState) -> bool:
+    """Success: RAX is the completion status, CF says that there is none (VMfailInvalid)."""
+    if cpu.seam:
+        cpu.seamcalls += 1
+        state.general[RAX] = _TDX_SUCCESS
+        state.flags &= ~_CARRY
+    return cpu.seam
+
+
 def _skip(_: LogicalCpu, __: RefusedInstruction, ___: CpuState) -> bool:
     """Nothing that is emulated depends on it."""
     return True
@@ -261,6 +279,7 @@ _ACTIONS: Final[dict[Operation, Callable[[LogicalCpu, RefusedInstruction, CpuSta
     Operation.RDGSBASE: _read_base,
     Operation.WRFSBASE: _write_base,
     Operation.WRGSBASE: _write_base,
+    Operation.SEAMCALL: _call_tdx_module,
     Operation.SWAPGS: _swap_gs,
     Operation.RDPKRU: _read_protection_keys,
     Operation.CLTS: _skip,
