@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
+from hashlib import blake2b
 
 import pytest
 from hypothesis import given, settings
@@ -215,6 +216,22 @@ def test_many_reasons_are_not_all_told() -> None:
     rule = image_policy(TruthTable(rows, 0)).rules[Site.STOP_THIS_CPU]
     assert len(rule.unknown) == 5
     assert rule.unknown[-1] == f"{len(rows) - 4} more reasons like these"
+
+
+def test_a_rule_that_nobody_could_read_is_not_told() -> None:
+    def at_random(facts: RawFacts) -> bool:
+        return blake2b(repr(sorted(facts.atoms().items())).encode()).digest()[0] % 2 == 1
+
+    found = stop_rule(at_random)
+    assert found.condition is None
+    assert found.unknown == ("no condition of up to 2000 characters says it",)
+
+
+def test_no_rows_tell_nothing() -> None:
+    policy = image_policy(TruthTable((), 0))
+    assert policy.rules == {}
+    assert policy.equals == ()
+    assert policy.unknown[0] == "encryption: on every machine: no run with these facts"
 
 
 @pytest.mark.parametrize(

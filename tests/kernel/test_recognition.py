@@ -168,6 +168,17 @@ def test_a_site_that_was_not_read_is_left_out_and_named() -> None:
     assert as_policy(found, "image") is None
 
 
+def test_without_the_secondaries_site_there_is_nothing_to_recognise() -> None:
+    found = table(IN_CPUID, SME_ACTIVE, rows=combinations())
+    rows = tuple(
+        replace(row, sites={Site.RELOCATE_KERNEL: row.sites[Site.RELOCATE_KERNEL]})
+        for row in found.rows
+    )
+    policy = image_policy(TruthTable(rows, found.runs), lacks=NEITHER)
+    assert "linux-6.5" in policy.rules[Site.RELOCATE_KERNEL].equals
+    assert policy.equals == ()
+
+
 def test_a_site_that_is_unknown_somewhere_equals_nothing() -> None:
     def open_on_hygon(facts):
         return None if facts.vendor == "HygonGenuine" else IN_CPUID(facts)

@@ -17,16 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from staleline.kernel.rawfacts import RawFacts
-from staleline.policy.axioms import axioms
+from staleline.policy.axioms import VENDORS, axioms, encrypts
 from staleline.policy.columns import evaluate_columns
 from staleline.policy.expression import AtomIs, Comparison, Expression, Operator
 
-__all__ = ["AXES", "LEAF_AXIS", "SME_AXIS", "VENDORS", "Bits", "Grid", "grid_of", "literals_over"]
+__all__ = ["AXES", "LEAF_AXIS", "SME_AXIS", "Bits", "Grid", "grid_of", "literals_over"]
 
 Bits = NDArray[np.bool_]
 
-#: The first stands for every vendor that policies do not name.
-VENDORS = ("CentaurHauls", "AuthenticAMD", "HygonGenuine", "GenuineIntel")
 _LEAF = 0x8000_001F
 
 #: The atoms that are facts of their own, not derived from others.
@@ -150,17 +148,9 @@ def _space(shape: tuple[int, ...]) -> tuple[Bits, Mapping[str, NDArray[Any]]]:
     atoms["max_extended_leaf"] = np.where(leaf, _LEAF, _LEAF - 1)
     atoms["sme_supported"] = leaf & atoms["sme_bit_unchecked"]
     atoms["tdx_guest"] = np.zeros(leaf.size, dtype=bool)
-    atoms["sme_active"] = _encrypts(atoms)
+    atoms["sme_active"] = evaluate_columns(encrypts(), atoms, leaf.size).can_be_true
     holding = (evaluate_columns(axiom, atoms, leaf.size).can_be_true for axiom in axioms())
     return reduce(np.logical_and, holding), atoms
-
-
-def _encrypts(atoms: Mapping[str, NDArray[Any]]) -> Bits:
-    """`RawFacts.encrypts`, in every cell."""
-    capable = atoms["sme_supported"] | atoms["sev_supported"]
-    asked = atoms["mem_encrypt"] & atoms["sme_enabled"] & ~atoms["hypervisor"]
-    found: Bits = capable & asked & ~atoms["sev_guest"]
-    return found
 
 
 def literals_over(name: str) -> tuple[Expression, ...]:

@@ -152,8 +152,8 @@ def as_policy(image: ImagePolicy, name: str) -> Policy | None:
     conditions = {
         site: rule.condition for site, rule in image.rules.items() if rule.condition is not None
     }
-    never_stops_flushing = conditions.get(Site.STOP_THIS_CPU) == Constant(False)
-    reported = ReportOrder.AFTER_FLUSH if never_stops_flushing else image.reported
+    no_order = conditions.get(Site.STOP_THIS_CPU) == Constant(False)
+    reported = ReportOrder.AFTER_FLUSH if no_order else image.reported
     if len(conditions) < len(Site) or reported is None:
         return None
     return Policy(

@@ -27,6 +27,8 @@ from staleline.vocabulary import ReportOrder, Site
 
 __all__ = ["Recognition"]
 
+#: Sites without which there is nothing to recognise.
+_DECISIVE = frozenset({Site.STOP_THIS_CPU, Site.RELOCATE_KERNEL})
 _SME_ACTIVE = AtomIs("sme_active")
 
 
@@ -64,7 +66,7 @@ class Recognition:
             reported: The image's order; None if unknown or if there is none.
             flushes: Some machine flushes at ``stop_this_cpu``, so that there is an order.
         """
-        if not alike:
+        if not alike.keys() >= _DECISIVE:
             return ()
         everywhere = set.intersection(*map(set, alike.values()))
         return self._ordered(

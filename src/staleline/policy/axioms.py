@@ -11,10 +11,11 @@ from functools import cache
 
 from staleline.policy.expression import Expression, parse
 
-__all__ = ["axioms"]
+__all__ = ["VENDORS", "axioms", "encrypts"]
 
-#: When a kernel with AMD memory encryption maps its memory with the C-bit as a host:
-#: sme_enable(), linux 6.12.117 arch/x86/mm/mem_encrypt_identity.c:493. The vendor is not asked.
+#: Vendors that rules may tell apart; the first stands for every one that no rule names.
+VENDORS = ("CentaurHauls", "AuthenticAMD", "HygonGenuine", "GenuineIntel")
+
 _ENCRYPTS = (
     "(sme_supported or sev_supported) and sme_enabled and mem_encrypt"
     " and not hypervisor and not sev_guest"
@@ -41,6 +42,16 @@ _AXIOMS = (
     "not hypervisor or (not sme_enabled and not tdx_host_enabled)",
     "sme_supported or sev_supported or not sme_enabled",
 )
+
+
+@cache
+def encrypts() -> Expression:
+    """When a kernel with AMD memory encryption maps its memory with the C-bit as a host.
+
+    ``sme_enable()``, linux 6.12.117 arch/x86/mm/mem_encrypt_identity.c:493; it does not ask
+    for the vendor.
+    """
+    return parse(_ENCRYPTS)
 
 
 @cache

@@ -14,7 +14,7 @@ from typing import Any, assert_never
 import z3
 
 from staleline.policy.atoms import AtomType, atoms
-from staleline.policy.axioms import axioms
+from staleline.policy.axioms import VENDORS, axioms
 from staleline.policy.expression import (
     AllOf,
     AnyOf,
@@ -30,14 +30,12 @@ from staleline.policy.literals import all_of, any_of, is_positive, literals, opp
 
 __all__ = ["condition_where", "equivalent", "find_machine", "holds_always", "to_z3"]
 
-_VENDORS = ("AuthenticAMD", "HygonGenuine", "GenuineIntel", "CentaurHauls")
-
 
 @cache
 def _vendor_sort() -> tuple[z3.DatatypeSortRef, Mapping[str, z3.DatatypeRef]]:
-    """Vendors as an enumeration: the ones that policies name, and one that stands for the rest."""
-    sort, constants = z3.EnumSort("Vendor", _VENDORS)
-    return sort, dict(zip(_VENDORS, constants, strict=True))
+    """Vendors as an enumeration."""
+    sort, constants = z3.EnumSort("Vendor", VENDORS)
+    return sort, dict(zip(VENDORS, constants, strict=True))
 
 
 @cache
