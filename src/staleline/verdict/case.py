@@ -50,9 +50,13 @@ class Case:
         """With reboot=force a kexec stops nobody (linux 7.3.4 arch/x86/kernel/smp.c:155)."""
         return not self.machine.reboot_force or self.path is Path.CRASH
 
+    def flush(self, site: Site) -> Flush | None:
+        """What the old kernel does at a site; None where it could not be established."""
+        return self.behaviour.flush(site, self.path)
+
     def scenarios(self) -> Iterator[Scenario]:
         """One scenario per way in which the behaviour's unknowns may turn out."""
-        flushes = [self.behaviour.flushes[site] for site in self.sites]
+        flushes = [self.flush(site) for site in self.sites]
         for secondary, jumping, report in product(
             _either(flushes[0]), _either(flushes[1]), _orders(self.behaviour, self.path, flushes[0])
         ):

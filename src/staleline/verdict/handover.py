@@ -39,7 +39,7 @@ class Judgement:
     @property
     def flushes(self) -> Mapping[Site, bool | None]:
         """Per site: is WBINVD executed? None where that was not established."""
-        flushes = {site: _executed(self.case.behaviour.flushes[site]) for site in self.case.sites}
+        flushes = {site: _executed(self.case.flush(site)) for site in self.case.sites}
         if not self.case.stops_secondaries:
             flushes[self.case.path.secondaries_site] = False
         return flushes
@@ -144,7 +144,7 @@ def _reasons(behaviour: Behaviour, path: Path) -> tuple[str, ...]:
     unread = [
         site
         for site in (path.secondaries_site, Site.RELOCATE_KERNEL)
-        if behaviour.flushes[site] is None
+        if behaviour.flush(site, path) is None
     ]
     return tuple(f"{site}: not read from this image" for site in unread) or (
         "the order of the stop protocol could not be read from this image",

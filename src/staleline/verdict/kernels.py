@@ -8,7 +8,7 @@ release number is a rule that the binary may not carry.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -16,20 +16,17 @@ from staleline.evidence.snapshot import Snapshot
 from staleline.kernel.decision import Decision, RawMachine, SiteDecision
 from staleline.kernel.image import KernelImage
 from staleline.kernel.reader import KernelReader
+from staleline.kernel.seamcalls import can_seamcall
 from staleline.model.scenario import Flush
 from staleline.policy.policy import Policy
 from staleline.verdict.machine import Machine
-from staleline.vocabulary import ReportOrder, Site
+from staleline.vocabulary import Path, ReportOrder, Site
 
 __all__ = ["Behaviour", "FixedKernel", "ImageKernel", "Kernel", "PolicyKernel", "has_cpuid"]
 
 _SYSCFG = 0xC001_0010
 _SEV_STATUS = 0xC001_0131
 _TDX_KEYIDS = 0x87
-
-#: In every kernel that can make SEAMCALLs (linux 6.12.117 and 7.3.4
-#: arch/x86/virt/vmx/tdx/seamcall.S:21), built with CONFIG_INTEL_TDX_HOST only.
-_SEAMCALL_SYMBOL = "__seamcall"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +35,7 @@ class Behaviour:
 
     Attributes:
         flushes: Per site; None where it could not be established.
+        crash_flushes: Sites at which it is another in a crash.
         report: Order of the stop protocol; None where it could not be established.
         sme_active: The kernel encrypts its memory as a host.
         seamcalls: The kernel contains the code to use TDX as a host.
@@ -49,6 +47,13 @@ class Behaviour:
     sme_active: bool | None
     seamcalls: bool
     unknown: tuple[str, ...] = ()
+    crash_flushes: Mapping[Site, Flush | None] = field(default_factory=dict)
+
+    def flush(self, site: Site, path: Path) -> Flush | None:
+        """At a site on a path; None where it could not be established."""
+        if path is Path.CRASH and site in self.crash_flushes:
+            return self.crash_flushes[site]
+        return self.flushes[site]
 
 
 class Kernel(Protocol):
@@ -131,7 +136,7 @@ class ImageKernel:
     snapshot: Snapshot
     evidence: str = "read by running the image's own code"
     _reader: KernelReader = field(init=False, repr=False)
-    _decisions: dict[tuple[tuple[tuple[int, int], ...], bool, bool], Decision] = field(
+    _decisions: dict[tuple[tuple[tuple[int, int], ...], bool, bool, bool], Decision] = field(
         init=False, repr=False, default_factory=dict
     )
 
@@ -144,35 +149,39 @@ class ImageKernel:
         return self.image.release or self.image.path
 
     def behaviour(self, machine: Machine) -> Behaviour:
-        """Run the image's code."""
-        decision = self._decide(machine)
-        seamcalls = _SEAMCALL_SYMBOL in self.image.symbols
+        """Run the image's code, on a host that used TDX also after a SEAMCALL."""
+        before = self._decide(machine, seamcalled=False)
+        seamcalls = can_seamcall(self.image)
+        used = seamcalls and machine.tdx_used
+        after = self._decide(machine, seamcalled=True) if used else before
         unknown = [
-            f"{site}: {reading.unknown}"
-            for site, reading in (
-                (Site.STOP_THIS_CPU, decision.stop_this_cpu),
-                (Site.RELOCATE_KERNEL, decision.relocate_kernel),
-                (Site.CRASH_NMI_CALLBACK, decision.crash_nmi_callback),
-            )
+            f"{where}: {reading.unknown}"
+            for decision in dict.fromkeys((before, after))
+            for where, reading in _readings(decision)
             if reading.flushes is None
         ]
         return Behaviour(
             flushes={
-                Site.STOP_THIS_CPU: _read_flush(decision.stop_this_cpu, seamcalls, machine),
-                Site.RELOCATE_KERNEL: _read_flush(decision.relocate_kernel, seamcalls, machine),
-                Site.CRASH_NMI_CALLBACK: _read_flush(
-                    decision.crash_nmi_callback, seamcalls, machine
+                Site.STOP_THIS_CPU: _flush(before.stop_this_cpu, after.stop_this_cpu),
+                Site.RELOCATE_KERNEL: _flush(before.relocate_kernel, after.relocate_kernel),
+                Site.CRASH_NMI_CALLBACK: _flush(
+                    before.crash_nmi_callback, after.crash_nmi_callback
                 ),
             },
-            report=decision.reported_stopped,
-            sme_active=decision.sme_active,
+            crash_flushes={
+                Site.RELOCATE_KERNEL: _flush(
+                    before.crash_relocate_kernel, after.crash_relocate_kernel
+                )
+            },
+            report=before.reported_stopped or after.reported_stopped,
+            sme_active=before.sme_active,
             seamcalls=seamcalls,
-            unknown=tuple(unknown),
+            unknown=tuple(dict.fromkeys(unknown)),
         )
 
-    def _decide(self, machine: Machine) -> Decision:
+    def _decide(self, machine: Machine, *, seamcalled: bool) -> Decision:
         msr = self._msr(machine)
-        key = (tuple(sorted(msr.items())), machine.mem_encrypt, machine.snp_host)
+        key = (tuple(sorted(msr.items())), machine.mem_encrypt, machine.snp_host, seamcalled)
         if key not in self._decisions:
             cpus = self.snapshot.cpus
             self._decisions[key] = self._reader.decide(
@@ -182,6 +191,7 @@ class ImageKernel:
                     msr=msr,
                     mem_encrypt=machine.mem_encrypt,
                     snp_host=machine.snp_host,
+                    seamcalled=seamcalled,
                 )
             )
         return self._decisions[key]
@@ -207,11 +217,20 @@ def _with_bit(value: int, bit: int, on: bool) -> int:
     return value | 1 << bit if on else value & ~(1 << bit)
 
 
-def _read_flush(reading: SiteDecision, seamcalls: bool, machine: Machine) -> Flush | None:
-    """A site as read. On a kernel that used TDX, "no" was read before any SEAMCALL."""
-    if reading.flushes is None or (not reading.flushes and seamcalls and machine.tdx_used):
+def _readings(decision: Decision) -> Iterator[tuple[str, SiteDecision]]:
+    yield Site.STOP_THIS_CPU, decision.stop_this_cpu
+    yield Site.RELOCATE_KERNEL, decision.relocate_kernel
+    yield Site.CRASH_NMI_CALLBACK, decision.crash_nmi_callback
+    yield f"{Site.RELOCATE_KERNEL} in a crash", decision.crash_relocate_kernel
+
+
+def _flush(before: SiteDecision, after: SiteDecision) -> Flush | None:
+    """A site as read before and after a SEAMCALL."""
+    if before.flushes is None or after.flushes is None:
         return None
-    return Flush.ALWAYS if reading.flushes else Flush.NEVER
+    if before.flushes:
+        return Flush.ALWAYS
+    return Flush.AFTER_SEAMCALL if after.flushes else Flush.NEVER
 
 
 def has_cpuid(snapshot: Snapshot) -> bool:
