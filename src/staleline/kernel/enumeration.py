@@ -3,27 +3,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from itertools import product
+from typing import TYPE_CHECKING, Final
 
 from staleline.kernel.rawfacts import RawFacts
 from staleline.kernel.rawmachine import SIGNATURES
 
-__all__ = ["raw_facts"]
+if TYPE_CHECKING:
+    from staleline.kernel.image import KernelImage
+
+__all__ = ["lacking", "raw_facts"]
 
 _OFF_AND_ON = (False, True)
+#: Facts that only kernels with this function can tell apart: SEAMCALLs are made by the first
+#: (linux 7.3.4 arch/x86/virt/vmx/tdx/seamcall.S:21), SNP guests need what the second sets up
+#: (linux 6.12.117 arch/x86/virt/svm/sev.c:190).
+_CODE_FOR: Final = {"seamcalled": "__seamcall", "snp_host": "snp_rmptable_init"}
 
 
-def raw_facts() -> tuple[RawFacts, ...]:
+def lacking(image: KernelImage) -> tuple[str, ...]:
+    """``seamcalled`` and ``snp_host``, where an image has no code for them."""
+    return tuple(fact for fact, symbol in _CODE_FOR.items() if symbol not in image.symbols)
+
+
+def raw_facts(lacks: Collection[str] = tuple(_CODE_FOR)) -> tuple[RawFacts, ...]:
     """Every combination for a kexec, then those of a kexec jump on a physical AMD machine.
 
     None is left out because no such machine exists: Intel with SME, or SEV active without
-    SEV, are asked as well, since code that tells them apart has a guard of its own.
+    SEV, are asked as well, since code that tells them apart has a guard of its own. Only of
+    SNP and TDX hosts there are no others than can exist.
+
+    Args:
+        lacks: ``seamcalled`` or ``snp_host`` for kernels that have no code for it.
     """
     every = tuple(_every_combination())
-    jumps = (replace(facts, preserve_context=True) for facts in every if _is_physical_amd(facts))
-    return (*every, *jumps)
+    physical = tuple(facts for facts in every if not (facts.hypervisor or facts.sev_status))
+    amd = tuple(facts for facts in physical if facts.vendor == "AuthenticAMD")
+    rows = [*every, *(replace(facts, preserve_context=True) for facts in amd)]
+    if "snp_host" not in lacks:
+        rows += [replace(facts, snp_host=True) for facts in amd if _may_run_snp(facts)]
+    if "seamcalled" not in lacks:
+        intel = [facts for facts in physical if _may_run_tdx(facts)]
+        rows += [replace(facts, tdx_keyids=True) for facts in intel]
+        rows += [replace(facts, tdx_keyids=True, seamcalled=True) for facts in intel]
+    return tuple(rows)
 
 
 def _every_combination() -> Iterator[RawFacts]:
@@ -41,5 +66,9 @@ def _every_combination() -> Iterator[RawFacts]:
         )
 
 
-def _is_physical_amd(facts: RawFacts) -> bool:
-    return facts.vendor == "AuthenticAMD" and not facts.hypervisor and not facts.sev_status
+def _may_run_snp(facts: RawFacts) -> bool:
+    return facts.leaf and facts.sev and facts.sme_enabled
+
+
+def _may_run_tdx(facts: RawFacts) -> bool:
+    return facts.vendor == "GenuineIntel" and not facts.sme_enabled

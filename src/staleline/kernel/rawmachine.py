@@ -34,10 +34,13 @@ _ADDRESS_BITS: Final = 48 << 8 | 48
 _C_BIT: Final = 47
 _ENCRYPTION_LEAF: Final = 0x8000_001F
 _LAST_LEAF_WITHOUT: Final = 0x8000_0008
+_SNP_FEATURES: Final = 1 << 3 | 1 << 4  # SEV-ES, SEV-SNP
 
 _SYSCFG: Final = 0xC001_0010
 _MEM_ENCRYPT_ENABLED: Final = 1 << 23
 _SEV_STATUS: Final = 0xC001_0131
+_KEYID_PARTITIONING: Final = 0x87  # arch/x86/virt/vmx/tdx/tdx.c:1437 (linux 7.3.4)
+_TDX_KEYIDS: Final = 32 << 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +58,26 @@ def raw_machine(facts: RawFacts) -> RawMachine:
     Raises:
         KeyError: The vendor is none of `SIGNATURES`.
     """
-    cpuid = _cpuid(facts.vendor, facts.leaf, facts.sme, facts.sev, facts.hypervisor)
-    msr = {_SYSCFG: _MEM_ENCRYPT_ENABLED * facts.sme_enabled, _SEV_STATUS: int(facts.sev_status)}
-    return RawMachine(cpuid, cpuid, msr, facts.mem_encrypt, preserve_context=facts.preserve_context)
+    encryption = facts.sme | facts.sev << 1 | _SNP_FEATURES * facts.snp_host
+    cpuid = _cpuid(facts.vendor, facts.leaf, encryption, facts.hypervisor)
+    msr = {
+        _SYSCFG: _MEM_ENCRYPT_ENABLED * facts.sme_enabled,
+        _SEV_STATUS: int(facts.sev_status),
+        _KEYID_PARTITIONING: _TDX_KEYIDS * facts.tdx_keyids,
+    }
+    return RawMachine(
+        cpuid,
+        cpuid,
+        msr,
+        mem_encrypt=facts.mem_encrypt,
+        snp_host=facts.snp_host,
+        seamcalled=facts.seamcalled,
+        preserve_context=facts.preserve_context,
+    )
 
 
 @cache
-def _cpuid(vendor: str, leaf: bool, sme: bool, sev: bool, hypervisor: bool) -> GivenCpuid:
+def _cpuid(vendor: str, leaf: bool, encryption: int, hypervisor: bool) -> GivenCpuid:
     name = vendor.encode("latin-1")
     ebx, edx, ecx = (int.from_bytes(name[at : at + 4], "little") for at in (0, 4, 8))
     return GivenCpuid(
@@ -71,6 +87,6 @@ def _cpuid(vendor: str, leaf: bool, sme: bool, sev: bool, hypervisor: bool) -> G
             (0x8000_0000, 0): (_ENCRYPTION_LEAF if leaf else _LAST_LEAF_WITHOUT, 0, 0, 0),
             (0x8000_0001, 0): (0, 0, 0, _EXTENDED_FEATURES_EDX),
             (0x8000_0008, 0): (_ADDRESS_BITS, 0, 0, 0),
-            (_ENCRYPTION_LEAF, 0): (sme | sev << 1, _C_BIT, 0, 0),
+            (_ENCRYPTION_LEAF, 0): (encryption, _C_BIT, 0, 0),
         }
     )

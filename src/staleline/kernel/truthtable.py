@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final
 
 from staleline.kernel.answers import AnswerTree
 from staleline.kernel.decision import Decision, RawMachine, SiteDecision
-from staleline.kernel.enumeration import raw_facts
+from staleline.kernel.enumeration import lacking, raw_facts
 from staleline.kernel.rawfacts import RawFacts
 from staleline.kernel.rawmachine import raw_machine
 from staleline.kernel.reader import KernelReader, unknown_decision
@@ -47,12 +47,14 @@ class TruthRow:
         sites: Per site, WBINVD or not, or why that is unknown.
         encrypts: ``sme_me_mask`` set and no SEV, as the kernel derived it.
         reported: Order of the stop protocol as executed; None where nothing was flushed.
+        crash_relocate_kernel: The jumping CPU's site in a crash; None if not read.
     """
 
     facts: RawFacts
     sites: Mapping[Site, SiteDecision]
     encrypts: bool | None
     reported: ReportOrder | None
+    crash_relocate_kernel: SiteDecision | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +77,10 @@ def truth_table(
 
     Args:
         image: The kernel.
-        rows: The combinations; all of `raw_facts` if None.
+        rows: The combinations; all of `raw_facts` that the image can tell apart if None.
         seconds: When this time is over, the remaining rows are unknown.
     """
-    combinations = tuple(raw_facts() if rows is None else rows)
+    combinations = tuple(raw_facts(lacking(image)) if rows is None else rows)
     runs = _Runs(KernelReader(image), time.monotonic() + seconds)
     decisions = runs.decide([raw_machine(facts) for facts in combinations])
     return TruthTable(tuple(map(_row, combinations, decisions)), runs.count)
@@ -90,7 +92,13 @@ def _row(facts: RawFacts, decision: Decision) -> TruthRow:
         Site.RELOCATE_KERNEL: decision.relocate_kernel,
         Site.CRASH_NMI_CALLBACK: decision.crash_nmi_callback,
     }
-    return TruthRow(facts, sites, decision.sme_active, decision.reported_stopped)
+    return TruthRow(
+        facts,
+        sites,
+        decision.sme_active,
+        decision.reported_stopped,
+        decision.crash_relocate_kernel,
+    )
 
 
 class _Runs:

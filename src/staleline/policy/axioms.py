@@ -35,8 +35,10 @@ _AXIOMS = (
     f"sme_active or not ({_ENCRYPTS})",
     "not sev_guest or (hypervisor and sev_supported)",
     "not tdx_guest or hypervisor",
-    # SNP needs SYSCFG[23] (linux 6.12.117 arch/x86/virt/svm/sev.c), SEAMCALLs a TDX host.
-    "not snp_host or (sme_enabled and sev_supported and not hypervisor)",
+    # SNP is AMD's and needs SYSCFG[23] (linux 6.12.117 arch/x86/kernel/cpu/amd.c:362,
+    # arch/x86/virt/svm/sev.c), SEAMCALLs a TDX host.
+    'not snp_host or (vendor == "AuthenticAMD" and sme_enabled and sev_supported'
+    " and not hypervisor)",
     "not seamcalled or (tdx_host_enabled and not hypervisor)",
     # A guest is given no host key.
     "not hypervisor or (not sme_enabled and not tdx_host_enabled)",
