@@ -4,10 +4,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from staleline.errors import KernelImageError
 from staleline.kernel.buildtree import built_image
@@ -17,10 +17,21 @@ from staleline.workers import Failure, Limits, cores, run_each
 
 if TYPE_CHECKING:
     from staleline.evidence.snapshot import Snapshot
+    from staleline.kernel.explain import Explanation
     from staleline.kernel.image import KernelImage
     from staleline.verdict.difference import RuledKernel
 
-__all__ = ["GivenMachine", "ImageReport", "ReadingOptions", "read_images", "ruled_kernels"]
+__all__ = [
+    "GivenMachine",
+    "ImageReport",
+    "ReadingOptions",
+    "explained",
+    "read_images",
+    "ruled_kernels",
+]
+
+_Input = TypeVar("_Input")
+_Result = TypeVar("_Result")
 
 #: What a process that reads an image imports; none of it is needed for what is in the cache.
 _PRELOAD = ("staleline.kernel.reading", "staleline.verdict.reading")
@@ -70,12 +81,14 @@ class ImageReport:
         image: The file, as it was given.
         document: What was read of it.
         on_machine: What it does on the snapshot's machine, if one was given.
+        explanations: The guards of its sites, if wanted.
         error: Why it was not read.
     """
 
     image: str
     document: ImageDocument | None = None
     on_machine: dict[str, Any] | None = None
+    explanations: tuple[Explanation, ...] = ()
     error: str | None = None
 
     def required(self) -> ImageDocument:
@@ -115,7 +128,7 @@ def read_images(
         for index, report in enumerate(reports)
         if report.document is None or machine is not None
     ]
-    for index, found in _worked(work, options):
+    for index, found in _worked(_read, work, options):
         reports[index] = _completed(reports[index], found)
         if cache is not None and (document := reports[index].document) is not None:
             cache.put(document)
@@ -146,6 +159,18 @@ def ruled_kernels(names: Sequence[str], options: ReadingOptions) -> list[RuledKe
     ]
 
 
+def explained(reports: Sequence[ImageReport], options: ReadingOptions) -> list[ImageReport]:
+    """Add to every image that was read why it executes its WBINVDs."""
+    done = list(reports)
+    work = [(index, report) for index, report in enumerate(reports) if report.document is not None]
+    for index, found in _worked(_explain, work, options):
+        if isinstance(found, Failure):
+            done[index] = replace(done[index], error=_named(found.reason, done[index].image))
+        else:
+            done[index] = replace(done[index], explanations=found)
+    return done
+
+
 def _kept(cache: ReadingCache | None, image: str) -> ImageDocument | None:
     """What the cache has of an image; None also if the file cannot be read."""
     if cache is None:
@@ -158,14 +183,17 @@ def _kept(cache: ReadingCache | None, image: str) -> ImageDocument | None:
 
 
 def _worked(
-    work: Sequence[tuple[int, _Work]], options: ReadingOptions
-) -> Iterator[tuple[int, ImageReport | Failure]]:
+    function: Callable[[_Input], _Result],
+    work: Sequence[tuple[int, _Input]],
+    options: ReadingOptions,
+) -> Iterator[tuple[int, _Result | Failure]]:
+    """Let processes do the work; yields the number it was given with."""
     if not work:
         return
     from staleline.report.console import tracked
 
     results = run_each(
-        _read,
+        function,
         [one for _, one in work],
         jobs=options.jobs or cores(),
         limits=options.limits,
@@ -206,3 +234,14 @@ def _on_machine(image: KernelImage, machine: GivenMachine) -> dict[str, Any]:
     snapshot = machine.snapshot()
     kernel = ImageKernel(image, snapshot)
     return machine_document(read_on_machine(kernel, from_snapshot(snapshot)))
+
+
+def _explain(report: ImageReport) -> tuple[Explanation, ...]:
+    """Likewise."""
+    from staleline.kernel.explain import explain
+    from staleline.kernel.imagepolicy_json import from_document
+    from staleline.kernel.rawmachine import raw_machine
+    from staleline.kernel.reading import load_and_hash
+
+    image, _ = load_and_hash(report.image)
+    return tuple(explain(image, from_document(report.required()).table, raw_machine))

@@ -20,6 +20,9 @@ __all__ = ["command"]
 @click.option("--msr", multiple=True, metavar="NUMBER=VALUE", help="An MSR the snapshot lacks.")
 @click.option("--cmdline", metavar="TEXT", help="The kernel's command line on that machine.")
 @click.option("--since", metavar="IMAGE", help="What changed from this build to each of them.")
+@click.option(
+    "--explain", is_flag=True, help="Show the instructions that decide, and their inputs."
+)
 @click.option("--full", is_flag=True, help="Everything of each image, however many.")
 @click.option("--all-sites", is_flag=True, help="List every WBINVD in the code (with --full).")
 @click.option("--jobs", type=click.IntRange(1), help="Images at a time; default: one per core.")
@@ -40,6 +43,7 @@ def command(  # noqa: PLR0913 - one parameter per option
     msr: tuple[str, ...],
     cmdline: str | None,
     since: str | None,
+    explain: bool,
     full: bool,
     all_sites: bool,
     jobs: int | None,
@@ -55,7 +59,7 @@ def command(  # noqa: PLR0913 - one parameter per option
     Exit status: 0 if every image was read to its end, 1 if one could not be read (whatever
     else was found), 3 if something of one is unknown.
     """
-    from staleline.cli.images import GivenMachine, ReadingOptions, read_images
+    from staleline.cli.images import GivenMachine, ReadingOptions, explained, read_images
     from staleline.workers import Limits
 
     options = ReadingOptions(jobs, Limits(seconds=timeout), use_cache=not no_cache)
@@ -63,6 +67,9 @@ def command(  # noqa: PLR0913 - one parameter per option
     reports = read_images((*images, since) if since else images, options, machine)
     if since:
         _print_changes(reports[-1], reports[:-1], as_json=as_json)
+    elif explain:
+        reports = explained(reports, options)
+        _print_explanations(reports, as_json=as_json)
     else:
         _print(reports, full=full or all_sites, all_sites=all_sites, as_json=as_json)
     for report in reports:
@@ -102,6 +109,20 @@ def _print_changes(old: ImageReport, reports: Sequence[ImageReport], *, as_json:
     else:
         for change in changes:
             print_change(text_console(), change)
+
+
+def _print_explanations(reports: Sequence[ImageReport], *, as_json: bool) -> None:
+    from staleline.report.console import print_json, text_console
+    from staleline.report.explain import explanation_document, print_explanations
+    from staleline.report.kernel_json import kernel_document
+
+    if as_json:
+        found = [[explanation_document(one) for one in r.explanations] for r in reports]
+        print_json({**kernel_document(reports), "explanations": found})
+        return
+    for report in reports:
+        if report.error is None:
+            print_explanations(text_console(), report.image, report.explanations)
 
 
 def _status(reports: Sequence[ImageReport]) -> int:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
 import capstone  # type: ignore[import-untyped]
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["disassembled", "what_led_to"]
 
+_MASK_64: Final = (1 << 64) - 1
 _FLAGS: Final = "eflags"
 _CPUID_INPUT: Final = frozenset({"rax", "rcx"})
 _CPUID_OUTPUT: Final = frozenset({"rax", "rbx", "rcx", "rdx"})
@@ -21,11 +22,17 @@ _CPUID_OUTPUT: Final = frozenset({"rax", "rbx", "rcx", "rdx"})
 _PLACES: Final = frozenset({"rsp", "rip", "gs", "fs", "ds", "es", "ss", "cs"})
 
 
-def disassembled(step: Step) -> str:
-    """One instruction in Intel's syntax; addresses in it are absolute."""
+def disassembled(step: Step, name: Callable[[int], str]) -> str:
+    """One instruction in Intel's syntax; `name` says where a jump or call goes."""
     decoder = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64)
+    decoder.detail = True
     found = next(decoder.disasm(step.code, step.address, 1), None)
-    return f"(bytes {step.code.hex()})" if found is None else f"{found.mnemonic} {found.op_str}"
+    if found is None:
+        return f"(bytes {step.code.hex()})"
+    goes = found.group(capstone.CS_GRP_JUMP) or found.group(capstone.CS_GRP_CALL)
+    if goes and found.operands[0].type == cx.X86_OP_IMM:
+        return f"{found.mnemonic} {name(found.operands[0].imm & _MASK_64)}"
+    return f"{found.mnemonic} {found.op_str}".rstrip()
 
 
 def what_led_to(steps: Sequence[Step], wanted: Collection[int]) -> frozenset[int]:

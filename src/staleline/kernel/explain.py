@@ -9,10 +9,10 @@ variables, is the guard. Everything shown was executed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, fields, replace
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from staleline.kernel.dataflow import disassembled, what_led_to
 from staleline.kernel.derivation import DerivationError
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from staleline.kernel.trace import Step
     from staleline.kernel.truthtable import TruthRow, TruthTable
 
-__all__ = ["Explanation", "Input", "Line", "explain", "fact_that_differs"]
+__all__ = ["Explanation", "Input", "Line", "explain"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,21 +104,16 @@ def explain(
             yield Explanation(site, facts, tuple(_lines(flushing, staying)))
 
 
-def fact_that_differs(one: RawFacts, other: RawFacts) -> str | None:
-    """The name of the only fact in which two machines differ; None if there is not one."""
-    names = [f.name for f in fields(one) if getattr(one, f.name) != getattr(other, f.name)]
-    return names[0] if len(names) == 1 else None
-
-
 def _telling(
     rows: Sequence[TruthRow], site: Site
 ) -> Iterator[tuple[RawFacts, Mapping[str, RawFacts]]]:
     """Few machines that flush, each with its neighbours that do not, until all facts are told."""
-    stays = [row.facts for row in rows if row.sites[site].flushes is False]
+    stays = {row.facts for row in rows if row.sites[site].flushes is False}
     around = [(row.facts, _neighbours(row.facts, stays)) for row in rows if row.sites[site].flushes]
     told: set[str] = set()
     while around:
-        facts, others = max(around, key=lambda pair: len(pair[1].keys() - told))
+        # Of machines that tell as much, one with SME itself and not SEV alone.
+        facts, others = max(around, key=lambda pair: (len(pair[1].keys() - told), pair[0].sme))
         if told and not others.keys() - told:
             return
         yield facts, others
@@ -127,12 +122,16 @@ def _telling(
             return
 
 
-def _neighbours(facts: RawFacts, candidates: Sequence[RawFacts]) -> dict[str, RawFacts]:
-    found: dict[str, RawFacts] = {}
-    for candidate in candidates:
-        name = fact_that_differs(facts, candidate)
-        if name is not None:
-            found.setdefault(name, candidate)
+def _neighbours(facts: RawFacts, candidates: Set[RawFacts]) -> dict[str, RawFacts]:
+    """Fact -> a candidate that differs in this one only."""
+    vendors = {candidate.vendor for candidate in candidates}
+    found = {}
+    for name in (field.name for field in fields(facts)):
+        values: list[Any] = sorted(vendors) if name == "vendor" else [not getattr(facts, name)]
+        others = (replace(facts, **{name: value}) for value in values)
+        other = next((other for other in others if other in candidates), None)
+        if other is not None:
+            found[name] = other
     return found
 
 
@@ -149,7 +148,7 @@ def _lines(flushing: SiteRun, staying: Mapping[str, SiteRun]) -> Iterator[Line]:
         step = steps[index]
         yield Line(
             place=flushing.places.code(step.address),
-            text=disassembled(step),
+            text=disassembled(step, flushing.places.code),
             inputs=tuple(_inputs(flushing.inputs.get(index, {}), staying)),
             decides=tuple(turning.get(step.address, ())),
             skipped=index - before - 1,

@@ -8,7 +8,13 @@ from __future__ import annotations
 
 from typing import Any, TypedDict
 
-__all__ = ["ImageDocument", "NearestDocument", "RuleDocument"]
+__all__ = [
+    "ImageDocument",
+    "InventoryDocument",
+    "NearestDocument",
+    "PlaceDocument",
+    "RuleDocument",
+]
 
 
 class RuleDocument(TypedDict):
@@ -28,6 +34,28 @@ class NearestDocument(TypedDict):
     other: list[str]
 
 
+class PlaceDocument(TypedDict):
+    """A place in the code that executes WBINVD or gets to it; null where in no list."""
+
+    function: str
+    address: str
+    reach: str
+    callee: str | None
+    keeps_lines: bool
+    role: str | None
+    phase: str | None
+    when: str | None
+    kexec: str | None
+    source: str | None
+
+
+class InventoryDocument(TypedDict):
+    """Every such place of an image."""
+
+    places: list[PlaceDocument]
+    undecided: list[str]
+
+
 class ImageDocument(TypedDict):
     """One image, independent of any machine."""
 
@@ -45,7 +73,7 @@ class ImageDocument(TypedDict):
     sites: dict[str, RuleDocument]
     encrypts: RuleDocument
     reported_stopped: str | None
-    inventory: dict[str, Any] | None
+    inventory: InventoryDocument
     runs: int
     truth_table: list[dict[str, Any]]
     unknown: list[str]

@@ -9,10 +9,13 @@ from collections.abc import Sequence
 from staleline.errors import KernelImageError
 from staleline.kernel.buildtree import built_image
 from staleline.kernel.cache import file_digest
+from staleline.kernel.enumeration import lacking
 from staleline.kernel.image import KernelImage, load_image
 from staleline.kernel.imagedocument import ImageDocument, NearestDocument
 from staleline.kernel.imagepolicy import ImagePolicy, image_policy
 from staleline.kernel.imagepolicy_json import to_document
+from staleline.kernel.inventory import Inventory, wbinvd_inventory
+from staleline.kernel.inventory_json import inventory_document
 from staleline.kernel.truthtable import truth_table
 from staleline.policy.catalogue import catalogue
 from staleline.vocabulary import Site
@@ -22,9 +25,6 @@ __all__ = ["image_document", "load_and_hash", "read_image"]
 _ORDER = "reported_stopped"
 #: Sites at which eras differ.
 _TELLING = (Site.STOP_THIS_CPU, Site.RELOCATE_KERNEL)
-#: SEAMCALLs are made by this function (linux 7.3.4 arch/x86/virt/vmx/tdx/seamcall.S:21), SNP
-#: guests need an RMP table (linux 6.12.117 arch/x86/virt/svm/sev.c:190).
-_CODE_FOR = {"seamcalled": "__seamcall", "snp_host": "snp_rmptable_init"}
 
 
 def load_and_hash(path: str) -> tuple[KernelImage, str]:
@@ -48,13 +48,8 @@ def load_and_hash(path: str) -> tuple[KernelImage, str]:
 
 def read_image(image: KernelImage, digest: str) -> ImageDocument:
     """Run an image for every combination of facts, and find the rule it carries."""
-    policy = image_policy(truth_table(image), lacks=_lacks(image), release=image.release)
-    return image_document(image, policy, digest)
-
-
-def _lacks(image: KernelImage) -> tuple[str, ...]:
-    """Facts that cannot come about under a kernel without this code."""
-    return tuple(fact for fact, symbol in _CODE_FOR.items() if symbol not in image.symbols)
+    policy = image_policy(truth_table(image), lacks=lacking(image), release=image.release)
+    return image_document(image, policy, wbinvd_inventory(image), digest)
 
 
 def _state(path: str) -> tuple[int, ...]:
@@ -62,7 +57,9 @@ def _state(path: str) -> tuple[int, ...]:
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
-def image_document(image: KernelImage, policy: ImagePolicy, digest: str) -> ImageDocument:
+def image_document(
+    image: KernelImage, policy: ImagePolicy, inventory: Inventory, digest: str
+) -> ImageDocument:
     """What was found out, as plain values."""
     known = None if not policy.equals else catalogue()[policy.equals[0]]
     return {
@@ -74,7 +71,7 @@ def image_document(image: KernelImage, policy: ImagePolicy, digest: str) -> Imag
         "title": None if known is None else known.title,
         "bugs": [] if known is None else list(known.bugs),
         "nearest": None if known is not None else _nearest(policy),
-        "inventory": None,
+        "inventory": inventory_document(inventory),
         **to_document(policy),  # type: ignore[typeddict-item]
     }
 

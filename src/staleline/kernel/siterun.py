@@ -135,7 +135,7 @@ class SiteRunner:
         cpu = cpus[0 if site is Site.RELOCATE_KERNEL else SECONDARY]
         cpu.leaves.clear()
         cpu.numbers.clear()
-        recorded = record(self._memory, self._emulator, self._running(site, cpus))
+        recorded = record(self._memory, self._emulator, self._running(site, machine, cpus))
         steps = _of_the_site(recorded, required_address(self._image.symbols, _ENTRY[site]))
         inputs = {i: found for i, found in enumerate(self._read(steps, cpu)) if found}
         return SiteRun(steps, self._places, inputs, before, cpu)
@@ -153,13 +153,16 @@ class SiteRunner:
         make_seamcalls(self._image, self._emulator, cpus)
         return cpus
 
-    def _running(self, site: Site, cpus: tuple[_NotedCpu, _NotedCpu]) -> Callable[[], object]:
-        image, memory, emulator = self._image, self._memory, self._emulator
+    def _running(
+        self, site: Site, machine: RawMachine, cpus: tuple[_NotedCpu, _NotedCpu]
+    ) -> Callable[[], object]:
+        parts = self._image, self._memory, self._emulator
         if site is Site.STOP_THIS_CPU:
-            return lambda: run_stop_this_cpu(image, memory, emulator, cpus[SECONDARY])
+            return partial(run_stop_this_cpu, *parts, cpus[SECONDARY])
         if site is Site.RELOCATE_KERNEL:
-            return lambda: run_relocate_kernel(image, memory, emulator, cpus[0])
-        return lambda: run_crash(image, memory, emulator, cpus)
+            jump = machine.preserve_context
+            return partial(run_relocate_kernel, *parts, cpus[0], preserve_context=jump)
+        return partial(run_crash, *parts, cpus)
 
     def _contents(self, sources: Iterable[Source]) -> Iterator[tuple[Source, int]]:
         for source in sources:

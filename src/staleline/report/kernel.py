@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
@@ -15,7 +15,12 @@ from staleline.report.kernel_json import ImageReport, unknowns
 from staleline.vocabulary import ReportOrder, Site
 
 if TYPE_CHECKING:
-    from staleline.kernel.imagedocument import ImageDocument, RuleDocument
+    from staleline.kernel.imagedocument import (
+        ImageDocument,
+        InventoryDocument,
+        PlaceDocument,
+        RuleDocument,
+    )
 
 __all__ = ["print_image", "print_images"]
 
@@ -31,6 +36,8 @@ _ORDERS = {
         " WBINVD is still to come (race; commit 1f5e7eb7868e, Linux 6.5, turned it round)"
     ),
 }
+#: Phases of functions that flush on the way to the next kernel, or whose flush may spare one.
+_PHASES = {"kexec": "on a kexec", "crash": "in a crash", "offline": "when a CPU goes offline"}
 _WARNING = "bold yellow"
 
 
@@ -43,7 +50,8 @@ def print_image(console: Console, report: ImageReport, *, all_sites: bool = Fals
     grid = _grid()
     for label, text in (*_identity(document), *_rule(document)):
         grid.add_row(label, text)
-    grid.add_row("WBINVD in its code", Text("\n").join(_inventory(document, all_sites=all_sites)))
+    inventory = _inventory(document["inventory"], all_sites=all_sites)
+    grid.add_row("WBINVD in its code", Text("\n").join(inventory))
     grid.add_row("unknown", _unknown_text(report))
     console.print(grid)
     _print_machine(console, [report])
@@ -132,28 +140,34 @@ def _when(what: str, rule: RuleDocument) -> Text:
     return Text.assemble(f"{what} if ".lstrip(), (condition, "bold"), (f"\nreads {reads}", "dim"))
 
 
-def _inventory(document: ImageDocument, *, all_sites: bool) -> Iterator[Text]:
-    """How many places, those in no list, and all of them if wanted."""
-    inventory = document["inventory"]
-    if inventory is None:
-        yield Text("not searched", style="dim")
-        return
+def _inventory(inventory: InventoryDocument, *, all_sites: bool) -> Iterator[Text]:
+    """Functions on the way to the next kernel by name, the others by number; all if wanted."""
     places = inventory["places"]
-    unlisted = sorted({place["function"] for place in places if place["role"] is None})
-    functions = {place["function"] for place in places}
-    yield Text(f"{len(places)} places in {len(functions)} functions")
+    functions = {place["function"]: place["phase"] for place in places}
+    for phase, words in _PHASES.items():
+        names = sorted(name for name, found in functions.items() if found == phase)
+        if names:
+            yield Text(f"{words}: {', '.join(names)}")
+    elsewhere = [name for name, phase in functions.items() if phase and phase not in _PHASES]
+    yield Text(f"at other times: {len(elsewhere)} functions", style="dim")
+    unlisted = sorted(name for name, phase in functions.items() if phase is None)
     if unlisted:
-        yield Text(f"in no list: {', '.join(unlisted)}", style=_WARNING)
+        yield Text(f"in no list, so nobody looked when: {', '.join(unlisted)}", style=_WARNING)
     if inventory["undecided"]:
-        yield Text(f"{len(inventory['undecided'])} places could not be disassembled", _WARNING)
+        where = ", ".join(inventory["undecided"])
+        yield Text(f"bytes that may or may not be one: {where}", style=_WARNING)
     if all_sites:
-        yield from (Text(_place(place)) for place in places)
+        yield from map(_place, places)
 
 
-def _place(place: dict[str, Any]) -> str:
-    reach = place["reach"] if place["callee"] is None else f"{place['reach']} of {place['callee']}"
-    role = "" if place["role"] is None else f": {place['role']}, {place['when']}"
-    return f"{place['address']} {place['function']} ({reach}){role}"
+def _place(place: PlaceDocument) -> Text:
+    callee = "" if place["callee"] is None else f" of {place['callee']}"
+    what = "WBNOINVD" if place["keeps_lines"] else "WBINVD"
+    role = "in no list" if place["role"] is None else f"{place['role']}, if {place['when']}"
+    return Text.assemble(
+        (place["function"], "bold"),
+        f" {place['address']}: {what} {place['reach']}{callee}; {role}",
+    )
 
 
 def _unknown_text(report: ImageReport) -> Text:
@@ -180,9 +194,8 @@ def _attention(report: ImageReport, document: ImageDocument) -> Iterator[str]:
         yield "race"
     if document["bugs"]:
         yield f"{len(document['bugs'])} known bug{'s' if len(document['bugs']) > 1 else ''}"
-    inventory = document["inventory"]
-    if inventory is not None and any(place["role"] is None for place in inventory["places"]):
-        yield "unlisted WBINVD"
+    if any(place["role"] is None for place in document["inventory"]["places"]):
+        yield "WBINVD in no list"
     if unknowns(report):
         yield f"{len(unknowns(report))} unknown"
 

@@ -56,5 +56,4 @@ def build_change(
 
 
 def _functions(document: ImageDocument) -> Iterable[str]:
-    inventory = document["inventory"]
-    return () if inventory is None else (place["function"] for place in inventory["places"])
+    return (place["function"] for place in document["inventory"]["places"])
