@@ -40,6 +40,8 @@ GENERAL = [
         ("0f011424", Operation.LGDT),
         ("0f013d00000000", Operation.INVLPG),
         ("0f01d1", Operation.XSETBV),
+        ("0f01c8", Operation.MONITOR),
+        ("0f01c9", Operation.MWAIT),
         ("0f01f8", Operation.SWAPGS),
         ("660f01cf", Operation.SEAMCALL),
         ("0f01ee", Operation.RDPKRU),

@@ -374,7 +374,7 @@ class Emulator:
     def _perform(self, instruction: RefusedInstruction, state: CpuState) -> bool:
         """Change `state` as the instruction would; False if that is not modelled."""
         match instruction.operation:
-            case Operation.HLT:
+            case Operation.HLT | Operation.MWAIT:
                 gates = {
                     self._memory.direct(RETURN_GATE): EndKind.RETURNED,
                     ENTRY_GATE: EndKind.HANDED_OVER,

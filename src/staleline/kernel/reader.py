@@ -17,6 +17,7 @@ from staleline.kernel.derivation import DerivationError
 from staleline.kernel.emulator import Emulator
 from staleline.kernel.exceptiontable import fault_fixups
 from staleline.kernel.machine_memory import MachineMemory
+from staleline.kernel.offline import PlayDead, run_native_play_dead, run_tdx_shutdown_cpu
 from staleline.kernel.seamcalls import make_seamcalls
 from staleline.kernel.sites import run_relocate_kernel, run_stop_this_cpu
 from staleline.kernel.traps import Answer, LogicalCpu, Question
@@ -95,6 +96,30 @@ class KernelReader:
             cpus[0].record,
             exhausted=self._emulator.exhausted_runs > exhausted,
         )
+
+    def play_dead(self, machine: RawMachine) -> PlayDead:
+        """Boot the image on `machine` and let the secondary go offline."""
+        try:
+            return run_native_play_dead(*self._booted(machine))
+        except DerivationError as error:
+            return PlayDead(SiteDecision(None, str(error)), "")
+
+    def tdx_shutdown_cpu(self, machine: RawMachine) -> SiteDecision:
+        """Boot the image on `machine`, and let the secondary do what TDX does before a kexec."""
+        try:
+            return run_tdx_shutdown_cpu(*self._booted(machine))
+        except DerivationError as error:
+            return SiteDecision(None, str(error))
+
+    def _booted(
+        self, machine: RawMachine
+    ) -> tuple[KernelImage, MachineMemory, Emulator, LogicalCpu]:
+        """The secondary, after boot and what SEAMCALLs the machine made, and what it needs."""
+        cpus = _cpus(machine)
+        self._start_over()
+        boot(self._image, self._memory, self._emulator, cpus, mem_encrypt=machine.mem_encrypt)
+        make_seamcalls(self._image, self._emulator, cpus)
+        return self._image, self._memory, self._emulator, cpus[1]
 
     @contextmanager
     def starts(self) -> Iterator[Callable[[RawMachine], Start]]:

@@ -31,11 +31,13 @@ class Operation(StrEnum):
     LIDT = "lidt"
     LLDT = "lldt"
     LTR = "ltr"
+    MONITOR = "monitor"
     MOV_FROM_CR = "mov from cr"
     MOV_FROM_DR = "mov from dr"
     MOV_TO_CR = "mov to cr"
     MOV_TO_DR = "mov to dr"
     MOV_TO_SS = "mov to ss"
+    MWAIT = "mwait"
     RDFSBASE = "rdfsbase"
     RDGSBASE = "rdgsbase"
     RDMSR = "rdmsr"
@@ -86,6 +88,8 @@ _SPECIAL_MOVES = {
     0x23: Operation.MOV_TO_DR,
 }
 _GROUP_7_REGISTER = {
+    0xC8: Operation.MONITOR,
+    0xC9: Operation.MWAIT,
     0xD1: Operation.XSETBV,
     0xEE: Operation.RDPKRU,
     0xEF: Operation.WRPKRU,

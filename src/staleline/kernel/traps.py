@@ -288,6 +288,7 @@ _ACTIONS: Final[dict[Operation, Callable[[LogicalCpu, RefusedInstruction, CpuSta
     Operation.LIDT: _skip,
     Operation.LLDT: _skip,
     Operation.LTR: _skip,
+    Operation.MONITOR: _skip,
     Operation.MOV_TO_DR: _skip,
     Operation.MOV_TO_SS: _skip,
     Operation.WRPKRU: _skip,
