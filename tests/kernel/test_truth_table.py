@@ -6,7 +6,7 @@ from __future__ import annotations
 import tomllib
 import weakref
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
@@ -145,6 +145,23 @@ def test_what_a_reader_maps_goes_with_it(real_kernels):
     memory = weakref.ref(reader._memory)
     del reader
     assert memory() is None
+
+
+@pytest.mark.parametrize("series", ["6.12", "7"])
+def test_a_kexec_jump_is_unknown_where_the_kernel_does_not_say_it_looks(real_kernels, series):
+    """``struct kimage`` may be laid out otherwise in kernels not seen yet."""
+    image = load_image(real_kernels[series].path)
+    start = image.symbols.address("machine_kexec")
+    code = image.read(start, image.symbols.size_of("machine_kexec"))
+    offset = next(
+        n.to_bytes(4, "little") for n in (0x278, 0x2F8) if n.to_bytes(4, "little") in code
+    )
+    moved = patched(image, start, code.replace(offset, bytes.fromhex("00030000")))
+    jump = next(facts for facts in raw_facts() if facts.preserve_context)
+    kexec = replace(jump, preserve_context=False)
+    unknown, known = truth_table(moved, [jump, kexec]).rows
+    assert "preserve_context" in unknown.sites[Site.RELOCATE_KERNEL].unknown
+    assert known.sites[Site.RELOCATE_KERNEL].flushes is False
 
 
 def test_an_image_that_never_ends_is_given_up(real_kernels):
