@@ -75,6 +75,12 @@ class Build:
     config: tuple[str, ...]
     patches: tuple[Path, ...]
 
+    @property
+    def suffix(self) -> str:
+        """What it appends to the kernel's release: its name, but for the series."""
+        own = self.name.removeprefix(self.series).removeprefix("-")
+        return f"-{own}" if own else ""
+
     def options(self) -> str:
         """Its configuration as one fragment."""
         return "".join((KERNELS / "config" / f"{part}.config").read_text() for part in self.config)
@@ -215,7 +221,7 @@ def built(build: Build, source: Source, cache: Path, jobs: int) -> Record:
     started = time.monotonic()
     Tree(tree, cache / "source" / f"{source.folder}.originals").switch_to(build.patches)
     configure(tree, objects, build.options())
-    _make(tree, objects, f"LOCALVERSION=-{build.name}", f"-j{jobs}", "bzImage")
+    _make(tree, objects, f"LOCALVERSION={build.suffix}", f"-j{jobs}", "bzImage")
     record = Record(
         name=build.name,
         key=key,
