@@ -10,6 +10,7 @@ from __future__ import annotations
 from os import PathLike
 
 __all__ = [
+    "ContradictionError",
     "EvidenceError",
     "KernelImageError",
     "ModelError",
@@ -49,6 +50,23 @@ class UsageError(StalelineError):
 
 class EvidenceError(StalelineError):
     """A dump, snapshot or /proc file that cannot be read as what it claims to be."""
+
+
+class ContradictionError(EvidenceError):
+    """Evidence that contradicts itself; `ids` are those of its contradictions, the told one first.
+
+    Args:
+        what: The first contradiction.
+        where: The file.
+        do: What the user can do about it.
+        ids: Of evidence/contradictions.toml.
+    """
+
+    def __init__(
+        self, what: str, *, where: str | PathLike[str], do: str, ids: tuple[str, ...]
+    ) -> None:
+        super().__init__(what, where=where, do=do)
+        self.ids = ids
 
 
 class KernelImageError(StalelineError):

@@ -41,7 +41,8 @@ def test_a_missing_file(tmp_path: Path) -> None:
 
 def test_a_directory(tmp_path: Path) -> None:
     assert message_of_file(tmp_path) == (
-        f"{tmp_path}: cannot be read: Is a directory; give the files in it"
+        f"{tmp_path}: is a directory that is not laid out as a host; give a directory or "
+        "archive that holds proc/cpuinfo, a sosreport, or the dumps and snapshots themselves"
     )
 
 
@@ -77,7 +78,7 @@ def test_a_binary_names_the_offset() -> None:
 
 
 def test_a_foreign_text_names_the_formats() -> None:
-    message = message_of("Architecture: x86_64\nCPU(s): 8\n")
+    message = message_of("The quick brown fox\njumps: over\n")
     assert message.startswith("file: is of no known format; give cpuid -r output, an AIDA64")
 
 

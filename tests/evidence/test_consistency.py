@@ -3,16 +3,31 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from staleline.errors import EvidenceError
-from staleline.evidence.consistency import require_consistent
+from staleline.errors import ContradictionError
+from staleline.evidence import consistency
+from staleline.evidence.consistency import (
+    Contradiction,
+    contradiction_kinds,
+    contradictions,
+    contradictions_between,
+    require_consistent,
+)
 from staleline.evidence.detect import read_snapshot
 from staleline.evidence.registers import CpuidTable, Registers
-from staleline.evidence.snapshot import CpuEvidence, CpuinfoEvidence, Snapshot, StateEvidence
+from staleline.evidence.snapshot import (
+    CpuEvidence,
+    CpuinfoEvidence,
+    KernelEvidence,
+    LogEvidence,
+    Snapshot,
+    StateEvidence,
+)
 
 DATA = Path(__file__).parents[1] / "data" / "cpuid"
 
@@ -29,32 +44,37 @@ def with_leaf(cpu: CpuEvidence, leaf: int, registers: Registers) -> CpuEvidence:
     return replace(cpu, cpuid=CpuidTable({**cpu.cpuid.leaves, (leaf, 0): registers}))
 
 
-def contradiction_in(snapshot: Snapshot) -> str:
-    with pytest.raises(EvidenceError) as caught:
+def contradiction_in(snapshot: Snapshot, *ids: str) -> str:
+    """The message that refuses `snapshot`; its contradictions are exactly those of `ids`."""
+    with pytest.raises(ContradictionError) as caught:
         require_consistent(snapshot, "file")
+    assert caught.value.ids == ids
     message = str(caught.value)
-    assert message.endswith("; give evidence of one machine, taken in one go")
+    assert f"({ids[0]}" in message
+    assert all(name in message for name in ids)
+    assert message.endswith(contradiction_kinds()[ids[0]].do)
     return message
 
 
 def test_two_vendors() -> None:
-    message = contradiction_in(Snapshot(cpus=(MILAN.cpus[0], RAPIDS.cpus[0])))
+    ids = ("two-vendors", "cpus-differ-in-sme", "cpus-differ-in-coherency")
+    message = contradiction_in(Snapshot(cpus=(MILAN.cpus[0], RAPIDS.cpus[0])), *ids)
     assert "cpus[0].cpuid.0x00000000:0 (vendor) is 'AuthenticAMD'" in message
     assert "cpus[1].cpuid.0x00000000:0 (vendor) is 'GenuineIntel'" in message
 
 
 @pytest.mark.parametrize(
-    ("registers", "field"),
+    ("registers", "field", "kind"),
     [
-        ((0x0001FC3E, 0x4173, 0, 0), "EAX[0] (SME)"),
-        ((0x0001F83F, 0x4173, 0, 0), "EAX[10] (coherency enforced)"),
-        ((0x0001FC3F, 0x416F, 0, 0), "EBX[5:0] (C-bit position)"),
+        ((0x0001FC3E, 0x4173, 0, 0), "EAX[0] (SME)", "sme"),
+        ((0x0001F83F, 0x4173, 0, 0), "EAX[10] (coherency enforced)", "coherency"),
+        ((0x0001FC3F, 0x416F, 0, 0), "EBX[5:0] (C-bit position)", "cbit-position"),
     ],
 )
-def test_cpus_that_differ_in_memory_encryption(registers: Registers, field: str) -> None:
+def test_cpus_that_differ_in_memory_encryption(registers: Registers, field: str, kind: str) -> None:
     first = MILAN.cpus[0]
     second = with_leaf(first, 0x8000001F, registers)
-    message = contradiction_in(Snapshot(cpus=(first, first, second)))
+    message = contradiction_in(Snapshot(cpus=(first, first, second)), f"cpus-differ-in-{kind}")
     assert f"cpus[0].cpuid.0x8000001f:0 {field}" in message
     assert f"cpus[2].cpuid.0x8000001f:0 {field}" in message
 
@@ -69,7 +89,8 @@ def test_edx_of_0x8000001f_differs_between_the_cpus_of_one_machine() -> None:
 
 def test_data_beyond_the_maximum_that_amd_never_answers() -> None:
     old = dump("amd-athlon-xp.test").cpus[0]
-    message = contradiction_in(Snapshot(cpus=(with_leaf(old, 0x8000001F, (1, 0x16F, 0, 0)),)))
+    lying = Snapshot(cpus=(with_leaf(old, 0x8000001F, (1, 0x16F, 0, 0)),))
+    message = contradiction_in(lying, "leaf-beyond-maximum")
     assert "cpus[0].cpuid.0x8000001f:0 has EAX=0x00000001" in message
     assert "cpus[0].cpuid.0x80000000:0 says the highest leaf is 0x80000008" in message
 
@@ -81,7 +102,8 @@ def test_phantom_data_beyond_the_maximum_is_what_intel_answers() -> None:
 
 
 def test_cpuinfo_of_another_vendor() -> None:
-    message = contradiction_in(replace(MILAN, cpuinfo=CpuinfoEvidence(vendor="GenuineIntel")))
+    other = replace(MILAN, cpuinfo=CpuinfoEvidence(vendor="GenuineIntel"))
+    message = contradiction_in(other, "two-cpu-models")
     assert "cpuinfo.vendor is 'GenuineIntel'" in message
     assert "cpus[0].cpuid.0x00000000:0 says 'AuthenticAMD'" in message
 
@@ -89,13 +111,13 @@ def test_cpuinfo_of_another_vendor() -> None:
 @pytest.mark.parametrize("name", ["family", "model", "stepping"])
 def test_cpuinfo_of_another_cpu(name: str) -> None:
     cpuinfo = replace(CpuinfoEvidence(family=25, model=1, stepping=1), **{name: 99})
-    message = contradiction_in(replace(MILAN, cpuinfo=cpuinfo))
+    message = contradiction_in(replace(MILAN, cpuinfo=cpuinfo), "two-cpu-models")
     assert f"cpuinfo.{name} is 99 and cpus[0].cpuid.0x00000001:0 says {name}" in message
 
 
 def test_a_cpuinfo_flag_that_the_hardware_lacks() -> None:
     cpuinfo = CpuinfoEvidence(flags=frozenset({"sme"}))
-    message = contradiction_in(replace(RAPIDS, cpuinfo=cpuinfo))
+    message = contradiction_in(replace(RAPIDS, cpuinfo=cpuinfo), "flag-without-hardware")
     assert "cpuinfo.flags holds 'sme' and cpus[0].cpuid.0x8000001f:0 EAX[0] is clear" in message
 
 
@@ -104,17 +126,110 @@ def test_a_cpuinfo_flag_that_linux_cleared_is_no_contradiction() -> None:
     assert require_consistent(replace(MILAN, cpuinfo=cpuinfo), "file") is None
 
 
+def test_a_flag_that_the_user_forced_is_no_contradiction() -> None:
+    cpuinfo = CpuinfoEvidence(flags=frozenset({"sme"}))
+    forced = replace(RAPIDS, cpuinfo=cpuinfo, kernel=KernelEvidence(cmdline="setcpuid=sme"))
+    assert contradictions(forced) == ()
+
+
+def test_a_cpu_that_repeats_another_vendor() -> None:
+    repeated = MILAN.cpus[0].cpuid.recorded(0x80000000)
+    assert repeated is not None
+    cpu = with_leaf(RAPIDS.cpus[0], 0x80000000, (0x80000008, *repeated[1:]))
+    message = contradiction_in(Snapshot(cpus=(cpu,)), "two-vendors")
+    assert "cpus[0].cpuid.0x80000000:0 (vendor) is 'AuthenticAMD'" in message
+
+
 def test_sme_active_without_sme() -> None:
-    message = contradiction_in(replace(RAPIDS, state=StateEvidence(sme_active=True)))
+    active = replace(RAPIDS, state=StateEvidence(sme_active=True))
+    message = contradiction_in(active, "sme-active-without-sme")
     assert "state.sme_active is true and cpus[0].cpuid.0x8000001f:0 EAX[0] says no SME" in message
 
 
 def test_sme_active_although_firmware_left_it_disabled() -> None:
     cpu = replace(MILAN.cpus[0], msr={0xC0010010: 0x740000})
-    message = contradiction_in(Snapshot(cpus=(cpu,), state=StateEvidence(sme_active=True)))
+    active = Snapshot(cpus=(cpu,), state=StateEvidence(sme_active=True))
+    message = contradiction_in(active, "sme-active-without-syscfg")
     assert "state.sme_active is true and cpus[0].msr.0xc0010010 bit 23 is clear" in message
 
 
+def test_sme_active_in_a_kernel_that_has_no_support_for_it() -> None:
+    kernel = KernelEvidence(config={"CONFIG_AMD_MEM_ENCRYPT": "n"})
+    active = replace(MILAN, kernel=kernel, state=StateEvidence(sme_active=True))
+    message = contradiction_in(active, "sme-active-without-support")
+    assert "state.sme_active is true and kernel.config.CONFIG_AMD_MEM_ENCRYPT is 'n'" in message
+
+
+def test_a_state_that_the_log_denies() -> None:
+    log = LogEvidence(("Memory Encryption Features active: AMD SME",), complete=False)
+    denied = replace(MILAN, log=log, state=StateEvidence(sme_active=False))
+    message = contradiction_in(denied, "state-against-log")
+    assert "state.sme_active is False and log says True" in message
+
+
+def test_silence_of_a_log_that_is_not_complete_denies_nothing() -> None:
+    log = LogEvidence((), complete=False)
+    assert contradictions(replace(MILAN, log=log, state=StateEvidence(sme_active=True))) == ()
+
+
+def test_sev_guests_on_a_cpu_without_sev() -> None:
+    hosting = replace(RAPIDS, state=StateEvidence(sev_guests_run=True))
+    message = contradiction_in(hosting, "sev-guests-without-sev")
+    assert "cpus[0].cpuid.0x8000001f:0 EAX[1] says no SEV" in message
+
+
 def test_a_tdx_module_on_amd() -> None:
-    message = contradiction_in(replace(MILAN, state=StateEvidence(tdx_module="initialized")))
+    initialized = replace(MILAN, state=StateEvidence(tdx_module="initialized"))
+    message = contradiction_in(initialized, "tdx-without-intel")
     assert "state.tdx_module is 'initialized' and cpus[0].cpuid.0x00000000:0" in message
+
+
+def test_a_tdx_module_without_keys() -> None:
+    cpu = replace(RAPIDS.cpus[0], msr={0x87: 63})
+    initialized = Snapshot(cpus=(cpu,), state=StateEvidence(tdx_module="initialized"))
+    message = contradiction_in(initialized, "tdx-without-keys")
+    assert "cpus[0].msr.0x87 gives TDX 0 KeyIDs" in message
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "expected"),
+    [
+        (MILAN, RAPIDS, "two-cpu-models"),
+        (
+            Snapshot((), kernel=KernelEvidence(release="6.12.1")),
+            Snapshot((), kernel=KernelEvidence(release="6.1.9")),
+            "two-kernels",
+        ),
+        (
+            Snapshot((), kernel=KernelEvidence(cmdline="ro mem_encrypt=on")),
+            Snapshot((), kernel=KernelEvidence(cmdline="mem_encrypt=off")),
+            "two-kernels",
+        ),
+        (Snapshot((), host="a"), Snapshot((), host="b"), "two-hosts"),
+        (
+            Snapshot((), state=StateEvidence(offline_cpus=())),
+            Snapshot((), state=StateEvidence(offline_cpus=(3,))),
+            "two-hosts",
+        ),
+    ],
+    ids=["cpu", "release", "command line", "host", "state"],
+)
+def test_sources_of_two_machines(first: Snapshot, second: Snapshot, expected: str) -> None:
+    (found,) = contradictions_between(first, second)
+    assert found.id == expected
+    assert found.kind.title
+    assert contradictions_between(first, first) == ()
+
+
+def test_every_kind_says_what_it_means_and_what_to_do() -> None:
+    for name, kind in contradiction_kinds().items():
+        assert re.fullmatch(r"[a-z]+(-[a-z]+)+", name)
+        assert kind.id == name
+        assert kind.means.endswith(".")
+        assert not kind.do.endswith(".")
+    assert Contradiction("two-hosts", "host is 'a' and 'b'").kind.title == "sources of two hosts"
+
+
+def test_every_id_in_the_code_is_a_kind_and_every_kind_is_in_the_code() -> None:
+    code = Path(consistency.__file__).read_text()
+    assert set(re.findall(r'"((?:[a-z]+-)+[a-z]+)"', code)) == set(contradiction_kinds())

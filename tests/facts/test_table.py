@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from staleline.evidence.live import MSRS
+from staleline.evidence.staleline_collect import MSRS
 from staleline.facts.table import Bits, CpuidField, MsrField, register_facts
 
 

@@ -10,13 +10,21 @@ __all__ = ["command"]
 
 @click.command("collect")
 @click.option("-o", "--output", metavar="FILE", default="-", help="Where to; default: stdout.")
-def command(*, output: str) -> None:
+@click.option("--redact", is_flag=True, help="Leave out host names.")
+@click.option(
+    "--script",
+    is_flag=True,
+    help="Write the collector itself: one file to run on hosts without staleline.",
+)
+def command(*, output: str, redact: bool, script: bool) -> None:
     """Write a snapshot of this host: registers, command line, kernel state.
 
-    Without root it collects what it can and notes what is missing and why.
-    """
-    from staleline.evidence.live import collect
-    from staleline.evidence.snapshot_json import snapshot_text
+    Without root it collects what it can and notes what is missing and why. For another host:
 
+        staleline collect --script | ssh HOST python3 - > HOST.json
+    """
+    from staleline.evidence.live import collector_source, snapshot_of_this_host
+
+    text = collector_source() if script else snapshot_of_this_host(redact=redact)
     with click.open_file(output, "w", encoding="utf-8") as file:
-        file.write(snapshot_text(collect()))
+        file.write(text)

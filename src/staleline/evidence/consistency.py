@@ -1,68 +1,182 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Contradictions inside one snapshot: two observations that cannot both be of one machine.
+"""Contradictions in evidence: two observations that cannot both be of one machine.
 
-Differences that real machines show are not contradictions: EDX of leaf 0x8000001F (the
-lowest ASID without SEV-ES) differs between the CPUs of one machine, leaf 1 EBX and the
-topology leaves do by design, and steppings may be mixed.
+Each has a stable id (contradictions.toml) and names both fields. Differences that real
+machines show are no contradictions: EDX of leaf 0x8000001F (the lowest ASID without
+SEV-ES) differs between the CPUs of one machine, leaf 1 EBX and the topology leaves do by
+design, and steppings may be mixed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import tomllib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields
+from functools import cache
+from importlib.resources import files
+from types import MappingProxyType
 
-from staleline.errors import EvidenceError
+from staleline.errors import ContradictionError
+from staleline.evidence import kernel_log
 from staleline.evidence.registers import CpuidTable
-from staleline.evidence.snapshot import Snapshot
+from staleline.evidence.snapshot import CpuinfoEvidence, Snapshot, StateEvidence
 
-__all__ = ["require_consistent"]
+__all__ = [
+    "Contradiction",
+    "ContradictionKind",
+    "contradiction_kinds",
+    "contradictions",
+    "contradictions_between",
+    "raise_if_any",
+    "require_consistent",
+]
 
 _SME_LEAF = 0x8000_001F
+_EXTENDED_BASE = 0x8000_0000
 _SYSCFG = 0xC001_0010
+_KEYID_PARTITIONING = 0x87
 _HYPERVISOR = 1 << 31
-#: /proc/cpuinfo flag -> bit of leaf 0x8000001F EAX it is copied from (Linux
-#: arch/x86/include/asm/cpufeatures.h word 19); Linux clears such flags and never sets them.
-_COPIED_FLAGS = {"sme": 0, "sev": 1, "sev_es": 3, "sev_snp": 4}
+_REPEATS_VENDOR = frozenset({"AuthenticAMD", "HygonGenuine"})
+#: /proc/cpuinfo flag -> leaf, register and bit that Linux copies it from and never sets
+#: without (arch/x86/include/asm/cpufeatures.h words 0, 4, 13, 16, 18 and 19).
+_COPIED_FLAGS = {
+    "hypervisor": (1, 2, 31),
+    "movdir64b": (7, 2, 28),
+    "pconfig": (7, 3, 18),
+    "sev": (_SME_LEAF, 0, 1),
+    "sev_es": (_SME_LEAF, 0, 3),
+    "sev_snp": (_SME_LEAF, 0, 4),
+    "sme": (_SME_LEAF, 0, 0),
+    "ss": (1, 3, 27),
+    "tme": (7, 2, 13),
+    "wbnoinvd": (0x8000_0008, 1, 9),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ContradictionKind:
+    """What a contradiction of one kind is; the columns of contradictions.toml."""
+
+    id: str
+    title: str
+    means: str
+    do: str
+
+
+@dataclass(frozen=True, slots=True)
+class Contradiction:
+    """One contradiction: `what` names the fields that cannot both be true, with their values."""
+
+    id: str
+    what: str
+
+    @property
+    def kind(self) -> ContradictionKind:
+        """What contradictions of this kind are."""
+        return contradiction_kinds()[self.id]
+
+
+@cache
+def contradiction_kinds() -> Mapping[str, ContradictionKind]:
+    """Every kind by id."""
+    text = files(__package__).joinpath("contradictions.toml").read_text("utf-8")
+    return MappingProxyType(
+        {
+            name: ContradictionKind(name, **{column: text.strip() for column, text in row.items()})
+            for name, row in tomllib.loads(text).items()
+        }
+    )
 
 
 def require_consistent(snapshot: Snapshot, where: str) -> None:
     """Check `snapshot`, read from `where`.
 
     Raises:
-        EvidenceError: Two fields contradict each other; both are named.
+        ContradictionError: Two fields contradict each other; both are named.
     """
-    for check in (
-        _cpus_agree,
-        _beyond_maximum_follows_vendor,
-        _cpuinfo_agrees,
-        _cpuinfo_flags_agree,
-        _sme_active_is_possible,
-        _tdx_is_possible,
-    ):
-        for contradiction in check(snapshot):
-            raise EvidenceError(
-                contradiction, where=where, do="give evidence of one machine, taken in one go"
+    raise_if_any(contradictions(snapshot), where)
+
+
+def raise_if_any(found: tuple[Contradiction, ...], where: str) -> None:
+    """Refuse evidence with contradictions.
+
+    Raises:
+        ContradictionError: There is one; the first is told in full.
+    """
+    if found:
+        ids = tuple(contradiction.id for contradiction in found)
+        others = f"; also {', '.join(ids[1:])}" if len(ids) > 1 else ""
+        raise ContradictionError(
+            f"{found[0].what} ({found[0].id}{others})", where=where, do=found[0].kind.do, ids=ids
+        )
+
+
+def contradictions(snapshot: Snapshot) -> tuple[Contradiction, ...]:
+    """The contradictions inside `snapshot`, the first of each kind."""
+    return _first_of_each(found for check in _CHECKS for found in check(snapshot))
+
+
+def contradictions_between(first: Snapshot, second: Snapshot) -> tuple[Contradiction, ...]:
+    """The contradictions between two sources that are to be of one machine, likewise."""
+    return _first_of_each(_between(first, second))
+
+
+def _first_of_each(found: Iterable[tuple[str, str]]) -> tuple[Contradiction, ...]:
+    kinds: dict[str, str] = {}
+    for kind, what in found:
+        kinds.setdefault(kind, what)
+    return tuple(Contradiction(*item) for item in kinds.items())
+
+
+#: (id, what) of contradictions.
+_Found = Iterator[tuple[str, str]]
+
+
+def _cpus_agree(snapshot: Snapshot) -> _Found:
+    observed: tuple[tuple[str, str, Callable[[CpuidTable], object]], ...] = (
+        ("two-vendors", "0x00000000:0 (vendor)", lambda cpuid: cpuid.vendor),
+        (
+            "cpus-differ-in-sme",
+            "0x8000001f:0 EAX[0] (SME)",
+            lambda cpuid: _bit(cpuid, _SME_LEAF, 0, 0),
+        ),
+        (
+            "cpus-differ-in-coherency",
+            "0x8000001f:0 EAX[10] (coherency enforced)",
+            lambda cpuid: _bit(cpuid, _SME_LEAF, 0, 10),
+        ),
+        (
+            "cpus-differ-in-cbit-position",
+            "0x8000001f:0 EBX[5:0] (C-bit position)",
+            _cbit_position,
+        ),
+    )
+    for kind, name, observe in observed:
+        values = [(i, observe(cpu.cpuid)) for i, cpu in enumerate(snapshot.cpus)]
+        known = [(i, value) for i, value in values if value is not None]
+        other = next(((i, value) for i, value in known if value != known[0][1]), None)
+        if other is not None:
+            yield (
+                kind,
+                f"cpus[{known[0][0]}].cpuid.{name} is {known[0][1]!r} "
+                f"and cpus[{other[0]}].cpuid.{name} is {other[1]!r}",
             )
 
 
-def _cpus_agree(snapshot: Snapshot) -> Iterator[str]:
-    observed: tuple[tuple[str, Callable[[CpuidTable], object]], ...] = (
-        ("cpuid.0x00000000:0 (vendor)", lambda cpuid: cpuid.vendor),
-        ("cpuid.0x8000001f:0 EAX[0] (SME)", lambda cpuid: _sme_bit(cpuid, 0)),
-        ("cpuid.0x8000001f:0 EAX[10] (coherency enforced)", lambda cpuid: _sme_bit(cpuid, 10)),
-        ("cpuid.0x8000001f:0 EBX[5:0] (C-bit position)", _cbit_position),
-    )
-    for name, observe in observed:
-        values = [(i, observe(cpu.cpuid)) for i, cpu in enumerate(snapshot.cpus)]
-        known = [(i, value) for i, value in values if value is not None]
-        for i, value in known[1:]:
-            if value != known[0][1]:
-                yield (
-                    f"cpus[{known[0][0]}].{name} is {known[0][1]!r} "
-                    f"and cpus[{i}].{name} is {value!r}"
-                )
+def _vendor_is_repeated(snapshot: Snapshot) -> _Found:
+    for i, cpu in enumerate(snapshot.cpus[:1]):
+        repeated = cpu.cpuid.recorded(_EXTENDED_BASE)
+        again = None if repeated is None else CpuidTable({(0, 0): repeated}).vendor
+        vendor = cpu.cpuid.vendor
+        if vendor is not None and again in _REPEATS_VENDOR and again != vendor:
+            yield (
+                "two-vendors",
+                f"cpus[{i}].cpuid.0x00000000:0 (vendor) is {vendor!r} "
+                f"and cpus[{i}].cpuid.0x80000000:0 (vendor) is {again!r}",
+            )
 
 
-def _beyond_maximum_follows_vendor(snapshot: Snapshot) -> Iterator[str]:
+def _beyond_maximum_follows_vendor(snapshot: Snapshot) -> _Found:
     """Data in leaf 0x8000001F beyond the maximum that the vendor's rule excludes.
 
     Only leaf 0x8000001F: AMD CPUs are known to answer at other leaves beyond their
@@ -77,10 +191,12 @@ def _beyond_maximum_follows_vendor(snapshot: Snapshot) -> Iterator[str]:
             continue
         if any(recorded) and recorded[0] != expected[0] and _on_bare_metal(cpu.cpuid):
             yield (
+                "leaf-beyond-maximum",
                 f"cpus[{i}].cpuid.0x8000001f:0 has EAX={recorded[0]:#010x} and "
                 f"cpus[{i}].cpuid.0x80000000:0 says the highest leaf is {maximum:#010x}, "
-                f"where {cpu.cpuid.vendor} answers EAX={expected[0]:#010x}"
+                f"where {cpu.cpuid.vendor} answers EAX={expected[0]:#010x}",
             )
+            return
 
 
 def _on_bare_metal(cpuid: CpuidTable) -> bool:
@@ -88,14 +204,15 @@ def _on_bare_metal(cpuid: CpuidTable) -> bool:
     return leaf is not None and not leaf[2] & _HYPERVISOR
 
 
-def _cpuinfo_agrees(snapshot: Snapshot) -> Iterator[str]:
+def _cpuinfo_agrees(snapshot: Snapshot) -> _Found:
     if snapshot.cpuinfo is None or not snapshot.cpus:
         return
     cpuid, cpuinfo = snapshot.cpus[0].cpuid, snapshot.cpuinfo
     if None not in (cpuid.vendor, cpuinfo.vendor) and cpuid.vendor != cpuinfo.vendor:
         yield (
+            "two-cpu-models",
             f"cpuinfo.vendor is {cpuinfo.vendor!r} "
-            f"and cpus[0].cpuid.0x00000000:0 says {cpuid.vendor!r}"
+            f"and cpus[0].cpuid.0x00000000:0 says {cpuid.vendor!r}",
         )
     # Mixed steppings: cpuinfo is of the first CPU, as cpus[0] is.
     if cpuid.family_model_stepping is None:
@@ -105,50 +222,130 @@ def _cpuinfo_agrees(snapshot: Snapshot) -> Iterator[str]:
         of_cpuinfo = getattr(cpuinfo, name)
         if of_cpuinfo is not None and of_cpuinfo != of_cpuid:
             yield (
+                "two-cpu-models",
                 f"cpuinfo.{name} is {of_cpuinfo} "
-                f"and cpus[0].cpuid.0x00000001:0 says {name} {of_cpuid}"
+                f"and cpus[0].cpuid.0x00000001:0 says {name} {of_cpuid}",
             )
 
 
-def _cpuinfo_flags_agree(snapshot: Snapshot) -> Iterator[str]:
-    if snapshot.cpuinfo is None or not snapshot.cpus:
-        return
-    for flag, bit in _COPIED_FLAGS.items():
-        if flag in snapshot.cpuinfo.flags and _sme_bit(snapshot.cpus[0].cpuid, bit) is False:
-            yield (
-                f"cpuinfo.flags holds {flag!r} and cpus[0].cpuid.0x8000001f:0 EAX[{bit}] is clear"
-            )
+def _flags_have_hardware(snapshot: Snapshot) -> _Found:
+    cpuinfo = snapshot.cpuinfo or CpuinfoEvidence()
+    forced = "setcpuid=" in (snapshot.kernel.cmdline or "")
+    for cpu in () if forced else snapshot.cpus[:1]:
+        for flag, (leaf, register, bit) in _COPIED_FLAGS.items():
+            if flag in cpuinfo.flags and _bit(cpu.cpuid, leaf, register, bit) is False:
+                name = f"{('EAX', 'EBX', 'ECX', 'EDX')[register]}[{bit}]"
+                field = f"cpus[0].cpuid.{leaf:#010x}:0 {name}"
+                what = f"cpuinfo.flags holds {flag!r} and {field} is clear"
+                yield "flag-without-hardware", what
 
 
-def _sme_active_is_possible(snapshot: Snapshot) -> Iterator[str]:
+def _sme_active_is_possible(snapshot: Snapshot) -> _Found:
     if not snapshot.state.sme_active:
         return
+    said = "state.sme_active is true"
+    if (snapshot.kernel.config or {}).get("CONFIG_AMD_MEM_ENCRYPT") == "n":
+        what = f"{said} and kernel.config.CONFIG_AMD_MEM_ENCRYPT is 'n'"
+        yield "sme-active-without-support", what
     for i, cpu in enumerate(snapshot.cpus):
-        if _sme_bit(cpu.cpuid, 0) is False:
-            yield f"state.sme_active is true and cpus[{i}].cpuid.0x8000001f:0 EAX[0] says no SME"
+        if _bit(cpu.cpuid, _SME_LEAF, 0, 0) is False:
+            what = f"{said} and cpus[{i}].cpuid.0x8000001f:0 EAX[0] says no SME"
+            yield "sme-active-without-sme", what
         syscfg = cpu.msr.get(_SYSCFG)
         if syscfg is not None and not syscfg >> 23 & 1:
-            yield f"state.sme_active is true and cpus[{i}].msr.0xc0010010 bit 23 is clear"
+            what = f"{said} and cpus[{i}].msr.0xc0010010 bit 23 is clear"
+            yield "sme-active-without-syscfg", what
 
 
-def _tdx_is_possible(snapshot: Snapshot) -> Iterator[str]:
+def _state_agrees_with_log(snapshot: Snapshot) -> _Found:
+    if snapshot.log is None:
+        return
+    for name, of_log in (
+        ("sme_active", kernel_log.sme_active(snapshot.log)),
+        ("tdx_module", kernel_log.tdx_module(snapshot.log)),
+    ):
+        stated = getattr(snapshot.state, name)
+        if None not in (stated, of_log) and stated != of_log:
+            yield "state-against-log", f"state.{name} is {stated!r} and log says {of_log!r}"
+
+
+def _guests_are_possible(snapshot: Snapshot) -> _Found:
     for i, cpu in enumerate(snapshot.cpus[:1]):
-        vendor = cpu.cpuid.vendor
-        if snapshot.state.tdx_module == "initialized" and vendor not in (None, "GenuineIntel"):
+        if snapshot.state.sev_guests_run and _bit(cpu.cpuid, _SME_LEAF, 0, 1) is False:
             yield (
-                f"state.tdx_module is 'initialized' and cpus[{i}].cpuid.0x00000000:0 says "
-                f"{vendor!r}"
+                "sev-guests-without-sev",
+                f"state.sev_guests_run is true and cpus[{i}].cpuid.0x8000001f:0 EAX[1] says no SEV",
             )
 
 
-def _sme_bit(cpuid: CpuidTable, bit: int) -> bool | None:
-    maximum = cpuid.max_extended_leaf
+def _tdx_is_possible(snapshot: Snapshot) -> _Found:
+    if snapshot.state.tdx_module != "initialized":
+        return
+    said = "state.tdx_module is 'initialized'"
+    for i, cpu in enumerate(snapshot.cpus[:1]):
+        if cpu.cpuid.vendor not in (None, "GenuineIntel"):
+            what = f"{said} and cpus[{i}].cpuid.0x00000000:0 says {cpu.cpuid.vendor!r}"
+            yield "tdx-without-intel", what
+        partitioning = cpu.msr.get(_KEYID_PARTITIONING)
+        if partitioning is not None and partitioning >> 32 < 2:
+            what = f"{said} and cpus[{i}].msr.0x87 gives TDX {partitioning >> 32} KeyIDs"
+            yield "tdx-without-keys", what
+
+
+_CHECKS: tuple[Callable[[Snapshot], _Found], ...] = (
+    _cpus_agree,
+    _vendor_is_repeated,
+    _beyond_maximum_follows_vendor,
+    _cpuinfo_agrees,
+    _flags_have_hardware,
+    _sme_active_is_possible,
+    _state_agrees_with_log,
+    _guests_are_possible,
+    _tdx_is_possible,
+)
+
+
+def _between(first: Snapshot, second: Snapshot) -> _Found:
+    if first.cpus and second.cpus:
+        pair = [machine.cpus[0].cpuid for machine in (first, second)]
+        names = [(cpuid.vendor, cpuid.family_model_stepping) for cpuid in pair]
+        if names[0] != names[1]:
+            yield "two-cpu-models", f"CPUID says {names[0]} and {names[1]}"
+    for name in ("vendor", "family", "model", "stepping"):
+        yield from _differ("two-cpu-models", "cpuinfo", name, first.cpuinfo, second.cpuinfo)
+    for name in ("release", "build_id"):
+        yield from _differ("two-kernels", "kernel", name, first.kernel, second.kernel)
+    asked = [_mem_encrypt(machine.kernel.cmdline) for machine in (first, second)]
+    if None not in asked and asked[0] != asked[1]:
+        yield "two-kernels", f"kernel.cmdline asks for mem_encrypt={asked[0]} and {asked[1]}"
+    yield from _differ("two-hosts", "", "host", first, second)
+    for field in fields(StateEvidence):
+        yield from _differ("two-hosts", "state", field.name, first.state, second.state)
+
+
+def _differ(kind: str, table: str, name: str, first: object, second: object) -> _Found:
+    values = [getattr(source, name, None) for source in (first, second)]
+    if None not in values and values[0] != values[1]:
+        path = f"{table}.{name}" if table else name
+        yield kind, f"{path} is {values[0]!r} and {values[1]!r}"
+
+
+def _mem_encrypt(cmdline: str | None) -> list[str] | None:
+    start = "mem_encrypt="
+    if cmdline is None:
+        return None
+    return [word.removeprefix(start) for word in cmdline.split() if word.startswith(start)]
+
+
+def _bit(cpuid: CpuidTable, leaf: int, register: int, bit: int) -> bool | None:
+    """A bit of sub-leaf 0; false beyond the maximum, None where the dump does not tell."""
+    maximum = cpuid.max_extended_leaf if leaf >= _EXTENDED_BASE else cpuid.max_basic_leaf
     if maximum is None:
         return None
-    if maximum < _SME_LEAF:
+    if maximum < leaf:
         return False
-    leaf = cpuid.recorded(_SME_LEAF)
-    return None if leaf is None else bool(leaf[0] >> bit & 1)
+    registers = cpuid.recorded(leaf)
+    return None if registers is None else bool(registers[register] >> bit & 1)
 
 
 def _cbit_position(cpuid: CpuidTable) -> int | None:

@@ -10,6 +10,7 @@ import re
 
 from staleline.errors import EvidenceError
 from staleline.evidence.snapshot import CpuinfoEvidence, Note, Snapshot
+from staleline.evidence.staleline_collect import first_processor
 
 __all__ = ["parse", "parse_evidence"]
 
@@ -40,7 +41,7 @@ def parse_evidence(text: str, where: str) -> CpuinfoEvidence:
             where=where,
             do="give one file per machine",
         )
-    fields = _first_processor(text)
+    fields = first_processor(text)
     for name in ("vendor_id", "cpu family", "model", "flags"):
         if name not in fields:
             raise EvidenceError(f"field {name} is missing", where=where, do=_COPY_WHOLE)
@@ -53,20 +54,8 @@ def parse_evidence(text: str, where: str) -> CpuinfoEvidence:
         if fields.get("stepping", "unknown") == "unknown"
         else _number(fields, "stepping", where),
         flags=frozenset(fields["flags"].split()),
+        bugs=frozenset(fields.get("bugs", "").split()),
     )
-
-
-def _first_processor(text: str) -> dict[str, str]:
-    # The last line counts only when it is finished: "sme" may be a cut "smep".
-    finished = text[: text.rfind("\n") + 1]
-    fields: dict[str, str] = {}
-    for line in finished.split("\n"):
-        if not line.strip() and fields:
-            break
-        name, colon, value = line.partition(":")
-        if colon:
-            fields.setdefault(name.strip(), value.strip())
-    return fields
 
 
 def _number(fields: dict[str, str], name: str, where: str) -> int:

@@ -3,40 +3,48 @@
 
 from __future__ import annotations
 
+import io
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from staleline.errors import EvidenceError
 from staleline.evidence import (
     aida64,
     cpuid_tool,
     cpuinfo,
+    dmesg,
+    kernel_log,
     libcpuid_raw,
     libvirt_xml,
+    lscpu,
     snapshot_json,
+    trees,
 )
+from staleline.evidence.archive import read_archive
 from staleline.evidence.consistency import require_consistent
+from staleline.evidence.merge import merged
 from staleline.evidence.snapshot import Snapshot
-from staleline.evidence.source import decode, read_text
+from staleline.evidence.source import begins_tar, decode, decompressed, is_tar, opened, read_bytes
 
 __all__ = ["parse_snapshot", "read_snapshot"]
 
 _Parse = Callable[[str, str], Snapshot]
 
 _KNOWN = (
-    "give cpuid -r output, an AIDA64 or libcpuid raw dump, libvirt CPU data, "
-    "/proc/cpuinfo or a staleline snapshot"
+    "give cpuid -r output, an AIDA64 or libcpuid raw dump, libvirt CPU data, lscpu or dmesg "
+    "output, /proc/cpuinfo, a sosreport or a staleline snapshot"
 )
 
 
 def read_snapshot(path: str | os.PathLike[str]) -> Snapshot:
-    """Return the machine that the file `path` describes, whatever its format.
+    """Return the machine that the file or directory `path` describes, whatever its format.
 
     Raises:
-        EvidenceError: The file cannot be read, is of no known format, is damaged, or
-            contradicts itself.
+        EvidenceError: It cannot be read, is of no known format, is damaged, or contradicts
+            itself.
     """
-    return parse_snapshot(read_text(path), os.fspath(path))
+    where = os.fspath(path)
+    return _whole(_read(where), where)
 
 
 def parse_snapshot(text: str | bytes, where: str) -> Snapshot:
@@ -45,24 +53,67 @@ def parse_snapshot(text: str | bytes, where: str) -> Snapshot:
     Raises:
         EvidenceError: As `read_snapshot`.
     """
+    return _whole(_parse_text(text, where), where)
+
+
+def _whole(snapshot: Snapshot, where: str) -> Snapshot:
+    machine = kernel_log.with_state(snapshot)
+    require_consistent(machine, where)
+    return machine
+
+
+def _read(where: str) -> Snapshot:
+    if os.path.isdir(where):
+        return trees.read_directory(where)
+    if os.path.isfile(where) and begins_tar(where):
+        with opened(where) as stream:
+            return _of_archive(read_archive(stream, where), where)
+    data = decompressed(read_bytes(where), where)
+    if is_tar(data[:512]):  # through a pipe, which can be read only once
+        return _of_archive(read_archive(io.BytesIO(data), where), where)
+    return _parse_text(data, where)
+
+
+def _parse_text(text: str | bytes, where: str) -> Snapshot:
     if isinstance(text, bytes):
         text = decode(text, where)
-    snapshot = _parser(text, where)(text, where)
-    require_consistent(snapshot, where)
-    return snapshot
+    parse = _parser(text)
+    if parse is None:
+        raise EvidenceError("is of no known format", where=where, do=_KNOWN)
+    return parse(text, where)
 
 
-def _parser(text: str, where: str) -> _Parse:
+def _of_archive(files: Mapping[str, bytes], where: str) -> Snapshot:
+    tree = trees.layout_of(files, where)
+    if tree is not None:
+        return trees.read_tree(tree, where)
+    found = [
+        parse(text, f"{where}:{name}")
+        for name, text in _texts(files)
+        if (parse := _parser(text)) is not None
+    ]
+    if not found:
+        raise EvidenceError("is an archive without evidence", where=where, do=_KNOWN)
+    return merged(found, where)
+
+
+def _texts(files: Mapping[str, bytes]) -> Iterator[tuple[str, str]]:
+    for name, data in sorted(files.items()):
+        if data.strip() and b"\0" not in data:
+            yield name, decode(data, name)
+
+
+def _parser(text: str) -> _Parse | None:
     start = text.lstrip()[:1]
     if start == "{":
-        return snapshot_json.parse
+        return lscpu.parse_json if lscpu.is_json(text) else snapshot_json.parse
     if start == "<":
         return libvirt_xml.parse
     for line in _lines(text):
         for row, parse in _BY_FIRST_ROW:
             if row(line):
                 return parse
-    raise EvidenceError("is of no known format", where=where, do=_KNOWN)
+    return None
 
 
 def _begins_cpuinfo(line: str) -> bool:
@@ -76,6 +127,8 @@ _BY_FIRST_ROW: tuple[tuple[Callable[[str], object], _Parse], ...] = (
     (aida64.ROW.fullmatch, aida64.parse),
     (libcpuid_raw.ROW.fullmatch, libcpuid_raw.parse),
     (_begins_cpuinfo, cpuinfo.parse),
+    (lscpu.is_row, lscpu.parse),
+    (dmesg.is_row, dmesg.parse),
 )
 
 

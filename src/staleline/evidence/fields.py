@@ -14,7 +14,7 @@ __all__ = ["Fields"]
 
 _HEX = re.compile(r"0x[0-9a-fA-F]{1,16}")
 _DECIMAL = re.compile(r"[0-9]{1,20}")
-_NATURAL_MAX = 1 << 31
+_NATURAL_BITS = 31
 
 
 @dataclass(slots=True)
@@ -66,10 +66,12 @@ class Fields:
         value: bool | None = self._get(name, bool, "true, false or null")
         return value
 
-    def natural(self, name: str) -> int | None:
-        """A number from 0 to 2^31, or None."""
-        value = self._get(name, int, "a number")
-        return None if value is None else self._natural(name, value)
+    def natural(
+        self, name: str, *, bits: int = _NATURAL_BITS, required: bool = False
+    ) -> int | None:
+        """A number from 0 to 2^bits, or None."""
+        value = self._get(name, int, "a number", required=required)
+        return None if value is None else self._natural(name, value, bits)
 
     def naturals(self, name: str) -> tuple[int, ...] | None:
         """A list of numbers from 0 to 2^31, or None."""
@@ -130,9 +132,9 @@ class Fields:
             raise self.error(name, f"is not {expected}")
         return value
 
-    def _natural(self, name: str, value: Any) -> int:
-        if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= _NATURAL_MAX:
-            raise self.error(name, "is not a number from 0 to 2^31")
+    def _natural(self, name: str, value: Any, bits: int = _NATURAL_BITS) -> int:
+        if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= 1 << bits:
+            raise self.error(name, f"is not a number from 0 to 2^{bits}")
         return value
 
     def _hexadecimal(self, name: str, text: str, bits: int) -> int:

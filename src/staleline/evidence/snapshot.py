@@ -12,7 +12,16 @@ from dataclasses import dataclass, field
 
 from staleline.evidence.registers import CpuidTable
 
-__all__ = ["CpuEvidence", "CpuinfoEvidence", "KernelEvidence", "Note", "Snapshot", "StateEvidence"]
+__all__ = [
+    "CacheEvidence",
+    "CpuEvidence",
+    "CpuinfoEvidence",
+    "KernelEvidence",
+    "LogEvidence",
+    "Note",
+    "Snapshot",
+    "StateEvidence",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,11 +32,13 @@ class CpuEvidence:
         cpuid: Its CPUID leaves.
         msr: The MSRs that could be read, number -> 64-bit value.
         msr_faults: The MSRs that do not exist on this CPU: RDMSR was executed and faulted.
+        number: The kernel's number of it, where the evidence names it.
     """
 
     cpuid: CpuidTable
     msr: Mapping[int, int] = field(default_factory=dict)
     msr_faults: frozenset[int] = frozenset()
+    number: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,20 +55,65 @@ class CpuinfoEvidence:
     model: int | None = None
     stepping: int | None = None
     flags: frozenset[str] = frozenset()
+    bugs: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class CacheEvidence:
+    """The caches of one kind as the running kernel lists them in sysfs.
+
+    Attributes:
+        level: 1, 2, 3, ...
+        type: ``Data``, ``Instruction`` or ``Unified``.
+        bytes: The size of each.
+        cpus: For each, the CPUs that share it, as a kernel CPU list such as ``0-7,64-71``.
+    """
+
+    level: int
+    type: str
+    bytes: int
+    cpus: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class KernelEvidence:
-    """The running kernel as it names itself."""
+    """The running kernel as it names itself; `build_id` is in hexadecimal."""
 
     release: str | None = None
     cmdline: str | None = None
     config: Mapping[str, str] | None = None
+    build_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LogEvidence:
+    """Messages of this boot's kernel log that tell of SME, SEV, SNP, TDX or kexec, oldest first.
+
+    Attributes:
+        lines: The messages, without level and time.
+        complete: No message from boot to now is missing, so that silence means something.
+    """
+
+    lines: tuple[str, ...]
+    complete: bool
 
 
 @dataclass(frozen=True, slots=True)
 class StateEvidence:
-    """Kernel state that no register tells."""
+    """Kernel state that no register tells.
+
+    Attributes:
+        sme_active: Memory is mapped with the C-bit.
+        tdx_module: ``initialized``, ``failed`` or ``not-initialized``.
+        seamcalled_cpus: CPUs that entered the TDX module.
+        sev_guests_run: SEV guests have run since boot.
+        offline_cpus: CPUs that are present and not online.
+        kexec_loaded: 1 if a kernel is loaded for kexec, else 0.
+        kexec_crash_loaded: The same for the crash kernel.
+        kexec_crash_size: Bytes reserved for the crash kernel.
+        tsme: Firmware encrypts all memory with one key (TSME), as the ccp driver tells.
+        guest_ids_peak: Most guest keys of a kind (sev, sev_es, tdx) in use since boot.
+    """
 
     sme_active: bool | None = None
     tdx_module: str | None = None
@@ -65,6 +121,10 @@ class StateEvidence:
     sev_guests_run: bool | None = None
     offline_cpus: tuple[int, ...] | None = None
     kexec_loaded: int | None = None
+    kexec_crash_loaded: int | None = None
+    kexec_crash_size: int | None = None
+    tsme: bool | None = None
+    guest_ids_peak: Mapping[str, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +137,11 @@ class Note:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """One machine. ``cpus`` may hold one entry that stands for all."""
+    """One machine.
+
+    ``cpus`` may hold one entry that stands for all. ``modules`` holds the parameters of
+    kvm_amd and kvm_intel, and no entry for one that is not loaded.
+    """
 
     cpus: tuple[CpuEvidence, ...]
     host: str | None = None
@@ -86,3 +150,6 @@ class Snapshot:
     kernel: KernelEvidence = KernelEvidence()
     state: StateEvidence = StateEvidence()
     notes: tuple[Note, ...] = ()
+    caches: tuple[CacheEvidence, ...] = ()
+    modules: Mapping[str, Mapping[str, str]] | None = None
+    log: LogEvidence | None = None

@@ -8,7 +8,7 @@ names the field as a path such as ``cpus[3].msr.0xc0010010``.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -16,17 +16,23 @@ from staleline.errors import EvidenceError
 from staleline.evidence.fields import Fields
 from staleline.evidence.registers import CpuidTable, Registers
 from staleline.evidence.snapshot import (
+    CacheEvidence,
     CpuEvidence,
     CpuinfoEvidence,
     KernelEvidence,
+    LogEvidence,
     Note,
     Snapshot,
     StateEvidence,
 )
+from staleline.evidence.staleline_collect import document_text, shared_entries
 
 __all__ = ["SCHEMA", "parse", "snapshot_text", "to_json"]
 
 SCHEMA = "staleline/snapshot/1"
+
+#: The largest machine that Linux is built for has 8192 CPUs; none is known to have 256 leaves.
+_LEAVES_MAX = 8192 * 256
 
 _SEE_SCHEMA = "compare with the snapshot/1 schema, or collect again with staleline collect"
 
@@ -52,8 +58,8 @@ def parse(text: str, where: str) -> Snapshot:
 
 
 def snapshot_text(snapshot: Snapshot) -> str:
-    """Return `snapshot` as JSON text, one field per line, ending in a newline."""
-    return json.dumps(to_json(snapshot), indent=1, ensure_ascii=False) + "\n"
+    """Return `snapshot` as JSON text, with a line for each field and CPU."""
+    return document_text(to_json(snapshot))
 
 
 def to_json(snapshot: Snapshot) -> dict[str, Any]:
@@ -62,46 +68,40 @@ def to_json(snapshot: Snapshot) -> dict[str, Any]:
         "schema": SCHEMA,
         "host": snapshot.host,
         "collected": snapshot.collected,
-        "cpus": [_cpu_to_json(cpu) for cpu in snapshot.cpus],
+        "cpus": shared_entries([_cpu_to_json(cpu) for cpu in snapshot.cpus]),
         "cpuinfo": None if snapshot.cpuinfo is None else _cpuinfo_to_json(snapshot.cpuinfo),
-        "kernel": {
-            "release": snapshot.kernel.release,
-            "cmdline": snapshot.kernel.cmdline,
-            "config": None if snapshot.kernel.config is None else dict(snapshot.kernel.config),
-        },
-        "state": _state_to_json(snapshot.state),
-        "notes": [asdict(note) for note in snapshot.notes],
+        "caches": [_fields(cache) for cache in snapshot.caches],
+        "kernel": _fields(snapshot.kernel),
+        "modules": snapshot.modules,
+        "log": None if snapshot.log is None else _fields(snapshot.log),
+        "state": _fields(snapshot.state),
+        "notes": [_fields(note) for note in snapshot.notes],
+    }
+
+
+def _fields(evidence: Any) -> dict[str, Any]:
+    return {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in asdict(evidence).items()
     }
 
 
 def _cpu_to_json(cpu: CpuEvidence) -> dict[str, Any]:
-    document: dict[str, Any] = {
-        "cpuid": {
-            f"{leaf:#010x}:{subleaf}": [f"{register:#010x}" for register in registers]
-            for (leaf, subleaf), registers in sorted(cpu.cpuid.leaves.items())
-        },
-        "msr": {f"{number:#x}": f"{value:#018x}" for number, value in sorted(cpu.msr.items())},
+    document: dict[str, Any] = {} if cpu.number is None else {"cpu": cpu.number}
+    document["cpuid"] = {
+        f"{leaf:#010x}:{subleaf}": [f"{register:#010x}" for register in registers]
+        for (leaf, subleaf), registers in sorted(cpu.cpuid.leaves.items())
+    }
+    document["msr"] = {
+        f"{number:#x}": f"{value:#018x}" for number, value in sorted(cpu.msr.items())
     }
     if cpu.msr_faults:
         document["msr_faults"] = [f"{number:#x}" for number in sorted(cpu.msr_faults)]
     return document
 
 
-def _state_to_json(state: StateEvidence) -> dict[str, Any]:
-    return {
-        name: list(value) if isinstance(value, tuple) else value
-        for name, value in asdict(state).items()
-    }
-
-
 def _cpuinfo_to_json(cpuinfo: CpuinfoEvidence) -> dict[str, Any]:
-    return {
-        "vendor": cpuinfo.vendor,
-        "family": cpuinfo.family,
-        "model": cpuinfo.model,
-        "stepping": cpuinfo.stepping,
-        "flags": sorted(cpuinfo.flags),
-    }
+    return {**asdict(cpuinfo), "flags": sorted(cpuinfo.flags), "bugs": sorted(cpuinfo.bugs)}
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -121,28 +121,59 @@ def _snapshot(top: Fields) -> Snapshot:
     if (schema := top.text("schema")) != SCHEMA:
         raise top.error("schema", f"is {schema!r}, not {SCHEMA!r}")
     snapshot = Snapshot(
-        cpus=tuple(_cpu(cpu) for cpu in top.objects("cpus", required=True)),
+        cpus=_cpus(top),
         host=top.text("host"),
         collected=top.text("collected"),
         cpuinfo=_cpuinfo(top.object("cpuinfo")),
         kernel=_kernel(top.object("kernel")),
         state=_state(top.object("state")),
         notes=tuple(_note(note) for note in top.objects("notes")),
+        caches=tuple(_cache(cache) for cache in top.objects("caches")),
+        modules=_modules(top.object("modules")),
+        log=_log(top.object("log")),
     )
     top.require_no_more()
     return snapshot
 
 
-def _cpu(cpu: Fields) -> CpuEvidence:
+def _cpus(top: Fields) -> tuple[CpuEvidence, ...]:
+    cpus: list[CpuEvidence] = []
+    expanded = 0
+    for fields in top.objects("cpus", required=True):
+        cpus.append(_cpu(fields, cpus))
+        expanded += len(cpus[-1].cpuid.leaves)
+        if expanded > _LEAVES_MAX:
+            raise fields.error(
+                "like", f"makes more than {_LEAVES_MAX} leaves, more than any machine"
+            )
+    return tuple(cpus)
+
+
+def _cpu(cpu: Fields, earlier: Sequence[CpuEvidence]) -> CpuEvidence:
+    base = _like(cpu, earlier)
+    leaves, msr = _leaves(cpu.object("cpuid")), _msrs(cpu.object("msr"))
+    # What is absent is like the earlier CPU's; an empty list is not absent.
+    faults = cpu.document.get("msr_faults") is None
     evidence = CpuEvidence(
-        cpuid=CpuidTable(_leaves(cpu.object("cpuid"))),
-        msr=_msrs(cpu.object("msr")),
-        msr_faults=frozenset(cpu.numbers("msr_faults", 32)),
+        cpuid=CpuidTable({**base.cpuid.leaves, **leaves}) if leaves else base.cpuid,
+        msr={**base.msr, **msr},
+        msr_faults=base.msr_faults if faults else frozenset(cpu.numbers("msr_faults", 32)),
+        number=cpu.natural("cpu"),
     )
     cpu.require_no_more()
     for number in sorted(evidence.msr_faults & evidence.msr.keys()):
         raise cpu.error("msr_faults", f"names {number:#x}, which has a value in field msr")
     return evidence
+
+
+def _like(cpu: Fields, earlier: Sequence[CpuEvidence]) -> CpuEvidence:
+    """The CPU that this one is like but for what it says itself."""
+    index = cpu.natural("like")
+    if index is None:
+        return CpuEvidence(CpuidTable({}))
+    if index >= len(earlier):
+        raise cpu.error("like", f"is {index}, not the index of an earlier CPU")
+    return earlier[index]
 
 
 def _leaves(cpuid: Fields | None) -> Mapping[tuple[int, int], Registers]:
@@ -184,6 +215,7 @@ def _cpuinfo(cpuinfo: Fields | None) -> CpuinfoEvidence | None:
         model=cpuinfo.natural("model"),
         stepping=cpuinfo.natural("stepping"),
         flags=frozenset(cpuinfo.texts("flags")),
+        bugs=frozenset(cpuinfo.texts("bugs")),
     )
     cpuinfo.require_no_more()
     return evidence
@@ -192,21 +224,51 @@ def _cpuinfo(cpuinfo: Fields | None) -> CpuinfoEvidence | None:
 def _kernel(kernel: Fields | None) -> KernelEvidence:
     if kernel is None:
         return KernelEvidence()
-    config = kernel.object("config")
     evidence = KernelEvidence(
         release=kernel.text("release"),
         cmdline=kernel.text("cmdline"),
-        config=None
-        if config is None
-        else {name: config.text(name, required=True) or "" for name in config.names()},
+        config=_texts(kernel.object("config")),
+        build_id=kernel.text("build_id"),
     )
     kernel.require_no_more()
+    return evidence
+
+
+def _texts(table: Fields | None) -> Mapping[str, str] | None:
+    if table is None:
+        return None
+    return {name: table.text(name, required=True) or "" for name in table.names()}
+
+
+def _modules(modules: Fields | None) -> Mapping[str, Mapping[str, str]] | None:
+    if modules is None:
+        return None
+    return {name: _texts(modules.object(name)) or {} for name in modules.names()}
+
+
+def _cache(cache: Fields) -> CacheEvidence:
+    evidence = CacheEvidence(
+        level=cache.natural("level", required=True) or 0,
+        type=cache.text("type", required=True) or "",
+        bytes=cache.natural("bytes", required=True) or 0,
+        cpus=cache.texts("cpus"),
+    )
+    cache.require_no_more()
+    return evidence
+
+
+def _log(log: Fields | None) -> LogEvidence | None:
+    if log is None:
+        return None
+    evidence = LogEvidence(log.texts("lines"), complete=log.boolean("complete") or False)
+    log.require_no_more()
     return evidence
 
 
 def _state(state: Fields | None) -> StateEvidence:
     if state is None:
         return StateEvidence()
+    peak = state.object("guest_ids_peak")
     evidence = StateEvidence(
         sme_active=state.boolean("sme_active"),
         tdx_module=state.text("tdx_module"),
@@ -214,6 +276,12 @@ def _state(state: Fields | None) -> StateEvidence:
         sev_guests_run=state.boolean("sev_guests_run"),
         offline_cpus=state.naturals("offline_cpus"),
         kexec_loaded=state.natural("kexec_loaded"),
+        kexec_crash_loaded=state.natural("kexec_crash_loaded"),
+        kexec_crash_size=state.natural("kexec_crash_size", bits=64),
+        tsme=state.boolean("tsme"),
+        guest_ids_peak=None
+        if peak is None
+        else {name: peak.natural(name, required=True) or 0 for name in peak.names()},
     )
     state.require_no_more()
     return evidence

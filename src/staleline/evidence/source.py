@@ -1,41 +1,100 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Bytes and text of an evidence file, bounded and with every failure named.
 
-Dumps come plain, gzip or xz compressed; a file may also be a pipe
+Dumps come plain, gzip, xz or zstd compressed; a file may also be a pipe
 (``staleline facts <(cpuid -r)``). Nothing larger than `MAX_BYTES` is taken in, before
-or after decompression.
+or after decompression, except archives, which are read as streams.
 """
 
 from __future__ import annotations
 
 import codecs
+import gzip
 import lzma
 import os
 import stat
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import BinaryIO, Protocol
+
+import zstandard
 
 from staleline.errors import EvidenceError
 
-__all__ = ["MAX_BYTES", "decode", "read_bytes", "read_text"]
+__all__ = [
+    "MAX_BYTES",
+    "Stream",
+    "begins_tar",
+    "decode",
+    "decompressed",
+    "is_tar",
+    "opened",
+    "read_bytes",
+]
 
 #: The largest dump known (768 logical CPUs, every leaf) is below 4 MiB.
 MAX_BYTES = 64 << 20
 
 _XZ_MAGIC = b"\xfd7zXZ\0"
 _GZIP_MAGIC = b"\x1f\x8b"
-_XZ_MEMORY = 256 << 20
+_ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+_XZ_MEMORY = _ZSTD_WINDOW = 256 << 20
+#: What the decompressors raise of data that is not whole.
+_DAMAGED = (lzma.LZMAError, zlib.error, zstandard.ZstdError, gzip.BadGzipFile, EOFError)
 _TOO_LARGE = f"is larger than {MAX_BYTES >> 20} MiB, which no CPUID dump or snapshot is"
 _DO_WHOLE = "make the file again and check it was copied whole"
 
 
-def read_text(path: str | os.PathLike[str]) -> str:
-    """Return the decompressed text of `path`.
+class Stream(Protocol):
+    """Bytes that are read once, in order."""
+
+    def read(self, size: int = ..., /) -> bytes:
+        """At most `size` bytes; none at the end."""
+
+
+@contextmanager
+def opened(path: str) -> Iterator[Stream]:
+    """The decompressed bytes of a regular file as a stream.
 
     Raises:
-        EvidenceError: The file cannot be read, is too large, empty, binary or damaged.
+        EvidenceError: The file cannot be opened, or what is read of it is damaged.
     """
-    where = os.fspath(path)
-    return decode(_decompressed(read_bytes(path), where), where)
+    try:
+        with open(path, "rb") as file:
+            yield _stream(file)
+    except _DAMAGED as error:
+        raise EvidenceError(
+            f"is damaged compressed data: {error}", where=path, do=_DO_WHOLE
+        ) from error
+    except OSError as error:
+        raise _unreadable(error, path) from error
+
+
+def begins_tar(path: str) -> bool:
+    """Does a regular file hold a tar archive, compressed or not? False if it is damaged."""
+    try:
+        with opened(path) as stream:
+            return is_tar(stream.read(512))
+    except EvidenceError:
+        return False
+
+
+def is_tar(start: bytes) -> bool:
+    """Do the first 512 bytes of a file begin a tar archive (POSIX or GNU)?"""
+    return start[257:262] == b"ustar"
+
+
+def _stream(file: BinaryIO) -> Stream:
+    start = file.read(6)
+    file.seek(0)
+    if start.startswith(_XZ_MAGIC):
+        return _XzStream(file)
+    if start.startswith(_GZIP_MAGIC):
+        return gzip.GzipFile(fileobj=file)
+    if start.startswith(_ZSTD_MAGIC):
+        return _zstd().stream_reader(file, read_across_frames=True)
+    return file
 
 
 def read_bytes(path: str | os.PathLike[str], limit: int = MAX_BYTES) -> bytes:
@@ -118,11 +177,18 @@ def _unreadable(error: OSError, where: str) -> EvidenceError:
     return EvidenceError(f"cannot be read: {reason}", where=where, do=do)
 
 
-def _decompressed(data: bytes, where: str) -> bytes:
+def decompressed(data: bytes, where: str) -> bytes:
+    """Return `data`, decompressed if it is gzip, xz or zstd data.
+
+    Raises:
+        EvidenceError: It is damaged, or larger than `MAX_BYTES` once decompressed.
+    """
     if data.startswith(_XZ_MAGIC):
         return _unxz(data, where)
     if data.startswith(_GZIP_MAGIC):
         return _gunzip(data, where)
+    if data.startswith(_ZSTD_MAGIC):
+        return _unzstd(data, where)
     return data
 
 
@@ -142,6 +208,46 @@ def _gunzip(data: bytes, where: str) -> bytes:
     except zlib.error as error:
         raise EvidenceError(f"is damaged gzip data: {error}", where=where, do=_DO_WHOLE) from error
     return _whole(text, complete=decompressor.eof, where=where)
+
+
+def _zstd() -> zstandard.ZstdDecompressor:
+    return zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW)
+
+
+def _unzstd(data: bytes, where: str) -> bytes:
+    decompressor = _zstd().decompressobj()
+    try:
+        with _zstd().stream_reader(data) as reader:
+            text = reader.read(MAX_BYTES + 1)
+        # The reader takes a frame that ends early for whole.
+        complete = len(text) > MAX_BYTES or _ends(decompressor, data)
+    except zstandard.ZstdError as error:
+        raise EvidenceError(f"is damaged zstd data: {error}", where=where, do=_DO_WHOLE) from error
+    return _whole(text, complete=complete, where=where)
+
+
+def _ends(decompressor: zstandard.ZstdDecompressionObj, data: bytes) -> bool:
+    decompressor.decompress(data)
+    return bool(decompressor.eof)
+
+
+class _XzStream:
+    """xz data as a stream, with a bound on the memory it may ask for."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._decompressor = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_XZ_MEMORY)
+
+    def read(self, size: int = -1, /) -> bytes:
+        """At least one byte, at most `size`, and none at the end."""
+        decompressor = self._decompressor
+        while not decompressor.eof:
+            piece = self._file.read(1 << 16) if decompressor.needs_input else b""
+            if decompressor.needs_input and not piece:
+                raise EOFError("it is cut short")
+            if data := decompressor.decompress(piece, size):
+                return data
+        return b""
 
 
 def _whole(text: bytes, *, complete: bool, where: str) -> bytes:

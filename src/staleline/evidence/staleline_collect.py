@@ -1,0 +1,916 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# ruff: noqa: UP006, UP035, UP045 - the syntax of Python 3.6
+"""Write a snapshot of this host (staleline/snapshot/1) without changing anything on it.
+
+This one file needs only the standard library of Python 3.6 or newer, so that it can run
+where staleline is not installed:
+
+    ssh host python3 - < staleline-collect.py > host.json
+    ssh host sudo python3 - --redact < staleline-collect.py > host.json
+
+Without root it collects what it can; everything that is missing is noted with the reason.
+"""
+
+import argparse
+import ctypes
+import errno
+import json
+import mmap
+import os
+import platform
+import re
+import struct
+import sys
+import time
+import zlib
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Pattern, Set, Tuple
+
+__all__ = [
+    "KEPT_OPTIONS",
+    "MSRS",
+    "HostTree",
+    "Tree",
+    "collect",
+    "cpu_list",
+    "document_text",
+    "first_processor",
+    "is_relevant",
+    "main",
+    "redacted",
+    "shared_entries",
+]
+
+SCHEMA = "staleline/snapshot/1"
+
+#: EAX, EBX, ECX, EDX.
+Registers = Tuple[int, int, int, int]
+#: (leaf, sub-leaf) -> registers.
+ExecuteCpuid = Callable[[int, int], Registers]
+#: (file descriptor, bytes, offset) -> bytes, as os.pread.
+ReadAt = Callable[[int, int, int], bytes]
+Document = Dict[str, Any]
+
+# ---- what is collected -------------------------------------------------------------------
+
+_AMD_MSRS = (
+    0xC000_0080,  # EFER: INTWB, bit 18
+    0xC001_0010,  # SYSCFG
+    0xC001_0015,  # HWCR: INVDWBINVD, bit 4
+    0xC001_0131,  # SEV_STATUS
+    0xC001_0132,  # RMP_BASE
+    0xC001_0133,  # RMP_END
+    0xC001_0136,  # RMP_CFG
+)
+#: MSRs that tell what firmware enabled, by vendor.
+MSRS = {
+    "AuthenticAMD": _AMD_MSRS,
+    "HygonGenuine": _AMD_MSRS,
+    "GenuineIntel": (
+        0x87,  # MKTME_KEYID_PARTITIONING
+        0xFE,  # MTRRCAP: SEAMRR present, bit 15
+        0x981,  # TME_CAPABILITY
+        0x982,  # TME_ACTIVATE
+        0x1400,  # SEAMRR_PHYS_BASE
+        0x1401,  # SEAMRR_PHYS_MASK
+    ),
+}
+#: Configuration options that decide what a kernel does on the way into the next one.
+KEPT_OPTIONS = (
+    "CONFIG_AMD_MEM_ENCRYPT",
+    "CONFIG_AMD_MEM_ENCRYPT_ACTIVE_BY_DEFAULT",
+    "CONFIG_CRASH_DUMP",
+    "CONFIG_HOTPLUG_CPU",
+    "CONFIG_INTEL_TDX_HOST",
+    "CONFIG_KEXEC",
+    "CONFIG_KEXEC_CORE",
+    "CONFIG_KEXEC_FILE",
+    "CONFIG_KEXEC_JUMP",
+    "CONFIG_KVM_AMD_SEV",
+    "CONFIG_KVM_INTEL_TDX",
+    "CONFIG_X86_64",
+)
+#: Module -> parameters that tell whether it offers encrypted guests.
+_MODULE_PARAMETERS = {
+    "kvm_amd": ("sev", "sev_es", "sev_snp", "ciphertext_hiding_asids"),
+    "kvm_intel": ("tdx",),
+}
+#: Messages of the kernel log that are kept.
+_RELEVANT = re.compile(
+    r"\b(?:SME|TSME|SEV|SNP|TDX|RMP|virt/tdx)\b|\b[Kk]exec|[Mm]emory [Ee]ncryption|\bcrashkernel"
+)
+#: Command-line parameters that bear on the question; `redacted` keeps only their values.
+_KEPT_PARAMETER = re.compile(
+    r"clearcpuid|crashkernel|hibernate|idle|(?:amd_|intel_)?iommu|kexec_\w+(?:\.\w+)?"
+    r"|kvm[-_](?:amd|intel)\.\w+|maxcpus|mem_encrypt|nr_cpus|possible_cpus|reboot|setcpuid|sev|tdx\w*"
+)
+#: Words that a host name may be and that messages of the kernel log are made of.
+_MESSAGE_WORDS = re.compile(
+    r"(?i)active|amd|crashkernel|(?:dis|en)abled|encryption|failed|features|initiali[sz](?:ed|ation)"
+    r"|intel|kexec|memory|module|not|rmp|sev|sme|snp|supported|tdx|tsme|(?:un)?usable|virt"
+)
+_REDACTED = "REDACTED"
+
+_FILE_MAX = 64 << 20
+_PIECE = 1 << 16
+_LOG_LINES_MAX = 400
+_RECORD_MAX = 8192  # CONSOLE_EXT_LOG_MAX; a shorter read of /dev/kmsg fails with EINVAL
+_RECORDS_MAX = 1 << 20
+_CPUS_MAX = 1 << 16
+_CPU_DIRECTORY = "sys/devices/system/cpu"
+
+
+# ---- where it is read from ---------------------------------------------------------------
+
+
+class Tree:
+    """Files of a host by their path below /; every method raises OSError where it cannot."""
+
+    is_this_host = False
+
+    def read(self, path: str) -> bytes:
+        """The content of a file."""
+        raise FileNotFoundError(errno.ENOENT, "not in this tree", path)
+
+    def records(self, path: str) -> List[bytes]:
+        """What successive reads of a file that is read record by record return."""
+        return [self.read(path)]
+
+    def names(self, path: str) -> List[str]:
+        """The names in a directory."""
+        raise FileNotFoundError(errno.ENOENT, "not in this tree", path)
+
+    def open(self, path: str) -> int:
+        """A descriptor of a device, to be closed by the caller."""
+        raise FileNotFoundError(errno.ENOENT, "not in this tree", path)
+
+
+class HostTree(Tree):
+    """The files of this host, or of a directory that is laid out as one."""
+
+    def __init__(self, root: str = "/") -> None:
+        self._root = os.path.realpath(root)
+        self.is_this_host = self._root == "/"
+
+    def read(self, path: str) -> bytes:
+        """The content of a file, at most 64 MiB of it."""
+        file = self.open(path)
+        try:
+            return _whole(file)
+        finally:
+            os.close(file)
+
+    def records(self, path: str) -> List[bytes]:
+        """The records of /dev/kmsg up to its present end."""
+        device = self.open(path)
+        try:
+            return _records(device)
+        finally:
+            os.close(device)
+
+    def names(self, path: str) -> List[str]:
+        """The names in a directory."""
+        return os.listdir(self._inside(path))
+
+    def open(self, path: str) -> int:
+        """A descriptor; O_NONBLOCK, as the directory may hold a pipe without a writer."""
+        return os.open(self._inside(path), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+
+    def _inside(self, path: str) -> str:
+        # A directory may be somebody else's: a link in it must not lead to this host's files.
+        whole = os.path.join(self._root, path)
+        real = whole if self.is_this_host else os.path.realpath(whole)
+        if not self.is_this_host and not real.startswith(self._root + os.sep):
+            raise OSError(errno.ELOOP, "leads out of the directory", whole)
+        return real
+
+
+def _whole(file: int) -> bytes:
+    """Read in small pieces: /proc/sys refuses larger ones than the kernel can allocate."""
+    pieces = []
+    for _ in range(_FILE_MAX // _PIECE):
+        pieces.append(os.read(file, _PIECE))
+        if not pieces[-1]:
+            break
+    return b"".join(pieces)
+
+
+def _records(device: int) -> List[bytes]:
+    records: List[bytes] = []
+    while len(records) < _RECORDS_MAX:
+        try:
+            data = os.read(device, _RECORD_MAX)
+        except BrokenPipeError:  # overwritten meanwhile: what was read is not the whole log
+            records.clear()
+            continue
+        except OSError:  # EAGAIN: the end
+            break
+        if not data:
+            break
+        records.append(data)
+    return records
+
+
+# ---- CPUID -------------------------------------------------------------------------------
+
+_HYPERVISOR_BASE = 0x4000_0000
+_EXTENDED_BASE = 0x8000_0000
+_SME_LEAF = 0x8000_001F
+#: No range is known to reach this far; bounds what a broken answer can cost.
+_LEAVES_MAX = 0x100
+_SUBLEAVES_MAX = 64
+
+
+def read_cpuid(execute: ExecuteCpuid) -> Dict[Tuple[int, int], Registers]:
+    """The leaves of the CPU that `execute` runs CPUID on.
+
+    Leaf 0x8000001F is asked for even beyond the maximum: Linux 5.18 to 6.4 did the same
+    (fixed by Linux commit 9b040453d444), so the answer is evidence of what they saw.
+    """
+    leaves: Dict[Tuple[int, int], Registers] = {}
+    for leaf in _leaves(execute):
+        for subleaf in range(_SUBLEAVES_MAX):
+            registers = execute(leaf, subleaf)
+            leaves[leaf, subleaf] = registers
+            if _is_last(leaf, subleaf, registers, leaves[leaf, 0]):
+                break
+    return leaves
+
+
+def _leaves(execute: ExecuteCpuid) -> Iterator[int]:
+    highest = execute(0, 0)[0]
+    yield from range(min(highest + 1, _LEAVES_MAX))
+    if execute(1, 0)[2] >> 31:
+        yield from _range(_HYPERVISOR_BASE, execute(_HYPERVISOR_BASE, 0)[0])
+    highest_extended = execute(_EXTENDED_BASE, 0)[0]
+    yield from _range(_EXTENDED_BASE, highest_extended)
+    if not _SME_LEAF <= highest_extended < _EXTENDED_BASE + _LEAVES_MAX:
+        yield _SME_LEAF
+
+
+def _range(base: int, highest: int) -> Iterator[int]:
+    yield base
+    if highest < base + _LEAVES_MAX:
+        yield from range(base + 1, highest + 1)
+
+
+def _is_last(leaf: int, subleaf: int, registers: Registers, first: Registers) -> bool:
+    """Is there no sub-leaf after this one that says anything of caches, keys or topology?"""
+    if leaf in (0x04, 0x8000_001D):
+        return registers[0] & 0x1F == 0
+    if leaf == 0x07:
+        return subleaf >= first[0]
+    if leaf in (0x0B, 0x1F, 0x8000_0026):
+        return registers[2] >> 8 & 0xFF == 0
+    return True
+
+
+#: void f(uint32_t leaf /*edi*/, uint32_t subleaf /*esi*/, uint32_t out[4] /*rdx*/)
+_CODE = bytes.fromhex(
+    "53"  # push rbx                  (callee-saved, CPUID writes it)
+    "4989d0"  # mov r8, rdx
+    "89f8"  # mov eax, edi
+    "89f1"  # mov ecx, esi
+    "0fa2"  # cpuid
+    "418900"  # mov [r8], eax
+    "41895804"  # mov [r8+4], ebx
+    "41894808"  # mov [r8+8], ecx
+    "4189500c"  # mov [r8+12], edx
+    "5b"  # pop rbx
+    "c3"  # ret
+)
+_SYS_ARCH_PRCTL = 158
+_SYS_MEMFD_CREATE = 319  # os.memfd_create() is of Python 3.8
+_ARCH_GET_CPUID = 0x1011
+
+
+def user_cpuid() -> ExecuteCpuid:
+    """CPUID executed by this process, on the CPU it runs on; needs no privilege.
+
+    Raises:
+        OSError: Not x86-64 Linux, CPUID faults in this process, or no memory may be made
+            executable.
+    """
+    if not (sys.platform == "linux" and platform.machine() == "x86_64" and sys.maxsize > 1 << 32):
+        raise OSError(errno.ENOSYS, "this is no x86-64 Linux")
+    libc = ctypes.CDLL(None, use_errno=True)
+    # With CPUID faulting on for this thread (arch_prctl ARCH_SET_CPUID 0) the instruction
+    # would kill the process.
+    if libc.syscall(_SYS_ARCH_PRCTL, _ARCH_GET_CPUID, 0) == 0:
+        raise OSError(errno.EPERM, "CPUID faults in this process")
+    function = ctypes.CFUNCTYPE(None, ctypes.c_uint32, ctypes.c_uint32, ctypes.c_void_p)(
+        _mapped_code(libc)
+    )
+    registers = (ctypes.c_uint32 * 4)()
+
+    def execute(leaf: int, subleaf: int) -> Registers:
+        function(leaf, subleaf, ctypes.addressof(registers))
+        eax, ebx, ecx, edx = registers
+        return eax, ebx, ecx, edx
+
+    return execute
+
+
+def _mapped_code(libc: Any) -> int:
+    """Map `_CODE` and return its address; never writable and executable at once."""
+    file = libc.syscall(_SYS_MEMFD_CREATE, b"cpuid", 1)  # MFD_CLOEXEC
+    if file < 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    try:
+        os.write(file, _CODE.ljust(mmap.PAGESIZE, b"\xcc"))
+        libc.mmap.restype = ctypes.c_void_p
+        address = libc.mmap(
+            None,
+            ctypes.c_size_t(mmap.PAGESIZE),
+            mmap.PROT_READ | mmap.PROT_EXEC,
+            mmap.MAP_PRIVATE,
+            file,
+            ctypes.c_long(0),
+        )
+    finally:
+        os.close(file)
+    if address is None or address == ctypes.c_void_p(-1).value:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    return int(address)
+
+
+def device_cpuid(device: int, read_at: ReadAt = os.pread) -> ExecuteCpuid:
+    """CPUID by /dev/cpu/N/cpuid: 16 bytes at leaf | sub-leaf << 32 (Linux arch/x86/kernel/cpuid.c).
+
+    The result raises OSError where the device does not answer.
+    """
+
+    def execute(leaf: int, subleaf: int) -> Registers:
+        data = read_at(device, 16, leaf | subleaf << 32)
+        if len(data) != 16:
+            raise OSError(errno.EIO, f"gave {len(data)} of 16 bytes")
+        eax, ebx, ecx, edx = struct.unpack("<4I", data)
+        return eax, ebx, ecx, edx
+
+    return execute
+
+
+def read_msrs(
+    device: int, numbers: Iterable[int], read_at: ReadAt = os.pread
+) -> Tuple[Dict[int, int], List[int]]:
+    """MSRs by /dev/cpu/N/msr: values, and numbers of those the CPU does not have.
+
+    Raises:
+        OSError: The device does not answer.
+    """
+    values: Dict[int, int] = {}
+    faults: List[int] = []
+    for number in numbers:
+        try:
+            data = read_at(device, 8, number)
+        except OSError as error:
+            # rdmsr_safe_on_cpu() turns the #GP of a missing MSR into EIO.
+            if error.errno != errno.EIO:
+                raise
+            faults.append(number)
+            continue
+        if len(data) != 8:
+            raise OSError(errno.EINVAL, f"gave {len(data)} of 8 bytes")
+        values[number] = int.from_bytes(data, "little")
+    return values, faults
+
+
+def _vendor(leaves: Dict[Tuple[int, int], Registers]) -> str:
+    _, ebx, ecx, edx = leaves[0, 0]
+    return struct.pack("<3I", ebx, edx, ecx).decode("latin-1")
+
+
+# ---- the collector -----------------------------------------------------------------------
+
+
+def collect(tree: Optional[Tree] = None, read_at: ReadAt = os.pread) -> Document:
+    """Return the snapshot of this host, or of `tree`, as a staleline/snapshot/1 document.
+
+    Args:
+        tree: Where to read; this host if None.
+        read_at: Reads the devices below dev/cpu at an offset.
+    """
+    return _Collector(tree or HostTree(), read_at).document()
+
+
+class _Collector:
+    def __init__(self, tree: Tree, read_at: ReadAt) -> None:
+        self._tree = tree
+        self._read_at = read_at
+        self._notes: List[Document] = []
+        self._execute: Optional[ExecuteCpuid] = None
+
+    def document(self) -> Document:
+        affinity = os.sched_getaffinity(0) if self._tree.is_this_host else set()
+        numbers = self._numbers(affinity)
+        try:
+            cpus = self._cpus(numbers)
+        finally:
+            if affinity:
+                os.sched_setaffinity(0, affinity)
+        return {
+            "schema": SCHEMA,
+            "host": self._line("proc/sys/kernel/hostname", "host"),
+            "collected": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "cpus": shared_entries(cpus),
+            "cpuinfo": self._cpuinfo(),
+            "caches": self._caches(numbers),
+            "kernel": self._kernel(),
+            "modules": self._modules(),
+            "log": self._log(),
+            "state": self._state(),
+            "notes": self._notes,
+        }
+
+    def _note(self, what: str, why: str) -> None:
+        self._notes.append({"what": what, "why": why})
+
+    def _text(self, path: str) -> Optional[str]:
+        try:
+            return self._tree.read(path).decode("utf-8", "replace").rstrip("\n\0")
+        except OSError:
+            return None
+
+    def _line(self, path: str, what: str) -> Optional[str]:
+        text = self._text(path)
+        if text is None:
+            self._note(what, f"/{path} is missing or may not be read")
+        return text
+
+    # CPUs
+
+    def _cpus(self, numbers: List[int]) -> List[Document]:
+        failures: Dict[Tuple[str, str], List[int]] = {}
+        entries = [self._cpu(number, failures) for number in numbers]
+        for (what, why), failed in failures.items():
+            self._note(f"{what} of CPUs {cpu_list_text(failed)}", why)
+        if not numbers:
+            self._note("cpuid", f"/{_CPU_DIRECTORY}/online and /dev/cpu name no CPU")
+        return [entry for entry in entries if entry is not None]
+
+    def _numbers(self, affinity: Set[int]) -> List[int]:
+        online = self._cpu_list("online")
+        if online is not None:
+            return online
+        try:
+            names = self._tree.names("dev/cpu")
+        except OSError:
+            names = []
+        devices = {int(name) for name in names if re.match("^[0-9]{1,6}$", name)}
+        return sorted(devices or affinity)
+
+    def _cpu(self, number: int, failures: Dict[Tuple[str, str], List[int]]) -> Optional[Document]:
+        # On its own CPU a device answers without waking another one.
+        here = self._tree.is_this_host and _moved_to(number)
+        try:
+            leaves = self._cpuid(number, here)
+        except OSError as error:
+            failures.setdefault(("cpuid", _reason(error)), []).append(number)
+            return None
+        entry: Document = {
+            "cpu": number,
+            "cpuid": {
+                "{:#010x}:{}".format(*key): [f"{value:#010x}" for value in registers]
+                for key, registers in sorted(leaves.items())
+            },
+        }
+        try:
+            self._add_msrs(entry, number, MSRS.get(_vendor(leaves), ()))
+        except OSError as error:
+            why = f"{_reason(error)}; modprobe msr, and run as root"
+            failures.setdefault(("msr", why), []).append(number)
+        return entry
+
+    def _cpuid(self, number: int, here: bool) -> Dict[Tuple[int, int], Registers]:
+        try:
+            device = self._tree.open(f"dev/cpu/{number}/cpuid")
+            try:
+                return read_cpuid(device_cpuid(device, self._read_at))
+            finally:
+                os.close(device)
+        except OSError as error:
+            if not here:
+                raise
+            try:
+                self._execute = self._execute or user_cpuid()
+            except OSError as other:
+                reason = f"{_reason(error)}, and {other.strerror}"
+                raise OSError(error.errno, reason) from other
+            return read_cpuid(self._execute)
+
+    def _add_msrs(self, entry: Document, number: int, numbers: Iterable[int]) -> None:
+        if not numbers:
+            return
+        device = self._tree.open(f"dev/cpu/{number}/msr")
+        try:
+            values, faults = read_msrs(device, numbers, self._read_at)
+        finally:
+            os.close(device)
+        entry["msr"] = {f"{n:#x}": f"{values[n]:#018x}" for n in sorted(values)}
+        entry["msr_faults"] = [f"{n:#x}" for n in sorted(faults)]
+
+    def _cpuinfo(self) -> Optional[Document]:
+        text = self._line("proc/cpuinfo", "cpuinfo")
+        fields = {} if text is None else first_processor(text + "\n")
+        if text is not None and not {"vendor_id", "flags"} <= set(fields):
+            self._note("cpuinfo", "/proc/cpuinfo is not that of an x86 host")
+        if not {"vendor_id", "flags"} <= set(fields):
+            return None
+        return {
+            "vendor": fields["vendor_id"],
+            "family": _natural(fields.get("cpu family")),
+            "model": _natural(fields.get("model")),
+            "stepping": _natural(fields.get("stepping")),
+            "flags": sorted(set(fields["flags"].split())),
+            "bugs": sorted(set(fields.get("bugs", "").split())),
+        }
+
+    def _caches(self, numbers: List[int]) -> List[Document]:
+        """Each cache once, those alike together: level, type, bytes, and who shares each."""
+        alike: Dict[Tuple[int, str, int], Dict[str, None]] = {}
+        seen: Set[Tuple[int, str]] = set()
+        for number in numbers:
+            directory = f"{_CPU_DIRECTORY}/cpu{number}/cache"
+            for index in self._indices(directory):
+                if (number, index) in seen:
+                    continue
+                cache = self._cache(f"{directory}/{index}")
+                if cache is not None:
+                    kind, shared = cache
+                    alike.setdefault(kind, {})[shared] = None
+                    seen.update((cpu, index) for cpu in cpu_list(shared))
+        if not alike:
+            self._note("caches", f"/{_CPU_DIRECTORY}/cpu*/cache cannot be read")
+        return [
+            {"level": level, "type": kind, "bytes": size, "cpus": list(shared)}
+            for (level, kind, size), shared in sorted(alike.items())
+        ]
+
+    def _indices(self, directory: str) -> List[str]:
+        try:
+            names = self._tree.names(directory)
+        except OSError:
+            return []
+        return sorted(name for name in names if re.match("^index[0-9]{1,2}$", name))
+
+    def _cache(self, directory: str) -> Optional[Tuple[Tuple[int, str, int], str]]:
+        level = _natural(self._text(directory + "/level"))
+        size = re.match(r"^([0-9]{1,9})([KM]?)$", self._text(directory + "/size") or "")
+        kind, shared = self._text(directory + "/type"), self._text(directory + "/shared_cpu_list")
+        if level is None or kind is None or size is None or shared is None:
+            return None
+        unit = {"": 1, "K": 1 << 10, "M": 1 << 20}[size.group(2)]
+        try:
+            return (level, kind, int(size.group(1)) * unit), cpu_list_text(cpu_list(shared))
+        except ValueError:
+            return None
+
+    # kernel
+
+    def _kernel(self) -> Document:
+        release = self._line("proc/sys/kernel/osrelease", "kernel release")
+        config = None if release is None else self._config(release)
+        if config is None:
+            self._note(
+                "kernel config",
+                f"neither /proc/config.gz nor /boot/config-{release} can be read; "
+                "install the kernel package's config file",
+            )
+        return {
+            "release": release,
+            "build_id": self._build_id(),
+            "cmdline": self._line("proc/cmdline", "cmdline"),
+            "config": config,
+        }
+
+    def _config(self, release: str) -> Optional[Dict[str, str]]:
+        """`KEPT_OPTIONS` of the kernel, ``n`` for those not set; None if not found."""
+        if "/" in release:
+            return None
+        for path in (
+            "proc/config.gz",
+            f"boot/config-{release}",
+            f"lib/modules/{release}/config",
+        ):
+            try:
+                data = self._tree.read(path)
+                if path.endswith(".gz"):
+                    data = zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(data, _FILE_MAX)
+            except (OSError, zlib.error):
+                continue
+            if b"CONFIG_" in data:
+                found = re.findall(r"^(CONFIG_[A-Z0-9_]+)=(.*)$", data.decode("latin-1"), re.M)
+                options = dict(found)
+                return {name: options.get(name, "n").strip('"') for name in KEPT_OPTIONS}
+        return None
+
+    def _build_id(self) -> Optional[str]:
+        try:
+            notes = self._tree.read("sys/kernel/notes")
+        except OSError:
+            self._note("kernel build ID", "/sys/kernel/notes is missing or may not be read")
+            return None
+        return _gnu_build_id(notes)
+
+    def _modules(self) -> Optional[Dict[str, Dict[str, str]]]:
+        try:
+            loaded = self._tree.names("sys/module")
+        except OSError:
+            self._note("modules", "/sys/module cannot be read")
+            return None
+        return {
+            module: dict(self._parameters(module))
+            for module in sorted(_MODULE_PARAMETERS)
+            if module in loaded
+        }
+
+    def _parameters(self, module: str) -> Iterator[Tuple[str, str]]:
+        for name in _MODULE_PARAMETERS[module]:
+            value = self._text(f"sys/module/{module}/parameters/{name}")
+            if value is not None:
+                yield name, value
+
+    def _log(self) -> Optional[Document]:
+        try:
+            records = self._tree.records("dev/kmsg")
+        except OSError:
+            self._note("kernel log", "/dev/kmsg may not be read; run as root")
+            return None
+        complete, messages = _messages(b"".join(records).decode("utf-8", "replace"))
+        if not complete:
+            self._note(
+                "kernel log",
+                "its beginning has been overwritten; collect sooner after boot, "
+                "or boot with a larger log_buf_len=",
+            )
+        lines = [message for message in messages if is_relevant(message)]
+        return {
+            "complete": complete and len(lines) <= _LOG_LINES_MAX,
+            "lines": lines[:_LOG_LINES_MAX],
+        }
+
+    # state
+
+    def _state(self) -> Document:
+        return {
+            "offline_cpus": self._offline_cpus(),
+            "kexec_loaded": self._number("kexec_loaded"),
+            "kexec_crash_loaded": self._number("kexec_crash_loaded"),
+            "kexec_crash_size": self._number("kexec_crash_size", digits=18),
+            "tsme": self._tsme(),
+            "guest_ids_peak": self._guest_ids_peak(),
+        }
+
+    def _offline_cpus(self) -> Optional[List[int]]:
+        """CPUs that are present and not online.
+
+        The file ``offline`` is not used: it also lists CPUs that were never there.
+        """
+        present, online = self._cpu_list("present"), self._cpu_list("online")
+        if present is None or online is None:
+            self._note("offline CPUs", f"/{_CPU_DIRECTORY}/{{present,online}} cannot be read")
+            return None
+        return sorted(set(present) - set(online))
+
+    def _cpu_list(self, name: str) -> Optional[List[int]]:
+        try:
+            return cpu_list(self._text(f"{_CPU_DIRECTORY}/{name}") or "-")
+        except ValueError:
+            return None
+
+    def _number(self, name: str, digits: int = 9) -> Optional[int]:
+        return _natural(self._line(f"sys/kernel/{name}", name), digits)
+
+    def _tsme(self) -> Optional[bool]:
+        """Linux drivers/crypto/ccp/hsti.c tsme_status, since 6.11 for all security processors."""
+        directory = "sys/bus/pci/drivers/ccp"
+        try:
+            devices = self._tree.names(directory)
+        except OSError:
+            devices = []
+        found = [self._text(f"{directory}/{name}/tsme_status") for name in devices]
+        known = [text for text in found if text in ("0", "1")]
+        if not known:
+            self._note("tsme", "no device of the ccp driver shows tsme_status")
+            return None
+        return "1" in known
+
+    def _guest_ids_peak(self) -> Optional[Dict[str, int]]:
+        """Most guest keys in use at a time since boot (Linux 6.12 kernel/cgroup/misc.c)."""
+        text = self._text("sys/fs/cgroup/misc.peak")
+        if text is None:
+            return None
+        rows = re.findall(r"^(sev|sev_es|tdx) ([0-9]{1,9})$", text, re.M)
+        return {name: int(number) for name, number in rows}
+
+
+def _moved_to(cpu: int) -> bool:
+    try:
+        os.sched_setaffinity(0, {cpu})
+    except OSError:
+        return False
+    return True
+
+
+def _reason(error: OSError) -> str:
+    """Why, in the same words for every CPU."""
+    path = re.sub(r"^.*/dev/cpu/[0-9]+/", "/dev/cpu/N/", str(error.filename or ""))
+    return ": ".join(filter(None, (path, error.strerror or str(error))))
+
+
+def _natural(text: Optional[str], digits: int = 9) -> Optional[int]:
+    return int(text) if text and len(text) <= digits and re.match("^[0-9]+$", text) else None
+
+
+def _gnu_build_id(notes: bytes) -> Optional[str]:
+    """The description of the ELF note GNU, type 3."""
+    at = 0
+    while at + 12 <= len(notes):
+        name_size, size, kind = struct.unpack_from("<3I", notes, at)
+        name_at = at + 12
+        at = name_at + (name_size + 3 & ~3)
+        if kind == 3 and notes[name_at : name_at + name_size] == b"GNU\0":
+            return notes[at : at + size].hex() or None
+        at += size + 3 & ~3
+    return None
+
+
+def _messages(text: str) -> Tuple[bool, List[str]]:
+    """Messages of /dev/kmsg records, and whether they reach back to the first of this boot.
+
+    Records are ``level,sequence,time,flags;message`` (Documentation/ABI/testing/dev-kmsg).
+    """
+    messages: List[str] = []
+    first: Optional[str] = None
+    for line in text.split("\n"):
+        prefix, semicolon, message = line.partition(";")
+        fields = prefix.split(",")
+        # Continuation lines begin with a space and carry key=value pairs, no message.
+        if semicolon and len(fields) >= 4 and not line.startswith(" "):
+            first = first or fields[1]
+            messages.append(message)
+    return first == "0", messages
+
+
+def is_relevant(message: str) -> bool:
+    """Does a message of the kernel log tell of SME, SEV, SNP, TDX or kexec?"""
+    return _RELEVANT.search(message) is not None
+
+
+# ---- formats -----------------------------------------------------------------------------
+
+
+def first_processor(text: str) -> Dict[str, str]:
+    """The fields of the first processor in the text of /proc/cpuinfo.
+
+    The last line counts only when it is finished: "sme" may be a cut "smep".
+    """
+    fields: Dict[str, str] = {}
+    for line in text[: text.rfind("\n") + 1].split("\n"):
+        if not line.strip() and fields:
+            break
+        name, colon, value = line.partition(":")
+        if colon:
+            fields.setdefault(name.strip(), value.strip())
+    return fields
+
+
+def cpu_list(text: str) -> List[int]:
+    """The CPUs of a kernel CPU list such as ``0-3,8``.
+
+    Raises:
+        ValueError: `text` is not one.
+    """
+    cpus: List[int] = []
+    for part in filter(None, text.strip().split(",")):
+        found = re.match(r"^([0-9]{1,6})(?:-([0-9]{1,6}))?$", part)
+        first, last = (
+            (int(found.group(1)), int(found.group(2) or found.group(1))) if found else (1, 0)
+        )
+        if not first <= last < _CPUS_MAX:
+            raise ValueError(f"{text!r} is not a list of CPUs")
+        cpus.extend(range(first, last + 1))
+    return cpus
+
+
+def cpu_list_text(cpus: Iterable[int]) -> str:
+    """The shortest kernel CPU list of `cpus`."""
+    runs: List[List[int]] = []
+    for cpu in sorted(set(cpus)):
+        if runs and runs[-1][1] == cpu - 1:
+            runs[-1][1] = cpu
+        else:
+            runs.append([cpu, cpu])
+    return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in runs)
+
+
+def shared_entries(entries: List[Document]) -> List[Document]:
+    """`entries` of ``cpus``, where a CPU much like an earlier one holds only the difference.
+
+    Such an entry's ``like`` is the index of the earlier one; CPUs of one machine differ in
+    the few leaves that number them.
+    """
+    whole: List[int] = []
+    shared: List[Document] = []
+    for index, entry in enumerate(entries):
+        differences = [_difference(base, entries[base], entry) for base in whole[-8:]]
+        usable = [difference for difference in differences if difference is not None]
+        if usable:
+            shared.append(min(usable, key=lambda difference: len(difference["cpuid"])))
+        else:
+            whole.append(index)
+            shared.append(entry)
+    return shared
+
+
+def _difference(index: int, base: Document, entry: Document) -> Optional[Document]:
+    """`entry` as what it differs in from `base`; None if it lacks something or is too different."""
+    result: Document = {"like": index, "cpuid": {}}
+    if "cpu" in entry:
+        result = dict([("cpu", entry["cpu"])], **result)
+    for table in ("cpuid", "msr"):
+        of_base, own = base.get(table) or {}, entry.get(table) or {}
+        if set(of_base) - set(own):
+            return None
+        differing = {name: value for name, value in own.items() if of_base.get(name) != value}
+        if differing:
+            result[table] = differing
+    if base.get("msr_faults", []) != entry.get("msr_faults", []):
+        result["msr_faults"] = entry.get("msr_faults", [])
+    return result if 2 * len(result["cpuid"]) <= len(entry.get("cpuid") or ()) else None
+
+
+def document_text(document: Document) -> str:
+    """`document` as JSON in ASCII, with a line for each CPU and each other field."""
+    return "{\n " + ",\n ".join(_field(*item) for item in document.items()) + "\n}\n"
+
+
+def _field(name: str, value: Any) -> str:
+    text = json.dumps(value)
+    if isinstance(value, list) and value:
+        text = "[\n  " + ",\n  ".join(map(json.dumps, value)) + "\n ]"
+    return f"{json.dumps(name)}: {text}"
+
+
+# ---- redaction ---------------------------------------------------------------------------
+
+
+def redacted(document: Document) -> Document:
+    """`document` without the host's name, and without values of parameters of no concern here.
+
+    The command line names hosts and addresses in many parameters (ip=, nfsroot=,
+    netconsole=); only the values of those that bear on the question are kept.
+    """
+    host = document.get("host") or ""
+    names = sorted({host, host.partition(".")[0]} - {""}, key=len, reverse=True)
+    own = [re.escape(name) for name in names if not _MESSAGE_WORDS.fullmatch(name)]
+    name = re.compile(r"(?i)(?<![\w-])(?:{})(?![\w-])".format("|".join(own) or "(?!)"))
+    clean = dict(document, host=None)
+    kernel, log = document.get("kernel") or {}, document.get("log") or {}
+    if kernel.get("cmdline") is not None:
+        words = [_parameter(word, name) for word in kernel["cmdline"].split()]
+        clean["kernel"] = dict(kernel, cmdline=" ".join(words))
+    if log:
+        lines = [name.sub(_REDACTED, line) for line in log["lines"]]
+        clean["log"] = dict(log, lines=lines)
+    note = {"what": "host", "why": "host names and unrelated parameters were redacted on request"}
+    clean["notes"] = [*(document.get("notes") or []), note]
+    return clean
+
+
+def _parameter(word: str, host: Pattern[str]) -> str:
+    name, equals, _ = word.partition("=")
+    if _KEPT_PARAMETER.fullmatch(name):
+        return word
+    if host.search(name) or not re.match(r"^[A-Za-z_][\w.-]*$", name):
+        return _REDACTED
+    return f"{name}={_REDACTED}" if equals else word
+
+
+# ---- the command -------------------------------------------------------------------------
+
+
+def main(arguments: Optional[List[str]] = None) -> int:
+    """Write the snapshot; returns the exit status: 0, or 1 where it cannot be written."""
+    parser = argparse.ArgumentParser(
+        prog="staleline-collect.py", description="Write a snapshot of this host for staleline."
+    )
+    parser.add_argument("-o", "--output", metavar="FILE", default="-", help="default: stdout")
+    parser.add_argument("--redact", action="store_true", help="leave out host names")
+    options = parser.parse_args(arguments)
+    document = collect()
+    text = document_text(redacted(document) if options.redact else document)
+    try:
+        if options.output == "-":
+            sys.stdout.write(text)
+            sys.stdout.flush()
+        else:
+            with open(options.output, "w", encoding="ascii") as file:
+                file.write(text)
+    except OSError as error:
+        sys.stderr.write(f"staleline-collect.py: {options.output}: {error.strerror}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Readers of file trees: a copied /proc and /sys, ``lscpu --sysroot`` trees, sosreports.
+
+A tree is a directory or a tar archive. The collector reads it as it reads a host, except
+that nothing is executed; what sosreport keeps as outputs of commands is added to that.
+"""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import re
+from collections.abc import Callable, Iterator, Mapping
+
+from staleline.errors import EvidenceError
+from staleline.evidence import cpuid_tool, cpuinfo, dmesg, lscpu, snapshot_json
+from staleline.evidence.archive import ArchiveTree
+from staleline.evidence.merge import merged
+from staleline.evidence.snapshot import KernelEvidence, Snapshot
+from staleline.evidence.source import decode
+from staleline.evidence.staleline_collect import HostTree, Tree, collect, document_text
+
+__all__ = ["layout_of", "read_directory", "read_tree"]
+
+_Parse = Callable[[str, str], Snapshot]
+
+_GIVE = (
+    "give a directory or archive that holds proc/cpuinfo, a sosreport, "
+    "or the dumps and snapshots themselves"
+)
+#: What tells the top of a tree.
+_MARKS = ("proc/cpuinfo", "proc/cmdline", "sos_commands/kernel/uname_-a", "sos_commands/processor")
+_MARK = re.compile(r"(.*?)/?(?:" + "|".join(_MARKS) + r")(?:/.*)?")
+
+
+def read_directory(path: str) -> Snapshot:
+    """Return the machine whose files the directory `path` holds.
+
+    Raises:
+        EvidenceError: It holds no such files, or they are damaged or contradict each other.
+    """
+    if not any(os.path.exists(os.path.join(path, mark)) for mark in _MARKS):
+        raise EvidenceError("is a directory that is not laid out as a host", where=path, do=_GIVE)
+    return read_tree(HostTree(path), path)
+
+
+def layout_of(files: Mapping[str, bytes], where: str) -> ArchiveTree | None:
+    """The tree in an archive whose members are `files`, or None where it holds none.
+
+    Raises:
+        EvidenceError: It holds several.
+    """
+    tops = {found[1] for name in files if (found := _MARK.fullmatch(name))}
+    # A sosreport may hold copies of other trees further down.
+    outermost = sorted(top for top in tops if not any(_below(top, other) for other in tops))
+    if len(outermost) > 1:
+        raise EvidenceError(
+            f"holds several machines: {outermost[0]} and {outermost[1]}",
+            where=where,
+            do="give one archive per machine",
+        )
+    if not outermost:
+        return None
+    top = outermost[0]
+    return ArchiveTree(
+        {
+            posixpath.relpath(name, top or "."): data
+            for name, data in files.items()
+            if not top or name.startswith(f"{top}/")
+        }
+    )
+
+
+def _below(path: str, top: str) -> bool:
+    return path != top and (not top or path.startswith(f"{top}/"))
+
+
+def read_tree(tree: Tree, where: str) -> Snapshot:
+    """Return the machine whose files `tree` holds.
+
+    Raises:
+        EvidenceError: They are damaged or contradict each other.
+    """
+    return merged(_sources(tree, where), where)
+
+
+def _sources(tree: Tree, where: str) -> Iterator[Snapshot]:
+    document = collect(tree)
+    # The time of reading is not the time of collecting, and cpuinfo is read more strictly.
+    document.update(collected=None, cpuinfo=None)
+    yield snapshot_json.parse(document_text(document), where)
+    for path, parse in _FILES:
+        try:
+            data = tree.read(path)
+        except OSError:
+            continue
+        if data.strip():
+            at = posixpath.join(where, path)
+            yield parse(decode(data, at), at)
+
+
+def _uname(text: str, where: str) -> Snapshot:
+    """``uname -a``: Linux HOST RELEASE VERSION ..."""
+    words = text.split()
+    if len(words) < 3 or words[0] != "Linux":
+        raise EvidenceError("is not the output of uname -a on Linux", where=where)
+    return Snapshot(cpus=(), host=words[1], kernel=KernelEvidence(release=words[2]))
+
+
+#: Files besides those a host has, and outputs of commands that sosreport keeps (its plugins
+#: kernel and processor).
+_FILES: tuple[tuple[str, _Parse], ...] = (
+    ("proc/cpuinfo", cpuinfo.parse),
+    ("sos_commands/processor/cpuid_-r", cpuid_tool.parse),
+    ("sos_commands/processor/lscpu", lscpu.parse),
+    ("sos_commands/kernel/dmesg", dmesg.parse),
+    ("sos_commands/kernel/uname_-a", _uname),
+)
