@@ -92,7 +92,7 @@ def command(  # noqa: PLR0913 - one parameter per option
     from staleline.vocabulary import Path
 
     snapshot = with_given(_observe(snapshot_file), msr=msr, cmdline=cmdline, state=state)
-    kernels = choose_kernels(snapshot, kernel, live=snapshot_file is None)
+    kernels = choose_kernels(snapshot, kernel)
     paths = tuple(Path) if path_name == "all" else (Path(path_name),)
     found = audit(
         from_snapshot(snapshot),

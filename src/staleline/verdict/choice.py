@@ -18,14 +18,13 @@ __all__ = ["choose_kernels"]
 _IMAGE_PLACES = ("/boot/vmlinuz-{}", "/usr/lib/modules/{}/vmlinuz", "/lib/modules/{}/vmlinuz")
 
 
-def choose_kernels(snapshot: Snapshot, wanted: str | None, *, live: bool) -> Sequence[Kernel]:
+def choose_kernels(snapshot: Snapshot, wanted: str | None) -> Sequence[Kernel]:
     """The kernel, or several where only its release number is known.
 
     Args:
         snapshot: The machine it runs on.
         wanted: An image's path, a policy's name or file, or a release; None for the
             kernel that the snapshot names.
-        live: The snapshot is of this host, so its images may be read here.
 
     Raises:
         UsageError: Nothing fits; the message says what could be given.
@@ -33,7 +32,7 @@ def choose_kernels(snapshot: Snapshot, wanted: str | None, *, live: bool) -> Seq
         PolicyError: A policy file is not well formed.
     """
     if wanted is None:
-        return _running(snapshot, live=live)
+        return _running(snapshot)
     if wanted in catalogue() or wanted.endswith(".toml"):
         return (PolicyKernel(find(wanted), "policy named by the user; no image was read"),)
     if series_of(wanted) is not None and not Path(wanted).exists():
@@ -44,18 +43,23 @@ def choose_kernels(snapshot: Snapshot, wanted: str | None, *, live: bool) -> Seq
     raise AssertionError(wanted)
 
 
-def _running(snapshot: Snapshot, *, live: bool) -> Sequence[Kernel]:
-    release = snapshot.kernel.release
+def _running(snapshot: Snapshot) -> Sequence[Kernel]:
+    """The kernel that the snapshot names: its image, if it is installed here, else its rule.
+
+    The build ID tells whether an image is the running kernel; a release may have been built
+    again, or be that of another host.
+    """
+    release, build_id = snapshot.kernel.release, snapshot.kernel.build_id
     if release is None:
         raise UsageError(
             "the snapshot does not name a kernel",
             do="give --kernel IMAGE, RELEASE or POLICY",
         )
-    if live and has_cpuid(snapshot):
+    if build_id is not None and has_cpuid(snapshot) and "/" not in release:
         for place in _IMAGE_PLACES:
             path = Path(place.format(release))
-            if _readable(path):
-                return (_image(str(path), snapshot),)
+            if _readable(path) and (image := load_image(path)).build_id == build_id:
+                return (ImageKernel(image, snapshot),)
     return _by_release(release)
 
 
