@@ -13,7 +13,9 @@ from tests.kernel.kernelwriter import (
     TEXT,
     Layout,
     Symbol,
+    compress,
     some_symbols,
+    tokens,
     write_kallsyms,
     write_markers,
     write_token_index,
@@ -104,6 +106,17 @@ def test_one_wrong_token_offset_is_no_table(entry):
     wrong = index[: 2 * entry] + bytes([index[2 * entry] ^ 1]) + index[2 * entry + 1 :]
     assert tables.count(index) == 1
     assert find(tables.replace(index, wrong)) is None
+
+
+def test_a_name_that_begins_with_an_unused_token_is_no_table():
+    """scripts/kallsyms.c puts a symbol's type letter in front of its name."""
+    symbols = some_symbols(Layout.V7_0)
+    tables = write_kallsyms(symbols, Layout.V7_0, RODATA)
+    code = next(code for code, text in enumerate(tokens()) if not text)
+    name = bytes([len(compress("Tduplicate"))]) + compress("tduplicate")
+    wrong = name[:1] + bytes([code]) + name[2:]
+    assert tables.count(name) == 2
+    assert find(tables.replace(name, wrong)) is None
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

@@ -35,6 +35,11 @@ _SHT_NOBITS = 8
 _SHF_ALLOC = 2
 _NT_GNU_BUILD_ID = 3
 _NAME_LIMIT = 256
+# Bounds on what a hostile file can ask for; kernels have 5 segments, 50 sections and 500
+# bytes of notes.
+_MAX_SEGMENTS = 64
+_MAX_NAMES = 1 << 20
+_MAX_NOTES = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +92,7 @@ class ElfFile:
         """The GNU build ID in hexadecimal, from ``.notes`` or ``.note.gnu.build-id``."""
         for name in (".notes", ".note.gnu.build-id"):
             section = self.section(name)
-            if section is None:
+            if section is None or section.file_size > _MAX_NOTES:
                 continue
             for owner, kind, text in _notes(self.bytes_of(section)):
                 if owner == b"GNU" and kind == _NT_GNU_BUILD_ID:
@@ -111,6 +116,8 @@ def read_elf(source: ByteSource) -> ElfFile:
     _require_x86_64(header[0], header[1], header[2], where)
     program_offset, section_offset = header[5], header[6]
     program_size, program_count, section_size, section_count, names_index = header[9:14]
+    if program_count > _MAX_SEGMENTS:
+        raise _malformed(f"{program_count} program headers", f"{where}+0x38")
     if program_count and program_size != _PROGRAM_HEADER.size:
         raise _malformed(f"program headers of {program_size} bytes", f"{where}+0x36")
     if section_count and section_size != _SECTION_HEADER.size:
@@ -154,7 +161,7 @@ def _sections(
     source: ByteSource, offset: int, count: int, names_index: int
 ) -> Iterator[ElfSection]:
     headers = list(_SECTION_HEADER.iter_unpack(source.read(offset, count * _SECTION_HEADER.size)))
-    names = bytes(source.read(*headers[names_index][4:6])) if headers else b""
+    names = _section_names(source, *headers[names_index][4:6]) if headers else b""
     for index, (name, kind, flags, virtual, start, size, link, *_) in enumerate(headers):
         file_size = 0 if kind in (_SHT_NULL, _SHT_NOBITS) else size
         if file_size and start + file_size > source.size:
@@ -162,6 +169,12 @@ def _sections(
             raise _malformed("a section that ends after the file", at)
         text = names[name : name + _NAME_LIMIT].split(b"\0")[0].decode("ascii", "replace")
         yield ElfSection(text, virtual, start, size, file_size, link, bool(flags & _SHF_ALLOC))
+
+
+def _section_names(source: ByteSource, offset: int, size: int) -> bytes:
+    if size > _MAX_NAMES:
+        raise _malformed(f"section names of {size} bytes", f"{source.where}+{offset:#x}")
+    return bytes(source.read(offset, size))
 
 
 def _notes(data: memoryview) -> Iterator[tuple[bytes, int, bytes]]:

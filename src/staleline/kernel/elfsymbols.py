@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from staleline.kernel.elf import ElfFile
+from staleline.errors import KernelImageError
+from staleline.kernel.elf import ElfFile, ElfSection
 from staleline.kernel.symbols import SymbolTable
 
 __all__ = ["read_symbol_table"]
@@ -23,6 +24,8 @@ _SYMBOL = np.dtype(
         ("size", "<u8"),
     ]
 )
+_MAX_TABLE = 48 << 20  # bytes; distribution kernels have 8 MiB of symbols and of names
+_LONGEST_NAME = 4096
 _STT_SECTION = 3
 _STT_FILE = 4
 _SHN_UNDEF = 0
@@ -32,30 +35,36 @@ _SHN_ABS = 0xFFF1
 class _StringTableNames:
     """Names as offsets into a string table."""
 
-    def __init__(self, strings: bytes, offsets: NDArray[np.uint32]) -> None:
+    def __init__(self, strings: memoryview, offsets: NDArray[np.uint32]) -> None:
         self._strings = strings
-        self._offsets = offsets
+        self._letters = np.frombuffer(strings, np.uint8)
+        self._offsets = offsets.astype(np.int64)
 
     def name(self, index: int) -> str:
         """Name of one symbol."""
         start = int(self._offsets[index])
-        end = self._strings.find(b"\0", start)
-        return self._strings[start : end if end >= 0 else None].decode("utf-8", "replace")
+        text = bytes(self._strings[start : start + _LONGEST_NAME])
+        return text.split(b"\0", 1)[0].decode("utf-8", "replace")
 
     def find(self, name: str) -> Sequence[int]:
-        """Indices of all symbols of that name; a name may also be the tail of a longer one."""
+        """Indices of all symbols of that name.
+
+        Letter by letter, among the symbols that agree so far: no string table makes this
+        slow, and a name may be the tail of a longer one.
+        """
         wanted = name.encode() + b"\0"
-        places = []
-        at = self._strings.find(wanted)
-        while at >= 0:
-            places.append(at)
-            at = self._strings.find(wanted, at + 1)
-        found: list[int] = np.flatnonzero(np.isin(self._offsets, places)).tolist()
+        left = np.flatnonzero(self._offsets + len(wanted) <= len(self._letters))
+        for at, letter in enumerate(wanted):
+            left = left[self._letters[self._offsets[left] + at] == letter]
+        found: list[int] = left.tolist()
         return found
 
 
 def read_symbol_table(elf: ElfFile) -> SymbolTable | None:
     """Symbols of ``.symtab``; None if the file has none.
+
+    Raises:
+        KernelImageError: The tables are larger than a kernel's can be.
 
     Absolute symbols are left out, as in ``mksysmap`` and kallsyms, since they are values
     and not places; a zero-based per-CPU symbol belongs to its section and stays.
@@ -63,7 +72,7 @@ def read_symbol_table(elf: ElfFile) -> SymbolTable | None:
     section = elf.section(".symtab")
     if section is None or section.link >= len(elf.sections):
         return None
-    table = elf.bytes_of(section)
+    table = _table(elf, section)
     symbols = np.frombuffer(table[: len(table) // _SYMBOL.itemsize * _SYMBOL.itemsize], _SYMBOL)
     kind = symbols["info"] & 0xF
     places = ~np.isin(kind, (_STT_SECTION, _STT_FILE))
@@ -72,7 +81,17 @@ def read_symbol_table(elf: ElfFile) -> SymbolTable | None:
     if not len(symbols):
         return None
     symbols = symbols[np.argsort(symbols["value"], kind="stable")]
-    strings = bytes(elf.bytes_of(elf.sections[section.link]))
+    strings = _table(elf, elf.sections[section.link])
     return SymbolTable(
         symbols["value"].astype(np.uint64), _StringTableNames(strings, symbols["name"])
     )
+
+
+def _table(elf: ElfFile, section: ElfSection) -> memoryview:
+    if section.file_size > _MAX_TABLE:
+        raise KernelImageError(
+            f"section {section.name} of {section.file_size} bytes, the limit is {_MAX_TABLE}",
+            where=elf.where,
+            do="the file is corrupt or no kernel, copy it again",
+        )
+    return elf.bytes_of(section)

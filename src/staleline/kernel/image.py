@@ -9,12 +9,14 @@ import re
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import islice
 from os import PathLike
 from typing import BinaryIO
 
 from staleline.errors import KernelImageError
 from staleline.kernel.buildtree import built_image
 from staleline.kernel.container import unpack_kernel
+from staleline.kernel.decompress import MAX_UNPACKED
 from staleline.kernel.elf import ElfFile, read_elf
 from staleline.kernel.elfsymbols import read_symbol_table
 from staleline.kernel.kallsyms import Area, find_kallsyms
@@ -26,8 +28,10 @@ __all__ = ["KernelImage", "Section", "Segment", "load_image"]
 _KERNEL_HALF = 0xFFFF_FFFF_8000_0000  # __START_KERNEL_map
 _KERNEL_IMAGE_SIZE = 1 << 30  # KERNEL_IMAGE_SIZE with KASLR, page_64_types.h
 _ADDRESS_END = (1 << 64) - 1
+_BANNER_START = re.compile(rb"Linux version \d")
 _BANNER = re.compile(rb"(?P<line>Linux version \d[!-~]* \([ -~]*)\n\0")  # init/version.c
 _BANNER_LIMIT = 1024
+_BANNERS = 64  # places that a hostile file can have tried
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,8 +147,9 @@ def _load(file: FileBytes) -> KernelImage:
     unpacked = unpack_kernel(file)
     elf = read_elf(unpacked.elf)
     segments = _segments(elf)
-    symbols = _symbols(elf, segments)
-    banner = _banner(elf, segments, symbols)
+    areas = _read_only_areas(elf, segments)
+    symbols = _symbols(elf, segments, areas)
+    banner = _banner(areas, segments, symbols)
     return KernelImage(
         path=file.where,
         release=banner.split()[2] if banner else unpacked.release,
@@ -165,10 +170,16 @@ def _segments(elf: ElfFile) -> tuple[Segment, ...]:
             where=elf.where,
             do="give a vmlinuz or vmlinux",
         )
-    if sum(segment.memory_size for segment in elf.segments) > _KERNEL_IMAGE_SIZE:
-        raise KernelImageError(
-            "segments of more than 1 GiB", where=elf.where, do="the file is corrupt, copy it again"
-        )
+    for what, size, limit in (
+        ("in memory", sum(segment.memory_size for segment in elf.segments), _KERNEL_IMAGE_SIZE),
+        ("in the file", sum(segment.file_size for segment in elf.segments), MAX_UNPACKED),
+    ):
+        if size > limit:
+            raise KernelImageError(
+                f"segments of {size} bytes {what}, the limit is {limit}",
+                where=elf.where,
+                do="the file is corrupt, copy it again",
+            )
     return tuple(
         Segment(
             segment.virtual_address,
@@ -191,13 +202,13 @@ def _sections(elf: ElfFile) -> Mapping[str, Section]:
     return found
 
 
-def _symbols(elf: ElfFile, segments: tuple[Segment, ...]) -> SymbolTable:
+def _symbols(elf: ElfFile, segments: tuple[Segment, ...], areas: list[Area]) -> SymbolTable:
     """From the ELF symbol table if the file has one, else from kallsyms."""
     table = read_symbol_table(elf)
     if table is not None:
         return table
     text = min(s.virtual_address for s in segments if s.virtual_address >= _KERNEL_HALF)
-    for area in _read_only_areas(elf, segments):
+    for area in areas:
         kallsyms = find_kallsyms(area, range(text, min(text + _KERNEL_IMAGE_SIZE, _ADDRESS_END)))
         if kallsyms is not None:
             symbols = SymbolTable(kallsyms.addresses, kallsyms.names)
@@ -223,25 +234,33 @@ def _require_text_at(start: int, symbols: SymbolTable, where: str) -> None:
 
 
 def _read_only_areas(elf: ElfFile, segments: tuple[Segment, ...]) -> list[Area]:
+    """``.rodata``, or all segments where there is none."""
+    whole = [Area(segment.virtual_address, segment.data) for segment in segments]
     section = elf.section(".rodata")
-    if section is not None:
-        return [Area(section.virtual_address, elf.bytes_of(section))]
-    return [Area(segment.virtual_address, segment.data) for segment in segments]
+    if section is None:
+        return whole
+    starts = ((area, section.virtual_address - area.address) for area in whole)
+    return [
+        Area(section.virtual_address, area.data[start : start + section.size])
+        for area, start in starts
+        if 0 <= start < len(area.data)
+    ]
 
 
-def _banner(elf: ElfFile, segments: tuple[Segment, ...], symbols: SymbolTable) -> str | None:
+def _banner(areas: list[Area], segments: tuple[Segment, ...], symbols: SymbolTable) -> str | None:
     """The text at ``linux_banner``; without CONFIG_KALLSYMS_ALL, the text that reads like it."""
     address = symbols.address("linux_banner")
     if address is None:
-        section = elf.section(".rodata")
-        match = section and _BANNER.search(elf.bytes_of(section))
-    else:
-        match = next(
-            (
-                _BANNER.match(segment.data[start : start + _BANNER_LIMIT])
-                for segment in segments
-                if 0 <= (start := address - segment.virtual_address) < len(segment.data)
-            ),
-            None,
+        found = (
+            area.data[match.start() :][:_BANNER_LIMIT]
+            for area in areas
+            for match in islice(_BANNER_START.finditer(area.data), _BANNERS)
         )
+    else:
+        found = (
+            segment.data[start : start + _BANNER_LIMIT]
+            for segment in segments
+            if 0 <= (start := address - segment.virtual_address) < len(segment.data)
+        )
+    match = next(filter(None, map(_BANNER.match, found)), None)
     return match["line"].decode("ascii") if match else None

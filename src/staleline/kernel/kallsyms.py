@@ -34,12 +34,16 @@ _CHUNK = 256  # symbols per marker
 _DIGITS = b"\0".join(b"%d" % digit for digit in range(10)) + b"\0"
 _MAX_TOKEN_TABLE = 1 << 16  # token_index is u16
 _MARKER_SEARCH = 8 << 20  # bytes before the token table: markers, and 3 bytes per symbol
-_NAMES_SEARCH = 64 << 20
-# Bounds on the time a hostile file can take; real ones need the first or second try.
+_NAMES_SEARCH = 16 << 20
+_WINDOW = 1 << 20  # bytes searched at once
+# Bounds on what a hostile file can take; real ones need the first or second try.
 _DIGITS_CANDIDATES = 1 << 12
-_TABLE_CANDIDATES = 8
+_TABLE_CANDIDATES = 4
 _MARKER_CANDIDATES = 8
-_NAMES_CANDIDATES = 1 << 12
+_NAMES_CANDIDATES = 1 << 9
+_WALKS = 32
+_MAX_SYMBOLS = 1 << 21  # distribution kernels have 200 000
+_LONGEST_TEXT = 2048  # KSYM_NAME_LEN is 512
 _RUN_ON = 16  # words behind the markers that ascend by chance: 1 in 16! for random ones
 _MAX_PERCPU = 1 << 20  # PERCPU_STATIC sections have about 0x36000 bytes
 _MAX_NAME = 0x3FFF  # two-byte ULEB128, scripts/kallsyms.c
@@ -103,11 +107,27 @@ class CompressedNames:
             self._signatures = self._sign_all()
         wanted = self._sign(name.encode())
         candidates = np.flatnonzero(self._signatures == wanted)
-        return [index for index in candidates.tolist() if self.name(index) == name]
+        same: dict[bytes, bool] = {}  # thousands may share a name, and then its codes
+        found = []
+        for index in candidates.tolist():
+            codes = self._codes(index)
+            if codes not in same:
+                same[codes] = self.name(index) == name
+            if same[codes]:
+                found.append(index)
+        return found
+
+    def _codes(self, index: int) -> bytes:
+        return self._names[self._starts[index] : self._ends[index]]
 
     def _text(self, index: int) -> bytes:
-        codes = self._names[self._starts[index] : self._ends[index]]
-        return b"".join(self._tokens[code] for code in codes)
+        """What the kernel would print; it too cuts longer texts."""
+        text = bytearray()
+        for code in self._codes(index):
+            text += self._tokens[code]
+            if len(text) > _LONGEST_TEXT:
+                break
+        return bytes(text[:_LONGEST_TEXT])
 
     def _sign(self, text: bytes) -> np.uint32:
         letters = np.frombuffer(text, np.uint8)
@@ -151,65 +171,72 @@ def find_kallsyms(area: Area, image: range) -> Kallsyms | None:
             must be among them, or low as in a zero-based per-CPU section. They exceed the
             segments: ``.modinfo`` (7.1) is linked behind the image and stripped from it.
     """
-    data = bytes(area.data)
-    for table in islice(_token_tables(data), _TABLE_CANDIDATES):
-        names = _find_names(data, table)
-        if names is None:
+    for table, names in islice(_tables_and_names(area.data), _WALKS):
+        if names is None or _begin_with_nothing(area.data, table, names):
             continue
-        addresses = _addresses(area.address, data, table, names, image)
+        addresses = _addresses(area.address, area.data, table, names, image)
         if addresses is not None:
             # One byte more than the last name, so that its end is still an index.
-            packed = data[names.start : names.start + int(names.ends[-1]) + 1]
+            packed = bytes(area.data[names.start : names.start + int(names.ends[-1]) + 1])
             return Kallsyms(
                 addresses, CompressedNames(packed, names.starts, names.ends, table.tokens)
             )
     return None
 
 
-def _token_tables(data: bytes) -> Iterator[_TokenTable]:
+def _tables_and_names(data: memoryview) -> Iterator[tuple[_TokenTable, _Names | None]]:
+    """Every walk of the names that could be tried, and what came of it.
+
+    Markers lie before the tokens, names before the markers, the count before the names.
+    """
+    for table in islice(_token_tables(data), _TABLE_CANDIDATES):
+        for markers_at, run in _marker_runs(data, table.start):
+            markers = np.frombuffer(data, "<u4", run, markers_at).astype(np.int64)
+            starts = _names_starts(data, markers_at, markers)
+            for start, num_syms_at in islice(starts, _NAMES_CANDIDATES):
+                if _first_chunk_fits(data[start : start + int(markers[1])]):
+                    yield table, _walk(data, start, num_syms_at, markers, markers_at)
+
+
+def _token_tables(data: memoryview) -> Iterator[_TokenTable]:
     """Every digit occurs in some name, so tokens 0x30 to 0x39 are always the digits."""
-    digits = -1
-    for _ in range(_DIGITS_CANDIDATES):
-        digits = data.find(_DIGITS, digits + 1)
-        if digits < 0:
-            return
+    for digits in islice(_occurrences(data, _DIGITS), _DIGITS_CANDIDATES):
         table = _token_table(data, digits)
         if table is not None:
             yield table
 
 
-def _token_table(data: bytes, digits: int) -> _TokenTable | None:
+def _occurrences(data: memoryview, pattern: bytes) -> Iterator[int]:
+    """Where the pattern occurs; searched in parts, so that nothing large is copied."""
+    for start in range(0, len(data), _WINDOW):
+        window = bytes(data[start : start + _WINDOW + len(pattern) - 1])
+        at = window.find(pattern)
+        while at >= 0:
+            yield start + at
+            at = window.find(pattern, at + 1)
+
+
+def _token_table(data: memoryview, digits: int) -> _TokenTable | None:
     """The table around the digit tokens, if the index behind it agrees in all entries."""
-    tail = data[digits : digits + _MAX_TOKEN_TABLE].split(b"\0", _TOKENS - ord("0"))
+    tail = bytes(data[digits : digits + _MAX_TOKEN_TABLE]).split(b"\0", _TOKENS - ord("0"))
     if len(tail) <= _TOKENS - ord("0"):
         return None
     lengths = np.array([len(token) + 1 for token in tail[:-1]])
     offsets = np.concatenate(([0], np.cumsum(lengths)))  # of tokens 0x30.. from the digits
     end = digits + int(offsets[-1])
     for at in range(end, end + 8):
-        index = np.frombuffer(data[at : at + 2 * _TOKENS].ljust(2 * _TOKENS, b"\0"), "<u2")
+        packed = bytes(data[at : at + 2 * _TOKENS])
+        index = np.frombuffer(packed.ljust(2 * _TOKENS, b"\0"), "<u2")
         start = digits - int(index[ord("0")])
         if index[0] == 0 and start >= 0 and np.array_equal(index[48:], offsets[:-1] + index[48]):
-            tokens = data[start:end].split(b"\0")[:-1]
+            tokens = bytes(data[start:end]).split(b"\0")[:-1]
             starts = np.cumsum([0] + [len(token) + 1 for token in tokens])[:-1]
             if np.array_equal(starts, index):
                 return _TokenTable(start, at + 2 * _TOKENS, tuple(tokens))
     return None
 
 
-def _find_names(data: bytes, table: _TokenTable) -> _Names | None:
-    """Markers lie before the tokens, names before the markers, the count before the names."""
-    for markers_at, run in _marker_runs(data, table.start):
-        markers = np.frombuffer(data, "<u4", run, markers_at).astype(np.int64)
-        starts = _names_starts(data, markers_at, markers)
-        for start, num_syms_at in islice(starts, _NAMES_CANDIDATES):
-            names = _walk(data, start, num_syms_at, markers, markers_at)
-            if names is not None:
-                return names
-    return None
-
-
-def _marker_runs(data: bytes, end: int) -> Iterator[tuple[int, int]]:
+def _marker_runs(data: memoryview, end: int) -> Iterator[tuple[int, int]]:
     """Offset and length of ascending u32 runs that begin with 0, longest first.
 
     The area begins aligned, and so do the markers in it.
@@ -226,7 +253,9 @@ def _marker_runs(data: bytes, end: int) -> Iterator[tuple[int, int]]:
         yield first + 4 * int(starts[index]), int(lengths[index])
 
 
-def _names_starts(data: bytes, markers_at: int, markers: _Indices) -> Iterator[tuple[int, int]]:
+def _names_starts(
+    data: memoryview, markers_at: int, markers: _Indices
+) -> Iterator[tuple[int, int]]:
     """Offsets where names may start, each with that of the symbol count before it.
 
     The count is 8 bytes before the names where labels are aligned to 8, else 4 (some 7.1
@@ -235,25 +264,26 @@ def _names_starts(data: bytes, markers_at: int, markers: _Indices) -> Iterator[t
     """
     first = max(0, markers_at - _NAMES_SEARCH) & ~3
     counts = np.frombuffer(data, "<u4", (markers_at - first) // 4, first)
-    needed = (counts.astype(np.int64) + _CHUNK - 1) // _CHUNK
     fewest = max(2, len(markers) - _RUN_ON)
-    plausible = np.flatnonzero((needed >= fewest) & (needed <= len(markers)))
+    most = min(len(markers) * _CHUNK, _MAX_SYMBOLS)
+    plausible = np.flatnonzero((counts > (fewest - 1) * _CHUNK) & (counts <= most))
+    needed = (counts[plausible].astype(np.int64) + _CHUNK - 1) // _CHUNK
     for gap in (8, 4):
         at = first + 4 * plausible
         start = at + gap
-        last = markers[needed[plausible] - 1]
+        last = markers[needed - 1]
         room = markers_at - start - last  # for the symbols of the last chunk
         fits = (room >= 2) & (room <= _CHUNK * (_MAX_NAME + 2) + 8)
         for index in np.flatnonzero(fits).tolist():
             yield int(start[index]), int(at[index])
 
 
-def _walk(data: bytes, start: int, num_syms_at: int, markers: _Indices, end: int) -> _Names | None:
+def _walk(
+    data: memoryview, start: int, num_syms_at: int, markers: _Indices, end: int
+) -> _Names | None:
     """Step through all chunks of names at once; every step must end on the next marker."""
     count = int.from_bytes(data[num_syms_at : num_syms_at + 4], "little")
     chunks = -(-count // _CHUNK)
-    if not _first_chunk_fits(data[start : start + int(markers[1])]):
-        return None
     names = np.frombuffer(data, np.uint8, end - start, start)
     starts, ends = np.zeros((2, _CHUNK, chunks), np.int64)
     position = markers[:chunks].copy()
@@ -283,7 +313,7 @@ def _lengths(names: NDArray[np.uint8], at: _Indices) -> tuple[_Indices, _Indices
     return np.where(wide, (length & 0x7F) | high, length), 1 + wide.astype(np.int64)
 
 
-def _first_chunk_fits(chunk: bytes) -> bool:
+def _first_chunk_fits(chunk: memoryview) -> bool:
     """Cheap test of one chunk, before all are walked."""
     position = 0
     for _ in range(_CHUNK):
@@ -296,8 +326,15 @@ def _first_chunk_fits(chunk: bytes) -> bool:
     return position == len(chunk)
 
 
+def _begin_with_nothing(data: memoryview, table: _TokenTable, names: _Names) -> bool:
+    """Some name begins with a token that is not in use; it would have no type letter."""
+    empty = np.array([not token for token in table.tokens])
+    first = np.frombuffer(data, np.uint8)[names.start + names.starts]
+    return bool(empty[first].any())
+
+
 def _addresses(
-    area: int, data: bytes, table: _TokenTable, names: _Names, image: range
+    area: int, data: memoryview, table: _TokenTable, names: _Names, image: range
 ) -> NDArray[np.uint64] | None:
     """Addresses in whichever known layout gives an ascending list inside the image."""
     count = len(names.starts)
@@ -315,14 +352,14 @@ def _addresses(
 
 
 def _offset_tables(
-    data: bytes, table: _TokenTable, names: _Names
+    data: memoryview, table: _TokenTable, names: _Names
 ) -> Iterator[tuple[int, bytes | None]]:
     """Where offsets may start, and the relative_base to use; None for PC-relative ones."""
     size = 4 * len(names.starts)
     base = names.num_syms_at - 8  # 5.10, 6.1
-    yield base - _align8(size), data[base : base + 8]
+    yield base - _align8(size), bytes(data[base : base + 8])
     base = _align8(table.end + size)  # 6.12 to 6.19
-    yield table.end, data[base : base + 8]
+    yield table.end, bytes(data[base : base + 8])
     yield table.end, None  # from 7.0
 
 

@@ -76,20 +76,12 @@ class UnpackedStream:
     def __init__(
         self, source: ByteSource, start: int, size: int, *, limit: int = MAX_STREAM
     ) -> None:
-        self._source = source
-        self._start = start
-        self._at = start
-        self._end = start + size
-        self._limit = limit
-        self._pieces = self._checked(unpacked_pieces(self._method(), self._read_packed))
-        self._rest = memoryview(b"")
+        self.where = f"{source.where}+{start:#x}"
+        """File and offset of the compressed data, for messages."""
         self.position = 0
         """Unpacked bytes read so far."""
-
-    @property
-    def where(self) -> str:
-        """File and offset of the compressed data, for messages."""
-        return f"{self._source.where}+{self._start:#x}"
+        self._pieces = _bounded_pieces(_Packed(source, start, size), self.where, limit)
+        self._rest = memoryview(b"")
 
     def read(self, size: int) -> bytes:
         """The next bytes, fewer only at the end.
@@ -116,34 +108,49 @@ class UnpackedStream:
         self.position += len(part)
         return part
 
-    def _method(self) -> str | None:
-        return compression_of(self._source.read(self._start, min(6, self._end - self._start)))
 
-    def _read_packed(self) -> bytes:
-        part = self._source.read(self._at, min(_READ, self._end - self._at))
-        self._at += len(part)
+class _Packed:
+    """The compressed bytes, and how many were read.
+
+    It knows nothing of who reads it: zstandard holds it in an object that the garbage
+    collector cannot see into, and a cycle through that would never be freed.
+    """
+
+    def __init__(self, source: ByteSource, start: int, size: int) -> None:
+        self._source = source
+        self._start = start
+        self._size = size
+        self.count = 0
+
+    def read(self) -> bytes:
+        part = self._source.read(self._start + self.count, min(_READ, self._size - self.count))
+        self.count += len(part)
         return bytes(part)
 
-    def _checked(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
-        """The same pieces while they are neither damaged nor too many."""
-        total = 0
-        try:
-            for piece in pieces:
-                total += len(piece)
-                if total > min(self._limit, _FREE + _RATIO * (self._at - self._start)):
-                    raise KernelImageError(
-                        f"unpacks to more than {total - len(piece)} bytes",
-                        where=self.where,
-                        do="the file is corrupt or no kernel package, copy it again",
-                    )
-                if piece:
-                    yield piece
-        except DAMAGED as error:
-            raise KernelImageError(
-                f"damaged {self._method()} data: {error}",
-                where=self.where,
-                do="the file is truncated or corrupt, copy it again",
-            ) from error
+    def compression(self) -> str | None:
+        return compression_of(self._source.read(self._start, min(6, self._size)))
+
+
+def _bounded_pieces(packed: _Packed, where: str, limit: int) -> Iterator[bytes]:
+    """What comes out, while it is neither damaged nor too much."""
+    total, method = 0, packed.compression()
+    try:
+        for piece in unpacked_pieces(method, packed.read):
+            total += len(piece)
+            if total > min(limit, _FREE + _RATIO * packed.count):
+                raise KernelImageError(
+                    f"unpacks to more than {total - len(piece)} bytes",
+                    where=where,
+                    do="the file is corrupt or no kernel package, copy it again",
+                )
+            if piece:
+                yield piece
+    except DAMAGED as error:
+        raise KernelImageError(
+            f"damaged {method} data: {error}",
+            where=where,
+            do="the file is truncated or corrupt, copy it again",
+        ) from error
 
 
 _ReadPacked = Callable[[], bytes]
