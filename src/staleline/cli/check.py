@@ -32,7 +32,8 @@ def command(*, policies: tuple[str, ...], cpus: int | None, as_json: bool) -> in
     """
     from staleline.policy.catalogue import find
     from staleline.report.check import check_document, print_check
-    from staleline.report.console import print_json, text_console, tracked
+    from staleline.report.console import print_json, text_console
+    from staleline.report.progress import tracked
     from staleline.verdict.platforms import check_policy, count_handovers
     from staleline.vocabulary import Verdict
 
@@ -52,7 +53,7 @@ def command(*, policies: tuple[str, ...], cpus: int | None, as_json: bool) -> in
 
 
 def _exactly(rows: Sequence[PlatformHandover], cpus: int) -> ExactCheck:
-    from staleline.report.console import tracked
+    from staleline.report.progress import tracked
     from staleline.verdict.exact import agreement, distinct_models, explored_models
 
     models = distinct_models(rows)

@@ -16,7 +16,8 @@ def command(*, ids: tuple[str, ...], full: bool, as_json: bool) -> None:
     """Decide the claims of the threads: proved, refuted, or true under a condition."""
     from staleline.errors import UsageError
     from staleline.report.claims import claims_document, print_claims
-    from staleline.report.console import print_json, text_console, tracked
+    from staleline.report.console import print_json, text_console
+    from staleline.report.progress import tracked
     from staleline.verdict.claims import claims, judge_claim
 
     unknown = [name for name in ids if name not in claims()]

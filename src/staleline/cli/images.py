@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -13,13 +13,13 @@ from staleline.errors import KernelImageError
 from staleline.kernel.buildtree import built_image
 from staleline.kernel.cache import ReadingCache, default_directory, file_digest
 from staleline.kernel.imagedocument import ImageDocument
-from staleline.workers import Failure, Limits, cores, run_each
 
 if TYPE_CHECKING:
     from staleline.evidence.snapshot import Snapshot
     from staleline.kernel.explain import Explanation
     from staleline.kernel.image import KernelImage
     from staleline.verdict.difference import RuledKernel
+    from staleline.workers import Failure
 
 __all__ = [
     "GivenMachine",
@@ -43,12 +43,12 @@ class ReadingOptions:
 
     Attributes:
         jobs: Processes at a time; None for one per core.
-        limits: Of each of them.
+        seconds: How long one image may take.
         use_cache: Take what was read before, and keep what is read now.
     """
 
     jobs: int | None = None
-    limits: Limits = field(default_factory=Limits)
+    seconds: float = 120.0
     use_cache: bool = True
 
 
@@ -164,10 +164,11 @@ def explained(reports: Sequence[ImageReport], options: ReadingOptions) -> list[I
     done = list(reports)
     work = [(index, report) for index, report in enumerate(reports) if report.document is not None]
     for index, found in _worked(_explain, work, options):
-        if isinstance(found, Failure):
-            done[index] = replace(done[index], error=_named(found.reason, done[index].image))
+        report = done[index]
+        if isinstance(found, tuple):
+            done[index] = replace(report, explanations=found)
         else:
-            done[index] = replace(done[index], explanations=found)
+            done[index] = replace(report, error=_named(found.reason, report.image))
     return done
 
 
@@ -190,13 +191,14 @@ def _worked(
     """Let processes do the work; yields the number it was given with."""
     if not work:
         return
-    from staleline.report.console import tracked
+    from staleline.report.progress import tracked
+    from staleline.workers import Limits, cores, run_each
 
     results = run_each(
         function,
         [one for _, one in work],
         jobs=options.jobs or cores(),
-        limits=options.limits,
+        limits=Limits(seconds=options.seconds),
         preload=_PRELOAD,
     )
     for position, found in tracked(results, "Reading kernels", len(work)):
@@ -204,10 +206,10 @@ def _worked(
 
 
 def _completed(report: ImageReport, found: ImageReport | Failure) -> ImageReport:
-    if isinstance(found, Failure):
-        return replace(report, document=None, error=_named(found.reason, report.image))
-    document = report.document or found.document
-    return replace(report, document=document, on_machine=found.on_machine)
+    if isinstance(found, ImageReport):
+        document = report.document or found.document
+        return replace(report, document=document, on_machine=found.on_machine)
+    return replace(report, document=None, error=_named(found.reason, report.image))
 
 
 def _named(reason: str, image: str) -> str:

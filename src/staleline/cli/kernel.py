@@ -60,9 +60,8 @@ def command(  # noqa: PLR0913 - one parameter per option
     else was found), 3 if something of one is unknown.
     """
     from staleline.cli.images import GivenMachine, ReadingOptions, explained, read_images
-    from staleline.workers import Limits
 
-    options = ReadingOptions(jobs, Limits(seconds=timeout), use_cache=not no_cache)
+    options = ReadingOptions(jobs, timeout, use_cache=not no_cache)
     machine = None if snapshot is None else GivenMachine(snapshot, msr, cmdline)
     reports = read_images((*images, since) if since else images, options, machine)
     if since:

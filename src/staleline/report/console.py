@@ -6,15 +6,11 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from collections.abc import Iterable, Iterator
-from typing import Any, TypeVar
+from typing import Any
 
 from rich.console import Console
-from rich.progress import track
 
-__all__ = ["VERDICT_STYLE", "print_json", "text_console", "tracked"]
-
-_T = TypeVar("_T")
+__all__ = ["VERDICT_STYLE", "print_json", "text_console"]
 
 VERDICT_STYLE = {"safe": "bold green", "at-risk": "bold red", "unknown": "bold yellow"}
 
@@ -29,19 +25,6 @@ def text_console() -> Console:
 
 def _width_of_pipe() -> int:
     return max(_PIPE_WIDTH, shutil.get_terminal_size((_PIPE_WIDTH, 24)).columns)
-
-
-def tracked(items: Iterable[_T], label: str, total: int) -> Iterator[_T]:
-    """The items, with a progress bar on standard error while it is a terminal."""
-    console = Console(file=sys.stderr)
-    yield from track(
-        items,
-        description=label,
-        total=total,
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    )
 
 
 def print_json(document: dict[str, Any]) -> None:

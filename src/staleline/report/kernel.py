@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 __all__ = ["print_image", "print_images"]
 
 _ROLES = {
-    Site.STOP_THIS_CPU: "on a kexec, each secondary",
-    Site.RELOCATE_KERNEL: "the jumping CPU",
-    Site.CRASH_NMI_CALLBACK: "in a crash, each secondary",
+    Site.STOP_THIS_CPU: "secondaries",
+    Site.RELOCATE_KERNEL: "jumping CPU",
+    Site.CRASH_NMI_CALLBACK: "secondaries, crash",
 }
 _ORDERS = {
     ReportOrder.AFTER_FLUSH: "a secondary flushes, then reports itself stopped",
@@ -51,7 +51,7 @@ def print_image(console: Console, report: ImageReport, *, all_sites: bool = Fals
     for label, text in (*_identity(document), *_rule(document)):
         grid.add_row(label, text)
     inventory = _inventory(document["inventory"], all_sites=all_sites)
-    grid.add_row("WBINVD in its code", Text("\n").join(inventory))
+    grid.add_row("WBINVD in code", Text("\n").join(inventory))
     grid.add_row("unknown", _unknown_text(report))
     console.print(grid)
     _print_machine(console, [report])
@@ -67,13 +67,13 @@ def print_images(console: Console, reports: Sequence[ImageReport]) -> None:
     for report in reports:
         table.add_row(*_line(report))
     console.print(table)
-    for name, carriers in _by_rule(reports).items():
+    for carriers in _by_rule(reports):
         console.print()
-        count = f"{len(carriers)} kernel{'s' if len(carriers) > 1 else ''}"
-        console.print(f"[bold]{escape(name)}[/] ({count})")
         grid = _grid()
         for label, text in _rule(carriers[0]):
             grid.add_row(label, text)
+        names = dict.fromkeys(one["release"] or "an image without release" for one in carriers)
+        grid.add_row("kernels", Text(", ".join(names)))
         console.print(grid)
     _print_unknown(console, reports)
     _print_machine(console, reports)
@@ -105,7 +105,7 @@ def _rule(document: ImageDocument) -> Iterator[tuple[str, str | Text]]:
         order = ReportOrder(order)
         style = _WARNING if order is ReportOrder.BEFORE_FLUSH else ""
         yield "order", Text(_ORDERS[order], style=style)
-    yield "encrypts its memory", _when("", document["encrypts"])
+    yield "encrypts memory", _when("", document["encrypts"])
     yield from (("known bug", Text(bug)) for bug in document["bugs"])
 
 
@@ -200,14 +200,14 @@ def _attention(report: ImageReport, document: ImageDocument) -> Iterator[str]:
         yield f"{len(unknowns(report))} unknown"
 
 
-def _by_rule(reports: Sequence[ImageReport]) -> dict[str, list[ImageDocument]]:
-    """Images by rule; those in no catalogue each for itself."""
+def _by_rule(reports: Sequence[ImageReport]) -> Iterable[list[ImageDocument]]:
+    """Images of which `_rule` says the same, together."""
     found: dict[str, list[ImageDocument]] = {}
     for report in reports:
         if report.document is not None:
-            name = report.document["policy"] or report.document["release"] or report.image
-            found.setdefault(name, []).append(report.document)
-    return found
+            said = " ".join(str(text) for _, text in _rule(report.document))
+            found.setdefault(said, []).append(report.document)
+    return found.values()
 
 
 def _print_unknown(console: Console, reports: Sequence[ImageReport]) -> None:

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The guards of real kernels, each instruction of them executed, against the sources.
+
+Line numbers are those of Debian's linux-source packages 5.10.262, 6.12.117 and 7.3.4.
+"""
+
+from __future__ import annotations
+
+from itertools import product
+
+import pytest
+
+from staleline.kernel.explain import Explanation, explain
+from staleline.kernel.image import KernelImage, load_image
+from staleline.kernel.rawfacts import RawFacts
+from staleline.kernel.rawmachine import raw_machine
+from staleline.kernel.truthtable import TruthTable, truth_table
+from staleline.vocabulary import Site
+from tests.conftest import RealKernel
+from tests.kernel.mutate import find_guard, patched
+
+
+def facts() -> list[RawFacts]:
+    """A machine that encrypts, and those that differ from it in few facts."""
+    vendors = ("AuthenticAMD", "HygonGenuine", "GenuineIntel")
+    return [
+        RawFacts(
+            vendor=vendor,
+            leaf=leaf,
+            sme=sme,
+            sev=False,
+            hypervisor=False,
+            sme_enabled=enabled,
+            sev_status=False,
+            mem_encrypt=mem_encrypt,
+        )
+        for vendor, leaf, sme, enabled, mem_encrypt in product(vendors, *[(False, True)] * 4)
+    ]
+
+
+def table_of(image: KernelImage) -> TruthTable:
+    return truth_table(image, facts())
+
+
+def explanations(kernel: RealKernel) -> dict[Site, list[Explanation]]:
+    image = load_image(kernel.path)
+    found: dict[Site, list[Explanation]] = {}
+    for one in explain(image, table_of(image), raw_machine):
+        found.setdefault(one.site, []).append(one)
+    return found
+
+
+def read_by(explanation: Explanation) -> dict[str, set[str]]:
+    """Input that another machine has otherwise -> the facts that it follows."""
+    return {
+        one.what.split("+")[0]: set(one.others)
+        for line in explanation.lines
+        for one in line.inputs
+        if one.others
+    }
+
+
+def decided_by(explanation: Explanation) -> set[str]:
+    return {name for line in explanation.lines for name in line.decides}
+
+
+@pytest.mark.parametrize("series", ["5.10", "6.12", "7"])
+def test_every_explanation_ends_at_the_wbinvd_and_says_what_decided(
+    real_kernels: dict[str, RealKernel], series: str
+) -> None:
+    for several in explanations(real_kernels[series]).values():
+        for one in several:
+            assert one.lines[-1].text == "wbinvd"
+            assert [line.text for line in one.lines].count("wbinvd") == 1
+            assert all(line.text[0] == "j" for line in one.lines if line.decides)
+            # What decides is read by a line that is shown.
+            told = {name for found in read_by(one).values() for name in found}
+            assert decided_by(one) <= told
+
+
+def test_5_10_asks_the_feature_flag_of_the_boot_cpu(
+    real_kernels: dict[str, RealKernel],
+) -> None:
+    # arch/x86/kernel/process.c:753 boot_cpu_has(X86_FEATURE_SME); cleared by SYSCFG[23] on
+    # AMD only (amd.c:784), so that Hygon has a way of its own.
+    ways = {one.facts.vendor: one for one in explanations(real_kernels["5.10"])[Site.STOP_THIS_CPU]}
+    assert read_by(ways["AuthenticAMD"]) == {"boot_cpu_data": {"leaf", "sme", "sme_enabled"}}
+    assert read_by(ways["HygonGenuine"]) == {"boot_cpu_data": {"vendor", "leaf", "sme"}}
+
+
+def test_6_12_asks_cpuid_itself_at_one_site_and_sme_me_mask_at_the_other(
+    real_kernels: dict[str, RealKernel],
+) -> None:
+    # process.c:839: c->extended_cpuid_level, then cpuid_eax(0x8000001f) & BIT(0);
+    # arch/x86/coco/core.c:80 for CC_ATTR_HOST_MEM_ENCRYPT.
+    found = explanations(real_kernels["6.12"])
+    (stop,), (relocate,) = found[Site.STOP_THIS_CPU], found[Site.RELOCATE_KERNEL]
+    assert read_by(stop) == {"per-CPU cpu_info": {"leaf"}, "CPUID 0x8000001f EAX": {"sme"}}
+    assert read_by(relocate) == {"sme_me_mask": {"leaf", "sme", "sme_enabled", "mem_encrypt"}}
+    assert "test r12, r12" in [line.text for line in relocate.lines]
+
+
+def test_7_reads_one_flag_at_both_sites(real_kernels: dict[str, RealKernel]) -> None:
+    # process.c:841 and machine_kexec_64.c:433: cache_state_incoherent of this CPU, which
+    # only arch/x86/kernel/cpu/amd.c:572 sets.
+    for several in explanations(real_kernels["7"]).values():
+        (one,) = several
+        flag = {"per-CPU cache_state_incoherent": {"vendor", "leaf", "sme"}}
+        assert read_by(one) == flag
+
+
+def test_a_guard_that_is_gone_is_not_explained(real_kernels: dict[str, RealKernel]) -> None:
+    image = load_image(real_kernels["7"].path)
+    guard = find_guard(image, "stop_this_cpu")
+    always = patched(image, *guard.always)
+    (stop,) = (
+        one
+        for one in explain(always, table_of(always), raw_machine)
+        if one.site is Site.STOP_THIS_CPU
+    )
+    assert [line.text for line in stop.lines] == ["wbinvd"]
+    never = patched(image, *guard.no_flush)
+    sites = {one.site for one in explain(never, table_of(never), raw_machine)}
+    assert sites == {Site.RELOCATE_KERNEL}
