@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A kernel built with CONFIG_INTEL_TDX_HOST: SEAMCALLs mark CPUs, and so does every crash.
+
+Not run by default, as the kernel takes minutes to build: ``tools/build_kernels.py tdx-host``.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from staleline.cli.main import main
+from staleline.kernel.decision import Decision, RawMachine, SiteDecision
+from staleline.kernel.flushroles import Phase
+from staleline.kernel.image import KernelImage, load_image
+from staleline.kernel.inventory import wbinvd_inventory
+from staleline.kernel.reader import KernelReader
+from tests.conftest import RealKernel
+from tests.findings import quotations, quoted_in_order
+from tests.kernel.machines import MEM_ENCRYPT_ENABLED, SYSCFG, cpuid, with_leaf
+from tests.kernel.mutate import patched
+from tools import fetch_kernels
+
+PAGE = tuple(quotations("tdx-sys-disable-marks-any-vendor.md"))
+BUILT = fetch_kernels.default_cache() / "built" / "tdx-host"
+WITHOUT_SME = ("K8", "Nehalem", "Sapphire Rapids", "Hygon C86 7185")
+FLUSHES, DOES_NOT = SiteDecision(flushes=True), SiteDecision(flushes=False)
+
+
+@pytest.fixture(scope="module", params=["bzImage", "vmlinux"])
+def image(request: pytest.FixtureRequest) -> KernelImage:
+    return load_image(BUILT / request.param)
+
+
+@pytest.fixture(scope="module")
+def reader(image: KernelImage) -> KernelReader:
+    return KernelReader(image)
+
+
+def decide(reader: KernelReader, name: str, *, seamcalled: bool = False) -> Decision:
+    table = cpuid(name)
+    return reader.decide(RawMachine(table, table, {}, seamcalled=seamcalled))
+
+
+def sites(decision: Decision) -> tuple[SiteDecision, SiteDecision, SiteDecision]:
+    return decision.stop_this_cpu, decision.relocate_kernel, decision.crash_nmi_callback
+
+
+@pytest.mark.parametrize("name", WITHOUT_SME)
+def test_a_kexec_flushes_only_cpus_that_made_a_seamcall(reader: KernelReader, name: str) -> None:
+    """arch/x86/virt/vmx/tdx/seamcall_internal.h:40 (7.3.4)."""
+    assert sites(decide(reader, name)) == (DOES_NOT, DOES_NOT, DOES_NOT)
+    assert sites(decide(reader, name, seamcalled=True)) == (FLUSHES, FLUSHES, DOES_NOT)
+
+
+@pytest.mark.parametrize("name", WITHOUT_SME)
+def test_a_crash_flushes_the_crashing_cpu_of_any_vendor(reader: KernelReader, name: str) -> None:
+    """arch/x86/kernel/crash.c:116 (7.3.4) asks for no vendor and no TDX."""
+    assert decide(reader, name).crash_relocate_kernel == FLUSHES
+
+
+@pytest.mark.parametrize("encryption", [0, 0b10, 0b1010])
+def test_a_crash_flushes_in_guests_too(reader: KernelReader, encryption: int) -> None:
+    """What KVM shows a guest: no SME; SEV and SEV-ES if it is such a guest (kvm/cpuid.c, 7.3)."""
+    _, ebx, ecx, edx = cpuid("Rome guest").leaves[0x8000_001F, 0]
+    table = with_leaf(cpuid("Rome guest"), 0x8000_001F, (encryption, ebx, ecx, edx))
+    decision = reader.decide(RawMachine(table, table))
+    assert sites(decision) == (DOES_NOT, DOES_NOT, DOES_NOT)
+    assert decision.crash_relocate_kernel == FLUSHES
+
+
+def test_it_is_tdx_sys_disable_that_marks_the_crashing_cpu(image: KernelImage) -> None:
+    """Made to return at once, it leaves the crash as a kexec is."""
+    silent = patched(image, image.symbols.address("tdx_sys_disable"), b"\xc3")
+    assert decide(KernelReader(silent), "K8").crash_relocate_kernel == DOES_NOT
+
+
+def test_tdx_flushes_before_a_kexec_what_seamcalls_marked(reader: KernelReader) -> None:
+    """tdx_cpu_flush_cache(), arch/x86/virt/vmx/tdx/tdx.c:156 (7.3.4)."""
+    table = cpuid("Sapphire Rapids")
+    assert reader.tdx_shutdown_cpu(RawMachine(table, table, {})) == DOES_NOT
+    assert reader.tdx_shutdown_cpu(RawMachine(table, table, {}, seamcalled=True)) == FLUSHES
+
+
+def test_amd_is_as_without_tdx(reader: KernelReader) -> None:
+    table = cpuid("Rome")
+    decision = reader.decide(RawMachine(table, table, {SYSCFG: MEM_ENCRYPT_ENABLED}))
+    assert sites(decision) == (FLUSHES, FLUSHES, DOES_NOT)
+
+
+def test_every_place_is_listed_with_those_of_tdx_and_kvm(image: KernelImage) -> None:
+    inventory = wbinvd_inventory(image)
+    phases = {place.function.split(".")[0]: place.role.phase for place in inventory.places}
+    assert phases["tdx_shutdown_cpu"] is Phase.KEXEC
+    assert phases["tdx_offline_cpu"] is Phase.OFFLINE
+    assert phases["sev_guest_memory_reclaimed"] is Phase.RUNNING
+    assert inventory.undecided == ()
+
+
+@pytest.mark.parametrize("number", range(len(PAGE)))
+def test_the_page_quotes_what_is_printed(
+    number: int, real_kernels: dict[str, RealKernel], capsys: pytest.CaptureFixture[str]
+) -> None:
+    images: dict[str, Path] = {
+        "built/tdx-host/bzImage": BUILT / "bzImage",
+        "vmlinuz-7.3.4+deb13-cloud-amd64": real_kernels["7"].path,
+    }
+    main(PAGE[number].command(images))
+    output = capsys.readouterr().out
+    assert quoted_in_order(PAGE[number], output), output

@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""SEAMCALLs are made by a kernel's own wrapper, and caught by its own exception table."""
+
+from __future__ import annotations
+
+import struct
+
+import numpy as np
+import pytest
+
+from staleline.evidence.registers import CpuidTable
+from staleline.kernel.decision import RawMachine
+from staleline.kernel.derivation import DerivationError
+from staleline.kernel.emulator import Emulator
+from staleline.kernel.exceptiontable import fault_fixups
+from staleline.kernel.image import KernelImage, Section, Segment, load_image
+from staleline.kernel.machine_memory import KERNEL_MAP, MachineMemory
+from staleline.kernel.reader import KernelReader
+from staleline.kernel.seamcalls import can_seamcall, make_seamcalls
+from staleline.kernel.symbols import SymbolTable
+from staleline.kernel.traps import LogicalCpu
+from tests.kernel.machines import MEM_ENCRYPT_ENABLED, SYSCFG, cpuid
+from tests.kernel.test_inventory import Names
+
+TEXT = KERNEL_MAP + 0x100_0000
+FLAG = TEXT + 0x800
+TABLE = TEXT + 0x400
+MARK = "c605" + (0x800 - 7).to_bytes(4, "little").hex() + "01"  # mov byte [flag], 1
+SEAMCALL = "660f01cf"
+
+
+def entry(place: int, instruction: int, fixup: int, kind: int) -> bytes:
+    """``struct exception_table_entry`` (asm/extable.h, linux 7.3.4)."""
+    return struct.pack("<iii", instruction - place, fixup - (place + 4), kind)
+
+
+def kernel(code: str, *, table: bytes = b"", **names: int) -> KernelImage:
+    """`code` at `TEXT`, an exception table, and symbols."""
+    text = bytearray(0x1000)
+    text[: len(bytes.fromhex(code))] = bytes.fromhex(code)
+    text[0x400 : 0x400 + len(table)] = table
+    symbols = sorted({**names, "end": TEXT + 0x1000}.items(), key=lambda item: item[1])
+    return KernelImage(
+        "test", None, None, None,
+        (Segment(TEXT, 0x100_0000, memoryview(bytes(text)), len(text), executable=True),),
+        {"__ex_table": Section("__ex_table", TABLE, len(table))},
+        SymbolTable(
+            np.array([at for _, at in symbols], np.uint64), Names([name for name, _ in symbols])
+        ),
+    )  # fmt: skip
+
+
+def call(image: KernelImage, *, seam: bool) -> tuple[LogicalCpu, int]:
+    """A CPU after `make_seamcalls`, and the flag."""
+    memory = MachineMemory(image)
+    emulator = Emulator(memory, hex, set, lambda: fault_fixups(image))
+    cpu = LogicalCpu(0, CpuidTable({}), {}, seam=seam)
+    make_seamcalls(image, emulator, [cpu])
+    return cpu, memory.read_int(FLAG, 1)
+
+
+WRAPPER = {"__seamcall": TEXT + 0x100, "tdh_phymem_cache_wb": TEXT}
+
+
+def test_the_kernel_s_wrapper_marks_the_cpu():
+    cpu, flag = call(kernel(MARK + SEAMCALL + "c3", **WRAPPER), seam=True)
+    assert (cpu.seamcalls, flag) == (1, 1)
+
+
+def test_none_without_a_tdx_module():
+    cpu, flag = call(kernel(MARK + SEAMCALL + "c3", **WRAPPER), seam=False)
+    assert (cpu.seamcalls, flag) == (0, 0)
+
+
+def test_none_by_a_kernel_that_cannot():
+    image = kernel(MARK + SEAMCALL + "c3", tdh_phymem_cache_wb=TEXT)
+    assert not can_seamcall(image)
+    assert call(image, seam=True)[0].seamcalls == 0
+
+
+@pytest.mark.parametrize(
+    ("image", "reason"),
+    [
+        (kernel(MARK + "c3", **WRAPPER), r"tdh_phymem_cache_wb\(\) on CPU 0 made no SEAMCALL"),
+        (kernel("f4", **WRAPPER), r"tdh_phymem_cache_wb\(\) on CPU 0 did not return: halted"),
+        (kernel("c3", __seamcall=TEXT), "the image has no symbol tdh_phymem_cache_wb"),
+    ],
+)
+def test_what_does_not_get_there_is_said(image, reason):
+    with pytest.raises(DerivationError, match=reason):
+        call(image, seam=True)
+
+
+def test_fixups_are_those_that_only_tell_the_exception():
+    """EX_TYPE_FAULT is 2 in the low byte of the type (asm/extable_fixup_types.h, 7.3.4)."""
+    table = b"".join(
+        entry(TABLE + 12 * number, TEXT + 0x10 * number, TEXT + 0x200 + number, kind)
+        for number, kind in enumerate((2, 1, 2 | 0x300, 3))
+    )
+    assert fault_fixups(kernel("c3", table=table)) == {
+        TEXT: TEXT + 0x200,
+        TEXT + 0x20: TEXT + 0x202,
+    }
+
+
+def test_an_image_without_exception_table_has_no_fixups():
+    bare = kernel("c3")
+    image = KernelImage("test", None, None, None, bare.segments, {}, bare.symbols)
+    assert fault_fixups(image) == {}
+
+
+@pytest.mark.parametrize("name", ["Rome", "Sapphire Rapids"])
+def test_it_makes_no_difference_to_debian_s_kernels(real_kernels, name):
+    """They are built without CONFIG_INTEL_TDX_HOST (linux-config-7.3, 7.3.4)."""
+    image = load_image(real_kernels["7"].path)
+    assert not can_seamcall(image)
+    reader, table = KernelReader(image), cpuid(name)
+    before, after = (
+        reader.decide(RawMachine(table, table, {SYSCFG: MEM_ENCRYPT_ENABLED}, seamcalled=called))
+        for called in (False, True)
+    )
+    assert before == after
