@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from staleline.kernel.answers import AnswerTree
+from staleline.kernel.derivation import DerivationError
 from staleline.kernel.traps import Answer, Question
 
 QUESTIONS: list[Question] = [(0, 0x10), (0, 0x1F, 0), (1, 0x10), (1, 0x1F, 1)]
@@ -73,5 +74,5 @@ def test_a_machine_that_answers_otherwise_is_not_found():
 def test_a_program_that_is_not_deterministic_is_noticed():
     tree: AnswerTree[str] = AnswerTree()
     tree.add({(0, 0x10): (1,)}, "flush")
-    with pytest.raises(AssertionError, match="something else"):
+    with pytest.raises(DerivationError, match="something else"):
         tree.add({(0, 0x11): (1,)}, "flush")

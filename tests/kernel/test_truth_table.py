@@ -164,15 +164,27 @@ def test_a_kexec_jump_is_unknown_where_the_kernel_does_not_say_it_looks(real_ker
     assert known.sites[Site.RELOCATE_KERNEL].flushes is False
 
 
-def test_an_image_that_never_ends_is_given_up(real_kernels):
+@pytest.mark.parametrize(("function", "runs"), [("sme_enable", 0), ("identify_cpu", 3)])
+def test_an_image_that_never_ends_is_given_up(real_kernels, function, runs):
     """Three runs out of instructions, and the rest is unknown for that reason."""
     image = load_image(real_kernels["6.12"].path)
-    endless = patched(image, image.symbols.address("identify_cpu"), b"\xeb\xfe")
+    endless = patched(image, image.symbols.address(function), b"\xeb\xfe")
     table = truth_table(endless)
-    assert table.runs == 3
+    assert table.runs == runs
     reasons = Counter(site.unknown for row in table.rows for site in row.sites.values())
     assert None not in reasons
-    assert "3 of them without an end" in reasons.most_common(1)[0][0]
+    assert "3 runs had no end" in reasons.most_common(1)[0][0]
+
+
+@pytest.mark.parametrize("function", ["sme_enable", "identify_cpu"])
+def test_a_failing_image_is_unknown_in_every_row(real_kernels, function):
+    """Each row for the reason that its own machine would give."""
+    image = load_image(real_kernels["6.12"].path)
+    broken = patched(image, image.symbols.address(function), b"\x0f\x0b")
+    table = truth_table(broken)
+    reasons = {site.unknown for row in table.rows for site in row.sites.values()}
+    assert len(reasons) == 1
+    assert f"{function}() on CPU 0 did not return: unexpected ud2" in reasons.pop()
 
 
 def test_a_table_without_time_is_unknown(real_kernels):

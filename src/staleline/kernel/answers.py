@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Generic, TypeVar
 
+from staleline.kernel.derivation import DerivationError
 from staleline.kernel.traps import Answer, Question
 
 __all__ = ["AnswerTree"]
@@ -44,11 +45,17 @@ class AnswerTree(Generic[Result]):
         return None if node is None else node.result
 
     def add(self, record: Mapping[Question, Answer], result: Result) -> None:
-        """Keep a run: all it asked, in order, and what came out."""
+        """Keep a run: all it asked, in order, and what came out.
+
+        Raises:
+            DerivationError: After the same answers an earlier run asked something else.
+        """
         node = self._root
         for question, answer in record.items():
             node.question = node.question or question
             if node.question != question or node.result is not None:
-                raise AssertionError("a run asked something else after the same answers")
+                raise DerivationError(
+                    "given the same answers again, the image asked something else"
+                )
             node = node.branches.setdefault(answer, _Node())
         node.result = result

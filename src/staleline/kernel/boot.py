@@ -75,8 +75,10 @@ def boot(
     Raises:
         DerivationError: A step did not return.
     """
-    start_up(image, memory, emulator, cpus[0], mem_encrypt=mem_encrypt)
-    cpus[0].record.clear()
+    try:
+        start_up(image, memory, emulator, cpus[0], mem_encrypt=mem_encrypt)
+    finally:
+        cpus[0].record.clear()
     identify(image, memory, emulator, cpus)
 
 

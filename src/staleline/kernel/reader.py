@@ -53,10 +53,12 @@ class Start:
         state: Equal for two machines only if nothing that follows can tell them apart, but
             by asking the hardware: the kernel's memory, and what the CPU keeps.
         record: What the startup code asked, in order, and was answered.
+        exhausted: It ran out of time or instructions.
     """
 
     state: Hashable
     record: Mapping[Question, Answer]
+    exhausted: bool
 
 
 class KernelReader:
@@ -131,11 +133,15 @@ class KernelReader:
 
         def start(machine: RawMachine) -> Start:
             before.clear()
-            cpu = _cpus(machine)[0]
+            cpu, exhausted = _cpus(machine)[0], self._emulator.exhausted_runs
             failure = self._start_up(machine, cpu)
             cells = ((address, self._memory.read(address, 1)[0]) for address in sorted(before))
             changed = tuple((address, now) for address, now in cells if now != before[address])
-            return Start((changed, cpu.kept, failure), cpu.record)
+            return Start(
+                (changed, cpu.kept, failure),
+                cpu.record,
+                exhausted=self._emulator.exhausted_runs > exhausted,
+            )
 
         with (
             self._emulator.series(),

@@ -20,10 +20,11 @@ from typing import TYPE_CHECKING, Final
 
 from staleline.kernel.answers import AnswerTree
 from staleline.kernel.decision import Decision, RawMachine, SiteDecision
+from staleline.kernel.derivation import DerivationError
 from staleline.kernel.enumeration import lacking, raw_facts
 from staleline.kernel.rawfacts import RawFacts
 from staleline.kernel.rawmachine import raw_machine
-from staleline.kernel.reader import KernelReader, unknown_decision
+from staleline.kernel.reader import KernelReader, Start, unknown_decision
 from staleline.kernel.traps import Answer, LogicalCpu, Question
 from staleline.vocabulary import ReportOrder, Site
 
@@ -112,11 +113,14 @@ class _Runs:
         self.count = 0
 
     def decide(self, machines: Sequence[RawMachine]) -> list[Decision]:
-        """The decision for each, by a run of its own or one that it would repeat."""
-        return [
-            self._decide(machine, start)
-            for machine, start in zip(machines, self._starts(machines), strict=True)
-        ]
+        """The decision for each, by a run of its own or one that it would repeat.
+
+        If the image turns out not to repeat itself, nothing is known of it.
+        """
+        try:
+            return list(map(self._decide, machines, self._starts(machines)))
+        except DerivationError as error:
+            return [unknown_decision(str(error))] * len(machines)
 
     def _starts(self, machines: Sequence[RawMachine]) -> list[Hashable]:
         """Equal for machines on which the startup code leaves the same state."""
@@ -126,28 +130,37 @@ class _Runs:
             for machine in machines:
                 tree = trees[machine.mem_encrypt]
                 state = tree.find(_answers_of(machine))
-                if state is None:
-                    found = start(machine)
-                    state = found.state
-                    tree.add(found.record, state)
+                if state is None and not self._given_up:
+                    state = self._keep(start(machine), tree)
                 states.append(state)
         return states
+
+    def _keep(self, start: Start, tree: AnswerTree[Hashable]) -> Hashable:
+        self._exhausted += start.exhausted
+        if not start.exhausted:
+            tree.add(start.record, start.state)
+        return start.state
 
     def _decide(self, machine: RawMachine, start: Hashable) -> Decision:
         tree = self._decisions.setdefault((start, _asked_of_the_kernel(machine)), AnswerTree())
         return tree.find(_answers_of(machine)) or self._run(machine, tree)
 
     def _run(self, machine: RawMachine, tree: AnswerTree[Decision]) -> Decision:
-        if time.monotonic() > self._deadline or self._exhausted == _EXHAUSTED_RUNS:
+        if self._given_up:
             return unknown_decision(
-                f"not run: the image took its time for {self.count} other combinations, "
-                f"{self._exhausted} of them without an end"
+                f"not run: {self.count} other combinations took the image's time, "
+                f"{self._exhausted} runs had no end"
             )
         run = self._reader.run(machine)
         self.count += 1
         self._exhausted += run.exhausted
-        tree.add(run.record, run.decision)
+        if not run.exhausted:  # else it may get further the next time
+            tree.add(run.record, run.decision)
         return run.decision
+
+    @property
+    def _given_up(self) -> bool:
+        return time.monotonic() > self._deadline or self._exhausted >= _EXHAUSTED_RUNS
 
 
 def _answers_of(machine: RawMachine) -> Callable[[Question], Answer]:
