@@ -3,10 +3,14 @@
 
 from __future__ import annotations
 
+import struct
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from staleline.errors import KernelImageError
+from staleline.kernel.alternatives import patches_with
 from staleline.kernel.codescan import code_areas
 from staleline.kernel.flushroles import Phase, role_of
 from staleline.kernel.image import KernelImage, Section, Segment, load_image
@@ -18,6 +22,7 @@ TEXT = 0xFFFF_FFFF_8100_0000
 PV_OPS = TEXT + 0x10_0000
 SLOT = PV_OPS + 8
 FUNCTION_SIZE = 0x40
+NO_CODE = {".text": Section(".text", TEXT, 0)}
 
 
 class Names:
@@ -160,6 +165,45 @@ def test_only_code_is_searched():
     assert wbinvd_inventory(whole).places == ()
 
 
+def with_alternative(image: KernelImage, patch: str, entry: int) -> KernelImage:
+    """The image with code patched in at `TEXT`; entries of 12 or 14 bytes (asm/alternative.h)."""
+    table, code = TEXT + 0x2000, TEXT + 0x3000
+    replacement = bytes.fromhex(patch)
+    line = struct.pack("<ii", TEXT - table, code - (table + 4)) + bytes(entry - 10)
+    line += bytes([5, len(replacement)])
+    parts = {".altinstructions": (table, line), ".altinstr_replacement": (code, replacement)}
+    segments = tuple(
+        Segment(at, 0x100_0000, memoryview(data), len(data), executable=False)
+        for at, data in parts.values()
+    )
+    sections = {name: Section(name, at, len(data)) for name, (at, data) in parts.items()}
+    return replace(
+        image, segments=(*image.segments, *segments), sections={**image.sections, **sections}
+    )
+
+
+@pytest.mark.parametrize("entry", [12, 14])
+def test_what_is_patched_in_at_boot(entry):
+    image = with_alternative(kernel(function="0f1f440000 c3"), "90 0f09", entry)
+    assert found(wbinvd_inventory(image)) == [("function", Reach.ALTERNATIVE, None)]
+    within = with_alternative(kernel(function="0f1f440000 c3"), "b80f090000", entry)
+    assert wbinvd_inventory(within).places == ()
+
+
+def test_a_patch_of_an_unknown_layout_is_left_out():
+    image = with_alternative(kernel(function="0f1f440000 c3"), "90 0f09", 13)
+    assert wbinvd_inventory(image).places == ()
+
+
+def test_the_trampoline_of_secondaries():
+    """``cli; wbinvd`` in 16 bits, at the third offset of struct real_mode_header."""
+    blob = struct.pack("<3I", 0, 0, 16) + bytes(4) + b"\xfa\x0f\x09"
+    image = kernel(real_mode_blob=blob.hex())
+    (place,) = wbinvd_inventory(replace(image, sections=NO_CODE)).places
+    assert (place.function, place.address) == ("trampoline_start", TEXT + 17)
+    assert place.role.phase is Phase.BOOT
+
+
 def test_an_image_without_section_headers_is_searched_by_segment():
     image = kernel(new_function="0f09 c3")
     bare = KernelImage("test", None, None, None, image.segments, {}, image.symbols)
@@ -198,6 +242,7 @@ ALWAYS = {
     "acpi_idle_play_dead": Phase.OFFLINE,
     "__enc_copy": Phase.BOOT,
     "__sme_early_enc_dec": Phase.BOOT,
+    "trampoline_start": Phase.BOOT,
     "generic_set_mtrr": Phase.BOOT,
     "cpa_flush_all": Phase.RUNNING,
     "wbinvd_on_all_cpus": Phase.WRAPPER,
@@ -214,6 +259,17 @@ def test_paravirt_calls_up_to_6_12(inventory, real_kernel):
     through = {place.function for place in inventory.places if place.reach is Reach.PV_OPS}
     assert ("hlt_play_dead" in through) is (real_kernel.series in {"5.10", "6.1", "6.12"})
     assert "stop_this_cpu" not in through
+
+
+def test_what_is_patched_in_is_what_calls_pv_ops(image, inventory, real_kernel):
+    """Two ways to the same places: PVOP_ALT_VCALL0(cpu.wbinvd, "wbinvd", ...), 6.1 to 6.12.
+
+    5.10 has ``.parainstructions`` instead; since 6.17 only __wbnoinvd() has an alternative.
+    """
+    patched_in = {address for address, _ in patches_with(image, b"\x0f\x09")}
+    through = {place.address for place in inventory.places if place.reach is Reach.PV_OPS}
+    wbnoinvd = {place.address for place in inventory.places if place.function == "__wbnoinvd"}
+    assert patched_in == (through if real_kernel.series in {"6.1", "6.12"} else wbnoinvd)
 
 
 def test_a_generic_kernel_flushes_in_the_crash_nmi(real_kernels):

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from staleline.kernel.image import KernelImage
 
-__all__ = ["CodeArea", "Verified", "code_areas", "verify"]
+__all__ = ["CodeArea", "Verified", "code_areas", "instruction_starts", "verify"]
 
 #: Sections that the kernel executes. ``.altinstr_replacement`` is executed where it is copied
 #: to only, and ``.altinstr_aux`` holds nothing but feature tests.
@@ -164,6 +164,11 @@ def verify(image: KernelImage, area: CodeArea, candidates: Iterable[int]) -> Ver
         functions |= dict.fromkeys(wanted & starts, name)
         undecided += [candidate for candidate in wanted if candidate >= end]
     return Verified(functions, tuple(sorted(undecided)))
+
+
+def instruction_starts(area: CodeArea, start: int, last: int) -> set[int]:
+    """Addresses at which instructions start, from `start` to `last`."""
+    return _instruction_starts(area, start, last)[0]
 
 
 def _instruction_starts(area: CodeArea, start: int, last: int) -> tuple[set[int], int]:

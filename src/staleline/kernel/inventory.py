@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
-from staleline.kernel.codescan import CodeArea, code_areas, verify
+from staleline.kernel.alternatives import patches_with
+from staleline.kernel.codescan import CodeArea, code_areas, instruction_starts, verify
 from staleline.kernel.flushroles import FlushRole, role_of
 
 if TYPE_CHECKING:
@@ -23,6 +24,9 @@ __all__ = ["FlushPlace", "Inventory", "Reach", "wbinvd_inventory"]
 
 _WBINVD: Final = b"\x0f\x09"
 _REPEAT: Final = 0xF3
+_CLI: Final = b"\xfa"
+_REAL_MODE: Final = "real_mode_blob"
+_TRAMPOLINE: Final = "trampoline_start"
 _PV_OPS: Final = "pv_ops"
 _PV_OPS_LIMIT: Final = 0x1000
 
@@ -32,6 +36,7 @@ class Reach(StrEnum):
 
     INLINE = "inline"
     PV_OPS = "through pv_ops"
+    ALTERNATIVE = "patched in at boot"
     CALL = "by a call"
     PASSED = "by passing the function on"
 
@@ -80,9 +85,14 @@ def wbinvd_inventory(image: KernelImage) -> Inventory:
 
     Calls are followed upward from functions that flush for their callers (`FlushRole`), and
     from the pointer in ``pv_ops`` where a kernel has one.
+
+    Raises:
+        KernelImageError: Sections or symbols lie outside the image.
     """
     search = _Search(image)
     search.find_inline()
+    search.find_alternatives()
+    search.find_trampoline()
     for function in search.passing_on():
         search.find_users(function)
     places = sorted(search.places.values(), key=lambda place: place.address)
@@ -105,6 +115,25 @@ class _Search:
             prefixed = [at - 1 for at in found if area.byte_before(at) == _REPEAT]
             self._add(area, found, Reach.INLINE)
             self._add(area, prefixed, Reach.INLINE, keeps_lines=True)
+
+    def find_alternatives(self) -> None:
+        """What is patched in where nothing flushes yet: there it is the only trace of it."""
+        for place, patch in patches_with(self._image, _WBINVD):
+            area = CodeArea(place, patch)
+            starts = instruction_starts(area, place, place + len(patch) - 1)
+            if not starts.isdisjoint(area.find(_WBINVD)) and place not in self.places:
+                function, _ = self._image.symbols.enclosing(place) or ("?", 0)
+                self._note(function, place, Reach.ALTERNATIVE)
+
+    def find_trampoline(self) -> None:
+        """Real-mode code lies in the image as data (arch/x86/realmode/rm/trampoline_64.S)."""
+        blob = self._image.symbols.address(_REAL_MODE)
+        if blob is None:
+            return
+        header = self._image.read(blob, 12)
+        start = blob + int.from_bytes(header[8:], "little")  # struct real_mode_header
+        if self._image.read(start, 3) == _CLI + _WBINVD:
+            self._note(_TRAMPOLINE, start + 1, Reach.INLINE)
 
     def passing_on(self) -> Iterator[int]:
         """Functions found that flush for their callers, also those found meanwhile."""
@@ -142,8 +171,19 @@ class _Search:
         verified = verify(self._image, area, candidates)
         self.undecided.update(verified.undecided)
         for address, function in verified.functions.items():
-            role = role_of(function)
-            self.places[address] = FlushPlace(function, address, reach, callee, keeps_lines, role)
+            self._note(function, address, reach, callee, keeps_lines=keeps_lines)
+
+    def _note(
+        self,
+        function: str,
+        address: int,
+        reach: Reach,
+        callee: str | None = None,
+        *,
+        keeps_lines: bool = False,
+    ) -> None:
+        role = role_of(function)
+        self.places[address] = FlushPlace(function, address, reach, callee, keeps_lines, role)
 
 
 def _pv_ops_slots(image: KernelImage, function: int) -> Iterator[int]:
