@@ -191,3 +191,12 @@ def test_a_table_without_time_is_unknown(real_kernels):
     table = truth_table(load_image(real_kernels["6.12"].path), seconds=-1)
     assert table.runs == 0
     assert {site.flushes for row in table.rows for site in row.sites.values()} == {None}
+
+
+def test_code_that_changes_itself_is_unknown(real_kernels):
+    """A change would last into the next run, where nothing made it."""
+    image = load_image(real_kernels["6.12"].path)
+    code = image.symbols.address("identify_cpu")
+    change_itself = b"\xc6\x05\xf9\xff\xff\xff\x90\xc3"  # movb $0x90, -7(%rip); ret
+    (row,) = truth_table(patched(image, code, change_itself), raw_facts()[:1]).rows
+    assert "write to the kernel's code at" in row.sites[Site.STOP_THIS_CPU].unknown

@@ -20,6 +20,7 @@ import unicorn
 from unicorn import x86_const as x86
 
 from staleline.kernel.machine_memory import PAGE, MachineMemory
+from staleline.kernel.mapping import bad_access, map_memory
 from staleline.kernel.refused import LONGEST_INSTRUCTION, Operation, RefusedInstruction, decode
 from staleline.kernel.registerfile import RegisterFile
 from staleline.kernel.ring3 import (
@@ -151,10 +152,7 @@ class Emulator:
         self._engine = unicorn.Uc(unicorn.UC_ARCH_X86, unicorn.UC_MODE_64)
         # The default TLB truncates addresses of the kernel half.
         self._engine.ctl_set_tlb_mode(_TLB_VIRTUAL)
-        for address, region, offset in memory.windows():
-            self._engine.mem_map_ptr(
-                address, len(region) - offset, unicorn.UC_PROT_ALL, region.host_address + offset
-            )
+        map_memory(self._engine, memory)
         self._registers = RegisterFile(self._engine, _SAVED)
         self._cpuid_input = RegisterFile(self._engine, _CPUID_INPUT)
         self._cpuid_output = RegisterFile(self._engine, _CPUID_OUTPUT)
@@ -324,12 +322,7 @@ class Emulator:
     def _on_bad_access(
         self, _: unicorn.Uc, access: int, address: int, _size: int, __: int, ___: object
     ) -> bool:
-        verb = {
-            unicorn.UC_MEM_READ_UNMAPPED: "read of",
-            unicorn.UC_MEM_WRITE_UNMAPPED: "write to",
-            unicorn.UC_MEM_FETCH_UNMAPPED: "jump to",
-        }.get(access, "access to")
-        self._stop(self._failed(self._address(), f"{verb} unmapped address {address:#x}"))
+        self._stop(self._failed(self._address(), bad_access(access, address)))
         return False
 
     def _on_access(

@@ -61,6 +61,8 @@ class MachineMemory:
 
     Attributes:
         page_offset: Start of the direct map, as the image's ``page_offset_base`` says.
+        text: The pages that hold nothing but the kernel's code, ``_text`` to ``_etext``, which
+            a running kernel maps read-only; empty if the image does not say or not plausibly.
     """
 
     def __init__(self, image: KernelImage) -> None:
@@ -68,6 +70,7 @@ class MachineMemory:
         self._ram = Region(mmap.mmap(-1, RAM_SIZE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
         self._apic = Region(mmap.mmap(-1, PAGE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
         self.page_offset = _page_offset(image)
+        self.text = _text(image, range(self._base, self._base + len(self._kernel)))
         self._windows = (
             (self._base, self._kernel, 0),
             (self.page_offset, self._ram, 0),
@@ -139,6 +142,14 @@ def _page_offset(image: KernelImage) -> int:
     if symbol is None:
         return _DEFAULT_PAGE_OFFSET
     return int.from_bytes(image.read(symbol, 8), "little")
+
+
+def _text(image: KernelImage, kernel: range) -> range:
+    start, end = image.symbols.address("_text"), image.symbols.address("_etext")
+    if start is None or end is None:
+        return range(0)
+    pages = range((start + PAGE - 1) & -PAGE, end & -PAGE)
+    return pages if pages and pages[0] in kernel and pages[-1] in kernel else range(0)
 
 
 def _map_image(image: KernelImage) -> tuple[int, Region]:
