@@ -248,10 +248,32 @@ class TestSnapshot:
             ),
             ("{" + SCHEMA + ', "cpus": [], "host": NaN}', "file: is not a snapshot: has a number"),
             ("{" + SCHEMA + ', "cpus": [], "notes": [{}]}', "file: field notes[0].what is missing"),
+            (
+                "{" + SCHEMA + ', "cpus": [{"like": 0}]}',
+                "file: field cpus[0].like is 0, not the index of an earlier CPU",
+            ),
+            (
+                "{" + SCHEMA + ', "cpus": [{}, {"like": 2}, {}]}',
+                "file: field cpus[1].like is 2, not the index of an earlier CPU",
+            ),
+            (
+                "{" + SCHEMA + ', "cpus": [], "caches": [{"level": 1, "type": "Data"}]}',
+                "file: field caches[0].bytes is missing",
+            ),
+            (
+                "{" + SCHEMA + ', "cpus": [], "modules": {"kvm_amd": {"sev": 1}}}',
+                "file: field modules.kvm_amd.sev is not a string",
+            ),
         ],
     )
     def test_the_field_is_named(self, text: str, expected: str) -> None:
         assert message_of(text).startswith(expected)
+
+    def test_many_cpus_like_one_with_many_leaves(self) -> None:
+        leaves = {f"{leaf:#x}:0": ["0x1", "0x2", "0x3", "0x4"] for leaf in range(20_000)}
+        cpus = [{"cpuid": leaves}, *({"like": 0} for _ in range(200))]
+        text = "{" + SCHEMA + ', "cpus": ' + json.dumps(cpus) + "}"
+        assert "makes more than 2097152 leaves, more than any machine" in message_of(text)
 
     def test_deep_nesting(self) -> None:
         assert "nests too deeply" in message_of('{"schema":' + "[" * 200_000)

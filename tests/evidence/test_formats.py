@@ -17,43 +17,12 @@ from staleline.evidence.detect import parse_snapshot, read_snapshot
 from staleline.evidence.registers import CpuidTable, Registers
 from staleline.evidence.snapshot import CpuEvidence, Snapshot
 from staleline.evidence.snapshot_json import snapshot_text
+from tests.evidence.writers import as_aida64, as_cpuid_tool, as_libvirt
 
 DATA = Path(__file__).parents[1] / "data" / "cpuid"
 ROME = DATA / "full" / "amd-epyc-7742-64-core-processor-dual.test.xz"
 
 Leaves = dict[tuple[int, int], Registers]
-
-
-def as_cpuid_tool(machine: Snapshot) -> str:
-    lines = []
-    for number, cpu in enumerate(machine.cpus):
-        lines.append(f"CPU {number}:")
-        for (leaf, subleaf), registers in cpu.cpuid.leaves.items():
-            eax, ebx, ecx, edx = registers
-            lines.append(
-                f"   {leaf:#010x} 0x{subleaf:02x}: eax={eax:#010x} ebx={ebx:#010x}"
-                f" ecx={ecx:#010x} edx={edx:#010x}"
-            )
-    return "\n".join(lines) + "\n"
-
-
-def as_aida64(machine: Snapshot) -> str:
-    lines = []
-    for number, cpu in enumerate(machine.cpus):
-        lines.append(f"------[ CPUID Registers / Logical CPU #{number} ]------")
-        for (leaf, subleaf), registers in cpu.cpuid.leaves.items():
-            values = "-".join(f"{register:08X}" for register in registers)
-            lines.append(f"CPUID {leaf:08X}: {values} [SL {subleaf:02X}]")
-    return "\n".join(lines) + "\n"
-
-
-def as_libvirt(machine: Snapshot) -> str:
-    rows = "".join(
-        f"  <cpuid eax_in='{leaf:#x}' ecx_in='{subleaf:#x}' eax='{eax:#x}' ebx='{ebx:#x}'"
-        f" ecx='{ecx:#x}' edx='{edx:#x}'/>\n"
-        for (leaf, subleaf), (eax, ebx, ecx, edx) in machine.cpus[0].cpuid.leaves.items()
-    )
-    return f"<!-- a CPU -->\n<cpudata arch='x86'>\n{rows}</cpudata>\n"
 
 
 def first_cpu(machine: Snapshot) -> Snapshot:

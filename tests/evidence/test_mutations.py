@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 
 from staleline.errors import EvidenceError
 from staleline.evidence.detect import parse_snapshot, read_snapshot
-from staleline.evidence.snapshot import Snapshot
+from staleline.evidence.snapshot import CpuinfoEvidence, Snapshot
 from staleline.evidence.snapshot_json import snapshot_text
 from staleline.evidence.source import read_bytes
 from staleline.facts import from_snapshot
+from tests.evidence.writers import as_lscpu, as_nested_lscpu_json, as_tar
 
 DATA = Path(__file__).parents[1] / "data" / "cpuid"
 
@@ -31,6 +32,19 @@ _XML = (
     "<cpuid eax_in='0x00000000' ecx_in='0x00' eax='0x0000000d' ebx='0x756e6547'"
     " ecx='0x6c65746e' edx='0x49656e69'/>\n<msr index='0xcf' edx='0x0' eax='0x60'/>\n</cpudata>\n"
 )
+_DMESG = (
+    "[    0.000000] Linux version 6.12.107+deb13-amd64 (x) #1 SMP\n"
+    "[    0.000000] Command line: BOOT_IMAGE=/vmlinuz mem_encrypt=on\n"
+    "[    0.100000] Memory Encryption Features active: AMD SME\n"
+    "[    1.000000] Run /init as init process\n"
+    "[    9.000000] virt/tdx: module initialized\n"
+)
+_TREE = {
+    "top/proc/cpuinfo": _CPUINFO,
+    "top/sos_commands/kernel/uname_-a": "Linux node17 6.12.107 #1\n",
+    "top/sos_commands/kernel/dmesg": _DMESG.replace("+deb13-amd64", ""),
+    "top/sys/devices/system/cpu/online": "0-1\n",
+}
 
 
 def _seeds() -> list[bytes]:
@@ -41,7 +55,11 @@ def _seeds() -> list[bytes]:
         DATA / "registers/hygon-c86-3250.cpuid",
     ]
     machine = read_snapshot(dumps[0])
-    texts = [snapshot_text(machine), _CPUINFO, _XML]
+    rome = CpuinfoEvidence("AuthenticAMD", 23, 49, 0, frozenset({"fpu", "sme", "sev"}))
+    texts = [
+        *(snapshot_text(machine), snapshot_text(Snapshot(machine.cpus * 3)), _CPUINFO, _XML),
+        *(as_lscpu(rome, 4, "4"), as_nested_lscpu_json(rome, 4, "4"), _DMESG),
+    ]
     return [read_bytes(path) for path in dumps] + [text.encode() for text in texts]
 
 
@@ -51,7 +69,15 @@ _FRAGMENTS = st.sampled_from(
     [
         *(b"\n", b"\r", b"\x0c", b"=", b"-1", b"0", b"99999999999", b"0x", b"null", b"true", b'"'),
         *(b"[", b"[SL ", b"CPU 0:", b"CPUID ", b"ext_cpuid[", b"<", b"&a;", b"<!DOCTYPE a>"),
-        *(b"{", b"\x1f\x8b", b"\xfd7zXZ\0", b"\xff\xfe", "\u2028\u0663".encode()),
+        *(
+            b"{",
+            b'"like": 0,',
+            b'"like": 7',
+            b"\x1f\x8b",
+            b"\xfd7zXZ\0",
+            b"\xff\xfe",
+            "\u2028\u0663".encode(),
+        ),
     ]
 )
 _EDITS = st.lists(
@@ -104,6 +130,25 @@ def test_edited_compressed_dumps(
 ) -> None:
     with tempfile.NamedTemporaryFile() as file:
         file.write(_edited(compress(data), edits))
+        file.flush()
+        try:
+            machine = read_snapshot(file.name)
+        except EvidenceError as error:
+            message = str(error)
+        else:
+            message = ""
+            assert len(list(from_snapshot(machine))) > 50
+    assert "\n" not in message
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.sampled_from([bytes, gzip.compress]), _EDITS, st.integers(0, 1 << 16))
+def test_edited_archives(
+    compress: Callable[[bytes], bytes], edits: list[_Edit], length: int
+) -> None:
+    data = compress(as_tar(_TREE, {"top/proc/cmdline": "../proc/cpuinfo"}))
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(_edited(data, edits)[: length or None])
         file.flush()
         try:
             machine = read_snapshot(file.name)

@@ -15,9 +15,11 @@ from hypothesis import strategies as st
 from staleline.errors import EvidenceError
 from staleline.evidence.registers import CpuidTable
 from staleline.evidence.snapshot import (
+    CacheEvidence,
     CpuEvidence,
     CpuinfoEvidence,
     KernelEvidence,
+    LogEvidence,
     Note,
     Snapshot,
     StateEvidence,
@@ -46,12 +48,15 @@ def _cpu(draw: st.DrawFn) -> CpuEvidence:
     )
     msr = draw(st.dictionaries(_U32, st.integers(0, 2**64 - 1), max_size=3))
     faults = draw(st.frozensets(_U32, max_size=3)) - msr.keys()
-    return CpuEvidence(CpuidTable(leaves), msr, faults)
+    return CpuEvidence(CpuidTable(leaves), msr, faults, draw(_maybe(_SMALL)))
 
 
 SNAPSHOTS = st.builds(
     Snapshot,
-    cpus=st.lists(_cpu(), max_size=3).map(tuple),
+    # CPUs of a machine are alike: some are drawn several times.
+    cpus=st.lists(_cpu(), max_size=3)
+    .flatmap(lambda cpus: st.lists(st.sampled_from(cpus), max_size=6) if cpus else st.just([]))
+    .map(tuple),
     host=_maybe(_TEXT),
     collected=_maybe(_TEXT),
     cpuinfo=_maybe(
@@ -62,6 +67,7 @@ SNAPSHOTS = st.builds(
             model=_maybe(_SMALL),
             stepping=_maybe(_SMALL),
             flags=st.frozensets(_TEXT, max_size=4),
+            bugs=st.frozensets(_TEXT, max_size=2),
         )
     ),
     kernel=st.builds(
@@ -69,6 +75,7 @@ SNAPSHOTS = st.builds(
         release=_maybe(_TEXT),
         cmdline=_maybe(_TEXT),
         config=_maybe(st.dictionaries(_TEXT, _TEXT, max_size=3)),
+        build_id=_maybe(_TEXT),
     ),
     state=st.builds(
         StateEvidence,
@@ -78,8 +85,26 @@ SNAPSHOTS = st.builds(
         sev_guests_run=_maybe(st.booleans()),
         offline_cpus=_maybe(_CPUS),
         kexec_loaded=_maybe(st.integers(0, 1)),
+        kexec_crash_loaded=_maybe(st.integers(0, 1)),
+        kexec_crash_size=_maybe(st.integers(0, 1 << 40)),
+        tsme=_maybe(st.booleans()),
+        guest_ids_peak=_maybe(st.dictionaries(_TEXT, _SMALL, max_size=3)),
     ),
     notes=st.lists(st.builds(Note, what=_TEXT, why=_TEXT), max_size=2).map(tuple),
+    caches=st.lists(
+        st.builds(
+            CacheEvidence,
+            level=_SMALL,
+            type=_TEXT,
+            bytes=_SMALL,
+            cpus=st.lists(_TEXT, max_size=3).map(tuple),
+        ),
+        max_size=2,
+    ).map(tuple),
+    modules=_maybe(st.dictionaries(_TEXT, st.dictionaries(_TEXT, _TEXT, max_size=2), max_size=2)),
+    log=_maybe(
+        st.builds(LogEvidence, lines=st.lists(_TEXT, max_size=3).map(tuple), complete=st.booleans())
+    ),
 )
 
 
@@ -145,3 +170,39 @@ def test_reader_and_schema_refuse_the_same_mistakes(
     assert not VALIDATOR.is_valid(document)
     with pytest.raises(EvidenceError, match=f"field .*{path[-1]}"):
         parse(json.dumps(document), "file")
+
+
+def test_a_cpu_like_an_earlier_one_says_only_what_differs() -> None:
+    row = ["0x1", "0x2", "0x3", "0x4"]
+    first = {"cpuid": {"0x0:0": row, "0x1:0": row}, "msr": {"0x10": "0x7"}, "msr_faults": ["0x11"]}
+    document = {
+        "schema": "staleline/snapshot/1",
+        "cpus": [
+            {"cpu": 0, **first},
+            {"cpu": 4, "like": 0, "cpuid": {"0x1:0": ["0x9"] * 4}},
+            {"cpu": 8, "like": 1, "msr": {"0x10": "0x8"}, "msr_faults": []},
+        ],
+    }
+    VALIDATOR.validate(document)
+    machine = parse(json.dumps(document), "file")
+    assert machine.cpus[1] == CpuEvidence(
+        CpuidTable({(0, 0): (1, 2, 3, 4), (1, 0): (9, 9, 9, 9)}),
+        {0x10: 7},
+        frozenset({0x11}),
+        number=4,
+    )
+    assert machine.cpus[2].cpuid == machine.cpus[1].cpuid
+    assert machine.cpus[2].msr == {0x10: 8}
+    assert machine.cpus[2].msr_faults == frozenset()
+
+
+def test_cpus_of_one_machine_take_little_room() -> None:
+    leaves = {(leaf, 0): (leaf, 1, 2, 3) for leaf in range(60)}
+    cpus = tuple(
+        CpuEvidence(CpuidTable({**leaves, (1, 0): (0, number, 0, 0)}), number=number)
+        for number in range(256)
+    )
+    machine = Snapshot(cpus)
+    text = snapshot_text(machine)
+    assert len(text) < 200 * len(cpus)
+    assert parse(text, "file") == machine

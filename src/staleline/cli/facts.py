@@ -14,8 +14,9 @@ __all__ = ["command"]
 def command(*, files: tuple[str, ...], as_json: bool) -> None:
     """Tell what FILEs say of their machines, and what they leave unknown.
 
-    Reads cpuid -r output, AIDA64 and libcpuid dumps, libvirt CPU data, /proc/cpuinfo and
-    snapshots; the format is recognised by content, also through gzip and xz.
+    Reads cpuid -r output, AIDA64 and libcpuid dumps, libvirt CPU data, lscpu and dmesg output,
+    /proc/cpuinfo, snapshots, sosreports and other copies of /proc and /sys; as files,
+    directories or tar archives, also compressed. The format is recognised by content.
     """
     from staleline.evidence.detect import read_snapshot
     from staleline.facts import from_snapshot

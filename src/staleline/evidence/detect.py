@@ -107,7 +107,8 @@ def _parser(text: str) -> _Parse | None:
     start = text.lstrip()[:1]
     if start == "{":
         return lscpu.parse_json if lscpu.is_json(text) else snapshot_json.parse
-    if start == "<":
+    # Lines of a raw kernel log begin with their level, as in <6>.
+    if start == "<" and not dmesg.is_row(text.lstrip().partition("\n")[0]):
         return libvirt_xml.parse
     for line in _lines(text):
         for row, parse in _BY_FIRST_ROW:

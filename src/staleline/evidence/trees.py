@@ -7,6 +7,7 @@ that nothing is executed; what sosreport keeps as outputs of commands is added t
 
 from __future__ import annotations
 
+import errno
 import os
 import posixpath
 import re
@@ -30,7 +31,8 @@ _GIVE = (
 )
 #: What tells the top of a tree.
 _MARKS = ("proc/cpuinfo", "proc/cmdline", "sos_commands/kernel/uname_-a", "sos_commands/processor")
-_MARK = re.compile(r"(.*?)/?(?:" + "|".join(_MARKS) + r")(?:/.*)?")
+_MARK = re.compile(r"(?:(.*?)/)?(?:" + "|".join(_MARKS) + r")(?:/.*)?")
+_UNAME = "sos_commands/kernel/uname_-a"
 
 
 def read_directory(path: str) -> Snapshot:
@@ -50,7 +52,7 @@ def layout_of(files: Mapping[str, bytes], where: str) -> ArchiveTree | None:
     Raises:
         EvidenceError: It holds several.
     """
-    tops = {found[1] for name in files if (found := _MARK.fullmatch(name))}
+    tops = {found[1] or "" for name in files if (found := _MARK.fullmatch(name))}
     # A sosreport may hold copies of other trees further down.
     outermost = sorted(top for top in tops if not any(_below(top, other) for other in tops))
     if len(outermost) > 1:
@@ -85,7 +87,7 @@ def read_tree(tree: Tree, where: str) -> Snapshot:
 
 
 def _sources(tree: Tree, where: str) -> Iterator[Snapshot]:
-    document = collect(tree)
+    document = collect(_WithUname(tree))
     # The time of reading is not the time of collecting, and cpuinfo is read more strictly.
     document.update(collected=None, cpuinfo=None)
     yield snapshot_json.parse(document_text(document), where)
@@ -99,12 +101,49 @@ def _sources(tree: Tree, where: str) -> Iterator[Snapshot]:
             yield parse(decode(data, at), at)
 
 
-def _uname(text: str, where: str) -> Snapshot:
+class _WithUname(Tree):
+    """A tree that tells host and release from the output of uname where it lacks the files."""
+
+    def __init__(self, tree: Tree) -> None:
+        self._tree = tree
+
+    def records(self, path: str) -> list[bytes]:
+        """The records of a file."""
+        return self._tree.records(path)
+
+    def names(self, path: str) -> list[str]:
+        """The names in a directory."""
+        return self._tree.names(path)
+
+    def open(self, path: str) -> int:
+        """A descriptor of a device."""
+        return self._tree.open(path)
+
+    def read(self, path: str) -> bytes:
+        """The content of a file."""
+        try:
+            return self._tree.read(path)
+        except OSError:
+            word = {"proc/sys/kernel/hostname": 1, "proc/sys/kernel/osrelease": 2}.get(path)
+            if word is None:
+                raise
+            return _uname_words(self._tree.read(_UNAME))[word]
+
+
+def _uname_words(data: bytes) -> list[bytes]:
     """``uname -a``: Linux HOST RELEASE VERSION ..."""
-    words = text.split()
-    if len(words) < 3 or words[0] != "Linux":
-        raise EvidenceError("is not the output of uname -a on Linux", where=where)
-    return Snapshot(cpus=(), host=words[1], kernel=KernelEvidence(release=words[2]))
+    words = data.split()
+    if len(words) < 3 or words[0] != b"Linux":
+        raise OSError(errno.EINVAL, "is not the output of uname -a on Linux", _UNAME)
+    return words
+
+
+def _uname(text: str, where: str) -> Snapshot:
+    try:
+        _, host, release, *_ = (word.decode() for word in _uname_words(text.encode()))
+    except OSError as error:
+        raise EvidenceError(error.strerror or "cannot be read", where=where) from error
+    return Snapshot(cpus=(), host=host, kernel=KernelEvidence(release=release))
 
 
 #: Files besides those a host has, and outputs of commands that sosreport keeps (its plugins
@@ -114,5 +153,6 @@ _FILES: tuple[tuple[str, _Parse], ...] = (
     ("sos_commands/processor/cpuid_-r", cpuid_tool.parse),
     ("sos_commands/processor/lscpu", lscpu.parse),
     ("sos_commands/kernel/dmesg", dmesg.parse),
-    ("sos_commands/kernel/uname_-a", _uname),
+    ("sos_commands/kernel/dmesg_-T", dmesg.parse),
+    (_UNAME, _uname),
 )

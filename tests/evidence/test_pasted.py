@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What people paste: lscpu and dmesg output, as text."""
+
+from __future__ import annotations
+
+import pytest
+
+from staleline.errors import EvidenceError
+from staleline.evidence.detect import parse_snapshot
+from staleline.evidence.snapshot import CpuinfoEvidence, Snapshot
+from tests.evidence.writers import as_lscpu, as_lscpu_json, as_nested_lscpu_json
+
+ROME = CpuinfoEvidence("AuthenticAMD", 23, 49, 0, frozenset({"fpu", "sme", "sev"}))
+
+
+def read(text: str) -> Snapshot:
+    return parse_snapshot(text, "file")
+
+
+def message_of(text: str) -> str:
+    with pytest.raises(EvidenceError) as caught:
+        read(text)
+    return str(caught.value)
+
+
+class TestLscpu:
+    @pytest.mark.parametrize("write", [as_lscpu, as_lscpu_json, as_nested_lscpu_json])
+    def test_text_and_json_of_several_versions(self, write: object) -> None:
+        assert callable(write)
+        machine = read(write(ROME, 4, "4"))
+        assert machine.cpuinfo == ROME
+        assert machine.state.offline_cpus == (4,)
+        assert machine.cpus == ()
+        assert [note.what for note in machine.notes] == ["cpuid"]
+
+    def test_no_offline_row_means_none_is_offline_only_if_all_are_counted(self) -> None:
+        assert read(as_lscpu(ROME, 4)).state.offline_cpus == ()
+        rows = as_lscpu(ROME, 4).splitlines(keepends=True)
+        uncounted = "".join(row for row in rows if not row.startswith("CPU(s):"))
+        assert read(uncounted).state.offline_cpus is None
+
+    def test_flags_cut_short_are_not_flags(self) -> None:
+        whole = as_lscpu(ROME)
+        cut = whole[: whole.index("sme") + 2]
+        assert read(cut).cpuinfo == CpuinfoEvidence("AuthenticAMD", 23, 49, 0)
+
+    def test_lscpu_cut_short_names_what_is_missing(self) -> None:
+        whole = as_lscpu(ROME)
+        assert message_of(whole[: whole.index("  Model:")]).startswith(
+            "file: field Model is missing; run LC_ALL=C lscpu"
+        )
+        assert message_of(as_lscpu_json(ROME)[:-20]).startswith("file: is not whole JSON")
+
+    def test_lscpu_of_another_architecture(self) -> None:
+        text = "Architecture: aarch64\nCPU(s): 8\nVendor ID: ARM\nModel name: Cortex-A76\n"
+        assert message_of(text).startswith("file: field CPU family is missing")
+
+    def test_lscpu_of_two_machines(self) -> None:
+        other = CpuinfoEvidence("GenuineIntel", 6, 143, 8)
+        assert message_of(as_lscpu(ROME) + as_lscpu(other)).startswith(
+            "file: field Vendor ID is 'AuthenticAMD' and 'GenuineIntel'"
+        )
+
+    def test_json_of_another_shape(self) -> None:
+        assert "field Vendor ID is missing" in message_of('{"lscpu": [1, {"field": 2}, null]}')
+        assert "field Vendor ID is missing" in message_of('{"lscpu": {}}')
+
+
+#: Linux 6.12.117: setup_arch(), start_kernel(), mem_encrypt_init(), kernel_init().
+BOOT = [
+    "Linux version 6.12.107+deb13-amd64 (debian-kernel@lists.debian.org) #1 SMP",
+    "Command line: BOOT_IMAGE=/vmlinuz mem_encrypt=on",
+    "Kernel command line: BOOT_IMAGE=/vmlinuz mem_encrypt=on",
+    "Memory Encryption Features active: AMD SME",
+    "Freeing unused kernel image (initmem) memory: 3988K",
+    "Run /init as init process",
+    "kexec: loaded",
+]
+
+
+def dmesg(*messages: str) -> str:
+    return "".join(f"[{i:5}.000000] {message}\n" for i, message in enumerate(messages))
+
+
+class TestDmesg:
+    @pytest.mark.parametrize(
+        "line",
+        [
+            "[    0.000000] {}",
+            "<6>[    0.000000] {}",
+            "[    0.000000][    T0] {}",
+            "[Tue Nov 23 10:00:00 2026] {}",
+            "Nov 23 10:00:00 node17 kernel: {}",
+            "Nov 23 10:00:00 node17 kernel: [    0.000000] {}",
+            "2026-11-23T10:00:00.123456+00:00 node17 kernel: {}",
+            "6,0,0,-;{}",
+        ],
+    )
+    def test_a_boot_in_every_dress(self, line: str) -> None:
+        machine = read("".join(line.format(message) + "\n" for message in BOOT))
+        assert machine.kernel.release == "6.12.107+deb13-amd64"
+        assert machine.kernel.cmdline == "BOOT_IMAGE=/vmlinuz mem_encrypt=on"
+        assert machine.state.sme_active is True
+        assert machine.log is not None
+        assert machine.log.lines == (BOOT[3], BOOT[6])
+        assert not machine.log.complete
+
+    def test_silence_about_sme_means_something_if_the_boot_is_whole(self) -> None:
+        silent = [message for message in BOOT if "Memory Encryption" not in message]
+        assert read(dmesg(*silent)).state.sme_active is False
+        assert read(dmesg(*silent[1:])).state.sme_active is None
+        assert read(dmesg(*silent[:3])).state.sme_active is None
+
+    def test_silence_about_what_may_happen_at_any_time_means_nothing(self) -> None:
+        state = read(dmesg(*BOOT)).state
+        assert state.tdx_module is None
+        assert state.sev_guests_run is None
+
+    def test_a_tdx_module(self) -> None:
+        machine = read(dmesg("virt/tdx: module initialized"))
+        assert machine.state.tdx_module == "initialized"
+        assert machine.state.sme_active is None
+
+    def test_the_last_boot_counts(self) -> None:
+        second = ["Linux version 6.1.9 (x) #1", *BOOT[4:]]
+        machine = read(dmesg(*BOOT, *second))
+        assert machine.kernel.release == "6.1.9"
+        assert machine.kernel.cmdline is None
+        assert machine.state.sme_active is False
+
+    def test_a_command_line_that_printk_cut_is_unknown(self) -> None:
+        line = "Command line: " + "x" * 980
+        assert read(dmesg(BOOT[0], line)).kernel.cmdline is None

@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Small writers of the formats that the readers read, from a snapshot."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import lzma
+import tarfile
+from collections.abc import Callable, Mapping
+
+import zstandard
+
+from staleline.evidence.snapshot import CpuinfoEvidence, Snapshot
+
+__all__ = [
+    "COMPRESS",
+    "as_aida64",
+    "as_cpuid_tool",
+    "as_cpuinfo",
+    "as_libcpuid_raw",
+    "as_libvirt",
+    "as_lscpu",
+    "as_lscpu_json",
+    "as_nested_lscpu_json",
+    "as_tar",
+]
+
+COMPRESS: Mapping[str, Callable[[bytes], bytes]] = {
+    "": bytes,
+    ".gz": lambda data: gzip.compress(data, mtime=0),
+    ".xz": lzma.compress,
+    ".zst": lambda data: zstandard.ZstdCompressor().compress(data),
+}
+
+
+def as_cpuid_tool(machine: Snapshot) -> str:
+    """``cpuid -r``."""
+    lines = []
+    for number, cpu in enumerate(machine.cpus):
+        lines.append(f"CPU {number}:")
+        for (leaf, subleaf), registers in cpu.cpuid.leaves.items():
+            eax, ebx, ecx, edx = registers
+            lines.append(
+                f"   {leaf:#010x} 0x{subleaf:02x}: eax={eax:#010x} ebx={ebx:#010x}"
+                f" ecx={ecx:#010x} edx={edx:#010x}"
+            )
+    return "\n".join(lines) + "\n"
+
+
+def as_aida64(machine: Snapshot) -> str:
+    """An AIDA64 CPUID report."""
+    lines = []
+    for number, cpu in enumerate(machine.cpus):
+        lines.append(f"------[ CPUID Registers / Logical CPU #{number} ]------")
+        for (leaf, subleaf), registers in cpu.cpuid.leaves.items():
+            values = "-".join(f"{register:08X}" for register in registers)
+            lines.append(f"CPUID {leaf:08X}: {values} [SL {subleaf:02X}]")
+    return "\n".join(lines) + "\n"
+
+
+def as_libvirt(machine: Snapshot) -> str:
+    """libvirt's CPU data of the first CPU."""
+    rows = "".join(
+        f"  <cpuid eax_in='{leaf:#x}' ecx_in='{subleaf:#x}' eax='{eax:#x}' ebx='{ebx:#x}'"
+        f" ecx='{ecx:#x}' edx='{edx:#x}'/>\n"
+        for (leaf, subleaf), (eax, ebx, ecx, edx) in machine.cpus[0].cpuid.leaves.items()
+    )
+    return f"<!-- a CPU -->\n<cpudata arch='x86'>\n{rows}</cpudata>\n"
+
+
+_RAW_BY_SUBLEAF = {
+    0x04: "intel_fn4",
+    0x0B: "intel_fn11",
+    0x12: "intel_fn12h",
+    0x14: "intel_fn14h",
+    0x8000_001D: "amd_fn8000001dh",
+}
+
+
+def as_libcpuid_raw(machine: Snapshot) -> str:
+    """A raw dump of libcpuid, which keeps 32 basic and 32 extended leaves and some sub-leaves."""
+    lines = ["version=0.6.4"]
+    for number, cpu in enumerate(machine.cpus):
+        lines.append(f"_________________ Logical CPU #{number} _________________")
+        for (leaf, subleaf), registers in cpu.cpuid.leaves.items():
+            values = " ".join(f"{register:08x}" for register in registers)
+            if subleaf == 0 and leaf & 0x7FFF_FFFF < 32:
+                array = "ext_cpuid" if leaf >> 31 else "basic_cpuid"
+                lines.append(f"{array}[{leaf & 0x1F}]={values}")
+            if leaf in _RAW_BY_SUBLEAF:
+                lines.append(f"{_RAW_BY_SUBLEAF[leaf]}[{subleaf}]={values}")
+    return "\n".join(lines) + "\n"
+
+
+def as_cpuinfo(shown: CpuinfoEvidence, cpus: int = 1) -> str:
+    """/proc/cpuinfo (Linux arch/x86/kernel/cpu/proc.c show_cpuinfo())."""
+    return "".join(
+        f"processor\t: {number}\nvendor_id\t: {shown.vendor}\ncpu family\t: {shown.family}\n"
+        f"model\t\t: {shown.model}\nmodel name\t: a CPU\nstepping\t: {shown.stepping}\n"
+        f"flags\t\t: {' '.join(sorted(shown.flags))}\nbugs\t\t: {' '.join(sorted(shown.bugs))}\n\n"
+        for number in range(cpus)
+    )
+
+
+def _lscpu_rows(shown: CpuinfoEvidence, cpus: int, offline: str | None) -> list[tuple[str, str]]:
+    online = f"0-{cpus - 1}" if cpus > 1 else "0"
+    return [
+        ("Architecture", "x86_64"),
+        ("CPU op-mode(s)", "32-bit, 64-bit"),
+        ("CPU(s)", str(cpus + (offline is not None))),
+        ("On-line CPU(s) list", online),
+        *([("Off-line CPU(s) list", offline)] if offline is not None else []),
+        ("Vendor ID", str(shown.vendor)),
+        ("BIOS Vendor ID", "Somebody"),
+        ("Model name", "a CPU"),
+        ("CPU family", str(shown.family)),
+        ("Model", str(shown.model)),
+        ("Stepping", str(shown.stepping)),
+        ("Flags", " ".join(sorted(shown.flags))),
+        ("L3 cache", "256 MiB (16 instances)"),
+        ("NUMA node0 CPU(s)", online),
+    ]
+
+
+def as_lscpu(shown: CpuinfoEvidence, cpus: int = 1, offline: str | None = None) -> str:
+    """``lscpu`` of util-linux 2.38, which indents what belongs together."""
+    indented = {"CPU op-mode(s)", "CPU family", "Model", "Stepping", "Flags"}
+    return "".join(
+        f"{'  ' * (name in indented)}{name}:".ljust(40) + f" {value}\n"
+        for name, value in _lscpu_rows(shown, cpus, offline)
+    )
+
+
+def as_lscpu_json(shown: CpuinfoEvidence, cpus: int = 1, offline: str | None = None) -> str:
+    """``lscpu -J`` of util-linux 2.34, a flat list."""
+    rows = _lscpu_rows(shown, cpus, offline)
+    return json.dumps({"lscpu": [{"field": f"{n}:", "data": value} for n, value in rows]}, indent=3)
+
+
+def as_nested_lscpu_json(shown: CpuinfoEvidence, cpus: int = 1, offline: str | None = None) -> str:
+    """``lscpu -J`` of util-linux 2.38, where the vendor holds the model and that the rest."""
+    top: list[dict[str, object]] = []
+    level = top
+    for name, value in _lscpu_rows(shown, cpus, offline):
+        level.append({"field": f"{name}:", "data": value, "children": []})
+        if name in ("Vendor ID", "Model name"):
+            level = level[-1]["children"]  # type: ignore[assignment]
+    return json.dumps({"lscpu": top}, indent=3)
+
+
+def as_tar(files: Mapping[str, str | bytes], links: Mapping[str, str] | None = None) -> bytes:
+    """A tar archive of `files` by name, and symbolic `links`."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for name, content in files.items():
+            data = content.encode() if isinstance(content, str) else content
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+        for name, target in (links or {}).items():
+            member = tarfile.TarInfo(name)
+            member.type, member.linkname = tarfile.SYMTYPE, target
+            archive.addfile(member)
+    return buffer.getvalue()
