@@ -11,11 +11,19 @@ from pathlib import Path
 import pytest
 
 from staleline.cli.main import main
+from staleline.evidence.detect import read_snapshot
+from staleline.evidence.given import with_given
+from staleline.facts import from_snapshot
 from staleline.kernel.decision import Decision, RawMachine, SiteDecision
 from staleline.kernel.flushroles import Phase
 from staleline.kernel.image import KernelImage, load_image
 from staleline.kernel.inventory import wbinvd_inventory
 from staleline.kernel.reader import KernelReader
+from staleline.model.scenario import Flush
+from staleline.policy.catalogue import catalogue
+from staleline.verdict.kernels import ImageKernel, PolicyKernel
+from staleline.verdict.machine import possible_machines
+from staleline.vocabulary import Site
 from tests.conftest import RealKernel
 from tests.findings import quotations, quoted_in_order
 from tests.kernel.machines import MEM_ENCRYPT_ENABLED, SYSCFG, cpuid, with_leaf
@@ -23,6 +31,7 @@ from tests.kernel.mutate import patched
 from tools import fetch_kernels
 
 PAGE = tuple(quotations("tdx-sys-disable-marks-any-vendor.md"))
+CPUID = Path(__file__).parents[1] / "data" / "cpuid"
 BUILT = fetch_kernels.default_cache() / "built" / "tdx-host"
 WITHOUT_SME = ("K8", "Nehalem", "Sapphire Rapids", "Hygon C86 7185")
 FLUSHES, DOES_NOT = SiteDecision(flushes=True), SiteDecision(flushes=False)
@@ -96,6 +105,20 @@ def test_every_place_is_listed_with_those_of_tdx_and_kvm(image: KernelImage) -> 
     assert phases["tdx_offline_cpu"] is Phase.OFFLINE
     assert phases["sev_guest_memory_reclaimed"] is Phase.RUNNING
     assert inventory.undecided == ()
+
+
+def test_a_host_that_used_tdx_flushes_as_the_policy_says(image: KernelImage) -> None:
+    """At both sites of a kexec after a SEAMCALL; in a crash the jumping CPU always does."""
+    dump = read_snapshot(CPUID / "libcpuid/intel-xeon-w9-3475x.test")
+    seen = with_given(dump, msr=["0x87=0x4000000020"], state=["tdx_module=initialized"])
+    (possible,) = possible_machines(from_snapshot(seen))
+    assert possible.machine.tdx_used
+    behaviour = ImageKernel(image, seen).behaviour(possible.machine)
+    policy = PolicyKernel(catalogue()["linux-7.2"], "").behaviour(possible.machine)
+    assert behaviour.flushes == policy.flushes
+    assert behaviour.flushes[Site.STOP_THIS_CPU] is Flush.AFTER_SEAMCALL
+    assert behaviour.crash_flushes == {Site.RELOCATE_KERNEL: Flush.ALWAYS}
+    assert behaviour.unknown == ()
 
 
 @pytest.mark.parametrize("number", range(len(PAGE)))
