@@ -1,123 +1,130 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What changed from one image's rule to another's."""
+"""Single changes to a machine or an image, and which of many makes a run end otherwise."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
-from staleline.kernel.condition import SiteRule
-from staleline.kernel.imagepolicy import ImagePolicy
-from staleline.policy.expression import Expression
-from staleline.policy.smt import condition_where
-from staleline.vocabulary import ReportOrder, Site
+from staleline.kernel.inputs import Register, only
+from staleline.kernel.reruns import Cell, Variation
 
-__all__ = ["PolicyChanges", "RuleChange", "SetChange", "policy_changes", "set_change"]
-
-_NOT_READ = SiteRule(None, (), ("not read",))
-
-
-@dataclass(frozen=True, slots=True)
-class RuleChange:
-    """Where one rule holds and the other does not.
-
-    Attributes:
-        added: Where it holds now and did not before; None if nowhere, or unknown.
-        dropped: Where it held before and does not now; likewise.
-        unknown: Why the two could not be compared; empty if they were.
-    """
-
-    added: Expression | None
-    dropped: Expression | None
-    unknown: tuple[str, ...] = ()
-
-    def __bool__(self) -> bool:
-        """Is there anything to say?"""
-        return bool(self.unknown) or self.added is not None or self.dropped is not None
+__all__ = [
+    "AnswerBit",
+    "Change",
+    "Memory",
+    "bits_of",
+    "changed",
+    "halved",
+    "responsible",
+    "variation",
+]
 
 
 @dataclass(frozen=True, slots=True)
-class SetChange:
-    """Names that came and went: functions that execute WBINVD, their callers, and the like.
+class AnswerBit:
+    """One bit of what the hardware answers, turned over."""
 
-    Attributes:
-        of: What the names are, e.g. ``functions with WBINVD``.
-        added: In the new image only, sorted.
-        removed: In the old image only, sorted.
-    """
+    register: Register
+    bit: int
 
-    of: str
-    added: tuple[str, ...]
-    removed: tuple[str, ...]
-
-    def __bool__(self) -> bool:
-        """Is there anything to say?"""
-        return bool(self.added or self.removed)
+    def __str__(self) -> str:
+        return f"{self.register}[{self.bit}]"
 
 
 @dataclass(frozen=True, slots=True)
-class PolicyChanges:
-    """Everything that changed between two images' rules.
+class Memory:
+    """Other bytes in one cell.
 
     Attributes:
-        sites: Per site, where a WBINVD came or went.
-        encrypts: Where the kernel began or ceased to encrypt its own memory.
-        reported: Order of the stop protocol, before and now; None where unknown or moot.
-        equals: The catalogue policies that each equals, before and now.
-        sets: Other differences, as they were given.
+        cell: Where.
+        content: What is there instead.
+        name: How to call the place.
+        is_code: `content` is the only other content there can be.
     """
 
-    sites: Mapping[Site, RuleChange]
-    encrypts: RuleChange
-    reported: tuple[ReportOrder | None, ReportOrder | None]
-    equals: tuple[tuple[str, ...], tuple[str, ...]]
-    sets: tuple[SetChange, ...]
+    cell: Cell
+    content: bytes
+    name: str
+    is_code: bool = False
 
-    def __bool__(self) -> bool:
-        """Did anything change, or may it have?"""
-        before, now = self.reported
-        changes = (*self.sites.values(), self.encrypts, *self.sets)
-        return any(changes) or before is not now
+    def __str__(self) -> str:
+        return self.name
 
 
-def policy_changes(
-    old: ImagePolicy, new: ImagePolicy, sets: Iterable[SetChange] = ()
-) -> PolicyChanges:
-    """Compare two images on every machine that can exist.
+Change = AnswerBit | Memory
+
+
+def variation(changes: Iterable[Change]) -> Variation:
+    """All of them together."""
+    flips: dict[Register, int] = {}
+    memory: dict[int, bytes] = {}
+    for change in changes:
+        if isinstance(change, Memory):
+            memory[change.cell[0]] = change.content
+        else:
+            flips[change.register] = flips.get(change.register, 0) | 1 << change.bit
+    return Variation(only(flips), memory)
+
+
+def bits_of(asked: Mapping[Register, int]) -> list[Change]:
+    """One change for every bit that was turned over."""
+    return [
+        AnswerBit(register, bit)
+        for register, mask in sorted(asked.items(), key=repr)
+        for bit in range(mask.bit_length())
+        if mask >> bit & 1
+    ]
+
+
+def responsible(
+    changes: Sequence[Change], still: Callable[[Sequence[Change]], bool]
+) -> Sequence[Change] | None:
+    """The first changes up to one without which those before it do nothing.
 
     Args:
-        old: The rule of the earlier image.
-        new: The rule of the later one.
-        sets: Other differences between the images; see `set_change`.
+        changes: All of them together make a difference.
+        still: Do these make the difference?
+
+    Returns:
+        First changes that make the difference, where those but the last do not; None if all
+        of them together make none.
     """
-    return PolicyChanges(
-        sites={
-            site: _change(old.rules.get(site, _NOT_READ), new.rules.get(site, _NOT_READ))
-            for site in Site
-        },
-        encrypts=_change(old.encrypts, new.encrypts),
-        reported=(old.reported, new.reported),
-        equals=(old.equals, new.equals),
-        sets=tuple(sets),
-    )
+    if not still(changes):
+        return None
+    low, high = 0, len(changes)  # changes[:low] do not, changes[:high] do
+    while high - low > 1:
+        middle = (low + high) // 2
+        if still(changes[:middle]):
+            high = middle
+        else:
+            low = middle
+    return changes[:high]
 
 
-def set_change(of: str, old: Iterable[str], new: Iterable[str]) -> SetChange:
-    """Compare what two images have of something, by name."""
-    before, now = set(old), set(new)
-    return SetChange(of, tuple(sorted(now - before)), tuple(sorted(before - now)))
+def halved(changes: Iterable[Memory], seed: int, *, complement: bool) -> list[Memory]:
+    """Half of the changes; with `complement`, the other half."""
+    return [change for change in changes if _coin(seed, change.cell) is not complement]
 
 
-def _change(old: SiteRule, new: SiteRule) -> RuleChange:
-    if old.condition is None or new.condition is None:
-        sides = (("before", old), ("now", new))
-        reasons = (f"{when}: {why}" for when, rule in sides for why in _open(rule))
-        return RuleChange(None, None, tuple(reasons))
-    return RuleChange(
-        added=condition_where(new.condition, old.condition),
-        dropped=condition_where(old.condition, new.condition),
-    )
+def _coin(seed: int, cell: Cell) -> bool:
+    digest = hashlib.blake2b(f"{seed} {cell}".encode(), digest_size=1).digest()
+    return bool(digest[0] & 1)
 
 
-def _open(rule: SiteRule) -> tuple[str, ...]:
-    return rule.unknown if rule.condition is None else ()
+def changed(memory: Memory, seed: int) -> Memory:
+    """Other bytes for a cell; in every second round at least, whether it is zero changes too.
+
+    Zero becomes one, all ones, random, or the largest signed number; anything else becomes
+    zero in every second round, else its lowest bit or random bits are turned over. Code is
+    changed already.
+    """
+    if memory.is_code:
+        return memory
+    size, value = len(memory.content), int.from_bytes(memory.content, "little")
+    ones = (1 << 8 * size) - 1
+    digest = hashlib.blake2b(memory.content, digest_size=size, salt=bytes([seed % 256])).digest()
+    some = int.from_bytes(digest, "little")
+    choices = (1, ones, some | 1, ones >> 1) if value == 0 else (0, value ^ 1, 0, value ^ some)
+    return replace(memory, content=choices[seed % len(choices)].to_bytes(size, "little"))

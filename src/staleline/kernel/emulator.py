@@ -10,8 +10,8 @@ answered by Unicorn's own CPUID hook, which lies inside the instruction.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Container, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -45,6 +45,7 @@ from staleline.kernel.traps import (
     answer,
 )
 from staleline.kernel.watchdog import Watchdog
+from staleline.kernel.watching import EVERYWHERE, accesses_told, instructions_told
 from staleline.kernel.weakhook import weakly
 
 __all__ = ["Emulator", "End", "EndKind", "Limits"]
@@ -157,7 +158,6 @@ class Emulator:
         self._cpuid_input = RegisterFile(self._engine, _CPUID_INPUT)
         self._cpuid_output = RegisterFile(self._engine, _CPUID_OUTPUT)
         self._watchdog = Watchdog(self._engine.emu_stop)
-        self._watcher: Callable[[int, int, bool], None] | None = None
         self._exhausted = 0
         self._install_hooks()
         self._ring3 = enter_ring3(self._engine, memory)
@@ -223,39 +223,22 @@ class Emulator:
         """Enter it around many runs: they are then watched by one thread."""
         return self._watchdog
 
-    @contextmanager
-    def watched(self, on_access: Callable[[int, int, bool], None]) -> Iterator[None]:
+    def watched(
+        self, on_access: Callable[[int, int, bool], None], where: Sequence[range] = (EVERYWHERE,)
+    ) -> AbstractContextManager[None]:
         """Tell every memory access of the code run inside: address, size, is it a write.
 
         Called before the access takes effect. It slows the code down, and translations are
         dropped on the way in and out, so watch only where accesses are needed.
         """
-        self._watcher = on_access
-        self._engine.ctl_flush_tb()
-        kinds = unicorn.UC_HOOK_MEM_READ | unicorn.UC_HOOK_MEM_WRITE
-        handle = self._engine.hook_add(kinds, weakly(self._on_access))
-        try:
-            yield
-        finally:
-            self._watcher = None
-            self._engine.hook_del(handle)
-            self._engine.ctl_flush_tb()
+        return accesses_told(self._engine, on_access, where)
 
-    @contextmanager
-    def stepped(self, on_instruction: Callable[[int, int], None]) -> Iterator[None]:
+    def stepped(self, on_instruction: Callable[[int, int], None]) -> AbstractContextManager[None]:
         """Tell every instruction of the code run inside, before it runs: address, size.
 
         Its accesses, if they are `watched` too, follow it.
         """
-        self._engine.ctl_flush_tb()
-        handle = self._engine.hook_add(
-            unicorn.UC_HOOK_CODE, lambda _, address, size, __: on_instruction(address, size)
-        )
-        try:
-            yield
-        finally:
-            self._engine.hook_del(handle)
-            self._engine.ctl_flush_tb()
+        return instructions_told(self._engine, on_instruction)
 
     @property
     def _running(self) -> LogicalCpu:
@@ -324,12 +307,6 @@ class Emulator:
     ) -> bool:
         self._stop(self._failed(self._address(), bad_access(access, address)))
         return False
-
-    def _on_access(
-        self, _: unicorn.Uc, kind: int, address: int, size: int, __: int, ___: object
-    ) -> None:
-        assert self._watcher is not None
-        self._watcher(address & _NOWHERE, size, kind == unicorn.UC_MEM_WRITE)
 
     def _on_exception(self, _: unicorn.Uc, number: int, __: object) -> None:
         state = self._state()

@@ -43,6 +43,11 @@ class PerCpu:
         """Gs base of the boot CPU before the areas exist."""
         return (self._initial - self._start) & _MASK_64
 
+    @property
+    def linked(self) -> range:
+        """Link addresses of the per-CPU variables."""
+        return range(self._start, self._start + self._size)
+
     def offset(self, cpu: int) -> int:
         """Gs base of a CPU afterwards."""
         return (self._area(cpu) - self._start) & _MASK_64

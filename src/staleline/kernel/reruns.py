@@ -1,0 +1,322 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Run an image again with parts of what it asks or reads changed, and see what it decides."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field, fields
+from functools import cache, partial
+from typing import TYPE_CHECKING, Final, Protocol
+
+from staleline.kernel.boot import SECONDARY, boot, stub_functions
+from staleline.kernel.bug_table import warning_addresses
+from staleline.kernel.constantmemory import variable_memory
+from staleline.kernel.crash import run_crash_nmi_callback
+from staleline.kernel.decision import SiteDecision
+from staleline.kernel.derivation import DerivationError
+from staleline.kernel.emulator import Emulator, Limits
+from staleline.kernel.exceptiontable import fault_fixups
+from staleline.kernel.inputs import Flips, Register, VariedCpu, nothing
+from staleline.kernel.machine_memory import MachineMemory
+from staleline.kernel.places import Places
+from staleline.kernel.seamcalls import make_seamcalls
+from staleline.kernel.sites import (
+    CONTROL_PAGES,
+    CONTROL_SIZE,
+    run_relocate_kernel,
+    run_stop_this_cpu,
+)
+from staleline.vocabulary import Site
+
+if TYPE_CHECKING:
+    from staleline.kernel.decision import RawMachine
+    from staleline.kernel.image import KernelImage
+
+__all__ = [
+    "AS_GIVEN",
+    "SITES",
+    "Accesses",
+    "Cell",
+    "Cpus",
+    "Outcome",
+    "Reruns",
+    "RunSite",
+    "SiteRun",
+    "Variation",
+]
+
+#: Five times what a function takes that runs to its end.
+_LIMITS: Final = Limits(instructions=300_000, seconds=2.0)
+#: Sites that can be run again.
+SITES: Final = (Site.STOP_THIS_CPU, Site.RELOCATE_KERNEL, Site.CRASH_NMI_CALLBACK)
+
+#: Address and size in bytes of something that was read at once.
+Cell = tuple[int, int]
+#: The jumping CPU and the secondary.
+Cpus = tuple[VariedCpu, VariedCpu]
+
+
+@dataclass(frozen=True, slots=True)
+class Variation:
+    """What differs from the machine and the image as given.
+
+    Attributes:
+        flips: Bits of CPUID and MSRs turned over.
+        memory: Address -> bytes that are there before anything runs.
+    """
+
+    flips: Flips = nothing
+    memory: Mapping[int, bytes] = field(default_factory=dict)
+
+
+#: No change at all.
+AS_GIVEN: Final = Variation()
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of one boot.
+
+    Attributes:
+        sites: Per site, WBINVD or not, or why that is unknown.
+        asked: Registers the hardware was asked for -> the bits that were turned over.
+    """
+
+    sites: Mapping[Site, SiteDecision]
+    asked: Mapping[Register, int]
+
+    def differs(self, other: Outcome) -> frozenset[Site]:
+        """Sites that are known in both and do not decide alike."""
+        return frozenset(
+            site
+            for site, decision in self.sites.items()
+            if None not in (decision.flushes, other.sites[site].flushes)
+            and decision.flushes != other.sites[site].flushes
+        )
+
+    def lost(self, other: Outcome) -> frozenset[Site]:
+        """Sites that are known in `other` and unknown here."""
+        return frozenset(
+            site
+            for site, decision in self.sites.items()
+            if decision.flushes is None and other.sites[site].flushes is not None
+        )
+
+
+@dataclass(slots=True)
+class Accesses:
+    """What code executed, what it read before it wrote there, and what it wrote.
+
+    Attributes:
+        memory: Where.
+        reads: Cell -> what was there.
+        executed: Addresses of instructions, if they were recorded.
+    """
+
+    memory: MachineMemory
+    reads: dict[Cell, bytes] = field(default_factory=dict)
+    executed: set[int] = field(default_factory=set)
+    _overwritten: list[tuple[int, bytes]] = field(default_factory=list)
+    _written: set[int] = field(default_factory=set)
+
+    def note(self, address: int, size: int, is_write: bool) -> None:
+        """One access, before it takes effect."""
+        try:
+            content = self.memory.read(address, size)
+        except DerivationError:
+            return  # the access fails, and so does the run
+        span = range(address, address + size)
+        if is_write:
+            self._overwritten.append((address, content))
+            self._written.update(span)
+        elif self._written.isdisjoint(span):
+            self.reads.setdefault((address, size), content)
+
+    def execute(self, address: int, _: int) -> None:
+        """One instruction."""
+        self.executed.add(address)
+
+    def overwrite(self, address: int, content: bytes) -> None:
+        """Store something to be undone later; code may still read it."""
+        self._overwritten.append((address, self.memory.read(address, len(content))))
+        self.memory.write(address, content)
+
+    def undo(self) -> None:
+        """Put back what was overwritten."""
+        for address, content in reversed(self._overwritten):
+            self.memory.write(address, content)
+
+
+@dataclass(frozen=True, slots=True)
+class SiteRun:
+    """One run of a site from a kept state."""
+
+    decision: SiteDecision
+    reads: Mapping[Cell, bytes]
+    asked: Mapping[Register, int]
+
+
+class RunSite(Protocol):
+    """Runs a site from a kept state."""
+
+    def __call__(self, site: Site, variation: Variation = AS_GIVEN) -> SiteRun:
+        """With other bytes at some addresses, and other answers of the hardware."""
+
+
+class Reruns:
+    """One image, to be run many times. Not for use by several threads at once."""
+
+    def __init__(self, image: KernelImage) -> None:
+        self.image = image
+        self.memory = MachineMemory(image)
+        self.places = Places(image, self.memory, SECONDARY + 1)
+        self._emulator = Emulator(
+            self.memory,
+            self.places.code,
+            cache(partial(warning_addresses, image)),
+            cache(partial(fault_fixups, image)),
+            _LIMITS,
+        )
+        pages = (CONTROL_PAGES, self.memory.direct(CONTROL_PAGES))
+        self._variable = variable_memory(
+            image.symbols, (range(page, page + CONTROL_SIZE) for page in pages)
+        )
+        symbols = image.symbols
+        self.text = range(symbols.address("_text") or 0, symbols.address("_etext") or 0)
+        self._names: dict[int, str] = {}
+        self._changed: Mapping[int, bytes] = {}
+        #: How often the derivation was run, and how often a site.
+        self.boots = self.site_runs = 0
+
+    def boot(self, machine: RawMachine, variation: Variation = AS_GIVEN) -> Cpus:
+        """Run the derivation; the state it leaves stays until the next call.
+
+        Raises:
+            DerivationError: It did not end.
+        """
+        cpus = _cpus(machine, variation.flips)
+        self._boot(machine, variation, cpus)
+        return cpus
+
+    def decide(self, machine: RawMachine, variation: Variation = AS_GIVEN) -> Outcome:
+        """The derivation and all sites."""
+        cpus = _cpus(machine, variation.flips)
+        try:
+            self._boot(machine, variation, cpus)
+        except DerivationError as error:
+            return Outcome(dict.fromkeys(SITES, SiteDecision(None, str(error))), _asked(cpus))
+        sites = {site: self._run_site(site, cpus) for site in SITES}
+        return Outcome(sites, _asked(cpus))
+
+    def _boot(self, machine: RawMachine, variation: Variation, cpus: Cpus) -> None:
+        self.boots += 1
+        self.memory.reset()
+        self._emulator.prepare_ram()
+        stub_functions(self.image, self.memory)
+        self._forget(self._changed)
+        for address, content in variation.memory.items():
+            self.memory.write(address, content)
+        self._forget(variation.memory)
+        self._changed = variation.memory
+        boot(self.image, self.memory, self._emulator, cpus, mem_encrypt=machine.mem_encrypt)
+        make_seamcalls(self.image, self._emulator, cpus)
+
+    def name(self, address: int) -> str:
+        """What is at an address, for reports."""
+        if address not in self._names:
+            self._names[address] = self.places.variable(address) or f"{address:#x}"
+        return self._names[address]
+
+    def series(self) -> AbstractContextManager[object]:
+        """Enter it around many runs, which then cost less."""
+        return self._emulator.series()
+
+    @contextmanager
+    def watched(self) -> Iterator[Accesses]:
+        """Record what everything that runs inside reads and executes."""
+        accesses = Accesses(self.memory)
+        with (
+            self._emulator.watched(accesses.note, self._variable),
+            self._emulator.stepped(accesses.execute),
+        ):
+            yield accesses
+
+    @contextmanager
+    def repeatable(self, cpus: Cpus) -> Iterator[RunSite]:
+        """Inside, sites can be run from the state of now as often as wanted."""
+        current = Accesses(self.memory)
+
+        def note(address: int, size: int, is_write: bool) -> None:
+            current.note(address, size, is_write)
+
+        def run(site: Site, variation: Variation = AS_GIVEN) -> SiteRun:
+            nonlocal current
+            current = Accesses(self.memory)
+            forks = [_fork(cpu, variation.flips) for cpu in cpus]
+            for address, content in variation.memory.items():
+                current.overwrite(address, content)
+            self._forget(variation.memory)
+            decision = self._run_site(site, forks)
+            current.undo()
+            self._forget(variation.memory)
+            return SiteRun(decision, current.reads, _asked(forks))
+
+        with self._emulator.watched(note, self._variable):
+            yield run
+
+    def executed(self, site: Site, cpus: Cpus) -> set[int]:
+        """Addresses of the instructions that a site executes from the state of now."""
+        found: set[int] = set()
+        with (
+            self._emulator.stepped(lambda address, _: found.add(address)),
+            self.repeatable(cpus) as run,
+        ):
+            run(site)
+        return found
+
+    def _run_site(self, site: Site, cpus: Sequence[VariedCpu]) -> SiteDecision:
+        self.site_runs += 1
+        image, memory, emulator = self.image, self.memory, self._emulator
+        first, second = cpus
+        try:
+            match site:
+                case Site.STOP_THIS_CPU:
+                    return run_stop_this_cpu(image, memory, emulator, second).decision
+                case Site.RELOCATE_KERNEL:
+                    return run_relocate_kernel(image, memory, emulator, first)
+                case Site.CRASH_NMI_CALLBACK:
+                    return run_crash_nmi_callback(image, memory, emulator, cpus)
+        except DerivationError as error:
+            return SiteDecision(None, str(error))
+
+    def _forget(self, memory: Mapping[int, bytes]) -> None:
+        """Code among what was changed must be translated again."""
+        for address, content in memory.items():
+            if address in self.text:
+                self._emulator.forget_code(address, len(content))
+
+
+def _cpus(machine: RawMachine, flips: Flips) -> Cpus:
+    msr = machine.firmware_msr
+    return (
+        VariedCpu(0, machine.jumping, msr, seam=machine.seamcalled, flips=flips),
+        VariedCpu(SECONDARY, machine.secondary, msr, seam=machine.seamcalled, flips=flips),
+    )
+
+
+def _asked(cpus: Sequence[VariedCpu]) -> dict[Register, int]:
+    return {register: mask for cpu in cpus for register, mask in cpu.asked.items()}
+
+
+def _fork(cpu: VariedCpu, flips: Flips) -> VariedCpu:
+    """The same CPU, asking the hardware afresh; what it does leaves the first one alone."""
+    fork = copy.copy(cpu)
+    for attribute in fields(cpu):
+        value = getattr(cpu, attribute.name)
+        if isinstance(value, dict | list | set):
+            setattr(fork, attribute.name, value.copy())
+    fork.record, fork.asked = {}, {}
+    fork.flips = flips
+    return fork

@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Find out which of many changes make code decide otherwise, by few runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from staleline.kernel.changes import AnswerBit, Change, Memory, bits_of, responsible, variation
+from staleline.kernel.inputs import Flips, Register
+from staleline.kernel.reruns import Variation
+from staleline.vocabulary import Site
+
+__all__ = ["Finding", "Search", "Tried"]
+
+#: After so many findings in one search the rest is not looked for.
+_MOST_FINDINGS: Final = 24
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """What came of one variation.
+
+    Attributes:
+        changed: Sites that decide otherwise than without it.
+        asked: Registers the hardware was asked for -> bits that were turned over.
+        lost: Why some site is no longer known, or None.
+    """
+
+    changed: frozenset[Site]
+    asked: Mapping[Register, int]
+    lost: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A change that matters.
+
+    Attributes:
+        change: What was changed.
+        sites: Sites that decide otherwise with it; empty if it made the run fail.
+        lost: How the run failed, or None.
+    """
+
+    change: Change
+    sites: frozenset[Site]
+    lost: str | None = None
+
+
+@dataclass(slots=True)
+class Search:
+    """Tries many changes at once; of those that matter, each is found and then left alone.
+
+    Attributes:
+        run: Runs one variation.
+        findings: What was found so far.
+        exhausted: There is more than can be told apart.
+    """
+
+    run: Callable[[Variation], Tried] = field(default=lambda _: Tried(frozenset(), {}))
+    findings: list[Finding] = field(default_factory=list)
+    exhausted: bool = False
+    _left_alone: set[Hashable] = field(default_factory=set)
+
+    def leave_alone(self, changes: Iterable[Change]) -> None:
+        """Do not try these."""
+        self._left_alone.update(map(_what, changes))
+
+    def round(self, flips: Flips, memory: Sequence[Memory]) -> None:
+        """Try these together, then without what was found, until it makes no difference."""
+        while not self.exhausted:
+            tried = self.run(self._together(flips, memory))
+            if not tried.changed and tried.lost is None:
+                return
+            finding = self._find(tried, [*self._wanted(memory), *bits_of(tried.asked)])
+            if finding is None or len(self.findings) >= _MOST_FINDINGS:
+                self.exhausted = True
+            else:
+                self.findings.append(finding)
+                self.leave_alone([finding.change])
+
+    def _together(self, flips: Flips, memory: Sequence[Memory]) -> Variation:
+        plain = variation(self._wanted(memory))
+        return Variation(lambda register: flips(register) & ~self._kept(register), plain.memory)
+
+    def _wanted(self, memory: Sequence[Memory]) -> list[Change]:
+        return [change for change in memory if _what(change) not in self._left_alone]
+
+    def _kept(self, register: Register) -> int:
+        kept = 0
+        for what in self._left_alone:
+            if isinstance(what, tuple) and what[:-1] == _plain(register):
+                kept |= 1 << what[-1]
+        return kept
+
+    def _find(self, tried: Tried, changes: Sequence[Change]) -> Finding | None:
+        """One change that is responsible, with all sites it is responsible for."""
+        site = min(tried.changed, default=None)
+
+        def still(some: Sequence[Change]) -> bool:
+            again = self.run(variation(some))
+            return again.lost is not None if site is None else site in again.changed
+
+        prefix = responsible(changes, still)
+        if prefix is None:
+            return None
+        if site is None:
+            return Finding(prefix[-1], frozenset(), tried.lost)
+        before, after = (self.run(variation(some)).changed for some in (prefix[:-1], prefix))
+        return Finding(prefix[-1], after - before)
+
+
+def _what(change: Change) -> Hashable:
+    """What a change is about: a cell, or a bit of a register in whichever sub-leaf."""
+    if isinstance(change, AnswerBit):
+        return (*_plain(change.register), change.bit)
+    return ("memory", *change.cell, None)
+
+
+def _plain(register: Register) -> tuple[Hashable, ...]:
+    return register.number, register.subleaf is None, register.index

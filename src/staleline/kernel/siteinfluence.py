@@ -1,0 +1,219 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What a site's decision depends on: the variables it reads, and what it asks the hardware.
+
+The site is run from the state that the derivation left, with everything it reads changed. A
+variable that matters is *explained* if the listed facts set it: between the rows, which differ
+in listed facts alone, it takes other values, in every bit that matters by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import reduce
+from operator import or_
+from typing import TYPE_CHECKING, Final
+
+from staleline.kernel.changes import AnswerBit, Change, Memory, changed, halved, variation
+from staleline.kernel.fixedinputs import FIXED_AT_SITES, FIXED_IN_CRASH, fixed_bits, is_fixed
+from staleline.kernel.initialvariables import is_pointer
+from staleline.kernel.inputs import listed_bits, random_flips
+from staleline.kernel.reruns import SITES
+from staleline.kernel.search import Search, Tried
+from staleline.kernel.staticbranches import passed_branches
+from staleline.vocabulary import Site
+
+if TYPE_CHECKING:
+    from staleline.kernel.decision import RawMachine
+    from staleline.kernel.reruns import Cell, Reruns, RunSite, Variation
+
+__all__ = ["Influence", "search_sites"]
+
+#: A single bit of a variable decides, or the number as a whole: then most of its bits do.
+_MOST: Final = 0.5
+_SAMPLE: Final = 16
+#: Physical addresses of the emulator's descriptor table, in the direct map too.
+_DESCRIPTORS: Final = range(0x1000, 0x2000)
+_LOW: Final = 0xFFF_FFFF
+
+
+@dataclass(frozen=True, slots=True)
+class Influence:
+    """Something that a site's decision depends on.
+
+    Attributes:
+        name: A variable, a bit of CPUID or an MSR, or a static key.
+        explained: The listed facts set it, or it is one of them.
+        initial: Content of a variable where it was found to matter, little-endian.
+    """
+
+    name: str
+    explained: bool
+    initial: bytes | None = None
+
+
+@dataclass(slots=True)
+class SiteSearch:
+    """What was found of one site, on all rows.
+
+    Attributes:
+        influences: By name.
+        lost: What made the site fail, and how.
+        exhausted: There is more than can be told apart.
+    """
+
+    influences: dict[str, Influence] = field(default_factory=dict)
+    lost: dict[str, str] = field(default_factory=dict)
+    exhausted: bool = False
+
+
+def search_sites(
+    reruns: Reruns, machines: Sequence[RawMachine], *, pairs: int
+) -> Mapping[Site, SiteSearch]:
+    """Try everything on every machine; where a site is unknown it is left out.
+
+    Args:
+        reruns: The image.
+        machines: They differ in listed facts alone.
+        pairs: How many random divisions into two halves for each.
+
+    Raises:
+        DerivationError: The derivation does not end on one of them.
+    """
+    states = _States(reruns, machines)
+    found = {site: SiteSearch() for site in SITES}
+    for row, machine in enumerate(machines):
+        seeds = range(row, row + pairs * len(machines), len(machines))
+        cpus = reruns.boot(machine)
+        with reruns.repeatable(cpus) as run:
+            for site, search in found.items():
+                _OneSite(reruns, run, site, states).search(search, seeds)
+    return found
+
+
+class _States:
+    """What is where each site reads, in the state of each row."""
+
+    def __init__(self, reruns: Reruns, machines: Sequence[RawMachine]) -> None:
+        self._reruns = reruns
+        self._contents: dict[tuple[Site, Cell], dict[int, bytes]] = {}
+        self.branches: dict[Site, list[Memory]] = {}
+        for row, machine in enumerate(machines):
+            cpus = reruns.boot(machine)
+            if not self.branches:
+                self.branches = {
+                    site: list(passed_branches(reruns, reruns.executed(site, cpus)))
+                    for site in SITES
+                }
+            with reruns.repeatable(cpus) as run:
+                for site in SITES:
+                    for cell in run(site).reads:
+                        self._contents.setdefault((site, cell), {})
+            self._note(row)
+        for row, machine in enumerate(machines):
+            if any(row not in contents for contents in self._contents.values()):
+                reruns.boot(machine)
+                self._note(row)
+
+    def _note(self, row: int) -> None:
+        """Keep what is there now."""
+        for (_, cell), contents in self._contents.items():
+            contents[row] = self._reruns.memory.read(*cell)
+
+    def cells(self, site: Site) -> list[Cell]:
+        """What a site reads on some row."""
+        return [cell for where, cell in self._contents if where is site]
+
+    def varied(self, site: Site, cell: Cell) -> int:
+        """The bits that are not the same on all rows."""
+        contents = self._contents[site, cell].values()
+        first, *others = (int.from_bytes(content, "little") for content in contents)
+        return reduce(or_, (first ^ other for other in others), 0)
+
+
+class _OneSite:
+    """One site in the state of one row."""
+
+    def __init__(self, reruns: Reruns, run: RunSite, site: Site, states: _States) -> None:
+        self._reruns = reruns
+        self._run = run
+        self._site = site
+        self._states = states
+        self._base = run(site)
+        self._fixed = FIXED_IN_CRASH if site is Site.CRASH_NMI_CALLBACK else FIXED_AT_SITES
+        self._cells = {
+            cell: Memory(cell, reruns.memory.read(*cell), reruns.name(cell[0]))
+            for cell in states.cells(site)
+        }
+
+    def search(self, found: SiteSearch, seeds: range) -> None:
+        """Try everything, and add what matters."""
+        if self._base.decision.flushes is None:
+            return
+        for name in self._listed():
+            found.influences[name] = Influence(name, explained=True)
+        search = Search(self._tried)
+        for seed in seeds:
+            for complement in (False, True):
+                flips = random_flips(seed, complement=complement)
+                search.round(flips, self._half(seed, complement=complement))
+        for finding in search.findings:
+            name = str(finding.change)
+            if finding.lost is not None:
+                found.lost.setdefault(name, finding.lost)
+            elif name not in found.influences or found.influences[name].explained:
+                found.influences[name] = self._influence(finding.change)
+        found.exhausted |= search.exhausted
+
+    def _tried(self, variation: Variation) -> Tried:
+        run = self._run(self._site, variation)
+        changed = run.decision.flushes not in (None, self._base.decision.flushes)
+        return Tried(
+            frozenset({self._site}) if changed else frozenset(), run.asked, run.decision.unknown
+        )
+
+    def _listed(self) -> Iterator[str]:
+        """The listed facts that the site asks the hardware itself, and that matter."""
+        for register in self._base.asked:
+            for bit in listed_bits(register):
+                change = AnswerBit(register, bit)
+                if self._tried(variation([change])).changed:
+                    yield str(change)
+
+    def _half(self, seed: int, *, complement: bool) -> list[Memory]:
+        variables = filter(self._may_differ, self._cells.values())
+        half = halved([*variables, *self._states.branches[self._site]], seed, complement=complement)
+        return [changed(memory, seed) for memory in half]
+
+    def _may_differ(self, memory: Memory) -> bool:
+        address, size = memory.cell
+        if is_pointer(memory.content) or address & _LOW in _DESCRIPTORS:
+            return False
+        return not is_fixed(self._fixed, memory.name, size)
+
+    def _influence(self, change: Change) -> Influence:
+        name = str(change)
+        if isinstance(change, AnswerBit) or change.cell not in self._cells:
+            return Influence(name, explained=False)
+        initial = self._cells[change.cell].content
+        return Influence(name, self._is_explained(change.cell), initial)
+
+    def _is_explained(self, cell: Cell) -> bool:
+        """Do the rows vary every bit of it that matters by itself?"""
+        varied = self._states.varied(self._site, cell)
+        if not varied:
+            return False
+        varied |= fixed_bits(self._fixed, self._cells[cell].name)
+        fixed = [bit for bit in range(8 * cell[1]) if not varied >> bit & 1]
+        if not any(self._matters(cell, some) for some in (fixed, fixed[::2], fixed[1::2])):
+            return True
+        sample = fixed[:: max(1, len(fixed) // _SAMPLE)]
+        return sum(self._matters(cell, [bit]) for bit in sample) > _MOST * len(sample)
+
+    def _matters(self, cell: Cell, bits: Sequence[int]) -> bool:
+        """Does turning these bits over change the decision?"""
+        content = int.from_bytes(self._cells[cell].content, "little")
+        for bit in bits:
+            content ^= 1 << bit
+        change = Memory(cell, content.to_bytes(cell[1], "little"), "")
+        return bool(self._tried(variation([change])).changed)

@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Branches that a kernel patches into its code, and how each looks the other way round.
+
+``__jump_table`` lists them: i32 code, i32 target and i64 key, each relative to its own place
+(include/linux/jump_label.h, struct jump_entry, linux 5.10 to 7.3). At `code` is a NOP or a
+jump to `target`, of 2 or 5 bytes (arch/x86/kernel/jump_label.c).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from staleline.kernel.changes import Memory
+
+if TYPE_CHECKING:
+    from staleline.kernel.image import KernelImage
+    from staleline.kernel.reruns import Reruns
+
+__all__ = ["StaticBranch", "passed_branches", "static_branches"]
+
+_ENTRY_SIZE: Final = 16
+_JUMP_SHORT, _JUMP_NEAR = b"\xeb", b"\xe9"
+_NOPS: Final = {b"\x66\x90": _JUMP_SHORT, b"\x0f\x1f\x44\x00\x00": _JUMP_NEAR}
+_NOP_OF_LENGTH: Final = {len(nop): nop for nop in _NOPS}
+#: Bits of the key that say how the branch was compiled.
+_KEY_FLAGS: Final = 0b11
+
+
+@dataclass(frozen=True, slots=True)
+class StaticBranch:
+    """One branch.
+
+    Attributes:
+        address: Of the instruction.
+        code: As it is in the image.
+        other: As it is when the key has the other value.
+        key: Address of the key.
+    """
+
+    address: int
+    code: bytes
+    other: bytes
+    key: int
+
+
+def static_branches(image: KernelImage, executed: Container[int]) -> Iterator[StaticBranch]:
+    """The branches at these addresses; none if the image does not name its jump table."""
+    start = image.symbols.address("__start___jump_table")
+    end = image.symbols.address("__stop___jump_table")
+    if start is None or end is None or not start < end:
+        return
+    data = image.read(start, (end - start) // _ENTRY_SIZE * _ENTRY_SIZE)
+    fields = np.frombuffer(data, np.dtype([("code", "<i4"), ("target", "<i4"), ("key", "<i8")]))
+    for index, (code, target, key) in enumerate(fields.tolist()):
+        place = start + index * _ENTRY_SIZE
+        if place + code in executed:
+            branch = _branch(image, place + code, place + 4 + target, place + 8 + key)
+            if branch is not None:
+                yield branch
+
+
+def passed_branches(reruns: Reruns, executed: Container[int]) -> Iterator[Memory]:
+    """Those among what was executed, each changed to look the other way round."""
+    for branch in static_branches(reruns.image, executed):
+        cell = branch.address, len(branch.other)
+        yield Memory(cell, branch.other, f"static key {reruns.places.code(branch.key)}", True)
+
+
+def _branch(image: KernelImage, address: int, target: int, key: int) -> StaticBranch | None:
+    for length, nop in _NOP_OF_LENGTH.items():
+        code = image.read(address, length)
+        if code == nop or code[:1] == _NOPS[nop]:
+            width = length - 1
+            distance = (target - address - length) % (1 << 8 * width)
+            jump = _NOPS[nop] + distance.to_bytes(width, "little")
+            return StaticBranch(address, code, jump if code == nop else nop, key & ~_KEY_FLAGS)
+    return None
