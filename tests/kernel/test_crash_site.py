@@ -11,6 +11,7 @@ from staleline.kernel.decision import RawMachine
 from staleline.kernel.image import KernelImage, load_image
 from staleline.kernel.reader import KernelReader
 from tests.kernel.machines import MEM_ENCRYPT_ENABLED, SYSCFG, cpuid, with_leaf
+from tests.kernel.mutate import find_guard, patched
 from tests.kernel.test_decisions_unknown import Without
 
 SNP_ENABLED = 1 << 24  # MSR_AMD64_SYSCFG_SNP_EN
@@ -102,4 +103,49 @@ def test_an_image_without_the_crash_path_is_unknown_there_only(real_kernels, nam
     decision = reader.decide(replace(AN_SNP_HOST, snp_host=False))
     assert decision.crash_nmi_callback.unknown == f"the image has no symbol {name}"
     assert decision.stop_this_cpu.flushes is True
+    assert decision.relocate_kernel.flushes is True
+
+
+#: Patch of kdump_sev_callback() -> what an SNP host does then, and what another machine does.
+MUTATIONS = {
+    "never": (False, False),
+    "always": (True, True),
+    "inverted": (False, True),
+    "no_flush": (False, False),
+}
+
+
+@pytest.mark.parametrize("mutation", MUTATIONS)
+def test_a_changed_guard_changes_this_site_only(real_kernels, mutation):
+    image = load_image(real_kernels["7-generic"].path)
+    guard = find_guard(image, "kdump_sev_callback")
+    reader = KernelReader(patched(image, *getattr(guard, mutation)))
+    machines = (AN_SNP_HOST, replace(AN_SNP_HOST, snp_host=False))
+    decisions = [reader.decide(machine) for machine in machines]
+    flushes = tuple(decision.crash_nmi_callback.flushes for decision in decisions)
+    assert flushes == MUTATIONS[mutation]
+    for decision in decisions:
+        assert decision.stop_this_cpu.flushes is True
+        assert decision.relocate_kernel.flushes is True
+        assert decision.crash_relocate_kernel.flushes is True
+
+
+@pytest.mark.parametrize(("code", "what"), [(b"\x0f\x0b", "ud2"), (b"\xcc", "int3")])
+def test_a_trap_in_the_callback_is_unknown(real_kernels, code, what):
+    image = load_image(real_kernels["7-generic"].path)
+    start = image.symbols.address("kdump_sev_callback")
+    decision = KernelReader(patched(image, start + 4, code)).decide(AN_SNP_HOST)
+    assert decision.crash_nmi_callback.flushes is None
+    assert what in decision.crash_nmi_callback.unknown
+    assert "kdump_sev_callback+0x4" in decision.crash_nmi_callback.unknown
+    assert decision.stop_this_cpu.flushes is True
+
+
+def test_a_shutdown_that_shoots_nobody_down_is_unknown(real_kernels):
+    """A callback that was never installed says nothing about flushes."""
+    image = load_image(real_kernels["7"].path)
+    shot = patched(image, image.symbols.address("nmi_shootdown_cpus"), b"\xc3")
+    decision = KernelReader(shot).decide(AN_SNP_HOST)
+    expected = "native_machine_crash_shutdown() shot nobody down"
+    assert decision.crash_nmi_callback.unknown == expected
     assert decision.relocate_kernel.flushes is True

@@ -76,6 +76,8 @@ def _shut_down(
     if end.kind is not EndKind.RETURNED:
         what = end.detail or f"{end.kind} at {emulator.describe(end.address)}"
         raise DerivationError(f"native_machine_crash_shutdown() did not return: {what}")
+    if not memory.read_int(required_address(image.symbols, "shootdown_callback"), 8):
+        raise DerivationError("native_machine_crash_shutdown() shot nobody down")
 
 
 def _take_nmi(
