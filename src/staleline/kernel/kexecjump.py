@@ -26,6 +26,8 @@ _SWAP_PAGE_MEMBER: Final = 40
 _SWAP_PAGE: Final = 0xA000  # physical address
 _PAGE_SHIFT: Final = 12
 _STRUCT_PAGE_SIZE: Final = 64
+#: ``__VMEMMAP_BASE_L4``, arch/x86/include/asm/pgtable_64_types.h.
+_DEFAULT_VMEMMAP: Final = 0xFFFF_EA00_0000_0000
 
 
 def prepare_kexec_jump(image: KernelImage, memory: MachineMemory, kimage: int) -> None:
@@ -52,6 +54,12 @@ def prepare_kexec_jump(image: KernelImage, memory: MachineMemory, kimage: int) -
 
 def page_structure(image: KernelImage, physical: int) -> int:
     """Address of a page's ``struct page``."""
-    vmemmap = required_address(image.symbols, "vmemmap_base")
-    base = int.from_bytes(image.read(vmemmap, 8), "little")
-    return base + (physical >> _PAGE_SHIFT) * _STRUCT_PAGE_SIZE
+    return _vmemmap(image) + (physical >> _PAGE_SHIFT) * _STRUCT_PAGE_SIZE
+
+
+def _vmemmap(image: KernelImage) -> int:
+    """``vmemmap_base`` (a variable with CONFIG_DYNAMIC_MEMORY_LAYOUT), or the constant."""
+    symbol = image.symbols.address("vmemmap_base")
+    if symbol is None:
+        return _DEFAULT_VMEMMAP
+    return int.from_bytes(image.read(symbol, 8), "little")

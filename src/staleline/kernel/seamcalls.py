@@ -23,8 +23,10 @@ __all__ = ["can_seamcall", "make_seamcalls"]
 #: In every kernel that can make SEAMCALLs (linux 6.12.117 and 7.3.4
 #: arch/x86/virt/vmx/tdx/seamcall.S), built with CONFIG_INTEL_TDX_HOST only.
 _SEAMCALL: Final = "__seamcall"
-#: The wrapper whose one argument is no pointer: u64 tdh_phymem_cache_wb(bool resume).
-_WRAPPER: Final = "tdh_phymem_cache_wb"
+#: Functions that make a SEAMCALL and take no pointer, the first that an image has:
+#: ``u64 tdh_phymem_cache_wb(bool resume)`` (7.3.4 arch/x86/virt/vmx/tdx/tdx.c), and
+#: ``int tdx_cpu_enable(void)`` (6.12.117), which wants a host whose firmware enabled TDX.
+_WRAPPERS: Final = ("tdh_phymem_cache_wb", "tdx_cpu_enable")
 
 
 def can_seamcall(image: KernelImage) -> bool:
@@ -40,10 +42,11 @@ def make_seamcalls(image: KernelImage, emulator: Emulator, cpus: Iterable[Logica
     """
     with_module = [cpu for cpu in cpus if cpu.seam and can_seamcall(image)]
     for cpu in with_module:
+        wrapper = next((name for name in _WRAPPERS if name in image.symbols), _WRAPPERS[0])
         before = cpu.seamcalls
-        end = emulator.run(required_address(image.symbols, _WRAPPER), (0,), cpu=cpu)
+        end = emulator.run(required_address(image.symbols, wrapper), (0,), cpu=cpu)
         if end.kind is not EndKind.RETURNED:
             what = end.detail or f"{end.kind} at {emulator.describe(end.address)}"
-            raise DerivationError(f"{_WRAPPER}() on CPU {cpu.number} did not return: {what}")
+            raise DerivationError(f"{wrapper}() on CPU {cpu.number} did not return: {what}")
         if cpu.seamcalls == before:
-            raise DerivationError(f"{_WRAPPER}() on CPU {cpu.number} made no SEAMCALL")
+            raise DerivationError(f"{wrapper}() on CPU {cpu.number} made no SEAMCALL")
