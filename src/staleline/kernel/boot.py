@@ -33,7 +33,13 @@ _CMD_LINE_PTR: Final = 0x228
 _XLOADFLAGS: Final = 0x236
 _XLF_MEM_ENCRYPTION: Final = 1 << 7
 _SEV_ENABLED: Final = 1 << 0
+_KEYID_PARTITIONING: Final = 0x87
+_TDX_KEYIDS_SHIFT: Final = 32
 _SME_MASK: Final = "sme_me_mask"
+#: Called by ``identify_boot_cpu()`` behind ``identify_cpu()`` where CONFIG_INTEL_TDX_HOST is
+#: set (linux 6.12.117 arch/x86/kernel/cpu/common.c:2039, 7.3.4 :2175); it reads the KeyIDs and
+#: sets X86_FEATURE_TDX_HOST_PLATFORM.
+_TDX_INIT: Final = "tdx_init"
 _SME_ENABLE: Final = ("__pi_sme_enable", "sme_enable")  # the first since 6.18
 
 #: Functions whose result no guard depends on, made to return 0: log output, and machine
@@ -116,6 +122,9 @@ def identify(
     areas.set_up_areas(len(cpus))
     first.gs_base, second.gs_base = areas.offset(0), areas.offset(SECONDARY)
     steps.run(first, ("identify_cpu",), steps.address("boot_cpu_data"))
+    if _TDX_INIT in image.symbols:
+        _forbid_hibernation_to_tdx_hosts(image, memory, first)
+        steps.run(first, (_TDX_INIT,))
     steps.run(second, ("smp_store_cpu_info", "identify_secondary_cpu"), SECONDARY)
 
 
@@ -129,6 +138,15 @@ def read_sme_active(image: KernelImage, memory: MachineMemory) -> bool | None:
     if mask is not None and status is not None:
         return memory.read_int(mask, 8) != 0 and not memory.read_int(status, 8) & _SEV_ENABLED
     return None if any(name in image.symbols for name in _SME_ENABLE) else False
+
+
+def _forbid_hibernation_to_tdx_hosts(
+    image: KernelImage, memory: MachineMemory, cpu: LogicalCpu
+) -> None:
+    """``nohibernate`` on the command line, without which ``tdx_init()`` wants no TDX."""
+    address = image.symbols.address("nohibernate")
+    if address is not None and cpu.msr.get(_KEYID_PARTITIONING, 0) >> _TDX_KEYIDS_SHIFT:
+        memory.write_int(address, 1, 4)
 
 
 class _Steps:
