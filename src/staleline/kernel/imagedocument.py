@@ -71,6 +71,7 @@ class ImageDocument(TypedDict):
     nearest: NearestDocument | None
     lacks: list[str]
     sites: dict[str, RuleDocument]
+    crash_relocate_kernel: RuleDocument | None
     encrypts: RuleDocument
     reported_stopped: str | None
     inventory: InventoryDocument

@@ -8,13 +8,14 @@ from dataclasses import asdict
 from typing import Any
 
 from staleline.kernel.decision import SiteDecision
+from staleline.kernel.imagedocument import RuleDocument
 from staleline.kernel.imagepolicy import ImagePolicy, SiteRule
 from staleline.kernel.rawfacts import RawFacts
 from staleline.kernel.truthtable import TruthRow, TruthTable
 from staleline.policy.expression import parse
 from staleline.vocabulary import ReportOrder, Site
 
-__all__ = ["from_document", "to_document"]
+__all__ = ["from_document", "rule_document", "to_document"]
 
 
 def to_document(policy: ImagePolicy) -> dict[str, Any]:
@@ -28,15 +29,16 @@ def to_document(policy: ImagePolicy) -> dict[str, Any]:
         "equals": list(policy.equals),
         "reported_stopped": policy.reported,
         "lacks": list(policy.lacks),
-        "sites": {site: _rule_document(rule) for site, rule in policy.rules.items()},
-        "encrypts": _rule_document(policy.encrypts),
+        "sites": {site: rule_document(rule) for site, rule in policy.rules.items()},
+        "encrypts": rule_document(policy.encrypts),
         "unknown": list(policy.unknown),
         "runs": policy.table.runs,
         "truth_table": [_row_document(row) for row in policy.table.rows],
     }
 
 
-def _rule_document(rule: SiteRule) -> dict[str, Any]:
+def rule_document(rule: SiteRule) -> RuleDocument:
+    """One rule; the condition as an expression of the policy language."""
     return {
         "reads": list(rule.reads),
         "condition": None if rule.condition is None else str(rule.condition),

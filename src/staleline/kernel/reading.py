@@ -9,11 +9,14 @@ from collections.abc import Sequence
 from staleline.errors import KernelImageError
 from staleline.kernel.buildtree import built_image
 from staleline.kernel.cache import file_digest
+from staleline.kernel.condition import site_rule
+from staleline.kernel.decision import SiteDecision
 from staleline.kernel.enumeration import lacking
+from staleline.kernel.grid import grid_of
 from staleline.kernel.image import KernelImage, load_image
-from staleline.kernel.imagedocument import ImageDocument, NearestDocument
+from staleline.kernel.imagedocument import ImageDocument, NearestDocument, RuleDocument
 from staleline.kernel.imagepolicy import ImagePolicy, image_policy
-from staleline.kernel.imagepolicy_json import to_document
+from staleline.kernel.imagepolicy_json import rule_document, to_document
 from staleline.kernel.inventory import Inventory, wbinvd_inventory
 from staleline.kernel.inventory_json import inventory_document
 from staleline.kernel.truthtable import truth_table
@@ -72,8 +75,24 @@ def image_document(
         "bugs": [] if known is None else list(known.bugs),
         "nearest": None if known is not None else _nearest(policy),
         "inventory": inventory_document(inventory),
+        "crash_relocate_kernel": _in_a_crash(policy),
         **to_document(policy),  # type: ignore[typeddict-item]
     }
+
+
+def _in_a_crash(policy: ImagePolicy) -> RuleDocument | None:
+    """When the jumping CPU flushes in a crash, if that is not as on a kexec.
+
+    Since 7.2 shutting TDX down makes SEAMCALLs on the way (linux 7.3.4
+    arch/x86/kernel/crash.c native_machine_crash_shutdown()).
+    """
+    rows = policy.table.rows
+    kexec = [row.sites.get(Site.RELOCATE_KERNEL) for row in rows]
+    crash = [row.crash_relocate_kernel or SiteDecision(None, "not run") for row in rows]
+    if crash == kexec:
+        return None
+    facts = [row.facts for row in rows]
+    return rule_document(site_rule(grid_of(facts, policy.lacks), facts, crash, sme_active=False))
 
 
 def _nearest(policy: ImagePolicy) -> NearestDocument | None:

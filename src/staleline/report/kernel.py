@@ -100,6 +100,8 @@ def _rule(document: ImageDocument) -> Iterator[tuple[str, str | Text]]:
         rule = document["sites"].get(site)
         if rule is not None:
             yield _ROLES[site], _when("WBINVD", rule)
+    if (rule := document["crash_relocate_kernel"]) is not None:
+        yield "jumping CPU, crash", _when("WBINVD", rule)
     order = document["reported_stopped"]
     if order is not None:
         order = ReportOrder(order)

@@ -40,6 +40,7 @@ def build_change(
     sets = (
         set_change("known bug", old["bugs"], new["bugs"]),
         set_change("WBINVD in", _functions(old), _functions(new)),
+        set_change("in a crash, WBINVD on the jumping CPU", _in_a_crash(old), _in_a_crash(new)),
     )
     difference, unknown = None, None
     try:
@@ -57,3 +58,9 @@ def build_change(
 
 def _functions(document: ImageDocument) -> Iterable[str]:
     return (place["function"] for place in document["inventory"]["places"])
+
+
+def _in_a_crash(document: ImageDocument) -> Iterable[str]:
+    """The condition, if it is not that of a kexec."""
+    rule = document["crash_relocate_kernel"]
+    return () if rule is None else (f"if {rule['condition'] or 'unknown'}",)

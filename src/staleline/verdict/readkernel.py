@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from staleline.errors import KernelImageError
-from staleline.kernel.imagedocument import ImageDocument
+from staleline.kernel.imagedocument import ImageDocument, RuleDocument
 from staleline.policy.evaluate import evaluate
 from staleline.policy.expression import Expression, parse
 from staleline.policy.policy import Policy
@@ -23,11 +23,13 @@ class ReadKernel:
 
     Attributes:
         policy: Its rule.
+        in_a_crash: The same policy with what the jumping CPU does in a crash.
         encrypts: When it encrypts its own memory as a host.
         lacks: Atoms that cannot come about under it, because it has no code for them.
     """
 
     policy: Policy
+    in_a_crash: Policy
     encrypts: Expression
     lacks: frozenset[str]
     evidence: str = "read by running the image's own code"
@@ -39,9 +41,16 @@ class ReadKernel:
 
     def behaviour(self, machine: Machine) -> Behaviour:
         """As of a kernel with this policy, but for what it has no code for."""
-        behaviour = PolicyKernel(self.policy, self.evidence).behaviour(machine)
-        encrypts = evaluate(self.encrypts, machine.atoms(seamcalled=False))
-        return replace(behaviour, sme_active=encrypts, seamcalls="seamcalled" not in self.lacks)
+        kexec, crash = (
+            PolicyKernel(policy, self.evidence).behaviour(machine)
+            for policy in (self.policy, self.in_a_crash)
+        )
+        return replace(
+            kexec,
+            crash_flushes=crash.flushes,
+            sme_active=evaluate(self.encrypts, machine.atoms(seamcalled=False)),
+            seamcalls="seamcalled" not in self.lacks,
+        )
 
 
 def read_kernel(document: ImageDocument, image: str) -> ReadKernel:
@@ -50,7 +59,7 @@ def read_kernel(document: ImageDocument, image: str) -> ReadKernel:
     Raises:
         KernelImageError: A part of its rule is unknown, so that it cannot be compared.
     """
-    conditions = {site: _condition(document, site, image) for site in Site}
+    conditions = {site: _condition(document["sites"].get(site), site, image) for site in Site}
     policy = Policy(
         name=document["release"] or image,
         title=document["title"] or "in no catalogue",
@@ -62,16 +71,23 @@ def read_kernel(document: ImageDocument, image: str) -> ReadKernel:
         predicates=conditions,
         reported=_reported(document),
     )
-    encrypts = document["encrypts"]["condition"]
-    if encrypts is None:
-        raise _unknown(image, "when it encrypts its memory")
-    return ReadKernel(policy, parse(encrypts), frozenset(document["lacks"]))
+    crash = document["crash_relocate_kernel"] or document["sites"][Site.RELOCATE_KERNEL]
+    jumping = {Site.RELOCATE_KERNEL: _condition(crash, "relocate_kernel in a crash", image)}
+    return ReadKernel(
+        policy=policy,
+        in_a_crash=replace(policy, predicates={**conditions, **jumping}),
+        encrypts=_condition(document["encrypts"], "encryption of its memory", image),
+        lacks=frozenset(document["lacks"]),
+    )
 
 
-def _condition(document: ImageDocument, site: Site, image: str) -> Expression:
-    rule = document["sites"].get(site)
+def _condition(rule: RuleDocument | None, what: str, image: str) -> Expression:
     if rule is None or rule["condition"] is None:
-        raise _unknown(image, f"its rule at {site}")
+        raise KernelImageError(
+            f"its rule for {what} is unknown",
+            where=image,
+            do="see why with `staleline kernel` and the image",
+        )
     return parse(rule["condition"])
 
 
@@ -79,9 +95,3 @@ def _reported(document: ImageDocument) -> ReportOrder:
     """Of a kernel that never flushes there, the order does not matter."""
     order = document["reported_stopped"]
     return ReportOrder.AFTER_FLUSH if order is None else ReportOrder(order)
-
-
-def _unknown(image: str, what: str) -> KernelImageError:
-    return KernelImageError(
-        f"{what} is unknown", where=image, do="see why with `staleline kernel` and the image"
-    )
