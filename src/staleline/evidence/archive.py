@@ -36,7 +36,7 @@ _WANTED = re.compile(
 )
 #: Files outside of such a layout: dumps that somebody put into an archive.
 _LOOSE_BYTES = 4 << 20
-_LOOSE_MAX = 64
+_LOOSE_MAX = 32
 
 
 class ArchiveTree(Tree):

@@ -8,19 +8,12 @@ package is not installed; what it writes is read here as if it had come from a f
 from __future__ import annotations
 
 import os
-from pathlib import Path
+from importlib.resources import files
 
 from staleline.evidence.detect import parse_snapshot
 from staleline.evidence.snapshot import Snapshot
-from staleline.evidence.staleline_collect import (
-    HostTree,
-    ReadAt,
-    document_text,
-    redacted,
-)
-from staleline.evidence.staleline_collect import (
-    collect as collect_document,
-)
+from staleline.evidence.staleline_collect import HostTree, ReadAt, document_text, redacted
+from staleline.evidence.staleline_collect import collect as collect_document
 
 __all__ = ["collect", "collector_source", "snapshot_of_this_host"]
 
@@ -47,4 +40,4 @@ def snapshot_of_this_host(*, redact: bool = False) -> str:
 
 def collector_source() -> str:
     """The collector as one file that needs only the standard library of Python 3.6."""
-    return Path(collect_document.__code__.co_filename).read_text("utf-8")
+    return files(__package__).joinpath("staleline_collect.py").read_text("utf-8")

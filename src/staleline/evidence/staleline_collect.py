@@ -464,7 +464,8 @@ class _Collector:
         try:
             leaves = self._cpuid(number, here)
         except OSError as error:
-            failures.setdefault(("cpuid", _reason(error)), []).append(number)
+            why = f"{_reason(error)}; modprobe cpuid, and run as root"
+            failures.setdefault(("cpuid", why), []).append(number)
             return None
         entry: Document = {
             "cpu": number,
