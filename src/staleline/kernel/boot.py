@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from staleline.kernel.derivation import DerivationError
+from staleline.kernel.derivation import DerivationError, required_address
 from staleline.kernel.emulator import Emulator, EndKind
 from staleline.kernel.percpu import PerCpu
 from staleline.kernel.traps import LogicalCpu
@@ -26,6 +26,7 @@ __all__ = ["SECONDARY", "boot", "identify", "read_sme_active", "start_up", "stub
 #: Number of the secondary; the jumping CPU is 0.
 SECONDARY: Final = 1
 
+_MASK_64: Final = (1 << 64) - 1
 _BOOT_PARAMS: Final = 0x4000
 _COMMAND_LINE: Final = 0x5000
 # Documentation/arch/x86/boot.rst and arch/x86/include/uapi/asm/bootparam.h, 6.12.
@@ -125,6 +126,7 @@ def identify(
     if _TDX_INIT in image.symbols:
         _forbid_hibernation_to_tdx_hosts(image, memory, first)
         steps.run(first, (_TDX_INIT,))
+    _store_boot_cpu_info(image, memory, first)
     steps.run(second, ("smp_store_cpu_info", "identify_secondary_cpu"), SECONDARY)
 
 
@@ -138,6 +140,23 @@ def read_sme_active(image: KernelImage, memory: MachineMemory) -> bool | None:
     if mask is not None and status is not None:
         return memory.read_int(mask, 8) != 0 and not memory.read_int(status, 8) & _SEV_ENABLED
     return None if any(name in image.symbols for name in _SME_ENABLE) else False
+
+
+def _store_boot_cpu_info(image: KernelImage, memory: MachineMemory, cpu: LogicalCpu) -> None:
+    """Make the boot CPU's ``cpu_info`` a copy of ``boot_cpu_data``, as every kernel does.
+
+    ``smp_store_boot_cpu_info()`` (5.10.262 arch/x86/kernel/smpboot.c:382) and, without a
+    function of its own, ``arch_cpu_finalize_init()`` (7.3.4 arch/x86/kernel/cpu/common.c:2641).
+    Without CONFIG_SMP the one is the other.
+    """
+    copy = image.symbols.address("cpu_info")
+    if copy is None:
+        return
+    original = required_address(image.symbols, "boot_cpu_data")
+    size = image.symbols.size_of("boot_cpu_data")
+    if size is None:
+        raise DerivationError("where boot_cpu_data ends is not known")
+    memory.write((copy + cpu.gs_base) & _MASK_64, memory.read(original, size))
 
 
 def _forbid_hibernation_to_tdx_hosts(
