@@ -75,7 +75,10 @@ def begins_tar(path: str) -> bool:
     """Does a regular file hold a tar archive, compressed or not? False if it is damaged."""
     try:
         with opened(path) as stream:
-            return is_tar(stream.read(512))
+            start = b""
+            while len(start) < 512 and (piece := stream.read(512 - len(start))):
+                start += piece
+            return is_tar(start)
     except EvidenceError:
         return False
 
