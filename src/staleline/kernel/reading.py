@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from typing import Any, cast
 
 from staleline.errors import KernelImageError
 from staleline.kernel.buildtree import built_image
@@ -65,7 +66,7 @@ def image_document(
 ) -> ImageDocument:
     """What was found out, as plain values."""
     known = None if not policy.equals else catalogue()[policy.equals[0]]
-    return {
+    document: ImageDocument = {
         "sha256": digest,
         "member": image.member,
         "release": image.release,
@@ -78,6 +79,16 @@ def image_document(
         "crash_relocate_kernel": _in_a_crash(policy),
         **to_document(policy),  # type: ignore[typeddict-item]
     }
+    return cast("ImageDocument", _printable(document))
+
+
+def _printable(value: Any) -> Any:
+    """Texts of an image come to a terminal: what is not printable is written as a number."""
+    if isinstance(value, str):
+        return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in value)
+    if isinstance(value, dict):
+        return {_printable(key): _printable(one) for key, one in value.items()}
+    return [_printable(one) for one in value] if isinstance(value, list) else value
 
 
 def _in_a_crash(policy: ImagePolicy) -> RuleDocument | None:

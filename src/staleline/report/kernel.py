@@ -151,7 +151,7 @@ def _inventory(inventory: InventoryDocument, *, all_sites: bool) -> Iterator[Tex
         if names:
             yield Text(f"{words}: {', '.join(names)}")
     elsewhere = [name for name, phase in functions.items() if phase and phase not in _PHASES]
-    yield Text(f"at other times: {len(elsewhere)} functions", style="dim")
+    yield Text(f"at other times: {_counted(len(elsewhere), 'function')}", style="dim")
     unlisted = sorted(name for name, phase in functions.items() if phase is None)
     if unlisted:
         yield Text(f"in no list, so nobody looked when: {', '.join(unlisted)}", style=_WARNING)
@@ -160,6 +160,10 @@ def _inventory(inventory: InventoryDocument, *, all_sites: bool) -> Iterator[Tex
         yield Text(f"bytes that may or may not be one: {where}", style=_WARNING)
     if all_sites:
         yield from map(_place, places)
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _place(place: PlaceDocument) -> Text:
@@ -195,7 +199,7 @@ def _attention(report: ImageReport, document: ImageDocument) -> Iterator[str]:
     if document["reported_stopped"] == ReportOrder.BEFORE_FLUSH:
         yield "race"
     if document["bugs"]:
-        yield f"{len(document['bugs'])} known bug{'s' if len(document['bugs']) > 1 else ''}"
+        yield _counted(len(document["bugs"]), "known bug")
     if any(place["role"] is None for place in document["inventory"]["places"]):
         yield "WBINVD in no list"
     if unknowns(report):

@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What is read of an image file, as a whole."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from staleline.errors import KernelImageError
+from staleline.kernel import reading
+from staleline.kernel.image import KernelImage, load_image
+from staleline.kernel.reading import load_and_hash, read_image
+from tests.conftest import RealKernel
+from tests.kernel.mutate import find_guard, patched
+
+
+def test_the_digest_is_that_of_the_file_that_was_loaded(
+    real_kernels: dict[str, RealKernel], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernel = real_kernels["6.12"]
+    image, digest = load_and_hash(str(kernel.path))
+    assert (image.release, digest) == (kernel.release, kernel.sha256)
+
+    def replaced_meanwhile(path: str) -> KernelImage:
+        image = load_image(path)
+        os.replace(other, path)
+        return image
+
+    copy, other = tmp_path / "vmlinuz", tmp_path / "other"
+    shutil.copy(kernel.path, copy)
+    other.write_bytes(b"another build")
+    monkeypatch.setattr(reading, "load_image", replaced_meanwhile)
+    with pytest.raises(KernelImageError, match="changed while it was read; read it again"):
+        load_and_hash(str(copy))
+
+
+def test_a_rule_that_no_release_had_is_nearest_to_that_it_was_made_of(
+    real_kernels: dict[str, RealKernel],
+) -> None:
+    image = load_image(real_kernels["6.12"].path)
+    other = patched(image, *find_guard(image, "identity_mapped").always)
+    document = read_image(other, "")
+    assert document["policy"] is None
+    assert document["unknown"] == []
+    assert document["sites"]["relocate_kernel"]["condition"] == "true"
+    assert document["nearest"] == {
+        "policy": "linux-6.5",
+        "same": ["stop_this_cpu", "crash_nmi_callback", "reported_stopped"],
+        "other": ["relocate_kernel"],
+    }
+
+
+def test_texts_of_an_image_cannot_command_a_terminal(
+    real_kernels: dict[str, RealKernel],
+) -> None:
+    image = load_image(real_kernels["6.12"].path)
+    document = read_image(replace(image, release="6.12\x1b]0;title\x07", banner="a\nb"), "")
+    assert document["release"] == "6.12\\x1b]0;title\\x07"
+    assert document["banner"] == "a\\x0ab"
