@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import struct
+import tomllib
 from dataclasses import replace
+from importlib.resources import files
 
 import numpy as np
 import pytest
@@ -292,6 +294,17 @@ def test_a_removed_wbinvd_is_missed(image, inventory):
     (flush,) = [place for place in inventory.places if place.function == "stop_this_cpu"]
     without = wbinvd_inventory(patched(image, flush.address, b"\x66\x90"))
     assert set(inventory.places) - set(without.places) == {flush}
+
+
+def test_every_role_is_complete_and_no_function_has_two():
+    text = files("staleline.kernel").joinpath("flushroles.toml").read_text(encoding="utf-8")
+    entries = tomllib.loads(text)["role"]
+    functions = [function for entry in entries for function in entry["functions"]]
+    assert len(functions) == len(set(functions))
+    for entry in entries:
+        role = role_of(entry["functions"][0])
+        assert all((role.name, role.source, role.when, role.kexec)), role
+        assert role.phase is Phase(entry["phase"])
 
 
 def test_roles_name_what_is_run_and_what_is_read():
