@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tools.gdb_stub import Cpu, GdbStub
+from tools.gdb_stub import Cpu, GdbStub, StubError
 
 __all__ = ["Answers", "BootError", "Flushes", "Layout", "Machine", "flushes", "make_initramfs"]
 
@@ -186,8 +186,13 @@ class Machine:
             ):
                 reader = threading.Thread(target=_read, args=(qemu, output))
                 reader.start()
-                self._answer(path, qemu, questions)
-                reader.join()
+                try:
+                    self._answer(path, qemu, questions)
+                except StubError as error:
+                    qemu.kill()
+                    raise BootError(f"QEMU's gdb stub: {error}") from None
+                finally:
+                    reader.join()
         text = b"".join(output).decode("utf-8", "replace")
         if qemu.returncode:
             last = text.strip().splitlines()[-1:] or ["no output"]

@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from tools.fetch_kernels import FetchError, default_cache
-from tools.kernel_source import Source, SourceError, Tree, newest, private_apt, unpack
+from tools.kernel_source import Source, SourceError, Tree, newest, private_apt, unpack, unpacked
 
 KERNELS = Path(__file__).resolve().parent.parent / "kernels"
 # Same sources, same image: no time of day, user, host or count of builds in it.
@@ -131,6 +131,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n", maxsplit=1)[0])
     parser.add_argument("build", nargs="*", help="only these, optional ones too (default: all)")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="default: %(default)s")
+    parser.add_argument("--refresh", action="store_true", help="look for newer sources")
     parser.add_argument("--mirror", help="URL of a Debian mirror, if apt is configured for none")
     parser.add_argument("--cache", type=Path, default=default_cache(), help="default: %(default)s")
     return parser.parse_args(arguments)
@@ -181,14 +182,16 @@ def _locked(cache: Path) -> Iterator[None]:
 
 
 def _sources(options: argparse.Namespace, wanted: set[str]) -> dict[str, Source]:
-    with tempfile.TemporaryDirectory(dir=options.cache, prefix="apt-") as root:
-        apt = private_apt(Path(root), options.mirror)
-        sources = {series: newest(apt, series) for series in sorted(wanted)}
-        for source in sources.values():
-            folder = options.cache / "source" / source.folder
-            if not folder.exists():
-                unpack(apt, source, folder)
-    return sources
+    cache = options.cache / "source"
+    known = {series: None if options.refresh else unpacked(cache, series) for series in wanted}
+    absent = [series for series, source in known.items() if source is None]
+    if absent:
+        with tempfile.TemporaryDirectory(dir=options.cache, prefix="apt-") as root:
+            apt = private_apt(Path(root), options.mirror)
+            for series in sorted(absent):
+                known[series] = source = newest(apt, series)
+                unpack(apt, source, cache)
+    return {series: source for series, source in known.items() if source}
 
 
 def _report(build: Build, source: Source, options: argparse.Namespace) -> bool:

@@ -45,6 +45,8 @@ class GdbStub:
         self._connection = connection
         self._received = b""
         self._ask("?")
+        # QEMU lets nobody set registers who has not asked what registers there are.
+        self._ask("qXfer:features:read:target.xml:0,ffb")
 
     def break_at(self, addresses: Iterable[int]) -> None:
         """Stop before the instructions at these virtual addresses."""

@@ -3,19 +3,29 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
 import tempfile
 import tomllib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cmp_to_key
 from pathlib import Path
 
 from tools import fetch_kernels
 
-__all__ = ["Source", "SourceError", "Tree", "files_of", "newest", "private_apt", "unpack"]
+__all__ = [
+    "Source",
+    "SourceError",
+    "Tree",
+    "files_of",
+    "newest",
+    "private_apt",
+    "unpack",
+    "unpacked",
+]
 
 _PACKAGE = re.compile(r"linux-source-(?P<series>\d+\.\d+)")
 _TOUCHED = re.compile(r"^(?:---|\+\+\+) [ab]/(\S+)", re.MULTILINE)
@@ -52,16 +62,27 @@ def newest(apt: fetch_kernels.Apt, series: str) -> Source:
     apt.run("apt-get", "update", "-q")
     names = apt.run("apt-cache", "pkgnames", "linux-source-").stdout.split()
     table = apt.run("apt-cache", "madison", *sorted(filter(_PACKAGE.fullmatch, names))).stdout
-    offered = [
-        source
-        for source in _madison(table)
-        if series in (source.series, source.series.split(".", maxsplit=1)[0])
-    ]
-    if not offered:
+    source = _newest(_madison(table), series)
+    if source is None:
         raise SourceError(
             f"no linux-source package of series {series}: try later or another mirror"
         )
-    return max(offered, key=cmp_to_key(_by_version))
+    return source
+
+
+def unpacked(cache: Path, series: str) -> Source | None:
+    """The newest source of a series that `unpack` has left in `cache`."""
+    records = (json.loads(path.read_text()) for path in cache.glob("*.json"))
+    return _newest((Source(**record) for record in records), series)
+
+
+def _newest(sources: Iterable[Source], series: str) -> Source | None:
+    wanted = (
+        source
+        for source in sources
+        if series in (source.series, source.series.split(".", maxsplit=1)[0])
+    )
+    return max(wanted, key=cmp_to_key(_by_version), default=None)
 
 
 def _by_version(a: Source, b: Source) -> int:
@@ -79,23 +100,28 @@ def private_apt(root: Path, mirror: str | None) -> fetch_kernels.Apt:
     return fetch_kernels.Apt(root, tomllib.loads(fetch_kernels.WANTED.read_text()), mirror)
 
 
-def unpack(apt: fetch_kernels.Apt, source: Source, folder: Path) -> None:
-    """Download a source package and unpack the tree in it to `folder`.
+def unpack(apt: fetch_kernels.Apt, source: Source, cache: Path) -> None:
+    """Download a source package and unpack the tree in it to its folder in `cache`.
 
     Raises:
         SourceError: The mirror lists the package and does not have it.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix="unpack-") as work:
-        here = Path(work)
-        apt.run("apt-get", "download", "-q", f"{source.package}={source.version}", cwd=here)
-        deb = next(here.glob("*.deb"), None)
-        if deb is None:
-            raise SourceError(f"{source.package} {source.version} cannot be downloaded: try later")
-        _run(["dpkg-deb", "--extract", str(deb), str(here / "deb")])
-        (archive,) = (here / "deb" / "usr" / "src").glob("linux-source-*.tar.xz")
-        _run(["tar", "-C", str(here), "-xf", str(archive)])
-        (here / source.package).rename(folder)
+    cache.mkdir(parents=True, exist_ok=True)
+    if not (cache / source.folder).exists():
+        with tempfile.TemporaryDirectory(dir=cache, prefix="unpack-") as work:
+            _unpack(apt, source, Path(work)).rename(cache / source.folder)
+    (cache / f"{source.folder}.json").write_text(json.dumps(asdict(source)) + "\n")
+
+
+def _unpack(apt: fetch_kernels.Apt, source: Source, work: Path) -> Path:
+    apt.run("apt-get", "download", "-q", f"{source.package}={source.version}", cwd=work)
+    deb = next(work.glob("*.deb"), None)
+    if deb is None:
+        raise SourceError(f"{source.package} {source.version} cannot be downloaded: try later")
+    _run(["dpkg-deb", "--extract", str(deb), str(work / "deb")])
+    (archive,) = (work / "deb" / "usr" / "src").glob("linux-source-*.tar.xz")
+    _run(["tar", "-C", str(work), "-xf", str(archive)])
+    return work / source.package
 
 
 @dataclass(frozen=True, slots=True)

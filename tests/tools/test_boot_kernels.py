@@ -114,12 +114,15 @@ def registers(rip: int, rax: int) -> str:
     return "".join(value.to_bytes(8, "little").hex() for value in values)
 
 
+CONNECT = [("?", "T05thread:01;"), ("qXfer:features:read:target.xml:0,ffb", "l<target/>")]
+
+
 class TestGdbStub:
     STOP = "T05thread:02;"
 
     def test_sets_the_registers_of_the_cpu_that_stopped_and_goes_on(self) -> None:
         conversation = [
-            ("?", "T05thread:01;"),
+            *CONNECT,
             ("Z0,ffffffff81000000,1", "OK"),
             ("vCont;c", self.STOP),
             ("Hg02", "OK"),
@@ -135,7 +138,7 @@ class TestGdbStub:
 
     def test_steps_over_what_is_not_answered(self) -> None:
         conversation = [
-            ("?", "T05thread:01;"),
+            *CONNECT,
             ("vCont;c", self.STOP),
             ("Hg02", "OK"),
             ("g", registers(0x1000, 0)),
@@ -147,7 +150,7 @@ class TestGdbStub:
 
     def test_says_so_if_there_can_be_no_breakpoint(self) -> None:
         with (
-            machine([("?", "T05thread:01;"), ("Z0,1000,1", "E22")]) as connection,
+            machine([*CONNECT, ("Z0,1000,1", "E22")]) as connection,
             pytest.raises(StubError, match="no breakpoint at 0x1000"),
         ):
             GdbStub(connection).break_at([0x1000])

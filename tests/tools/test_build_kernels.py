@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import email
 import email.policy
+import json
 import os
 import re
 from dataclasses import asdict, replace
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from tools.build_kernels import KERNELS, Build
-from tools.kernel_source import Source, Tree, files_of
+from tools.kernel_source import Source, Tree, files_of, unpacked
 
 from tools import build_kernels
 
@@ -168,4 +169,19 @@ def test_a_version_names_a_folder_that_make_can_work_in() -> None:
     # make splits its lists at blanks and takes a colon for a rule.
     folder = Source("linux-source-7.3", "7.3.4-1~bpo13+1").folder
     assert re.fullmatch(r"[\w.+-]+", folder)
-    assert asdict(SOURCE) == {"package": "linux-source-6.12", "version": "6.12.117-1"}
+
+
+class TestUnpacked:
+    def leave(self, cache: Path, *versions: str) -> None:
+        for version in versions:
+            source = Source(f"linux-source-{'.'.join(version.split('.')[:2])}", version)
+            (cache / f"{source.folder}.json").write_text(json.dumps(asdict(source)))
+
+    def test_a_source_that_is_there_is_not_looked_for(self, tmp_path: Path) -> None:
+        self.leave(tmp_path, "6.12.99-1", "6.12.117-1", "7.2.13-1", "7.3.4-1~bpo13+1")
+        assert unpacked(tmp_path, "6.12") == SOURCE
+        assert unpacked(tmp_path, "7") == Source("linux-source-7.3", "7.3.4-1~bpo13+1")
+
+    def test_no_source_is_none(self, tmp_path: Path) -> None:
+        self.leave(tmp_path, "7.2.13-1")
+        assert unpacked(tmp_path, "6.12") is None
