@@ -4,7 +4,7 @@
 
 ``python -m tests.fuzz.images [--seconds N] [--runs N] [--seed N] [--corpus DIR] [TARGET...]``
 
-Every target runs in a process of its own under libFuzzer (atheris) with a limit on memory
+Every target runs in processes of its own under libFuzzer (atheris) with a limit on memory
 and on the time one input takes, and starts from images that the writers of the tests make.
 Prints one line per target: executions, edges covered, highest memory, and how it ended.
 
@@ -20,7 +20,9 @@ import re
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import atheris
@@ -38,6 +40,7 @@ from tests.kernel.kernelwriter import RODATA, TEXT
 MEMORY_MB = 500
 SECONDS_PER_INPUT = 10
 LONGEST_INPUT = 1 << 17
+ROUND = 40_000  # inputs per process: atheris itself keeps some 4 KB for each
 
 
 def main() -> int:
@@ -66,26 +69,49 @@ def _options() -> argparse.Namespace:
 
 
 def _run(target: str, options: argparse.Namespace, corpus: Path) -> bool:
-    """One target in a process of its own; True if it ran to its end."""
-    seconds = max(1, options.seconds // len(options.targets or TARGETS))
-    command = [sys.executable, "-m", "tests.fuzz.images", "--child", target]
-    command += [f"--seconds={seconds}", f"--runs={options.runs}", f"--seed={options.seed}"]
-    command += [f"--corpus={corpus.absolute()}"]
-    ran = subprocess.run(command, check=False, stderr=subprocess.PIPE, text=True, errors="replace")
-    inputs = _last(r"stat::number_of_executed_units: (\d+)", ran.stderr)
-    covered = _last(r"cov: (\d+)", ran.stderr)
-    memory = _last(r"stat::peak_rss_mb: +(\d+)", ran.stderr)
-    ended = "ended" if ran.returncode == 0 else f"status {ran.returncode}"
-    sys.stdout.write(f"{target}: {inputs} inputs, {covered} edges, at most {memory} MB, {ended}\n")
+    """One target, in one process after another; True if all ran to their end."""
+    total = Total()
+    ends = time.monotonic() + options.seconds / len(options.targets or TARGETS)
+    while not total.failed and total.inputs != options.runs and time.monotonic() < ends:
+        left = options.runs - total.inputs if options.runs >= 0 else ROUND
+        command = [sys.executable, "-m", "tests.fuzz.images", "--child", target]
+        command += [f"--runs={min(left, ROUND)}", f"--seed={options.seed}"]
+        command += [f"--seconds={max(1, round(ends - time.monotonic()))}"]
+        command += [f"--corpus={corpus.absolute()}"]
+        ran = subprocess.run(
+            command, check=False, stderr=subprocess.PIPE, text=True, errors="replace"
+        )
+        total.add(ran.stderr, ran.returncode)
+    sys.stdout.write(
+        f"{target}: {total.inputs} inputs, {total.edges} edges, at most {total.memory} MB, "
+        f"{total.failed or 'ended'}\n"
+    )
     sys.stdout.flush()
-    if ran.returncode:
-        sys.stderr.write(ran.stderr[-4000:])
-    return ran.returncode == 0
+    return not total.failed
 
 
-def _last(pattern: str, text: str) -> str:
+@dataclass
+class Total:
+    """What all processes of a target did."""
+
+    inputs: int = 0
+    edges: int = 0
+    memory: int = 0
+    failed: str = ""
+
+    def add(self, output: str, status: int) -> None:
+        """Count one process by what libFuzzer wrote; show it if it stopped early."""
+        self.inputs += _last(r"stat::number_of_executed_units: (\d+)", output)
+        self.edges = max(self.edges, _last(r"cov: (\d+)", output))
+        self.memory = max(self.memory, _last(r"stat::peak_rss_mb: +(\d+)", output))
+        if status:
+            self.failed = f"status {status}"
+            sys.stderr.write(output[-4000:])
+
+
+def _last(pattern: str, text: str) -> int:
     found = re.findall(pattern, text)
-    return str(found[-1]) if found else "?"
+    return int(found[-1]) if found else 0
 
 
 def _fuzz(target: str, options: argparse.Namespace) -> None:

@@ -13,9 +13,12 @@ import lz4.block
 import zstandard
 
 from tests.kernel.kernelwriter import (
+    PERCPU,
     RODATA,
+    TEXT,
     Kernel,
     Layout,
+    Symbol,
     sized,
     some_symbols,
     write_bzimage,
@@ -27,6 +30,7 @@ __all__ = ["SEEDS"]
 
 Seeds = Iterator[tuple[str, bytes]]
 _SYMBOLS = 280  # more than one chunk of 256
+_STOP_THIS_CPU = bytes.fromhex("f0480fb31d00000100c3").ljust(0x200, b"\xc3")  # lock btr
 
 
 def _kernel(layout: Layout) -> Kernel:
@@ -53,6 +57,12 @@ def _images() -> Seeds:
     for layout in Layout:
         yield f"elf-{layout.value}", _kernel(layout).elf()
     yield "elf-symtab", _kernel(Layout.V7_0).without_kallsyms().elf(symtab=True)
+    for layout in (Layout.V5_10, Layout.V7_0):
+        functions = [s for s in some_symbols(layout, _SYMBOLS) if s.name != "linux_banner"]
+        functions.append(Symbol("stop_this_cpu", TEXT))
+        exports = (Symbol("boot_cpu_data", RODATA), Symbol("cpu_number", PERCPU))
+        kernel = Kernel(layout, functions, exports=exports, text=_STOP_THIS_CPU)
+        yield f"elf-functions-{layout.value}", kernel.elf()
     elf = _kernel(Layout.V7_0).elf()
     for name, compress in _COMPRESS.items():
         yield f"bzimage-{name}", write_bzimage(sized(compress(elf), len(elf)))

@@ -8,6 +8,7 @@ code with the readers.
 from __future__ import annotations
 
 import gzip
+import re
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -15,6 +16,7 @@ from enum import Enum
 
 TEXT = 0xFFFF_FFFF_8100_0000
 RODATA = TEXT + 0x10_0000
+KSYMTAB = TEXT + 0x18_0000
 PERCPU = TEXT + 0x20_0000
 PERCPU_SIZE = 0x1000
 RELEASE = "6.99.1-test-amd64"
@@ -45,6 +47,36 @@ class Layout(Enum):
 
 # Free codes (no name has these characters) stand for frequent texts, as in a real table.
 _COMPOUND = {0x01: "Tfunction_", 0x02: "unction_", 0x03: "tlong_", 0x04: "init", 0xFF: "_1"}
+_PAIRS = [
+    "__",
+    "_s",
+    "re",
+    "er",
+    "in",
+    "on",
+    "st",
+    "te",
+    "et",
+    "_p",
+    "le",
+    "at",
+    "or",
+    "_c",
+    "de",
+    "_d",
+    "se",
+    "_i",
+    "en",
+    "an",
+    "io",
+    "tr",
+    "_f",
+    "ac",
+    "al",
+    "_r",
+    "_t",
+]
+_COMPOUND |= dict(enumerate(_PAIRS, 0x80))
 
 
 def tokens() -> list[str]:
@@ -55,20 +87,13 @@ def tokens() -> list[str]:
     return table
 
 
+_TOKEN_CODES = {text: code for code, text in enumerate(tokens()) if text}
+_TOKEN = re.compile("|".join(map(re.escape, sorted(_TOKEN_CODES, key=len, reverse=True))))
+
+
 def compress(text: str) -> bytes:
     """Token numbers of a text, the longest token first."""
-    out, position = bytearray(), 0
-    by_length = sorted(_COMPOUND.items(), key=lambda item: -len(item[1]))
-    while position < len(text):
-        for code, token in by_length:
-            if text.startswith(token, position):
-                out.append(code)
-                position += len(token)
-                break
-        else:
-            out.append(ord(text[position]))
-            position += 1
-    return bytes(out)
+    return bytes(_TOKEN_CODES[token] for token in _TOKEN.findall(text))
 
 
 def _align(blob: bytearray, alignment: int) -> None:
@@ -243,6 +268,17 @@ def some_symbols(layout: Layout, count: int = 700) -> list[Symbol]:
     ]
 
 
+def write_ksymtab(exports: Sequence[Symbol], at: int) -> tuple[bytes, bytes]:
+    """Contents of ``__ksymtab`` at `at`, and of ``__ksymtab_strings`` right behind it."""
+    entries, strings = bytearray(), bytearray()
+    for symbol in exports:
+        place = at + len(entries)
+        text = at + 12 * len(exports) + len(strings)
+        entries += struct.pack("<3i", symbol.address - place, text - place - 4, 0)
+        strings += symbol.name.encode() + b"\0"
+    return bytes(entries), bytes(strings)
+
+
 @dataclass(frozen=True)
 class Kernel:
     """A small kernel: code, read-only data with banner and kallsyms, per-CPU data, notes."""
@@ -253,6 +289,8 @@ class Kernel:
     banner: str = BANNER
     kallsyms: bool = True
     padding: bytes = b""
+    exports: Sequence[Symbol] = ()
+    text: bytes = b"\xc3" * 0x200
 
     def elf(self, *, symtab: bool = False) -> bytes:
         symbols = self.symbols or some_symbols(self.layout)
@@ -263,15 +301,27 @@ class Kernel:
             rodata += write_kallsyms(symbols, self.layout, at, alignment=self.alignment)
         percpu = 0 if self.layout.zero_based_percpu else PERCPU
         parts = [
-            Part(".text", b"\xc3" * 0x200, TEXT, flags=6, executable=True, zeros=0x9_0300),
+            Part(
+                ".text",
+                self.text,
+                TEXT,
+                flags=6,
+                executable=True,
+                zeros=0x9_0500 - len(self.text),
+            ),
             Part(".rodata", rodata, RODATA),
             Part(".data..percpu", b"\x11" * 0x80, percpu, flags=3, zeros=PERCPU_SIZE - 0x80),
             Part(".notes", note(b"GNU", 3, BUILD_ID), kind=7),
         ]
+        if self.exports:
+            entries, strings = write_ksymtab(self.exports, KSYMTAB)
+            parts.append(Part("__ksymtab", entries, KSYMTAB))
+            parts.append(Part("__ksymtab_strings", strings, KSYMTAB + len(entries)))
         if symtab:
+            at = len(parts) + 2
             table, strings = symbol_table(symbols)
             parts += [
-                Part(".symtab", table, kind=2, flags=0, link=6),
+                Part(".symtab", table, kind=2, flags=0, link=at),
                 Part(".strtab", strings, kind=3, flags=0),
             ]
         return write_elf(parts)

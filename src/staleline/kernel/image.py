@@ -8,7 +8,7 @@ import os
 import re
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from os import PathLike
 from typing import BinaryIO
@@ -16,12 +16,14 @@ from typing import BinaryIO
 from staleline.errors import KernelImageError
 from staleline.kernel.buildtree import built_image
 from staleline.kernel.container import unpack_kernel
+from staleline.kernel.datasymbols import data_symbols, lists_data
 from staleline.kernel.decompress import MAX_UNPACKED
 from staleline.kernel.elf import ElfFile, read_elf
 from staleline.kernel.elfsymbols import read_symbol_table
 from staleline.kernel.kallsyms import Area, find_kallsyms
 from staleline.kernel.source import FileBytes
-from staleline.kernel.symbols import SymbolTable
+from staleline.kernel.symbols import SymbolTable, no_symbols
+from staleline.kernel.systemmap import find_system_map
 
 __all__ = ["KernelImage", "Section", "Segment", "load_image"]
 
@@ -150,7 +152,7 @@ def _load(file: FileBytes) -> KernelImage:
     areas = _read_only_areas(elf, segments)
     symbols = _symbols(elf, segments, areas)
     banner = _banner(areas, segments, symbols)
-    return KernelImage(
+    image = KernelImage(
         path=file.where,
         release=banner.split()[2] if banner else unpacked.release,
         banner=banner,
@@ -160,6 +162,22 @@ def _load(file: FileBytes) -> KernelImage:
         symbols=symbols,
         member=unpacked.member,
     )
+    return image if lists_data(symbols) else replace(image, symbols=_all_symbols(image))
+
+
+def _all_symbols(image: KernelImage) -> SymbolTable:
+    """Of a kernel that lists no variables (CONFIG_KALLSYMS_ALL=n), or nothing at all."""
+    table = find_system_map(image)
+    if table is not None:
+        return table
+    if not len(image.symbols):
+        raise KernelImageError(
+            "neither an ELF symbol table nor kallsyms (CONFIG_KALLSYMS=n, or a layout not known)",
+            where=image.path,
+            do=f"put the System.map-{image.release or 'RELEASE'} of this build beside it, or give "
+            "the vmlinux with symbols",
+        )
+    return image.symbols.with_added(data_symbols(image))
 
 
 def _segments(elf: ElfFile) -> tuple[Segment, ...]:
@@ -203,7 +221,7 @@ def _sections(elf: ElfFile) -> Mapping[str, Section]:
 
 
 def _symbols(elf: ElfFile, segments: tuple[Segment, ...], areas: list[Area]) -> SymbolTable:
-    """From the ELF symbol table if the file has one, else from kallsyms."""
+    """From the ELF symbol table if the file has one, else from kallsyms; perhaps none."""
     table = read_symbol_table(elf)
     if table is not None:
         return table
@@ -214,11 +232,7 @@ def _symbols(elf: ElfFile, segments: tuple[Segment, ...], areas: list[Area]) -> 
             symbols = SymbolTable(kallsyms.addresses, kallsyms.names)
             _require_text_at(text, symbols, elf.where)
             return symbols
-    raise KernelImageError(
-        "neither an ELF symbol table nor kallsyms (CONFIG_KALLSYMS=n, or a layout not known)",
-        where=elf.where,
-        do="give the vmlinux with symbols of this build",
-    )
+    return no_symbols()
 
 
 def _require_text_at(start: int, symbols: SymbolTable, where: str) -> None:

@@ -13,13 +13,13 @@ and ``KernelImage.read(address(name), n)`` reads the initial value.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["SymbolNames", "SymbolTable"]
+__all__ = ["SymbolNames", "SymbolTable", "no_symbols"]
 
 
 class SymbolNames(Protocol):
@@ -95,6 +95,17 @@ class SymbolTable:
         _, end = self._range(start)
         return int(self._addresses[end]) - start if end < len(self) else None
 
+    def with_added(self, others: Mapping[str, int]) -> SymbolTable:
+        """The same symbols and others, by name and link address.
+
+        At one address the others come first.
+        """
+        names = list(others)
+        added = np.fromiter(others.values(), np.uint64, len(names))
+        addresses = np.concatenate((added, self._addresses))
+        order = np.argsort(addresses, kind="stable")
+        return SymbolTable(addresses[order], _JoinedNames(names, self._names, order))
+
     def _range(self, address: int) -> tuple[int, int]:
         """First index at and first index above an address."""
         if not 0 <= address < 1 << 64:
@@ -104,3 +115,47 @@ class SymbolTable:
             int(np.searchsorted(self._addresses, key, "left")),
             int(np.searchsorted(self._addresses, key, "right")),
         )
+
+
+class _NoNames:
+    """The names of a table without symbols."""
+
+    def name(self, index: int) -> str:
+        """There is none to ask for."""
+        raise IndexError(index)
+
+    def find(self, name: str) -> Sequence[int]:  # noqa: ARG002
+        """Nothing."""
+        return ()
+
+
+def no_symbols() -> SymbolTable:
+    """A table without symbols."""
+    return SymbolTable(np.empty(0, np.uint64), _NoNames())
+
+
+class _JoinedNames:
+    """A list of names and those of a table behind it, in an order of both."""
+
+    def __init__(self, names: Sequence[str], table: SymbolNames, order: NDArray[np.int64]) -> None:
+        self._names = names
+        self._index = {name: index for index, name in enumerate(names)}
+        self._table = table
+        self._order = order
+        self._place = np.argsort(order, kind="stable")
+
+    def name(self, index: int) -> str:
+        """Name of one symbol."""
+        which = int(self._order[index])
+        return (
+            self._names[which]
+            if which < len(self._names)
+            else self._table.name(which - len(self._names))
+        )
+
+    def find(self, name: str) -> Sequence[int]:
+        """Indices of all symbols of that name, ascending."""
+        found = [index + len(self._names) for index in self._table.find(name)]
+        if name in self._index:
+            found.append(self._index[name])
+        return sorted(self._place[found].tolist()) if found else []

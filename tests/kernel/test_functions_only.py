@@ -1,0 +1,213 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Kernels built without CONFIG_KALLSYMS_ALL: real ones, with their tables written again.
+
+What scripts/kallsyms.c ``symbol_valid()`` (5.10 to 7.3) would have dropped is dropped: all
+that lies outside ``_stext`` to ``_etext`` and ``_sinittext`` to ``_einittext``, but for names
+that begin with ``__start_`` or ``__stop_`` from 6.12 on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from staleline.errors import KernelImageError
+from staleline.kernel.container import unpack_kernel
+from staleline.kernel.datasymbols import data_symbols
+from staleline.kernel.elf import read_elf
+from staleline.kernel.exports import exported_symbols
+from staleline.kernel.image import KernelImage, load_image
+from staleline.kernel.kallsyms import _tables_and_names
+from staleline.kernel.reader import KernelReader
+from staleline.kernel.source import MemoryBytes
+from staleline.kernel.symbols import SymbolTable
+from staleline.kernel.systemmap import parse_system_map
+from tests.kernel.kernelwriter import (
+    PERCPU,
+    PERCPU_SIZE,
+    RELEASE,
+    RODATA,
+    TEXT,
+    Kernel,
+    Layout,
+    Symbol,
+    some_symbols,
+    write_kallsyms,
+)
+from tests.kernel.machines import cpuid, every_setting
+
+EXPORTS = (Symbol("boot_cpu_data", RODATA + 8), Symbol("function_3", TEXT + 64))
+
+
+def listed(symbols: SymbolTable) -> list[tuple[str, int]]:
+    found = []
+    for address in np.unique(symbols.sorted_addresses).tolist():
+        found += [(name, address) for name in symbols.names_at(address)]
+    return found
+
+
+def functions_of(image: KernelImage) -> list[Symbol]:
+    """What symbol_valid() keeps; the end of a range belongs to it."""
+    ends = [("_stext", "_etext"), ("_sinittext", "_einittext")]
+    ranges = [(image.symbols.address(a), image.symbols.address(b)) for a, b in ends]
+    return [
+        Symbol(name, address, "t")
+        for name, address in listed(image.symbols)
+        if any(first <= address <= last for first, last in ranges)
+        or (image.release[:4] not in ("5.10", "6.1.") and name.startswith(("__start_", "__stop_")))
+    ]
+
+
+LAYOUTS = {"5.10": Layout.V5_10, "6.12": Layout.V6_12, "7": Layout.V7_0}
+
+
+def with_functions_only(path: Path, layout: Layout) -> bytes:
+    """The ELF file of an image, its tables replaced where they lie."""
+    image = load_image(path)
+    source = unpack_kernel(MemoryBytes("", memoryview(path.read_bytes()))).elf
+    elf, rodata = bytearray(source.read(0, source.size)), read_elf(source).section(".rodata")
+    data = memoryview(elf)[rodata.offset : rodata.offset + rodata.size]
+    table, names = next((t, n) for t, n in _tables_and_names(data) if n is not None)
+    count = len(image.symbols)
+    if layout is Layout.V5_10:
+        start, room = names.num_syms_at - 8 - (4 * count + 7 & ~7), table.end
+    else:
+        start, room = names.num_syms_at & ~7, table.end + 4 * count + 3 * count
+    room -= start
+    tables = write_kallsyms(functions_of(image), layout, rodata.virtual_address + start)
+    assert len(tables) <= room
+    data[start : start + room] = tables.ljust(room, b"\0")
+    return bytes(elf)
+
+
+@pytest.fixture(scope="module", params=LAYOUTS)
+def both(request, real_kernels, tmp_path_factory) -> tuple[KernelImage, KernelImage]:
+    """A real kernel, and the same with functions only, read from a file of its own."""
+    path = real_kernels[request.param].path
+    functions = tmp_path_factory.mktemp("functions") / "vmlinux"
+    functions.write_bytes(with_functions_only(path, LAYOUTS[request.param]))
+    return load_image(path), load_image(functions)
+
+
+def test_functions_stay_and_most_variables_go(both):
+    whole, functions = both
+    assert functions.symbols.addresses("stop_this_cpu") == whole.symbols.addresses("stop_this_cpu")
+    assert "linux_banner" not in functions.symbols
+    assert len(functions.symbols) < 0.8 * len(whole.symbols)
+
+
+def test_every_variable_told_is_where_it_is(both):
+    whole, functions = both
+    told = data_symbols(functions)
+    assert len(told) > 8000
+    wrong = {name: at for name, at in told.items() if at not in whole.symbols.addresses(name)}
+    assert wrong == {}
+
+
+def test_the_reading_misses_nothing(both):
+    """What kernel/boot.py, percpu.py, sites.py and crash.py ask for."""
+    whole, functions = both
+    needed = ["__per_cpu_start", "__per_cpu_end", "__per_cpu_load", "__per_cpu_offset"]
+    needed += ["boot_cpu_data", "sme_me_mask", "sev_status", "page_offset_base", "vmemmap_base"]
+    needed += ["this_cpu_off", "cpu_number", "pcpu_hot", "cpus_stop_mask", "stop_cpus_count"]
+    needed += ["__cpu_online_mask", "crash_notes", "kexec_va_control_page", "pv_ops"]
+    needed += ["__relocate_kernel_start", "__relocate_kernel_end", "kexec_pa_swap_page"]
+    found = {name: functions.symbols.address(name) for name in needed}
+    assert found == {name: whole.symbols.address(name) for name in needed}
+
+
+@pytest.mark.parametrize("name", ["Rome", "Hygon C86 7185", "Sapphire Rapids"])
+def test_decisions_are_those_of_the_whole_table(both, name):
+    whole, functions = map(KernelReader, both)
+    for machine in every_setting(cpuid(name)):
+        assert functions.decide(machine) == whole.decide(machine)
+
+
+def small_kernel(**fields) -> Kernel:
+    symbols = [s for s in some_symbols(Layout.V7_0) if s.address < RODATA]
+    return Kernel(symbols=symbols, **fields)
+
+
+def system_map(symbols: list[Symbol]) -> str:
+    return "".join(f"{s.address:016x} {s.kind} {s.name}\n" for s in symbols)
+
+
+MAP = [*some_symbols(Layout.V7_0), EXPORTS[0], Symbol("VDSO_CONSTANT", 0x1000, "A")]
+
+
+@pytest.mark.parametrize(
+    ("image", "beside"),
+    [
+        ("vmlinuz", f"System.map-{RELEASE}"),
+        ("vmlinuz", "System.map"),
+        ("arch/x86/boot/bzImage", "System.map"),
+    ],
+)
+@pytest.mark.parametrize("kallsyms", [True, False])
+def test_the_system_map_of_a_build_has_all_symbols(tmp_path, image, beside, kallsyms):
+    path = tmp_path / image
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(small_kernel(exports=EXPORTS, kallsyms=kallsyms).elf())
+    (tmp_path / beside).write_text(system_map(MAP))
+    symbols = load_image(path).symbols
+    assert symbols.address("cpu_info") == PERCPU + 0x40
+    assert symbols.address("VDSO_CONSTANT") is None
+    assert symbols.enclosing(TEXT + 33) == ("function_1", 1)
+
+
+@pytest.mark.parametrize("wrong", [EXPORTS[1], Symbol("function_5", TEXT + 96)])
+def test_the_map_of_another_build_is_not_used(tmp_path, wrong):
+    """One export, or one function that kallsyms lists, is at another address."""
+    path = tmp_path / "vmlinux"
+    path.write_bytes(small_kernel(exports=EXPORTS).elf())
+    moved = Symbol(wrong.name, wrong.address + 4)
+    others = [moved if symbol.name == wrong.name else symbol for symbol in MAP]
+    (tmp_path / "System.map").write_text(system_map(others))
+    assert load_image(path).symbols.address("linux_banner") is None
+    assert load_image(path).symbols.address("boot_cpu_data") == EXPORTS[0].address
+
+
+def test_without_any_symbols_the_error_says_which_map(tmp_path):
+    path = tmp_path / "vmlinux"
+    path.write_bytes(small_kernel(kallsyms=False).elf())
+    with pytest.raises(KernelImageError, match=f"put the System.map-{RELEASE} of this build"):
+        load_image(path)
+    (tmp_path / "System.map").write_text(system_map(MAP))
+    with pytest.raises(KernelImageError, match="neither an ELF symbol table nor kallsyms"):
+        load_image(path)  # without exports nothing shows that the map is this build's
+
+
+def test_zero_based_per_cpu_symbols_of_a_map():
+    """Up to 6.15 they are linked at 0; beyond the section are values, not addresses."""
+    lines = "0000000000000000 D __per_cpu_start\n0000000000000040 d cpu_info\n"
+    lines += f"{PERCPU_SIZE:016x} D __per_cpu_end\n0000000000002000 A constant\nnonsense\n"
+    table = parse_system_map(lines.encode(), PERCPU_SIZE)
+    assert listed(table) == [
+        ("__per_cpu_start", 0),
+        ("cpu_info", 0x40),
+        ("__per_cpu_end", PERCPU_SIZE),
+    ]
+    assert len(parse_system_map(lines.encode(), 0)) == 0
+
+
+def test_added_symbols_are_found_by_name_and_by_place(tmp_path):
+    path = tmp_path / "vmlinux"
+    path.write_bytes(small_kernel(exports=EXPORTS).elf())
+    symbols = load_image(path).symbols
+    assert symbols.addresses("function_3") == (TEXT + 64, TEXT + 64)
+    assert symbols.enclosing(RODATA + 9) == ("boot_cpu_data", 1)
+    assert symbols.address("__per_cpu_start") == PERCPU
+    assert symbols.address("duplicate") == TEXT + 0x9_0000
+    addresses = symbols.sorted_addresses
+    assert np.all(addresses[1:] >= addresses[:-1])
+
+
+def test_exports_are_named_as_the_linker_placed_them(tmp_path):
+    path = tmp_path / "vmlinux"
+    path.write_bytes(Kernel(exports=EXPORTS).elf())
+    image = load_image(path)
+    assert exported_symbols(image) == {symbol.name: symbol.address for symbol in EXPORTS}
+    assert exported_symbols(replace(image, sections={})) == {}
