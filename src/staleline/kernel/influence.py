@@ -141,15 +141,16 @@ def _explained(search: SiteSearch) -> tuple[str, ...]:
 
 
 def _unlisted(site: Site, search: SiteSearch, boot: Search) -> Iterator[str]:
-    for influence in search.influences.values():
-        if not influence.explained:
-            yield f"{site} also depends on {_described(influence)}, which no fact sets"
+    """One sentence per dependency; what the site itself was seen to depend on comes first."""
+    influences = [found for found in search.influences.values() if not found.explained]
+    told = {found.name for found in influences}
+    for influence in influences:
+        yield f"{site} also depends on {_described(influence)}, which no fact sets"
     for finding in boot.findings:
-        if site in finding.sites:
-            initial = (
-                " as it is when the kernel starts" if isinstance(finding.change, Memory) else ""
-            )
-            yield f"{site} also depends on {finding.change}{initial}, which is not among the facts"
+        name = str(finding.change)
+        if site in finding.sites and name not in told:
+            initially = " when the kernel starts" if isinstance(finding.change, Memory) else ""
+            yield f"{site} also depends on {name}{initially}, which no fact sets"
     if search.exhausted or boot.exhausted:
         yield f"{site} depends on more than could be told apart"
 

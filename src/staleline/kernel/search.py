@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from staleline.kernel.changes import AnswerBit, Change, Memory, bits_of, responsible, variation
+from staleline.kernel.changes import Change, Memory, bits_of, responsible, variation
 from staleline.kernel.inputs import Flips, Register
-from staleline.kernel.reruns import Variation
+from staleline.kernel.reruns import Cell, Variation
 from staleline.vocabulary import Site
 
 __all__ = ["Finding", "Search", "Tried"]
@@ -61,11 +61,16 @@ class Search:
     run: Callable[[Variation], Tried] = field(default=lambda _: Tried(frozenset(), {}))
     findings: list[Finding] = field(default_factory=list)
     exhausted: bool = False
-    _left_alone: set[Hashable] = field(default_factory=set)
+    _alone_memory: list[Cell] = field(default_factory=list)
+    _alone_bits: set[tuple[int, bool, int, int]] = field(default_factory=set)
 
     def leave_alone(self, changes: Iterable[Change]) -> None:
         """Do not try these."""
-        self._left_alone.update(map(_what, changes))
+        for change in changes:
+            if isinstance(change, Memory):
+                self._alone_memory.append(change.cell)
+            else:
+                self._alone_bits.add((*_plain(change.register), change.bit))
 
     def round(self, flips: Flips, memory: Sequence[Memory]) -> None:
         """Try these together, then without what was found, until it makes no difference."""
@@ -85,14 +90,14 @@ class Search:
         return Variation(lambda register: flips(register) & ~self._kept(register), plain.memory)
 
     def _wanted(self, memory: Sequence[Memory]) -> list[Change]:
-        return [change for change in memory if _what(change) not in self._left_alone]
+        alone = self._alone_memory
+        return [
+            change for change in memory if all(not _overlap(change.cell, cell) for cell in alone)
+        ]
 
     def _kept(self, register: Register) -> int:
-        kept = 0
-        for what in self._left_alone:
-            if isinstance(what, tuple) and what[:-1] == _plain(register):
-                kept |= 1 << what[-1]
-        return kept
+        plain = _plain(register)
+        return sum(1 << bit for *alone, bit in self._alone_bits if tuple(alone) == plain)
 
     def _find(self, tried: Tried, changes: Sequence[Change]) -> Finding | None:
         """One change that is responsible, with all sites it is responsible for."""
@@ -111,12 +116,10 @@ class Search:
         return Finding(prefix[-1], after - before)
 
 
-def _what(change: Change) -> Hashable:
-    """What a change is about: a cell, or a bit of a register in whichever sub-leaf."""
-    if isinstance(change, AnswerBit):
-        return (*_plain(change.register), change.bit)
-    return ("memory", *change.cell, None)
-
-
-def _plain(register: Register) -> tuple[Hashable, ...]:
+def _plain(register: Register) -> tuple[int, bool, int]:
+    """A register in whichever sub-leaf."""
     return register.number, register.subleaf is None, register.index
+
+
+def _overlap(one: Cell, other: Cell) -> bool:
+    return one[0] < other[0] + other[1] and other[0] < one[0] + one[1]

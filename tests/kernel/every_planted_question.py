@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Every question into every kernel, at every place: minutes, so run it by name.
+
+``pytest tests/kernel/every_planted_question.py``; `test_influence` has a sample of it.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from staleline.vocabulary import Site
+from tests.kernel.plant import executes_wbinvd, planted
+from tests.kernel.test_influence import (
+    assert_names,
+    image,
+    questions,
+    series,
+    unlisted,
+    what_guards,
+)
+
+__all__ = ["image", "series"]
+
+PLACES = {
+    "stop_this_cpu": Site.STOP_THIS_CPU,
+    "machine_kexec": Site.RELOCATE_KERNEL,
+    "crash_nmi_callback": Site.CRASH_NMI_CALLBACK,
+}
+
+
+@pytest.mark.parametrize("function", PLACES)
+@pytest.mark.parametrize("number", range(7))
+def test_one_more_reason_to_flush(image, function, number):
+    name, asks = list(questions(image).items())[number]
+    mutant = planted(image, function, asks, executes_wbinvd)
+    assert_names(unlisted(mutant), PLACES[function], name)
+
+
+@pytest.mark.parametrize("number", range(7))
+def test_one_more_reason_not_to_flush(image, number):
+    name, asks = list(questions(image).items())[number]
+    mutant = planted(image, "machine_kexec", asks, what_guards(image))
+    assert_names(unlisted(mutant), Site.RELOCATE_KERNEL, name)
