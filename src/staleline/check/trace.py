@@ -28,7 +28,10 @@ __all__ = [
     "Change",
     "Counterexample",
     "Step",
+    "View",
     "counterexample_of",
+    "step_of",
+    "view_of",
 ]
 
 JUMPING_NAME = "jumping CPU"
@@ -153,7 +156,7 @@ def counterexample_of(
     titles = {item.name: item.title for item in model.properties}
     titles[model.goal_name] = model.goal_title
     transitions = zip(run.states, run.moves, run.states[1:], strict=False)
-    *steps, last = [_step(line, model, *transition) for transition in transitions]
+    *steps, last = [step_of(line, model, *transition) for transition in transitions]
     ending = _ending(line, model, violated, run.states[-1])
     return Counterexample(
         line=str(line.role),
@@ -167,14 +170,15 @@ def counterexample_of(
     )
 
 
-def _step(line: Line, model: Model, before: State, move: Move, after: State) -> Step:
+def step_of(line: Line, model: Model, before: State, move: Move, after: State) -> Step:
+    """One move of a line's model, told in a sentence."""
     actor = _name(move)
     action = move.action
     newest = _shared(model, before)[NEWEST.name]
     sentence = action.sentence.format(
         cpu=_article(actor), newest="" if newest == "none" else line.name_of(Alias(newest))
     )
-    changes = _changes(_view(line, model, before), _view(line, model, after))
+    changes = _changes(view_of(line, model, before), view_of(line, model, after))
     return Step(
         actor=actor,
         function=action.function,
@@ -229,7 +233,7 @@ def _changes(before: View, after: View) -> list[Change]:
     ]
 
 
-def _view(line: Line, model: Model, state: State) -> View:
+def view_of(line: Line, model: Model, state: State) -> View:
     """What a reader sees of a state."""
     shared = _shared(model, state)
     newest = shared[NEWEST.name]

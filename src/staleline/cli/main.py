@@ -26,6 +26,8 @@ _COMMANDS = {
     "diff": "What changes from one policy to another: rules and handovers.",
     "claims": "The claims of the mail threads, each proved, refuted or conditional.",
     "replay": "Execute a counterexample (.itf.json) again.",
+    "report": "One HTML page with every verdict and counterexample, to step through and to send.",
+    "serve": "Show a report on this host's loopback address.",
     "export": "A model for another checker: Murphi or Promela.",
     "policies": "The catalogue of rules, by era and proposal.",
     "collect": "Write a snapshot of this host.",

@@ -16,6 +16,7 @@ from typing import TypeVar
 from staleline.check import Answer
 from staleline.errors import EvidenceError
 from staleline.facts import MachineFacts
+from staleline.model.scenario import Scenario
 from staleline.verdict.kernels import Kernel
 from staleline.verdict.missing import missing
 from staleline.verdict.worlds import Key, Next, World, worlds
@@ -32,7 +33,8 @@ _SEVERAL_MACHINES = "the evidence leaves several machines possible"
 class Handover:
     """One row of an audit: a transition and path, over all worlds that contain it.
 
-    Sites map to None where the worlds differ or the reading stopped.
+    Sites map to None where the worlds differ or the reading stopped. The model checker was
+    asked about each of the scenarios.
     """
 
     old: bool
@@ -47,6 +49,7 @@ class Handover:
     faults: tuple[Site, ...]
     unknown: tuple[str, ...]
     answer: Answer | None
+    scenarios: tuple[Scenario, ...]
 
     @property
     def transition(self) -> str:
@@ -162,6 +165,7 @@ def _row(facts: MachineFacts, key: Key, containing: Sequence[World]) -> Handover
         faults=tuple(site for site in first.faults if all(site in o.faults for o in judgements)),
         unknown=tuple(dict.fromkeys(_unsettled_in_row(facts, key, containing, verdict))),
         answer=first.answer if verdict is not Verdict.UNKNOWN else None,
+        scenarios=tuple(dict.fromkeys(s for one in judgements for s in one.case.scenarios())),
     )
 
 

@@ -1,0 +1,235 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""``staleline report``: verdicts and counterexamples as one HTML page to look at and to send."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path as FilePath
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from staleline.evidence.snapshot import Snapshot
+    from staleline.report.explorer_cases import Explored
+    from staleline.verdict.audit import Audit
+    from staleline.verdict.platforms import PlatformHandover, Selection
+
+__all__ = ["command"]
+
+
+@click.command("report")
+@click.option(
+    "-o",
+    "--output",
+    "directory",
+    required=True,
+    metavar="DIR",
+    help="Directory for index.html and the counterexamples as ITF.",
+)
+@click.option(
+    "--snapshot",
+    "snapshots",
+    multiple=True,
+    metavar="FILE",
+    help="A snapshot or CPUID dump, any number of times; default: this host.",
+)
+@click.option(
+    "--kernel",
+    "kernels",
+    multiple=True,
+    metavar="WHAT",
+    help="An old kernel, any number of times: an image, a release or a policy; "
+    "default: the one the snapshot names.",
+)
+@click.option(
+    "--policy",
+    "policies",
+    multiple=True,
+    metavar="NAME",
+    help="Instead of machines: policies on platform classes, any number of times.",
+)
+@click.option(
+    "--platform",
+    "classes",
+    multiple=True,
+    metavar="NAME",
+    help="With --policy: these platform classes only.",
+)
+@click.option(
+    "--next",
+    "following",
+    type=click.Choice(["on", "off", "same", "any"]),
+    default="any",
+    show_default=True,
+    help="Memory encryption of the next kernel.",
+)
+@click.option(
+    "--path",
+    "path_name",
+    type=click.Choice(["kexec", "crash", "all"]),
+    default="all",
+    show_default=True,
+)
+@click.option(
+    "--msr", multiple=True, metavar="NUMBER=VALUE", help="An MSR that the snapshots lack."
+)
+@click.option("--cmdline", metavar="TEXT", help="The old kernel's command line.")
+@click.option(
+    "--state", multiple=True, metavar="NAME=VALUE", help="A state that the snapshots lack."
+)
+def command(  # noqa: PLR0913 - one parameter per option
+    *,
+    directory: str,
+    snapshots: tuple[str, ...],
+    kernels: tuple[str, ...],
+    policies: tuple[str, ...],
+    classes: tuple[str, ...],
+    following: str,
+    path_name: str,
+    msr: tuple[str, ...],
+    cmdline: str | None,
+    state: tuple[str, ...],
+) -> None:
+    """Write a page with every verdict, its evidence, and its counterexample to step through.
+
+    One self-contained HTML file: it loads nothing, so it can be mailed. With several kernels or
+    policies, each handover shows them side by side.
+
+    Exit status: 0 written, 1 error; verdicts are in the page (audit and check exit with them).
+    """
+    from staleline.report.explorer_files import write_report
+
+    given = _Given(msr, cmdline, state)
+    asked = _Asked(following, path_name)
+    _refuse_mixture(snapshots or kernels or given.anything, policies, classes)
+    if policies:
+        explored = _of_policies(policies, classes, asked)
+    else:
+        explored = _of_machines(snapshots, kernels, given, asked)
+    page = write_report(explored, FilePath(directory))
+    click.echo(f"{page}: {len(explored.results)} handovers, {page.stat().st_size / 1024:.0f} KiB")
+
+
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """What the user adds to snapshots."""
+
+    msr: tuple[str, ...]
+    cmdline: str | None
+    state: tuple[str, ...]
+
+    @property
+    def anything(self) -> bool:
+        return bool(self.msr or self.cmdline is not None or self.state)
+
+    def added_to(self, snapshot: Snapshot) -> Snapshot:
+        from staleline.evidence.given import with_given
+
+        return with_given(snapshot, msr=self.msr, cmdline=self.cmdline, state=self.state)
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """Which handovers are wanted."""
+
+    following: str
+    path_name: str
+
+    def next_is_wanted(self, row: PlatformHandover) -> bool:
+        """Is the next kernel's use of memory encryption one that is asked about?"""
+        wanted = {"on": True, "off": False, "same": row.old, "any": row.next}
+        return row.next is wanted[self.following]
+
+
+def _refuse_mixture(of_machines: object, policies: object, classes: object) -> None:
+    from staleline.errors import UsageError
+
+    if policies and of_machines:
+        raise UsageError(
+            "--policy is for platform classes, the other options are for machines",
+            do="to judge a policy on a machine, give it to --kernel",
+        )
+    if classes and not policies:
+        raise UsageError("--platform without a policy", do="give --policy NAME")
+
+
+def _of_policies(names: tuple[str, ...], classes: tuple[str, ...], asked: _Asked) -> Explored:
+    from staleline.errors import UsageError
+    from staleline.policy.catalogue import find
+    from staleline.report.explorer_cases import of_policies
+    from staleline.report.progress import tracked
+    from staleline.verdict.kernels import PolicyKernel
+    from staleline.verdict.platforms import check_kernel, handovers_of
+
+    selection = _selection(classes, asked)
+    checks = []
+    for policy in {policy.name: policy for policy in map(find, names)}.values():
+        kernel = PolicyKernel(policy, "the policy itself")
+        total = sum(1 for _ in handovers_of(kernel, selection))
+        rows = tracked(check_kernel(kernel, selection), policy.name, total)
+        checks.append((policy, tuple(row for row in rows if asked.next_is_wanted(row))))
+    if not all(rows for _, rows in checks):
+        raise UsageError("no handover of these platforms is left", do="ask for --next any")
+    return of_policies(checks)
+
+
+def _selection(classes: tuple[str, ...], asked: _Asked) -> Selection:
+    from staleline.errors import UsageError
+    from staleline.verdict.platforms import Selection, platforms
+    from staleline.vocabulary import Path
+
+    for name in classes:
+        if name not in platforms():
+            raise UsageError(f"no platform class {name!r}", do=f"one of {', '.join(platforms())}")
+    return Selection(
+        platforms=frozenset(classes) if classes else None,
+        path=None if asked.path_name == "all" else Path(asked.path_name),
+    )
+
+
+def _of_machines(
+    snapshots: tuple[str, ...], kernels: tuple[str, ...], given: _Given, asked: _Asked
+) -> Explored:
+    from staleline.report.explorer_cases import of_audits
+    from staleline.report.progress import tracked
+
+    machines = _named_snapshots(snapshots, given)
+    wanted = dict.fromkeys(kernels) or (None,)
+    audits = (
+        (name, _audit(snapshot, kernel, asked))
+        for name, snapshot in machines.items()
+        for kernel in wanted
+    )
+    return of_audits(tracked(audits, "audits", len(machines) * len(wanted)))
+
+
+def _named_snapshots(files: tuple[str, ...], given: _Given) -> dict[str, Snapshot]:
+    """Each snapshot by its host's name, or its file's; by the path where that is taken."""
+    from staleline.evidence.detect import read_snapshot
+    from staleline.evidence.live import collect
+
+    if not files:
+        return {"this host": given.added_to(collect())}
+    found: dict[str, Snapshot] = {}
+    for file in dict.fromkeys(files):
+        snapshot = given.added_to(read_snapshot(FilePath(file)))
+        name = snapshot.host or FilePath(file).name
+        found[file if name in found else name] = snapshot
+    return found
+
+
+def _audit(snapshot: Snapshot, kernel: str | None, asked: _Asked) -> Audit:
+    from staleline.evidence.given import given_by_user
+    from staleline.facts import from_snapshot
+    from staleline.verdict.audit import Next, audit
+    from staleline.verdict.choice import choose_kernels
+    from staleline.vocabulary import Path
+
+    return audit(
+        from_snapshot(snapshot),
+        choose_kernels(snapshot, kernel),
+        following=Next(asked.following),
+        paths=tuple(Path) if asked.path_name == "all" else (Path(asked.path_name),),
+        given=given_by_user(snapshot),
+    )

@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// Puts the page together and keeps the address up to date.
+
+import { kernels } from "./report.js";
+import { handover } from "./handover.js";
+import { firstCase, handovers } from "./handovers.js";
+import { address, parseAddress } from "./route.js";
+
+const section = document.getElementById("handover");
+const markCase = handovers(document.getElementById("handovers"));
+let playing = null;
+let shown = null;
+
+function open(wanted) {
+  playing?.stop();
+  shown = wanted.found;
+  playing = handover(section, wanted, changed);
+  markCase(shown);
+}
+
+/** The reader stepped or chose other kernels: the address follows, the page stays. */
+function changed({ step, kernel, other, anew = false }) {
+  const several = kernels.length > 1;
+  history.replaceState(null, "", address(shown, step, several ? kernel : null, several ? other : null));
+  if (anew) open(parseAddress(location.hash));
+}
+
+function openAddress() {
+  const wanted = parseAddress(location.hash);
+  if (!wanted) return false;
+  open(wanted);
+  const place = wanted.isStep ? (playing?.node ?? section) : section;
+  place.scrollIntoView();
+  section.focus({ preventScroll: true });
+  return true;
+}
+
+const TYPES_TEXT = "select, textarea, input";
+
+document.addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest(TYPES_TEXT)) return;
+  const inside = section.contains(event.target);
+  if (!inside && event.target !== document.body) return;
+  if (event.key === " " && event.target.closest("button, summary, a")) return;
+  if (!inside && !event.key.startsWith("Arrow")) return;
+  const action = playing?.ofKey(event.key);
+  if (action) {
+    event.preventDefault();
+    action();
+  }
+});
+
+window.addEventListener("hashchange", openAddress);
+if (!openAddress()) open({ found: firstCase(), step: 0 });

@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+// The counterexample player: one kernel's run, and beside it another kernel in the same order.
+
+import { element } from "./dom.js";
+import { kernels } from "./report.js";
+import { runOf } from "./run.js";
+import { narration, sentences } from "./narration.js";
+import { stage } from "./stage.js";
+import { stepsTable } from "./steps.js";
+import { transport } from "./transport.js";
+import { checked, verdictMark } from "./words.js";
+
+/**
+ * A player; show(index) goes to a step without reporting it.
+ *
+ * @param one the case.
+ * @param pair kernel whose run it is, and another one or null.
+ * @param stepped called with every step that the reader goes to.
+ */
+export function player(one, [kernel, other], stepped) {
+  const panes = [pane(one, kernel, one.results[kernel].run)];
+  const followed = other === null ? undefined : (one.results[kernel].followed[other] ?? one.results[other].run);
+  if (followed !== undefined && followed !== null) panes.push(pane(one, other, followed));
+  const count = panes[0].run.steps.length;
+  const told = element("p", { class: "unseen", "aria-live": "polite", "aria-atomic": "true" });
+  const go = (index) => {
+    show(index);
+    tell(index);
+    stepped(index);
+  };
+  const bar = transport(count, go, (index) => Math.max(...panes.map((each) => sentences(each.run, index).length)));
+  const table = stepsTable(panes, (index) => {
+    bar.stop();
+    go(index);
+  });
+
+  function show(index) {
+    for (const each of panes) each.show(index);
+    bar.show(index);
+    table.mark(index);
+  }
+
+  function tell(index) {
+    const parts = panes.map((each) => (panes.length > 1 ? `${each.name}: ` : "") + sentences(each.run, index));
+    told.textContent = `Step ${index} of ${count}. ${parts.join(" ")}`;
+  }
+
+  const node = element(
+    "div",
+    { class: `player ${panes.length > 1 ? "two" : "one"}` },
+    bar.node,
+    told,
+    element("div", { class: "panes" }, ...panes.map((each) => each.node)),
+    legendOfKeys(),
+    table.node,
+  );
+  return { node, show, count, stop: bar.stop, ofKey: bar.ofKey };
+}
+
+function pane(one, kernel, number) {
+  const run = runOf(number);
+  const name = kernels[kernel].name;
+  const result = one.results[kernel];
+  const scene = stage(run);
+  const story = element("div", { class: "story" });
+  const outcome = element("p", { class: "outcome" });
+  const node = element(
+    "section",
+    { class: "pane", "aria-label": name },
+    element("header", {}, element("h4", {}, name), verdictMark(result.verdict)),
+    story,
+    scene.node,
+    outcome,
+  );
+  return {
+    node,
+    name,
+    run,
+    show(index) {
+      story.replaceChildren(...narration(run, index));
+      scene.show(index);
+      const isLast = index === run.steps.length;
+      outcome.classList.toggle("reached", isLast);
+      outcome.textContent = isLast ? outcomeOf(result, number) : "";
+    },
+  };
+}
+
+/** What the last step comes to. */
+function outcomeOf(result, number) {
+  if (result.run === number) return `${runOf(number).property} is broken: ${runOf(number).title}`;
+  if (result.verdict === "safe") return `This order of events does no harm here, and no other does: ${checked(result)}`;
+  return "This order of events does no harm here; another one may: see its own run.";
+}
+
+function legendOfKeys() {
+  return element(
+    "p",
+    { class: "note hint" },
+    "Keys: ← → step, Space plays, Home and End go to the ends. An entry is drawn with its key’s shape; dashed means absent, outlined clean, filled dirty.",
+  );
+}

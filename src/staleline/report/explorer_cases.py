@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What an explorer page shows: handovers as rows, kernels side by side on each.
+
+Made from audits (an operator's machines with their kernels) or from checks of policies on
+platform classes (a reviewer's); from here on both are the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from staleline.check import Answer
+from staleline.model.scenario import Scenario
+from staleline.policy.policy import Policy
+from staleline.report.explorer_layers import Layers, audit_layers, platform_layers
+from staleline.report.words import state_word
+from staleline.verdict.audit import Audit
+from staleline.verdict.platforms import PlatformHandover, platforms
+from staleline.vocabulary import Path, Site, Verdict
+
+__all__ = [
+    "Case",
+    "Explored",
+    "ExploredKernel",
+    "ExploredMachine",
+    "Result",
+    "of_audits",
+    "of_policies",
+]
+
+
+class _Finding(Protocol):
+    """What a judgement and an audit's row have in common."""
+
+    @property
+    def verdict(self) -> Verdict: ...
+    @property
+    def because(self) -> str: ...
+    @property
+    def flushes(self) -> Mapping[Site, bool | None]: ...
+    @property
+    def needed(self) -> Mapping[Site, bool | None]: ...
+    @property
+    def attainable(self) -> bool: ...
+    @property
+    def unneeded(self) -> Mapping[Site, str]: ...
+    @property
+    def faults(self) -> Collection[Site]: ...
+    @property
+    def unknown(self) -> tuple[str, ...]: ...
+    @property
+    def answer(self) -> Answer | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What one kernel's handover comes to, and the scenarios that the model checked for it."""
+
+    finding: _Finding
+    scenarios: tuple[Scenario, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ExploredMachine:
+    """A machine, or a platform class.
+
+    Attributes:
+        name: The platform's name, or what the user called the snapshot.
+        note: One line on what it is.
+        layers: Layer -> what is known in it.
+    """
+
+    name: str
+    note: str
+    layers: Layers
+
+
+@dataclass(frozen=True, slots=True)
+class ExploredKernel:
+    """An old kernel.
+
+    Attributes:
+        name: The policy's name or the image's release.
+        note: The policy's title, or how the image's behaviour is known.
+        rule: What is written of its rule: (label, text); empty for an image.
+    """
+
+    name: str
+    note: str
+    rule: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Case:
+    """A handover without its old kernel: what several kernels are compared on."""
+
+    machine: str
+    path: Path
+    old: bool
+    next: bool
+    sev_guests_run: bool
+
+    @property
+    def transition(self) -> str:
+        """For instance ``on→off``."""
+        return f"{state_word(self.old)}→{state_word(self.next)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Explored:
+    """Everything on the page.
+
+    Attributes:
+        machines: In the order given.
+        kernels: In the order given.
+        results: Handover -> name of the kernel -> its result.
+    """
+
+    machines: tuple[ExploredMachine, ...]
+    kernels: tuple[ExploredKernel, ...]
+    results: Mapping[Case, Mapping[str, Result]]
+
+
+def of_audits(audits: Iterable[tuple[str, Audit]]) -> Explored:
+    """The page of (machine's name, audit) pairs; a machine may come with several kernels."""
+    audits = tuple(audits)
+    kernels = {audit.kernel: audit.kernel_evidence for _, audit in audits}
+    machines = dict(reversed(audits))
+    rows = (
+        (
+            Case(name, row.path, row.old, row.next, sev_guests_run=False),
+            audit.kernel,
+            Result(row, row.scenarios),
+        )
+        for name, audit in audits
+        for row in audit.handovers
+    )
+    return Explored(
+        machines=tuple(
+            ExploredMachine(name, _processor(audit), audit_layers(audit.facts, audit.given))
+            for name, audit in reversed(machines.items())
+        ),
+        kernels=tuple(ExploredKernel(name, note) for name, note in kernels.items()),
+        results=_by_case(rows),
+    )
+
+
+def of_policies(checks: Iterable[tuple[Policy, Iterable[PlatformHandover]]]) -> Explored:
+    """The page of policies with their checks on platform classes."""
+    checks = tuple((policy, tuple(rows)) for policy, rows in checks)
+    named = dict.fromkeys(row.platform for _, rows in checks for row in rows)
+    rows = (
+        (
+            Case(row.platform, row.path, row.old, row.next, row.sev_guests_run),
+            policy.name,
+            Result(row.judgement, tuple(row.judgement.case.scenarios())),
+        )
+        for policy, of_policy in checks
+        for row in of_policy
+    )
+    return Explored(
+        machines=tuple(
+            ExploredMachine(name, platforms()[name].example, platform_layers(platforms()[name]))
+            for name in named
+        ),
+        kernels=tuple(
+            ExploredKernel(policy.name, policy.title, tuple(_rule(policy))) for policy, _ in checks
+        ),
+        results=_by_case(rows),
+    )
+
+
+def _by_case(rows: Iterable[tuple[Case, str, Result]]) -> dict[Case, dict[str, Result]]:
+    found: dict[Case, dict[str, Result]] = {}
+    for case, kernel, result in rows:
+        found.setdefault(case, {})[kernel] = result
+    return found
+
+
+def _processor(audit: Audit) -> str:
+    parts = ("vendor", "family", "model", "stepping")
+    known = ((part, audit.facts[part].value) for part in parts)
+    return " ".join(f"{'' if part == 'vendor' else part + ' '}{value}" for part, value in known)
+
+
+def _rule(policy: Policy) -> Iterator[tuple[str, str]]:
+    for site in Site:
+        yield f"WBINVD in {site} if", str(policy.condition(site))
+    yield "reported stopped", policy.reported.replace("-", " ")
+    yield from (("source", source) for source in policy.sources)
+    yield from (("known bug", bug) for bug in policy.bugs)

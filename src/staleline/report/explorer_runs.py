@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Runs as a page plays them: where they start and what each step does, texts by number.
+
+Many handovers of a report have the same run, and all runs share most of their sentences, so
+each run and each text is written once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from staleline.check import Counterexample
+from staleline.check.follow import Instead, follow
+from staleline.check.trace import DRAM_NAME, SHARED_NAME, Step, View, view_of
+from staleline.model.lines import lines_of
+from staleline.model.scenario import Scenario
+
+__all__ = ["Runs", "Texts"]
+
+
+class Texts:
+    """Numbers for texts, in order of first use."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[str, int] = {}
+
+    def number(self, text: str) -> int:
+        """The text's number."""
+        return self._numbers.setdefault(text, len(self._numbers))
+
+    @property
+    def all(self) -> tuple[str, ...]:
+        """The texts by number."""
+        return tuple(self._numbers)
+
+
+class Runs:
+    """The runs of a page, each once.
+
+    Attributes:
+        documents: By number.
+        counterexamples: Number -> the counterexample, where the run is one.
+    """
+
+    def __init__(self, texts: Texts) -> None:
+        self.documents: list[dict[str, Any]] = []
+        self.counterexamples: dict[int, Counterexample] = {}
+        self._texts = texts
+        #: (scenario of the counterexample, scenario that follows it) -> number.
+        self._numbers: dict[tuple[Scenario, Scenario], int | None] = {}
+
+    def of(self, counterexample: Counterexample) -> int:
+        """Number of a counterexample's run."""
+        key = (counterexample.scenario, counterexample.scenario)
+        number = self._numbers.get(key)
+        if number is None:
+            steps = [Instead((step,), "") for step in counterexample.steps]
+            number = self._numbers[key] = self._add(counterexample, _start(counterexample), steps)
+            self.counterexamples[number] = counterexample
+        return number
+
+    def followed(self, counterexample: Counterexample, scenario: Scenario) -> int | None:
+        """Number of another kernel's run in that order of events; None if there is none."""
+        key = (counterexample.scenario, scenario)
+        if key not in self._numbers:
+            found = follow(counterexample, scenario)
+            self._numbers[key] = (
+                None if found is None else self._add(counterexample, found.start, found.instead)
+            )
+        return self._numbers[key]
+
+    def _add(self, counterexample: Counterexample, start: View, steps: Sequence[Instead]) -> int:
+        self.documents.append(
+            {
+                "line": counterexample.line,
+                "property": counterexample.property,
+                "title": counterexample.title,
+                "lanes": _lanes(counterexample, start),
+                "start": [
+                    [*map(self._texts.number, (*key, value))] for key, value in start.items()
+                ],
+                "steps": [self._instead(step) for step in steps],
+            }
+        )
+        return len(self.documents) - 1
+
+    def _instead(self, instead: Instead) -> list[Any]:
+        return [[*map(self._step, instead.steps)], self._texts.number(instead.hindrance)]
+
+    def _step(self, step: Step) -> list[Any]:
+        """Actor, function, source, sentence, and lane, variable and value of each change."""
+        told = (step.actor, step.function, step.source, step.sentence)
+        changes = ((one.cpu, one.variable, one.after) for one in step.changes)
+        return [
+            *map(self._texts.number, told),
+            [[*map(self._texts.number, change)] for change in changes],
+        ]
+
+
+def _start(counterexample: Counterexample) -> View:
+    role = counterexample.line
+    line = next(line for line in lines_of(counterexample.scenario) if line.role == role)
+    return view_of(line, counterexample.model, counterexample.run.states[0])
+
+
+def _lanes(counterexample: Counterexample, view: View) -> list[str]:
+    shared = [SHARED_NAME] if any(lane == SHARED_NAME for lane, _ in view) else []
+    return [*counterexample.cpus, *shared, DRAM_NAME]
