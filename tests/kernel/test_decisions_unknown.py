@@ -82,7 +82,6 @@ def test_an_snp_guest_is_not_modelled(real_kernels):
         "__per_cpu_offset",
         "stop_this_cpu",
         "machine_kexec",
-        "vmemmap_base",
     ],
 )
 def test_an_image_without_a_symbol_that_is_needed(image, name):
@@ -139,3 +138,6 @@ class Without:
 
     def enclosing(self, address):
         return self._symbols.enclosing(address)
+
+    def size_of(self, name):
+        return None if name in self._names else self._symbols.size_of(name)
