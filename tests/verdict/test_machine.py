@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from staleline.errors import UsageError
 from staleline.evidence.detect import read_snapshot
 from staleline.evidence.given import with_given
 from staleline.evidence.snapshot import Snapshot
@@ -61,6 +63,32 @@ def test_a_cpu_without_any_encryption_is_one_machine_whatever_is_missing() -> No
 
 def test_tdx_stays_open_on_a_cpu_that_may_have_keyids() -> None:
     assert assumed(read_snapshot(SAPPHIRE_RAPIDS)) == {"tdx_host_enabled", "tdx_used"}
+
+
+@pytest.mark.parametrize(
+    ("module", "used"),
+    [("initialized", True), ("failed", True), ("not-initialized", False), ("absent", False)],
+)
+def test_an_initialisation_of_the_tdx_module_made_seamcalls_even_if_it_failed(
+    module: str, used: bool
+) -> None:
+    # linux 7.3.4 arch/x86/virt/vmx/tdx/tdx.c init_tdx_module() makes many before it can fail.
+    given = with_given(
+        read_snapshot(SAPPHIRE_RAPIDS), msr=["0x87=0x4000000020"], state=[f"tdx_module={module}"]
+    )
+    (only,) = possible_machines(from_snapshot(given))
+    assert only.machine.tdx_used is used
+
+
+def test_a_word_about_the_tdx_module_that_means_nothing_here_leaves_it_open() -> None:
+    snapshot = with_given(read_snapshot(SAPPHIRE_RAPIDS), msr=["0x87=0x4000000020"])
+    told = replace(snapshot, state=replace(snapshot.state, tdx_module="yes"))
+    assert assumed(told) == {"tdx_used"}
+
+
+def test_the_user_cannot_give_such_a_word() -> None:
+    with pytest.raises(UsageError, match="tdx_module=initialized"):
+        with_given(read_snapshot(SAPPHIRE_RAPIDS), state=["tdx_module=yes"])
 
 
 @pytest.mark.parametrize(

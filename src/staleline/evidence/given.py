@@ -19,7 +19,7 @@ __all__ = ["given_by_user", "with_given"]
 _WHY = "given by the user, not observed"
 
 _TRUTH = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
-_TEXT_STATE = frozenset({"tdx_module"})
+_TEXT_STATE = {"tdx_module": frozenset({"initialized", "failed", "not-initialized", "absent"})}
 _YES_NO_STATE = frozenset({"sme_active", "sev_guests_run"})
 
 
@@ -79,13 +79,14 @@ def _msr(item: str) -> tuple[int, int]:
 
 def _state(item: str) -> tuple[str, bool | str]:
     name, _, value = item.partition("=")
-    if name in _TEXT_STATE and value:
+    if value in _TEXT_STATE.get(name, ()):
         return name, value
     if name in _YES_NO_STATE and value.lower() in _TRUTH:
         return name, _TRUTH[value.lower()]
     raise UsageError(
         f"--state {item!r}",
-        do="write sme_active=yes|no, sev_guests_run=yes|no or tdx_module=initialized|absent",
+        do="write sme_active=yes|no, sev_guests_run=yes|no or "
+        "tdx_module=initialized|failed|not-initialized|absent",
     )
 
 

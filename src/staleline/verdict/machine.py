@@ -21,6 +21,15 @@ __all__ = ["Guest", "Machine", "Possibility", "possible_machines"]
 _AMD_ENCRYPTION_LEAF = 0x8000_001F
 _WITH_SME = frozenset({"AuthenticAMD", "HygonGenuine"})
 
+#: What is known of the TDX module -> were SEAMCALLs made? An initialisation that failed made
+#: some; a word that is not listed tells nothing.
+_TDX_USED: Mapping[str, bool] = {
+    "initialized": True,
+    "failed": True,
+    "not-initialized": False,
+    "absent": False,
+}
+
 #: Yes-or-no forms of the vendor, used only to decide what is implied.
 _VENDORS = frozenset({"amd_or_hygon", "intel"})
 
@@ -151,7 +160,6 @@ def possible_machines(facts: MachineFacts) -> tuple[Possibility, ...]:
 
 def _observed(facts: MachineFacts, vendor: str) -> _Known:
     """Yes-or-no facts in the order in which they decide each other."""
-    tdx_module = facts.text("tdx_module")
     sme_active = facts.boolean("sme_active")
     return {
         "amd_or_hygon": vendor in _WITH_SME,
@@ -172,7 +180,7 @@ def _observed(facts: MachineFacts, vendor: str) -> _Known:
         # Off unless somebody turned it on: not worth leaving every dump's verdict open.
         "reboot_force": facts.boolean("reboot_force") or False,
         "sev_guests_run": facts.boolean("sev_guests_run"),
-        "tdx_used": None if tdx_module is None else tdx_module == "initialized",
+        "tdx_used": _TDX_USED.get(facts.text("tdx_module") or ""),
     }
 
 
