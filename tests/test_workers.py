@@ -12,7 +12,7 @@ from collections.abc import Callable
 import pytest
 
 from staleline.errors import KernelImageError
-from staleline.workers import Failure, Limits, cores, run_each
+from staleline.workers import Failure, Limits, run_each
 
 MEMORY = 1 << 30
 
@@ -111,7 +111,3 @@ def test_nothing_goes_on_when_nobody_wants_the_rest() -> None:
 
 def test_no_inputs_need_no_process() -> None:
     assert run() == []
-
-
-def test_there_is_a_core_to_run_on() -> None:
-    assert cores() == len(os.sched_getaffinity(0)) >= 1

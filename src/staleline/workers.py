@@ -22,7 +22,7 @@ from typing import Any, Generic, TypeVar
 
 from staleline.errors import StalelineError
 
-__all__ = ["Failure", "Limits", "cores", "run_each"]
+__all__ = ["Failure", "Limits", "run_each"]
 
 _Input = TypeVar("_Input")
 _Result = TypeVar("_Result")
@@ -49,11 +49,6 @@ class Failure:
     """Why there is no result: one line, without the name of the input."""
 
     reason: str
-
-
-def cores() -> int:
-    """CPUs this process may run on."""
-    return len(os.sched_getaffinity(0))
 
 
 def run_each(

@@ -137,8 +137,11 @@ def test_a_bad_image_is_an_error_and_the_others_are_read(
     assert [image["error"] is None for image in images] == [False, False, False, True]
 
 
-def test_what_is_unknown_makes_status_3_and_is_explained(
-    capsys: pytest.CaptureFixture[str], real_kernels: dict[str, RealKernel], tmp_path: Path
+def test_what_is_unknown_makes_status_3_and_is_not_kept(
+    capsys: pytest.CaptureFixture[str],
+    real_kernels: dict[str, RealKernel],
+    tmp_path: Path,
+    cache: Cache,
 ) -> None:
     broken = tmp_path / "vmlinux"
     broken.write_bytes(vmlinux_with_breakpoint(real_kernels["6.12"].path, "stop_this_cpu"))
@@ -149,6 +152,7 @@ def test_what_is_unknown_makes_status_3_and_is_explained(
     assert image["sites"]["stop_this_cpu"]["condition"] is None
     assert image["sites"]["relocate_kernel"]["condition"] == "sme_active"
     assert any("int3 at stop_this_cpu" in reason for reason in image["unknown"])
+    assert not list((cache / "staleline" / "readings").glob(f"{file_digest(broken)}-*"))
     status, out, _ = run(capsys, "kernel", broken)
     assert status == 3
     assert "not in the catalogue" in words(out)

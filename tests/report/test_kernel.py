@@ -59,6 +59,7 @@ def image(release: str, **changes: object) -> ImageDocument:
         "bugs": [],
         "nearest": None,
         "inventory": {"places": [place("stop_this_cpu", "kexec")], "undecided": []},
+        "inputs": {},
         "crash_relocate_kernel": None,
         "policy": "linux-6.5",
         "equals": ["linux-6.5"],

@@ -12,7 +12,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from staleline.errors import KernelImageError
 from staleline.kernel.buildtree import built_image
 from staleline.kernel.cache import ReadingCache, default_directory, file_digest
-from staleline.kernel.imagedocument import ImageDocument
+from staleline.kernel.imagedocument import (
+    ImageDocument,
+    SurroundingsDocument,
+    with_surroundings,
+)
 
 if TYPE_CHECKING:
     from staleline.evidence.snapshot import Snapshot
@@ -34,7 +38,7 @@ _Input = TypeVar("_Input")
 _Result = TypeVar("_Result")
 
 #: What a process that reads an image imports; none of it is needed for what is in the cache.
-_PRELOAD = ("staleline.kernel.reading", "staleline.verdict.reading")
+_PRELOAD = ("staleline.kernel.reading",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +54,11 @@ class ReadingOptions:
     jobs: int | None = None
     seconds: float = 120.0
     use_cache: bool = True
+
+    @property
+    def processes(self) -> int:
+        """How many at a time."""
+        return self.jobs or len(os.sched_getaffinity(0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +116,26 @@ class _Work:
     """What one process is to find out of one image."""
 
     image: str
-    document_wanted: bool
-    machine: GivenMachine | None
+    rule: bool
+    surroundings: bool
+    machine: GivenMachine | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What was found out so far, by one process or several."""
+
+    rule: ImageDocument | None = None
+    surroundings: SurroundingsDocument | None = None
+    on_machine: dict[str, Any] | None = None
+
+    def joined(self, other: _Found) -> _Found:
+        """Both; each thing was found by one of them at most."""
+        return _Found(
+            self.rule or other.rule,
+            self.surroundings or other.surroundings,
+            self.on_machine or other.on_machine,
+        )
 
 
 def read_images(
@@ -123,16 +150,33 @@ def read_images(
     """
     cache = ReadingCache(default_directory()) if options.use_cache else None
     reports = [ImageReport(image, document=_kept(cache, image)) for image in images]
-    work = [
-        (index, _Work(report.image, report.document is None, machine))
-        for index, report in enumerate(reports)
-        if report.document is None or machine is not None
-    ]
-    for index, found in _worked(_read, work, options):
-        reports[index] = _completed(reports[index], found)
-        if cache is not None and (document := reports[index].document) is not None:
-            cache.put(document)
+    parts: dict[int, _Found] = {}
+    for index, found in _worked(_read, list(_work(reports, machine, options)), options):
+        if isinstance(found, _Found):
+            parts[index] = parts.get(index, _Found()).joined(found)
+            reports[index] = _completed(reports[index], parts[index])
+        else:
+            error = _named(found.reason, images[index])
+            reports[index] = ImageReport(images[index], error=error)
+        _keep(cache, reports[index].document)
     return reports
+
+
+def _work(
+    reports: Sequence[ImageReport], machine: GivenMachine | None, options: ReadingOptions
+) -> Iterator[tuple[int, _Work]]:
+    """One process for each image that is not in the cache, or two if there are cores to spare."""
+    unread = [index for index, report in enumerate(reports) if report.document is None]
+    spare = 2 * len(unread) <= options.processes
+    for index, report in enumerate(reports):
+        if index not in unread:
+            if machine is not None:
+                yield index, _Work(report.image, False, False, machine)
+        elif spare:
+            yield index, _Work(report.image, True, False)
+            yield index, _Work(report.image, False, True, machine)
+        else:
+            yield index, _Work(report.image, True, True, machine)
 
 
 def ruled_kernels(names: Sequence[str], options: ReadingOptions) -> list[RuledKernel]:
@@ -183,6 +227,12 @@ def _kept(cache: ReadingCache | None, image: str) -> ImageDocument | None:
         return None
 
 
+def _keep(cache: ReadingCache | None, document: ImageDocument | None) -> None:
+    """What is unknown may be known next time, with a System.map or on a machine less busy."""
+    if cache is not None and document is not None and not document["unknown"]:
+        cache.put(document)
+
+
 def _worked(
     function: Callable[[_Input], _Result],
     work: Sequence[tuple[int, _Input]],
@@ -192,12 +242,12 @@ def _worked(
     if not work:
         return
     from staleline.report.progress import tracked
-    from staleline.workers import Limits, cores, run_each
+    from staleline.workers import Limits, run_each
 
     results = run_each(
         function,
         [one for _, one in work],
-        jobs=options.jobs or cores(),
+        jobs=options.processes,
         limits=Limits(seconds=options.seconds),
         preload=_PRELOAD,
     )
@@ -205,11 +255,14 @@ def _worked(
         yield work[position][0], found
 
 
-def _completed(report: ImageReport, found: ImageReport | Failure) -> ImageReport:
-    if isinstance(found, ImageReport):
-        document = report.document or found.document
-        return replace(report, document=document, on_machine=found.on_machine)
-    return replace(report, document=None, error=_named(found.reason, report.image))
+def _completed(report: ImageReport, found: _Found) -> ImageReport:
+    """A report has a document once both parts of it are there, and never after an error."""
+    if report.error is not None:
+        return report
+    document = report.document
+    if found.rule is not None and found.surroundings is not None:
+        document = with_surroundings(found.rule, found.surroundings)
+    return replace(report, document=document, on_machine=found.on_machine)
 
 
 def _named(reason: str, image: str) -> str:
@@ -217,14 +270,16 @@ def _named(reason: str, image: str) -> str:
     return reason if reason.startswith(image) else f"{image}: {reason}"
 
 
-def _read(work: _Work) -> ImageReport:
+def _read(work: _Work) -> _Found:
     """Done by another process, so that nothing of it is imported here."""
-    from staleline.kernel.reading import load_and_hash, read_image
+    from staleline.kernel.reading import load_and_hash, read_rule, read_surroundings
 
     image, digest = load_and_hash(work.image)
-    document = read_image(image, digest) if work.document_wanted else None
-    on_machine = None if work.machine is None else _on_machine(image, work.machine)
-    return ImageReport(work.image, document, on_machine)
+    return _Found(
+        rule=read_rule(image, digest) if work.rule else None,
+        surroundings=read_surroundings(image) if work.surroundings else None,
+        on_machine=None if work.machine is None else _on_machine(image, work.machine),
+    )
 
 
 def _on_machine(image: KernelImage, machine: GivenMachine) -> dict[str, Any]:

@@ -14,6 +14,8 @@ __all__ = [
     "NearestDocument",
     "PlaceDocument",
     "RuleDocument",
+    "SurroundingsDocument",
+    "with_surroundings",
 ]
 
 
@@ -56,6 +58,14 @@ class InventoryDocument(TypedDict):
     undecided: list[str]
 
 
+class SurroundingsDocument(TypedDict):
+    """What is not in the truth table: other flushes, and what else a site depends on, by site."""
+
+    inventory: InventoryDocument
+    inputs: dict[str, list[str]]
+    unlisted: dict[str, list[str]]
+
+
 class ImageDocument(TypedDict):
     """One image, independent of any machine."""
 
@@ -75,6 +85,32 @@ class ImageDocument(TypedDict):
     encrypts: RuleDocument
     reported_stopped: str | None
     inventory: InventoryDocument
+    inputs: dict[str, list[str]]
     runs: int
     truth_table: list[dict[str, Any]]
     unknown: list[str]
+
+
+def with_surroundings(document: ImageDocument, found: SurroundingsDocument) -> ImageDocument:
+    """Both as one: a site that depends on what the table does not vary has an unknown rule."""
+    whole: ImageDocument = {
+        **document,
+        "inventory": found["inventory"],
+        "inputs": found["inputs"],
+        "sites": {
+            site: _doubted(rule, found["unlisted"].get(site, []))
+            for site, rule in document["sites"].items()
+        },
+    }
+    reasons = [reason for several in found["unlisted"].values() for reason in several]
+    if reasons:
+        whole |= {"policy": None, "equals": [], "title": None, "bugs": [], "nearest": None}
+        whole["unknown"] = [*document["unknown"], *reasons]
+    return whole
+
+
+def _doubted(rule: RuleDocument, reasons: list[str]) -> RuleDocument:
+    if not reasons:
+        return rule
+    unknown = [*rule["unknown"], *reasons]
+    return {**rule, "condition": None, "equals": [], "unknown": unknown}

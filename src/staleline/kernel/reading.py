@@ -15,16 +15,23 @@ from staleline.kernel.decision import SiteDecision
 from staleline.kernel.enumeration import lacking
 from staleline.kernel.grid import grid_of
 from staleline.kernel.image import KernelImage, load_image
-from staleline.kernel.imagedocument import ImageDocument, NearestDocument, RuleDocument
+from staleline.kernel.imagedocument import (
+    ImageDocument,
+    NearestDocument,
+    RuleDocument,
+    SurroundingsDocument,
+    with_surroundings,
+)
 from staleline.kernel.imagepolicy import ImagePolicy, image_policy
 from staleline.kernel.imagepolicy_json import rule_document, to_document
-from staleline.kernel.inventory import Inventory, wbinvd_inventory
+from staleline.kernel.influence import dependencies
+from staleline.kernel.inventory import wbinvd_inventory
 from staleline.kernel.inventory_json import inventory_document
 from staleline.kernel.truthtable import truth_table
 from staleline.policy.catalogue import catalogue
 from staleline.vocabulary import Site
 
-__all__ = ["image_document", "load_and_hash", "read_image"]
+__all__ = ["image_document", "load_and_hash", "read_image", "read_rule", "read_surroundings"]
 
 _ORDER = "reported_stopped"
 #: Sites at which eras differ.
@@ -51,9 +58,25 @@ def load_and_hash(path: str) -> tuple[KernelImage, str]:
 
 
 def read_image(image: KernelImage, digest: str) -> ImageDocument:
+    """Everything; the two parts may as well be read side by side."""
+    return with_surroundings(read_rule(image, digest), read_surroundings(image))
+
+
+def read_rule(image: KernelImage, digest: str) -> ImageDocument:
     """Run an image for every combination of facts, and find the rule it carries."""
     policy = image_policy(truth_table(image), lacks=lacking(image), release=image.release)
-    return image_document(image, policy, wbinvd_inventory(image), digest)
+    return image_document(image, policy, digest)
+
+
+def read_surroundings(image: KernelImage) -> SurroundingsDocument:
+    """Look for other flushes, and for inputs of the sites that no fact sets."""
+    found = dependencies(image)
+    document: SurroundingsDocument = {
+        "inventory": inventory_document(wbinvd_inventory(image)),
+        "inputs": {site: list(names) for site, names in found.influences.items()},
+        "unlisted": {site: list(reasons) for site, reasons in found.unlisted.items()},
+    }
+    return cast("SurroundingsDocument", _printable(document))
 
 
 def _state(path: str) -> tuple[int, ...]:
@@ -61,10 +84,8 @@ def _state(path: str) -> tuple[int, ...]:
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
-def image_document(
-    image: KernelImage, policy: ImagePolicy, inventory: Inventory, digest: str
-) -> ImageDocument:
-    """What was found out, as plain values."""
+def image_document(image: KernelImage, policy: ImagePolicy, digest: str) -> ImageDocument:
+    """What was found out of the rule, as plain values."""
     known = None if not policy.equals else catalogue()[policy.equals[0]]
     document: ImageDocument = {
         "sha256": digest,
@@ -75,7 +96,8 @@ def image_document(
         "title": None if known is None else known.title,
         "bugs": [] if known is None else list(known.bugs),
         "nearest": None if known is not None else _nearest(policy),
-        "inventory": inventory_document(inventory),
+        "inventory": {"places": [], "undecided": []},
+        "inputs": {},
         "crash_relocate_kernel": _in_a_crash(policy),
         **to_document(policy),  # type: ignore[typeddict-item]
     }

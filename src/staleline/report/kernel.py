@@ -48,7 +48,7 @@ def print_image(console: Console, report: ImageReport, *, all_sites: bool = Fals
         return
     console.print(f"[bold]{escape(report.image)}[/]")
     grid = _grid()
-    for label, text in (*_identity(document), *_rule(document)):
+    for label, text in (*_identity(document), *_rule(document, inputs=True)):
         grid.add_row(label, text)
     inventory = _inventory(document["inventory"], all_sites=all_sites)
     grid.add_row("WBINVD in code", Text("\n").join(inventory))
@@ -93,13 +93,17 @@ def _identity(document: ImageDocument) -> Iterator[tuple[str, str | Text]]:
     yield "build ID", document["build_id"] or "none"
 
 
-def _rule(document: ImageDocument) -> Iterator[tuple[str, str | Text]]:
-    """What the kernel does: the rule's name, every site, the order, known bugs."""
+def _rule(document: ImageDocument, *, inputs: bool = False) -> Iterator[tuple[str, str | Text]]:
+    """What the kernel does: the rule's name, every site, the order, known bugs.
+
+    Builds of the same rule read their inputs at other offsets.
+    """
     yield "rule", _rule_name(document)
     for site in Site:
         rule = document["sites"].get(site)
         if rule is not None:
-            yield _ROLES[site], _when("WBINVD", rule)
+            read = document["inputs"].get(site, []) if inputs else []
+            yield _ROLES[site], _when("WBINVD", rule, read)
     if (rule := document["crash_relocate_kernel"]) is not None:
         yield "jumping CPU, crash", _when("WBINVD", rule)
     order = document["reported_stopped"]
@@ -131,15 +135,17 @@ def _listed(parts: Sequence[str]) -> str:
     )
 
 
-def _when(what: str, rule: RuleDocument) -> Text:
-    """Always, never, or on a condition with what it reads."""
+def _when(what: str, rule: RuleDocument, inputs: Sequence[str] = ()) -> Text:
+    """Always, never, or on a condition; below, what it depends on and where it reads that."""
     condition = rule["condition"]
     if condition is None:
         return Text(f"{what} unknown".strip(), style=_WARNING)
     if condition in {"true", "false"}:
         return Text(f"{'always' if condition == 'true' else 'never'} {what}".strip())
-    reads = ", ".join(rule["reads"])
-    return Text.assemble(f"{what} if ".lstrip(), (condition, "bold"), (f"\nreads {reads}", "dim"))
+    below = f"\ndepends on {', '.join(rule['reads'])}"
+    if inputs:
+        below += f"; reads {', '.join(inputs)}"
+    return Text.assemble(f"{what} if ".lstrip(), (condition, "bold"), (below, "dim"))
 
 
 def _inventory(inventory: InventoryDocument, *, all_sites: bool) -> Iterator[Text]:
