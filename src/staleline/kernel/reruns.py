@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field, fields
 from functools import cache, partial
 from typing import TYPE_CHECKING, Final, Protocol
@@ -172,12 +172,11 @@ class Reruns:
         self.image = image
         self.memory = MachineMemory(image)
         self.places = Places(image, self.memory, SECONDARY + 1)
-        self._emulator = Emulator(
-            self.memory,
-            self.places.code,
-            cache(partial(warning_addresses, image)),
-            cache(partial(fault_fixups, image)),
-            _LIMITS,
+        warnings = cache(partial(warning_addresses, image))
+        fixups = cache(partial(fault_fixups, image))
+        # Watching drops translated code, so what is watched has an engine of its own.
+        self._emulator, self._watching = (
+            Emulator(self.memory, self.places.code, warnings, fixups, _LIMITS) for _ in range(2)
         )
         pages = (CONTROL_PAGES, self.memory.direct(CONTROL_PAGES))
         self._variable = variable_memory(
@@ -207,7 +206,7 @@ class Reruns:
             self._boot(machine, variation, cpus)
         except DerivationError as error:
             return Outcome(dict.fromkeys(SITES, SiteDecision(None, str(error))), _asked(cpus))
-        sites = {site: self._run_site(site, cpus) for site in SITES}
+        sites = {site: self._run_site(site, cpus, self._emulator) for site in SITES}
         return Outcome(sites, _asked(cpus))
 
     def _boot(self, machine: RawMachine, variation: Variation, cpus: Cpus) -> None:
@@ -231,7 +230,10 @@ class Reruns:
 
     def series(self) -> AbstractContextManager[object]:
         """Enter it around many runs, which then cost less."""
-        return self._emulator.series()
+        both = ExitStack()
+        both.enter_context(self._emulator.series())
+        both.enter_context(self._watching.series())
+        return both
 
     @contextmanager
     def watched(self) -> Iterator[Accesses]:
@@ -258,27 +260,27 @@ class Reruns:
             for address, content in variation.memory.items():
                 current.overwrite(address, content)
             self._forget(variation.memory)
-            decision = self._run_site(site, forks)
+            decision = self._run_site(site, forks, self._watching)
             current.undo()
             self._forget(variation.memory)
             return SiteRun(decision, current.reads, _asked(forks))
 
-        with self._emulator.watched(note, self._variable):
+        with self._watching.watched(note, self._variable):
             yield run
 
     def executed(self, site: Site, cpus: Cpus) -> set[int]:
         """Addresses of the instructions that a site executes from the state of now."""
         found: set[int] = set()
         with (
-            self._emulator.stepped(lambda address, _: found.add(address)),
+            self._watching.stepped(lambda address, _: found.add(address)),
             self.repeatable(cpus) as run,
         ):
             run(site)
         return found
 
-    def _run_site(self, site: Site, cpus: Sequence[VariedCpu]) -> SiteDecision:
+    def _run_site(self, site: Site, cpus: Sequence[VariedCpu], emulator: Emulator) -> SiteDecision:
         self.site_runs += 1
-        image, memory, emulator = self.image, self.memory, self._emulator
+        image, memory = self.image, self.memory
         first, second = cpus
         try:
             match site:
@@ -296,6 +298,7 @@ class Reruns:
         for address, content in memory.items():
             if address in self.text:
                 self._emulator.forget_code(address, len(content))
+                self._watching.forget_code(address, len(content))
 
 
 def _cpus(machine: RawMachine, flips: Flips) -> Cpus:
