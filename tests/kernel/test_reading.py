@@ -13,7 +13,8 @@ import pytest
 from staleline.errors import KernelImageError
 from staleline.kernel import reading
 from staleline.kernel.image import KernelImage, load_image
-from staleline.kernel.reading import load_and_hash, read_image
+from staleline.kernel.imagedocument import with_surroundings
+from staleline.kernel.reading import load_and_hash, read_image, read_rule, read_surroundings
 from tests.conftest import RealKernel
 from tests.kernel.mutate import find_guard, patched
 
@@ -61,3 +62,21 @@ def test_texts_of_an_image_cannot_command_a_terminal(
     document = read_image(replace(image, release="6.12\x1b]0;title\x07", banner="a\nb"), "")
     assert document["release"] == "6.12\\x1b]0;title\\x07"
     assert document["banner"] == "a\\x0ab"
+
+
+def test_a_site_that_depends_on_something_unlisted_has_no_rule(
+    real_kernels: dict[str, RealKernel],
+) -> None:
+    image = load_image(real_kernels["6.12"].path)
+    rule, around = read_rule(image, ""), read_surroundings(image)
+    known = with_surroundings(rule, around)
+    assert (known["policy"], known["unknown"]) == ("linux-6.5", [])
+    assert known["inputs"]["stop_this_cpu"] == ["CPUID 0x8000001f EAX[0]", "per-CPU cpu_info+0x24"]
+    reason = "relocate_kernel also depends on some_option, which no fact sets"
+    doubted = with_surroundings(rule, {**around, "unlisted": {"relocate_kernel": [reason]}})
+    assert doubted["policy"] is None
+    assert doubted["equals"] == []
+    assert doubted["unknown"] == [reason]
+    assert doubted["sites"]["relocate_kernel"]["condition"] is None
+    assert doubted["sites"]["relocate_kernel"]["unknown"] == [reason]
+    assert doubted["sites"]["stop_this_cpu"] == known["sites"]["stop_this_cpu"]

@@ -17,6 +17,7 @@ from staleline.kernel.imagedocument import (
     SurroundingsDocument,
     with_surroundings,
 )
+from staleline.kernel.plaintext import printable
 
 if TYPE_CHECKING:
     from staleline.evidence.snapshot import Snapshot
@@ -267,7 +268,7 @@ def _completed(report: ImageReport, found: _Found) -> ImageReport:
 
 def _named(reason: str, image: str) -> str:
     """Reasons that the readers give name the file already."""
-    return reason if reason.startswith(image) else f"{image}: {reason}"
+    return printable(reason if reason.startswith(image) else f"{image}: {reason}")
 
 
 def _read(work: _Work) -> _Found:

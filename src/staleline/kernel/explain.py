@@ -112,8 +112,10 @@ def _telling(
     around = [(row.facts, _neighbours(row.facts, stays)) for row in rows if row.sites[site].flushes]
     told: set[str] = set()
     while around:
-        # Of machines that tell as much, one with SME itself and not SEV alone.
-        facts, others = max(around, key=lambda pair: (len(pair[1].keys() - told), pair[0].sme))
+        # Of machines that tell as much, one that has SME if it has the leaf, and only then.
+        facts, others = max(
+            around, key=lambda pair: (len(pair[1].keys() - told), pair[0].sme is pair[0].leaf)
+        )
         if told and not others.keys() - told:
             return
         yield facts, others

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from staleline.kernel.machine_memory import PAGE
 from staleline.kernel.percpu import PerCpu
+from staleline.kernel.plaintext import printable
 from staleline.kernel.sites import CONTROL_PAGES, CONTROL_SIZE
 
 if TYPE_CHECKING:
@@ -67,5 +68,5 @@ class Places:
         found = self._symbols.enclosing(address)
         if found is None:
             return f"{address:#x}"
-        name, offset = found
+        name, offset = printable(found[0]), found[1]
         return f"{name}+{offset:#x}" if offset else name

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import cast
 
 from staleline.errors import KernelImageError
 from staleline.kernel.buildtree import built_image
@@ -27,6 +27,7 @@ from staleline.kernel.imagepolicy_json import rule_document, to_document
 from staleline.kernel.influence import dependencies
 from staleline.kernel.inventory import wbinvd_inventory
 from staleline.kernel.inventory_json import inventory_document
+from staleline.kernel.plaintext import printable_values
 from staleline.kernel.truthtable import truth_table
 from staleline.policy.catalogue import catalogue
 from staleline.vocabulary import Site
@@ -76,7 +77,7 @@ def read_surroundings(image: KernelImage) -> SurroundingsDocument:
         "inputs": {site: list(names) for site, names in found.influences.items()},
         "unlisted": {site: list(reasons) for site, reasons in found.unlisted.items()},
     }
-    return cast("SurroundingsDocument", _printable(document))
+    return cast("SurroundingsDocument", printable_values(document))
 
 
 def _state(path: str) -> tuple[int, ...]:
@@ -101,16 +102,7 @@ def image_document(image: KernelImage, policy: ImagePolicy, digest: str) -> Imag
         "crash_relocate_kernel": _in_a_crash(policy),
         **to_document(policy),  # type: ignore[typeddict-item]
     }
-    return cast("ImageDocument", _printable(document))
-
-
-def _printable(value: Any) -> Any:
-    """Texts of an image come to a terminal: what is not printable is written as a number."""
-    if isinstance(value, str):
-        return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in value)
-    if isinstance(value, dict):
-        return {_printable(key): _printable(one) for key, one in value.items()}
-    return [_printable(one) for one in value] if isinstance(value, list) else value
+    return cast("ImageDocument", printable_values(document))
 
 
 def _in_a_crash(policy: ImagePolicy) -> RuleDocument | None:
