@@ -292,6 +292,29 @@ def test_diff_takes_images_and_policies_alike(
     assert "stop_this_cpu: the same rule" in out
 
 
+def test_requests_that_make_no_sense_are_refused_once(
+    capsys: pytest.CaptureFixture[str], real_kernels: dict[str, RealKernel], tmp_path: Path
+) -> None:
+    image = real_kernels["6.12"].path
+    dump = tmp_path / "dump"
+    dump.write_text("no dump at all\n")
+    silent = tmp_path / "silent.json"
+    silent.write_text('{"schema": "staleline/snapshot/1", "cpus": []}')
+    for arguments, says in (
+        (("--snapshot", dump), str(dump)),
+        (("--snapshot", silent), "needs the machine's CPUID"),
+        (("--msr", "0x10=1"), "--snapshot"),
+        (("--since", image, "--explain"), "do not go together"),
+        (("--jobs", "0"), "jobs"),
+        (("--timeout", "0"), "timeout"),
+    ):
+        status, out, err = run(capsys, "kernel", image, image, *arguments)
+        assert (status, out) == (1, "")
+        (line,) = err.splitlines()
+        assert line.startswith("staleline: ")
+        assert says in line
+
+
 def test_explain_shows_what_each_instruction_reads(
     capsys: pytest.CaptureFixture[str], real_kernels: dict[str, RealKernel]
 ) -> None:

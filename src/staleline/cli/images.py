@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from staleline.errors import KernelImageError
+from staleline.errors import KernelImageError, UsageError
 from staleline.kernel.buildtree import built_image
 from staleline.kernel.cache import ReadingCache, default_directory, file_digest
 from staleline.kernel.imagedocument import (
@@ -81,6 +81,22 @@ class GivenMachine:
         from staleline.evidence.given import with_given
 
         return with_given(read_snapshot(Path(self.file)), msr=self.msr, cmdline=self.cmdline)
+
+    def checked(self) -> GivenMachine:
+        """The same, if images can be run on it; what is wrong is said once, not by each image.
+
+        Raises:
+            EvidenceError, UsageError: As by `snapshot`, or it does not tell its CPUID.
+        """
+        from staleline.verdict.kernels import has_cpuid
+
+        if not has_cpuid(self.snapshot()):
+            raise UsageError(
+                "running an image's code needs the machine's CPUID, which this snapshot lacks",
+                where=self.file,
+                do="give a dump made with `cpuid -r`",
+            )
+        return self
 
 
 @dataclass(frozen=True, slots=True)

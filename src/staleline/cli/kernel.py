@@ -62,7 +62,11 @@ def command(  # noqa: PLR0913 - one parameter per option
     from staleline.cli.images import GivenMachine, ReadingOptions, explained, read_images
 
     options = ReadingOptions(jobs, timeout, use_cache=not no_cache)
-    machine = None if snapshot is None else GivenMachine(snapshot, msr, cmdline)
+    if since and explain:
+        raise click.UsageError("--since and --explain do not go together")
+    if (msr or cmdline) and snapshot is None:
+        raise click.UsageError("--msr and --cmdline describe the machine of --snapshot")
+    machine = None if snapshot is None else GivenMachine(snapshot, msr, cmdline).checked()
     reports = read_images((*images, since) if since else images, options, machine)
     if since:
         _print_changes(reports[-1], reports[:-1], as_json=as_json)
