@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 
@@ -11,7 +11,8 @@ from staleline.check import Answer, Counterexample, Requirements, check, require
 from staleline.model.scenario import Flush, Scenario
 from staleline.verdict.case import Case
 from staleline.verdict.kernels import Behaviour
-from staleline.verdict.reasons import why_safe, why_unneeded
+from staleline.verdict.reasons import Unneeded, why_safe, why_unneeded
+from staleline.verdict.unknown import Unknown
 from staleline.vocabulary import Path, ReportOrder, Site, Verdict
 
 __all__ = ["Judgement", "judge"]
@@ -64,7 +65,7 @@ class Judgement:
         return tuple(tuple(sorted(sites)) for sites in found)
 
     @property
-    def unneeded(self) -> Mapping[Site, str]:
+    def unneeded(self) -> Mapping[Site, Unneeded]:
         """Sites whose WBINVD no stale line required, with the reason."""
         executed = [site for site, flushes in self.flushes.items() if flushes]
         return {
@@ -88,11 +89,12 @@ class Judgement:
         return tuple(site for site, flushes in self.flushes.items() if flushes)
 
     @property
-    def unknown(self) -> tuple[str, ...]:
+    def unknown(self) -> tuple[Unknown, ...]:
         """What could not be established, where that leaves the verdict open."""
         if self.verdict is not Verdict.UNKNOWN:
             return ()
-        return _reasons(self.case.behaviour, self.case.path)
+        reasons = _reasons(self.case.behaviour, self.case.path)
+        return tuple(Unknown(reason, "image-not-read") for reason in reasons)
 
 
 def judge(case: Case) -> Judgement:
@@ -138,14 +140,12 @@ def _executed(flush: Flush | None) -> bool | None:
     return None if flush is None else flush is not Flush.NEVER
 
 
-def _reasons(behaviour: Behaviour, path: Path) -> tuple[str, ...]:
+def _reasons(behaviour: Behaviour, path: Path) -> Sequence[str]:
     if behaviour.unknown:
         return behaviour.unknown
     unread = [
-        site
+        f"{site}: not read from this image"
         for site in (path.secondaries_site, Site.RELOCATE_KERNEL)
         if behaviour.flush(site, path) is None
     ]
-    return tuple(f"{site}: not read from this image" for site in unread) or (
-        "the order of the stop protocol could not be read from this image",
-    )
+    return unread or ("the order of the stop protocol could not be read from this image",)

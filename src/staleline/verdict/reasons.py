@@ -4,12 +4,37 @@
 from __future__ import annotations
 
 from collections.abc import Set as AbstractSet
+from enum import StrEnum
 
 from staleline.verdict.case import Case
 from staleline.verdict.machine import Guest
 from staleline.vocabulary import Path, Site
 
-__all__ = ["why_safe", "why_unneeded"]
+__all__ = ["Unneeded", "why_safe", "why_unneeded"]
+
+
+class Unneeded(StrEnum):
+    """Why no stale line required a WBINVD, as a clause."""
+
+    IN_GUEST = "in a guest the caches are the hypervisor's to write back"
+    NO_ENCRYPTION = "this CPU has no memory encryption, so a line has one alias only"
+    COHERENT = "the hardware keeps the aliases of a line coherent (CPUID 0x8000001F EAX[10])"
+    FIRMWARE_OFF = (
+        "firmware left memory encryption off (SYSCFG[23]=0), so the C-bit is not honoured"
+    )
+    OFF_TO_OFF = "neither kernel uses the C-bit, so a line has one alias only"
+    CRASH_KERNEL = (
+        "the crash kernel uses its reservation only, which was flushed when it was loaded"
+    )
+    ENC_COPY = "the next kernel's own WBINVD in __enc_copy covers the jumping CPU"
+    WRITTEN_BACK = (
+        "every stale line of this CPU is written back before the next kernel owns its memory"
+    )
+
+    @property
+    def id(self) -> str:
+        """Of its explanation, e.g. ``unneeded-in-guest``."""
+        return f"unneeded-{self.name.lower().replace('_', '-')}"
 
 
 def why_safe(case: Case, needed: AbstractSet[Site]) -> str:
@@ -26,21 +51,21 @@ def why_safe(case: Case, needed: AbstractSet[Site]) -> str:
     return f"the WBINVD that the handover requires is executed by {who}"
 
 
-def why_unneeded(case: Case, site: Site) -> str:
-    """Why no stale line required this site's WBINVD, as a clause."""
+def why_unneeded(case: Case, site: Site) -> Unneeded:
+    """Why no stale line required this site's WBINVD."""
     machine = case.machine
     if machine.guest is not Guest.NONE:
-        return "in a guest the caches are the hypervisor's to write back"
+        return Unneeded.IN_GUEST
     if not machine.sme_supported and not machine.sev_supported and not machine.tdx_used:
-        return "this CPU has no memory encryption, so a line has one alias only"
+        return Unneeded.NO_ENCRYPTION
     if machine.coherency_enforced:
-        return "the hardware keeps the aliases of a line coherent (CPUID 0x8000001F EAX[10])"
+        return Unneeded.COHERENT
     if not machine.sme_enabled and not machine.tdx_used:
-        return "firmware left memory encryption off (SYSCFG[23]=0), so the C-bit is not honoured"
+        return Unneeded.FIRMWARE_OFF
     if not case.old_encrypts and not case.next_encrypts:
-        return "neither kernel uses the C-bit, so a line has one alias only"
+        return Unneeded.OFF_TO_OFF
     if case.path is Path.CRASH:
-        return "the crash kernel uses its reservation only, which was flushed when it was loaded"
+        return Unneeded.CRASH_KERNEL
     if site is Site.RELOCATE_KERNEL and not case.old_encrypts:
-        return "the next kernel's own WBINVD in __enc_copy covers the jumping CPU"
-    return "every stale line of this CPU is written back before the next kernel owns its memory"
+        return Unneeded.ENC_COPY
+    return Unneeded.WRITTEN_BACK
