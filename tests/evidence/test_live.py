@@ -114,6 +114,7 @@ def tree(tmp_path: Path) -> Path:
         "sys/kernel/kexec_loaded": "1\n",
         "sys/kernel/kexec_crash_loaded": "0\n",
         "sys/kernel/kexec_crash_size": "8589934592\n",
+        "sys/kernel/reboot/force": "0\n",
         "sys/kernel/notes": gnu_build_id(bytes.fromhex(BUILD_ID)),
         "sys/module/kvm_amd/parameters/sev": "Y\n",
         "sys/module/kvm_amd/parameters/npt": "Y\n",
@@ -165,6 +166,7 @@ def test_a_tree_gives_what_it_holds(tree: Path, rome: Snapshot, rome_device: Rea
         kexec_loaded=1,
         kexec_crash_loaded=0,
         kexec_crash_size=8 << 30,
+        reboot_force=False,
         tsme=False,
         guest_ids_peak={"sev": 0, "sev_es": 0},
     )

@@ -27,7 +27,7 @@ _MEMBERS_MAX = 1 << 20
 _WANTED = re.compile(
     r"(?:.*/)?(?:proc/(?:cpuinfo|cmdline|config\.gz|sys/kernel/(?:hostname|osrelease))"
     r"|sys/(?:module/kvm_(?:amd|intel)/parameters/\w+|fs/cgroup/misc\.peak"
-    r"|kernel/(?:notes|kexec_(?:loaded|crash_loaded|crash_size))"
+    r"|kernel/(?:notes|kexec_(?:loaded|crash_loaded|crash_size)|reboot/force)"
     r"|bus/pci/drivers/ccp/[^/]+/tsme_status"
     r"|devices/system/cpu/(?:present|online|cpu[0-9]+/cache/index[0-9]+/\w+))"
     r"|boot/config-[^/]+|lib/modules/[^/]+/config|uname|hostname|dmesg"

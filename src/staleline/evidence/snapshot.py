@@ -111,6 +111,7 @@ class StateEvidence:
         kexec_loaded: 1 if a kernel is loaded for kexec, else 0.
         kexec_crash_loaded: The same for the crash kernel.
         kexec_crash_size: Bytes reserved for the crash kernel.
+        reboot_force: CPUs are not stopped before a kexec, whatever the command line said.
         tsme: Firmware encrypts all memory with one key (TSME), as the ccp driver tells.
         guest_ids_peak: Most guest keys of a kind (sev, sev_es, tdx) in use since boot.
     """
@@ -123,6 +124,7 @@ class StateEvidence:
     kexec_loaded: int | None = None
     kexec_crash_loaded: int | None = None
     kexec_crash_size: int | None = None
+    reboot_force: bool | None = None
     tsme: bool | None = None
     guest_ids_peak: Mapping[str, int] | None = None
 

@@ -278,6 +278,7 @@ def _state(state: Fields | None) -> StateEvidence:
         kexec_loaded=state.natural("kexec_loaded"),
         kexec_crash_loaded=state.natural("kexec_crash_loaded"),
         kexec_crash_size=state.natural("kexec_crash_size", bits=64),
+        reboot_force=state.boolean("reboot_force"),
         tsme=state.boolean("tsme"),
         guest_ids_peak=None
         if peak is None

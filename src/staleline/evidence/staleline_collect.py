@@ -657,6 +657,7 @@ class _Collector:
             "kexec_loaded": self._number("kexec_loaded"),
             "kexec_crash_loaded": self._number("kexec_crash_loaded"),
             "kexec_crash_size": self._number("kexec_crash_size", digits=18),
+            "reboot_force": self._reboot_force(),
             "tsme": self._tsme(),
             "guest_ids_peak": self._guest_ids_peak(),
         }
@@ -680,6 +681,10 @@ class _Collector:
 
     def _number(self, name: str, digits: int = 9) -> Optional[int]:
         return _natural(self._line(f"sys/kernel/{name}", name), digits)
+
+    def _reboot_force(self) -> Optional[bool]:
+        """Linux kernel/reboot.c force_show(), since 5.11; before, the command line alone tells."""
+        return {"0": False, "1": True}.get(self._text("sys/kernel/reboot/force") or "")
 
     def _tsme(self) -> Optional[bool]:
         """Linux drivers/crypto/ccp/hsti.c tsme_status, since 6.11 for all security processors."""

@@ -34,7 +34,7 @@ def _observations(
     yield "release", "kernel release", _given(kernel.release, "uname -r", _COLLECT)
     yield "cmdline", "kernel command line", _given(kernel.cmdline, "/proc/cmdline", _COLLECT)
     yield "mem_encrypt", "memory encryption asked for (mem_encrypt=)", _mem_encrypt(kernel.cmdline)
-    yield "reboot_force", "CPUs are not stopped (reboot=force)", _reboot_force(kernel.cmdline)
+    yield "reboot_force", "CPUs are not stopped (reboot=force)", _reboot_force(snapshot)
     yield "sme_active", "memory is mapped with the C-bit", _sme_active(snapshot, known)
     yield (
         "tdx_module",
@@ -100,12 +100,15 @@ def _mem_encrypt(cmdline: str | None) -> Observation:
     return told(values[-1], "/proc/cmdline")
 
 
-def _reboot_force(cmdline: str | None) -> Observation:
-    """The ``f`` of ``reboot=``; its parts are told by their first letter.
+def _reboot_force(snapshot: Snapshot) -> Observation:
+    """What sysfs says now, else the ``f`` of ``reboot=``; its parts are told by first letters.
 
-    Linux 5.10.262 and 7.3.4 kernel/reboot.c reboot_setup(). /sys/kernel/reboot/force can
-    change it afterwards.
+    Linux 5.10.262 and 7.3.4 kernel/reboot.c reboot_setup(); since 5.11 it can be changed
+    and read in sysfs (6.1.192 kernel/reboot.c:1141).
     """
+    if snapshot.state.reboot_force is not None:
+        return told(snapshot.state.reboot_force, "/sys/kernel/reboot/force")
+    cmdline = snapshot.kernel.cmdline
     if cmdline is None:
         return untold(f"the command line was not read: {_COLLECT}")
     options = [

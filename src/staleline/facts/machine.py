@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from staleline.evidence.registers import CpuidTable
 from staleline.evidence.snapshot import Snapshot
@@ -46,6 +46,7 @@ def _facts(snapshot: Snapshot, known: dict[str, Observation]) -> Iterator[Fact]:
     yield from cache_facts(snapshot)
     yield _unchecked_sme_bit(snapshot)
     yield _tdx_guest(snapshot)
+    yield _tsme(snapshot, known)
     yield from kernel_facts(snapshot, known)
 
 
@@ -75,6 +76,20 @@ def _unchecked(cpuid: CpuidTable) -> Observation:
             f"{cpuid.vendor} answers {answer[0]:#010x} beyond the maximum: {DUMP_AGAIN}"
         )
     return told(bool(answer[0] & 1), f"CPUID {_SME_LEAF:#010x} EAX[0], maximum not checked")
+
+
+def _tsme(snapshot: Snapshot, known: Mapping[str, Observation]) -> Fact:
+    if snapshot.state.tsme is not None:
+        observation = told(snapshot.state.tsme, "tsme_status of the ccp driver")
+    elif known["vendor"].value not in (None, "AuthenticAMD", "HygonGenuine"):
+        observation = told(False, f"TSME is AMD's; vendor by {known['vendor'].source}")
+    else:
+        observation = untold(
+            "no device of the ccp driver showed tsme_status: load ccp, and run staleline collect"
+        )
+    return observation.fact(
+        "tsme", Layer.FIRMWARE, "firmware encrypts all memory with one key (TSME)"
+    )
 
 
 def _tdx_guest(snapshot: Snapshot) -> Fact:
