@@ -8,6 +8,8 @@ secondary's ``identify_secondary_cpu()``. Nothing is set by hand that this code 
 
 from __future__ import annotations
 
+import os
+import re
 from typing import TYPE_CHECKING, Final
 
 from staleline.kernel.derivation import DerivationError, required_address
@@ -21,7 +23,15 @@ if TYPE_CHECKING:
     from staleline.kernel.image import KernelImage
     from staleline.kernel.machine_memory import MachineMemory
 
-__all__ = ["SECONDARY", "boot", "identify", "read_sme_active", "start_up", "stub_functions"]
+__all__ = [
+    "SECONDARY",
+    "boot",
+    "identify",
+    "read_sme_active",
+    "start_up",
+    "start_up_told",
+    "stub_functions",
+]
 
 #: Number of the secondary; the jumping CPU is 0.
 SECONDARY: Final = 1
@@ -29,6 +39,8 @@ SECONDARY: Final = 1
 _MASK_64: Final = (1 << 64) - 1
 _BOOT_PARAMS: Final = 0x4000
 _COMMAND_LINE: Final = 0x5000
+_COMMAND_LINE_SIZE: Final = 2048  # arch/x86/include/asm/setup.h, 5.10 to 7.3
+_ON_AND_OFF: Final = (b"mem_encrypt=on", b"mem_encrypt=off")
 # Documentation/arch/x86/boot.rst and arch/x86/include/uapi/asm/bootparam.h, 6.12.
 _CMD_LINE_PTR: Final = 0x228
 _XLOADFLAGS: Final = 0x236
@@ -97,6 +109,17 @@ def start_up(
     *,
     mem_encrypt: bool,
 ) -> None:
+    """Run the startup code with a command line that says ``mem_encrypt=on`` or nothing."""
+    start_up_told(image, memory, emulator, cpu, "mem_encrypt=on" if mem_encrypt else "")
+
+
+def start_up_told(
+    image: KernelImage,
+    memory: MachineMemory,
+    emulator: Emulator,
+    cpu: LogicalCpu,
+    command_line: str,
+) -> None:
     """Run the startup code, and leave nothing behind but the kernel's memory and the CPU's.
 
     Startup code has a stack and boot parameters of its own, which the kernel does not use
@@ -105,7 +128,7 @@ def start_up(
     """
     if any(name in image.symbols for name in (*_SME_ENABLE, _SME_MASK)):
         cpu.gs_base = PerCpu(image, memory).early_offset
-        _write_boot_params(memory, mem_encrypt)
+        _write_boot_params(memory, command_line)
         _Steps(image, emulator).run(cpu, _SME_ENABLE, _BOOT_PARAMS)
     memory.clear_ram()
     emulator.prepare_ram()
@@ -191,12 +214,25 @@ class _Steps:
         return address
 
 
-def _write_boot_params(memory: MachineMemory, mem_encrypt: bool) -> None:
+def _write_boot_params(memory: MachineMemory, command_line: str) -> None:
     """The zero page, as the decompressor leaves it.
 
     Up to 6.8 the kernel parses ``mem_encrypt=`` itself; since 6.9 (commit cd0d9d92c8bb) the
     decompressor or EFI stub does, and tells it by XLF_MEM_ENCRYPTION.
     """
-    memory.write(_COMMAND_LINE, b"mem_encrypt=on\0" if mem_encrypt else b"\0")
+    text = os.fsencode(command_line)[: _COMMAND_LINE_SIZE - 1]
+    flags = _XLF_MEM_ENCRYPTION * _decompressor_sees_on(text)
+    memory.write(_COMMAND_LINE, text + b"\0")
     memory.write_int(_BOOT_PARAMS + _CMD_LINE_PTR, _COMMAND_LINE, 4)
-    memory.write_int(_BOOT_PARAMS + _XLOADFLAGS, _XLF_MEM_ENCRYPTION * mem_encrypt, 2)
+    memory.write_int(_BOOT_PARAMS + _XLOADFLAGS, flags, 2)
+
+
+def _decompressor_sees_on(command_line: bytes) -> bool:
+    """``parse_mem_encrypt()``: ``on`` first stands behind where ``off`` first stands, if at all.
+
+    linux 6.12.117 and 7.3.4 arch/x86/boot/compressed/misc.c; words are whole and end at any
+    character up to the space (arch/x86/boot/cmdline.c).
+    """
+    words = re.split(rb"[\x01-\x20]+", command_line)
+    on, off = (words.index(word) + 1 if word in words else 0 for word in _ON_AND_OFF)
+    return on > off

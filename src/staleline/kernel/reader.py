@@ -9,7 +9,14 @@ from dataclasses import dataclass, replace
 from functools import cache, partial
 from typing import TYPE_CHECKING
 
-from staleline.kernel.boot import SECONDARY, boot, read_sme_active, start_up, stub_functions
+from staleline.kernel.boot import (
+    SECONDARY,
+    boot,
+    read_sme_active,
+    start_up,
+    start_up_told,
+    stub_functions,
+)
 from staleline.kernel.bug_table import warning_addresses
 from staleline.kernel.crash import run_crash
 from staleline.kernel.decision import Decision, SiteDecision
@@ -98,6 +105,23 @@ class KernelReader:
             cpus[0].record,
             exhausted=self._emulator.exhausted_runs > exhausted,
         )
+
+    def encrypts(self, machine: RawMachine, command_line: str) -> bool | None:
+        """Start the image on `machine` as the next kernel: does it encrypt its memory?
+
+        Its own code looks at CPUID, SYSCFG and the command line, so what it was built with
+        (CONFIG_AMD_MEM_ENCRYPT and, up to 6.7, ..._ACTIVE_BY_DEFAULT) is seen too. None if
+        that code did not return or its result cannot be read; `machine.mem_encrypt` is not
+        looked at.
+        """
+        cpu = _cpus(machine)[0]
+        self._start_over()
+        with self._emulator.series():
+            try:
+                start_up_told(self._image, self._memory, self._emulator, cpu, command_line)
+            except DerivationError:
+                return None
+        return read_sme_active(self._image, self._memory)
 
     def play_dead(self, machine: RawMachine) -> PlayDead:
         """Boot the image on `machine` and let the secondary go offline."""

@@ -17,16 +17,19 @@ from staleline.check import Answer
 from staleline.errors import EvidenceError
 from staleline.facts import MachineFacts
 from staleline.model.scenario import Scenario
+from staleline.verdict.following import Following, Next
 from staleline.verdict.kernels import Kernel
 from staleline.verdict.missing import missing
-from staleline.verdict.worlds import Key, Next, World, worlds
+from staleline.verdict.reasons import Unneeded
+from staleline.verdict.unknown import Unknown
+from staleline.verdict.worlds import Key, World, worlds
 from staleline.vocabulary import Path, Site, Verdict
 
 __all__ = ["Audit", "Handover", "Next", "audit"]
 
 _T = TypeVar("_T")
 
-_SEVERAL_MACHINES = "the evidence leaves several machines possible"
+_SEVERAL_MACHINES = Unknown("the evidence leaves several machines possible", "unknown-machine")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +48,9 @@ class Handover:
     flushes: Mapping[Site, bool | None]
     needed: Mapping[Site, bool | None]
     attainable: bool
-    unneeded: Mapping[Site, str]
+    unneeded: Mapping[Site, Unneeded]
     faults: tuple[Site, ...]
-    unknown: tuple[str, ...]
+    unknown: tuple[Unknown, ...]
     answer: Answer | None
     scenarios: tuple[Scenario, ...]
 
@@ -68,7 +71,7 @@ class Audit:
     facts: MachineFacts
     given: tuple[str, ...]
     handovers: tuple[Handover, ...]
-    unknown: tuple[str, ...]
+    unknown: tuple[Unknown, ...]
 
     @property
     def sme_active(self) -> bool | None:
@@ -86,7 +89,7 @@ def audit(
     facts: MachineFacts,
     kernels: Sequence[Kernel],
     *,
-    following: Next,
+    following: Following,
     paths: Sequence[Path],
     given: Sequence[str] = (),
 ) -> Audit:
@@ -169,7 +172,7 @@ def _row(facts: MachineFacts, key: Key, containing: Sequence[World]) -> Handover
     )
 
 
-def _unsettled(facts: MachineFacts, fitting: Sequence[World]) -> tuple[str, ...]:
+def _unsettled(facts: MachineFacts, fitting: Sequence[World]) -> tuple[Unknown, ...]:
     """Why the overall verdict is unknown."""
     reasons = [
         *missing(facts, fitting, lambda world: world.verdict),
@@ -185,13 +188,13 @@ def _unsettled(facts: MachineFacts, fitting: Sequence[World]) -> tuple[str, ...]
 
 def _unsettled_in_row(
     facts: MachineFacts, key: Key, containing: Sequence[World], verdict: Verdict
-) -> Iterator[str]:
+) -> Iterator[Unknown]:
     """Why the row's verdict is unknown, and whether a WBINVD that may fault does."""
     if verdict is Verdict.UNKNOWN:
         yield from missing(facts, containing, lambda world: world.judgements[key].verdict)
         yield from (reason for world in containing for reason in world.judgements[key].unknown)
     for reason in missing(facts, containing, lambda world: world.judgements[key].faults):
-        yield f"whether WBINVD traps here: {reason}"
+        yield Unknown(f"whether WBINVD traps here: {reason}", reason.id)
 
 
 def _word(encrypts: bool) -> str:

@@ -6,7 +6,8 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterator, Sequence
 
 from staleline.facts import MachineFacts
-from staleline.verdict.worlds import World
+from staleline.verdict.unknown import Unknown
+from staleline.verdict.worlds import NEXT_ENCRYPTS, World
 
 __all__ = ["missing"]
 
@@ -20,10 +21,29 @@ _FACT_NAMES = {
     "tdx_used": "tdx_module",
 }
 
+#: Machine field -> id of the explanation of what is missing; any other comes from CPUID.
+_IDS = {
+    "sme_enabled": "unknown-syscfg",
+    "snp_host": "unknown-syscfg",
+    "sev_guest": "unknown-sev-status",
+    "sev_es_guest": "unknown-sev-status",
+    "snp_guest": "unknown-sev-status",
+    "tdx_host_enabled": "unknown-tdx-keyids",
+    "mem_encrypt": "unknown-command-line",
+    "sev_guests_run": "unknown-sev-guests",
+    "tdx_used": "unknown-tdx-use",
+}
+
+_NEXT_UNREAD = Unknown(
+    "whether the next kernel uses the C-bit: its startup code could not be run to its end; "
+    "say with --next on or --next off",
+    "unknown-next-kernel",
+)
+
 
 def missing(
     facts: MachineFacts, worlds: Sequence[World], outcome: Callable[[World], Hashable]
-) -> Iterator[str]:
+) -> Iterator[Unknown]:
     """What would have to be known for an outcome to be the same in all worlds.
 
     Args:
@@ -45,13 +65,17 @@ def missing(
     kernels = list(dict.fromkeys(world.kernel for world in worlds))
     by_kernel = [{outcome(world) for world in worlds if world.kernel == name} for name in kernels]
     if _differ(by_kernel):
-        yield f"the rule: {' or '.join(kernels)}; give the image to --kernel to read it"
+        text = f"the rule: {' or '.join(kernels)}; give the image to --kernel to read it"
+        yield Unknown(text, "unknown-rule")
 
 
 def _differ(outcomes: Sequence[set[Hashable]]) -> bool:
     return all(outcomes) and any(found != outcomes[0] for found in outcomes)
 
 
-def _how_to_get(facts: MachineFacts, name: str) -> str:
+def _how_to_get(facts: MachineFacts, name: str) -> Unknown:
+    if name == NEXT_ENCRYPTS:
+        return _NEXT_UNREAD
     fact = facts[_FACT_NAMES.get(name, name)]
-    return fact.missing or f"{fact.name} is not known"
+    text = fact.missing or f"{fact.name} is not known"
+    return Unknown(text, _IDS.get(name, "unknown-cpuid"))

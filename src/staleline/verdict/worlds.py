@@ -5,30 +5,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from enum import StrEnum
 
 from staleline.facts import MachineFacts
 from staleline.verdict.case import Case
+from staleline.verdict.following import Following
 from staleline.verdict.handover import Judgement, judge
 from staleline.verdict.kernels import Behaviour, Kernel
-from staleline.verdict.machine import Machine, Possibility, possible_machines
+from staleline.verdict.machine import Possibility, possible_machines
 from staleline.vocabulary import Path, Verdict
 
-__all__ = ["Key", "Next", "World", "worlds"]
+__all__ = ["NEXT_ENCRYPTS", "Key", "World", "worlds"]
 
 #: A handover's row: (old kernel encrypts, next kernel encrypts, path).
 Key = tuple[bool, bool, Path]
 
+#: The name, in `World.assumed`, of what the next kernel does where its image does not tell.
+NEXT_ENCRYPTS = "next_encrypts"
+
 _WORST_FIRST = (Verdict.AT_RISK, Verdict.UNKNOWN, Verdict.SAFE)
-
-
-class Next(StrEnum):
-    """Which next kernels are asked about: by their use of memory encryption."""
-
-    ON = "on"
-    OFF = "off"
-    SAME = "same"
-    ANY = "any"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +44,7 @@ class World:
 
 
 def worlds(
-    facts: MachineFacts, kernels: Sequence[Kernel], following: Next, paths: Sequence[Path]
+    facts: MachineFacts, kernels: Sequence[Kernel], following: Following, paths: Sequence[Path]
 ) -> Iterator[World]:
     """Every known machine that fits the facts, with each kernel, as its own world."""
     observed = facts.boolean("sme_active")
@@ -58,7 +52,7 @@ def worlds(
         for kernel in kernels:
             for behaviour in _settled(kernel.behaviour(possibility.machine)):
                 if observed is None or behaviour.sme_active is observed:
-                    yield _one_world(possibility, kernel, behaviour, following, paths)
+                    yield from _next_worlds(possibility, kernel, behaviour, following, paths)
 
 
 def _settled(behaviour: Behaviour) -> Iterable[Behaviour]:
@@ -68,34 +62,25 @@ def _settled(behaviour: Behaviour) -> Iterable[Behaviour]:
     return tuple(replace(behaviour, sme_active=active) for active in (False, True))
 
 
-def _one_world(
+def _next_worlds(
     possibility: Possibility,
     kernel: Kernel,
     behaviour: Behaviour,
-    following: Next,
+    following: Following,
     paths: Sequence[Path],
-) -> World:
+) -> Iterator[World]:
+    """One world per way in which the next kernel may turn out."""
     machine = possibility.machine
-    cases = (
-        Case(machine=machine, behaviour=behaviour, path=path, next_encrypts=following_encrypts)
-        for following_encrypts in _next_states(machine, bool(behaviour.sme_active), following)
-        for path in paths
-    )
-    judgements = {(case.old_encrypts, case.next_encrypts, case.path): judge(case) for case in cases}
-    return World(kernel.name, possibility.assumed, judgements)
-
-
-def _next_states(machine: Machine, old: bool, following: Next) -> tuple[bool, ...]:
-    """The next kernel's possible uses of the C-bit; it cannot use what is not there."""
-    if not machine.can_encrypt:
-        return (False,)
-    match following:
-        case Next.SAME:
-            return (old,)
-        case Next.ANY:
-            return (False, True)
-        case _:
-            return (following is Next.ON,)
+    choices = following.choices(machine, bool(behaviour.sme_active))
+    for uses in choices:
+        assumed = {} if len(choices) == 1 else {NEXT_ENCRYPTS: any(uses)}
+        cases = (
+            Case(machine=machine, behaviour=behaviour, path=path, next_encrypts=encrypts)
+            for encrypts in uses
+            for path in paths
+        )
+        judgements = {(one.old_encrypts, one.next_encrypts, one.path): judge(one) for one in cases}
+        yield World(kernel.name, {**possibility.assumed, **assumed}, judgements)
 
 
 def _worst(judgements: Iterable[Judgement]) -> Verdict:
