@@ -20,7 +20,7 @@ from staleline.report.words import flush_words, required_words
 from staleline.verdict.audit import Audit, Handover
 from staleline.vocabulary import Path, Site, Verdict
 
-__all__ = ["print_audit"]
+__all__ = ["because", "meaning", "print_audit"]
 
 _HEADLINE = {
     Verdict.SAFE: "no dirty line of the old kernel can overwrite the next kernel's memory",
@@ -75,7 +75,7 @@ def print_audit(console: Console, audit: Audit, *, machine: str) -> None:
     """
     for path in audit.by_path:
         console.print(_headline(audit, path))
-        for reason in _because(audit, path):
+        for reason in because(audit, path):
             console.print(Padding(escape(reason), (0, 0, 0, 2), expand=False))
     console.print()
     console.print(_subject(audit, machine))
@@ -96,18 +96,19 @@ def _headline(audit: Audit, path: Path) -> Text:
     return Text.assemble(
         (verdict.upper(), VERDICT_STYLE[verdict]),
         (f" on {path}", "bold"),
-        f": {_meaning(audit, path)}",
+        f": {meaning(audit, path)}",
     )
 
 
-def _meaning(audit: Audit, path: Path) -> str:
+def meaning(audit: Audit, path: Path) -> str:
+    """What the verdict on a path means, as a clause."""
     broken = audit.broken(path)
     if audit.by_path[path] is Verdict.AT_RISK and broken:
         return "; ".join(_BROKEN[name] for name in broken)
     return _HEADLINE[audit.by_path[path]]
 
 
-def _because(audit: Audit, path: Path) -> Iterator[str]:
+def because(audit: Audit, path: Path) -> Iterator[str]:
     """Why, where it is safe: one line per reason with the transitions it holds for."""
     if audit.by_path[path] is not Verdict.SAFE:
         return
