@@ -178,4 +178,4 @@ def _difference(key: tuple[str, str], here: str, there: str) -> str:
     if variable == "at":
         return f"{name} is at “{here}”, not at “{there}”"
     what = name if who == DRAM_NAME else f"the {variable} entry of {name}"
-    return f"{what} is {here}, not {there}"
+    return f"{what} is “{here}”, not “{there}”"

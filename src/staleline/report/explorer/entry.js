@@ -50,15 +50,15 @@ export function entryWords(value, isWritten) {
   return whose ? `${held}, ${OF[whoseWord(whose, isWritten)]}` : held;
 }
 
-const OF = { next: "next kernel’s", old: "old kernel’s", stale: "stale" };
+const OF = { next: "next kernel's", old: "old kernel's", stale: "stale" };
 
 function whoseWord(whose, isWritten) {
   return whose === "old" && isWritten ? "stale" : (whose ?? "");
 }
 
 const IN_DRAM = {
-  old: "old kernel’s, or outdated",
-  next: "next kernel’s newest",
+  old: "old kernel's, or outdated",
+  next: "next kernel's newest",
   destroyed: "destroyed",
 };
 

@@ -24,7 +24,7 @@ export function handovers(section) {
   const panels = machines.map((machine) => panel(machine));
   const list = element("div", {}, ...panels.map((one) => one.node));
   const filter = cases.length > FEW_CASES ? filters((isWanted) => panels.forEach((one) => one.show(isWanted))) : null;
-  section.append(element("h2", { id: "handovers-title" }, "Handovers"), legend(), ...(filter ? [filter] : []), list);
+  section.append(element("h2", { id: "handovers-title" }, "Handovers"), guide(), ...(filter ? [filter] : []), list);
   section.hidden = false;
   return (current) => panels.forEach((one) => one.mark(current));
 }
@@ -112,10 +112,10 @@ function filters(changed) {
   return element("fieldset", { class: "filters" }, element("legend", {}, "Show"), ...choices);
 }
 
-function legend() {
+function guide() {
   return element(
     "p",
-    { class: "note" },
+    { class: "note hint" },
     "Per path, what the old kernel executes on the secondaries and on the jumping CPU, and what the handover requires. A verdict opens its handover below.",
   );
 }

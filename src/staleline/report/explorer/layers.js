@@ -3,14 +3,14 @@
 
 import { element } from "./dom.js";
 import { kernels, machineOf, resultsOf, text } from "./report.js";
-import { checked, flushWords, transition, verdictMark, whoFlushes } from "./words.js";
+import { broken, checked, flushWords, transition, verdictMark, whoFlushes } from "./words.js";
 import { runOf } from "./run.js";
 
 export function layers(one) {
   const known = machineOf(one.machine).layers;
   return element(
     "div",
-    { class: "layers" },
+    { class: "layers", role: "group", "aria-label": "The four layers" },
     layer("Hardware can", facts(known.hardware)),
     layer("Firmware enabled", facts(known.firmware)),
     layer("Kernel does", [...does(one), ...told(known.kernel)]),
@@ -19,7 +19,7 @@ export function layers(one) {
 }
 
 function layer(title, children) {
-  return element("section", { class: "layer" }, element("h4", {}, title), ...children);
+  return element("section", { class: "layer" }, element("h3", {}, title), ...children);
 }
 
 /** What bears on verdicts, briefly; everything with meaning and evidence is folded away. */
@@ -81,7 +81,7 @@ function sites(kernel, result) {
   return element(
     "div",
     { class: "does" },
-    element("h5", {}, kernels[kernel].name),
+    element("h4", {}, kernels[kernel].name),
     element("dl", {}, ...rows),
     rule(kernels[kernel]),
   );
@@ -104,7 +104,7 @@ function verdict(kernel, result) {
   return element(
     "div",
     { class: "does" },
-    element("h5", {}, kernels[kernel].name),
+    element("h4", {}, kernels[kernel].name),
     element("p", {}, verdictMark(result.verdict)),
     ...reasons(result).map((reason) => element("p", {}, reason)),
     element("p", { class: "source" }, checked(result)),
@@ -117,5 +117,5 @@ function reasons(result) {
   if (result.unknown.length) return result.unknown.map((number) => `Missing: ${text(number)}.`);
   if (result.run === null) return [];
   const { property, title, line } = runOf(result.run);
-  return [`${property} is broken: ${title}`, `Line role: ${line}.`];
+  return [broken(property, title), `Line role: ${line}.`];
 }

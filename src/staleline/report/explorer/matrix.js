@@ -72,7 +72,7 @@ function cells(one, kernel, path) {
     "a",
     { href: address(one, null, kernel) },
     verdictMark(result.verdict),
-    unseen(`, ${kernels[kernel].name}, ${path} ${transition(one)}`),
+    unseen(` ${kernels[kernel].name}, ${path} ${transition(one)}`),
   );
   const verdict = element("td", { role: "cell", "data-label": `${path}: verdict`, "data-case": one.id }, link);
   return [...flushes, verdict];

@@ -12,12 +12,18 @@ export function sentences(run, index) {
   return step.hindrance ? `Not possible here: ${step.hindrance}.` : step.moves.map((move) => move.sentence).join(" ");
 }
 
-/** The same as elements, with function and source of each sentence. */
-export function narration(run, index) {
+/**
+ * The same as elements, with function and source of each sentence.
+ *
+ * @param beside the run that this one follows, or null: says where it does something else.
+ */
+export function narration(run, index, beside = null) {
   if (index === 0) return [element("p", { class: "sentence" }, START)];
   const step = run.steps[index - 1];
   if (step.hindrance) return [element("p", { class: "sentence hindered" }, sentences(run, index))];
-  return step.moves.flatMap((move) => [element("p", { class: "sentence" }, move.sentence), anchor(move)]);
+  const told = step.moves.flatMap((move) => [element("p", { class: "sentence" }, move.sentence), anchor(move)]);
+  const isOther = beside && !sentences(beside, index).startsWith(sentences(run, index));
+  return isOther ? [element("p", { class: "instead" }, "Instead:"), ...told] : told;
 }
 
 function anchor(move) {

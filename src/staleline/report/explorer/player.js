@@ -8,7 +8,7 @@ import { narration, sentences } from "./narration.js";
 import { stage } from "./stage.js";
 import { stepsTable } from "./steps.js";
 import { transport } from "./transport.js";
-import { checked, verdictMark } from "./words.js";
+import { broken, checked, verdictMark } from "./words.js";
 
 /**
  * A player; show(index) goes to a step without reporting it.
@@ -18,9 +18,9 @@ import { checked, verdictMark } from "./words.js";
  * @param stepped called with every step that the reader goes to.
  */
 export function player(one, [kernel, other], stepped) {
-  const panes = [pane(one, kernel, one.results[kernel].run)];
+  const panes = [pane(one, kernel, one.results[kernel].run, null)];
   const followed = other === null ? undefined : (one.results[kernel].followed[other] ?? one.results[other].run);
-  if (followed !== undefined && followed !== null) panes.push(pane(one, other, followed));
+  if (followed !== undefined && followed !== null) panes.push(pane(one, other, followed, panes[0].run));
   const count = panes[0].run.steps.length;
   const told = element("p", { class: "unseen", "aria-live": "polite", "aria-atomic": "true" });
   const go = (index) => {
@@ -51,13 +51,14 @@ export function player(one, [kernel, other], stepped) {
     bar.node,
     told,
     element("div", { class: "panes" }, ...panes.map((each) => each.node)),
-    legendOfKeys(),
+    legend(),
     table.node,
+    replayNote(panes[0].run),
   );
   return { node, show, count, stop: bar.stop, ofKey: bar.ofKey };
 }
 
-function pane(one, kernel, number) {
+function pane(one, kernel, number, beside) {
   const run = runOf(number);
   const name = kernels[kernel].name;
   const result = one.results[kernel];
@@ -76,8 +77,9 @@ function pane(one, kernel, number) {
     node,
     name,
     run,
+    beside,
     show(index) {
-      story.replaceChildren(...narration(run, index));
+      story.replaceChildren(...narration(run, index, beside));
       scene.show(index);
       const isLast = index === run.steps.length;
       outcome.classList.toggle("reached", isLast);
@@ -88,15 +90,21 @@ function pane(one, kernel, number) {
 
 /** What the last step comes to. */
 function outcomeOf(result, number) {
-  if (result.run === number) return `${runOf(number).property} is broken: ${runOf(number).title}`;
+  if (result.run === number) return broken(runOf(number).property, runOf(number).title);
   if (result.verdict === "safe") return `This order of events does no harm here, and no other does: ${checked(result)}`;
   return "This order of events does no harm here; another one may: see its own run.";
 }
 
-function legendOfKeys() {
+function replayNote(run) {
+  if (!run.trace) return null;
+  const command = element("code", {}, `staleline replay traces/${run.trace}`);
+  return element("p", { class: "note" }, "Beside this page the run is kept as an ITF trace, which can be executed again: ", command);
+}
+
+function legend() {
   return element(
     "p",
     { class: "note hint" },
-    "Keys: ← → step, Space plays, Home and End go to the ends. An entry is drawn with its key’s shape; dashed means absent, outlined clean, filled dirty.",
+    "Keyboard: ← and → step, Space plays, Home and End go to the ends. Each key has its colour and shape; an entry is dashed where absent, outlined where clean, filled where dirty. A frame marks what the step changed.",
   );
 }

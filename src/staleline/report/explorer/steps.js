@@ -40,7 +40,7 @@ function row(panes, index, go) {
     "tr",
     { role: "row" },
     element("th", { role: "rowheader", scope: "row" }, button),
-    ...panes.map((pane) => element("td", { role: "cell", "data-label": panes.length > 1 ? pane.name : null }, ...narration(pane.run, index), changes(pane.run, index))),
+    ...panes.map((pane) => element("td", { role: "cell", "data-label": panes.length > 1 ? pane.name : null }, ...narration(pane.run, index, pane.beside), changes(pane.run, index))),
   );
 }
 

@@ -39,6 +39,11 @@ export function flushWords(site) {
   return ["flushes", "WBINVD", site.required ? "required" : ""];
 }
 
+/** What a broken property says. */
+export function broken(property, title) {
+  return `${property} is broken, which says: ${title}`;
+}
+
 /** How the answer was established. */
 export function checked(result) {
   if (result.check === null) return "";

@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the explorer's tests look at: two defects, each beside the rule that repairs it."""
+
+from __future__ import annotations
+
+from functools import cache
+
+from staleline.policy.catalogue import find
+from staleline.report.explorer_cases import Explored, of_policies
+from staleline.verdict.kernels import PolicyKernel
+from staleline.verdict.platforms import Selection, check_kernel
+
+#: Hygon with SME: linux 7.3.4 arch/x86/kernel/cpu/hygon.c never sets cache_state_incoherent,
+#: which arch/x86/kernel/cpu/amd.c does.
+HYGON = "hygon-sme-incoherent"
+HYGON_CASE = f"{HYGON}.kexec.on-off"
+#: Before commit 1f5e7eb7868e (6.5), stop_this_cpu() reports before its WBINVD.
+RACE = "amd-sme-incoherent"
+RACE_CASE = f"{RACE}.kexec.on-on"
+
+
+@cache
+def explored(platform: str, *policies: str) -> Explored:
+    """Policies side by side on one platform class."""
+    selection = Selection(platforms=frozenset({platform}))
+    kernels = [PolicyKernel(find(name), "the policy itself") for name in policies]
+    return of_policies(
+        (kernel.policy, tuple(check_kernel(kernel, selection))) for kernel in kernels
+    )
+
+
+def hygon() -> Explored:
+    """Linux 6.18, which flushes nothing on Hygon, beside the proposal."""
+    return explored(HYGON, "linux-6.18", "host-mem-incoherent")
+
+
+def race() -> Explored:
+    """Linux 4.15, which reports before its flush, beside 6.5."""
+    return explored(RACE, "linux-4.15", "linux-6.5")
