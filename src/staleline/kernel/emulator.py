@@ -73,6 +73,8 @@ _GENERAL_PROTECTION: Final = 13
 _BREAKPOINT: Final = 3
 _INVALID_OPCODE: Final = 6
 _TLB_VIRTUAL: Final = 1
+#: Bytes of address space for translated code; a boot takes a few. Unicorn would reserve 1 GiB.
+_TRANSLATIONS: Final = 128 << 20
 #: Unicorn wants an address to stop at; 0 will not do, wild code jumps there.
 _NOWHERE: Final = (1 << 64) - 1
 
@@ -151,6 +153,7 @@ class Emulator:
         self._at_flush: Callable[[], None] | None = None
         self._end: End | None = None
         self._engine = unicorn.Uc(unicorn.UC_ARCH_X86, unicorn.UC_MODE_64)
+        self._engine.ctl_set_tcg_buffer_size(_TRANSLATIONS)
         # The default TLB truncates addresses of the kernel half.
         self._engine.ctl_set_tlb_mode(_TLB_VIRTUAL)
         map_memory(self._engine, memory)
