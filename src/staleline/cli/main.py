@@ -20,10 +20,10 @@ __all__ = ["main"]
 _COMMANDS = {
     "audit": "Audit this host, or a machine's dump, with its kernel (the default).",
     "facts": "What dumps say of a machine, in layers.",
-    "kernel": "What kernel images do on a machine.",
+    "kernel": "Which rule kernel images carry, and what they do on a machine.",
     "check": "Model-check a policy on every platform and transition.",
     "prove": "Prove a policy for every number of CPUs, with a certificate, or refute it.",
-    "diff": "What changes from one policy to another: rules and handovers.",
+    "diff": "What changes from one policy or image to another: rules and handovers.",
     "claims": "The claims of the mail threads, each proved, refuted or conditional.",
     "replay": "Execute a counterexample (.itf.json) again.",
     "report": "One HTML page with every verdict and counterexample, to step through and to send.",
