@@ -94,7 +94,8 @@ def main() -> None:
             converted = seconds_of([converter, str(path), str(out)])[0] if converter else "-"
             release = image.name.removeprefix("vmlinuz-")
             print(
-                f"{release:36} {len(symbols):8} {load:6.2f} {look_up:7.3f} {expand:6.2f} {ours:>8} {same:>24} {converted:>15}",
+                f"{release:36} {len(symbols):8} {load:6.2f} {look_up:7.3f} {expand:6.2f}"
+                f" {ours:>8} {same:>24} {converted:>15}",
                 flush=True,
             )
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import tarfile
 
@@ -72,6 +73,15 @@ def test_a_package_is_loaded_like_its_image(tmp_path, kind):
 )
 def test_where_distributions_put_the_image(name):
     assert read(write_deb([File(name, b"image")])) == (name, b"image")
+
+
+def test_a_package_of_debian_s_holds_the_image_that_dpkg_finds(real_kernels):
+    """Kept as published; tools/fetch_kernels.py took the image "7" out with dpkg-deb."""
+    package = real_kernels["7-deb"]
+    name, image = read(package.path.read_bytes())
+    assert name == f"usr/lib/modules/{package.release}/vmlinuz"
+    assert package.release == real_kernels["7"].release
+    assert hashlib.sha256(image).hexdigest() == real_kernels["7"].sha256
 
 
 @pytest.mark.parametrize("style", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
