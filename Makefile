@@ -7,7 +7,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: run test lint format bench second-opinions lock clean
+.PHONY: run test lint format bench second-opinions every-kernel mutants fuzz kernels boot-test \
+	lock clean
 
 run: $(STAMP)
 	@$(BIN)/python tools/demo.py
@@ -31,12 +32,34 @@ format: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/python tools/fetch_kernels.py
 	$(BIN)/python -m benchmarks.cold_start
+	$(BIN)/python -m benchmarks.kernels
 	$(BIN)/python -m benchmarks.decision_diagrams
 	$(BIN)/python -m benchmarks.checkers
 
 # The whole grid of cases against rumur and spin; `make test` takes a sample of it.
 second-opinions: $(STAMP)
 	$(BIN)/pytest -n 2 --dist worksteal tests/check/full_grid_of_second_opinions.py
+
+# Every kernel that tests/data/kernels.toml names; `make test` takes the required ones.
+every-kernel: $(STAMP)
+	$(BIN)/python tools/fetch_kernels.py --all
+	$(BIN)/pytest -n 2 --dist worksteal tests/kernel
+
+# Questions planted into four kernels at every place and of every kind; takes minutes.
+mutants: $(STAMP)
+	$(BIN)/pytest -n 2 --dist worksteal tests/kernel/every_planted_question.py
+
+FUZZ_SECONDS ?= 1800
+fuzz: $(STAMP)
+	$(BIN)/python -m tests.fuzz.images --seconds $(FUZZ_SECONDS)
+
+# Debian's sources, patched, configured and compiled; then booted in QEMU. See docs/kernels.md.
+kernels: $(STAMP)
+	$(BIN)/python -m tools.build_kernels
+	$(BIN)/pytest tests/kernel/built_tdx_host.py
+
+boot-test: $(STAMP)
+	$(BIN)/python -m tools.boot_kernels
 
 # Rewrites the lock file from pyproject.toml; the only target that may change it.
 lock: $(STAMP)
