@@ -8,7 +8,11 @@ from typing import TYPE_CHECKING
 
 import click
 
+from staleline.cli.output import Output, output_options
+
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from staleline.evidence.snapshot import Snapshot
     from staleline.verdict.audit import Audit
 
@@ -32,10 +36,14 @@ _STATUS = {"safe": 0, "at-risk": 2, "unknown": 3}
 @click.option(
     "--next",
     "following",
-    type=click.Choice(["on", "off", "same", "any"]),
+    metavar="WHAT",
     default="any",
     show_default=True,
-    help="Memory encryption of the next kernel.",
+    help="The next kernel: on, off, same or any by its memory encryption, or its image.",
+)
+@click.option("--append", metavar="CMDLINE", help="The next image's command line; default: any.")
+@click.option(
+    "--reuse-cmdline", is_flag=True, help="The next image's: the running one, and --append."
 )
 @click.option(
     "--path",
@@ -67,42 +75,49 @@ _STATUS = {"safe": 0, "at-risk": 2, "unknown": 3}
     show_default=True,
     help="The least finding that makes the exit status non-zero.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+@output_options
 def command(  # noqa: PLR0913 - one parameter per option
     *,
     snapshot_file: str | None,
     kernel: str | None,
     following: str,
+    append: str | None,
+    reuse_cmdline: bool,
     path_name: str,
     msr: tuple[str, ...],
     cmdline: str | None,
     state: tuple[str, ...],
     traces: str | None,
     fail_on: str,
-    as_json: bool,
+    output: Output,
 ) -> int:
     """Could this kexec leave incoherent cache lines behind, and are they written back first?
 
     Exit status: 0 safe, 1 error, 2 at risk, 3 unknown.
     """
+    from staleline.cli.following import next_kernel
     from staleline.evidence.given import given_by_user, with_given
     from staleline.facts import from_snapshot
-    from staleline.verdict.audit import Next, audit
-    from staleline.verdict.choice import choose_kernels
+    from staleline.verdict.audit import audit
+    from staleline.verdict.choice import choose_kernels, image_files
     from staleline.vocabulary import Path
 
     snapshot = with_given(_observe(snapshot_file), msr=msr, cmdline=cmdline, state=state)
+    next_one = next_kernel(
+        following, snapshot, append=append, reuse=reuse_cmdline, crash=path_name == "crash"
+    )
     kernels = choose_kernels(snapshot, kernel)
     paths = tuple(Path) if path_name == "all" else (Path(path_name),)
     found = audit(
         from_snapshot(snapshot),
         kernels,
-        following=Next(following),
+        following=next_one,
         paths=paths,
         given=given_by_user(snapshot),
     )
     written = _write_traces(found, FilePath(traces)) if traces is not None else {}
-    _print(found, written, machine=snapshot_file or "this host", as_json=as_json)
+    files = (*([snapshot_file] if snapshot_file else []), *image_files(kernels))
+    _write(output, found, written, machine=snapshot_file or "this host", files=files)
     return _status(found, fail_on)
 
 
@@ -134,15 +149,21 @@ def _write_traces(found: Audit, directory: FilePath) -> dict[str, str]:
     return written
 
 
-def _print(found: Audit, written: dict[str, str], *, machine: str, as_json: bool) -> None:
+def _write(
+    output: Output, found: Audit, traces: dict[str, str], *, machine: str, files: Sequence[str]
+) -> None:
     from staleline.report.audit_json import audit_document
     from staleline.report.audit_text import print_audit
-    from staleline.report.console import print_json, text_console
 
-    if as_json:
-        print_json(audit_document(found, written))
+    if output.of_findings:
+        from staleline.report.findings import audit_findings
+
+        output.write_findings([audit_findings(found, machine=machine, files=files)])
+    elif output.format == "json":
+        output.write_json(audit_document(found, traces))
     else:
-        print_audit(text_console(), found, machine=machine)
+        with output.console() as console:
+            print_audit(console, found, machine=machine)
 
 
 def _status(found: Audit, fail_on: str) -> int:

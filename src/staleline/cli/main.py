@@ -19,6 +19,7 @@ __all__ = ["main"]
 #: Subcommand -> one-line help; each lives in the module of its name with a `command`.
 _COMMANDS = {
     "audit": "Audit this host, or a machine's dump, with its kernel (the default).",
+    "preflight": "Is it safe to load this kernel with kexec, here and now?",
     "facts": "What dumps say of a machine, in layers.",
     "kernel": "Which rule kernel images carry, and what they do on a machine.",
     "check": "Model-check a policy on every platform and transition.",
@@ -30,6 +31,7 @@ _COMMANDS = {
     "serve": "Show a report on this host's loopback address.",
     "export": "A model for another checker: Murphi or Promela.",
     "policies": "The catalogue of rules, by era and proposal.",
+    "explain": "What a finding, an unknown or a check means, by its id.",
     "collect": "Write a snapshot of this host.",
 }
 

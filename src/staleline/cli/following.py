@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The next kernel as the user names it: by its use of encryption, or an image to be loaded."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from staleline.errors import UsageError
+
+if TYPE_CHECKING:
+    from staleline.evidence.snapshot import Snapshot
+    from staleline.verdict.following import Following, NextImage
+
+__all__ = ["next_image", "next_kernel"]
+
+#: What kexec-tools leaves out of /proc/cmdline (2.0.25 kexec/kexec.c get_command_line());
+#: the latter for a crash kernel alone.
+_NOT_REUSED = ("BOOT_IMAGE=", "crashkernel=")
+
+
+def next_kernel(
+    wanted: str, snapshot: Snapshot, *, append: str | None, reuse: bool, crash: bool
+) -> Following:
+    """``on``, ``off``, ``same``, ``any``, or the path of an image.
+
+    Raises:
+        UsageError: It is none of them, or a command line is given where no image is.
+    """
+    from staleline.verdict.following import Next
+
+    if wanted not in tuple(Next):
+        return next_image(wanted, snapshot, append=append, reuse=reuse, crash=crash)
+    if append is not None or reuse:
+        raise UsageError(
+            f"--next {wanted} is no image that a command line could be for",
+            do="give --next the image that will be loaded",
+        )
+    return Next(wanted)
+
+
+def next_image(
+    path: str, snapshot: Snapshot, *, append: str | None, reuse: bool, crash: bool
+) -> NextImage:
+    """The image and its command line, put together as kexec-tools does: what runs, then more.
+
+    Raises:
+        KernelImageError: The image cannot be read.
+        UsageError: The running kernel's command line is to be used again, and is not known.
+    """
+    from staleline.kernel.image import load_image
+    from staleline.verdict.following import NextImage
+
+    return NextImage(load_image(path), _command_line(snapshot, append, reuse=reuse, crash=crash))
+
+
+def _command_line(
+    snapshot: Snapshot, append: str | None, *, reuse: bool, crash: bool
+) -> str | None:
+    if not reuse:
+        return append
+    running = snapshot.kernel.cmdline
+    if running is None:
+        raise UsageError(
+            "the running kernel's command line is not known, so it cannot be used again",
+            do="give all of it to --append, or a snapshot that holds it",
+        )
+    dropped = _NOT_REUSED if crash else _NOT_REUSED[:1]
+    words = (word for word in running.split() if not word.startswith(dropped))
+    return " ".join((*words, *((append,) if append else ())))

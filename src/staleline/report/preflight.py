@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A preflight as one line, as text with what was looked at, and as ``staleline/preflight/1``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.padding import Padding
+
+from staleline.report.audit_json import audit_document
+from staleline.report.audit_text import because, meaning, print_audit
+from staleline.verdict.following import NextImage
+from staleline.verdict.preflight import Preflight
+from staleline.vocabulary import Verdict
+
+__all__ = ["one_line", "preflight_document", "print_preflight"]
+
+_WORDS = {Verdict.SAFE: "safe", Verdict.AT_RISK: "at risk", Verdict.UNKNOWN: "unknown"}
+_REFUSED = "; but the running kernel refuses to load it"
+
+
+def one_line(found: Preflight) -> str:
+    """The verdict and its reason, e.g. ``safe: kexec on→off: ...``."""
+    transitions = ", ".join(row.transition for row in found.audit.handovers)
+    refused = _REFUSED if found.refused else ""
+    return f"{_WORDS[found.verdict]}: {found.path} {transitions}: {_reason(found)}{refused}"
+
+
+def _reason(found: Preflight) -> str:
+    audit = found.audit
+    if found.verdict is Verdict.SAFE:
+        reasons = because(audit, found.path)
+        return "; ".join(reason.removeprefix("because ") for reason in reasons)
+    if found.verdict is Verdict.UNKNOWN and audit.unknown:
+        return audit.unknown[0]
+    return meaning(audit, found.path)
+
+
+def print_preflight(console: Console, found: Preflight, *, machine: str) -> None:
+    """The remarks and the whole audit."""
+    console.print(f"next kernel  {escape(_next(found.image))}", soft_wrap=True)
+    for line in _remarks(found):
+        console.print(Padding(line, (0, 0, 0, 2), expand=False))
+    console.print()
+    print_audit(console, found.audit, machine=machine)
+
+
+def _next(image: NextImage) -> str:
+    carries = "can encrypt its memory" if image.can_encrypt else "cannot encrypt its memory"
+    told = "any command line" if image.command_line is None else f"told {image.command_line!r}"
+    return f"{image.name}, {carries}, {told}"
+
+
+def _remarks(found: Preflight) -> Iterator[str]:
+    for remark in found.remarks:
+        yield f"• {escape(remark.text)}  [dim]{escape(remark.source)}[/]"
+
+
+def preflight_document(found: Preflight) -> dict[str, Any]:
+    """The JSON document, with the audit's in it."""
+    return {
+        "schema": "staleline/preflight/1",
+        "verdict": found.verdict,
+        "reason": one_line(found),
+        "path": found.path,
+        "refused": found.refused,
+        "next": {
+            "image": found.image.image.path,
+            "release": found.image.image.release,
+            "command_line": found.image.command_line,
+            "can_encrypt": found.image.can_encrypt,
+        },
+        "remarks": [
+            {"id": one.id, "text": one.text, "source": one.source} for one in found.remarks
+        ],
+        "audit": audit_document(found.audit, {}),
+    }

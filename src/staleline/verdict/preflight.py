@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Before a kernel is loaded: one path of the audit, with one next image and its command line.
+
+The verdict is the audit's, and nothing else is. Beside it stand remarks: what an operator
+should know of this host before the load, such as that it will be refused.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from importlib.resources import files
+
+from staleline.check import check
+from staleline.evidence.given import given_by_user
+from staleline.evidence.snapshot import Snapshot
+from staleline.facts import MachineFacts, from_snapshot
+from staleline.model.scenario import ForeignLines, Scenario
+from staleline.policy.catalogue import series_of
+from staleline.verdict.audit import Audit, audit
+from staleline.verdict.following import NextImage
+from staleline.verdict.kernels import ImageKernel, Kernel
+from staleline.vocabulary import Path, Site, Verdict
+
+__all__ = ["Preflight", "Remark", "preflight"]
+
+#: Sapphire Rapids X and Emerald Rapids X (linux 7.3.4 arch/x86/virt/vmx/tdx/tdx.c
+#: check_tdx_erratum(), arch/x86/include/asm/intel-family.h).
+_ERRATUM_MODELS = frozenset({(6, 0x8F), (6, 0xCF)})
+_ERRATUM_FLAG = "tdx_pw_mce"
+#: machine_kexec_prepare() refuses from commit b18651f70ce0 to commit 5b25f249be32.
+_REFUSING_SINCE, _REFUSING_UNTIL = (6, 18), (7, 2)
+
+
+@dataclass(frozen=True, slots=True)
+class Remark:
+    """One thing to know before the load.
+
+    Attributes:
+        id: Its name in preflight.toml.
+        text: A sentence or two.
+        source: Where the kernel does it, or where it was read.
+    """
+
+    id: str
+    text: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Preflight:
+    """One load, judged.
+
+    Attributes:
+        audit: The audit of this path, with this next image.
+        path: kexec, or crash for ``kexec -p``.
+        image: The image to be loaded.
+        refused: The kernel will refuse the load: yes, no, or not known.
+        remarks: What else is to be known.
+    """
+
+    audit: Audit
+    path: Path
+    image: NextImage
+    refused: bool | None
+    remarks: tuple[Remark, ...]
+
+    @property
+    def verdict(self) -> Verdict:
+        """The audit's verdict."""
+        return self.audit.verdict
+
+
+@dataclass(frozen=True, slots=True)
+class _Load:
+    """What remarks are made on."""
+
+    snapshot: Snapshot
+    facts: MachineFacts
+    kernels: Sequence[Kernel]
+    image: NextImage
+    audit: Audit
+    path: Path
+
+    @property
+    def release(self) -> str | None:
+        """The old kernel's release, by its image where that was read."""
+        images = [one.image.release for one in self.kernels if isinstance(one, ImageKernel)]
+        return images[0] if images else self.facts.text("release")
+
+
+def preflight(
+    snapshot: Snapshot, kernels: Sequence[Kernel], image: NextImage, path: Path
+) -> Preflight:
+    """Judge a load before it is made.
+
+    Args:
+        snapshot: The host.
+        kernels: Its running kernel; several where only its release is known.
+        image: What is to be loaded.
+        path: `Path.CRASH` for a crash kernel.
+
+    Raises:
+        EvidenceError: The evidence contradicts itself.
+    """
+    facts = from_snapshot(snapshot)
+    given = given_by_user(snapshot)
+    found = audit(facts, kernels, following=image, paths=(path,), given=given)
+    load = _Load(snapshot, facts, kernels, image, found, path)
+    refused = _refused(load)
+    remarks = tuple(_remark(name, load) for name in (*_of_refusal(refused), *_of_load(load)))
+    return Preflight(found, path, image, refused, remarks)
+
+
+def _refused(load: _Load) -> bool | None:
+    """Will machine_kexec_prepare() refuse for the partial-write erratum?"""
+    series = series_of(load.release or "")
+    if series is not None and not _REFUSING_SINCE <= series < _REFUSING_UNTIL:
+        return False
+    erratum = _has_erratum(load)
+    return None if erratum and series is None else erratum
+
+
+def _has_erratum(load: _Load) -> bool | None:
+    """X86_BUG_TDX_PW_MCE: set by a TDX host's kernel on two models, and shown in /proc/cpuinfo."""
+    cpuinfo, facts = load.snapshot.cpuinfo, load.facts
+    if cpuinfo is not None and cpuinfo.bugs:
+        return _ERRATUM_FLAG in cpuinfo.bugs
+    keyids = facts.integer("tdx_keyids")
+    # tdx_init() wants two KeyIDs: one is the module's own.
+    has_no_tdx = facts.boolean("hypervisor") or (keyids is not None and keyids < 2)
+    built_in = (load.snapshot.kernel.config or {}).get("CONFIG_INTEL_TDX_HOST") != "n"
+    if facts.text("vendor") != "GenuineIntel" or has_no_tdx or not built_in:
+        return False
+    if (facts.integer("family"), facts.integer("model")) not in _ERRATUM_MODELS:
+        return False
+    # Whether TDX came up also depends on the configuration and on hibernation.
+    return True if facts.text("tdx_module") == "initialized" else None
+
+
+def _of_refusal(refused: bool | None) -> Iterator[str]:
+    if refused is not False:
+        yield "load-refused" if refused else "load-may-be-refused"
+
+
+def _of_load(load: _Load) -> Iterator[str]:
+    state, facts = load.snapshot.state, load.facts
+    yield from _of_crash(load) if load.path is Path.CRASH else _of_kexec(load)
+    for name, holds in (
+        ("snp-host", facts.boolean("snp_enabled")),
+        ("sev-guests", facts.boolean("sev_guests_run")),
+        ("tdx-used", facts.text("tdx_module") == "initialized"),
+        ("offline", bool(state.offline_cpus)),
+        ("tsme", facts.boolean("tsme")),
+        ("no-encryption-in-image", not load.image.can_encrypt),
+        ("any-command-line", load.image.command_line is None and load.image.can_encrypt),
+    ):
+        if holds:
+            yield name
+
+
+def _of_kexec(load: _Load) -> Iterator[str]:
+    if load.facts.boolean("reboot_force"):
+        yield "reboot-force"
+    if load.snapshot.state.kexec_loaded:
+        yield "already-loaded"
+
+
+def _of_crash(load: _Load) -> Iterator[str]:
+    state = load.snapshot.state
+    if state.kexec_crash_size == 0:
+        yield "no-reservation"
+    if state.kexec_crash_loaded:
+        yield "crash-already-loaded"
+    if any(
+        row.flushes[Site.CRASH_NMI_CALLBACK] is False and any(map(_has_aliases, row.scenarios))
+        for row in load.audit.handovers
+    ):
+        yield "crash-secondaries-not-flushed"
+    if load.audit.verdict is Verdict.AT_RISK and _safe_once_settled(load.audit):
+        yield "crash-safe-once-settled"
+
+
+def _has_aliases(scenario: Scenario) -> bool:
+    """Can a line be in the caches under two keys that hardware does not keep coherent?"""
+    encrypts = scenario.old_encrypts or scenario.next_encrypts
+    return scenario.incoherent and (encrypts or scenario.foreign is not ForeignLines.NONE)
+
+
+def _safe_once_settled(found: Audit) -> bool:
+    """Is every handover safe if what was written at load has left the caches?"""
+    scenarios = (one for row in found.handovers for one in row.scenarios)
+    return all(check(replace(one, load_settled=True)).counterexample is None for one in scenarios)
+
+
+def _remark(name: str, load: _Load) -> Remark:
+    facts = load.facts
+    row = _texts()[name]
+    text = row["text"].format(
+        release=load.release or "of unknown release",
+        cpus=", ".join(map(str, load.snapshot.state.offline_cpus or ())),
+        cpu_family_model=f"family {facts['family'].value} model {facts['model'].value}",
+    )
+    return Remark(name, text, row["source"])
+
+
+@cache
+def _texts() -> Mapping[str, Mapping[str, str]]:
+    text = files(__package__).joinpath("preflight.toml").read_text("utf-8")
+    return tomllib.loads(text)

@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Before a load: one line, its exit status, and what stands beside it; real images and dumps."""
+
+from __future__ import annotations
+
+import json
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+from referencing import Registry, Resource
+
+from staleline.cli.main import main
+from tests.conftest import RealKernel
+
+CPUID = Path(__file__).parents[1] / "data" / "cpuid"
+ROME = CPUID / "libcpuid/amd-epyc-7742-64-core-processor-dual.test"
+MILAN = CPUID / "libcpuid/amd-epyc-7763-64-core-processor-dual.test"
+HYGON = CPUID / "registers/hygon-c86-3250.cpuid"
+NO_GUESTS = ("--state", "sev_guests_run=no")
+ENABLED = ("--msr", "0xc0010010=0x800000", *NO_GUESTS)
+ON, OFF = ("--cmdline", "mem_encrypt=on"), ("--cmdline", "mem_encrypt=off")
+
+
+def preflight(
+    capsys: pytest.CaptureFixture[str], dump: Path, old: object, following: object, *more: str
+) -> tuple[int, dict[str, Any]]:
+    """Run ``staleline preflight --json``; returns exit status and validated document."""
+    arguments = ("--snapshot", dump, "--kernel", old, "--next", following, *ENABLED, *more)
+    status = main(["preflight", "--json", *map(str, arguments)])
+    document = json.loads(capsys.readouterr().out)
+    validator(document).validate(document)
+    return status, document
+
+
+def validator(document: dict[str, Any]) -> jsonschema.Draft202012Validator:
+    schemas = [
+        json.loads(files("staleline").joinpath(f"schemas/{name}-1.json").read_text())
+        for name in ("audit", "preflight")
+    ]
+    registry = Registry().with_resources(
+        (schema["$id"], Resource.from_contents(schema)) for schema in schemas
+    )
+    assert document["schema"] == "staleline/preflight/1"
+    return jsonschema.Draft202012Validator(schemas[1], registry=registry)
+
+
+def transitions(document: dict[str, Any]) -> list[str]:
+    return [f"{row['old']}→{row['next']}" for row in document["audit"]["handovers"]]
+
+
+def remarks(document: dict[str, Any]) -> set[str]:
+    return {remark["id"] for remark in document["remarks"]}
+
+
+def test_a_safe_load_says_so_in_one_line(
+    capsys: pytest.CaptureFixture[str], real_kernels: dict[str, RealKernel]
+) -> None:
+    image = str(real_kernels["6.12"].path)
+    machine = ("--snapshot", str(ROME), "--kernel", image, *ENABLED, *OFF)
+    status = main(["preflight", *machine, "--next", image, "--append", "mem_encrypt=on quiet"])
+    (line,) = capsys.readouterr().out.splitlines()
+    assert status == 0
+    assert line.startswith("safe: kexec off→on: the WBINVD that the handover requires")
+
+
+def test_hygon_from_6_18_on_is_at_risk_and_explained(
+    capsys: pytest.CaptureFixture[str], real_kernels: dict[str, RealKernel]
+) -> None:
+    # linux 7.3.4 arch/x86/kernel/cpu/hygon.c does not set cache_state_incoherent.
+    old, following = (str(real_kernels[series].path) for series in ("7", "6.12"))
+    machine = ("--snapshot", str(HYGON), "--kernel", old, *ENABLED, *ON)
+    status = main(["preflight", *machine, "--next", following, "--append", "", "--explain"])
+    first, *rest = capsys.readouterr().out.splitlines()
+    assert status == 2
+    assert first.startswith("at risk: kexec on→off: a dirty line of the old kernel can overwrite")
+    assert any("Counterexample" in line for line in rest)
+
+
+@pytest.mark.parametrize(
+    ("series", "command_line", "encrypts"),
+    [
+        # arch/x86/mm/mem_encrypt_identity.c sme_enable(), linux 5.10.262 and 6.1.192: the last
+        # mem_encrypt= counts. arch/x86/boot/compressed/misc.c parse_mem_encrypt(), linux
+        # 6.12.117 and 7.3.4: the first "on" against the first "off".
+        ("5.10", "mem_encrypt=on mem_encrypt=off mem_encrypt=on", True),
+        ("6.1", "mem_encrypt=on mem_encrypt=off mem_encrypt=on", True),
+        ("6.12", "mem_encrypt=on mem_encrypt=off mem_encrypt=on", False),
+        ("7", "mem_encrypt=on mem_encrypt=off mem_encrypt=on", False),
+        ("5.10", "mem_encrypt=off mem_encrypt=on", True),
+        ("7", "mem_encrypt=off mem_encrypt=on", True),
+        ("6.1", "mem_encrypt=on mem_encrypt=0", False),
+        ("6.12", "mem_encrypt=on mem_encrypt=0", True),
+        ("6.12", "xmem_encrypt=on mem_encrypt=onward", False),
+        ("6.1", "", False),
+        ("7", "", False),
+    ],
+)
+def test_the_next_kernels_own_parser_decides(
+    capsys: pytest.CaptureFixture[str],
+    real_kernels: dict[str, RealKernel],
+    series: str,
+    command_line: str,
+    encrypts: bool,
+) -> None:
+    image = real_kernels[series].path
+    _, document = preflight(capsys, ROME, "linux-6.18", image, *ON, "--append", command_line)
+    assert transitions(document) == [f"on→{'on' if encrypts else 'off'}"]
+
+
+def test_nothing_encrypts_where_firmware_left_it_off(
+    capsys: pytest.CaptureFixture[str], real_kernels: dict[str, RealKernel]
+) -> None:
+    image = real_kernels["6.12"].path
+    _, document = preflight(
+        capsys, ROME, image, image, "--msr", "0xc0010010=0", "--append", "mem_encrypt=on"
+    )
+    assert transitions(document) == ["off→off"]
+
+
+def test_without_a_command_line_every_one_is_tried(
+    capsys: pytest.CaptureFixture[str], real_kernels: dict[str, RealKernel]
+) -> None:
+    image = real_kernels["6.12"].path
+    _, document = preflight(capsys, MILAN, image, image, *OFF)
+    assert transitions(document) == ["off→on", "off→off"]
+    assert "any-command-line" in remarks(document)
+
+
+@pytest.mark.parametrize(
+    ("append", "expected"), [((), "on→on"), (("--append", "mem_encrypt=off"), "on→off")]
+)
+def test_the_running_command_line_comes_before_what_is_appended(
+    capsys: pytest.CaptureFixture[str],
+    real_kernels: dict[str, RealKernel],
+    append: tuple[str, ...],
+    expected: str,
+) -> None:
+    image = real_kernels["6.1"].path
+    _, document = preflight(
+        capsys, ROME, "linux-6.18", image, *("--cmdline", "BOOT_IMAGE=/v mem_encrypt=on"),
+        "--reuse-cmdline", *append,
+    )  # fmt: skip
+    assert transitions(document) == [expected]
+    assert document["next"]["command_line"].startswith("mem_encrypt=on")
+
+
+def test_a_crash_kernel_is_judged_on_the_crash_path(
+    capsys: pytest.CaptureFixture[str], real_kernels: dict[str, RealKernel]
+) -> None:
+    image = real_kernels["6.12"].path
+    status, document = preflight(capsys, ROME, image, image, *ON, "--append", "", "--crash")
+    assert (status, document["path"]) == (0, "crash")
+    # kdump_nmi_callback() flushes on SNP hosts alone (linux 6.12.117 arch/x86/kernel/crash.c).
+    assert "crash-secondaries-not-flushed" in remarks(document)
+
+
+def test_coherent_hardware_needs_no_word_on_secondaries_in_a_crash(
+    capsys: pytest.CaptureFixture[str], real_kernels: dict[str, RealKernel]
+) -> None:
+    image = real_kernels["6.12"].path
+    _, document = preflight(capsys, MILAN, image, image, *ON, "--append", "", "--crash")
+    assert "crash-secondaries-not-flushed" not in remarks(document)
+
+
+def test_what_is_missing_makes_it_unknown_and_is_the_reason(
+    capsys: pytest.CaptureFixture[str], real_kernels: dict[str, RealKernel]
+) -> None:
+    image = str(real_kernels["6.12"].path)
+    machine = ("--snapshot", str(ROME), "--kernel", "linux-6.5", *ENABLED[:2], *OFF)
+    status = main(["preflight", *machine, "--next", image, "--append", "mem_encrypt=on"])
+    assert status == 3
+    assert capsys.readouterr().out.startswith("unknown: kexec off→on: the kernel keeps no record")
+
+
+def test_audit_takes_an_image_for_the_next_kernel_too(
+    capsys: pytest.CaptureFixture[str], real_kernels: dict[str, RealKernel]
+) -> None:
+    image = str(real_kernels["6.12"].path)
+    common = ["--snapshot", str(ROME), "--kernel", image, *ENABLED, *OFF]
+    command_line = ["--next", image, "--append", "mem_encrypt=on"]
+    audited = main(["audit", "--json", "--path", "kexec", *common, *command_line])
+    document = json.loads(capsys.readouterr().out)
+    checked = main(["preflight", "--json", *common, *command_line])
+    assert document == json.loads(capsys.readouterr().out)["audit"]
+    assert audited == checked == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("audit", "--next", "on", "--append", "quiet"), "--next on is no image"),
+        (("preflight", "--next", "/no/such/vmlinuz"), "/no/such/vmlinuz: "),
+    ],
+)
+def test_what_does_not_fit_together_is_an_error(
+    capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], message: str
+) -> None:
+    assert main([*arguments, "--snapshot", str(ROME), "--kernel", "linux-6.5"]) == 1
+    assert capsys.readouterr().err.startswith(f"staleline: {message}")
+
+
+def test_a_command_line_that_no_kernel_takes_is_an_error(
+    capsys: pytest.CaptureFixture[str], real_kernels: dict[str, RealKernel]
+) -> None:
+    image = str(real_kernels["6.12"].path)
+    arguments = ["--snapshot", str(ROME), "--kernel", "linux-6.5", "--next", image]
+    assert main(["preflight", *arguments, "--append", "x" * 2048]) == 1
+    assert "a command line of 2048 bytes, of which a kernel takes 2047" in capsys.readouterr().err
