@@ -21,20 +21,14 @@ from staleline.kernel.exports import exported_symbols
 
 if TYPE_CHECKING:
     from staleline.kernel.image import KernelImage
-    from staleline.kernel.symbols import SymbolTable
 
-__all__ = ["data_symbols", "lists_data"]
+__all__ = ["data_symbols"]
 
 _KERNEL_MAP: Final = 0xFFFF_FFFF_8000_0000  # __START_KERNEL_map
 _MASK_64: Final = (1 << 64) - 1
 _LONGEST_FUNCTION: Final = 1 << 14
 _CONTROL_PAGE: Final = 0x1000
 _PERCPU: Final = ".data..percpu"
-
-
-def lists_data(symbols: SymbolTable) -> bool:
-    """Does the table hold variables too? ``linux_banner`` is one in every kernel."""
-    return "linux_banner" in symbols
 
 
 def data_symbols(image: KernelImage) -> Mapping[str, int]:

@@ -16,7 +16,6 @@ from typing import BinaryIO
 from staleline.errors import KernelImageError
 from staleline.kernel.buildtree import built_image
 from staleline.kernel.container import unpack_kernel
-from staleline.kernel.datasymbols import data_symbols, lists_data
 from staleline.kernel.decompress import MAX_UNPACKED
 from staleline.kernel.elf import ElfFile, read_elf
 from staleline.kernel.elfsymbols import read_symbol_table
@@ -162,7 +161,8 @@ def _load(file: FileBytes) -> KernelImage:
         symbols=symbols,
         member=unpacked.member,
     )
-    return image if lists_data(symbols) else replace(image, symbols=_all_symbols(image))
+    has_variables = "linux_banner" in symbols  # which every kernel has
+    return image if has_variables else replace(image, symbols=_all_symbols(image))
 
 
 def _all_symbols(image: KernelImage) -> SymbolTable:
@@ -177,6 +177,9 @@ def _all_symbols(image: KernelImage) -> SymbolTable:
             do=f"put the System.map-{image.release or 'RELEASE'} of this build beside it, or give "
             "the vmlinux with symbols",
         )
+    # Few kernels need it, and a disassembler takes long to import.
+    from staleline.kernel.datasymbols import data_symbols  # noqa: PLC0415
+
     return image.symbols.with_added(data_symbols(image))
 
 
