@@ -17,6 +17,7 @@ import pytest
 from staleline.cli.main import main
 
 HYGON = Path(__file__).parents[1] / "data" / "cpuid" / "registers" / "hygon-c86-3250.cpuid"
+ROME = HYGON.parents[1] / "libcpuid" / "amd-epyc-7742-64-core-processor-dual.test"
 WITH_SME = ("--msr", "0xc0010010=0x800000", "--cmdline", "mem_encrypt=on")
 REVIEW = ("--policy", "linux-6.18", "--platform", "hygon-sme-incoherent")
 
@@ -72,6 +73,23 @@ def test_what_is_missing_is_named_with_how_to_get_it(tmp_path: Path) -> None:
         for number in result["unknown"]
     ]
     assert any("0xc0010010" in reason for reason in unknown)
+
+
+def test_the_head_says_of_a_path_what_an_audit_says(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Every crash handover is settled; which of them this machine can meet is not.
+    asked = ("--snapshot", ROME, "--kernel", "linux-6.5")
+    assert report("-o", tmp_path / "r", *asked) == 0
+    capsys.readouterr()
+    assert main(["audit", "--json", *map(str, asked)]) == 3
+    assert json.loads(capsys.readouterr().out)["paths"] == {"kexec": "unknown", "crash": "unknown"}
+    page = (tmp_path / "r" / "index.html").read_text("utf-8")
+    head = re.sub(r"<[^>]+>", " ", page[page.index("<h1>") : page.index("<noscript>")])
+    text = re.sub(r"\s+", " ", head)
+    assert "kexec unknown 4 handovers: 2 unknown, 2 safe" in text
+    assert "crash unknown 4 handovers: 2 at risk, 2 safe; which of them the machine" in text
+    assert "MSR 0xc0010010 was not read: as root, modprobe msr" in text
 
 
 def test_a_reviewer_narrows_what_is_shown(tmp_path: Path) -> None:

@@ -21,14 +21,20 @@ from staleline.verdict.platforms import PlatformHandover, platforms
 from staleline.vocabulary import Path, Site, Verdict
 
 __all__ = [
+    "WORST_FIRST",
     "Case",
     "Explored",
     "ExploredKernel",
     "ExploredMachine",
+    "Overall",
     "Result",
     "of_audits",
     "of_policies",
 ]
+
+
+#: The order in which verdicts outweigh each other.
+WORST_FIRST = (Verdict.AT_RISK, Verdict.UNKNOWN, Verdict.SAFE)
 
 
 class _Finding(Protocol):
@@ -109,6 +115,19 @@ class Case:
 
 
 @dataclass(frozen=True, slots=True)
+class Overall:
+    """What one kernel on one machine comes to.
+
+    Attributes:
+        by_path: Path -> verdict over all its handovers.
+        missing: What is missing where that is unknown, and how to get it.
+    """
+
+    by_path: Mapping[Path, Verdict]
+    missing: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Explored:
     """Everything on the page.
 
@@ -116,11 +135,15 @@ class Explored:
         machines: In the order given.
         kernels: In the order given.
         results: Handover -> name of the kernel -> its result.
+        overall: (machine's name, kernel's name) -> what it comes to.
+        called: What the machines are together: ``machines`` or ``platform classes``.
     """
 
     machines: tuple[ExploredMachine, ...]
     kernels: tuple[ExploredKernel, ...]
     results: Mapping[Case, Mapping[str, Result]]
+    overall: Mapping[tuple[str, str], Overall]
+    called: str = "machines"
 
 
 def of_audits(audits: Iterable[tuple[str, Audit]]) -> Explored:
@@ -144,6 +167,9 @@ def of_audits(audits: Iterable[tuple[str, Audit]]) -> Explored:
         ),
         kernels=tuple(ExploredKernel(name, note) for name, note in kernels.items()),
         results=_by_case(rows),
+        overall={
+            (name, audit.kernel): Overall(audit.by_path, audit.unknown) for name, audit in audits
+        },
     )
 
 
@@ -169,7 +195,21 @@ def of_policies(checks: Iterable[tuple[Policy, Iterable[PlatformHandover]]]) -> 
             ExploredKernel(policy.name, policy.title, tuple(_rule(policy))) for policy, _ in checks
         ),
         results=_by_case(rows),
+        overall={
+            (name, policy.name): Overall(_worst_by_path(rows, name))
+            for policy, rows in checks
+            for name in named
+        },
+        called="platform classes",
     )
+
+
+def _worst_by_path(rows: Iterable[PlatformHandover], platform: str) -> dict[Path, Verdict]:
+    found: dict[Path, set[Verdict]] = {}
+    for row in rows:
+        if row.platform == platform:
+            found.setdefault(row.path, set()).add(row.judgement.verdict)
+    return {path: min(verdicts, key=WORST_FIRST.index) for path, verdicts in found.items()}
 
 
 def _by_case(rows: Iterable[tuple[Case, str, Result]]) -> dict[Case, dict[str, Result]]:

@@ -1,29 +1,18 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The head of an explorer page: a verdict per kernel, readable without JavaScript."""
+"""The head of an explorer page: a verdict per kernel and path, readable without JavaScript."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from html import escape
 
-from staleline.report.explorer_cases import Case, Explored, ExploredKernel, Result
+from staleline.report.explorer_cases import WORST_FIRST, Explored, ExploredKernel, Result
 from staleline.vocabulary import Path, Verdict
 
 __all__ = ["heading", "summary", "title"]
 
 _MOST_NAMES = 3
 _WORDS = {Verdict.SAFE: "safe", Verdict.AT_RISK: "at risk", Verdict.UNKNOWN: "unknown"}
-_WORST_FIRST = (Verdict.AT_RISK, Verdict.UNKNOWN, Verdict.SAFE)
-_MEANINGS = {
-    Verdict.SAFE: "no dirty line of the old kernel can overwrite the next kernel's memory",
-    Verdict.AT_RISK: "can go wrong",
-    Verdict.UNKNOWN: "not settled by the evidence",
-}
-
-#: A symbol of the page.
-_MARK = '<svg class="icon stroked" aria-hidden="true"><use href="#mark-{}"/></svg>'
-
-_Row = tuple[Case, Result]
 
 
 def title(explored: Explored) -> str:
@@ -34,12 +23,12 @@ def title(explored: Explored) -> str:
 def heading(explored: Explored) -> str:
     """For instance ``linux-6.18 and host-mem-incoherent on hygon-sme-incoherent``."""
     kernels = _named([kernel.name for kernel in explored.kernels], "kernels")
-    return f"{kernels} on {_named([one.name for one in explored.machines], 'machines')}"
+    return f"{kernels} on {_named([one.name for one in explored.machines], explored.called)}"
 
 
 def summary(explored: Explored) -> str:
-    """A list with one verdict per kernel, as HTML."""
-    return "\n".join(map("".join, (_verdict(explored, kernel) for kernel in explored.kernels)))
+    """Per kernel a section with a verdict per path, and what is missing; as HTML."""
+    return "\n".join("".join(_of_kernel(explored, kernel)) for kernel in explored.kernels)
 
 
 def _named(names: Sequence[str], what: str) -> str:
@@ -48,35 +37,67 @@ def _named(names: Sequence[str], what: str) -> str:
     return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
 
 
-def _verdict(explored: Explored, kernel: ExploredKernel) -> Iterator[str]:
-    rows = [
-        (case, results[kernel.name])
-        for case, results in explored.results.items()
-        if kernel.name in results
+def _of_kernel(explored: Explored, kernel: ExploredKernel) -> Iterator[str]:
+    yield f'<section class="overall"><p><strong class="name">{escape(kernel.name)}</strong> '
+    yield f'<span class="note">{escape(kernel.note)}</span></p><dl>'
+    for path in Path:
+        yield from _on_path(explored, kernel, path)
+    yield "</dl>"
+    yield from _missing(explored, kernel)
+    yield "</section>"
+
+
+def _on_path(explored: Explored, kernel: ExploredKernel, path: Path) -> Iterator[str]:
+    """The verdict of a path: the worst of all machines'."""
+    verdicts = [
+        overall.by_path[path]
+        for (_, name), overall in explored.overall.items()
+        if name == kernel.name and path in overall.by_path
     ]
-    worst = min((result.finding.verdict for _, result in rows), key=_WORST_FIRST.index)
-    yield f'<li><span class="verdict {worst}">{_MARK.format(worst)}{_WORDS[worst]}</span>'
-    yield f'<div><strong class="name">{escape(kernel.name)}</strong> '
-    yield f'<span class="note">{escape(kernel.note)}</span>'
-    yield f"<p>{escape(_counts(rows, worst))}</p></div></li>"
+    if verdicts:
+        worst = min(verdicts, key=WORST_FIRST.index)
+        yield f'<dt>{path}</dt><dd><span class="verdict {worst}">{_mark(worst)}{_WORDS[worst]}'
+        yield f"</span> <span>{_counts(_results(explored, kernel, path), worst)}</span></dd>"
 
 
-def _counts(rows: Sequence[_Row], worst: Verdict) -> str:
-    """For instance: 6 of 16 handovers can go wrong: kexec 4 of 8, crash 2 of 8."""
-    if worst is Verdict.SAFE:
-        flushes = sum(len(result.finding.unneeded) for _, result in rows)
-        beside = f"; {flushes} of its WBINVDs are unneeded" if flushes else ""
-        return f"All {len(rows)} handovers: {_MEANINGS[worst]}{beside}."
-    found = sum(result.finding.verdict is worst for _, result in rows)
-    paths = ", ".join(_on_path(rows, path, worst) for path in Path if _of(rows, path))
-    return f"{found} of {len(rows)} handovers {_MEANINGS[worst]}: {paths}."
+def _mark(verdict: Verdict) -> str:
+    """A symbol of the page."""
+    return f'<svg class="icon stroked" aria-hidden="true"><use href="#mark-{verdict}"/></svg>'
 
 
-def _on_path(rows: Sequence[_Row], path: Path, worst: Verdict) -> str:
-    of_path = _of(rows, path)
-    found = sum(result.finding.verdict is worst for result in of_path)
-    return f"{path} {found} of {len(of_path)}"
+def _results(explored: Explored, kernel: ExploredKernel, path: Path) -> list[Result]:
+    return [
+        results[kernel.name]
+        for case, results in explored.results.items()
+        if case.path is path and kernel.name in results
+    ]
 
 
-def _of(rows: Sequence[_Row], path: Path) -> list[Result]:
-    return [result for case, result in rows if case.path is path]
+def _counts(results: Sequence[Result], worst: Verdict) -> str:
+    """For instance: 4 handovers: 2 at risk, 2 safe; 3 unneeded WBINVDs."""
+    found = [result.finding.verdict for result in results]
+    verdicts = (f"{found.count(one)} {_WORDS[one]}" for one in WORST_FIRST if one in found)
+    unneeded = sum(len(result.finding.unneeded) for result in results)
+    faults = sum(len(result.finding.faults) for result in results)
+    beside = ((unneeded, "unneeded"), (faults, "faulting"))
+    flushes = (f"{_several(count, f'{kind} WBINVD')}" for count, kind in beside if count)
+    is_open = worst is Verdict.UNKNOWN and worst not in found
+    which = ("which of them the machine can meet is not settled",) if is_open else ()
+    counted = f"{_several(len(found), 'handover')}: {', '.join(verdicts)}"
+    return "; ".join((counted, *which, *flushes))
+
+
+def _several(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
+
+def _missing(explored: Explored, kernel: ExploredKernel) -> Iterator[str]:
+    reasons = dict.fromkeys(
+        reason
+        for (_, name), overall in explored.overall.items()
+        if name == kernel.name
+        for reason in overall.missing
+    )
+    if reasons:
+        items = "".join(f"<li>{escape(reason)}</li>" for reason in reasons)
+        yield f'<p class="open">Missing, and how to get it:</p><ul>{items}</ul>'
