@@ -205,6 +205,34 @@ def test_added_symbols_are_found_by_name_and_by_place(tmp_path):
     assert np.all(addresses[1:] >= addresses[:-1])
 
 
+LOCK_BTR, LOCK_DEC = "f0480fb31d", "f0ff0d"
+LOCK_AND = "f0482105"
+
+
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [
+        ("", {"__cpu_online_mask"}),
+        (LOCK_BTR, {"__cpu_online_mask", "cpus_stop_mask"}),
+        (LOCK_DEC, {"__cpu_online_mask", "stop_cpus_count"}),
+        (LOCK_AND, set()),  # something else is changed, which may be the report
+        (LOCK_BTR + "00000000" + LOCK_DEC, set()),
+    ],
+)
+def test_where_a_cpu_reports_itself_stopped(tmp_path, code, told):
+    """Each instruction changes a variable whose address is relative to its own end."""
+    path = tmp_path / "vmlinux"
+    text = bytes.fromhex(code and code + "00000100").ljust(0x200, b"\xc3")
+    symbols = [s for s in some_symbols(Layout.V7_0) if s.address < RODATA and s.address > TEXT]
+    symbols += [Symbol("_text", TEXT), Symbol("stop_this_cpu", TEXT)]
+    symbols = [s for s in symbols if not TEXT < s.address < TEXT + 64]
+    exports = (Symbol("__cpu_online_mask", RODATA + 16),)
+    path.write_bytes(Kernel(symbols=symbols, exports=exports, text=text).elf())
+    found = load_image(path).symbols
+    names = ("__cpu_online_mask", "cpus_stop_mask", "stop_cpus_count")
+    assert {name for name in names if name in found} == told
+
+
 def test_exports_are_named_as_the_linker_placed_them(tmp_path):
     path = tmp_path / "vmlinux"
     path.write_bytes(Kernel(exports=EXPORTS).elf())

@@ -29,6 +29,7 @@ _MASK_64: Final = (1 << 64) - 1
 _LONGEST_FUNCTION: Final = 1 << 14
 _CONTROL_PAGE: Final = 0x1000
 _PERCPU: Final = ".data..percpu"
+_ONLINE: Final = "__cpu_online_mask"
 
 
 def data_symbols(image: KernelImage) -> Mapping[str, int]:
@@ -39,9 +40,8 @@ def data_symbols(image: KernelImage) -> Mapping[str, int]:
     """
     exports = exported_symbols(image)
     return {
-        **exports,
         **_per_cpu_area(image),
-        **_stop_mask(image, exports),
+        **_reports(image, exports),
         **_sev_status(image, exports),
         **_set_and_used(image, "crash_notes", "crash_notes_memory_init", "crash_save_cpu"),
         **_set_and_used(image, "shootdown_callback", "nmi_shootdown_cpus", "crash_nmi_callback"),
@@ -62,19 +62,26 @@ def _per_cpu_area(image: KernelImage) -> Mapping[str, int]:
     return found
 
 
-def _stop_mask(image: KernelImage, exports: Mapping[str, int]) -> Mapping[str, int]:
-    """``stop_this_cpu()`` clears its bit of one mask of its own, or counts down.
+def _reports(image: KernelImage, exports: Mapping[str, int]) -> Mapping[str, int]:
+    """The exports, and where ``stop_this_cpu()`` reports itself stopped if it is none of them.
 
-    ``cpus_stop_mask`` since 6.5, ``stop_cpus_count`` in some before; without either it has
-    cleared its bit of ``__cpu_online_mask``, which is exported (arch/x86/kernel/process.c).
+    It clears its bit of ``cpus_stop_mask`` since 6.5, or counts down ``stop_cpus_count`` in
+    some before, or has cleared its bit of ``__cpu_online_mask``, which is exported
+    (arch/x86/kernel/process.c). If it changes something else, the last is left out, so that
+    nobody takes it for the report.
     """
     names = {"lock btr": "cpus_stop_mask", "lock dec": "stop_cpus_count"}
-    cells = {
-        (names[instruction.mnemonic], cell)
+    changed = {
+        (instruction.mnemonic, cell)
         for instruction, cell in _uses(image, "stop_this_cpu")
-        if instruction.mnemonic in names and cell != exports.get("__cpu_online_mask")
+        if instruction.mnemonic.startswith("lock") and cell != exports.get(_ONLINE)
     }
-    return dict(cells) if len(cells) == 1 else {}
+    if not changed:
+        return exports
+    found = {names[how]: cell for how, cell in changed if how in names}
+    if len(changed) == len(found) == 1 and _ONLINE in exports:
+        return {**exports, **found}
+    return {name: address for name, address in exports.items() if name != _ONLINE}
 
 
 def _sev_status(image: KernelImage, exports: Mapping[str, int]) -> Mapping[str, int]:
