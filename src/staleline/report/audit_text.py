@@ -15,9 +15,11 @@ from rich.text import Text
 from staleline.check import Answer
 from staleline.facts import Fact, MachineFacts
 from staleline.report.console import VERDICT_STYLE
+from staleline.report.findings import violation_id
 from staleline.report.lanes import lanes
 from staleline.report.words import flush_words, required_words
 from staleline.verdict.audit import Audit, Handover
+from staleline.verdict.reasons import Unneeded
 from staleline.vocabulary import Path, Site, Verdict
 
 __all__ = ["because", "meaning", "print_audit"]
@@ -75,8 +77,8 @@ def print_audit(console: Console, audit: Audit, *, machine: str) -> None:
     """
     for path in audit.by_path:
         console.print(_headline(audit, path))
-        for reason in because(audit, path):
-            console.print(Padding(escape(reason), (0, 0, 0, 2), expand=False))
+        for line in (*because(audit, path), *_explained(audit, path)):
+            console.print(Padding(escape(line), (0, 0, 0, 2), expand=False))
     console.print()
     console.print(_subject(audit, machine))
     console.print()
@@ -119,6 +121,14 @@ def because(audit: Audit, path: Path) -> Iterator[str]:
     for reason, transitions in reasons.items():
         where = f" ({', '.join(transitions)})" if len(reasons) > 1 else ""
         yield f"because {reason}{where}"
+
+
+def _explained(audit: Audit, path: Path) -> Iterator[str]:
+    """Where more is said of what was found."""
+    answers = [row.answer for row in audit.handovers if row.path is path]
+    found = [one.counterexample for one in answers if one is not None]
+    for name in dict.fromkeys(violation_id(one) for one in found if one is not None):
+        yield f"staleline explain {name}"
 
 
 def _subject(audit: Audit, machine: str) -> RenderableType:
@@ -207,29 +217,40 @@ def _remarks(audit: Audit) -> Iterator[RenderableType]:
         ("Missing, and how to get it", _unknown_lines(audit)),
     ):
         if lines:
-            body = Group(*(Text.assemble(("• ", "dim"), line) for line in lines))
+            body = Group(*(_item(line, name) for line, name in lines))
             yield Group(Text(title, style="bold"), Padding(body, (0, 0, 0, 2), expand=False))
 
 
-def _unneeded_lines(audit: Audit) -> list[str]:
-    lines: dict[str, list[str]] = {}
+def _item(line: str, name: str) -> Text:
+    return Text.assemble(("• ", "dim"), line, (f" [{name}]", "dim"))
+
+
+#: A line, and the id of its explanation.
+_Lines = list[tuple[str, str]]
+
+
+def _unneeded_lines(audit: Audit) -> _Lines:
+    rows: dict[tuple[Site, Unneeded], list[str]] = {}
     for row in audit.handovers:
-        for site, reason in row.unneeded.items():
-            lines.setdefault(f"WBINVD in {site}: {reason}", []).append(_row_name(row))
-    return [f"{line} ({', '.join(rows)})" for line, rows in lines.items()]
-
-
-def _fault_lines(audit: Audit) -> list[str]:
+        for item in row.unneeded.items():
+            rows.setdefault(item, []).append(_row_name(row))
     return [
-        f"{site} executes WBINVD, which traps in this guest ({_row_name(row)})"
+        (f"WBINVD in {site}: {reason} ({', '.join(names)})", reason.id)
+        for (site, reason), names in rows.items()
+    ]
+
+
+def _fault_lines(audit: Audit) -> _Lines:
+    return [
+        (f"{site} executes WBINVD, which traps in this guest ({_row_name(row)})", "flush-faults")
         for row in audit.handovers
         for site in row.faults
     ]
 
 
-def _unknown_lines(audit: Audit) -> list[str]:
+def _unknown_lines(audit: Audit) -> _Lines:
     of_rows = (reason for row in audit.handovers for reason in row.unknown)
-    return list(dict.fromkeys((*audit.unknown, *of_rows)))
+    return [(reason, reason.id) for reason in dict.fromkeys((*audit.unknown, *of_rows))]
 
 
 def _row_name(row: Handover) -> str:

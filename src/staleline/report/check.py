@@ -13,6 +13,7 @@ from rich.text import Text
 
 from staleline.policy.policy import Policy
 from staleline.report.console import VERDICT_STYLE
+from staleline.report.findings import violation_id
 from staleline.report.lanes import lanes
 from staleline.report.words import required_words, state_word, transition_words
 from staleline.verdict.platforms import PlatformHandover
@@ -133,5 +134,5 @@ def _print_counterexamples(console: Console, rows: Sequence[PlatformHandover]) -
             shown.add(row.platform)
             console.print()
             title = f"Counterexample: {row.platform}, {row.path} {transition_words(row)}"
-            console.print(f"[bold]{escape(title)}[/]")
+            console.print(f"[bold]{escape(title)}[/]  [dim]{violation_id(found)}[/]")
             console.print(lanes(found))

@@ -12,7 +12,7 @@ from staleline.kernel.image import load_image
 from staleline.policy.catalogue import candidates, catalogue, find, series_of
 from staleline.verdict.kernels import ImageKernel, Kernel, PolicyKernel, has_cpuid
 
-__all__ = ["choose_kernels"]
+__all__ = ["choose_kernels", "image_files"]
 
 #: Where distributions keep the image of an installed release.
 _IMAGE_PLACES = ("/boot/vmlinuz-{}", "/usr/lib/modules/{}/vmlinuz", "/lib/modules/{}/vmlinuz")
@@ -41,6 +41,11 @@ def choose_kernels(snapshot: Snapshot, wanted: str | None) -> Sequence[Kernel]:
         return (_image(wanted, snapshot),)
     find(wanted)  # raises, and knows which names come near
     raise AssertionError(wanted)
+
+
+def image_files(kernels: Sequence[Kernel]) -> list[str]:
+    """The files of those kernels that were read from one."""
+    return [kernel.image.path for kernel in kernels if isinstance(kernel, ImageKernel)]
 
 
 def _running(snapshot: Snapshot) -> Sequence[Kernel]:

@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The options ``--format``, ``--json`` and ``--output``, and where they make a report go."""
+
+from __future__ import annotations
+
+import functools
+import io
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from staleline.errors import UsageError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from staleline.report.findings import Findings
+
+__all__ = ["FINDING_FORMATS", "Output", "output_options", "written"]
+
+_Result = TypeVar("_Result")
+
+#: Formats of findings, which all commands that judge handovers share.
+FINDING_FORMATS = ("sarif", "junit", "prometheus", "markdown")
+
+#: Collectors of metrics run as another user.
+_READABLE = 0o644
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """Where a report goes, and in which format.
+
+    Attributes:
+        format: ``text``, ``json`` or one of `FINDING_FORMATS`.
+        file: Where to; None for standard output.
+    """
+
+    format: str
+    file: str | None = None
+
+    @property
+    def of_findings(self) -> bool:
+        """Is it a format that is made of findings?"""
+        return self.format in FINDING_FORMATS
+
+    def write(self, text: str) -> None:
+        """Write all of a report.
+
+        Raises:
+            UsageError: The file cannot be written.
+        """
+        if self.file is None:
+            sys.stdout.write(text)
+        else:
+            _replace(Path(self.file), text)
+
+    def write_findings(self, several: Sequence[Findings]) -> None:
+        """Write findings in the wanted format."""
+        self.write(written(self.format, several))
+
+    def write_json(self, *documents: dict[str, Any]) -> None:
+        """Write documents, one after the other."""
+        from staleline.report.console import json_text
+
+        self.write("".join(map(json_text, documents)))
+
+    @contextmanager
+    def console(self) -> Iterator[Console]:
+        """A console for text; what is printed on it is written at the end."""
+        from staleline.report.console import text_console
+
+        if self.file is None:
+            yield text_console()
+            return
+        buffer = io.StringIO()
+        yield text_console(buffer)
+        self.write(buffer.getvalue())
+
+
+def output_options(function: Callable[..., _Result]) -> Callable[..., _Result]:
+    """Give a command the three options, as its one parameter `output`."""
+
+    @click.option(
+        "--format",
+        "form",
+        type=click.Choice(["text", "json", *FINDING_FORMATS]),
+        help="What to write.  [default: text]",
+    )
+    @click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
+    @click.option(
+        "-o", "--output", "file", metavar="FILE", help="Write there, all at once, not to stdout."
+    )
+    @functools.wraps(function)
+    def with_output(
+        *, form: str | None, as_json: bool, file: str | None, **options: object
+    ) -> _Result:
+        if as_json and form not in (None, "json"):
+            raise UsageError(f"--json and --format {form}", do="ask for one of them")
+        chosen = "json" if as_json else form or "text"
+        return function(output=Output(chosen, file), **options)
+
+    return with_output
+
+
+def written(form: str, several: Sequence[Findings]) -> str:
+    """Findings in one of `FINDING_FORMATS`."""
+    match form:
+        case "sarif":
+            from staleline.report.console import json_text
+            from staleline.report.sarif import sarif_document
+
+            return json_text(sarif_document(several))
+        case "junit":
+            from staleline.report.junit import junit_xml
+
+            return junit_xml(several)
+        case "prometheus":
+            import time
+
+            from staleline.report.prometheus import prometheus_text
+
+            return prometheus_text(several, now=time.time())
+        case _:
+            from staleline.report.markdown import markdown_text
+
+            return markdown_text(several)
+
+
+def _replace(path: Path, text: str) -> None:
+    """Readers see the old file or the new one, never a part: what collectors of metrics need."""
+    content = text.encode("utf-8", errors="surrogateescape")
+    try:
+        if path.exists() and not path.is_file():  # a pipe, or /dev/stdout
+            path.write_bytes(content)
+        else:
+            _rename_into(path.resolve(), content)
+    except OSError as error:
+        raise UsageError(error.strerror or "cannot be written", where=path) from None
+
+
+def _rename_into(path: Path, content: bytes) -> None:
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            os.fchmod(descriptor, _READABLE)
+            file.write(content)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
