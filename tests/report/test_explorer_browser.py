@@ -74,6 +74,15 @@ def test_before_6_5_the_jumping_cpu_goes_on_and_since_then_it_waits(
     )
 
 
+def test_the_layer_of_the_kernel_tells_when_secondaries_are_reported(
+    open_page: Opener, race_page: Path
+) -> None:
+    does = open_page(race_page, f"#{RACE_CASE}").locator(".layer", has_text="Kernel does")
+    told = re.sub(r"\s+", " ", does.inner_text())
+    assert re.search(r"linux-4.15 .* reported stopped before their WBINVD .* linux-6.5 ", told)
+    assert told.count("reported stopped after their WBINVD") == 1
+
+
 def test_each_step_names_function_and_source(open_page: Opener, race_page: Path) -> None:
     page = open_page(race_page, f"#{RACE_CASE}/3")
     anchor = words(page, "linux-4.15", ".anchor")
@@ -124,6 +133,7 @@ def test_the_matrix_tells_executed_required_and_unneeded_apart(
     rows = page.locator("tbody", has=page.get_by_role("rowheader", name="on→off", exact=True))
     told = [re.sub(r"\s+", " ", row) for row in rows.locator("tr").all_inner_texts()]
     assert "no WBINVD required no WBINVD required at risk" in told[0]
+    assert "P1 is broken" in told[0]
     assert "WBINVD required WBINVD required safe" in told[1]
     assert "no WBINVD WBINVD unneeded safe" in told[1]
 

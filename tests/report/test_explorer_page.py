@@ -9,8 +9,10 @@ import json
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
+from importlib.resources import files
 from typing import Any
 
+import jsonschema
 import pytest
 
 from staleline.check.itf import itf_document
@@ -107,6 +109,16 @@ def test_markup_in_names_is_escaped() -> None:
     assert json.loads(read.texts["report"])["machines"][0]["name"] == evil
     assert "<" not in read.texts["report"]
     assert "b" not in {tag for tag, _ in read.elements}
+
+
+@pytest.mark.parametrize("explored", [hygon, race])
+def test_the_data_fits_its_schema(explored: Any) -> None:
+    schema = json.loads(files("staleline").joinpath("schemas/explorer-1.json").read_text())
+    document = json.loads(json.dumps(explorer_data(explored()).document))
+    jsonschema.validate(document, schema)
+    del document["cases"][0]["results"]
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(document, schema)
 
 
 def case_of(document: dict[str, Any], name: str) -> dict[str, Any]:

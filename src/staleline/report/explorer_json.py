@@ -134,9 +134,17 @@ def _result(case: Case, result: Result, texts: Texts) -> dict[str, Any]:
             for site in sites
         ],
         "attainable": finding.attainable,
+        "reported": _reported(case, result),
         "unknown": [texts.number(reason) for reason in finding.unknown],
         "check": _check(finding.answer),
     }
+
+
+def _reported(case: Case, result: Result) -> ReportOrder | None:
+    """When secondaries are reported stopped; None where that is open, or nobody flushes."""
+    orders = {scenario.report for scenario in result.scenarios}
+    flushes = result.finding.flushes[case.path.secondaries_site]
+    return orders.pop() if len(orders) == 1 and flushes else None
 
 
 def _check(answer: Answer | None) -> list[Any] | None:

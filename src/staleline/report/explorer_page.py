@@ -25,6 +25,11 @@ from staleline.report.explorer_summary import heading, summary, title
 __all__ = ["explorer_page"]
 
 _ENTRY = "main.js"
+#: Later ones outweigh earlier ones.
+_STYLES = (
+    *("page.css", "matrix.css", "layers.css", "player.css"),
+    *("narrow.css", "wishes.css", "paper.css"),
+)
 
 #: A data block ends at the first "</script", and "<!--" changes how it is read; without "<"
 #: there is neither. U+2028 and U+2029 are for those who read it as JavaScript.
@@ -46,7 +51,7 @@ def explorer_page(explored: Explored, document: Mapping[str, Any]) -> str:
         explored: What it is about, for what is there without JavaScript.
         document: The data (`explorer_json.explorer_data`).
     """
-    script, style = _script(), _asset("explorer.css")
+    script, style = _script(), "".join(map(_asset, _STYLES))
     return Template(_asset("index.html")).substitute(
         policy=escape(_content_policy(script, style)),
         title=escape(title(explored)),

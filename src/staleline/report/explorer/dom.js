@@ -19,7 +19,11 @@ export function icon(path, name = "") {
 /** A drawing that the page has as a symbol. */
 export function mark(name) {
   const use = filled(document.createElementNS(SVG, "use"), { href: `#${name}` }, []);
-  return filled(document.createElementNS(SVG, "svg"), { "aria-hidden": "true", class: "icon stroked" }, [use]);
+  return filled(
+    document.createElementNS(SVG, "svg"),
+    { "aria-hidden": "true", class: "icon stroked" },
+    [use],
+  );
 }
 
 /** Text that only screen readers tell. */

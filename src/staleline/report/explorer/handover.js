@@ -17,14 +17,23 @@ import { transition } from "./words.js";
 export function handover(section, wanted, changed) {
   const one = wanted.found;
   const pair = pairOf(one, wanted.kernel, wanted.other);
-  const made = pair && player(one, pair, (step) => changed({ step, kernel: pair[0], other: pair[1] }));
+  const made =
+    pair && player(one, pair, (step) => changed({ step, kernel: pair[0], other: pair[1] }));
   const step = made ? Math.min(wanted.step, made.count) : 0;
   made?.show(step);
   const parts = [
-    element("h2", { id: "handover-title" }, `${one.path} ${transition(one)}`, " ", element("span", { class: "on" }, `on ${machineOf(one.machine).name}`)),
+    element(
+      "h2",
+      { id: "handover-title" },
+      `${one.path} ${transition(one)}`,
+      " ",
+      element("span", { class: "on" }, `on ${machineOf(one.machine).name}`),
+    ),
     layers(one),
     element("h3", {}, made ? "The run that breaks it" : "No run breaks it"),
-    ...(made ? [chooser(one, pair, (next) => changed({ step: 0, ...next, anew: true })), made.node] : [reasonForNone(one)]),
+    ...(made
+      ? [chooser(one, pair, (next) => changed({ step: 0, ...next, anew: true })), made.node]
+      : [reasonForNone(one)]),
   ];
   section.replaceChildren(...parts.filter(Boolean));
   section.hidden = false;
@@ -37,19 +46,26 @@ function pairOf(one, kernel, other) {
   if (!broken.length) return null;
   const chosen = broken.includes(kernel) ? kernel : broken[0];
   const others = othersOf(one, chosen);
-  const beside = others.includes(other) ? other : (others.find((each) => !broken.includes(each)) ?? others[0] ?? null);
+  const beside = others.includes(other)
+    ? other
+    : (others.find((each) => !broken.includes(each)) ?? others[0] ?? null);
   return [chosen, beside];
 }
 
 function brokenOf(one) {
-  return resultsOf(one).filter(([, result]) => result.run !== null).map(([kernel]) => kernel);
+  return resultsOf(one)
+    .filter(([, result]) => result.run !== null)
+    .map(([kernel]) => kernel);
 }
 
 /** Kernels that can be shown beside it: those with a run in the same order of events. */
 function othersOf(one, kernel) {
   const { followed, run } = one.results[kernel];
   return resultsOf(one)
-    .filter(([other, result]) => other !== kernel && (followed[other] !== undefined || result.run === run))
+    .filter(
+      ([other, result]) =>
+        other !== kernel && (followed[other] !== undefined || result.run === run),
+    )
     .map(([other]) => other);
 }
 
@@ -62,13 +78,19 @@ function chooser(one, [kernel, other], chosen) {
     "div",
     { class: "chooser" },
     select("Run that breaks", broken, kernel, (next) => chosen({ kernel: next, other: null })),
-    others.length ? select("beside it", others, other, (next) => chosen({ kernel, other: next })) : null,
+    others.length
+      ? select("beside it", others, other, (next) => chosen({ kernel, other: next }))
+      : null,
   );
 }
 
 function select(label, options, current, chosen) {
   const items = options.map((number) =>
-    element("option", { value: String(number), selected: number === current }, kernels[number].name),
+    element(
+      "option",
+      { value: String(number), selected: number === current },
+      kernels[number].name,
+    ),
   );
   const node = element("select", { change: () => chosen(Number(node.value)) }, ...items);
   return element("label", {}, `${label} `, node);

@@ -16,15 +16,26 @@ const FILTERS = {
   all: ["all", () => true],
   "at-risk": ["at risk", (one) => has(one, "at-risk")],
   unknown: ["unknown", (one) => has(one, "unknown")],
-  differ: ["kernels differ", (one) => new Set(resultsOf(one).map(([, result]) => result.verdict)).size > 1],
+  differ: [
+    "kernels differ",
+    (one) => new Set(resultsOf(one).map(([, result]) => result.verdict)).size > 1,
+  ],
 };
 
 /** Fill the section; returns a function that shows which case is looked at. */
 export function handovers(section) {
   const panels = machines.map((machine) => panel(machine));
   const list = element("div", {}, ...panels.map((one) => one.node));
-  const filter = cases.length > FEW_CASES ? filters((isWanted) => panels.forEach((one) => one.show(isWanted))) : null;
-  section.append(element("h2", { id: "handovers-title" }, "Handovers"), guide(), ...(filter ? [filter] : []), list);
+  const filter =
+    cases.length > FEW_CASES
+      ? filters((isWanted) => panels.forEach((one) => one.show(isWanted)))
+      : null;
+  section.append(
+    element("h2", { id: "handovers-title" }, "Handovers"),
+    guide(),
+    ...(filter ? [filter] : []),
+    list,
+  );
   section.hidden = false;
   return (current) => panels.forEach((one) => one.mark(current));
 }
@@ -87,7 +98,9 @@ function tally(all) {
   const verdicts = all.flatMap((one) => resultsOf(one).map(([, result]) => result.verdict));
   return VERDICTS.map((verdict) => [verdict, verdicts.filter((one) => one === verdict).length])
     .filter(([, count]) => count)
-    .map(([verdict, count]) => element("span", { class: `count ${verdict}` }, `${count} ${verdictWord(verdict)}`));
+    .map(([verdict, count]) =>
+      element("span", { class: `count ${verdict}` }, `${count} ${verdictWord(verdict)}`),
+    );
 }
 
 function has(one, verdict) {
@@ -95,8 +108,9 @@ function has(one, verdict) {
 }
 
 function filters(changed) {
-  const wanted = Object.entries(FILTERS).filter(([name, [, holds]]) =>
-    name === "all" || (name === "differ" && kernels.length < 2 ? false : cases.some(holds)),
+  const wanted = Object.entries(FILTERS).filter(
+    ([name, [, holds]]) =>
+      name === "all" || (name === "differ" && kernels.length < 2 ? false : cases.some(holds)),
   );
   const choices = wanted.map(([name, [word, holds]]) => {
     const input = element("input", {
@@ -107,7 +121,12 @@ function filters(changed) {
       change: () => changed(holds),
     });
     const count = cases.filter(holds).length;
-    return element("label", {}, input, element("span", {}, `${word} `, element("small", {}, String(count))));
+    return element(
+      "label",
+      {},
+      input,
+      element("span", {}, `${word} `, element("small", {}, String(count))),
+    );
   });
   return element("fieldset", { class: "filters" }, element("legend", {}, "Show"), ...choices);
 }
@@ -122,6 +141,8 @@ function guide() {
 
 /** The case to show first: the worst, and among those one on which the kernels differ. */
 export function firstCase() {
-  const wrong = cases.filter((one) => has(one, worst(cases.flatMap((c) => resultsOf(c).map(([, r]) => r.verdict)))));
+  const wrong = cases.filter((one) =>
+    has(one, worst(cases.flatMap((c) => resultsOf(c).map(([, r]) => r.verdict)))),
+  );
   return wrong.find(FILTERS.differ[1]) ?? wrong[0] ?? cases[0];
 }

@@ -14,7 +14,10 @@ export function layers(one) {
     layer("Hardware can", facts(known.hardware)),
     layer("Firmware enabled", facts(known.firmware)),
     layer("Kernel does", [...does(one), ...told(known.kernel)]),
-    layer("Verdict", resultsOf(one).map(([kernel, result]) => verdict(kernel, result))),
+    layer(
+      "Verdict",
+      resultsOf(one).map(([kernel, result]) => verdict(kernel, result)),
+    ),
   );
 }
 
@@ -39,7 +42,12 @@ function briefly(all) {
 function atLength(all) {
   const rows = all.flatMap(([name, meaning, value, source]) => [
     element("dt", {}, element("code", {}, name), " ", element("span", { class: "note" }, meaning)),
-    element("dd", { class: kindOf(value) }, value, source ? element("span", { class: "source" }, source) : null),
+    element(
+      "dd",
+      { class: kindOf(value) },
+      value,
+      source ? element("span", { class: "source" }, source) : null,
+    ),
   ]);
   return element("dl", {}, ...rows);
 }
@@ -69,7 +77,13 @@ function sites(kernel, result) {
     const [kind, word, beside] = flushWords({ ...site, unneeded: text(site.unneeded) });
     const why = text(site.unneeded);
     return [
-      element("dt", {}, element("code", {}, site.site), " ", element("span", { class: "note" }, whoFlushes(site.site))),
+      element(
+        "dt",
+        {},
+        element("code", {}, site.site),
+        " ",
+        element("span", { class: "note" }, whoFlushes(site.site)),
+      ),
       element(
         "dd",
         { class: kind },
@@ -82,9 +96,23 @@ function sites(kernel, result) {
     "div",
     { class: "does" },
     element("h4", {}, kernels[kernel].name),
-    element("dl", {}, ...rows),
+    element("dl", {}, ...rows, ...reported(result)),
     rule(kernels[kernel]),
   );
+}
+
+/** When a secondary that flushes is reported stopped. */
+function reported(result) {
+  if (result.reported === null) return [];
+  const isEarly = result.reported === "before-flush";
+  return [
+    element("dt", { class: "note" }, "secondaries reported stopped"),
+    element(
+      "dd",
+      { class: isEarly && result.verdict === "at-risk" ? "missing" : null },
+      isEarly ? "before their WBINVD" : "after their WBINVD",
+    ),
+  ];
 }
 
 function rule(kernel) {
@@ -93,7 +121,11 @@ function rule(kernel) {
     element("dt", {}, label),
     element("dd", {}, label.startsWith("WBINVD") ? element("code", {}, value) : value),
   ]);
-  return folded("Its rule", element("p", { class: "note" }, kernel.note), element("dl", { class: "rule" }, ...rows));
+  return folded(
+    "Its rule",
+    element("p", { class: "note" }, kernel.note),
+    element("dl", { class: "rule" }, ...rows),
+  );
 }
 
 function told(all) {

@@ -21,7 +21,11 @@ function open(wanted) {
 /** The reader stepped or chose other kernels: the address follows, the page stays. */
 function changed({ step, kernel, other, anew = false }) {
   const several = kernels.length > 1;
-  history.replaceState(null, "", address(shown, step, several ? kernel : null, several ? other : null));
+  history.replaceState(
+    null,
+    "",
+    address(shown, step, several ? kernel : null, several ? other : null),
+  );
   if (anew) open(parseAddress(location.hash));
 }
 

@@ -2,7 +2,7 @@
 // The matrix of a machine: transitions × paths × CPUs, a row per kernel.
 
 import { element, unseen } from "./dom.js";
-import { casesOf, grouped, kernels, resultsOf, text } from "./report.js";
+import { casesOf, grouped, kernels, resultsOf, text, writtenRun } from "./report.js";
 import { address } from "./route.js";
 import { flushWords, transition, verdictMark, whoFlushes } from "./words.js";
 
@@ -27,14 +27,25 @@ function head(paths) {
   );
   const columns = paths.flatMap((path) =>
     ["secondaries", "jumping CPU", "verdict"].map((word, index) =>
-      element("th", { role: "columnheader", scope: "col", class: index === 0 ? "path" : null }, word),
+      element(
+        "th",
+        { role: "columnheader", scope: "col", class: index === 0 ? "path" : null },
+        word,
+      ),
     ),
   );
-  const corner = (word) => element("th", { role: "columnheader", scope: "col", rowspan: "2" }, word);
+  const corner = (word) =>
+    element("th", { role: "columnheader", scope: "col", rowspan: "2" }, word);
   return element(
     "thead",
     { role: "rowgroup" },
-    element("tr", { role: "row" }, corner("old→next"), kernels.length > 1 ? corner("kernel") : null, ...groups),
+    element(
+      "tr",
+      { role: "row" },
+      corner("old→next"),
+      kernels.length > 1 ? corner("kernel") : null,
+      ...groups,
+    ),
     element("tr", { role: "row" }, ...columns),
   );
 }
@@ -47,10 +58,27 @@ function body(name, ofRow, paths) {
       "tr",
       { role: "row" },
       index === 0
-        ? element("th", { role: "rowheader", scope: "rowgroup", rowspan: String(present.length), class: "transition" }, name)
+        ? element(
+            "th",
+            {
+              role: "rowheader",
+              scope: "rowgroup",
+              rowspan: String(present.length),
+              class: "transition",
+            },
+            name,
+          )
         : null,
-      kernels.length > 1 ? element("th", { role: "rowheader", scope: "row", class: "kernel" }, kernels[kernel].name) : null,
-      ...paths.flatMap((path) => cells(ofRow.find((one) => one.path === path), kernel, path)),
+      kernels.length > 1
+        ? element("th", { role: "rowheader", scope: "row", class: "kernel" }, kernels[kernel].name)
+        : null,
+      ...paths.flatMap((path) =>
+        cells(
+          ofRow.find((one) => one.path === path),
+          kernel,
+          path,
+        ),
+      ),
     ),
   );
   return element("tbody", { role: "rowgroup" }, ...lines);
@@ -63,7 +91,12 @@ function cells(one, kernel, path) {
     const [kind, word, beside] = flushWords({ ...site, unneeded: text(site.unneeded) });
     return element(
       "td",
-      { role: "cell", class: `${kind} ${index === 0 ? "path" : ""}`, "data-label": `${path}: ${whoFlushes(site.site)}`, title: text(site.unneeded) || null },
+      {
+        role: "cell",
+        class: `${kind} ${index === 0 ? "path" : ""}`,
+        "data-label": `${path}: ${whoFlushes(site.site)}`,
+        title: text(site.unneeded) || null,
+      },
       element("span", { class: "flush" }, word),
       beside ? element("span", { class: "beside" }, beside) : null,
     );
@@ -74,6 +107,12 @@ function cells(one, kernel, path) {
     verdictMark(result.verdict),
     unseen(` ${kernels[kernel].name}, ${path} ${transition(one)}`),
   );
-  const verdict = element("td", { role: "cell", "data-label": `${path}: verdict`, "data-case": one.id }, link);
+  const broken = result.run === null ? null : writtenRun(result.run).property;
+  const verdict = element(
+    "td",
+    { role: "cell", "data-label": `${path}: verdict`, "data-case": one.id },
+    link,
+    broken === null ? null : element("span", { class: "beside" }, `${broken} is broken`),
+  );
   return [...flushes, verdict];
 }

@@ -9,7 +9,9 @@ const START = "Start: every CPU runs the old kernel; nothing of the line is in a
 export function sentences(run, index) {
   if (index === 0) return START;
   const step = run.steps[index - 1];
-  return step.hindrance ? `Not possible here: ${step.hindrance}.` : step.moves.map((move) => move.sentence).join(" ");
+  return step.hindrance
+    ? `Not possible here: ${step.hindrance}.`
+    : step.moves.map((move) => move.sentence).join(" ");
 }
 
 /**
@@ -21,7 +23,10 @@ export function narration(run, index, beside = null) {
   if (index === 0) return [element("p", { class: "sentence" }, START)];
   const step = run.steps[index - 1];
   if (step.hindrance) return [element("p", { class: "sentence hindered" }, sentences(run, index))];
-  const told = step.moves.flatMap((move) => [element("p", { class: "sentence" }, move.sentence), anchor(move)]);
+  const told = step.moves.flatMap((move) => [
+    element("p", { class: "sentence" }, move.sentence),
+    anchor(move),
+  ]);
   const isOther = beside && !sentences(beside, index).startsWith(sentences(run, index));
   return isOther ? [element("p", { class: "instead" }, "Instead:"), ...told] : told;
 }

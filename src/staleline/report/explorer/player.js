@@ -19,8 +19,10 @@ import { broken, checked, verdictMark } from "./words.js";
  */
 export function player(one, [kernel, other], stepped) {
   const panes = [pane(one, kernel, one.results[kernel].run, null)];
-  const followed = other === null ? undefined : (one.results[kernel].followed[other] ?? one.results[other].run);
-  if (followed !== undefined && followed !== null) panes.push(pane(one, other, followed, panes[0].run));
+  const followed =
+    other === null ? undefined : (one.results[kernel].followed[other] ?? one.results[other].run);
+  if (followed !== undefined && followed !== null)
+    panes.push(pane(one, other, followed, panes[0].run));
   const count = panes[0].run.steps.length;
   const told = element("p", { class: "unseen", "aria-live": "polite", "aria-atomic": "true" });
   const go = (index) => {
@@ -28,7 +30,9 @@ export function player(one, [kernel, other], stepped) {
     tell(index);
     stepped(index);
   };
-  const bar = transport(count, go, (index) => Math.max(...panes.map((each) => sentences(each.run, index).length)));
+  const bar = transport(count, go, (index) =>
+    Math.max(...panes.map((each) => sentences(each.run, index).length)),
+  );
   const table = stepsTable(panes, (index) => {
     bar.stop();
     go(index);
@@ -41,7 +45,9 @@ export function player(one, [kernel, other], stepped) {
   }
 
   function tell(index) {
-    const parts = panes.map((each) => (panes.length > 1 ? `${each.name}: ` : "") + sentences(each.run, index));
+    const parts = panes.map(
+      (each) => (panes.length > 1 ? `${each.name}: ` : "") + sentences(each.run, index),
+    );
     told.textContent = `Step ${index} of ${count}. ${parts.join(" ")}`;
   }
 
@@ -91,14 +97,20 @@ function pane(one, kernel, number, beside) {
 /** What the last step comes to. */
 function outcomeOf(result, number) {
   if (result.run === number) return broken(runOf(number).property, runOf(number).title);
-  if (result.verdict === "safe") return `This order of events does no harm here, and no other does: ${checked(result)}`;
+  if (result.verdict === "safe")
+    return `This order of events does no harm here, and no other does: ${checked(result)}`;
   return "This order of events does no harm here; another one may: see its own run.";
 }
 
 function replayNote(run) {
   if (!run.trace) return null;
   const command = element("code", {}, `staleline replay traces/${run.trace}`);
-  return element("p", { class: "note" }, "Beside this page the run is kept as an ITF trace, which can be executed again: ", command);
+  return element(
+    "p",
+    { class: "note" },
+    "Beside this page the run is kept as an ITF trace, which can be executed again: ",
+    command,
+  );
 }
 
 function legend() {

@@ -9,7 +9,13 @@ export function parseAddress(hash) {
   const found = caseOf(id);
   if (!found) return null;
   const [kernel, other] = pair.split("-").map((number) => Number.parseInt(number, 10) - 1);
-  return { found, step: Math.max(0, Number.parseInt(step, 10) || 0), isStep: Boolean(step), kernel, other };
+  return {
+    found,
+    step: Math.max(0, Number.parseInt(step, 10) || 0),
+    isStep: Boolean(step),
+    kernel,
+    other,
+  };
 }
 
 /** The address of a step, or with step null of the handover as a whole. */

@@ -24,7 +24,10 @@ function decode(written) {
     hindrance: text(hindrance),
   }));
   const start = new Map(
-    written.start.map(([lane, variable, value]) => [viewKey(text(lane), text(variable)), text(value)]),
+    written.start.map(([lane, variable, value]) => [
+      viewKey(text(lane), text(variable)),
+      text(value),
+    ]),
   );
   const views = [start];
   const changed = [new Set()];
@@ -60,7 +63,9 @@ function after(before, step) {
 
 /** Has the next kernel written the line? From then on what is old is stale. */
 export function isWritten(view) {
-  return [...view].some(([key, value]) => value.endsWith(", next") || (key === DRAM_KEY && value !== "old"));
+  return [...view].some(
+    ([key, value]) => value.endsWith(", next") || (key === DRAM_KEY && value !== "old"),
+  );
 }
 
 export const DRAM_LANE = "DRAM";

@@ -38,16 +38,25 @@ function momentOf(run, index) {
 }
 
 function laneOf(run, lane) {
-  const variables = [...run.views[0].keys()].map((key) => key.split("\n")).filter(([name]) => name === lane);
+  const variables = [...run.views[0].keys()]
+    .map((key) => key.split("\n"))
+    .filter(([name]) => name === lane);
   const place = element("p", { class: "place" });
-  const parts = variables.filter(([, variable]) => variable !== "at").map(([, variable]) => partOf(lane, variable));
+  const parts = variables
+    .filter(([, variable]) => variable !== "at")
+    .map(([, variable]) => partOf(lane, variable));
   const node = element(
     "section",
     { class: "lane" },
     element("h5", {}, lane),
     variables.some(([, variable]) => variable === "at") ? place : null,
     ...parts.map((part) => part.node),
-    element("p", { class: "write-back", "aria-hidden": "true" }, icon(WRITE_BACK, "stroked"), "writes back"),
+    element(
+      "p",
+      { class: "write-back", "aria-hidden": "true" },
+      icon(WRITE_BACK, "stroked"),
+      "writes back",
+    ),
   );
   return {
     node,

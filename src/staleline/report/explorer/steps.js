@@ -15,12 +15,23 @@ import { DRAM_LANE, isWritten } from "./run.js";
 export function stepsTable(panes, go) {
   const count = panes[0].run.steps.length;
   const rows = Array.from({ length: count }, (_, index) => row(panes, index + 1, go));
-  const heads = panes.map((pane) => element("th", { role: "columnheader", scope: "col" }, pane.name));
+  const heads = panes.map((pane) =>
+    element("th", { role: "columnheader", scope: "col" }, pane.name),
+  );
   const node = element(
     "table",
     { class: panes.length > 1 ? "steps of-two" : "steps", role: "table" },
     element("caption", {}, "All steps, with what each changed"),
-    element("thead", { role: "rowgroup" }, element("tr", { role: "row" }, element("th", { role: "columnheader", scope: "col" }, "step"), ...heads)),
+    element(
+      "thead",
+      { role: "rowgroup" },
+      element(
+        "tr",
+        { role: "row" },
+        element("th", { role: "columnheader", scope: "col" }, "step"),
+        ...heads,
+      ),
+    ),
     element("tbody", { role: "rowgroup" }, ...rows),
   );
   return {
@@ -35,12 +46,28 @@ export function stepsTable(panes, go) {
 }
 
 function row(panes, index, go) {
-  const button = element("button", { type: "button", class: "number", "aria-label": `Go to step ${index}`, click: () => go(index) }, String(index));
+  const button = element(
+    "button",
+    {
+      type: "button",
+      class: "number",
+      "aria-label": `Go to step ${index}`,
+      click: () => go(index),
+    },
+    String(index),
+  );
   return element(
     "tr",
     { role: "row" },
     element("th", { role: "rowheader", scope: "row" }, button),
-    ...panes.map((pane) => element("td", { role: "cell", "data-label": panes.length > 1 ? pane.name : null }, ...narration(pane.run, index, pane.beside), changes(pane.run, index))),
+    ...panes.map((pane) =>
+      element(
+        "td",
+        { role: "cell", "data-label": panes.length > 1 ? pane.name : null },
+        ...narration(pane.run, index, pane.beside),
+        changes(pane.run, index),
+      ),
+    ),
   );
 }
 
@@ -49,7 +76,13 @@ function changes(run, index) {
   const written = isWritten(run.views[index]);
   const items = [...run.changed[index]].map((key) => {
     const [lane, variable] = key.split("\n");
-    return element("li", {}, element("span", { class: "lane-name" }, lane), " ", ...valueOf(lane, variable, run.views[index].get(key), written));
+    return element(
+      "li",
+      {},
+      element("span", { class: "lane-name" }, lane),
+      " ",
+      ...valueOf(lane, variable, run.views[index].get(key), written),
+    );
   });
   return items.length ? element("ul", { class: "changes" }, ...items) : null;
 }

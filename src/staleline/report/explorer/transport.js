@@ -26,7 +26,14 @@ export function transport(count, moved, lengthOf) {
   let index = 0;
   let timer = null;
   const play = control("play", "Play", () => (timer ? stop() : start()));
-  const slider = element("input", { type: "range", min: "0", max: String(count), value: "0", "aria-label": "Step", input: () => by(Number(slider.value)) });
+  const slider = element("input", {
+    type: "range",
+    min: "0",
+    max: String(count),
+    value: "0",
+    "aria-label": "Step",
+    input: () => by(Number(slider.value)),
+  });
   const position = element("output", { class: "position" });
   const by = (wanted) => {
     stop();
@@ -51,11 +58,14 @@ export function transport(count, moved, lengthOf) {
   }
 
   function plan() {
-    timer = setTimeout(() => {
-      moved(index + 1);
-      if (index < count) plan();
-      else stop();
-    }, TO_SEE + TO_READ * lengthOf(index));
+    timer = setTimeout(
+      () => {
+        moved(index + 1);
+        if (index < count) plan();
+        else stop();
+      },
+      TO_SEE + TO_READ * lengthOf(index),
+    );
   }
 
   function stop() {
@@ -93,5 +103,9 @@ export function transport(count, moved, lengthOf) {
 }
 
 function control(name, label, click) {
-  return element("button", { type: "button", class: `control ${name}`, "aria-label": label, title: label, click }, icon(ICONS[name], "glyph"));
+  return element(
+    "button",
+    { type: "button", class: `control ${name}`, "aria-label": label, title: label, click },
+    icon(ICONS[name], "glyph"),
+  );
 }
