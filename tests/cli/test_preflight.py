@@ -183,6 +183,7 @@ def test_audit_takes_an_image_for_the_next_kernel_too(
     command_line = ["--next", image, "--append", "mem_encrypt=on"]
     audited = main(["audit", "--json", "--path", "kexec", *common, *command_line])
     document = json.loads(capsys.readouterr().out)
+    document["cost"] = {"wbinvd": document["cost"]["wbinvd"]}
     checked = main(["preflight", "--json", *common, *command_line])
     assert document == json.loads(capsys.readouterr().out)["audit"]
     assert audited == checked == 0

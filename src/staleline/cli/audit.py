@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from staleline.evidence.snapshot import Snapshot
     from staleline.verdict.audit import Audit
+    from staleline.verdict.cost import Cost
 
 __all__ = ["command"]
 
@@ -67,6 +68,15 @@ _STATUS = {"safe": 0, "at-risk": 2, "unknown": 3}
     metavar="NAME=VALUE",
     help="sme_active, sev_guests_run or tdx_module, if the snapshot lacks it.",
 )
+@click.option(
+    "--bandwidth",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="GB/S",
+    help="Memory bandwidth of a socket, for the cost; default: by the CPU's model.",
+)
+@click.option(
+    "--measured", metavar="FILE", help="How long WBINVD took here, by docs/examples/wbinvd.bt."
+)
 @click.option("--traces", metavar="DIR", help="Write counterexamples there as ITF (.itf.json).")
 @click.option(
     "--fail-on",
@@ -87,6 +97,8 @@ def command(  # noqa: PLR0913 - one parameter per option
     msr: tuple[str, ...],
     cmdline: str | None,
     state: tuple[str, ...],
+    bandwidth: float | None,
+    measured: str | None,
     traces: str | None,
     fail_on: str,
     output: Output,
@@ -117,7 +129,8 @@ def command(  # noqa: PLR0913 - one parameter per option
     )
     written = _write_traces(found, FilePath(traces)) if traces is not None else {}
     files = (*([snapshot_file] if snapshot_file else []), *image_files(kernels))
-    _write(output, found, written, machine=snapshot_file or "this host", files=files)
+    price = _cost(found, snapshot, bandwidth, measured)
+    _write(output, found, written, price, machine=snapshot_file or "this host", files=files)
     return _status(found, fail_on)
 
 
@@ -149,21 +162,42 @@ def _write_traces(found: Audit, directory: FilePath) -> dict[str, str]:
     return written
 
 
-def _write(
-    output: Output, found: Audit, traces: dict[str, str], *, machine: str, files: Sequence[str]
+def _cost(
+    found: Audit, snapshot: Snapshot, bandwidth: float | None, measured_file: str | None
+) -> Cost:
+    """What the flushes cost; `bandwidth` in GB/s."""
+    from staleline.facts.capacity import cache_capacity
+    from staleline.verdict.cost import bandwidth_of, cost
+    from staleline.verdict.measured import read_measured
+
+    given = None if bandwidth is None else bandwidth * 1e9
+    measured = None if measured_file is None else read_measured(FilePath(measured_file))
+    return cost(found, cache_capacity(snapshot), bandwidth_of(found.facts, given), measured)
+
+
+def _write(  # noqa: PLR0913 - all that a report is made of
+    output: Output,
+    found: Audit,
+    traces: dict[str, str],
+    price: Cost,
+    *,
+    machine: str,
+    files: Sequence[str],
 ) -> None:
     from staleline.report.audit_json import audit_document
     from staleline.report.audit_text import print_audit
+    from staleline.report.cost import print_cost
 
     if output.of_findings:
         from staleline.report.findings import audit_findings
 
         output.write_findings([audit_findings(found, machine=machine, files=files)])
     elif output.format == "json":
-        output.write_json(audit_document(found, traces))
+        output.write_json(audit_document(found, traces, price))
     else:
         with output.console() as console:
             print_audit(console, found, machine=machine)
+            print_cost(console, price)
 
 
 def _status(found: Audit, fail_on: str) -> int:

@@ -8,19 +8,24 @@ from typing import Any
 
 from staleline.check import Answer
 from staleline.facts import MachineFacts
+from staleline.report.cost import cost_fields
 from staleline.report.words import state_word
 from staleline.verdict.audit import Audit, Handover
+from staleline.verdict.cost import Cost
 from staleline.vocabulary import Site
 
 __all__ = ["audit_document", "handover_document", "trace_name"]
 
 
-def audit_document(audit: Audit, traces: Mapping[str, str]) -> dict[str, Any]:
+def audit_document(
+    audit: Audit, traces: Mapping[str, str], cost: Cost | None = None
+) -> dict[str, Any]:
     """The JSON document.
 
     Args:
         audit: What was found.
         traces: `trace_name` of a handover -> path of its written counterexample.
+        cost: What the flushes cost, where that was asked for.
     """
     return {
         "schema": "staleline/audit/1",
@@ -34,7 +39,7 @@ def audit_document(audit: Audit, traces: Mapping[str, str]) -> dict[str, Any]:
         "kernel": {"name": audit.kernel, "evidence": audit.kernel_evidence},
         "given": list(audit.given),
         "layers": _layers(audit.facts),
-        "cost": _cost(audit),
+        "cost": _flushes(audit) | (cost_fields(cost) if cost is not None else {}),
     }
 
 
@@ -89,7 +94,7 @@ def _layers(facts: MachineFacts) -> dict[str, Any]:
     }
 
 
-def _cost(audit: Audit) -> dict[str, Any]:
+def _flushes(audit: Audit) -> dict[str, Any]:
     """WBINVDs that one kexec executes; None where it depends on what is unknown."""
     kexecs = [handover for handover in audit.handovers if Site.STOP_THIS_CPU in handover.flushes]
     return {

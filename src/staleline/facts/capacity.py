@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""How much a machine's caches can hold back: what WBINVD may have to write to memory.
+
+That is the second and third level. The first is 3 to 6 % of the second on the CPUs that
+encrypt memory, and is left out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from staleline.evidence.registers import CpuidTable
+from staleline.evidence.snapshot import Snapshot
+from staleline.evidence.staleline_collect import cpu_list
+from staleline.facts.caches import caches
+
+__all__ = ["CacheCapacity", "cache_capacity"]
+
+_AMD_VENDORS = frozenset({"AuthenticAMD", "HygonGenuine"})
+_AMD_SIZES = 0x8000_0008
+_TOPOLOGY_LEAVES = (0x1F, 0xB)
+_UNIFIED = 3
+
+
+@dataclass(frozen=True, slots=True)
+class CacheCapacity:
+    """Bytes that can be dirty at once, in L2 and L3.
+
+    Attributes:
+        socket: In one socket.
+        cluster: In one L3 and every L2 beside it, which share a way to memory.
+        jumping_cpu: In one L2 and its L3: what one CPU's WBINVD is sure to reach.
+        source: Where this is from.
+    """
+
+    socket: int
+    cluster: int
+    jumping_cpu: int
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Level:
+    """The caches of one level in one socket."""
+
+    bytes: int
+    number: float
+
+
+def cache_capacity(snapshot: Snapshot) -> CacheCapacity | None:
+    """By what the kernel lists, else by CPUID of the first CPU; None where neither tells."""
+    cpuid = snapshot.cpus[0].cpuid if snapshot.cpus else CpuidTable({})
+    threads = _threads_per_socket(cpuid)
+    if threads is None:
+        return None
+    listed, described = _listed(snapshot, threads), _described(cpuid, threads)
+    if listed.keys() >= {2, 3}:
+        return _capacity(listed, "/sys/devices/system/cpu/cpu*/cache: CPUs that are online")
+    return _capacity(described, "CPUID of the first CPU") if described.keys() >= {2, 3} else None
+
+
+def _capacity(levels: dict[int, _Level], source: str) -> CacheCapacity:
+    l2, l3 = levels[2], levels[3]
+    return CacheCapacity(
+        socket=round(l2.bytes * l2.number + l3.bytes * l3.number),
+        cluster=round(l2.bytes * l2.number / l3.number + l3.bytes),
+        jumping_cpu=l2.bytes + l3.bytes,
+        source=source,
+    )
+
+
+def _listed(snapshot: Snapshot, threads: int) -> dict[int, _Level]:
+    unified = [one for one in snapshot.caches if one.type == "Unified"]
+    online = max((sum(len(cpu_list(cpus)) for cpus in one.cpus) for one in unified), default=0)
+    sockets = max(1, -(-online // threads))
+    return {one.level: _Level(one.bytes, len(one.cpus) / sockets) for one in unified}
+
+
+def _described(cpuid: CpuidTable, threads: int) -> dict[int, _Level]:
+    return {
+        one.level: _Level(one.bytes, max(1.0, threads / one.sharers))
+        for one in caches(cpuid)
+        if one.type == _UNIFIED
+    }
+
+
+def _threads_per_socket(cpuid: CpuidTable) -> int | None:
+    """AMD: 0x80000008 ECX[7:0] + 1; others: EBX of the last level of leaf 0x1F or 0xB."""
+    if cpuid.vendor in _AMD_VENDORS:
+        sizes = cpuid.recorded(_AMD_SIZES)
+        return None if sizes is None else (sizes[2] & 0xFFF) + 1
+    for leaf in _TOPOLOGY_LEAVES:
+        levels = [cpuid.recorded(leaf, subleaf) for subleaf in range(8)]
+        counts = [level[1] & 0xFFFF for level in levels if level is not None and level[2] >> 8]
+        if any(counts):
+            return max(counts)
+    return None
