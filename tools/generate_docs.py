@@ -1,20 +1,53 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Writes what is made from the code: docs/explanations.md."""
+"""Writes what is made from the code: docs/explanations.md, man pages and shell completions.
+
+The files below share/ are installed with the package (data-files of pyproject.toml).
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
+from click.shell_completion import ShellComplete, get_completion_class
+from tools.man_pages import man_pages
+
+from staleline.cli.main import program
 from staleline.report.explanations_text import explanations_markdown
 
-__all__ = ["main"]
+__all__ = ["generated", "main"]
 
-DOCS = Path(__file__).parents[1] / "docs"
+ROOT = Path(__file__).parents[1]
+
+#: Shell -> where its completions are looked for.
+_COMPLETIONS = {
+    "bash": "share/bash-completion/completions/staleline",
+    "zsh": "share/zsh/site-functions/_staleline",
+    "fish": "share/fish/vendor_completions.d/staleline.fish",
+}
+
+
+def generated() -> Mapping[str, str]:
+    """Every file, by its path from the root, with its content."""
+    pages = {f"share/man/man1/{name}": page for name, page in man_pages(program).items()}
+    completions = {path: _completion(shell) for shell, path in _COMPLETIONS.items()}
+    return {"docs/explanations.md": explanations_markdown(), **pages, **completions}
+
+
+def _completion(shell: str) -> str:
+    found = get_completion_class(shell)
+    assert found is not None, shell
+    complete = found(program, {}, "staleline", "_STALELINE_COMPLETE")
+    # What the shells' own classes add is a look at the version of the shell that runs.
+    return ShellComplete.source(complete).strip() + "\n"
 
 
 def main() -> int:
-    """Write it."""
-    (DOCS / "explanations.md").write_text(explanations_markdown(), encoding="utf-8")
+    """Write them all."""
+    for name, content in generated().items():
+        path = ROOT / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content, encoding="utf-8")
     return 0
 
 

@@ -8,8 +8,14 @@ import click
 __all__ = ["command"]
 
 
+def _completed(_context: click.Context, _parameter: click.Parameter, begun: str) -> list[str]:
+    from staleline.report.explanations import explanations
+
+    return [name for name in explanations() if name.startswith(begun)]
+
+
 @click.command("explain")
-@click.argument("ids", nargs=-1, metavar="[ID...]")
+@click.argument("ids", nargs=-1, metavar="[ID...]", shell_complete=_completed)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 def command(*, ids: tuple[str, ...], as_json: bool) -> None:
     """Explain what reports name by an id: what it means, what it rests on, what to do.

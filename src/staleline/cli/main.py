@@ -14,7 +14,7 @@ import click
 
 from staleline.errors import StalelineError
 
-__all__ = ["main"]
+__all__ = ["main", "program"]
 
 #: Subcommand -> one-line help; each lives in the module of its name with a `command`.
 _COMMANDS = {
@@ -56,6 +56,7 @@ class _LazyGroup(click.Group):
 
 
 @click.group(
+    "staleline",
     cls=_LazyGroup,
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
@@ -63,13 +64,13 @@ class _LazyGroup(click.Group):
 )
 @click.version_option(package_name="staleline")
 @click.pass_context
-def _staleline(context: click.Context) -> None:
+def program(context: click.Context) -> None:
     """Could this kexec leave incoherent cache lines behind, and are they written back first?
 
     Without a command: audit this host and the kernel it runs.
     """
     if context.invoked_subcommand is None:
-        command = _staleline.get_command(context, "audit")
+        command = program.get_command(context, "audit")
         if command is not None:
             context.invoke(command)
 
@@ -81,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit status: 0 safe or done, 1 error, 2 at risk, 3 unknown.
     """
     try:
-        status = _staleline.main(arguments, prog_name="staleline", standalone_mode=False)
+        status = program.main(arguments, prog_name="staleline", standalone_mode=False)
     except StalelineError as error:
         return _fail(str(error))
     except click.ClickException as error:

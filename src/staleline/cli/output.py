@@ -96,7 +96,12 @@ def output_options(function: Callable[..., _Result]) -> Callable[..., _Result]:
     )
     @click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
     @click.option(
-        "-o", "--output", "file", metavar="FILE", help="Write there, all at once, not to stdout."
+        "-o",
+        "--output",
+        "file",
+        type=click.Path(),
+        metavar="FILE",
+        help="Write there, all at once, instead of to standard output.",
     )
     @functools.wraps(function)
     def with_output(

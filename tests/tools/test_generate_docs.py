@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What is made from the code is up to date, renders, and completes."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+from tools.generate_docs import ROOT, generated
+from tools.man_pages import man_pages
+
+from staleline.cli.main import program
+
+MAN = ROOT / "share" / "man" / "man1"
+BASH = ROOT / "share" / "bash-completion" / "completions" / "staleline"
+
+
+@pytest.mark.parametrize("name", generated())
+def test_files_are_what_the_code_says(name: str) -> None:
+    assert (ROOT / name).read_text() == generated()[name], "run `python -m tools.generate_docs`"
+
+
+def test_no_page_is_left_of_a_command_that_is_gone() -> None:
+    assert {f"share/man/man1/{name}" for name in os.listdir(MAN)} == {
+        name for name in generated() if "/man1/" in name
+    }
+
+
+def rendered(page: str) -> str:
+    """A page as groff sets it, without a warning of any kind."""
+    done = subprocess.run(
+        [str(shutil.which("groff")), "-man", "-Tutf8", "-P-c", "-ww", "-rLL=120n"],
+        input=page.encode("ascii"),
+        capture_output=True,
+        check=True,
+    )
+    assert done.stderr == b""
+    return re.sub(".\b", "", done.stdout.decode())
+
+
+@pytest.mark.parametrize("name", sorted(man_pages(program)))
+def test_pages_render_without_warnings(name: str) -> None:
+    text = rendered((MAN / name).read_text())
+    sections = re.findall(r"^[A-Z][A-Z ]+$", text, re.MULTILINE)
+    assert sections[:3] == ["NAME", "SYNOPSIS", "DESCRIPTION"]
+    assert sections[-1] == "SEE ALSO"
+
+
+def test_a_page_has_every_option_and_the_exit_status() -> None:
+    text = rendered((MAN / "staleline-check.1").read_text())
+    assert "staleline check [OPTIONS] POLICY..." in text
+    for option in ("--cpus N", "--format [text|json|", "-o, --output FILE"):
+        assert option in text
+    assert "EXIT STATUS" in text
+    assert "2 at risk somewhere" in text
+
+
+def test_any_text_means_itself() -> None:
+    told = ".SH 'a' \\n on→off: -x"
+    odd = click.Group("odd", help=f"It does.\n\n{told}\n\n'b'", commands=[])
+    assert f"{told}\n\n       'b'" in rendered(man_pages(odd)["odd.1"])
+
+
+@pytest.mark.parametrize(
+    ("words", "completed"),
+    [
+        (["expl"], ["explain"]),
+        (["audit", "--form"], ["--format"]),
+        (["audit", "--format", "s"], ["sarif"]),
+        (["explain", "two-"], ["two-cpu-models", "two-hosts", "two-kernels", "two-vendors"]),
+    ],
+)
+def test_bash_completes(words: list[str], completed: list[str]) -> None:
+    line = " ".join(("staleline", *words))
+    script = (
+        f"source {BASH}; COMP_WORDS=({line}); COMP_CWORD={len(words)};"
+        '_staleline_completion staleline; printf "%s\\n" "${COMPREPLY[@]}"'
+    )
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    done = subprocess.run(
+        ["/bin/bash", "-c", script],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PATH": path},
+    )
+    assert sorted(done.stdout.split()) == completed
