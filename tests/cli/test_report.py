@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from staleline.cli.main import main
+from tests.conftest import RealKernel
 
 HYGON = Path(__file__).parents[1] / "data" / "cpuid" / "registers" / "hygon-c86-3250.cpuid"
 ROME = HYGON.parents[1] / "libcpuid" / "amd-epyc-7742-64-core-processor-dual.test"
@@ -73,6 +74,31 @@ def test_what_is_missing_is_named_with_how_to_get_it(tmp_path: Path) -> None:
         for number in result["unknown"]
     ]
     assert any("0xc0010010" in reason for reason in unknown)
+
+
+def test_two_builds_of_one_release_stay_apart(
+    tmp_path: Path, real_kernels: dict[str, RealKernel]
+) -> None:
+    image = real_kernels["5.10"].path
+    again = tmp_path / "rebuilt"
+    again.symlink_to(image)
+    kernels = ("--kernel", image, "--kernel", again)
+    assert report("-o", tmp_path / "r", "--snapshot", HYGON, *WITH_SME, *kernels) == 0
+    names = [kernel["name"] for kernel in document(tmp_path / "r")["kernels"]]
+    assert names == [real_kernels["5.10"].release, f"{real_kernels['5.10'].release} ({again})"]
+
+
+def test_two_policies_of_one_name_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mine = tmp_path / "mine.toml"
+    mine.write_text(
+        'name = "linux-6.18"\ntitle = "another"\nsource = "none"\n'
+        '[sites]\nstop_this_cpu = "true"\nrelocate_kernel = "true"\n'
+        'crash_nmi_callback = "false"\n[protocol]\nreported_stopped = "after-flush"\n'
+    )
+    assert report("-o", tmp_path / "r", *REVIEW, "--policy", mine) == 1
+    assert "two policies are called 'linux-6.18'; rename one" in capsys.readouterr().err
 
 
 def test_the_head_says_of_a_path_what_an_audit_says(

@@ -3,58 +3,33 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
-
-_CHROMIUM = "chromium"
-_OPTIONS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run")
+from playwright.sync_api import Browser, Page
+from tools.chromium import chromium
 
 #: Opens a file or address in a window, and returns the page.
 Opener = Callable[..., Page]
 
 
-def _installed_chromium() -> str:
-    """Chromium's path; installs the Debian package where it is absent, which needs root."""
-    found = shutil.which(_CHROMIUM)
-    if found is None:
-        apt = ["apt-get", "-q", "-y", "-oDPkg::Lock::Timeout=300"]
-        for command in (["update"], ["install", "--no-install-recommends", _CHROMIUM]):
-            subprocess.run(
-                [*apt, *command],
-                check=True,
-                capture_output=True,
-                env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"},
-            )
-        found = shutil.which(_CHROMIUM)
-    assert found is not None, "as root: apt-get install chromium"
-    return found
-
-
-@pytest.fixture(scope="session")
-def chromium() -> Iterator[Browser]:
+@pytest.fixture(scope="session", name="browser")
+def _browser() -> Iterator[Browser]:
     """The browser, started once."""
-    path = _installed_chromium()
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=list(_OPTIONS))
+    with chromium() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture
-def open_page(chromium: Browser) -> Iterator[Opener]:
+def open_page(browser: Browser) -> Iterator[Opener]:
     """Opens pages; whatever one says on the console, or asks the network for, fails the test."""
     said: list[str] = []
     asked: list[str] = []
     contexts = []
 
     def opened(where: Path | str, address: str = "", **window: object) -> Page:
-        context = chromium.new_context(**{"viewport": {"width": 1280, "height": 900}, **window})
+        context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **window})
         contexts.append(context)
         page = context.new_page()
         page.on("console", lambda message: said.append(message.text))

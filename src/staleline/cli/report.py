@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path as FilePath
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ import click
 
 if TYPE_CHECKING:
     from staleline.evidence.snapshot import Snapshot
+    from staleline.policy.policy import Policy
     from staleline.report.explorer_cases import Explored
     from staleline.verdict.audit import Audit
     from staleline.verdict.platforms import PlatformHandover, Selection
@@ -156,7 +158,6 @@ def _refuse_mixture(of_machines: object, policies: object, classes: object) -> N
 
 def _of_policies(names: tuple[str, ...], classes: tuple[str, ...], asked: _Asked) -> Explored:
     from staleline.errors import UsageError
-    from staleline.policy.catalogue import find
     from staleline.report.explorer_cases import of_policies
     from staleline.report.progress import tracked
     from staleline.verdict.kernels import PolicyKernel
@@ -164,7 +165,7 @@ def _of_policies(names: tuple[str, ...], classes: tuple[str, ...], asked: _Asked
 
     selection = _selection(classes, asked)
     checks = []
-    for policy in {policy.name: policy for policy in map(find, names)}.values():
+    for policy in _policies(names):
         kernel = PolicyKernel(policy, "the policy itself")
         total = sum(1 for _ in handovers_of(kernel, selection))
         rows = tracked(check_kernel(kernel, selection), policy.name, total)
@@ -172,6 +173,18 @@ def _of_policies(names: tuple[str, ...], classes: tuple[str, ...], asked: _Asked
     if not all(rows for _, rows in checks):
         raise UsageError("no handover of these platforms is left", do="ask for --next any")
     return of_policies(checks)
+
+
+def _policies(names: tuple[str, ...]) -> list[Policy]:
+    """The policies, each once."""
+    from staleline.errors import UsageError
+    from staleline.policy.catalogue import find
+
+    found: dict[str, Policy] = {}
+    for policy in map(find, names):
+        if found.setdefault(policy.name, policy) != policy:
+            raise UsageError(f"two policies are called {policy.name!r}", do="rename one of them")
+    return list(found.values())
 
 
 def _selection(classes: tuple[str, ...], asked: _Asked) -> Selection:
@@ -197,11 +210,22 @@ def _of_machines(
     machines = _named_snapshots(snapshots, given)
     wanted = dict.fromkeys(kernels) or (None,)
     audits = (
-        (name, _audit(snapshot, kernel, asked))
+        (name, kernel, _audit(snapshot, kernel, asked))
         for name, snapshot in machines.items()
         for kernel in wanted
     )
-    return of_audits(tracked(audits, "audits", len(machines) * len(wanted)))
+    found = tracked(audits, "audits", len(machines) * len(wanted))
+    return of_audits(_with_kernel_names(found))
+
+
+def _with_kernel_names(
+    audits: Iterable[tuple[str, str | None, Audit]],
+) -> Iterator[tuple[str, str, Audit]]:
+    """Each kernel by its release or policy; two builds of one release by their files too."""
+    owners: dict[str, str | None] = {}
+    for machine, wanted, found in audits:
+        owner = owners.setdefault(found.kernel, wanted)
+        yield machine, found.kernel if owner == wanted else f"{found.kernel} ({wanted})", found
 
 
 def _named_snapshots(files: tuple[str, ...], given: _Given) -> dict[str, Snapshot]:

@@ -146,18 +146,18 @@ class Explored:
     called: str = "machines"
 
 
-def of_audits(audits: Iterable[tuple[str, Audit]]) -> Explored:
-    """The page of (machine's name, audit) pairs; a machine may come with several kernels."""
+def of_audits(audits: Iterable[tuple[str, str, Audit]]) -> Explored:
+    """The page of audits, each with its machine's and its kernel's name."""
     audits = tuple(audits)
-    kernels = {audit.kernel: audit.kernel_evidence for _, audit in audits}
-    machines = dict(reversed(audits))
+    kernels = {kernel: audit.kernel_evidence for _, kernel, audit in audits}
+    machines = {name: audit for name, _, audit in reversed(audits)}
     rows = (
         (
             Case(name, row.path, row.old, row.next, sev_guests_run=False),
-            audit.kernel,
+            kernel,
             Result(row, row.scenarios),
         )
-        for name, audit in audits
+        for name, kernel, audit in audits
         for row in audit.handovers
     )
     return Explored(
@@ -168,7 +168,7 @@ def of_audits(audits: Iterable[tuple[str, Audit]]) -> Explored:
         kernels=tuple(ExploredKernel(name, note) for name, note in kernels.items()),
         results=_by_case(rows),
         overall={
-            (name, audit.kernel): Overall(audit.by_path, audit.unknown) for name, audit in audits
+            (name, kernel): Overall(audit.by_path, audit.unknown) for name, kernel, audit in audits
         },
     )
 

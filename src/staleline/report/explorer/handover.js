@@ -22,15 +22,13 @@ export function handover(section, wanted, changed) {
   const step = made ? Math.min(wanted.step, made.count) : 0;
   made?.show(step);
   const parts = [
-    element(
-      "h2",
-      { id: "handover-title" },
-      `${one.path} ${transition(one)}`,
-      " ",
-      element("span", { class: "on" }, `on ${machineOf(one.machine).name}`),
-    ),
+    element("h2", { id: "handover-title" }, named(one), " ", onMachine(one)),
     layers(one),
-    element("h3", {}, made ? "The run that breaks it" : "No run breaks it"),
+    element(
+      "h3",
+      { id: "run-title" },
+      ...(made ? [`A run that breaks ${named(one)} `, onMachine(one)] : ["No run breaks it"]),
+    ),
     ...(made
       ? [chooser(one, pair, (next) => changed({ step: 0, ...next, anew: true })), made.node]
       : [reasonForNone(one)]),
@@ -38,6 +36,15 @@ export function handover(section, wanted, changed) {
   section.replaceChildren(...parts.filter(Boolean));
   section.hidden = false;
   return made;
+}
+
+/** For instance "kexec on→off". */
+function named(one) {
+  return `${one.path} ${transition(one)}`;
+}
+
+function onMachine(one) {
+  return element("span", { class: "on" }, `on ${machineOf(one.machine).name}`);
 }
 
 /** The kernel whose run is shown, and the one beside it; null where no kernel has a run. */

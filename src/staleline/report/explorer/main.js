@@ -33,8 +33,7 @@ function openAddress() {
   const wanted = parseAddress(location.hash);
   if (!wanted) return false;
   open(wanted);
-  const place = wanted.isStep ? (playing?.node ?? section) : section;
-  place.scrollIntoView();
+  (wanted.isStep ? document.getElementById("run-title") : section).scrollIntoView();
   section.focus({ preventScroll: true });
   return true;
 }

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Take the screenshots of the explorer in docs/screenshots: python -m tools.screenshots."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from playwright.sync_api import Browser
+from tools.chromium import chromium
+
+from staleline.cli.main import main as staleline
+
+_PLACE = Path(__file__).parents[1] / "docs" / "screenshots"
+
+#: Report -> policies and platform class.
+_REPORTS = {
+    "hygon": ("linux-6.18", "host-mem-incoherent", "hygon-sme-incoherent"),
+    "race": ("linux-4.15", "linux-6.5", "amd-sme-incoherent"),
+}
+
+
+@dataclass(frozen=True)
+class _Shot:
+    """One picture: its name, report, address, window and colours."""
+
+    name: str
+    report: str
+    address: str
+    width: int
+    height: int
+    scheme: str
+
+
+_SHOTS = (
+    _Shot("overview", "hygon", "", 1280, 1000, "light"),
+    _Shot("side-by-side", "hygon", "#hygon-sme-incoherent.kexec.on-off/8", 1280, 760, "light"),
+    _Shot("race", "race", "#amd-sme-incoherent.kexec.on-on/4", 1280, 760, "dark"),
+    _Shot("phone", "hygon", "#hygon-sme-incoherent.kexec.on-off/9", 360, 760, "dark"),
+)
+
+
+def main() -> None:
+    """Write a report per case and take its pictures."""
+    _PLACE.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory() as temporary, chromium() as browser:
+        for name, (first, second, platform) in _REPORTS.items():
+            where = Path(temporary) / name
+            policies = ("--policy", first, "--policy", second)
+            staleline(["report", "-o", str(where), *policies, "--platform", platform])
+        for shot in _SHOTS:
+            _take(browser, Path(temporary) / shot.report / "index.html", shot)
+
+
+def _take(browser: Browser, page: Path, shot: _Shot) -> None:
+    context = browser.new_context(
+        viewport={"width": shot.width, "height": shot.height},
+        color_scheme=shot.scheme,
+        reduced_motion="reduce",
+    )
+    window = context.new_page()
+    window.goto(page.as_uri() + shot.address)
+    window.screenshot(path=_PLACE / f"{shot.name}.png")
+    context.close()
+
+
+if __name__ == "__main__":
+    main()
