@@ -61,6 +61,7 @@ class Machine:
 
     Names follow the policies' atoms; ``mem_encrypt`` is the command line's choice and
     ``tdx_used``/``sev_guests_run`` say whether another key's lines can be in the caches.
+    No verdict depends on ``tsme``; it is there to be named as a reason.
     """
 
     vendor: str
@@ -81,6 +82,7 @@ class Machine:
     reboot_force: bool
     sev_guests_run: bool
     tdx_used: bool
+    tsme: bool
 
     @property
     def guest(self) -> Guest:
@@ -180,6 +182,7 @@ def _observed(facts: MachineFacts, vendor: str) -> _Known:
         # Off unless somebody turned it on: not worth leaving every dump's verdict open.
         "reboot_force": facts.boolean("reboot_force") or False,
         "sev_guests_run": facts.boolean("sev_guests_run"),
+        "tsme": facts.boolean("tsme") or False,
         "tdx_used": _TDX_USED.get(facts.text("tdx_module") or ""),
     }
 

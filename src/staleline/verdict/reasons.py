@@ -22,6 +22,10 @@ class Unneeded(StrEnum):
     FIRMWARE_OFF = (
         "firmware left memory encryption off (SYSCFG[23]=0), so the C-bit is not honoured"
     )
+    TSME = (
+        "neither kernel uses the C-bit, and TSME's one key is applied below the caches, so a line "
+        "has one alias only"
+    )
     OFF_TO_OFF = "neither kernel uses the C-bit, so a line has one alias only"
     CRASH_KERNEL = (
         "the crash kernel uses its reservation only, which was flushed when it was loaded"
@@ -63,7 +67,7 @@ def why_unneeded(case: Case, site: Site) -> Unneeded:
     if not machine.sme_enabled and not machine.tdx_used:
         return Unneeded.FIRMWARE_OFF
     if not case.old_encrypts and not case.next_encrypts:
-        return Unneeded.OFF_TO_OFF
+        return Unneeded.TSME if machine.tsme else Unneeded.OFF_TO_OFF
     if case.path is Path.CRASH:
         return Unneeded.CRASH_KERNEL
     if site is Site.RELOCATE_KERNEL and not case.old_encrypts:
