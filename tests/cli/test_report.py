@@ -39,7 +39,7 @@ def document(directory: Path) -> dict[str, Any]:
 def verdicts(data: dict[str, Any]) -> dict[str, list[str]]:
     """Case -> verdict of each kernel."""
     return {
-        case["id"]: [result["verdict"] for result in case["results"].values()]
+        case["id"]: [data["results"][number]["verdict"] for number in case["results"].values()]
         for case in data["cases"]
     }
 
@@ -60,19 +60,19 @@ def test_an_operator_sees_two_kernels_on_a_machine(
         "hygon-c86-3250.cpuid.crash.on-on": ["at-risk", "at-risk"],
         "hygon-c86-3250.cpuid.crash.on-off": ["safe", "safe"],
     }
-    firmware = {fact[0]: fact[2:4] for fact in data["machines"][0]["layers"]["firmware"]}
-    assert firmware["sme_enabled"] == ["yes", "MSR 0xc0010010[23]"]
+    firmware = {
+        name: (value, source)
+        for name, _, value, source, _ in map(
+            data["facts"].__getitem__, data["machines"][0]["layers"]["firmware"]
+        )
+    }
+    assert firmware["sme_enabled"] == ("yes", "MSR 0xc0010010[23]")
 
 
 def test_what_is_missing_is_named_with_how_to_get_it(tmp_path: Path) -> None:
     assert report("-o", tmp_path / "r", "--snapshot", HYGON, "--kernel", "linux-6.18") == 0
     data = document(tmp_path / "r")
-    unknown = [
-        data["texts"][number]
-        for case in data["cases"]
-        for result in case["results"].values()
-        for number in result["unknown"]
-    ]
+    unknown = [data["texts"][number] for result in data["results"] for number in result["unknown"]]
     assert any("0xc0010010" in reason for reason in unknown)
 
 

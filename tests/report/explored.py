@@ -4,11 +4,17 @@
 from __future__ import annotations
 
 from functools import cache
+from pathlib import Path as FilePath
 
+from staleline.evidence.detect import read_snapshot
+from staleline.evidence.given import with_given
+from staleline.facts import from_snapshot
 from staleline.policy.catalogue import find
-from staleline.report.explorer_cases import Explored, of_policies
+from staleline.report.explorer_cases import Explored, of_audits, of_policies
+from staleline.verdict.audit import Next, audit
 from staleline.verdict.kernels import PolicyKernel
 from staleline.verdict.platforms import Selection, check_kernel
+from staleline.vocabulary import Path
 
 #: Hygon with SME: linux 7.3.4 arch/x86/kernel/cpu/hygon.c never sets cache_state_incoherent,
 #: which arch/x86/kernel/cpu/amd.c does.
@@ -17,6 +23,12 @@ HYGON_CASE = f"{HYGON}.kexec.on-off"
 #: Before commit 1f5e7eb7868e (6.5), stop_this_cpu() reports before its WBINVD.
 RACE = "amd-sme-incoherent"
 RACE_CASE = f"{RACE}.kexec.on-on"
+
+
+_CPUID = FilePath(__file__).parents[1] / "data" / "cpuid"
+_HYGON_DUMP = _CPUID / "registers" / "hygon-c86-3250.cpuid"
+    FilePath(__file__).parents[1] / "data" / "cpuid" / "registers" / "hygon-c86-3250.cpuid"
+)
 
 
 @cache
@@ -37,3 +49,17 @@ def hygon() -> Explored:
 def race() -> Explored:
     """Linux 4.15, which reports before its flush, beside 6.5."""
     return explored(RACE, "linux-4.15", "linux-6.5")
+
+
+def fleet(machines: int) -> Explored:
+    """A machine with SME enabled many times over, each with two kernels."""
+    observed = with_given(
+        read_snapshot(_HYGON_DUMP), msr=("0xc0010010=0x800000",), cmdline="mem_encrypt=on", state=()
+    )
+    kernels = [PolicyKernel(find(name), "named") for name in ("linux-6.18", "host-mem-incoherent")]
+    audits = [
+        audit(from_snapshot(observed), [one], following=Next.ANY, paths=tuple(Path))
+        for one in kernels
+    ]
+    names = [f"node{number:03}.example" for number in range(machines)]
+    return of_audits((name, one.kernel, one) for name in names for one in audits)

@@ -15,7 +15,7 @@ from playwright.sync_api import Page, expect
 from staleline.report.explorer_cases import Explored
 from staleline.report.explorer_files import write_report
 from tests.report.conftest import Opener
-from tests.report.explored import HYGON_CASE, RACE_CASE, hygon, race
+from tests.report.explored import HYGON_CASE, RACE_CASE, fleet, hygon, race
 
 PHONE = {"viewport": {"width": 360, "height": 780}}
 
@@ -113,10 +113,19 @@ def test_every_step_has_an_address_that_leads_back_to_it(
 ) -> None:
     page = open_page(hygon_page, f"#{HYGON_CASE}/5")
     page.keyboard.press("ArrowRight")
-    assert page.url.endswith(f"#{HYGON_CASE}/6/1-2")
+    expect(page).to_have_url(re.compile(f"#{HYGON_CASE}/6/1-2$"))
     again = open_page(page.url)
     assert position(again) == "6 / 9"
     assert again.locator("h2").last.inner_text() == "kexec on→off on hygon-sme-incoherent"
+
+
+def test_stepping_fast_does_not_flood_the_browser(open_page: Opener, hygon_page: Path) -> None:
+    # Chromium says so on the console, and drops changes, beyond some 200 in ten seconds.
+    page = open_page(hygon_page, f"#{HYGON_CASE}/0")
+    for times in range(300):
+        page.keyboard.press("ArrowLeft" if times % 2 else "ArrowRight")
+    page.keyboard.press("End")
+    expect(page).to_have_url(re.compile(f"#{HYGON_CASE}/9/1-2$"))
 
 
 @pytest.mark.parametrize("address", ["#nothing/3", "#/", "#%", f"#{HYGON_CASE}/x/y-z", "#<b>"])
@@ -136,6 +145,17 @@ def test_the_matrix_tells_executed_required_and_unneeded_apart(
     assert "P1 is broken" in told[0]
     assert "WBINVD required WBINVD required safe" in told[1]
     assert "no WBINVD WBINVD unneeded safe" in told[1]
+
+
+def test_the_matrix_can_be_narrowed_to_where_the_kernels_differ(
+    open_page: Opener, hygon_page: Path
+) -> None:
+    page = open_page(hygon_page)
+    rows = page.locator("table.matrix tbody")
+    assert rows.count() == 8
+    page.get_by_label("kernels differ").check()
+    assert rows.count() == 7
+    assert page.get_by_role("rowheader", name="off→off", exact=True).count() == 0
 
 
 def test_a_verdict_of_the_matrix_opens_its_handover(open_page: Opener, hygon_page: Path) -> None:
@@ -219,48 +239,33 @@ def test_a_step_takes_less_than_50_ms(open_page: Opener, hygon_page: Path) -> No
     assert sorted(times)[len(times) // 2] < 50
 
 
+_FIRST_PAINT = """() => new Promise((done) => {
+  const look = () => {
+    const [paint] = performance.getEntriesByName("first-contentful-paint");
+    if (paint) done(paint.startTime);
+    else requestAnimationFrame(look);
+  };
+  look();
+})"""
+
+
 def first_paint(page: Page) -> float:
     """Milliseconds from opening the file to the first text."""
-    page.wait_for_function("performance.getEntriesByName('first-contentful-paint').length > 0")
-    return float(
-        page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime")
-    )
-
-
-def fleet(machines: int) -> Explored:
-    """The Hygon case on many machines."""
-    one = hygon()
-    names = [f"node{number:03}.example" for number in range(machines)]
-    return Explored(
-        machines=tuple(replace(one.machines[0], name=name) for name in names),
-        kernels=one.kernels,
-        results={
-            replace(case, machine=name): results
-            for name in names
-            for case, results in one.results.items()
-        },
-        overall={
-            (name, kernel): overall
-            for name in names
-            for (_, kernel), overall in one.overall.items()
-        },
-    )
+    return float(page.evaluate(_FIRST_PAINT))
 
 
 def test_five_hundred_handovers_stay_quick(open_page: Opener, tmp_path: Path) -> None:
-    explored = fleet(32)
+    explored = fleet(128)
     assert len(explored.results) == 512
     written = write_report(explored, tmp_path / "report")
     assert written.stat().st_size < 1_000_000
-    page = open_page(written, "#node031.example.kexec.on-off/0")
+    page = open_page(written, "#node127.example.kexec.on-off/0")
     assert first_paint(page) < 1000
     assert sorted(page.evaluate(_STEP_TIMES))[9] < 50
     # Only the machine that is looked at has a table; others make theirs when opened.
     assert page.locator("table.matrix").count() == 1
     page.locator("summary", has_text="node007.example").click()
     assert page.locator("table.matrix").count() == 2
-    page.get_by_label("kernels differ").check()
-    assert page.locator("table.matrix").last.locator("tbody").count() == 7
 
 
 def test_the_first_paint_takes_less_than_a_second(open_page: Opener, hygon_page: Path) -> None:

@@ -121,25 +121,23 @@ def test_the_data_fits_its_schema(explored: Any) -> None:
         jsonschema.validate(document, schema)
 
 
-def case_of(document: dict[str, Any], name: str) -> dict[str, Any]:
-    (found,) = (case for case in document["cases"] if case["id"] == name)
-    return found
-
-
 def test_a_run_is_written_once_however_many_handovers_have_it() -> None:
     one = explorer_data(hygon()).document
     two = explorer_data(named(hygon(), ("node1", "node2"))).document
     assert len(two["cases"]) == 2 * len(one["cases"])
     assert len(two["runs"]) == len(one["runs"])
+    assert two["results"] == one["results"]
+    assert two["facts"] == one["facts"]
     assert len(two["texts"]) == len(set(two["texts"])) == len(one["texts"])
 
 
 def test_the_other_rules_run_stands_beside_the_broken_one() -> None:
     document = explorer_data(race()).document
-    broken, other = (case_of(document, RACE_CASE)["results"][number] for number in (0, 1))
+    (case,) = (case for case in document["cases"] if case["id"] == RACE_CASE)
+    broken, other = (document["results"][case["results"][kernel]] for kernel in (0, 1))
     assert (broken["verdict"], other["verdict"]) == ("at-risk", "safe")
     assert (other["run"], other["followed"]) == (None, {})
-    run, beside = document["runs"][broken["run"]], document["runs"][broken["followed"][1]]
+    run, beside = document["runs"][broken["run"]], document["runs"][broken["followed"]["1"]]
     assert len(run["steps"]) == len(beside["steps"])
     assert beside["trace"] is None
 

@@ -3,7 +3,7 @@
 
 A case is one handover: machine, path and transition. It has one result per kernel, by the
 kernel's number. A result at risk names its run, and per other kernel the run of that one in
-the same order of events. Texts that recur are numbers of ``texts``.
+the same order of events. Texts, facts and results recur, and are referred to by number.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 from staleline.check import Answer, Counterexample
 from staleline.model.scenario import Flush, ReportOrder, Scenario
 from staleline.report.explorer_cases import Case, Explored, ExploredMachine, Result
-from staleline.report.explorer_runs import Runs, Texts
+from staleline.report.explorer_runs import Numbers, Runs
 from staleline.report.words import state_word
 from staleline.vocabulary import Site, Verdict
 
@@ -42,29 +42,104 @@ class ExplorerData:
 
 def explorer_data(explored: Explored) -> ExplorerData:
     """Number everything, and try every run on the other kernels of its handover."""
-    texts = Texts()
-    runs = Runs(texts)
-    names = _names([machine.name for machine in explored.machines])
-    kernels = {kernel.name: number for number, kernel in enumerate(explored.kernels)}
-    cases = [
-        _case(case, names[case.machine], results, kernels, runs, texts)
-        for case, results in explored.results.items()
-    ]
-    traces = _trace_names(cases, runs)
+    writer = _Writer(explored)
+    machines = [writer.machine(machine) for machine in explored.machines]
+    cases = [writer.case(case, results) for case, results in explored.results.items()]
     document = {
         "schema": SCHEMA,
-        "machines": [_machine(machine, names) for machine in explored.machines],
+        "machines": machines,
         "kernels": [
             {"name": kernel.name, "note": kernel.note, "rule": kernel.rule}
             for kernel in explored.kernels
         ],
         "cases": cases,
-        "runs": [{**run, "trace": traces.get(number)} for number, run in enumerate(runs.documents)],
-        "texts": texts.all,
+        "results": writer.results.all,
+        "facts": writer.facts.all,
+        "runs": [
+            {**run, "trace": writer.traces.get(number)}
+            for number, run in enumerate(writer.runs.documents)
+        ],
+        "texts": writer.texts.all,
     }
+    counterexamples = writer.runs.counterexamples
     return ExplorerData(
-        document, {name: runs.counterexamples[number] for number, name in traces.items()}
+        document, {name: counterexamples[number] for number, name in writer.traces.items()}
     )
+
+
+class _Writer:
+    """Writes machines and cases, each recurring part once.
+
+    Attributes:
+        texts: Texts by number.
+        facts: Facts by number; machines of a kind share most of them.
+        results: Results by number; handovers of a kind share them.
+        runs: Runs by number.
+        traces: Number of a run -> file name, after the first handover that has it.
+    """
+
+    def __init__(self, explored: Explored) -> None:
+        self.texts, self.facts, self.results = Numbers(), Numbers(), Numbers()
+        self.runs = Runs(self.texts)
+        self.traces: dict[int, str] = {}
+        self._names = _names([machine.name for machine in explored.machines])
+        self._kernels = {kernel.name: number for number, kernel in enumerate(explored.kernels)}
+
+    def machine(self, machine: ExploredMachine) -> dict[str, Any]:
+        """A machine, its facts by number."""
+        return {
+            "id": self._names[machine.name],
+            "name": machine.name,
+            "note": machine.note,
+            "layers": {
+                layer: [*map(self.facts.number, facts)] for layer, facts in machine.layers.items()
+            },
+        }
+
+    def case(self, case: Case, results: Mapping[str, Result]) -> dict[str, Any]:
+        """A handover with the number of each kernel's result."""
+        machine = self._names[case.machine]
+        guests = ".sev-guests" if case.sev_guests_run else ""
+        transition = f"{state_word(case.old)}-{state_word(case.next)}"
+        name = f"{machine}.{case.path}.{transition}{guests}"
+        return {
+            "id": name,
+            "machine": machine,
+            "path": case.path,
+            "old": case.old,
+            "next": case.next,
+            "guests": case.sev_guests_run,
+            "results": {
+                self._kernels[kernel]: self._result(case, kernel, results, name)
+                for kernel in results
+            },
+        }
+
+    def _result(self, case: Case, kernel: str, results: Mapping[str, Result], name: str) -> int:
+        result = results[kernel]
+        found = _broken(result)
+        run = None if found is None else self._run(found, name, self._kernels[kernel])
+        followed = {} if found is None else self._followed(found, kernel, results)
+        written = _written(case, result, self.texts)
+        return self.results.number({**written, "run": run, "followed": followed})
+
+    def _run(self, counterexample: Counterexample, name: str, kernel: int) -> int:
+        run = self.runs.of(counterexample)
+        suffix = f".{kernel + 1}" if kernel else ""
+        self.traces.setdefault(run, f"{name}{suffix}.itf.json")
+        return run
+
+    def _followed(
+        self, counterexample: Counterexample, kernel: str, results: Mapping[str, Result]
+    ) -> dict[int, int]:
+        """Other kernel -> its run in the order of events of this kernel's counterexample."""
+        numbers = {
+            self._kernels[other]: self.runs.followed(counterexample, scenario)
+            for other, result in results.items()
+            for scenario in _in_same_world(counterexample.scenario, result.scenarios)
+            if other != kernel
+        }
+        return {other: number for other, number in numbers.items() if number is not None}
 
 
 def _names(machines: list[str]) -> dict[str, str]:
@@ -80,44 +155,7 @@ def _names(machines: list[str]) -> dict[str, str]:
     return found
 
 
-def _machine(machine: ExploredMachine, names: Mapping[str, str]) -> dict[str, Any]:
-    return {
-        "id": names[machine.name],
-        "name": machine.name,
-        "note": machine.note,
-        "layers": machine.layers,
-    }
-
-
-def _case(  # noqa: PLR0913, PLR0917 - what is numbered, and what numbers it
-    case: Case,
-    machine: str,
-    results: Mapping[str, Result],
-    kernels: Mapping[str, int],
-    runs: Runs,
-    texts: Texts,
-) -> dict[str, Any]:
-    guests = ".sev-guests" if case.sev_guests_run else ""
-    transition = f"{state_word(case.old)}-{state_word(case.next)}"
-    return {
-        "id": f"{machine}.{case.path}.{transition}{guests}",
-        "machine": machine,
-        "path": case.path,
-        "old": case.old,
-        "next": case.next,
-        "guests": case.sev_guests_run,
-        "results": {
-            kernels[name]: {
-                **_result(case, result, texts),
-                "run": _run(result, runs),
-                "followed": _followed(name, results, kernels, runs),
-            }
-            for name, result in results.items()
-        },
-    }
-
-
-def _result(case: Case, result: Result, texts: Texts) -> dict[str, Any]:
+def _written(case: Case, result: Result, texts: Numbers) -> dict[str, Any]:
     finding = result.finding
     sites = (case.path.secondaries_site, Site.RELOCATE_KERNEL)
     return {
@@ -159,27 +197,6 @@ def _broken(result: Result) -> Counterexample | None:
     return answer.counterexample
 
 
-def _run(result: Result, runs: Runs) -> int | None:
-    found = _broken(result)
-    return None if found is None else runs.of(found)
-
-
-def _followed(
-    name: str, results: Mapping[str, Result], kernels: Mapping[str, int], runs: Runs
-) -> dict[int, int]:
-    """Other kernel -> its run in the order of events of this kernel's counterexample."""
-    found = _broken(results[name])
-    if found is None:
-        return {}
-    numbers = {
-        kernels[other]: runs.followed(found, scenario)
-        for other, result in results.items()
-        for scenario in _in_same_world(found.scenario, result.scenarios)
-        if other != name
-    }
-    return {other: number for other, number in numbers.items() if number is not None}
-
-
 def _in_same_world(scenario: Scenario, others: Iterable[Scenario]) -> list[Scenario]:
     """The one that differs in the kernel's rule alone; none if the rule is not known."""
     found = [one for one in others if _without_rule(one) == _without_rule(scenario)]
@@ -193,14 +210,3 @@ def _without_rule(scenario: Scenario) -> Scenario:
         flush_jumping=Flush.NEVER,
         report=ReportOrder.AFTER_FLUSH,
     )
-
-
-def _trace_names(cases: list[dict[str, Any]], runs: Runs) -> dict[int, str]:
-    """Number of a run -> file name, after the first handover that has it."""
-    found: dict[int, str] = {}
-    for case in cases:
-        for kernel, result in case["results"].items():
-            if result["run"] is not None and result["run"] not in found:
-                suffix = f".{kernel + 1}" if kernel else ""
-                found[result["run"]] = f"{case['id']}{suffix}.itf.json"
-    return {number: found[number] for number in runs.counterexamples}

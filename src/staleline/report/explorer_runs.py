@@ -7,6 +7,7 @@ each run and each text is written once.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,23 +17,23 @@ from staleline.check.trace import DRAM_NAME, SHARED_NAME, Step, View, view_of
 from staleline.model.lines import lines_of
 from staleline.model.scenario import Scenario
 
-__all__ = ["Runs", "Texts"]
+__all__ = ["Numbers", "Runs"]
 
 
-class Texts:
-    """Numbers for texts, in order of first use."""
+class Numbers:
+    """Numbers for plain values that recur, in order of first use."""
 
     def __init__(self) -> None:
         self._numbers: dict[str, int] = {}
 
-    def number(self, text: str) -> int:
-        """The text's number."""
-        return self._numbers.setdefault(text, len(self._numbers))
+    def number(self, value: Any) -> int:
+        """The value's number."""
+        return self._numbers.setdefault(json.dumps(value), len(self._numbers))
 
     @property
-    def all(self) -> tuple[str, ...]:
-        """The texts by number."""
-        return tuple(self._numbers)
+    def all(self) -> list[Any]:
+        """The values by number."""
+        return [json.loads(value) for value in self._numbers]
 
 
 class Runs:
@@ -43,7 +44,7 @@ class Runs:
         counterexamples: Number -> the counterexample, where the run is one.
     """
 
-    def __init__(self, texts: Texts) -> None:
+    def __init__(self, texts: Numbers) -> None:
         self.documents: list[dict[str, Any]] = []
         self.counterexamples: dict[int, Counterexample] = {}
         self._texts = texts

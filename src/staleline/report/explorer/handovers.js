@@ -3,7 +3,7 @@
 // of many machines is as quick as one of few.
 
 import { element } from "./dom.js";
-import { cases, casesOf, kernels, machines, resultsOf, VERDICTS, worst } from "./report.js";
+import { cases, casesOf, kernels, machines, resultsOf, VERDICTS } from "./report.js";
 import { matrix } from "./matrix.js";
 import { verdictMark, verdictWord } from "./words.js";
 
@@ -141,8 +141,7 @@ function guide() {
 
 /** The case to show first: the worst, and among those one on which the kernels differ. */
 export function firstCase() {
-  const wrong = cases.filter((one) =>
-    has(one, worst(cases.flatMap((c) => resultsOf(c).map(([, r]) => r.verdict)))),
-  );
+  const verdict = VERDICTS.find((each) => cases.some((one) => has(one, each)));
+  const wrong = cases.filter((one) => has(one, verdict));
   return wrong.find(FILTERS.differ[1]) ?? wrong[0] ?? cases[0];
 }

@@ -2,18 +2,18 @@
 // The four layers of one handover, which are never merged.
 
 import { element } from "./dom.js";
-import { kernels, machineOf, resultsOf, text } from "./report.js";
+import { factsOf, kernels, machineOf, resultsOf, text } from "./report.js";
 import { broken, checked, flushWords, transition, verdictMark, whoFlushes } from "./words.js";
 import { runOf } from "./run.js";
 
 export function layers(one) {
-  const known = machineOf(one.machine).layers;
+  const known = (name) => factsOf(machineOf(one.machine), name);
   return element(
     "div",
     { class: "layers", role: "group", "aria-label": "The four layers" },
-    layer("Hardware can", facts(known.hardware)),
-    layer("Firmware enabled", facts(known.firmware)),
-    layer("Kernel does", [...does(one), ...told(known.kernel)]),
+    layer("Hardware can", facts(known("hardware"))),
+    layer("Firmware enabled", facts(known("firmware"))),
+    layer("Kernel does", [...does(one), ...told(known("kernel"))]),
     layer(
       "Verdict",
       resultsOf(one).map(([kernel, result]) => verdict(kernel, result)),

@@ -11,8 +11,13 @@ const markCase = handovers(document.getElementById("handovers"));
 let playing = null;
 let shown = null;
 
+/** Milliseconds that the address waits for the reader, as browsers refuse frequent changes. */
+const ADDRESS_WAITS = 150;
+let waiting = null;
+
 function open(wanted) {
   playing?.stop();
+  clearTimeout(waiting);
   shown = wanted.found;
   playing = handover(section, wanted, changed);
   markCase(shown);
@@ -20,13 +25,30 @@ function open(wanted) {
 
 /** The reader stepped or chose other kernels: the address follows, the page stays. */
 function changed({ step, kernel, other, anew = false }) {
+  clearTimeout(waiting);
+  if (anew) {
+    keepAddress(step, kernel, other);
+    openKeepingFocus(parseAddress(location.hash));
+  } else {
+    waiting = setTimeout(() => keepAddress(step, kernel, other), ADDRESS_WAITS);
+  }
+}
+
+/** Choosing in a list makes the lists anew: the reader stays in the one of the same place. */
+function openKeepingFocus(wanted) {
+  const lists = () => [...section.querySelectorAll("select")];
+  const place = lists().indexOf(document.activeElement);
+  open(wanted);
+  lists()[place]?.focus();
+}
+
+function keepAddress(step, kernel, other) {
   const several = kernels.length > 1;
   history.replaceState(
     null,
     "",
     address(shown, step, several ? kernel : null, several ? other : null),
   );
-  if (anew) open(parseAddress(location.hash));
 }
 
 function openAddress() {

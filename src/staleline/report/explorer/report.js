@@ -5,11 +5,22 @@ const data = JSON.parse(document.getElementById("report").textContent);
 
 export const machines = data.machines;
 export const kernels = data.kernels;
-export const cases = data.cases;
+export const cases = data.cases.map((one) => ({ ...one, results: resolved(one.results) }));
 
 const casesById = new Map(cases.map((one) => [one.id, one]));
 const machinesById = new Map(machines.map((one) => [one.id, one]));
 const casesByMachine = grouped(cases, (one) => one.machine);
+
+function resolved(results) {
+  return Object.fromEntries(
+    Object.entries(results).map(([kernel, number]) => [kernel, data.results[number]]),
+  );
+}
+
+/** The facts of one layer of a machine: [name, meaning, value, evidence, decides]. */
+export function factsOf(machine, layer) {
+  return machine.layers[layer].map((number) => data.facts[number]);
+}
 
 /** The text with a number. */
 export function text(number) {
@@ -41,10 +52,6 @@ export function resultsOf(one) {
 
 /** The worst first. */
 export const VERDICTS = ["at-risk", "unknown", "safe"];
-
-export function worst(verdicts) {
-  return VERDICTS.find((verdict) => verdicts.includes(verdict)) ?? "unknown";
-}
 
 /** Items by key, both in order of first appearance. */
 export function grouped(items, keyOf) {
