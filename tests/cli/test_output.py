@@ -13,6 +13,7 @@ from pathlib import Path
 import jsonschema
 import junitparser
 import pytest
+from itf_py import trace_from_json
 from prometheus_client.parser import text_string_to_metric_families
 
 from staleline.cli.main import main
@@ -134,6 +135,24 @@ def test_explain_as_json_follows_its_schema(capsys: pytest.CaptureFixture[str]) 
     schema = json.loads(files("staleline").joinpath("schemas/explain-1.json").read_text())
     jsonschema.validate(document, schema)
     assert [page["id"] for page in document["explanations"]] == list(explanations())
+
+
+def test_atoms_as_json_follow_their_schema(capsys: pytest.CaptureFixture[str]) -> None:
+    _, text = run(capsys, "policies", "--atoms", "--json")
+    schema = json.loads(files("staleline").joinpath("schemas/atoms-1.json").read_text())
+    jsonschema.validate(json.loads(text), schema)
+
+
+def test_counterexamples_are_read_by_another_reader_of_itf(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    _, text = run(capsys, *HYGON, "--json", "--traces", tmp_path)
+    for row in json.loads(text)["handovers"]:
+        trace = trace_from_json(json.loads(Path(row["counterexample"]).read_text()))
+        assert trace.vars == list(trace.states[0].values)
+        assert [state.meta.get("sentence") for state in trace.states] == [None, *row["steps"]]
+        assert trace.states[0].values["secondaries"]["secondary 1"].pc == "running"
+        assert trace.states[-1].values["dram"] == "lost"
 
 
 def test_explain_suggests_what_comes_near(capsys: pytest.CaptureFixture[str]) -> None:

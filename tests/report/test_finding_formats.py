@@ -21,10 +21,11 @@ from staleline.evidence.detect import read_snapshot
 from staleline.evidence.given import with_given
 from staleline.facts import from_snapshot
 from staleline.policy.catalogue import find
+from staleline.report.commonmark import escaped
 from staleline.report.explanations import explanations
 from staleline.report.findings import Findings, Level, audit_findings, check_findings
 from staleline.report.junit import junit_xml
-from staleline.report.markdown import escaped, markdown_text
+from staleline.report.markdown import markdown_text
 from staleline.report.prometheus import prometheus_text
 from staleline.report.sarif import sarif_document
 from staleline.verdict.audit import Next, audit

@@ -14,8 +14,8 @@ from rich.markup import escape
 from rich.padding import Padding
 from rich.table import Table
 
+from staleline.report.commonmark import escaped, prose
 from staleline.report.explanations import Explanation, Kind, explanations
-from staleline.report.markdown import escaped, prose
 
 __all__ = ["explanations_document", "explanations_markdown", "print_list", "print_pages"]
 

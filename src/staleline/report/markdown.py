@@ -3,18 +3,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 
 from staleline.check import Counterexample
+from staleline.report.commonmark import escaped, prose
 from staleline.report.explanations import explanations
 from staleline.report.findings import Findings, HandoverFindings
 from staleline.vocabulary import Site, Verdict
 
-__all__ = ["escaped", "markdown_text", "prose"]
-
-#: Characters that mean something to CommonMark or its tables inside a line.
-_MARKUP = re.compile(r"([\\`*_{}\[\]<>#|~&])")
+__all__ = ["markdown_text"]
 
 _VERDICTS = {Verdict.SAFE: "safe", Verdict.AT_RISK: "**AT RISK**", Verdict.UNKNOWN: "**unknown**"}
 _EXECUTED = {True: "WBINVD", False: "no WBINVD", None: "not established"}
@@ -32,17 +29,6 @@ def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[s
     for cells in (headings, ["---"] * len(headings), *rows):
         yield f"| {' | '.join(cells)} |"
     yield ""
-
-
-def escaped(text: str) -> str:
-    """Text that means itself, on one line."""
-    return _MARKUP.sub(r"\\\1", " ".join(text.split()))
-
-
-def prose(text: str) -> str:
-    """The same, but what stands between backquotes is code."""
-    parts = text.split("`")
-    return "`".join(part if i % 2 else _MARKUP.sub(r"\\\1", part) for i, part in enumerate(parts))
 
 
 def _chapter(found: Findings) -> Iterator[str]:

@@ -18,9 +18,9 @@ from typing import Any
 from urllib.parse import quote
 
 from staleline.check import Counterexample
+from staleline.report.commonmark import prose
 from staleline.report.explanations import Explanation, explanations
 from staleline.report.findings import Finding, Findings, HandoverFindings, Level
-from staleline.report.markdown import prose
 from staleline.vocabulary import Verdict
 
 __all__ = ["SCHEMA", "sarif_document"]
