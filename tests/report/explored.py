@@ -27,8 +27,6 @@ RACE_CASE = f"{RACE}.kexec.on-on"
 
 _CPUID = FilePath(__file__).parents[1] / "data" / "cpuid"
 _HYGON_DUMP = _CPUID / "registers" / "hygon-c86-3250.cpuid"
-    FilePath(__file__).parents[1] / "data" / "cpuid" / "registers" / "hygon-c86-3250.cpuid"
-)
 
 
 @cache
