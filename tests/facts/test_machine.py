@@ -284,6 +284,21 @@ class TestKernel:
         seen = replace(asked, state=StateEvidence(sme_active=True))
         assert from_snapshot(seen).boolean("sme_active") is True
 
+    def test_reboot_force_is_what_sysfs_says_now(self) -> None:
+        # Since linux 5.11 (kernel/reboot.c force_store()); before, the command line alone tells.
+        told = KernelEvidence(cmdline="reboot=force")
+        for now in (True, False):
+            state = StateEvidence(reboot_force=now)
+            facts = from_snapshot(Snapshot(cpus=(), kernel=told, state=state))
+            assert facts.boolean("reboot_force") is now
+        assert from_snapshot(Snapshot(cpus=(), kernel=told)).boolean("reboot_force") is True
+
+    def test_tsme_is_amds_and_told_by_its_driver_alone(self) -> None:
+        assert from_snapshot(ROME).boolean("tsme") is None
+        assert from_snapshot(RAPIDS).boolean("tsme") is False
+        seen = replace(ROME, state=StateEvidence(tsme=True))
+        assert from_snapshot(seen).boolean("tsme") is True
+
     def test_state_is_passed_on(self) -> None:
         state = StateEvidence(
             tdx_module="initialized",

@@ -83,6 +83,14 @@ def test_what_the_kernel_lists_counts_before_cpuid() -> None:
     assert capacity.source.startswith("/sys/devices/system/cpu")
 
 
+@pytest.mark.parametrize("cpus", [(), ("zzz",), ("",)])
+def test_a_list_of_caches_that_tells_nothing_leaves_cpuid(cpus: tuple[str, ...]) -> None:
+    listed = tuple(CacheEvidence(level, "Unified", 0, cpus) for level in (2, 3))
+    capacity = cache_capacity(replace(read_snapshot(ROME), caches=listed))
+    assert capacity is not None
+    assert (capacity.socket, capacity.source) == (288 * MEGA, "CPUID of the first CPU")
+
+
 def test_the_bounds_of_rome() -> None:
     # 288 MB at 8 x 8 bytes x 3200 MT/s; 0.6 of that is likely. One L3 of 16 MB with one L2 of
     # 0.5 MB at 28.8 GB/s, what a die has to memory.

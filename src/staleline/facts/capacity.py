@@ -70,8 +70,11 @@ def _capacity(levels: dict[int, _Level], source: str) -> CacheCapacity:
 
 
 def _listed(snapshot: Snapshot, threads: int) -> dict[int, _Level]:
-    unified = [one for one in snapshot.caches if one.type == "Unified"]
-    online = max((sum(len(cpu_list(cpus)) for cpus in one.cpus) for one in unified), default=0)
+    unified = [one for one in snapshot.caches if one.type == "Unified" and one.cpus and one.bytes]
+    try:
+        online = max((sum(len(cpu_list(cpus)) for cpus in one.cpus) for one in unified), default=0)
+    except ValueError:  # not what the kernel writes: of no use here
+        return {}
     present = online + len(snapshot.state.offline_cpus or ())
     sockets = max(1, -(-present // threads))
     return {one.level: _Level(one.bytes, len(one.cpus) / sockets) for one in unified}

@@ -20,13 +20,15 @@ __all__ = ["one_line", "preflight_document", "print_preflight"]
 
 _WORDS = {Verdict.SAFE: "safe", Verdict.AT_RISK: "at risk", Verdict.UNKNOWN: "unknown"}
 _REFUSED = "; but the running kernel refuses to load it"
+_SETTLES = "; safe once what loading wrote has left the caches"
 
 
 def one_line(found: Preflight) -> str:
     """The verdict and its reason, e.g. ``safe: kexec on→off: ...``."""
     transitions = ", ".join(row.transition for row in found.audit.handovers)
-    refused = _REFUSED if found.refused else ""
-    return f"{_WORDS[found.verdict]}: {found.path} {transitions}: {_reason(found)}{refused}"
+    settles = any(remark.id == "crash-safe-once-settled" for remark in found.remarks)
+    more = f"{_SETTLES if settles else ''}{_REFUSED if found.refused else ''}"
+    return f"{_WORDS[found.verdict]}: {found.path} {transitions}: {_reason(found)}{more}"
 
 
 def _reason(found: Preflight) -> str:
