@@ -18,6 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from staleline.cli.main import main
 from staleline.report.explanations import explanations
+from tests.conftest import RealKernel
 
 CPUID = Path(__file__).parents[1] / "data" / "cpuid"
 HYGON = (
@@ -108,6 +109,31 @@ def test_policies_checked_together_are_runs_and_suites_of_one_document(
     assert [suite.name for suite in suites] == [
         f"{name} {path}" for name in policies[1:] for path in ("kexec", "crash")
     ]
+
+
+@pytest.mark.parametrize("form", ["sarif", "junit", "prometheus", "markdown"])
+def test_images_are_written_in_every_format(
+    capsys: pytest.CaptureFixture[str], real_kernels: dict[str, RealKernel], form: str
+) -> None:
+    # linux 5.10.262 arch/x86/kernel/process.c stop_this_cpu(): set_cpu_online(false), then WBINVD.
+    image, broken = real_kernels["5.10"].path, Path(__file__)
+    status, text = run(capsys, "kernel", image, broken, "--format", form)
+    assert status == 1
+    assert "reported-before-flush" in text
+    assert "image-unreadable" in text
+    assert run(capsys, "kernel", image, "--explain", "--format", form) == (1, "")
+
+
+def test_the_race_is_found_at_its_function(
+    capsys: pytest.CaptureFixture[str], real_kernels: dict[str, RealKernel]
+) -> None:
+    _, text = run(capsys, "kernel", real_kernels["5.10"].path, "--format", "sarif")
+    results = json.loads(text)["runs"][0]["results"]
+    (race,) = (one for one in results if one["ruleId"] == "reported-before-flush")
+    ((function,),) = (one["logicalLocations"] for one in race["locations"])
+    assert function["fullyQualifiedName"] == "stop_this_cpu"
+    uri = race["locations"][0]["physicalLocation"]["artifactLocation"]["uri"]
+    assert uri == real_kernels["5.10"].path.as_uri()
 
 
 def test_text_names_the_explanation_of_what_it_found(capsys: pytest.CaptureFixture[str]) -> None:

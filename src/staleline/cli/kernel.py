@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from staleline.cli.output import Output, output_options
+
 if TYPE_CHECKING:
     from staleline.cli.images import ImageReport
 
@@ -35,7 +37,7 @@ __all__ = ["command"]
     help="Give up an image after this time.",
 )
 @click.option("--no-cache", is_flag=True, help="Read every image anew, and keep nothing.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+@output_options
 def command(  # noqa: PLR0913 - one parameter per option
     *,
     images: tuple[str, ...],
@@ -49,7 +51,7 @@ def command(  # noqa: PLR0913 - one parameter per option
     jobs: int | None,
     timeout: float,
     no_cache: bool,
-    as_json: bool,
+    output: Output,
 ) -> int:
     """Which rule do these images carry, and when do they execute WBINVD?
 
@@ -66,39 +68,45 @@ def command(  # noqa: PLR0913 - one parameter per option
         raise click.UsageError("--since and --explain do not go together")
     if (msr or cmdline) and snapshot is None:
         raise click.UsageError("--msr and --cmdline describe the machine of --snapshot")
+    if output.of_findings and (since or explain):
+        raise click.UsageError(f"--since and --explain have no --format {output.format}")
     machine = None if snapshot is None else GivenMachine(snapshot, msr, cmdline).checked()
     reports = read_images((*images, since) if since else images, options, machine)
     if since:
-        _print_changes(reports[-1], reports[:-1], as_json=as_json)
+        _print_changes(reports[-1], reports[:-1], output=output)
     elif explain:
         reports = explained(reports, options)
-        _print_explanations(reports, as_json=as_json)
+        _print_explanations(reports, output=output)
     else:
-        _print(reports, full=full or all_sites, all_sites=all_sites, as_json=as_json)
+        _print(reports, full=full or all_sites, all_sites=all_sites, output=output)
     for report in reports:
         if report.error is not None:
             click.echo(f"staleline: {report.error}", err=True)
     return _status(reports)
 
 
-def _print(reports: Sequence[ImageReport], *, full: bool, all_sites: bool, as_json: bool) -> None:
-    from staleline.report.console import print_json, text_console
+def _print(reports: Sequence[ImageReport], *, full: bool, all_sites: bool, output: Output) -> None:
     from staleline.report.kernel import print_image, print_images
     from staleline.report.kernel_json import kernel_document
 
-    if as_json:
-        print_json(kernel_document(reports))
-    elif full or len(reports) == 1:
-        for report in reports:
-            print_image(text_console(), report, all_sites=all_sites)
+    if output.of_findings:
+        from staleline.report.image_findings import image_findings
+
+        output.write_findings([image_findings(report) for report in reports])
+    elif output.format == "json":
+        output.write_json(kernel_document(reports))
     else:
-        print_images(text_console(), reports)
+        with output.console() as console:
+            if full or len(reports) == 1:
+                for report in reports:
+                    print_image(console, report, all_sites=all_sites)
+            else:
+                print_images(console, reports)
 
 
-def _print_changes(old: ImageReport, reports: Sequence[ImageReport], *, as_json: bool) -> None:
+def _print_changes(old: ImageReport, reports: Sequence[ImageReport], *, output: Output) -> None:
     """What changed from one build to each of the others, as far as they were read."""
     from staleline.report.builds import change_document, print_change
-    from staleline.report.console import print_json, text_console
     from staleline.report.kernel_json import kernel_document
     from staleline.verdict.builds import build_change
 
@@ -107,25 +115,27 @@ def _print_changes(old: ImageReport, reports: Sequence[ImageReport], *, as_json:
         for report in reports
         if old.document is not None and report.document is not None
     ]
-    if as_json:
-        print_json({**kernel_document(reports), "since": [change_document(c) for c in changes]})
+    if output.format == "json":
+        since = [change_document(change) for change in changes]
+        output.write_json({**kernel_document(reports), "since": since})
     else:
-        for change in changes:
-            print_change(text_console(), change)
+        with output.console() as console:
+            for change in changes:
+                print_change(console, change)
 
 
-def _print_explanations(reports: Sequence[ImageReport], *, as_json: bool) -> None:
-    from staleline.report.console import print_json, text_console
+def _print_explanations(reports: Sequence[ImageReport], *, output: Output) -> None:
     from staleline.report.explain import explanation_document, print_explanations
     from staleline.report.kernel_json import kernel_document
 
-    if as_json:
+    if output.format == "json":
         found = [[explanation_document(one) for one in r.explanations] for r in reports]
-        print_json({**kernel_document(reports), "explanations": found})
+        output.write_json({**kernel_document(reports), "explanations": found})
         return
-    for report in reports:
-        if report.error is None:
-            print_explanations(text_console(), report.image, report.explanations)
+    with output.console() as console:
+        for report in reports:
+            if report.error is None:
+                print_explanations(console, report.image, report.explanations)
 
 
 def _status(reports: Sequence[ImageReport]) -> int:

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from staleline.check import Answer, Counterexample
 from staleline.policy.policy import Policy
-from staleline.report.explanations import bug_id
+from staleline.report.explanations import Kind, bug_id, explanations
 from staleline.report.words import state_word, transition_words
 from staleline.verdict.audit import Audit, Handover
 from staleline.verdict.platforms import PlatformHandover
@@ -63,6 +63,11 @@ class Finding:
     sites: tuple[Site, ...] = ()
     counterexample: Counterexample | None = None
 
+    @property
+    def is_open(self) -> bool:
+        """Does it say that something is not known?"""
+        return explanations()[self.id].kind is Kind.UNKNOWN
+
 
 @dataclass(frozen=True, slots=True)
 class HandoverFindings:
@@ -104,15 +109,14 @@ class HandoverFindings:
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """What one audit, or the check of one policy, found.
+    """What one audit, the check of one policy, or the reading of one image found.
 
     Attributes:
-        subject: What was audited: a machine, or a policy's name.
+        subject: What was looked at: a machine, a policy's name, or an image.
         kernel: The old kernel: a release or a policy's name.
         kernel_evidence: How its behaviour is known.
         files: Files that it rests on.
-        verdict: The worst handover's, or unknown.
-        by_path: The same, path by path.
+        by_path: The verdict on each path; none where no handover was judged.
         handovers: All that were judged.
         other: Findings of no single handover.
     """
@@ -121,7 +125,6 @@ class Findings:
     kernel: str
     kernel_evidence: str
     files: tuple[str, ...]
-    verdict: Verdict
     by_path: Mapping[Path, Verdict]
     handovers: tuple[HandoverFindings, ...]
     other: tuple[Finding, ...]
@@ -180,7 +183,6 @@ def audit_findings(audit: Audit, *, machine: str, files: Sequence[str]) -> Findi
         kernel=audit.kernel,
         kernel_evidence=audit.kernel_evidence,
         files=tuple(files),
-        verdict=audit.verdict,
         by_path=audit.by_path,
         handovers=handovers,
         other=tuple(_unknown(reason) for reason in audit.unknown if reason not in told),
@@ -194,7 +196,6 @@ def check_findings(policy: Policy, rows: Sequence[PlatformHandover]) -> Findings
         kernel=policy.name,
         kernel_evidence="the policy itself",
         files=(),
-        verdict=_worst([row.judgement.verdict for row in rows]),
         by_path={
             path: _worst([row.judgement.verdict for row in rows if row.path is path])
             for path in Path

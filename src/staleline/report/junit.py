@@ -12,42 +12,48 @@ import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Sequence
 
 from staleline.report.findings import Finding, Findings, HandoverFindings, Level
-from staleline.vocabulary import Path
+from staleline.vocabulary import Verdict
 
 __all__ = ["junit_xml"]
-
-_ELEMENTS = {Level.ERROR: "failure", Level.WARNING: "error"}
 
 #: What XML 1.0 does not allow (section 2.2); ElementTree would write it all the same.
 _NOT_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def junit_xml(several: Sequence[Findings]) -> str:
-    """One document for all audits or policies."""
+    """One document for all audits, policies or images."""
     root = ET.Element("testsuites", name="staleline")
     for found in several:
-        for path in found.by_path:
-            root.append(_suite(found, path))
+        root.extend(_suites(found))
     for count in ("tests", "failures", "errors"):
         root.set(count, str(sum(int(suite.get(count, "0")) for suite in root)))
     ET.indent(root)
     return ET.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
 
 
-def _suite(found: Findings, path: Path) -> ET.Element:
-    rows = [row for row in found.handovers if row.path is path]
-    cases = [_case(found, row) for row in rows]
+def _suites(found: Findings) -> Iterator[ET.Element]:
+    """One per path, and one with what is of no handover, where that may fail."""
+    for path, verdict in found.by_path.items():
+        cases = [_handover(found, row) for row in found.handovers if row.path is path]
+        yield _suite(found, f"{found.subject} {path}", cases, verdict)
+    if not found.by_path or any(finding.level is not Level.NOTE for finding in found.other):
+        yield _suite(found, found.subject, [_case(found.subject, found.kernel, found.other)], None)
+
+
+def _suite(
+    found: Findings, name: str, cases: Sequence[ET.Element], verdict: Verdict | None
+) -> ET.Element:
     suite = ET.Element(
         "testsuite",
-        name=_text(f"{found.subject} {path}"),
+        name=_text(name),
         tests=str(len(cases)),
         failures=str(_with(cases, "failure")),
         errors=str(_with(cases, "error")),
         skipped="0",
     )
     properties = ET.SubElement(suite, "properties")
-    for name, value in _properties(found, path):
-        ET.SubElement(properties, "property", name=name, value=_text(value))
+    for label, value in _properties(found, verdict):
+        ET.SubElement(properties, "property", name=label, value=_text(value))
     suite.extend(cases)
     return suite
 
@@ -56,27 +62,42 @@ def _with(cases: Sequence[ET.Element], element: str) -> int:
     return sum(case.find(element) is not None for case in cases)
 
 
-def _properties(found: Findings, path: Path) -> Iterator[tuple[str, str]]:
+def _properties(found: Findings, verdict: Verdict | None) -> Iterator[tuple[str, str]]:
     yield "kernel", found.kernel
     yield "kernel evidence", found.kernel_evidence
-    yield "verdict", found.by_path[path]
+    if verdict is not None:
+        yield "verdict", verdict
     yield from (("file", file) for file in found.files)
     yield from ((finding.id, finding.message) for finding in found.other)
 
 
-def _case(found: Findings, row: HandoverFindings) -> ET.Element:
+def _handover(found: Findings, row: HandoverFindings) -> ET.Element:
     where = [found.subject, *([row.platform] if row.platform else []), row.path]
-    case = ET.Element("testcase", classname=_text(" ".join(where)), name=_text(row.transition))
-    for finding in row.findings:
-        if finding.level in _ELEMENTS:
-            element = ET.SubElement(
-                case, _ELEMENTS[finding.level], type=finding.id, message=_text(finding.message)
-            )
-            element.text = _text("\n".join(_details(finding)))
-    output = list(_output(row))
-    if output:
-        ET.SubElement(case, "system-out").text = _text("\n".join(output))
+    because = (f"{row.verdict}: {row.because}",) if row.because else ()
+    return _case(" ".join(where), row.transition, row.findings, because)
+
+
+def _case(
+    classname: str, name: str, findings: Sequence[Finding], output: Sequence[str] = ()
+) -> ET.Element:
+    case = ET.Element("testcase", classname=_text(classname), name=_text(name))
+    notes = list(output)
+    for finding in findings:
+        if finding.level is Level.NOTE:
+            notes.append(f"{finding.id}: {finding.message}")
+        else:
+            case.append(_outcome(finding))
+    if notes:
+        ET.SubElement(case, "system-out").text = _text("\n".join(notes))
     return case
+
+
+def _outcome(finding: Finding) -> ET.Element:
+    element = ET.Element(
+        "error" if finding.is_open else "failure", type=finding.id, message=_text(finding.message)
+    )
+    element.text = _text("\n".join(_details(finding)))
+    return element
 
 
 def _details(finding: Finding) -> Iterator[str]:
@@ -84,14 +105,6 @@ def _details(finding: Finding) -> Iterator[str]:
         steps = enumerate(finding.counterexample.steps, 1)
         yield from (f"{number}. {step.sentence}" for number, step in steps)
     yield f"staleline explain {finding.id}"
-
-
-def _output(row: HandoverFindings) -> Iterator[str]:
-    if row.because:
-        yield f"{row.verdict}: {row.because}"
-    for finding in row.findings:
-        if finding.level is Level.NOTE:
-            yield f"{finding.id}: {finding.message}"
 
 
 def _text(text: str) -> str:

@@ -36,19 +36,24 @@ def _chapter(found: Findings) -> Iterator[str]:
     yield ""
     yield f"Kernel: {escaped(found.kernel)} ({escaped(found.kernel_evidence)})"
     yield ""
-    yield "## Handovers"
-    yield ""
-    yield from _table(
-        ("handover", "secondaries", "jumping CPU", "required", "verdict", "checked"),
-        [list(_row(row)) for row in found.handovers],
-    )
+    yield from _handovers(found)
     yield from _findings(found)
     yield from _counterexamples(found)
     yield from _explained(found)
 
 
 def _summary(found: Findings) -> str:
-    return ", ".join(f"{verdict.upper()} on {path}" for path, verdict in found.by_path.items())
+    verdicts = [f"{verdict.upper()} on {path}" for path, verdict in found.by_path.items()]
+    return ", ".join(verdicts) or f"{len(found.other)} findings"
+
+
+def _handovers(found: Findings) -> Iterator[str]:
+    if found.handovers:
+        yield from ("## Handovers", "")
+        yield from _table(
+            ("handover", "secondaries", "jumping CPU", "required", "verdict", "checked"),
+            [list(_row(row)) for row in found.handovers],
+        )
 
 
 def _row(row: HandoverFindings) -> Iterator[str]:

@@ -57,7 +57,6 @@ def _run(found: Findings) -> dict[str, Any]:
             "subject": found.subject,
             "kernel": found.kernel,
             "kernelEvidence": found.kernel_evidence,
-            "verdict": found.verdict,
             "verdicts": {str(path): verdict for path, verdict in found.by_path.items()},
         },
     }
@@ -104,7 +103,7 @@ def _result(found: Findings, handover: HandoverFindings | None, finding: Finding
 
 def _kind(finding: Finding) -> dict[str, str]:
     """SARIF wants level ``none`` for every kind but ``fail``."""
-    if finding.level is Level.WARNING:
+    if finding.is_open:
         return {"kind": "open", "level": "none"}
     return {"kind": "fail", "level": finding.level}
 
