@@ -26,6 +26,7 @@ LIBCPUID = FilePath(__file__).parents[1] / "data" / "cpuid" / "libcpuid"
 ROME = LIBCPUID / "amd-epyc-7742-64-core-processor-dual.test"
 MILAN = LIBCPUID / "amd-epyc-7763-64-core-processor-dual.test"
 NEHALEM = LIBCPUID / "intel-xeon-cpu-e5520.test"
+HYGON = LIBCPUID.parent / "registers/hygon-c86-3250.cpuid"
 MEGA = 1 << 20
 
 
@@ -138,6 +139,12 @@ def test_a_cpu_in_no_table_gets_an_assumption_and_says_so() -> None:
     assert "2 channels at 3200 MT/s assumed" in bandwidth.source
     given = bandwidth_of(from_snapshot(read_snapshot(NEHALEM)), 25e9)
     assert (given.assumed, given.bytes_per_second) == (False, 25e9)
+
+
+def test_an_assumption_bounds_nothing() -> None:
+    (path,) = priced(on(HYGON), policy="linux-6.5").paths
+    assert path.secondaries.at_least is None
+    assert path.secondaries.likely == pytest.approx(20 * MEGA / (0.6 * 51.2e9))
 
 
 def test_where_nothing_is_flushed_there_is_no_cost() -> None:

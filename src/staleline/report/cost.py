@@ -49,10 +49,10 @@ def _path_line(path: PathCost) -> Iterator[str]:
 
 def _flush_words(flush: FlushCost) -> str:
     words = []
-    if flush.at_least is not None and flush.likely is not None:
-        words.append(
-            f"{_milliseconds(flush.at_least)} at least, {_milliseconds(flush.likely)} likely"
-        )
+    if flush.at_least is not None:
+        words.append(f"{_milliseconds(flush.at_least)} at least")
+    if flush.likely is not None:
+        words.append(f"{_milliseconds(flush.likely)} likely")
     if flush.measured is not None:
         words.append(f"{_milliseconds(flush.measured)} measured")
     if flush.unneeded:

@@ -54,7 +54,7 @@ class FlushCost:
         site: Where.
         executed: WBINVD is executed there; None if the handovers differ or it is not known.
         unneeded: In every handover in which it is executed no stale line required it.
-        at_least: For caches that are dirty throughout, at peak bandwidth.
+        at_least: For caches that are dirty throughout, at peak bandwidth; None if that is assumed.
         likely: The same at the share of it that write-backs reach.
         measured: On this machine.
     """
@@ -181,18 +181,19 @@ def _times(capacity: CacheCapacity | None, bandwidth: Bandwidth) -> Mapping[str,
     """(at least, likely) for a whole socket, and for one CPU alone."""
     if capacity is None:
         return {"socket": (None, None), "jumping_cpu": (None, None)}
-    peak, share = bandwidth.bytes_per_second, _data()["likely_share"]
-    cluster = bandwidth.cluster_bytes_per_second or peak * share
-    return {
-        "socket": (
-            capacity.socket / peak,
-            max(capacity.socket / (peak * share), capacity.cluster / cluster),
-        ),
-        "jumping_cpu": (
-            capacity.jumping_cpu / peak,
-            capacity.jumping_cpu / min(peak * share, cluster),
-        ),
+    peak = bandwidth.bytes_per_second
+    writes = peak * _data()["likely_share"]
+    cluster = bandwidth.cluster_bytes_per_second or writes
+    likely = {
+        "socket": max(capacity.socket / writes, capacity.cluster / cluster),
+        "jumping_cpu": capacity.jumping_cpu / min(writes, cluster),
     }
+    # An assumed peak bounds nothing: this host's may be higher.
+    at_least = {
+        "socket": None if bandwidth.assumed else capacity.socket / peak,
+        "jumping_cpu": None if bandwidth.assumed else capacity.jumping_cpu / peak,
+    }
+    return {what: (at_least[what], likely[what]) for what in likely}
 
 
 @cache
