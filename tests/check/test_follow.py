@@ -65,6 +65,14 @@ def test_where_the_run_skips_a_flush_the_other_rule_executes_it() -> None:
     )
 
 
+def test_the_other_rule_may_break_a_property_in_the_same_order() -> None:
+    # One flush less breaks on→off as none does; both do not.
+    found = broken(kexec("on→off", **NEITHER))
+    late = kexec("on→off", flush_secondary=Flush.NEVER, flush_jumping=Flush.ALWAYS)
+    assert followed(found, late).broken == found.property == "P1"
+    assert followed(found, kexec("on→off", **BOTH)).broken is None
+
+
 def test_where_the_run_executes_a_flush_the_other_rule_skips_it() -> None:
     found = broken(kexec("on→off", flush_secondary=Flush.NEVER, flush_jumping=Flush.ALWAYS))
     told = followed(found, kexec("on→off", **NEITHER))

@@ -11,9 +11,10 @@ rule over all orders is the checker's answer, not this.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from staleline.check.interpreter import Move, State, initial, moves
+from staleline.check.interpreter import Move, State, holds, initial, moves
 from staleline.check.search import Run
 from staleline.check.trace import (
     DRAM_NAME,
@@ -56,10 +57,13 @@ class Followed:
     Attributes:
         start: What a reader sees of its initial state.
         instead: For every step of the run, what it does instead.
+        broken: Name of the first property that one of its states breaks; None if none does.
+            P4 is not asked: it is about states that follow.
     """
 
     start: View
     instead: tuple[Instead, ...]
+    broken: str | None
 
 
 def follow(counterexample: Counterexample, scenario: Scenario) -> Followed | None:
@@ -78,7 +82,7 @@ def follow(counterexample: Counterexample, scenario: Scenario) -> Followed | Non
         follower.takes(move, before, after, view_of(there, counterexample.model, before))
         for move, before, after in zip(run.moves, run.states, run.states[1:], strict=False)
     )
-    return Followed(start, instead)
+    return Followed(start, instead, follower.broken)
 
 
 def _line(scenario: Scenario, role: str) -> Line | None:
@@ -86,9 +90,10 @@ def _line(scenario: Scenario, role: str) -> Line | None:
 
 
 class _Follower:
-    """The other kernel, and the state that it has come to."""
+    """The other kernel, the state that it has come to, and what it has broken on the way."""
 
     def __init__(self, line: Line, model: Model, secondaries: int) -> None:
+        self.broken: str | None = None
         self._line = line
         self._model = model
         self._state = initial(model, secondaries)
@@ -116,7 +121,19 @@ class _Follower:
             for taken in zip(states, way.moves, states[1:], strict=False)
         )
         self._state = states[-1]
+        self.broken = self.broken or self._first_broken(way.states)
         return Instead(steps, "")
+
+    def _first_broken(self, states: Iterable[State]) -> str | None:
+        return next(
+            (
+                item.name
+                for state in states
+                for item in self._model.properties
+                if holds(self._model, item.violated, state)
+            ),
+            None,
+        )
 
     def _same(self, wanted: Move) -> Run | None:
         for move, after in moves(self._model, self._state):

@@ -15,7 +15,6 @@ from staleline.check import Answer
 from staleline.model.scenario import Scenario
 from staleline.policy.policy import Policy
 from staleline.report.explorer_layers import Layers, audit_layers, platform_layers
-from staleline.report.words import state_word
 from staleline.verdict.audit import Audit
 from staleline.verdict.platforms import PlatformHandover, platforms
 from staleline.vocabulary import Path, Site, Verdict
@@ -98,7 +97,7 @@ class ExploredKernel:
     rule: tuple[tuple[str, str], ...] = ()
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@dataclass(frozen=True, slots=True)
 class Case:
     """A handover without its old kernel: what several kernels are compared on."""
 
@@ -107,11 +106,6 @@ class Case:
     old: bool
     next: bool
     sev_guests_run: bool
-
-    @property
-    def transition(self) -> str:
-        """For instance ``on→off``."""
-        return f"{state_word(self.old)}→{state_word(self.next)}"
 
 
 @dataclass(frozen=True, slots=True)

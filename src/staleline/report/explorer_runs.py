@@ -8,11 +8,10 @@ each run and each text is written once.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from typing import Any
 
 from staleline.check import Counterexample
-from staleline.check.follow import Instead, follow
+from staleline.check.follow import Followed, Instead, follow
 from staleline.check.trace import DRAM_NAME, SHARED_NAME, Step, View, view_of
 from staleline.model.lines import lines_of
 from staleline.model.scenario import Scenario
@@ -56,8 +55,9 @@ class Runs:
         key = (counterexample.scenario, counterexample.scenario)
         number = self._numbers.get(key)
         if number is None:
-            steps = [Instead((step,), "") for step in counterexample.steps]
-            number = self._numbers[key] = self._add(counterexample, _start(counterexample), steps)
+            steps = tuple(Instead((step,), "") for step in counterexample.steps)
+            told = Followed(_start(counterexample), steps, counterexample.property)
+            number = self._numbers[key] = self._add(counterexample, told)
             self.counterexamples[number] = counterexample
         return number
 
@@ -66,22 +66,23 @@ class Runs:
         key = (counterexample.scenario, scenario)
         if key not in self._numbers:
             found = follow(counterexample, scenario)
-            self._numbers[key] = (
-                None if found is None else self._add(counterexample, found.start, found.instead)
-            )
+            self._numbers[key] = None if found is None else self._add(counterexample, found)
         return self._numbers[key]
 
-    def _add(self, counterexample: Counterexample, start: View, steps: Sequence[Instead]) -> int:
+    def _add(self, counterexample: Counterexample, told: Followed) -> int:
+        model = counterexample.model
+        titles = {item.name: item.title for item in model.properties}
+        titles[model.goal_name] = model.goal_title
         self.documents.append(
             {
                 "line": counterexample.line,
-                "property": counterexample.property,
-                "title": counterexample.title,
-                "lanes": _lanes(counterexample, start),
+                "property": told.broken,
+                "title": None if told.broken is None else titles[told.broken],
+                "lanes": _lanes(counterexample, told.start),
                 "start": [
-                    [*map(self._texts.number, (*key, value))] for key, value in start.items()
+                    [*map(self._texts.number, (*key, value))] for key, value in told.start.items()
                 ],
-                "steps": [self._instead(step) for step in steps],
+                "steps": [self._instead(step) for step in told.instead],
             }
         )
         return len(self.documents) - 1

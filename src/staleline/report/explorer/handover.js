@@ -110,7 +110,7 @@ function reasonForNone(one) {
     "p",
     {},
     settled
-      ? "Every order of events was looked at, and none breaks a property: see the verdict above for how that is known."
+      ? "No order of events was found that breaks a property; the verdict above says how far that is proved."
       : "What is missing leaves it open whether one does: see the verdict above for what to get.",
   );
 }

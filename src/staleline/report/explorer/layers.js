@@ -149,5 +149,6 @@ function reasons(result) {
   if (result.unknown.length) return result.unknown.map((number) => `Missing: ${text(number)}.`);
   if (result.run === null) return [];
   const { property, title, line } = runOf(result.run);
-  return [broken(property, title), `Line role: ${line}.`];
+  const helpless = result.attainable ? [] : ["No choice of flushes makes this handover safe."];
+  return [broken(property, title), `Line role: ${line}.`, ...helpless];
 }

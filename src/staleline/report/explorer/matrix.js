@@ -113,6 +113,7 @@ function cells(one, kernel, path) {
     { role: "cell", "data-label": `${path}: verdict`, "data-case": one.id },
     link,
     broken === null ? null : element("span", { class: "beside" }, `${broken} is broken`),
+    result.attainable ? null : element("span", { class: "beside" }, "no flush helps"),
   );
   return [...flushes, verdict];
 }

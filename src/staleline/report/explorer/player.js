@@ -89,17 +89,19 @@ function pane(one, kernel, number, beside) {
       scene.show(index);
       const isLast = index === run.steps.length;
       outcome.classList.toggle("reached", isLast);
-      outcome.textContent = isLast ? outcomeOf(result, number) : "";
+      outcome.textContent = isLast ? outcomeOf(result, run) : "";
     },
   };
 }
 
-/** What the last step comes to. */
-function outcomeOf(result, number) {
-  if (result.run === number) return broken(runOf(number).property, runOf(number).title);
-  if (result.verdict === "safe")
-    return `This order of events does no harm here, and no other does: ${checked(result)}`;
-  return "This order of events does no harm here; another one may: see its own run.";
+/** What the order of events comes to. */
+function outcomeOf(result, run) {
+  if (run.property !== null) return broken(run.property, run.title);
+  const harmless = "This order of events does no harm here";
+  if (result.verdict === "unknown") return `${harmless}; whether another does is unknown.`;
+  if (result.verdict === "at-risk") return `${harmless}; another one does: see its own run.`;
+  const isProved = result.check?.[0] === "proved";
+  return `${harmless}${isProved ? ", and no other does:" : "."} ${checked(result)}`;
 }
 
 function replayNote(run) {
