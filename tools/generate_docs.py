@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Writes what is made from the code: docs/explanations.md, man pages and shell completions.
+"""Writes what is made from the code: documents, man pages, completions, a table of answers.
 
 The files below share/ are installed with the package (data-files of pyproject.toml).
 """
@@ -7,6 +7,7 @@ The files below share/ are installed with the package (data-files of pyproject.t
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 
 from click.shell_completion import ShellComplete, get_completion_class
@@ -14,6 +15,7 @@ from tools.man_pages import man_pages
 
 from staleline.cli.main import program
 from staleline.report.explanations_text import explanations_markdown
+from staleline.verdict.required import required_toml
 
 __all__ = ["generated", "main"]
 
@@ -27,11 +29,17 @@ _COMPLETIONS = {
 }
 
 
+@cache
 def generated() -> Mapping[str, str]:
     """Every file, by its path from the root, with its content."""
     pages = {f"share/man/man1/{name}": page for name, page in man_pages(program).items()}
     completions = {path: _completion(shell) for shell, path in _COMPLETIONS.items()}
-    return {"docs/explanations.md": explanations_markdown(), **pages, **completions}
+    return {
+        "docs/explanations.md": explanations_markdown(),
+        "src/staleline/verdict/required.toml": required_toml(),
+        **pages,
+        **completions,
+    }
 
 
 def _completion(shell: str) -> str:

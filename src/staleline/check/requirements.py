@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from itertools import product
+from typing import Self
 
 from staleline.check.answer import is_safe
 from staleline.model.scenario import Flush, ReportOrder, Scenario
@@ -28,6 +29,18 @@ class Requirements:
     minimal: tuple[frozenset[Site], ...]
     needed: frozenset[Site]
     unneeded: frozenset[Site]
+
+    @classmethod
+    def of(cls, sites: tuple[Site, Site], safe: tuple[frozenset[Site], ...]) -> Self:
+        """What follows from the sets of flushing sites with which it is safe."""
+        minimal = tuple(one for one in safe if not any(other < one for other in safe))
+        everywhere = frozenset(sites) if minimal else frozenset[Site]()
+        return cls(
+            safe=safe,
+            minimal=minimal,
+            needed=everywhere.intersection(*minimal),
+            unneeded=everywhere.difference(*minimal),
+        )
 
     @property
     def attainable(self) -> bool:
@@ -53,14 +66,7 @@ def required_flushes(scenario: Scenario) -> Requirements:
         for flushes in product((Flush.NEVER, Flush.ALWAYS), repeat=2)
         if _is_safe(scenario, *flushes)
     )
-    minimal = tuple(one for one in safe if not any(other < one for other in safe))
-    everywhere = frozenset(sites) if minimal else frozenset[Site]()
-    return Requirements(
-        safe=safe,
-        minimal=minimal,
-        needed=everywhere.intersection(*minimal),
-        unneeded=everywhere.difference(*minimal),
-    )
+    return Requirements.of(sites, safe)
 
 
 def _is_safe(scenario: Scenario, secondary: Flush, jumping: Flush) -> bool:

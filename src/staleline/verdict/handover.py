@@ -4,16 +4,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 
-from staleline.check import Answer, Counterexample, Requirements, check, required_flushes
+from staleline.check import Answer, Counterexample, Requirements, check
 from staleline.model.scenario import Flush, Scenario
 from staleline.verdict.case import Case
 from staleline.verdict.kernels import Behaviour
 from staleline.verdict.reasons import Unneeded, why_safe, why_unneeded
+from staleline.verdict.required import requirements
 from staleline.verdict.unknown import Unknown
-from staleline.vocabulary import Path, ReportOrder, Site, Verdict
+from staleline.vocabulary import Path, Site, Verdict
 
 __all__ = ["Judgement", "judge"]
 
@@ -109,24 +110,12 @@ def judge(case: Case) -> Judgement:
 
 def _requirements(case: Case) -> Requirements:
     """What any kernel would have to flush here; this one's flushes are not looked at."""
-    return _required(
-        replace(
-            next(case.scenarios()),
-            flush_secondary=Flush.NEVER,
-            flush_jumping=Flush.NEVER,
-            report=ReportOrder.AFTER_FLUSH,
-        )
-    )
+    return requirements(next(case.scenarios()))
 
 
 @cache
 def _check(scenario: Scenario) -> Answer:
     return check(scenario)
-
-
-@cache
-def _required(scenario: Scenario) -> Requirements:
-    return required_flushes(scenario)
 
 
 def _verdict(answers: list[Answer]) -> Verdict:
