@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path as FilePath
+from typing import Any
 
-import numpy as np
 import pytest
 
 from staleline.evidence.detect import read_snapshot
@@ -18,7 +18,6 @@ from staleline.evidence.snapshot import (
     StateEvidence,
 )
 from staleline.kernel.image import load_image
-from staleline.kernel.symbols import SymbolTable
 from staleline.policy.catalogue import catalogue
 from staleline.report.preflight import one_line
 from staleline.verdict.following import Next, NextImage
@@ -27,6 +26,7 @@ from staleline.verdict.platforms import platforms
 from staleline.verdict.preflight import Preflight, preflight
 from staleline.vocabulary import Path, Verdict
 from tests.conftest import RealKernel
+from tests.kernel.test_decisions_unknown import Without
 
 LIBCPUID = FilePath(__file__).parents[1] / "data" / "cpuid" / "libcpuid"
 ROME = LIBCPUID / "amd-epyc-7742-64-core-processor-dual.test"
@@ -178,28 +178,27 @@ def test_nothing_is_run_where_no_kernel_can_encrypt(image: NextImage, name: str)
     assert image.choices(machine, old=False) == ((False,),) == Next.ON.choices(machine, old=False)
 
 
-class _Names:
-    """Names of a symbol table, in the order of their addresses."""
-
-    def __init__(self, *names: str) -> None:
-        self._names = names
-
-    def name(self, index: int) -> str:
-        return self._names[index]
-
-    def find(self, name: str) -> list[int]:
-        return [index for index, other in enumerate(self._names) if other == name]
+def without(image: NextImage, *names: str) -> NextImage:
+    """The same image, told to encrypt, with symbols taken out."""
+    symbols: Any = Without(image.image.symbols, *names)
+    return NextImage(replace(image.image, symbols=symbols), "mem_encrypt=on")
 
 
 def test_startup_code_that_cannot_be_run_leaves_both_open(image: NextImage) -> None:
-    names = ("sev_status", "sme_me_mask")
-    places = sorted((image.image.symbols.address(name) or 0, name) for name in names)
-    addresses = np.array([address for address, _ in places], dtype=np.uint64)
-    symbols = SymbolTable(addresses, _Names(*(name for _, name in places)))
-    unreadable = NextImage(replace(image.image, symbols=symbols), "mem_encrypt=on")
-    found = before(rome(StateEvidence()), unreadable, policy="linux-6.18")
+    unreadable = without(image, "sme_enable")
+    found = before(rome(StateEvidence()), unreadable)
     assert [row.transition for row in found.audit.handovers] == ["on→on", "on→off"]
     assert found.verdict is Verdict.SAFE
     crash = before(rome(StateEvidence()), unreadable, Path.CRASH)
     assert crash.verdict is Verdict.UNKNOWN
     assert any(reason.id == "unknown-next-kernel" for reason in crash.audit.unknown)
+
+
+def test_an_image_without_memory_encryption_does_not_encrypt_whatever_it_is_told(
+    image: NextImage,
+) -> None:
+    # CONFIG_AMD_MEM_ENCRYPT=n leaves out arch/x86/mm/mem_encrypt_identity.c (linux 6.12.117).
+    bare = without(image, "sme_enable", "__pi_sme_enable", "sme_me_mask", "sev_status")
+    found = before(rome(StateEvidence()), bare)
+    assert [row.transition for row in found.audit.handovers] == ["on→off"]
+    assert "no-encryption-in-image" in ids(found)

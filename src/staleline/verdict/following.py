@@ -28,6 +28,8 @@ COMMAND_LINE_MAX = 2047
 _ENCRYPTION_LEAF = 0x8000_001F
 #: Any vendor that `raw_machine` knows: startup code does not ask for it.
 _VENDOR = "AuthenticAMD"
+#: Either is there if CONFIG_AMD_MEM_ENCRYPT is set, whatever kallsyms lists.
+_ENCRYPTION = ("sme_me_mask", "sme_enable", "__pi_sme_enable")
 _EITHER = ("mem_encrypt=off", "mem_encrypt=on")
 
 
@@ -99,7 +101,7 @@ class NextImage:
     @property
     def can_encrypt(self) -> bool:
         """The image carries AMD memory encryption (CONFIG_AMD_MEM_ENCRYPT)."""
-        return "sme_me_mask" in self.image.symbols
+        return any(name in self.image.symbols for name in _ENCRYPTION)
 
     def choices(self, machine: Machine, old: bool) -> tuple[tuple[bool, ...], ...]:  # noqa: ARG002
         """What its startup code makes of the machine and of the command line."""
