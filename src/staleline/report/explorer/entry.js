@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-// One cache entry, or DRAM: which key, what state, whose value. Keys differ in shape as well as
+// One cache entry: which key, what state, whose value. Keys differ in shape as well as
 // colour, states in outline as well as word.
 
 import { element, icon, unseen } from "./dom.js";
@@ -47,23 +47,11 @@ export function cacheEntry(alias) {
 /** For instance "dirty, stale": what is old is stale once the next kernel has written. */
 export function entryWords(value, isWritten) {
   const [held, whose] = value.split(", ");
-  return whose ? `${held}, ${OF[whoseWord(whose, isWritten)]}` : held;
+  return whose ? `${held}, ${whoseWord(whose, isWritten)}` : held;
 }
-
-const OF = { next: "next kernel's", old: "old kernel's", stale: "stale" };
 
 function whoseWord(whose, isWritten) {
   return whose === "old" && isWritten ? "stale" : (whose ?? "");
-}
-
-const IN_DRAM = {
-  old: "old kernel's, or outdated",
-  next: "next kernel's newest",
-  destroyed: "destroyed",
-};
-
-export function memoryWords(value) {
-  return IN_DRAM[value] ?? value;
 }
 
 /** Text, and for screen readers whether the step changed it. */

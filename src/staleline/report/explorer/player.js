@@ -119,6 +119,6 @@ function legend() {
   return element(
     "p",
     { class: "note hint" },
-    "Keyboard: ← and → step, Space plays, Home and End go to the ends. Each key has its colour and shape; an entry is dashed where absent, outlined where clean, filled where dirty. A frame marks what the step changed.",
+    "Keyboard: ← and → step, Space plays, Home and End go to the ends. Each key has its colour and shape; an entry is dashed where absent, outlined where clean, filled where dirty. What is next is the next kernel's newest data; what is old turns stale once that is written. A frame marks what the step changed.",
   );
 }

@@ -2,7 +2,7 @@
 // One kernel's run at one moment: a lane per CPU with its caches, and DRAM below all of them.
 
 import { element, icon } from "./dom.js";
-import { cacheEntry, memoryWords, setText } from "./entry.js";
+import { cacheEntry, setText } from "./entry.js";
 import { DRAM_LANE, isWritten, viewKey } from "./run.js";
 
 const WRITE_BACK = "M8 1.5V13 M3.5 8.5 8 13 12.5 8.5";
@@ -110,7 +110,7 @@ function memoryOf(run) {
       const value = moment.view.get(key);
       node.dataset.holds = value;
       node.classList.toggle("changed", moment.changed.has(key));
-      setText(state, memoryWords(value), moment.changed.has(key));
+      setText(state, value, moment.changed.has(key));
     },
   };
 }

@@ -2,7 +2,7 @@
 // All steps as a table: the list to read, to print and to jump from.
 
 import { element } from "./dom.js";
-import { entryWords, keyMark, memoryWords } from "./entry.js";
+import { entryWords, keyMark } from "./entry.js";
 import { narration } from "./narration.js";
 import { DRAM_LANE, isWritten } from "./run.js";
 
@@ -88,8 +88,7 @@ function changes(run, index) {
 }
 
 function valueOf(lane, variable, value, written) {
-  if (lane === DRAM_LANE) return [memoryWords(value)];
-  if (variable === "at") return [value];
+  if (lane === DRAM_LANE || variable === "at") return [value];
   if (variable === "SEAMCALL") return [`SEAMCALL: ${value}`];
   return [keyMark(variable), ` ${variable} ${entryWords(value, written)}`];
 }
