@@ -58,7 +58,7 @@ def _next(image: NextImage) -> str:
 
 def _remarks(found: Preflight) -> Iterator[str]:
     for remark in found.remarks:
-        yield f"• {escape(remark.text)}  [dim]{escape(remark.source)}[/]"
+        yield f"• {escape(remark.text)} [dim]({escape(remark.source)})[/]"
 
 
 def preflight_document(found: Preflight) -> dict[str, Any]:

@@ -68,8 +68,8 @@ def why_unneeded(case: Case, site: Site) -> Unneeded:
         return Unneeded.FIRMWARE_OFF
     if not case.old_encrypts and not case.next_encrypts:
         return Unneeded.TSME if machine.tsme else Unneeded.OFF_TO_OFF
-    if case.path is Path.CRASH:
-        return Unneeded.CRASH_KERNEL
     if site is Site.RELOCATE_KERNEL and not case.old_encrypts:
         return Unneeded.ENC_COPY
+    if case.path is Path.CRASH:
+        return Unneeded.CRASH_KERNEL
     return Unneeded.WRITTEN_BACK
