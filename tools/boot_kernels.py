@@ -35,6 +35,7 @@ _KERNELS: Final = ("6.12", "6.12-host-mem-incoherent")
 _ALL_ONLINE: Final = f"0-{CPUS - 1}"
 _CRASHING: Final = 1  # not the boot CPU, to tell the two apart
 _SECONDS: Final = 900
+_ENTRY_SIZE: Final = 32  # enough to tell one kernel from another
 _COPIED: Final = ("identity_mapped", "relocate_kernel")
 # Who reads the MSRs that machines.toml answers.
 _MSR_READERS: Final = ("early_detect_mem_encrypt", "early_init_amd", "tdx_init")
@@ -87,6 +88,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = _options(arguments)
     wrong = 0
     try:
+        boot_machine.check_prerequisites()
         kernels = dict(_kernel(options.cache / "built" / name) for name in options.kernel)
         with tempfile.TemporaryDirectory() as folder:
             plugin = boot_machine.build_plugin(KERNELS / "boot" / "wbinvd.c", Path(folder))
@@ -105,8 +107,8 @@ def main(arguments: list[str] | None = None) -> int:
 def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n", maxsplit=1)[0])
     names = [scenario.name for scenario in scenarios()]
-    parser.add_argument("--machine", action="append", choices=names, help="default: all")
     parser.add_argument("kernel", nargs="*", default=_KERNELS, help="two builds")
+    parser.add_argument("--machine", action="append", choices=names, help="default: all")
     parser.add_argument("--jumps", type=int, default=10, help="per machine (default: %(default)s)")
     parser.add_argument("--cache", type=Path, default=default_cache(), help="default: %(default)s")
     parser.add_argument("--keep", type=Path, help="write what each machine said to this folder")
@@ -132,10 +134,13 @@ def layout_of(image: KernelImage, release: str) -> Layout:
     # Since 6.14 the copied code has a section of its own, not at the start of a page.
     section = image.symbols.address("__relocate_kernel_start") or 0
     copied = {place.address for place in on_the_way if place.function in _COPIED}
+    entry = image.symbols.address("start_kernel") or 0
     return Layout(
         release=release,
         in_place=frozenset(place.address for place in on_the_way) - copied,
         copied=frozenset((address - section) & 0xFFF for address in copied),
+        entry=entry,
+        entry_code=image.read(entry, _ENTRY_SIZE),
         questions=dict(_questions(image)),
     )
 

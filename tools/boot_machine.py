@@ -3,27 +3,52 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tools.gdb_stub import Cpu, GdbStub, StubError
 
-__all__ = ["Answers", "BootError", "Flushes", "Layout", "Machine", "flushes", "make_initramfs"]
+__all__ = [
+    "CPUID",
+    "CPUS",
+    "RDMSR",
+    "Answers",
+    "BootError",
+    "Flushes",
+    "Layout",
+    "Machine",
+    "build_plugin",
+    "check_prerequisites",
+    "flushes",
+    "make_initramfs",
+]
 
 CPUS = 4
+CPUID = b"\x0f\xa2"
+RDMSR = b"\x0f\x32"
 _LINE = re.compile(
     r"WBINVD cpu=(?P<cpu>\d+) address=0x(?P<address>[0-9a-f]+)"
     r"|== (?P<event>up|jump|crash kernel|crash|cannot load|done)(?: (?P<release>\S+))?"
     r"(?: online (?P<online>\S+))?"
 )
+_NEEDED = {  # program: Debian package
+    "qemu-system-x86_64": "qemu-system-x86",
+    "busybox": "busybox-static",
+    "kexec": "kexec-tools",
+    "cpio": "cpio",
+    "gcc": "gcc",
+    "ldd": "libc-bin",
+}
 _PLUGIN_API_2 = (8, 2)  # the first QEMU that asks for it
 _LOW_MEMORY = 0x10_0000  # below it are the firmware and the trampoline of starting CPUs
 _KERNEL_HALF = 1 << 63
@@ -46,8 +71,15 @@ class Answers:
     cpuid: Mapping[int, tuple[int, int, int, int]] = field(default_factory=dict)
     msr: Mapping[int, int] = field(default_factory=dict)
 
-    def __call__(self, cpu: Cpu, opcode: bytes) -> dict[str, int] | None:
+    def needed(self, layout: Layout) -> dict[int, bytes]:
+        """Where to stop."""
+        asked = {CPUID: self.cpuid, RDMSR: self.msr}
+        return {at: opcode for at, opcode in layout.questions.items() if asked[opcode]}
+
+    def __call__(self, cpu: Cpu, opcode: bytes | None) -> dict[str, int] | None:
         """The registers after the instruction, or None if QEMU is to execute it."""
+        if opcode is None:  # a stop that was under way when another CPU was stepped
+            return {}
         after = {"rip": cpu.rip + len(opcode)}
         if opcode == CPUID:
             leaf = self.cpuid.get(cpu.registers["rax"] & 0xFFFF_FFFF)
@@ -56,10 +88,6 @@ class Answers:
         if value is None:
             return None
         return after | {"rax": value & 0xFFFF_FFFF, "rdx": value >> 32}
-
-
-CPUID = b"\x0f\xa2"
-RDMSR = b"\x0f\x32"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +100,16 @@ class Layout:
             the like.
         copied: Offset in its page of WBINVD in ``relocate_kernel()``, which is executed as a
             copy in a page that only the running kernel knows.
+        entry: Address of ``start_kernel()``.
+        entry_code: Its first bytes.
         questions: Address of every CPUID, and of RDMSR in the functions of interest: opcode.
     """
 
     release: str
     in_place: frozenset[int]
     copied: frozenset[int]
+    entry: int
+    entry_code: bytes
     questions: Mapping[int, bytes]
 
 
@@ -165,12 +197,6 @@ class Machine:
         Raises:
             BootError: QEMU is not there, or the machine did not power itself off in time.
         """
-        questions = {
-            address: opcode
-            for layout in layouts.values()
-            for address, opcode in layout.questions.items()
-            if (opcode == CPUID and self.answers.cpuid) or (opcode == RDMSR and self.answers.msr)
-        }
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "gdb"
             command = [*self._command(plugin), "-S", "-gdb", f"unix:{path},server=on,wait=off"]
@@ -187,11 +213,12 @@ class Machine:
                 reader = threading.Thread(target=_read, args=(qemu, output))
                 reader.start()
                 try:
-                    self._answer(path, qemu, questions)
+                    self._answer(path, qemu, layouts.values())
                 except StubError as error:
-                    qemu.kill()
                     raise BootError(f"QEMU's gdb stub: {error}") from None
                 finally:
+                    if sys.exc_info()[0]:
+                        qemu.kill()
                     reader.join()
         text = b"".join(output).decode("utf-8", "replace")
         if qemu.returncode:
@@ -211,7 +238,7 @@ class Machine:
         ]
 
     def _answer(
-        self, path: Path, qemu: subprocess.Popen[bytes], questions: Mapping[int, bytes]
+        self, path: Path, qemu: subprocess.Popen[bytes], layouts: Collection[Layout]
     ) -> None:
         with socket.socket(socket.AF_UNIX) as connection:
             while qemu.poll() is None:
@@ -221,8 +248,22 @@ class Machine:
                 except OSError:
                     threading.Event().wait(0.05)  # QEMU has not opened it yet
             stub = GdbStub(connection)
-            stub.break_at(questions)
-            stub.run(lambda cpu: self.answers(cpu, questions[cpu.rip]))
+            if self.answers.cpuid or self.answers.msr:
+                stub.break_at({layout.entry for layout in layouts})
+            running: dict[int, bytes] = {}
+
+            def answer(cpu: Cpu) -> dict[str, int] | None:
+                entered = [layout for layout in layouts if layout.entry == cpu.rip]
+                for layout in entered:
+                    if stub.memory(cpu.rip, len(layout.entry_code)) == layout.entry_code:
+                        # Elsewhere a kernel has other instructions at these addresses.
+                        stub.clear(running)
+                        running.clear()
+                        running.update(self.answers.needed(layout))
+                        stub.break_at(running)
+                return None if entered else self.answers(cpu, running.get(cpu.rip))
+
+            stub.run(answer)
 
 
 def _read(qemu: subprocess.Popen[bytes], output: list[bytes]) -> None:
@@ -254,17 +295,16 @@ def build_plugin(source: Path, folder: Path) -> Path:
 
 
 def make_initramfs(init: Path, kernels: Mapping[str, Path], folder: Path) -> Path:
-    """Pack busybox, kexec with its libraries, the first process and kernels by release."""
+    """Pack busybox, kexec, their libraries, the first process and kernels by release."""
     root = folder / "root"
-    for kernel, image in kernels.items():
-        _copy(image, root / "kernels" / kernel)
-    kexec = Path(_found("kexec"))
-    _copy(Path(_found("busybox")), root / "bin" / "busybox")
-    _copy(kexec, root / "sbin" / "kexec")
-    for library in re.findall(r"(/\S+) \(0x", _output("ldd", str(kexec))):
-        _copy(Path(library), root / library[1:])
     _copy(init, root / "init")
-    (root / "dev").mkdir()
+    for release, image in kernels.items():
+        _copy(image, root / "kernels" / release)
+    for tool, place in (("busybox", "bin"), ("kexec", "sbin")):
+        path = Path(_found(tool))
+        _copy(path, root / place / tool)
+        for library in re.findall(r"(/\S+) \(0x", _libraries(path)):
+            _copy(Path(library), root / library[1:])
     archive = folder / "initramfs"
     names = "\n".join(str(path.relative_to(root)) for path in sorted(root.rglob("*")))
     with archive.open("wb") as out:
@@ -278,13 +318,33 @@ def make_initramfs(init: Path, kernels: Mapping[str, Path], folder: Path) -> Pat
     return archive
 
 
+def _libraries(program: Path) -> str:
+    command = [_found("ldd"), str(program)]  # fails for what is linked statically
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout  # noqa: S603
+
+
 def _copy(source: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copy(source, target)
 
 
+def check_prerequisites() -> None:
+    """All programs that booting takes.
+
+    Raises:
+        BootError: Some are missing; it says which packages of Debian have them.
+    """
+    missing = [package for tool, package in _NEEDED.items() if _which(tool) is None]
+    if missing:
+        raise BootError(f"cannot boot kernels without: apt-get install {' '.join(missing)}")
+
+
+def _which(tool: str) -> str | None:
+    return shutil.which(tool, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
+
+
 def _found(tool: str) -> str:
-    path = shutil.which(tool, path="/usr/sbin:/usr/bin:/sbin:/bin")
+    path = _which(tool)
     if path is None:
         raise BootError(f"{tool} not found")
     return path

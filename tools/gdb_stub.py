@@ -54,6 +54,16 @@ class GdbStub:
             if self._ask(f"Z0,{address:x},1") != "OK":
                 raise StubError(f"no breakpoint at {address:#x}")
 
+    def clear(self, addresses: Iterable[int]) -> None:
+        """Do not stop at these addresses any more."""
+        for address in addresses:
+            self._ask(f"z0,{address:x},1")
+
+    def memory(self, address: int, size: int) -> bytes:
+        """What the CPU that stopped has there; b"" if nothing."""
+        text = self._ask(f"m{address:x},{size:x}")
+        return b"" if text.startswith("E") else bytes.fromhex(text)
+
     def run(self, answer: Callable[[Cpu], dict[str, int] | None]) -> None:
         """Let the machine run until it ends.
 

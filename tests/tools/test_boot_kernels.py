@@ -13,8 +13,8 @@ from tools.gdb_stub import Cpu, GdbStub, StubError
 from staleline.kernel.decision import Decision, SiteDecision
 from tools import boot_kernels
 
-OLD = Layout("6.12.117", frozenset({0xFFFF_FFFF_8107_0000}), frozenset({0x0E0}), {})
-NEW = Layout("6.12.117-new", frozenset({0xFFFF_FFFF_8108_0000}), frozenset({0x0E4}), {})
+OLD = Layout("6.12.117", frozenset({0xFFFF_FFFF_8107_0000}), frozenset({0x0E0}), 0, b"", {})
+NEW = Layout("6.12.117-new", frozenset({0xFFFF_FFFF_8108_0000}), frozenset({0x0E4}), 0, b"", {})
 LAYOUTS = {layout.release: layout for layout in (OLD, NEW)}
 
 # As QEMU says it: the firmware's and the starting CPUs' WBINVDs around those that count.
