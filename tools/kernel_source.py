@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -145,14 +146,25 @@ class Tree:
         Raises:
             SourceError: A patch does not apply.
         """
+        files = {file for patch in patches for file in files_of(patch.read_text())}
+        before = {file: (self.path / file).stat() for file in files}
+        contents = {file: (self.path / file).read_bytes() for file in files}
         self._restore()
+        for file in files:
+            self._keep(file)
         for patch in patches:
-            for file in files_of(patch.read_text()):
-                self._keep(file)
-            done = _try(["patch", "-p1", "--batch", "--forward", "-i", str(patch)], self.path)
-            if done.returncode:
-                reason = (done.stdout.strip().splitlines() or ["patch failed"])[-1]
-                raise SourceError(f"{patch.name} does not apply to {self.path.name}: {reason}")
+            self._apply(patch)
+        for file, content in contents.items():
+            # What is the same as in the build before is not compiled again.
+            if (self.path / file).read_bytes() == content:
+                times = before[file].st_atime_ns, before[file].st_mtime_ns
+                os.utime(self.path / file, ns=times)
+
+    def _apply(self, patch: Path) -> None:
+        done = _try(["patch", "-p1", "--batch", "--forward", "-i", str(patch)], self.path)
+        if done.returncode:
+            reason = (done.stdout.strip().splitlines() or ["patch failed"])[-1]
+            raise SourceError(f"{patch.name} does not apply to {self.path.name}: {reason}")
 
     def _keep(self, file: str) -> None:
         original = self.originals / file
@@ -164,7 +176,6 @@ class Tree:
         for original in self.originals.rglob("*"):
             if original.is_file():
                 file = self.path / original.relative_to(self.originals)
-                # What is the same keeps its time and is not compiled again.
                 if original.read_bytes() != file.read_bytes():
                     shutil.copyfile(original, file)
                 original.unlink()
