@@ -19,6 +19,7 @@ from staleline.kernel.flushroles import Phase
 from staleline.kernel.image import KernelImage, load_image
 from staleline.kernel.inventory import wbinvd_inventory
 from staleline.kernel.reader import KernelReader
+from staleline.kernel.running import RunningImage
 from staleline.model.scenario import Flush
 from staleline.policy.catalogue import catalogue
 from staleline.verdict.kernels import ImageKernel, PolicyKernel
@@ -113,7 +114,7 @@ def test_a_host_that_used_tdx_flushes_as_the_policy_says(image: KernelImage) -> 
     seen = with_given(dump, msr=["0x87=0x4000000020"], state=["tdx_module=initialized"])
     (possible,) = possible_machines(from_snapshot(seen))
     assert possible.machine.tdx_used
-    behaviour = ImageKernel(image, seen).behaviour(possible.machine)
+    behaviour = ImageKernel(RunningImage(image), seen).behaviour(possible.machine)
     policy = PolicyKernel(catalogue()["linux-7.2"], "").behaviour(possible.machine)
     assert behaviour.flushes == policy.flushes
     assert behaviour.flushes[Site.STOP_THIS_CPU] is Flush.AFTER_SEAMCALL

@@ -11,7 +11,7 @@ from staleline.evidence.detect import read_snapshot
 from staleline.evidence.given import with_given
 from staleline.evidence.snapshot import Snapshot
 from staleline.facts import from_snapshot
-from staleline.kernel.image import load_image
+from staleline.kernel.running import RunningImage
 from staleline.model.scenario import Flush
 from staleline.policy.catalogue import catalogue
 from staleline.verdict.kernels import Behaviour, ImageKernel, PolicyKernel
@@ -36,7 +36,7 @@ def snapshot(name: str, syscfg: int) -> Snapshot:
 
 def behaviours(path: Path, policy: str, seen: Snapshot) -> list[tuple[Behaviour, Behaviour]]:
     """By the image and by the policy, for every machine that fits and has not used TDX."""
-    image, rule = ImageKernel(load_image(path), seen), PolicyKernel(catalogue()[policy], "")
+    image, rule = ImageKernel(RunningImage.load(path), seen), PolicyKernel(catalogue()[policy], "")
     machines = [possible.machine for possible in possible_machines(from_snapshot(seen))]
     return [
         (image.behaviour(machine), rule.behaviour(machine))

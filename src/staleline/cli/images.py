@@ -301,12 +301,13 @@ def _read(work: _Work) -> _Found:
 
 def _on_machine(image: KernelImage, machine: GivenMachine) -> dict[str, Any]:
     from staleline.facts import from_snapshot
+    from staleline.kernel.running import RunningImage
     from staleline.report.machine_json import machine_document
     from staleline.verdict.kernels import ImageKernel
     from staleline.verdict.reading import read_on_machine
 
     snapshot = machine.snapshot()
-    kernel = ImageKernel(image, snapshot)
+    kernel = ImageKernel(RunningImage(image), snapshot)
     return machine_document(read_on_machine(kernel, from_snapshot(snapshot)))
 
 

@@ -13,16 +13,20 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any, Generic, TypeVar
 
 import staleline
 from staleline.kernel.imagedocument import ImageDocument
 
-__all__ = ["ReadingCache", "default_directory", "edition", "file_digest"]
+__all__ = ["DocumentCache", "ReadingCache", "default_directory", "edition", "file_digest"]
+
+#: A TypedDict with the digest of its image as ``sha256``.
+_Document = TypeVar("_Document", bound=Mapping[str, Any])
 
 _PACKAGE = Path(staleline.__file__).parent
 #: What a reading depends on; verdicts and reports are made anew each time.
@@ -75,12 +79,12 @@ def _engine() -> bytes:
 
 
 @dataclass(frozen=True, slots=True)
-class ReadingCache:
+class DocumentCache(Generic[_Document]):
     """Documents by digest of the image, one file each: its checksum, then JSON."""
 
     directory: Path
 
-    def get(self, digest: str) -> ImageDocument | None:
+    def get(self, digest: str) -> _Document | None:
         """What this edition read of the image with this digest; None if nothing sound is kept."""
         try:
             content = self._path(digest).read_bytes()
@@ -89,10 +93,10 @@ class ReadingCache:
         checksum, _, body = content.partition(b"\n")
         if checksum != _checksum(body):
             return None
-        document: ImageDocument = json.loads(body)
+        document: _Document = json.loads(body)
         return document
 
-    def put(self, document: ImageDocument) -> None:
+    def put(self, document: _Document) -> None:
         """Keep it, in place of what other editions read. A cache that cannot be written is none."""
         body = json.dumps(document, separators=(",", ":")).encode()
         path = self._path(document["sha256"])
@@ -107,6 +111,12 @@ class ReadingCache:
 
     def _path(self, digest: str) -> Path:
         return self.directory / f"{digest}-{edition()}.json"
+
+
+class ReadingCache(DocumentCache[ImageDocument]):
+    """What was read of images."""
+
+    __slots__ = ()
 
 
 def _checksum(body: bytes) -> bytes:

@@ -8,9 +8,10 @@ from pathlib import Path
 
 from staleline.errors import UsageError
 from staleline.evidence.snapshot import Snapshot
-from staleline.kernel.image import load_image
+from staleline.kernel.cache import DocumentCache
+from staleline.kernel.remembered import decisions_directory, remembered_image
 from staleline.policy.catalogue import candidates, catalogue, find, series_of
-from staleline.verdict.kernels import ImageKernel, Kernel, PolicyKernel, has_cpuid
+from staleline.verdict.kernels import Image, ImageKernel, Kernel, PolicyKernel, has_cpuid
 
 __all__ = ["choose_kernels", "image_files"]
 
@@ -63,7 +64,7 @@ def _running(snapshot: Snapshot) -> Sequence[Kernel]:
     if build_id is not None and has_cpuid(snapshot) and "/" not in release:
         for place in _IMAGE_PLACES:
             path = Path(place.format(release))
-            if _readable(path) and (image := load_image(path)).build_id == build_id:
+            if _readable(path) and (image := _load(str(path))).build_id == build_id:
                 return (ImageKernel(image, snapshot),)
     return _by_release(release)
 
@@ -82,7 +83,11 @@ def _image(path: str, snapshot: Snapshot) -> ImageKernel:
             "running an image's code needs the machine's CPUID, which this snapshot lacks",
             do="give a dump made with `cpuid -r`, or name a policy instead of an image",
         )
-    return ImageKernel(load_image(path), snapshot)
+    return ImageKernel(_load(path), snapshot)
+
+
+def _load(path: str) -> Image:
+    return remembered_image(path, DocumentCache(decisions_directory()))
 
 
 def _by_release(release: str) -> Sequence[Kernel]:

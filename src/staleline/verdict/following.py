@@ -10,14 +10,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from staleline.errors import UsageError
-from staleline.kernel.image import KernelImage
 from staleline.kernel.rawfacts import RawFacts
 from staleline.kernel.rawmachine import raw_machine
-from staleline.kernel.reader import KernelReader
 from staleline.verdict.machine import Machine
+
+if TYPE_CHECKING:
+    from staleline.kernel.image import KernelImage
+    from staleline.kernel.reader import KernelReader
 
 __all__ = ["COMMAND_LINE_MAX", "Following", "Next", "NextImage"]
 
@@ -122,6 +124,9 @@ class NextImage:
 
     @cached_property
     def _reader(self) -> KernelReader:
+        # Most audits name no next image, and the emulator takes 0.2 s to import.
+        from staleline.kernel.reader import KernelReader  # noqa: PLC0415
+
         return KernelReader(self.image)
 
 

@@ -14,15 +14,20 @@ from typing import Protocol
 
 from staleline.evidence.snapshot import Snapshot
 from staleline.kernel.decision import Decision, RawMachine, SiteDecision
-from staleline.kernel.image import KernelImage
-from staleline.kernel.reader import KernelReader
-from staleline.kernel.seamcalls import can_seamcall
 from staleline.model.scenario import Flush
 from staleline.policy.policy import Policy
 from staleline.verdict.machine import Machine
 from staleline.vocabulary import Path, ReportOrder, Site
 
-__all__ = ["Behaviour", "FixedKernel", "ImageKernel", "Kernel", "PolicyKernel", "has_cpuid"]
+__all__ = [
+    "Behaviour",
+    "FixedKernel",
+    "Image",
+    "ImageKernel",
+    "Kernel",
+    "PolicyKernel",
+    "has_cpuid",
+]
 
 _SYSCFG = 0xC001_0010
 _SEV_STATUS = 0xC001_0131
@@ -128,20 +133,39 @@ class FixedKernel:
         )
 
 
+class Image(Protocol):
+    """An image whose code can be run, or was (`RunningImage`, `RememberedImage`)."""
+
+    @property
+    def path(self) -> str:
+        """The file."""
+
+    @property
+    def release(self) -> str | None:
+        """What ``uname -r`` says when it runs."""
+
+    @property
+    def build_id(self) -> str | None:
+        """GNU build ID in hexadecimal."""
+
+    @property
+    def seamcalls(self) -> bool:
+        """It has the code to use TDX as a host."""
+
+    def decide(self, machine: RawMachine) -> Decision:
+        """What its code does on a machine."""
+
+
 @dataclass(frozen=True)
 class ImageKernel:
     """A kernel image whose own code is run for the machine's registers."""
 
-    image: KernelImage
+    image: Image
     snapshot: Snapshot
     evidence: str = "read by running the image's own code"
-    _reader: KernelReader = field(init=False, repr=False)
     _decisions: dict[tuple[tuple[tuple[int, int], ...], bool, bool, bool], Decision] = field(
         init=False, repr=False, default_factory=dict
     )
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "_reader", KernelReader(self.image))
 
     @property
     def name(self) -> str:
@@ -151,7 +175,7 @@ class ImageKernel:
     def behaviour(self, machine: Machine) -> Behaviour:
         """Run the image's code, on a host that used TDX also after a SEAMCALL."""
         before = self._decide(machine, seamcalled=False)
-        seamcalls = can_seamcall(self.image)
+        seamcalls = self.image.seamcalls
         used = seamcalls and machine.tdx_used
         after = self._decide(machine, seamcalled=True) if used else before
         unknown = [
@@ -184,7 +208,7 @@ class ImageKernel:
         key = (tuple(sorted(msr.items())), machine.mem_encrypt, machine.snp_host, seamcalled)
         if key not in self._decisions:
             cpus = self.snapshot.cpus
-            self._decisions[key] = self._reader.decide(
+            self._decisions[key] = self.image.decide(
                 RawMachine(
                     jumping=cpus[0].cpuid,
                     secondary=cpus[min(1, len(cpus) - 1)].cpuid,

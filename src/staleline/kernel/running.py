@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A loaded image, whose code can be run on machines."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from staleline.kernel.image import KernelImage, load_image
+from staleline.kernel.reader import KernelReader
+from staleline.kernel.seamcalls import can_seamcall
+
+if TYPE_CHECKING:
+    from staleline.kernel.decision import Decision, RawMachine
+
+__all__ = ["RunningImage"]
+
+
+@dataclass(frozen=True)
+class RunningImage:
+    """An image, and what its code does."""
+
+    image: KernelImage
+
+    @classmethod
+    def load(cls, path: str) -> Self:
+        """The image in a file.
+
+        Raises:
+            KernelImageError: It cannot be read, or is no image.
+        """
+        return cls(load_image(Path(path)))
+
+    @property
+    def path(self) -> str:
+        """The file."""
+        return self.image.path
+
+    @property
+    def release(self) -> str | None:
+        """What ``uname -r`` says when it runs."""
+        return self.image.release
+
+    @property
+    def build_id(self) -> str | None:
+        """GNU build ID in hexadecimal."""
+        return self.image.build_id
+
+    @property
+    def seamcalls(self) -> bool:
+        """It has the code to use TDX as a host."""
+        return can_seamcall(self.image)
+
+    def decide(self, machine: RawMachine) -> Decision:
+        """Run its code."""
+        return self._reader.decide(machine)
+
+    @cached_property
+    def _reader(self) -> KernelReader:
+        return KernelReader(self.image)
