@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -138,3 +140,26 @@ def test_a_cache_that_cannot_be_written_is_none(image: Path, tmp_path: Path) -> 
     (tmp_path / "file").write_text("")
     cache: Cache = DocumentCache(tmp_path / "file" / "decisions")
     assert opened(image, cache).decide(machine()).stop_this_cpu.flushes is True
+
+
+def test_an_audit_of_what_is_remembered_imports_nothing_that_reads_images(
+    image: Path, tmp_path: Path
+) -> None:
+    dump = DUMPS / "amd-epyc-7742-64-core-processor-dual.test"
+    code = (
+        "import sys; from staleline.cli.main import main;"
+        f"main(['audit', '--snapshot', {str(dump)!r}, '--kernel', {str(image)!r}, '--json']);"
+        "print(sorted({'numpy', 'unicorn', 'z3'} & set(sys.modules)))"
+    )
+    first, second = (
+        subprocess.run(
+            [sys.executable, "-c", code],
+            capture_output=True,
+            text=True,
+            check=True,
+            env={**os.environ, "XDG_CACHE_HOME": str(tmp_path)},
+        ).stdout
+        for _ in range(2)
+    )
+    assert first.endswith("['numpy', 'unicorn']\n")
+    assert second == first.replace("['numpy', 'unicorn']", "[]")
