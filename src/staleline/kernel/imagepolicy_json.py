@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import fields
 from typing import Any
 
 from staleline.kernel.decision import SiteDecision
@@ -16,6 +16,8 @@ from staleline.policy.expression import parse
 from staleline.vocabulary import ReportOrder, Site
 
 __all__ = ["from_document", "rule_document", "to_document"]
+
+_FACTS = tuple(field.name for field in fields(RawFacts))
 
 
 def to_document(policy: ImagePolicy) -> dict[str, Any]:
@@ -50,7 +52,7 @@ def rule_document(rule: SiteRule) -> RuleDocument:
 def _row_document(row: TruthRow) -> dict[str, Any]:
     unknown = {site: one.unknown for site, one in row.sites.items() if one.unknown is not None}
     return {
-        "facts": asdict(row.facts),
+        "facts": {name: getattr(row.facts, name) for name in _FACTS},
         **{site: one.flushes for site, one in row.sites.items()},
         "sme_active": row.encrypts,
         "reported_stopped": row.reported,

@@ -14,6 +14,8 @@ def printable(text: str) -> str:
     >>> printable("6.12\x1b[31m")
     '6.12\\x1b[31m'
     """
+    if text.isprintable():
+        return str(text)  # of an enumeration too
     return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
 
 
