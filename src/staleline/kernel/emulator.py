@@ -19,6 +19,7 @@ from typing import Final
 import unicorn
 from unicorn import x86_const as x86
 
+from staleline.kernel.hooks import Hooks
 from staleline.kernel.machine_memory import PAGE, MachineMemory
 from staleline.kernel.mapping import bad_access, map_memory
 from staleline.kernel.refused import LONGEST_INSTRUCTION, Operation, RefusedInstruction, decode
@@ -45,8 +46,7 @@ from staleline.kernel.traps import (
     answer,
 )
 from staleline.kernel.watchdog import Watchdog
-from staleline.kernel.watching import EVERYWHERE, accesses_told, instructions_told
-from staleline.kernel.weakhook import weakly
+from staleline.kernel.watching import EVERYWHERE, accesses_told, blocks_told, instructions_told
 
 __all__ = ["Emulator", "End", "EndKind", "Limits"]
 
@@ -162,6 +162,7 @@ class Emulator:
         self._cpuid_output = RegisterFile(self._engine, _CPUID_OUTPUT)
         self._watchdog = Watchdog(self._engine.emu_stop)
         self._exhausted = 0
+        self._hooks = Hooks(self._engine)
         self._install_hooks()
         self._ring3 = enter_ring3(self._engine, memory)
 
@@ -210,7 +211,9 @@ class Emulator:
             with self._watchdog:
                 self._watchdog.limit(self._limits.seconds)
                 self._engine.emu_start(function, _NOWHERE, 0, self._limits.instructions)
+                self._hooks.raise_failure()
         except unicorn.UcError as error:
+            self._hooks.raise_failure()
             return self._end or self._failed(self._address(), str(error))
         if self._end is None:
             self._exhausted += 1
@@ -234,14 +237,18 @@ class Emulator:
         Called before the access takes effect. It slows the code down, and translations are
         dropped on the way in and out, so watch only where accesses are needed.
         """
-        return accesses_told(self._engine, on_access, where)
+        return accesses_told(self._engine, self._hooks, on_access, where)
 
     def stepped(self, on_instruction: Callable[[int, int], None]) -> AbstractContextManager[None]:
         """Tell every instruction of the code run inside, before it runs: address, size.
 
         Its accesses, if they are `watched` too, follow it.
         """
-        return instructions_told(self._engine, on_instruction)
+        return instructions_told(self._engine, self._hooks, on_instruction)
+
+    def blocks(self, on_block: Callable[[int, int], None]) -> AbstractContextManager[None]:
+        """Tell every run of instructions without a jump inside, before it runs: address, size."""
+        return blocks_told(self._engine, self._hooks, on_block)
 
     @property
     def _running(self) -> LogicalCpu:
@@ -278,40 +285,37 @@ class Emulator:
     # -- hooks -------------------------------------------------------------------------
 
     def _install_hooks(self) -> None:
-        add = self._engine.hook_add
-        add(unicorn.UC_HOOK_INTR, weakly(self._on_exception))
-        add(unicorn.UC_HOOK_INSN, weakly(self._on_cpuid), None, 1, 0, x86.UC_X86_INS_CPUID)
-        add(unicorn.UC_HOOK_INSN, weakly(self._on_port_in), None, 1, 0, x86.UC_X86_INS_IN)
-        add(unicorn.UC_HOOK_INSN, weakly(self._on_port_out), None, 1, 0, x86.UC_X86_INS_OUT)
-        add(unicorn.UC_HOOK_INSN_INVALID, weakly(self._on_invalid))
-        add(unicorn.UC_HOOK_MEM_INVALID, weakly(self._on_bad_access))
+        self._hooks.add(unicorn.UC_HOOK_INTR, self._on_exception)
+        self._hooks.add(unicorn.UC_HOOK_INSN_INVALID, self._on_invalid)
+        self._hooks.add(unicorn.UC_HOOK_MEM_INVALID, self._on_bad_access)
+        self._hooks.add_instruction(x86.UC_X86_INS_CPUID, self._on_cpuid)
+        self._hooks.add_instruction(x86.UC_X86_INS_IN, self._on_port_in)
+        self._hooks.add_instruction(x86.UC_X86_INS_OUT, self._on_port_out)
 
-    def _on_cpuid(self, _: unicorn.Uc, __: object) -> int:
+    def _on_cpuid(self) -> int:
         cpu = self._running
         cpu.traps += 1
         leaf, subleaf = self._cpuid_input.read()
         self._cpuid_output.write(cpu.execute_cpuid(leaf & 0xFFFF_FFFF, subleaf & 0xFFFF_FFFF))
         return _ANSWERED
 
-    def _on_port_in(self, _: unicorn.Uc, port: int, _size: int, __: object) -> int:
+    def _on_port_in(self, port: int, _size: int) -> int:
         if port not in _PCI_DATA:
             self._stop(self._failed(self._address(), f"read from I/O port {port:#x}"))
         return _NO_DEVICE
 
-    def _on_port_out(self, _: unicorn.Uc, port: int, _size: int, __: int, ___: object) -> None:
+    def _on_port_out(self, port: int, _size: int, _: int) -> None:
         if port != _PCI_ADDRESS:
             self._stop(self._failed(self._address(), f"write to I/O port {port:#x}"))
 
-    def _on_invalid(self, _: unicorn.Uc, __: object) -> bool:
+    def _on_invalid(self) -> bool:
         return self._answer(self._state())
 
-    def _on_bad_access(
-        self, _: unicorn.Uc, access: int, address: int, _size: int, __: int, ___: object
-    ) -> bool:
+    def _on_bad_access(self, access: int, address: int, _size: int, _: int) -> bool:
         self._stop(self._failed(self._address(), bad_access(access, address)))
         return False
 
-    def _on_exception(self, _: unicorn.Uc, number: int, __: object) -> None:
+    def _on_exception(self, number: int) -> None:
         state = self._state()
         if number != _GENERAL_PROTECTION:
             what = _EXCEPTIONS.get(number, f"exception {number}")

@@ -62,7 +62,7 @@ class InitialVariables:
         """
         with self._reruns.watched() as accesses:
             self._reruns.boot(machine)
-        branches = passed_branches(self._reruns, accesses.executed)
+        branches = passed_branches(self._reruns, accesses.blocks)
         for found in (*self._variables(accesses.reads), *branches):
             self._found.setdefault(found.cell, found)
 

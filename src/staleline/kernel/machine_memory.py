@@ -2,7 +2,7 @@
 """The memory of the emulated machine: a kernel image at its link addresses, and some RAM.
 
 The kernel's bytes are written once to an anonymous file and mapped copy-on-write, so going
-back to the pristine image between two machines is one ``madvise`` call. RAM below 16 MiB
+back to the pristine image between two machines costs what was written in between. RAM below 16 MiB
 appears twice, as on hardware: identity-mapped (kexec's last code runs there) and in the
 kernel's direct map.
 """
@@ -12,15 +12,18 @@ from __future__ import annotations
 import ctypes
 import mmap
 import os
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from staleline.errors import KernelImageError
 from staleline.kernel.derivation import DerivationError
+from staleline.kernel.touchedpages import touched_pages
 
 if TYPE_CHECKING:
     from staleline.kernel.image import KernelImage
 
-__all__ = ["KERNEL_MAP", "PAGE", "RAM_SIZE", "MachineMemory", "Region"]
+__all__ = ["KERNEL_MAP", "PAGE", "RAM_SIZE", "KeptMemory", "MachineMemory", "Region"]
 
 PAGE = 0x1000
 #: ``__START_KERNEL_map``: where Linux maps physical address 0 of its own image
@@ -30,6 +33,8 @@ KERNEL_MAP = 0xFFFF_FFFF_8000_0000
 RAM_SIZE = 0x100_0000
 #: KERNEL_IMAGE_SIZE with KASLR (arch/x86/include/asm/page_64_types.h).
 _LARGEST_IMAGE = 1 << 30
+#: Bytes of a region above which its pages are dropped; a boot and the sites touch 0.6 MiB.
+_MOST_WRITTEN = 8 << 20
 _DEFAULT_PAGE_OFFSET = 0xFFFF_8880_0000_0000
 #: ``APIC_BASE``, the fixmap address of the local APIC's registers (FIX_APIC_BASE,
 #: arch/x86/include/asm/fixmap.h). Up to 6.6 the APIC ID is read during identification.
@@ -37,10 +42,17 @@ _APIC_BASE = 0xFFFF_FFFF_FF5F_D000
 
 
 class Region:
-    """A piece of host memory that the emulated machine sees at one or more addresses."""
+    """A piece of host memory that the emulated machine sees at one or more addresses.
 
-    def __init__(self, content: mmap.mmap) -> None:
+    Args:
+        content: A private mapping.
+        file: What is mapped, another time; None for anonymous memory.
+    """
+
+    def __init__(self, content: mmap.mmap, file: mmap.mmap | None = None) -> None:
         self.content = content
+        self._file = None if file is None else memoryview(file)
+        self._kept: dict[int, bytes] = {}
         self._anchor = ctypes.c_char.from_buffer(content)
 
     @property
@@ -53,7 +65,67 @@ class Region:
 
     def reset(self) -> None:
         """Back to the file's content (a copy-on-write mapping) or to zeros (anonymous)."""
-        self.content.madvise(mmap.MADV_DONTNEED)
+        self.put_back(())
+
+    def kept(self) -> KeptPages:
+        """What may differ from the state after a reset; states kept share equal pages."""
+        starts = (at for span in self._touched() for at in range(span.start, span.stop, PAGE))
+        return [(at, self._shared(at, self.content[at : at + PAGE])) for at in starts]
+
+    def _shared(self, at: int, page: bytes) -> bytes:
+        """A page as it was kept last if it is the same."""
+        if self._kept.get(at) != page:
+            self._kept[at] = page
+        return self._kept[at]
+
+    def put_back(self, kept: KeptPages) -> None:
+        """The content of when it was kept.
+
+        Pages are written over and not dropped: this process would fault on them in every run.
+        """
+        touched = self._touched()
+        if sum(map(len, touched)) > _MOST_WRITTEN:
+            self.content.madvise(mmap.MADV_DONTNEED)
+        else:
+            for span in touched:
+                self._overwrite(span)
+        for offset, content in kept:
+            self.content[offset : offset + len(content)] = content
+
+    def _overwrite(self, span: range) -> None:
+        """By what it is after a reset."""
+        if self._file is None:
+            ctypes.memset(self.host_address + span.start, 0, len(span))
+        else:
+            self.content[span.start : span.stop] = self._file[span.start : span.stop]
+
+    def _touched(self) -> list[range]:
+        if len(self) == PAGE:
+            return [range(PAGE)]
+        spans = touched_pages(self.host_address, len(self))
+        return self._changed_pages() if spans is None else spans
+
+    def _changed_pages(self) -> list[range]:
+        """By comparing all of it, which takes a hundred times as long."""
+        file, zeros = self._file, bytes(PAGE)
+        pages = (range(at, at + PAGE) for at in range(0, len(self), PAGE))
+        return [
+            page
+            for page in pages
+            if self.content[page.start : page.stop]
+            != (zeros if file is None else file[page.start : page.stop])
+        ]
+
+
+#: Offset in a region, and what was there; everything else is as after a reset.
+KeptPages = Sequence[tuple[int, bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class KeptMemory:
+    """The memory of a machine at some time, by region."""
+
+    regions: tuple[KeptPages, ...]
 
 
 class MachineMemory:
@@ -117,9 +189,21 @@ class MachineMemory:
 
     def reset(self) -> None:
         """The pristine image and empty RAM."""
-        self._kernel.reset()
-        self._ram.reset()
-        self._apic.reset()
+        for region in self._regions:
+            region.reset()
+
+    def kept(self) -> KeptMemory:
+        """All of it as it is now; costs what was written since the last reset."""
+        return KeptMemory(tuple(region.kept() for region in self._regions))
+
+    def put_back(self, kept: KeptMemory) -> None:
+        """All of it as it was then."""
+        for region, pages in zip(self._regions, kept.regions, strict=True):
+            region.put_back(pages)
+
+    @property
+    def _regions(self) -> tuple[Region, ...]:
+        return self._kernel, self._ram, self._apic
 
     def clear_ram(self) -> None:
         """Empty RAM; the kernel's memory stays as it is."""
@@ -172,7 +256,8 @@ def _map_image(image: KernelImage) -> tuple[int, Region]:
         os.ftruncate(descriptor, size)
         for segment in image.segments:
             _write_all(descriptor, segment.data, segment.physical_address - start)
-        return KERNEL_MAP + start, Region(mmap.mmap(descriptor, size, mmap.MAP_PRIVATE))
+        file = mmap.mmap(descriptor, size, mmap.MAP_SHARED, mmap.PROT_READ)
+        return KERNEL_MAP + start, Region(mmap.mmap(descriptor, size, mmap.MAP_PRIVATE), file)
     finally:
         os.close(descriptor)
 

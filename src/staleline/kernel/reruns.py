@@ -3,10 +3,9 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass, field, fields
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass, field
 from functools import cache, partial
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -19,7 +18,7 @@ from staleline.kernel.derivation import DerivationError
 from staleline.kernel.emulator import Emulator, Limits
 from staleline.kernel.exceptiontable import fault_fixups
 from staleline.kernel.inputs import Flips, Register, VariedCpu, nothing
-from staleline.kernel.machine_memory import MachineMemory
+from staleline.kernel.machine_memory import KeptMemory, MachineMemory
 from staleline.kernel.places import Places
 from staleline.kernel.seamcalls import make_seamcalls
 from staleline.kernel.sites import (
@@ -38,6 +37,7 @@ __all__ = [
     "AS_GIVEN",
     "SITES",
     "Accesses",
+    "Booted",
     "Cell",
     "Cpus",
     "Outcome",
@@ -107,46 +107,35 @@ class Outcome:
 
 @dataclass(slots=True)
 class Accesses:
-    """What code executed, what it read before it wrote there, and what it wrote.
+    """What code read before it wrote there, and the blocks of instructions it executed.
 
     Attributes:
         memory: Where.
         reads: Cell -> what was there.
-        executed: Addresses of instructions, if they were recorded.
+        blocks: Address and size of each block that was begun.
     """
 
     memory: MachineMemory
     reads: dict[Cell, bytes] = field(default_factory=dict)
-    executed: set[int] = field(default_factory=set)
-    _overwritten: list[tuple[int, bytes]] = field(default_factory=list)
+    blocks: set[tuple[int, int]] = field(default_factory=set)
     _written: set[int] = field(default_factory=set)
 
     def note(self, address: int, size: int, is_write: bool) -> None:
         """One access, before it takes effect."""
-        try:
-            content = self.memory.read(address, size)
-        except DerivationError:
-            return  # the access fails, and so does the run
-        span = range(address, address + size)
         if is_write:
-            self._overwritten.append((address, content))
-            self._written.update(span)
-        elif self._written.isdisjoint(span):
-            self.reads.setdefault((address, size), content)
+            self._written.update(range(address, address + size))
+        elif (address, size) not in self.reads:
+            self._read(address, size)
 
-    def execute(self, address: int, _: int) -> None:
-        """One instruction."""
-        self.executed.add(address)
+    def execute(self, address: int, size: int) -> None:
+        """One block."""
+        self.blocks.add((address, size))
 
-    def overwrite(self, address: int, content: bytes) -> None:
-        """Store something to be undone later; code may still read it."""
-        self._overwritten.append((address, self.memory.read(address, len(content))))
-        self.memory.write(address, content)
-
-    def undo(self) -> None:
-        """Put back what was overwritten."""
-        for address, content in reversed(self._overwritten):
-            self.memory.write(address, content)
+    def _read(self, address: int, size: int) -> None:
+        if self._written.isdisjoint(range(address, address + size)):
+            # What is not in memory ends the run.
+            with suppress(DerivationError):
+                self.reads[address, size] = self.memory.read(address, size)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,8 +143,15 @@ class SiteRun:
     """One run of a site from a kept state."""
 
     decision: SiteDecision
-    reads: Mapping[Cell, bytes]
     asked: Mapping[Register, int]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Booted:
+    """A machine behind the derivation."""
+
+    memory: KeptMemory
+    cpus: Cpus
 
 
 class RunSite(Protocol):
@@ -174,10 +170,7 @@ class Reruns:
         self.places = Places(image, self.memory, SECONDARY + 1)
         warnings = cache(partial(warning_addresses, image))
         fixups = cache(partial(fault_fixups, image))
-        # Watching drops translated code, so what is watched has an engine of its own.
-        self._emulator, self._watching = (
-            Emulator(self.memory, self.places.code, warnings, fixups, _LIMITS) for _ in range(2)
-        )
+        self._emulator = Emulator(self.memory, self.places.code, warnings, fixups, _LIMITS)
         pages = (CONTROL_PAGES, self.memory.direct(CONTROL_PAGES))
         self._variable = variable_memory(
             image.symbols, (range(page, page + CONTROL_SIZE) for page in pages)
@@ -189,15 +182,15 @@ class Reruns:
         #: How often the derivation was run, and how often a site.
         self.boots = self.site_runs = 0
 
-    def boot(self, machine: RawMachine, variation: Variation = AS_GIVEN) -> Cpus:
-        """Run the derivation; the state it leaves stays until the next call.
+    def boot(self, machine: RawMachine) -> Booted:
+        """Run the derivation, and keep the state it leaves.
 
         Raises:
             DerivationError: It did not end.
         """
-        cpus = _cpus(machine, variation.flips)
-        self._boot(machine, variation, cpus)
-        return cpus
+        cpus = _cpus(machine, AS_GIVEN.flips)
+        self._boot(machine, AS_GIVEN, cpus)
+        return Booted(self.memory.kept(), cpus)
 
     def decide(self, machine: RawMachine, variation: Variation = AS_GIVEN) -> Outcome:
         """The derivation and all sites."""
@@ -206,7 +199,7 @@ class Reruns:
             self._boot(machine, variation, cpus)
         except DerivationError as error:
             return Outcome(dict.fromkeys(SITES, SiteDecision(None, str(error))), _asked(cpus))
-        sites = {site: self._run_site(site, cpus, self._emulator) for site in SITES}
+        sites = {site: self._run_site(site, cpus) for site in SITES}
         return Outcome(sites, _asked(cpus))
 
     def _boot(self, machine: RawMachine, variation: Variation, cpus: Cpus) -> None:
@@ -230,10 +223,7 @@ class Reruns:
 
     def series(self) -> AbstractContextManager[object]:
         """Enter it around many runs, which then cost less."""
-        both = ExitStack()
-        both.enter_context(self._emulator.series())
-        both.enter_context(self._watching.series())
-        return both
+        return self._emulator.series()
 
     @contextmanager
     def watched(self) -> Iterator[Accesses]:
@@ -241,46 +231,32 @@ class Reruns:
         accesses = Accesses(self.memory)
         with (
             self._emulator.watched(accesses.note, self._variable),
-            self._emulator.stepped(accesses.execute),
+            self._emulator.blocks(accesses.execute),
         ):
             yield accesses
 
-    @contextmanager
-    def repeatable(self, cpus: Cpus) -> Iterator[RunSite]:
-        """Inside, sites can be run from the state of now as often as wanted."""
-        current = Accesses(self.memory)
-
-        def note(address: int, size: int, is_write: bool) -> None:
-            current.note(address, size, is_write)
+    def runs_from(self, booted: Booted) -> RunSite:
+        """Sites can be run from this state as often as wanted."""
 
         def run(site: Site, variation: Variation = AS_GIVEN) -> SiteRun:
-            nonlocal current
-            current = Accesses(self.memory)
-            forks = [_fork(cpu, variation.flips) for cpu in cpus]
-            for address, content in variation.memory.items():
-                current.overwrite(address, content)
-            self._forget(variation.memory)
-            decision = self._run_site(site, forks, self._watching)
-            current.undo()
-            self._forget(variation.memory)
-            return SiteRun(decision, current.reads, _asked(forks))
+            self._prepare(booted, variation)
+            forks = [_fork(cpu, variation.flips) for cpu in booted.cpus]
+            return SiteRun(self._run_site(site, forks), _asked(forks))
 
-        with self._watching.watched(note, self._variable):
-            yield run
+        return run
 
-    def executed(self, site: Site, cpus: Cpus) -> set[int]:
-        """Addresses of the instructions that a site executes from the state of now."""
-        found: set[int] = set()
-        with (
-            self._watching.stepped(lambda address, _: found.add(address)),
-            self.repeatable(cpus) as run,
-        ):
-            run(site)
-        return found
+    def _prepare(self, booted: Booted, variation: Variation) -> None:
+        """The state of then, with these changes."""
+        self.memory.put_back(booted.memory)
+        self._forget(self._changed)
+        for address, content in variation.memory.items():
+            self.memory.write(address, content)
+        self._forget(variation.memory)
+        self._changed = variation.memory
 
-    def _run_site(self, site: Site, cpus: Sequence[VariedCpu], emulator: Emulator) -> SiteDecision:
+    def _run_site(self, site: Site, cpus: Sequence[VariedCpu]) -> SiteDecision:
         self.site_runs += 1
-        image, memory = self.image, self.memory
+        image, memory, emulator = self.image, self.memory, self._emulator
         first, second = cpus
         try:
             match site:
@@ -298,7 +274,6 @@ class Reruns:
         for address, content in memory.items():
             if address in self.text:
                 self._emulator.forget_code(address, len(content))
-                self._watching.forget_code(address, len(content))
 
 
 def _cpus(machine: RawMachine, flips: Flips) -> Cpus:
@@ -315,11 +290,6 @@ def _asked(cpus: Sequence[VariedCpu]) -> dict[Register, int]:
 
 def _fork(cpu: VariedCpu, flips: Flips) -> VariedCpu:
     """The same CPU, asking the hardware afresh; what it does leaves the first one alone."""
-    fork = copy.copy(cpu)
-    for attribute in fields(cpu):
-        value = getattr(cpu, attribute.name)
-        if isinstance(value, dict | list | set):
-            setattr(fork, attribute.name, value.copy())
-    fork.record, fork.asked = {}, {}
-    fork.flips = flips
+    fork = cpu.going_on_as(cpu, {})
+    fork.asked, fork.flips = {}, flips
     return fork

@@ -25,7 +25,7 @@ from staleline.vocabulary import Site
 
 if TYPE_CHECKING:
     from staleline.kernel.decision import RawMachine
-    from staleline.kernel.reruns import Cell, Reruns, RunSite, Variation
+    from staleline.kernel.reruns import Booted, Cell, Reruns, Variation
 
 __all__ = ["Influence", "search_sites"]
 
@@ -84,11 +84,9 @@ def search_sites(
     found = {site: SiteSearch() for site in SITES}
     for row, machine in enumerate(machines):
         seeds = range(row, row + pairs * len(machines), len(machines))
-        cpus = reruns.boot(machine)
-        with reruns.repeatable(cpus) as run:
-            for site, search in found.items():
-                if row == 0 or pairs > 1 or _is_telling(site, machine):
-                    _OneSite(reruns, run, site, states).search(search, seeds)
+        for site, search in found.items():
+            if row == 0 or pairs > 1 or _is_telling(site, machine):
+                _OneSite(reruns, site, states, row).search(search, seeds)
     return found
 
 
@@ -102,37 +100,34 @@ class _States:
 
     def __init__(self, reruns: Reruns, machines: Sequence[RawMachine]) -> None:
         self._reruns = reruns
-        self._contents: dict[tuple[Site, Cell], dict[int, bytes]] = {}
-        self.branches: dict[Site, list[Memory]] = {}
-        for row, machine in enumerate(machines):
-            cpus = reruns.boot(machine)
-            if not self.branches:
-                self.branches = {
-                    site: list(passed_branches(reruns, reruns.executed(site, cpus)))
-                    for site in SITES
-                }
-            with reruns.repeatable(cpus) as run:
-                for site in SITES:
-                    for cell in run(site).reads:
-                        self._contents.setdefault((site, cell), {})
-            self._note(row)
-        for row, machine in enumerate(machines):
-            if any(row not in contents for contents in self._contents.values()):
-                reruns.boot(machine)
-                self._note(row)
+        self.rows = [reruns.boot(machine) for machine in machines]
+        self._contents: dict[tuple[Site, Cell], list[bytes]] = {}
+        self.branches: dict[Site, list[Memory]] = {site: [] for site in SITES}
+        for site in SITES:
+            for row, booted in enumerate(self.rows):
+                self._look_at(site, booted, first=row == 0)
+        for booted in self.rows:
+            reruns.memory.put_back(booted.memory)
+            for (_, cell), contents in self._contents.items():
+                contents.append(reruns.memory.read(*cell))
 
-    def _note(self, row: int) -> None:
-        """Keep what is there now."""
-        for (_, cell), contents in self._contents.items():
-            contents[row] = self._reruns.memory.read(*cell)
+    def _look_at(self, site: Site, booted: Booted, *, first: bool) -> None:
+        """What the site reads, and on the first row which branches it passes."""
+        with self._reruns.watched() as accesses:
+            self._reruns.runs_from(booted)(site)
+        for cell in accesses.reads:
+            self._contents.setdefault((site, cell), [])
+        if first:
+            self.branches[site] = list(passed_branches(self._reruns, accesses.blocks))
 
-    def cells(self, site: Site) -> list[Cell]:
-        """What a site reads on some row."""
-        return [cell for where, cell in self._contents if where is site]
+    def contents(self, site: Site, row: int) -> Iterator[tuple[Cell, bytes]]:
+        """What a site reads on some row, and what is there on this one."""
+        found = self._contents.items()
+        return ((cell, contents[row]) for (where, cell), contents in found if where is site)
 
     def varied(self, site: Site, cell: Cell) -> int:
         """The bits that are not the same on all rows."""
-        contents = self._contents[site, cell].values()
+        contents = self._contents[site, cell]
         first, *others = (int.from_bytes(content, "little") for content in contents)
         return reduce(or_, (first ^ other for other in others), 0)
 
@@ -140,16 +135,16 @@ class _States:
 class _OneSite:
     """One site in the state of one row."""
 
-    def __init__(self, reruns: Reruns, run: RunSite, site: Site, states: _States) -> None:
+    def __init__(self, reruns: Reruns, site: Site, states: _States, row: int) -> None:
         self._reruns = reruns
-        self._run = run
+        self._run = reruns.runs_from(states.rows[row])
         self._site = site
         self._states = states
-        self._base = run(site)
+        self._base = self._run(site)
         self._fixed = FIXED_IN_CRASH if site is Site.CRASH_NMI_CALLBACK else FIXED_AT_SITES
         self._cells = {
-            cell: Memory(cell, reruns.memory.read(*cell), reruns.name(cell[0]))
-            for cell in states.cells(site)
+            cell: Memory(cell, content, reruns.name(cell[0]))
+            for cell, content in states.contents(site, row)
         }
 
     def search(self, found: SiteSearch, seeds: range) -> None:

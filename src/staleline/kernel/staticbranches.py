@@ -8,7 +8,7 @@ jump to `target`, of 2 or 5 bytes (arch/x86/kernel/jump_label.c).
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -17,6 +17,8 @@ import numpy as np
 from staleline.kernel.changes import Memory
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from staleline.kernel.image import KernelImage
     from staleline.kernel.reruns import Reruns
 
@@ -47,23 +49,40 @@ class StaticBranch:
     key: int
 
 
-def static_branches(image: KernelImage, executed: Container[int]) -> Iterator[StaticBranch]:
-    """The branches at these addresses; none if the image does not name its jump table."""
+def static_branches(
+    image: KernelImage, executed: Iterable[tuple[int, int]]
+) -> Iterator[StaticBranch]:
+    """The branches in these blocks; none if the image does not name its jump table.
+
+    Args:
+        image: The kernel.
+        executed: Address and size of blocks of instructions.
+    """
     start = image.symbols.address("__start___jump_table")
     end = image.symbols.address("__stop___jump_table")
     if start is None or end is None or not start < end:
         return
     data = image.read(start, (end - start) // _ENTRY_SIZE * _ENTRY_SIZE)
     fields = np.frombuffer(data, np.dtype([("code", "<i4"), ("target", "<i4"), ("key", "<i8")]))
-    for index, (code, target, key) in enumerate(fields.tolist()):
+    own = np.arange(len(fields)) * _ENTRY_SIZE
+    passed = _inside(np.uint64(start) + (own + fields["code"]).view(np.uint64), executed)
+    for index in np.flatnonzero(passed).tolist():
+        code, target, key = fields[index].tolist()
         place = start + index * _ENTRY_SIZE
-        if place + code in executed:
-            branch = _branch(image, place + code, place + 4 + target, place + 8 + key)
-            if branch is not None:
-                yield branch
+        branch = _branch(image, place + code, place + 4 + target, place + 8 + key)
+        if branch is not None:
+            yield branch
 
 
-def passed_branches(reruns: Reruns, executed: Container[int]) -> Iterator[Memory]:
+def _inside(addresses: NDArray[np.uint64], blocks: Iterable[tuple[int, int]]) -> NDArray[np.bool_]:
+    """Which of the addresses are in one of the blocks, which may overlap."""
+    first, size = np.array(sorted(blocks), np.uint64).reshape(-1, 2).T
+    end = np.maximum.accumulate(first + size)
+    before = np.searchsorted(first, addresses, "right")
+    return (before > 0) & (addresses < np.concatenate(([np.uint64(0)], end))[before])
+
+
+def passed_branches(reruns: Reruns, executed: Iterable[tuple[int, int]]) -> Iterator[Memory]:
     """Those among what was executed, each changed to look the other way round."""
     for branch in static_branches(reruns.image, executed):
         cell = branch.address, len(branch.other)

@@ -7,9 +7,10 @@ the record of what the kernel asked and which WBINVDs it executed.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Self
 
 from staleline.evidence.registers import CpuidTable
 from staleline.kernel.refused import Operation, RefusedInstruction
@@ -143,6 +144,23 @@ class LogicalCpu:
         """
         written, control = sorted(self._msr_written.items()), sorted(self._control.items())
         return tuple(written), tuple(control), ((0, self._time),), ((0, int(self.seam)),)
+
+    def going_on_as(self, other: LogicalCpu, record: dict[Question, Answer]) -> Self:
+        """A CPU in the state of this one, which answers as `other` does.
+
+        Args:
+            other: A CPU that would have come to the same state.
+            record: What it asks from here on is added to this.
+        """
+        fork = copy.copy(self)
+        fork.cpuid, fork.msr, fork.record = other.cpuid, other.msr, record
+        fork.flushes = self.flushes.copy()
+        fork.msrs_read = self.msrs_read.copy()
+        fork.leaves_read = self.leaves_read.copy()
+        fork.leaves_missing = self.leaves_missing.copy()
+        fork._msr_written = self._msr_written.copy()
+        fork._control = self._control.copy()
+        return fork
 
     def write_msr(self, number: int, value: int) -> None:
         """Keep the value for later reads."""
