@@ -88,7 +88,8 @@ class Build:
     def key(self, source: Source, compiler: str) -> str:
         """What names the result: the same key, the same kernel."""
         digest = hashlib.sha256()
-        patches = [patch.read_text() for patch in self.patches]
+        # What a patch argues does not change the kernel.
+        patches = [patch.read_text().partition("\n---\n")[2] for patch in self.patches]
         for part in (self.name, source.version, compiler, self.options(), *patches):
             digest.update(part.encode() + b"\0")
         return digest.hexdigest()[:16]
