@@ -17,6 +17,7 @@ __all__ = [
     "Bytes",
     "cpuid_bit",
     "executes_wbinvd",
+    "global_bit",
     "global_variable",
     "msr_bit",
     "per_cpu_variable",
@@ -58,6 +59,11 @@ def planted_static_branch(image: KernelImage, function: str) -> KernelImage:
 def global_variable(address: int) -> Bytes:
     """Are its four bytes not zero?"""
     return lambda at: b"\x83\x3d" + _relative(at + 7, address) + b"\0"
+
+
+def global_bit(address: int, bit: int) -> Bytes:
+    """Is a bit of its first byte set?"""
+    return lambda at: b"\xf6\x05" + _relative(at + 7, address) + bytes([1 << bit])
 
 
 def per_cpu_variable(address: int) -> Bytes:

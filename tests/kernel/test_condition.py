@@ -116,6 +116,7 @@ def test_sme_active_is_not_said_of_a_kernel_that_encrypts_otherwise() -> None:
 FACT_OF_ATOM: Mapping[str, str] = {
     "leaf": "max_extended_leaf",
     "sev_status": "sev_guest",
+    "sev_es": "sev_es_guest",
     "sev": "sev_supported",
     "tdx_keyids": "tdx_host_enabled",
 }

@@ -17,6 +17,7 @@ from tests.kernel.mutate import find_guard, instructions, patched
 from tests.kernel.plant import (
     cpuid_bit,
     executes_wbinvd,
+    global_bit,
     global_variable,
     msr_bit,
     per_cpu_variable,
@@ -131,6 +132,19 @@ def test_one_more_reason_not_to_flush_in_machine_kexec(series, image):
     name, asks = questions_of(series, image)[-1]
     mutant = planted(image, "machine_kexec", asks, what_guards(image))
     assert_names(unlisted(mutant), Site.RELOCATE_KERNEL, name)
+
+
+def test_one_more_reason_to_flush_in_some_guests(image):
+    """SEV_STATUS bit 2, an SNP guest (linux 7.3.4 arch/x86/include/asm/msr-index.h:716).
+
+    The facts set bits of this variable, but not this one.
+    """
+    asks = global_bit(image.symbols.address("sev_status"), 2)
+    found = unlisted(planted(image, "machine_kexec", asks, executes_wbinvd))
+    assert set(found) == {Site.RELOCATE_KERNEL}
+    reason, *others = found[Site.RELOCATE_KERNEL]
+    assert reason == "relocate_kernel also depends on sev_status[2], which no fact sets"
+    assert all("MSR 0xc0010131[2]" in other for other in others)
 
 
 @pytest.mark.parametrize("function", ["stop_this_cpu", "machine_kexec"])

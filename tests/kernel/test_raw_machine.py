@@ -29,6 +29,7 @@ def told_by(machine) -> RawFacts:
         sme_enabled=bool(msr[0xC001_0010] >> 23 & 1),
         sev_status=bool(msr[0xC001_0131] & 1),
         mem_encrypt=machine.mem_encrypt,
+        sev_es=bool(msr[0xC001_0131] & 2),
         tdx_keyids=bool(msr[0x87] >> 32),
         seamcalled=machine.seamcalled,
         snp_host=machine.snp_host,
@@ -65,7 +66,7 @@ def test_every_combination_of_the_eight_facts_of_a_kexec_is_there():
     plain = [
         facts
         for facts in EVERYTHING
-        if not (facts.preserve_context or facts.snp_host or facts.tdx_keyids)
+        if not (facts.preserve_context or facts.sev_es or facts.snp_host or facts.tdx_keyids)
     ]
     assert len(plain) == len(set(plain)) == len(SIGNATURES) * 2**7
 

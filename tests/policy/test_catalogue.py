@@ -25,6 +25,7 @@ ROME = {
     "snp_host": False,
     "sev_supported": True,
     "sev_guest": False,
+    "sev_es_guest": False,
     "tdx_guest": False,
 }
 NEHALEM = {

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["lacking", "raw_facts"]
 
 _OFF_AND_ON = (False, True)
+_WITH_SEV: Final = ("AuthenticAMD", "HygonGenuine")
 #: Facts that only kernels with this function can tell apart: SEAMCALLs are made by the first
 #: (linux 7.3.4 arch/x86/virt/vmx/tdx/seamcall.S:21), SNP guests need what the second sets up
 #: (linux 6.12.117 arch/x86/virt/svm/sev.c:190).
@@ -33,7 +34,7 @@ def raw_facts(lacks: Collection[str] = tuple(_CODE_FOR)) -> tuple[RawFacts, ...]
 
     None is left out because no such machine exists: Intel with SME, or SEV active without
     SEV, are asked as well, since code that tells them apart has a guard of its own. Only of
-    SNP and TDX hosts there are no others than can exist.
+    SEV-ES guests and of SNP and TDX hosts there are no others than can exist.
 
     Args:
         lacks: ``seamcalled`` or ``snp_host`` for kernels that have no code for it.
@@ -42,6 +43,7 @@ def raw_facts(lacks: Collection[str] = tuple(_CODE_FOR)) -> tuple[RawFacts, ...]
     physical = tuple(facts for facts in every if not (facts.hypervisor or facts.sev_status))
     amd = tuple(facts for facts in physical if facts.vendor == "AuthenticAMD")
     rows = [*every, *(replace(facts, preserve_context=True) for facts in amd)]
+    rows += [replace(facts, sev_es=True) for facts in every if _may_be_sev_es_guest(facts)]
     if "snp_host" not in lacks:
         rows += [replace(facts, snp_host=True) for facts in amd if _may_run_snp(facts)]
     if "seamcalled" not in lacks:
@@ -64,6 +66,11 @@ def _every_combination() -> Iterator[RawFacts]:
             sev_status=sev_status,
             mem_encrypt=mem_encrypt,
         )
+
+
+def _may_be_sev_es_guest(facts: RawFacts) -> bool:
+    is_sev_guest = facts.leaf and facts.sev and facts.sev_status and facts.hypervisor
+    return is_sev_guest and facts.vendor in _WITH_SEV and not facts.sme_enabled
 
 
 def _may_run_snp(facts: RawFacts) -> bool:

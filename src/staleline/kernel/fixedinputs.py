@@ -31,11 +31,13 @@ class Fixed:
         reason: Why.
         size: Bytes of those reads of it that this holds for; None for all.
         bits: Which bits it holds for.
+        unless: Bits of the variable; where one of them is set, it does not hold.
     """
 
     reason: str
     size: int | None = None
     bits: int = _ALL
+    unless: int = 0
 
 
 _CALLED: Final = Fixed("a function of a driver or module, whose code is not read")
@@ -74,8 +76,8 @@ FIXED_AT_SITES: Final[Mapping[str, Fixed]] = {
     "cpu_number": _NUMBER,
     "pcpu_hot+0xc": _NUMBER,  # struct pcpu_hot, 6.2 to 6.14
     "const_pcpu_hot+0xc": _NUMBER,
-    # SEV_STATUS: bits above 0 say which features a guest uses
-    "sev_status": Fixed("a host has none of the features of guests", bits=~1),
+    # SEV_STATUS: bits above 0 say which features a guest uses, which bit 0 says it is
+    "sev_status": Fixed("a host has none of the features of guests", bits=~1, unless=1),
 }
 
 #: When a crash begins, as well.
@@ -101,10 +103,10 @@ def is_fixed(table: Mapping[str, Fixed], name: str, size: int) -> bool:
     return fixed is not None and fixed.size in (None, size) and fixed.bits == _ALL
 
 
-def fixed_bits(table: Mapping[str, Fixed], name: str) -> int:
-    """The bits of a variable that are fixed."""
+def fixed_bits(table: Mapping[str, Fixed], name: str, value: int) -> int:
+    """The bits of a variable that are fixed where it has this value."""
     fixed = _look_up(table, name)
-    return 0 if fixed is None else fixed.bits
+    return 0 if fixed is None or value & fixed.unless else fixed.bits
 
 
 def _look_up(table: Mapping[str, Fixed], name: str) -> Fixed | None:

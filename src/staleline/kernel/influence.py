@@ -60,6 +60,7 @@ _ROWS: Final = (
     replace(_ACTIVE, vendor="HygonGenuine"),
     _INTEL,
     replace(_ACTIVE, hypervisor=True, sev_status=True),
+    replace(_WITHOUT, sev=True, hypervisor=True, sev_status=True, sev_es=True),
 )
 _MORE_ROWS: Final = (
     replace(_ACTIVE, mem_encrypt=False),
@@ -159,6 +160,8 @@ def _unlisted(site: Site, search: SiteSearch, boot: Search) -> Iterator[str]:
 
 
 def _described(influence: Influence) -> str:
+    if influence.bits:
+        return f"{influence.name}[{', '.join(map(str, influence.bits))}]"
     if influence.initial is None:
         return influence.name
     value = int.from_bytes(influence.initial, "little")

@@ -62,6 +62,7 @@ class Register:
 #: Register -> the bits to turn over.
 Flips = Callable[[Register], int]
 
+_SEV_STATUS: Final = 0xC001_0131
 #: Listed bits, by (leaf, register) and MSR: what the attributes of RawFacts are.
 _LISTED_CPUID: Final[Mapping[tuple[int, int], int]] = {
     **{(leaf, index): _MASK_32 for leaf in (0, 0x8000_0000) for index in range(4)},
@@ -72,7 +73,7 @@ _LISTED_MSR: Final[Mapping[int, int]] = {
     0x87: _MASK_64,  # IA32_MKTME_KEYID_PARTITIONING
     0xC001_0010: 1 << 23,  # SYSCFG: memory encryption
     0xC001_0015: 1 << 0,  # HWCR: SmmLock, which an SNP host has
-    0xC001_0131: _MASK_64,  # SEV_STATUS; bits above 0 say what kind of guest
+    _SEV_STATUS: 0b11,  # this is an SEV guest, and with SEV-ES
     0xC001_0132: _MASK_64,  # RMP_BASE and RMP_END, which an SNP host has
     0xC001_0133: _MASK_64,
 }
@@ -174,9 +175,18 @@ class VariedCpu(LogicalCpu):
     def answer(self, question: Question) -> Answer:
         """Likewise, turned over."""
         plain = LogicalCpu.answer(self, question)
-        turned = {register: self.flips(register) for register in _registers(question)}
+        turned = {
+            register: self.flips(register) & _variable_bits(register, value)
+            for register, value in zip(_registers(question), plain, strict=True)
+        }
         self.asked |= turned
         return tuple(value ^ mask for value, mask in zip(plain, turned.values(), strict=True))
+
+
+def _variable_bits(register: Register, value: int) -> int:
+    """Bits that may be turned over: SEV_STATUS of a host says nothing of what guests use."""
+    is_host = register == Register(_SEV_STATUS, None) and not value & 1
+    return 1 if is_host else _MASK_64
 
 
 def _registers(question: Question) -> tuple[Register, ...]:

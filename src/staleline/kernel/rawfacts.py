@@ -29,6 +29,7 @@ class RawFacts:
         hypervisor: CPUID 1 ECX[31].
         sme_enabled: MSR 0xC0010010 (SYSCFG) bit 23.
         sev_status: MSR 0xC0010131 (SEV_STATUS) bit 0.
+        sev_es: Bit 1 of it, which no machine has without bit 0. Bit 2, SNP, is no fact.
         mem_encrypt: The command line says ``mem_encrypt=on``.
         tdx_keyids: MSR 0x87 gives KeyIDs to TDX.
         seamcalled: The CPU made a SEAMCALL since its last WBINVD.
@@ -44,6 +45,7 @@ class RawFacts:
     sme_enabled: bool
     sev_status: bool
     mem_encrypt: bool
+    sev_es: bool = False
     tdx_keyids: bool = False
     seamcalled: bool = False
     snp_host: bool = False
@@ -71,6 +73,7 @@ class RawFacts:
             "hypervisor": self.hypervisor,
             "sme_enabled": self.sme_enabled,
             "sev_guest": self.sev_status,
+            "sev_es_guest": self.sev_es,
             "mem_encrypt": self.mem_encrypt,
             "sme_active": self.encrypts,
             "tdx_host_enabled": self.tdx_keyids,

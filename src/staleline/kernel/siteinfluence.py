@@ -3,7 +3,8 @@
 
 The site is run from the state that the derivation left, with everything it reads changed. A
 variable that matters is *explained* if the listed facts set it: between the rows, which differ
-in listed facts alone, it takes other values, in every bit that matters by itself.
+in listed facts alone, it takes other values, in every bit that matters by itself. So of a
+variable that the facts set, whatever bits they leave alone are turned over on every row.
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ _SAMPLE: Final = 16
 #: Physical addresses of the emulator's descriptor table, in the direct map too.
 _DESCRIPTORS: Final = range(0x1000, 0x2000)
 _LOW: Final = 0xFFF_FFFF
+_SEV_STATUS: Final = 0xC001_0131
+_SEV_ES: Final = 1 << 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +48,13 @@ class Influence:
         name: A variable, a bit of CPUID or an MSR, or a static key.
         explained: The listed facts set it, or it is one of them.
         initial: Content of a variable where it was found to matter, little-endian.
+        bits: Those that matter by themselves, of a variable whose other bits the facts set.
     """
 
     name: str
     explained: bool
     initial: bytes | None = None
+    bits: tuple[int, ...] = ()
 
 
 @dataclass(slots=True)
@@ -92,7 +97,9 @@ def search_sites(
 
 def _is_telling(site: Site, machine: RawMachine) -> bool:
     """The crash path takes long, and few facts matter to it."""
-    return site is not Site.CRASH_NMI_CALLBACK or machine.snp_host or machine.seamcalled
+    is_sev_es_guest = machine.msr.get(_SEV_STATUS, 0) & _SEV_ES != 0
+    few = (is_sev_es_guest, machine.snp_host, machine.seamcalled)
+    return site is not Site.CRASH_NMI_CALLBACK or any(few)
 
 
 class _States:
@@ -164,6 +171,7 @@ class _OneSite:
                 found.lost.setdefault(name, finding.lost)
             elif name not in found.influences or found.influences[name].explained:
                 found.influences[name] = self._influence(finding.change)
+        found.influences |= {one.name: one for one in self._beside_the_facts()}
         found.exhausted |= search.exhausted
 
     def _tried(self, variation: Variation) -> Tried:
@@ -181,6 +189,14 @@ class _OneSite:
                 if self._tried(variation([change])).changed:
                     yield str(change)
 
+    def _beside_the_facts(self) -> Iterator[Influence]:
+        """Variables that the facts set, and of which another bit matters."""
+        for cell, memory in self._cells.items():
+            if self._states.varied(self._site, cell) and self._may_differ(memory):
+                influence = self._of_variable(memory)
+                if not influence.explained:
+                    yield influence
+
     def _half(self, seed: int, *, complement: bool) -> list[Memory]:
         variables = filter(self._may_differ, self._cells.values())
         half = halved([*variables, *self._states.branches[self._site]], seed, complement=complement)
@@ -193,22 +209,28 @@ class _OneSite:
         return not is_fixed(self._fixed, memory.name, size)
 
     def _influence(self, change: Change) -> Influence:
-        name = str(change)
         if isinstance(change, AnswerBit) or change.cell not in self._cells:
-            return Influence(name, explained=False)
-        initial = self._cells[change.cell].content
-        return Influence(name, self._is_explained(change.cell), initial)
+            return Influence(str(change), explained=False)
+        return self._of_variable(self._cells[change.cell])
 
-    def _is_explained(self, cell: Cell) -> bool:
+    def _of_variable(self, memory: Memory) -> Influence:
         """Do the rows vary every bit of it that matters by itself?"""
+        cell, name, initial = memory.cell, str(memory), memory.content
         varied = self._states.varied(self._site, cell)
         if not varied:
-            return False
-        varied |= fixed_bits(self._fixed, self._cells[cell].name)
-        fixed = [bit for bit in range(8 * cell[1]) if not varied >> bit & 1]
-        if not any(self._matters(cell, some) for some in (fixed, fixed[::2], fixed[1::2])):
-            return True
-        sample = fixed[:: max(1, len(fixed) // _SAMPLE)]
+            return Influence(name, explained=False, initial=initial)
+        kept = varied | fixed_bits(self._fixed, name, int.from_bytes(initial, "little"))
+        others = [bit for bit in range(8 * cell[1]) if not kept >> bit & 1]
+        if not self._any_matters(cell, others) or self._most_matter(cell, others):
+            return Influence(name, explained=True, initial=initial)
+        bits = tuple(bit for bit in others if self._matters(cell, [bit]))
+        return Influence(name, explained=False, initial=initial, bits=bits)
+
+    def _any_matters(self, cell: Cell, bits: Sequence[int]) -> bool:
+        return any(self._matters(cell, some) for some in _divisions(bits))
+
+    def _most_matter(self, cell: Cell, bits: Sequence[int]) -> bool:
+        sample = bits[:: max(1, len(bits) // _SAMPLE)]
         return sum(self._matters(cell, [bit]) for bit in sample) > _MOST * len(sample)
 
     def _matters(self, cell: Cell, bits: Sequence[int]) -> bool:
@@ -218,3 +240,14 @@ class _OneSite:
             content ^= 1 << bit
         change = Memory(cell, content.to_bytes(cell[1], "little"), "")
         return bool(self._tried(variation([change])).changed)
+
+
+def _divisions(bits: Sequence[int]) -> Iterator[Sequence[int]]:
+    """All of them, and halves such that any two bits are apart in one.
+
+    A bit that matters may do so only as long as some other bit is left alone.
+    """
+    yield bits
+    for digit in range(max(bits, default=0).bit_length()):
+        for value in (0, 1):
+            yield [bit for bit in bits if bit >> digit & 1 == value]

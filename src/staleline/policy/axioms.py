@@ -34,6 +34,8 @@ _AXIOMS = (
     f"not sme_active or ({_ENCRYPTS})",
     f"sme_active or not ({_ENCRYPTS})",
     "not sev_guest or (hypervisor and sev_supported)",
+    # SEV-ES is SEV that hides the registers too (AMD APM volume 2, 15.34.10, SEV_STATUS).
+    "not sev_es_guest or sev_guest",
     "not tdx_guest or hypervisor",
     # SNP is AMD's and needs SYSCFG[23] (linux 6.12.117 arch/x86/kernel/cpu/amd.c:362,
     # arch/x86/virt/svm/sev.c), SEAMCALLs a TDX host.

@@ -23,6 +23,7 @@ _FACTS = {
     "hypervisor": "CPUID 1 ECX[31]",
     "sme_enabled": "SYSCFG[23]",
     "sev_status": "SEV_STATUS[0]",
+    "sev_es": "SEV_STATUS[1]",
     "mem_encrypt": "mem_encrypt=on",
     "tdx_keyids": "TDX KeyIDs",
     "seamcalled": "a SEAMCALL",

@@ -27,7 +27,6 @@ _DECISIVE = frozenset(
 #: What a platform class says beside the atoms of policies: (layer, name, meaning).
 _BESIDE_ATOMS = (
     ("hardware", "coherency_enforced", "caches keep the aliases of a line coherent"),
-    ("firmware", "sev_es_guest", "MSR 0xC0010131 (SEV_STATUS) bit 1: an SEV-ES guest"),
     ("firmware", "snp_guest", "MSR 0xC0010131 (SEV_STATUS) bit 2: an SNP guest"),
     ("kernel", "tdx_used", "the TDX module is initialised"),
 )

@@ -123,6 +123,7 @@ class Machine:
             "sme_enabled": self.sme_enabled,
             "tdx_host_enabled": self.tdx_host_enabled,
             "sev_guest": self.sev_guest,
+            "sev_es_guest": self.sev_es_guest,
             "tdx_guest": self.tdx_guest,
             "mem_encrypt": self.mem_encrypt,
             "sme_active": self.activates_sme,
