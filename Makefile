@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .PHONY: run test lint format bench second-opinions every-kernel mutants fuzz kernels boot-test \
-	lock clean
+	docs lock clean
 
 run: $(STAMP)
 	@$(BIN)/python tools/demo.py
@@ -33,6 +33,7 @@ bench: $(STAMP)
 	$(BIN)/python tools/fetch_kernels.py
 	$(BIN)/python -m benchmarks.cold_start
 	$(BIN)/python -m benchmarks.kernels
+	$(BIN)/python -m benchmarks.symbols
 	$(BIN)/python -m benchmarks.decision_diagrams
 	$(BIN)/python -m benchmarks.checkers
 
@@ -60,6 +61,10 @@ kernels: $(STAMP)
 
 boot-test: $(STAMP)
 	$(BIN)/python -m tools.boot_kernels
+
+# Man pages, completions, docs/explanations.md: rewrite what is generated from the program.
+docs: $(STAMP)
+	$(BIN)/python -m tools.generate_docs
 
 # Rewrites the lock file from pyproject.toml; the only target that may change it.
 lock: $(STAMP)
