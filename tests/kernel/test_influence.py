@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import pytest
 
+from staleline.kernel.enumeration import lacking
 from staleline.kernel.image import KernelImage, load_image
+from staleline.kernel.imagepolicy import image_policy
 from staleline.kernel.influence import Dependencies, dependencies
 from staleline.kernel.truthtable import TruthTable, truth_table
 from staleline.vocabulary import Site
@@ -184,6 +186,17 @@ def test_a_guard_that_tests_a_listed_bit_instead(real_kernels):
         if row.sites[Site.STOP_THIS_CPU].flushes is not (row.facts.leaf and row.facts.sev)
     ]
     assert wrong == []
+
+
+def test_a_guard_that_asks_for_sev_es(real_kernels):
+    """SEV_STATUS bit 1 is a fact (linux 6.12.117 arch/x86/include/asm/msr-index.h:665)."""
+    image = load_image(real_kernels["6.12"].path)
+    asks = global_bit(image.symbols.address("sev_status"), 1)
+    mutant = planted(image, "machine_kexec", asks, executes_wbinvd)
+    assert unlisted(mutant) == {}
+    rule = image_policy(truth_table(mutant), lacks=lacking(mutant)).rules[Site.RELOCATE_KERNEL]
+    assert str(rule.condition) == "sev_es_guest or sme_active"
+    assert "sev_es_guest" in rule.reads
 
 
 @pytest.mark.parametrize("change", ["never", "always", "inverted", "no_flush"])

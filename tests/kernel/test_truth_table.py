@@ -20,6 +20,7 @@ from staleline.vocabulary import Site
 from tests.kernel.eras import ERA_OF_SERIES, Era, sme_active
 from tests.kernel.machines import Facts
 from tests.kernel.mutate import patched
+from tests.kernel.tables import can_exist
 from tools import fetch_kernels
 
 
@@ -106,6 +107,12 @@ def test_there_are_at_least_396_rows_each_once(kernel):
 def test_snp_hosts_are_asked_of_kernels_that_can_be_one(kernel):
     has_code = "kdump_sev_callback" in kernel.image.symbols
     assert any(row.facts.snp_host for row in kernel.table.rows) is has_code
+
+
+def test_sev_es_guests_are_asked_of_every_kernel(kernel):
+    guests = [row.facts for row in kernel.table.rows if row.facts.sev_es]
+    assert {facts.vendor for facts in guests} == {"AuthenticAMD", "HygonGenuine"}
+    assert all(can_exist(facts) for facts in guests)
 
 
 def test_few_rows_are_run(kernel):
