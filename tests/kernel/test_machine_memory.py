@@ -38,7 +38,7 @@ def pagemap(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.fixture(params=[of_file, anonymous])
-def region(request: pytest.FixtureRequest, pagemap: bool) -> Region:  # noqa: ARG001
+def region(request: pytest.FixtureRequest, pagemap: bool) -> Region:
     made: Region = request.param()
     return made
 

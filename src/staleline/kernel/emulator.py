@@ -19,6 +19,7 @@ from typing import Final
 import unicorn
 from unicorn import x86_const as x86
 
+from staleline.kernel.derivation import DerivationError
 from staleline.kernel.hooks import Hooks
 from staleline.kernel.machine_memory import PAGE, MachineMemory
 from staleline.kernel.mapping import bad_access, map_memory
@@ -293,7 +294,8 @@ class Emulator:
         self._hooks.add_instruction(x86.UC_X86_INS_OUT, self._on_port_out)
 
     def _on_cpuid(self) -> int:
-        cpu = self._running
+        cpu = self._cpu
+        assert cpu is not None
         cpu.traps += 1
         leaf, subleaf = self._cpuid_input.read()
         self._cpuid_output.write(cpu.execute_cpuid(leaf & 0xFFFF_FFFF, subleaf & 0xFFFF_FFFF))
@@ -342,9 +344,9 @@ class Emulator:
 
     def _code(self, address: int) -> bytes:
         try:
-            return bytes(self._engine.mem_read(address, LONGEST_INSTRUCTION))
-        except unicorn.UcError:
-            return bytes(self._engine.mem_read(address, PAGE - address % PAGE))
+            return self._memory.read(address, LONGEST_INSTRUCTION)
+        except DerivationError:  # the last page
+            return self._memory.read(address, PAGE - address % PAGE)
 
     # -- what ends a run, or concerns the run and not the CPU -----------------------------
 

@@ -60,8 +60,7 @@ class InitialVariables:
         Raises:
             DerivationError: The derivation does not end.
         """
-        with self._reruns.watched() as accesses:
-            self._reruns.boot(machine)
+        accesses = self._reruns.watched_boot(machine)
         branches = passed_branches(self._reruns, accesses.blocks)
         for found in (*self._variables(accesses.reads), *branches):
             self._found.setdefault(found.cell, found)
@@ -99,4 +98,4 @@ class InitialVariables:
         linked = (address - self._areas.early_offset) & _MASK_64
         if linked in self._areas.linked:
             address = (linked + self._areas.offset(0)) & _MASK_64
-        return self._reruns.places.variable(address) or f"{address:#x}"
+        return self._reruns.name(address)

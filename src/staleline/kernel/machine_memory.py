@@ -149,6 +149,10 @@ class MachineMemory:
             (PAGE, self._ram, PAGE),
             (_APIC_BASE, self._apic, 0),
         )
+        self._places = tuple(
+            (address, address + len(region) - offset, region.content, offset - address)
+            for address, region, offset in self._windows
+        )
 
     def windows(self) -> tuple[tuple[int, Region, int], ...]:
         """(virtual address, region, offset in it) of everything to map.
@@ -167,8 +171,8 @@ class MachineMemory:
         Raises:
             DerivationError: They are not all in memory; an image may name any address.
         """
-        region, offset = self._locate(address, size)
-        return region.content[offset : offset + size]
+        content, offset = self._locate(address, size)
+        return content[offset : offset + size]
 
     def write(self, address: int, content: bytes) -> None:
         """Store `content` at a kernel, direct-map or identity address.
@@ -176,8 +180,8 @@ class MachineMemory:
         Raises:
             DerivationError: It does not fit into memory there.
         """
-        region, offset = self._locate(address, len(content))
-        region.content[offset : offset + len(content)] = content
+        place, offset = self._locate(address, len(content))
+        place[offset : offset + len(content)] = content
 
     def read_int(self, address: int, size: int) -> int:
         """A little-endian unsigned integer."""
@@ -213,10 +217,10 @@ class MachineMemory:
         """Is this an address of low RAM, identity-mapped or in the direct map?"""
         return address < RAM_SIZE or 0 <= address - self.page_offset < RAM_SIZE
 
-    def _locate(self, address: int, size: int) -> tuple[Region, int]:
-        for base, region, offset in self._windows:
-            if base <= address and address + size <= base + len(region) - offset:
-                return region, address - base + offset
+    def _locate(self, address: int, size: int) -> tuple[mmap.mmap, int]:
+        for start, end, content, offset in self._places:
+            if start <= address and address + size <= end:
+                return content, address + offset
         raise DerivationError(f"{size} bytes at {address:#x} are outside the machine's memory")
 
 

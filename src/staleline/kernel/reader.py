@@ -23,7 +23,7 @@ from staleline.kernel.decision import Decision, SiteDecision
 from staleline.kernel.derivation import DerivationError
 from staleline.kernel.emulator import Emulator
 from staleline.kernel.exceptiontable import fault_fixups
-from staleline.kernel.machine_memory import KeptMemory, MachineMemory
+from staleline.kernel.machine_memory import MachineMemory
 from staleline.kernel.offline import PlayDead, run_native_play_dead, run_tdx_shutdown_cpu
 from staleline.kernel.seamcalls import make_seamcalls
 from staleline.kernel.sites import run_relocate_kernel, run_stop_this_cpu
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from staleline.kernel.image import KernelImage
     from staleline.kernel.symbols import SymbolTable
 
-__all__ = ["Boot", "KernelReader", "Run", "Start", "unknown_decision"]
+__all__ = ["KernelReader", "Run", "Start", "unknown_decision"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,28 +50,6 @@ class Run:
     decision: Decision
     record: Mapping[Question, Answer]
     exhausted: bool
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Boot:
-    """A machine behind its boot, before SEAMCALLs and sites.
-
-    Attributes:
-        memory: What it left.
-        cpus: The jumping CPU and the secondary; not to be run any more.
-        failure: Why it did not get so far; empty if it did.
-        exhausted: Some function ran out of time or instructions.
-    """
-
-    memory: KeptMemory
-    cpus: tuple[LogicalCpu, LogicalCpu]
-    failure: str
-    exhausted: bool
-
-    @property
-    def record(self) -> Mapping[Question, Answer]:
-        """What the kernel asked after its startup code, in order, and was answered."""
-        return self.cpus[0].record
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +77,6 @@ class KernelReader:
     def __init__(self, image: KernelImage) -> None:
         self._image = image
         self._memory = MachineMemory(image)
-        self._state: Boot | None = None  # that the memory is in now
         self._emulator = Emulator(
             self._memory,
             partial(_name, image.symbols),
@@ -115,43 +92,19 @@ class KernelReader:
         """
         return self.run(machine).decision
 
-    def run(self, machine: RawMachine, boot: Boot | None = None) -> Run:
-        """The same, and what the kernel asked of the machine after its startup code.
-
-        Args:
-            machine: What the kernel sees.
-            boot: That of a machine which `seamcalled` alike and answers alike until there, if
-                one is known.
-        """
-        boot = boot or self.boot(machine)
-        record, exhausted = dict(boot.record), self._emulator.exhausted_runs
-        first, second = (
-            booted.going_on_as(cpu, record)
-            for booted, cpu in zip(boot.cpus, _cpus(machine), strict=True)
-        )
+    def run(self, machine: RawMachine) -> Run:
+        """The same, and what the kernel asked of the machine after its startup code."""
+        cpus, exhausted = _cpus(machine), self._emulator.exhausted_runs
         with self._emulator.series():
             try:
-                decision = self._run(machine, boot, (first, second))
+                decision = self._run(machine, cpus)
             except DerivationError as error:
                 decision = unknown_decision(str(error))
         return Run(
-            _with_record(decision, first, second),
-            record,
-            exhausted=boot.exhausted or self._emulator.exhausted_runs > exhausted,
+            _with_record(decision, *cpus),
+            cpus[0].record,
+            exhausted=self._emulator.exhausted_runs > exhausted,
         )
-
-    def boot(self, machine: RawMachine) -> Boot:
-        """Boot the image on `machine`, to run its sites from there as often as wanted."""
-        cpus, exhausted, failure = _cpus(machine), self._emulator.exhausted_runs, ""
-        self._start_over()
-        with self._emulator.series():
-            try:
-                self._boot(machine, cpus)
-            except DerivationError as error:
-                failure = str(error)
-        spent = self._emulator.exhausted_runs > exhausted
-        self._state = Boot(self._memory.kept(), cpus, failure, spent)
-        return self._state
 
     def encrypts(self, machine: RawMachine, command_line: str) -> bool | None:
         """Start the image on `machine` as the next kernel: does it encrypt its memory?
@@ -190,7 +143,7 @@ class KernelReader:
         """The secondary, after boot and what SEAMCALLs the machine made, and what it needs."""
         cpus = _cpus(machine)
         self._start_over()
-        self._boot(machine, cpus)
+        boot(self._image, self._memory, self._emulator, cpus, mem_encrypt=machine.mem_encrypt)
         make_seamcalls(self._image, self._emulator, cpus)
         return self._image, self._memory, self._emulator, cpus[1]
 
@@ -237,20 +190,11 @@ class KernelReader:
             for at, byte in enumerate(self._memory.read(address, size), address):
                 before.setdefault(at, byte)
 
-    def _boot(self, machine: RawMachine, cpus: tuple[LogicalCpu, LogicalCpu]) -> None:
-        on = machine.mem_encrypt
-        boot(self._image, self._memory, self._emulator, cpus, mem_encrypt=on)
-
-    def _run(
-        self, machine: RawMachine, booted: Boot, cpus: tuple[LogicalCpu, LogicalCpu]
-    ) -> Decision:
-        if booted.failure:
-            return unknown_decision(booted.failure)
+    def _run(self, machine: RawMachine, cpus: tuple[LogicalCpu, LogicalCpu]) -> Decision:
         image, memory, emulator = self._image, self._memory, self._emulator
         jumping, secondary = cpus
-        if booted is not self._state:
-            memory.put_back(booted.memory)
-        self._state = None
+        self._start_over()
+        boot(image, memory, emulator, cpus, mem_encrypt=machine.mem_encrypt)
         sme_active = read_sme_active(image, memory)
         make_seamcalls(image, emulator, cpus)
         stop = run_stop_this_cpu(image, memory, emulator, secondary)
@@ -268,7 +212,6 @@ class KernelReader:
         )
 
     def _start_over(self) -> None:
-        self._state = None
         self._memory.reset()
         self._emulator.prepare_ram()
         stub_functions(self._image, self._memory)

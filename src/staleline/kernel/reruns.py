@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache, partial
 from typing import TYPE_CHECKING, Final, Protocol
@@ -170,7 +170,11 @@ class Reruns:
         self.places = Places(image, self.memory, SECONDARY + 1)
         warnings = cache(partial(warning_addresses, image))
         fixups = cache(partial(fault_fixups, image))
-        self._emulator = Emulator(self.memory, self.places.code, warnings, fixups, _LIMITS)
+        # Watching drops translated code, so what is watched has an engine of its own.
+        self._emulator, self._watching = (
+            Emulator(self.memory, self.places.code, warnings, fixups, _LIMITS) for _ in range(2)
+        )
+        self._accesses = Accesses(self.memory)
         pages = (CONTROL_PAGES, self.memory.direct(CONTROL_PAGES))
         self._variable = variable_memory(
             image.symbols, (range(page, page + CONTROL_SIZE) for page in pages)
@@ -189,31 +193,33 @@ class Reruns:
             DerivationError: It did not end.
         """
         cpus = _cpus(machine, AS_GIVEN.flips)
-        self._boot(machine, AS_GIVEN, cpus)
+        self._boot(machine, AS_GIVEN, cpus, self._emulator)
         return Booted(self.memory.kept(), cpus)
 
     def decide(self, machine: RawMachine, variation: Variation = AS_GIVEN) -> Outcome:
         """The derivation and all sites."""
         cpus = _cpus(machine, variation.flips)
         try:
-            self._boot(machine, variation, cpus)
+            self._boot(machine, variation, cpus, self._emulator)
         except DerivationError as error:
             return Outcome(dict.fromkeys(SITES, SiteDecision(None, str(error))), _asked(cpus))
-        sites = {site: self._run_site(site, cpus) for site in SITES}
+        sites = {site: self._run_site(site, cpus, self._emulator) for site in SITES}
         return Outcome(sites, _asked(cpus))
 
-    def _boot(self, machine: RawMachine, variation: Variation, cpus: Cpus) -> None:
+    def _boot(
+        self, machine: RawMachine, variation: Variation, cpus: Cpus, emulator: Emulator
+    ) -> None:
         self.boots += 1
         self.memory.reset()
-        self._emulator.prepare_ram()
+        emulator.prepare_ram()
         stub_functions(self.image, self.memory)
         self._forget(self._changed)
         for address, content in variation.memory.items():
             self.memory.write(address, content)
         self._forget(variation.memory)
         self._changed = variation.memory
-        boot(self.image, self.memory, self._emulator, cpus, mem_encrypt=machine.mem_encrypt)
-        make_seamcalls(self.image, self._emulator, cpus)
+        boot(self.image, self.memory, emulator, cpus, mem_encrypt=machine.mem_encrypt)
+        make_seamcalls(self.image, emulator, cpus)
 
     def name(self, address: int) -> str:
         """What is at an address, for reports."""
@@ -221,19 +227,39 @@ class Reruns:
             self._names[address] = self.places.variable(address) or f"{address:#x}"
         return self._names[address]
 
-    def series(self) -> AbstractContextManager[object]:
-        """Enter it around many runs, which then cost less."""
-        return self._emulator.series()
-
     @contextmanager
-    def watched(self) -> Iterator[Accesses]:
-        """Record what everything that runs inside reads and executes."""
-        accesses = Accesses(self.memory)
+    def series(self) -> Iterator[None]:
+        """To be entered around all runs, which are watched inside only."""
         with (
-            self._emulator.watched(accesses.note, self._variable),
-            self._emulator.blocks(accesses.execute),
+            self._emulator.series(),
+            self._watching.series(),
+            self._watching.watched(self._note_access, self._variable),
+            self._watching.blocks(self._note_block),
         ):
-            yield accesses
+            yield
+
+    def _note_access(self, address: int, size: int, is_write: bool) -> None:
+        self._accesses.note(address, size, is_write)
+
+    def _note_block(self, address: int, size: int) -> None:
+        self._accesses.execute(address, size)
+
+    def watched_boot(self, machine: RawMachine) -> Accesses:
+        """What the derivation reads and executes.
+
+        Raises:
+            DerivationError: It did not end.
+        """
+        self._accesses = Accesses(self.memory)
+        self._boot(machine, AS_GIVEN, _cpus(machine, nothing), self._watching)
+        return self._accesses
+
+    def watched_site(self, site: Site, booted: Booted) -> Accesses:
+        """What a site reads and executes from a kept state."""
+        self._prepare(booted, AS_GIVEN)
+        self._accesses = Accesses(self.memory)
+        self._run_site(site, [_fork(cpu, nothing) for cpu in booted.cpus], self._watching)
+        return self._accesses
 
     def runs_from(self, booted: Booted) -> RunSite:
         """Sites can be run from this state as often as wanted."""
@@ -241,7 +267,7 @@ class Reruns:
         def run(site: Site, variation: Variation = AS_GIVEN) -> SiteRun:
             self._prepare(booted, variation)
             forks = [_fork(cpu, variation.flips) for cpu in booted.cpus]
-            return SiteRun(self._run_site(site, forks), _asked(forks))
+            return SiteRun(self._run_site(site, forks, self._emulator), _asked(forks))
 
         return run
 
@@ -254,9 +280,9 @@ class Reruns:
         self._forget(variation.memory)
         self._changed = variation.memory
 
-    def _run_site(self, site: Site, cpus: Sequence[VariedCpu]) -> SiteDecision:
+    def _run_site(self, site: Site, cpus: Sequence[VariedCpu], emulator: Emulator) -> SiteDecision:
         self.site_runs += 1
-        image, memory, emulator = self.image, self.memory, self._emulator
+        image, memory = self.image, self.memory
         first, second = cpus
         try:
             match site:
@@ -274,6 +300,7 @@ class Reruns:
         for address, content in memory.items():
             if address in self.text:
                 self._emulator.forget_code(address, len(content))
+                self._watching.forget_code(address, len(content))
 
 
 def _cpus(machine: RawMachine, flips: Flips) -> Cpus:

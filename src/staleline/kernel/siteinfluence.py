@@ -120,8 +120,7 @@ class _States:
 
     def _look_at(self, site: Site, booted: Booted, *, first: bool) -> None:
         """What the site reads, and on the first row which branches it passes."""
-        with self._reruns.watched() as accesses:
-            self._reruns.runs_from(booted)(site)
+        accesses = self._reruns.watched_site(site, booted)
         for cell in accesses.reads:
             self._contents.setdefault((site, cell), [])
         if first:

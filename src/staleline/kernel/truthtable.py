@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What an image does for every combination of raw facts.
 
-Few combinations have to be run. A run has three parts. The startup code begins in a state that
-only the command line changes. What identifies the CPUs begins in the state that the startup code
-left, and the sites in the state left then and in what is asked of the kernel (a kexec jump or
-not). Each part is a deterministic program that
+Few combinations have to be run. A run has two parts. The startup code begins in a state that
+only the command line changes. What follows begins in the state that the startup code left and
+in what is asked of the kernel (a kexec jump or not). Each part is a deterministic program that
 learns of the machine by CPUID and RDMSR alone: I/O ports hold an empty PCI bus, the local
 APIC's page is zero, the time stamp counts how often it was read, control registers start the
 same and keep what was written, and registers are the same at each call. So a part that begins
@@ -25,7 +24,7 @@ from staleline.kernel.derivation import DerivationError
 from staleline.kernel.enumeration import lacking, raw_facts
 from staleline.kernel.rawfacts import RawFacts
 from staleline.kernel.rawmachine import raw_machine
-from staleline.kernel.reader import Boot, KernelReader, Start, unknown_decision
+from staleline.kernel.reader import KernelReader, Start, unknown_decision
 from staleline.kernel.traps import Answer, LogicalCpu, Question
 from staleline.vocabulary import ReportOrder, Site
 
@@ -110,7 +109,6 @@ class _Runs:
         self._reader = reader
         self._deadline = deadline
         self._decisions: dict[Hashable, AnswerTree[Decision]] = {}
-        self._boots: dict[Hashable, AnswerTree[Boot]] = {}
         self._exhausted = 0
         self.count = 0
 
@@ -145,30 +143,20 @@ class _Runs:
 
     def _decide(self, machine: RawMachine, start: Hashable) -> Decision:
         tree = self._decisions.setdefault((start, _asked_of_the_kernel(machine)), AnswerTree())
-        return tree.find(_answers_of(machine)) or self._run(machine, start, tree)
+        return tree.find(_answers_of(machine)) or self._run(machine, tree)
 
-    def _run(self, machine: RawMachine, start: Hashable, tree: AnswerTree[Decision]) -> Decision:
+    def _run(self, machine: RawMachine, tree: AnswerTree[Decision]) -> Decision:
         if self._given_up:
             return unknown_decision(
                 f"not run: {self.count} other combinations took the image's time, "
                 f"{self._exhausted} runs had no end"
             )
-        run = self._reader.run(machine, self._boot(machine, start))
+        run = self._reader.run(machine)
         self.count += 1
         self._exhausted += run.exhausted
         if not run.exhausted:  # else it may get further the next time
             tree.add(run.record, run.decision)
         return run.decision
-
-    def _boot(self, machine: RawMachine, start: Hashable) -> Boot:
-        """One that ended in the same state, or its own."""
-        tree = self._boots.setdefault((start, machine.seamcalled), AnswerTree())
-        boot = tree.find(_answers_of(machine))
-        if boot is None:
-            boot = self._reader.boot(machine)
-            if not boot.exhausted:
-                tree.add(boot.record, boot)
-        return boot
 
     @property
     def _given_up(self) -> bool:
