@@ -43,6 +43,7 @@ HYGON = {**ROME, "vendor": "HygonGenuine"}
 TDX_HOST = {**NEHALEM, "sme_bit_unchecked": False, "tdx_host_enabled": True}
 PLAIN_GUEST = {**NEHALEM, "hypervisor": True}
 TDX_GUEST = {**PLAIN_GUEST, "tdx_guest": True}
+SEV_ES_GUEST = {**ROME, "hypervisor": True, "sev_guest": True, "sev_es_guest": True}
 
 # (machine, stop_this_cpu, relocate_kernel) per policy. Sources: linux 5.10.262, 6.1.192,
 # 6.12.117, 7.3.4 arch/x86/kernel/process.c stop_this_cpu() and machine_kexec_64.c
@@ -60,6 +61,14 @@ EXPECTED = {
         (MEM_ENCRYPT_OFF, 1, 1),
         (HYGON, 1, 1),
         (TDX_HOST, 1, 1),
+    ],
+    "host-mem-incoherent-patches": [
+        (ROME, 1, 1),
+        (NEHALEM, 0, 0),
+        (MEM_ENCRYPT_OFF, 1, 1),
+        (HYGON, 1, 1),
+        (TDX_HOST, 1, 1),
+        (SEV_ES_GUEST, 1, 0),
     ],
     "linux-7.2": [(ROME, 1, 1), (NEHALEM, 0, 0), (MEM_ENCRYPT_OFF, 1, 1), (HYGON, 0, 0)],
     "sme-posting-2017": [(ROME, 1, 0), (MEM_ENCRYPT_OFF, 1, 0), (FIRMWARE_OFF, 0, 0)],
