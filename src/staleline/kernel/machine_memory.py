@@ -52,7 +52,6 @@ class Region:
     def __init__(self, content: mmap.mmap, file: mmap.mmap | None = None) -> None:
         self.content = content
         self._file = None if file is None else memoryview(file)
-        self._kept: dict[int, bytes] = {}
         self._anchor = ctypes.c_char.from_buffer(content)
 
     @property
@@ -68,15 +67,8 @@ class Region:
         self.put_back(())
 
     def kept(self) -> KeptPages:
-        """What may differ from the state after a reset; states kept share equal pages."""
-        starts = (at for span in self._touched() for at in range(span.start, span.stop, PAGE))
-        return [(at, self._shared(at, self.content[at : at + PAGE])) for at in starts]
-
-    def _shared(self, at: int, page: bytes) -> bytes:
-        """A page as it was kept last if it is the same."""
-        if self._kept.get(at) != page:
-            self._kept[at] = page
-        return self._kept[at]
+        """What may differ from the state after a reset, in whole pages."""
+        return [(span.start, self.content[span.start : span.stop]) for span in self._touched()]
 
     def put_back(self, kept: KeptPages) -> None:
         """The content of when it was kept.

@@ -39,8 +39,14 @@ def touched_pages(address: int, size: int) -> list[range] | None:
         return None
     state = entries >> _STATE
     touched = (state > _ELSEWHERE) & (state != _OF_FILE)
-    edges = np.flatnonzero(np.diff(touched, prepend=False, append=False)) * mmap.PAGESIZE
-    return [range(start, end) for start, end in edges.reshape(-1, 2).tolist()]
+    edges = (np.flatnonzero(touched[1:] != touched[:-1]) + 1).tolist()
+    starts_and_ends = [
+        *([0] if touched[0] else []),
+        *edges,
+        *([len(touched)] if touched[-1] else []),
+    ]
+    at = iter(edge * mmap.PAGESIZE for edge in starts_and_ends)
+    return [range(start, end) for start, end in zip(at, at, strict=True)]
 
 
 def _entries(first: int, count: int) -> np.ndarray[tuple[int], np.dtype[np.uint64]] | None:
