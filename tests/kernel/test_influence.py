@@ -188,6 +188,21 @@ def test_a_guard_that_tests_a_listed_bit_instead(real_kernels):
     assert wrong == []
 
 
+@pytest.mark.parametrize(("number", "bit"), [(0x87, 3), (0xC001_0015, 0)])
+def test_another_bit_of_an_msr_that_facts_set(real_kernels, number, bit):
+    """KeyIDs of MKTME beside those of TDX, and SmmLock, which not only SNP hosts have.
+
+    linux 7.3.4 arch/x86/virt/vmx/tdx/tdx.c:1437, arch/x86/kernel/cpu/amd.c
+    early_detect_mem_encrypt().
+    """
+    image = load_image(real_kernels["6.12"].path)
+    mutant = planted(image, "stop_this_cpu", msr_bit(number, bit), executes_wbinvd)
+    found = unlisted(mutant)
+    assert set(found) == {Site.STOP_THIS_CPU}
+    name = f"MSR {number:#x}[{bit}]"
+    assert any(f"also depends on {name}," in reason for reason in found[Site.STOP_THIS_CPU])
+
+
 def test_a_guard_that_asks_for_sev_es(real_kernels):
     """SEV_STATUS bit 1 is a fact (linux 6.12.117 arch/x86/include/asm/msr-index.h:665)."""
     image = load_image(real_kernels["6.12"].path)

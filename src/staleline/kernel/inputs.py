@@ -70,9 +70,8 @@ _LISTED_CPUID: Final[Mapping[tuple[int, int], int]] = {
     (0x8000_001F, _EAX): 0b11,
 }
 _LISTED_MSR: Final[Mapping[int, int]] = {
-    0x87: _MASK_64,  # IA32_MKTME_KEYID_PARTITIONING
+    0x87: _MASK_32 << 32,  # IA32_MKTME_KEYID_PARTITIONING: KeyIDs of TDX
     0xC001_0010: 1 << 23,  # SYSCFG: memory encryption
-    0xC001_0015: 1 << 0,  # HWCR: SmmLock, which an SNP host has
     _SEV_STATUS: 0b11,  # this is an SEV guest, and with SEV-ES
     0xC001_0132: _MASK_64,  # RMP_BASE and RMP_END, which an SNP host has
     0xC001_0133: _MASK_64,
