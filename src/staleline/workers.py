@@ -8,6 +8,7 @@ failed and the others go on.
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import resource
@@ -17,12 +18,13 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
+from multiprocessing.forkserver import ensure_running
 from multiprocessing.process import BaseProcess
 from typing import Any, Generic, TypeVar
 
 from staleline.errors import StalelineError
 
-__all__ = ["Failure", "Limits", "run_each"]
+__all__ = ["Failure", "Limits", "prepare", "run_each"]
 
 _Input = TypeVar("_Input")
 _Result = TypeVar("_Result")
@@ -51,6 +53,18 @@ class Failure:
     reason: str
 
 
+def prepare(preload: Sequence[str]) -> None:
+    """Let another process import what the processes of `run_each` need, meanwhile."""
+    _context(preload)
+    ensure_running()
+
+
+def _context(preload: Sequence[str]) -> Any:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__, *preload])
+    return context
+
+
 def run_each(
     function: Callable[[_Input], _Result],
     inputs: Sequence[_Input],
@@ -71,8 +85,7 @@ def run_each(
     Yields:
         Index of the input and its result, in the order in which they end.
     """
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__, *preload])
+    context = _context(preload)
     waiting = deque(enumerate(inputs))
     running: dict[Connection, _Running[_Result]] = {}
     try:
@@ -152,6 +165,7 @@ def _work(
     resource.setrlimit(resource.RLIMIT_AS, (limits.memory, limits.memory))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _silence()
+    gc.freeze()  # what was imported stays
     sender.send(_result(function, value, limits))
 
 

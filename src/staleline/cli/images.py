@@ -258,8 +258,11 @@ def _worked(
     """Let processes do the work; yields the number it was given with."""
     if not work:
         return
+    from staleline.workers import Limits, prepare, run_each
+
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy starts threads on import
+    prepare(_PRELOAD)
     from staleline.report.progress import tracked
-    from staleline.workers import Limits, run_each
 
     results = run_each(
         function,
