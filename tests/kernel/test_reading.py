@@ -13,8 +13,8 @@ import pytest
 from staleline.errors import KernelImageError
 from staleline.kernel import reading
 from staleline.kernel.image import KernelImage, load_image
-from staleline.kernel.imagedocument import with_surroundings
-from staleline.kernel.reading import load_and_hash, read_image, read_rule, read_surroundings
+from staleline.kernel.imagedocument import with_dependencies
+from staleline.kernel.reading import load_and_hash, read_dependencies, read_image, read_rule
 from tests.conftest import RealKernel
 from tests.kernel.mutate import find_guard, patched
 
@@ -68,12 +68,12 @@ def test_a_site_that_depends_on_something_unlisted_has_no_rule(
     real_kernels: dict[str, RealKernel],
 ) -> None:
     image = load_image(real_kernels["6.12"].path)
-    rule, around = read_rule(image, ""), read_surroundings(image)
-    known = with_surroundings(rule, around)
+    rule, around = read_rule(image, ""), read_dependencies(image)
+    known = with_dependencies(rule, around)
     assert (known["policy"], known["unknown"]) == ("linux-6.5", [])
     assert known["inputs"]["stop_this_cpu"] == ["CPUID 0x8000001f EAX[0]", "per-CPU cpu_info+0x24"]
     reason = "relocate_kernel also depends on some_option, which no fact sets"
-    doubted = with_surroundings(rule, {**around, "unlisted": {"relocate_kernel": [reason]}})
+    doubted = with_dependencies(rule, {**around, "unlisted": {"relocate_kernel": [reason]}})
     assert doubted["policy"] is None
     assert doubted["equals"] == []
     assert doubted["unknown"] == [reason]

@@ -13,9 +13,9 @@ from staleline.errors import KernelImageError, UsageError
 from staleline.kernel.buildtree import built_image
 from staleline.kernel.cache import ReadingCache, default_directory, file_digest
 from staleline.kernel.imagedocument import (
+    DependenciesDocument,
     ImageDocument,
-    SurroundingsDocument,
-    with_surroundings,
+    with_dependencies,
 )
 from staleline.kernel.plaintext import printable
 
@@ -134,7 +134,7 @@ class _Work:
 
     image: str
     rule: bool
-    surroundings: bool
+    dependencies: bool
     machine: GivenMachine | None = None
 
 
@@ -143,14 +143,14 @@ class _Found:
     """What was found out so far, by one process or several."""
 
     rule: ImageDocument | None = None
-    surroundings: SurroundingsDocument | None = None
+    dependencies: DependenciesDocument | None = None
     on_machine: dict[str, Any] | None = None
 
     def joined(self, other: _Found) -> _Found:
         """Both; each thing was found by one of them at most."""
         return _Found(
             self.rule or other.rule,
-            self.surroundings or other.surroundings,
+            self.dependencies or other.dependencies,
             self.on_machine or other.on_machine,
         )
 
@@ -280,8 +280,8 @@ def _completed(report: ImageReport, found: _Found) -> ImageReport:
     if report.error is not None:
         return report
     document = report.document
-    if found.rule is not None and found.surroundings is not None:
-        document = with_surroundings(found.rule, found.surroundings)
+    if found.rule is not None and found.dependencies is not None:
+        document = with_dependencies(found.rule, found.dependencies)
     return replace(report, document=document, on_machine=found.on_machine)
 
 
@@ -292,12 +292,12 @@ def _named(reason: str, image: str) -> str:
 
 def _read(work: _Work) -> _Found:
     """Done by another process, so that nothing of it is imported here."""
-    from staleline.kernel.reading import load_and_hash, read_rule, read_surroundings
+    from staleline.kernel.reading import load_and_hash, read_dependencies, read_rule
 
     image, digest = load_and_hash(work.image)
     return _Found(
         rule=read_rule(image, digest) if work.rule else None,
-        surroundings=read_surroundings(image) if work.surroundings else None,
+        dependencies=read_dependencies(image) if work.dependencies else None,
         on_machine=None if work.machine is None else _on_machine(image, work.machine),
     )
 

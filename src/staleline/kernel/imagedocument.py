@@ -9,13 +9,13 @@ from __future__ import annotations
 from typing import Any, TypedDict
 
 __all__ = [
+    "DependenciesDocument",
     "ImageDocument",
     "InventoryDocument",
     "NearestDocument",
     "PlaceDocument",
     "RuleDocument",
-    "SurroundingsDocument",
-    "with_surroundings",
+    "with_dependencies",
 ]
 
 
@@ -58,10 +58,9 @@ class InventoryDocument(TypedDict):
     undecided: list[str]
 
 
-class SurroundingsDocument(TypedDict):
-    """What is not in the truth table: other flushes, and what else a site depends on, by site."""
+class DependenciesDocument(TypedDict):
+    """What a site depends on, and what of it the truth table is not over, by site."""
 
-    inventory: InventoryDocument
     inputs: dict[str, list[str]]
     unlisted: dict[str, list[str]]
 
@@ -91,11 +90,10 @@ class ImageDocument(TypedDict):
     unknown: list[str]
 
 
-def with_surroundings(document: ImageDocument, found: SurroundingsDocument) -> ImageDocument:
+def with_dependencies(document: ImageDocument, found: DependenciesDocument) -> ImageDocument:
     """Both as one: a site that depends on what the table does not vary has an unknown rule."""
     whole: ImageDocument = {
         **document,
-        "inventory": found["inventory"],
         "inputs": found["inputs"],
         "sites": {
             site: _doubted(rule, found["unlisted"].get(site, []))

@@ -16,11 +16,11 @@ from staleline.kernel.enumeration import lacking
 from staleline.kernel.grid import grid_of
 from staleline.kernel.image import KernelImage, load_image
 from staleline.kernel.imagedocument import (
+    DependenciesDocument,
     ImageDocument,
     NearestDocument,
     RuleDocument,
-    SurroundingsDocument,
-    with_surroundings,
+    with_dependencies,
 )
 from staleline.kernel.imagepolicy import ImagePolicy, image_policy
 from staleline.kernel.imagepolicy_json import rule_document, to_document
@@ -32,7 +32,7 @@ from staleline.kernel.truthtable import truth_table
 from staleline.policy.catalogue import catalogue
 from staleline.vocabulary import Site
 
-__all__ = ["image_document", "load_and_hash", "read_image", "read_rule", "read_surroundings"]
+__all__ = ["image_document", "load_and_hash", "read_dependencies", "read_image", "read_rule"]
 
 _ORDER = "reported_stopped"
 #: Sites at which eras differ.
@@ -60,24 +60,23 @@ def load_and_hash(path: str) -> tuple[KernelImage, str]:
 
 def read_image(image: KernelImage, digest: str) -> ImageDocument:
     """Everything; the two parts may as well be read side by side."""
-    return with_surroundings(read_rule(image, digest), read_surroundings(image))
+    return with_dependencies(read_rule(image, digest), read_dependencies(image))
 
 
 def read_rule(image: KernelImage, digest: str) -> ImageDocument:
-    """Run an image for every combination of facts, and find the rule it carries."""
+    """Run an image for every combination of facts, find the rule it carries, and other flushes."""
     policy = image_policy(truth_table(image), lacks=lacking(image), release=image.release)
     return image_document(image, policy, digest)
 
 
-def read_surroundings(image: KernelImage) -> SurroundingsDocument:
-    """Look for other flushes, and for inputs of the sites that no fact sets."""
+def read_dependencies(image: KernelImage) -> DependenciesDocument:
+    """Look for inputs of the sites that no fact sets."""
     found = dependencies(image)
-    document: SurroundingsDocument = {
-        "inventory": inventory_document(wbinvd_inventory(image)),
+    document: DependenciesDocument = {
         "inputs": {site: list(names) for site, names in found.influences.items()},
         "unlisted": {site: list(reasons) for site, reasons in found.unlisted.items()},
     }
-    return cast("SurroundingsDocument", printable_values(document))
+    return cast("DependenciesDocument", printable_values(document))
 
 
 def _state(path: str) -> tuple[int, ...]:
@@ -97,7 +96,7 @@ def image_document(image: KernelImage, policy: ImagePolicy, digest: str) -> Imag
         "title": None if known is None else known.title,
         "bugs": [] if known is None else list(known.bugs),
         "nearest": None if known is not None else _nearest(policy),
-        "inventory": {"places": [], "undecided": []},
+        "inventory": inventory_document(wbinvd_inventory(image)),
         "inputs": {},
         "crash_relocate_kernel": _in_a_crash(policy),
         **to_document(policy),  # type: ignore[typeddict-item]
