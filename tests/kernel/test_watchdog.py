@@ -31,6 +31,17 @@ def test_what_is_in_time_is_left_alone():
         assert not work.told.acquire(timeout=0.3)
 
 
+def test_what_rests_is_left_alone():
+    work = Work()
+    with work.watchdog as watchdog:
+        watchdog.limit(0)
+        assert work.told.acquire(timeout=20)
+        watchdog.rest()
+        while work.told.acquire(blocking=False):
+            pass
+        assert not work.told.acquire(timeout=0.3)
+
+
 def test_nothing_is_watched_outside():
     """And a limit of before does not hold inside."""
     work = Work()

@@ -216,6 +216,8 @@ class Emulator:
         except unicorn.UcError as error:
             self._hooks.raise_failure()
             return self._end or self._failed(self._address(), str(error))
+        finally:
+            self._watchdog.rest()
         if self._end is None:
             self._exhausted += 1
             self._end = self._failed(self._address(), "the time or instruction budget ran out")

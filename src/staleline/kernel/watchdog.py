@@ -22,7 +22,7 @@ class Watchdog:
     """Stops what is running once it has taken too long; watches while entered.
 
     Entering again from inside is cheap, so enter around many short runs. It goes on stopping
-    until the limit is set anew, since a run may start just after it was told to stop.
+    until it may rest, since a run may start just after it was told to stop.
 
     Args:
         stop: Ends what is running, from another thread; without effect if nothing is.
@@ -32,12 +32,19 @@ class Watchdog:
         self._stop = stop
         self._depth = 0
         self._deadline = float("inf")
+        self._deciding = threading.Lock()  # so that nothing is stopped for what ran before it
         self._left = threading.Event()
         self._thread: threading.Thread | None = None
 
     def limit(self, seconds: float) -> None:
         """Stop what is running `seconds` from now."""
-        self._deadline = time.monotonic() + seconds
+        with self._deciding:
+            self._deadline = time.monotonic() + seconds
+
+    def rest(self) -> None:
+        """Nothing is running any more."""
+        with self._deciding:
+            self._deadline = float("inf")
 
     def __enter__(self) -> Watchdog:
         self._depth += 1
@@ -61,5 +68,6 @@ class Watchdog:
 
     def _watch(self) -> None:
         while not self._left.wait(_INTERVAL):
-            if time.monotonic() > self._deadline:
-                self._stop()
+            with self._deciding:
+                if time.monotonic() > self._deadline:
+                    self._stop()
