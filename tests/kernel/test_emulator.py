@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 import pytest
 
@@ -222,14 +220,6 @@ def test_what_cannot_go_on_says_why_and_where(code, detail, address):
 def test_time_limits_a_run_as_well():
     end = Machine("ebfe", instructions=10**12, seconds=0.05).run()
     assert "budget ran out" in end.detail
-
-
-def test_idle_time_between_runs_does_not_count():
-    machine = Machine(storing_rax("0fb7c7"), seconds=0.05)  # movzx eax, di
-    with machine.emulator.series():
-        for _ in range(4):
-            assert machine.run(7).kind is EndKind.RETURNED
-            time.sleep(0.25)
 
 
 def test_nothing_is_on_the_pci_bus():
