@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-__all__ = ["Path", "ReportOrder", "Site", "Verdict"]
+__all__ = ["WORST_FIRST", "Path", "ReportOrder", "Site", "Verdict"]
 
 
 class Site(StrEnum):
@@ -45,3 +45,7 @@ class Verdict(StrEnum):
     SAFE = "safe"
     AT_RISK = "at-risk"
     UNKNOWN = "unknown"
+
+
+#: The order in which verdicts outweigh each other.
+WORST_FIRST = (Verdict.AT_RISK, Verdict.UNKNOWN, Verdict.SAFE)

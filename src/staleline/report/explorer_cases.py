@@ -7,20 +7,18 @@ platform classes (a reviewer's); from here on both are the same.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
-from staleline.check import Answer
 from staleline.model.scenario import Scenario
 from staleline.policy.policy import Policy
 from staleline.report.explorer_layers import Layers, audit_layers, platform_layers
+from staleline.report.judged import Judged
 from staleline.verdict.audit import Audit
 from staleline.verdict.platforms import PlatformHandover, platforms
-from staleline.vocabulary import Path, Site, Verdict
+from staleline.vocabulary import WORST_FIRST, Path, Site, Verdict
 
 __all__ = [
-    "WORST_FIRST",
     "Case",
     "Explored",
     "ExploredKernel",
@@ -32,38 +30,11 @@ __all__ = [
 ]
 
 
-#: The order in which verdicts outweigh each other.
-WORST_FIRST = (Verdict.AT_RISK, Verdict.UNKNOWN, Verdict.SAFE)
-
-
-class _Finding(Protocol):
-    """What a judgement and an audit's row have in common."""
-
-    @property
-    def verdict(self) -> Verdict: ...
-    @property
-    def because(self) -> str: ...
-    @property
-    def flushes(self) -> Mapping[Site, bool | None]: ...
-    @property
-    def needed(self) -> Mapping[Site, bool | None]: ...
-    @property
-    def attainable(self) -> bool: ...
-    @property
-    def unneeded(self) -> Mapping[Site, str]: ...
-    @property
-    def faults(self) -> Collection[Site]: ...
-    @property
-    def unknown(self) -> tuple[str, ...]: ...
-    @property
-    def answer(self) -> Answer | None: ...
-
-
 @dataclass(frozen=True, slots=True)
 class Result:
     """What one kernel's handover comes to, and the scenarios that the model checked for it."""
 
-    finding: _Finding
+    finding: Judged
     scenarios: tuple[Scenario, ...]
 
 

@@ -6,8 +6,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from html import escape
 
-from staleline.report.explorer_cases import WORST_FIRST, Explored, ExploredKernel, Result
-from staleline.vocabulary import Path, Verdict
+from staleline.report.explorer_cases import Explored, ExploredKernel, Result
+from staleline.vocabulary import WORST_FIRST, Path, Verdict
 
 __all__ = ["heading", "summary", "title"]
 

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Protocol
@@ -11,12 +11,12 @@ from typing import Protocol
 from staleline.check import Answer, Counterexample
 from staleline.policy.policy import Policy
 from staleline.report.explanations import Kind, bug_id, explanations
+from staleline.report.judged import Judged
 from staleline.report.words import state_word, transition_words
 from staleline.verdict.audit import Audit, Handover
 from staleline.verdict.platforms import PlatformHandover
-from staleline.verdict.reasons import Unneeded
 from staleline.verdict.unknown import Unknown
-from staleline.vocabulary import Path, Site, Verdict
+from staleline.vocabulary import WORST_FIRST, Path, Site, Verdict
 
 __all__ = [
     "Finding",
@@ -28,7 +28,6 @@ __all__ = [
     "violation_id",
 ]
 
-_WORST_FIRST = (Verdict.AT_RISK, Verdict.UNKNOWN, Verdict.SAFE)
 _VIOLATIONS = {
     "P2": "reported-before-flush",
     "P3": "flush-faults",
@@ -147,27 +146,6 @@ class _Row(Protocol):
     def path(self) -> Path: ...
 
 
-class _Judged(Protocol):
-    """What a judgement and an audit's row have in common."""
-
-    @property
-    def verdict(self) -> Verdict: ...
-    @property
-    def because(self) -> str: ...
-    @property
-    def flushes(self) -> Mapping[Site, bool | None]: ...
-    @property
-    def needed(self) -> Mapping[Site, bool | None]: ...
-    @property
-    def unneeded(self) -> Mapping[Site, Unneeded]: ...
-    @property
-    def faults(self) -> Collection[Site]: ...
-    @property
-    def unknown(self) -> tuple[Unknown, ...]: ...
-    @property
-    def answer(self) -> Answer | None: ...
-
-
 def audit_findings(audit: Audit, *, machine: str, files: Sequence[str]) -> Findings:
     """What an audit found.
 
@@ -214,7 +192,7 @@ def violation_id(found: Counterexample) -> str:
 
 
 def _worst(verdicts: Sequence[Verdict]) -> Verdict:
-    return next((one for one in _WORST_FIRST if one in verdicts), Verdict.UNKNOWN)
+    return next((one for one in WORST_FIRST if one in verdicts), Verdict.UNKNOWN)
 
 
 def _audited(row: Handover) -> HandoverFindings:
@@ -226,7 +204,7 @@ def _checked(row: PlatformHandover) -> HandoverFindings:
     return replace(found, platform=row.platform, sev_guests_run=row.sev_guests_run)
 
 
-def _handover(row: _Row, judged: _Judged, transition: str) -> HandoverFindings:
+def _handover(row: _Row, judged: Judged, transition: str) -> HandoverFindings:
     return HandoverFindings(
         platform=None,
         path=row.path,
@@ -243,7 +221,7 @@ def _handover(row: _Row, judged: _Judged, transition: str) -> HandoverFindings:
     )
 
 
-def _findings(judged: _Judged, path: Path) -> Iterator[Finding]:
+def _findings(judged: Judged, path: Path) -> Iterator[Finding]:
     """Of one handover, the worst first."""
     found = None if judged.answer is None else judged.answer.counterexample
     if judged.verdict is Verdict.AT_RISK and found is not None:
@@ -257,7 +235,7 @@ def _findings(judged: _Judged, path: Path) -> Iterator[Finding]:
         yield Finding(reason.id, Level.NOTE, f"WBINVD in {site}: {reason}", (site,))
 
 
-def _unflushed(judged: _Judged) -> tuple[Site, ...]:
+def _unflushed(judged: Judged) -> tuple[Site, ...]:
     """Sites whose flush is required and not executed."""
     return tuple(
         site

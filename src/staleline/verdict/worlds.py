@@ -12,7 +12,7 @@ from staleline.verdict.following import Following
 from staleline.verdict.handover import Judgement, judge
 from staleline.verdict.kernels import Behaviour, Kernel
 from staleline.verdict.machine import Possibility, possible_machines
-from staleline.vocabulary import Path, Verdict
+from staleline.vocabulary import WORST_FIRST, Path, Verdict
 
 __all__ = ["NEXT_ENCRYPTS", "Key", "World", "worlds"]
 
@@ -21,8 +21,6 @@ Key = tuple[bool, bool, Path]
 
 #: The name, in `World.assumed`, of what the next kernel does where its image does not tell.
 NEXT_ENCRYPTS = "next_encrypts"
-
-_WORST_FIRST = (Verdict.AT_RISK, Verdict.UNKNOWN, Verdict.SAFE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,4 +83,4 @@ def _next_worlds(
 
 def _worst(judgements: Iterable[Judgement]) -> Verdict:
     found = {judgement.verdict for judgement in judgements}
-    return next(verdict for verdict in _WORST_FIRST if verdict in found)
+    return next(verdict for verdict in WORST_FIRST if verdict in found)
