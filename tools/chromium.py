@@ -3,13 +3,11 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from playwright.sync_api import Browser, sync_playwright
+from tools.debian_package import installed
 
 __all__ = ["chromium", "install_chromium"]
 
@@ -18,30 +16,8 @@ _OPTIONS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", 
 
 
 def install_chromium() -> str:
-    """Chromium's path; installs the Debian package where it is absent, which needs root.
-
-    Raises:
-        RuntimeError: It could not be installed.
-    """
-    found = shutil.which(_CHROMIUM)
-    if found is not None:
-        return found
-    for command in (["update"], ["install", "--no-install-recommends", _CHROMIUM]):
-        done = subprocess.run(  # noqa: S603
-            # Another process may be installing it at the same time.
-            ["apt-get", "-q", "-y", "-oDPkg::Lock::Timeout=300", *command],  # noqa: S607
-            check=False,
-            capture_output=True,
-            text=True,
-            env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"},
-        )
-    found = shutil.which(_CHROMIUM)
-    if found is None:
-        reason = done.stderr.strip()[-200:]
-        raise RuntimeError(
-            f"cannot install {_CHROMIUM}: {reason}; as root: apt-get install chromium"
-        )
-    return found
+    """Chromium's path; see `tools.debian_package.installed`."""
+    return installed(_CHROMIUM, _CHROMIUM)
 
 
 @contextmanager

@@ -5,13 +5,13 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import click
 import pytest
+from tools.debian_package import installed
 from tools.generate_docs import ROOT, generated
 from tools.man_pages import man_pages
 
@@ -35,7 +35,7 @@ def test_no_page_is_left_of_a_command_that_is_gone() -> None:
 def rendered(page: str) -> str:
     """A page as groff sets it, without a warning of any kind."""
     done = subprocess.run(
-        [str(shutil.which("groff")), "-man", "-Tutf8", "-P-c", "-ww", "-rLL=120n"],
+        [installed("groff", "groff-base"), "-man", "-Tutf8", "-P-c", "-ww", "-rLL=120n"],
         input=page.encode("ascii"),
         capture_output=True,
         check=True,
