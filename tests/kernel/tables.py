@@ -15,8 +15,9 @@ from staleline.kernel.truthtable import TruthRow, TruthTable
 from staleline.policy.axioms import axioms
 from staleline.policy.evaluate import evaluate
 from staleline.vocabulary import ReportOrder, Site
+from tests.kernel.machines import Facts
 
-__all__ = ["Rule", "can_exist", "combinations", "machines", "table"]
+__all__ = ["Rule", "can_exist", "combinations", "machines", "named_as_in_the_kernel", "table"]
 
 Rule = Callable[[RawFacts], bool | None]
 
@@ -74,3 +75,17 @@ def table(
 
 def _decision(flushes: bool | None) -> SiteDecision:
     return SiteDecision(flushes, "the run stopped at f+0x10" if flushes is None else None)
+
+
+def named_as_in_the_kernel(facts: RawFacts) -> Facts:
+    """Raw facts in the words of `tests.kernel.eras`."""
+    return Facts(
+        vendor=facts.vendor,
+        leaf=facts.leaf,
+        sme=facts.sme,
+        sev=facts.sev,
+        hypervisor=facts.hypervisor,
+        enabled=facts.sme_enabled,
+        mem_encrypt=facts.mem_encrypt,
+        sev_status=facts.sev_status,
+    )

@@ -18,8 +18,7 @@ from staleline.policy.smt import equivalent
 from staleline.verdict.difference import compare
 from staleline.vocabulary import ReportOrder, Site
 from tests.kernel.eras import boot_cpu_has_sme, cache_state_incoherent, sme_active, sme_in_cpuid
-from tests.kernel.machines import Facts
-from tests.kernel.tables import Rule, can_exist, combinations, table
+from tests.kernel.tables import Rule, can_exist, combinations, named_as_in_the_kernel, table
 
 BEFORE, AFTER = ReportOrder.BEFORE_FLUSH, ReportOrder.AFTER_FLUSH
 NEITHER = ("seamcalled", "snp_host")
@@ -27,18 +26,7 @@ NEITHER = ("seamcalled", "snp_host")
 
 def by_the_source(formula) -> Rule:
     """A formula of `tests.kernel.eras` as a rule."""
-    return lambda facts: formula(
-        Facts(
-            vendor=facts.vendor,
-            leaf=facts.leaf,
-            sme=facts.sme,
-            sev=facts.sev,
-            hypervisor=facts.hypervisor,
-            enabled=facts.sme_enabled,
-            mem_encrypt=facts.mem_encrypt,
-            sev_status=facts.sev_status,
-        )
-    )
+    return lambda facts: formula(named_as_in_the_kernel(facts))
 
 
 def never(facts) -> bool:

@@ -18,9 +18,8 @@ from staleline.kernel.reader import KernelReader
 from staleline.kernel.truthtable import TruthRow, TruthTable, truth_table
 from staleline.vocabulary import Site
 from tests.kernel.eras import ERA_OF_SERIES, Era, sme_active
-from tests.kernel.machines import Facts
 from tests.kernel.mutate import patched
-from tests.kernel.tables import can_exist
+from tests.kernel.tables import can_exist, named_as_in_the_kernel
 from tools import fetch_kernels
 
 
@@ -48,19 +47,6 @@ def kernel(request, real_kernels) -> Kernel:
     image = load_image(real_kernels[request.param].path)
     era = ERA_OF_SERIES[request.param.split("-")[0]]
     return Kernel(image, era, truth_table(image))
-
-
-def named_as_in_the_kernel(facts: RawFacts) -> Facts:
-    return Facts(
-        vendor=facts.vendor,
-        leaf=facts.leaf,
-        sme=facts.sme,
-        sev=facts.sev,
-        hypervisor=facts.hypervisor,
-        enabled=facts.sme_enabled,
-        mem_encrypt=facts.mem_encrypt,
-        sev_status=facts.sev_status,
-    )
 
 
 def answer(row: TruthRow) -> tuple[object, ...]:
