@@ -160,27 +160,27 @@ def test_a_hang_is_found() -> None:
 @pytest.mark.parametrize("role", [Role.IMAGE, Role.REST, Role.STOP_MASK])
 def test_256_cpus_and_one_line_take_seconds(role: Role) -> None:
     [(_, model)] = _lines(kexec("on→off"), role)
-    start = time.perf_counter()
+    start = time.process_time()
     explored = explore(model, 255)
-    assert time.perf_counter() - start < 20
+    assert time.process_time() - start < 20
     assert explored.violated is None
     assert explored.states > 10**200
 
 
 def test_64_cpus_and_two_lines_take_seconds() -> None:
     model = combined(_lines(kexec("on→off"), Role.IMAGE, Role.STOP_MASK))
-    start = time.perf_counter()
+    start = time.process_time()
     explored = explore(model, 63)
-    assert time.perf_counter() - start < 30
+    assert time.process_time() - start < 30
     assert explored.violated is None
     assert explored.states > 10**70
 
 
 def test_three_lines_take_seconds() -> None:
     model = combined(_lines(kexec("off→on"), Role.IMAGE, Role.REST, Role.STOP_MASK))
-    start = time.perf_counter()
+    start = time.process_time()
     explored = explore(model, 3)
-    assert time.perf_counter() - start < 10
+    assert time.process_time() - start < 10
     # As many as spin 6.5.2 counts with the same model.
     assert (explored.states, explored.broken) == (4_018_542, ())
 
