@@ -60,6 +60,7 @@ def image(release: str, **changes: object) -> ImageDocument:
         "nearest": None,
         "inventory": {"places": [place("stop_this_cpu", "kexec")], "undecided": []},
         "inputs": {},
+        "not_varied": {},
         "crash_relocate_kernel": None,
         "policy": "linux-6.5",
         "equals": ["linux-6.5"],
@@ -81,9 +82,11 @@ def image(release: str, **changes: object) -> ImageDocument:
 NOT_IN_CATALOGUE = {"policy": None, "equals": [], "title": None}
 
 
-def one(document: ImageDocument, width: int = 100, *, all_sites: bool = False) -> str:
+def one(
+    document: ImageDocument, width: int = 100, *, full: bool = False, all_sites: bool = False
+) -> str:
     console = Console(file=io.StringIO(), width=width)
-    print_image(console, Report("/boot/vmlinuz", document), all_sites=all_sites)
+    print_image(console, Report("/boot/vmlinuz", document), full=full, all_sites=all_sites)
     return printed(console, width)
 
 
@@ -191,3 +194,11 @@ def test_images_that_do_alike_share_a_rule_and_others_do_not(width: int) -> None
 def test_names_cannot_write_markup() -> None:
     assert "[bold]6.12[/]" in one(image("[bold]6.12[/]"))
     assert "[bold]6.12[/]" in many(image("[bold]6.12[/]"), image("6.1"))
+
+
+def test_what_could_not_be_varied_is_told_in_full_only() -> None:
+    why = "sme_enable() on CPU 0 did not return: fault at sev_es_terminate+0x2a"
+    document = image("6.16", not_varied={"MSR 0xc0010131[2]": why})
+    assert f"not varied MSR 0xc0010131[2]: {why}" in words(one(document, full=True))
+    assert one(document) == one(image("6.16"))
+    assert "not varied" not in one(image("6.16"), full=True)

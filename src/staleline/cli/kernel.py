@@ -99,7 +99,7 @@ def _print(reports: Sequence[ImageReport], *, full: bool, all_sites: bool, outpu
         with output.console() as console:
             if full or len(reports) == 1:
                 for report in reports:
-                    print_image(console, report, all_sites=all_sites)
+                    print_image(console, report, full=full, all_sites=all_sites)
             else:
                 print_images(console, reports)
 

@@ -59,10 +59,14 @@ class InventoryDocument(TypedDict):
 
 
 class DependenciesDocument(TypedDict):
-    """What a site depends on, and what of it the truth table is not over, by site."""
+    """What a site depends on, and what of it the truth table is not over, by site.
+
+    `not_varied` is by input: what could not be tried, and how the code failed when it was.
+    """
 
     inputs: dict[str, list[str]]
     unlisted: dict[str, list[str]]
+    not_varied: dict[str, str]
 
 
 class ImageDocument(TypedDict):
@@ -85,6 +89,7 @@ class ImageDocument(TypedDict):
     reported_stopped: str | None
     inventory: InventoryDocument
     inputs: dict[str, list[str]]
+    not_varied: dict[str, str]
     runs: int
     truth_table: list[dict[str, Any]]
     unknown: list[str]
@@ -95,6 +100,7 @@ def with_dependencies(document: ImageDocument, found: DependenciesDocument) -> I
     whole: ImageDocument = {
         **document,
         "inputs": found["inputs"],
+        "not_varied": found["not_varied"],
         "sites": {
             site: _doubted(rule, found["unlisted"].get(site, []))
             for site, rule in document["sites"].items()

@@ -75,6 +75,7 @@ def read_dependencies(image: KernelImage) -> DependenciesDocument:
     document: DependenciesDocument = {
         "inputs": {site: list(names) for site, names in found.influences.items()},
         "unlisted": {site: list(reasons) for site, reasons in found.unlisted.items()},
+        "not_varied": dict(found.not_varied),
     }
     return cast("DependenciesDocument", printable_values(document))
 
@@ -98,6 +99,7 @@ def image_document(image: KernelImage, policy: ImagePolicy, digest: str) -> Imag
         "nearest": None if known is not None else _nearest(policy),
         "inventory": inventory_document(wbinvd_inventory(image)),
         "inputs": {},
+        "not_varied": {},
         "crash_relocate_kernel": _in_a_crash(policy),
         **to_document(policy),  # type: ignore[typeddict-item]
     }

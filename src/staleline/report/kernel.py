@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -41,8 +41,10 @@ _PHASES = {"kexec": "on a kexec", "crash": "in a crash", "offline": "when a CPU 
 _WARNING = "bold yellow"
 
 
-def print_image(console: Console, report: ImageReport, *, all_sites: bool = False) -> None:
-    """Everything about one image."""
+def print_image(
+    console: Console, report: ImageReport, *, full: bool = False, all_sites: bool = False
+) -> None:
+    """One image; `full` adds which inputs could not be varied, `all_sites` every WBINVD."""
     document = report.document
     if document is None:
         return
@@ -52,6 +54,8 @@ def print_image(console: Console, report: ImageReport, *, all_sites: bool = Fals
         grid.add_row(label, text)
     inventory = _inventory(document["inventory"], all_sites=all_sites)
     grid.add_row("WBINVD in code", Text("\n").join(inventory))
+    if full and document["not_varied"]:
+        grid.add_row("not varied", _not_varied(document["not_varied"]))
     grid.add_row("unknown", _unknown_text(report))
     console.print(grid)
     _print_machine(console, [report])
@@ -180,6 +184,10 @@ def _place(place: PlaceDocument) -> Text:
         (place["function"], "bold"),
         f" {place['address']}: {what} {place['reach']}{callee}; {role}",
     )
+
+
+def _not_varied(inputs: Mapping[str, str]) -> Text:
+    return Text("\n".join(f"{name}: {why}" for name, why in inputs.items()))
 
 
 def _unknown_text(report: ImageReport) -> Text:
