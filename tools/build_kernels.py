@@ -21,7 +21,7 @@ import sys
 import tempfile
 import time
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -52,6 +52,7 @@ _NEEDED = {  # program: Debian package
     "dpkg-deb": "dpkg",
     "apt-get": "apt",
 }
+_NEEDED_BY_LLVM = {"clang": "clang", "ld.lld": "lld", "llvm-objcopy": "llvm"}
 _PRODUCTS = {"arch/x86/boot/bzImage": "bzImage", "vmlinux": "vmlinux", "System.map": "System.map"}
 
 
@@ -68,12 +69,14 @@ class Build:
         series: Of the source package.
         config: Fragments in config/, without their suffix.
         patches: Files to apply, in this order.
+        llvm: Major version of the LLVM to compile and link with; None for gcc and binutils.
     """
 
     name: str
     series: str
     config: tuple[str, ...]
     patches: tuple[Path, ...]
+    llvm: int | None = None
 
     @property
     def suffix(self) -> str:
@@ -81,8 +84,18 @@ class Build:
         own = self.name.removeprefix(self.series).removeprefix("-")
         return f"-{own}" if own else ""
 
+    @property
+    def tools(self) -> str:
+        """What make is told of them, as in Documentation/kbuild/llvm.rst; empty for gcc."""
+        return "" if self.llvm is None else f"LLVM=-{self.llvm}"
+
+    def compiler(self) -> str:
+        """Name and version of the compiler that is installed for it."""
+        name = "gcc" if self.llvm is None else f"clang-{self.llvm}"
+        return _output(name, "--version").splitlines()[0]
+
     def options(self) -> str:
-        """Its configuration as one fragment."""
+        """Its configuration as one fragment; of two lines on one option the later holds."""
         return "".join((KERNELS / "config" / f"{part}.config").read_text() for part in self.config)
 
     def key(self, source: Source, compiler: str) -> str:
@@ -117,7 +130,7 @@ def main(arguments: list[str] | None = None) -> int:
     failed = 0
     try:
         wanted = _wanted(options)
-        _check_prerequisites()
+        _check_prerequisites(wanted)
         with _locked(options.cache):
             sources = _sources(options, {build.series for build in wanted})
             for build in wanted:
@@ -149,7 +162,8 @@ def _build(entry: Mapping[str, Any]) -> Build:
     for name in entry.get("patches", ()):
         path = KERNELS / name
         patches += sorted(path.glob("*.patch")) if path.is_dir() else [path]
-    return Build(entry["name"], entry["series"], tuple(entry["config"]), tuple(patches))
+    config, llvm = tuple(entry["config"]), entry.get("llvm")
+    return Build(entry["name"], entry["series"], config, tuple(patches), llvm)
 
 
 def _wanted(options: argparse.Namespace) -> list[Build]:
@@ -164,8 +178,11 @@ def _wanted(options: argparse.Namespace) -> list[Build]:
     ]
 
 
-def _check_prerequisites() -> None:
-    missing = [package for tool, package in _NEEDED.items() if shutil.which(tool) is None]
+def _check_prerequisites(wanted: Iterable[Build]) -> None:
+    needed = dict(_NEEDED)
+    for version in {build.llvm for build in wanted if build.llvm is not None}:
+        needed |= {f"{tool}-{version}": f"{of}-{version}" for tool, of in _NEEDED_BY_LLVM.items()}
+    missing = [package for tool, package in needed.items() if shutil.which(tool) is None]
     if not missing:
         probe = ["gcc", "-E", "-x", "c", "-include", "gelf.h", "/dev/null"]  # objtool reads ELF
         if subprocess.run(probe, capture_output=True, check=False).returncode:  # noqa: S603
@@ -214,18 +231,18 @@ def built(build: Build, source: Source, cache: Path, jobs: int) -> Record:
         SourceError: A patch does not apply.
     """
     folder = cache / "built" / build.name
-    compiler = _output("gcc", "--version").splitlines()[0]
+    compiler = build.compiler()
     key = build.key(source, compiler)
     known = read_record(folder)
     if known and known.key == key:
         return known
     tree = cache / "source" / source.folder
-    objects = cache / "source" / f"{source.folder}.objects"
+    objects = cache / "source" / f"{source.folder}.objects{build.tools.removeprefix('LLVM=')}"
     objects.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
     Tree(tree, cache / "source" / f"{source.folder}.originals").switch_to(build.patches)
-    configure(tree, objects, build.options())
-    _make(tree, objects, f"LOCALVERSION={build.suffix}", f"-j{jobs}", "bzImage")
+    configure(tree, objects, build.options(), build.tools)
+    _make(tree, objects, build.tools, f"LOCALVERSION={build.suffix}", f"-j{jobs}", "bzImage")
     record = Record(
         name=build.name,
         key=key,
@@ -253,7 +270,7 @@ def read_record(folder: Path) -> Record | None:
         return None
 
 
-def configure(tree: Path, objects: Path, options: str) -> None:
+def configure(tree: Path, objects: Path, options: str, tools: str = "") -> None:
     """Write .config: what `options` asks for, and no to everything else.
 
     Raises:
@@ -261,21 +278,24 @@ def configure(tree: Path, objects: Path, options: str) -> None:
     """
     fragment = objects / "wanted.config"
     fragment.write_text(options)
-    _make(tree, objects, f"KCONFIG_ALLCONFIG={fragment}", "allnoconfig")
+    _make(tree, objects, tools, f"KCONFIG_ALLCONFIG={fragment}", "allnoconfig")
     missing = refused(options, (objects / ".config").read_text())
     if missing:
         raise BuildError(f"not to be had in {tree.name}: {', '.join(missing)}")
 
 
 def refused(wanted: str, config: str) -> list[str]:
-    """The settings of a fragment that a .config does not have."""
-    have = set(config.splitlines())
-    return [line for line in wanted.splitlines() if line.startswith("CONFIG_") and line not in have]
+    """The settings of a fragment that a .config does not have; the last on an option counts."""
+    lines = [line for line in wanted.splitlines() if line.startswith("CONFIG_")]
+    settings = dict(line.split("=", maxsplit=1) for line in lines)
+    have = dict(line.split("=", maxsplit=1) for line in config.splitlines() if "=" in line)
+    return [f"{name}={value}" for name, value in settings.items() if have.get(name, "n") != value]
 
 
 def _make(tree: Path, objects: Path, *arguments: str) -> None:
     log = objects / "build.log"
-    command = ["make", "-s", "-C", str(tree), f"O={objects}", "ARCH=x86_64", *arguments]
+    told = filter(None, arguments)
+    command = ["make", "-s", "-C", str(tree), f"O={objects}", "ARCH=x86_64", *told]
     with log.open("w") as out:
         environment = os.environ | _REPRODUCIBLE
         done = subprocess.run(  # noqa: S603

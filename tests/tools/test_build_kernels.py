@@ -72,12 +72,14 @@ def test_the_series_is_numbered_without_gaps() -> None:
 
 @pytest.mark.parametrize("build", BUILDS, ids=lambda build: build.name)
 class TestBuild:
-    def test_asks_for_each_option_once(self, build: Build) -> None:
+    def test_asks_for_each_option_once_but_to_take_it_back(self, build: Build) -> None:
         lines = build.options().splitlines()
         options = [line for line in lines if line and not line.startswith("#")]
-        assert all(re.fullmatch(r"CONFIG_[A-Z0-9_]+=(y|\d+)", option) for option in options)
-        names = [option.split("=")[0] for option in options]
-        assert len(names) == len(set(names))
+        assert all(re.fullmatch(r"CONFIG_[A-Z0-9_]+=(y|n|\d+)", option) for option in options)
+        asked = [option.split("=")[0] for option in options if not option.endswith("=n")]
+        taken_back = [option.split("=")[0] for option in options if option.endswith("=n")]
+        assert len(asked) == len(set(asked))
+        assert set(taken_back) <= set(asked)
 
     def test_has_all_its_patches(self, build: Build) -> None:
         assert all(patch.is_file() for patch in build.patches)
@@ -114,6 +116,7 @@ def test_whatever_goes_into_a_kernel_changes_its_key() -> None:
         build.key(replace(SOURCE, version="6.12.118-1"), COMPILER),
         build.key(SOURCE, "gcc 14.2.0"),
         replace(build, config=("common", "tdx-host")).key(SOURCE, COMPILER),
+        replace(build, llvm=19).key(SOURCE, "clang 19.1.7"),
         replace(build, patches=(SERIES[0],)).key(SOURCE, COMPILER),
         replace(build, patches=(SERIES[0], SERIES[1])).key(SOURCE, COMPILER),
     ]
@@ -126,6 +129,21 @@ def test_names_the_options_that_a_version_has_not_taken() -> None:
     assert build_kernels.refused(wanted, "CONFIG_SMP=y\nCONFIG_64BIT=y\n") == [
         "CONFIG_INTEL_TDX_HOST=y"
     ]
+
+
+def test_the_last_setting_of_an_option_is_the_one_that_counts() -> None:
+    wanted = "CONFIG_SMP=y\nCONFIG_PARAVIRT=y\nCONFIG_PARAVIRT=n\n"
+    without = "CONFIG_SMP=y\n# CONFIG_PARAVIRT is not set\n"
+    assert build_kernels.refused(wanted, without) == []
+    assert build_kernels.refused(wanted, "CONFIG_SMP=y\nCONFIG_PARAVIRT=y\n") == [
+        "CONFIG_PARAVIRT=n"
+    ]
+
+
+def test_llvm_is_used_as_a_whole_and_in_one_version() -> None:
+    builds = {build.name: build for build in BUILDS}
+    assert builds["6.12"].tools == ""
+    assert builds["6.12-clang-lto"].tools == "LLVM=-19"  # Documentation/kbuild/llvm.rst (6.12)
 
 
 def test_an_incomplete_build_is_none(tmp_path: Path) -> None:
