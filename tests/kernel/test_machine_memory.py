@@ -10,7 +10,7 @@ import pytest
 
 from staleline.kernel import touchedpages
 from staleline.kernel.machine_memory import PAGE, Region
-from staleline.kernel.touchedpages import touched_pages
+from staleline.kernel.touchedpages import TouchedPages
 
 _PAGES = 4096
 _CONTENT = b"".join(number.to_bytes(4, "little") * (PAGE // 4) for number in range(_PAGES))
@@ -45,12 +45,26 @@ def region(request: pytest.FixtureRequest, pagemap: bool) -> Region:
 
 def test_only_pages_written_to_are_touched() -> None:
     region = of_file()
-    assert touched_pages(region.host_address, len(region)) == []
+    touched = TouchedPages(region.host_address, len(region))
+    assert touched.spans() == []
     assert region.content[5 * PAGE] == 5  # read only
     for page in (3, 4, 9):
         region.content[page * PAGE] = 0xFF
     wanted = [range(3 * PAGE, 5 * PAGE), range(9 * PAGE, 10 * PAGE)]
-    assert touched_pages(region.host_address, len(region)) == wanted
+    assert touched.spans() == wanted
+
+
+def test_only_a_page_fault_has_them_looked_up_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert touchedpages._are_counted()
+    region = of_file()
+    region.content[0] = 1
+    touched = TouchedPages(region.host_address, len(region))
+    faults = [7, 7, 8]
+    monkeypatch.setattr(touchedpages, "_faults", lambda: faults.pop(0))
+    first = touched.spans()
+    assert touched.spans() is first == [range(PAGE)]
+    region.content[PAGE] = 1
+    assert touched.spans() == [range(2 * PAGE)]
 
 
 def test_reset_leaves_nothing(region: Region) -> None:

@@ -12,13 +12,13 @@ from __future__ import annotations
 import ctypes
 import mmap
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from staleline.errors import KernelImageError
 from staleline.kernel.derivation import DerivationError
-from staleline.kernel.touchedpages import touched_pages
+from staleline.kernel.touchedpages import TouchedPages
 
 if TYPE_CHECKING:
     from staleline.kernel.image import KernelImage
@@ -41,6 +41,29 @@ _DEFAULT_PAGE_OFFSET = 0xFFFF_8880_0000_0000
 _APIC_BASE = 0xFFFF_FFFF_FF5F_D000
 
 
+class KeptPages:
+    """What a region held at some time.
+
+    Args:
+        pages: Offset in the region, and what was there; everything else is as after a reset.
+    """
+
+    def __init__(self, pages: Sequence[tuple[int, bytes]] = ()) -> None:
+        self.pages = pages
+        self._spans: Sequence[range] | None = None
+        self._content: list[tuple[int, bytes]] = []
+
+    def content(
+        self, spans: Sequence[range], original: Callable[[range], bytes]
+    ) -> Sequence[tuple[int, bytes]]:
+        """The same, of all these spans; made once for the same list of them."""
+        if self._spans is not spans:
+            self._content = [(span.start, original(span)) for span in spans]
+            self._content += self.pages
+            self._spans = spans
+        return self._content
+
+
 class Region:
     """A piece of host memory that the emulated machine sees at one or more addresses.
 
@@ -53,6 +76,8 @@ class Region:
         self.content = content
         self._file = None if file is None else memoryview(file)
         self._anchor = ctypes.c_char.from_buffer(content)
+        self._touched_pages = TouchedPages(self.host_address, len(self))
+        self._pristine = KeptPages()
 
     @property
     def host_address(self) -> int:
@@ -64,53 +89,42 @@ class Region:
 
     def reset(self) -> None:
         """Back to the file's content (a copy-on-write mapping) or to zeros (anonymous)."""
-        self.put_back(())
+        self.put_back(self._pristine)
 
     def kept(self) -> KeptPages:
         """What may differ from the state after a reset, in whole pages."""
-        return [(span.start, self.content[span.start : span.stop]) for span in self._touched()]
+        spans = self._touched()
+        return KeptPages([(span.start, self.content[span.start : span.stop]) for span in spans])
 
     def put_back(self, kept: KeptPages) -> None:
         """The content of when it was kept.
 
         Pages are written over and not dropped: this process would fault on them in every run.
         """
-        touched = self._touched()
-        if sum(map(len, touched)) > _MOST_WRITTEN:
+        spans = self._touched()
+        if sum(map(len, spans)) > _MOST_WRITTEN:
             self.content.madvise(mmap.MADV_DONTNEED)
-        else:
-            for span in touched:
-                self._overwrite(span)
-        for offset, content in kept:
+            self._touched_pages.forget()
+            spans = []
+        for offset, content in kept.content(spans, self._original):
             self.content[offset : offset + len(content)] = content
 
-    def _overwrite(self, span: range) -> None:
-        """By what it is after a reset."""
+    def _original(self, span: range) -> bytes:
+        """What is there after a reset."""
         if self._file is None:
-            ctypes.memset(self.host_address + span.start, 0, len(span))
-        else:
-            self.content[span.start : span.stop] = self._file[span.start : span.stop]
+            return bytes(len(span))
+        return bytes(self._file[span.start : span.stop])
 
     def _touched(self) -> list[range]:
-        if len(self) == PAGE:
-            return [range(PAGE)]
-        spans = touched_pages(self.host_address, len(self))
+        spans = self._touched_pages.spans()
         return self._changed_pages() if spans is None else spans
 
     def _changed_pages(self) -> list[range]:
         """By comparing all of it, which takes a hundred times as long."""
-        file, zeros = self._file, bytes(PAGE)
         pages = (range(at, at + PAGE) for at in range(0, len(self), PAGE))
         return [
-            page
-            for page in pages
-            if self.content[page.start : page.stop]
-            != (zeros if file is None else file[page.start : page.stop])
+            page for page in pages if self.content[page.start : page.stop] != self._original(page)
         ]
-
-
-#: Offset in a region, and what was there; everything else is as after a reset.
-KeptPages = Sequence[tuple[int, bytes]]
 
 
 @dataclass(frozen=True, slots=True)

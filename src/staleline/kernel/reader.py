@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from typing import TYPE_CHECKING
@@ -146,6 +146,10 @@ class KernelReader:
         boot(self._image, self._memory, self._emulator, cpus, mem_encrypt=machine.mem_encrypt)
         make_seamcalls(self._image, self._emulator, cpus)
         return self._image, self._memory, self._emulator, cpus[1]
+
+    def series(self) -> AbstractContextManager[object]:
+        """Enter it around many runs: they are then watched by one thread."""
+        return self._emulator.series()
 
     @contextmanager
     def starts(self) -> Iterator[Callable[[RawMachine], Start]]:

@@ -118,7 +118,8 @@ class _Runs:
         If the image turns out not to repeat itself, nothing is known of it.
         """
         try:
-            return list(map(self._decide, machines, self._starts(machines)))
+            with self._reader.series():
+                return list(map(self._decide, machines, self._starts(machines)))
         except DerivationError as error:
             return [unknown_decision(str(error))] * len(machines)
 
