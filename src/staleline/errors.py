@@ -8,6 +8,10 @@ into an exit status (1) and a single line on standard error.
 from __future__ import annotations
 
 from os import PathLike
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from staleline.evidence.consistency import Contradiction
 
 __all__ = [
     "ContradictionError",
@@ -53,20 +57,25 @@ class EvidenceError(StalelineError):
 
 
 class ContradictionError(EvidenceError):
-    """Evidence that contradicts itself; `ids` are those of its contradictions, the told one first.
+    """Evidence that contradicts itself.
 
     Args:
-        what: The first contradiction.
-        where: The file.
+        what: The first contradiction, and the ids of all.
+        where: The file; None where only the whole of the evidence is at odds.
         do: What the user can do about it.
-        ids: Of evidence/contradictions.toml.
+        found: Every contradiction, the told one first.
     """
 
     def __init__(
-        self, what: str, *, where: str | PathLike[str], do: str, ids: tuple[str, ...]
+        self, what: str, *, where: str | None, do: str, found: tuple[Contradiction, ...]
     ) -> None:
         super().__init__(what, where=where, do=do)
-        self.ids = ids
+        self.found = found
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """Of evidence/contradictions.toml, each once."""
+        return tuple(dict.fromkeys(one.id for one in self.found))
 
 
 class KernelImageError(StalelineError):

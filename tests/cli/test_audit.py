@@ -204,7 +204,8 @@ def test_evidence_that_contradicts_the_kernel_gives_no_verdict(
     captured = capsys.readouterr()
     assert status == 1
     assert captured.out == ""
-    assert "contradicts itself: sme_active is True" in captured.err
+    assert "state.sme_active is True and this kernel" in captured.err
+    assert "(sme-active-against-kernel)" in captured.err
 
 
 def test_the_text_names_verdict_reason_and_steps(capsys: pytest.CaptureFixture[str]) -> None:

@@ -233,3 +233,15 @@ def test_every_kind_says_what_it_means_and_what_to_do() -> None:
 def test_every_id_in_the_code_is_a_kind_and_every_kind_is_in_the_code() -> None:
     code = Path(consistency.__file__).read_text()
     assert set(re.findall(r'"((?:[a-z]+-)+[a-z]+)"', code)) == set(contradiction_kinds())
+
+
+def test_each_flag_is_told_and_a_difference_once_for_all_cpus() -> None:
+    cpuinfo = CpuinfoEvidence(flags=frozenset({"sme", "sev"}))
+    found = contradictions(replace(RAPIDS, cpuinfo=cpuinfo))
+    assert [one.fields[1] for one in found] == [
+        "cpus[0].cpuid.0x8000001f:0 EAX[1]",
+        "cpus[0].cpuid.0x8000001f:0 EAX[0]",
+    ]
+    active = Snapshot(cpus=RAPIDS.cpus[:1] * 3, state=StateEvidence(sme_active=True))
+    (once,) = contradictions(active)
+    assert once.fields == ("state.sme_active", "cpus[0].cpuid.0x8000001f:0 EAX[0]")

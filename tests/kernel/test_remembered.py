@@ -165,3 +165,7 @@ def test_an_audit_of_what_is_remembered_imports_nothing_that_reads_images(
     assert "numpy" in modules
     assert "unicorn" in modules
     assert second == f"{report}[]\n"
+
+
+def test_without_a_cache_nothing_is_kept(image: Path) -> None:
+    assert isinstance(remembered_image(str(image), None), RunningImage)

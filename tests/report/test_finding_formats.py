@@ -268,7 +268,8 @@ def test_prometheus_has_one_verdict_that_is_1_per_path_and_handover(found: Findi
         assert states == {state: float(state is verdict) for state in Verdict}
     ones = [labels["verdict"] for labels, value in read["staleline_handover_verdict"] if value]
     assert sorted(ones) == sorted(row.verdict for row in found.handovers)
-    assert read["staleline_last_run_timestamp_seconds"] == [({}, NOW)]
+    about = {"subject": found.subject, "kernel": found.kernel}
+    assert read["staleline_last_run_timestamp_seconds"] == [(about, NOW)]
 
 
 def test_prometheus_leaves_out_what_is_not_known(found: Findings) -> None:

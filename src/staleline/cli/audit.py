@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from staleline.cli.output import Output, output_options
+from staleline.errors import ContradictionError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -85,7 +86,8 @@ _STATUS = {"safe": 0, "at-risk": 2, "unknown": 3}
     show_default=True,
     help="The least finding that makes the exit status non-zero.",
 )
-@output_options
+@click.option("--no-cache", is_flag=True, help="Run the image's code anew, and keep nothing.")
+@output_options()
 def command(  # noqa: PLR0913 - one parameter per option
     *,
     snapshot_file: str | None,
@@ -101,12 +103,14 @@ def command(  # noqa: PLR0913 - one parameter per option
     measured: str | None,
     traces: str | None,
     fail_on: str,
+    no_cache: bool,
     output: Output,
 ) -> int:
     """Could this kexec leave incoherent cache lines behind, and are they written back first?
 
     Exit status: 0 safe, 1 error, 2 at risk, 3 unknown.
     """
+    from staleline.cli.contradicted import write_contradicted_audit
     from staleline.cli.following import next_kernel
     from staleline.evidence.given import given_by_user, with_given
     from staleline.facts import from_snapshot
@@ -114,19 +118,21 @@ def command(  # noqa: PLR0913 - one parameter per option
     from staleline.verdict.choice import choose_kernels, image_files
     from staleline.vocabulary import Path
 
-    snapshot = with_given(_observe(snapshot_file), msr=msr, cmdline=cmdline, state=state)
-    next_one = next_kernel(
-        following, snapshot, append=append, reuse=reuse_cmdline, crash=path_name == "crash"
-    )
-    kernels = choose_kernels(snapshot, kernel)
     paths = tuple(Path) if path_name == "all" else (Path(path_name),)
-    found = audit(
-        from_snapshot(snapshot),
-        kernels,
-        following=next_one,
-        paths=paths,
-        given=given_by_user(snapshot),
-    )
+    try:
+        snapshot = with_given(_observe(snapshot_file), msr=msr, cmdline=cmdline, state=state)
+        next_one = next_kernel(
+            following, snapshot, append=append, reuse=reuse_cmdline, crash=path_name == "crash"
+        )
+        kernels = choose_kernels(snapshot, kernel, use_cache=not no_cache)
+        given = given_by_user(snapshot)
+        facts = from_snapshot(snapshot)
+        found = audit(facts, kernels, following=next_one, paths=paths, given=given)
+    except ContradictionError as error:
+        write_contradicted_audit(
+            output, error, snapshot_file=snapshot_file, kernel=kernel, paths=paths
+        )
+        raise
     written = _write_traces(found, FilePath(traces)) if traces is not None else {}
     files = (*([snapshot_file] if snapshot_file else []), *image_files(kernels))
     price = _cost(found, snapshot, bandwidth, measured)

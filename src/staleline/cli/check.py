@@ -28,7 +28,7 @@ __all__ = ["command"]
     metavar="N",
     help="Check for exactly N CPUs as well, by decision diagrams.",
 )
-@output_options
+@output_options()
 def command(*, policies: tuple[str, ...], cpus: int | None, output: Output) -> int:
     """Check policies (catalogue names or .toml files) on every platform class.
 

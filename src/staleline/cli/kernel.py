@@ -37,7 +37,7 @@ __all__ = ["command"]
     help="Give up an image after this time.",
 )
 @click.option("--no-cache", is_flag=True, help="Read every image anew, and keep nothing.")
-@output_options
+@output_options()
 def command(  # noqa: PLR0913 - one parameter per option
     *,
     images: tuple[str, ...],

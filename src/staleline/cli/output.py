@@ -8,7 +8,7 @@ import io
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +29,7 @@ _Result = TypeVar("_Result")
 
 #: Formats of findings, which all commands that judge handovers share.
 FINDING_FORMATS = ("sarif", "junit", "prometheus", "markdown")
+_FORMATS = ("text", "json", *FINDING_FORMATS)
 
 #: Collectors of metrics run as another user.
 _READABLE = 0o644
@@ -85,34 +86,57 @@ class Output:
         self.write(buffer.getvalue())
 
 
-def output_options(function: Callable[..., _Result]) -> Callable[..., _Result]:
-    """Give a command the three options, as its one parameter `output`."""
+class _Format(click.Choice[str]):
+    """A format; those that make no sense for a command are refused with the reason."""
 
-    @click.option(
-        "--format",
-        "form",
-        type=click.Choice(["text", "json", *FINDING_FORMATS]),
-        help="What to write.  [default: text]",
-    )
-    @click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
-    @click.option(
-        "-o",
-        "--output",
-        "file",
-        type=click.Path(),
-        metavar="FILE",
-        help="Write there, all at once, instead of to standard output.",
-    )
-    @functools.wraps(function)
-    def with_output(
-        *, form: str | None, as_json: bool, file: str | None, **options: object
-    ) -> _Result:
-        if as_json and form not in (None, "json"):
-            raise UsageError(f"--json and --format {form}", do="ask for one of them")
-        chosen = "json" if as_json else form or "text"
-        return function(output=Output(chosen, file), **options)
+    def __init__(self, refused: Mapping[str, str]) -> None:
+        super().__init__([form for form in _FORMATS if form not in refused])
+        self._refused = refused
 
-    return with_output
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if value in self._refused:
+            do = f"give --format {', '.join(self.choices[:-1])} or {self.choices[-1]}"
+            raise UsageError(f"no --format {value}: {self._refused[value]}", do=do)
+        return super().convert(value, param, ctx)
+
+
+def output_options(
+    refused: Mapping[str, str] | None = None,
+) -> Callable[[Callable[..., _Result]], Callable[..., _Result]]:
+    """Give a command the three options, as its one parameter `output`.
+
+    Args:
+        refused: Formats that it has not, and why.
+    """
+
+    def decorate(function: Callable[..., _Result]) -> Callable[..., _Result]:
+        @click.option(
+            "--format",
+            "form",
+            type=_Format(refused or {}),
+            help="What to write.  [default: text]",
+        )
+        @click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
+        @click.option(
+            "-o",
+            "--output",
+            "file",
+            type=click.Path(),
+            metavar="FILE",
+            help="Write there, all at once, instead of to standard output.",
+        )
+        @functools.wraps(function)
+        def with_output(
+            *, form: str | None, as_json: bool, file: str | None, **options: object
+        ) -> _Result:
+            if as_json and form not in (None, "json"):
+                raise UsageError(f"--json and --format {form}", do="ask for one of them")
+            chosen = "json" if as_json else form or "text"
+            return function(output=Output(chosen, file), **options)
+
+        return with_output
+
+    return decorate
 
 
 def written(form: str, several: Sequence[Findings]) -> str:

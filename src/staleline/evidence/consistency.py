@@ -9,6 +9,7 @@ design, and steppings may be mixed.
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
@@ -24,6 +25,7 @@ from staleline.evidence.snapshot import CpuinfoEvidence, Snapshot, StateEvidence
 __all__ = [
     "Contradiction",
     "ContradictionKind",
+    "against_kernel",
     "contradiction_kinds",
     "contradictions",
     "contradictions_between",
@@ -65,10 +67,17 @@ class ContradictionKind:
 
 @dataclass(frozen=True, slots=True)
 class Contradiction:
-    """One contradiction: `what` names the fields that cannot both be true, with their values."""
+    """One contradiction.
+
+    Attributes:
+        id: Of its kind.
+        what: The fields that cannot both be true, with their values.
+        fields: Their names, as in a snapshot; one name if two sources give it two values.
+    """
 
     id: str
     what: str
+    fields: tuple[str, ...] = ()
 
     @property
     def kind(self) -> ContradictionKind:
@@ -97,70 +106,85 @@ def require_consistent(snapshot: Snapshot, where: str) -> None:
     raise_if_any(contradictions(snapshot), where)
 
 
-def raise_if_any(found: tuple[Contradiction, ...], where: str) -> None:
+def raise_if_any(found: tuple[Contradiction, ...], where: str | None) -> None:
     """Refuse evidence with contradictions.
 
     Raises:
         ContradictionError: There is one; the first is told in full.
     """
     if found:
-        ids = tuple(contradiction.id for contradiction in found)
-        others = f"; also {', '.join(ids[1:])}" if len(ids) > 1 else ""
-        raise ContradictionError(
-            f"{found[0].what} ({found[0].id}{others})", where=where, do=found[0].kind.do, ids=ids
-        )
+        others = list(dict.fromkeys(one.id for one in found if one.id != found[0].id))
+        also = f"; also {', '.join(others)}" if others else ""
+        what = f"{found[0].what} ({found[0].id}{also})"
+        raise ContradictionError(what, where=where, do=found[0].kind.do, found=found)
 
 
 def contradictions(snapshot: Snapshot) -> tuple[Contradiction, ...]:
-    """The contradictions inside `snapshot`, the first of each kind."""
-    return _first_of_each(found for check in _CHECKS for found in check(snapshot))
+    """The contradictions inside `snapshot`, once for all CPUs that show the same one."""
+    return _once(found for check in _CHECKS for found in check(snapshot))
 
 
 def contradictions_between(first: Snapshot, second: Snapshot) -> tuple[Contradiction, ...]:
     """The contradictions between two sources that are to be of one machine, likewise."""
-    return _first_of_each(_between(first, second))
+    return _once(_between(first, second))
 
 
-def _first_of_each(found: Iterable[tuple[str, str]]) -> tuple[Contradiction, ...]:
-    kinds: dict[str, str] = {}
-    for kind, what in found:
-        kinds.setdefault(kind, what)
-    return tuple(Contradiction(*item) for item in kinds.items())
+def against_kernel(sme_active: bool | None) -> Contradiction:
+    """A state of SME that the kernel's own code would not have brought about."""
+    said = f"state.sme_active is {sme_active}"
+    what = f"{said} and this kernel with these registers and command line would not have it so"
+    return Contradiction("sme-active-against-kernel", what, ("state.sme_active",))
 
 
-#: (id, what) of contradictions.
-_Found = Iterator[tuple[str, str]]
+def _once(found: Iterable[Contradiction]) -> tuple[Contradiction, ...]:
+    kept: dict[tuple[str, ...], Contradiction] = {}
+    for one in found:
+        kept.setdefault((one.id, *(_CPU.sub("", field) for field in one.fields)), one)
+    return tuple(kept.values())
+
+
+_CPU = re.compile(r"^cpus\[[0-9]+\]")
+_Found = Iterator[Contradiction]
+
+
+def _clash(kind: str, first: tuple[str, str], second: tuple[str, str]) -> Contradiction:
+    """Two fields that cannot both be as they are, each with what it says."""
+    what = " and ".join(f"{field} {says}" for field, says in (first, second))
+    return Contradiction(kind, what, (first[0], second[0]))
 
 
 def _cpus_agree(snapshot: Snapshot) -> _Found:
-    observed: tuple[tuple[str, str, Callable[[CpuidTable], object]], ...] = (
-        ("two-vendors", "0x00000000:0 (vendor)", lambda cpuid: cpuid.vendor),
+    observed: tuple[tuple[str, str, str, Callable[[CpuidTable], object]], ...] = (
+        ("two-vendors", "0x00000000:0", "vendor", lambda cpuid: cpuid.vendor),
         (
             "cpus-differ-in-sme",
-            "0x8000001f:0 EAX[0] (SME)",
+            "0x8000001f:0 EAX[0]",
+            "SME",
             lambda cpuid: _bit(cpuid, _SME_LEAF, 0, 0),
         ),
         (
             "cpus-differ-in-coherency",
-            "0x8000001f:0 EAX[10] (coherency enforced)",
+            "0x8000001f:0 EAX[10]",
+            "coherency enforced",
             lambda cpuid: _bit(cpuid, _SME_LEAF, 0, 10),
         ),
         (
             "cpus-differ-in-cbit-position",
-            "0x8000001f:0 EBX[5:0] (C-bit position)",
+            "0x8000001f:0 EBX[5:0]",
+            "C-bit position",
             _cbit_position,
         ),
     )
-    for kind, name, observe in observed:
+    for kind, field, name, observe in observed:
         values = [(i, observe(cpu.cpuid)) for i, cpu in enumerate(snapshot.cpus)]
         known = [(i, value) for i, value in values if value is not None]
         other = next(((i, value) for i, value in known if value != known[0][1]), None)
         if other is not None:
-            yield (
-                kind,
-                f"cpus[{known[0][0]}].cpuid.{name} is {known[0][1]!r} "
-                f"and cpus[{other[0]}].cpuid.{name} is {other[1]!r}",
+            first, second = (
+                (f"cpus[{i}].cpuid.{field}", f"({name}) is {value!r}")
+                for i, value in (known[0], other)
             )
+            yield _clash(kind, first, second)
 
 
 def _vendor_is_repeated(snapshot: Snapshot) -> _Found:
@@ -169,10 +193,10 @@ def _vendor_is_repeated(snapshot: Snapshot) -> _Found:
         again = None if repeated is None else CpuidTable({(0, 0): repeated}).vendor
         vendor = cpu.cpuid.vendor
         if vendor is not None and again in _REPEATS_VENDOR and again != vendor:
-            yield (
+            yield _clash(
                 "two-vendors",
-                f"cpus[{i}].cpuid.0x00000000:0 (vendor) is {vendor!r} "
-                f"and cpus[{i}].cpuid.0x80000000:0 (vendor) is {again!r}",
+                (f"cpus[{i}].cpuid.0x00000000:0", f"(vendor) is {vendor!r}"),
+                (f"cpus[{i}].cpuid.0x80000000:0", f"(vendor) is {again!r}"),
             )
 
 
@@ -190,11 +214,14 @@ def _beyond_maximum_follows_vendor(snapshot: Snapshot) -> _Found:
         if maximum is None or maximum >= _SME_LEAF or recorded is None or expected is None:
             continue
         if any(recorded) and recorded[0] != expected[0] and _on_bare_metal(cpu.cpuid):
-            yield (
+            answers = f"where {cpu.cpuid.vendor} answers EAX={expected[0]:#010x}"
+            yield _clash(
                 "leaf-beyond-maximum",
-                f"cpus[{i}].cpuid.0x8000001f:0 has EAX={recorded[0]:#010x} and "
-                f"cpus[{i}].cpuid.0x80000000:0 says the highest leaf is {maximum:#010x}, "
-                f"where {cpu.cpuid.vendor} answers EAX={expected[0]:#010x}",
+                (f"cpus[{i}].cpuid.0x8000001f:0", f"has EAX={recorded[0]:#010x}"),
+                (
+                    f"cpus[{i}].cpuid.0x80000000:0",
+                    f"says the highest leaf is {maximum:#010x}, {answers}",
+                ),
             )
             return
 
@@ -209,10 +236,10 @@ def _cpuinfo_agrees(snapshot: Snapshot) -> _Found:
         return
     cpuid, cpuinfo = snapshot.cpus[0].cpuid, snapshot.cpuinfo
     if None not in (cpuid.vendor, cpuinfo.vendor) and cpuid.vendor != cpuinfo.vendor:
-        yield (
+        yield _clash(
             "two-cpu-models",
-            f"cpuinfo.vendor is {cpuinfo.vendor!r} "
-            f"and cpus[0].cpuid.0x00000000:0 says {cpuid.vendor!r}",
+            ("cpuinfo.vendor", f"is {cpuinfo.vendor!r}"),
+            ("cpus[0].cpuid.0x00000000:0", f"says {cpuid.vendor!r}"),
         )
     # Mixed steppings: cpuinfo is of the first CPU, as cpus[0] is.
     if cpuid.family_model_stepping is None:
@@ -221,10 +248,10 @@ def _cpuinfo_agrees(snapshot: Snapshot) -> _Found:
     for name, of_cpuid in named:
         of_cpuinfo = getattr(cpuinfo, name)
         if of_cpuinfo is not None and of_cpuinfo != of_cpuid:
-            yield (
+            yield _clash(
                 "two-cpu-models",
-                f"cpuinfo.{name} is {of_cpuinfo} "
-                f"and cpus[0].cpuid.0x00000001:0 says {name} {of_cpuid}",
+                (f"cpuinfo.{name}", f"is {of_cpuinfo}"),
+                ("cpus[0].cpuid.0x00000001:0", f"says {name} {of_cpuid}"),
             )
 
 
@@ -235,26 +262,28 @@ def _flags_have_hardware(snapshot: Snapshot) -> _Found:
         for flag, (leaf, register, bit) in _COPIED_FLAGS.items():
             if flag in cpuinfo.flags and _bit(cpu.cpuid, leaf, register, bit) is False:
                 name = f"{('EAX', 'EBX', 'ECX', 'EDX')[register]}[{bit}]"
-                field = f"cpus[0].cpuid.{leaf:#010x}:0 {name}"
-                what = f"cpuinfo.flags holds {flag!r} and {field} is clear"
-                yield "flag-without-hardware", what
+                yield _clash(
+                    "flag-without-hardware",
+                    ("cpuinfo.flags", f"holds {flag!r}"),
+                    (f"cpus[0].cpuid.{leaf:#010x}:0 {name}", "is clear"),
+                )
 
 
 def _sme_active_is_possible(snapshot: Snapshot) -> _Found:
     if not snapshot.state.sme_active:
         return
-    said = "state.sme_active is true"
+    said = ("state.sme_active", "is true")
     if (snapshot.kernel.config or {}).get("CONFIG_AMD_MEM_ENCRYPT") == "n":
-        what = f"{said} and kernel.config.CONFIG_AMD_MEM_ENCRYPT is 'n'"
-        yield "sme-active-without-support", what
+        option = ("kernel.config.CONFIG_AMD_MEM_ENCRYPT", "is 'n'")
+        yield _clash("sme-active-without-support", said, option)
     for i, cpu in enumerate(snapshot.cpus):
         if _bit(cpu.cpuid, _SME_LEAF, 0, 0) is False:
-            what = f"{said} and cpus[{i}].cpuid.0x8000001f:0 EAX[0] says no SME"
-            yield "sme-active-without-sme", what
+            leaf = (f"cpus[{i}].cpuid.0x8000001f:0 EAX[0]", "says no SME")
+            yield _clash("sme-active-without-sme", said, leaf)
         syscfg = cpu.msr.get(_SYSCFG)
         if syscfg is not None and not syscfg >> 23 & 1:
-            what = f"{said} and cpus[{i}].msr.0xc0010010 bit 23 is clear"
-            yield "sme-active-without-syscfg", what
+            register = (f"cpus[{i}].msr.0xc0010010", "bit 23 is clear")
+            yield _clash("sme-active-without-syscfg", said, register)
 
 
 def _state_agrees_with_log(snapshot: Snapshot) -> _Found:
@@ -266,30 +295,35 @@ def _state_agrees_with_log(snapshot: Snapshot) -> _Found:
     ):
         stated = getattr(snapshot.state, name)
         if None not in (stated, of_log) and stated != of_log:
-            yield "state-against-log", f"state.{name} is {stated!r} and log says {of_log!r}"
+            yield _clash(
+                "state-against-log",
+                (f"state.{name}", f"is {stated!r}"),
+                ("log", f"says {of_log!r}"),
+            )
 
 
 def _guests_are_possible(snapshot: Snapshot) -> _Found:
     for i, cpu in enumerate(snapshot.cpus[:1]):
         if snapshot.state.sev_guests_run and _bit(cpu.cpuid, _SME_LEAF, 0, 1) is False:
-            yield (
+            yield _clash(
                 "sev-guests-without-sev",
-                f"state.sev_guests_run is true and cpus[{i}].cpuid.0x8000001f:0 EAX[1] says no SEV",
+                ("state.sev_guests_run", "is true"),
+                (f"cpus[{i}].cpuid.0x8000001f:0 EAX[1]", "says no SEV"),
             )
 
 
 def _tdx_is_possible(snapshot: Snapshot) -> _Found:
     if snapshot.state.tdx_module != "initialized":
         return
-    said = "state.tdx_module is 'initialized'"
+    said = ("state.tdx_module", "is 'initialized'")
     for i, cpu in enumerate(snapshot.cpus[:1]):
         if cpu.cpuid.vendor not in (None, "GenuineIntel"):
-            what = f"{said} and cpus[{i}].cpuid.0x00000000:0 says {cpu.cpuid.vendor!r}"
-            yield "tdx-without-intel", what
+            vendor = (f"cpus[{i}].cpuid.0x00000000:0", f"says {cpu.cpuid.vendor!r}")
+            yield _clash("tdx-without-intel", said, vendor)
         partitioning = cpu.msr.get(_KEYID_PARTITIONING)
         if partitioning is not None and partitioning >> 32 < 2:
-            what = f"{said} and cpus[{i}].msr.0x87 gives TDX {partitioning >> 32} KeyIDs"
-            yield "tdx-without-keys", what
+            keys = (f"cpus[{i}].msr.0x87", f"gives TDX {partitioning >> 32} KeyIDs")
+            yield _clash("tdx-without-keys", said, keys)
 
 
 _CHECKS: tuple[Callable[[Snapshot], _Found], ...] = (
@@ -310,14 +344,17 @@ def _between(first: Snapshot, second: Snapshot) -> _Found:
         pair = [machine.cpus[0].cpuid for machine in (first, second)]
         names = [(cpuid.vendor, cpuid.family_model_stepping) for cpuid in pair]
         if names[0] != names[1]:
-            yield "two-cpu-models", f"CPUID says {names[0]} and {names[1]}"
+            what = f"CPUID says {names[0]} and {names[1]}"
+            leaves = ("cpus[0].cpuid.0x00000000:0", "cpus[0].cpuid.0x00000001:0")
+            yield Contradiction("two-cpu-models", what, leaves)
     for name in ("vendor", "family", "model", "stepping"):
         yield from _differ("two-cpu-models", "cpuinfo", name, first.cpuinfo, second.cpuinfo)
     for name in ("release", "build_id"):
         yield from _differ("two-kernels", "kernel", name, first.kernel, second.kernel)
     asked = [_mem_encrypt(machine.kernel.cmdline) for machine in (first, second)]
     if None not in asked and asked[0] != asked[1]:
-        yield "two-kernels", f"kernel.cmdline asks for mem_encrypt={asked[0]} and {asked[1]}"
+        what = f"kernel.cmdline asks for mem_encrypt={asked[0]} and {asked[1]}"
+        yield Contradiction("two-kernels", what, ("kernel.cmdline",))
     yield from _differ("two-hosts", "", "host", first, second)
     for field in fields(StateEvidence):
         yield from _differ("two-hosts", "state", field.name, first.state, second.state)
@@ -327,7 +364,7 @@ def _differ(kind: str, table: str, name: str, first: object, second: object) -> 
     values = [getattr(source, name, None) for source in (first, second)]
     if None not in values and values[0] != values[1]:
         path = f"{table}.{name}" if table else name
-        yield kind, f"{path} is {values[0]!r} and {values[1]!r}"
+        yield Contradiction(kind, f"{path} is {values[0]!r} and {values[1]!r}", (path,))
 
 
 def _mem_encrypt(cmdline: str | None) -> list[str] | None:

@@ -98,15 +98,15 @@ class RememberedImage:
 
 
 def remembered_image(
-    path: str, cache: DocumentCache[DecidedDocument]
+    path: str, cache: DocumentCache[DecidedDocument] | None
 ) -> RememberedImage | RunningImage:
-    """The image in a file, with what was decided before.
+    """The image in a file, with what was decided before; without a cache, with nothing of that.
 
     Raises:
         KernelImageError: It cannot be read, or is no image.
     """
     file = built_image(path) if os.path.isdir(path) else path
-    if not os.path.isfile(file):
+    if cache is None or not os.path.isfile(file):
         return _load_once(file)
     try:
         known = cache.get(file_digest(file))
@@ -130,7 +130,7 @@ def _new(file: str, cache: DocumentCache[DecidedDocument]) -> RememberedImage:
 
 def _load(file: str) -> tuple[RunningImage, str]:
     # Not needed for what is remembered, and 0.2 s to import.
-    from staleline.kernel.reading import load_and_hash  # noqa: PLC0415
+    from staleline.kernel.loading import load_and_hash  # noqa: PLC0415
     from staleline.kernel.running import RunningImage  # noqa: PLC0415
 
     image, digest = load_and_hash(file)
@@ -138,7 +138,7 @@ def _load(file: str) -> tuple[RunningImage, str]:
 
 
 def _load_once(file: str) -> RunningImage:
-    """Of what cannot be hashed, which loading it will refuse, and say why."""
+    """Of what is not kept, or cannot be hashed, which loading it will refuse, and say why."""
     from staleline.kernel.running import RunningImage  # noqa: PLC0415 - likewise
 
     return RunningImage.load(file)

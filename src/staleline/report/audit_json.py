@@ -36,6 +36,7 @@ def audit_document(
             for handover in audit.handovers
         ],
         "unknown": list(audit.unknown),
+        "contradictions": [],
         "kernel": {"name": audit.kernel, "evidence": audit.kernel_evidence},
         "given": list(audit.given),
         "layers": _layers(audit.facts),

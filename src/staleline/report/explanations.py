@@ -99,7 +99,7 @@ def _of_contradiction(kind: ContradictionKind) -> Explanation:
         kind=Kind.CONTRADICTION,
         title=kind.title,
         means=_paragraph(kind.means),
-        evidence="Both fields, with their values, are named in the error. There is no verdict.",
+        evidence="Both fields, with their values, are named. Nothing is taken from either: no verdict.",
         do=_paragraph(f"{kind.do[:1].upper()}{kind.do[1:]}."),
         sources=(),
     )

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Protocol
 
@@ -25,6 +25,7 @@ __all__ = [
     "Level",
     "audit_findings",
     "check_findings",
+    "checked_handover",
     "violation_id",
 ]
 
@@ -53,6 +54,7 @@ class Finding:
         level: How much it matters.
         message: What was found, as a clause.
         sites: Kernel functions that it is about.
+        fields: Fields of the evidence that it is about.
         counterexample: The run behind it, for a violation.
     """
 
@@ -61,11 +63,12 @@ class Finding:
     message: str
     sites: tuple[Site, ...] = ()
     counterexample: Counterexample | None = None
+    fields: tuple[str, ...] = ()
 
     @property
-    def is_open(self) -> bool:
-        """Does it say that something is not known?"""
-        return explanations()[self.id].kind is Kind.UNKNOWN
+    def kind(self) -> Kind:
+        """What its explanation is of."""
+        return explanations()[self.id].kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,16 +111,17 @@ class HandoverFindings:
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """What one audit, the check of one policy, or the reading of one image found.
+    """What one audit, the check of one policy, the reading of one image, or the like found.
 
     Attributes:
         subject: What was looked at: a machine, a policy's name, or an image.
         kernel: The old kernel: a release or a policy's name.
         kernel_evidence: How its behaviour is known.
         files: Files that it rests on.
-        by_path: The verdict on each path; none where no handover was judged.
+        by_path: The verdict on each path, where all of its handovers were judged.
         handovers: All that were judged.
         other: Findings of no single handover.
+        asked: What tells it from others of the same subject and kernel, by name.
     """
 
     subject: str
@@ -127,6 +131,7 @@ class Findings:
     by_path: Mapping[Path, Verdict]
     handovers: tuple[HandoverFindings, ...]
     other: tuple[Finding, ...]
+    asked: Mapping[str, str] = field(default_factory=dict)
 
     def each(self) -> Iterator[tuple[HandoverFindings | None, Finding]]:
         """Every finding, with its handover."""
@@ -178,7 +183,7 @@ def check_findings(policy: Policy, rows: Sequence[PlatformHandover]) -> Findings
             path: _worst([row.judgement.verdict for row in rows if row.path is path])
             for path in Path
         },
-        handovers=tuple(_checked(row) for row in rows),
+        handovers=tuple(checked_handover(row) for row in rows),
         other=tuple(Finding(bug_id(bug), Level.NOTE, bug) for bug in policy.bugs),
     )
 
@@ -199,7 +204,8 @@ def _audited(row: Handover) -> HandoverFindings:
     return _handover(row, row, row.transition)
 
 
-def _checked(row: PlatformHandover) -> HandoverFindings:
+def checked_handover(row: PlatformHandover) -> HandoverFindings:
+    """What was found of one handover of a policy or an image."""
     found = _handover(row, row.judgement, transition_words(row))
     return replace(found, platform=row.platform, sev_guests_run=row.sev_guests_run)
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Findings as JUnit XML, in the dialect of Jenkins: a suite per path, a case per handover.
 
-At risk is a failure and unknown an error, so that neither passes unseen; unneeded flushes
-are in the case's output.
+At risk is a failure, and unknown an error, as is evidence that contradicts itself, so that none
+passes unseen; unneeded flushes are in the case's output.
 """
 
 from __future__ import annotations
@@ -11,10 +11,14 @@ import re
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Sequence
 
+from staleline.report.explanations import Kind
 from staleline.report.findings import Finding, Findings, HandoverFindings, Level
 from staleline.vocabulary import Verdict
 
 __all__ = ["junit_xml"]
+
+#: Kinds of findings that tell of no fault, but why there is no verdict.
+_WITHOUT_VERDICT = frozenset({Kind.UNKNOWN, Kind.CONTRADICTION})
 
 #: What XML 1.0 does not allow (section 2.2); ElementTree would write it all the same.
 _NOT_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -33,9 +37,9 @@ def junit_xml(several: Sequence[Findings]) -> str:
 
 def _suites(found: Findings) -> Iterator[ET.Element]:
     """One per path, and one with what is of no handover, where that may fail."""
-    for path, verdict in found.by_path.items():
+    for path in dict.fromkeys(row.path for row in found.handovers):
         cases = [_handover(found, row) for row in found.handovers if row.path is path]
-        yield _suite(found, f"{found.subject} {path}", cases, verdict)
+        yield _suite(found, f"{found.subject} {path}", cases, found.by_path.get(path))
     if not found.by_path or any(finding.level is not Level.NOTE for finding in found.other):
         yield _suite(found, found.subject, [_case(found.subject, found.kernel, found.other)], None)
 
@@ -67,6 +71,7 @@ def _properties(found: Findings, verdict: Verdict | None) -> Iterator[tuple[str,
     yield "kernel evidence", found.kernel_evidence
     if verdict is not None:
         yield "verdict", verdict
+    yield from found.asked.items()
     yield from (("file", file) for file in found.files)
     yield from ((finding.id, finding.message) for finding in found.other)
 
@@ -93,9 +98,8 @@ def _case(
 
 
 def _outcome(finding: Finding) -> ET.Element:
-    element = ET.Element(
-        "error" if finding.is_open else "failure", type=finding.id, message=_text(finding.message)
-    )
+    outcome = "error" if finding.kind in _WITHOUT_VERDICT else "failure"
+    element = ET.Element(outcome, type=finding.id, message=_text(finding.message))
     element.text = _text("\n".join(_details(finding)))
     return element
 

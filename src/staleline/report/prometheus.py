@@ -45,7 +45,8 @@ def prometheus_text(several: Sequence[Findings], *, now: float) -> str:
     """All metrics in the text exposition format 0.0.4.
 
     Args:
-        several: Audits or policies; each subject and kernel is a label.
+        several: Audits or policies; subject, kernel and what was asked are labels of every
+            sample, so that files of several runs can lie side by side.
         now: When they were made, in seconds since 1970.
     """
     metrics = (
@@ -82,14 +83,14 @@ def prometheus_text(several: Sequence[Findings], *, now: float) -> str:
         _Metric(
             "staleline_last_run_timestamp_seconds",
             "When this was written, in seconds since 1970.",
-            [({}, now)],
+            [(_labels(one), now) for one in several],
         ),
     )
     return "".join(f"{line}\n" for metric in metrics for line in metric.lines())
 
 
 def _labels(found: Findings) -> dict[str, str]:
-    return {"subject": found.subject, "kernel": found.kernel}
+    return {"subject": found.subject, "kernel": found.kernel, **found.asked}
 
 
 def _info(found: Findings) -> dict[str, str]:

@@ -19,7 +19,7 @@ from urllib.parse import quote
 
 from staleline.check import Counterexample
 from staleline.report.commonmark import prose
-from staleline.report.explanations import Explanation, explanations
+from staleline.report.explanations import Explanation, Kind, explanations
 from staleline.report.findings import Finding, Findings, HandoverFindings, Level
 from staleline.vocabulary import Verdict
 
@@ -57,6 +57,7 @@ def _run(found: Findings) -> dict[str, Any]:
             "subject": found.subject,
             "kernel": found.kernel,
             "kernelEvidence": found.kernel_evidence,
+            **found.asked,
             "verdicts": {str(path): verdict for path, verdict in found.by_path.items()},
         },
     }
@@ -103,7 +104,7 @@ def _result(found: Findings, handover: HandoverFindings | None, finding: Finding
 
 def _kind(finding: Finding) -> dict[str, str]:
     """SARIF wants level ``none`` for every kind but ``fail``."""
-    if finding.is_open:
+    if finding.kind is Kind.UNKNOWN:
         return {"kind": "open", "level": "none"}
     return {"kind": "fail", "level": finding.level}
 
@@ -129,19 +130,23 @@ def _properties(handover: HandoverFindings | None) -> dict[str, Any]:
 
 
 def _locations(files: Sequence[str], finding: Finding) -> Iterator[dict[str, Any]]:
-    """The kernel's functions, in the last of the files: the image if one was read."""
+    """Functions or fields, in the last of the files: the image if one was read."""
     physical: dict[str, Any] = {}
     if files:
         index = len(files) - 1
         location = {"uri": _uri(files[index]), "index": index}
         physical = {"physicalLocation": {"artifactLocation": location}}
-    functions = [_function(site) for site in finding.sites]
-    if physical or functions:
-        yield physical | ({"logicalLocations": functions} if functions else {})
+    places = [_function(site) for site in finding.sites] + [_field(name) for name in finding.fields]
+    if physical or places:
+        yield physical | ({"logicalLocations": places} if places else {})
 
 
 def _function(name: str) -> dict[str, str]:
     return {"name": name, "fullyQualifiedName": name, "kind": "function"}
+
+
+def _field(name: str) -> dict[str, str]:
+    return {"fullyQualifiedName": name, "kind": "property"}
 
 
 def _code_flow(found: Counterexample) -> dict[str, Any]:
@@ -177,7 +182,7 @@ def _thread(found: Counterexample, cpu: str) -> dict[str, Any]:
 
 def _fingerprint(where: str, finding: Finding) -> str:
     """The same for the same finding of another run, so that results can be followed up."""
-    text = "\0".join((where, finding.id, *finding.sites))
+    text = "\0".join((where, finding.id, *finding.sites, *finding.fields))
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from staleline.check import Answer
-from staleline.errors import EvidenceError
+from staleline.evidence.consistency import against_kernel, raise_if_any
 from staleline.facts import MachineFacts
 from staleline.model.scenario import Scenario
 from staleline.verdict.following import Following, Next
@@ -103,15 +103,11 @@ def audit(
         given: Names of facts that the user gave and nobody observed.
 
     Raises:
-        EvidenceError: No machine fits the evidence: it contradicts itself.
+        ContradictionError: No machine fits the evidence.
     """
     fitting = tuple(worlds(facts, kernels, following, paths))
     if not fitting:
-        raise EvidenceError(
-            f"the evidence contradicts itself: sme_active is {facts.boolean('sme_active')}, but "
-            "this kernel with these registers and command line would not have it so",
-            do="collect the snapshot anew on the running host",
-        )
+        raise_if_any((against_kernel(facts.boolean("sme_active")),), None)
     verdict = _agreed(world.verdict for world in fitting)
     return Audit(
         verdict=verdict,

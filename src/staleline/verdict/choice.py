@@ -19,13 +19,16 @@ __all__ = ["choose_kernels", "image_files"]
 _IMAGE_PLACES = ("/boot/vmlinuz-{}", "/usr/lib/modules/{}/vmlinuz", "/lib/modules/{}/vmlinuz")
 
 
-def choose_kernels(snapshot: Snapshot, wanted: str | None) -> Sequence[Kernel]:
+def choose_kernels(
+    snapshot: Snapshot, wanted: str | None, *, use_cache: bool = True
+) -> Sequence[Kernel]:
     """The kernel, or several where only its release number is known.
 
     Args:
         snapshot: The machine it runs on.
         wanted: An image's path, a policy's name or file, or a release; None for the
             kernel that the snapshot names.
+        use_cache: Take what an image's code decided before, and keep what it decides now.
 
     Raises:
         UsageError: Nothing fits; the message says what could be given.
@@ -33,13 +36,13 @@ def choose_kernels(snapshot: Snapshot, wanted: str | None) -> Sequence[Kernel]:
         PolicyError: A policy file is not well formed.
     """
     if wanted is None:
-        return _running(snapshot)
+        return _running(snapshot, use_cache)
     if wanted in catalogue() or wanted.endswith(".toml"):
         return (PolicyKernel(find(wanted), "policy named by the user; no image was read"),)
     if series_of(wanted) is not None and not Path(wanted).exists():
         return _by_release(wanted)
     if "/" in wanted or Path(wanted).exists():
-        return (_image(wanted, snapshot),)
+        return (_image(wanted, snapshot, use_cache),)
     find(wanted)  # raises, and knows which names come near
     raise AssertionError(wanted)
 
@@ -49,7 +52,7 @@ def image_files(kernels: Sequence[Kernel]) -> list[str]:
     return [kernel.image.path for kernel in kernels if isinstance(kernel, ImageKernel)]
 
 
-def _running(snapshot: Snapshot) -> Sequence[Kernel]:
+def _running(snapshot: Snapshot, use_cache: bool) -> Sequence[Kernel]:
     """The kernel that the snapshot names: its image, if it is installed here, else its rule.
 
     The build ID tells whether an image is the running kernel; a release may have been built
@@ -64,7 +67,7 @@ def _running(snapshot: Snapshot) -> Sequence[Kernel]:
     if build_id is not None and has_cpuid(snapshot) and "/" not in release:
         for place in _IMAGE_PLACES:
             path = Path(place.format(release))
-            if _readable(path) and (image := _load(str(path))).build_id == build_id:
+            if _readable(path) and (image := _load(str(path), use_cache)).build_id == build_id:
                 return (ImageKernel(image, snapshot),)
     return _by_release(release)
 
@@ -77,17 +80,17 @@ def _readable(path: Path) -> bool:
         return False
 
 
-def _image(path: str, snapshot: Snapshot) -> ImageKernel:
+def _image(path: str, snapshot: Snapshot, use_cache: bool) -> ImageKernel:
     if not has_cpuid(snapshot):
         raise UsageError(
             "running an image's code needs the machine's CPUID, which this snapshot lacks",
             do="give a dump made with `cpuid -r`, or name a policy instead of an image",
         )
-    return ImageKernel(_load(path), snapshot)
+    return ImageKernel(_load(path, use_cache), snapshot)
 
 
-def _load(path: str) -> Image:
-    return remembered_image(path, DocumentCache(decisions_directory()))
+def _load(path: str, use_cache: bool) -> Image:
+    return remembered_image(path, DocumentCache(decisions_directory()) if use_cache else None)
 
 
 def _by_release(release: str) -> Sequence[Kernel]:

@@ -103,7 +103,7 @@ def preflight(
         path: `Path.CRASH` for a crash kernel.
 
     Raises:
-        EvidenceError: The evidence contradicts itself.
+        ContradictionError: The evidence contradicts itself.
     """
     facts = from_snapshot(snapshot)
     given = given_by_user(snapshot)

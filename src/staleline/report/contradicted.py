@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Evidence that contradicts itself: no verdict, and each contradiction a finding.
+
+Nobody can tell which of two fields is wrong, so nothing is taken from either: no handover is
+judged, no fact is shown, and what was asked for is unknown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from staleline.evidence.consistency import Contradiction
+from staleline.report.findings import Finding, Findings, Level
+from staleline.vocabulary import Path, Verdict
+
+__all__ = ["Contradicted", "contradicted_audit", "contradicted_findings"]
+
+_EVIDENCE = "not looked at, because the evidence of the machine contradicts itself"
+
+
+@dataclass(frozen=True, slots=True)
+class Contradicted:
+    """An audit that evidence did not allow.
+
+    Attributes:
+        found: The contradictions.
+        paths: What was asked for.
+        kernel: The old kernel, as the user named it; None if the evidence was to name it.
+    """
+
+    found: Sequence[Contradiction]
+    paths: Sequence[Path]
+    kernel: str | None
+
+    @property
+    def kernel_name(self) -> str:
+        """The old kernel, or that it was not named."""
+        return self.kernel or "not determined"
+
+
+def contradicted_findings(
+    audit: Contradicted,
+    *,
+    machine: str,
+    files: Sequence[str],
+    asked: Mapping[str, str] | None = None,
+) -> Findings:
+    """The findings; `machine`, `files` and `asked` are as of an audit's."""
+    return Findings(
+        subject=machine,
+        kernel=audit.kernel_name,
+        kernel_evidence=_EVIDENCE,
+        files=tuple(files),
+        by_path=dict.fromkeys(audit.paths, Verdict.UNKNOWN),
+        handovers=(),
+        other=tuple(
+            Finding(one.id, Level.ERROR, one.what, fields=one.fields) for one in audit.found
+        ),
+        asked=asked or {},
+    )
+
+
+def contradicted_audit(audit: Contradicted) -> dict[str, Any]:
+    """The JSON document, as of any audit."""
+    return {
+        "schema": "staleline/audit/1",
+        "verdict": Verdict.UNKNOWN,
+        "paths": dict.fromkeys(map(str, audit.paths), Verdict.UNKNOWN),
+        "handovers": [],
+        "unknown": [one.what for one in audit.found],
+        "contradictions": [_contradiction(one) for one in audit.found],
+        "kernel": {"name": audit.kernel_name, "evidence": _EVIDENCE},
+        "given": [],
+        "layers": {"hardware": {}, "firmware": {}, "kernel": {}},
+        "cost": {"wbinvd": {"jumping_cpu": None, "each_secondary": None}},
+    }
+
+
+def _contradiction(one: Contradiction) -> dict[str, Any]:
+    return {"id": one.id, "what": one.what, "fields": list(one.fields), "do": one.kind.do}
