@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 
@@ -220,6 +222,26 @@ def test_what_cannot_go_on_says_why_and_where(code, detail, address):
 def test_time_limits_a_run_as_well():
     end = Machine("ebfe", instructions=10**12, seconds=0.05).run()
     assert "budget ran out" in end.detail
+
+
+def test_a_run_goes_on_where_its_instructions_begin_to_be_counted():
+    # mov esi, 60000; again: xor eax, eax; cpuid; inc rdi; dec esi; jne again; mov rax, rdi
+    counting = "be60ea000031c00fa248ffc7ffce75f54889f8"
+    machine = Machine(storing_rax(counting), instructions=10**9, seconds=60.0)
+    started = time.monotonic()
+    assert machine.run(0).kind is EndKind.RETURNED
+    assert time.monotonic() - started > 0.1  # else nothing was counted
+    assert machine.result() == machine.cpu.traps == 60_000
+
+
+def test_a_run_that_had_no_end_leaves_nothing_behind():
+    # cmp edi, 7; jne itself; mov eax, edi
+    machine = Machine(storing_rax("83ff0775fe89f8"), instructions=10_000)
+    for _ in range(2):
+        assert "budget ran out" in machine.run(8).detail
+        assert machine.run(7).kind is EndKind.RETURNED
+        assert machine.result() == 7
+    assert machine.emulator.exhausted_runs == 2
 
 
 def test_nothing_is_on_the_pci_bus():
