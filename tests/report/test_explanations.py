@@ -17,6 +17,7 @@ from staleline.report import findings
 from staleline.report.explanations import Kind, bug_id, explanation, explanations
 from staleline.report.explanations_text import explanations_markdown
 from staleline.verdict.reasons import Unneeded
+from staleline.verdict.remarks import remark_kinds
 from staleline.verdict.unknown import Unknown
 
 ROOT = Path(__file__).parents[2]
@@ -62,6 +63,10 @@ def test_every_unknown_that_verdicts_name_has_a_page_and_no_page_is_left_over() 
 
 def test_every_contradiction_in_evidence_has_a_page() -> None:
     assert ids_of(Kind.CONTRADICTION) == set(contradiction_kinds())
+
+
+def test_every_remark_before_a_load_has_a_page() -> None:
+    assert ids_of(Kind.LOAD) == set(remark_kinds())
 
 
 def test_every_finding_has_a_page() -> None:

@@ -12,7 +12,7 @@ from staleline.cli.output import Output, output_options
 from staleline.errors import ContradictionError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from staleline.evidence.snapshot import Snapshot
     from staleline.verdict.audit import Audit
@@ -110,7 +110,6 @@ def command(  # noqa: PLR0913 - one parameter per option
 
     Exit status: 0 safe, 1 error, 2 at risk, 3 unknown.
     """
-    from staleline.cli.contradicted import write_contradicted_audit
     from staleline.cli.following import next_kernel
     from staleline.evidence.given import given_by_user, with_given
     from staleline.facts import from_snapshot
@@ -119,6 +118,7 @@ def command(  # noqa: PLR0913 - one parameter per option
     from staleline.vocabulary import Path
 
     paths = tuple(Path) if path_name == "all" else (Path(path_name),)
+    asked = _asked(following, path_name)
     try:
         snapshot = with_given(_observe(snapshot_file), msr=msr, cmdline=cmdline, state=state)
         next_one = next_kernel(
@@ -129,14 +129,17 @@ def command(  # noqa: PLR0913 - one parameter per option
         facts = from_snapshot(snapshot)
         found = audit(facts, kernels, following=next_one, paths=paths, given=given)
     except ContradictionError as error:
-        write_contradicted_audit(
-            output, error, snapshot_file=snapshot_file, kernel=kernel, paths=paths
-        )
+        from staleline.cli.contradicted import write_contradicted
+        from staleline.report.contradicted import Contradicted, contradicted_audit
+
+        nothing = Contradicted(error.found, paths, kernel, asked)
+        write_contradicted(output, nothing, contradicted_audit(nothing), snapshot_file)
         raise
     written = _write_traces(found, FilePath(traces)) if traces is not None else {}
     files = (*([snapshot_file] if snapshot_file else []), *image_files(kernels))
     price = _cost(found, snapshot, bandwidth, measured)
-    _write(output, found, written, price, machine=snapshot_file or "this host", files=files)
+    machine = snapshot_file or "this host"
+    _write(output, found, written, price, machine=machine, files=files, asked=asked)
     return _status(found, fail_on)
 
 
@@ -145,6 +148,12 @@ def _observe(snapshot_file: str | None) -> Snapshot:
     from staleline.evidence.live import collect
 
     return collect() if snapshot_file is None else read_snapshot(FilePath(snapshot_file))
+
+
+def _asked(following: str, path_name: str) -> dict[str, str]:
+    """What is left out of an audit of everything, by name."""
+    asked = {"next_kernel": (following, "any"), "path": (path_name, "all")}
+    return {name: value for name, (value, everything) in asked.items() if value != everything}
 
 
 def _write_traces(found: Audit, directory: FilePath) -> dict[str, str]:
@@ -189,6 +198,7 @@ def _write(  # noqa: PLR0913 - all that a report is made of
     *,
     machine: str,
     files: Sequence[str],
+    asked: Mapping[str, str],
 ) -> None:
     from staleline.report.audit_json import audit_document
     from staleline.report.audit_text import print_audit
@@ -197,7 +207,7 @@ def _write(  # noqa: PLR0913 - all that a report is made of
     if output.of_findings:
         from staleline.report.findings import audit_findings
 
-        output.write_findings([audit_findings(found, machine=machine, files=files)])
+        output.write_findings([audit_findings(found, machine=machine, files=files, asked=asked)])
     elif output.format == "json":
         output.write_json(audit_document(found, traces, price))
     else:

@@ -5,18 +5,21 @@ from __future__ import annotations
 
 import click
 
+from staleline.cli.output import FINDING_FORMATS, Output, output_options
+
 __all__ = ["command"]
+
+_REFUSED = dict.fromkeys(FINDING_FORMATS, "a refuted claim is an answer, and no kernel's fault")
 
 
 @click.command("claims")
 @click.argument("ids", nargs=-1, metavar="[ID...]")
 @click.option("--full", is_flag=True, help="Show the interleaving behind every exception.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
-def command(*, ids: tuple[str, ...], full: bool, as_json: bool) -> None:
+@output_options(_REFUSED)
+def command(*, ids: tuple[str, ...], full: bool, output: Output) -> None:
     """Decide the claims of the threads: proved, refuted, or true under a condition."""
     from staleline.errors import UsageError
     from staleline.report.claims import claims_document, print_claims
-    from staleline.report.console import print_json, text_console
     from staleline.report.progress import tracked
     from staleline.verdict.claims import claims, judge_claim
 
@@ -25,7 +28,8 @@ def command(*, ids: tuple[str, ...], full: bool, as_json: bool) -> None:
         raise UsageError(f"no claim {unknown[0]!r}", do=f"give one of {', '.join(claims())}")
     wanted = [claims()[name] for name in ids or claims()]
     results = [judge_claim(claim) for claim in tracked(wanted, "claims", len(wanted))]
-    if as_json:
-        print_json(claims_document(results))
+    if output.format == "json":
+        output.write_json(claims_document(results))
     else:
-        print_claims(text_console(), results, full=full)
+        with output.console() as console:
+            print_claims(console, results, full=full)

@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING
 
 import click
 
+from staleline.cli.output import Output, output_options
+from staleline.errors import ContradictionError
+
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from staleline.evidence.snapshot import Snapshot
     from staleline.verdict.preflight import Preflight
 
 __all__ = ["command"]
@@ -51,7 +57,8 @@ _STATUS = {"safe": 0, "at-risk": 2, "unknown": 3}
     help="sme_active, sev_guests_run or tdx_module, if the snapshot lacks it.",
 )
 @click.option("--explain", is_flag=True, help="Print the handovers and what was looked at too.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+@click.option("--no-cache", is_flag=True, help="Run the image's code anew, and keep nothing.")
+@output_options()
 def command(  # noqa: PLR0913 - one parameter per option
     *,
     following: str,
@@ -64,7 +71,8 @@ def command(  # noqa: PLR0913 - one parameter per option
     cmdline: str | None,
     state: tuple[str, ...],
     explain: bool,
-    as_json: bool,
+    no_cache: bool,
+    output: Output,
 ) -> int:
     """Is it safe to load this kernel with kexec, here and now, and to start it?
 
@@ -73,30 +81,51 @@ def command(  # noqa: PLR0913 - one parameter per option
     Exit status: 0 safe, 1 error, 2 at risk, 3 unknown.
     """
     from staleline.cli.following import next_image
-    from staleline.evidence.detect import read_snapshot
     from staleline.evidence.given import with_given
-    from staleline.evidence.live import collect
-    from staleline.verdict.choice import choose_kernels
+    from staleline.verdict.choice import choose_kernels, image_files
     from staleline.verdict.preflight import preflight
     from staleline.vocabulary import Path
 
-    observed = collect() if snapshot_file is None else read_snapshot(FilePath(snapshot_file))
-    snapshot = with_given(observed, msr=msr, cmdline=cmdline, state=state)
-    image = next_image(following, snapshot, append=append, reuse=reuse_cmdline, crash=crash)
-    kernels = choose_kernels(snapshot, kernel)
-    found = preflight(snapshot, kernels, image, Path.CRASH if crash else Path.KEXEC)
-    _print(found, machine=snapshot_file or "this host", explain=explain, as_json=as_json)
+    path = Path.CRASH if crash else Path.KEXEC
+    try:
+        snapshot = with_given(_observe(snapshot_file), msr=msr, cmdline=cmdline, state=state)
+        image = next_image(following, snapshot, append=append, reuse=reuse_cmdline, crash=crash)
+        kernels = choose_kernels(snapshot, kernel, use_cache=not no_cache)
+        found = preflight(snapshot, kernels, image, path)
+    except ContradictionError as error:
+        from staleline.cli.contradicted import write_contradicted
+        from staleline.report.contradicted import Contradicted, contradicted_preflight
+
+        asked = {"next_kernel": following, "path": str(path)}
+        nothing = Contradicted(error.found, (path,), kernel, asked)
+        document = contradicted_preflight(nothing, following, str(error))
+        write_contradicted(output, nothing, document, snapshot_file)
+        raise
+    files = (*([snapshot_file] if snapshot_file else []), *image_files(kernels))
+    _write(output, found, machine=snapshot_file or "this host", files=files, explain=explain)
     return _STATUS[found.verdict]
 
 
-def _print(found: Preflight, *, machine: str, explain: bool, as_json: bool) -> None:
-    from staleline.report.console import print_json, text_console
+def _observe(snapshot_file: str | None) -> Snapshot:
+    from staleline.evidence.detect import read_snapshot
+    from staleline.evidence.live import collect
+
+    return collect() if snapshot_file is None else read_snapshot(FilePath(snapshot_file))
+
+
+def _write(
+    output: Output, found: Preflight, *, machine: str, files: Sequence[str], explain: bool
+) -> None:
     from staleline.report.preflight import one_line, preflight_document, print_preflight
 
-    if as_json:
-        print_json(preflight_document(found))
-        return
-    console = text_console()
-    console.print(one_line(found), soft_wrap=True, markup=False)
-    if explain:
-        print_preflight(console, found, machine=machine)
+    if output.of_findings:
+        from staleline.report.preflight_findings import preflight_findings
+
+        output.write_findings([preflight_findings(found, machine=machine, files=files)])
+    elif output.format == "json":
+        output.write_json(preflight_document(found))
+    else:
+        with output.console() as console:
+            console.print(one_line(found), soft_wrap=True, markup=False)
+            if explain:
+                print_preflight(console, found, machine=machine)

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from staleline.cli.output import FINDING_FORMATS, Output, output_options
+
 if TYPE_CHECKING:
     from staleline.policy.policy import Policy
     from staleline.verdict.platforms import Selection
@@ -16,6 +18,9 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
+_REFUSED = dict.fromkeys(
+    FINDING_FORMATS, "its answers are those of `staleline check`, which has this format"
+)
 _STATUS = {"proved": 0, "counterexample": 2, "verified-up-to-N": 3}
 
 #: Certificates of all handovers of a policy are below a megabyte.
@@ -37,7 +42,7 @@ _MAX_BYTES = 64 << 20
 @click.option(
     "--readable", is_flag=True, help="Check the readable invariant of each kexec too (slower)."
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+@output_options(_REFUSED)
 def command(  # noqa: PLR0913 - one parameter per option
     *,
     policy_name: str,
@@ -46,7 +51,7 @@ def command(  # noqa: PLR0913 - one parameter per option
     checked: str | None,
     traces: str | None,
     readable: bool,
-    as_json: bool,
+    output: Output,
 ) -> int:
     """Prove a policy (catalogue name or .toml file) for any number of CPUs, or refute it.
 
@@ -59,14 +64,14 @@ def command(  # noqa: PLR0913 - one parameter per option
 
     policy, selection = find(policy_name), _selection(platform_names)
     if checked is not None:
-        return _check(policy, selection, FilePath(checked), as_json=as_json)
+        return _check(policy, selection, FilePath(checked), output=output)
     from staleline.verdict.proof import prove
 
     proof = prove(policy, selection, readable=readable)
     if certificate is not None:
         _write_certificate(proof, FilePath(certificate))
     written = _write_traces(proof, FilePath(traces)) if traces is not None else {}
-    _print(policy, proof, certificate, written, as_json=as_json)
+    _print(policy, proof, certificate, written, output=output)
     return _STATUS[proof.answer]
 
 
@@ -87,23 +92,22 @@ def _print(
     certificate: str | None,
     written: dict[str, str],
     *,
-    as_json: bool,
+    output: Output,
 ) -> None:
-    from staleline.report.console import print_json, text_console
     from staleline.report.prove import print_proof, proof_document
 
-    if as_json:
-        print_json(proof_document(policy, proof, certificate=certificate, traces=written))
+    if output.format == "json":
+        output.write_json(proof_document(policy, proof, certificate=certificate, traces=written))
     else:
-        print_proof(text_console(), policy, proof)
+        with output.console() as console:
+            print_proof(console, policy, proof)
 
 
-def _check(policy: Policy, selection: Selection, file: FilePath, *, as_json: bool) -> int:
+def _check(policy: Policy, selection: Selection, file: FilePath, *, output: Output) -> int:
     """Have z3 check a certificate, and see what it covers of the policy."""
     from staleline.check.certificate import recheck
     from staleline.check.certificate_json import certificate_from
     from staleline.errors import ModelError
-    from staleline.report.console import print_json, text_console
     from staleline.report.prove import certified_document, print_certified
     from staleline.verdict.proof import questions, uncertified
 
@@ -119,10 +123,11 @@ def _check(policy: Policy, selection: Selection, file: FilePath, *, as_json: boo
             do="make it again with `staleline prove --certificate`",
         )
     missing = uncertified(asked, certificate)
-    if as_json:
-        print_json(certified_document(policy, str(file), found, missing))
+    if output.format == "json":
+        output.write_json(certified_document(policy, str(file), found, missing))
     else:
-        print_certified(text_console(), str(file), found, missing)
+        with output.console() as console:
+            print_certified(console, str(file), found, missing)
     return 3 if missing else 0
 
 

@@ -15,7 +15,12 @@ from staleline.evidence.consistency import Contradiction
 from staleline.report.findings import Finding, Findings, Level
 from staleline.vocabulary import Path, Verdict
 
-__all__ = ["Contradicted", "contradicted_audit", "contradicted_findings"]
+__all__ = [
+    "Contradicted",
+    "contradicted_audit",
+    "contradicted_findings",
+    "contradicted_preflight",
+]
 
 _EVIDENCE = "not looked at, because the evidence of the machine contradicts itself"
 
@@ -28,11 +33,13 @@ class Contradicted:
         found: The contradictions.
         paths: What was asked for.
         kernel: The old kernel, as the user named it; None if the evidence was to name it.
+        asked: What else was asked for, as of an audit's findings.
     """
 
     found: Sequence[Contradiction]
     paths: Sequence[Path]
     kernel: str | None
+    asked: Mapping[str, str]
 
     @property
     def kernel_name(self) -> str:
@@ -40,14 +47,8 @@ class Contradicted:
         return self.kernel or "not determined"
 
 
-def contradicted_findings(
-    audit: Contradicted,
-    *,
-    machine: str,
-    files: Sequence[str],
-    asked: Mapping[str, str] | None = None,
-) -> Findings:
-    """The findings; `machine`, `files` and `asked` are as of an audit's."""
+def contradicted_findings(audit: Contradicted, *, machine: str, files: Sequence[str]) -> Findings:
+    """The findings; `machine` and `files` are as of an audit's."""
     return Findings(
         subject=machine,
         kernel=audit.kernel_name,
@@ -58,7 +59,7 @@ def contradicted_findings(
         other=tuple(
             Finding(one.id, Level.ERROR, one.what, fields=one.fields) for one in audit.found
         ),
-        asked=asked or {},
+        asked=audit.asked,
     )
 
 
@@ -75,6 +76,20 @@ def contradicted_audit(audit: Contradicted) -> dict[str, Any]:
         "given": [],
         "layers": {"hardware": {}, "firmware": {}, "kernel": {}},
         "cost": {"wbinvd": {"jumping_cpu": None, "each_secondary": None}},
+    }
+
+
+def contradicted_preflight(audit: Contradicted, image: str, reason: str) -> dict[str, Any]:
+    """The JSON document of a preflight with such an audit; `image` was not looked at."""
+    return {
+        "schema": "staleline/preflight/1",
+        "verdict": Verdict.UNKNOWN,
+        "reason": reason,
+        "path": audit.paths[0],
+        "refused": None,
+        "next": {"image": image, "release": None, "command_line": None, "can_encrypt": None},
+        "remarks": [],
+        "audit": contradicted_audit(audit),
     }
 
 

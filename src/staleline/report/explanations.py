@@ -15,6 +15,7 @@ from typing import Any
 
 from staleline.errors import UsageError
 from staleline.evidence.consistency import ContradictionKind, contradiction_kinds
+from staleline.verdict.remarks import RemarkKind, remark_kinds
 
 __all__ = ["Explanation", "Kind", "bug_id", "explanation", "explanations"]
 
@@ -29,6 +30,8 @@ class Kind(StrEnum):
     CONTRADICTION = "contradiction"
     BUG = "bug"
     KERNEL = "kernel"
+    CHANGE = "change"
+    LOAD = "load"
     CHECK = "check"
 
 
@@ -55,6 +58,7 @@ def explanations() -> Mapping[str, Explanation]:
     table = tomllib.loads(files(__package__).joinpath("explanations.toml").read_text("utf-8"))
     pages = [_page(name, row) for name, row in table.items()]
     pages += [_of_contradiction(kind) for kind in contradiction_kinds().values()]
+    pages += [_of_remark(kind) for kind in remark_kinds().values()]
     pages.sort(key=lambda page: list(Kind).index(page.kind))
     return MappingProxyType({page.id: page for page in pages})
 
@@ -99,9 +103,21 @@ def _of_contradiction(kind: ContradictionKind) -> Explanation:
         kind=Kind.CONTRADICTION,
         title=kind.title,
         means=_paragraph(kind.means),
-        evidence="Both fields, with their values, are named. Nothing is taken from either: no verdict.",
+        evidence="Both fields are named with their values. Neither is believed: no verdict.",
         do=_paragraph(f"{kind.do[:1].upper()}{kind.do[1:]}."),
         sources=(),
+    )
+
+
+def _of_remark(kind: RemarkKind) -> Explanation:
+    return Explanation(
+        id=kind.id,
+        kind=Kind.LOAD,
+        title=kind.title,
+        means=kind.means,
+        evidence="The snapshot, the images and the options; the remark says what it is about.",
+        do=kind.do,
+        sources=(kind.source,),
     )
 
 

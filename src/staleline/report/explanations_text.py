@@ -27,6 +27,8 @@ _HEADINGS = {
     Kind.CONTRADICTION: "Contradictions in evidence",
     Kind.BUG: "Known bugs of kernels",
     Kind.KERNEL: "What an image carries",
+    Kind.CHANGE: "What changes from one rule or image to another",
+    Kind.LOAD: "Before a load",
     Kind.CHECK: "Checks",
 }
 _WIDTH = 100

@@ -121,7 +121,8 @@ class Findings:
         by_path: The verdict on each path, where all of its handovers were judged.
         handovers: All that were judged.
         other: Findings of no single handover.
-        asked: What tells it from others of the same subject and kernel, by name.
+        asked: What tells it from others of the same subject and kernel, by names that are labels
+            of metrics too.
     """
 
     subject: str
@@ -151,13 +152,16 @@ class _Row(Protocol):
     def path(self) -> Path: ...
 
 
-def audit_findings(audit: Audit, *, machine: str, files: Sequence[str]) -> Findings:
+def audit_findings(
+    audit: Audit, *, machine: str, files: Sequence[str], asked: Mapping[str, str] | None = None
+) -> Findings:
     """What an audit found.
 
     Args:
         audit: The audit.
         machine: What was audited: a file name, or "this host".
         files: The snapshot and the image, as far as they were files.
+        asked: The next kernel and the path, where not all were asked for.
     """
     handovers = tuple(_audited(row) for row in audit.handovers)
     told = {reason for row in audit.handovers for reason in row.unknown}
@@ -169,6 +173,7 @@ def audit_findings(audit: Audit, *, machine: str, files: Sequence[str]) -> Findi
         by_path=audit.by_path,
         handovers=handovers,
         other=tuple(_unknown(reason) for reason in audit.unknown if reason not in told),
+        asked=asked or {},
     )
 
 

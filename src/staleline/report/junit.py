@@ -71,7 +71,7 @@ def _properties(found: Findings, verdict: Verdict | None) -> Iterator[tuple[str,
     yield "kernel evidence", found.kernel_evidence
     if verdict is not None:
         yield "verdict", verdict
-    yield from found.asked.items()
+    yield from ((name.replace("_", " "), text) for name, text in found.asked.items())
     yield from (("file", file) for file in found.files)
     yield from ((finding.id, finding.message) for finding in found.other)
 

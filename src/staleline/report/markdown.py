@@ -37,7 +37,7 @@ def _chapter(found: Findings) -> Iterator[str]:
     yield f"Kernel: {escaped(found.kernel)} ({escaped(found.kernel_evidence)})"
     yield ""
     for name, text in found.asked.items():
-        yield from (f"{name.capitalize()}: {escaped(text)}", "")
+        yield from (f"{name.replace('_', ' ').capitalize()}: {escaped(text)}", "")
     yield from _handovers(found)
     yield from _findings(found)
     yield from _counterexamples(found)

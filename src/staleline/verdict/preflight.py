@@ -7,11 +7,8 @@ should know of this host before the load, such as that it will be refused.
 
 from __future__ import annotations
 
-import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
-from importlib.resources import files
 
 from staleline.check import check
 from staleline.evidence.given import given_by_user
@@ -22,9 +19,10 @@ from staleline.policy.catalogue import series_of
 from staleline.verdict.audit import Audit, audit
 from staleline.verdict.following import NextImage
 from staleline.verdict.kernels import ImageKernel, Kernel
+from staleline.verdict.remarks import Remark, remark_kinds
 from staleline.vocabulary import Path, Site, Verdict
 
-__all__ = ["Preflight", "Remark", "preflight"]
+__all__ = ["Preflight", "preflight"]
 
 #: Sapphire Rapids X and Emerald Rapids X (linux 7.3.4 arch/x86/virt/vmx/tdx/tdx.c
 #: check_tdx_erratum(), arch/x86/include/asm/intel-family.h).
@@ -32,21 +30,6 @@ _ERRATUM_MODELS = frozenset({(6, 0x8F), (6, 0xCF)})
 _ERRATUM_FLAG = "tdx_pw_mce"
 #: machine_kexec_prepare() refuses from commit b18651f70ce0 to commit 5b25f249be32.
 _REFUSING_SINCE, _REFUSING_UNTIL = (6, 18), (7, 2)
-
-
-@dataclass(frozen=True, slots=True)
-class Remark:
-    """One thing to know before the load.
-
-    Attributes:
-        id: Its name in preflight.toml.
-        text: A sentence or two.
-        source: Where the kernel does it, or where it was read.
-    """
-
-    id: str
-    text: str
-    source: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,16 +180,10 @@ def _safe_once_settled(found: Audit) -> bool:
 
 def _remark(name: str, load: _Load) -> Remark:
     facts = load.facts
-    row = _texts()[name]
-    text = row["text"].format(
+    kind = remark_kinds()[name]
+    text = kind.text.format(
         release=load.release or "of unknown release",
         cpus=", ".join(map(str, load.snapshot.state.offline_cpus or ())),
         cpu_family_model=f"family {facts['family'].value} model {facts['model'].value}",
     )
-    return Remark(name, text, row["source"])
-
-
-@cache
-def _texts() -> Mapping[str, Mapping[str, str]]:
-    text = files(__package__).joinpath("preflight.toml").read_text("utf-8")
-    return tomllib.loads(text)
+    return Remark(name, text, kind.source)
