@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import struct
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from staleline.evidence.registers import CpuidTable
-from staleline.kernel.decision import RawMachine
+from staleline.kernel.decision import RawMachine, SiteDecision
 from staleline.kernel.derivation import DerivationError
 from staleline.kernel.emulator import Emulator
 from staleline.kernel.exceptiontable import fault_fixups
@@ -120,3 +121,39 @@ def test_it_makes_no_difference_to_debian_s_kernels(real_kernels, name):
         for called in (False, True)
     )
     assert before == after
+
+
+class Without:
+    """The names of a table but for one."""
+
+    def __init__(self, table: SymbolTable, name: str) -> None:
+        self._names, self._left_out = table._names, name
+
+    def name(self, index: int) -> str:
+        return self._names.name(index)
+
+    def find(self, name: str) -> list[int]:
+        return [] if name == self._left_out else list(self._names.find(name))
+
+
+class TestATdxHostWithoutTheNameOfWhatMakesItOne:
+    """Its set-up would be left out unseen, and the answer would be that of a kernel without TDX."""
+
+    INTEL = RawMachine(cpuid("Sapphire Rapids"), cpuid("Sapphire Rapids"), {0x87: 32 << 32})
+
+    def test_is_unknown_if_another_function_has_taken_it_in(self, real_kernels):
+        image = load_image(real_kernels["7"].path)
+        table = image.symbols.with_added({"__seamcall": image.symbols.address("panic")})
+        decision = KernelReader(replace(image, symbols=table)).decide(self.INTEL)
+        reason = "the image makes SEAMCALLs and has no symbol tdx_init"
+        assert decision.stop_this_cpu == SiteDecision(None, reason)
+
+    def test_is_unknown_if_it_may_be_set_to_hibernate(self, real_kernels):
+        """hibernation_available(), kernel/power/hibernate.c:111 and tdx.c:1558 (7.3.4)."""
+        image = load_image(real_kernels["7"].path)
+        panic = image.symbols.address("panic")
+        names = {"__seamcall": panic, "tdx_init": panic, "hibernate": panic}
+        table = SymbolTable(image.symbols.sorted_addresses, Without(image.symbols, "nohibernate"))
+        reader = KernelReader(replace(image, symbols=table.with_added(names)))
+        decision = reader.decide(self.INTEL)
+        assert decision.stop_this_cpu == SiteDecision(None, "the image has no symbol nohibernate")

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 from staleline.kernel.derivation import DerivationError, required_address
 from staleline.kernel.emulator import Emulator, EndKind
 from staleline.kernel.percpu import PerCpu
+from staleline.kernel.seamcalls import can_seamcall
 from staleline.kernel.traps import LogicalCpu
 
 if TYPE_CHECKING:
@@ -51,8 +52,10 @@ _TDX_KEYIDS_SHIFT: Final = 32
 _SME_MASK: Final = "sme_me_mask"
 #: Called by ``identify_boot_cpu()`` behind ``identify_cpu()`` where CONFIG_INTEL_TDX_HOST is
 #: set (linux 6.12.117 arch/x86/kernel/cpu/common.c:2039, 7.3.4 :2175); it reads the KeyIDs and
-#: sets X86_FEATURE_TDX_HOST_PLATFORM.
+#: sets X86_FEATURE_TDX_HOST_PLATFORM. A kernel that can make SEAMCALLs has it, though a linker
+#: that optimises across files may have put it into its caller.
 _TDX_INIT: Final = "tdx_init"
+_HIBERNATE: Final = "hibernate"  # with CONFIG_HIBERNATION only, kernel/power/hibernate.c
 _SME_ENABLE: Final = ("__pi_sme_enable", "sme_enable")  # the first since 6.18
 
 #: Functions whose result no guard depends on, made to return 0: log output, and machine
@@ -149,6 +152,8 @@ def identify(
     if _TDX_INIT in image.symbols:
         _forbid_hibernation_to_tdx_hosts(image, memory, first)
         steps.run(first, (_TDX_INIT,))
+    elif can_seamcall(image):
+        raise DerivationError(f"the image makes SEAMCALLs and has no symbol {_TDX_INIT}")
     _store_boot_cpu_info(image, memory, first)
     steps.run(second, ("smp_store_cpu_info", "identify_secondary_cpu"), SECONDARY)
 
@@ -186,9 +191,9 @@ def _forbid_hibernation_to_tdx_hosts(
     image: KernelImage, memory: MachineMemory, cpu: LogicalCpu
 ) -> None:
     """``nohibernate`` on the command line, without which ``tdx_init()`` wants no TDX."""
-    address = image.symbols.address("nohibernate")
-    if address is not None and cpu.msr.get(_KEYID_PARTITIONING, 0) >> _TDX_KEYIDS_SHIFT:
-        memory.write_int(address, 1, 4)
+    can_hibernate = _HIBERNATE in image.symbols
+    if can_hibernate and cpu.msr.get(_KEYID_PARTITIONING, 0) >> _TDX_KEYIDS_SHIFT:
+        memory.write_int(required_address(image.symbols, "nohibernate"), 1, 4)
 
 
 class _Steps:

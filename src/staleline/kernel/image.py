@@ -20,6 +20,7 @@ from staleline.kernel.decompress import MAX_UNPACKED
 from staleline.kernel.elf import ElfFile, read_elf
 from staleline.kernel.elfsymbols import read_symbol_table
 from staleline.kernel.kallsyms import Area, find_kallsyms
+from staleline.kernel.promoted import promoted_symbols
 from staleline.kernel.source import FileBytes
 from staleline.kernel.symbols import SymbolTable, no_symbols
 from staleline.kernel.systemmap import find_system_map
@@ -32,6 +33,7 @@ _ADDRESS_END = (1 << 64) - 1
 _BANNER_START = re.compile(rb"Linux version \d")
 _BANNER = re.compile(rb"(?P<line>Linux version \d[!-~]* \([ -~]*)\n\0")  # init/version.c
 _BANNER_LIMIT = 1024
+_LLVM = "clang version "  # in the banner: what compiled it
 _BANNERS = 64  # places that a hostile file can have tried
 
 
@@ -151,6 +153,8 @@ def _load(file: FileBytes) -> KernelImage:
     areas = _read_only_areas(elf, segments)
     symbols = _symbols(elf, segments, areas)
     banner = _banner(areas, segments, symbols)
+    if banner is not None and _LLVM in banner:
+        symbols = symbols.with_added(promoted_symbols(symbols))
     image = KernelImage(
         path=file.where,
         release=banner.split()[2] if banner else unpacked.release,

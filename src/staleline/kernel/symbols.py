@@ -13,7 +13,7 @@ and ``KernelImage.read(address(name), n)`` reads the initial value.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -73,6 +73,13 @@ class SymbolTable:
         """All names at exactly this address."""
         first, end = self._range(address)
         return tuple(self._names.name(index) for index in range(first, end))
+
+    def listed(self) -> Iterator[tuple[str, int]]:
+        """Every name and its address. It takes long: a second for a distribution's kernel."""
+        yield from (
+            (self._names.name(index), address)
+            for index, address in enumerate(self._addresses.tolist())
+        )
 
     def enclosing(self, address: int) -> tuple[str, int] | None:
         """The nearest symbol at or below an address and the distance to it in bytes.

@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What an image does is in its source: other compilers and options must not change what is read.
+
+gcc's build is the one that `built_tdx_host` and the formulas of each series vouch for. Not run
+by default, as the kernels take minutes to build: ``tools/build_kernels.py`` with their names.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from staleline.kernel.decision import SiteDecision
+from staleline.kernel.enumeration import lacking
+from staleline.kernel.flushroles import FlushRole, Phase
+from staleline.kernel.image import KernelImage, load_image
+from staleline.kernel.imagepolicy import ImagePolicy, image_policy
+from staleline.kernel.influence import dependencies
+from staleline.kernel.inventory import wbinvd_inventory
+from staleline.kernel.rawfacts import RawFacts
+from staleline.kernel.truthtable import TruthRow, TruthTable, truth_table
+from tools import fetch_kernels
+
+BUILT = fetch_kernels.default_cache() / "built"
+#: Another build of a source -> gcc's.
+SAME_SOURCE = {
+    "6.12-clang-lto": "6.12",
+    "tdx-host-clang-lto": "tdx-host",
+    "6.12-clang-functions-only": "6.12",
+    "6.12-plain": "6.12",
+}
+ON_THE_WAY = (Phase.KEXEC, Phase.CRASH, Phase.OFFLINE)
+
+
+@cache
+def image(build: str) -> KernelImage:
+    return load_image(BUILT / build / "bzImage")
+
+
+@cache
+def table(build: str) -> TruthTable:
+    return truth_table(image(build))
+
+
+def policy(build: str) -> ImagePolicy:
+    lacks = lacking(image(build))
+    return image_policy(table(build), lacks=lacks, release=image(build).release)
+
+
+def rows(build: str) -> Mapping[RawFacts, TruthRow]:
+    return {row.facts: row for row in table(build).rows}
+
+
+@pytest.fixture(params=SAME_SOURCE)
+def build(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
+def test_every_row_is_as_in_gcc_s_build(build: str) -> None:
+    """Sites, the order of the stop protocol, encryption and the crash: nothing is unknown."""
+    assert rows(build) == rows(SAME_SOURCE[build])
+    assert all(decision.flushes is not None for decision in decisions(build))
+
+
+def decisions(build: str) -> list[SiteDecision]:
+    return [decision for row in table(build).rows for decision in row.sites.values()]
+
+
+def test_the_rule_and_its_conditions_are_the_same(build: str) -> None:
+    mine, other = policy(build), policy(SAME_SOURCE[build])
+    assert mine.equals == other.equals != ()
+    assert mine.unknown == ()
+
+
+def test_no_input_is_unlisted(build: str) -> None:
+    found = dependencies(image(build))
+    assert {site: reasons for site, reasons in found.unlisted.items() if reasons} == {}
+
+
+def test_the_same_code_flushes_on_the_way_to_the_next_kernel(build: str) -> None:
+    """Inlined or not: compared is what the functions are there for."""
+    assert roles(build) == roles(SAME_SOURCE[build])
+
+
+def roles(build: str) -> set[str]:
+    places = wbinvd_inventory(image(build)).places
+    found: list[FlushRole | None] = [place.role for place in places]
+    assert None not in found
+    return {role.name for role in found if role is not None and role.phase in ON_THE_WAY}
+
+
+def test_no_place_is_undecided(build: str) -> None:
+    assert wbinvd_inventory(image(build)).undecided == ()
+
+
+def test_what_sanitizers_keep_from_being_read_is_unknown_and_nothing_else_differs() -> None:
+    known = rows("6.12")
+    for facts, row in rows("6.12-sanitizers").items():
+        for site, decision in row.sites.items():
+            assert decision.flushes in (None, known[facts].sites[site].flushes)
+            assert decision.flushes is not None or decision.unknown
+
+
+def test_a_kernel_that_lists_functions_only_does_what_its_whole_table_says(tmp_path: Path) -> None:
+    """Read without the System.map beside it."""
+    alone = tmp_path / "bzImage"
+    shutil.copyfile(BUILT / "6.12-clang-functions-only" / "bzImage", alone)
+    read = truth_table(load_image(alone))
+    for row, whole in zip(read.rows, table("6.12-clang-functions-only").rows, strict=True):
+        for site, decision in row.sites.items():
+            assert decision.flushes in (None, whole.sites[site].flushes)
