@@ -18,15 +18,23 @@ __all__ = ["lacking", "raw_facts"]
 
 _OFF_AND_ON = (False, True)
 _WITH_SEV: Final = ("AuthenticAMD", "HygonGenuine")
-#: Facts that only kernels with this function can tell apart: SEAMCALLs are made by the first
-#: (linux 7.3.4 arch/x86/virt/vmx/tdx/seamcall.S:21), SNP guests need what the second sets up
-#: (linux 6.12.117 arch/x86/virt/svm/sev.c:190).
-_CODE_FOR: Final = {"seamcalled": "__seamcall", "snp_host": "snp_rmptable_init"}
+#: Facts that only kernels with one of these functions can tell apart: SEAMCALLs are made by the
+#: first (linux 7.3.4 arch/x86/virt/vmx/tdx/seamcall.S:21), SNP guests need what the others look
+#: for and set up (linux 6.12.117 arch/x86/virt/svm/sev.c:121, :192), each of which ends up in its
+#: only caller where a linker optimises across files.
+_CODE_FOR: Final = {
+    "seamcalled": ("__seamcall",),
+    "snp_host": ("snp_rmptable_init", "snp_probe_rmptable_info"),
+}
 
 
 def lacking(image: KernelImage) -> tuple[str, ...]:
     """``seamcalled`` and ``snp_host``, where an image has no code for them."""
-    return tuple(fact for fact, symbol in _CODE_FOR.items() if symbol not in image.symbols)
+    return tuple(
+        fact
+        for fact, symbols in _CODE_FOR.items()
+        if not any(symbol in image.symbols for symbol in symbols)
+    )
 
 
 def raw_facts(lacks: Collection[str] = tuple(_CODE_FOR)) -> tuple[RawFacts, ...]:

@@ -31,6 +31,7 @@ from staleline.kernel.rawfacts import RawFacts
 from staleline.kernel.rawmachine import GivenCpuid, raw_machine
 from staleline.kernel.reruns import SITES, Reruns
 from staleline.kernel.siteinfluence import Influence, SiteSearch, search_sites
+from staleline.kernel.staticbranches import unnamed_branches
 
 if TYPE_CHECKING:
     from staleline.kernel.decision import RawMachine
@@ -121,7 +122,7 @@ def dependencies(image: KernelImage, *, thorough: bool = False) -> Dependencies:
     return Dependencies(
         {site: _explained(search) for site, search in sites.items()},
         {site: tuple(_unlisted(site, search, boot)) for site, search in sites.items()},
-        _lost(sites.values(), boot),
+        _lost(sites.values(), boot) | _untold(image),
         reruns.boots,
     )
 
@@ -166,6 +167,12 @@ def _described(influence: Influence) -> str:
         return influence.name
     value = int.from_bytes(influence.initial, "little")
     return f"{influence.name} ({len(influence.initial)} bytes, {value:#x} in the image)"
+
+
+def _untold(image: KernelImage) -> dict[str, str]:
+    """What could not even be found."""
+    reason = "the image does not name the table of them"
+    return {"static branches": reason} if unnamed_branches(image) else {}
 
 
 def _lost(sites: Iterable[SiteSearch], boot: Search) -> dict[str, str]:

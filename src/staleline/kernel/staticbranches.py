@@ -22,8 +22,10 @@ if TYPE_CHECKING:
     from staleline.kernel.image import KernelImage
     from staleline.kernel.reruns import Reruns
 
-__all__ = ["StaticBranch", "passed_branches", "static_branches"]
+__all__ = ["StaticBranch", "passed_branches", "static_branches", "unnamed_branches"]
 
+_BOUNDS: Final = ("__start___jump_table", "__stop___jump_table")
+_SET_UP: Final = "jump_label_init"  # with CONFIG_JUMP_LABEL only, kernel/jump_label.c
 _ENTRY_SIZE: Final = 16
 _JUMP_SHORT, _JUMP_NEAR = b"\xeb", b"\xe9"
 _NOPS: Final = {b"\x66\x90": _JUMP_SHORT, b"\x0f\x1f\x44\x00\x00": _JUMP_NEAR}
@@ -58,8 +60,7 @@ def static_branches(
         image: The kernel.
         executed: Address and size of blocks of instructions.
     """
-    start = image.symbols.address("__start___jump_table")
-    end = image.symbols.address("__stop___jump_table")
+    start, end = map(image.symbols.address, _BOUNDS)
     if start is None or end is None or not start < end:
         return
     data = image.read(start, (end - start) // _ENTRY_SIZE * _ENTRY_SIZE)
@@ -72,6 +73,16 @@ def static_branches(
         branch = _branch(image, place + code, place + 4 + target, place + 8 + key)
         if branch is not None:
             yield branch
+
+
+def unnamed_branches(image: KernelImage) -> bool:
+    """Has the image static branches that it does not tell the places of?
+
+    Without CONFIG_KALLSYMS_ALL the names of the table's ends are dropped up to 6.1
+    (``symbol_valid()`` in scripts/kallsyms.c).
+    """
+    named = all(name in image.symbols for name in _BOUNDS)
+    return _SET_UP in image.symbols and not named
 
 
 def _inside(addresses: NDArray[np.uint64], blocks: Iterable[tuple[int, int]]) -> NDArray[np.bool_]:
