@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from tools.boot_machine import CPUID, CPUS, RDMSR, Answers, BootError, Flushes, Layout, Machine
+from tools.boot_machine import CPUS, Answers, BootError, Flushes, Layout, Machine
+from tools.boot_questions import questions
 from tools.build_kernels import KERNELS, read_record
 from tools.fetch_kernels import default_cache
 
@@ -37,8 +38,6 @@ _CRASHING: Final = 1  # not the boot CPU, to tell the two apart
 _SECONDS: Final = 900
 _ENTRY_SIZE: Final = 32  # enough to tell one kernel from another
 _COPIED: Final = ("identity_mapped", "relocate_kernel")
-# Who reads the MSRs that machines.toml answers.
-_MSR_READERS: Final = ("early_detect_mem_encrypt", "early_init_amd", "tdx_init")
 _FALSE: Final = dict.fromkeys(
     ("leaf", "sme", "sev", "hypervisor", "sme_enabled", "sev_status", "mem_encrypt"), False
 )
@@ -141,27 +140,8 @@ def layout_of(image: KernelImage, release: str) -> Layout:
         copied=frozenset((address - section) & 0xFFF for address in copied),
         entry=entry,
         entry_code=image.read(entry, _ENTRY_SIZE),
-        questions=dict(_questions(image)),
+        questions=questions(image),
     )
-
-
-def _questions(image: KernelImage) -> Iterable[tuple[int, bytes]]:
-    # Bytes that are part of another instruction do no harm: the machine never stops there.
-    for segment in (segment for segment in image.segments if segment.executable):
-        for at in _occurrences(bytes(segment.data), CPUID):
-            yield segment.virtual_address + at, CPUID
-    for name in _MSR_READERS:
-        address, size = image.symbols.address(name), image.symbols.size_of(name)
-        if address is not None and size is not None:
-            for at in _occurrences(image.read(address, size), RDMSR):
-                yield address + at, RDMSR
-
-
-def _occurrences(data: bytes, wanted: bytes) -> Iterable[int]:
-    at = data.find(wanted)
-    while at >= 0:
-        yield at
-        at = data.find(wanted, at + 1)
 
 
 def _table(

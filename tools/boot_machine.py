@@ -16,12 +16,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tools.boot_questions import CPUID, RDMSR, Question
 from tools.gdb_stub import Cpu, GdbStub, StubError
 
 __all__ = [
-    "CPUID",
     "CPUS",
-    "RDMSR",
     "Answers",
     "BootError",
     "Flushes",
@@ -34,8 +33,6 @@ __all__ = [
 ]
 
 CPUS = 4
-CPUID = b"\x0f\xa2"
-RDMSR = b"\x0f\x32"
 _LINE = re.compile(
     r"WBINVD cpu=(?P<cpu>\d+) address=0x(?P<address>[0-9a-f]+)"
     r"|== (?P<event>up|jump|crash kernel|crash|cannot load|done)(?: (?P<release>\S+))?"
@@ -65,29 +62,31 @@ class Answers:
 
     Attributes:
         cpuid: Leaf: EAX, EBX, ECX, EDX.
-        msr: Number: value. Only asked by the functions `Layout.msr_readers` is about.
+        msr: Number: value.
     """
 
     cpuid: Mapping[int, tuple[int, int, int, int]] = field(default_factory=dict)
     msr: Mapping[int, int] = field(default_factory=dict)
 
-    def needed(self, layout: Layout) -> dict[int, bytes]:
+    def needed(self, layout: Layout) -> set[int]:
         """Where to stop."""
-        asked = {CPUID: self.cpuid, RDMSR: self.msr}
-        return {at: opcode for at, opcode in layout.questions.items() if asked[opcode]}
+        numbers = {CPUID: self.cpuid, RDMSR: self.msr}
+        return {
+            at
+            for at, question in layout.questions.items()
+            if any(map(question.may_be, numbers[question.opcode]))
+        }
 
-    def __call__(self, cpu: Cpu, opcode: bytes | None) -> dict[str, int] | None:
+    def __call__(self, cpu: Cpu, opcode: bytes) -> dict[str, int] | None:
         """The registers after the instruction, or None if QEMU is to execute it."""
-        if opcode is None:  # a stop that was under way when another CPU was stepped
-            return {}
-        after = {"rip": cpu.rip + len(opcode)}
+        values: dict[str, int] = {}
         if opcode == CPUID:
-            leaf = self.cpuid.get(cpu.registers["rax"] & 0xFFFF_FFFF)
-            return leaf and after | dict(zip(("rax", "rbx", "rcx", "rdx"), leaf, strict=True))
-        value = self.msr.get(cpu.registers["rcx"] & 0xFFFF_FFFF)
-        if value is None:
-            return None
-        return after | {"rax": value & 0xFFFF_FFFF, "rdx": value >> 32}
+            leaf = self.cpuid.get(cpu.registers["rax"] & 0xFFFF_FFFF, ())
+            values = dict(zip(("rax", "rbx", "rcx", "rdx"), leaf, strict=False))
+        elif opcode == RDMSR:
+            value = self.msr.get(cpu.registers["rcx"] & 0xFFFF_FFFF)
+            values = {} if value is None else {"rax": value & 0xFFFF_FFFF, "rdx": value >> 32}
+        return {"rip": cpu.rip + len(opcode), **values} if values else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +101,7 @@ class Layout:
             copy in a page that only the running kernel knows.
         entry: Address of ``start_kernel()``.
         entry_code: Its first bytes.
-        questions: Address of every CPUID, and of RDMSR in the functions of interest: opcode.
+        questions: Address of every CPUID, and of RDMSR in the functions of interest: what it asks.
     """
 
     release: str
@@ -110,7 +109,7 @@ class Layout:
     copied: frozenset[int]
     entry: int
     entry_code: bytes
-    questions: Mapping[int, bytes]
+    questions: Mapping[int, Question]
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +228,7 @@ class Machine:
     def _command(self, plugin: Path) -> list[str]:
         fixed = "console=ttyS0 nokaslr quiet retain_initrd nohibernate panic=-1 crashkernel=256M"
         return [
-            *("qemu-system-x86_64", "-M", "q35", "-accel", "tcg,thread=multi", "-m", "2G"),
+            *("qemu-system-x86_64", "-M", "q35", "-accel", "tcg,thread=single", "-m", "2G"),
             *("-smp", str(CPUS), "-cpu", self.cpu, "-no-reboot", "-nic", "none"),
             *("-display", "none", "-serial", "stdio", "-monitor", "none"),
             *("-kernel", str(self.kernel), "-initrd", str(self.initramfs)),
@@ -250,7 +249,7 @@ class Machine:
             stub = GdbStub(connection)
             if self.answers.cpuid or self.answers.msr:
                 stub.break_at({layout.entry for layout in layouts})
-            running: dict[int, bytes] = {}
+            running: set[int] = set()
 
             def answer(cpu: Cpu) -> dict[str, int] | None:
                 entered = [layout for layout in layouts if layout.entry == cpu.rip]
@@ -261,7 +260,11 @@ class Machine:
                         running.clear()
                         running.update(self.answers.needed(layout))
                         stub.break_at(running)
-                return None if entered else self.answers(cpu, running.get(cpu.rip))
+                if entered:
+                    return None
+                if cpu.rip not in running:  # under way when another CPU was stepped
+                    return {}
+                return self.answers(cpu, stub.memory(cpu.rip, len(CPUID)))
 
             stub.run(answer)
 

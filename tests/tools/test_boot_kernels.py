@@ -5,9 +5,11 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
-from tools.boot_machine import CPUID, RDMSR, Answers, BootError, Flushes, Layout, flushes
+from tools.boot_machine import Answers, BootError, Flushes, Layout, flushes
+from tools.boot_questions import CPUID, RDMSR, Question
 from tools.gdb_stub import Cpu, GdbStub, StubError
 
 from staleline.kernel.decision import Decision, SiteDecision
@@ -81,6 +83,21 @@ class TestAnswers:
     @pytest.mark.parametrize(("registers", "opcode"), [({"rax": 0}, CPUID), ({"rcx": 0}, RDMSR)])
     def test_leaves_the_rest_to_qemu(self, registers: dict[str, int], opcode: bytes) -> None:
         assert self.ANSWERS(self.cpu(**registers), opcode) is None
+
+    def test_does_not_answer_what_another_kernel_has_at_the_address(self) -> None:
+        assert self.ANSWERS(self.cpu(rax=0x8000_001F, rcx=0x87), b"\x89\xd0") is None
+
+    def test_stops_at_what_can_ask_for_something_answered(self) -> None:
+        questions = {
+            0x1000: Question(CPUID),
+            0x2000: Question(CPUID, 0x8000_001F, 0xFFFF_FFFF),
+            0x3000: Question(CPUID, 1, 0xFFFF_FFFF),
+            0x4000: Question(RDMSR, 0x87, 0xFFFF_FFFF),
+            0x5000: Question(RDMSR, 0x1B, 0xFFFF_FFFF),
+        }
+        layout = replace(OLD, questions=questions)
+        assert self.ANSWERS.needed(layout) == {0x1000, 0x2000, 0x4000}
+        assert Answers({}, self.ANSWERS.msr).needed(layout) == {0x4000}
 
 
 @contextmanager
