@@ -143,6 +143,16 @@ def test_text_has_nothing_to_add(capsys: pytest.CaptureFixture[str], lying: Path
     assert audited(capsys, lying) == ""
 
 
+def test_what_the_user_gives_is_held_against_what_was_observed(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    dump = Path(__file__).parents[1] / "data/cpuid/libcpuid/intel-xeon-cpu-e5520.test"
+    machine = ("--snapshot", str(dump), "--kernel", "linux-6.5", "--state", "sev_guests_run=yes")
+    assert main(["audit", *machine, "--json"]) == 1
+    (found,) = validated(capsys.readouterr().out, "audit")["contradictions"]
+    assert found["id"] == "sev-guests-without-sev"
+
+
 def test_a_state_against_the_kernels_rule_is_one_too(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

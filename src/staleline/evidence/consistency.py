@@ -97,8 +97,8 @@ def contradiction_kinds() -> Mapping[str, ContradictionKind]:
     )
 
 
-def require_consistent(snapshot: Snapshot, where: str) -> None:
-    """Check `snapshot`, read from `where`.
+def require_consistent(snapshot: Snapshot, where: str | None) -> None:
+    """Check `snapshot`, read from `where`; None if the user has added to it.
 
     Raises:
         ContradictionError: Two fields contradict each other; both are named.

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 
 from staleline.errors import UsageError
+from staleline.evidence.consistency import require_consistent
 from staleline.evidence.registers import CpuidTable
 from staleline.evidence.snapshot import CpuEvidence, Note, Snapshot, StateEvidence
 
@@ -40,6 +41,7 @@ def with_given(
 
     Raises:
         UsageError: Not of that form, or not a name that can be given.
+        ContradictionError: It cannot be true of what was observed.
     """
     registers = dict(_msr(item) for item in msr)
     values = dict(_state(item) for item in state)
@@ -53,12 +55,14 @@ def with_given(
     # Without CPUID (e.g. /proc/cpuinfo alone) what is given still needs a CPU to belong to.
     cpus = snapshot.cpus or ((CpuEvidence(CpuidTable({})),) if registers else ())
     known = {field.name: getattr(snapshot.state, field.name) for field in fields(StateEvidence)}
-    return replace(
+    machine = replace(
         snapshot,
         cpus=tuple(_with_msr(cpu, registers) for cpu in cpus),
         state=StateEvidence(**{**known, **values}),
         notes=(*snapshot.notes, *notes),
     )
+    require_consistent(machine, None)
+    return machine
 
 
 def _with_msr(cpu: CpuEvidence, registers: Mapping[int, int]) -> CpuEvidence:
