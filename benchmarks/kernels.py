@@ -29,7 +29,8 @@ RUNS = 5
 MANY = 12
 _MEASURE_MEMORY = """
 import resource, sys
-from staleline.kernel.reading import load_and_hash, read_image
+from staleline.kernel.loading import load_and_hash
+from staleline.kernel.reading import read_image
 read_image(*load_and_hash(sys.argv[1]))
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 """

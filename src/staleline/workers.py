@@ -3,11 +3,13 @@
 
 What such a process may do is bounded: it is killed at a time limit, cannot allocate more than
 a memory limit, and if it dies (a fault in a library, the kernel's OOM killer) its input has
-failed and the others go on.
+failed and the others go on. It may do a part of its work in a process forked from it (`aside`),
+which has what it has, the same limits and the same end.
 """
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import multiprocessing
 import os
@@ -24,7 +26,7 @@ from typing import Any, Generic, TypeVar
 
 from staleline.errors import StalelineError
 
-__all__ = ["Failure", "Limits", "prepare", "run_each"]
+__all__ = ["AsideError", "Failure", "Limits", "aside", "prepare", "run_each"]
 
 _Input = TypeVar("_Input")
 _Result = TypeVar("_Result")
@@ -51,6 +53,10 @@ class Failure:
     """Why there is no result: one line, without the name of the input."""
 
     reason: str
+
+
+class AsideError(StalelineError):
+    """A part of the work that was done aside has no result."""
 
 
 def prepare(preload: Sequence[str]) -> None:
@@ -102,6 +108,38 @@ def run_each(
             left.kill()
 
 
+def aside(function: Callable[[], _Result]) -> Callable[[], _Result]:
+    """Run a function in a process forked from this one, in which no other thread may run.
+
+    Returns:
+        Waits for the result, which must be picklable; to be called once. It raises AsideError
+        if there is none.
+    """
+    receiver, sender = multiprocessing.Pipe(duplex=False)
+    process = os.fork()
+    if process == 0:
+        try:
+            receiver.close()
+            sender.send(_result(lambda _: function(), None))
+        finally:
+            os._exit(0)
+    sender.close()
+
+    def result() -> _Result:
+        try:
+            sent: _Result | Failure = receiver.recv()
+        except EOFError:
+            _, status = os.waitpid(process, 0)
+            died = _how_it_died(os.waitstatus_to_exitcode(status))
+            raise AsideError(f"the process that read a part of it {died}") from None
+        os.waitpid(process, 0)
+        if isinstance(sent, Failure):
+            raise AsideError(sent.reason)
+        return sent
+
+    return result
+
+
 @dataclass(frozen=True, slots=True)
 class _Running(Generic[_Result]):
     """A process at work."""
@@ -125,7 +163,10 @@ class _Running(Generic[_Result]):
         return sent
 
     def kill(self) -> None:
-        """Leave nothing of it behind."""
+        """Leave nothing of it behind, nor of what it does aside."""
+        if self.process.pid:
+            with contextlib.suppress(ProcessLookupError):  # it has gone, or leads no group yet
+                os.killpg(self.process.pid, signal.SIGKILL)
         self.process.kill()
         self.process.join()
         self.process.close()
@@ -161,22 +202,24 @@ def _ended(running: dict[Connection, _Running[_Result]]) -> list[Connection]:
 def _work(
     sender: Connection, function: Callable[[_Input], object], value: _Input, limits: Limits
 ) -> None:
-    """What the process does."""
+    """What the process does, as the first of its own process group."""
+    os.setpgid(0, 0)
     resource.setrlimit(resource.RLIMIT_AS, (limits.memory, limits.memory))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _silence()
     gc.freeze()  # what was imported stays
-    sender.send(_result(function, value, limits))
+    sender.send(_result(function, value))
 
 
-def _result(function: Callable[[_Input], object], value: _Input, limits: Limits) -> object:
+def _result(function: Callable[[_Input], object], value: _Input) -> object:
     """Every exception is the input's failure: what comes of a hostile one is not foreseen."""
     try:
         return function(value)
     except StalelineError as error:
         return Failure(str(error))
     except MemoryError:
-        return Failure(f"needs more than {limits.memory // _MIB} MiB of memory: stopped")
+        limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+        return Failure(f"needs more than {limit // _MIB} MiB of memory: stopped")
     except Exception as error:
         return Failure(f"{type(error).__name__} while it was read: {error}")
 

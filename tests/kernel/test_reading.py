@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 
 from staleline.errors import KernelImageError
-from staleline.kernel import reading
+from staleline.kernel import loading
 from staleline.kernel.image import KernelImage, load_image
 from staleline.kernel.imagedocument import with_dependencies
-from staleline.kernel.reading import load_and_hash, read_dependencies, read_image, read_rule
+from staleline.kernel.loading import load_and_hash
+from staleline.kernel.reading import read_dependencies, read_image, read_rule
 from tests.conftest import RealKernel
 from tests.kernel.mutate import find_guard, patched
 
@@ -34,7 +35,7 @@ def test_the_digest_is_that_of_the_file_that_was_loaded(
     copy, other = tmp_path / "vmlinuz", tmp_path / "other"
     shutil.copy(kernel.path, copy)
     other.write_bytes(b"another build")
-    monkeypatch.setattr(reading, "load_image", replaced_meanwhile)
+    monkeypatch.setattr(loading, "load_image", replaced_meanwhile)
     with pytest.raises(KernelImageError, match="changed while it was read; read it again"):
         load_and_hash(str(copy))
 

@@ -38,8 +38,10 @@ __all__ = [
 _Input = TypeVar("_Input")
 _Result = TypeVar("_Result")
 
-#: What a process that reads an image imports; none of it is needed for what is in the cache.
+#: What processes that read images import; none of it is needed for what is in the cache.
 _PRELOAD = ("staleline.kernel.reading",)
+#: If each has cores to spare: only what loads an image, which does it while importing the rest.
+_PRELOAD_WITH_SPARE_CORES = ("staleline.kernel.loading",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,29 +132,27 @@ class ImageReport:
 
 @dataclass(frozen=True, slots=True)
 class _Work:
-    """What one process is to find out of one image."""
+    """What one process is to find out of one image.
+
+    Attributes:
+        image: The file.
+        rule: What no machine is needed for.
+        machine: Of which is wanted what the image does on it.
+        spare: There are two cores for it.
+    """
 
     image: str
     rule: bool
-    dependencies: bool
-    machine: GivenMachine | None = None
+    machine: GivenMachine | None
+    spare: bool
 
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """What was found out so far, by one process or several."""
+    """What was found out."""
 
-    rule: ImageDocument | None = None
-    dependencies: DependenciesDocument | None = None
-    on_machine: dict[str, Any] | None = None
-
-    def joined(self, other: _Found) -> _Found:
-        """Both; each thing was found by one of them at most."""
-        return _Found(
-            self.rule or other.rule,
-            self.dependencies or other.dependencies,
-            self.on_machine or other.on_machine,
-        )
+    document: ImageDocument | None
+    on_machine: dict[str, Any] | None
 
 
 def read_images(
@@ -167,33 +167,34 @@ def read_images(
     """
     cache = ReadingCache(default_directory()) if options.use_cache else None
     reports = [ImageReport(image, document=_kept(cache, image)) for image in images]
-    parts: dict[int, _Found] = {}
-    for index, found in _worked(_read, list(_work(reports, machine, options)), options):
+    work = list(_work(reports, machine, options))
+    spare = any(one.spare for _, one in work)
+    preload = _PRELOAD_WITH_SPARE_CORES if spare else _PRELOAD
+    for index, found in _worked(_read, work, options, preload):
+        report = reports[index]
         if isinstance(found, _Found):
-            parts[index] = parts.get(index, _Found()).joined(found)
-            reports[index] = _completed(reports[index], parts[index])
+            document = report.document or found.document
+            reports[index] = replace(report, document=document, on_machine=found.on_machine)
+            _keep(cache, found.document)
         else:
-            error = _named(found.reason, images[index])
-            reports[index] = ImageReport(images[index], error=error)
-        _keep(cache, reports[index].document)
+            reports[index] = replace(
+                report, document=None, error=_named(found.reason, report.image)
+            )
     return reports
 
 
 def _work(
     reports: Sequence[ImageReport], machine: GivenMachine | None, options: ReadingOptions
 ) -> Iterator[tuple[int, _Work]]:
-    """One process for each image that is not in the cache, or two if there are cores to spare."""
-    unread = [index for index, report in enumerate(reports) if report.document is None]
-    spare = 2 * len(unread) <= options.processes
-    for index, report in enumerate(reports):
-        if index not in unread:
-            if machine is not None:
-                yield index, _Work(report.image, False, False, machine)
-        elif spare:
-            yield index, _Work(report.image, True, False)
-            yield index, _Work(report.image, False, True, machine)
-        else:
-            yield index, _Work(report.image, True, True, machine)
+    """For each image that is not in the cache, or of which more is wanted than is there."""
+    wanted = [
+        (index, report.image, report.document is None)
+        for index, report in enumerate(reports)
+        if report.document is None or machine is not None
+    ]
+    spare = 2 * len(wanted) <= options.processes
+    for index, image, unread in wanted:
+        yield index, _Work(image, unread, machine, spare and unread)
 
 
 def ruled_kernels(names: Sequence[str], options: ReadingOptions) -> list[RuledKernel]:
@@ -254,6 +255,7 @@ def _worked(
     function: Callable[[_Input], _Result],
     work: Sequence[tuple[int, _Input]],
     options: ReadingOptions,
+    preload: Sequence[str] = _PRELOAD,
 ) -> Iterator[tuple[int, _Result | Failure]]:
     """Let processes do the work; yields the number it was given with."""
     if not work:
@@ -261,7 +263,7 @@ def _worked(
     from staleline.workers import Limits, prepare, run_each
 
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy starts threads on import
-    prepare(_PRELOAD)
+    prepare(preload)
     from staleline.report.progress import tracked
 
     results = run_each(
@@ -269,20 +271,10 @@ def _worked(
         [one for _, one in work],
         jobs=options.processes,
         limits=Limits(seconds=options.seconds),
-        preload=_PRELOAD,
+        preload=preload,
     )
     for position, found in tracked(results, "Reading kernels", len(work)):
         yield work[position][0], found
-
-
-def _completed(report: ImageReport, found: _Found) -> ImageReport:
-    """A report has a document once both parts of it are there, and never after an error."""
-    if report.error is not None:
-        return report
-    document = report.document
-    if found.rule is not None and found.dependencies is not None:
-        document = with_dependencies(found.rule, found.dependencies)
-    return replace(report, document=document, on_machine=found.on_machine)
 
 
 def _named(reason: str, image: str) -> str:
@@ -292,14 +284,35 @@ def _named(reason: str, image: str) -> str:
 
 def _read(work: _Work) -> _Found:
     """Done by another process, so that nothing of it is imported here."""
-    from staleline.kernel.reading import load_and_hash, read_dependencies, read_rule
+    image, digest = _load(work.image, importing=_PRELOAD if work.spare else ())
+    from staleline.kernel.reading import read_dependencies, read_rule
+    from staleline.workers import aside
 
-    image, digest = load_and_hash(work.image)
-    return _Found(
-        rule=read_rule(image, digest) if work.rule else None,
-        dependencies=read_dependencies(image) if work.dependencies else None,
-        on_machine=None if work.machine is None else _on_machine(image, work.machine),
-    )
+    def around() -> tuple[DependenciesDocument | None, dict[str, Any] | None]:
+        machine = work.machine
+        dependencies = read_dependencies(image) if work.rule else None
+        return dependencies, None if machine is None else _on_machine(image, machine)
+
+    found = aside(around) if work.spare else around
+    rule = read_rule(image, digest) if work.rule else None
+    dependencies, on_machine = found()
+    if rule is None or dependencies is None:
+        return _Found(None, on_machine)
+    return _Found(with_dependencies(rule, dependencies), on_machine)
+
+
+def _load(path: str, importing: Sequence[str] = ()) -> tuple[KernelImage, str]:
+    """An image; unpacking it leaves the interpreter free for importing what reads it."""
+    from concurrent.futures import ThreadPoolExecutor
+    from importlib import import_module
+
+    from staleline.kernel.loading import load_and_hash
+
+    with ThreadPoolExecutor(1) as pool:
+        loading = pool.submit(load_and_hash, path)
+        for module in importing:
+            import_module(module)
+        return loading.result()
 
 
 def _on_machine(image: KernelImage, machine: GivenMachine) -> dict[str, Any]:
@@ -319,7 +332,6 @@ def _explain(report: ImageReport) -> tuple[Explanation, ...]:
     from staleline.kernel.explain import explain
     from staleline.kernel.imagepolicy_json import from_document
     from staleline.kernel.rawmachine import raw_machine
-    from staleline.kernel.reading import load_and_hash
 
-    image, _ = load_and_hash(report.image)
+    image, _ = _load(report.image)
     return tuple(explain(image, from_document(report.required()).table, raw_machine))

@@ -49,19 +49,35 @@ class KeptPages:
     """
 
     def __init__(self, pages: Sequence[tuple[int, bytes]] = ()) -> None:
-        self.pages = pages
+        self._pages = pages
         self._spans: Sequence[range] | None = None
-        self._content: list[tuple[int, bytes]] = []
+        self._content: Sequence[tuple[int, bytes]] = ()
 
     def content(
         self, spans: Sequence[range], original: Callable[[range], bytes]
     ) -> Sequence[tuple[int, bytes]]:
         """The same, of all these spans; made once for the same list of them."""
         if self._spans is not spans:
-            self._content = [(span.start, original(span)) for span in spans]
-            self._content += self.pages
+            self._content = _overlaid([(span.start, original(span)) for span in spans], self._pages)
             self._spans = spans
         return self._content
+
+
+def _overlaid(
+    under: Sequence[tuple[int, bytes]], over: Sequence[tuple[int, bytes]]
+) -> Sequence[tuple[int, bytes]]:
+    """What is there after writing both, in this order; usually each lies within one below."""
+    content = [(start, bytearray(data)) for start, data in under]
+    beside = []
+    for offset, data in over:
+        end = offset + len(data)
+        within = (one for one in content if one[0] <= offset and end <= one[0] + len(one[1]))
+        start, below = next(within, (offset, None))
+        if below is None:
+            beside.append((offset, data))
+        else:
+            below[offset - start : end - start] = data
+    return [*((start, bytes(data)) for start, data in content), *beside]
 
 
 class Region:

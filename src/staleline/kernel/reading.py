@@ -1,20 +1,16 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Read everything of one image file that no machine is needed for."""
+"""Read everything of one image that no machine is needed for."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from typing import cast
 
-from staleline.errors import KernelImageError
-from staleline.kernel.buildtree import built_image
-from staleline.kernel.cache import file_digest
 from staleline.kernel.condition import site_rule
 from staleline.kernel.decision import SiteDecision
 from staleline.kernel.enumeration import lacking
 from staleline.kernel.grid import grid_of
-from staleline.kernel.image import KernelImage, load_image
+from staleline.kernel.image import KernelImage
 from staleline.kernel.imagedocument import (
     DependenciesDocument,
     ImageDocument,
@@ -32,30 +28,11 @@ from staleline.kernel.truthtable import truth_table
 from staleline.policy.catalogue import catalogue
 from staleline.vocabulary import Site
 
-__all__ = ["image_document", "load_and_hash", "read_dependencies", "read_image", "read_rule"]
+__all__ = ["image_document", "read_dependencies", "read_image", "read_rule"]
 
 _ORDER = "reported_stopped"
 #: Sites at which eras differ.
 _TELLING = (Site.STOP_THIS_CPU, Site.RELOCATE_KERNEL)
-
-
-def load_and_hash(path: str) -> tuple[KernelImage, str]:
-    """An image, and the SHA-256 of the file it was loaded from.
-
-    Raises:
-        KernelImageError: The file cannot be read, is no image, or changed in the meantime.
-    """
-    try:
-        path = built_image(path) if os.path.isdir(path) else path
-        before = _state(path)
-        digest = file_digest(path)
-        image = load_image(path)
-        after = _state(path)
-    except OSError as error:
-        raise KernelImageError(f"cannot be read: {error.strerror}", where=path) from None
-    if after != before:
-        raise KernelImageError("changed while it was read", where=path, do="read it again")
-    return image, digest
 
 
 def read_image(image: KernelImage, digest: str) -> ImageDocument:
@@ -78,11 +55,6 @@ def read_dependencies(image: KernelImage) -> DependenciesDocument:
         "not_varied": dict(found.not_varied),
     }
     return cast("DependenciesDocument", printable_values(document))
-
-
-def _state(path: str) -> tuple[int, ...]:
-    status = os.stat(path)
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def image_document(image: KernelImage, policy: ImagePolicy, digest: str) -> ImageDocument:
