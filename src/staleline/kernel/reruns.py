@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache, partial
+from itertools import chain
 from typing import TYPE_CHECKING, Final, Protocol
 
 from staleline.kernel.boot import SECONDARY, boot, stub_functions
@@ -32,6 +33,7 @@ from staleline.vocabulary import Site
 if TYPE_CHECKING:
     from staleline.kernel.decision import RawMachine
     from staleline.kernel.image import KernelImage
+    from staleline.kernel.traps import Answer, Question
 
 __all__ = [
     "AS_GIVEN",
@@ -140,10 +142,17 @@ class Accesses:
 
 @dataclass(frozen=True, slots=True)
 class SiteRun:
-    """One run of a site from a kept state."""
+    """One run of a site from a kept state.
+
+    Attributes:
+        decision: WBINVD or not, or why that is unknown.
+        asked: Registers the hardware was asked for -> the bits that were turned over.
+        record: What each CPU asked the hardware and was answered, in that order.
+    """
 
     decision: SiteDecision
     asked: Mapping[Register, int]
+    record: tuple[tuple[Question, Answer], ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -267,7 +276,9 @@ class Reruns:
         def run(site: Site, variation: Variation = AS_GIVEN) -> SiteRun:
             self._prepare(booted, variation)
             forks = [_fork(cpu, variation.flips) for cpu in booted.cpus]
-            return SiteRun(self._run_site(site, forks, self._emulator), _asked(forks))
+            decision = self._run_site(site, forks, self._emulator)
+            record = tuple(chain.from_iterable(fork.record.items() for fork in forks))
+            return SiteRun(decision, _asked(forks), record)
 
         return run
 

@@ -9,7 +9,7 @@ variable that the facts set, whatever bits they leave alone are turned over on e
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
 from operator import or_
@@ -65,11 +65,13 @@ class SiteSearch:
         influences: By name.
         lost: What made the site fail, and how.
         exhausted: There is more than can be told apart.
+        met: What the site read and was answered, on rows that were looked at.
     """
 
     influences: dict[str, Influence] = field(default_factory=dict)
     lost: dict[str, str] = field(default_factory=dict)
     exhausted: bool = False
+    met: set[Hashable] = field(default_factory=set)
 
 
 def search_sites(
@@ -147,6 +149,7 @@ class _OneSite:
         self._site = site
         self._states = states
         self._base = self._run(site)
+        self._looked_at: dict[Cell, Influence] = {}
         self._fixed = FIXED_IN_CRASH if site is Site.CRASH_NMI_CALLBACK else FIXED_AT_SITES
         self._cells = {
             cell: Memory(cell, content, reruns.name(cell[0]))
@@ -170,8 +173,15 @@ class _OneSite:
                 found.lost.setdefault(name, finding.lost)
             elif name not in found.influences or found.influences[name].explained:
                 found.influences[name] = self._influence(finding.change)
-        found.influences |= {one.name: one for one in self._beside_the_facts()}
+        if (met := self._met()) not in found.met:
+            found.met.add(met)
+            found.influences |= {one.name: one for one in self._beside_the_facts()}
         found.exhausted |= search.exhausted
+
+    def _met(self) -> Hashable:
+        """Two rows that are alike in this differ in nothing that the site has seen."""
+        contents = tuple(memory.content for memory in self._cells.values())
+        return contents, self._base.record
 
     def _tried(self, variation: Variation) -> Tried:
         run = self._run(self._site, variation)
@@ -213,6 +223,11 @@ class _OneSite:
         return self._of_variable(self._cells[change.cell])
 
     def _of_variable(self, memory: Memory) -> Influence:
+        if memory.cell not in self._looked_at:
+            self._looked_at[memory.cell] = self._look_at(memory)
+        return self._looked_at[memory.cell]
+
+    def _look_at(self, memory: Memory) -> Influence:
         """Do the rows vary every bit of it that matters by itself?"""
         cell, name, initial = memory.cell, str(memory), memory.content
         varied = self._states.varied(self._site, cell)
