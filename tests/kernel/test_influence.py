@@ -10,6 +10,7 @@ from __future__ import annotations
 import pytest
 
 from staleline.kernel.enumeration import lacking
+from staleline.kernel.fixedinputs import FIXED_AT_SITES, FIXED_IN_CRASH, is_fixed
 from staleline.kernel.image import KernelImage, load_image
 from staleline.kernel.imagepolicy import image_policy
 from staleline.kernel.influence import Dependencies, dependencies
@@ -224,3 +225,11 @@ def test_a_changed_guard_on_the_whole_table(image, original, change):
         expected = None if was is None else want
         assert new.sites[Site.RELOCATE_KERNEL].flushes is expected, new.facts
         assert new.sites[Site.STOP_THIS_CPU] == old.sites[Site.STOP_THIS_CPU]
+
+
+@pytest.mark.parametrize("name", ["cpus_stopped.1", "crash_smp_send_stop.cpus_stopped"])
+def test_a_static_variable_of_a_function_is_known_as_gcc_and_clang_call_it(name):
+    """arch/x86/kernel/crash.c:79 (6.12.117), by gcc 12.2 and clang 19.1."""
+    assert is_fixed(FIXED_IN_CRASH, name, 4)
+    assert is_fixed(FIXED_IN_CRASH, f"{name}.2+0x1", 1)
+    assert not is_fixed(FIXED_AT_SITES, name, 4)

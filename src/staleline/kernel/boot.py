@@ -193,7 +193,8 @@ def _forbid_hibernation_to_tdx_hosts(
     """``nohibernate`` on the command line, without which ``tdx_init()`` wants no TDX."""
     can_hibernate = _HIBERNATE in image.symbols
     if can_hibernate and cpu.msr.get(_KEYID_PARTITIONING, 0) >> _TDX_KEYIDS_SHIFT:
-        memory.write_int(required_address(image.symbols, "nohibernate"), 1, 4)
+        # One byte: clang makes a bool of a static int that is only ever 0 or 1.
+        memory.write_int(required_address(image.symbols, "nohibernate"), 1, 1)
 
 
 class _Steps:

@@ -110,6 +110,9 @@ def fixed_bits(table: Mapping[str, Fixed], name: str, value: int) -> int:
 
 
 def _look_up(table: Mapping[str, Fixed], name: str) -> Fixed | None:
-    """Local variables carry a number that differs between builds: ``cpus_stopped.1``."""
+    """Static variables of functions are called ``cpus_stopped.1`` by gcc, and by clang
+    ``crash_smp_send_stop.cpus_stopped``, which may get a number behind it too.
+    """
     place = name.removeprefix("per-CPU ")
-    return table.get(place) or table.get(place.split("+")[0].split(".")[0])
+    parts = place.split("+")[0].split(".")[:2]
+    return next(filter(None, map(table.get, (place, *parts))), None)
