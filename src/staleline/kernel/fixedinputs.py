@@ -110,8 +110,9 @@ def fixed_bits(table: Mapping[str, Fixed], name: str, value: int) -> int:
 
 
 def _look_up(table: Mapping[str, Fixed], name: str) -> Fixed | None:
-    """Static variables of functions are called ``cpus_stopped.1`` by gcc, and by clang
-    ``crash_smp_send_stop.cpus_stopped``, which may get a number behind it too.
+    """What a table says of a variable, whatever the compiler made of its name.
+
+    gcc calls a static one of a function ``cpus_stopped.1``, clang ``function.cpus_stopped``.
     """
     place = name.removeprefix("per-CPU ")
     parts = place.split("+")[0].split(".")[:2]
