@@ -115,6 +115,7 @@ def test_the_reading_misses_nothing(both):
     needed += ["this_cpu_off", "cpu_number", "pcpu_hot", "cpus_stop_mask", "stop_cpus_count"]
     needed += ["__cpu_online_mask", "crash_notes", "kexec_va_control_page", "pv_ops"]
     needed += ["__relocate_kernel_start", "__relocate_kernel_end", "kexec_pa_swap_page"]
+    needed += ["nohibernate"]
     found = {name: functions.symbols.address(name) for name in needed}
     assert found == {name: whole.symbols.address(name) for name in needed}
 

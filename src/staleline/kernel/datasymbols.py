@@ -10,7 +10,7 @@ name.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 import capstone  # type: ignore[import-untyped]
@@ -45,6 +45,9 @@ def data_symbols(image: KernelImage) -> Mapping[str, int]:
         **_sev_status(image, exports),
         **_set_and_used(image, "crash_notes", "crash_notes_memory_init", "crash_save_cpu"),
         **_set_and_used(image, "shootdown_callback", "nmi_shootdown_cpus", "crash_nmi_callback"),
+        **_set_and_used(
+            image, "nohibernate", "nohibernate_setup", "hibernation_available", sizes=(1, 4)
+        ),
         **_relocate_kernel(image),
     }
 
@@ -96,12 +99,19 @@ def _sev_status(image: KernelImage, exports: Mapping[str, int]) -> Mapping[str, 
     return {"sev_status": beside.pop()} if len(beside) == 1 and mask in setters else {}
 
 
-def _set_and_used(image: KernelImage, name: str, setter: str, user: str) -> Mapping[str, int]:
-    """The only pointer that one function stores and another uses.
+def _set_and_used(
+    image: KernelImage, name: str, setter: str, user: str, sizes: Sequence[int] = (8,)
+) -> Mapping[str, int]:
+    """The only variable of one of these sizes that one function stores and another uses.
 
-    kernel/crash_core.c (kernel/kexec_core.c in 5.10) and arch/x86/kernel/reboot.c.
+    kernel/crash_core.c (kernel/kexec_core.c in 5.10), arch/x86/kernel/reboot.c and
+    kernel/power/hibernate.c, where clang makes one byte of an int.
     """
-    stored = {cell for instruction, cell in _uses(image, setter) if _stores(instruction, 8)}
+    stored = {
+        cell
+        for instruction, cell in _uses(image, setter)
+        if any(_stores(instruction, size) for size in sizes)
+    }
     cells = stored & _cells(image, user)
     return {name: cells.pop()} if len(cells) == 1 else {}
 
