@@ -16,6 +16,8 @@ __all__ = ["Finding", "Search", "Tried"]
 
 #: After so many findings in one search the rest is not looked for.
 _MOST_FINDINGS: Final = 24
+#: So many changes are told from the one that decides, without which the run would fail.
+_MOST_SUPPORTS: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +110,11 @@ class Search:
             return again.lost is not None if site is None else site in again.changed
 
         prefix = responsible(changes, still)
+        for _ in range(_MOST_SUPPORTS):
+            if site is None or prefix is None or self.run(variation(prefix[:-1])).lost is None:
+                break
+            # Without the last one the run fails, so another may decide: it comes before all.
+            prefix = responsible([prefix[-1], *prefix[:-1]], still)
         if prefix is None:
             return None
         if site is None:
