@@ -13,9 +13,9 @@ import pytest
 from staleline.errors import KernelImageError
 from staleline.kernel import loading
 from staleline.kernel.image import KernelImage, load_image
-from staleline.kernel.imagedocument import with_dependencies
+from staleline.kernel.imagedocument import with_surroundings
 from staleline.kernel.loading import load_and_hash
-from staleline.kernel.reading import read_dependencies, read_image, read_rule
+from staleline.kernel.reading import read_image, read_rule, read_surroundings
 from tests.conftest import RealKernel
 from tests.kernel.mutate import find_guard, patched
 
@@ -69,12 +69,12 @@ def test_a_site_that_depends_on_something_unlisted_has_no_rule(
     real_kernels: dict[str, RealKernel],
 ) -> None:
     image = load_image(real_kernels["6.12"].path)
-    rule, around = read_rule(image, ""), read_dependencies(image)
-    known = with_dependencies(rule, around)
+    rule, around = read_rule(image, ""), read_surroundings(image)
+    known = with_surroundings(rule, around)
     assert (known["policy"], known["unknown"]) == ("linux-6.5", [])
     assert known["inputs"]["stop_this_cpu"] == ["CPUID 0x8000001f EAX[0]", "per-CPU cpu_info+0x24"]
     reason = "relocate_kernel also depends on some_option, which no fact sets"
-    doubted = with_dependencies(rule, {**around, "unlisted": {"relocate_kernel": [reason]}})
+    doubted = with_surroundings(rule, {**around, "unlisted": {"relocate_kernel": [reason]}})
     assert doubted["policy"] is None
     assert doubted["equals"] == []
     assert doubted["unknown"] == [reason]
@@ -88,7 +88,7 @@ def test_what_could_not_be_varied_is_kept_with_its_reason(
 ) -> None:
     # SEV_STATUS says SNP, and no boot loader left its CC blob: the guest terminates itself (linux
     # 7.3.4 arch/x86/boot/startup/sme.c:536 sme_enable()).
-    around = read_dependencies(load_image(real_kernels["7"].path))
+    around = read_surroundings(load_image(real_kernels["7"].path))
     ((name, why),) = around["not_varied"].items()
     assert name == "MSR 0xc0010131[2]"
     assert "sev_es_terminate" in why

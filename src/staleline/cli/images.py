@@ -13,9 +13,9 @@ from staleline.errors import KernelImageError, UsageError
 from staleline.kernel.buildtree import built_image
 from staleline.kernel.cache import ReadingCache, default_directory, file_digest
 from staleline.kernel.imagedocument import (
-    DependenciesDocument,
     ImageDocument,
-    with_dependencies,
+    SurroundingsDocument,
+    with_surroundings,
 )
 from staleline.kernel.plaintext import printable
 
@@ -285,20 +285,20 @@ def _named(reason: str, image: str) -> str:
 def _read(work: _Work) -> _Found:
     """Done by another process, so that nothing of it is imported here."""
     image, digest = _load(work.image, importing=_PRELOAD if work.spare else ())
-    from staleline.kernel.reading import read_dependencies, read_rule
+    from staleline.kernel.reading import read_rule, read_surroundings
     from staleline.workers import aside
 
-    def around() -> tuple[DependenciesDocument | None, dict[str, Any] | None]:
+    def besides() -> tuple[SurroundingsDocument | None, dict[str, Any] | None]:
         machine = work.machine
-        dependencies = read_dependencies(image) if work.rule else None
-        return dependencies, None if machine is None else _on_machine(image, machine)
+        surroundings = read_surroundings(image) if work.rule else None
+        return surroundings, None if machine is None else _on_machine(image, machine)
 
-    found = aside(around) if work.spare else around
+    found = aside(besides) if work.spare else besides
     rule = read_rule(image, digest) if work.rule else None
-    dependencies, on_machine = found()
-    if rule is None or dependencies is None:
+    surroundings, on_machine = found()
+    if rule is None or surroundings is None:
         return _Found(None, on_machine)
-    return _Found(with_dependencies(rule, dependencies), on_machine)
+    return _Found(with_surroundings(rule, surroundings), on_machine)
 
 
 def _load(path: str, importing: Sequence[str] = ()) -> tuple[KernelImage, str]:

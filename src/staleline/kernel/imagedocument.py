@@ -9,13 +9,13 @@ from __future__ import annotations
 from typing import Any, TypedDict
 
 __all__ = [
-    "DependenciesDocument",
     "ImageDocument",
     "InventoryDocument",
     "NearestDocument",
     "PlaceDocument",
     "RuleDocument",
-    "with_dependencies",
+    "SurroundingsDocument",
+    "with_surroundings",
 ]
 
 
@@ -58,12 +58,14 @@ class InventoryDocument(TypedDict):
     undecided: list[str]
 
 
-class DependenciesDocument(TypedDict):
-    """What a site depends on, and what of it the truth table is not over, by site.
+class SurroundingsDocument(TypedDict):
+    """What is found out of an image besides the rule that its truth table shows.
 
-    `not_varied` is by input: what could not be tried, and how the code failed when it was.
+    What a site depends on, and what of it the table is not over, are by site; `not_varied` is
+    by input: what could not be tried, and how the code failed when it was.
     """
 
+    inventory: InventoryDocument
     inputs: dict[str, list[str]]
     unlisted: dict[str, list[str]]
     not_varied: dict[str, str]
@@ -95,10 +97,11 @@ class ImageDocument(TypedDict):
     unknown: list[str]
 
 
-def with_dependencies(document: ImageDocument, found: DependenciesDocument) -> ImageDocument:
+def with_surroundings(document: ImageDocument, found: SurroundingsDocument) -> ImageDocument:
     """Both as one: a site that depends on what the table does not vary has an unknown rule."""
     whole: ImageDocument = {
         **document,
+        "inventory": found["inventory"],
         "inputs": found["inputs"],
         "not_varied": found["not_varied"],
         "sites": {

@@ -12,11 +12,11 @@ from staleline.kernel.enumeration import lacking
 from staleline.kernel.grid import grid_of
 from staleline.kernel.image import KernelImage
 from staleline.kernel.imagedocument import (
-    DependenciesDocument,
     ImageDocument,
     NearestDocument,
     RuleDocument,
-    with_dependencies,
+    SurroundingsDocument,
+    with_surroundings,
 )
 from staleline.kernel.imagepolicy import ImagePolicy, image_policy
 from staleline.kernel.imagepolicy_json import rule_document, to_document
@@ -28,7 +28,7 @@ from staleline.kernel.truthtable import truth_table
 from staleline.policy.catalogue import catalogue
 from staleline.vocabulary import Site
 
-__all__ = ["image_document", "read_dependencies", "read_image", "read_rule"]
+__all__ = ["image_document", "read_image", "read_rule", "read_surroundings"]
 
 _ORDER = "reported_stopped"
 #: Sites at which eras differ.
@@ -37,28 +37,29 @@ _TELLING = (Site.STOP_THIS_CPU, Site.RELOCATE_KERNEL)
 
 def read_image(image: KernelImage, digest: str) -> ImageDocument:
     """Everything; the two parts may as well be read side by side."""
-    return with_dependencies(read_rule(image, digest), read_dependencies(image))
+    return with_surroundings(read_rule(image, digest), read_surroundings(image))
 
 
 def read_rule(image: KernelImage, digest: str) -> ImageDocument:
-    """Run an image for every combination of facts, find the rule it carries, and other flushes."""
+    """Run an image for every combination of facts, and find the rule it carries."""
     policy = image_policy(truth_table(image), lacks=lacking(image), release=image.release)
     return image_document(image, policy, digest)
 
 
-def read_dependencies(image: KernelImage) -> DependenciesDocument:
-    """Look for inputs of the sites that no fact sets."""
+def read_surroundings(image: KernelImage) -> SurroundingsDocument:
+    """Look for inputs of the sites that no fact sets, and for every WBINVD."""
     found = dependencies(image)
-    document: DependenciesDocument = {
+    document: SurroundingsDocument = {
+        "inventory": inventory_document(wbinvd_inventory(image)),
         "inputs": {site: list(names) for site, names in found.influences.items()},
         "unlisted": {site: list(reasons) for site, reasons in found.unlisted.items()},
         "not_varied": dict(found.not_varied),
     }
-    return cast("DependenciesDocument", printable_values(document))
+    return cast("SurroundingsDocument", printable_values(document))
 
 
 def image_document(image: KernelImage, policy: ImagePolicy, digest: str) -> ImageDocument:
-    """What was found out of the rule, as plain values."""
+    """What was found out of the rule, as plain values; of its surroundings nothing."""
     known = None if not policy.equals else catalogue()[policy.equals[0]]
     document: ImageDocument = {
         "sha256": digest,
@@ -69,7 +70,7 @@ def image_document(image: KernelImage, policy: ImagePolicy, digest: str) -> Imag
         "title": None if known is None else known.title,
         "bugs": [] if known is None else list(known.bugs),
         "nearest": None if known is not None else _nearest(policy),
-        "inventory": inventory_document(wbinvd_inventory(image)),
+        "inventory": {"places": [], "undecided": []},
         "inputs": {},
         "not_varied": {},
         "crash_relocate_kernel": _in_a_crash(policy),

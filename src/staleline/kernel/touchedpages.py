@@ -49,12 +49,13 @@ class TouchedPages:
     def spans(self) -> list[range] | None:
         """Ranges of offsets in the mapping, ascending and not adjacent.
 
-        The same list as before if there was no page fault. Pages of anonymous memory that were
+        The same list as before if they are the same. Pages of anonymous memory that were
         merely read may be among them. None where there is no pagemap.
         """
         now = (threading.get_native_id(), _faults())  # before looking, lest one is missed
         if self._spans is None or now != self._seen or not _are_counted():
-            self._spans = _touched(self._address, self._size)
+            spans = _touched(self._address, self._size)
+            self._spans = self._spans if spans == self._spans else spans
             self._seen = now
         return self._spans
 
