@@ -12,10 +12,12 @@ import pytest
 
 from staleline.errors import KernelImageError
 from staleline.kernel import loading
-from staleline.kernel.image import KernelImage, load_image
+from staleline.kernel.container import UnpackedKernel, unpack_kernel
+from staleline.kernel.image import load_image
 from staleline.kernel.imagedocument import with_surroundings
 from staleline.kernel.loading import load_and_hash
 from staleline.kernel.reading import read_image, read_rule, read_surroundings
+from staleline.kernel.source import ByteSource
 from tests.conftest import RealKernel
 from tests.kernel.mutate import find_guard, patched
 
@@ -27,15 +29,15 @@ def test_the_digest_is_that_of_the_file_that_was_loaded(
     image, digest = load_and_hash(str(kernel.path))
     assert (image.release, digest) == (kernel.release, kernel.sha256)
 
-    def replaced_meanwhile(path: str) -> KernelImage:
-        image = load_image(path)
-        os.replace(other, path)
-        return image
+    def replaced_meanwhile(file: ByteSource) -> UnpackedKernel:
+        unpacked = unpack_kernel(file)
+        os.replace(other, copy)
+        return unpacked
 
     copy, other = tmp_path / "vmlinuz", tmp_path / "other"
     shutil.copy(kernel.path, copy)
     other.write_bytes(b"another build")
-    monkeypatch.setattr(loading, "load_image", replaced_meanwhile)
+    monkeypatch.setattr(loading, "unpack_kernel", replaced_meanwhile)
     with pytest.raises(KernelImageError, match="changed while it was read; read it again"):
         load_and_hash(str(copy))
 

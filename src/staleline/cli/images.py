@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -39,8 +40,9 @@ _Input = TypeVar("_Input")
 _Result = TypeVar("_Result")
 
 #: What processes that read images import; none of it is needed for what is in the cache.
-_PRELOAD = ("staleline.kernel.reading",)
-#: If each has cores to spare: only what loads an image, which does it while importing the rest.
+_READING = "staleline.kernel.reading"
+_PRELOAD = ("staleline.kernel.loading", _READING)
+#: If each has cores to spare: only what unpacks an image, which imports the rest meanwhile.
 _PRELOAD_WITH_SPARE_CORES = ("staleline.kernel.loading",)
 
 
@@ -284,7 +286,9 @@ def _named(reason: str, image: str) -> str:
 
 def _read(work: _Work) -> _Found:
     """Done by another process, so that nothing of it is imported here."""
-    image, digest = _load(work.image, importing=_PRELOAD if work.spare else ())
+    from staleline.kernel.loading import load_and_hash
+
+    image, digest = load_and_hash(work.image, meanwhile=lambda: import_module(_READING))
     from staleline.kernel.reading import read_rule, read_surroundings
     from staleline.workers import aside
 
@@ -299,20 +303,6 @@ def _read(work: _Work) -> _Found:
     if rule is None or surroundings is None:
         return _Found(None, on_machine)
     return _Found(with_surroundings(rule, surroundings), on_machine)
-
-
-def _load(path: str, importing: Sequence[str] = ()) -> tuple[KernelImage, str]:
-    """An image; unpacking it leaves the interpreter free for importing what reads it."""
-    from concurrent.futures import ThreadPoolExecutor
-    from importlib import import_module
-
-    from staleline.kernel.loading import load_and_hash
-
-    with ThreadPoolExecutor(1) as pool:
-        loading = pool.submit(load_and_hash, path)
-        for module in importing:
-            import_module(module)
-        return loading.result()
 
 
 def _on_machine(image: KernelImage, machine: GivenMachine) -> dict[str, Any]:
@@ -331,7 +321,8 @@ def _explain(report: ImageReport) -> tuple[Explanation, ...]:
     """Likewise."""
     from staleline.kernel.explain import explain
     from staleline.kernel.imagepolicy_json import from_document
+    from staleline.kernel.loading import load_and_hash
     from staleline.kernel.rawmachine import raw_machine
 
-    image, _ = _load(report.image)
+    image, _ = load_and_hash(report.image)
     return tuple(explain(image, from_document(report.required()).table, raw_machine))

@@ -3,29 +3,26 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import re
-import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
 from os import PathLike
-from typing import BinaryIO
 
 from staleline.errors import KernelImageError
 from staleline.kernel.buildtree import built_image
-from staleline.kernel.container import unpack_kernel
+from staleline.kernel.container import UnpackedKernel, unpack_kernel
 from staleline.kernel.decompress import MAX_UNPACKED
 from staleline.kernel.elf import ElfFile, read_elf
 from staleline.kernel.elfsymbols import read_symbol_table
 from staleline.kernel.kallsyms import Area, find_kallsyms
 from staleline.kernel.promoted import promoted_symbols
-from staleline.kernel.source import FileBytes
+from staleline.kernel.source import opened
 from staleline.kernel.symbols import SymbolTable, no_symbols
 from staleline.kernel.systemmap import find_system_map
 
-__all__ = ["KernelImage", "Section", "Segment", "load_image"]
+__all__ = ["KernelImage", "Section", "Segment", "image_of", "load_image"]
 
 _KERNEL_HALF = 0xFFFF_FFFF_8000_0000  # __START_KERNEL_map
 _KERNEL_IMAGE_SIZE = 1 << 30  # KERNEL_IMAGE_SIZE with KASLR, page_64_types.h
@@ -130,24 +127,16 @@ def load_image(path: str | PathLike[str]) -> KernelImage:
         KernelImageError: It cannot be read, or is not one x86-64 kernel with symbols.
     """
     where = os.fspath(path)
-    try:
-        if os.path.isdir(where):
-            where = built_image(where)
-        with _open(where) as file:
-            return _load(FileBytes(where, file, os.fstat(file.fileno()).st_size))
-    except OSError as error:
-        do = "run as a user who may read it" if error.errno == errno.EACCES else "check the path"
-        raise KernelImageError(f"cannot be read: {error.strerror}", where=where, do=do) from error
+    with opened(built_image(where) if os.path.isdir(where) else where) as file:
+        return image_of(unpack_kernel(file), file.where)
 
 
-def _open(path: str) -> BinaryIO:
-    if not stat.S_ISREG(os.stat(path).st_mode):  # before opening: a FIFO would block
-        raise KernelImageError("not a regular file", where=path, do="give a vmlinuz or vmlinux")
-    return open(path, "rb", buffering=0)
+def image_of(unpacked: UnpackedKernel, where: str) -> KernelImage:
+    """A kernel out of the file `where`, which must be open still.
 
-
-def _load(file: FileBytes) -> KernelImage:
-    unpacked = unpack_kernel(file)
+    Raises:
+        KernelImageError: It is not one x86-64 kernel with symbols.
+    """
     elf = read_elf(unpacked.elf)
     segments = _segments(elf)
     areas = _read_only_areas(elf, segments)
@@ -156,7 +145,7 @@ def _load(file: FileBytes) -> KernelImage:
     if banner is not None and _LLVM in banner:
         symbols = symbols.with_added(promoted_symbols(symbols))
     image = KernelImage(
-        path=file.where,
+        path=where,
         release=banner.split()[2] if banner else unpacked.release,
         banner=banner,
         build_id=elf.build_id(),
