@@ -16,8 +16,9 @@ from staleline.kernel.container import UnpackedKernel, unpack_kernel
 from staleline.kernel.image import load_image
 from staleline.kernel.imagedocument import with_surroundings
 from staleline.kernel.loading import load_and_hash
-from staleline.kernel.reading import read_image, read_rule, read_surroundings
+from staleline.kernel.reading import read_image, read_rule
 from staleline.kernel.source import ByteSource
+from staleline.kernel.surroundings import read_surroundings
 from tests.conftest import RealKernel
 from tests.kernel.mutate import find_guard, patched
 

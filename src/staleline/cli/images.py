@@ -40,8 +40,8 @@ _Input = TypeVar("_Input")
 _Result = TypeVar("_Result")
 
 #: What processes that read images import; none of it is needed for what is in the cache.
-_READING = "staleline.kernel.reading"
-_PRELOAD = ("staleline.kernel.loading", _READING)
+_SURROUNDINGS = "staleline.kernel.surroundings"
+_PRELOAD = ("staleline.kernel.loading", _SURROUNDINGS, "staleline.kernel.reading")
 #: If each has cores to spare: only what unpacks an image, which imports the rest meanwhile.
 _PRELOAD_WITH_SPARE_CORES = ("staleline.kernel.loading",)
 
@@ -288,8 +288,8 @@ def _read(work: _Work) -> _Found:
     """Done by another process, so that nothing of it is imported here."""
     from staleline.kernel.loading import load_and_hash
 
-    image, digest = load_and_hash(work.image, meanwhile=lambda: import_module(_READING))
-    from staleline.kernel.reading import read_rule, read_surroundings
+    image, digest = load_and_hash(work.image, meanwhile=lambda: import_module(_SURROUNDINGS))
+    from staleline.kernel.surroundings import read_surroundings
     from staleline.workers import aside
 
     def besides() -> tuple[SurroundingsDocument | None, dict[str, Any] | None]:
@@ -298,7 +298,11 @@ def _read(work: _Work) -> _Found:
         return surroundings, None if machine is None else _on_machine(image, machine)
 
     found = aside(besides) if work.spare else besides
-    rule = read_rule(image, digest) if work.rule else None
+    rule = None
+    if work.rule:
+        from staleline.kernel.reading import read_rule
+
+        rule = read_rule(image, digest)
     surroundings, on_machine = found()
     if rule is None or surroundings is None:
         return _Found(None, on_machine)

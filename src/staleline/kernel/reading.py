@@ -15,20 +15,17 @@ from staleline.kernel.imagedocument import (
     ImageDocument,
     NearestDocument,
     RuleDocument,
-    SurroundingsDocument,
     with_surroundings,
 )
 from staleline.kernel.imagepolicy import ImagePolicy, image_policy
 from staleline.kernel.imagepolicy_json import rule_document, to_document
-from staleline.kernel.influence import dependencies
-from staleline.kernel.inventory import wbinvd_inventory
-from staleline.kernel.inventory_json import inventory_document
 from staleline.kernel.plaintext import printable_values
+from staleline.kernel.surroundings import read_surroundings
 from staleline.kernel.truthtable import truth_table
 from staleline.policy.catalogue import catalogue
 from staleline.vocabulary import Site
 
-__all__ = ["image_document", "read_image", "read_rule", "read_surroundings"]
+__all__ = ["image_document", "read_image", "read_rule"]
 
 _ORDER = "reported_stopped"
 #: Sites at which eras differ.
@@ -44,18 +41,6 @@ def read_rule(image: KernelImage, digest: str) -> ImageDocument:
     """Run an image for every combination of facts, and find the rule it carries."""
     policy = image_policy(truth_table(image), lacks=lacking(image), release=image.release)
     return image_document(image, policy, digest)
-
-
-def read_surroundings(image: KernelImage) -> SurroundingsDocument:
-    """Look for inputs of the sites that no fact sets, and for every WBINVD."""
-    found = dependencies(image)
-    document: SurroundingsDocument = {
-        "inventory": inventory_document(wbinvd_inventory(image)),
-        "inputs": {site: list(names) for site, names in found.influences.items()},
-        "unlisted": {site: list(reasons) for site, reasons in found.unlisted.items()},
-        "not_varied": dict(found.not_varied),
-    }
-    return cast("SurroundingsDocument", printable_values(document))
 
 
 def image_document(image: KernelImage, policy: ImagePolicy, digest: str) -> ImageDocument:

@@ -1,0 +1,27 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What is read of an image besides its rule: inputs that no fact sets, and every WBINVD."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from staleline.kernel.image import KernelImage
+from staleline.kernel.imagedocument import SurroundingsDocument
+from staleline.kernel.influence import dependencies
+from staleline.kernel.inventory import wbinvd_inventory
+from staleline.kernel.inventory_json import inventory_document
+from staleline.kernel.plaintext import printable_values
+
+__all__ = ["read_surroundings"]
+
+
+def read_surroundings(image: KernelImage) -> SurroundingsDocument:
+    """Look for inputs of the sites that no fact sets, and for every WBINVD."""
+    found = dependencies(image)
+    document: SurroundingsDocument = {
+        "inventory": inventory_document(wbinvd_inventory(image)),
+        "inputs": {site: list(names) for site, names in found.influences.items()},
+        "unlisted": {site: list(reasons) for site, reasons in found.unlisted.items()},
+        "not_varied": dict(found.not_varied),
+    }
+    return cast("SurroundingsDocument", printable_values(document))
