@@ -7,8 +7,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: run test lint format bench second-opinions every-kernel mutants fuzz kernels boot-test \
-	docs lock clean
+.PHONY: run test lint format bench second-opinions every-kernel mutants fuzz kernels compilers \
+	boot-test docs lock clean
 
 run: $(STAMP)
 	@$(BIN)/python tools/demo.py
@@ -46,7 +46,7 @@ every-kernel: $(STAMP)
 	$(BIN)/python tools/fetch_kernels.py --all
 	$(BIN)/pytest -n 2 --dist worksteal tests/kernel
 
-# Questions planted into four kernels at every place and of every kind; takes minutes.
+# Questions planted into four kernels at every place and of every kind; half a minute and more.
 mutants: $(STAMP)
 	$(BIN)/pytest -n 2 --dist worksteal tests/kernel/every_planted_question.py
 
@@ -58,6 +58,11 @@ fuzz: $(STAMP)
 kernels: $(STAMP)
 	$(BIN)/python -m tools.build_kernels
 	$(BIN)/pytest tests/kernel/built_tdx_host.py
+
+# The same sources by another compiler and in another configuration; needs clang-19 and lld-19.
+compilers: $(STAMP)
+	$(BIN)/python -m tools.build_kernels 6.12 tdx-host 6.12-clang-lto tdx-host-clang-lto 6.12-plain
+	$(BIN)/pytest tests/kernel/built_compilers.py
 
 boot-test: $(STAMP)
 	$(BIN)/python -m tools.boot_kernels

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Every question into every kernel, at every place: minutes, so run it by name.
+"""Every question into every kernel, at every place; run by name, as it takes its time.
 
 ``pytest tests/kernel/every_planted_question.py``; `test_influence` has a sample of it.
 """
