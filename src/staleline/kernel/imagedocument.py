@@ -10,6 +10,7 @@ from typing import Any, TypedDict
 
 __all__ = [
     "ImageDocument",
+    "ImageRuleDocument",
     "InventoryDocument",
     "NearestDocument",
     "PlaceDocument",
@@ -71,8 +72,8 @@ class SurroundingsDocument(TypedDict):
     not_varied: dict[str, str]
 
 
-class ImageDocument(TypedDict):
-    """One image, independent of any machine."""
+class ImageRuleDocument(TypedDict):
+    """The rule of one image, independent of any machine."""
 
     sha256: str
     member: str | None
@@ -89,15 +90,20 @@ class ImageDocument(TypedDict):
     crash_relocate_kernel: RuleDocument | None
     encrypts: RuleDocument
     reported_stopped: str | None
-    inventory: InventoryDocument
-    inputs: dict[str, list[str]]
-    not_varied: dict[str, str]
     runs: int
     truth_table: list[dict[str, Any]]
     unknown: list[str]
 
 
-def with_surroundings(document: ImageDocument, found: SurroundingsDocument) -> ImageDocument:
+class ImageDocument(ImageRuleDocument):
+    """One image, independent of any machine."""
+
+    inventory: InventoryDocument
+    inputs: dict[str, list[str]]
+    not_varied: dict[str, str]
+
+
+def with_surroundings(document: ImageRuleDocument, found: SurroundingsDocument) -> ImageDocument:
     """Both as one: a site that depends on what the table does not vary has an unknown rule."""
     whole: ImageDocument = {
         **document,

@@ -13,6 +13,7 @@ from staleline.kernel.grid import grid_of
 from staleline.kernel.image import KernelImage
 from staleline.kernel.imagedocument import (
     ImageDocument,
+    ImageRuleDocument,
     NearestDocument,
     RuleDocument,
     with_surroundings,
@@ -25,7 +26,7 @@ from staleline.kernel.truthtable import truth_table
 from staleline.policy.catalogue import catalogue
 from staleline.vocabulary import Site
 
-__all__ = ["image_document", "read_image", "read_rule"]
+__all__ = ["read_image", "read_rule"]
 
 _ORDER = "reported_stopped"
 #: Sites at which eras differ.
@@ -37,16 +38,16 @@ def read_image(image: KernelImage, digest: str) -> ImageDocument:
     return with_surroundings(read_rule(image, digest), read_surroundings(image))
 
 
-def read_rule(image: KernelImage, digest: str) -> ImageDocument:
+def read_rule(image: KernelImage, digest: str) -> ImageRuleDocument:
     """Run an image for every combination of facts, and find the rule it carries."""
     policy = image_policy(truth_table(image), lacks=lacking(image), release=image.release)
     return image_document(image, policy, digest)
 
 
-def image_document(image: KernelImage, policy: ImagePolicy, digest: str) -> ImageDocument:
-    """What was found out of the rule, as plain values; of its surroundings nothing."""
+def image_document(image: KernelImage, policy: ImagePolicy, digest: str) -> ImageRuleDocument:
+    """What was found out of the rule, as plain values."""
     known = None if not policy.equals else catalogue()[policy.equals[0]]
-    document: ImageDocument = {
+    document: ImageRuleDocument = {
         "sha256": digest,
         "member": image.member,
         "release": image.release,
@@ -55,13 +56,10 @@ def image_document(image: KernelImage, policy: ImagePolicy, digest: str) -> Imag
         "title": None if known is None else known.title,
         "bugs": [] if known is None else list(known.bugs),
         "nearest": None if known is not None else _nearest(policy),
-        "inventory": {"places": [], "undecided": []},
-        "inputs": {},
-        "not_varied": {},
         "crash_relocate_kernel": _in_a_crash(policy),
         **to_document(policy),  # type: ignore[typeddict-item]
     }
-    return cast("ImageDocument", printable_values(document))
+    return cast("ImageRuleDocument", printable_values(document))
 
 
 def _in_a_crash(policy: ImagePolicy) -> RuleDocument | None:
