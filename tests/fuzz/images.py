@@ -16,13 +16,11 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import atheris
@@ -34,13 +32,13 @@ with atheris.instrument_imports(include=["staleline.kernel"]):
     from staleline.kernel.source import MemoryBytes
 
 from staleline.errors import KernelImageError
+from tests.fuzz.rounds import Total
 from tests.fuzz.seeds import SEEDS
 from tests.kernel.kernelwriter import RODATA, TEXT
 
 MEMORY_MB = 500
 SECONDS_PER_INPUT = 10
 LONGEST_INPUT = 1 << 17
-ROUND = 40_000  # inputs per process: atheris itself keeps some 4 KB for each
 
 
 def main() -> int:
@@ -72,10 +70,11 @@ def _run(target: str, options: argparse.Namespace, corpus: Path) -> bool:
     """One target, in one process after another; True if all ran to their end."""
     total = Total()
     ends = time.monotonic() + options.seconds / len(options.targets or TARGETS)
-    while not total.failed and total.inputs != options.runs and time.monotonic() < ends:
-        left = options.runs - total.inputs if options.runs >= 0 else ROUND
+    while not total.failed and time.monotonic() < ends:
+        if not (inputs := total.next_round(options.runs)):
+            break
         command = [sys.executable, "-m", "tests.fuzz.images", "--child", target]
-        command += [f"--runs={min(left, ROUND)}", f"--seed={options.seed}"]
+        command += [f"--runs={inputs}", f"--seed={options.seed}"]
         command += [f"--seconds={max(1, round(ends - time.monotonic()))}"]
         command += [f"--corpus={corpus.absolute()}"]
         ran = subprocess.run(
@@ -88,30 +87,6 @@ def _run(target: str, options: argparse.Namespace, corpus: Path) -> bool:
     )
     sys.stdout.flush()
     return not total.failed
-
-
-@dataclass
-class Total:
-    """What all processes of a target did."""
-
-    inputs: int = 0
-    edges: int = 0
-    memory: int = 0
-    failed: str = ""
-
-    def add(self, output: str, status: int) -> None:
-        """Count one process by what libFuzzer wrote; show it if it stopped early."""
-        self.inputs += _last(r"stat::number_of_executed_units: (\d+)", output)
-        self.edges = max(self.edges, _last(r"cov: (\d+)", output))
-        self.memory = max(self.memory, _last(r"stat::peak_rss_mb: +(\d+)", output))
-        if status:
-            self.failed = f"status {status}"
-            sys.stderr.write(output[-4000:])
-
-
-def _last(pattern: str, text: str) -> int:
-    found = re.findall(pattern, text)
-    return int(found[-1]) if found else 0
 
 
 def _fuzz(target: str, options: argparse.Namespace) -> None:

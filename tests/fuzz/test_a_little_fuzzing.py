@@ -7,7 +7,22 @@ import re
 import subprocess
 import sys
 
+from tests.fuzz.rounds import ROUND, Total
+
 INPUTS = 2000
+
+
+def test_no_round_is_told_a_number_below_zero_which_means_no_limit():
+    assert Total(inputs=INPUTS + 3).next_round(INPUTS) == 0
+    assert Total(inputs=INPUTS - 1).next_round(INPUTS) == 1
+    assert Total().next_round(10 * ROUND) == ROUND
+    assert Total(inputs=INPUTS).next_round(-1) == ROUND
+
+
+def test_a_process_that_executed_nothing_is_a_failure():
+    total = Total()
+    total.add("INFO: nothing to do", 0)
+    assert total.failed == "not one input executed"
 
 
 def test_the_first_inputs_of_every_target():
