@@ -186,6 +186,19 @@ def test_segments_beyond_what_a_kernel_can_map(load):
         load(write_elf([part]))
 
 
+@pytest.mark.parametrize(("what", "place"), [("a segment", 0), ("section '.data'", -1)])
+def test_what_reaches_beyond_the_last_address(load, what, place):
+    """Found by changing bytes of small images: such an end became a symbol's address."""
+    parts = [Part(".text", b"\x90", TEXT), Part(".data", bytes(0x2000), RODATA)]
+    pieces = write_elf(parts).split(struct.pack("<Q", RODATA))
+    last = struct.pack("<Q", (1 << 64) - 0x1000)
+    addresses = [struct.pack("<Q", RODATA)] * (len(pieces) - 1)
+    addresses[place] = last
+    image = pieces[0] + b"".join(a + piece for a, piece in zip(addresses, pieces[1:], strict=True))
+    with pytest.raises(KernelImageError, match=f"{what} of 0x2000 bytes at 0xf+000, which"):
+        load(image)
+
+
 def test_debug_information_is_not_read(tmp_path):
     size = 600 << 20
     data = Kernel().elf(symtab=True)

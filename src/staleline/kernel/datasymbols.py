@@ -61,7 +61,7 @@ def _per_cpu_area(image: KernelImage) -> Mapping[str, int]:
     found = {"__per_cpu_start": start, "__per_cpu_end": start + section.size}
     for segment in image.segments:
         if start == 0 == segment.virtual_address:
-            found["__per_cpu_load"] = _KERNEL_MAP + segment.physical_address
+            found["__per_cpu_load"] = (_KERNEL_MAP + segment.physical_address) & _MASK_64
     return found
 
 

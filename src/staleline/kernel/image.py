@@ -26,7 +26,7 @@ __all__ = ["KernelImage", "Section", "Segment", "image_of", "load_image"]
 
 _KERNEL_HALF = 0xFFFF_FFFF_8000_0000  # __START_KERNEL_map
 _KERNEL_IMAGE_SIZE = 1 << 30  # KERNEL_IMAGE_SIZE with KASLR, page_64_types.h
-_ADDRESS_END = (1 << 64) - 1
+_LAST_ADDRESS = (1 << 64) - 1
 _BANNER_START = re.compile(rb"Linux version \d")
 _BANNER = re.compile(rb"(?P<line>Linux version \d[!-~]* \([ -~]*)\n\0")  # init/version.c
 _BANNER_LIMIT = 1024
@@ -194,6 +194,9 @@ def _segments(elf: ElfFile) -> tuple[Segment, ...]:
                 where=elf.where,
                 do="the file is corrupt, copy it again",
             )
+    for segment in elf.segments:
+        for start in (segment.virtual_address, segment.physical_address):
+            _require_end_of_addresses("a segment", start, segment.memory_size, elf.where)
     return tuple(
         Segment(
             segment.virtual_address,
@@ -210,10 +213,20 @@ def _sections(elf: ElfFile) -> Mapping[str, Section]:
     found: dict[str, Section] = {}
     for section in elf.sections:
         if section.allocated:
-            found.setdefault(
-                section.name, Section(section.name, section.virtual_address, section.size)
-            )
+            name, start, size = section.name, section.virtual_address, section.size
+            _require_end_of_addresses(f"section {name!r}", start, size, elf.where)
+            found.setdefault(name, Section(name, start, size))
     return found
+
+
+def _require_end_of_addresses(what: str, start: int, size: int, where: str) -> None:
+    """What has its end beyond 64 bits would make every address computed from it wrong."""
+    if start + size > _LAST_ADDRESS + 1:
+        raise KernelImageError(
+            f"{what} of {size:#x} bytes at {start:#x}, which reaches beyond 64-bit addresses",
+            where=where,
+            do="the file is corrupt, copy it again",
+        )
 
 
 def _symbols(elf: ElfFile, segments: tuple[Segment, ...], areas: list[Area]) -> SymbolTable:
@@ -223,7 +236,7 @@ def _symbols(elf: ElfFile, segments: tuple[Segment, ...], areas: list[Area]) -> 
         return table
     text = min(s.virtual_address for s in segments if s.virtual_address >= _KERNEL_HALF)
     for area in areas:
-        kallsyms = find_kallsyms(area, range(text, min(text + _KERNEL_IMAGE_SIZE, _ADDRESS_END)))
+        kallsyms = find_kallsyms(area, range(text, min(text + _KERNEL_IMAGE_SIZE, _LAST_ADDRESS)))
         if kallsyms is not None:
             symbols = SymbolTable(kallsyms.addresses, kallsyms.names)
             _require_text_at(text, symbols, elf.where)
