@@ -143,6 +143,29 @@ def test_text_has_nothing_to_add(capsys: pytest.CaptureFixture[str], lying: Path
     assert audited(capsys, lying) == ""
 
 
+@pytest.mark.parametrize("before", [True, False])
+def test_facts_of_other_files_are_told_all_the_same(
+    capsys: pytest.CaptureFixture[str], lying: Path, before: bool
+) -> None:
+    dump = Path(__file__).parents[1] / "data/cpuid/libcpuid/intel-xeon-cpu-e5520.test"
+    both = (lying, dump) if before else (dump, lying)
+    document = validated(refused(capsys, "facts", *both, "--json"), "facts")
+    assert [one["file"] for one in document["machines"]] == [str(dump)]
+    (one,) = document["contradictory"]
+    assert one["file"] == str(lying)
+    assert {found["id"]: found["fields"] for found in one["contradictions"]} == FIELDS
+
+
+def test_facts_as_text_tell_each_contradiction_with_its_remedy(
+    capsys: pytest.CaptureFixture[str], lying: Path
+) -> None:
+    text = " ".join(refused(capsys, "facts", lying).split())
+    assert "no fact is read from it" in text
+    for name in IDS:
+        assert f" {name} " in text
+        assert contradiction_kinds()[name].do in text
+
+
 def test_what_the_user_gives_is_held_against_what_was_observed(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

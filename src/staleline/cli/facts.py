@@ -3,7 +3,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, TypeAlias
+
 import click
+
+from staleline.errors import ContradictionError
+
+if TYPE_CHECKING:
+    from staleline.evidence.consistency import Contradiction
+    from staleline.facts import MachineFacts
+
+    Machines: TypeAlias = list[tuple[str, MachineFacts]]
+    Contradictory: TypeAlias = list[tuple[str, tuple[Contradiction, ...]]]
 
 __all__ = ["command"]
 
@@ -17,22 +28,46 @@ def command(*, files: tuple[str, ...], as_json: bool) -> None:
     Reads cpuid -r output, AIDA64 and libcpuid dumps, libvirt CPU data, lscpu and dmesg output,
     /proc/cpuinfo, snapshots, sosreports and other copies of /proc and /sys; as files,
     directories or tar archives, also compressed. The format is recognised by content.
+
+    Of evidence that contradicts itself, the contradictions are told and nothing else.
+    Exit status: 0 facts, 1 error or contradiction.
     """
     from staleline.evidence.detect import read_snapshot
     from staleline.facts import from_snapshot
 
-    machines = [(file, from_snapshot(read_snapshot(file))) for file in files]
+    machines: list[tuple[str, MachineFacts]] = []
+    refused: list[tuple[str, ContradictionError]] = []
+    for file in files:
+        try:
+            machines.append((file, from_snapshot(read_snapshot(file))))
+        except ContradictionError as error:
+            refused.append((file, error))
+    contradictory = [(file, error.found) for file, error in refused]
     if as_json:
-        from staleline.report.console import print_json
-        from staleline.report.facts_json import facts_document
+        _print_json(machines, contradictory)
+    else:
+        _print_text(machines, contradictory)
+    if refused:
+        raise refused[0][1]
 
-        print_json(facts_document(machines))
-        return
+
+def _print_json(machines: Machines, contradictory: Contradictory) -> None:
+    from staleline.report.console import print_json
+    from staleline.report.facts_json import facts_document
+
+    print_json(facts_document(machines, contradictory))
+
+
+def _print_text(machines: Machines, contradictory: Contradictory) -> None:
     from staleline.report.console import text_console
-    from staleline.report.facts import print_facts
+    from staleline.report.facts import print_contradictions, print_facts
 
     console = text_console()
     for index, (file, facts) in enumerate(machines):
         if index:
             console.rule(style="dim")
         print_facts(console, file, facts)
+    for index, (file, found) in enumerate(contradictory):
+        if index or machines:
+            console.rule(style="dim")
+        print_contradictions(console, file, found)

@@ -20,6 +20,7 @@ __all__ = [
     "contradicted_audit",
     "contradicted_findings",
     "contradicted_preflight",
+    "contradiction_document",
 ]
 
 _EVIDENCE = "not looked at, because the evidence of the machine contradicts itself"
@@ -71,7 +72,7 @@ def contradicted_audit(audit: Contradicted) -> dict[str, Any]:
         "paths": dict.fromkeys(map(str, audit.paths), Verdict.UNKNOWN),
         "handovers": [],
         "unknown": [one.what for one in audit.found],
-        "contradictions": [_contradiction(one) for one in audit.found],
+        "contradictions": [contradiction_document(one) for one in audit.found],
         "kernel": {"name": audit.kernel_name, "evidence": _EVIDENCE},
         "given": [],
         "layers": {"hardware": {}, "firmware": {}, "kernel": {}},
@@ -93,5 +94,6 @@ def contradicted_preflight(audit: Contradicted, image: str, reason: str) -> dict
     }
 
 
-def _contradiction(one: Contradiction) -> dict[str, Any]:
+def contradiction_document(one: Contradiction) -> dict[str, Any]:
+    """One contradiction in any JSON document: its id, fields, and what to do."""
     return {"id": one.id, "what": one.what, "fields": list(one.fields), "do": one.kind.do}

@@ -3,13 +3,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from staleline.evidence.consistency import Contradiction
 from staleline.facts import Fact, Layer, MachineFacts
 
-__all__ = ["print_facts"]
+__all__ = ["print_contradictions", "print_facts"]
 
 _TITLES = {
     Layer.IDENTITY: "machine",
@@ -33,6 +36,16 @@ def print_facts(console: Console, file: str, facts: MachineFacts) -> None:
         console.print()
         console.print(Text(title, style="bold cyan"))
         console.print(_table(facts, layer))
+
+
+def print_contradictions(console: Console, file: str, found: Sequence[Contradiction]) -> None:
+    """Print why no fact is told: each contradiction of `file`, and what to do about it."""
+    console.print(Text(_printable(file), style="bold"))
+    console.print(Text("contradicts itself; no fact is read from it", style="red"))
+    for one in found:
+        console.print()
+        console.print(Text(f"  {one.id}", style="bold"))
+        console.print(Text(f"    {_printable(one.what)}; {one.kind.do}"))
 
 
 def _table(facts: MachineFacts, layer: Layer) -> Table:

@@ -4,26 +4,42 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+from staleline.evidence.consistency import Contradiction
 from staleline.facts.fact import Layer, MachineFacts, Value
+from staleline.report.contradicted import contradiction_document
 
 __all__ = ["SCHEMA", "facts_document"]
 
 SCHEMA = "staleline/facts/1"
 
 
-def facts_document(machines: Iterable[tuple[str, MachineFacts]]) -> dict[str, Any]:
-    """Return the document for (file name, facts) pairs; null where the evidence does not tell."""
-    return {"schema": SCHEMA, "machines": [_machine(file, facts) for file, facts in machines]}
+def facts_document(
+    machines: Iterable[tuple[str, MachineFacts]],
+    contradictory: Iterable[tuple[str, Sequence[Contradiction]]] = (),
+) -> dict[str, Any]:
+    """The document of machines by file name; null where the evidence does not tell.
+
+    Args:
+        machines: Their facts.
+        contradictory: Files that contradict themselves, of which there are no facts.
+    """
+    return {
+        "schema": SCHEMA,
+        "machines": [_machine(file, facts) for file, facts in machines],
+        "contradictory": [
+            {"file": _text(file), "contradictions": [contradiction_document(one) for one in found]}
+            for file, found in contradictory
+        ],
+    }
 
 
 def _machine(file: str, facts: MachineFacts) -> dict[str, Any]:
     maximum = facts.integer("max_extended_leaf")
     return {
-        # A file name may hold bytes that are no text; JSON cannot.
-        "file": os.fsencode(file).decode("utf-8", "backslashreplace"),
+        "file": _text(file),
         "vendor": facts.text("vendor"),
         "signature": facts.text("signature"),
         "max_extended_leaf": None if maximum is None else f"{maximum:#010x}",
@@ -33,6 +49,11 @@ def _machine(file: str, facts: MachineFacts) -> dict[str, Any]:
             for layer in (Layer.HARDWARE, Layer.FIRMWARE, Layer.KERNEL)
         },
     }
+
+
+def _text(file: str) -> str:
+    """A file name may hold bytes that are no text; JSON cannot."""
+    return os.fsencode(file).decode("utf-8", "backslashreplace")
 
 
 def _json(value: Value) -> bool | int | str | list[int] | None:
