@@ -112,6 +112,7 @@ def test_atoms_are_listed_once_in_order() -> None:
         ("(" * 900 + "hypervisor" + ")" * 900, "not an expression"),
         ("hypervisor or " * 200 + "hypervisor", "characters"),
         ("hyper\0visor", "not an expression"),
+        ("max_extended_leaf >= 1or hypervisor", "not an expression"),  # Python only warns
     ],
 )
 def test_anything_else_is_refused_with_a_reason(text: str, says: str) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import ast
 import difflib
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -149,7 +150,10 @@ def parse(text: str, *, where: str | None = None) -> Expression:
             f"the expression has {len(text)} characters", where=where, do=f"keep to {_MAX_LENGTH}"
         )
     try:
-        tree = ast.parse(text.strip(), mode="eval")
+        with warnings.catch_warnings():
+            # Python warns of what it will refuse one day, as `1or 2`; here it is refused now.
+            warnings.simplefilter("error", SyntaxWarning)
+            tree = ast.parse(text.strip(), mode="eval")
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         column = getattr(error, "offset", None)
         at = "" if column is None else f" at column {column}"
