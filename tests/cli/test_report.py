@@ -9,6 +9,8 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -182,8 +184,7 @@ def test_a_directory_of_other_files_is_left_alone(
 
 def test_serve_shows_a_report_until_ctrl_c(tmp_path: Path) -> None:
     report("-o", tmp_path / "r", *REVIEW, "--path", "crash")
-    command = [sys.executable, "-m", "staleline", "serve", str(tmp_path / "r")]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    with serving(tmp_path / "r") as process:
         assert process.stdout is not None
         said = process.stdout.readline()
         port = re.match(r"http://127\.0\.0\.1:(\d+)/  \(Ctrl-C ends\)\n", said)
@@ -194,6 +195,25 @@ def test_serve_shows_a_report_until_ctrl_c(tmp_path: Path) -> None:
         connection.close()
         process.send_signal(signal.SIGINT)
         assert process.wait(10) == 0
+
+
+@contextmanager
+def serving(directory: Path) -> Iterator[subprocess.Popen[str]]:
+    """``staleline serve`` as a terminal starts it, and ended whatever becomes of the test.
+
+    What a shell starts in the background ignores SIGINT, and hands that on to its children.
+    """
+    command = [sys.executable, "-m", "staleline", "serve", str(directory)]
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def test_serve_needs_a_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
