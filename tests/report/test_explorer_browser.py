@@ -221,6 +221,29 @@ def test_paper_shows_every_step_and_no_control(open_page: Opener, hygon_page: Pa
     assert page.locator(".transport:visible, .panes:visible, select:visible").count() == 0
 
 
+#: Pixels between the top of the window and the title of the run.
+_RUN_IS_AT = "document.getElementById('run-title').getBoundingClientRect().top"
+
+
+@pytest.mark.parametrize("motion", ["reduce", "no-preference"])
+@pytest.mark.parametrize("case", [f"{HYGON_CASE}/8", f"{HYGON_CASE}/8/2-1"])
+def test_the_address_of_a_step_opens_the_page_at_the_run(
+    open_page: Opener, hygon_page: Path, case: str, motion: str
+) -> None:
+    page = open_page(hygon_page, f"#{case}", reduced_motion=motion)
+    assert page.evaluate("window.scrollY > window.innerHeight")
+    assert 0 <= page.evaluate(_RUN_IS_AT) < 20
+
+
+def test_the_heights_above_the_run_are_not_estimates(open_page: Opener, hygon_page: Path) -> None:
+    """Firefox scrolls to where the run would be if tables that it skips were as low as told."""
+    page = open_page(hygon_page, f"#{HYGON_CASE}/8")
+    assert page.evaluate(
+        "[...document.querySelectorAll('*')].every("
+        "node => getComputedStyle(node).contentVisibility === 'visible')"
+    )
+
+
 def test_reduced_motion_is_respected(open_page: Opener, hygon_page: Path) -> None:
     page = open_page(hygon_page, f"#{HYGON_CASE}/2", reduced_motion="reduce")
     moving = page.evaluate(

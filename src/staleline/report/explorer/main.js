@@ -51,11 +51,13 @@ function keepAddress(step, kernel, other) {
   );
 }
 
-function openAddress() {
+/** A page that was just loaded begins at its address; later the reader sees where it goes. */
+function openAddress(behavior) {
   const wanted = parseAddress(location.hash);
   if (!wanted) return false;
   open(wanted);
-  (wanted.isStep ? document.getElementById("run-title") : section).scrollIntoView();
+  const place = wanted.isStep ? document.getElementById("run-title") : section;
+  place.scrollIntoView({ behavior });
   section.focus({ preventScroll: true });
   return true;
 }
@@ -75,5 +77,5 @@ document.addEventListener("keydown", (event) => {
   }
 });
 
-window.addEventListener("hashchange", openAddress);
-if (!openAddress()) open({ found: firstCase(), step: 0 });
+window.addEventListener("hashchange", () => openAddress("auto"));
+if (!openAddress("instant")) open({ found: firstCase(), step: 0 });
