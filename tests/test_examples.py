@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import configparser
 import os
 import re
 import shlex
@@ -101,22 +100,35 @@ def test_what_it_does_not_understand_is_not_loaded(host: Host, option: str) -> N
     assert host.called("kexec") is None
 
 
-def executed(unit: str) -> list[list[str]]:
-    """The command lines of staleline in a unit."""
-    parser = configparser.ConfigParser(interpolation=None, strict=True)
-    parser.optionxform = str  # type: ignore[assignment,method-assign]  # systemd looks at case
-    parser.read(EXAMPLES / unit)
-    commands = (shlex.split(value) for value in parser["Service"].values())
-    return [words[1:] for words in commands if words and words[0].endswith("/staleline")]
+def commands(unit: str) -> list[tuple[str, list[str]]]:
+    """What a unit executes, in its order: the setting and the words of the command."""
+    lines = (EXAMPLES / unit).read_text().splitlines()
+    settings = (line.partition("=") for line in lines if line.startswith("Exec"))
+    return [(name, shlex.split(value)) for name, _, value in settings]
 
 
 @pytest.mark.parametrize("unit", UNITS)
 def test_a_unit_calls_preflight_with_options_it_has(unit: str) -> None:
-    ((name, *arguments),) = executed(unit)
+    ((name, *arguments),) = (
+        words[1:] for _, words in commands(unit) if words[0] == "/usr/bin/staleline"
+    )
     assert name == "preflight"
     context = click.Context(command)
     assert command.parse_args(context, arguments) == []
     assert context.params["following"]
+
+
+def test_the_unit_has_nothing_loaded_unless_the_check_succeeds() -> None:
+    settings, words = zip(*commands("kexec-load-checked.service"), strict=True)
+    assert settings == ("ExecStartPre", "ExecStartPre", "ExecStart")
+    assert words[0] == ["/sbin/kexec", "--unload"]
+    assert words[1][:2] == ["/usr/bin/staleline", "preflight"]
+    assert words[2][:2] == ["/sbin/kexec", "--load"]
+
+
+def test_what_a_unit_loaded_outlives_it() -> None:
+    """`systemctl kexec` stops all units before systemd-shutdown jumps (systemd 252)."""
+    assert not [name for unit in UNITS for name, _ in commands(unit) if "Stop" in name]
 
 
 def test_every_function_that_is_traced_is_in_every_kernel(
