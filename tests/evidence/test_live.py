@@ -5,11 +5,8 @@ from __future__ import annotations
 
 import errno
 import gzip
-import json
 import os
 import struct
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from staleline.errors import ContradictionError
-from staleline.evidence import kernel_log, staleline_collect
+from staleline.evidence import staleline_collect
 from staleline.evidence.detect import parse_snapshot, read_snapshot
-from staleline.evidence.live import collect, collector_source
+from staleline.evidence.live import collect
 from staleline.evidence.registers import CpuidTable
 from staleline.evidence.snapshot import (
     CacheEvidence,
@@ -30,16 +27,10 @@ from staleline.evidence.snapshot import (
     StateEvidence,
 )
 from staleline.evidence.staleline_collect import HostTree, ReadAt
+from tests.evidence.writers import KMSG, SME_ACTIVE
 
 DATA = Path(__file__).parents[1] / "data" / "cpuid"
 RELEASE = "6.12.107+deb13-amd64"
-KMSG = (
-    "6,0,0,-;Linux version 6.12.107+deb13-amd64\n"
-    "6,1,10,-;Command line: mem_encrypt=on\n"
-    " SUBSYSTEM=pci;not a message\n"
-    "6,2,20,-;{message}\n"
-)
-SME_ACTIVE = "Memory Encryption Features active: AMD SME"
 CPUS = 384
 BUILD_ID = "48dc540c8b76393804ca8088dbfa7d42911a9444"
 
@@ -333,205 +324,7 @@ class TestThisHost:
         assert os.sched_getaffinity(0) == before
 
 
-class TestTheFile:
-    """The collector alone, given to a Python on its standard input."""
-
-    def run(self, *arguments: str) -> str:
-        done = subprocess.run(
-            [sys.executable, "-I", "-S", "-", *arguments],
-            input=collector_source(),
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=60,
-        )
-        assert done.stderr == ""
-        return done.stdout
-
-    def test_needs_nothing_but_the_standard_library(self) -> None:
-        snapshot = parse_snapshot(self.run(), "this host")
-        assert snapshot.kernel.release == os.uname().release
-        assert snapshot.host == os.uname().nodename
-
-    def test_is_of_python_3_6(self) -> None:
-        vermin = Path(sys.executable).with_name("vermin")
-        done = subprocess.run(
-            [vermin, "--target=3.6-", "--eval-annotations", staleline_collect.__file__],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stdout
-        assert "Minimum required versions: 3.6" in done.stdout
-
-    def test_takes_under_two_seconds_of_this_hosts_time(self) -> None:
-        started = os.times()
-        self.run()
-        ended = os.times()
-        used = (ended.children_user + ended.children_system) - (
-            started.children_user + started.children_system
-        )
-        assert used < 2
-
-    def test_writes_what_live_reads(self) -> None:
-        alone = parse_snapshot(self.run(), "this host")
-        within = collect()
-        assert alone.cpus == within.cpus
-        assert alone.kernel == within.kernel
-        assert alone.state == within.state
-        assert alone.notes == within.notes
-
-    def test_redacts_the_host_name(self) -> None:
-        document = json.loads(self.run("--redact"))
-        assert document["host"] is None
-        assert document["notes"][-1]["what"] == "host"
-
-
-class TestRedaction:
-    def redacted(self, host: str, cmdline: str, *lines: str) -> tuple[str, list[str]]:
-        document = staleline_collect.redacted(
-            {
-                "host": host,
-                "kernel": {"cmdline": cmdline},
-                "log": {"complete": True, "lines": list(lines)},
-                "notes": [],
-            }
-        )
-        assert document["host"] is None
-        return document["kernel"]["cmdline"], document["log"]["lines"]
-
-    def test_the_name_goes_from_command_line_and_log_with_and_without_domain(self) -> None:
-        cmdline, lines = self.redacted(
-            "node17.example.org",
-            "root=UUID=1 ip=10.0.0.1::10.0.0.2:24:node17:eth0 quiet node17 mem_encrypt=on",
-            "kexec: loaded by node17.example.org",
-            "kexec: Node17-bmc and xnode17 are others",
-        )
-        assert cmdline == "root=REDACTED ip=REDACTED quiet REDACTED mem_encrypt=on"
-        assert lines == [
-            "kexec: loaded by REDACTED",
-            "kexec: Node17-bmc and xnode17 are others",
-        ]
-
-    @pytest.mark.parametrize("host", ["sme", "amd", "Features", "on", "force", "mem_encrypt"])
-    def test_a_name_that_is_a_word_of_the_evidence_changes_no_evidence(self, host: str) -> None:
-        assert self.redacted(host, "mem_encrypt=on reboot=force", SME_ACTIVE) == (
-            "mem_encrypt=on reboot=force",
-            [SME_ACTIVE],
-        )
-
-    def test_what_is_no_parameter_is_replaced(self) -> None:
-        assert self.redacted("h", "-- --addr 10.0.0.1:80 ro", "")[0] == (
-            "REDACTED REDACTED REDACTED ro"
-        )
-
-
-class TestSharedEntries:
-    def test_a_cpu_that_lacks_a_leaf_of_another_is_written_whole(self) -> None:
-        first = {"cpu": 0, "cpuid": {"0x0:0": ["0x1"], "0x1:0": ["0x2"]}}
-        second = {"cpu": 1, "cpuid": {"0x0:0": ["0x1"]}}
-        assert staleline_collect.shared_entries([first, second]) == [first, second]
-
-    def test_two_kinds_of_cpu_are_each_written_once(self) -> None:
-        big = {"cpuid": {f"{leaf}:0": ["0x1"] for leaf in range(8)}, "msr": {"0x10": "0x1"}}
-        little = {"cpuid": {f"{leaf}:0": ["0x2"] for leaf in range(8)}, "msr": {"0x10": "0x1"}}
-        shared = staleline_collect.shared_entries([big, little, big, little])
-        assert shared[:2] == [big, little]
-        assert shared[2:] == [{"like": 0, "cpuid": {}}, {"like": 1, "cpuid": {}}]
-
-
-class TestKernelLog:
-    def log(self, message: str) -> LogEvidence:
-        complete, messages = staleline_collect._messages(KMSG.format(message=message))
-        lines = tuple(line for line in messages if staleline_collect.is_relevant(line))
-        return LogEvidence(lines, complete)
-
-    @pytest.mark.parametrize(
-        ("message", "active"),
-        [
-            # Linux 5.10.262, 6.1.192, 6.12.117 arch/x86/mm/mem_encrypt.c
-            ("AMD Memory Encryption Features active: SME", True),
-            ("AMD Memory Encryption Features active: SEV SEV-ES", False),
-            ("Memory Encryption Features active: AMD SME", True),
-            ("Memory Encryption Features active: AMD SEV SEV-ES SEV-SNP", False),
-            ("Memory Encryption Features active: Intel TDX", False),
-            ("ACPI: Early table checksum verification disabled", False),
-        ],
-    )
-    def test_sme_active(self, message: str, active: bool) -> None:
-        assert kernel_log.sme_active(self.log(message)) is active
-
-    @pytest.mark.parametrize(
-        ("message", "state"),
-        [
-            # Linux 6.12.117 and 7.3.4 arch/x86/virt/vmx/tdx/tdx.c
-            ("virt/tdx: module initialized", "initialized"),
-            ("virt/tdx: TDX-Module initialized", "initialized"),
-            ("virt/tdx: module initialization failed (-22)", "failed"),
-            ("virt/tdx: BIOS enabled: private KeyID range [32, 64)", "not-initialized"),
-        ],
-    )
-    def test_tdx_module(self, message: str, state: str) -> None:
-        assert kernel_log.tdx_module(self.log(message)) == state
-
-    @pytest.mark.parametrize(
-        ("message", "run"),
-        [
-            # Linux 5.10.262 and 6.1.192 arch/x86/kvm/svm/sev.c sev_hardware_setup()
-            ("SVM: SEV supported", None),
-            ("kvm_amd: SEV enabled (ASIDs 255 - 509)", None),
-            ("kvm_amd: SEV disabled (ASIDs 255 - 509)", False),
-            ("ccp 0000:22:00.1: SEV API:1.55 build:31", False),
-        ],
-    )
-    def test_sev_guests_cannot_have_run_without_kvm_offering_them(
-        self, message: str, run: bool | None
-    ) -> None:
-        assert kernel_log.sev_guests_run(self.log(message)) is run
-
-    def test_silence_of_a_log_whose_beginning_is_gone_means_nothing(self) -> None:
-        complete, messages = staleline_collect._messages("6,9041,1,-;usb 1-1: new device\n")
-        log = LogEvidence(tuple(messages), complete)
-        assert not log.complete
-        assert kernel_log.sme_active(log) is None
-        assert kernel_log.tdx_module(log) is None
-        assert kernel_log.sev_guests_run(log) is None
-
-    @pytest.mark.parametrize(
-        ("peak", "run"),
-        [
-            # Linux 6.12.117 kernel/cgroup/misc.c misc_cg_peak_show() lists a kind only while
-            # it has capacity.
-            ({"sev": 0, "sev_es": 0}, False),
-            ({"sev": 0, "sev_es": 3}, True),
-            ({"sev": 2}, True),
-            ({"sev": 0}, None),
-            ({"tdx": 0}, None),
-            ({}, None),
-            (None, None),
-        ],
-    )
-    def test_guest_keys_ever_taken_tell_whether_sev_guests_have_run(
-        self, peak: dict[str, int] | None, run: bool | None
-    ) -> None:
-        machine = Snapshot((), state=StateEvidence(guest_ids_peak=peak))
-        assert kernel_log.with_state(machine).state.sev_guests_run is run
-
-
 class TestHostFiles:
-    @pytest.mark.parametrize(
-        ("text", "cpus"),
-        [("", []), ("0", [0]), ("0-3,8", [0, 1, 2, 3, 8]), ("0-1,4-5\n", [0, 1, 4, 5])],
-    )
-    def test_cpu_lists(self, text: str, cpus: list[int]) -> None:
-        assert staleline_collect.cpu_list(text) == cpus
-        assert staleline_collect.cpu_list_text(cpus) == text.strip()
-
-    @pytest.mark.parametrize("text", ["3-1", "a", "0-99999999", "1,-2", "0-999999"])
-    def test_what_is_no_cpu_list(self, text: str) -> None:
-        with pytest.raises(ValueError, match="is not a list of CPUs"):
-            staleline_collect.cpu_list(text)
-
     @pytest.mark.parametrize(
         ("path", "pack"),
         [

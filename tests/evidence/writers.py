@@ -16,6 +16,8 @@ from staleline.evidence.snapshot import CpuinfoEvidence, Snapshot
 
 __all__ = [
     "COMPRESS",
+    "KMSG",
+    "SME_ACTIVE",
     "as_aida64",
     "as_cpuid_tool",
     "as_cpuinfo",
@@ -26,6 +28,15 @@ __all__ = [
     "as_nested_lscpu_json",
     "as_tar",
 ]
+
+#: A whole log as /dev/kmsg gives it, with one message to fill in.
+KMSG = (
+    "6,0,0,-;Linux version 6.12.107+deb13-amd64\n"
+    "6,1,10,-;Command line: mem_encrypt=on\n"
+    " SUBSYSTEM=pci;not a message\n"
+    "6,2,20,-;{message}\n"
+)
+SME_ACTIVE = "Memory Encryption Features active: AMD SME"
 
 COMPRESS: Mapping[str, Callable[[bytes], bytes]] = {
     "": bytes,

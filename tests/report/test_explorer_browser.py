@@ -232,7 +232,7 @@ def test_the_address_of_a_step_opens_the_page_at_the_run(
 ) -> None:
     page = open_page(hygon_page, f"#{case}", reduced_motion=motion)
     assert page.evaluate("window.scrollY > window.innerHeight")
-    assert 0 <= page.evaluate(_RUN_IS_AT) < 20
+    assert -1 < page.evaluate(_RUN_IS_AT) < 20  # heights have fractions, scrolling may not
 
 
 def test_the_heights_above_the_run_are_not_estimates(open_page: Opener, hygon_page: Path) -> None:
