@@ -23,7 +23,7 @@ from staleline.kernel.running import RunningImage
 from staleline.model.scenario import Flush
 from staleline.policy.catalogue import catalogue
 from staleline.verdict.kernels import ImageKernel, PolicyKernel
-from staleline.verdict.machine import possible_machines
+from staleline.verdict.possible import possible_machines
 from staleline.vocabulary import Site
 from tests.conftest import RealKernel
 from tests.findings import quotations, quoted_in_order

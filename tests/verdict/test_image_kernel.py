@@ -15,7 +15,7 @@ from staleline.kernel.running import RunningImage
 from staleline.model.scenario import Flush
 from staleline.policy.catalogue import catalogue
 from staleline.verdict.kernels import Behaviour, ImageKernel, PolicyKernel
-from staleline.verdict.machine import possible_machines
+from staleline.verdict.possible import possible_machines
 from staleline.vocabulary import Path as Handover
 from staleline.vocabulary import Site
 from tests.conftest import RealKernel

@@ -14,7 +14,7 @@ from staleline.evidence.snapshot import Snapshot
 from staleline.evidence.staleline_collect import cpu_list
 from staleline.facts.caches import caches
 
-__all__ = ["CacheCapacity", "cache_capacity"]
+__all__ = ["CacheCapacity", "cache_capacity", "threads_per_socket"]
 
 _AMD_VENDORS = frozenset({"AuthenticAMD", "HygonGenuine"})
 _AMD_SIZES = 0x8000_0008
@@ -50,7 +50,7 @@ class _Level:
 def cache_capacity(snapshot: Snapshot) -> CacheCapacity | None:
     """By what the kernel lists, else by CPUID of the first CPU; None where neither tells."""
     cpuid = snapshot.cpus[0].cpuid if snapshot.cpus else CpuidTable({})
-    threads = _threads_per_socket(cpuid)
+    threads = threads_per_socket(cpuid)
     if threads is None:
         return None
     listed, described = _listed(snapshot, threads), _described(cpuid, threads)
@@ -88,7 +88,7 @@ def _described(cpuid: CpuidTable, threads: int) -> dict[int, _Level]:
     }
 
 
-def _threads_per_socket(cpuid: CpuidTable) -> int | None:
+def threads_per_socket(cpuid: CpuidTable) -> int | None:
     """AMD: 0x80000008 ECX[7:0] + 1; others: EBX of the last level of leaf 0x1F or 0xB."""
     if cpuid.vendor in _AMD_VENDORS:
         sizes = cpuid.recorded(_AMD_SIZES)

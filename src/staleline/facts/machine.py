@@ -9,9 +9,11 @@ from staleline.evidence.registers import CpuidTable
 from staleline.evidence.snapshot import Snapshot
 from staleline.facts.caches import cache_facts
 from staleline.facts.fact import Fact, Layer, MachineFacts
+from staleline.facts.hypervisor import hypervisor_facts
 from staleline.facts.identity import identity_facts
 from staleline.facts.kernel_state import kernel_facts
 from staleline.facts.observation import Observation, merged, told, untold
+from staleline.facts.processors import several_cpus
 from staleline.facts.registers import DUMP_AGAIN, observe
 from staleline.facts.table import register_facts
 
@@ -39,6 +41,7 @@ def from_snapshot(snapshot: Snapshot) -> MachineFacts:
 def _facts(snapshot: Snapshot, known: dict[str, Observation]) -> Iterator[Fact]:
     """Facts in an order in which each finds those it depends on in `known`."""
     yield from identity_facts(snapshot)
+    yield from hypervisor_facts(snapshot, known["hypervisor"])
     vendor = known["vendor"].value
     for row in register_facts():
         observation = observe(row, snapshot, vendor if isinstance(vendor, str) else None, known)
@@ -47,6 +50,7 @@ def _facts(snapshot: Snapshot, known: dict[str, Observation]) -> Iterator[Fact]:
     yield _unchecked_sme_bit(snapshot)
     yield _tdx_guest(snapshot)
     yield _tsme(snapshot, known)
+    yield several_cpus(snapshot)
     yield from kernel_facts(snapshot, known)
 
 

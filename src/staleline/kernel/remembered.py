@@ -37,6 +37,7 @@ class DecidedDocument(TypedDict):
     release: str | None
     build_id: str | None
     seamcalls: bool
+    wakes_offline: bool
     decisions: dict[str, dict[str, Any]]
 
 
@@ -73,6 +74,11 @@ class RememberedImage:
     def seamcalls(self) -> bool:
         """It has the code to use TDX as a host."""
         return self._document["seamcalls"]
+
+    @property
+    def wakes_offline(self) -> bool:
+        """A kexec wakes CPUs of AMD and Hygon that are offline and wait in MWAIT."""
+        return self._document["wakes_offline"]
 
     def decide(self, machine: RawMachine) -> Decision:
         """What its code does on a machine; what it read there is left out."""
@@ -123,6 +129,7 @@ def _new(file: str, cache: DocumentCache[DecidedDocument]) -> RememberedImage:
         release=image.release,
         build_id=image.build_id,
         seamcalls=image.seamcalls,
+        wakes_offline=image.wakes_offline,
         decisions={},
     )
     return RememberedImage(file, cache, document, image)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Self
 from staleline.kernel.image import KernelImage, load_image
 from staleline.kernel.reader import KernelReader
 from staleline.kernel.seamcalls import can_seamcall
+from staleline.kernel.wakeups import wakes_offline
 
 if TYPE_CHECKING:
     from staleline.kernel.decision import Decision, RawMachine
@@ -52,6 +53,11 @@ class RunningImage:
     def seamcalls(self) -> bool:
         """It has the code to use TDX as a host."""
         return can_seamcall(self.image)
+
+    @property
+    def wakes_offline(self) -> bool:
+        """A kexec wakes CPUs of AMD and Hygon that are offline and wait in MWAIT."""
+        return wakes_offline(self.image)
 
     def decide(self, machine: RawMachine) -> Decision:
         """Run its code."""

@@ -39,8 +39,10 @@ class Role(StrEnum):
 
 _FOREIGN = frozenset({Role.FOREIGN_IMAGE, Role.FOREIGN_REST})
 #: Pages that the old kernel maps without the C-bit even where it encrypts. Control pages
-#: stay decrypted until they are freed: 7.3 kernel/kexec_core.c:294,457.
+#: stay decrypted until they are freed: 7.3 kernel/kexec_core.c:294,457; but a guest keeps
+#: them encrypted: 7.3 arch/x86/kernel/machine_kexec_64.c:688.
 _DECRYPTED = frozenset({Role.DECRYPTED, Role.CRASH_CONTROL})
+_DECRYPTED_BY_GUESTS = frozenset({Role.DECRYPTED})
 _COPIED = frozenset({Role.IMAGE, Role.FOREIGN_IMAGE})
 _CONVERTED = _COPIED | {Role.CRASH_SEGMENT}
 
@@ -103,7 +105,7 @@ def _roles(scenario: Scenario) -> tuple[Role, ...]:
     roles += [Role.FOREIGN_IMAGE, Role.FOREIGN_REST] if foreign else []
     roles += [Role.DECRYPTED] if scenario.old_encrypts else []
     roles += [] if scenario.stop is Stop.SKIPPED else [Role.STOP_MASK]
-    encrypts = scenario.next_encrypts and not scenario.flush_faults
+    encrypts = scenario.next_encrypts and not scenario.keeps_encryption
     roles += [Role.WORK_AREA] if scenario.work_area and encrypts else []
     return tuple(roles)
 
@@ -112,15 +114,16 @@ def _line(scenario: Scenario, role: Role) -> Line:
     """A line of one role; where the hardware keeps aliases coherent, all aliases are one."""
     kernel = Alias.CBIT if scenario.old_encrypts else Alias.PLAIN
     old = Alias.FOREIGN if role in _FOREIGN else kernel
-    # A guest in which WBINVD faults copies the image through its own alias: 7.3
-    # machine_kexec_64.c:255 sets the C-bit in the identity map of encrypted guests.
-    early = kernel if scenario.flush_faults else Alias.PLAIN
+    # An encrypted guest copies the image through its own alias: 7.3 machine_kexec_64.c:255
+    # sets the C-bit in the identity map of encrypted guests.
+    early = kernel if scenario.keeps_encryption else Alias.PLAIN
     following = Alias.CBIT if scenario.next_encrypts else Alias.PLAIN
     if not scenario.incoherent:
         old = early = following = Alias.PLAIN
+    decrypted = _DECRYPTED_BY_GUESTS if scenario.keeps_encryption else _DECRYPTED
     return Line(
         role=role,
-        old=Alias.PLAIN if role in _DECRYPTED else old,
+        old=Alias.PLAIN if role in decrypted else old,
         early=early,
         next=following,
         copied=role in _COPIED,

@@ -37,7 +37,7 @@ _INIT = "SDM vol. 3 ch. 9.1: INIT leaves the caches as they are"
 
 def encrypts_in_place(scenario: Scenario) -> bool:
     """`__enc_copy` runs: on hosts only (boot/startup/sme.c: not when SEV is active)."""
-    return scenario.next_encrypts and not scenario.flush_faults
+    return scenario.next_encrypts and not scenario.keeps_encryption
 
 
 def next_kernel(scenario: Scenario, line: Line) -> Iterator[Action]:

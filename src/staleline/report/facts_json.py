@@ -44,6 +44,7 @@ def _machine(file: str, facts: MachineFacts) -> dict[str, Any]:
         "signature": facts.text("signature"),
         "max_extended_leaf": None if maximum is None else f"{maximum:#010x}",
         "hypervisor": facts.boolean("hypervisor"),
+        "hypervisor_name": facts.text("hypervisor_name"),
         **{
             layer.value: {fact.name: _json(fact.value) for fact in facts.layer(layer)}
             for layer in (Layer.HARDWARE, Layer.FIRMWARE, Layer.KERNEL)

@@ -22,7 +22,7 @@ def machine_document(reading: Reading) -> dict[str, Any]:
     }
 
 
-def _possibility(assumed: Mapping[str, bool], behaviour: Behaviour) -> dict[str, Any]:
+def _possibility(assumed: Mapping[str, bool | str], behaviour: Behaviour) -> dict[str, Any]:
     return {
         "assumed": dict(assumed),
         "sme_active": behaviour.sme_active,

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
 
-from staleline.model.scenario import Flush, ForeignLines, Scenario, Stop
+from staleline.model.scenario import Flush, ForeignLines, Offline, Scenario, Stop
 from staleline.verdict.kernels import Behaviour
 from staleline.verdict.machine import Guest, Machine
 from staleline.vocabulary import Path, ReportOrder, Site
@@ -38,7 +38,7 @@ class Case:
     @property
     def old_encrypts(self) -> bool:
         """The old kernel uses the C-bit."""
-        return bool(self.behaviour.sme_active)
+        return bool(self.behaviour.sme_active) or self.machine.sev_guest
 
     @property
     def sites(self) -> tuple[Site, Site]:
@@ -48,30 +48,55 @@ class Case:
     @property
     def stops_secondaries(self) -> bool:
         """With reboot=force a kexec stops nobody (linux 7.3.4 arch/x86/kernel/smp.c:155)."""
+        if not self.machine.several_cpus:
+            return True
         return not self.machine.reboot_force or self.path is Path.CRASH
 
     def flush(self, site: Site) -> Flush | None:
         """What the old kernel does at a site; None where it could not be established."""
         return self.behaviour.flush(site, self.path)
 
+    @property
+    def offline(self) -> tuple[Offline, ...]:
+        """What CPUs that are offline may do; whether one waits in MWAIT depends on its idle driver.
+
+        Only a kexec that stops CPUs wakes them (linux 7.3.4 arch/x86/kernel/smp.c:155,165).
+        """
+        machine = self.machine
+        wakes = machine.offline and machine.mwait and self.behaviour.wakes_offline
+        if wakes and self.path is Path.KEXEC and self.stops_secondaries:
+            return (Offline.NONE, Offline.WOKEN)
+        return (Offline.NONE,)
+
     def scenarios(self) -> Iterator[Scenario]:
         """One scenario per way in which the behaviour's unknowns may turn out."""
-        flushes = [self.flush(site) for site in self.sites]
-        for secondary, jumping, report in product(
-            _either(flushes[0]), _either(flushes[1]), _orders(self.behaviour, self.path, flushes[0])
+        flushes = [self._flush(site) for site in self.sites]
+        machine, encrypted_guest = self.machine, self.machine.guest_encrypts
+        for secondary, jumping, report, offline in product(
+            _either(flushes[0]),
+            _either(flushes[1]),
+            _orders(self.behaviour, self.path, flushes[0]),
+            self.offline,
         ):
             yield Scenario(
                 path=self.path,
-                old_encrypts=self.old_encrypts,
-                next_encrypts=self.next_encrypts,
-                incoherent=_incoherent(self.machine, self.behaviour),
-                foreign=_foreign(self.machine, self.behaviour),
+                old_encrypts=self.old_encrypts or encrypted_guest,
+                next_encrypts=self.next_encrypts or encrypted_guest,
+                incoherent=_incoherent(machine, self.behaviour, self.path),
+                foreign=_foreign(machine, self.behaviour),
                 flush_secondary=secondary,
                 flush_jumping=jumping,
                 report=report,
+                guest=encrypted_guest,
                 stop=Stop.COMPLETE if self.stops_secondaries else Stop.SKIPPED,
-                secondaries=SECONDARIES,
+                secondaries=SECONDARIES if machine.several_cpus else 0,
+                offline=offline,
             )
+
+    def _flush(self, site: Site) -> Flush | None:
+        """What a flush comes to: in an encrypted guest, that is its hypervisor's doing."""
+        unheard = self.machine.guest_encrypts and not self.machine.guest_flushes
+        return Flush.NEVER if unheard else self.flush(site)
 
 
 def _either(flush: Flush | None) -> tuple[Flush, ...]:
@@ -89,16 +114,23 @@ def _orders(behaviour: Behaviour, path: Path, secondary: Flush | None) -> tuple[
     return (ReportOrder.AFTER_FLUSH,) if secondary is Flush.NEVER else tuple(ReportOrder)
 
 
-def _incoherent(machine: Machine, behaviour: Behaviour) -> bool:
+def _incoherent(machine: Machine, behaviour: Behaviour, path: Path) -> bool:
     """Can this machine's caches hold two incoherent aliases of one line?
 
     AMD and Hygon: with SME or SEV enabled by firmware, unless CPUID 0x8000001F EAX[10]
-    says that hardware keeps C-bit aliases coherent. Intel: KeyIDs are never coherent, but
-    only a host that used TDX has a second one. A guest's caches are its hypervisor's.
+    says that CPUs keep C-bit aliases coherent; lines of guest keys have to be out of the caches
+    for devices too, whatever that bit says. Intel: KeyIDs are never coherent, but only a host
+    that used TDX has a second one. A plain guest's caches are its hypervisor's; an encrypted
+    guest has a private and a shared alias of its own lines.
     """
     if machine.guest is not Guest.NONE:
-        return False
-    if _foreign(machine, behaviour) is ForeignLines.TDX:
+        return machine.guest_encrypts and not machine.guest_aliases_coherent
+    foreign = _foreign(machine, behaviour)
+    if foreign is ForeignLines.TDX:
+        return True
+    # In a crash the next kernel stays in its reservation, where guests never were.
+    met_again = foreign is ForeignLines.SEV_GUESTS and path is Path.KEXEC
+    if met_again and not machine.guest_keys_snooped:
         return True
     return machine.sme_enabled and not machine.coherency_enforced
 

@@ -61,6 +61,8 @@ class Next(StrEnum):
 
     def choices(self, machine: Machine, old: bool) -> tuple[tuple[bool, ...], ...]:
         """What is asked for; no kernel can use what is not there."""
+        if machine.sev_guest:  # the hypervisor encrypts: no kernel has a choice
+            return ((True,),)
         if not machine.can_encrypt:
             return ((False,),)
         match self:
@@ -107,6 +109,8 @@ class NextImage:
 
     def choices(self, machine: Machine, old: bool) -> tuple[tuple[bool, ...], ...]:  # noqa: ARG002
         """What its startup code makes of the machine and of the command line."""
+        if machine.sev_guest:  # the hypervisor encrypts: no kernel has a choice
+            return ((True,),)
         if not machine.can_encrypt:
             return ((False,),)
         if self.command_line is not None:

@@ -19,6 +19,18 @@ from staleline.vocabulary import Path, Site, Verdict
 __all__ = ["Judgement", "judge"]
 
 
+_JUMPED_FOR_IT = Unknown(
+    "a hypervisor jumps into the next kernel, or is replaced by it, and what that hypervisor "
+    "flushes was not looked at",
+    "hypervisor-jumps",
+)
+_MAY_BE_WOKEN = Unknown(
+    "CPUs are offline; if they wait in MWAIT, this kernel wakes them at the kexec, and each leaves "
+    "a dirty line behind: bring them online before (echo 1 > /sys/devices/system/cpu/cpuN/online)",
+    "offline-cpus-woken",
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Judgement:
     """The verdict on one handover; what stands beside it is worked out when asked for.
@@ -55,9 +67,8 @@ class Judgement:
     def needed(self) -> Mapping[Site, bool | None]:
         """Per site: does every safe choice of flushes include it? None if there is none."""
         found = _requirements(self.case)
-        return {
-            site: site in found.needed if found.attainable else None for site in self.case.sites
-        }
+        known = found.attainable and self.case.machine.jumped_by_kernel
+        return {site: site in found.needed if known else None for site in self.case.sites}
 
     @property
     def minimal(self) -> tuple[tuple[Site, ...], ...]:
@@ -68,6 +79,8 @@ class Judgement:
     @property
     def unneeded(self) -> Mapping[Site, Unneeded]:
         """Sites whose WBINVD no stale line required, with the reason."""
+        if not self.case.machine.jumped_by_kernel:
+            return {}
         executed = [site for site, flushes in self.flushes.items() if flushes]
         return {
             site: why_unneeded(self.case, site)
@@ -94,6 +107,10 @@ class Judgement:
         """What could not be established, where that leaves the verdict open."""
         if self.verdict is not Verdict.UNKNOWN:
             return ()
+        if not self.case.machine.jumped_by_kernel:
+            return (_JUMPED_FOR_IT,)
+        if len(self.case.offline) > 1 and not self.case.behaviour.unknown:
+            return (_MAY_BE_WOKEN,)
         reasons = _reasons(self.case.behaviour, self.case.path)
         return tuple(Unknown(reason, "image-not-read") for reason in reasons)
 
@@ -101,15 +118,18 @@ class Judgement:
 def judge(case: Case) -> Judgement:
     """Check every way in which the case's unknowns may turn out.
 
-    Where all ways agree, what is unknown did not matter.
+    Where all ways agree, what is unknown did not matter. What a hypervisor does that jumps
+    instead of the kernel is not in the kernel's image, and not in the model.
     """
+    if not case.machine.jumped_by_kernel:
+        return Judgement(case, Verdict.UNKNOWN, None)
     answers = [_check(scenario) for scenario in case.scenarios()]
     verdict = _verdict(answers)
     return Judgement(case, verdict, answers[0] if verdict is not Verdict.UNKNOWN else None)
 
 
 def _requirements(case: Case) -> Requirements:
-    """What any kernel would have to flush here; this one's flushes are not looked at."""
+    """What any kernel would have to flush here; what this one does is not looked at."""
     return requirements(next(case.scenarios()))
 
 

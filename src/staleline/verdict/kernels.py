@@ -29,6 +29,9 @@ __all__ = [
     "has_cpuid",
 ]
 
+#: CPUs of AMD and Hygon wait in MWAIT while offline: 6.12.118 does not let them
+#: (arch/x86/kernel/smpboot.c mwait_play_dead()), some later release before 6.17 does.
+_WAKES_SINCE = (6, 13)
 _SYSCFG = 0xC001_0010
 _SEV_STATUS = 0xC001_0131
 _TDX_KEYIDS = 0x87
@@ -44,6 +47,9 @@ class Behaviour:
         report: Order of the stop protocol; None where it could not be established.
         sme_active: The kernel encrypts its memory as a host.
         seamcalls: The kernel contains the code to use TDX as a host.
+        wakes_offline: A kexec wakes CPUs that are offline and wait in MWAIT; each then dirties
+            a line and halts without a flush (linux 7.3.4 arch/x86/kernel/smp.c:165,
+            smpboot.c:1459).
         unknown: One sentence per thing that could not be established.
     """
 
@@ -51,6 +57,7 @@ class Behaviour:
     report: ReportOrder | None
     sme_active: bool | None
     seamcalls: bool
+    wakes_offline: bool = False
     unknown: tuple[str, ...] = ()
     crash_flushes: Mapping[Site, Flush | None] = field(default_factory=dict)
 
@@ -78,10 +85,18 @@ class Kernel(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class PolicyKernel:
-    """A kernel that carries a policy."""
+    """A kernel that carries a policy.
+
+    Attributes:
+        policy: Its rule.
+        evidence: How it is known.
+        release: Its version, where the rule was guessed from that. A rule by itself says
+            nothing of CPUs that are offline, and is judged as if there were none.
+    """
 
     policy: Policy
     evidence: str
+    release: tuple[int, int] | None = None
 
     @property
     def name(self) -> str:
@@ -95,7 +110,11 @@ class PolicyKernel:
             report=self.policy.reported,
             sme_active=machine.activates_sme,
             seamcalls=True,
+            wakes_offline=self._wakes_offline(),
         )
+
+    def _wakes_offline(self) -> bool:
+        return self.release is not None and self.release >= _WAKES_SINCE
 
     def _flush(self, site: Site, machine: Machine) -> Flush:
         """Never, always, or only on CPUs that made a SEAMCALL (where any CPU can)."""
@@ -152,6 +171,10 @@ class Image(Protocol):
     def seamcalls(self) -> bool:
         """It has the code to use TDX as a host."""
 
+    @property
+    def wakes_offline(self) -> bool:
+        """A kexec wakes CPUs of AMD and Hygon that are offline and wait in MWAIT."""
+
     def decide(self, machine: RawMachine) -> Decision:
         """What its code does on a machine."""
 
@@ -200,6 +223,7 @@ class ImageKernel:
             report=before.reported_stopped or after.reported_stopped,
             sme_active=before.sme_active,
             seamcalls=seamcalls,
+            wakes_offline=self.image.wakes_offline,
             unknown=tuple(dict.fromkeys(unknown)),
         )
 

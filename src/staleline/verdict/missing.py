@@ -6,20 +6,11 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterator, Sequence
 
 from staleline.facts import MachineFacts
+from staleline.verdict.possible import FACT_NAMES
 from staleline.verdict.unknown import Unknown
 from staleline.verdict.worlds import NEXT_ENCRYPTS, World
 
 __all__ = ["missing"]
-
-#: Machine fields whose fact goes by another name.
-_FACT_NAMES = {
-    "sme_supported": "sme",
-    "sev_supported": "sev",
-    "sme_bit_unchecked": "unchecked_sme_bit",
-    "snp_host": "snp_enabled",
-    "tdx_host_enabled": "tdx_keyids",
-    "tdx_used": "tdx_module",
-}
 
 #: Machine field -> id of the explanation of what is missing; any other comes from CPUID.
 _IDS = {
@@ -32,13 +23,34 @@ _IDS = {
     "mem_encrypt": "unknown-command-line",
     "sev_guests_run": "unknown-sev-guests",
     "tdx_used": "unknown-tdx-use",
+    "reboot_force": "unknown-reboot-force",
+    "several_cpus": "unknown-cpu-count",
+    "offline": "unknown-offline-cpus",
+    "jumped_by_kernel": "unknown-hypervisor",
 }
 
-_NEXT_UNREAD = Unknown(
-    "whether the next kernel uses the C-bit: its startup code could not be run to its end; "
-    "say with --next on or --next off",
-    "unknown-next-kernel",
-)
+#: What no evidence tells, by machine field.
+_NO_EVIDENCE = {
+    NEXT_ENCRYPTS: Unknown(
+        "whether the next kernel uses the C-bit: its startup code could not be run to its end; "
+        "say with --next on or --next off",
+        "unknown-next-kernel",
+    ),
+    "guest_keys_snooped": Unknown(
+        "whether devices take lines of guest keys out of the caches: CPUID 0x8000001F EAX[10] "
+        "speaks of CPUs only; say --state sev_guests_run=no if no SEV guest has run",
+        "unknown-guest-keys-and-devices",
+    ),
+    "guest_aliases_coherent": Unknown(
+        "whether the private and the shared alias of this guest's lines are coherent: that depends "
+        "on the host, and on how its hypervisor backs them",
+        "unknown-guest-aliases",
+    ),
+    "guest_flushes": Unknown(
+        "whether the hypervisor executes this guest's WBINVD: KVM does so only for some devices",
+        "unknown-guest-aliases",
+    ),
+}
 
 
 def missing(
@@ -57,8 +69,10 @@ def missing(
     for name in dict.fromkeys(name for world in worlds for name in world.assumed):
         if _differ(
             [
-                {outcome(world) for world in worlds if world.assumed.get(name) is value}
-                for value in (False, True)
+                {outcome(world) for world in worlds if world.assumed.get(name) == value}
+                for value in dict.fromkeys(
+                    world.assumed[name] for world in worlds if name in world.assumed
+                )
             ]
         ):
             yield _how_to_get(facts, name)
@@ -74,8 +88,8 @@ def _differ(outcomes: Sequence[set[Hashable]]) -> bool:
 
 
 def _how_to_get(facts: MachineFacts, name: str) -> Unknown:
-    if name == NEXT_ENCRYPTS:
-        return _NEXT_UNREAD
-    fact = facts[_FACT_NAMES.get(name, name)]
+    if name in _NO_EVIDENCE:
+        return _NO_EVIDENCE[name]
+    fact = facts[FACT_NAMES.get(name, name)]
     text = fact.missing or f"{fact.name} is not known"
     return Unknown(text, _IDS.get(name, "unknown-cpuid"))

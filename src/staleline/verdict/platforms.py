@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import MISSING, dataclass, fields, replace
 from functools import cache
 from importlib.resources import files
 from itertools import product
@@ -81,7 +81,7 @@ def platforms() -> Mapping[str, Platform]:
 
 def _platform(name: str, row: dict[str, str | int | bool]) -> Platform:
     example = str(row.pop("example"))
-    defaults = {field.name: False for field in fields(Machine)}
+    defaults = {field.name: False for field in fields(Machine) if field.default is MISSING}
     return Platform(name, example, Machine(**{**defaults, **row}))  # type: ignore[arg-type]
 
 

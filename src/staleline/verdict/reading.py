@@ -9,13 +9,16 @@ from dataclasses import dataclass
 from staleline.facts import MachineFacts
 from staleline.model.scenario import Flush
 from staleline.verdict.kernels import Behaviour, ImageKernel
-from staleline.verdict.machine import possible_machines
+from staleline.verdict.possible import possible_machines
 from staleline.vocabulary import Site
 
 __all__ = ["Reading", "read_on_machine"]
 
-#: History that the code of an image cannot see.
-_NO_REGISTER_TELLS = frozenset({"sev_guests_run"})
+#: What the code of an image that is run here cannot see.
+_NO_REGISTER_TELLS = frozenset(
+    {"sev_guests_run", "several_cpus", "offline", "mwait", "reboot_force", "jumped_by_kernel"}
+    | {"guest_keys_snooped", "guest_aliases_coherent", "guest_flushes", "coherency_sfw_no"}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +29,7 @@ class Reading:
         rows: (facts assumed, behaviour) for each machine that fits the evidence.
     """
 
-    rows: tuple[tuple[Mapping[str, bool], Behaviour], ...]
+    rows: tuple[tuple[Mapping[str, bool | str], Behaviour], ...]
 
     @property
     def decisions(self) -> Mapping[Site, bool | None]:
@@ -51,7 +54,7 @@ def executed(behaviour: Behaviour, site: Site) -> bool | None:
 
 def read_on_machine(kernel: ImageKernel, facts: MachineFacts) -> Reading:
     """Run the image's code for every machine that fits the facts."""
-    rows: dict[tuple[tuple[str, bool], ...], tuple[Mapping[str, bool], Behaviour]] = {}
+    rows: dict[tuple[tuple[str, bool | str], ...], tuple[Mapping[str, bool | str], Behaviour]] = {}
     for possibility in possible_machines(facts):
         assumed = {
             name: value

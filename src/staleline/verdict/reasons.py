@@ -17,6 +17,7 @@ class Unneeded(StrEnum):
     """Why no stale line required a WBINVD, as a clause."""
 
     IN_GUEST = "in a guest the caches are the hypervisor's to write back"
+    NO_SECONDARY = "there is no other CPU"
     NO_ENCRYPTION = "this CPU has no memory encryption, so a line has one alias only"
     COHERENT = "the hardware keeps the aliases of a line coherent (CPUID 0x8000001F EAX[10])"
     FIRMWARE_OFF = (
@@ -58,8 +59,11 @@ def why_safe(case: Case, needed: AbstractSet[Site]) -> str:
 def why_unneeded(case: Case, site: Site) -> Unneeded:
     """Why no stale line required this site's WBINVD."""
     machine = case.machine
-    if machine.guest is not Guest.NONE:
+    if machine.guest is Guest.PLAIN:
         return Unneeded.IN_GUEST
+    if machine.guest_encrypts:
+        coherent = machine.guest_aliases_coherent
+        return Unneeded.COHERENT if coherent else Unneeded.CRASH_KERNEL
     if not machine.sme_supported and not machine.sev_supported and not machine.tdx_used:
         return Unneeded.NO_ENCRYPTION
     if machine.coherency_enforced:
@@ -68,6 +72,8 @@ def why_unneeded(case: Case, site: Site) -> Unneeded:
         return Unneeded.FIRMWARE_OFF
     if not case.old_encrypts and not case.next_encrypts:
         return Unneeded.TSME if machine.tsme else Unneeded.OFF_TO_OFF
+    if site is not Site.RELOCATE_KERNEL and not machine.several_cpus:
+        return Unneeded.NO_SECONDARY
     if site is Site.RELOCATE_KERNEL and not case.old_encrypts:
         return Unneeded.ENC_COPY
     if case.path is Path.CRASH:

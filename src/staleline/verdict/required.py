@@ -59,13 +59,15 @@ def _known() -> Mapping[Scenario, Requirements]:
 
 
 def _handovers() -> Iterator[Scenario]:
-    """All that a `Case` can give, but for the flushes."""
+    """All that a `Case` can give on several CPUs, but for the flushes and CPUs that wake up."""
     either = (True, False)
-    for path, old, following, incoherent, foreign, stop in product(
-        Path, either, either, either, ForeignLines, (Stop.COMPLETE, Stop.SKIPPED)
+    for path, old, following, incoherent, foreign, stop, guest in product(
+        Path, either, either, either, ForeignLines, (Stop.COMPLETE, Stop.SKIPPED), either
     ):
         tdx_is_coherent = foreign is ForeignLines.TDX and not incoherent
-        if not tdx_is_coherent and (path, stop) != (Path.CRASH, Stop.SKIPPED):
+        # Both kernels of an encrypted guest are encrypted, and it runs no guests of its own.
+        no_guest = guest and not (old and following and foreign is ForeignLines.NONE)
+        if not tdx_is_coherent and not no_guest and (path, stop) != (Path.CRASH, Stop.SKIPPED):
             yield Scenario(
                 path=path,
                 old_encrypts=old,
@@ -74,6 +76,7 @@ def _handovers() -> Iterator[Scenario]:
                 foreign=foreign,
                 flush_secondary=Flush.NEVER,
                 flush_jumping=Flush.NEVER,
+                guest=guest,
                 stop=stop,
                 secondaries=SECONDARIES,
             )
@@ -94,7 +97,8 @@ def _name(scenario: Scenario) -> str:
         "on" if on else "off" for on in (scenario.old_encrypts, scenario.next_encrypts)
     )
     coherency = "incoherent" if scenario.incoherent else "coherent"
-    return f"{scenario.path} {old}→{following}, {coherency}, {scenario.foreign}, {scenario.stop}"
+    lines = "guest" if scenario.guest else scenario.foreign
+    return f"{scenario.path} {old}→{following}, {coherency}, {lines}, {scenario.stop}"
 
 
 def _sites(path: Path) -> tuple[Site, Site]:

@@ -11,7 +11,7 @@ from staleline.verdict.case import Case
 from staleline.verdict.following import Following
 from staleline.verdict.handover import Judgement, judge
 from staleline.verdict.kernels import Behaviour, Kernel
-from staleline.verdict.machine import Possibility, possible_machines
+from staleline.verdict.possible import Possibility, possible_machines
 from staleline.vocabulary import WORST_FIRST, Path, Verdict
 
 __all__ = ["NEXT_ENCRYPTS", "Key", "World", "worlds"]
@@ -28,7 +28,7 @@ class World:
     """One fully known machine with one kernel, and its handovers."""
 
     kernel: str
-    assumed: Mapping[str, bool]
+    assumed: Mapping[str, bool | str]
     judgements: Mapping[Key, Judgement]
 
     @property

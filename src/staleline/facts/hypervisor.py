@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Which hypervisor runs below, and who jumps in a kexec: the kernel, or a hypervisor for it.
+
+A guest's kexec leaves its hypervisor where it is. The kernel that a hypervisor is built
+around (Xen's dom0, Hyper-V's root partition, Jailhouse's root cell) asks it to jump instead, or
+replaces it: what that hypervisor flushes is not in the kernel's image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from staleline.evidence.registers import CpuidTable
+from staleline.evidence.snapshot import Snapshot
+from staleline.facts.fact import Fact, Layer
+from staleline.facts.observation import Observation, merged, told, untold
+from staleline.facts.registers import DUMP_AGAIN
+
+__all__ = ["hypervisor_facts"]
+
+_BASE = 0x4000_0000
+#: Leaf 0x40000000 EBX, ECX, EDX -> name. Linux 7.3 arch/x86/kernel/cpu/{hypervisor,mshyperv,
+#: vmware,acrn,bhyve}.c, arch/x86/kernel/{kvm,jailhouse}.c, asm/xen/cpuid.h.
+_NAMES = {
+    b"KVMKVMKVM\0\0\0": "KVM",
+    b"TCGTCGTCGTCG": "QEMU",
+    b"VMwareVMware": "VMware",
+    b"VBoxVBoxVBox": "VirtualBox",
+    b"bhyve bhyve ": "bhyve",
+    b"ACRNACRNACRN": "ACRN",
+    b"Microsoft Hv": "Hyper-V",
+    b"XenVMMXenVMM": "Xen",
+    b"Jailhouse\0\0\0": "Jailhouse",
+}
+#: Those below which every kernel is a guest: none of them is replaced by a kexec.
+_BELOW = frozenset({"KVM", "QEMU", "VMware", "VirtualBox", "bhyve"})
+_HYPERV_PRIVILEGES = _BASE + 3
+#: EBX of that leaf, Linux 7.3 include/hyperv/hvgdk_mini.h HV_CREATE_PARTITIONS.
+_CREATE_PARTITIONS = 1 << 0
+
+
+def hypervisor_facts(snapshot: Snapshot, hypervisor: Observation) -> Iterator[Fact]:
+    """Its name, and who jumps.
+
+    Args:
+        snapshot: The evidence.
+        hypervisor: What is known of there being one.
+    """
+    name = _name(snapshot, hypervisor)
+    yield name.fact("hypervisor_name", Layer.IDENTITY, "hypervisor that it runs under")
+    yield _jumped_by(snapshot, hypervisor, name).fact(
+        "jumped_by", Layer.KERNEL, "who jumps into the next kernel"
+    )
+
+
+def _name(snapshot: Snapshot, hypervisor: Observation) -> Observation:
+    if hypervisor.value is False:
+        return told("none", hypervisor.source or "")
+    return merged(
+        (_signature(cpu.cpuid) for cpu in snapshot.cpus),
+        f"which hypervisor this runs under was not read: {DUMP_AGAIN}",
+    )
+
+
+def _signature(cpuid: CpuidTable) -> Observation:
+    leaf = cpuid.recorded(_BASE)
+    if leaf is None:
+        return untold(f"CPUID leaf {_BASE:#010x}, the hypervisor's name: {DUMP_AGAIN}")
+    raw = b"".join(register.to_bytes(4, "little") for register in leaf[1:])
+    name = _NAMES.get(raw)
+    if name is None:
+        return untold(f"the hypervisor that calls itself {raw!r} is not known to staleline")
+    return told(name, f"CPUID {_BASE:#010x}")
+
+
+def _jumped_by(snapshot: Snapshot, hypervisor: Observation, name: Observation) -> Observation:
+    if hypervisor.value is False:
+        return told("kernel", hypervisor.source or "")
+    if name.value in _BELOW:
+        return told("kernel", f"{name.source}: {name.value} has guests only")
+    if name.value == "Jailhouse":
+        return told("jailhouse", name.source or "")
+    if name.value == "Hyper-V":
+        return merged((_root_partition(cpu.cpuid) for cpu in snapshot.cpus), DUMP_AGAIN)
+    if name.value is None:
+        return untold(name.missing or "")
+    return untold(
+        f"whether this is a guest of {name.value} or the kernel that {name.value} is run from: "
+        "give the kernel log (dmesg)"
+    )
+
+
+def _root_partition(cpuid: CpuidTable) -> Observation:
+    """As Linux 7.3 drivers/hv/hv_common.c:754 hv_identify_partition_type() tells it."""
+    leaf = cpuid.recorded(_HYPERV_PRIVILEGES)
+    if leaf is None:
+        return untold(f"CPUID leaf {_HYPERV_PRIVILEGES:#010x} is not recorded: {DUMP_AGAIN}")
+    root = leaf[1] & _CREATE_PARTITIONS
+    return told("hyper-v" if root else "kernel", f"CPUID {_HYPERV_PRIVILEGES:#010x} EBX[0]")

@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Whether there is more than one CPU, so that a kexec has others to stop."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from staleline.evidence.registers import CpuidTable
+from staleline.evidence.snapshot import Snapshot
+from staleline.facts.capacity import threads_per_socket
+from staleline.facts.fact import Fact, Layer
+from staleline.facts.observation import Observation, first_told, told, untold
+
+__all__ = ["several_cpus"]
+
+_MISSING = untold(
+    "how many CPUs there are: cat /sys/devices/system/cpu/present, or staleline collect"
+)
+
+
+def several_cpus(snapshot: Snapshot) -> Fact:
+    """True where any evidence shows two; false only where CPUID and the kernel agree on one."""
+    observation = first_told((*_several(snapshot), *_one(snapshot), _MISSING))
+    return observation.fact("several_cpus", Layer.KERNEL, "there is more than one CPU")
+
+
+def _several(snapshot: Snapshot) -> Iterator[Observation]:
+    if len(snapshot.cpus) > 1:
+        yield told(True, f"CPUID of {len(snapshot.cpus)} CPUs")
+    if snapshot.state.offline_cpus:
+        yield told(True, "/sys/devices/system/cpu/{present,online}")
+    # CPUs that Linux was told not to use (nr_cpus=) count: CPUID is the better witness, as
+    # what is said of one CPU alone must not depend on what else was collected.
+    threads = max((_threads(cpu.cpuid) or 0 for cpu in snapshot.cpus), default=0)
+    if threads > 1:
+        yield told(True, f"CPUID: {threads} logical CPUs in a socket")
+
+
+def _one(snapshot: Snapshot) -> Iterator[Observation]:
+    """The collector numbers the CPUs that are online and reads each of them."""
+    numbered = [cpu for cpu in snapshot.cpus if cpu.number is not None]
+    alone = len(numbered) == 1 and snapshot.state.offline_cpus == ()
+    if alone and _threads(numbered[0].cpuid) == 1:
+        yield told(False, "/sys/devices/system/cpu/{present,online}, and CPUID")
+
+
+def _threads(cpuid: CpuidTable) -> int | None:
+    """Logical CPUs in a socket; leaf 1 EBX[23:16] where EDX[28] says that it counts."""
+    threads = threads_per_socket(cpuid)
+    leaf = cpuid.recorded(1)
+    if leaf is None:
+        return threads
+    counted = leaf[1] >> 16 & 0xFF if leaf[3] >> 28 & 1 else 1
+    return max(threads or 0, counted)

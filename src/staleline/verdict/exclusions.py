@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Which facts of a machine cannot hold together, and which do not matter where others hold."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+__all__ = ["EXCLUSIONS", "OF_VENDOR", "POINTLESS"]
+
+#: What the vendor decides.
+OF_VENDOR = frozenset({"amd", "amd_or_hygon", "intel"})
+
+#: Facts of which no machine shows all. Where all but one hold, the last one does not.
+EXCLUSIONS: tuple[Mapping[str, bool], ...] = (
+    # SME and SEV exist on AMD's and Hygon's CPUs only; TDX on Intel's only.
+    {"sme_supported": True, "amd_or_hygon": False},
+    {"sev_supported": True, "amd_or_hygon": False},
+    {"sme_enabled": True, "amd_or_hygon": False},
+    {"sev_guest": True, "amd_or_hygon": False},
+    {"tdx_guest": True, "intel": False},
+    {"tdx_host_enabled": True, "intel": False},
+    {"tdx_used": True, "intel": False},
+    # Where AMD's and Hygon's CPUs have no leaf 0x8000001F, they answer zeros there.
+    {"amd_or_hygon": True, "sme_supported": True, "sme_bit_unchecked": False},
+    {"amd_or_hygon": True, "sme_supported": False, "sme_bit_unchecked": True},
+    # sme_enable() (linux 6.12.118 arch/x86/mm/mem_encrypt_identity.c): a capability bit, no
+    # hypervisor, SYSCFG[23], and no SEV guest.
+    {"sme_active": True, "sme_supported": False, "sev_supported": False},
+    {"sme_active": True, "hypervisor": True},
+    {"sme_active": True, "sme_enabled": False},
+    {"sme_active": True, "sev_guest": True},
+    # A guest is one under a hypervisor; sme_enable() reads SEV_STATUS only where CPUID shows
+    # SME or SEV, and SEV-ES and SNP are SEV with more (AMD APM volume 2, 15.34.10, SEV_STATUS).
+    {"sev_guest": True, "hypervisor": False},
+    {"sev_guest": True, "sev_supported": False},
+    {"tdx_guest": True, "hypervisor": False},
+    {"sev_es_guest": True, "sev_guest": False},
+    {"snp_guest": True, "sev_guest": False},
+    # SNP is AMD's and needs SYSCFG[23] (linux 6.12.118 arch/x86/kernel/cpu/amd.c:362).
+    {"snp_host": True, "amd": False},
+    {"snp_host": True, "sme_enabled": False},
+    {"snp_host": True, "sev_supported": False},
+    # KVM starts SEV guests on bare machines, whose firmware honours the C-bit
+    # (linux 6.12.118 arch/x86/kvm/svm/sev.c sev_hardware_setup()).
+    {"sev_guests_run": True, "sev_supported": False},
+    {"sev_guests_run": True, "sme_enabled": False},
+    {"sev_guests_run": True, "hypervisor": True},
+    # SEAMCALLs are made where firmware gave TDX keys (linux 7.3.4 virt/vmx/tdx/tdx.c tdx_init()).
+    {"tdx_used": True, "tdx_host_enabled": False},
+    {"tdx_used": True, "hypervisor": True},
+    # A SEV guest's two aliases are kept coherent by the same bit as a host's. An SNP guest has
+    # to evict lines by itself unless EBX[31] says that it need not
+    # (linux 7.3.4 arch/x86/coco/sev/core.c:234), so there both bits are wanted.
+    {"sev_guest": True, "snp_guest": False, "coherency_enforced": True}
+    | {"guest_aliases_coherent": False},
+    {"sev_guest": True, "coherency_enforced": False, "guest_aliases_coherent": True},
+    {"snp_guest": True, "coherency_enforced": True, "coherency_sfw_no": True}
+    | {"guest_aliases_coherent": False},
+)
+
+#: (facts, those that make no difference to anything where they hold): then not tried both ways.
+POINTLESS: tuple[tuple[Mapping[str, bool], tuple[str, ...]], ...] = (
+    # A guest is given no host key, and its hypervisor's CPUs are not its own.
+    ({"hypervisor": True}, ("sme_enabled", "snp_host", "tdx_host_enabled", "offline")),
+    ({"hypervisor": False}, ("guest_flushes", "guest_aliases_coherent")),
+    ({"sev_guest": False, "tdx_guest": False}, ("guest_flushes", "guest_aliases_coherent")),
+    ({"snp_guest": False}, ("coherency_sfw_no",)),
+    # Without a capability there is nothing to enable or to keep coherent.
+    ({"sme_supported": False, "sev_supported": False}, ("coherency_enforced", "sme_enabled")),
+    ({"sev_guests_run": False}, ("guest_keys_snooped",)),
+    # Where CPUs keep no aliases coherent, what devices do makes it no worse.
+    ({"coherency_enforced": False}, ("guest_keys_snooped",)),
+    # One CPU has nobody to stop, and is online itself.
+    ({"several_cpus": False}, ("reboot_force", "offline")),
+    ({"offline": False}, ("mwait",)),
+)
