@@ -31,7 +31,7 @@ from tests.kernel.test_decisions_unknown import Without
 LIBCPUID = FilePath(__file__).parents[1] / "data" / "cpuid" / "libcpuid"
 ROME = LIBCPUID / "amd-epyc-7742-64-core-processor-dual.test"
 EMERALD_RAPIDS = LIBCPUID / "intel-xeon-gold-5520+.test"
-SKYLAKE = LIBCPUID / "intel-xeon-platinum-8160-cpu-dual.test"
+ICE_LAKE = LIBCPUID.parent / "full/intel-xeon-gold-6330-cpu.test.xz"
 ERRATUM = "tdx_pw_mce"
 
 
@@ -54,7 +54,7 @@ def intel(
 ) -> Snapshot:
     """A host whose firmware enabled TDX, unless it gave it too few KeyIDs."""
     snapshot = with_given(
-        read_snapshot(dump), msr=[f"0x87={keyids << 32}"], cmdline="quiet nohibernate"
+        read_snapshot(dump), msr=[f"0x87={keyids << 32:#x}"], cmdline="quiet nohibernate"
     )
     cpuinfo = None if bugs is None else CpuinfoEvidence(vendor="GenuineIntel", bugs=bugs)
     return replace(snapshot, cpuinfo=cpuinfo, kernel=replace(snapshot.kernel, release=release))
@@ -135,7 +135,7 @@ def test_the_tdx_erratum_refuses_loads_for_a_while(
 @pytest.mark.parametrize(
     "snapshot",
     [
-        intel(SKYLAKE, "6.18.15-amd64"),
+        intel(ICE_LAKE, "6.18.15-amd64"),
         intel(EMERALD_RAPIDS, "6.18.15-amd64", keyids=1),
         replace(
             intel(EMERALD_RAPIDS, "6.18.15-amd64"),

@@ -21,7 +21,7 @@ _WHY = "given by the user, not observed"
 
 _TRUTH = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 _TEXT_STATE = {"tdx_module": frozenset({"initialized", "failed", "not-initialized", "absent"})}
-_YES_NO_STATE = frozenset({"sme_active", "sev_guests_run"})
+_YES_NO_STATE = frozenset({"sme_active", "sev_guests_run", "reboot_force"})
 
 
 def with_given(
@@ -89,7 +89,7 @@ def _state(item: str) -> tuple[str, bool | str]:
         return name, _TRUTH[value.lower()]
     raise UsageError(
         f"--state {item!r}",
-        do="write sme_active=yes|no, sev_guests_run=yes|no or "
+        do="write sme_active=yes|no, sev_guests_run=yes|no, reboot_force=yes|no or "
         "tdx_module=initialized|failed|not-initialized|absent",
     )
 

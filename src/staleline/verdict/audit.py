@@ -156,10 +156,11 @@ def _row(facts: MachineFacts, key: Key, containing: Sequence[World]) -> Handover
         flushes={site: _same(one.flushes[site] for one in judgements) for site in first.flushes},
         needed={site: _same(one.needed[site] for one in judgements) for site in first.needed},
         attainable=any(one.attainable for one in judgements),
+        # Two worlds may differ in the reason; one of them is then no reason in the other.
         unneeded={
             site: reason
             for site, reason in first.unneeded.items()
-            if all(site in one.unneeded for one in judgements)
+            if all(one.unneeded.get(site) == reason for one in judgements)
         },
         faults=tuple(site for site in first.faults if all(site in o.faults for o in judgements)),
         unknown=tuple(dict.fromkeys(_unsettled_in_row(facts, key, containing, verdict))),
@@ -189,6 +190,9 @@ def _unsettled_in_row(
     if verdict is Verdict.UNKNOWN:
         yield from missing(facts, containing, lambda world: world.judgements[key].verdict)
         yield from (reason for world in containing for reason in world.judgements[key].unknown)
+    if verdict is Verdict.AT_RISK:
+        for reason in missing(facts, containing, lambda world: world.judgements[key].broken):
+            yield Unknown(f"in which of several ways it breaks: {reason}", reason.id)
     for reason in missing(facts, containing, lambda world: world.judgements[key].faults):
         yield Unknown(f"whether WBINVD traps here: {reason}", reason.id)
 

@@ -85,7 +85,8 @@ def _possible(facts: MachineFacts) -> Iterator[Possibility]:
             if unknown is None:
                 yield Possibility(_machine(name, leaf, known), assumed)
                 continue
-            for value in (False, True):
+            # The plainest machine comes first: it gives the counterexample that is shown.
+            for value in (True, False):
                 open_ends.append((known | {unknown: value}, assumed | {unknown: value}))
 
 
