@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
-from staleline.evidence.snapshot import Snapshot
+from staleline.evidence.snapshot import KernelEvidence, Snapshot
 from staleline.facts import commandline
 from staleline.facts.fact import Fact, Layer, Value
 from staleline.facts.observation import Observation, first_told, told, untold
@@ -15,30 +16,38 @@ __all__ = ["kernel_facts"]
 _COLLECT = "run staleline collect on the host, as root"
 
 
-def kernel_facts(snapshot: Snapshot, known: Mapping[str, Observation]) -> Iterator[Fact]:
+def kernel_facts(
+    snapshot: Snapshot, known: Mapping[str, Observation], judged: str | None = None
+) -> Iterator[Fact]:
     """The kernel layer.
 
     Args:
         snapshot: The evidence.
         known: The other layers' observations, by fact name; where hardware or firmware
             leaves the kernel no choice, its state follows from them.
+        judged: The release whose code reads the command line, if the evidence names none.
     """
-    for name, text, observation in _observations(snapshot, known):
+    for name, text, observation in _observations(snapshot, known, judged):
         yield observation.fact(name, Layer.KERNEL, text)
 
 
 def _observations(
-    snapshot: Snapshot, known: Mapping[str, Observation]
+    snapshot: Snapshot, known: Mapping[str, Observation], judged: str | None
 ) -> Iterator[tuple[str, str, Observation]]:
     kernel, state = snapshot.kernel, snapshot.state
+    reading = replace(kernel, release=kernel.release or judged)
     yield "release", "kernel release", _given(kernel.release, "uname -r", _COLLECT)
     yield "cmdline", "kernel command line", _given(kernel.cmdline, "/proc/cmdline", _COLLECT)
     yield (
         "mem_encrypt",
         "memory encryption asked for (mem_encrypt=)",
-        commandline.mem_encrypt(kernel),
+        commandline.mem_encrypt(reading),
     )
-    yield "reboot_force", "CPUs are not stopped (reboot=force)", _reboot_force(snapshot)
+    yield (
+        "reboot_force",
+        "CPUs are not stopped (reboot=force)",
+        _reboot_force(kernel, state.reboot_force),
+    )
     yield "sme_active", "memory is mapped with the C-bit", _sme_active(snapshot, known)
     yield (
         "tdx_module",
@@ -83,14 +92,14 @@ def _given(value: Value, source: str, missing: str) -> Observation:
     return untold(missing) if value is None else told(value, source)
 
 
-def _reboot_force(snapshot: Snapshot) -> Observation:
+def _reboot_force(kernel: KernelEvidence, in_sysfs: bool | None) -> Observation:
     """What sysfs says now, else the command line; since 5.11 it can be changed and read there.
 
     Linux 6.1.192 kernel/reboot.c:1141.
     """
-    if snapshot.state.reboot_force is not None:
-        return told(snapshot.state.reboot_force, "/sys/kernel/reboot/force")
-    return commandline.reboot_force(snapshot.kernel)
+    if in_sysfs is not None:
+        return told(in_sysfs, "/sys/kernel/reboot/force")
+    return commandline.reboot_force(kernel)
 
 
 def _sme_active(snapshot: Snapshot, known: Mapping[str, Observation]) -> Observation:
