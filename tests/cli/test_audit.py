@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,10 @@ import jsonschema
 import pytest
 
 from staleline.cli.main import main
+from staleline.evidence.detect import read_snapshot
+from staleline.evidence.given import with_given
+from staleline.evidence.snapshot import KernelEvidence, StateEvidence
+from staleline.evidence.snapshot_json import snapshot_text
 from tests.conftest import RealKernel
 
 CPUID = Path(__file__).parents[1] / "data" / "cpuid"
@@ -260,9 +265,56 @@ def test_an_odd_mem_encrypt_leaves_open_what_kernels_make_of_it(
 ) -> None:
     # 5.10.262 arch/x86/mm/mem_encrypt_identity.c looks at the last instance, 7.3.4
     # arch/x86/boot/compressed/misc.c parse_mem_encrypt() at where "on" first stands.
-    _, document = audit(
-        capsys,
-        *("--snapshot", ROME, "--msr", "0xc0010010=0x800000", "--kernel", "linux-6.18"),
-        *("--cmdline", "mem_encrypt=on mem_encrypt=perhaps"),
-    )
-    assert transitions(document) == {"on→on", "on→off", "off→on", "off→off"}
+    either, on = {"off→on", "off→off", "on→on", "on→off"}, {"on→on", "on→off"}
+    for kernel, expected in (("linux-6.5", either), ("linux-6.18", on)):
+        _, document = audit(
+            capsys,
+            *("--snapshot", ROME, "--msr", "0xc0010010=0x800000", "--kernel", kernel),
+            *("--cmdline", "mem_encrypt=on mem_encrypt=perhaps"),
+        )
+        assert transitions(document) == expected
+
+
+def test_what_no_mem_encrypt_means_is_known_of_kernels_without_a_default_to_on(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    # CONFIG_AMD_MEM_ENCRYPT_ACTIVE_BY_DEFAULT, of 4.14 to 6.8 (commit 29956748339a).
+    for kernel, value in (("linux-6.5", None), ("linux-6.18", "off"), ("7.3.4", "off")):
+        _, document = audit(
+            capsys,
+            *("--snapshot", ROME, "--msr", "0xc0010010=0x800000", "--kernel", kernel),
+            *("--cmdline", "quiet"),
+        )
+        assert document["layers"]["kernel"]["mem_encrypt"] == value
+
+
+@pytest.mark.parametrize(
+    ("cmdline", "state"),
+    [
+        # Words of bootconfig, in front, are not seen by startup code.
+        (
+            "mem_encrypt=on  BOOT_IMAGE=/vmlinuz quiet bootconfig",
+            StateEvidence(sev_guests_run=True),
+        ),
+        # reboot_setup() gets them without their quotes (linux 7.3.4 lib/cmdline.c next_arg()).
+        (
+            'reboot="force"  BOOT_IMAGE=/vmlinuz mem_encrypt=on bootconfig',
+            StateEvidence(offline_cpus=()),
+        ),
+    ],
+)
+def test_words_of_bootconfig_are_never_the_reason_to_call_it_safe(
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    cmdline: str,
+    state: StateEvidence,
+) -> None:
+    rome = with_given(read_snapshot(ROME), msr=["0xc0010010=0x800000"])
+    kernel = KernelEvidence("6.12.117+deb13-cloud-amd64", cmdline)
+    file = tmp_path / "host.json"
+    file.write_text(snapshot_text(replace(rome, kernel=kernel, state=state)))
+    status, document = audit(capsys, "--snapshot", file, "--kernel", "linux-6.5", "--path", "kexec")
+    facts = document["layers"]["kernel"]
+    assert facts["mem_encrypt"] is None
+    assert facts["reboot_force"] is ("reboot" in cmdline)
+    assert status == (2 if facts["reboot_force"] else 3)

@@ -114,7 +114,7 @@ def command(  # noqa: PLR0913 - one parameter per option
     from staleline.evidence.given import given_by_user, with_given
     from staleline.facts import from_snapshot
     from staleline.verdict.audit import audit
-    from staleline.verdict.choice import choose_kernels, image_files
+    from staleline.verdict.choice import choose_kernels, image_files, judged_release
     from staleline.vocabulary import Path
 
     paths = tuple(Path) if path_name == "all" else (Path(path_name),)
@@ -126,7 +126,7 @@ def command(  # noqa: PLR0913 - one parameter per option
         )
         kernels = choose_kernels(snapshot, kernel, use_cache=not no_cache)
         given = given_by_user(snapshot)
-        facts = from_snapshot(snapshot)
+        facts = from_snapshot(snapshot, judged=judged_release(kernels, kernel))
         found = audit(facts, kernels, following=next_one, paths=paths, given=given)
     except ContradictionError as error:
         from staleline.cli.contradicted import write_contradicted

@@ -318,7 +318,7 @@ def _on_machine(image: KernelImage, machine: GivenMachine) -> dict[str, Any]:
 
     snapshot = machine.snapshot()
     kernel = ImageKernel(RunningImage(image), snapshot)
-    return machine_document(read_on_machine(kernel, from_snapshot(snapshot)))
+    return machine_document(read_on_machine(kernel, from_snapshot(snapshot, judged=image.release)))
 
 
 def _explain(report: ImageReport) -> tuple[Explanation, ...]:

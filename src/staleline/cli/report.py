@@ -247,12 +247,13 @@ def _audit(snapshot: Snapshot, kernel: str | None, asked: _Asked) -> Audit:
     from staleline.evidence.given import given_by_user
     from staleline.facts import from_snapshot
     from staleline.verdict.audit import Next, audit
-    from staleline.verdict.choice import choose_kernels
+    from staleline.verdict.choice import choose_kernels, judged_release
     from staleline.vocabulary import Path
 
+    kernels = choose_kernels(snapshot, kernel)
     return audit(
-        from_snapshot(snapshot),
-        choose_kernels(snapshot, kernel),
+        from_snapshot(snapshot, judged=judged_release(kernels, kernel)),
+        kernels,
         following=Next(asked.following),
         paths=tuple(Path) if asked.path_name == "all" else (Path(asked.path_name),),
         given=given_by_user(snapshot),

@@ -19,8 +19,14 @@ from types import MappingProxyType
 
 from staleline.errors import ContradictionError
 from staleline.evidence import kernel_log
+from staleline.evidence.commandline import (
+    decompressor_sees_on,
+    efi_stub_choice,
+    encoded,
+    startup_choice,
+)
 from staleline.evidence.registers import CpuidTable
-from staleline.evidence.snapshot import CpuinfoEvidence, Snapshot, StateEvidence
+from staleline.evidence.snapshot import CpuinfoEvidence, KernelEvidence, Snapshot, StateEvidence
 
 __all__ = [
     "Contradiction",
@@ -462,10 +468,7 @@ def _between(first: Snapshot, second: Snapshot) -> _Found:
         yield from _differ("two-cpu-models", "cpuinfo", name, first.cpuinfo, second.cpuinfo)
     for name in ("release", "build_id"):
         yield from _differ("two-kernels", "kernel", name, first.kernel, second.kernel)
-    asked = [_mem_encrypt(machine.kernel.cmdline) for machine in (first, second)]
-    if None not in asked and asked[0] != asked[1]:
-        what = f"kernel.cmdline asks for mem_encrypt={asked[0]} and {asked[1]}"
-        yield Contradiction("two-kernels", what, ("kernel.cmdline",))
+    yield from _command_lines_differ(first.kernel, second.kernel)
     yield from _differ("two-hosts", "", "host", first, second)
     for field in fields(StateEvidence):
         yield from _differ("two-hosts", "state", field.name, first.state, second.state)
@@ -478,11 +481,22 @@ def _differ(kind: str, table: str, name: str, first: object, second: object) -> 
         yield Contradiction(kind, f"{path} is {values[0]!r} and {values[1]!r}", (path,))
 
 
-def _mem_encrypt(cmdline: str | None) -> list[str] | None:
-    start = "mem_encrypt="
-    if cmdline is None:
-        return None
-    return [word.removeprefix(start) for word in cmdline.split() if word.startswith(start)]
+def _command_lines_differ(first: KernelEvidence, second: KernelEvidence) -> _Found:
+    """Lines in which no reader finds the same mem_encrypt=.
+
+    A log may show the loader's line, which is the end of /proc/cmdline.
+    """
+    if first.cmdline is None or second.cmdline is None:
+        return
+    lines = [encoded(kernel.cmdline or "").strip() for kernel in (first, second)]
+    if lines[0].endswith(lines[1]) or lines[1].endswith(lines[0]):
+        return
+    asked = [
+        (startup_choice(line), decompressor_sees_on(line), efi_stub_choice(line)) for line in lines
+    ]
+    if all(one != other for one, other in zip(*asked, strict=True)):
+        what = f"kernel.cmdline is {first.cmdline!r} and {second.cmdline!r}: mem_encrypt= differs"
+        yield Contradiction("two-kernels", what, ("kernel.cmdline",))
 
 
 def _bit(cpuid: CpuidTable, leaf: int, register: int, bit: int) -> bool | None:

@@ -51,7 +51,11 @@ def with_given(
     ]
     if cmdline is not None:
         notes.append(Note("kernel.cmdline", _WHY))
-        snapshot = replace(snapshot, kernel=replace(snapshot.kernel, cmdline=cmdline))
+        # What was observed of another line tells nothing of this one.
+        kernel = replace(
+            snapshot.kernel, cmdline=cmdline, loader_cmdline=None, bootconfig=None, xloadflags=None
+        )
+        snapshot = replace(snapshot, kernel=kernel)
     # Without CPUID (e.g. /proc/cpuinfo alone) what is given still needs a CPU to belong to.
     cpus = snapshot.cpus or ((CpuEvidence(CpuidTable({})),) if registers else ())
     known = {field.name: getattr(snapshot.state, field.name) for field in fields(StateEvidence)}
