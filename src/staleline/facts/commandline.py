@@ -40,6 +40,7 @@ _CUTS_MAX = 32
 #: bootconfig came with 5.6 (commit 7684b8582c24); `panic_` in reboot= with 5.2.
 _WITH_BOOTCONFIG = (5, 6)
 _WITH_PANIC = (5, 2)
+_WITH_SYSFS = (5, 11)
 _ANY = (99, 0)
 
 _Series = tuple[int, int]
@@ -149,6 +150,12 @@ def reboot_force(kernel: KernelEvidence) -> Observation:
     if len(forced) > 1:
         return untold("reboot=panic_f... counts since linux 5.2 only: give the release")
     return told(forced.pop(), "/proc/cmdline")
+
+
+def can_change(release: str | None) -> bool:
+    """Can /sys/kernel/reboot/force change it after boot? Where the release is unknown, it may."""
+    known = _release(release)
+    return known is None or known.series >= _WITH_SYSFS
 
 
 # ---- who reads ---------------------------------------------------------------------------

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
+from staleline.evidence.given import given_by_user
 from staleline.evidence.snapshot import KernelEvidence, Snapshot
 from staleline.facts import commandline
 from staleline.facts.fact import Fact, Layer, Value
@@ -46,7 +47,7 @@ def _observations(
     yield (
         "reboot_force",
         "CPUs are not stopped (reboot=force)",
-        _reboot_force(kernel, state.reboot_force),
+        _reboot_force(snapshot, kernel),
     )
     yield "sme_active", "memory is mapped with the C-bit", _sme_active(snapshot, known)
     yield (
@@ -92,14 +93,22 @@ def _given(value: Value, source: str, missing: str) -> Observation:
     return untold(missing) if value is None else told(value, source)
 
 
-def _reboot_force(kernel: KernelEvidence, in_sysfs: bool | None) -> Observation:
-    """What sysfs says now, else the command line; since 5.11 it can be changed and read there.
+def _reboot_force(snapshot: Snapshot, kernel: KernelEvidence) -> Observation:
+    """What sysfs says now, else the command line, which proves a yes.
 
-    Linux 6.1.192 kernel/reboot.c:1141.
+    Since 5.11 it can be changed there (linux 6.1.192 kernel/reboot.c:1141), so a command line
+    that was observed proves a no only of older kernels. One that the user gave describes a
+    machine, not a moment.
     """
-    if in_sysfs is not None:
-        return told(in_sysfs, "/sys/kernel/reboot/force")
-    return commandline.reboot_force(kernel)
+    if snapshot.state.reboot_force is not None:
+        return told(snapshot.state.reboot_force, "/sys/kernel/reboot/force")
+    by_line = commandline.reboot_force(kernel)
+    described = "kernel.cmdline" in given_by_user(snapshot)
+    if by_line.value is False and not described and commandline.can_change(kernel.release):
+        return untold(
+            "CPUs may have been told not to stop since boot: cat /sys/kernel/reboot/force"
+        )
+    return by_line
 
 
 def _sme_active(snapshot: Snapshot, known: Mapping[str, Observation]) -> Observation:
