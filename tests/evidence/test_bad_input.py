@@ -113,15 +113,15 @@ def test_text_that_contradicts_its_byte_order_mark() -> None:
     assert message_of(b"\xff\xfe\x41").startswith("file+0x2: begins as UTF-16 text and is not")
 
 
-def test_a_dump_without_leaf_0() -> None:
-    row = ROW.replace("0x00000000 0x00", "0x80000000 0x00")
-    assert message_of(row).startswith("file: CPU 0 has no leaf 0x00000000; dump every leaf")
-
-
 def test_a_dump_that_ends_inside_a_cpu() -> None:
     extended = ROW.replace("0x00000000 0x00", "0x80000000 0x00")
     message = message_of(f"CPU 0:\n{ROW}{extended}CPU 1:\n{ROW}")
-    assert message.startswith("file: CPU 1 has no leaf 0x80000000")
+    assert message.startswith(
+        "file:5: CPU 1 ends before leaf 0x80000000 sub-leaf 0, which CPUs before it have; dump"
+    )
+    assert message_of(f"CPU 0:\n{ROW}CPU 1:\n").startswith(
+        "file: CPU 1 ends before leaf 0x00000000"
+    )
 
 
 def test_two_dumps_in_one_file() -> None:

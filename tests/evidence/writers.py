@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import io
 import json
@@ -18,9 +19,13 @@ __all__ = [
     "COMPRESS",
     "KMSG",
     "SME_ACTIVE",
+    "as_affinity_list",
     "as_aida64",
+    "as_aida64_without_headings",
     "as_cpuid_tool",
     "as_cpuinfo",
+    "as_everest",
+    "as_hwloc_files",
     "as_libcpuid_raw",
     "as_libvirt",
     "as_lscpu",
@@ -42,6 +47,7 @@ COMPRESS: Mapping[str, Callable[[bytes], bytes]] = {
     "": bytes,
     ".gz": lambda data: gzip.compress(data, mtime=0),
     ".xz": lzma.compress,
+    ".bz2": bz2.compress,
     ".zst": lambda data: zstandard.ZstdCompressor().compress(data),
 }
 
@@ -175,3 +181,46 @@ def as_tar(files: Mapping[str, str | bytes], links: Mapping[str, str] | None = N
             member.type, member.linkname = tarfile.SYMTYPE, target
             archive.addfile(member)
     return buffer.getvalue()
+
+
+def as_aida64_without_headings(machine: Snapshot) -> str:
+    """CPU after CPU with an empty line between, as older collections have them."""
+    sections = as_aida64(machine).split("------[")[1:]
+    return "\n".join(section.partition("\n")[2] for section in sections)
+
+
+def as_everest(machine: Snapshot) -> str:
+    """``CPUID Registers (CPU #1):`` counted from 1, registers parted by spaces, CRLF."""
+    lines = []
+    for number, cpu in enumerate(machine.cpus, 1):
+        lines.append(f"CPUID Registers (CPU #{number}{' Virtual' if number % 2 == 0 else ''}):")
+        for (leaf, subleaf), registers in cpu.cpuid.leaves.items():
+            values = " ".join(f"{register:08X}" for register in registers)
+            lines.append(f"CPUID {leaf:08X}: {values} [SL {subleaf:02X}]")
+        lines.append("")
+    return "\r\n".join([*lines, "MSR Registers (CPU #1):", ""])
+
+
+def as_affinity_list(machine: Snapshot) -> str:
+    """``CPU#000 AffMask: ...``, in lower case, the colon behind a space."""
+    lines = []
+    for number, cpu in enumerate(machine.cpus):
+        lines.append(f"CPU#{number:03} AffMask: {1 << number % 64:#018x} ")
+        for (leaf, subleaf), registers in cpu.cpuid.leaves.items():
+            values = "-".join(f"{register:08x}" for register in registers)
+            lines.append(f"CPUID {leaf:08x} :{values} [SL {subleaf:02x}] ")
+    return "\n".join(lines) + "\n"
+
+
+def as_hwloc_files(machine: Snapshot) -> dict[str, str]:
+    """The files of ``hwloc-gather-cpuid``."""
+    return {
+        f"pu{number}": "# mask e[abcd]x => e[abcd]x\n"
+        + "".join(
+            f"{5 if subleaf else 1} {leaf:x} 0 {subleaf:x} 0=> "
+            + " ".join(f"{register:x}" for register in registers)
+            + "\n"
+            for (leaf, subleaf), registers in cpu.cpuid.leaves.items()
+        )
+        for number, cpu in enumerate(machine.cpus)
+    }

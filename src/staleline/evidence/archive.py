@@ -32,7 +32,7 @@ _WANTED = re.compile(
     r"|devices/system/cpu/(?:present|online|cpu[0-9]+/cache/index[0-9]+/\w+))"
     r"|boot/config-[^/]+|lib/modules/[^/]+/config|uname|hostname|dmesg"
     r"|sos_commands/(?:kernel/(?:uname_-a|dmesg[^/]*)|host/hostname[^/]*"
-    r"|processor/(?:lscpu|cpuid_-r)))"
+    r"|processor/(?:lscpu|cpuid_-r))|pu[0-9]{1,6})"
 )
 #: Files outside of such a layout: dumps that somebody put into an archive.
 _LOOSE_BYTES = 4 << 20

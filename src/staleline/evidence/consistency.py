@@ -26,7 +26,14 @@ from staleline.evidence.commandline import (
     startup_choice,
 )
 from staleline.evidence.registers import CpuidTable
-from staleline.evidence.snapshot import CpuinfoEvidence, KernelEvidence, Snapshot, StateEvidence
+from staleline.evidence.snapshot import (
+    CpuEvidence,
+    CpuinfoEvidence,
+    KernelEvidence,
+    Snapshot,
+    StateEvidence,
+    Statement,
+)
 
 __all__ = [
     "Contradiction",
@@ -440,6 +447,41 @@ def _tdx_is_possible(snapshot: Snapshot) -> _Found:
             yield _clash("tdx-without-keys", said, keys)
 
 
+def _statements_agree(snapshot: Snapshot) -> _Found:
+    said: dict[str, Statement] = {}
+    for statement in snapshot.statements:
+        first = said.setdefault(statement.name, statement)
+        if first.value != statement.value:
+            yield _clash("told-otherwise", *(_said(one) for one in (first, statement)))
+    for cpu in snapshot.cpus[:1]:
+        for name, (field, value) in _told_by_registers(cpu).items():
+            if value is not None and name in said and said[name].value != value:
+                yield _clash("told-otherwise", _said(said[name]), (field, f"says {value!r}"))
+
+
+def _said(statement: Statement) -> tuple[str, str]:
+    return f"statements.{statement.name}", f"is {statement.value!r} by {statement.source}"
+
+
+def _told_by_registers(cpu: CpuEvidence) -> Mapping[str, tuple[str, bool | str | None]]:
+    bits = {"sme": 0, "sev": 1, "sev_es": 3, "sev_snp": 4}
+    syscfg = cpu.msr.get(_SYSCFG)
+    return {
+        "vendor": ("cpus[0].cpuid.0x00000000:0", cpu.cpuid.vendor),
+        **{
+            name: (f"cpus[0].cpuid.0x8000001f:0 EAX[{bit}]", _bit(cpu.cpuid, _SME_LEAF, 0, bit))
+            for name, bit in bits.items()
+        },
+        **{
+            name: (
+                f"cpus[0].msr.0xc0010010 bit {bit}",
+                None if syscfg is None else bool(syscfg >> bit & 1),
+            )
+            for name, bit in (("sme_enabled", 23), ("snp_enabled", 24))
+        },
+    }
+
+
 _CHECKS: tuple[Callable[[Snapshot], _Found], ...] = (
     _cpus_agree,
     _vendor_is_repeated,
@@ -453,6 +495,7 @@ _CHECKS: tuple[Callable[[Snapshot], _Found], ...] = (
     _registers_have_features,
     _flags_have_vendor,
     _state_fits,
+    _statements_agree,
 )
 
 
@@ -460,7 +503,8 @@ def _between(first: Snapshot, second: Snapshot) -> _Found:
     if first.cpus and second.cpus:
         pair = [machine.cpus[0].cpuid for machine in (first, second)]
         names = [(cpuid.vendor, cpuid.family_model_stepping) for cpuid in pair]
-        if names[0] != names[1]:
+        # What one of them does not tell is no contradiction.
+        if any(None not in two and two[0] != two[1] for two in zip(*names, strict=True)):
             what = f"CPUID says {names[0]} and {names[1]}"
             leaves = ("cpus[0].cpuid.0x00000000:0", "cpus[0].cpuid.0x00000001:0")
             yield Contradiction("two-cpu-models", what, leaves)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Reader of ``cpuid -r`` output (etallen.com/cpuid), one CPU or all.
+"""Reader of ``cpuid -r`` output (etallen.com/cpuid), one CPU or all, all leaves or one.
 
 ::
 
@@ -22,14 +22,14 @@ ROW = re.compile(
     r"\s+eax=0x([0-9a-fA-F]{8})\s+ebx=0x([0-9a-fA-F]{8})"
     r"\s+ecx=0x([0-9a-fA-F]{8})\s+edx=0x([0-9a-fA-F]{8})\s*"
 )
-_HEADER = re.compile(r"CPU(?:\s+([0-9]{1,6}))?:\s*")
+_HEADER = re.compile(r"\s*CPU(?:\s+([0-9]{1,6}))?:\s*")
 
 
 def parse(text: str, where: str) -> Snapshot:
     """Return the machine that `text` describes.
 
     Raises:
-        EvidenceError: A row is malformed or the dump is incomplete.
+        EvidenceError: A row is malformed or the dump is cut short.
     """
     dump = CpuidDump(where)
     for number, line in enumerate(text.split("\n"), 1):
@@ -41,6 +41,6 @@ def parse(text: str, where: str) -> Snapshot:
             dump.add(number, leaf, subleaf, (eax or 0, ebx or 0, ecx or 0, edx or 0))
         elif header := _HEADER.fullmatch(line):
             dump.start_cpu(int(header[1] or 0), number)
-        elif line.lstrip().startswith("0x"):
+        elif line.lstrip().startswith("0x") or line.strip() == "0":
             raise dump.error(number, "is not a whole cpuid -r row")
     return dump.snapshot()

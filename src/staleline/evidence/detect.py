@@ -10,15 +10,20 @@ from collections.abc import Callable, Iterator, Mapping
 from staleline.errors import EvidenceError
 from staleline.evidence import (
     aida64,
+    cpuid_decoded,
     cpuid_tool,
     cpuinfo,
     dmesg,
+    hwloc,
     kernel_log,
     libcpuid_raw,
     libvirt_xml,
     lscpu,
+    rdmsr,
     snapshot_json,
+    snphost,
     trees,
+    virsh,
 )
 from staleline.evidence.archive import read_archive
 from staleline.evidence.consistency import require_consistent
@@ -31,8 +36,8 @@ __all__ = ["parse_snapshot", "read_snapshot"]
 _Parse = Callable[[str, str], Snapshot]
 
 _KNOWN = (
-    "give cpuid -r output, an AIDA64 or libcpuid raw dump, libvirt CPU data, lscpu or dmesg "
-    "output, /proc/cpuinfo, a sosreport or a staleline snapshot"
+    "give cpuid -r output, an AIDA64 or libcpuid raw dump, hwloc's or libvirt's CPU data, lscpu, "
+    "dmesg, rdmsr or snphost output, /proc/cpuinfo, a sosreport or a staleline snapshot"
 )
 
 
@@ -64,6 +69,8 @@ def _whole(snapshot: Snapshot, where: str) -> Snapshot:
 
 def _read(where: str) -> Snapshot:
     if os.path.isdir(where):
+        if hwloc.is_directory(where):
+            return hwloc.read_directory(where)
         return trees.read_directory(where)
     if os.path.isfile(where) and begins_tar(where):
         with opened(where) as stream:
@@ -87,14 +94,24 @@ def _of_archive(files: Mapping[str, bytes], where: str) -> Snapshot:
     tree = trees.layout_of(files, where)
     if tree is not None:
         return trees.read_tree(tree, where)
-    found = [
-        parse(text, f"{where}:{name}")
-        for name, text in _texts(files)
-        if (parse := _parser(text)) is not None
-    ]
+    found = list(_loose(dict(_texts(files)), where))
     if not found:
         raise EvidenceError("is an archive without evidence", where=where, do=_KNOWN)
     return merged(found, where)
+
+
+def _loose(texts: Mapping[str, str], where: str) -> Iterator[Snapshot]:
+    """The evidence in files that are laid out as nothing, but for hwloc's, a file a CPU."""
+    of_hwloc = {
+        name: text
+        for name, text in texts.items()
+        if hwloc.is_member(name) and hwloc.is_row(text.partition("\n")[0])
+    }
+    if of_hwloc:
+        yield hwloc.parse_files(of_hwloc, where)
+    for name, text in texts.items():
+        if name not in of_hwloc and (parse := _parser(text)) is not None:
+            yield parse(text, f"{where}:{name}")
 
 
 def _texts(files: Mapping[str, bytes]) -> Iterator[tuple[str, str]]:
@@ -106,30 +123,35 @@ def _texts(files: Mapping[str, bytes]) -> Iterator[tuple[str, str]]:
 def _parser(text: str) -> _Parse | None:
     start = text.lstrip()[:1]
     if start == "{":
-        return lscpu.parse_json if lscpu.is_json(text) else snapshot_json.parse
+        return next((parse for is_it, parse in _BY_JSON if is_it(text)), snapshot_json.parse)
     # Lines of a raw kernel log begin with their level, as in <6>.
     if start == "<" and not dmesg.is_row(text.lstrip().partition("\n")[0]):
-        return libvirt_xml.parse
+        return virsh.parse if virsh.is_document(text) else libvirt_xml.parse
     for line in _lines(text):
         for row, parse in _BY_FIRST_ROW:
             if row(line):
                 return parse
-    return None
+    return rdmsr.refuse_bare if rdmsr.is_bare(text) else None
 
 
-def _begins_cpuinfo(line: str) -> bool:
-    name, colon, value = line.partition(":")
-    return bool(colon) and name.strip() == "processor" and value.strip().isdecimal()
-
-
+_BY_JSON: tuple[tuple[Callable[[str], object], _Parse], ...] = (
+    (lscpu.is_json, lscpu.parse_json),
+    (lscpu.is_other_output, lscpu.refuse),
+    (snphost.is_json, snphost.parse_json),
+)
 #: What the first telling line of a text format looks like.
 _BY_FIRST_ROW: tuple[tuple[Callable[[str], object], _Parse], ...] = (
     (cpuid_tool.ROW.fullmatch, cpuid_tool.parse),
     (aida64.ROW.fullmatch, aida64.parse),
     (libcpuid_raw.ROW.fullmatch, libcpuid_raw.parse),
-    (_begins_cpuinfo, cpuinfo.parse),
+    (hwloc.is_row, hwloc.parse),
+    (cpuid_decoded.is_row, cpuid_decoded.parse),
+    (cpuinfo.is_row, cpuinfo.parse),
     (lscpu.is_row, lscpu.parse),
+    (lscpu.is_other_output, lscpu.refuse),
     (dmesg.is_row, dmesg.parse),
+    (snphost.is_row, snphost.parse),
+    (rdmsr.is_row, rdmsr.parse),
 )
 
 

@@ -6,6 +6,8 @@ Used by every reader of a dump format; each format brings only its line syntax.
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+
 from staleline.errors import EvidenceError
 from staleline.evidence.registers import CpuidTable, Registers
 from staleline.evidence.snapshot import CpuEvidence, Snapshot
@@ -20,10 +22,37 @@ INDEXED_LEAVES = frozenset(
 )
 
 _DUMP_AGAIN = "dump every leaf of every CPU again (cpuid -r) and copy the file whole"
+_ONE_MACHINE = "give one file per machine"
+
+_Key = tuple[int, int]
+
+
+@dataclass(slots=True)
+class _Section:
+    """The rows of one logical CPU.
+
+    Attributes:
+        number: As its heading names it; None without one.
+        leaves: Leaf and sub-leaf -> registers, in file order.
+        lines: Where each was recorded.
+        msr: The MSRs that the dump gives for this CPU.
+        again: The line of the heading that took this CPU up again.
+        ended: Text that is no row stands behind the last row.
+    """
+
+    number: int | None
+    leaves: dict[_Key, Registers] = field(default_factory=dict)
+    lines: dict[_Key, int] = field(default_factory=dict)
+    msr: dict[int, int] = field(default_factory=dict)
+    again: int | None = None
+    ended: bool = False
 
 
 class CpuidDump:
-    """Rows in file order. Sections are CPUs; rows before any header belong to CPU 0.
+    """Rows in file order. Sections are CPUs; rows before any header belong to the first.
+
+    A heading without rows is of a CPU that the dump lacks. Where leaf 0 comes again behind
+    other leaves, the next CPU begins: dumps of several CPUs may have no headings, or lose them.
 
     Args:
         where: The file, for error messages.
@@ -31,27 +60,26 @@ class CpuidDump:
 
     def __init__(self, where: str) -> None:
         self._where = where
-        self._cpus: dict[int, dict[tuple[int, int], Registers]] = {}
-        self._lines: dict[tuple[int, int, int], int] = {}
-        self._msr: dict[int, int] = {}
-        self._current: int | None = None
+        self._sections: list[_Section] = []
+        self._current: _Section | None = None
+        self._machine_msr: dict[int, int] = {}
 
     def error(self, line: int, what: str, do: str | None = _DUMP_AGAIN) -> EvidenceError:
         """An error at `line` of this dump."""
         return EvidenceError(what, where=f"{self._where}:{line}", do=do)
 
-    def start_cpu(self, number: int, line: int) -> None:
-        """Begin the section of logical CPU `number`.
+    def start_cpu(self, number: int | None, line: int) -> None:
+        """Begin the section of the logical CPU `number`, None if the heading names none.
 
-        Raises:
-            EvidenceError: The CPU already has a section.
+        The heading of a CPU may come again (a list of CPUs before the dump, or one leaf dumped
+        after another); the same leaf may not.
         """
-        if number in self._cpus:
-            raise self.error(
-                line, f"CPU {number} begins a second time", "give one file per machine"
-            )
-        self._cpus[number] = {}
-        self._current = number
+        known = None if number is None else self._numbered(number)
+        if known is None:
+            self._begin(number)
+        else:
+            known.again = line if known.leaves else None
+            self._current = known
 
     def add(self, line: int, leaf: int, subleaf: int | None, registers: Registers) -> None:
         """Record one row; `subleaf` None means the format did not name it.
@@ -59,18 +87,25 @@ class CpuidDump:
         Raises:
             EvidenceError: The same leaf and sub-leaf was recorded with other values.
         """
-        if self._current is None:
-            self.start_cpu(0, line)
-        cpu = self._current or 0
-        leaves = self._cpus[cpu]
-        key = (leaf, self._next_subleaf(leaves, leaf) if subleaf is None else subleaf)
-        if leaves.setdefault(key, registers) != registers:
-            earlier = self._lines[(cpu, *key)]
+        section = self._section_for(leaf)
+        key = (leaf, self._next_subleaf(section, leaf) if subleaf is None else subleaf)
+        if key in section.leaves and section.again is not None:
+            raise self.error(
+                section.again, f"CPU {self._name(section)} begins a second time", _ONE_MACHINE
+            )
+        if section.leaves.setdefault(key, registers) != registers:
             raise self.error(
                 line,
-                f"CPU {cpu} leaf {leaf:#010x} sub-leaf {key[1]} contradicts line {earlier}",
+                f"CPU {self._name(section)} leaf {leaf:#010x} sub-leaf {key[1]} contradicts line "
+                f"{section.lines[key]}",
             )
-        self._lines.setdefault((cpu, *key), line)
+        section.lines.setdefault(key, line)
+        section.ended = False
+
+    def end_rows(self) -> None:
+        """Note text that is no row: the section before it was not cut at its last row."""
+        if self._current is not None:
+            self._current.ended = True
 
     def add_msr(self, line: int, number: int, value: int) -> None:
         """Record an MSR that the dump gives for the machine (formats with one CPU).
@@ -78,41 +113,87 @@ class CpuidDump:
         Raises:
             EvidenceError: The MSR was recorded with another value.
         """
-        if self._msr.setdefault(number, value) != value:
+        if self._machine_msr.setdefault(number, value) != value:
             raise self.error(line, f"MSR {number:#x} is given twice with different values")
+
+    def add_cpu_msr(self, cpu: int | None, number: int, value: int) -> None:
+        """Record an MSR of the CPU whose heading has the number `cpu`.
+
+        Without a number it is the CPU's that the dump is of; of several, it is not known whose,
+        and it is left out. A counter that a dump gives twice is not one value either.
+        """
+        if cpu is None:
+            section = self._sections[0] if len(self._sections) == 1 else None
+        else:
+            section = self._numbered(cpu)
+        if section is not None and section.msr.setdefault(number, value) != value:
+            del section.msr[number]
 
     def snapshot(self) -> Snapshot:
         """Return the machine.
 
         Raises:
-            EvidenceError: There are no rows, or a CPU's section is visibly incomplete.
+            EvidenceError: There are no rows, or the last section is visibly cut short.
         """
-        if not self._cpus:
+        filled = [section for section in self._sections if section.leaves]
+        if not filled:
             raise EvidenceError("holds no CPUID leaves", where=self._where, do=_DUMP_AGAIN)
-        self._require_whole_sections()
+        self._require_whole_end(filled)
         return Snapshot(
             cpus=tuple(
-                CpuEvidence(CpuidTable(leaves), dict(self._msr)) for leaves in self._cpus.values()
+                CpuEvidence(CpuidTable(section.leaves), {**self._machine_msr, **section.msr})
+                for section in filled
             )
         )
 
-    def _next_subleaf(self, leaves: dict[tuple[int, int], Registers], leaf: int) -> int:
-        if leaf not in INDEXED_LEAVES:
+    def _numbered(self, number: int) -> _Section | None:
+        return next((one for one in self._sections if one.number == number), None)
+
+    def _name(self, section: _Section) -> int:
+        return self._sections.index(section) if section.number is None else section.number
+
+    def _section_for(self, leaf: int) -> _Section:
+        current = self._current
+        again = leaf == 0 and current is not None and (0, 0) in current.leaves
+        if current is None or (again and current.again is None and len(current.leaves) > 1):
+            current = self._begin(None)
+        return current
+
+    def _begin(self, number: int | None) -> _Section:
+        self._current = _Section(number)
+        self._sections.append(self._current)
+        return self._current
+
+    def _next_subleaf(self, section: _Section, leaf: int) -> int:
+        # Of other leaves only rows one after the other are sub-leaves (leaf 2 of CPUs that
+        # want it read several times).
+        adjacent = bool(section.leaves) and next(reversed(section.leaves))[0] == leaf
+        if leaf not in INDEXED_LEAVES and not adjacent:
             return 0
         subleaf = 0
-        while (leaf, subleaf) in leaves:
+        while (leaf, subleaf) in section.leaves:
             subleaf += 1
         return subleaf
 
-    def _require_whole_sections(self) -> None:
-        extended = any((0x8000_0000, 0) in leaves for leaves in self._cpus.values())
-        for number, leaves in self._cpus.items():
-            if (0, 0) not in leaves:
-                raise self._incomplete(number, 0)
-            if extended and (0x8000_0000, 0) not in leaves:
-                raise self._incomplete(number, 0x8000_0000)
+    def _require_whole_end(self, filled: list[_Section]) -> None:
+        """Refuse a dump whose last CPU ends in the middle of what an earlier one has.
 
-    def _incomplete(self, cpu: int, leaf: int) -> EvidenceError:
-        return EvidenceError(
-            f"CPU {cpu} has no leaf {leaf:#010x}", where=self._where, do=_DUMP_AGAIN
+        What CPUs lack alike, no CPU of this machine has, or the tool did not ask for it.
+        """
+        last = self._current
+        assert last is not None
+        keys = [tuple(section.leaves) for section in filled if section is not last]
+        own = tuple(last.leaves)
+        if last.ended or own in keys:
+            return
+        longer = next((one for one in keys if len(one) > len(own) and one[: len(own)] == own), None)
+        if longer is None:
+            return
+        line = max(last.lines.values(), default=None)
+        missing = longer[len(own)]
+        raise EvidenceError(
+            f"CPU {self._name(last)} ends before leaf {missing[0]:#010x} sub-leaf {missing[1]}, "
+            "which CPUs before it have",
+            where=self._where if line is None else f"{self._where}:{line}",
+            do=_DUMP_AGAIN,
         )

@@ -18,9 +18,10 @@ from staleline.evidence.snapshot import Snapshot
 
 __all__ = ["ROW", "parse"]
 
-#: A row: array name, index, registers.
+#: A row: array name, index, registers. Arrays by sub-leaf are named after their leaf, which is
+#: hexadecimal if an h follows it (intel_fn11 is leaf 0xb, amd_fn8000001dh leaf 0x8000001d).
 ROW = re.compile(
-    r"(basic_cpuid|ext_cpuid|intel_fn4|intel_fn11|intel_fn12h|intel_fn14h|amd_fn8000001dh)"
+    r"(basic_cpuid|ext_cpuid|[a-z]+_fn([0-9a-f]{1,8}?)(h?))"
     r"\[([0-9]{1,4})\]="
     r"([0-9A-Fa-f]{8}) ([0-9A-Fa-f]{8}) ([0-9A-Fa-f]{8}) ([0-9A-Fa-f]{8})\s*"
 )
@@ -29,14 +30,6 @@ _HEADER = re.compile(r"[-_\[ A-Za-z/]*Logical CPU #([0-9]{1,6})[\] ]*[-_]+\s*")
 
 #: Array -> first leaf, for arrays indexed by leaf.
 _BY_LEAF = {"basic_cpuid": 0, "ext_cpuid": 0x8000_0000}
-#: Array -> leaf, for arrays indexed by sub-leaf.
-_BY_SUBLEAF = {
-    "intel_fn4": 0x04,
-    "intel_fn11": 0x0B,
-    "intel_fn12h": 0x12,
-    "intel_fn14h": 0x14,
-    "amd_fn8000001dh": 0x8000_001D,
-}
 
 
 def parse(text: str, where: str) -> Snapshot:
@@ -48,17 +41,19 @@ def parse(text: str, where: str) -> Snapshot:
     dump = CpuidDump(where)
     for number, line in enumerate(text.split("\n"), 1):
         if row := ROW.fullmatch(line):
-            leaf, subleaf = _leaf(row[1], int(row[2]))
-            eax, ebx, ecx, edx = (int(digits, 16) for digits in row.groups()[2:])
+            leaf, subleaf = _leaf(row[1], row[2], row[3], int(row[4]))
+            eax, ebx, ecx, edx = (int(digits, 16) for digits in row.groups()[4:])
             dump.add(number, leaf, subleaf, (eax, ebx, ecx, edx))
         elif header := _HEADER.fullmatch(line):
             dump.start_cpu(int(header[1]), number)
         elif _BEGINS_ROW.match(line):
             raise dump.error(number, "is not a whole libcpuid row")
+        elif line.startswith("---"):  # libcpuid's tests: what it makes of the dump follows
+            dump.end_rows()
     return dump.snapshot()
 
 
-def _leaf(array: str, index: int) -> tuple[int, int]:
-    if array in _BY_LEAF:
+def _leaf(array: str, leaf: str | None, hexadecimal: str, index: int) -> tuple[int, int]:
+    if leaf is None:
         return _BY_LEAF[array] + index, 0
-    return _BY_SUBLEAF[array], index
+    return int(leaf, 16 if hexadecimal else 10), index

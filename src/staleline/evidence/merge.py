@@ -9,7 +9,8 @@ from functools import reduce
 from typing import TypeVar
 
 from staleline.evidence.consistency import contradictions_between, raise_if_any
-from staleline.evidence.snapshot import KernelEvidence, Note, Snapshot, StateEvidence
+from staleline.evidence.registers import CpuidTable
+from staleline.evidence.snapshot import CpuEvidence, KernelEvidence, Note, Snapshot, StateEvidence
 
 __all__ = ["merged"]
 
@@ -33,7 +34,7 @@ def merged(sources: Iterable[Snapshot], where: str) -> Snapshot:
 def _added(first: Snapshot, second: Snapshot) -> Snapshot:
     both = replace(
         first,
-        cpus=first.cpus or second.cpus,
+        cpus=_cpus(first.cpus, second.cpus),
         host=first.host if first.host is not None else second.host,
         collected=first.collected if first.collected is not None else second.collected,
         cpuinfo=first.cpuinfo or second.cpuinfo,
@@ -42,9 +43,35 @@ def _added(first: Snapshot, second: Snapshot) -> Snapshot:
         caches=first.caches or second.caches,
         modules=first.modules if first.modules is not None else second.modules,
         log=first.log or second.log,
+        statements=tuple(dict.fromkeys((*first.statements, *second.statements))),
     )
     notes = dict.fromkeys((*first.notes, *second.notes))
     return replace(both, notes=tuple(note for note in notes if not _settled(note, both)))
+
+
+def _cpus(
+    first: tuple[CpuEvidence, ...], second: tuple[CpuEvidence, ...]
+) -> tuple[CpuEvidence, ...]:
+    """The CPUs of both: leaves from one source and MSRs from another are of the same CPUs.
+
+    CPUs are told by their place. The evidence of a single one that may stand for all is of the
+    first.
+    """
+    longer, shorter = (first, second) if len(first) >= len(second) else (second, first)
+    if not shorter or (len(shorter) != len(longer) and len(shorter) != 1):
+        return first or second
+    both = (*(map(_one_cpu, first, second)),)
+    return both + longer[len(both) :]
+
+
+def _one_cpu(first: CpuEvidence, second: CpuEvidence) -> CpuEvidence:
+    return replace(
+        first,
+        cpuid=CpuidTable({**second.cpuid.leaves, **first.cpuid.leaves}),
+        msr={**second.msr, **first.msr},
+        msr_faults=(first.msr_faults | second.msr_faults) - first.msr.keys() - second.msr.keys(),
+        number=first.number if first.number is not None else second.number,
+    )
 
 
 def _filled(first: _Table, second: _Table) -> _Table:
@@ -60,7 +87,7 @@ def _filled(first: _Table, second: _Table) -> _Table:
 def _settled(note: Note, machine: Snapshot) -> bool:
     """Has another source given what this note says is missing?"""
     given = {
-        "cpuid": bool(machine.cpus),
+        "cpuid": any(cpu.cpuid.leaves for cpu in machine.cpus),
         "cpuinfo": machine.cpuinfo is not None,
         "host": machine.host is not None,
         "kernel release": machine.kernel.release is not None,

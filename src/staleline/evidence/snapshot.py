@@ -21,6 +21,7 @@ __all__ = [
     "Note",
     "Snapshot",
     "StateEvidence",
+    "Statement",
 ]
 
 
@@ -156,6 +157,23 @@ class Note:
 
 
 @dataclass(frozen=True, slots=True)
+class Statement:
+    """What a tool that ran on the machine says of a fact, without the register it read.
+
+    Registers and flags are better evidence and go first.
+
+    Attributes:
+        name: The fact's name.
+        value: What the tool says.
+        source: The tool and its words.
+    """
+
+    name: str
+    value: bool | int | str
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """One machine.
 
@@ -173,3 +191,4 @@ class Snapshot:
     caches: tuple[CacheEvidence, ...] = ()
     modules: Mapping[str, Mapping[str, str]] | None = None
     log: LogEvidence | None = None
+    statements: tuple[Statement, ...] = ()

@@ -24,6 +24,7 @@ from staleline.evidence.snapshot import (
     Note,
     Snapshot,
     StateEvidence,
+    Statement,
 )
 from staleline.evidence.staleline_collect import document_text, shared_entries
 
@@ -79,6 +80,7 @@ def to_json(snapshot: Snapshot) -> dict[str, Any]:
         "log": None if snapshot.log is None else _fields(snapshot.log),
         "state": _fields(snapshot.state),
         "notes": [_fields(note) for note in snapshot.notes],
+        **({"statements": [_fields(one) for one in said]} if (said := snapshot.statements) else {}),
     }
 
 
@@ -134,6 +136,7 @@ def _snapshot(top: Fields) -> Snapshot:
         caches=tuple(_cache(cache) for cache in top.objects("caches")),
         modules=_modules(top.object("modules")),
         log=_log(top.object("log")),
+        statements=tuple(_statement(one) for one in top.objects("statements")),
     )
     top.require_no_more()
     return snapshot
@@ -311,3 +314,22 @@ def _note(note: Fields) -> Note:
     )
     note.require_no_more()
     return evidence
+
+
+def _statement(statement: Fields) -> Statement:
+    evidence = Statement(
+        name=statement.text("name", required=True) or "",
+        value=_stated_value(statement),
+        source=statement.text("source", required=True) or "",
+    )
+    statement.require_no_more()
+    return evidence
+
+
+def _stated_value(statement: Fields) -> bool | int | str:
+    given = statement.document.get("value")
+    if isinstance(given, str):
+        return statement.text("value") or ""
+    if isinstance(given, bool):
+        return statement.boolean("value") or False
+    return statement.natural("value", bits=64, required=True) or 0

@@ -1,17 +1,19 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Bytes and text of an evidence file, bounded and with every failure named.
 
-Dumps come plain, gzip, xz or zstd compressed; a file may also be a pipe
+Dumps come plain, gzip, xz, zstd or bzip2 compressed; a file may also be a pipe
 (``staleline facts <(cpuid -r)``). Nothing larger than `MAX_BYTES` is taken in, before
 or after decompression, except archives, which are read as streams.
 """
 
 from __future__ import annotations
 
+import bz2
 import codecs
 import gzip
 import lzma
 import os
+import re
 import stat
 import zlib
 from collections.abc import Iterator
@@ -39,6 +41,7 @@ MAX_BYTES = 64 << 20
 _XZ_MAGIC = b"\xfd7zXZ\0"
 _GZIP_MAGIC = b"\x1f\x8b"
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+_BZIP2_MAGIC = re.compile(rb"BZh[1-9]\x31\x41\x59\x26\x53\x59")
 _XZ_MEMORY = _ZSTD_WINDOW = 256 << 20
 #: What the decompressors raise of data that is not whole.
 _DAMAGED = (lzma.LZMAError, zlib.error, zstandard.ZstdError, gzip.BadGzipFile, EOFError)
@@ -129,10 +132,21 @@ def decode(data: bytes, where: str) -> str:
     Raises:
         EvidenceError: `data` is empty, holds NUL bytes, or contradicts its byte-order mark.
     """
+    return _with_line_feeds(_decode(data, where))
+
+
+#: As Windows editors save text, with or without a byte-order mark: ASCII, a zero in each pair.
+_UTF16_LE, _UTF16_BE = re.compile(rb"(?:[\t\r\n -~]\0){8}"), re.compile(rb"(?:\0[\t\r\n -~]){8}")
+
+
+def _decode(data: bytes, where: str) -> str:
     if not data.strip():
         raise EvidenceError("is empty", where=where, do=_DO_WHOLE)
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return _decode_utf16(data, where)
+        return _decode_utf16(data, where, "utf-16")
+    for pattern, encoding in ((_UTF16_LE, "utf-16-le"), (_UTF16_BE, "utf-16-be")):
+        if pattern.match(data):
+            return _decode_utf16(data, where, encoding)
     if (offset := data.find(0)) >= 0:
         raise EvidenceError(
             "is binary, not a text dump",
@@ -146,9 +160,17 @@ def decode(data: bytes, where: str) -> str:
         return data.decode("latin-1")
 
 
-def _decode_utf16(data: bytes, where: str) -> str:
+def _with_line_feeds(text: str) -> str:
+    """`text` with the line ends of Unix, whether it had those of DOS, of old Macs or both."""
+    if "\r" not in text:
+        return text
+    text = re.sub("\r+\n", "\n", text)
+    return text if "\n" in text else text.replace("\r", "\n")
+
+
+def _decode_utf16(data: bytes, where: str, encoding: str) -> str:
     try:
-        return data.decode("utf-16")
+        return data.decode(encoding)
     except UnicodeDecodeError as error:
         raise EvidenceError(
             "begins as UTF-16 text and is not", where=f"{where}+{error.start:#x}", do=_DO_WHOLE
@@ -181,7 +203,7 @@ def _unreadable(error: OSError, where: str) -> EvidenceError:
 
 
 def decompressed(data: bytes, where: str) -> bytes:
-    """Return `data`, decompressed if it is gzip, xz or zstd data.
+    """Return `data`, decompressed if it is gzip, xz, zstd or bzip2 data.
 
     Raises:
         EvidenceError: It is damaged, or larger than `MAX_BYTES` once decompressed.
@@ -192,7 +214,18 @@ def decompressed(data: bytes, where: str) -> bytes:
         return _gunzip(data, where)
     if data.startswith(_ZSTD_MAGIC):
         return _unzstd(data, where)
+    if _BZIP2_MAGIC.match(data):
+        return _unbzip2(data, where)
     return data
+
+
+def _unbzip2(data: bytes, where: str) -> bytes:
+    decompressor = bz2.BZ2Decompressor()
+    try:
+        text = decompressor.decompress(data, MAX_BYTES + 1)
+    except (OSError, ValueError) as error:
+        raise EvidenceError(f"is damaged bzip2 data: {error}", where=where, do=_DO_WHOLE) from error
+    return _whole(text, complete=decompressor.eof, where=where)
 
 
 def _unxz(data: bytes, where: str) -> bytes:

@@ -10,6 +10,7 @@ from staleline.evidence.snapshot import CpuinfoEvidence, Snapshot
 from staleline.facts.fact import Fact, Layer, Value
 from staleline.facts.observation import Observation, first_told, merged, told, untold
 from staleline.facts.registers import DUMP_AGAIN
+from staleline.facts.stated import stated
 
 __all__ = ["identity_facts"]
 
@@ -48,8 +49,8 @@ def _fact(
     observation = merged(
         (of_cpu(cpu.cpuid) for cpu in snapshot.cpus), f"CPUID was not read: {DUMP_AGAIN}"
     )
-    if of_cpuinfo is not None:
-        observation = first_told((observation, told(of_cpuinfo, "/proc/cpuinfo")))
+    shown = () if of_cpuinfo is None else (told(of_cpuinfo, "/proc/cpuinfo"),)
+    observation = first_told((observation, *shown, *stated(name, snapshot)))
     return observation.fact(name, Layer.IDENTITY, text)
 
 

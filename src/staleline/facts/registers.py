@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from staleline.evidence.registers import CpuidTable
 from staleline.evidence.snapshot import CpuEvidence, Snapshot
 from staleline.facts.observation import Observation, first_told, merged, told, untold
+from staleline.facts.stated import stated
 from staleline.facts.table import CpuidField, MsrField, RegisterFact
 
 __all__ = ["DUMP_AGAIN", "observe"]
@@ -42,7 +43,8 @@ def _observations(
         yield untold(f"the CPU vendor, without which {row.field} has no meaning: {DUMP_AGAIN}")
     else:
         yield merged((_of_cpu(row, cpu) for cpu in snapshot.cpus), _how_to_get(row))
-    yield from _of_cpuinfo(row, snapshot)
+    yield from _of_cpuinfo(row, snapshot, vendor)
+    yield from stated(row.name, snapshot)
     for alternatives in row.requires:
         observed = [known[name] for name in alternatives]
         if all(one.value is False for one in observed):
@@ -88,9 +90,12 @@ def _beyond_maximum(leaf: int, cpuid: CpuidTable) -> Observation:
     )
 
 
-def _of_cpuinfo(row: RegisterFact, snapshot: Snapshot) -> Iterator[Observation]:
-    # Presence only: Linux clears flags that firmware disabled or that it does not use.
-    if snapshot.cpuinfo is not None:
+def _of_cpuinfo(row: RegisterFact, snapshot: Snapshot, vendor: str | None) -> Iterator[Observation]:
+    # Presence only: Linux clears flags that firmware disabled or that it does not use. And not
+    # where flags were set by hand (Linux 7.3.4 arch/x86/kernel/cpu/common.c, setcpuid=).
+    forced = "setcpuid=" in (snapshot.kernel.cmdline or "")
+    proves = not row.flag_vendors or vendor in row.flag_vendors
+    if snapshot.cpuinfo is not None and proves and not forced:
         for flag in row.flags:
             if flag in snapshot.cpuinfo.flags:
                 yield told(True, f"/proc/cpuinfo flag {flag}")

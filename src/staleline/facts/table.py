@@ -74,6 +74,7 @@ class RegisterFact:
     absent: bool | int | None
     requires: tuple[tuple[str, ...], ...]
     flags: tuple[str, ...]
+    flag_vendors: frozenset[str]
     unit: str | None
 
 
@@ -94,6 +95,7 @@ def _row(row: Mapping[str, Any]) -> RegisterFact:
         absent=row.get("absent"),
         requires=tuple(tuple(names.split("|")) for names in row.get("requires", ())),
         flags=tuple(row.get("flags", ())),
+        flag_vendors=frozenset(row.get("flag_vendors", ())),
         unit=row.get("unit"),
     )
 

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Reader of what ``cpuid`` prints without -r (etallen.com/cpuid): registers told in words.
+
+::
+
+    CPU 0:
+       vendor_id = "AuthenticAMD"
+       AMD Secure Encryption (0x8000001f):
+          SME: secure memory encryption support    = true
+          encryption bit position in PTE           = 0x2f (47)
+
+Only words of cpuid_words.toml are read: those that tell a register's bits as they are.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from functools import cache
+from importlib.resources import files
+
+from staleline.evidence.snapshot import Note, Snapshot, Statement
+from staleline.evidence.statements import agreed
+
+__all__ = ["is_row", "parse"]
+
+_VENDOR = re.compile(r'\s*vendor_id\s*=\s*"([^"]{12})"\s*')
+#: A heading: what the lines below it are of, and the leaf; 1/eax and 0x80000008/ebx too.
+_HEADING = re.compile(r"\s*.*\((0x[0-9a-f]{1,8}|[0-9]{1,2})(?:/[a-z/]{3,12})?\):\s*")
+_VALUE = re.compile(r"\s*(\S.*?)\s*=\s*(true|false|0x[0-9a-f]{1,8} \([0-9]{1,10}\))\s*")
+_BEGINS = re.compile(r"\s*(?:AMD Secure Encryption|Memory Encryption) \(0x8000001f\):\s*")
+_NOTE = Note("cpuid", "only decoded output of cpuid was given; run cpuid -r, or staleline collect")
+
+
+def is_row(line: str) -> bool:
+    """Is this a line that decoded output begins with, of all leaves or of the one for SME?"""
+    return _VENDOR.fullmatch(line) is not None or _BEGINS.fullmatch(line) is not None
+
+
+def parse(text: str, where: str) -> Snapshot:
+    """Return what `text` says of a machine; `where` is not needed, as nothing is refused."""
+    del where
+    return Snapshot(cpus=(), statements=agreed(_statements(text)), notes=(_NOTE,))
+
+
+def _statements(text: str) -> Iterator[Statement]:
+    leaf: int | None = None
+    for line in text.split("\n"):
+        if vendor := _VENDOR.fullmatch(line):
+            yield Statement("vendor", vendor[1], "cpuid, vendor_id")
+        elif heading := _HEADING.fullmatch(line):
+            leaf = int(heading[1], 0)
+        elif leaf is not None and (said := _VALUE.fullmatch(line)):
+            fact = _facts().get((leaf, said[1].casefold()))
+            if fact is not None:
+                yield Statement(fact, _value(said[2]), f"cpuid, {said[1]}")
+
+
+def _value(text: str) -> bool | int:
+    return text == "true" if text in ("true", "false") else int(text.partition(" ")[0], 16)
+
+
+@cache
+def _facts() -> Mapping[tuple[int, str], str]:
+    table = tomllib.loads(files(__package__).joinpath("cpuid_words.toml").read_text("utf-8"))
+    return {
+        (row["leaf"], words.casefold()): row["fact"]
+        for row in table["word"]
+        for words in row["words"]
+    }

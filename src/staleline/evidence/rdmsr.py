@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Reader of MSRs as ``rdmsr`` (msr-tools) prints them, with their numbers beside them.
+
+rdmsr prints values alone, so the number comes from the command line above them or is written
+before each::
+
+    # rdmsr -a 0xc0010010        0xc0010010: 740000
+    740000                       0xc0010010 = 0x740000
+    740000
+
+Values are hexadecimal, as rdmsr prints them without an option.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import NoReturn
+
+from staleline.errors import EvidenceError
+from staleline.evidence.registers import CpuidTable
+from staleline.evidence.snapshot import CpuEvidence, Note, Snapshot
+
+__all__ = ["is_bare", "is_row", "parse", "refuse_bare"]
+
+_NOTE = Note("cpuid", "only MSRs were given; run cpuid -r, or staleline collect")
+_SPELL = "write the MSR's number before each value, as in 0xc0010010: 740000"
+_COMMAND = re.compile(r"(?:.*[#$%>]\s*)?(?:sudo\s+)?(?:\S*/)?rdmsr((?:\s+\S+)+)\s*")
+_ASSIGNED = re.compile(
+    r"\s*(?:MSR\s+)?0x([0-9a-fA-F]{1,8})\s*(?::|=|\s)\s*(?:0x)?([0-9a-fA-F]{1,16})\s*"
+)
+_VALUE = re.compile(r"\s*(?:0x)?([0-9a-fA-F]{1,16})\s*")
+_DECIMAL_VALUE = re.compile(r"\s*([0-9]{1,20})\s*")
+_FAULT = re.compile(r"\s*rdmsr: ?CPU ([0-9]{1,6}) cannot read MSR 0x([0-9a-fA-F]{1,8})\s*")
+_CPUS_MAX = 8192
+
+
+def is_row(line: str) -> bool:
+    """Is this a line of a transcript of rdmsr, or a value with its number?"""
+    return any(pattern.fullmatch(line) is not None for pattern in (_COMMAND, _ASSIGNED, _FAULT))
+
+
+def is_bare(text: str) -> bool:
+    """Does `text` hold values alone?"""
+    lines = [line for line in text.split("\n") if line.strip()]
+    return bool(lines) and all(_VALUE.fullmatch(line) for line in lines[:_CPUS_MAX])
+
+
+def refuse_bare(_text: str, where: str) -> NoReturn:
+    """Refuse values without a number.
+
+    Raises:
+        EvidenceError: Always.
+    """
+    raise EvidenceError("holds values of an MSR that it does not name", where=where, do=_SPELL)
+
+
+@dataclass(slots=True)
+class _Command:
+    """What a command line of rdmsr asks for."""
+
+    number: int
+    cpu: int
+    all_cpus: bool = False
+    decimal: bool = False
+    values: int = 0
+
+
+@dataclass(slots=True)
+class _Cpus:
+    msr: dict[int, dict[int, int]] = field(default_factory=dict)
+    faults: dict[int, set[int]] = field(default_factory=dict)
+
+    def snapshot(self) -> Snapshot:
+        cpus = sorted({*self.msr, *self.faults})
+        return Snapshot(
+            cpus=tuple(
+                CpuEvidence(
+                    CpuidTable({}),
+                    msr=self.msr.get(cpu, {}),
+                    msr_faults=frozenset(self.faults.get(cpu, ())) - self.msr.get(cpu, {}).keys(),
+                )
+                for cpu in cpus
+            ),
+            notes=(_NOTE,),
+        )
+
+
+def parse(text: str, where: str) -> Snapshot:
+    """Return the MSRs that `text` gives.
+
+    Raises:
+        EvidenceError: A value has no number, is cut, or is printed in a way that is not read.
+    """
+    reader = _Reader(where)
+    lines = text.split("\n")
+    for number, line in enumerate(lines, 1):
+        reader.read(line.rstrip(), number)
+    # 7400 may be a cut 740000.
+    if lines[-1].strip() and not _COMMAND.fullmatch(lines[-1]):
+        raise reader.error(len(lines), "ends in the middle of a line", "end the last line")
+    return reader.cpus.snapshot()
+
+
+class _Reader:
+    def __init__(self, where: str) -> None:
+        self.cpus = _Cpus()
+        self._where = where
+        self._command: _Command | None = None
+        self._times: dict[int, int] = {}
+
+    def error(self, line: int, what: str, do: str) -> EvidenceError:
+        return EvidenceError(what, where=f"{self._where}:{line}", do=do)
+
+    def read(self, line: str, number: int) -> None:
+        if command := _COMMAND.fullmatch(line):
+            self._command = self._asked(command[1].split(), number)
+        elif fault := _FAULT.fullmatch(line):
+            # rdmsr says so only of EIO: RDMSR was executed and faulted (rdmsr.c).
+            self.cpus.faults.setdefault(int(fault[1]), set()).add(int(fault[2], 16))
+        elif self._command is not None and self._is_value(line, self._command):
+            self._value(line, self._command, number)
+        elif assigned := _ASSIGNED.fullmatch(line):
+            msr = int(assigned[1], 16)
+            cpu = self._times[msr] = self._times.get(msr, -1) + 1
+            self._record(cpu, msr, int(assigned[2], 16), number)
+        elif _VALUE.fullmatch(line):
+            raise self.error(number, "is a value of an MSR that nothing names", _SPELL)
+
+    def _asked(self, words: list[str], line: int) -> _Command:
+        number: int | None = None
+        command = _Command(0, 0)
+        rest = iter(words)
+        for word in rest:
+            if word in ("-a", "--all"):
+                command.all_cpus = True
+            elif word in ("-p", "--processor"):
+                command.cpu = self._integer(next(rest, ""), line)
+            elif word.startswith("-p"):
+                command.cpu = self._integer(word[2:], line)
+            elif word in ("-d", "--decimal", "-u", "--unsigned"):
+                command.decimal = True
+            elif word in ("-x", "-X", "-0", "-c", "--hexadecimal", "--capital-hex", "--zero-pad"):
+                continue
+            elif word.startswith("-"):
+                raise self.error(
+                    line, f"asks rdmsr for {word}", "run it without options but -a or -p"
+                )
+            elif number is None:
+                number = self._integer(word, line)
+        if number is None or command.cpu >= _CPUS_MAX:
+            raise self.error(line, "is no whole command line of rdmsr", _SPELL)
+        command.number = number
+        return command
+
+    def _integer(self, word: str, line: int) -> int:
+        # strtoul() with base 0, as rdmsr.c reads its arguments.
+        try:
+            value = int(word, 8) if re.fullmatch("0[0-7]+", word) else int(word, 0)
+        except ValueError:
+            value = -1
+        if not 0 <= value < 1 << 32:
+            raise self.error(line, f"asks rdmsr for {word!r}, which is no number", _SPELL)
+        return value
+
+    def _is_value(self, line: str, command: _Command) -> bool:
+        pattern = _DECIMAL_VALUE if command.decimal else _VALUE
+        return pattern.fullmatch(line) is not None
+
+    def _value(self, line: str, command: _Command, number: int) -> None:
+        if command.values and not command.all_cpus:
+            raise self.error(number, "is a second value of one MSR of one CPU", _SPELL)
+        cpu = command.values if command.all_cpus else command.cpu
+        command.values += 1
+        digits = line.strip().removeprefix("0x")
+        value = int(digits, 10 if command.decimal else 16)
+        self._record(cpu, command.number, value, number)
+
+    def _record(self, cpu: int, msr: int, value: int, line: int) -> None:
+        if cpu >= _CPUS_MAX or value >= 1 << 64:
+            raise self.error(line, "is more than any machine has", "give one file per machine")
+        if self.cpus.msr.setdefault(cpu, {}).setdefault(msr, value) != value:
+            raise self.error(
+                line,
+                f"gives MSR {msr:#x} of CPU {cpu} a second value",
+                "give one machine's MSRs, of one boot",
+            )
