@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 
 from staleline.evidence.registers import CpuidTable
 from staleline.evidence.snapshot import CpuEvidence, Snapshot
+from staleline.facts.log import of_log
 from staleline.facts.observation import Observation, first_told, merged, told, untold
 from staleline.facts.table import CpuidField, MsrField, RegisterFact
 
@@ -43,6 +44,7 @@ def _observations(
     else:
         yield merged((_of_cpu(row, cpu) for cpu in snapshot.cpus), _how_to_get(row))
     yield from _of_cpuinfo(row, snapshot)
+    yield from of_log(snapshot, row.name, vendor)
     for alternatives in row.requires:
         observed = [known[name] for name in alternatives]
         if all(one.value is False for one in observed):
