@@ -51,7 +51,7 @@ PROVES: dict[str, dict[str, LogValue]] = {
     "mktme-enabled": TME,
     "mktme-reduced": {**TME, "tme_keyid_bits": 6},
     "tdx-keyids": {**INTEL, "tdx_keyids": 64},
-    "tdx-initialized": {**INTEL, "tdx_module": "initialized"},
+    "tdx-initialized": {**INTEL, "tdx_module": "initialized", "hypervisor": False},
     "tdx-initialization-failed": {**INTEL, "tdx_module": "failed"},
     "tdx-not-to-be-initialized": {**INTEL, "tdx_module": "not-initialized"},
     "tdx-no-platform": {"tdx_module": "not-initialized"},
