@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from staleline.errors import ContradictionError
-from staleline.evidence import consistency
+from staleline.evidence import consistency, log_consistency
 from staleline.evidence.consistency import (
     Contradiction,
     contradiction_kinds,
@@ -232,7 +232,9 @@ def test_every_kind_says_what_it_means_and_what_to_do() -> None:
 
 
 def test_every_id_in_the_code_is_a_kind_and_every_kind_is_in_the_code() -> None:
-    named = set(re.findall(r'"((?:[a-z]+-)+[a-z]+)"', Path(consistency.__file__).read_text()))
+    modules = (consistency, log_consistency)
+    code = "".join(Path(module.__file__).read_text() for module in modules)
+    named = set(re.findall(r'"((?:[a-z]+-)+[a-z]+)"', code))
     named |= set(re.findall(r'Contradiction\("([a-z-]+)"', Path(possible.__file__).read_text()))
     assert named == set(contradiction_kinds())
 

@@ -104,14 +104,9 @@ class TestDmesg:
         assert machine.log.lines == (BOOT[3], BOOT[6])
         assert not machine.log.complete
 
-    def test_silence_about_sme_means_something_if_the_boot_is_whole(self) -> None:
-        silent = [message for message in BOOT if "Memory Encryption" not in message]
-        assert read(dmesg(*silent)).state.sme_active is False
-        assert read(dmesg(*silent[1:])).state.sme_active is None
-        assert read(dmesg(*silent[:3])).state.sme_active is None
-
-    def test_silence_about_what_may_happen_at_any_time_means_nothing(self) -> None:
-        state = read(dmesg(*BOOT)).state
+    def test_silence_means_nothing_however_the_text_begins_and_ends(self) -> None:
+        state = read(dmesg(*(line for line in BOOT if "Memory Encryption" not in line))).state
+        assert state.sme_active is None
         assert state.tdx_module is None
         assert state.sev_guests_run is None
 
@@ -125,7 +120,38 @@ class TestDmesg:
         machine = read(dmesg(*BOOT, *second))
         assert machine.kernel.release == "6.1.9"
         assert machine.kernel.cmdline is None
-        assert machine.state.sme_active is False
+        assert machine.state.sme_active is None
+
+    @pytest.mark.parametrize(
+        "between",
+        ["-- Boot 3f2a9c0d4e5b46718293a4b5c6d7e8f9 --", "-- Reboot --"],
+    )
+    def test_journalctl_parts_two_boots(self, between: str) -> None:
+        machine = read(f"{dmesg(*BOOT)}{between}\n{dmesg(BOOT[6])}")
+        assert machine.kernel.release is None
+        assert machine.state.sme_active is None
+
+    def test_a_boot_whose_first_message_is_gone_is_not_the_one_before(self) -> None:
+        second = "[    0.000000] efi: EFI v2.7 by x\n"  # time has gone back
+        assert read(dmesg(*BOOT) + second).kernel.release is None
+        # Without times: what is printed once in a boot was printed again.
+        untimed = "".join(f"node kernel: {line}\n" for line in (*BOOT, *BOOT[1:3]))
+        untimed = untimed.replace("node", "Nov 23 10:00:00 node")
+        assert read(untimed).kernel.release is None
+
+    def test_the_command_line_that_bootconfig_adds_to_is_the_later_one(self) -> None:
+        early, late = (
+            "Command line: ro bootconfig",
+            "Kernel command line: reboot=force ro bootconfig",
+        )
+        assert read(dmesg(early, late)).kernel.cmdline == "reboot=force ro bootconfig"
+        assert read(dmesg(early)).kernel.cmdline is None
+
+    def test_a_command_line_that_is_wrapped_is_unknown(self) -> None:
+        # Linux 7.3.4 init/main.c print_kernel_cmdline()
+        lines = ("Kernel command line: ro \\", "Kernel command line: quiet")
+        assert read(dmesg(*lines)).kernel.cmdline is None
+        assert read(dmesg(lines[0])).kernel.cmdline is None
 
     def test_a_command_line_that_printk_cut_is_unknown(self) -> None:
         line = "Command line: " + "x" * 980

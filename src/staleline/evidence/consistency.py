@@ -25,6 +25,7 @@ from staleline.evidence.commandline import (
     encoded,
     startup_choice,
 )
+from staleline.evidence.log_consistency import log_clashes
 from staleline.evidence.registers import CpuidTable
 from staleline.evidence.snapshot import (
     CpuEvidence,
@@ -407,20 +408,9 @@ def _sme_active_is_possible(snapshot: Snapshot) -> _Found:
             yield _clash("sme-active-without-syscfg", said, register)
 
 
-def _state_agrees_with_log(snapshot: Snapshot) -> _Found:
-    if snapshot.log is None:
-        return
-    for name, of_log in (
-        ("sme_active", kernel_log.sme_active(snapshot.log)),
-        ("tdx_module", kernel_log.tdx_module(snapshot.log)),
-    ):
-        stated = getattr(snapshot.state, name)
-        if None not in (stated, of_log) and stated != of_log:
-            yield _clash(
-                "state-against-log",
-                (f"state.{name}", f"is {stated!r}"),
-                ("log", f"says {of_log!r}"),
-            )
+def _log_agrees(snapshot: Snapshot) -> _Found:
+    for kind, first, second in log_clashes(snapshot):
+        yield _clash(kind, first, second)
 
 
 def _guests_are_possible(snapshot: Snapshot) -> _Found:
@@ -489,13 +479,13 @@ _CHECKS: tuple[Callable[[Snapshot], _Found], ...] = (
     _cpuinfo_agrees,
     _flags_have_hardware,
     _sme_active_is_possible,
-    _state_agrees_with_log,
     _guests_are_possible,
     _tdx_is_possible,
     _registers_have_features,
     _flags_have_vendor,
     _state_fits,
     _statements_agree,
+    _log_agrees,
 )
 
 

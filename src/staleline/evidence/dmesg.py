@@ -1,42 +1,37 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Reader of the kernel log as text: ``dmesg``, ``dmesg -T``, ``journalctl -k``, syslog.
+"""Reader of the kernel log as text: ``dmesg``, ``journalctl -k``, syslog, a serial console.
 
 ::
 
     [    0.000000] Linux version 6.12.107+deb13-amd64 (...) #1 SMP ...
     [    0.000000] Command line: BOOT_IMAGE=/vmlinuz mem_encrypt=on
 
-Where the text ends says nothing of where the log ended, so silence about what may happen
-at any time (the TDX module, guests) means nothing; silence about SME means something if
-the text reaches from the kernel's first message to its last one before init.
+A text may have been filtered, cut or put together, and does not tell: what it lacks means
+nothing, whatever it begins and ends with.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import replace
 
 from staleline.errors import EvidenceError
-from staleline.evidence import kernel_log
-from staleline.evidence.snapshot import KernelEvidence, LogEvidence, Note, Snapshot, StateEvidence
+from staleline.evidence.printk import Message, message_of
+from staleline.evidence.snapshot import KernelEvidence, LogEvidence, Note, Snapshot
 from staleline.evidence.staleline_collect import is_relevant
+from staleline.evidence.wordings import Wording, wordings
 
 __all__ = ["is_row", "parse"]
 
-_TIME = r"[0-9]{1,10}\.[0-9]{6}|[A-Z][a-z]{2} [A-Z][a-z]{2} [ 0-9][0-9] [0-9:.,]{8,12} [0-9]{4}"
-_ROW = re.compile(
-    rf"(?:<[0-9]{{1,3}}>)?\[ *(?:{_TIME})\](?:\[ *[TC][0-9]+\])? (.*)"
-    r"|[0-9]{1,3},[0-9]+,[0-9]+,[-c+,\w=]*;(.*)"
-    r"|(?:[A-Z][a-z]{2} [ 0-9][0-9] [0-9:]{8}|[0-9]{4}-[0-9]{2}-[0-9]{2}T\S{8,24}) \S+ kernel: "
-    r"(?:\[ *[0-9.]+\] )?(.*)"
-)
-_VERSION = re.compile(r"Linux version (\S+) ")
-_COMMAND_LINE = re.compile(r"(?:Kernel c|C)ommand line: (.*)")
-#: Linux 5.10 to 7.3 init/main.c kernel_init() and run_init_process().
-_INIT = re.compile(r"Run \S+ as init process|Freeing unused kernel")
+#: journalctl puts one of these between two boots.
+_NEXT_BOOT = re.compile(r"-- (?:Boot [0-9a-f]{32}|Reboot) --")
+#: Messages of other CPUs may come a little late; a whole second back is another boot.
+_BACK = 1.0
 #: printk keeps about 1000 bytes of a message (LOG_LINE_MAX); a longer one is cut or split.
 _CUT = 900
+#: Linux 7.3.4 init/main.c print_kernel_cmdline() ends all but the last line so.
+_WRAPPED = " \\"
+_UNKEPT = ("Linux version ", "Command line: ", "Kernel command line: ")
 
 _NOTES = (
     Note("cpuid", "only the kernel log was given; run cpuid -r, or staleline collect"),
@@ -46,7 +41,7 @@ _NOTES = (
 
 def is_row(line: str) -> bool:
     """Is this a line of a kernel log?"""
-    return _ROW.fullmatch(line) is not None
+    return _message(line) is not None
 
 
 def parse(text: str, where: str) -> Snapshot:
@@ -55,36 +50,75 @@ def parse(text: str, where: str) -> Snapshot:
     Raises:
         EvidenceError: `text` holds no message.
     """
-    messages = _last_boot(list(_messages(text)))
+    messages = _last_boot(text)
     if not messages:
         raise EvidenceError("holds no kernel message", where=where, do="give the output of dmesg")
-    version = _first(_VERSION, messages)
-    command_line = _first(_COMMAND_LINE, messages)
-    log = LogEvidence(tuple(filter(is_relevant, messages)), complete=False)
-    booted = version is not None and any(_INIT.match(message) for message in messages)
     return Snapshot(
         cpus=(),
         kernel=KernelEvidence(
-            release=version,
-            cmdline=None if command_line is None or len(command_line) > _CUT else command_line,
+            release=next(_texts("linux-version", "release", messages), None),
+            cmdline=_command_line(messages),
         ),
-        state=StateEvidence(sme_active=kernel_log.sme_active(replace(log, complete=booted))),
-        log=log,
+        log=LogEvidence(tuple(filter(is_relevant, messages)), complete=False),
         notes=_NOTES,
     )
 
 
-def _messages(text: str) -> Iterator[str]:
-    for line in text.split("\n"):
-        if found := _ROW.fullmatch(line.rstrip("\r")):
-            yield next(group for group in found.groups() if group is not None)
+def _message(line: str) -> Message | None:
+    if message := message_of(line):
+        return message
+    # A bare line, as of journalctl -o cat, could be anybody's: only known wordings count.
+    bare = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", line).strip("\r\0")
+    return Message(bare) if any(_wordings_of(bare)) else None
 
 
-def _last_boot(messages: list[str]) -> list[str]:
-    starts = [i for i, message in enumerate(messages) if _VERSION.match(message)]
-    # Messages before the first one of the last boot are of another kernel.
-    return messages[starts[-1] :] if starts else messages
+def _wordings_of(message: str) -> Iterator[Wording]:
+    if is_relevant(message) or message.startswith(_UNKEPT):
+        yield from (row for row in wordings() if row.match(message))
 
 
-def _first(pattern: re.Pattern[str], messages: list[str]) -> str | None:
-    return next((found[1] for message in messages if (found := pattern.match(message))), None)
+def _last_boot(text: str) -> list[str]:
+    """The messages of the last boot; those before its first are of another kernel."""
+    messages: list[str] = []
+    said: set[str] = set()
+    before = 0.0
+    lines = text.split("\n")
+    for number, line in enumerate(lines):
+        message = _message(line)
+        if message is None:
+            if _NEXT_BOOT.fullmatch(line.strip()):
+                messages, said, before = [], set(), 0.0
+            continue
+        rows = list(_wordings_of(message.text))
+        if number == len(lines) - 1 and any(row.tail for row in rows):
+            continue  # the text ends within this line, and nobody knows what was to follow
+        once = {row.id for row in rows if row.once}
+        if messages and messages[-1].endswith(_WRAPPED):
+            once.discard("kernel-command-line")
+        if once & said or (message.seconds is not None and message.seconds < before - _BACK):
+            messages, said, before = [], set(), 0.0
+        if "linux-version" in once:
+            messages, said = [], set()
+        messages.append(message.text)
+        said |= once
+        before = before if message.seconds is None else message.seconds
+    return messages
+
+
+def _command_line(messages: list[str]) -> str | None:
+    """What /proc/cmdline held: the later message, which holds what bootconfig added too."""
+    whole = list(_texts("kernel-command-line", "cmdline", messages))
+    if whole:
+        wrapped = len(whole) > 1 or whole[0].endswith(_WRAPPED)
+        return None if wrapped or len(whole[0]) > _CUT else whole[0]
+    early = next(_texts("command-line", "cmdline", messages), None)
+    if early is None or len(early) > _CUT or "bootconfig" in early.split():
+        return None
+    return early
+
+
+def _texts(wording: str, group: str, messages: list[str]) -> Iterator[str]:
+    row = next(row for row in wordings() if row.id == wording)
+    for message in messages:
+        if found := row.match(message):
+            yield found[group]

@@ -1,74 +1,155 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What the kernel log tells of SME, SEV guests and the TDX module.
+"""What the kernel log tells: the wordings it holds (wordings.toml), and what they prove.
 
-A missing message means something only if the log is complete; otherwise it is unknown.
+A missing message means something only if the log is proved whole, and only for what
+every release says (``[[silence]]``); otherwise it is unknown.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import TypeVar
 
 from staleline.evidence.snapshot import LogEvidence, Snapshot
+from staleline.evidence.wordings import LogValue, Wording, release_of, silences, wordings
 
-__all__ = ["by_peak", "sev_guests_run", "sme_active", "tdx_module", "with_state"]
+__all__ = ["Told", "by_peak", "spoken", "told", "told_twice", "with_state"]
 
 _T = TypeVar("_T")
 
-#: Linux arch/x86/mm/mem_encrypt.c print_mem_encrypt_feature_info(): "AMD Memory Encryption
-#: Features active: SME" in 5.10, "Memory Encryption Features active: AMD SME" from 6.1 on.
-_FEATURES = re.compile(r"Memory Encryption Features active:\s*(.*)")
-#: Linux arch/x86/virt/vmx/tdx/tdx.c: "module initialized" (6.12), "TDX-Module initialized"
-#: (7.3), "… initialization failed (%d)".
-_TDX_INITIALIZED = re.compile(r"virt/tdx: (?:module|TDX-Module) initialized")
-_TDX_FAILED = re.compile(r"virt/tdx: (?:module|TDX-Module) initialization failed")
-#: Linux arch/x86/kvm/svm/sev.c sev_hardware_setup(): "SEV supported" (5.10),
-#: "SEV enabled (ASIDs …)" (6.1 on), "SEV unusable (…)" (6.12).
-_SEV_POSSIBLE = re.compile(r"\bSEV\b.*\b(?:supported|enabled|usable|unusable)\b")
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a log tells of one fact.
+
+    Attributes:
+        value: The value.
+        line: The message that proves it; None where the silence of a whole log does.
+        wording: The message's row in wordings.toml, or of the silence: its fact.
+        unlike_registers: The registers of the same machine may show another value.
+    """
+
+    value: LogValue
+    line: str | None
+    wording: str
+    unlike_registers: bool = False
+
+    @property
+    def source(self) -> str:
+        """The evidence, as facts name it."""
+        if self.line is None:
+            return "kernel log, whole, without a message of it"
+        return f'kernel log, "{self.line}"'
+
+
+def told(
+    log: LogEvidence | None, release: str | None = None, vendor: str | None = None
+) -> Mapping[str, Told]:
+    """What `log` tells, by the fact's name; nothing of what it tells in two ways.
+
+    Args:
+        log: Messages of one boot.
+        release: Of the kernel that wrote it; what silence proves depends on it.
+        vendor: Of the CPU; where None, as the log tells.
+    """
+    return {} if log is None else _told(log.lines, log.complete, release, vendor)
+
+
+def told_twice(log: LogEvidence | None) -> tuple[tuple[str, Told, Told], ...]:
+    """Facts of which `log` tells two values, with one message for each."""
+    if log is None:
+        return ()
+    statements = _statements(log.lines, None)
+    return tuple(
+        (fact, said[0], other)
+        for fact, said in statements.items()
+        if (other := next((one for one in said if one.value != said[0].value), None))
+    )
+
+
+def spoken(log: LogEvidence | None) -> Iterator[tuple[Wording, str]]:
+    """The wordings that `log` holds, each with its message."""
+    for line in () if log is None else log.lines:
+        yield from _spoken(line)
 
 
 def with_state(snapshot: Snapshot) -> Snapshot:
     """`snapshot` with what its log and its guest keys tell of the state it leaves unknown."""
-    log = snapshot.log or LogEvidence((), complete=False)
+    by_log = told(snapshot.log, snapshot.kernel.release)
     state = snapshot.state
     return replace(
         snapshot,
         state=replace(
             state,
-            sme_active=_known(state.sme_active, sme_active(log)),
-            tdx_module=_known(state.tdx_module, tdx_module(log)),
+            sme_active=_known(state.sme_active, _boolean(by_log, "sme_active")),
+            tdx_module=_known(state.tdx_module, _text(by_log, "tdx_module")),
             sev_guests_run=_known(
-                state.sev_guests_run, _known(by_peak(state.guest_ids_peak), sev_guests_run(log))
+                state.sev_guests_run,
+                _known(by_peak(state.guest_ids_peak), _boolean(by_log, "sev_guests_run")),
             ),
         ),
     )
 
 
-def sme_active(log: LogEvidence) -> bool | None:
-    """Did this kernel map its memory with the C-bit (host SME, not a SEV guest)?"""
-    for line in log.lines:
-        if found := _FEATURES.search(line):
-            return "SME" in found[1].split()
-    return False if log.complete else None
+@lru_cache(maxsize=64)
+def _told(
+    lines: tuple[str, ...], complete: bool, release: str | None, vendor: str | None
+) -> Mapping[str, Told]:
+    statements = _statements(lines, vendor)
+    agreed = {
+        fact: said[0]
+        for fact, said in statements.items()
+        if all(one.value == said[0].value for one in said)
+    }
+    if vendor is None and "vendor" in agreed:
+        return _told(lines, complete, release, str(agreed["vendor"].value))
+    return {**(_silent(lines, release, statements) if complete else {}), **agreed}
 
 
-def sev_guests_run(log: LogEvidence) -> bool | None:
-    """False if KVM never offered SEV since boot; guests themselves leave no message."""
-    if any(_SEV_POSSIBLE.search(line) for line in log.lines):
-        return None
-    return False if log.complete else None
+@lru_cache(maxsize=64)
+def _statements(lines: tuple[str, ...], vendor: str | None) -> Mapping[str, list[Told]]:
+    statements: dict[str, list[Told]] = {}
+    for line in lines:
+        for wording, message in _spoken(line):
+            for fact, value in wording.values(message, vendor).items():
+                unlike = fact in wording.unlike
+                statements.setdefault(fact, []).append(Told(value, line, wording.id, unlike))
+    return statements
 
 
-def tdx_module(log: LogEvidence) -> str | None:
-    """``initialized``, ``failed`` (SEAMCALLs were made), ``not-initialized``, or None."""
-    for line in log.lines:
-        if _TDX_INITIALIZED.search(line):
-            return "initialized"
-        if _TDX_FAILED.search(line):
-            return "failed"
-    return "not-initialized" if log.complete else None
+@lru_cache(maxsize=4096)
+def _spoken(line: str) -> tuple[tuple[Wording, str], ...]:
+    return tuple((wording, line) for wording in wordings() if wording.match(line))
+
+
+def _silent(
+    lines: tuple[str, ...], release: str | None, statements: Mapping[str, object]
+) -> Mapping[str, Told]:
+    """What a whole log proves by what it does not say."""
+    known = release_of(release)
+    ids = {wording.id for line in lines for wording, _ in _spoken(line)}
+    return {
+        row.fact: Told(row.value, None, row.fact)
+        for row in silences()
+        if known is not None
+        and row.first <= known <= row.last
+        and not row.of & ids
+        and row.fact not in statements
+    }
+
+
+def _boolean(by_log: Mapping[str, Told], name: str) -> bool | None:
+    value = by_log[name].value if name in by_log else None
+    assert value is None or isinstance(value, bool), name
+    return value
+
+
+def _text(by_log: Mapping[str, Told], name: str) -> str | None:
+    value = by_log[name].value if name in by_log else None
+    assert value is None or isinstance(value, str), name
+    return value
 
 
 def by_peak(peak: Mapping[str, int] | None) -> bool | None:

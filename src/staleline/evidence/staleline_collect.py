@@ -101,8 +101,16 @@ _MODULE_PARAMETERS = {
 }
 #: Messages of the kernel log that are kept.
 _RELEVANT = re.compile(
-    r"\b(?:SME|TSME|SEV|SNP|TDX|RMP|virt/tdx)\b|\b[Kk]exec|[Mm]emory [Ee]ncryption|\bcrashkernel"
+    r"\b(?:SME|TSME|SEV|SNP|TDX|RMP|virt/tdx|KHO)\b|\b[Kk]exec|[Mm]emory [Ee]ncryption"
+    r"|\bcrashkernel|^(?:tdx: |x86/(?:mk)?tme: |Hypervisor detected: "
+    r"|Booting (?:paravirtualized )?kernel on Xen"
+    r"|The Jailhouse is |xen_acpi_processor: Uploading|xen_mcelog: /dev/mcelog reg"
+    r"|Hyper-V: running as |smpboot: (?:CPU0|Allowing)\b|CPU topo: Allowing |smp: Brought up "
+    r"|microcode: (?:CPU[0-9]+: (?:new )?patch_level|sig)=|efi: EFI v|livepatch: )"
+    r"|TAINT_LIVEPATCH$"
 )
+#: What the kernel lines repeat that is collected better, or is of no concern, and private.
+_ELSEWHERE = re.compile(r"^(?:Linux version |(?:Kernel c|C)ommand line: |DMI: )")
 #: Command-line parameters that bear on the question; `redacted` keeps only their values.
 _KEPT_PARAMETER = re.compile(
     r"clearcpuid|crashkernel|hibernate|idle|(?:amd_|intel_)?iommu|kexec_\w+(?:\.\w+)?"
@@ -110,8 +118,19 @@ _KEPT_PARAMETER = re.compile(
 )
 #: Words that a host name may be and that messages of the kernel log are made of.
 _MESSAGE_WORDS = re.compile(
-    r"(?i)active|amd|crashkernel|(?:dis|en)abled|encryption|failed|features|initiali[sz](?:ed|ation)"
-    r"|intel|kexec|memory|module|not|rmp|sev|sme|snp|supported|tdx|tsme|(?:un)?usable|virt"
+    r"(?i)acrn|active|allowing|amd|and|api|are|as|asids|available|base|bhyve|bios|booting|both"
+    r"|brought|build|by|ccp|complete|cpu|cpu0|cpus|crashkernel|data|detected|dev|disabled"
+    r"|efi|enabled|enabling|encrypted|encryption|failed|family|features|few|found|guest"
+    r"|handover|hibernation|host|hotplug|hvm|hygon|hyper-v|hyperv|hypervisor|info"
+    r"|initialisation|initialised|initialization|initialized|intel|is|jailhouse|kernel"
+    r"|kexec|keyid|keyids|kho|kvm|kvm_amd|livepatch|mcelog|memory|microcode|microsoft|mktme"
+    r"|model|module|new|nodes|not|on|opening|paravirtualized|partition|patch|patch_level"
+    r"|patching|pf|physical|platform|plus|pm|present|private|processor|psp|pv|range|reduced"
+    r"|revision|rmp|root|running|secure|segmented|sev|sev-es|sev-snp|sev_es|sig|sme|smp"
+    r"|smpboot|snp|starting|status|stepping|support|supported|svm|table|taint_livepatch"
+    r"|tainting|tdx|tdx-module|the|tme|topo|transition|tsme|unnecessary|unusable|up"
+    r"|uploading|usable|virt|virtualization|vmware|vtom|when|with|x86|x86_phys_bits|xen"
+    r"|xen_acpi_processor|xen_mcelog|zhaoxin|v[0-9]"
 )
 _REDACTED = "REDACTED"
 #: A value of /proc/bootconfig, which may hold line ends, and a key with all of its values.
@@ -123,8 +142,10 @@ _BOOTCONFIG_ROW = re.compile(
 _FILE_MAX = 64 << 20
 _PIECE = 1 << 16
 _LOG_LINES_MAX = 400
+_LOG_LINE_MAX = 1024
 _RECORD_MAX = 8192  # CONSOLE_EXT_LOG_MAX; a shorter read of /dev/kmsg fails with EINVAL
 _RECORDS_MAX = 1 << 20
+_UNREAD = b"6,-,0,-;\n"
 _CPUS_MAX = 1 << 16
 _CPU_DIRECTORY = "sys/devices/system/cpu"
 
@@ -209,15 +230,18 @@ def _records(device: int) -> List[bytes]:
     while len(records) < _RECORDS_MAX:
         try:
             data = os.read(device, _RECORD_MAX)
-        except BrokenPipeError:  # overwritten meanwhile: what was read is not the whole log
+        except BrokenPipeError:  # overwritten meanwhile: the numbers will show the gap
             records.clear()
             continue
-        except OSError:  # EAGAIN: the end
+        except OSError as error:
+            if error.errno == errno.EAGAIN:  # the end
+                return records
             break
         if not data:
-            break
+            return records
         records.append(data)
-    return records
+    # There is more: a record without a number is a gap in them.
+    return [*records, _UNREAD]
 
 
 # ---- CPUID -------------------------------------------------------------------------------
@@ -690,14 +714,14 @@ class _Collector:
         if not complete:
             self._note(
                 "kernel log",
-                "its beginning has been overwritten; collect sooner after boot, "
-                "or boot with a larger log_buf_len=",
+                "records are missing: its beginning has been overwritten, or reading failed; "
+                "collect sooner after boot, or boot with a larger log_buf_len=",
             )
-        lines = [message for message in messages if is_relevant(message)]
-        log = {
-            "complete": complete and len(lines) <= _LOG_LINES_MAX,
-            "lines": lines[:_LOG_LINES_MAX],
-        }
+        relevant = [message for message in messages if is_relevant(message)]
+        # The kernel cuts messages at about 1000 bytes; a longer one is no wording.
+        lines = [message for message in relevant if len(message) <= _LOG_LINE_MAX]
+        whole = len(lines) == len(relevant) and len(lines) <= _LOG_LINES_MAX
+        log = {"complete": complete and whole, "lines": lines[:_LOG_LINES_MAX]}
         return log, messages if complete else []
 
     # state
@@ -792,20 +816,25 @@ def _gnu_build_id(notes: bytes) -> Optional[str]:
 
 
 def _messages(text: str) -> Tuple[bool, List[str]]:
-    """Messages of /dev/kmsg records, and whether they reach back to the first of this boot.
+    """The kernel's messages in /dev/kmsg records, and whether they are all from its first on.
 
-    Records are ``level,sequence,time,flags;message`` (Documentation/ABI/testing/dev-kmsg).
+    Records are ``level,sequence,time,flags;message`` (Documentation/ABI/testing/dev-kmsg);
+    the sequence numbers of all records, the programs' too, follow one another.
     """
     messages: List[str] = []
-    first: Optional[str] = None
+    expected: Optional[int] = 0
     for line in text.split("\n"):
         prefix, semicolon, message = line.partition(";")
         fields = prefix.split(",")
         # Continuation lines begin with a space and carry key=value pairs, no message.
-        if semicolon and len(fields) >= 4 and not line.startswith(" "):
-            first = first or fields[1]
+        if not semicolon or len(fields) < 4 or line.startswith(" "):
+            continue
+        level, number = _natural(fields[0]), _natural(fields[1], 18)
+        expected = None if expected is None or number != expected else expected + 1
+        # Programs write with another facility than the kernel's, 0.
+        if level is not None and level < 8:
             messages.append(message)
-    return first == "0", messages
+    return expected is not None and expected > 0, messages
 
 
 def _option(value: str) -> str:
@@ -845,8 +874,8 @@ def _loader_cmdline(messages: Iterable[str]) -> Optional[str]:
 
 
 def is_relevant(message: str) -> bool:
-    """Does a message of the kernel log tell of SME, SEV, SNP, TDX or kexec?"""
-    return _RELEVANT.search(message) is not None
+    """Does a message of the kernel log tell of encryption, hypervisor, CPU, boot or kexec?"""
+    return _RELEVANT.search(message) is not None and _ELSEWHERE.match(message) is None
 
 
 # ---- formats -----------------------------------------------------------------------------

@@ -13,7 +13,8 @@ from collections.abc import Iterator
 from staleline.evidence.registers import CpuidTable
 from staleline.evidence.snapshot import Snapshot
 from staleline.facts.fact import Fact, Layer
-from staleline.facts.observation import Observation, merged, told, untold
+from staleline.facts.log import of_log
+from staleline.facts.observation import Observation, first_told, merged, told, untold
 from staleline.facts.registers import DUMP_AGAIN
 
 __all__ = ["hypervisor_facts"]
@@ -56,10 +57,11 @@ def hypervisor_facts(snapshot: Snapshot, hypervisor: Observation) -> Iterator[Fa
 def _name(snapshot: Snapshot, hypervisor: Observation) -> Observation:
     if hypervisor.value is False:
         return told("none", hypervisor.source or "")
-    return merged(
+    signature = merged(
         (_signature(cpu.cpuid) for cpu in snapshot.cpus),
         f"which hypervisor this runs under was not read: {DUMP_AGAIN}",
     )
+    return first_told((signature, *of_log(snapshot, "hypervisor_name")))
 
 
 def _signature(cpuid: CpuidTable) -> Observation:
@@ -74,6 +76,9 @@ def _signature(cpuid: CpuidTable) -> Observation:
 
 
 def _jumped_by(snapshot: Snapshot, hypervisor: Observation, name: Observation) -> Observation:
+    # The log names dom0 and root partitions only; CPUID may be that of the machine.
+    if (by_log := next(of_log(snapshot, "jumped_by"), None)) is not None:
+        return by_log
     if hypervisor.value is False:
         return told("kernel", hypervisor.source or "")
     if name.value in _BELOW:

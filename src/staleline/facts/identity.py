@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from staleline.evidence.registers import CpuidTable
 from staleline.evidence.snapshot import CpuinfoEvidence, Snapshot
 from staleline.facts.fact import Fact, Layer, Value
+from staleline.facts.log import of_log, of_log_before_registers
 from staleline.facts.observation import Observation, first_told, merged, told, untold
 from staleline.facts.registers import DUMP_AGAIN
 from staleline.facts.stated import stated
@@ -49,9 +50,15 @@ def _fact(
     observation = merged(
         (of_cpu(cpu.cpuid) for cpu in snapshot.cpus), f"CPUID was not read: {DUMP_AGAIN}"
     )
-    shown = () if of_cpuinfo is None else (told(of_cpuinfo, "/proc/cpuinfo"),)
-    observation = first_told((observation, *shown, *stated(name, snapshot)))
-    return observation.fact(name, Layer.IDENTITY, text)
+    cpuinfo = () if of_cpuinfo is None else (told(of_cpuinfo, "/proc/cpuinfo"),)
+    observations = (
+        *of_log_before_registers(snapshot, name),
+        observation,
+        *cpuinfo,
+        *stated(name, snapshot),
+        *of_log(snapshot, name),
+    )
+    return first_told(observations).fact(name, Layer.IDENTITY, text)
 
 
 def _vendor(cpuid: CpuidTable) -> Observation:

@@ -10,6 +10,7 @@ from staleline.evidence.given import given_by_user
 from staleline.evidence.snapshot import KernelEvidence, Snapshot
 from staleline.facts import commandline
 from staleline.facts.fact import Fact, Layer, Value
+from staleline.facts.log import of_log
 from staleline.facts.observation import Observation, first_told, told, untold
 
 __all__ = ["kernel_facts"]
@@ -53,10 +54,8 @@ def _observations(
     yield (
         "tdx_module",
         "state of the TDX module",
-        _given(
-            state.tdx_module,
-            "kernel log, virt/tdx:",
-            f"the kernel log from its beginning is missing: {_COLLECT}",
+        _stated(
+            snapshot, "tdx_module", f"the kernel log from its beginning is missing: {_COLLECT}"
         ),
     )
     yield (
@@ -93,6 +92,13 @@ def _given(value: Value, source: str, missing: str) -> Observation:
     return untold(missing) if value is None else told(value, source)
 
 
+def _stated(snapshot: Snapshot, name: str, missing: str) -> Observation:
+    """What the snapshot states, with the message of the log that tells the same."""
+    stated = _given(getattr(snapshot.state, name), f"state.{name}", missing)
+    by_log = next(of_log(snapshot, name), stated)
+    return by_log if by_log.value == stated.value else stated
+
+
 def _reboot_force(snapshot: Snapshot, kernel: KernelEvidence) -> Observation:
     """What sysfs says now, else the command line, which proves a yes.
 
@@ -114,10 +120,8 @@ def _reboot_force(snapshot: Snapshot, kernel: KernelEvidence) -> Observation:
 def _sme_active(snapshot: Snapshot, known: Mapping[str, Observation]) -> Observation:
     return first_told(
         (
-            _given(
-                snapshot.state.sme_active,
-                "kernel log, Memory Encryption Features active",
-                f"the kernel log from its beginning is missing: {_COLLECT}",
+            _stated(
+                snapshot, "sme_active", f"the kernel log from its beginning is missing: {_COLLECT}"
             ),
             *_impossible(known, "sme", "sme_enabled"),
             *_not_built_in(snapshot.kernel.config),

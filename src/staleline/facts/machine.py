@@ -12,7 +12,8 @@ from staleline.facts.fact import Fact, Layer, MachineFacts
 from staleline.facts.hypervisor import hypervisor_facts
 from staleline.facts.identity import identity_facts
 from staleline.facts.kernel_state import kernel_facts
-from staleline.facts.observation import Observation, merged, told, untold
+from staleline.facts.log import log_facts, of_log
+from staleline.facts.observation import Observation, first_told, merged, told, untold
 from staleline.facts.processors import several_cpus
 from staleline.facts.registers import DUMP_AGAIN, observe
 from staleline.facts.table import register_facts
@@ -54,6 +55,7 @@ def _facts(snapshot: Snapshot, known: dict[str, Observation], judged: str | None
     yield _tsme(snapshot, known)
     yield several_cpus(snapshot)
     yield from kernel_facts(snapshot, known, judged)
+    yield from log_facts(snapshot)
 
 
 def _unchecked_sme_bit(snapshot: Snapshot) -> Fact:
@@ -93,6 +95,7 @@ def _tsme(snapshot: Snapshot, known: Mapping[str, Observation]) -> Fact:
         observation = untold(
             "no device of the ccp driver showed tsme_status: load ccp, and run staleline collect"
         )
+    observation = first_told((observation, *of_log(snapshot, "tsme")))
     return observation.fact(
         "tsme", Layer.FIRMWARE, "firmware encrypts all memory with one key (TSME)"
     )
@@ -102,6 +105,7 @@ def _tdx_guest(snapshot: Snapshot) -> Fact:
     observation = merged(
         (_tdx_signature(cpu.cpuid) for cpu in snapshot.cpus), f"CPUID was not read: {DUMP_AGAIN}"
     )
+    observation = first_told((observation, *of_log(snapshot, "tdx_guest")))
     return observation.fact("tdx_guest", Layer.FIRMWARE, "this is a TDX guest")
 
 

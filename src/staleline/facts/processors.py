@@ -9,6 +9,7 @@ from staleline.evidence.registers import CpuidTable
 from staleline.evidence.snapshot import Snapshot
 from staleline.facts.capacity import threads_per_socket
 from staleline.facts.fact import Fact, Layer
+from staleline.facts.log import of_log
 from staleline.facts.observation import Observation, first_told, told, untold
 
 __all__ = ["several_cpus"]
@@ -34,6 +35,10 @@ def _several(snapshot: Snapshot) -> Iterator[Observation]:
     threads = max((_threads(cpu.cpuid) or 0 for cpu in snapshot.cpus), default=0)
     if threads > 1:
         yield told(True, f"CPUID: {threads} logical CPUs in a socket")
+    for name in ("present_cpus", "cpus_brought_up"):
+        for counted in of_log(snapshot, name):
+            if isinstance(counted.value, int) and counted.value > 1:
+                yield told(True, counted.source or "")
 
 
 def _one(snapshot: Snapshot) -> Iterator[Observation]:

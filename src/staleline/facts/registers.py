@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 
 from staleline.evidence.registers import CpuidTable
 from staleline.evidence.snapshot import CpuEvidence, Snapshot
+from staleline.facts.log import of_log
 from staleline.facts.observation import Observation, first_told, merged, told, untold
 from staleline.facts.stated import stated
 from staleline.facts.table import CpuidField, MsrField, RegisterFact
@@ -45,6 +46,7 @@ def _observations(
         yield merged((_of_cpu(row, cpu) for cpu in snapshot.cpus), _how_to_get(row))
     yield from _of_cpuinfo(row, snapshot, vendor)
     yield from stated(row.name, snapshot)
+    yield from of_log(snapshot, row.name, vendor)
     for alternatives in row.requires:
         observed = [known[name] for name in alternatives]
         if all(one.value is False for one in observed):

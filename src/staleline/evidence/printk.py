@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A line of a kernel log as people have it, without what is put before the message.
+
+``dmesg`` with all its options, ``journalctl -k`` in every output of one line, syslog files,
+/dev/kmsg, and what a serial console showed. What a user's program wrote is no message.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+__all__ = ["Message", "message_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message of the kernel; `seconds` since boot where the line tells."""
+
+    text: str
+    seconds: float | None = None
+
+
+#: Colours and cursor movements.
+_ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+_KERNEL_FACILITY = 0
+#: <level> or level,sequence,time,flags; the facility is in the bits above the lowest three
+#: (Linux Documentation/ABI/testing/dev-kmsg). What programs write has another than 0.
+_RAW = re.compile(r"<([0-9]{1,3})>")
+_KMSG = re.compile(r"([0-9]{1,3}),[0-9]{1,20},([0-9]{1,20}),[-c+,\w=]*;")
+#: dmesg -x (util-linux): "kern  :info  : ".
+_DECODED = re.compile(r"([a-z]{2,8}[0-9]?) *:([a-z]{3,6}) *: ")
+_CLOCK = r"[0-9]{2}:[0-9]{2}:[0-9]{2}(?:[.,][0-9]{1,9})?"
+_DAY = r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
+_ZONE = r"(?:Z|[+-][0-9]{2}:?[0-9]{2})"
+_DELTA = r"(?: *<[ +0-9.]*>)?"
+_MONOTONIC = rf"\[ *([0-9]{{1,10}}\.[0-9]{{1,9}}){_DELTA}\]"
+_DATE = "|".join(
+    (
+        rf"[A-Z][a-z]{{2}} [ 0-9][0-9] {_CLOCK}",  # short, short-precise, syslog
+        rf"(?:[A-Z][a-z]{{2}} )?{_DAY} {_CLOCK}(?: [A-Z+0-9:-]{{1,8}})?",  # short-full, with-unit
+        rf"{_DAY}T{_CLOCK}{_ZONE}",  # short-iso, RFC 5424
+        r"[0-9]{9,11}\.[0-9]{3,9}",  # short-unix
+    )
+)
+#: What journalctl and syslog put before a message of the kernel; --no-hostname leaves the host out.
+_JOURNAL = re.compile(
+    rf"(?:(?:{_DATE})|{_MONOTONIC}) (?:\S+ )?(?:kern\.[a-z]+ )?kernel(?:\[n/a\])?: ?"
+)
+_OTHER_TIME = "|".join(
+    (
+        rf"[^\[\]<>]{{2,24}} {_CLOCK} [0-9]{{4}}{_DELTA}",  # dmesg -T
+        r"[A-Z][a-z]{2} ?[0-9]{1,2} [0-9]{2}:[0-9]{2}",  # dmesg -e
+        r" *\+[0-9]{1,10}\.[0-9]{6}",  # dmesg -e
+        r" *<[ +0-9.]*>",  # dmesg -t -d
+        rf"{_DAY}[ T]{_CLOCK}[^\]]{{0,8}}",  # console servers
+    )
+)
+_BRACKETS = re.compile(rf"(?:{_MONOTONIC}|\[(?:{_OTHER_TIME})\])(?: ?\[ *[TC][0-9]+\])? ?")
+_CALLER = re.compile(r"\[ *[TC][0-9]+\] ")
+#: dmesg --time-format iso; only it has a comma there, so no line of a journal is taken for one.
+_ISO = re.compile(rf"{_DAY}T[0-9:]{{8}},[0-9]{{6}}{_ZONE} (?:\[ *[TC][0-9]+\] )?")
+
+
+def message_of(line: str) -> Message | None:
+    """The message in `line`; None where the line has nothing that tells the kernel's.
+
+    A line without anything before the message (``journalctl -o cat``) is such a line too.
+    """
+    line = _ESCAPE.sub("", line).strip("\r\0")
+    if found := _KMSG.match(line):
+        seconds = int(found[2]) / 1_000_000
+        return Message(line[found.end() :], seconds) if _by_kernel(found[1]) else None
+    if found := _RAW.match(line):
+        if not _by_kernel(found[1]):
+            return None
+        return _timed(line[found.end() :]) or Message(line[found.end() :])
+    if found := _DECODED.match(line):
+        if found[1] != "kern":
+            return None
+        return _timed(line[found.end() :]) or Message(line[found.end() :])
+    return _timed(line)
+
+
+def _timed(line: str) -> Message | None:
+    if found := _JOURNAL.match(line):
+        rest = line[found.end() :]
+        seconds = None if found[1] is None else float(found[1])
+        # syslog files hold the kernel's own time as well.
+        return _bracketed(rest) or Message(rest, seconds)
+    if bracketed := _bracketed(line):
+        return bracketed
+    if found := _ISO.match(line):
+        return Message(line[found.end() :])
+    return None
+
+
+def _bracketed(line: str) -> Message | None:
+    found = _BRACKETS.match(line) or _CALLER.match(line)
+    if found is None:
+        return None
+    seconds = float(found[1]) if found.re is _BRACKETS and found[1] is not None else None
+    rest = line[found.end() :]
+    # A console server's time stands before the kernel's.
+    inner = _BRACKETS.match(rest) if seconds is None else None
+    if inner is not None and inner[1] is not None:
+        return Message(rest[inner.end() :], float(inner[1]))
+    return Message(rest, seconds)
+
+
+def _by_kernel(level: str) -> bool:
+    return int(level) >> 3 == _KERNEL_FACILITY
