@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from staleline.cli.once import Once
 from staleline.cli.output import Output, output_options
 from staleline.errors import ContradictionError
 
@@ -23,7 +24,7 @@ __all__ = ["command"]
 _ACCEPTABLE = ("load-settled",)
 
 
-@click.command("preflight")
+@click.command("preflight", cls=Once)
 @click.option(
     "--next", "following", metavar="IMAGE", required=True, help="The image that will be loaded."
 )

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from staleline.cli.once import Once
+
 if TYPE_CHECKING:
     from staleline.evidence.given import Given
     from staleline.evidence.snapshot import Snapshot
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 
-@click.command("report")
+@click.command("report", cls=Once)
 @click.option(
     "-o",
     "--output",

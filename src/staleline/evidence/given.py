@@ -14,7 +14,12 @@ from dataclasses import dataclass, fields, replace
 from typing import TypeVar
 
 from staleline.errors import ContradictionError, UsageError
-from staleline.evidence.consistency import Contradiction, contradictions, raise_if_any
+from staleline.evidence.consistency import (
+    Contradiction,
+    against_observed,
+    contradictions,
+    raise_if_any,
+)
 from staleline.evidence.registers import CpuidTable
 from staleline.evidence.snapshot import CpuEvidence, Note, Snapshot, StateEvidence
 from staleline.evidence.staleline_collect import cpu_list
@@ -53,6 +58,15 @@ class Given:
     msr: tuple[str, ...] = ()
     cmdline: str | None = None
     state: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse what makes no sense before anything is read.
+
+        Raises:
+            UsageError: Not of that form, or not a name that can be given.
+        """
+        _each_once("--msr", self.msr, _msr)
+        _each_once("--state", self.state, _state)
 
     @property
     def anything(self) -> bool:
@@ -159,11 +173,11 @@ def _against_observed(
         and "kernel.cmdline" not in earlier
         and str(cmdline).split() != str(observed).split()
     ):
-        yield _clash("--cmdline", repr(cmdline), "kernel.cmdline", repr(observed))
+        yield against_observed("--cmdline", repr(cmdline), "kernel.cmdline", repr(observed))
     for name, state in values.items():
         seen = getattr(snapshot.state, name)
         if seen is not None and f"state.{name}" not in earlier and seen != state:
-            yield _clash(f"--state {name}", _word(state), f"state.{name}", _word(seen))
+            yield against_observed(f"--state {name}", _word(state), f"state.{name}", _word(seen))
 
 
 def _other_registers(
@@ -175,13 +189,8 @@ def _other_registers(
             field = f"cpus[{index}].msr.{number:#x}"
             seen = _FAULTS if faults else f"{cpu.msr[number]:#x}"
             given = _FAULTS if value is None else f"{value:#x}"
-            yield _clash(f"--msr {number:#x}", given, field, seen)
+            yield against_observed(f"--msr {number:#x}", given, field, seen)
             return
-
-
-def _clash(option: str, given: str, field: str, observed: str) -> Contradiction:
-    what = f"{option} gives {given} and {field} was observed as {observed}"
-    return Contradiction("given-against-observed", what, (field,))
 
 
 def _word(value: object) -> str:

@@ -731,7 +731,8 @@ class _Collector:
             # Without CONFIG_LIVEPATCH there is no directory; a copy may just lack it.
             if self._tree.is_this_host and error.errno == errno.ENOENT:
                 return {}
-            self._note("live patches", f"/{directory} is missing or may not be read")
+            if self._tree.is_this_host:
+                self._note("live patches", f"/{directory} may not be read")
             return None
         return {
             name: self._replaced(f"{directory}/{name}")
@@ -760,8 +761,9 @@ class _Collector:
         """
         directory = "sys/kernel/debug/kprobes"
         text = self._text(directory + "/list")
-        if text is None:
+        if text is None and self._tree.is_this_host:
             self._note("kprobes", f"/{directory}/list is missing or may not be read; run as root")
+        if text is None:
             return None
         if self._text(directory + "/enabled") == "0":
             return []
@@ -780,7 +782,8 @@ class _Collector:
         except OSError:
             return None
         flags = [(name, self._text(f"sys/module/{name}/taint")) for name in names]
-        return [f"{name}:{text}" for name, text in flags if text]
+        known = [(name, text) for name, text in flags if text is not None]
+        return [f"{name}:{text}" for name, text in known if text] if known else None
 
 
 def _moved_to(cpu: int) -> bool:

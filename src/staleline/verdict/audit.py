@@ -14,7 +14,12 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from staleline.check import Answer
-from staleline.evidence.consistency import Contradiction, against_kernel, raise_if_any
+from staleline.evidence.consistency import (
+    Contradiction,
+    against_kernel,
+    raise_if_any,
+    without_seamcalls,
+)
 from staleline.facts import MachineFacts
 from staleline.model.scenario import Scenario
 from staleline.verdict.changed import ChangedKernel
@@ -148,8 +153,7 @@ def _not_by_this_image(facts: MachineFacts, kernels: Sequence[Kernel]) -> Iterat
     state = facts.text("tdx_module")
     images = [kernel.image for kernel in kernels if isinstance(kernel, ImageKernel)]
     if state in _SEAMCALLED and images and not any(image.seamcalls for image in images):
-        what = f"state.tdx_module is {state!r} and {images[0].path} has no SEAMCALL code"
-        yield Contradiction("tdx-without-seamcalls", what, ("state.tdx_module",))
+        yield without_seamcalls(str(state), images[0].path)
 
 
 def _as_changed(facts: MachineFacts, kernels: Sequence[Kernel]) -> Sequence[Kernel]:
