@@ -25,7 +25,7 @@ ROME = with_given(
     msr=["0xc0010010=0x800000"],
     cmdline="mem_encrypt=on",
 )
-NEHALEM = read_snapshot(CPUID / "intel-xeon-cpu-e5520.test")
+NEHALEM = with_given(read_snapshot(CPUID / "intel-xeon-cpu-e5520.test"), cmdline="quiet")
 
 
 def audited(state: StateEvidence, machine: Snapshot = ROME) -> Audit:

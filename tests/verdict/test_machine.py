@@ -50,9 +50,7 @@ def test_a_bare_dump_leaves_open_what_no_register_in_it_tells() -> None:
 
 
 def test_complete_evidence_describes_one_machine() -> None:
-    complete = running(
-        rome(msr=[SYSCFG_ON], cmdline="mem_encrypt=on", state=["sev_guests_run=no"])
-    )
+    complete = running(rome(msr=[SYSCFG_ON], cmdline="mem_encrypt=on", state=["sev_guests_run=no"]))
     (only,) = possible_machines(from_snapshot(complete))
     assert only.assumed == {}
     assert only.machine.can_encrypt
