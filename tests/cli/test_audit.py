@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,10 @@ import jsonschema
 import pytest
 
 from staleline.cli.main import main
+from staleline.evidence.detect import read_snapshot
+from staleline.evidence.given import with_given
+from staleline.evidence.snapshot import KernelEvidence, StateEvidence
+from staleline.evidence.snapshot_json import snapshot_text
 from tests.conftest import RealKernel
 
 CPUID = Path(__file__).parents[1] / "data" / "cpuid"
@@ -34,10 +39,10 @@ def audit(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, 
 
 
 def kexec_with_sme(
-    capsys: pytest.CaptureFixture[str], dump: Path, image: Path
+    capsys: pytest.CaptureFixture[str], dump: Path, image: Path, *more: str
 ) -> tuple[int, dict[str, Any]]:
     """Audit the kexec path of a machine that encrypts its memory, with a real image."""
-    return audit(capsys, "--snapshot", dump, *SME_ON, "--kernel", image, "--path", "kexec")
+    return audit(capsys, "--snapshot", dump, *SME_ON, "--kernel", image, "--path", "kexec", *more)
 
 
 def transitions(document: dict[str, Any]) -> set[str]:
@@ -64,13 +69,30 @@ def test_rome_with_sme_on_6_12_is_safe_and_both_sites_flush(
 def test_milan_is_safe_and_both_flushes_are_unneeded_because_of_coherency(
     capsys: pytest.CaptureFixture[str], real_kernels: dict[str, RealKernel]
 ) -> None:
-    status, document = kexec_with_sme(capsys, MILAN, real_kernels["6.12"].path)
+    status, document = kexec_with_sme(
+        capsys, MILAN, real_kernels["6.12"].path, "--state", "sev_guests_run=no"
+    )
     assert status == 0
     for row in document["handovers"]:
         assert row["flushes"] == BOTH
         assert row["required"] == NEITHER
         assert [item["site"] for item in row["unneeded"]] == ["stop_this_cpu", "relocate_kernel"]
         assert all("keeps the aliases of a line coherent" in u["reason"] for u in row["unneeded"])
+
+
+def test_on_milan_lines_of_guest_keys_may_have_to_be_flushed_for_devices(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    # EAX[10] is about CPUs; KVM flushes guests' pages for devices where it is set too
+    # (linux 6.12.118 arch/x86/kvm/svm/sev.c:3203).
+    machine = ("--snapshot", MILAN, "--msr", "0xc0010010=0x800000", "--cmdline", "quiet")
+    guests = ("--state", "sev_guests_run=yes")
+    rule = ("--kernel", "linux-6.5", "--path", "kexec")
+    status, document = audit(capsys, *machine, *guests, *rule)
+    assert (status, document["verdict"]) == (3, "unknown")
+    assert any("devices" in line for line in document["unknown"])
+    # A rule that flushes at both sites is safe whatever devices do.
+    assert audit(capsys, *machine, *guests, "--kernel", "linux-6.18", "--path", "kexec")[0] == 0
 
 
 @pytest.mark.parametrize("series", ["6.18", "7"])
@@ -100,7 +122,8 @@ def test_nehalem_under_the_unchecked_leaf_flushes_on_phantom_sme(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     # Linux commit 9b040453d444: Intel answers leaf 0x8000001F with its highest basic leaf.
-    _, document = audit(capsys, "--snapshot", NEHALEM, "--kernel", "linux-5.18", "--path", "kexec")
+    machine = ("--snapshot", NEHALEM, "--cmdline", "quiet")
+    _, document = audit(capsys, *machine, "--kernel", "linux-5.18", "--path", "kexec")
     (row,) = document["handovers"]
     assert document["layers"]["hardware"]["sme"] is False
     assert document["layers"]["hardware"]["unchecked_sme_bit"] is True
@@ -133,9 +156,8 @@ def test_missing_evidence_that_matters_is_named_with_how_to_get_it(
 def test_missing_evidence_that_cannot_matter_does_not_prevent_a_verdict(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    status, document = audit(
-        capsys, "--snapshot", ROME, "--kernel", "linux-6.18", "--path", "kexec"
-    )
+    machine = ("--snapshot", ROME, "--state", "reboot_force=no")
+    status, document = audit(capsys, *machine, "--kernel", "linux-6.18", "--path", "kexec")
     assert (status, document["verdict"]) == (0, "safe")
     assert transitions(document) == {"on→on", "on→off", "off→on", "off→off"}
 
@@ -184,7 +206,8 @@ def test_what_makes_the_exit_status_non_zero_can_be_chosen(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     unknown = ("--snapshot", ROME, "--kernel", "linux-6.5", "--path", "kexec")
-    milan = ("--snapshot", MILAN, *SME_ON, "--kernel", "linux-6.5", "--path", "kexec")
+    no_guests = ("--state", "sev_guests_run=no")
+    milan = ("--snapshot", MILAN, *SME_ON, *no_guests, "--kernel", "linux-6.5", "--path", "kexec")
     assert audit(capsys, *unknown)[0] == 3
     assert audit(capsys, *unknown, "--fail-on", "risk")[0] == 0
     assert audit(capsys, *milan)[0] == 0
@@ -242,9 +265,56 @@ def test_an_odd_mem_encrypt_leaves_open_what_kernels_make_of_it(
 ) -> None:
     # 5.10.262 arch/x86/mm/mem_encrypt_identity.c looks at the last instance, 7.3.4
     # arch/x86/boot/compressed/misc.c parse_mem_encrypt() at where "on" first stands.
-    _, document = audit(
-        capsys,
-        *("--snapshot", ROME, "--msr", "0xc0010010=0x800000", "--kernel", "linux-6.18"),
-        *("--cmdline", "mem_encrypt=on mem_encrypt=perhaps"),
-    )
-    assert transitions(document) == {"on→on", "on→off", "off→on", "off→off"}
+    either, on = {"off→on", "off→off", "on→on", "on→off"}, {"on→on", "on→off"}
+    for kernel, expected in (("linux-6.5", either), ("linux-6.18", on)):
+        _, document = audit(
+            capsys,
+            *("--snapshot", ROME, "--msr", "0xc0010010=0x800000", "--kernel", kernel),
+            *("--cmdline", "mem_encrypt=on mem_encrypt=perhaps"),
+        )
+        assert transitions(document) == expected
+
+
+def test_what_no_mem_encrypt_means_is_known_of_kernels_without_a_default_to_on(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    # CONFIG_AMD_MEM_ENCRYPT_ACTIVE_BY_DEFAULT, of 4.14 to 6.8 (commit 29956748339a).
+    for kernel, value in (("linux-6.5", None), ("linux-6.18", "off"), ("7.3.4", "off")):
+        _, document = audit(
+            capsys,
+            *("--snapshot", ROME, "--msr", "0xc0010010=0x800000", "--kernel", kernel),
+            *("--cmdline", "quiet"),
+        )
+        assert document["layers"]["kernel"]["mem_encrypt"] == value
+
+
+@pytest.mark.parametrize(
+    ("cmdline", "state"),
+    [
+        # Words of bootconfig, in front, are not seen by startup code.
+        (
+            "mem_encrypt=on  BOOT_IMAGE=/vmlinuz quiet bootconfig",
+            StateEvidence(sev_guests_run=True),
+        ),
+        # reboot_setup() gets them without their quotes (linux 7.3.4 lib/cmdline.c next_arg()).
+        (
+            'reboot="force"  BOOT_IMAGE=/vmlinuz mem_encrypt=on bootconfig',
+            StateEvidence(offline_cpus=()),
+        ),
+    ],
+)
+def test_words_of_bootconfig_are_never_the_reason_to_call_it_safe(
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    cmdline: str,
+    state: StateEvidence,
+) -> None:
+    rome = with_given(read_snapshot(ROME), msr=["0xc0010010=0x800000"])
+    kernel = KernelEvidence("6.12.117+deb13-cloud-amd64", cmdline)
+    file = tmp_path / "host.json"
+    file.write_text(snapshot_text(replace(rome, kernel=kernel, state=state)))
+    status, document = audit(capsys, "--snapshot", file, "--kernel", "linux-6.5", "--path", "kexec")
+    facts = document["layers"]["kernel"]
+    assert facts["mem_encrypt"] is None
+    assert facts["reboot_force"] is ("reboot" in cmdline)
+    assert status == (2 if facts["reboot_force"] else 3)

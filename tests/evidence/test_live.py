@@ -81,6 +81,16 @@ def gnu_build_id(description: bytes) -> bytes:
     return xen + struct.pack("<3I", 4, len(description), 3) + b"GNU\0" + description
 
 
+def zero_page(*, loader: int, xloadflags: int, efi: bytes = b"EL64") -> bytes:
+    """Where what is of concern stands: Documentation/arch/x86/zero-page.rst and boot.rst, 6.12."""
+    page = bytearray(4096)
+    page[0x1C0:0x1C4] = efi
+    page[0x202:0x206] = b"HdrS"
+    page[0x210] = loader
+    page[0x236:0x238] = xloadflags.to_bytes(2, "little")
+    return bytes(page)
+
+
 @pytest.fixture(scope="module")
 def rome() -> Snapshot:
     return read_snapshot(DATA / "libcpuid/amd-epyc-7742-64-core-processor-dual.test")
@@ -100,6 +110,8 @@ def tree(tmp_path: Path) -> Path:
         "proc/sys/kernel/osrelease": RELEASE + "\n",
         "proc/sys/kernel/hostname": "node17\n",
         "proc/cmdline": "BOOT_IMAGE=/vmlinuz mem_encrypt=on\n",
+        "proc/bootconfig": 'kernel.mem_encrypt = "on"\nftrace.events = "a", \'"b"\'\n',
+        "sys/kernel/boot_params/data": zero_page(loader=0x21, xloadflags=0x80),
         "sys/devices/system/cpu/present": "0-2\n",
         "sys/devices/system/cpu/online": "0-1\n",
         "sys/kernel/kexec_loaded": "1\n",
@@ -135,6 +147,8 @@ def test_a_tree_gives_what_it_holds(tree: Path, rome: Snapshot, rome_device: Rea
     assert snapshot.kernel.release == RELEASE
     assert snapshot.kernel.build_id == BUILD_ID
     assert snapshot.kernel.cmdline == "BOOT_IMAGE=/vmlinuz mem_encrypt=on"
+    assert snapshot.kernel.bootconfig == ("kernel.mem_encrypt", "ftrace.events", "ftrace.events")
+    assert (snapshot.kernel.booted_by, snapshot.kernel.xloadflags) == ("efi", 0x80)
     assert snapshot.kernel.config is not None
     assert snapshot.kernel.config["CONFIG_AMD_MEM_ENCRYPT"] == "y"
     assert snapshot.kernel.config["CONFIG_INTEL_TDX_HOST"] == "n"
@@ -180,6 +194,44 @@ def test_what_is_missing_is_noted_with_the_remedy(tmp_path: Path) -> None:
     }
     assert notes["kernel log"] == "/dev/kmsg may not be read; run as root"
     assert all(notes.values())
+
+
+@pytest.mark.parametrize(
+    ("loader", "efi", "booted_by"),
+    [
+        # linux 7.3.4 drivers/firmware/efi/libstub/x86-stub.c:534 efi_pe_entry()
+        (0x21, b"EL64", "efi"),
+        # linux 7.3.4 arch/x86/kernel/kexec-bzimage64.c:649; it hands EFI's tables on
+        (0xD0, b"EL64", "kexec"),
+        # GRUB, which may or may not have entered the EFI stub
+        (0x72, b"EL64", None),
+        (0x72, bytes(4), "direct"),
+    ],
+)
+def test_the_way_of_booting(
+    tree: Path, rome_device: ReadAt, loader: int, efi: bytes, booted_by: str | None
+) -> None:
+    page = zero_page(loader=loader, xloadflags=0, efi=efi)
+    (tree / "sys/kernel/boot_params/data").write_bytes(page)
+    kernel = collect(tree, read_at=rome_device).kernel
+    assert (kernel.booted_by, kernel.xloadflags) == (booted_by, 0)
+
+
+def test_the_loaders_command_line_is_what_is_printed_before_others_are_added(
+    tree: Path, rome_device: ReadAt
+) -> None:
+    # linux 7.3.4 arch/x86/kernel/setup.c:909; /proc/cmdline begins with BOOT_IMAGE= here.
+    assert collect(tree, read_at=rome_device).kernel.loader_cmdline == "mem_encrypt=on"
+    # A log that lacks its beginning may hold such a line of anybody's.
+    (tree / "dev/kmsg").write_text("6,7,1,-;Command line: quiet\n")
+    assert collect(tree, read_at=rome_device).kernel.loader_cmdline is None
+
+
+def test_a_bootconfig_that_cannot_be_read_is_noted(tree: Path, rome_device: ReadAt) -> None:
+    (tree / "proc/bootconfig").write_text("no table\n")
+    snapshot = collect(tree, read_at=rome_device)
+    assert snapshot.kernel.bootconfig is None
+    assert [note.what for note in snapshot.notes] == ["bootconfig"]
 
 
 def test_cpus_that_lack_the_same_thing_share_a_note(tree: Path, rome_device: ReadAt) -> None:

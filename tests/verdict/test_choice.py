@@ -12,7 +12,7 @@ from staleline.evidence.detect import read_snapshot
 from staleline.evidence.snapshot import KernelEvidence, Snapshot
 from staleline.kernel.image import load_image
 from staleline.verdict import choice
-from staleline.verdict.choice import choose_kernels
+from staleline.verdict.choice import choose_kernels, judged_release
 from staleline.verdict.kernels import ImageKernel, PolicyKernel
 from tests.conftest import RealKernel
 
@@ -48,3 +48,18 @@ def test_an_image_that_may_be_another_build_is_not(
     kernels = choose_kernels(machine(replace(installed, build_id=build_id)), None)
     assert kernels
     assert all(isinstance(kernel, PolicyKernel) for kernel in kernels)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "release"),
+    [
+        ("6.12.117", "6.12.117"),
+        # The earliest series that carries the rule: 6.1 by backports.
+        ("linux-6.5", "6.1"),
+        ("linux-6.18", "6.18"),
+        ("unconditional", None),
+    ],
+)
+def test_the_release_whose_code_reads_the_command_line(wanted: str, release: str | None) -> None:
+    kernels = choose_kernels(Snapshot(()), wanted)
+    assert judged_release(kernels, wanted) == release

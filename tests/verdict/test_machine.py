@@ -39,9 +39,14 @@ def assumed(snapshot: Snapshot) -> set[str]:
 
 
 def running(snapshot: Snapshot) -> Snapshot:
-    """The snapshot with what sysfs and the command line of an ordinary host say."""
+    """The snapshot with what sysfs, release and command line of an ordinary host say.
+
+    Without a release what no mem_encrypt= means is open (CONFIG_AMD_MEM_ENCRYPT_ACTIVE_BY_DEFAULT).
+    """
     state = replace(snapshot.state, offline_cpus=(), reboot_force=False)
-    kernel = replace(snapshot.kernel, cmdline=snapshot.kernel.cmdline or "quiet")
+    kernel = replace(
+        snapshot.kernel, release="6.12.118", cmdline=snapshot.kernel.cmdline or "quiet"
+    )
     return replace(snapshot, state=state, kernel=kernel)
 
 

@@ -34,7 +34,7 @@ from tests.kernel.test_decisions_unknown import Without
 LIBCPUID = FilePath(__file__).parents[1] / "data" / "cpuid" / "libcpuid"
 ROME = LIBCPUID / "amd-epyc-7742-64-core-processor-dual.test"
 EMERALD_RAPIDS = LIBCPUID / "intel-xeon-gold-5520+.test"
-SKYLAKE = LIBCPUID / "intel-xeon-platinum-8160-cpu-dual.test"
+ICE_LAKE = LIBCPUID.parent / "full/intel-xeon-gold-6330-cpu.test.xz"
 ERRATUM = "tdx_pw_mce"
 
 
@@ -140,7 +140,7 @@ def test_the_tdx_erratum_refuses_loads_for_a_while(
 @pytest.mark.parametrize(
     "snapshot",
     [
-        intel(SKYLAKE, "6.18.15-amd64"),
+        intel(ICE_LAKE, "6.18.15-amd64"),
         intel(EMERALD_RAPIDS, "6.18.15-amd64", keyids=1),
         replace(
             intel(EMERALD_RAPIDS, "6.18.15-amd64"),

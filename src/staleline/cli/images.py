@@ -326,7 +326,7 @@ def _on_machine(image: KernelImage, machine: GivenMachine) -> dict[str, Any]:
     running, observed = RunningImage(image), machine.observed()
     identity = identity_of(observed.kernel, (ImageKernel(running, observed),), image.path)
     kernel = ImageKernel(running, with_given_for(observed, identity, machine.given))
-    reading = read_on_machine(kernel, facts_of(observed, identity, machine.given))
+    reading = read_on_machine(kernel, facts_of(observed, identity, machine.given, image.release))
     return {**machine_document(reading), "what_if": identity.what_if}
 
 

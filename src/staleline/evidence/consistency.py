@@ -19,8 +19,14 @@ from types import MappingProxyType
 
 from staleline.errors import ContradictionError
 from staleline.evidence import kernel_log
+from staleline.evidence.commandline import (
+    decompressor_sees_on,
+    efi_stub_choice,
+    encoded,
+    startup_choice,
+)
 from staleline.evidence.registers import CpuidTable
-from staleline.evidence.snapshot import CpuinfoEvidence, Snapshot, StateEvidence
+from staleline.evidence.snapshot import CpuinfoEvidence, KernelEvidence, Snapshot, StateEvidence
 
 __all__ = [
     "Contradiction",
@@ -39,6 +45,9 @@ _SME_LEAF = 0x8000_001F
 _EXTENDED_BASE = 0x8000_0000
 _SYSCFG = 0xC001_0010
 _KEYID_PARTITIONING = 0x87
+_TME_ACTIVATE = 0x982
+_SEV_STATUS = 0xC001_0131
+_REGISTERS = ("EAX", "EBX", "ECX", "EDX")
 _HYPERVISOR = 1 << 31
 _REPEATS_VENDOR = frozenset({"AuthenticAMD", "HygonGenuine"})
 #: /proc/cpuinfo flag -> leaf, register and bit that Linux copies it from and never sets
@@ -55,6 +64,32 @@ _COPIED_FLAGS = {
     "tme": (7, 2, 13),
     "wbnoinvd": (0x8000_0008, 1, 9),
 }
+#: Bits that a verdict asks for and that all CPUs of a machine share: leaf, register, bit.
+_ALIKE = {
+    "SEV": (_SME_LEAF, 0, 1),
+    "SNP": (_SME_LEAF, 0, 4),
+    "eviction not needed": (_SME_LEAF, 1, 31),
+    "hypervisor": (1, 2, 31),
+    "MONITOR": (1, 2, 3),
+    "TME": (7, 2, 13),
+}
+_ALIKE_REGISTERS = {
+    _SYSCFG: "SYSCFG",
+    _SEV_STATUS: "SEV_STATUS",
+    _KEYID_PARTITIONING: "KeyIDs",
+    _TME_ACTIVATE: "TME_ACTIVATE",
+}
+_INTEL = frozenset({"GenuineIntel"})
+#: (MSR, bits, vendors that define them, CPUID bits of which one has to be there).
+_NEEDS_FEATURE = (
+    (_SYSCFG, 3 << 23, _REPEATS_VENDOR, ((_SME_LEAF, 0, 0), (_SME_LEAF, 0, 1))),
+    (_KEYID_PARTITIONING, (1 << 64) - 1, _INTEL, ((7, 2, 13),)),
+    (_TME_ACTIVATE, (1 << 64) - 1, _INTEL, ((7, 2, 13),)),
+)
+_FLAGS_OF_VENDORS = (
+    (frozenset({"sme", "sev", "sev_es", "sev_snp"}), _REPEATS_VENDOR),
+    (frozenset({"tme", "pconfig", "tdx_host_platform"}), _INTEL),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +223,17 @@ def _cpus_agree(snapshot: Snapshot) -> _Found:
             "C-bit position",
             _cbit_position,
         ),
+        *(
+            ("cpus-differ", f"{leaf:#010x}:0 {_REGISTERS[register]}[{bit}]", name, _asks(*at))
+            for name, at in _ALIKE.items()
+            for leaf, register, bit in (at,)
+        ),
+        *(
+            ("cpus-differ", f"{base:#010x}:0", "highest leaf", _asks_maximum(base))
+            for base in (0, _EXTENDED_BASE)
+        ),
     )
+    yield from _registers_agree(snapshot)
     for kind, field, name, observe in observed:
         values = [(i, observe(cpu.cpuid)) for i, cpu in enumerate(snapshot.cpus)]
         known = [(i, value) for i, value in values if value is not None]
@@ -201,8 +246,77 @@ def _cpus_agree(snapshot: Snapshot) -> _Found:
             yield _clash(kind, first, second)
 
 
+def _asks(leaf: int, register: int, bit: int) -> Callable[[CpuidTable], object]:
+    return lambda cpuid: _bit(cpuid, leaf, register, bit)
+
+
+def _asks_maximum(base: int) -> Callable[[CpuidTable], object]:
+    return lambda cpuid: cpuid.max_extended_leaf if base else cpuid.max_basic_leaf
+
+
+def _registers_agree(snapshot: Snapshot) -> _Found:
+    """Firmware sets these alike on every CPU; a kernel takes the first CPU's for all."""
+    for number, name in _ALIKE_REGISTERS.items():
+        read = [(i, cpu.msr[number]) for i, cpu in enumerate(snapshot.cpus) if number in cpu.msr]
+        other = next(((i, value) for i, value in read if value != read[0][1]), None)
+        if other is not None:
+            first, second = (
+                (f"cpus[{i}].msr.{number:#x}", f"({name}) is {value:#x}")
+                for i, value in (read[0], other)
+            )
+            yield _clash("cpus-differ", first, second)
+
+
+def _registers_have_features(snapshot: Snapshot) -> _Found:
+    """Bits that are reserved on a CPU without the feature; under a hypervisor CPUID hides it."""
+    for i, cpu in enumerate(snapshot.cpus):
+        if not _on_bare_metal(cpu.cpuid):
+            continue
+        for number, mask, vendors, features in _NEEDS_FEATURE:
+            lacks = all(_bit(cpu.cpuid, *feature) is False for feature in features)
+            if cpu.cpuid.vendor in vendors and cpu.msr.get(number, 0) & mask and lacks:
+                leaf = features[0][0]
+                yield _clash(
+                    "register-without-feature",
+                    (f"cpus[{i}].msr.{number:#x}", f"is {cpu.msr[number]:#x}"),
+                    (f"cpus[{i}].cpuid.{leaf:#010x}:0", "says that the CPU lacks the feature"),
+                )
+        status = cpu.msr.get(_SEV_STATUS, 0)
+        if cpu.cpuid.vendor in _REPEATS_VENDOR and status & 7:
+            yield _clash(
+                "register-without-feature",
+                (f"cpus[{i}].msr.{_SEV_STATUS:#x}", f"is {status:#x}, as in a SEV guest"),
+                (f"cpus[{i}].cpuid.0x00000001:0 ECX[31]", "says that this is no guest"),
+            )
+
+
+def _flags_have_vendor(snapshot: Snapshot) -> _Found:
+    cpuinfo = snapshot.cpuinfo or CpuinfoEvidence()
+    for flags, vendors in _FLAGS_OF_VENDORS:
+        for flag in sorted(flags & cpuinfo.flags):
+            if cpuinfo.vendor is not None and cpuinfo.vendor not in vendors:
+                said = ("cpuinfo.vendor", f"is {cpuinfo.vendor!r}")
+                yield _clash("flag-of-another-vendor", ("cpuinfo.flags", f"holds {flag!r}"), said)
+
+
+def _state_fits(snapshot: Snapshot) -> _Found:
+    state = snapshot.state
+    by_peak = kernel_log.by_peak(state.guest_ids_peak)
+    if None not in (by_peak, state.sev_guests_run) and by_peak != state.sev_guests_run:
+        said = ("state.sev_guests_run", f"is {state.sev_guests_run}")
+        yield _clash("state-against-peak", said, ("state.guest_ids_peak", f"says {by_peak}"))
+    cpuinfo = snapshot.cpuinfo or CpuinfoEvidence()
+    vendors = {cpuinfo.vendor, *(cpu.cpuid.vendor for cpu in snapshot.cpus)} - {None}
+    if state.tsme and vendors and not vendors & _REPEATS_VENDOR:
+        yield _clash(
+            "tsme-without-amd",
+            ("state.tsme", "is true"),
+            ("vendor", f"is {sorted(map(str, vendors))[0]!r}"),
+        )
+
+
 def _vendor_is_repeated(snapshot: Snapshot) -> _Found:
-    for i, cpu in enumerate(snapshot.cpus[:1]):
+    for i, cpu in enumerate(snapshot.cpus):
         repeated = cpu.cpuid.recorded(_EXTENDED_BASE)
         again = None if repeated is None else CpuidTable({(0, 0): repeated}).vendor
         vendor = cpu.cpuid.vendor
@@ -272,14 +386,14 @@ def _cpuinfo_agrees(snapshot: Snapshot) -> _Found:
 def _flags_have_hardware(snapshot: Snapshot) -> _Found:
     cpuinfo = snapshot.cpuinfo or CpuinfoEvidence()
     forced = "setcpuid=" in (snapshot.kernel.cmdline or "")
-    for cpu in () if forced else snapshot.cpus[:1]:
+    for i, cpu in () if forced else enumerate(snapshot.cpus):
         for flag, (leaf, register, bit) in _COPIED_FLAGS.items():
             if flag in cpuinfo.flags and _bit(cpu.cpuid, leaf, register, bit) is False:
-                name = f"{('EAX', 'EBX', 'ECX', 'EDX')[register]}[{bit}]"
+                name = f"{_REGISTERS[register]}[{bit}]"
                 yield _clash(
                     "flag-without-hardware",
                     ("cpuinfo.flags", f"holds {flag!r}"),
-                    (f"cpus[0].cpuid.{leaf:#010x}:0 {name}", "is clear"),
+                    (f"cpus[{i}].cpuid.{leaf:#010x}:0 {name}", "is clear"),
                 )
 
 
@@ -317,7 +431,7 @@ def _state_agrees_with_log(snapshot: Snapshot) -> _Found:
 
 
 def _guests_are_possible(snapshot: Snapshot) -> _Found:
-    for i, cpu in enumerate(snapshot.cpus[:1]):
+    for i, cpu in enumerate(snapshot.cpus):
         if snapshot.state.sev_guests_run and _bit(cpu.cpuid, _SME_LEAF, 0, 1) is False:
             yield _clash(
                 "sev-guests-without-sev",
@@ -330,7 +444,7 @@ def _tdx_is_possible(snapshot: Snapshot) -> _Found:
     if snapshot.state.tdx_module != "initialized":
         return
     said = ("state.tdx_module", "is 'initialized'")
-    for i, cpu in enumerate(snapshot.cpus[:1]):
+    for i, cpu in enumerate(snapshot.cpus):
         if cpu.cpuid.vendor not in (None, "GenuineIntel"):
             vendor = (f"cpus[{i}].cpuid.0x00000000:0", f"says {cpu.cpuid.vendor!r}")
             yield _clash("tdx-without-intel", said, vendor)
@@ -350,6 +464,9 @@ _CHECKS: tuple[Callable[[Snapshot], _Found], ...] = (
     _state_agrees_with_log,
     _guests_are_possible,
     _tdx_is_possible,
+    _registers_have_features,
+    _flags_have_vendor,
+    _state_fits,
 )
 
 
@@ -365,10 +482,7 @@ def _between(first: Snapshot, second: Snapshot) -> _Found:
         yield from _differ("two-cpu-models", "cpuinfo", name, first.cpuinfo, second.cpuinfo)
     for name in ("release", "build_id"):
         yield from _differ("two-kernels", "kernel", name, first.kernel, second.kernel)
-    asked = [_mem_encrypt(machine.kernel.cmdline) for machine in (first, second)]
-    if None not in asked and asked[0] != asked[1]:
-        what = f"kernel.cmdline asks for mem_encrypt={asked[0]} and {asked[1]}"
-        yield Contradiction("two-kernels", what, ("kernel.cmdline",))
+    yield from _command_lines_differ(first.kernel, second.kernel)
     yield from _differ("two-hosts", "", "host", first, second)
     for field in fields(StateEvidence):
         yield from _differ("two-hosts", "state", field.name, first.state, second.state)
@@ -381,11 +495,22 @@ def _differ(kind: str, table: str, name: str, first: object, second: object) -> 
         yield Contradiction(kind, f"{path} is {values[0]!r} and {values[1]!r}", (path,))
 
 
-def _mem_encrypt(cmdline: str | None) -> list[str] | None:
-    start = "mem_encrypt="
-    if cmdline is None:
-        return None
-    return [word.removeprefix(start) for word in cmdline.split() if word.startswith(start)]
+def _command_lines_differ(first: KernelEvidence, second: KernelEvidence) -> _Found:
+    """Lines in which no reader finds the same mem_encrypt=.
+
+    A log may show the loader's line, which is the end of /proc/cmdline.
+    """
+    if first.cmdline is None or second.cmdline is None:
+        return
+    lines = [encoded(kernel.cmdline or "").strip() for kernel in (first, second)]
+    if lines[0].endswith(lines[1]) or lines[1].endswith(lines[0]):
+        return
+    asked = [
+        (startup_choice(line), decompressor_sees_on(line), efi_stub_choice(line)) for line in lines
+    ]
+    if all(one != other for one, other in zip(*asked, strict=True)):
+        what = f"kernel.cmdline is {first.cmdline!r} and {second.cmdline!r}: mem_encrypt= differs"
+        yield Contradiction("two-kernels", what, ("kernel.cmdline",))
 
 
 def _bit(cpuid: CpuidTable, leaf: int, register: int, bit: int) -> bool | None:

@@ -137,7 +137,13 @@ def _added(
     # Without CPUID (e.g. /proc/cpuinfo alone) what is given still needs a CPU to belong to.
     cpus = snapshot.cpus or ((CpuEvidence(CpuidTable({})),) if registers else ())
     known = {field.name: getattr(snapshot.state, field.name) for field in fields(StateEvidence)}
-    if cmdline is not None:
+    if cmdline is not None and cmdline.split() != (snapshot.kernel.cmdline or "").split():
+        # What was observed of another line tells nothing of this one.
+        kernel = replace(
+            snapshot.kernel, cmdline=cmdline, loader_cmdline=None, bootconfig=None, xloadflags=None
+        )
+        snapshot = replace(snapshot, kernel=kernel)
+    elif cmdline is not None:
         snapshot = replace(snapshot, kernel=replace(snapshot.kernel, cmdline=cmdline))
     return replace(
         snapshot,

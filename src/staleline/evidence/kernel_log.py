@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from staleline.evidence.snapshot import LogEvidence, Snapshot
 
-__all__ = ["sev_guests_run", "sme_active", "tdx_module", "with_state"]
+__all__ = ["by_peak", "sev_guests_run", "sme_active", "tdx_module", "with_state"]
 
 _T = TypeVar("_T")
 
@@ -40,7 +40,7 @@ def with_state(snapshot: Snapshot) -> Snapshot:
             sme_active=_known(state.sme_active, sme_active(log)),
             tdx_module=_known(state.tdx_module, tdx_module(log)),
             sev_guests_run=_known(
-                state.sev_guests_run, _known(_by_peak(state.guest_ids_peak), sev_guests_run(log))
+                state.sev_guests_run, _known(by_peak(state.guest_ids_peak), sev_guests_run(log))
             ),
         ),
     )
@@ -71,7 +71,7 @@ def tdx_module(log: LogEvidence) -> str | None:
     return "not-initialized" if log.complete else None
 
 
-def _by_peak(peak: Mapping[str, int] | None) -> bool | None:
+def by_peak(peak: Mapping[str, int] | None) -> bool | None:
     """Whether SEV keys were ever taken (Linux 6.12.117 kernel/cgroup/misc.c misc_cg_peak_show()).
 
     A kind that has no keys now is not listed, whatever was taken before; only both kinds

@@ -77,12 +77,30 @@ class CacheEvidence:
 
 @dataclass(frozen=True, slots=True)
 class KernelEvidence:
-    """The running kernel as it names itself; `build_id` is in hexadecimal."""
+    """The running kernel as it names itself, and how it was started.
+
+    Attributes:
+        release: As ``uname -r`` says.
+        cmdline: /proc/cmdline: the words of bootconfig, then CONFIG_CMDLINE, then the loader's.
+        config: Options of its build; ``n`` for one that is not set.
+        build_id: In hexadecimal.
+        loader_cmdline: The command line as the loader passed it, which is all that startup
+            code sees.
+        bootconfig: The keys of /proc/bootconfig, each as often as it has values; empty if the
+            kernel took none.
+        booted_by: ``efi``: its EFI stub was started by firmware or loader as a program;
+            ``kexec``: by another kernel; ``direct``: by a loader that told nothing of EFI.
+        xloadflags: Of the setup header in /sys/kernel/boot_params/data.
+    """
 
     release: str | None = None
     cmdline: str | None = None
     config: Mapping[str, str] | None = None
     build_id: str | None = None
+    loader_cmdline: str | None = None
+    bootconfig: tuple[str, ...] | None = None
+    booted_by: str | None = None
+    xloadflags: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,9 @@ __all__ = ["SCHEMA", "parse", "snapshot_text", "to_json"]
 
 SCHEMA = "staleline/snapshot/1"
 
+#: Ways of starting a kernel that the evidence tells apart.
+BOOTED_BY = ("efi", "kexec", "direct")
+
 #: The largest machine that Linux is built for has 8192 CPUs; none is known to have 256 leaves.
 _LEAVES_MAX = 8192 * 256
 
@@ -232,9 +235,23 @@ def _kernel(kernel: Fields | None) -> KernelEvidence:
         cmdline=kernel.text("cmdline"),
         config=_texts(kernel.object("config")),
         build_id=kernel.text("build_id"),
+        loader_cmdline=kernel.text("loader_cmdline"),
+        bootconfig=_bootconfig(kernel),
+        booted_by=kernel.text("booted_by"),
+        xloadflags=kernel.natural("xloadflags"),
     )
+    if evidence.booted_by not in (None, *BOOTED_BY):
+        raise kernel.error(
+            "booted_by", f"is {evidence.booted_by!r}, not one of {', '.join(BOOTED_BY)}"
+        )
     kernel.require_no_more()
     return evidence
+
+
+def _bootconfig(kernel: Fields) -> tuple[str, ...] | None:
+    """Its keys; an empty list says that there are none, which absence does not."""
+    keys = kernel.texts("bootconfig")
+    return None if kernel.document.get("bootconfig") is None else keys
 
 
 def _texts(table: Fields | None) -> Mapping[str, str] | None:

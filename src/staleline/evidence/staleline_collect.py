@@ -78,6 +78,11 @@ MSRS = {
 KEPT_OPTIONS = (
     "CONFIG_AMD_MEM_ENCRYPT",
     "CONFIG_AMD_MEM_ENCRYPT_ACTIVE_BY_DEFAULT",
+    "CONFIG_BOOT_CONFIG",
+    "CONFIG_BOOT_CONFIG_FORCE",
+    "CONFIG_CMDLINE",
+    "CONFIG_CMDLINE_BOOL",
+    "CONFIG_CMDLINE_OVERRIDE",
     "CONFIG_CRASH_DUMP",
     "CONFIG_HOTPLUG_CPU",
     "CONFIG_INTEL_TDX_HOST",
@@ -109,6 +114,11 @@ _MESSAGE_WORDS = re.compile(
     r"|intel|kexec|memory|module|not|rmp|sev|sme|snp|supported|tdx|tsme|(?:un)?usable|virt"
 )
 _REDACTED = "REDACTED"
+#: A value of /proc/bootconfig, which may hold line ends, and a key with all of its values.
+_BOOTCONFIG_VALUE = re.compile(r"\"[^\"]*\"|'[^']*'")
+_BOOTCONFIG_ROW = re.compile(
+    rf"([\w.-]+) = ((?:{_BOOTCONFIG_VALUE.pattern})(?:, (?:{_BOOTCONFIG_VALUE.pattern}))*)\n"
+)
 
 _FILE_MAX = 64 << 20
 _PIECE = 1 << 16
@@ -412,6 +422,7 @@ class _Collector:
         finally:
             if affinity:
                 os.sched_setaffinity(0, affinity)
+        log, whole = self._log()
         return {
             "schema": SCHEMA,
             "host": self._line("proc/sys/kernel/hostname", "host"),
@@ -419,9 +430,9 @@ class _Collector:
             "cpus": shared_entries(cpus),
             "cpuinfo": self._cpuinfo(),
             "caches": self._caches(numbers),
-            "kernel": self._kernel(),
+            "kernel": self._kernel(_loader_cmdline(whole)),
             "modules": self._modules(),
-            "log": self._log(),
+            "log": log,
             "state": self._state(),
             "notes": self._notes,
         }
@@ -572,7 +583,7 @@ class _Collector:
 
     # kernel
 
-    def _kernel(self) -> Document:
+    def _kernel(self, loader_cmdline: Optional[str]) -> Document:
         release = self._line("proc/sys/kernel/osrelease", "kernel release")
         config = None if release is None else self._config(release)
         if config is None:
@@ -586,6 +597,44 @@ class _Collector:
             "build_id": self._build_id(),
             "cmdline": self._line("proc/cmdline", "cmdline"),
             "config": config,
+            "loader_cmdline": loader_cmdline,
+            "bootconfig": self._bootconfig(),
+            **self._boot_parameters(),
+        }
+
+    def _bootconfig(self) -> Optional[List[str]]:
+        """The keys of /proc/bootconfig, each as often as it has values.
+
+        The file is there with CONFIG_BOOT_CONFIG, used or not (Linux 6.12 fs/proc/bootconfig.c).
+        """
+        try:
+            return bootconfig_keys(self._tree.read("proc/bootconfig").decode("utf-8", "replace"))
+        except FileNotFoundError:
+            # In a tree of files that somebody kept, its absence says nothing.
+            return [] if self._tree.is_this_host else None
+        except (OSError, ValueError):
+            self._note("bootconfig", "/proc/bootconfig cannot be read")
+            return None
+
+    def _boot_parameters(self) -> Document:
+        """What the zero page tells of the way of booting; Documentation/arch/x86/zero-page.rst.
+
+        The EFI stub's entry as a program sets loader type 0x21 (Linux 7.3
+        drivers/firmware/efi/libstub/x86-stub.c:534), kexec 0xd0
+        (arch/x86/kernel/kexec-bzimage64.c:649); who hands over EFI's tables leaves a signature.
+        """
+        try:
+            page = self._tree.read("sys/kernel/boot_params/data")
+        except OSError:
+            page = b""
+        if page[0x202:0x206] != b"HdrS" or len(page) < 0x238:
+            self._note("way of booting", "/sys/kernel/boot_params/data cannot be read")
+            return {"booted_by": None, "xloadflags": None}
+        loader, told_of_efi = page[0x210], any(page[0x1C0:0x1C4])
+        by = "efi" if loader == 0x21 else "kexec" if loader >> 4 == 0xD else None
+        return {
+            "booted_by": by if by or told_of_efi else "direct",
+            "xloadflags": int.from_bytes(page[0x236:0x238], "little"),
         }
 
     def _config(self, release: str) -> Optional[Dict[str, str]]:
@@ -606,7 +655,7 @@ class _Collector:
             if b"CONFIG_" in data:
                 found = re.findall(r"^(CONFIG_[A-Z0-9_]+)=(.*)$", data.decode("latin-1"), re.M)
                 options = dict(found)
-                return {name: options.get(name, "n").strip('"') for name in KEPT_OPTIONS}
+                return {name: _option(options.get(name, "n")) for name in KEPT_OPTIONS}
         return None
 
     def _build_id(self) -> Optional[str]:
@@ -635,12 +684,13 @@ class _Collector:
             if value is not None:
                 yield name, value
 
-    def _log(self) -> Optional[Document]:
+    def _log(self) -> Tuple[Optional[Document], List[str]]:
+        """What is kept of the kernel log; and all of it, if nothing of it is lost."""
         try:
             records = self._tree.records("dev/kmsg")
         except OSError:
             self._note("kernel log", "/dev/kmsg may not be read; run as root")
-            return None
+            return None, []
         complete, messages = _messages(b"".join(records).decode("utf-8", "replace"))
         if not complete:
             self._note(
@@ -649,10 +699,11 @@ class _Collector:
                 "or boot with a larger log_buf_len=",
             )
         lines = [message for message in messages if is_relevant(message)]
-        return {
+        log = {
             "complete": complete and len(lines) <= _LOG_LINES_MAX,
             "lines": lines[:_LOG_LINES_MAX],
         }
+        return log, messages if complete else []
 
     # state
 
@@ -834,6 +885,42 @@ def _messages(text: str) -> Tuple[bool, List[str]]:
     return first == "0", messages
 
 
+def _option(value: str) -> str:
+    """A value of a kernel's .config; strings stand there in quotes, with escapes."""
+    if len(value) >= 2 and value[0] == value[-1] == '"':
+        return re.sub(r"\\(.)", r"\1", value[1:-1])
+    return value
+
+
+def bootconfig_keys(text: str) -> List[str]:
+    """The keys in the text of /proc/bootconfig, each as often as it has values.
+
+    Linux 6.12 fs/proc/bootconfig.c copy_xbc_key_value_list().
+
+    Raises:
+        ValueError: `text` is not of its form.
+    """
+    keys: List[str] = []
+    at = 0
+    while at < len(text) and not text.startswith("#", at):
+        row = _BOOTCONFIG_ROW.match(text, at)
+        if row is None:
+            raise ValueError("not the form of /proc/bootconfig")
+        keys.extend([row.group(1)] * len(_BOOTCONFIG_VALUE.findall(row.group(2))))
+        at = row.end()
+    return keys
+
+
+def _loader_cmdline(messages: Iterable[str]) -> Optional[str]:
+    """What the kernel prints before it adds CONFIG_CMDLINE and bootconfig; None if it was cut.
+
+    Linux 5.10.262 arch/x86/kernel/setup.c:834, 7.3.4 :909; printk keeps some 1000 bytes.
+    """
+    start = "Command line: "
+    text = next((one[len(start) :] for one in messages if one.startswith(start)), None)
+    return None if text is None or len(text) > 900 or "\\x" in text else text
+
+
 def is_relevant(message: str) -> bool:
     """Does a message of the kernel log tell of SME, SEV, SNP, TDX or kexec?"""
     return _RELEVANT.search(message) is not None
@@ -949,15 +1036,28 @@ def redacted(document: Document) -> Document:
     name = re.compile(r"(?i)(?<![\w-])(?:{})(?![\w-])".format("|".join(own) or "(?!)"))
     clean = dict(document, host=None)
     kernel, log = document.get("kernel") or {}, document.get("log") or {}
-    if kernel.get("cmdline") is not None:
-        words = [_parameter(word, name) for word in kernel["cmdline"].split()]
-        clean["kernel"] = dict(kernel, cmdline=" ".join(words))
+    if kernel:
+        clean["kernel"] = dict(kernel, **_redacted_lines(kernel, name))
     if log:
         lines = [name.sub(_REDACTED, line) for line in log["lines"]]
         clean["log"] = dict(log, lines=lines)
     note = {"what": "host", "why": "host names and unrelated parameters were redacted on request"}
     clean["notes"] = [*(document.get("notes") or []), note]
     return clean
+
+
+def _redacted_lines(kernel: Document, host: Pattern[str]) -> Document:
+    """Every command line of the kernel, redacted alike, so that each stays part of the other."""
+
+    def clean(line: str) -> str:
+        return " ".join(_parameter(word, host) for word in line.split())
+
+    found = {name: kernel.get(name) for name in ("cmdline", "loader_cmdline")}
+    lines: Document = {name: clean(line) for name, line in found.items() if line is not None}
+    config = kernel.get("config") or {}
+    if "CONFIG_CMDLINE" in config:
+        lines["config"] = dict(config, CONFIG_CMDLINE=clean(config["CONFIG_CMDLINE"]))
+    return lines
 
 
 def _parameter(word: str, host: Pattern[str]) -> str:

@@ -4,38 +4,51 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
-from staleline.evidence.snapshot import Snapshot
+from staleline.evidence.snapshot import KernelEvidence, Snapshot
+from staleline.facts import commandline
 from staleline.facts.fact import Fact, Layer, Value
 from staleline.facts.observation import Observation, first_told, told, untold
 from staleline.facts.running_code import stop_path_changed, tainted
 
 __all__ = ["kernel_facts"]
 
-_OPTION = "mem_encrypt="
 _COLLECT = "run staleline collect on the host, as root"
 
 
-def kernel_facts(snapshot: Snapshot, known: Mapping[str, Observation]) -> Iterator[Fact]:
+def kernel_facts(
+    snapshot: Snapshot, known: Mapping[str, Observation], judged: str | None = None
+) -> Iterator[Fact]:
     """The kernel layer.
 
     Args:
         snapshot: The evidence.
         known: The other layers' observations, by fact name; where hardware or firmware
             leaves the kernel no choice, its state follows from them.
+        judged: The release whose code reads the command line, if the evidence names none.
     """
-    for name, text, observation in _observations(snapshot, known):
+    for name, text, observation in _observations(snapshot, known, judged):
         yield observation.fact(name, Layer.KERNEL, text)
 
 
 def _observations(
-    snapshot: Snapshot, known: Mapping[str, Observation]
+    snapshot: Snapshot, known: Mapping[str, Observation], judged: str | None
 ) -> Iterator[tuple[str, str, Observation]]:
     kernel, state = snapshot.kernel, snapshot.state
+    reading = replace(kernel, release=kernel.release or judged)
     yield "release", "kernel release", _given(kernel.release, "uname -r", _COLLECT)
     yield "cmdline", "kernel command line", _given(kernel.cmdline, "/proc/cmdline", _COLLECT)
-    yield "mem_encrypt", "memory encryption asked for (mem_encrypt=)", _mem_encrypt(kernel.cmdline)
-    yield "reboot_force", "CPUs are not stopped (reboot=force)", _reboot_force(snapshot)
+    yield (
+        "mem_encrypt",
+        "memory encryption asked for (mem_encrypt=)",
+        commandline.mem_encrypt(reading),
+    )
+    yield (
+        "reboot_force",
+        "CPUs are not stopped (reboot=force)",
+        _reboot_force(kernel, state.reboot_force),
+    )
     yield "sme_active", "memory is mapped with the C-bit", _sme_active(snapshot, known)
     yield (
         "tdx_module",
@@ -88,43 +101,14 @@ def _given(value: Value, source: str, missing: str) -> Observation:
     return untold(missing) if value is None else told(value, source)
 
 
-def _mem_encrypt(cmdline: str | None) -> Observation:
-    """``on`` or ``off``, where all kernels make the same of the command line.
+def _reboot_force(kernel: KernelEvidence, in_sysfs: bool | None) -> Observation:
+    """What sysfs says now, else the command line; since 5.11 it can be changed and read there.
 
-    Linux up to 6.8 takes the last instance (5.10.262 arch/x86/mm/mem_encrypt_identity.c
-    sme_enable()); later ones take ``on`` if it first stands behind the first ``off``
-    (6.12.117 and 7.3.4 arch/x86/boot/compressed/misc.c parse_mem_encrypt()).
+    Linux 6.1.192 kernel/reboot.c:1141.
     """
-    if cmdline is None:
-        return untold(f"the command line was not read: {_COLLECT}")
-    values = [word.removeprefix(_OPTION) for word in cmdline.split() if word.startswith(_OPTION)]
-    if not values:
-        return untold("neither mem_encrypt=on nor mem_encrypt=off is on the command line")
-    on, off = (values.index(word) if word in values else -1 for word in ("on", "off"))
-    if values[-1] not in ("on", "off") or (on > off) is not (values[-1] == "on"):
-        return untold(
-            f"kernels differ in what they make of mem_encrypt={', '.join(values)}: "
-            "give mem_encrypt= once, as on or off"
-        )
-    return told(values[-1], "/proc/cmdline")
-
-
-def _reboot_force(snapshot: Snapshot) -> Observation:
-    """What sysfs says now, else the ``f`` of ``reboot=``; its parts are told by first letters.
-
-    Linux 5.10.262 and 7.3.4 kernel/reboot.c reboot_setup(); since 5.11 it can be changed
-    and read in sysfs (6.1.192 kernel/reboot.c:1141).
-    """
-    if snapshot.state.reboot_force is not None:
-        return told(snapshot.state.reboot_force, "/sys/kernel/reboot/force")
-    cmdline = snapshot.kernel.cmdline
-    if cmdline is None:
-        return untold(f"the command line was not read: {_COLLECT}")
-    options = [
-        word.removeprefix("reboot=") for word in cmdline.split() if word.startswith("reboot=")
-    ]
-    parts = [part.removeprefix("panic_") for option in options for part in option.split(",")]
-    return told(any(part.startswith("f") for part in parts), "/proc/cmdline")
+    if in_sysfs is not None:
+        return told(in_sysfs, "/sys/kernel/reboot/force")
+    return commandline.reboot_force(kernel)
 
 
 def _sme_active(snapshot: Snapshot, known: Mapping[str, Observation]) -> Observation:

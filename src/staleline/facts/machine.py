@@ -24,21 +24,23 @@ _TDX_GUEST_LEAF = 0x21
 _TDX_GUEST_SIGNATURE = (0x65746E49, 0x5844546C, 0x20202020)  # "IntelTDX    " in EBX, EDX, ECX
 
 
-def from_snapshot(snapshot: Snapshot) -> MachineFacts:
+def from_snapshot(snapshot: Snapshot, *, judged: str | None = None) -> MachineFacts:
     """Return every fact that this package knows, with unknown ones as None.
 
     Args:
         snapshot: The evidence; its CPUs are taken to be of one machine.
+        judged: The release of the kernel that is judged on it. If the evidence names no
+            kernel, the command line is read as that one does.
     """
     known: dict[str, Observation] = {}
     facts: list[Fact] = []
-    for fact in _facts(snapshot, known):
+    for fact in _facts(snapshot, known, judged):
         known[fact.name] = Observation(fact.value, fact.source, fact.missing)
         facts.append(fact)
     return MachineFacts.of(facts)
 
 
-def _facts(snapshot: Snapshot, known: dict[str, Observation]) -> Iterator[Fact]:
+def _facts(snapshot: Snapshot, known: dict[str, Observation], judged: str | None) -> Iterator[Fact]:
     """Facts in an order in which each finds those it depends on in `known`."""
     yield from identity_facts(snapshot)
     yield from hypervisor_facts(snapshot, known["hypervisor"])
@@ -51,7 +53,7 @@ def _facts(snapshot: Snapshot, known: dict[str, Observation]) -> Iterator[Fact]:
     yield _tdx_guest(snapshot)
     yield _tsme(snapshot, known)
     yield several_cpus(snapshot)
-    yield from kernel_facts(snapshot, known)
+    yield from kernel_facts(snapshot, known, judged)
 
 
 def _unchecked_sme_bit(snapshot: Snapshot) -> Fact:

@@ -43,9 +43,11 @@ def _observations(
     else:
         yield merged((_of_cpu(row, cpu) for cpu in snapshot.cpus), _how_to_get(row))
     yield from _of_cpuinfo(row, snapshot)
-    for name in row.requires:
-        if known[name].value is False:
-            yield _absent(row, f"{name} is false by {known[name].source}")
+    for alternatives in row.requires:
+        observed = [known[name] for name in alternatives]
+        if all(one.value is False for one in observed):
+            told_by = " and ".join(f"{n} is false by {known[n].source}" for n in alternatives)
+            yield _absent(row, told_by)
 
 
 def _of_cpu(row: RegisterFact, cpu: CpuEvidence) -> Observation:

@@ -72,7 +72,7 @@ class RegisterFact:
     field: CpuidField | MsrField
     vendors: frozenset[str]
     absent: bool | int | None
-    requires: tuple[str, ...]
+    requires: tuple[tuple[str, ...], ...]
     flags: tuple[str, ...]
     unit: str | None
 
@@ -92,7 +92,7 @@ def _row(row: Mapping[str, Any]) -> RegisterFact:
         field=_field(row),
         vendors=frozenset(row.get("vendors", ())),
         absent=row.get("absent"),
-        requires=tuple(row.get("requires", ())),
+        requires=tuple(tuple(names.split("|")) for names in row.get("requires", ())),
         flags=tuple(row.get("flags", ())),
         unit=row.get("unit"),
     )

@@ -9,9 +9,9 @@ secondary's ``identify_secondary_cpu()``. Nothing is set by hand that this code 
 from __future__ import annotations
 
 import os
-import re
 from typing import TYPE_CHECKING, Final
 
+from staleline.evidence.commandline import decompressor_sees_on
 from staleline.kernel.derivation import DerivationError, required_address
 from staleline.kernel.emulator import Emulator, EndKind
 from staleline.kernel.percpu import PerCpu
@@ -41,7 +41,6 @@ _MASK_64: Final = (1 << 64) - 1
 _BOOT_PARAMS: Final = 0x4000
 _COMMAND_LINE: Final = 0x5000
 _COMMAND_LINE_SIZE: Final = 2048  # arch/x86/include/asm/setup.h, 5.10 to 7.3
-_ON_AND_OFF: Final = (b"mem_encrypt=on", b"mem_encrypt=off")
 # Documentation/arch/x86/boot.rst and arch/x86/include/uapi/asm/bootparam.h, 6.12.
 _CMD_LINE_PTR: Final = 0x228
 _XLOADFLAGS: Final = 0x236
@@ -227,18 +226,7 @@ def _write_boot_params(memory: MachineMemory, command_line: str) -> None:
     decompressor or EFI stub does, and tells it by XLF_MEM_ENCRYPTION.
     """
     text = os.fsencode(command_line)[: _COMMAND_LINE_SIZE - 1]
-    flags = _XLF_MEM_ENCRYPTION * _decompressor_sees_on(text)
+    flags = _XLF_MEM_ENCRYPTION * decompressor_sees_on(text)
     memory.write(_COMMAND_LINE, text + b"\0")
     memory.write_int(_BOOT_PARAMS + _CMD_LINE_PTR, _COMMAND_LINE, 4)
     memory.write_int(_BOOT_PARAMS + _XLOADFLAGS, flags, 2)
-
-
-def _decompressor_sees_on(command_line: bytes) -> bool:
-    """``parse_mem_encrypt()``: ``on`` first stands behind where ``off`` first stands, if at all.
-
-    linux 6.12.117 and 7.3.4 arch/x86/boot/compressed/misc.c; words are whole and end at any
-    character up to the space (arch/x86/boot/cmdline.c).
-    """
-    words = re.split(rb"[\x01-\x20]+", command_line)
-    on, off = (words.index(word) + 1 if word in words else 0 for word in _ON_AND_OFF)
-    return on > off

@@ -170,13 +170,7 @@ def _fact_words(
     vendor = facts.text("vendor")
     for name, label, vendors in shown:
         if vendor in vendors:
-            yield f"{label}: {_shown(facts, name)}"
-
-
-def _shown(facts: MachineFacts, name: str) -> str:
-    if name == "mem_encrypt" and facts[name].value is None and facts.text("cmdline") is not None:
-        return "not given"
-    return _word(facts[name])
+            yield f"{label}: {_word(facts[name])}"
 
 
 def _word(fact: Fact) -> str:

@@ -236,6 +236,9 @@ def _unsettled_in_row(
     if verdict is Verdict.UNKNOWN:
         yield from missing(facts, containing, lambda world: world.judgements[key].verdict)
         yield from (reason for world in containing for reason in world.judgements[key].unknown)
+    if verdict is Verdict.AT_RISK:
+        for reason in missing(facts, containing, lambda world: world.judgements[key].broken):
+            yield Unknown(f"in which of several ways it breaks: {reason}", reason.id)
 
 
 def _may_trap(facts: MachineFacts, key: Key, containing: Sequence[World]) -> Iterator[Unknown]:

@@ -13,7 +13,7 @@ from staleline.kernel.remembered import decisions_directory, remembered_image
 from staleline.policy.catalogue import candidates, catalogue, find, series_of
 from staleline.verdict.kernels import Image, ImageKernel, Kernel, PolicyKernel, has_cpuid
 
-__all__ = ["choose_kernels", "image_files"]
+__all__ = ["choose_kernels", "image_files", "judged_release"]
 
 #: Where distributions keep the image of an installed release.
 _IMAGE_PLACES = ("/boot/vmlinuz-{}", "/usr/lib/modules/{}/vmlinuz", "/lib/modules/{}/vmlinuz")
@@ -50,6 +50,29 @@ def choose_kernels(
 def image_files(kernels: Sequence[Kernel]) -> list[str]:
     """The files of those kernels that were read from one."""
     return [kernel.image.path for kernel in kernels if isinstance(kernel, ImageKernel)]
+
+
+def judged_release(kernels: Sequence[Kernel], wanted: str | None) -> str | None:
+    """The release whose code reads the command line, as far as it was named.
+
+    Args:
+        kernels: What `choose_kernels` made of it.
+        wanted: What the user named. Of a policy the earliest series that carries it counts,
+            because in later ones no more is left open.
+    """
+    if wanted is not None and wanted not in catalogue() and series_of(wanted) is not None:
+        return wanted
+    releases = {_release(kernel) for kernel in kernels}
+    return releases.pop() if len(releases) == 1 else None
+
+
+def _release(kernel: Kernel) -> str | None:
+    if isinstance(kernel, ImageKernel):
+        return kernel.image.release
+    if isinstance(kernel, PolicyKernel) and kernel.policy.releases:
+        major, minor = min(releases.first for releases in kernel.policy.releases)
+        return f"{major}.{minor}"
+    return None
 
 
 def _running(snapshot: Snapshot, use_cache: bool) -> Sequence[Kernel]:

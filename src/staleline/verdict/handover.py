@@ -51,6 +51,11 @@ class Judgement:
         return None if self.answer is None else self.answer.counterexample
 
     @property
+    def broken(self) -> str | None:
+        """The property that it breaks, for an at-risk verdict."""
+        return None if self.counterexample is None else self.counterexample.property
+
+    @property
     def flushes(self) -> Mapping[Site, bool | None]:
         """Per site: is WBINVD executed? None where that was not established."""
         flushes = {site: _executed(self.case.flush(site)) for site in self.case.sites}

@@ -100,9 +100,11 @@ def with_given_for(observed: Snapshot, identity: Identity, given: Given) -> Snap
     return given.added_to(_without_what_it_did(observed, identity), another_kernel=True)
 
 
-def facts_of(observed: Snapshot, identity: Identity, given: Given) -> MachineFacts:
-    """What is known of the machine under the kernel that is judged."""
-    facts = from_snapshot(with_given_for(observed, identity, given))
+def facts_of(
+    observed: Snapshot, identity: Identity, given: Given, judged: str | None = None
+) -> MachineFacts:
+    """What is known of the machine under the kernel that is judged, by its release `judged`."""
+    facts = from_snapshot(with_given_for(observed, identity, given), judged=judged)
     if not identity.what_if:
         return facts
     seen = from_snapshot(Given(msr=given.msr).added_to(observed))
@@ -144,5 +146,5 @@ def _without_what_it_did(snapshot: Snapshot, identity: Identity) -> Snapshot:
         tainted=None,
         tainting_modules=None,
     )
-    kernel = KernelEvidence(release=identity.judged_release, cmdline=snapshot.kernel.cmdline)
+    kernel = replace(snapshot.kernel, release=identity.judged_release, build_id=None, config=None)
     return replace(snapshot, kernel=kernel, state=state, log=None, modules=None)

@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from itertools import combinations_with_replacement
 
 from staleline.facts import MachineFacts
 from staleline.verdict.possible import FACT_NAMES
@@ -28,6 +29,8 @@ _IDS = {
     "offline": "unknown-offline-cpus",
     "jumped_by_kernel": "unknown-hypervisor",
 }
+
+_RULE = "the rule"
 
 #: What no evidence tells, by machine field.
 _NO_EVIDENCE = {
@@ -66,25 +69,46 @@ def missing(
     Yields:
         One sentence per fact that splits the worlds by outcome, and one if the rule does.
     """
-    for name in dict.fromkeys(name for world in worlds for name in world.assumed):
-        if _differ(
-            [
-                {outcome(world) for world in worlds if world.assumed.get(name) == value}
-                for value in dict.fromkeys(
-                    world.assumed[name] for world in worlds if name in world.assumed
-                )
-            ]
-        ):
-            yield _how_to_get(facts, name)
-    kernels = list(dict.fromkeys(world.kernel for world in worlds))
-    by_kernel = [{outcome(world) for world in worlds if world.kernel == name} for name in kernels]
-    if _differ(by_kernel):
-        text = f"the rule: {' or '.join(kernels)}; give the image to --kernel to read it"
-        yield Unknown(text, "unknown-rule")
+    told = [({**world.assumed, _RULE: world.kernel}, outcome(world)) for world in worlds]
+    for name in dict.fromkeys(name for assumed, _ in told for name in assumed):
+        if _splits(name, told):
+            yield _unknown_rule(worlds) if name == _RULE else _how_to_get(facts, name)
 
 
-def _differ(outcomes: Sequence[set[Hashable]]) -> bool:
-    return all(outcomes) and any(found != outcomes[0] for found in outcomes)
+#: What is assumed of a world, and what comes out in it.
+_Told = tuple[Mapping[str, bool | str], Hashable]
+
+
+def _splits(name: str, told: Sequence[_Told]) -> bool:
+    """Are there two worlds that differ in this fact, in nothing else, and in the outcome?
+
+    What is assumed in one of them only, as it cannot matter in the other, makes no difference.
+    """
+    alike: dict[frozenset[str], list[_Told]] = {}
+    for assumed, outcome in told:
+        if name in assumed:
+            alike.setdefault(frozenset(assumed), []).append((assumed, outcome))
+    return any(
+        _differ(name, sorted((first & second) - {name}), (*alike[first], *alike[second]))
+        for first, second in combinations_with_replacement(alike, 2)
+    )
+
+
+def _differ(name: str, others: Sequence[str], told: Iterable[_Told]) -> bool:
+    """Do two of them that agree in `others` differ in `name` and in the outcome?"""
+    seen: dict[tuple[bool | str, ...], dict[Hashable, set[bool | str]]] = {}
+    for assumed, outcome in told:
+        values = seen.setdefault(tuple(assumed[other] for other in others), {})
+        values.setdefault(outcome, set()).add(assumed[name])
+    return any(
+        len(values) > 1 and len(frozenset().union(*values.values())) > 1 for values in seen.values()
+    )
+
+
+def _unknown_rule(worlds: Sequence[World]) -> Unknown:
+    kernels = dict.fromkeys(world.kernel for world in worlds)
+    text = f"the rule: {' or '.join(kernels)}; give the image to --kernel to read it"
+    return Unknown(text, "unknown-rule")
 
 
 def _how_to_get(facts: MachineFacts, name: str) -> Unknown:

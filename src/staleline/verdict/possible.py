@@ -85,7 +85,8 @@ def _possible(facts: MachineFacts) -> Iterator[Possibility]:
             if unknown is None:
                 yield Possibility(_machine(name, leaf, known), assumed)
                 continue
-            for value in (False, True):
+            # The plainest machine comes first: it gives the counterexample that is shown.
+            for value in (True, False):
                 open_ends.append((known | {unknown: value}, assumed | {unknown: value}))
 
 
@@ -138,12 +139,9 @@ def _tdx_host_enabled(facts: MachineFacts) -> bool | None:
 
 
 def _mem_encrypt(facts: MachineFacts) -> bool | None:
-    """The command line's choice; absent means off (the default of every kernel read)."""
-    choice, cmdline = facts.text("mem_encrypt"), facts.text("cmdline")
-    if choice is not None:
-        return choice == "on"
-    # A value that is neither on nor off: kernels differ in what they make of it.
-    return None if cmdline is None or "mem_encrypt=" in cmdline else False
+    """The kernel's choice by its command line and build, where that is known."""
+    choice = facts.text("mem_encrypt")
+    return None if choice is None else choice == "on"
 
 
 def _jumped_by_kernel(facts: MachineFacts) -> bool | None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from staleline.evidence.given import Given, given_by_user
 from staleline.evidence.snapshot import Snapshot
 from staleline.facts import MachineFacts
-from staleline.verdict.choice import choose_kernels
+from staleline.verdict.choice import choose_kernels, judged_release
 from staleline.verdict.identity import Identity, facts_of, identity_of, with_given_for
 from staleline.verdict.kernels import ImageKernel, Kernel, PolicyKernel
 
@@ -64,7 +64,7 @@ def subject_of(
     snapshot = with_given_for(observed, identity, added)
     return Subject(
         snapshot=snapshot,
-        facts=facts_of(observed, identity, added),
+        facts=facts_of(observed, identity, added, judged_release(kernels, wanted)),
         kernels=tuple(
             replace(one, snapshot=snapshot) if isinstance(one, ImageKernel) else one
             for one in kernels
