@@ -109,11 +109,10 @@ def test_the_next_kernels_own_parser_decides(
 def test_nothing_encrypts_where_firmware_left_it_off(
     capsys: pytest.CaptureFixture[str], real_kernels: dict[str, RealKernel]
 ) -> None:
-    image = real_kernels["6.12"].path
-    _, document = preflight(
-        capsys, ROME, "linux-6.5", image, "--msr", "0xc0010010=0", "--append", "mem_encrypt=on"
-    )
-    assert transitions(document) == ["off→off"]
+    image = str(real_kernels["6.12"].path)
+    machine = ("--snapshot", str(ROME), "--kernel", "linux-6.5", "--msr", "0xc0010010=0")
+    main(["preflight", "--json", *machine, "--next", image, "--append", "mem_encrypt=on"])
+    assert transitions(json.loads(capsys.readouterr().out)) == ["off→off"]
 
 
 def test_without_a_command_line_every_one_is_tried(

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import pytest
 from click.testing import CliRunner
 
 from staleline.cli.facts import command
-from staleline.errors import EvidenceError
+from staleline.cli.main import main
 from staleline.evidence.detect import read_snapshot
 from staleline.facts import from_snapshot
 from staleline.report.facts_json import facts_document
@@ -104,8 +105,16 @@ def test_a_file_name_that_is_no_text_is_spelt_out(tmp_path: Path) -> None:
     assert "rome-\\xff" in json.loads(run(os.fsdecode(name), "--json"))["machines"][0]["file"]
 
 
-def test_a_bad_file_stops_with_its_name(tmp_path: Path) -> None:
+def test_a_bad_file_is_named_and_the_others_are_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = tmp_path / "notes.txt"
     path.write_text("nothing of the kind\n")
-    with pytest.raises(EvidenceError, match=r"notes\.txt: is of no known format"):
-        run(str(ROME), str(path))
+    assert main(["facts", "--json", str(path), str(ROME)]) == 1
+    captured = capsys.readouterr()
+    (line,) = captured.err.splitlines()
+    assert re.match(r"staleline: .*notes\.txt: is of no known format", line)
+    document = json.loads(captured.out)
+    jsonschema.validate(document, SCHEMA)
+    assert [machine["file"] for machine in document["machines"]] == [str(ROME)]
+    assert [one["file"] for one in document["unreadable"]] == [str(path)]

@@ -66,7 +66,8 @@ class TestUnknown:
         fact = from_snapshot(ROME)["sme_enabled"]
         assert fact.value is None
         assert fact.missing == (
-            "MSR 0xc0010010 was not read: as root, modprobe msr; rdmsr -a 0xc0010010"
+            "MSR 0xc0010010 was not read: as root, modprobe msr, and give what rdmsr prints: "
+            '--msr "0xc0010010=$(rdmsr -a -c 0xc0010010)"'
         )
 
     def test_cpus_that_disagree(self) -> None:

@@ -17,13 +17,16 @@ from staleline.evidence.snapshot import (
     Snapshot,
     StateEvidence,
 )
+from staleline.facts import from_snapshot
 from staleline.kernel.image import load_image
 from staleline.policy.catalogue import catalogue
 from staleline.report.preflight import one_line
 from staleline.verdict.following import Next, NextImage
+from staleline.verdict.identity import NOT_COMPARED
 from staleline.verdict.kernels import PolicyKernel
 from staleline.verdict.platforms import platforms
 from staleline.verdict.preflight import Preflight, preflight
+from staleline.verdict.subject import Subject
 from staleline.vocabulary import Path, Verdict
 from tests.conftest import RealKernel
 from tests.kernel.test_decisions_unknown import Without
@@ -63,7 +66,9 @@ def intel(
 def before(
     snapshot: Snapshot, image: NextImage, path: Path = Path.KEXEC, policy: str = "linux-6.18"
 ) -> Preflight:
-    return preflight(snapshot, (PolicyKernel(catalogue()[policy], "for this test"),), image, path)
+    kernels = (PolicyKernel(catalogue()[policy], "for this test"),)
+    subject = Subject(snapshot, from_snapshot(snapshot), kernels, NOT_COMPARED)
+    return preflight(subject, image, path)
 
 
 def ids(found: Preflight) -> set[str]:

@@ -1,39 +1,53 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""``staleline audit``: one machine, one kernel, the transitions asked for."""
+"""``staleline audit``: machines, kernels on them, and the transitions asked for."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path as FilePath
 from typing import TYPE_CHECKING
 
 import click
 
+from staleline.cli.once import Once
 from staleline.cli.output import Output, output_options
-from staleline.errors import ContradictionError
+from staleline.errors import StalelineError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
+    from rich.console import Console
+
+    from staleline.evidence.given import Given
     from staleline.evidence.snapshot import Snapshot
+    from staleline.report.audits import Outcome
     from staleline.verdict.audit import Audit
     from staleline.verdict.cost import Cost
+    from staleline.vocabulary import Path
 
 __all__ = ["command"]
 
 _STATUS = {"safe": 0, "at-risk": 2, "unknown": 3}
+#: At risk is worse than unknown.
+_WORST_FIRST = (2, 3, 0)
 
 
-@click.command("audit")
+@click.command("audit", cls=Once)
 @click.option(
     "--snapshot",
-    "snapshot_file",
+    "snapshot_files",
+    multiple=True,
     metavar="FILE",
-    help="A snapshot or CPUID dump; default: this host.",
+    help="A snapshot or CPUID dump, any number of times; default: this host.",
 )
 @click.option(
     "--kernel",
+    "kernels",
+    multiple=True,
     metavar="WHAT",
-    help="The old kernel: an image, a release or a policy; default: the one the snapshot names.",
+    help="An old kernel, any number of times: an image, a release or a policy; default: the one "
+    "the snapshot names.",
 )
 @click.option(
     "--next",
@@ -67,7 +81,7 @@ _STATUS = {"safe": 0, "at-risk": 2, "unknown": 3}
     "--state",
     multiple=True,
     metavar="NAME=VALUE",
-    help="sme_active, sev_guests_run or tdx_module, if the snapshot lacks it.",
+    help="State that the snapshot lacks, e.g. sev_guests_run=no or tdx_module=absent.",
 )
 @click.option(
     "--bandwidth",
@@ -86,12 +100,13 @@ _STATUS = {"safe": 0, "at-risk": 2, "unknown": 3}
     show_default=True,
     help="The least finding that makes the exit status non-zero.",
 )
+@click.option("-v", "--verbose", is_flag=True, help="Of several audits, print each as a whole too.")
 @click.option("--no-cache", is_flag=True, help="Run the image's code anew, and keep nothing.")
 @output_options()
 def command(  # noqa: PLR0913 - one parameter per option
     *,
-    snapshot_file: str | None,
-    kernel: str | None,
+    snapshot_files: tuple[str, ...],
+    kernels: tuple[str, ...],
     following: str,
     append: str | None,
     reuse_cmdline: bool,
@@ -103,44 +118,149 @@ def command(  # noqa: PLR0913 - one parameter per option
     measured: str | None,
     traces: str | None,
     fail_on: str,
+    verbose: bool,
     no_cache: bool,
     output: Output,
 ) -> int:
     """Could this kexec leave incoherent cache lines behind, and are they written back first?
 
-    Exit status: 0 safe, 1 error, 2 at risk, 3 unknown.
+    Of several snapshots or kernels, each pair is audited and gets a line, the worst first; one
+    that cannot be read does not keep the others from it.
+
+    Exit status: 0 safe, 1 error, 2 at risk, 3 unknown; of several 1 if there was an error, else
+    the worst, where at risk is worse than unknown.
     """
-    from staleline.cli.following import next_kernel
-    from staleline.evidence.given import given_by_user, with_given
-    from staleline.facts import from_snapshot
-    from staleline.verdict.audit import audit
-    from staleline.verdict.choice import choose_kernels, image_files, judged_release
+    from staleline.cli.following import require_next
+    from staleline.evidence.given import Given
     from staleline.vocabulary import Path
 
-    paths = tuple(Path) if path_name == "all" else (Path(path_name),)
-    asked = _asked(following, path_name)
-    try:
-        snapshot = with_given(_observe(snapshot_file), msr=msr, cmdline=cmdline, state=state)
-        next_one = next_kernel(
-            following, snapshot, append=append, reuse=reuse_cmdline, crash=path_name == "crash"
-        )
-        kernels = choose_kernels(snapshot, kernel, use_cache=not no_cache)
-        given = given_by_user(snapshot)
-        facts = from_snapshot(snapshot, judged=judged_release(kernels, kernel))
-        found = audit(facts, kernels, following=next_one, paths=paths, given=given)
-    except ContradictionError as error:
-        from staleline.cli.contradicted import write_contradicted
-        from staleline.report.contradicted import Contradicted, contradicted_audit
+    request = _Request(
+        given=Given(msr, cmdline, state),
+        following=following,
+        append=append,
+        reuse_cmdline=reuse_cmdline,
+        path_name=path_name,
+        paths=tuple(Path) if path_name == "all" else (Path(path_name),),
+        use_cache=not no_cache,
+        bandwidth=bandwidth,
+        measured=measured,
+        traces=traces,
+    )
+    require_next(following)
+    files = tuple(dict.fromkeys(snapshot_files)) or (None,)
+    wanted = tuple(dict.fromkeys(kernels)) or (None,)
+    if len(files) * len(wanted) > 1:
+        return _several(output, list(_outcomes(files, wanted, request)), fail_on, verbose=verbose)
+    (outcome,) = _outcomes(files, wanted, request)
+    _write(output, outcome)
+    if outcome.error is not None:
+        raise outcome.error
+    return _status(outcome, fail_on)
 
-        nothing = Contradicted(error.found, paths, kernel, asked)
-        write_contradicted(output, nothing, contradicted_audit(nothing), snapshot_file)
-        raise
-    written = _write_traces(found, FilePath(traces)) if traces is not None else {}
-    files = (*([snapshot_file] if snapshot_file else []), *image_files(kernels))
-    price = _cost(found, snapshot, bandwidth, measured)
-    machine = snapshot_file or "this host"
-    _write(output, found, written, price, machine=machine, files=files, asked=asked)
-    return _status(found, fail_on)
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Request:
+    """What is asked of each machine with each kernel."""
+
+    given: Given
+    following: str
+    append: str | None
+    reuse_cmdline: bool
+    path_name: str
+    paths: tuple[Path, ...]
+    use_cache: bool
+    bandwidth: float | None
+    measured: str | None
+    traces: str | None
+
+    @property
+    def asked(self) -> dict[str, str]:
+        """What is left out of an audit of everything, by name."""
+        asked = {"next_kernel": (self.following, "any"), "path": (self.path_name, "all")}
+        return {name: value for name, (value, everything) in asked.items() if value != everything}
+
+    def audit(self, observed: Snapshot, kernel: str | None) -> tuple[Audit, Cost, list[str]]:
+        """What was found, what it costs, and the images that were read."""
+        from staleline.cli.following import next_kernel
+        from staleline.verdict.audit import audit_of
+        from staleline.verdict.choice import image_files
+        from staleline.verdict.subject import subject_of
+
+        subject = subject_of(observed, kernel, self.given, use_cache=self.use_cache)
+        following = next_kernel(
+            self.following,
+            subject.snapshot,
+            append=self.append,
+            reuse=self.reuse_cmdline,
+            crash=self.path_name == "crash",
+        )
+        found = audit_of(subject, following=following, paths=self.paths)
+        price = _cost(found, subject.snapshot, self.bandwidth, self.measured)
+        return found, price, image_files(subject.kernels)
+
+
+def _outcomes(
+    files: Sequence[str | None], kernels: Sequence[str | None], request: _Request
+) -> Iterator[Outcome]:
+    """Each machine with each kernel; of a machine that cannot be read, one."""
+    directory = None if request.traces is None else FilePath(request.traces)
+    several = len(files) * len(kernels) > 1
+    number = 0
+    for file in files:
+        try:
+            observed = _observe(file)
+        except StalelineError as error:
+            yield _failed(request, file, kernels[0] if len(kernels) == 1 else None, error)
+            number += len(kernels)
+            continue
+        for kernel in kernels:
+            number += 1
+            traces = directory / str(number) if directory and several else directory
+            yield _outcome(observed, file, kernel, request, traces)
+
+
+def _outcome(
+    observed: Snapshot,
+    file: str | None,
+    kernel: str | None,
+    request: _Request,
+    traces: FilePath | None,
+) -> Outcome:
+    from staleline.report.audits import Outcome
+
+    try:
+        found, price, images = request.audit(observed, kernel)
+        written = {} if traces is None else _write_traces(found, traces)
+    except StalelineError as error:
+        return _failed(request, file, kernel, error)
+    return Outcome(
+        _machine(file),
+        kernel,
+        request.paths,
+        request.asked,
+        audit=found,
+        cost=price,
+        traces=written,
+        files=(*_files(file), *images),
+    )
+
+
+def _failed(
+    request: _Request, file: str | None, kernel: str | None, error: StalelineError
+) -> Outcome:
+    from staleline.report.audits import Outcome
+
+    return Outcome(
+        _machine(file), kernel, request.paths, request.asked, files=_files(file), error=error
+    )
+
+
+def _machine(file: str | None) -> str:
+    return "this host" if file is None else file
+
+
+def _files(file: str | None) -> tuple[str, ...]:
+    return () if file is None else (file,)
 
 
 def _observe(snapshot_file: str | None) -> Snapshot:
@@ -148,12 +268,6 @@ def _observe(snapshot_file: str | None) -> Snapshot:
     from staleline.evidence.live import collect
 
     return collect() if snapshot_file is None else read_snapshot(FilePath(snapshot_file))
-
-
-def _asked(following: str, path_name: str) -> dict[str, str]:
-    """What is left out of an audit of everything, by name."""
-    asked = {"next_kernel": (following, "any"), "path": (path_name, "all")}
-    return {name: value for name, (value, everything) in asked.items() if value != everything}
 
 
 def _write_traces(found: Audit, directory: FilePath) -> dict[str, str]:
@@ -190,36 +304,63 @@ def _cost(
     return cost(found, cache_capacity(snapshot), bandwidth_of(found.facts, given), measured)
 
 
-def _write(  # noqa: PLR0913 - all that a report is made of
-    output: Output,
-    found: Audit,
-    traces: dict[str, str],
-    price: Cost,
-    *,
-    machine: str,
-    files: Sequence[str],
-    asked: Mapping[str, str],
-) -> None:
-    from staleline.report.audit_json import audit_document
+def _write(output: Output, outcome: Outcome) -> None:
+    """The one audit; of an error, nothing but a contradiction's document or findings."""
+    from staleline.report.audits import outcome_findings
+
+    document = outcome.document
+    if document is None:
+        return
+    if output.of_findings:
+        output.write_findings(outcome_findings([outcome]))
+    elif output.format == "json":
+        output.write_json(document)
+    elif outcome.audit is not None:
+        with output.console() as console:
+            _print(console, outcome)
+
+
+def _print(console: Console, outcome: Outcome) -> None:
     from staleline.report.audit_text import print_audit
     from staleline.report.cost import print_cost
 
-    if output.of_findings:
-        from staleline.report.findings import audit_findings
+    if outcome.audit is not None and outcome.cost is not None:
+        print_audit(console, outcome.audit, machine=outcome.machine)
+        print_cost(console, outcome.cost)
 
-        output.write_findings([audit_findings(found, machine=machine, files=files, asked=asked)])
+
+def _several(output: Output, outcomes: Sequence[Outcome], fail_on: str, *, verbose: bool) -> int:
+    """The worst first, whatever the order they were asked for in; errors on standard error."""
+    from staleline.report.audits import (
+        audits_document,
+        outcome_findings,
+        print_outcomes,
+        worst_first,
+    )
+
+    ordered = worst_first(outcomes)
+    if output.of_findings:
+        output.write_findings(outcome_findings(ordered))
     elif output.format == "json":
-        output.write_json(audit_document(found, traces, price))
+        output.write_json(audits_document(ordered))
     else:
         with output.console() as console:
-            print_audit(console, found, machine=machine)
-            print_cost(console, price)
+            print_outcomes(console, ordered)
+            for one in ordered if verbose else ():
+                console.rule(style="dim")
+                _print(console, one)
+    errors = [one for one in ordered if one.error is not None]
+    for one in errors:
+        where = "" if one.error is None or one.error.where else f"{one.machine}: "
+        click.echo(f"staleline: {where}{one.error}", err=True)
+    statuses = {_status(one, fail_on) for one in ordered if one.error is None}
+    return 1 if errors else next(status for status in _WORST_FIRST if status in statuses)
 
 
-def _status(found: Audit, fail_on: str) -> int:
-    status = _STATUS[found.verdict]
-    if fail_on == "risk" and found.verdict == "unknown":
+def _status(outcome: Outcome, fail_on: str) -> int:
+    status = _STATUS[outcome.verdict]
+    if fail_on == "risk" and outcome.verdict == "unknown":
         return 0
-    if fail_on == "unneeded" and status == 0:
-        return 2 if any(row.unneeded for row in found.handovers) else 0
+    if fail_on == "unneeded" and status == 0 and outcome.audit is not None:
+        return 2 if any(row.unneeded for row in outcome.audit.handovers) else 0
     return status

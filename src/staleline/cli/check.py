@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from staleline.cli.once import Once
 from staleline.cli.output import Output, output_options
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 
-@click.command("check")
+@click.command("check", cls=Once)
 @click.argument("policies", nargs=-1, required=True, metavar="POLICY...")
 @click.option(
     "--cpus",

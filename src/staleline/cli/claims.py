@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import click
 
+from staleline.cli.once import Once
 from staleline.cli.output import FINDING_FORMATS, Output, output_options
 
 __all__ = ["command"]
@@ -12,7 +13,7 @@ __all__ = ["command"]
 _REFUSED = dict.fromkeys(FINDING_FORMATS, "a refuted claim is an answer, and no kernel's fault")
 
 
-@click.command("claims")
+@click.command("claims", cls=Once)
 @click.argument("ids", nargs=-1, metavar="[ID...]")
 @click.option("--full", is_flag=True, help="Show the interleaving behind every exception.")
 @output_options(_REFUSED)

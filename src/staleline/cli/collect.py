@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import click
 
+from staleline.cli.once import Once
+
 __all__ = ["command"]
 
 
-@click.command("collect")
+@click.command("collect", cls=Once)
 @click.option("-o", "--output", metavar="FILE", default="-", help="Where to; default: stdout.")
 @click.option("--redact", is_flag=True, help="Leave out host names.")
 @click.option(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from staleline.cli.once import Once
 from staleline.cli.output import Output, output_options
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ __all__ = ["command"]
 _REFUSED = {"prometheus": "metrics are of one state, and a comparison is of two"}
 
 
-@click.command("diff")
+@click.command("diff", cls=Once)
 @click.argument("old", metavar="OLD")
 @click.argument("new", metavar="NEW")
 @click.option("--no-cache", is_flag=True, help="Read images anew, and keep nothing.")

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import click
 
+from staleline.cli.once import Once
+
 __all__ = ["command"]
 
 
@@ -14,7 +16,7 @@ def _completed(_context: click.Context, _parameter: click.Parameter, begun: str)
     return [name for name in explanations() if name.startswith(begun)]
 
 
-@click.command("explain")
+@click.command("explain", cls=Once)
 @click.argument("ids", nargs=-1, metavar="[ID...]", shell_complete=_completed)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 def command(*, ids: tuple[str, ...], as_json: bool) -> None:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from staleline.cli.once import Once
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -44,7 +46,7 @@ PRINTERS: Mapping[str, Callable[..., str]] = {
 }
 
 
-@click.command("export")
+@click.command("export", cls=Once)
 @click.argument("case", metavar="CASE")
 @click.option("--to", "target", type=click.Choice(list(PRINTERS)), required=True)
 @click.option(

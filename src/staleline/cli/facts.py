@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import click
 
-from staleline.errors import ContradictionError
+from staleline.cli.once import Once
+from staleline.errors import ContradictionError, EvidenceError
 
 if TYPE_CHECKING:
     from staleline.evidence.consistency import Contradiction
@@ -19,43 +20,50 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 
-@click.command("facts")
+@click.command("facts", cls=Once)
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
 @click.option("--json", "as_json", is_flag=True, help="Print a staleline/facts/1 document.")
-def command(*, files: tuple[str, ...], as_json: bool) -> None:
+def command(*, files: tuple[str, ...], as_json: bool) -> int:
     """Tell what FILEs say of their machines, and what they leave unknown.
 
     Reads cpuid -r output, AIDA64 and libcpuid dumps, libvirt CPU data, lscpu and dmesg output,
     /proc/cpuinfo, snapshots, sosreports and other copies of /proc and /sys; as files,
     directories or tar archives, also compressed. The format is recognised by content.
 
-    Of evidence that contradicts itself, the contradictions are told and nothing else.
-    Exit status: 0 facts, 1 error or contradiction.
+    Of evidence that contradicts itself, the contradictions are told and nothing else. A file that
+    cannot be read does not keep the others from being read.
+    Exit status: 0 facts, 1 an error or contradiction in one of the files.
     """
     from staleline.evidence.detect import read_snapshot
     from staleline.facts import from_snapshot
 
     machines: list[tuple[str, MachineFacts]] = []
-    refused: list[tuple[str, ContradictionError]] = []
+    refused: list[tuple[str, EvidenceError]] = []
     for file in files:
         try:
             machines.append((file, from_snapshot(read_snapshot(file))))
-        except ContradictionError as error:
+        except EvidenceError as error:
             refused.append((file, error))
-    contradictory = [(file, error.found) for file, error in refused]
+    contradictory = [
+        (f, error.found) for f, error in refused if isinstance(error, ContradictionError)
+    ]
     if as_json:
-        _print_json(machines, contradictory)
+        unreadable = [(f, str(e)) for f, e in refused if not isinstance(e, ContradictionError)]
+        _print_json(machines, contradictory, unreadable)
     else:
         _print_text(machines, contradictory)
-    if refused:
-        raise refused[0][1]
+    for _, why in refused:
+        click.echo(f"staleline: {why}", err=True)
+    return 1 if refused else 0
 
 
-def _print_json(machines: Machines, contradictory: Contradictory) -> None:
+def _print_json(
+    machines: Machines, contradictory: Contradictory, unreadable: list[tuple[str, str]]
+) -> None:
     from staleline.report.console import print_json
     from staleline.report.facts_json import facts_document
 
-    print_json(facts_document(machines, contradictory))
+    print_json(facts_document(machines, contradictory, unreadable))
 
 
 def _print_text(machines: Machines, contradictory: Contradictory) -> None:

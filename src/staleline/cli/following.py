@@ -3,15 +3,17 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING
 
 from staleline.errors import UsageError
 
 if TYPE_CHECKING:
     from staleline.evidence.snapshot import Snapshot
+    from staleline.kernel.image import KernelImage
     from staleline.verdict.following import Following, NextImage
 
-__all__ = ["next_image", "next_kernel"]
+__all__ = ["next_image", "next_kernel", "require_next"]
 
 #: What kexec-tools leaves out of /proc/cmdline (2.0.25 kexec/kexec.c get_command_line());
 #: the latter for a crash kernel alone.
@@ -38,6 +40,18 @@ def next_kernel(
     return Next(wanted)
 
 
+def require_next(wanted: str) -> None:
+    """Refuse what no next kernel can be, before anything else is looked at.
+
+    Raises:
+        KernelImageError: It is no word for one, and no image either.
+    """
+    from staleline.verdict.following import Next
+
+    if wanted not in tuple(Next):
+        _loaded(wanted)
+
+
 def next_image(
     path: str, snapshot: Snapshot, *, append: str | None, reuse: bool, crash: bool
 ) -> NextImage:
@@ -47,10 +61,17 @@ def next_image(
         KernelImageError: The image cannot be read.
         UsageError: The running kernel's command line is to be used again, and is not known.
     """
-    from staleline.kernel.image import load_image
     from staleline.verdict.following import NextImage
 
-    return NextImage(load_image(path), _command_line(snapshot, append, reuse=reuse, crash=crash))
+    return NextImage(_loaded(path), _command_line(snapshot, append, reuse=reuse, crash=crash))
+
+
+@cache
+def _loaded(path: str) -> KernelImage:
+    """Once for all machines that are asked about it."""
+    from staleline.kernel.image import load_image
+
+    return load_image(path)
 
 
 def _command_line(

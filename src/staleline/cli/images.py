@@ -21,6 +21,7 @@ from staleline.kernel.imagedocument import (
 from staleline.kernel.plaintext import printable
 
 if TYPE_CHECKING:
+    from staleline.evidence.given import Given
     from staleline.evidence.snapshot import Snapshot
     from staleline.kernel.explain import Explanation
     from staleline.kernel.image import KernelImage
@@ -74,17 +75,22 @@ class GivenMachine:
     msr: tuple[str, ...] = ()
     cmdline: str | None = None
 
-    def snapshot(self) -> Snapshot:
-        """Read it.
+    def observed(self) -> Snapshot:
+        """Read it without what the user adds.
 
         Raises:
             EvidenceError: It cannot be read as a snapshot or dump.
-            UsageError: What was added makes no sense.
         """
         from staleline.evidence.detect import read_snapshot
-        from staleline.evidence.given import with_given
 
-        return with_given(read_snapshot(Path(self.file)), msr=self.msr, cmdline=self.cmdline)
+        return read_snapshot(Path(self.file))
+
+    @property
+    def given(self) -> Given:
+        """What the user adds."""
+        from staleline.evidence.given import Given
+
+        return Given(self.msr, self.cmdline)
 
     def checked(self) -> GivenMachine:
         """The same, if images can be run on it; what is wrong is said once, not by each image.
@@ -94,7 +100,8 @@ class GivenMachine:
         """
         from staleline.verdict.kernels import has_cpuid
 
-        if not has_cpuid(self.snapshot()):
+        # Whether a command line contradicts the one observed depends on the image.
+        if not has_cpuid(replace(self.given, cmdline=None).added_to(self.observed())):
             raise UsageError(
                 "running an image's code needs the machine's CPUID, which this snapshot lacks",
                 where=self.file,
@@ -310,15 +317,17 @@ def _read(work: _Work) -> _Found:
 
 
 def _on_machine(image: KernelImage, machine: GivenMachine) -> dict[str, Any]:
-    from staleline.facts import from_snapshot
     from staleline.kernel.running import RunningImage
     from staleline.report.machine_json import machine_document
+    from staleline.verdict.identity import facts_of, identity_of, with_given_for
     from staleline.verdict.kernels import ImageKernel
     from staleline.verdict.reading import read_on_machine
 
-    snapshot = machine.snapshot()
-    kernel = ImageKernel(RunningImage(image), snapshot)
-    return machine_document(read_on_machine(kernel, from_snapshot(snapshot, judged=image.release)))
+    running, observed = RunningImage(image), machine.observed()
+    identity = identity_of(observed.kernel, (ImageKernel(running, observed),), image.path)
+    kernel = ImageKernel(running, with_given_for(observed, identity, machine.given))
+    reading = read_on_machine(kernel, facts_of(observed, identity, machine.given, image.release))
+    return {**machine_document(reading), "what_if": identity.what_if}
 
 
 def _explain(report: ImageReport) -> tuple[Explanation, ...]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from staleline.cli.once import Once
 from staleline.cli.output import Output, output_options
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 
-@click.command("kernel")
+@click.command("kernel", cls=Once)
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
 @click.option("--snapshot", metavar="FILE", help="Also say what they do on this machine.")
 @click.option("--msr", multiple=True, metavar="NUMBER=VALUE", help="An MSR the snapshot lacks.")

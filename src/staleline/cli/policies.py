@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import click
 
+from staleline.cli.once import Once
+
 __all__ = ["command"]
 
 
-@click.command("policies")
+@click.command("policies", cls=Once)
 @click.argument("name", required=False)
 @click.option("--atoms", "show_atoms", is_flag=True, help="List what predicates may ask.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from staleline.cli.once import Once
 from staleline.cli.output import Output, output_options
 from staleline.errors import ContradictionError
 
@@ -19,10 +20,11 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
-_STATUS = {"safe": 0, "at-risk": 2, "unknown": 3}
+#: `staleline.verdict.preflight.ACCEPTABLE`, which takes long to import.
+_ACCEPTABLE = ("load-settled",)
 
 
-@click.command("preflight")
+@click.command("preflight", cls=Once)
 @click.option(
     "--next", "following", metavar="IMAGE", required=True, help="The image that will be loaded."
 )
@@ -54,7 +56,13 @@ _STATUS = {"safe": 0, "at-risk": 2, "unknown": 3}
     "--state",
     multiple=True,
     metavar="NAME=VALUE",
-    help="sme_active, sev_guests_run or tdx_module, if the snapshot lacks it.",
+    help="State that the snapshot lacks, e.g. sev_guests_run=no or tdx_module=absent.",
+)
+@click.option(
+    "--accept",
+    multiple=True,
+    type=click.Choice(_ACCEPTABLE),
+    help="Exit with 0 although a crash is safe only once what loading wrote has left the caches.",
 )
 @click.option("--explain", is_flag=True, help="Print the handovers and what was looked at too.")
 @click.option("--no-cache", is_flag=True, help="Run the image's code anew, and keep nothing.")
@@ -70,28 +78,33 @@ def command(  # noqa: PLR0913 - one parameter per option
     msr: tuple[str, ...],
     cmdline: str | None,
     state: tuple[str, ...],
+    accept: tuple[str, ...],
     explain: bool,
     no_cache: bool,
     output: Output,
 ) -> int:
-    """Is it safe to load this kernel with kexec, here and now, and to start it?
+    """Is it right to load this kernel with kexec, here and now, and to start it?
 
     For use before `kexec -l`, `kexec -p` and `systemctl kexec`. Prints one line.
 
-    Exit status: 0 safe, 1 error, 2 at risk, 3 unknown.
+    Exit status: 0 safe, or all that is not was accepted; 1 error, 2 at risk, 3 unknown.
     """
     from staleline.cli.following import next_image
-    from staleline.evidence.given import with_given
-    from staleline.verdict.choice import choose_kernels, image_files
+    from staleline.evidence.given import Given
+    from staleline.report.preflight import exit_status
+    from staleline.verdict.choice import image_files
     from staleline.verdict.preflight import preflight
+    from staleline.verdict.subject import subject_of
     from staleline.vocabulary import Path
 
     path = Path.CRASH if crash else Path.KEXEC
     try:
-        snapshot = with_given(_observe(snapshot_file), msr=msr, cmdline=cmdline, state=state)
-        image = next_image(following, snapshot, append=append, reuse=reuse_cmdline, crash=crash)
-        kernels = choose_kernels(snapshot, kernel, use_cache=not no_cache)
-        found = preflight(snapshot, kernels, image, path)
+        given = Given(msr, cmdline, state)
+        subject = subject_of(_observe(snapshot_file), kernel, given, use_cache=not no_cache)
+        image = next_image(
+            following, subject.snapshot, append=append, reuse=reuse_cmdline, crash=crash
+        )
+        found = preflight(subject, image, path, accept=accept)
     except ContradictionError as error:
         from staleline.cli.contradicted import write_contradicted
         from staleline.report.contradicted import Contradicted, contradicted_preflight
@@ -101,9 +114,9 @@ def command(  # noqa: PLR0913 - one parameter per option
         document = contradicted_preflight(nothing, following, str(error))
         write_contradicted(output, nothing, document, snapshot_file)
         raise
-    files = (*([snapshot_file] if snapshot_file else []), *image_files(kernels))
+    files = (*([snapshot_file] if snapshot_file else []), *image_files(subject.kernels))
     _write(output, found, machine=snapshot_file or "this host", files=files, explain=explain)
-    return _STATUS[found.verdict]
+    return exit_status(found)
 
 
 def _observe(snapshot_file: str | None) -> Snapshot:

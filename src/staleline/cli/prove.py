@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from staleline.cli.once import Once
 from staleline.cli.output import FINDING_FORMATS, Output, output_options
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ _STATUS = {"proved": 0, "counterexample": 2, "verified-up-to-N": 3}
 _MAX_BYTES = 64 << 20
 
 
-@click.command("prove")
+@click.command("prove", cls=Once)
 @click.argument("policy_name", metavar="POLICY")
 @click.option(
     "--platform",

@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import click
 
+from staleline.cli.once import Once
+
 __all__ = ["command"]
 
 
-@click.command("replay")
+@click.command("replay", cls=Once)
 @click.argument("trace", metavar="TRACE.itf.json")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 def command(*, trace: str, as_json: bool) -> None:

@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from staleline.cli.once import Once
+
 if TYPE_CHECKING:
+    from staleline.evidence.given import Given
     from staleline.evidence.snapshot import Snapshot
     from staleline.policy.policy import Policy
     from staleline.report.explorer_cases import Explored
@@ -20,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 
-@click.command("report")
+@click.command("report", cls=Once)
 @click.option(
     "-o",
     "--output",
@@ -100,9 +103,10 @@ def command(  # noqa: PLR0913 - one parameter per option
 
     Exit status: 0 written, 1 error; verdicts are in the page (audit and check exit with them).
     """
+    from staleline.evidence.given import Given
     from staleline.report.explorer_files import write_report
 
-    given = _Given(msr, cmdline, state)
+    given = Given(msr, cmdline, state)
     asked = _Asked(following, path_name)
     _refuse_mixture(snapshots or kernels or given.anything, policies, classes)
     if policies:
@@ -111,24 +115,6 @@ def command(  # noqa: PLR0913 - one parameter per option
         explored = _of_machines(snapshots, kernels, given, asked)
     page = write_report(explored, FilePath(directory))
     click.echo(f"{page}: {len(explored.results)} handovers, {page.stat().st_size / 1024:.0f} KiB")
-
-
-@dataclass(frozen=True, slots=True)
-class _Given:
-    """What the user adds to snapshots."""
-
-    msr: tuple[str, ...]
-    cmdline: str | None
-    state: tuple[str, ...]
-
-    @property
-    def anything(self) -> bool:
-        return bool(self.msr or self.cmdline is not None or self.state)
-
-    def added_to(self, snapshot: Snapshot) -> Snapshot:
-        from staleline.evidence.given import with_given
-
-        return with_given(snapshot, msr=self.msr, cmdline=self.cmdline, state=self.state)
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,15 +188,15 @@ def _selection(classes: tuple[str, ...], asked: _Asked) -> Selection:
 
 
 def _of_machines(
-    snapshots: tuple[str, ...], kernels: tuple[str, ...], given: _Given, asked: _Asked
+    snapshots: tuple[str, ...], kernels: tuple[str, ...], given: Given, asked: _Asked
 ) -> Explored:
     from staleline.report.explorer_cases import of_audits
     from staleline.report.progress import tracked
 
-    machines = _named_snapshots(snapshots, given)
+    machines = _named_snapshots(snapshots)
     wanted = dict.fromkeys(kernels) or (None,)
     audits = (
-        (name, kernel, _audit(snapshot, kernel, asked))
+        (name, kernel, _audit(snapshot, kernel, given, asked))
         for name, snapshot in machines.items()
         for kernel in wanted
     )
@@ -228,33 +214,28 @@ def _with_kernel_names(
         yield machine, found.kernel if owner == wanted else f"{found.kernel} ({wanted})", found
 
 
-def _named_snapshots(files: tuple[str, ...], given: _Given) -> dict[str, Snapshot]:
+def _named_snapshots(files: tuple[str, ...]) -> dict[str, Snapshot]:
     """Each snapshot by its host's name, or its file's; by the path where that is taken."""
     from staleline.evidence.detect import read_snapshot
     from staleline.evidence.live import collect
 
     if not files:
-        return {"this host": given.added_to(collect())}
+        return {"this host": collect()}
     found: dict[str, Snapshot] = {}
     for file in dict.fromkeys(files):
-        snapshot = given.added_to(read_snapshot(FilePath(file)))
+        snapshot = read_snapshot(FilePath(file))
         name = snapshot.host or FilePath(file).name
         found[file if name in found else name] = snapshot
     return found
 
 
-def _audit(snapshot: Snapshot, kernel: str | None, asked: _Asked) -> Audit:
-    from staleline.evidence.given import given_by_user
-    from staleline.facts import from_snapshot
-    from staleline.verdict.audit import Next, audit
-    from staleline.verdict.choice import choose_kernels, judged_release
+def _audit(snapshot: Snapshot, kernel: str | None, given: Given, asked: _Asked) -> Audit:
+    from staleline.verdict.audit import Next, audit_of
+    from staleline.verdict.subject import subject_of
     from staleline.vocabulary import Path
 
-    kernels = choose_kernels(snapshot, kernel)
-    return audit(
-        from_snapshot(snapshot, judged=judged_release(kernels, kernel)),
-        kernels,
+    return audit_of(
+        subject_of(snapshot, kernel, given),
         following=Next(asked.following),
         paths=tuple(Path) if asked.path_name == "all" else (Path(asked.path_name),),
-        given=given_by_user(snapshot),
     )

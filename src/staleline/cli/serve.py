@@ -8,10 +8,12 @@ from pathlib import Path
 
 import click
 
+from staleline.cli.once import Once
+
 __all__ = ["command"]
 
 
-@click.command("serve")
+@click.command("serve", cls=Once)
 @click.argument("directory", metavar="DIR")
 @click.option(
     "--port",

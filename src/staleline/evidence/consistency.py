@@ -40,11 +40,13 @@ __all__ = [
     "Contradiction",
     "ContradictionKind",
     "against_kernel",
+    "against_observed",
     "contradiction_kinds",
     "contradictions",
     "contradictions_between",
     "raise_if_any",
     "require_consistent",
+    "without_seamcalls",
 ]
 
 _SME_LEAF = 0x8000_001F
@@ -177,6 +179,18 @@ def against_kernel(sme_active: bool | None) -> Contradiction:
     said = f"state.sme_active is {sme_active}"
     what = f"{said} and this kernel with these registers and command line would not have it so"
     return Contradiction("sme-active-against-kernel", what, ("state.sme_active",))
+
+
+def against_observed(option: str, given: str, field: str, observed: str) -> Contradiction:
+    """A value that the user gives for one that was observed as another."""
+    what = f"{option} gives {given} and {field} was observed as {observed}"
+    return Contradiction("given-against-observed", what, (field,))
+
+
+def without_seamcalls(tdx_module: str, image: str) -> Contradiction:
+    """A state of the TDX module that only SEAMCALLs bring about, and an image without any."""
+    what = f"state.tdx_module is {tdx_module!r} and {image} has no SEAMCALL code"
+    return Contradiction("tdx-without-seamcalls", what, ("state.tdx_module",))
 
 
 def _once(found: Iterable[Contradiction]) -> tuple[Contradiction, ...]:

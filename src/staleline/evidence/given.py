@@ -2,26 +2,86 @@
 """What the user says of a machine instead of observing it: MSRs, command line, state.
 
 A dump rarely carries MSRs or the command line. What is given here is added to the
-snapshot with a note, so that a report never shows it as observed.
+snapshot with a note, so that a report never shows it as observed. It never takes the place
+of something observed: where the two differ, that is a contradiction, and both are named.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import fields, replace
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import TypeVar
 
-from staleline.errors import UsageError
-from staleline.evidence.consistency import require_consistent
+from staleline.errors import ContradictionError, UsageError
+from staleline.evidence.consistency import (
+    Contradiction,
+    against_observed,
+    contradictions,
+    raise_if_any,
+)
 from staleline.evidence.registers import CpuidTable
 from staleline.evidence.snapshot import CpuEvidence, Note, Snapshot, StateEvidence
+from staleline.evidence.staleline_collect import cpu_list
 
-__all__ = ["given_by_user", "with_given"]
+__all__ = ["STATES", "Given", "given_by_user", "with_given"]
+
+_Name = TypeVar("_Name")
+_Value = TypeVar("_Value")
 
 _WHY = "given by the user, not observed"
 
+#: What a state may be given as: as sysfs prints it, or in words.
 _TRUTH = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
-_TEXT_STATE = {"tdx_module": frozenset({"initialized", "failed", "not-initialized", "absent"})}
-_YES_NO_STATE = frozenset({"sme_active", "sev_guests_run", "reboot_force"})
+_TDX_MODULE = ("initialized", "failed", "not-initialized", "absent")
+
+#: Hexadecimal, or one digit, which is the same number in any notation.
+_NUMBER = re.compile(r"(-?)(?:0[xX]([0-9a-fA-F]+)|([0-9]))")
+_BARE = re.compile(r"[0-9a-fA-F]+")
+#: The value of an MSR that the CPU does not have: RDMSR was executed and faulted.
+_FAULTS = "none"
+
+#: None for an MSR that does not exist.
+_Registers = Mapping[int, int | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What the user adds to a snapshot.
+
+    Attributes:
+        msr: ``NUMBER=VALUE`` each; hexadecimal, or ``none`` if the CPU does not have it.
+        cmdline: The old kernel's command line.
+        state: ``NAME=VALUE`` each, for the names of `STATES`.
+    """
+
+    msr: tuple[str, ...] = ()
+    cmdline: str | None = None
+    state: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse what makes no sense before anything is read.
+
+        Raises:
+            UsageError: Not of that form, or not a name that can be given.
+        """
+        _each_once("--msr", self.msr, _msr)
+        _each_once("--state", self.state, _state)
+
+    @property
+    def anything(self) -> bool:
+        """Was something given?"""
+        return bool(self.msr or self.cmdline is not None or self.state)
+
+    def added_to(self, snapshot: Snapshot, *, another_kernel: bool = False) -> Snapshot:
+        """As `with_given`."""
+        return with_given(
+            snapshot,
+            msr=self.msr,
+            cmdline=self.cmdline,
+            state=self.state,
+            another_kernel=another_kernel,
+        )
 
 
 def with_given(
@@ -30,74 +90,241 @@ def with_given(
     msr: Sequence[str] = (),
     cmdline: str | None = None,
     state: Sequence[str] = (),
+    another_kernel: bool = False,
 ) -> Snapshot:
     """The snapshot with what the user gave.
 
     Args:
         snapshot: What was observed.
-        msr: ``NUMBER=VALUE`` each, in any of Python's integer notations.
-        cmdline: The old kernel's command line.
-        state: ``NAME=VALUE`` each, for sme_active, sev_guests_run and tdx_module.
+        msr: As of `Given`.
+        cmdline: As of `Given`.
+        state: As of `Given`.
+        another_kernel: What is given is of a kernel that does not run there, so that the
+            command line observed is not this kernel's.
 
     Raises:
         UsageError: Not of that form, or not a name that can be given.
         ContradictionError: It cannot be true of what was observed.
     """
-    registers = dict(_msr(item) for item in msr)
-    values = dict(_state(item) for item in state)
-    notes = [
-        *(Note(f"msr {number:#x}", _WHY) for number in registers),
-        *(Note(f"state.{name}", _WHY) for name in values),
+    registers = _each_once("--msr", msr, _msr)
+    values = _each_once("--state", state, _state)
+    given = [
+        *(f"msr {number:#x}" for number in registers),
+        *(f"state.{name}" for name in values),
+        *(["kernel.cmdline"] if cmdline is not None else []),
     ]
-    if cmdline is not None:
-        notes.append(Note("kernel.cmdline", _WHY))
-        # What was observed of another line tells nothing of this one.
-        kernel = replace(
-            snapshot.kernel, cmdline=cmdline, loader_cmdline=None, bootconfig=None, xloadflags=None
-        )
-        snapshot = replace(snapshot, kernel=kernel)
-    # Without CPUID (e.g. /proc/cpuinfo alone) what is given still needs a CPU to belong to.
-    cpus = snapshot.cpus or ((CpuEvidence(CpuidTable({})),) if registers else ())
-    known = {field.name: getattr(snapshot.state, field.name) for field in fields(StateEvidence)}
-    machine = replace(
-        snapshot,
-        cpus=tuple(_with_msr(cpu, registers) for cpu in cpus),
-        state=StateEvidence(**{**known, **values}),
-        notes=(*snapshot.notes, *notes),
-    )
-    require_consistent(machine, None)
+    earlier = frozenset(given_by_user(snapshot))
+    told = None if another_kernel else cmdline
+    raise_if_any(tuple(_against_observed(snapshot, earlier, registers, told, values)), None)
+    machine = _added(snapshot, registers, cmdline, values)
+    notes = (*machine.notes, *(Note(name, _WHY) for name in given if name not in earlier))
+    machine = replace(machine, notes=notes)
+    _require_consistent(machine, given_by_user(machine))
     return machine
-
-
-def _with_msr(cpu: CpuEvidence, registers: Mapping[int, int]) -> CpuEvidence:
-    faults = frozenset(cpu.msr_faults) - registers.keys()
-    return replace(cpu, msr={**cpu.msr, **registers}, msr_faults=faults)
-
-
-def _msr(item: str) -> tuple[int, int]:
-    number, _, value = item.partition("=")
-    try:
-        pair = int(number, 0), int(value, 0)
-    except ValueError:
-        raise UsageError(f"--msr {item!r}", do="write e.g. --msr 0xc0010010=0x800000") from None
-    if not (0 <= pair[0] < 2**32 and 0 <= pair[1] < 2**64):
-        raise UsageError(f"--msr {item!r} is out of range", do="numbers have 32 bits, values 64")
-    return pair
-
-
-def _state(item: str) -> tuple[str, bool | str]:
-    name, _, value = item.partition("=")
-    if value in _TEXT_STATE.get(name, ()):
-        return name, value
-    if name in _YES_NO_STATE and value.lower() in _TRUTH:
-        return name, _TRUTH[value.lower()]
-    raise UsageError(
-        f"--state {item!r}",
-        do="write sme_active=yes|no, sev_guests_run=yes|no, reboot_force=yes|no or "
-        "tdx_module=initialized|failed|not-initialized|absent",
-    )
 
 
 def given_by_user(snapshot: Snapshot) -> tuple[str, ...]:
     """What in this snapshot the user gave."""
     return tuple(note.what for note in snapshot.notes if note.why == _WHY)
+
+
+def _added(
+    snapshot: Snapshot,
+    registers: _Registers,
+    cmdline: str | None,
+    values: Mapping[str, object],
+) -> Snapshot:
+    # Without CPUID (e.g. /proc/cpuinfo alone) what is given still needs a CPU to belong to.
+    cpus = snapshot.cpus or ((CpuEvidence(CpuidTable({})),) if registers else ())
+    known = {field.name: getattr(snapshot.state, field.name) for field in fields(StateEvidence)}
+    if cmdline is not None and cmdline.split() != (snapshot.kernel.cmdline or "").split():
+        # What was observed of another line tells nothing of this one.
+        kernel = replace(
+            snapshot.kernel, cmdline=cmdline, loader_cmdline=None, bootconfig=None, xloadflags=None
+        )
+        snapshot = replace(snapshot, kernel=kernel)
+    elif cmdline is not None:
+        snapshot = replace(snapshot, kernel=replace(snapshot.kernel, cmdline=cmdline))
+    return replace(
+        snapshot,
+        cpus=tuple(_with_msr(cpu, registers) for cpu in cpus),
+        state=StateEvidence(**{**known, **values}),
+    )
+
+
+def _with_msr(cpu: CpuEvidence, registers: _Registers) -> CpuEvidence:
+    present = {number: value for number, value in registers.items() if value is not None}
+    observed = {number: value for number, value in cpu.msr.items() if number not in registers}
+    faults = frozenset(cpu.msr_faults) - present.keys() | registers.keys() - present.keys()
+    return replace(cpu, msr={**observed, **present}, msr_faults=faults)
+
+
+# ---- against what was observed ------------------------------------------------------------
+
+
+def _against_observed(
+    snapshot: Snapshot,
+    earlier: frozenset[str],
+    registers: _Registers,
+    cmdline: str | None,
+    values: Mapping[str, object],
+) -> Iterator[Contradiction]:
+    """Where what is given now is not what was observed; `earlier` is what was given before."""
+    for number, value in registers.items():
+        if f"msr {number:#x}" not in earlier:
+            yield from _other_registers(snapshot.cpus, number, value)
+    observed = snapshot.kernel.cmdline
+    if (
+        None not in (cmdline, observed)
+        and "kernel.cmdline" not in earlier
+        and str(cmdline).split() != str(observed).split()
+    ):
+        yield against_observed("--cmdline", repr(cmdline), "kernel.cmdline", repr(observed))
+    for name, state in values.items():
+        seen = getattr(snapshot.state, name)
+        if seen is not None and f"state.{name}" not in earlier and seen != state:
+            yield against_observed(f"--state {name}", _word(state), f"state.{name}", _word(seen))
+
+
+def _other_registers(
+    cpus: Sequence[CpuEvidence], number: int, value: int | None
+) -> Iterator[Contradiction]:
+    for index, cpu in enumerate(cpus):
+        faults = number in cpu.msr_faults
+        if (number in cpu.msr or faults) and cpu.msr.get(number) != value:
+            field = f"cpus[{index}].msr.{number:#x}"
+            seen = _FAULTS if faults else f"{cpu.msr[number]:#x}"
+            given = _FAULTS if value is None else f"{value:#x}"
+            yield against_observed(f"--msr {number:#x}", given, field, seen)
+            return
+
+
+def _word(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return ",".join(map(str, value)) or "none" if isinstance(value, tuple) else str(value)
+
+
+def _require_consistent(machine: Snapshot, given: Iterable[str]) -> None:
+    """The checks of all evidence; a contradiction says what of it was given.
+
+    Raises:
+        ContradictionError: Two fields contradict each other.
+    """
+    found = contradictions(machine)
+    try:
+        raise_if_any(found, None)
+    except ContradictionError as error:
+        told = [name for name in given if any(map(_is_about(name), found[0].fields))]
+        if not told:
+            raise
+        what = f"{error.what}, of which {' and '.join(told)} was given and not observed"
+        raise ContradictionError(what, where=None, do=str(error.do), found=found) from None
+
+
+def _is_about(given: str) -> Callable[[str], bool]:
+    """Is a field of the evidence the one that was given under this name?"""
+    part = re.escape(given.replace("msr ", "msr."))
+    return lambda field: re.search(rf"(?:^|\.){part}\b", field) is not None
+
+
+# ---- the options --------------------------------------------------------------------------
+
+
+def _each_once(
+    option: str, items: Sequence[str], parse: Callable[[str], tuple[_Name, _Value]]
+) -> dict[_Name, _Value]:
+    parsed: dict[_Name, _Value] = {}
+    for item in items:
+        name, value = parse(item)
+        if parsed.setdefault(name, value) != value:
+            shown = item.partition("=")[0]
+            raise UsageError(f"{option} gives {shown} two values", do="give it once")
+    return parsed
+
+
+def _msr(item: str) -> tuple[int, int | None]:
+    """``NUMBER=VALUE``; the value may be all that ``rdmsr -a -c`` prints, one per CPU."""
+    number, equals, values = item.partition("=")
+    if not equals or not values.strip():
+        raise UsageError(
+            f"--msr {item!r} has no value",
+            do="write e.g. --msr 0xc0010010=0x800000, or =none if rdmsr cannot read it",
+        )
+    found = {_value(item, value) for value in values.split()}
+    if len(found) > 1:
+        raise UsageError(
+            f"--msr {number} differs between CPUs",
+            do="give a snapshot made by `staleline collect`, which holds each CPU's",
+        )
+    return _number(item, number, 32), found.pop()
+
+
+def _value(item: str, text: str) -> int | None:
+    return None if text == _FAULTS else _number(item, text, 64)
+
+
+def _number(item: str, text: str, bits: int) -> int:
+    found = _NUMBER.fullmatch(text)
+    if found is None:
+        # rdmsr without -c prints hexadecimal without 0x: what looks decimal is not.
+        raise UsageError(
+            f"--msr {item!r}: {text!r} is not hexadecimal with 0x, as `rdmsr -c` prints it",
+            do=f"write --msr {_spelt(item) or '0xc0010010=0x800000'}",
+        )
+    number = int(found[2] or found[3], 16)
+    if found[1] or number >= 1 << bits:
+        raise UsageError(f"--msr {item!r} is out of range", do="numbers have 32 bits, values 64")
+    return number
+
+
+def _spelt(item: str) -> str | None:
+    """The same with 0x on either side, if only that was missing."""
+    sides = item.split("=")
+    spelt = [f"0x{side}" if _BARE.fullmatch(side) else side for side in sides]
+    return "=".join(spelt) if all(map(_NUMBER.fullmatch, spelt)) else None
+
+
+def _truth(text: str) -> bool | None:
+    return _TRUTH.get(text.lower())
+
+
+def _flag(text: str) -> int | None:
+    truth = _truth(text)
+    return None if truth is None else int(truth)
+
+
+def _module(text: str) -> str | None:
+    return text if text in _TDX_MODULE else None
+
+
+def _cpus(text: str) -> tuple[int, ...] | None:
+    try:
+        return () if text == "none" else tuple(cpu_list(text))
+    except ValueError:
+        return None
+
+
+#: State that can be given -> how it is written, and what reads that.
+STATES: Mapping[str, tuple[str, Callable[[str], object | None]]] = {
+    "sme_active": ("yes|no", _truth),
+    "sev_guests_run": ("yes|no", _truth),
+    "tdx_module": ("|".join(_TDX_MODULE), _module),
+    "seamcalled_cpus": ("none or a list such as 0-3,8", _cpus),
+    "reboot_force": ("yes|no", _truth),
+    "tsme": ("yes|no", _truth),
+    "offline_cpus": ("none or a list such as 64-127", _cpus),
+    "kexec_loaded": ("yes|no", _flag),
+    "kexec_crash_loaded": ("yes|no", _flag),
+}
+
+
+def _state(item: str) -> tuple[str, object]:
+    name, _, text = item.partition("=")
+    if name not in STATES:
+        raise UsageError(f"--state {item!r}", do=f"write NAME=VALUE for {', '.join(STATES)}")
+    form, read = STATES[name]
+    value = read(text.strip())
+    if value is None or not text.strip():
+        raise UsageError(f"--state {item!r}", do=f"write {name}={form}")
+    return name, value

@@ -133,6 +133,11 @@ class StateEvidence:
         reboot_force: CPUs are not stopped before a kexec, whatever the command line said.
         tsme: Firmware encrypts all memory with one key (TSME), as the ccp driver tells.
         guest_ids_peak: Most guest keys of a kind (sev, sev_es, tdx) in use since boot.
+        livepatches: Live patch -> functions that it replaces, as OBJECT:FUNCTION; None for one
+            that does not tell them.
+        kprobes: Where probes are that are not disabled, as SYMBOL+OFFSET.
+        tainted: /proc/sys/kernel/tainted, a bit for each reason.
+        tainting_modules: Loaded modules that taint, as NAME:FLAGS.
     """
 
     sme_active: bool | None = None
@@ -146,6 +151,10 @@ class StateEvidence:
     reboot_force: bool | None = None
     tsme: bool | None = None
     guest_ids_peak: Mapping[str, int] | None = None
+    livepatches: Mapping[str, tuple[str, ...] | None] | None = None
+    kprobes: tuple[str, ...] | None = None
+    tainted: int | None = None
+    tainting_modules: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

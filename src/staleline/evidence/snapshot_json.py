@@ -85,10 +85,13 @@ def to_json(snapshot: Snapshot) -> dict[str, Any]:
 
 
 def _fields(evidence: Any) -> dict[str, Any]:
-    return {
-        name: list(value) if isinstance(value, tuple) else value
-        for name, value in asdict(evidence).items()
-    }
+    return {name: _plain(value) for name, value in asdict(evidence).items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _plain(inner) for name, inner in value.items()}
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _cpu_to_json(cpu: CpuEvidence) -> dict[str, Any]:
@@ -288,7 +291,7 @@ def _log(log: Fields | None) -> LogEvidence | None:
 def _state(state: Fields | None) -> StateEvidence:
     if state is None:
         return StateEvidence()
-    peak = state.object("guest_ids_peak")
+    peak, patches = state.object("guest_ids_peak"), state.object("livepatches")
     evidence = StateEvidence(
         sme_active=state.boolean("sme_active"),
         tdx_module=state.text("tdx_module"),
@@ -303,9 +306,21 @@ def _state(state: Fields | None) -> StateEvidence:
         guest_ids_peak=None
         if peak is None
         else {name: peak.natural(name, required=True) or 0 for name in peak.names()},
+        livepatches=None
+        if patches is None
+        else {name: _listed(patches, name) for name in patches.names()},
+        kprobes=_listed(state, "kprobes"),
+        tainted=state.natural("tainted", bits=64),
+        tainting_modules=_listed(state, "tainting_modules"),
     )
     state.require_no_more()
     return evidence
+
+
+def _listed(table: Fields, name: str) -> tuple[str, ...] | None:
+    """A list of strings; null, unlike an empty list, says nothing."""
+    texts = table.texts(name)
+    return None if table.document.get(name) is None else texts
 
 
 def _note(note: Fields) -> Note:

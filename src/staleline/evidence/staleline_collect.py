@@ -146,6 +146,11 @@ _LOG_LINE_MAX = 1024
 _RECORD_MAX = 8192  # CONSOLE_EXT_LOG_MAX; a shorter read of /dev/kmsg fails with EINVAL
 _RECORDS_MAX = 1 << 20
 _UNREAD = b"6,-,0,-;\n"
+_PROBES_MAX = 4096
+#: Address, kind and place of a probe; %pS also tells the size of the function.
+_PROBE = re.compile(r"^[0-9a-fA-F]+ +[a-z] +([^\s+]+\+0x[0-9a-f]+)(?:/0x[0-9a-f]+)?(?:\s|$)")
+#: What is in a live patch's directory besides directories of objects.
+_PATCH_FILES = ("enabled", "transition", "force", "replace", "stack_order")
 _CPUS_MAX = 1 << 16
 _CPU_DIRECTORY = "sys/devices/system/cpu"
 
@@ -735,6 +740,10 @@ class _Collector:
             "reboot_force": self._reboot_force(),
             "tsme": self._tsme(),
             "guest_ids_peak": self._guest_ids_peak(),
+            "livepatches": self._livepatches(),
+            "kprobes": self._kprobes(),
+            "tainted": _natural(self._text("proc/sys/kernel/tainted"), digits=18),
+            "tainting_modules": self._tainting_modules(),
         }
 
     def _offline_cpus(self) -> Optional[List[int]]:
@@ -782,6 +791,74 @@ class _Collector:
             return None
         rows = re.findall(r"^(sev|sev_es|tdx) ([0-9]{1,9})$", text, re.M)
         return {name: int(number) for name, number in rows}
+
+    # changes of the running code
+
+    def _livepatches(self) -> Optional[Dict[str, Optional[List[str]]]]:
+        """Live patches that are applied or being applied, each with what it replaces.
+
+        Documentation/ABI/testing/sysfs-kernel-livepatch: PATCH/OBJECT/FUNCTION,SYMPOS.
+        """
+        directory = "sys/kernel/livepatch"
+        try:
+            patches = self._tree.names(directory)
+        except OSError as error:
+            # Without CONFIG_LIVEPATCH there is no directory; a copy may just lack it.
+            if self._tree.is_this_host and error.errno == errno.ENOENT:
+                return {}
+            if self._tree.is_this_host:
+                self._note("live patches", f"/{directory} may not be read")
+            return None
+        return {
+            name: self._replaced(f"{directory}/{name}")
+            for name in sorted(patches)
+            if self._text(f"{directory}/{name}/enabled") != "0"
+            or self._text(f"{directory}/{name}/transition") == "1"
+        }
+
+    def _replaced(self, patch: str) -> Optional[List[str]]:
+        """The functions that a live patch replaces; None if it names none."""
+        found: List[str] = []
+        try:
+            for part in self._tree.names(patch):
+                if part in _PATCH_FILES:
+                    continue
+                functions = self._tree.names(f"{patch}/{part}")
+                found += [f"{part}:{f.partition(',')[0]}" for f in functions if f != "patched"]
+        except OSError:  # also of an attribute that is none of `_PATCH_FILES`
+            return None
+        return sorted(found) or None
+
+    def _kprobes(self) -> Optional[List[str]]:
+        """Where probes are; ``?`` for one that cannot be told, or more than are listed.
+
+        Linux 7.3 kernel/kprobes.c report_probe().
+        """
+        directory = "sys/kernel/debug/kprobes"
+        text = self._text(directory + "/list")
+        if text is None and self._tree.is_this_host:
+            self._note("kprobes", f"/{directory}/list is missing or may not be read; run as root")
+        if text is None:
+            return None
+        if self._text(directory + "/enabled") == "0":
+            return []
+        places = set()
+        for line in filter(None, text.split("\n")):
+            found = _PROBE.match(line)
+            if not re.search(r"\[(?:GONE|DISABLED)\]", line):
+                places.add(found.group(1) if found else "?")
+        listed = sorted(places)
+        return listed if len(listed) <= _PROBES_MAX else [*listed[:_PROBES_MAX], "?"]
+
+    def _tainting_modules(self) -> Optional[List[str]]:
+        """Loaded modules with taint flags, such as O for out of tree."""
+        try:
+            names = sorted(self._tree.names("sys/module"))
+        except OSError:
+            return None
+        flags = [(name, self._text(f"sys/module/{name}/taint")) for name in names]
+        known = [(name, text) for name, text in flags if text is not None]
+        return [f"{name}:{text}" for name, text in known if text] if known else None
 
 
 def _moved_to(cpu: int) -> bool:

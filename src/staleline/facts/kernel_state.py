@@ -12,6 +12,7 @@ from staleline.facts import commandline
 from staleline.facts.fact import Fact, Layer, Value
 from staleline.facts.log import of_log
 from staleline.facts.observation import Observation, first_told, told, untold
+from staleline.facts.running_code import stop_path_changed, tainted
 
 __all__ = ["kernel_facts"]
 
@@ -55,7 +56,10 @@ def _observations(
         "tdx_module",
         "state of the TDX module",
         _stated(
-            snapshot, "tdx_module", f"the kernel log from its beginning is missing: {_COLLECT}"
+            snapshot,
+            "tdx_module",
+            f"the kernel log from its beginning is missing: {_COLLECT}, "
+            "or give --state tdx_module=absent if TDX was not used",
         ),
     )
     yield (
@@ -64,7 +68,7 @@ def _observations(
         _given(
             state.seamcalled_cpus,
             "state.seamcalled_cpus",
-            "no kernel file tells; give state.seamcalled_cpus in the snapshot",
+            "no kernel file tells: give --state seamcalled_cpus=LIST, such as 0-3,8",
         ),
     )
     yield "sev_guests_run", "SEV guests have run since boot", _sev_guests_run(snapshot, known)
@@ -74,7 +78,7 @@ def _observations(
         _given(
             None if state.kexec_loaded is None else state.kexec_loaded != 0,
             "/sys/kernel/kexec_loaded",
-            "cat /sys/kernel/kexec_loaded",
+            'give --state "kexec_loaded=$(cat /sys/kernel/kexec_loaded)"',
         ),
     )
     yield (
@@ -83,9 +87,16 @@ def _observations(
         _given(
             state.offline_cpus,
             "/sys/devices/system/cpu/{present,online}",
-            "cat /sys/devices/system/cpu/present /sys/devices/system/cpu/online",
+            "give --state offline_cpus=LIST, those of /sys/devices/system/cpu/present that are not "
+            "in /sys/devices/system/cpu/online, or none",
         ),
     )
+    yield (
+        "stop_path_changed",
+        "code on the way into the next kernel is changed (live patch, kprobe)",
+        stop_path_changed(snapshot),
+    )
+    yield "tainted", "reasons why the kernel calls itself tainted", tainted(snapshot)
 
 
 def _given(value: Value, source: str, missing: str) -> Observation:

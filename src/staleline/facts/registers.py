@@ -112,5 +112,8 @@ def _absent(row: RegisterFact, source: str) -> Observation:
 def _how_to_get(row: RegisterFact) -> str:
     if isinstance(row.field, MsrField):
         number = row.field.number
-        return f"MSR {number:#x} was not read: as root, modprobe msr; rdmsr -a {number:#x}"
+        return (
+            f"MSR {number:#x} was not read: as root, modprobe msr, and give what rdmsr prints: "
+            f'--msr "{number:#x}=$(rdmsr -a -c {number:#x})"'
+        )
     return f"{row.field} was not read: {DUMP_AGAIN}"

@@ -9,6 +9,7 @@ from typing import Any
 from staleline.check import Answer
 from staleline.facts import MachineFacts
 from staleline.report.cost import cost_fields
+from staleline.report.identity import identity_fields
 from staleline.report.words import state_word
 from staleline.verdict.audit import Audit, Handover
 from staleline.verdict.cost import Cost
@@ -38,6 +39,7 @@ def audit_document(
         "unknown": list(audit.unknown),
         "contradictions": [],
         "kernel": {"name": audit.kernel, "evidence": audit.kernel_evidence},
+        **identity_fields(audit.identity),
         "given": list(audit.given),
         "layers": _layers(audit.facts),
         "cost": _flushes(audit) | (cost_fields(cost) if cost is not None else {}),

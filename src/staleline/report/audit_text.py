@@ -16,10 +16,11 @@ from staleline.check import Answer
 from staleline.facts import Fact, MachineFacts
 from staleline.report.console import VERDICT_STYLE
 from staleline.report.findings import violation_id
+from staleline.report.identity import identity_words
 from staleline.report.lanes import lanes
 from staleline.report.words import flush_words, required_words
 from staleline.verdict.audit import Audit, Handover
-from staleline.verdict.reasons import Unneeded
+from staleline.verdict.reasons import Unneeded, UnneededEither
 from staleline.vocabulary import Path, Site, Verdict
 
 __all__ = ["because", "meaning", "print_audit"]
@@ -144,6 +145,7 @@ def _subject(audit: Audit, machine: str) -> RenderableType:
     if audit.given:
         grid.add_row("not observed", escape(f"given by you: {', '.join(audit.given)}"))
     grid.add_row("kernel", f"{escape(audit.kernel)}  [dim]{escape(audit.kernel_evidence)}[/]")
+    grid.add_row("", f"[dim]{escape(identity_words(audit.identity))}[/]")
     grid.add_row("kernel does", _encrypts(audit.sme_active))
     return grid
 
@@ -224,7 +226,7 @@ _Lines = list[tuple[str, str]]
 
 
 def _unneeded_lines(audit: Audit) -> _Lines:
-    rows: dict[tuple[Site, Unneeded], list[str]] = {}
+    rows: dict[tuple[Site, Unneeded | UnneededEither], list[str]] = {}
     for row in audit.handovers:
         for item in row.unneeded.items():
             rows.setdefault(item, []).append(_row_name(row))

@@ -13,6 +13,7 @@ from typing import Any
 
 from staleline.evidence.consistency import Contradiction
 from staleline.report.findings import Finding, Findings, Level
+from staleline.report.identity import identity_fields
 from staleline.vocabulary import Path, Verdict
 
 __all__ = [
@@ -74,6 +75,7 @@ def contradicted_audit(audit: Contradicted) -> dict[str, Any]:
         "unknown": [one.what for one in audit.found],
         "contradictions": [contradiction_document(one) for one in audit.found],
         "kernel": {"name": audit.kernel_name, "evidence": _EVIDENCE},
+        **identity_fields(None),
         "given": [],
         "layers": {"hardware": {}, "firmware": {}, "kernel": {}},
         "cost": {"wbinvd": {"jumping_cpu": None, "each_secondary": None}},
@@ -85,6 +87,8 @@ def contradicted_preflight(audit: Contradicted, image: str, reason: str) -> dict
     return {
         "schema": "staleline/preflight/1",
         "verdict": Verdict.UNKNOWN,
+        "accepted": [],
+        "exit_status": 1,
         "reason": reason,
         "path": audit.paths[0],
         "refused": None,

@@ -19,12 +19,14 @@ SCHEMA = "staleline/facts/1"
 def facts_document(
     machines: Iterable[tuple[str, MachineFacts]],
     contradictory: Iterable[tuple[str, Sequence[Contradiction]]] = (),
+    unreadable: Iterable[tuple[str, str]] = (),
 ) -> dict[str, Any]:
     """The document of machines by file name; null where the evidence does not tell.
 
     Args:
         machines: Their facts.
         contradictory: Files that contradict themselves, of which there are no facts.
+        unreadable: Files that could not be read, and why.
     """
     return {
         "schema": SCHEMA,
@@ -33,6 +35,7 @@ def facts_document(
             {"file": _text(file), "contradictions": [contradiction_document(one) for one in found]}
             for file, found in contradictory
         ],
+        "unreadable": [{"file": _text(file), "error": _text(why)} for file, why in unreadable],
     }
 
 

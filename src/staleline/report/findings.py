@@ -11,9 +11,11 @@ from typing import Protocol
 from staleline.check import Answer, Counterexample
 from staleline.policy.policy import Policy
 from staleline.report.explanations import Kind, bug_id, explanations
+from staleline.report.identity import identity_words
 from staleline.report.judged import Judged
 from staleline.report.words import state_word, transition_words
 from staleline.verdict.audit import Audit, Handover
+from staleline.verdict.identity import Identity
 from staleline.verdict.platforms import PlatformHandover
 from staleline.verdict.unknown import Unknown
 from staleline.vocabulary import WORST_FIRST, Path, Site, Verdict
@@ -172,7 +174,10 @@ def audit_findings(
         files=tuple(files),
         by_path=audit.by_path,
         handovers=handovers,
-        other=tuple(_unknown(reason) for reason in audit.unknown if reason not in told),
+        other=(
+            *_what_if(audit.identity),
+            *(_unknown(reason) for reason in audit.unknown if reason not in told),
+        ),
         asked=asked or {},
     )
 
@@ -244,6 +249,11 @@ def _findings(judged: Judged, path: Path) -> Iterator[Finding]:
     yield from map(_unknown, judged.unknown)
     for site, reason in judged.unneeded.items():
         yield Finding(reason.id, Level.NOTE, f"WBINVD in {site}: {reason}", (site,))
+
+
+def _what_if(identity: Identity) -> Iterator[Finding]:
+    if identity.what_if:
+        yield Finding("what-if", Level.NOTE, identity_words(identity))
 
 
 def _unflushed(judged: Judged) -> tuple[Site, ...]:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from typing import Protocol
 
 from staleline.check import Answer
-from staleline.verdict.reasons import Unneeded
+from staleline.verdict.reasons import Unneeded, UnneededEither
 from staleline.verdict.unknown import Unknown
 from staleline.vocabulary import Site, Verdict
 
@@ -28,7 +28,7 @@ class Judged(Protocol):
     @property
     def attainable(self) -> bool: ...  # noqa: D102
     @property
-    def unneeded(self) -> Mapping[Site, Unneeded]: ...  # noqa: D102
+    def unneeded(self) -> Mapping[Site, Unneeded | UnneededEither]: ...  # noqa: D102
     @property
     def faults(self) -> Collection[Site]: ...  # noqa: D102
     @property

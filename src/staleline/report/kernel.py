@@ -254,7 +254,7 @@ def _print_machine(console: Console, reports: Sequence[ImageReport]) -> None:
         release = report.document and report.document["release"]
         table.add_row(
             escape(release or report.image),
-            escape(_assumption(row["assumed"])),
+            escape(_assumption(row["assumed"], what_if=bool((report.on_machine or {})["what_if"]))),
             _word(row["sme_active"], "yes", "no"),
             *(_word(row[site], "WBINVD", "no WBINVD") for site in Site),
             (row["reported_stopped"] or "").replace("-", " "),
@@ -263,8 +263,10 @@ def _print_machine(console: Console, reports: Sequence[ImageReport]) -> None:
     console.print(table)
 
 
-def _assumption(assumed: dict[str, bool]) -> str:
+def _assumption(assumed: dict[str, bool], *, what_if: bool) -> str:
     words = [name if value else f"not {name}" for name, value in assumed.items()]
+    if what_if:
+        words.append("it ran there")
     return ", ".join(words) or "as observed"
 
 

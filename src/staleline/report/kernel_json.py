@@ -47,6 +47,7 @@ def _image_document(report: ImageReport) -> dict[str, Any]:
         "error": report.error,
         **dict(report.document or {}),
         "on_snapshot": None if machine is None else machine["decisions"],
+        "what_if": None if machine is None else machine["what_if"],
         "possibilities": [] if machine is None else machine["possibilities"],
         "unknown": unknowns(report),
     }

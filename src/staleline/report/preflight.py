@@ -16,11 +16,17 @@ from staleline.verdict.following import NextImage
 from staleline.verdict.preflight import Preflight
 from staleline.vocabulary import Verdict
 
-__all__ = ["one_line", "preflight_document", "print_preflight"]
+__all__ = ["exit_status", "one_line", "preflight_document", "print_preflight"]
 
 _WORDS = {Verdict.SAFE: "safe", Verdict.AT_RISK: "at risk", Verdict.UNKNOWN: "unknown"}
+_STATUS = {Verdict.SAFE: 0, Verdict.AT_RISK: 2, Verdict.UNKNOWN: 3}
 _REFUSED = "; but the running kernel refuses to load it"
 _SETTLES = "; safe once what loading wrote has left the caches"
+
+
+def exit_status(found: Preflight) -> int:
+    """0 safe or accepted, 2 at risk, 3 unknown."""
+    return 0 if found.goes else _STATUS[found.verdict]
 
 
 def one_line(found: Preflight) -> str:
@@ -28,15 +34,30 @@ def one_line(found: Preflight) -> str:
     transitions = ", ".join(row.transition for row in found.audit.handovers)
     settles = any(remark.id == "crash-safe-once-settled" for remark in found.remarks)
     more = f"{_SETTLES if settles else ''}{_REFUSED if found.refused else ''}"
-    return f"{_WORDS[found.verdict]}: {found.path} {transitions}: {_reason(found)}{more}"
+    return f"{_word(found)}: {found.path} {transitions}: {_reasons(found)}{more}"
+
+
+def _word(found: Preflight) -> str:
+    word = _WORDS[found.verdict]
+    return f"accepted ({', '.join(found.accepted)}) though {word}" if found.accepted else word
+
+
+def _reasons(found: Preflight) -> str:
+    """The worst first: the audit's reason, or the objections."""
+    objections = "; ".join(one.text for one in found.objections)
+    if not objections:
+        return _reason(found)
+    if found.verdict is found.audit.verdict:
+        return f"{_reason(found)}; also {objections}"
+    return f"{objections}; but for that {_WORDS[found.audit.verdict]}: {_reason(found)}"
 
 
 def _reason(found: Preflight) -> str:
     audit = found.audit
-    if found.verdict is Verdict.SAFE:
+    if audit.verdict is Verdict.SAFE:
         reasons = because(audit, found.path)
         return "; ".join(reason.removeprefix("because ") for reason in reasons)
-    if found.verdict is Verdict.UNKNOWN and audit.unknown:
+    if audit.verdict is Verdict.UNKNOWN and audit.unknown:
         return audit.unknown[0]
     return meaning(audit, found.path)
 
@@ -66,6 +87,8 @@ def preflight_document(found: Preflight) -> dict[str, Any]:
     return {
         "schema": "staleline/preflight/1",
         "verdict": found.verdict,
+        "accepted": list(found.accepted),
+        "exit_status": exit_status(found),
         "reason": one_line(found),
         "path": found.path,
         "refused": found.refused,

@@ -13,7 +13,16 @@ from staleline.verdict.remarks import Remark
 __all__ = ["preflight_findings"]
 
 #: Remarks of what is to be put right before the load, whatever the verdict is.
-_WARNINGS = frozenset({"load-refused", "load-may-be-refused", "no-reservation", "reboot-force"})
+_WARNINGS = frozenset(
+    {
+        "load-refused",
+        "load-may-be-refused",
+        "no-reservation",
+        "reboot-force",
+        "what-if",
+        "guessed-rule",
+    }
+)
 
 
 def preflight_findings(found: Preflight, *, machine: str, files: Sequence[str]) -> Findings:
@@ -26,7 +35,9 @@ def preflight_findings(found: Preflight, *, machine: str, files: Sequence[str]) 
     """
     asked = {"next_kernel": found.image.image.path, "path": str(found.path)}
     audited = audit_findings(found.audit, machine=machine, files=files, asked=asked)
-    return replace(audited, other=(*audited.other, *map(_remark, found.remarks)))
+    remarks = {remark.id for remark in found.remarks}
+    other = [finding for finding in audited.other if finding.id not in remarks]
+    return replace(audited, other=(*other, *map(_remark, found.remarks)))
 
 
 def _remark(remark: Remark) -> Finding:

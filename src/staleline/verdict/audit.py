@@ -10,24 +10,35 @@ them. The overall verdict is the worst handover of each world, if the worlds agr
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from staleline.check import Answer
-from staleline.evidence.consistency import against_kernel, raise_if_any
+from staleline.evidence.consistency import (
+    Contradiction,
+    against_kernel,
+    raise_if_any,
+    without_seamcalls,
+)
 from staleline.facts import MachineFacts
 from staleline.model.scenario import Scenario
+from staleline.verdict.changed import ChangedKernel
 from staleline.verdict.following import Following, Next
-from staleline.verdict.kernels import Kernel
+from staleline.verdict.identity import NOT_COMPARED, Identity
+from staleline.verdict.kernels import ImageKernel, Kernel
 from staleline.verdict.missing import missing
-from staleline.verdict.reasons import Unneeded
+from staleline.verdict.reasons import Unneeded, UnneededEither, in_all_worlds
+from staleline.verdict.subject import Subject
 from staleline.verdict.unknown import Unknown
 from staleline.verdict.worlds import Key, World, worlds
 from staleline.vocabulary import Path, Site, Verdict
 
-__all__ = ["Audit", "Handover", "Next", "audit"]
+__all__ = ["Audit", "Handover", "Next", "audit", "audit_of"]
 
 _T = TypeVar("_T")
+
+#: States of the TDX module that only SEAMCALLs bring about.
+_SEAMCALLED = frozenset({"initialized", "failed"})
 
 _SEVERAL_MACHINES = Unknown("the evidence leaves several machines possible", "unknown-machine")
 
@@ -37,7 +48,7 @@ class Handover:
     """One row of an audit: a transition and path, over all worlds that contain it.
 
     Sites map to None where the worlds differ or the reading stopped. The model checker was
-    asked about each of the scenarios.
+    asked about each of the scenarios. ``may_fault`` tells what leaves open whether WBINVD traps.
     """
 
     old: bool
@@ -48,11 +59,12 @@ class Handover:
     flushes: Mapping[Site, bool | None]
     needed: Mapping[Site, bool | None]
     attainable: bool
-    unneeded: Mapping[Site, Unneeded]
+    unneeded: Mapping[Site, Unneeded | UnneededEither]
     faults: tuple[Site, ...]
     unknown: tuple[Unknown, ...]
     answer: Answer | None
     scenarios: tuple[Scenario, ...]
+    may_fault: tuple[Unknown, ...] = ()
 
     @property
     def transition(self) -> str:
@@ -72,6 +84,7 @@ class Audit:
     given: tuple[str, ...]
     handovers: tuple[Handover, ...]
     unknown: tuple[Unknown, ...]
+    identity: Identity = NOT_COMPARED
 
     @property
     def sme_active(self) -> bool | None:
@@ -105,6 +118,8 @@ def audit(
     Raises:
         ContradictionError: No machine fits the evidence.
     """
+    raise_if_any(tuple(_not_by_this_image(facts, kernels)), None)
+    kernels = _as_changed(facts, kernels)
     fitting = tuple(worlds(facts, kernels, following, paths))
     if not fitting:
         raise_if_any((against_kernel(facts.boolean("sme_active")),), None)
@@ -119,6 +134,34 @@ def audit(
         handovers=tuple(_handovers(facts, fitting)),
         unknown=_unsettled(facts, fitting) if verdict is Verdict.UNKNOWN else (),
     )
+
+
+def audit_of(subject: Subject, *, following: Following, paths: Sequence[Path]) -> Audit:
+    """As `audit`, of one machine with one kernel.
+
+    Raises:
+        ContradictionError: No machine fits the evidence.
+    """
+    found = audit(
+        subject.facts, subject.kernels, following=following, paths=paths, given=subject.given
+    )
+    return replace(found, identity=subject.identity)
+
+
+def _not_by_this_image(facts: MachineFacts, kernels: Sequence[Kernel]) -> Iterator[Contradiction]:
+    """A TDX module was initialised by SEAMCALLs, or failed; the running kernel has their code."""
+    state = facts.text("tdx_module")
+    images = [kernel.image for kernel in kernels if isinstance(kernel, ImageKernel)]
+    if state in _SEAMCALLED and images and not any(image.seamcalls for image in images):
+        yield without_seamcalls(str(state), images[0].path)
+
+
+def _as_changed(facts: MachineFacts, kernels: Sequence[Kernel]) -> Sequence[Kernel]:
+    """The kernels as live patches and kprobes left them."""
+    change = facts["stop_path_changed"]
+    if not change.value:
+        return kernels
+    return tuple(ChangedKernel(kernel, str(change.source)) for kernel in kernels)
 
 
 def _agreed(verdicts: Iterable[Verdict]) -> Verdict:
@@ -146,6 +189,7 @@ def _row(facts: MachineFacts, key: Key, containing: Sequence[World]) -> Handover
     judgements = [world.judgements[key] for world in containing]
     first = judgements[0]
     verdict = _agreed(one.verdict for one in judgements)
+    open_traps = tuple(dict.fromkeys(_may_trap(facts, key, containing)))
     reasons = dict.fromkeys(one.because for one in judgements) if verdict is Verdict.SAFE else ()
     return Handover(
         old=key[0],
@@ -156,16 +200,18 @@ def _row(facts: MachineFacts, key: Key, containing: Sequence[World]) -> Handover
         flushes={site: _same(one.flushes[site] for one in judgements) for site in first.flushes},
         needed={site: _same(one.needed[site] for one in judgements) for site in first.needed},
         attainable=any(one.attainable for one in judgements),
-        # Two worlds may differ in the reason; one of them is then no reason in the other.
         unneeded={
-            site: reason
-            for site, reason in first.unneeded.items()
-            if all(one.unneeded.get(site) == reason for one in judgements)
+            site: in_all_worlds(one.unneeded[site] for one in judgements)
+            for site in first.unneeded
+            if all(site in one.unneeded for one in judgements)
         },
         faults=tuple(site for site in first.faults if all(site in o.faults for o in judgements)),
-        unknown=tuple(dict.fromkeys(_unsettled_in_row(facts, key, containing, verdict))),
+        unknown=tuple(
+            dict.fromkeys((*_unsettled_in_row(facts, key, containing, verdict), *open_traps))
+        ),
         answer=first.answer if verdict is not Verdict.UNKNOWN else None,
         scenarios=tuple(dict.fromkeys(s for one in judgements for s in one.case.scenarios())),
+        may_fault=open_traps,
     )
 
 
@@ -186,13 +232,17 @@ def _unsettled(facts: MachineFacts, fitting: Sequence[World]) -> tuple[Unknown, 
 def _unsettled_in_row(
     facts: MachineFacts, key: Key, containing: Sequence[World], verdict: Verdict
 ) -> Iterator[Unknown]:
-    """Why the row's verdict is unknown, and whether a WBINVD that may fault does."""
+    """Why the row's verdict is unknown."""
     if verdict is Verdict.UNKNOWN:
         yield from missing(facts, containing, lambda world: world.judgements[key].verdict)
         yield from (reason for world in containing for reason in world.judgements[key].unknown)
     if verdict is Verdict.AT_RISK:
         for reason in missing(facts, containing, lambda world: world.judgements[key].broken):
             yield Unknown(f"in which of several ways it breaks: {reason}", reason.id)
+
+
+def _may_trap(facts: MachineFacts, key: Key, containing: Sequence[World]) -> Iterator[Unknown]:
+    """What would tell whether a WBINVD traps, where the worlds differ in that."""
     for reason in missing(facts, containing, lambda world: world.judgements[key].faults):
         yield Unknown(f"whether WBINVD traps here: {reason}", reason.id)
 

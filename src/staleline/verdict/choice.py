@@ -127,4 +127,5 @@ def _by_release(release: str) -> Sequence[Kernel]:
         f"guessed from the release number {release}: weaker evidence, "
         "because distributions backport; give the image to --kernel"
     )
-    return tuple(PolicyKernel(policy, evidence) for policy in found)
+    series = series_of(release)
+    return tuple(PolicyKernel(policy, evidence, series, guessed=True) for policy in found)

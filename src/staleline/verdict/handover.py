@@ -117,7 +117,10 @@ class Judgement:
         if len(self.case.offline) > 1 and not self.case.behaviour.unknown:
             return (_MAY_BE_WOKEN,)
         reasons = _reasons(self.case.behaviour, self.case.path)
-        return tuple(Unknown(reason, "image-not-read") for reason in reasons)
+        return tuple(
+            reason if isinstance(reason, Unknown) else Unknown(reason, "image-not-read")
+            for reason in reasons
+        )
 
 
 def judge(case: Case) -> Judgement:

@@ -97,6 +97,7 @@ class PolicyKernel:
     policy: Policy
     evidence: str
     release: tuple[int, int] | None = None
+    guessed: bool = False  # from a release number, so that the binary may carry another
 
     @property
     def name(self) -> str:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
 from enum import StrEnum
 
@@ -10,7 +11,7 @@ from staleline.verdict.case import Case
 from staleline.verdict.machine import Guest
 from staleline.vocabulary import Path, Site
 
-__all__ = ["Unneeded", "why_safe", "why_unneeded"]
+__all__ = ["Unneeded", "UnneededEither", "in_all_worlds", "why_safe", "why_unneeded"]
 
 
 class Unneeded(StrEnum):
@@ -40,6 +41,23 @@ class Unneeded(StrEnum):
     def id(self) -> str:
         """Of its explanation, e.g. ``unneeded-in-guest``."""
         return f"unneeded-{self.name.lower().replace('_', '-')}"
+
+
+class UnneededEither(str):
+    """Several reasons, of which one holds on each machine that fits the evidence."""
+
+    __slots__ = ()
+
+    @property
+    def id(self) -> str:
+        """Of its explanation."""
+        return "unneeded-either"
+
+
+def in_all_worlds(reasons: Iterable[Unneeded]) -> Unneeded | UnneededEither:
+    """The reason that all worlds share, else all of theirs."""
+    several = list(dict.fromkeys(reasons))
+    return several[0] if len(several) == 1 else UnneededEither("; or ".join(several))
 
 
 def why_safe(case: Case, needed: AbstractSet[Site]) -> str:

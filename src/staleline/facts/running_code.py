@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Whether the running kernel's code is still its image's on the way into the next one."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Iterator
+from functools import cache
+from importlib.resources import files
+
+from staleline.evidence.snapshot import Snapshot
+from staleline.facts.observation import Observation, told, untold
+
+__all__ = ["stop_path_changed", "stop_path_functions", "tainted"]
+
+_LIVE_PATCHES = "/sys/kernel/livepatch"
+_KPROBES = "/sys/kernel/debug/kprobes/list"
+_SHOWN = 3
+
+
+def stop_path_changed(snapshot: Snapshot) -> Observation:
+    """True if a live patch or a kprobe changes it, or does not tell what it changes."""
+    state = snapshot.state
+    changes = [*_by_livepatches(snapshot), *_by_kprobes(state.kprobes or ())]
+    if changes:
+        return told(True, "; ".join(changes))
+    unread = [
+        file
+        for file, found in ((_LIVE_PATCHES, state.livepatches), (_KPROBES, state.kprobes))
+        if found is None
+    ]
+    if unread:
+        return untold(f"{' and '.join(unread)} not read: run staleline collect, as root")
+    return told(False, f"{_LIVE_PATCHES}, {_KPROBES}")
+
+
+def tainted(snapshot: Snapshot) -> Observation:
+    """The reasons why the kernel says that it is tainted; told, and nothing is judged by it."""
+    if snapshot.state.tainted is None:
+        return untold("/proc/sys/kernel/tainted was not read: run staleline collect on the host")
+    modules = snapshot.state.tainting_modules
+    by = f" (modules {', '.join(modules)})" if modules else ""
+    return told(snapshot.state.tainted, f"/proc/sys/kernel/tainted{by}")
+
+
+@cache
+def stop_path_functions() -> frozenset[str]:
+    """All names of stop_path.toml."""
+    table = tomllib.loads(files(__package__).joinpath("stop_path.toml").read_text("utf-8"))
+    return frozenset(name for names in table.values() for name in names)
+
+
+def _by_livepatches(snapshot: Snapshot) -> Iterator[str]:
+    for patch, replaced in (snapshot.state.livepatches or {}).items():
+        if replaced is None:
+            yield f"live patch {patch} does not tell which functions it replaces"
+        elif on_it := _on_stop_path(name.partition(":")[2] for name in replaced):
+            yield f"live patch {patch} replaces {_listed(on_it)}"
+
+
+def _by_kprobes(places: Iterable[str]) -> Iterator[str]:
+    probed = [place.partition("+")[0] for place in places]
+    if "?" in probed:
+        yield "a kprobe is where its symbol does not tell"
+    if on_it := _on_stop_path(probed):
+        yield f"kprobes in {_listed(on_it)}"
+
+
+def _on_stop_path(names: Iterable[str]) -> list[str]:
+    """Those on it; compilers add suffixes such as ``.isra.0`` and ``.cold`` to a name."""
+    return sorted({name for name in names if name.partition(".")[0] in stop_path_functions()})
+
+
+def _listed(names: list[str]) -> str:
+    more = len(names) - _SHOWN
+    return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")

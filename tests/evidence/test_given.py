@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the user gives is read as it is meant, or refused; it never hides what was observed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from staleline.errors import ContradictionError, UsageError
+from staleline.evidence.detect import read_snapshot
+from staleline.evidence.given import STATES, Given, given_by_user, with_given
+from staleline.evidence.snapshot import KernelEvidence, Snapshot, StateEvidence
+
+CPUID = Path(__file__).parents[1] / "data" / "cpuid" / "libcpuid"
+ROME = read_snapshot(CPUID / "amd-epyc-7742-64-core-processor-dual.test")
+SYSCFG = 0xC0010010
+
+
+def observed(
+    *, msr: Mapping[int, int] | None = None, faults: frozenset[int] = frozenset(), **more: Any
+) -> Snapshot:
+    """A Rome server of which more was seen."""
+    cpu = replace(ROME.cpus[0], msr=msr or {}, msr_faults=faults)
+    return replace(ROME, cpus=(cpu, cpu), **more)
+
+
+def refused(**options: Any) -> str:
+    with pytest.raises(UsageError) as caught:
+        with_given(ROME, **options)
+    return str(caught.value)
+
+
+def contradicted(snapshot: Snapshot, **options: Any) -> ContradictionError:
+    with pytest.raises(ContradictionError) as caught:
+        with_given(snapshot, **options)
+    return caught.value
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(0, 2**64 - 1), st.booleans())
+def test_hexadecimal_with_0x_is_read_in_either_case(number: int, value: int, upper: bool) -> None:
+    text = f"{number:#x}={value:#x}"
+    snapshot = with_given(ROME, msr=[text.upper() if upper else text])
+    assert snapshot.cpus[0].msr[number] == value
+
+
+@given(st.integers(10, 2**32 - 1), st.integers(10, 2**64 - 1), st.sampled_from("nvb"))
+def test_digits_without_0x_are_refused_with_the_right_spelling(
+    number: int, value: int, bare: str
+) -> None:
+    """`rdmsr` prints hexadecimal without 0x (msr-tools 1.3 rdmsr.c), which is not decimal."""
+    right = f"{number:#x}={value:#x}"
+    wrong = f"{number:{'x' if bare in 'nb' else '#x'}}={value:{'x' if bare in 'vb' else '#x'}}"
+    if "none" not in wrong:
+        assert refused(msr=[wrong]).endswith(f"write --msr {right}")
+
+
+def test_one_digit_is_the_same_number_in_any_notation() -> None:
+    assert with_given(ROME, msr=["0xc0000080=1"]).cpus[0].msr[0xC0000080] == 1
+
+
+@pytest.mark.parametrize("wrong", ["0xc0010010", "0xc0010010=", "0xc0010010=0o17", "=", "0x1=1_0"])
+def test_what_is_no_number_is_refused(wrong: str) -> None:
+    assert "--msr 0xc0010010=0x800000" in refused(msr=[wrong])
+
+
+def test_what_rdmsr_prints_for_each_cpu_is_one_value() -> None:
+    snapshot = with_given(ROME, msr=["0xc0010010=0x800000\n0x800000\n"])
+    assert snapshot.cpus[0].msr[SYSCFG] == 0x800000
+    assert "differs between CPUs" in refused(msr=["0xc0010010=0x800000\n0x0"])
+
+
+def test_an_msr_that_rdmsr_cannot_read_is_given_as_none() -> None:
+    # rdmsr: "CPU 0 cannot read MSR 0x00000087" where RDMSR faults (msr-tools 1.3 rdmsr.c).
+    (cpu,) = with_given(ROME, msr=["0x87=none"]).cpus
+    assert (cpu.msr_faults, 0x87 in cpu.msr) == (frozenset({0x87}), False)
+
+
+def test_two_values_for_one_name_are_refused() -> None:
+    assert "0xC0010010 two values" in refused(msr=["0xc0010010=0x0", "0xC0010010=0x800000"])
+    assert "tsme two values" in refused(state=["tsme=yes", "tsme=no"])
+    assert with_given(ROME, msr=["0x87=0x0", "0x87=0"]).cpus[0].msr == {0x87: 0}
+
+
+def test_options_that_make_no_sense_are_refused_before_anything_is_read() -> None:
+    with pytest.raises(UsageError):
+        Given(msr=("0x10=banana",))
+    with pytest.raises(UsageError):
+        Given(state=("sme_active=maybe",))
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("sme_active=no", False),
+        ("sev_guests_run=yes", True),
+        ("tdx_module=not-initialized", "not-initialized"),
+        ("seamcalled_cpus=0-3,8", (0, 1, 2, 3, 8)),
+        ("reboot_force=0", False),
+        ("tsme=1", True),
+        ("offline_cpus=none", ()),
+        ("kexec_loaded=1", 1),
+        ("kexec_crash_loaded=no", 0),
+    ],
+)
+def test_state_is_given_in_words_or_as_sysfs_prints_it(text: str, value: object) -> None:
+    name = text.partition("=")[0]
+    snapshot = with_given(ROME, state=[text])
+    assert getattr(snapshot.state, name) == value
+    assert given_by_user(snapshot) == (f"state.{name}",)
+
+
+def test_every_state_is_a_field_of_the_snapshot_and_says_how_it_is_written() -> None:
+    for name, (form, _) in STATES.items():
+        assert hasattr(StateEvidence(), name)
+        assert refused(state=[f"{name}=?"]).endswith(f"write {name}={form}")
+
+
+SEEN = observed(
+    msr={SYSCFG: 0x740000},
+    faults=frozenset({0x87}),
+    kernel=KernelEvidence(cmdline="quiet"),
+    state=StateEvidence(sev_guests_run=False, reboot_force=False, offline_cpus=(1,)),
+)
+
+
+@pytest.mark.parametrize(
+    ("options", "given_word", "field", "seen"),
+    [
+        ({"msr": ["0xc0010010=0xf40000"]}, "0xf40000", "cpus[0].msr.0xc0010010", "0x740000"),
+        ({"msr": ["0xc0010010=none"]}, "none", "cpus[0].msr.0xc0010010", "0x740000"),
+        ({"msr": ["0x87=0x0"]}, "0x0", "cpus[0].msr.0x87", "none"),
+        ({"cmdline": "quiet mem_encrypt=on"}, "mem_encrypt=on", "kernel.cmdline", "'quiet'"),
+        ({"state": ["sev_guests_run=yes"]}, "yes", "state.sev_guests_run", "no"),
+        ({"state": ["reboot_force=yes"]}, "yes", "state.reboot_force", "no"),
+        ({"state": ["offline_cpus=none"]}, "none", "state.offline_cpus", "1"),
+    ],
+)
+def test_what_is_given_never_replaces_what_was_observed(
+    options: dict[str, Any], given_word: str, field: str, seen: str
+) -> None:
+    error = contradicted(SEEN, **options)
+    assert error.ids == ("given-against-observed",)
+    assert error.found[0].fields == (field,)
+    assert given_word in error.what
+    assert f"{field} was observed as {seen}" in error.what
+
+
+def test_what_was_observed_may_be_given_again() -> None:
+    again = with_given(
+        SEEN, msr=["0xc0010010=0x740000"], cmdline=" quiet ", state=["sev_guests_run=no"]
+    )
+    assert again.state == SEEN.state
+
+
+def test_a_value_that_was_given_before_may_be_replaced() -> None:
+    first = with_given(ROME, cmdline="quiet")
+    assert with_given(first, cmdline="mem_encrypt=on").kernel.cmdline == "mem_encrypt=on"
+
+
+def test_a_command_line_of_another_kernel_is_not_held_against_the_running_ones() -> None:
+    other = with_given(SEEN, cmdline="mem_encrypt=on", another_kernel=True)
+    assert other.kernel.cmdline == "mem_encrypt=on"
+
+
+def test_given_values_run_through_the_checks_of_evidence_and_are_named() -> None:
+    # sme_enable() (linux 6.12.118 arch/x86/mm/mem_encrypt_identity.c): no C-bit without SYSCFG[23].
+    error = contradicted(ROME, msr=["0xc0010010=0x740000"], state=["sme_active=yes"])
+    assert error.ids == ("sme-active-without-syscfg",)
+    assert "msr 0xc0010010 and state.sme_active was given and not observed" in str(error)
+    observed_msr = observed(msr={SYSCFG: 0x740000})
+    assert "of which state.sme_active was given" in str(
+        contradicted(observed_msr, state=["sme_active=yes"])
+    )
