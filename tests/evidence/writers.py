@@ -3,12 +3,16 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import io
 import json
 import lzma
+import os
 import tarfile
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 
 import zstandard
 
@@ -27,6 +31,7 @@ __all__ = [
     "as_lscpu_json",
     "as_nested_lscpu_json",
     "as_tar",
+    "piped",
 ]
 
 #: A whole log as /dev/kmsg gives it, with one message to fill in.
@@ -43,6 +48,7 @@ COMPRESS: Mapping[str, Callable[[bytes], bytes]] = {
     ".gz": lambda data: gzip.compress(data, mtime=0),
     ".xz": lzma.compress,
     ".zst": lambda data: zstandard.ZstdCompressor().compress(data),
+    ".bz2": bz2.compress,
 }
 
 
@@ -175,3 +181,19 @@ def as_tar(files: Mapping[str, str | bytes], links: Mapping[str, str] | None = N
             member.type, member.linkname = tarfile.SYMTYPE, target
             archive.addfile(member)
     return buffer.getvalue()
+
+
+@contextmanager
+def piped(data: bytes) -> Iterator[str]:
+    """The path of a pipe as a shell makes it for <(...), which another thread writes."""
+    reading, writing = os.pipe()
+    with open(reading, "rb"):
+        writer = threading.Thread(target=_write, args=(writing, data))
+        writer.start()
+        yield f"/dev/fd/{reading}"
+    writer.join()
+
+
+def _write(descriptor: int, data: bytes) -> None:
+    with suppress(BrokenPipeError), open(descriptor, "wb") as file:
+        file.write(data)

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 from collections.abc import Callable, Iterator, Mapping
 
@@ -24,11 +23,15 @@ from staleline.evidence.archive import read_archive
 from staleline.evidence.consistency import require_consistent
 from staleline.evidence.merge import merged
 from staleline.evidence.snapshot import Snapshot
-from staleline.evidence.source import begins_tar, decode, decompressed, is_tar, opened, read_bytes
+from staleline.evidence.source import decode, opened, whole
+from staleline.tar import is_tar
 
 __all__ = ["parse_snapshot", "read_snapshot"]
 
 _Parse = Callable[[str, str], Snapshot]
+
+#: What JSON is made of takes up to thirty times its length in memory.
+_JSON_MAX = 8 << 20
 
 _KNOWN = (
     "give cpuid -r output, an AIDA64 or libcpuid raw dump, libvirt CPU data, lscpu or dmesg "
@@ -65,18 +68,19 @@ def _whole(snapshot: Snapshot, where: str) -> Snapshot:
 def _read(where: str) -> Snapshot:
     if os.path.isdir(where):
         return trees.read_directory(where)
-    if os.path.isfile(where) and begins_tar(where):
-        with opened(where) as stream:
-            return _of_archive(read_archive(stream, where), where)
-    data = decompressed(read_bytes(where), where)
-    if is_tar(data[:512]):  # through a pipe, which can be read only once
-        return _of_archive(read_archive(io.BytesIO(data), where), where)
+    with opened(where) as stream:
+        if is_tar(stream.peek(512)):
+            return _of_archive(read_archive(stream), where)
+        data = whole(stream)
     return _parse_text(data, where)
 
 
 def _parse_text(text: str | bytes, where: str) -> Snapshot:
     if isinstance(text, bytes):
         text = decode(text, where)
+    if len(text) > _JSON_MAX and text.lstrip()[:1] == "{":
+        what = f"is JSON of more than {_JSON_MAX >> 20} MiB, which no snapshot has"
+        raise EvidenceError(what, where=where, do="give one snapshot per machine")
     parse = _parser(text)
     if parse is None:
         raise EvidenceError("is of no known format", where=where, do=_KNOWN)

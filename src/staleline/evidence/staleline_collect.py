@@ -23,7 +23,20 @@ import struct
 import sys
 import time
 import zlib
-from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Pattern, Set, Tuple
+from collections import deque
+from typing import (
+    Any,
+    Callable,
+    Deque,
+    Dict,
+    Iterable,
+    Iterator,
+    List,
+    Optional,
+    Pattern,
+    Set,
+    Tuple,
+)
 
 __all__ = [
     "KEPT_OPTIONS",
@@ -120,7 +133,8 @@ _BOOTCONFIG_ROW = re.compile(
     rf"([\w.-]+) = ((?:{_BOOTCONFIG_VALUE.pattern})(?:, (?:{_BOOTCONFIG_VALUE.pattern}))*)\n"
 )
 
-_FILE_MAX = 64 << 20
+_FILE_MAX = 8 << 20  # /proc/cpuinfo of 3000 CPUs
+_LOG_MAX = 16 << 20
 _PIECE = 1 << 16
 _LOG_LINES_MAX = 400
 _RECORD_MAX = 8192  # CONSOLE_EXT_LOG_MAX; a shorter read of /dev/kmsg fails with EINVAL
@@ -162,7 +176,7 @@ class HostTree(Tree):
         self.is_this_host = self._root == "/"
 
     def read(self, path: str) -> bytes:
-        """The content of a file, at most 64 MiB of it."""
+        """The content of a file, at most 8 MiB of it."""
         file = self.open(path)
         try:
             return _whole(file)
@@ -205,19 +219,24 @@ def _whole(file: int) -> bytes:
 
 
 def _records(device: int) -> List[bytes]:
-    records: List[bytes] = []
-    while len(records) < _RECORDS_MAX:
+    records: Deque[bytes] = deque()
+    size = 0
+    for _ in range(_RECORDS_MAX):
         try:
             data = os.read(device, _RECORD_MAX)
         except BrokenPipeError:  # overwritten meanwhile: what was read is not the whole log
             records.clear()
+            size = 0
             continue
         except OSError:  # EAGAIN: the end
             break
         if not data:
             break
         records.append(data)
-    return records
+        size += len(data)
+        while size > _LOG_MAX:  # without the first ones it is not the whole log either
+            size -= len(records.popleft())
+    return list(records)
 
 
 # ---- CPUID -------------------------------------------------------------------------------
