@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from staleline.printable import printable
+
 if TYPE_CHECKING:
     from staleline.evidence.snapshot import Snapshot
     from staleline.policy.policy import Policy
@@ -110,7 +112,8 @@ def command(  # noqa: PLR0913 - one parameter per option
     else:
         explored = _of_machines(snapshots, kernels, given, asked)
     page = write_report(explored, FilePath(directory))
-    click.echo(f"{page}: {len(explored.results)} handovers, {page.stat().st_size / 1024:.0f} KiB")
+    size = f"{page.stat().st_size / 1024:.0f} KiB"
+    click.echo(f"{printable(str(page))}: {len(explored.results)} handovers, {size}")
 
 
 @dataclass(frozen=True, slots=True)

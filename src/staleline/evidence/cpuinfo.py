@@ -15,7 +15,7 @@ from staleline.evidence.staleline_collect import first_processor
 __all__ = ["parse", "parse_evidence"]
 
 _COPY_WHOLE = "copy /proc/cpuinfo whole (cat /proc/cpuinfo > file)"
-_VENDOR = re.compile(r"^vendor_id[ \t]*:[ \t]*(.*?)[ \t\r]*$", re.MULTILINE)
+_VENDOR = re.compile(r"^vendor_id[ \t]*:(.*)$", re.MULTILINE)
 _NO_CPUID = Note("cpuid", "only /proc/cpuinfo was given; run cpuid -r, or staleline collect")
 
 
@@ -34,7 +34,7 @@ def parse_evidence(text: str, where: str) -> CpuinfoEvidence:
     Raises:
         EvidenceError: `text` is not a whole x86 /proc/cpuinfo, or names two vendors.
     """
-    vendors = sorted(set(_VENDOR.findall(text)))
+    vendors = sorted({value.strip() for value in _VENDOR.findall(text)})
     if len(vendors) > 1:
         raise EvidenceError(
             f"field vendor_id is {vendors[0]!r} and {vendors[1]!r}",

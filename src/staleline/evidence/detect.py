@@ -32,6 +32,8 @@ _Parse = Callable[[str, str], Snapshot]
 
 #: What JSON is made of takes up to thirty times its length in memory.
 _JSON_MAX = 8 << 20
+#: The flags of a CPU take some 2000 characters, a message of the kernel log 1000.
+_LINE_MAX = 1 << 16
 
 _KNOWN = (
     "give cpuid -r output, an AIDA64 or libcpuid raw dump, libvirt CPU data, lscpu or dmesg "
@@ -84,7 +86,16 @@ def _parse_text(text: str | bytes, where: str) -> Snapshot:
     parse = _parser(text)
     if parse is None:
         raise EvidenceError("is of no known format", where=where, do=_KNOWN)
+    if text.lstrip()[:1] not in ("{", "<"):
+        _require_lines(text, where)
     return parse(text, where)
+
+
+def _require_lines(text: str, where: str) -> None:
+    for number, line in enumerate(_lines(text), 1):
+        if len(line) > _LINE_MAX:
+            what = f"has a line of {len(line)} characters, which no dump or log has"
+            raise EvidenceError(what, where=f"{where}:{number}", do="copy the file whole again")
 
 
 def _of_archive(files: Mapping[str, bytes], where: str) -> Snapshot:

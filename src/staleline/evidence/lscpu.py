@@ -21,7 +21,7 @@ __all__ = ["is_json", "is_row", "parse", "parse_json"]
 _LSCPU_AGAIN = "run LC_ALL=C lscpu on the host and copy its output whole"
 _NO_CPUID = Note("cpuid", "only lscpu was given; run cpuid -r, or staleline collect")
 #: A row; the first one that lscpu prints of every version.
-_ROW = re.compile(r"\s*([A-Z][^:]*):\s*(.*?)\s*")
+_ROW = re.compile(r"\s*([A-Z][^:]*):(.*)")
 _JSON = re.compile(r'\s*\{\s*"lscpu"\s*:')
 _ONLINE, _OFFLINE = "On-line CPU(s) list", "Off-line CPU(s) list"
 #: Rows that say one thing of the whole machine; lscpu repeats some for each kind of core.
@@ -50,7 +50,7 @@ def parse(text: str, where: str) -> Snapshot:
     # The last line counts only when it is finished: "sme" may be a cut "smep".
     finished = text[: text.rfind("\n") + 1]
     rows = (found.groups() for line in finished.split("\n") if (found := _ROW.fullmatch(line)))
-    return _machine([(name, value) for name, value in rows], where)
+    return _machine([(name, value.strip()) for name, value in rows], where)
 
 
 def parse_json(text: str, where: str) -> Snapshot:
