@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: run test lint format bench second-opinions every-kernel mutants fuzz kernels compilers \
+.PHONY: run test lint format bench second-opinions every-kernel mutants fuzz fuzz-commands kernels compilers \
 	boot-test docs lock clean
 
 run: $(STAMP)
@@ -53,6 +53,11 @@ mutants: $(STAMP)
 FUZZ_SECONDS ?= 1800
 fuzz: $(STAMP)
 	$(BIN)/python -m tests.fuzz.images --seconds $(FUZZ_SECONDS)
+
+# Mutated inputs of all formats through the commands that read files, with limits.
+FUZZ_INPUTS ?= 2000
+fuzz-commands: $(STAMP)
+	$(BIN)/python -m tests.fuzz.commands --inputs $(FUZZ_INPUTS)
 
 # Debian's sources, patched, configured and compiled; then booted in QEMU. See docs/kernels.md.
 kernels: $(STAMP)

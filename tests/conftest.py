@@ -13,6 +13,9 @@ from hypothesis import settings
 
 from tools import fetch_kernels
 
+# A defect that the command line would tell in one line shows in a test as what it is.
+os.environ["STALELINE_TRACEBACK"] = "1"
+
 # Deadlines measure the machine, not the code; in CI the same examples run every time.
 settings.register_profile("tests", deadline=None, derandomize="CI" in os.environ)
 settings.load_profile("tests")

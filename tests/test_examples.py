@@ -19,7 +19,10 @@ from tests.conftest import RealKernel
 
 EXAMPLES = Path(__file__).parents[1] / "docs" / "examples"
 UNITS = ("kexec-load-checked.service", "kdump-tools.service.d/preflight.conf")
-SAYS = "#!/bin/sh\nfor word; do printf '%s\\n' \"$word\"; done > {log}\nexit ${{STATUS:-0}}\n"
+SAYS = (
+    "#!/bin/sh\n{{ for word; do printf '%s\\n' \"$word\"; done; echo END; }} >> {log}\n"
+    "exit ${{STATUS:-0}}\n"
+)
 
 
 class Host:
@@ -50,10 +53,20 @@ class Host:
         )
         return done.returncode
 
+    def asked(self) -> list[list[str]]:
+        """The arguments of every call of staleline."""
+        calls: list[list[str]] = [[]]
+        for word in self.logs["staleline"].read_text().splitlines():
+            if word == "END":
+                calls.append([])
+            else:
+                calls[-1].append(word)
+        return calls[:-1]
+
     def called(self, name: str) -> list[str] | None:
         """The arguments it was called with; None if it was not."""
         log = self.logs[name]
-        return log.read_text().splitlines() if log.exists() else None
+        return log.read_text().splitlines()[:-1] if log.exists() else None
 
 
 @pytest.fixture
@@ -62,28 +75,77 @@ def host(tmp_path: Path) -> Host:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "checked"),
+    ("arguments", "checked", "passed"),
     [
-        ("-l /v --append=quiet --initrd=/i", "--next /v --append quiet"),
-        ("-l /v --command-line 'a b $c'", "--next /v --append 'a b $c'"),
-        ("--initrd /i /v -sp", "--next /v --append '' --crash"),
-        ("--load-panic /v --reuse-cmdl", "--next /v --append '' --crash --reuse-cmdline"),
-        ("-t bzImage -f /v", "--next /v --append ''"),
+        (
+            "-l /v --append=quiet --initrd=/i",
+            "--next /v --append quiet",
+            "-l --append quiet --initrd /i -- /v",
+        ),
+        (
+            "-l /v --command-line 'a b $c'",
+            "--next /v --append 'a b $c'",
+            "-l --command-line 'a b $c' -- /v",
+        ),
+        ("--initrd /i /v -sp", "--next /v --append '' --crash", "--initrd /i -s -p -- /v"),
+        (
+            "--load-panic /v --reuse-cmdl",
+            "--next /v --append '' --crash --reuse-cmdline",
+            "--load-panic --reuse-cmdline -- /v",
+        ),
+        ("-t bzImage -f /v", "--next /v --append ''", "-t bzImage -f -- /v"),
+        ("-l -- -p", "--next -p --append ''", "-l -- -p"),
+        ("-l /v --append=a --append=b", "--next /v --append b", "-l --append a --append b -- /v"),
     ],
 )
-def test_a_load_is_checked_and_goes_on_unchanged(host: Host, arguments: str, checked: str) -> None:
-    words = shlex.split(arguments)
-    assert host.kexec(*words) == 0
-    assert host.called("staleline") == ["preflight", *shlex.split(checked)]
-    assert host.called("kexec") == words
+def test_what_is_checked_is_what_is_loaded(
+    host: Host, arguments: str, checked: str, passed: str
+) -> None:
+    assert host.kexec(*shlex.split(arguments)) == 0
+    assert host.asked() == [["preflight", *shlex.split(checked)]]
+    assert host.called("kexec") == shlex.split(passed)
 
 
 @pytest.mark.parametrize("arguments", ["-e", "-u", "-p -u", "-S", "--version", "-f -e"])
-def test_what_loads_nothing_is_not_checked(host: Host, arguments: str) -> None:
+def test_what_names_no_image_loads_nothing_and_is_not_checked(host: Host, arguments: str) -> None:
     words = shlex.split(arguments)
     assert host.kexec(*words) == 0
     assert host.called("staleline") is None
-    assert host.called("kexec") == words
+    assert host.called("kexec") == [*words, "--"]
+
+
+@pytest.mark.parametrize("status", [2, 3])
+@pytest.mark.parametrize(
+    "first", ["-e", "-u", "-S", "--exec", "--unl", "--print-ckr-size", "-h", ""]
+)
+@pytest.mark.parametrize("second", ["-p", "-l", "--load-pan", "-fsp", "--load", ""])
+@pytest.mark.parametrize("turned", [False, True])
+def test_no_order_of_options_loads_what_is_not_safe(
+    host: Host, first: str, second: str, status: int, *, turned: bool
+) -> None:
+    """The later one wins in kexec-tools: ``-e -p`` loads a crash kernel."""
+    options = [option for option in (first, second) if option]
+    words = ["/v", *reversed(options)] if turned else [*options, "/v"]
+    assert host.kexec(*words, status=status) == status
+    assert host.called("kexec") is None
+
+
+def test_both_paths_are_asked_about_where_both_are_named(host: Host) -> None:
+    assert host.kexec("-l", "-p", "/v") == 0
+    assert host.asked() == [
+        ["preflight", "--next", "/v", "--append", ""],
+        ["preflight", "--next", "/v", "--append", "", "--crash"],
+    ]
+
+
+@pytest.mark.parametrize("variable", ["POSIXLY_CORRECT", "GETOPT_COMPATIBLE"])
+def test_no_variable_changes_how_options_are_read(
+    host: Host, variable: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, "1")
+    assert host.kexec("/v", "--append", "a  'b' $(c)", "-p") == 0
+    assert host.asked() == [["preflight", "--next", "/v", "--append", "a  'b' $(c)", "--crash"]]
+    assert host.called("kexec") == ["--append", "a  'b' $(c)", "-p", "--", "/v"]
 
 
 @pytest.mark.parametrize("status", [1, 2, 3])
@@ -94,7 +156,13 @@ def test_nothing_is_loaded_that_is_not_called_safe(host: Host, status: int) -> N
     assert (host.called("kexec") is None) is (status == 1)
 
 
-@pytest.mark.parametrize("option", ["--load-preserve-context", "--no-such-option"])
+@pytest.mark.parametrize(
+    "option",
+    [
+        *("--load-preserve-context", "--load-pres", "--load-jump-back-helper"),
+        *("--load-live-update", "--no-such-option", "-Z"),
+    ],
+)
 def test_what_it_does_not_understand_is_not_loaded(host: Host, option: str) -> None:
     assert host.kexec("-l", "/v", option) != 0
     assert host.called("kexec") is None

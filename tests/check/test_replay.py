@@ -154,7 +154,11 @@ def test_files_that_are_no_traces(tmp_path: Path, content: bytes, says: str) -> 
 
 @pytest.mark.parametrize(
     ("file", "says"),
-    [("/dev/zero", "not a regular file"), ("absent", "cannot be read"), ("a\0b", "cannot be read")],
+    [
+        ("/dev/zero", "is neither a file nor a pipe"),
+        ("absent", "cannot be read"),
+        ("a\0b", "is not a path"),
+    ],
 )
 def test_what_is_no_file(file: str, says: str) -> None:
     with pytest.raises(ModelError, match=says):

@@ -5,8 +5,6 @@ from __future__ import annotations
 
 import gzip
 import lzma
-import os
-import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,7 +15,7 @@ from staleline.evidence.detect import parse_snapshot, read_snapshot
 from staleline.evidence.registers import CpuidTable, Registers
 from staleline.evidence.snapshot import CpuEvidence, Snapshot
 from staleline.evidence.snapshot_json import snapshot_text
-from tests.evidence.writers import as_aida64, as_cpuid_tool, as_libvirt
+from tests.evidence.writers import as_aida64, as_cpuid_tool, as_libvirt, piped
 
 DATA = Path(__file__).parents[1] / "data" / "cpuid"
 ROME = DATA / "full" / "amd-epyc-7742-64-core-processor-dual.test.xz"
@@ -63,13 +61,9 @@ def test_a_dump_may_be_compressed_utf16_or_have_dos_line_ends(
         assert read_snapshot(tmp_path / name) == rome, name
 
 
-def test_a_dump_may_come_through_a_pipe(rome: Snapshot, tmp_path: Path) -> None:
-    pipe = tmp_path / "pipe"
-    os.mkfifo(pipe)
-    writer = threading.Thread(target=pipe.write_text, args=(as_cpuid_tool(rome),))
-    writer.start()
-    assert read_snapshot(pipe) == rome
-    writer.join()
+def test_a_dump_may_come_through_a_pipe(rome: Snapshot) -> None:
+    with piped(as_cpuid_tool(rome).encode()) as pipe:
+        assert read_snapshot(pipe) == rome
 
 
 def test_the_whole_rome_server_is_read_and_its_cpus_differ_only_where_cpus_do() -> None:

@@ -17,7 +17,6 @@ from staleline.errors import EvidenceError
 from staleline.evidence.detect import parse_snapshot, read_snapshot
 from staleline.evidence.snapshot import CpuinfoEvidence, Snapshot
 from staleline.evidence.snapshot_json import snapshot_text
-from staleline.evidence.source import read_bytes
 from staleline.facts import from_snapshot
 from tests.evidence.writers import as_lscpu, as_nested_lscpu_json, as_tar
 
@@ -60,7 +59,7 @@ def _seeds() -> list[bytes]:
         *(snapshot_text(machine), snapshot_text(Snapshot(machine.cpus * 3)), _CPUINFO, _XML),
         *(as_lscpu(rome, 4, "4"), as_nested_lscpu_json(rome, 4, "4"), _DMESG),
     ]
-    return [read_bytes(path) for path in dumps] + [text.encode() for text in texts]
+    return [path.read_bytes() for path in dumps] + [text.encode() for text in texts]
 
 
 _Edit = tuple[int, int, bytes]

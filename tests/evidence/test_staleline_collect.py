@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from staleline.evidence import staleline_collect
 from staleline.evidence.detect import parse_snapshot
@@ -71,6 +73,24 @@ class TestTheFile:
         assert document["notes"][-1]["what"] == "host"
 
 
+UUID = "0a1b2c3d-1111-2222-3333-444455556666"
+#: Words of a command line, with a place for a name or an address.
+WORDS = (
+    *(
+        "quiet",
+        "--",
+        'foo="a',
+        '@"',
+        "ip=@::@",
+        "mem_encrypt=on",
+        "root=UUID=@",
+        "@=1",
+        "crashkernel=@",
+    ),
+    *("reboot=f,@", "x=/home/@/y", '"a b:@"', "netconsole=,@//eth0,@", "a.@", "-@-"),
+)
+
+
 class TestRedaction:
     def redacted(self, host: str, cmdline: str, *lines: str) -> tuple[str, list[str]]:
         document = staleline_collect.redacted(
@@ -89,12 +109,12 @@ class TestRedaction:
             "node17.example.org",
             "root=UUID=1 ip=10.0.0.1::10.0.0.2:24:node17:eth0 quiet node17 mem_encrypt=on",
             "kexec: loaded by node17.example.org",
-            "kexec: Node17-bmc and xnode17 are others",
+            "kexec: Node17-bmc is its neighbour, and xnode17 another",
         )
         assert cmdline == "root=REDACTED ip=REDACTED quiet REDACTED mem_encrypt=on"
         assert lines == [
             "kexec: loaded by REDACTED",
-            "kexec: Node17-bmc and xnode17 are others",
+            "kexec: REDACTED-bmc is its neighbour, and xnode17 another",
         ]
 
     @pytest.mark.parametrize("host", ["sme", "amd", "Features", "on", "force", "mem_encrypt"])
@@ -106,8 +126,72 @@ class TestRedaction:
 
     def test_what_is_no_parameter_is_replaced(self) -> None:
         assert self.redacted("h", "-- --addr 10.0.0.1:80 ro", "")[0] == (
-            "REDACTED REDACTED REDACTED ro"
+            "-- REDACTED REDACTED REDACTED"
         )
+
+    @pytest.mark.parametrize(
+        ("cmdline", "redacted"),
+        [
+            ('foo="a b" ro', 'foo="REDACTED REDACTED" ro'),
+            ('"foo=a b" ro', 'foo="REDACTED REDACTED" ro'),
+            (
+                'dyndbg="file x +p; mem_encrypt=on"',
+                'dyndbg="REDACTED REDACTED REDACTED mem_encrypt=on"',
+            ),
+            ("quiet -- user=bob mem_encrypt=on", "quiet -- REDACTED mem_encrypt=on"),
+            (
+                "BOOT_IMAGE=/home/bob/vmlinuz crashkernel=256M",
+                "BOOT_IMAGE=REDACTED crashkernel=256M",
+            ),
+            ("reboot=h17 kvm_amd.sev=1", "reboot=REDACTED kvm_amd.sev=1"),
+        ],
+    )
+    def test_quotes_and_the_words_of_init(self, cmdline: str, redacted: str) -> None:
+        assert self.redacted("h17", cmdline)[0] == redacted
+
+    def test_messages_that_repeat_the_command_line(self) -> None:
+        line = "Kernel command line: root=UUID=1 crashkernel=256M user=bob"
+        unknown = 'Unknown kernel command line parameters "crashkernel_x user=bob", will be passed'
+        assert self.redacted("h17", "", line, unknown)[1] == [
+            "Kernel command line: root=REDACTED crashkernel=256M user=REDACTED",
+            'Unknown kernel command line parameters "crashkernel_x user="REDACTED'
+            + 3 * " REDACTED",
+        ]
+
+    def test_a_message_keeps_what_only_looks_like_an_address(self) -> None:
+        lines = [
+            "ccp 0000:22:00.1: SEV API:1.51 build:3",
+            "virt/tdx: BIOS enabled: private KeyID range [64, 128)",
+            "SEV-SNP: RMP table physical range [0x0000000035600000 - 0x0000000075bfffff]",
+        ]
+        assert self.redacted("h17", "", *lines)[1] == lines
+
+    @given(
+        st.from_regex(r"[a-z]{2,8}[0-9]{1,3}(-[a-z]{2,4})?(\.example\.org)?", fullmatch=True),
+        st.sampled_from(
+            [UUID, UUID.replace("-", ""), "10.11.12.13", "fe80::1:2ff", "02:11:22:aa:bb:cc"]
+        ),
+        st.lists(st.sampled_from(WORDS), max_size=5),
+        st.lists(st.sampled_from(WORDS), max_size=5),
+    )
+    def test_a_name_or_address_survives_nowhere(
+        self, host: str, address: str, before: list[str], after: list[str]
+    ) -> None:
+        for planted in (host, address):
+            words = [word.replace("@", planted) for word in before + after]
+            cmdline = " ".join([*words[: len(before)], planted, *words[len(before) :]])
+            document = staleline_collect.redacted(
+                {
+                    "host": host,
+                    "kernel": {"cmdline": cmdline, "release": f"6.12.0-{planted}"},
+                    "log": {
+                        "complete": True,
+                        "lines": [f"kexec: {cmdline}", f"Kernel command line: {cmdline}"],
+                    },
+                    "notes": [{"what": "kernel config", "why": f"no /boot/config-6.12-{planted}"}],
+                }
+            )
+            assert planted not in json.dumps(document)
 
 
 class TestSharedEntries:

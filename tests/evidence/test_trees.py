@@ -6,22 +6,23 @@ from __future__ import annotations
 import io
 import os
 import tarfile
-import threading
 from pathlib import Path
 
 import pytest
 
 from staleline.errors import ContradictionError, EvidenceError
-from staleline.evidence import archive
+from staleline.evidence import archive, source
 from staleline.evidence.detect import read_snapshot
 from staleline.evidence.snapshot import CacheEvidence, CpuinfoEvidence, Snapshot
 from staleline.evidence.snapshot_json import snapshot_text
+from staleline.unpacking import Bounds
 from tests.evidence.writers import (
     COMPRESS,
     as_cpuid_tool,
     as_cpuinfo,
     as_lscpu,
     as_tar,
+    piped,
 )
 
 DATA = Path(__file__).parents[1] / "data" / "cpuid"
@@ -164,14 +165,10 @@ class TestDirectory:
 
 class TestArchive:
     @pytest.mark.parametrize("suffix", COMPRESS)
-    def test_through_a_pipe(self, suffix: str, tmp_path: Path) -> None:
+    def test_through_a_pipe(self, suffix: str) -> None:
         data = COMPRESS[suffix](as_tar({f"top/{name}": text for name, text in SYSROOT.items()}))
-        pipe = tmp_path / "pipe"
-        os.mkfifo(pipe)
-        writer = threading.Thread(target=pipe.write_bytes, args=(data,))
-        writer.start()
-        assert read_snapshot(pipe).cpuinfo == ROME
-        writer.join()
+        with piped(data) as pipe:
+            assert read_snapshot(pipe).cpuinfo == ROME
 
     @pytest.mark.parametrize("suffix", [suffix for suffix in COMPRESS if suffix])
     def test_cut_short(self, suffix: str, tmp_path: Path) -> None:
@@ -183,7 +180,7 @@ class TestArchive:
     def test_cut_short_uncompressed(self, tmp_path: Path) -> None:
         path = tmp_path / "it.tar"
         path.write_bytes(as_tar(SYSROOT)[:700])
-        assert "is a damaged tar archive" in message_of(path)
+        assert "member proc/cpuinfo is cut short" in message_of(path)
 
     @pytest.mark.parametrize("name", ["/etc/evil", "../evil", "a/../../evil"])
     def test_a_name_that_leads_out(self, name: str, tmp_path: Path) -> None:
@@ -218,12 +215,12 @@ class TestArchive:
         assert read_snapshot(packed(files, tmp_path / "it.tar")).cpuinfo == ROME
 
     def test_evidence_may_not(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(archive, "MAX_BYTES", 1000)
+        monkeypatch.setattr(archive, "_MEMBER_MAX", 1000)
         path = packed({**SYSROOT, "proc/cmdline": "x" * 1001}, tmp_path / "it.tar")
-        assert "member top/proc/cmdline is larger than evidence is" in message_of(path)
+        assert "member top/proc/cmdline is more than evidence" in message_of(path)
 
     def test_a_bomb(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(archive, "_UNPACKED_MAX", 1 << 20)
+        monkeypatch.setattr(source, "_BOUNDS", Bounds(most=1 << 20))
         path = tmp_path / "it.tar.xz"
         path.write_bytes(COMPRESS[".xz"](as_tar({**SYSROOT, "var/zeros": "\0" * (2 << 20)})))
         assert "unpacks to more than" in message_of(path)
@@ -232,3 +229,25 @@ class TestArchive:
         machine = Snapshot(ROME_CPUID.cpus, host="node17", cpuinfo=ROME)
         path = packed({"node17.json": snapshot_text(machine), "README": "x"}, tmp_path / "it.tar")
         assert read_snapshot(path) == machine
+
+    @pytest.mark.parametrize("name", ["proc/cpuinfo", "proc/cmdline", "hostname", "README"])
+    def test_without_evidence_is_never_an_empty_machine(self, name: str, tmp_path: Path) -> None:
+        assert "evidence" in message_of(packed({name: "\n"}, tmp_path / "it.tar"))
+
+    def test_evidence_that_is_stored_without_its_holes(self, tmp_path: Path) -> None:
+        member = tarfile.TarInfo("proc/cpuinfo")
+        member.type = tarfile.GNUTYPE_SPARSE
+        path = tmp_path / "it.tar"
+        path.write_bytes(member.tobuf(tarfile.GNU_FORMAT) + bytes(1024))
+        assert "member proc/cpuinfo is stored sparse; make the archive without --sparse" in (
+            message_of(path)
+        )
+
+    def test_names_cost_what_they_cost(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        files = {f"{i}/proc/cpuinfo": "" for i in range(100)}
+        monkeypatch.setattr(archive, "_KEPT_MAX", 50_000)
+        assert "is more than evidence of a machine is" in (
+            message_of(packed(files, tmp_path / "it.tar", top=""))
+        )

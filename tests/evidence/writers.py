@@ -8,8 +8,11 @@ import gzip
 import io
 import json
 import lzma
+import os
 import tarfile
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 
 import zstandard
 
@@ -32,6 +35,7 @@ __all__ = [
     "as_lscpu_json",
     "as_nested_lscpu_json",
     "as_tar",
+    "piped",
 ]
 
 #: A whole log as /dev/kmsg gives it, with one message to fill in.
@@ -224,3 +228,19 @@ def as_hwloc_files(machine: Snapshot) -> dict[str, str]:
         )
         for number, cpu in enumerate(machine.cpus)
     }
+
+
+@contextmanager
+def piped(data: bytes) -> Iterator[str]:
+    """The path of a pipe as a shell makes it for <(...), which another thread writes."""
+    reading, writing = os.pipe()
+    with open(reading, "rb"):
+        writer = threading.Thread(target=_write, args=(writing, data))
+        writer.start()
+        yield f"/dev/fd/{reading}"
+    writer.join()
+
+
+def _write(descriptor: int, data: bytes) -> None:
+    with suppress(BrokenPipeError), open(descriptor, "wb") as file:
+        file.write(data)

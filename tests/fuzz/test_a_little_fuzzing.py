@@ -6,7 +6,9 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from dataclasses import replace
 
+from tests.fuzz.commands import Outcome
 from tests.fuzz.rounds import ROUND, Total
 
 INPUTS = 2000
@@ -41,3 +43,28 @@ def test_a_target_that_does_not_exist():
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "no target nonsense" in done.stderr
+
+
+def test_the_first_mutated_inputs_of_every_command():
+    command = [sys.executable, "-m", "tests.fuzz.commands", "--inputs", "40", "--seed", "7"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"^40 inputs, 0 broken, at most \d+ MB and [\d.]+ s$", done.stdout, re.M)
+    assert {line.partition(":")[0] for line in done.stdout.splitlines()[:-1]} == {
+        *("audit", "preflight", "facts", "kernel", "check")
+    }
+
+
+def test_what_breaks_a_rule_is_seen():
+    good = Outcome(1, "staleline: it: is empty", "", 100, 1.0)
+    assert good.broken() == ""
+    for change, said in (
+        ({"status": -11}, "exit status"),
+        ({"errors": "staleline: internal error, a defect"}, "internal error"),
+        ({"errors": "one\ntwo\n"}, "more than one line"),
+        ({"errors": ""}, "without a word"),
+        ({"output": "\x1b[31m"}, "control character"),
+        ({"megabytes": 301}, "MB of memory"),
+        ({"seconds": 31.0}, "seconds"),
+    ):
+        assert said in replace(good, **change).broken()

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import os
 from pathlib import Path
 from typing import cast
 
@@ -118,3 +120,70 @@ def test_the_directory_follows_xdg(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
 def test_a_file_is_known_by_its_content(tmp_path: Path) -> None:
     (tmp_path / "image").write_bytes(b"vmlinuz")
     assert file_digest(tmp_path / "image") == hashlib.sha256(b"vmlinuz").hexdigest()
+
+
+@pytest.mark.parametrize("mode", [0o720, 0o702])
+def test_what_others_may_write_to_is_not_believed(kept: ReadingCache, mode: int) -> None:
+    entry(kept).chmod(mode & 0o666)
+    assert kept.get(DIGEST) is None
+    entry(kept).chmod(0o600)
+    assert kept.get(DIGEST) == DOCUMENT
+    kept.directory.chmod(mode)
+    assert kept.get(DIGEST) is None
+
+
+def test_nothing_is_written_where_others_may_write(tmp_path: Path) -> None:
+    open_to_all = tmp_path / "readings"
+    open_to_all.mkdir()
+    open_to_all.chmod(0o777)
+    ReadingCache(open_to_all).put(DOCUMENT)
+    assert not list(open_to_all.iterdir())
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_what_another_user_owns_is_neither_believed_nor_written(kept: ReadingCache) -> None:
+    os.chown(entry(kept), 65534, 65534)
+    assert kept.get(DIGEST) is None
+    entry(kept).unlink()
+    os.chown(kept.directory, 65534, 65534)
+    kept.put(DOCUMENT)
+    assert not list(kept.directory.iterdir())
+
+
+def test_a_symbolic_link_is_not_followed(kept: ReadingCache, tmp_path: Path) -> None:
+    path = entry(kept)
+    path.rename(tmp_path / "elsewhere")
+    path.symlink_to(tmp_path / "elsewhere")
+    assert kept.get(DIGEST) is None
+    link = tmp_path / "link"
+    path.unlink()
+    link.symlink_to(kept.directory)
+    ReadingCache(link).put(DOCUMENT)
+    assert not list(kept.directory.iterdir())
+
+
+def test_a_fifo_in_its_place_does_not_block(kept: ReadingCache) -> None:
+    path = entry(kept)
+    path.unlink()
+    os.mkfifo(path)
+    assert kept.get(DIGEST) is None
+
+
+def test_a_directory_that_it_makes_is_its_own(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        cache = ReadingCache(tmp_path / "some" / "readings")
+        cache.put(DOCUMENT)
+    finally:
+        os.umask(before)
+    assert cache.get(DIGEST) == DOCUMENT
+
+
+@pytest.mark.parametrize("body", ["nonsense", "[]", '{"sha256": "cd"}', "[" * 100_000])
+def test_what_is_whole_and_of_another_form_is_no_entry(kept: ReadingCache, body: str) -> None:
+    sound = hashlib.sha256(body.encode()).hexdigest()
+    entry(kept).write_text(f"{sound}\n{body}")
+    assert kept.get(DIGEST) is None
+    body = json.dumps(DOCUMENT)
+    entry(kept).write_text(f"{hashlib.sha256(body.encode()).hexdigest()}\n{body}")
+    assert kept.get(DIGEST) == DOCUMENT

@@ -21,9 +21,9 @@ import numpy as np
 import pytest
 
 from staleline.errors import KernelImageError
+from staleline.kernel.archives import unpacked_part
 from staleline.kernel.decompress import MAX_UNPACKED
 from staleline.kernel.source import MemoryBytes
-from staleline.kernel.streams import UnpackedStream
 from tests.kernel.kernelwriter import (
     RODATA,
     TEXT,
@@ -162,7 +162,7 @@ def test_a_bomb_in_an_image_in_a_package(tmp_path, bomb):
 
 def test_a_stream_is_bounded_by_its_limit_too():
     packed = gzip.compress(bytes(1 << 20), mtime=0)
-    stream = UnpackedStream(MemoryBytes("p", memoryview(packed)), 0, len(packed), limit=1 << 19)
+    stream = unpacked_part(MemoryBytes("p", memoryview(packed)), 0, len(packed), limit=1 << 19)
     with pytest.raises(KernelImageError, match=r"p\+0x0: unpacks to more than 0 bytes"):
         stream.read(1 << 20)
 

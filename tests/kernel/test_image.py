@@ -167,7 +167,7 @@ def test_foreign_files_get_one_line_with_place_and_remedy(tmp_path, data, expect
 def test_places_that_are_no_file(tmp_path):
     os.mkfifo(tmp_path / "fifo")
     assert message(tmp_path).startswith(f"{tmp_path}: a directory without kernel (vmlinux, ")
-    assert message(tmp_path / "fifo").startswith(f"{tmp_path}/fifo: not a regular file")
+    assert message(tmp_path / "fifo").startswith(f"{tmp_path}/fifo: is not a regular file")
     missing = tmp_path / "missing"
     assert message(missing) == f"{missing}: cannot be read: No such file or directory; " + (
         "check the path"
@@ -238,7 +238,8 @@ def test_a_file_one_may_not_read(tmp_path):
     os.close(writing)
     with open(reading) as pipe:
         assert pipe.read() == (
-            f"{path}: cannot be read: Permission denied; run as a user who may read it"
+            f"{path}: cannot be read: Permission denied; "
+            "make it readable or run as a user who may read it"
         )
     os.waitpid(child, 0)
 

@@ -17,6 +17,7 @@ import pytest
 
 from staleline.check.itf import itf_document
 from staleline.check.replay import replay
+from staleline.printable import printable
 from staleline.report.explorer_cases import Explored
 from staleline.report.explorer_json import explorer_data
 from staleline.report.explorer_page import explorer_page
@@ -106,7 +107,7 @@ def test_the_verdict_is_there_without_javascript() -> None:
 def test_markup_in_names_is_escaped() -> None:
     evil = "</script><!--<b>\u2028"
     read = Reader(page_of(named(hygon(), (evil,))))
-    assert json.loads(read.texts["report"])["machines"][0]["name"] == evil
+    assert json.loads(read.texts["report"])["machines"][0]["name"] == printable(evil)
     assert "<" not in read.texts["report"]
     assert "b" not in {tag for tag, _ in read.elements}
 

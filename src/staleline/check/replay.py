@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -21,6 +20,7 @@ from staleline.check.scenario_json import scenario_from
 from staleline.check.search import Run
 from staleline.check.trace import JUMPING_NAME, Counterexample, counterexample_of
 from staleline.errors import ModelError
+from staleline.inputfile import read_input
 from staleline.model.form import Model
 from staleline.model.lines import Line, lines_of
 from staleline.model.scenario import Scenario
@@ -103,21 +103,7 @@ class _Trace:
 
 
 def _read(where: str) -> bytes:
-    try:
-        with open(where, "rb", opener=_open_nonblocking) as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                _reject("is not a regular file", where)
-            data = file.read(MAX_BYTES + 1)
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not a path"
-        _reject(f"cannot be read: {reason}", where, "check the path")
-    if len(data) > MAX_BYTES:
-        _reject(f"is larger than {MAX_BYTES >> 20} MiB, which no trace is", where)
-    return data
-
-
-def _open_nonblocking(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)
+    return read_input(where, ModelError, limit=MAX_BYTES, do="give a trace in ITF")
 
 
 def _trace(document: Any, where: str) -> _Trace:

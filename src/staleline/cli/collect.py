@@ -23,10 +23,16 @@ def command(*, output: str, redact: bool, script: bool) -> None:
 
     Without root it collects what it can and notes what is missing and why. For another host:
 
-        staleline collect --script | ssh HOST python3 - > HOST.json
+        staleline collect --script | ssh HOST python3 -I - > HOST.json
     """
     from staleline.evidence.live import collector_source, snapshot_of_this_host
 
     text = collector_source() if script else snapshot_of_this_host(redact=redact)
     with click.open_file(output, "w", encoding="utf-8") as file:
-        file.write(text)
+        try:
+            file.write(text)
+            file.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as error:  # which names no file
+            raise OSError(error.errno, error.strerror, output) from error

@@ -18,7 +18,7 @@ from staleline.kernel.imagedocument import (
     SurroundingsDocument,
     with_surroundings,
 )
-from staleline.kernel.plaintext import printable
+from staleline.printable import printable
 
 if TYPE_CHECKING:
     from staleline.evidence.given import Given

@@ -10,6 +10,7 @@ import click
 
 from staleline.cli.once import Once
 from staleline.cli.output import Output, output_options
+from staleline.printable import printable
 
 if TYPE_CHECKING:
     from staleline.cli.images import ImageReport
@@ -82,7 +83,7 @@ def command(  # noqa: PLR0913 - one parameter per option
         _print(reports, full=full or all_sites, all_sites=all_sites, output=output)
     for report in reports:
         if report.error is not None:
-            click.echo(f"staleline: {report.error}", err=True)
+            click.echo(f"staleline: {printable(str(report.error))}", err=True)
     return _status(reports)
 
 

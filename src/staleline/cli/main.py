@@ -7,14 +7,16 @@ Subcommands are imported when they are used, so that ``staleline --help`` is qui
 from __future__ import annotations
 
 import importlib
-import sys
+import os
 from collections.abc import Sequence
 
 import click
 
+from staleline.cli import streams
 from staleline.errors import StalelineError
+from staleline.printable import printable
 
-__all__ = ["main", "program"]
+__all__ = ["TRACEBACK", "main", "program"]
 
 #: Subcommand -> one-line help; each lives in the module of its name with a `command`.
 _COMMANDS = {
@@ -36,6 +38,11 @@ _COMMANDS = {
 }
 
 EXIT_ERROR = 1
+EXIT_INTERRUPTED = 130  # 128 and SIGINT, as shells have it
+EXIT_PIPE = 141  # 128 and SIGPIPE
+
+TRACEBACK = "STALELINE_TRACEBACK"
+"""The variable with which an internal error is raised, so that where it happened is seen."""
 
 
 class _LazyGroup(click.Group):
@@ -60,7 +67,8 @@ class _LazyGroup(click.Group):
     cls=_LazyGroup,
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Exit status: 0 safe, 1 error, 2 at risk, 3 unknown.",
+    epilog="Exit status: 0 safe, 1 error, 2 at risk, 3 unknown; "
+    "130 after Ctrl-C, 141 if what reads the output went away.",
 )
 @click.version_option(package_name="staleline")
 @click.pass_context
@@ -79,22 +87,44 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; the console script's entry point.
 
     Returns:
-        The exit status: 0 safe or done, 1 error, 2 at risk, 3 unknown.
+        The exit status: 0 safe or done, 1 error, 2 at risk, 3 unknown; as shells have it, 130
+        after Ctrl-C, and 141 if what reads the output went away.
     """
+    streams.prepare()
     try:
         status = program.main(arguments, prog_name="staleline", standalone_mode=False)
-    except StalelineError as error:
-        return _fail(str(error))
-    except click.ClickException as error:
-        return _fail(error.format_message())
+        streams.flush()
+    except (BrokenPipeError, SystemExit):  # which click makes of EPIPE
+        streams.drop_output()
+        return EXIT_PIPE
     except (click.Abort, KeyboardInterrupt):
-        return _fail("interrupted")
-    except BrokenPipeError:
-        sys.stderr.close()
-        return EXIT_ERROR
+        return _fail("interrupted", EXIT_INTERRUPTED)
+    except Exception as error:
+        return _fail(_told(error), EXIT_ERROR)
     return status if isinstance(status, int) else 0
 
 
-def _fail(message: str) -> int:
-    click.echo(f"staleline: {' '.join(message.split())}", err=True)
-    return EXIT_ERROR
+def _told(error: Exception) -> str:
+    """What to say of an error: of bad input, of the system, or of a defect."""
+    if isinstance(error, StalelineError):
+        return str(error)
+    if isinstance(error, click.ClickException):
+        return error.format_message()
+    if isinstance(error, OSError) and error.errno is not None:
+        reason = os.strerror(error.errno)
+        file = "output" if error.filename is None else os.fsdecode(error.filename)
+        return f"{file}: {reason}"
+    if isinstance(error, MemoryError):
+        return "there is not enough memory for this"
+    if os.environ.get(TRACEBACK):
+        raise error
+    return (
+        f"internal error, a defect of staleline: {type(error).__name__}: {error}; "
+        f"report it with what {TRACEBACK}=1 shows and the files it happened with"
+    )
+
+
+def _fail(message: str, status: int) -> int:
+    streams.drop_output()
+    streams.complain(f"staleline: {printable(' '.join(message.split()))}")
+    return status

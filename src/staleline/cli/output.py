@@ -165,14 +165,23 @@ def written(form: str, several: Sequence[Findings]) -> str:
 
 def _replace(path: Path, text: str) -> None:
     """Readers see the old file or the new one, never a part: what collectors of metrics need."""
-    content = text.encode("utf-8", errors="surrogateescape")
+    content = text.encode("utf-8", errors="backslashreplace")
     try:
         if path.exists() and not path.is_file():  # a pipe, or /dev/stdout
-            path.write_bytes(content)
+            _write_into(path, content)
         else:
             _rename_into(path.resolve(), content)
+    except BrokenPipeError:
+        raise
     except OSError as error:
         raise UsageError(error.strerror or "cannot be written", where=path) from None
+
+
+def _write_into(path: Path, content: bytes) -> None:
+    # O_NONBLOCK: a FIFO that nobody reads is an error, and nothing to wait for.
+    with open(os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC), "wb") as file:
+        os.set_blocking(file.fileno(), True)
+        file.write(content)
 
 
 def _rename_into(path: Path, content: bytes) -> None:

@@ -134,15 +134,10 @@ def _check(policy: Policy, selection: Selection, file: FilePath, *, output: Outp
 
 def _read(file: FilePath) -> Any:
     from staleline.errors import UsageError
+    from staleline.inputfile import read_input
 
     try:
-        with file.open("rb") as stream:
-            data = stream.read(_MAX_BYTES + 1)
-        if len(data) > _MAX_BYTES:
-            raise UsageError("too large for a certificate", where=file, do="give another file")
-        return json.loads(data)
-    except OSError as error:
-        raise UsageError(error.strerror or "cannot be read", where=file) from None
+        return json.loads(read_input(file, UsageError, limit=_MAX_BYTES, do="give a certificate"))
     except (ValueError, RecursionError):
         do = "give a file that `staleline prove --certificate` wrote"
         raise UsageError("not JSON", where=file, do=do) from None

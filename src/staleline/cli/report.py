@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from staleline.cli.once import Once
+from staleline.printable import printable
 
 if TYPE_CHECKING:
     from staleline.evidence.given import Given
@@ -114,7 +115,8 @@ def command(  # noqa: PLR0913 - one parameter per option
     else:
         explored = _of_machines(snapshots, kernels, given, asked)
     page = write_report(explored, FilePath(directory))
-    click.echo(f"{page}: {len(explored.results)} handovers, {page.stat().st_size / 1024:.0f} KiB")
+    size = f"{page.stat().st_size / 1024:.0f} KiB"
+    click.echo(f"{printable(str(page))}: {len(explored.results)} handovers, {size}")
 
 
 @dataclass(frozen=True, slots=True)

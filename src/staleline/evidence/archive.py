@@ -8,21 +8,22 @@ what is unpacked and what is kept are bounded.
 from __future__ import annotations
 
 import errno
-import io
 import posixpath
 import re
-import tarfile
 from collections.abc import Iterator
 
 from staleline.errors import EvidenceError
-from staleline.evidence.source import MAX_BYTES, Stream
 from staleline.evidence.staleline_collect import Tree
+from staleline.tar import TarMember, tar_members
+from staleline.unpacking import UnpackedStream
 
 __all__ = ["ArchiveTree", "read_archive"]
 
-_UNPACKED_MAX = 8 << 30
-_KEPT_MAX = 256 << 20
+#: Bytes of all members that are kept, each counted with what keeping it costs.
+_KEPT_MAX = 32 << 20
+_KEPT_COST = 1 << 9
 _MEMBERS_MAX = 1 << 20
+_MEMBER_MAX = 8 << 20
 #: Files that evidence is read from, wherever the archive's own top directory is.
 _WANTED = re.compile(
     r"(?:.*/)?(?:proc/(?:cpuinfo|cmdline|config\.gz|sys/kernel/(?:hostname|osrelease))"
@@ -37,6 +38,7 @@ _WANTED = re.compile(
 #: Files outside of such a layout: dumps that somebody put into an archive.
 _LOOSE_BYTES = 4 << 20
 _LOOSE_MAX = 32
+_HARD_LINK, _SYMBOLIC_LINK = b"1", b"2"
 
 
 class ArchiveTree(Tree):
@@ -67,94 +69,95 @@ class ArchiveTree(Tree):
         return sorted(found)
 
 
-def read_archive(stream: Stream, where: str) -> dict[str, bytes]:
+def read_archive(stream: UnpackedStream) -> dict[str, bytes]:
     """Return the members that may be evidence, by path.
 
     Raises:
         EvidenceError: The archive is damaged or too large.
     """
-    files: dict[str, bytes] = {}
-    links: dict[str, str] = {}
-    try:
-        with tarfile.open(fileobj=_Bounded(stream, where), mode="r|") as archive:
-            _gather(archive, where, files, links)
-    except (tarfile.TarError, EOFError, ValueError) as error:
-        raise EvidenceError(
-            f"is a damaged tar archive: {error}", where=where, do="make the archive again"
-        ) from error
-    for name, target in links.items():
-        if target in files:
-            files.setdefault(name, files[target])
-    return files
+    members = _Members(stream)
+    for name, member in _named(stream):
+        members.add(name, member)
+    stream.skip_to_end()  # the checksum of compressed data is behind the archive's end
+    return members.with_links()
 
 
-def _gather(
-    archive: tarfile.TarFile, where: str, files: dict[str, bytes], links: dict[str, str]
-) -> None:
-    kept = loose = 0
-    for name, member in _named(archive, where):
+class _Members:
+    """Those of an archive that may be evidence, within bounds."""
+
+    def __init__(self, stream: UnpackedStream) -> None:
+        self._stream = stream
+        self._files: dict[str, bytes] = {}
+        self._links: dict[str, str] = {}
+        self._kept = 0
+        self._loose = 0
+
+    def add(self, name: str, member: TarMember) -> None:
+        """Keep the member that the stream has come to, if it may be evidence."""
         wanted = _WANTED.fullmatch(name) is not None
-        if member.issym() or member.islnk():
+        if member.kind in (_HARD_LINK, _SYMBOLIC_LINK):
             if wanted:
-                links[name] = _target(name, member)
-            continue
-        if not wanted:
-            if member.size > _LOOSE_BYTES or loose == _LOOSE_MAX or _in_layout(name):
-                continue
-            loose += 1
-        kept += member.size
-        if member.size > MAX_BYTES or kept > _KEPT_MAX:
-            raise EvidenceError(
-                f"member {name} is larger than evidence is", where=where, do="leave it out"
-            )
-        content = archive.extractfile(member)
-        assert content is not None
-        files[name] = content.read()
+                self._count(name, 0)
+                self._links[name] = _target(name, member)
+            return
+        if not wanted and not self._is_loose(name, member):
+            return
+        if member.sparse:
+            raise self._refused(name, "is stored sparse", "make the archive without --sparse")
+        self._count(name, member.size)
+        content = self._stream.read(member.size)
+        if len(content) < member.size:
+            raise self._refused(name, "is cut short", "make the archive again")
+        self._files[name] = content
+
+    def with_links(self) -> dict[str, bytes]:
+        """The contents, also under the names of links to them."""
+        for name, target in self._links.items():
+            if target in self._files:
+                self._files.setdefault(name, self._files[target])
+        return self._files
+
+    def _is_loose(self, name: str, member: TarMember) -> bool:
+        if member.size > _LOOSE_BYTES or self._loose == _LOOSE_MAX or _in_layout(name):
+            return False
+        self._loose += 1
+        return True
+
+    def _count(self, name: str, size: int) -> None:
+        self._kept += size + len(name) + _KEPT_COST
+        if size > _MEMBER_MAX or self._kept > _KEPT_MAX:
+            raise self._refused(name, "is more than evidence of a machine is", "leave it out")
+
+    def _refused(self, name: str, what: str, do: str) -> EvidenceError:
+        return EvidenceError(f"member {name} {what}", where=self._stream.complaint.where, do=do)
 
 
-def _named(archive: tarfile.TarFile, where: str) -> Iterator[tuple[str, tarfile.TarInfo]]:
+def _named(stream: UnpackedStream) -> Iterator[tuple[str, TarMember]]:
     """Regular files and links under plain relative names."""
-    for count, member in enumerate(archive):
+    where = stream.complaint.where
+    for count, member in enumerate(tar_members(stream)):
         if count == _MEMBERS_MAX:
             raise EvidenceError("has too many members", where=where, do="give one machine's files")
-        # tarfile keeps every header it has seen; a stream needs none of them again.
-        archive.members.clear()  # type: ignore[attr-defined]
-        name = posixpath.normpath(member.name)
+        name = _path(member.name)
         if name.startswith(("/", "../")) or name == "..":
             raise EvidenceError(
-                f"member {member.name!r} leads out of the archive",
+                f"member {member.name.decode('utf-8', 'replace')!r} leads out of the archive",
                 where=where,
                 do="make the archive with relative names",
             )
-        if member.isreg() or member.issym() or member.islnk():
+        if member.regular or member.sparse or member.kind in (_HARD_LINK, _SYMBOLIC_LINK):
             yield name, member
+
+
+def _path(name: bytes) -> str:
+    return posixpath.normpath(name.decode("utf-8", "surrogateescape"))
 
 
 def _in_layout(name: str) -> bool:
     return re.search(r"(?:^|/)(?:proc|sys|sos_\w+|etc|var|usr|boot)/", name) is not None
 
 
-def _target(name: str, link: tarfile.TarInfo) -> str:
-    if link.islnk():
-        return posixpath.normpath(link.linkname)
-    return posixpath.normpath(posixpath.join(posixpath.dirname(name), link.linkname))
-
-
-class _Bounded(io.RawIOBase):
-    """A stream that refuses to yield more than `_UNPACKED_MAX` bytes."""
-
-    def __init__(self, stream: Stream, where: str) -> None:
-        self._stream = stream
-        self._where = where
-        self._left = _UNPACKED_MAX
-
-    def read(self, size: int = -1, /) -> bytes:
-        data = self._stream.read(size)
-        self._left -= len(data)
-        if self._left < 0:
-            raise EvidenceError(
-                f"unpacks to more than {_UNPACKED_MAX >> 30} GiB",
-                where=self._where,
-                do="leave out what is no evidence",
-            )
-        return data
+def _target(name: str, link: TarMember) -> str:
+    if link.kind == _HARD_LINK:
+        return _path(link.link)
+    return posixpath.normpath(posixpath.join(posixpath.dirname(name), _path(link.link)))

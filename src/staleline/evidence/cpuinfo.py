@@ -17,7 +17,7 @@ from staleline.evidence.snapshot import CpuinfoEvidence, Note, Snapshot
 __all__ = ["is_row", "parse", "parse_evidence"]
 
 _COPY_WHOLE = "copy /proc/cpuinfo whole (cat /proc/cpuinfo > file)"
-_VENDOR = re.compile(r"^vendor_id[ \t]*:[ \t]*(.*?)[ \t\r]*$", re.MULTILINE)
+_VENDOR = re.compile(r"^vendor_id[ \t]*:(.*)$", re.MULTILINE)
 _NO_CPUID = Note("cpuid", "only /proc/cpuinfo was given; run cpuid -r, or staleline collect")
 #: Fields that /proc/cpuinfo of some architecture begins with, or that people cut out of it.
 _BEGINS = re.compile(
@@ -47,7 +47,7 @@ def parse_evidence(text: str, where: str) -> CpuinfoEvidence:
     Raises:
         EvidenceError: `text` is cut short, names two vendors, or is of another architecture.
     """
-    vendors = sorted(set(_VENDOR.findall(text)))
+    vendors = sorted({value.strip() for value in _VENDOR.findall(text)})
     if len(vendors) > 1:
         raise EvidenceError(
             f"field vendor_id is {vendors[0]!r} and {vendors[1]!r}",

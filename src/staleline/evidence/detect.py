@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 from collections.abc import Callable, Iterator, Mapping
 
@@ -29,11 +28,17 @@ from staleline.evidence.archive import read_archive
 from staleline.evidence.consistency import require_consistent
 from staleline.evidence.merge import merged
 from staleline.evidence.snapshot import Snapshot
-from staleline.evidence.source import begins_tar, decode, decompressed, is_tar, opened, read_bytes
+from staleline.evidence.source import decode, opened, whole
+from staleline.tar import is_tar
 
 __all__ = ["parse_snapshot", "read_snapshot"]
 
 _Parse = Callable[[str, str], Snapshot]
+
+#: What JSON is made of takes up to thirty times its length in memory.
+_JSON_MAX = 8 << 20
+#: The flags of a CPU take some 2000 characters, a message of the kernel log 1000.
+_LINE_MAX = 1 << 16
 
 _KNOWN = (
     "give cpuid -r output, an AIDA64 or libcpuid raw dump, hwloc's or libvirt's CPU data, lscpu, "
@@ -72,22 +77,32 @@ def _read(where: str) -> Snapshot:
         if hwloc.is_directory(where):
             return hwloc.read_directory(where)
         return trees.read_directory(where)
-    if os.path.isfile(where) and begins_tar(where):
-        with opened(where) as stream:
-            return _of_archive(read_archive(stream, where), where)
-    data = decompressed(read_bytes(where), where)
-    if is_tar(data[:512]):  # through a pipe, which can be read only once
-        return _of_archive(read_archive(io.BytesIO(data), where), where)
+    with opened(where) as stream:
+        if is_tar(stream.peek(512)):
+            return _of_archive(read_archive(stream), where)
+        data = whole(stream)
     return _parse_text(data, where)
 
 
 def _parse_text(text: str | bytes, where: str) -> Snapshot:
     if isinstance(text, bytes):
         text = decode(text, where)
+    if len(text) > _JSON_MAX and text.lstrip()[:1] == "{":
+        what = f"is JSON of more than {_JSON_MAX >> 20} MiB, which no snapshot has"
+        raise EvidenceError(what, where=where, do="give one snapshot per machine")
     parse = _parser(text)
     if parse is None:
         raise EvidenceError("is of no known format", where=where, do=_KNOWN)
+    if text.lstrip()[:1] not in ("{", "<"):
+        _require_lines(text, where)
     return parse(text, where)
+
+
+def _require_lines(text: str, where: str) -> None:
+    for number, line in enumerate(_lines(text), 1):
+        if len(line) > _LINE_MAX:
+            what = f"has a line of {len(line)} characters, which no dump or log has"
+            raise EvidenceError(what, where=f"{where}:{number}", do="copy the file whole again")
 
 
 def _of_archive(files: Mapping[str, bytes], where: str) -> Snapshot:

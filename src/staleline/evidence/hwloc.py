@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from staleline.errors import EvidenceError
 from staleline.evidence.dump import INDEXED_LEAVES, CpuidDump
 from staleline.evidence.snapshot import Snapshot
-from staleline.evidence.source import MAX_BYTES, decode, read_bytes
+from staleline.evidence.source import MAX_BYTES, decode, opened, whole
 
 __all__ = ["is_directory", "is_member", "is_row", "parse", "parse_files", "read_directory"]
 
@@ -63,8 +63,11 @@ def read_directory(path: str) -> Snapshot:
     left = MAX_BYTES
     for name in names:
         where = os.path.join(path, name)
-        data = read_bytes(where, left)
+        with opened(where) as stream:
+            data = whole(stream)
         left -= len(data)
+        if left < 0:
+            raise EvidenceError("holds more than any machine's CPUID", where=path, do=_GATHER)
         texts[name] = decode(data, where)
     return parse_files(texts, path)
 

@@ -30,7 +30,7 @@ __all__ = ["is_json", "is_other_output", "is_row", "parse", "parse_json", "refus
 _LSCPU_AGAIN = "run LC_ALL=C lscpu on the host and copy its output whole"
 _NO_CPUID = Note("cpuid", "only lscpu was given; run cpuid -r, or staleline collect")
 #: A row; lines that lscpu wrapped have no colon or begin in lower case.
-_ROW = re.compile(r"\s*([A-Z][^:]*?)\s*:(?:\s+(.*?))?\s*")
+_ROW = re.compile(r"\s*([A-Z][^:]*):(|\s.*)")
 _LANGUAGE_ROW = re.compile(
     "[^:\N{FULLWIDTH COLON}]{1,40}?\\s*[:\N{FULLWIDTH COLON}]\\s*"
     r"(?:x86_64|i[3-6]86|aarch64|armv\w+|ppc64(?:le)?|s390x|riscv64|loongarch64)\s*"
@@ -134,7 +134,7 @@ class _Rows:
         flags: frozenset[str] | None = None
         for number, line in enumerate(lines, 1):
             if found := _ROW.fullmatch(line):
-                name, value = found[1], found[2] or ""
+                name, value = found[1].rstrip(), found[2].strip()
                 if name == _FLAGS and flags is None:
                     flags = flag_row(value, lines[number:])
                 rows.append((name, _unwrapped_list(name, value, lines[number:])))

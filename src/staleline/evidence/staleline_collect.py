@@ -5,8 +5,8 @@
 This one file needs only the standard library of Python 3.6 or newer, so that it can run
 where staleline is not installed:
 
-    ssh host python3 - < staleline-collect.py > host.json
-    ssh host sudo python3 - --redact < staleline-collect.py > host.json
+    ssh host python3 -I - < staleline-collect.py > host.json
+    ssh host sudo python3 -I - --redact < staleline-collect.py > host.json
 
 Without root it collects what it can; everything that is missing is noted with the reason.
 """
@@ -23,7 +23,20 @@ import struct
 import sys
 import time
 import zlib
-from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Pattern, Set, Tuple
+from collections import deque
+from typing import (
+    Any,
+    Callable,
+    Deque,
+    Dict,
+    Iterable,
+    Iterator,
+    List,
+    Optional,
+    Pattern,
+    Set,
+    Tuple,
+)
 
 __all__ = [
     "KEPT_OPTIONS",
@@ -132,6 +145,25 @@ _MESSAGE_WORDS = re.compile(
     r"|uploading|usable|virt|virtualization|vmware|vtom|when|with|x86|x86_phys_bits|xen"
     r"|xen_acpi_processor|xen_mcelog|zhaoxin|v[0-9]"
 )
+#: The same for values of the parameters that are kept.
+_VALUE_WORDS = re.compile(
+    r"(?i)[a-z]|acpi|auto|bios|cold|debug|efi|force|halt|hard|high|kbd|low|nomwait|nopt|off|on|pci"
+    r"|poll|pt|reboot|smp|soft|strict|triple|warm|yes|no"
+)
+#: UUIDs and machine IDs, addresses of Ethernet, IPv4 and IPv6. Not the addresses of PCI devices
+#: (0000:22:00.1), nor versions of three parts or with leading zeros.
+_OCTET = r"(?:25[0-5]|2[0-4][0-9]|1?[1-9][0-9]|1[0-9][0-9]|[0-9])"
+_ADDRESS = (
+    r"(?<![0-9a-z])[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}(?![0-9a-z])"
+    r"|(?<![0-9a-z])[0-9a-f]{2}(?:(?::[0-9a-f]{2}){5,}|(?:-[0-9a-f]{2}){5,})(?![0-9a-z])"
+    rf"|(?<![0-9])(?<![0-9]\.)(?:{_OCTET}\.){{3}}{_OCTET}(?![0-9]|\.[0-9])"
+    r"|(?<![0-9a-z])[0-9a-f]{1,4}(?::[0-9a-f]{1,4}){7,}(?![0-9a-z])"
+    r"|(?<![0-9a-z])[0-9a-f:]*::[0-9a-f:]*(?![0-9a-z])"
+)
+_USER = re.compile(r"(/(?:home|Users)/)[^/\s]+")
+#: Linux init/main.c: "Kernel command line: ", and since 5.14 "Unknown kernel command line
+#: parameters \"...\"".
+_REPEATS_COMMAND_LINE = re.compile(r'^(.*\b[Cc]ommand line(?: parameters)?:? "?)(.*)$')
 _REDACTED = "REDACTED"
 #: A value of /proc/bootconfig, which may hold line ends, and a key with all of its values.
 _BOOTCONFIG_VALUE = re.compile(r"\"[^\"]*\"|'[^']*'")
@@ -139,7 +171,8 @@ _BOOTCONFIG_ROW = re.compile(
     rf"([\w.-]+) = ((?:{_BOOTCONFIG_VALUE.pattern})(?:, (?:{_BOOTCONFIG_VALUE.pattern}))*)\n"
 )
 
-_FILE_MAX = 64 << 20
+_FILE_MAX = 8 << 20  # /proc/cpuinfo of 3000 CPUs
+_LOG_MAX = 16 << 20
 _PIECE = 1 << 16
 _LOG_LINES_MAX = 400
 _LOG_LINE_MAX = 1024
@@ -188,7 +221,7 @@ class HostTree(Tree):
         self.is_this_host = self._root == "/"
 
     def read(self, path: str) -> bytes:
-        """The content of a file, at most 64 MiB of it."""
+        """The content of a file, at most 8 MiB of it."""
         file = self.open(path)
         try:
             return _whole(file)
@@ -231,20 +264,25 @@ def _whole(file: int) -> bytes:
 
 
 def _records(device: int) -> List[bytes]:
-    records: List[bytes] = []
-    while len(records) < _RECORDS_MAX:
+    records: Deque[bytes] = deque()
+    size = 0
+    for _ in range(_RECORDS_MAX):
         try:
             data = os.read(device, _RECORD_MAX)
         except BrokenPipeError:  # overwritten meanwhile: the numbers will show the gap
             records.clear()
+            size = 0
             continue
         except OSError as error:
             if error.errno == errno.EAGAIN:  # the end
-                return records
+                return list(records)
             break
         if not data:
-            return records
+            return list(records)
         records.append(data)
+        size += len(data)
+        while size > _LOG_MAX:  # without the first ones it is not the whole log either
+            size -= len(records.popleft())
     # There is more: a record without a number is a gap in them.
     return [*records, _UNREAD]
 
@@ -1054,48 +1092,92 @@ def _field(name: str, value: Any) -> str:
 
 
 def redacted(document: Document) -> Document:
-    """`document` without the host's name, and without values of parameters of no concern here.
+    """`document` without names and addresses of the host, and values of no concern here.
 
     The command line names hosts and addresses in many parameters (ip=, nfsroot=,
     netconsole=); only the values of those that bear on the question are kept.
     """
-    host = document.get("host") or ""
-    names = sorted({host, host.partition(".")[0]} - {""}, key=len, reverse=True)
-    own = [re.escape(name) for name in names if not _MESSAGE_WORDS.fullmatch(name)]
-    name = re.compile(r"(?i)(?<![\w-])(?:{})(?![\w-])".format("|".join(own) or "(?!)"))
+    redaction = _Redaction(document.get("host") or "")
     clean = dict(document, host=None)
     kernel, log = document.get("kernel") or {}, document.get("log") or {}
     if kernel:
-        clean["kernel"] = dict(kernel, **_redacted_lines(kernel, name))
+        clean["kernel"] = dict(kernel, **_redacted_lines(kernel, redaction))
     if log:
-        lines = [name.sub(_REDACTED, line) for line in log["lines"]]
-        clean["log"] = dict(log, lines=lines)
-    note = {"what": "host", "why": "host names and unrelated parameters were redacted on request"}
-    clean["notes"] = [*(document.get("notes") or []), note]
+        clean["log"] = dict(log, lines=[redaction.message(line) for line in log["lines"]])
+    notes = [dict(note, why=redaction.text(note["why"])) for note in document.get("notes") or []]
+    why = "host names, addresses and unrelated parameters were redacted on request"
+    clean["notes"] = [*notes, {"what": "host", "why": why}]
     return clean
 
 
-def _redacted_lines(kernel: Document, host: Pattern[str]) -> Document:
-    """Every command line of the kernel, redacted alike, so that each stays part of the other."""
-
-    def clean(line: str) -> str:
-        return " ".join(_parameter(word, host) for word in line.split())
-
+def _redacted_lines(kernel: Document, redaction: "_Redaction") -> Document:
+    """The release, and every command line, redacted alike, so that each stays part of the other."""
     found = {name: kernel.get(name) for name in ("cmdline", "loader_cmdline")}
-    lines: Document = {name: clean(line) for name, line in found.items() if line is not None}
+    lines: Document = {
+        name: redaction.command_line(line) for name, line in found.items() if line is not None
+    }
+    if kernel.get("release") is not None:
+        lines["release"] = redaction.text(kernel["release"])
     config = kernel.get("config") or {}
     if "CONFIG_CMDLINE" in config:
-        lines["config"] = dict(config, CONFIG_CMDLINE=clean(config["CONFIG_CMDLINE"]))
+        built_in = redaction.command_line(config["CONFIG_CMDLINE"])
+        lines["config"] = dict(config, CONFIG_CMDLINE=built_in)
     return lines
 
 
-def _parameter(word: str, host: Pattern[str]) -> str:
-    name, equals, _ = word.partition("=")
-    if _KEPT_PARAMETER.fullmatch(name):
-        return word
-    if host.search(name) or not re.match(r"^[A-Za-z_][\w.-]*$", name):
-        return _REDACTED
-    return f"{name}={_REDACTED}" if equals else word
+class _Redaction:
+    """Takes out of texts what tells which host they are of."""
+
+    def __init__(self, host: str) -> None:
+        names = sorted({host, host.partition(".")[0]} - {""}, key=len, reverse=True)
+        self._in_values = self._pattern(n for n in names if not _VALUE_WORDS.fullmatch(n))
+        self._in_text = self._pattern(n for n in names if not _MESSAGE_WORDS.fullmatch(n))
+
+    @staticmethod
+    def _pattern(names: Iterable[str]) -> Pattern[str]:
+        # A name of letters may be a part of other words; one between others is the name.
+        own = "|".join(re.escape(name) for name in names) or "(?!)"
+        return re.compile(rf"(?i)(?<![a-z0-9])(?:{own})(?![a-z0-9])|{_ADDRESS}")
+
+    def text(self, text: str) -> str:
+        """A text that is no command line."""
+        return _USER.sub(rf"\1{_REDACTED}", self._in_text.sub(_REDACTED, text))
+
+    def message(self, line: str) -> str:
+        """A message of the kernel log; some repeat the command line, or words of it."""
+        found = _REPEATS_COMMAND_LINE.match(line)
+        if found is None:
+            return self.text(line)
+        return self.text(found.group(1)) + self.command_line(found.group(2))
+
+    def command_line(self, text: str) -> str:
+        """The command line, word for word.
+
+        Words inside quotes and words for init are treated alone too: the code that reads
+        mem_encrypt= knows of neither (Linux arch/x86/lib/cmdline.c), and what it would see
+        there is evidence.
+        """
+        words: List[str] = []
+        quoted = for_init = False
+        for word in text.split():
+            opaque = quoted or for_init
+            for_init = for_init or (word == "--" and not quoted)
+            words.append(self._word(word, quoted=quoted, opaque=opaque))
+            quoted ^= word.count('"') % 2 == 1
+        return " ".join(words)
+
+    def _word(self, word: str, *, quoted: bool, opaque: bool) -> str:
+        name, equals, value = word.partition("=")
+        if _KEPT_PARAMETER.fullmatch(name.lstrip('"')):
+            return name + equals + self._in_values.sub(_REDACTED, value)
+        if word == "--" and not opaque:
+            return word
+        quote = '"' if word.count('"') % 2 else ""
+        closing = _REDACTED + quote if quoted else quote + _REDACTED
+        plain = name[1:] if name.startswith('"') and not quoted else name
+        if opaque or self._in_text.search(plain) or not re.match(r"^[A-Za-z_][\w.-]*$", plain):
+            return closing
+        return f"{plain}={closing}" if equals else word
 
 
 # ---- the command -------------------------------------------------------------------------
@@ -1107,21 +1189,31 @@ def main(arguments: Optional[List[str]] = None) -> int:
         prog="staleline-collect.py", description="Write a snapshot of this host for staleline."
     )
     parser.add_argument("-o", "--output", metavar="FILE", default="-", help="default: stdout")
-    parser.add_argument("--redact", action="store_true", help="leave out host names")
+    parser.add_argument("--redact", action="store_true", help="leave out names and addresses")
     options = parser.parse_args(arguments)
-    document = collect()
-    text = document_text(redacted(document) if options.redact else document)
     try:
-        if options.output == "-":
-            sys.stdout.write(text)
-            sys.stdout.flush()
-        else:
-            with open(options.output, "w", encoding="ascii") as file:
-                file.write(text)
+        document = collect()
+        _write(document_text(redacted(document) if options.redact else document), options.output)
+    except KeyboardInterrupt:
+        return 130  # 128 and SIGINT, as shells have it
+    except BrokenPipeError:
+        return 141  # 128 and SIGPIPE
     except OSError as error:
         sys.stderr.write(f"staleline-collect.py: {options.output}: {error.strerror}\n")
         return 1
     return 0
+
+
+def _write(text: str, output: str) -> None:
+    if output == "-":
+        if sys.stdout is None:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        # Not through sys.stdout: what it could not write it would try again at the end.
+        file = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="ascii")
+    else:
+        file = open(output, "w", encoding="ascii")  # noqa: SIM115 - closed below
+    with file:
+        file.write(text)
 
 
 if __name__ == "__main__":

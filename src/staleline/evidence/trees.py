@@ -12,6 +12,7 @@ import os
 import posixpath
 import re
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 
 from staleline.errors import EvidenceError
 from staleline.evidence import cpuid_tool, cpuinfo, dmesg, lscpu, snapshot_json
@@ -83,7 +84,19 @@ def read_tree(tree: Tree, where: str) -> Snapshot:
     Raises:
         EvidenceError: They are damaged or contradict each other.
     """
-    return merged(_sources(tree, where), where)
+    machine = merged(_sources(tree, where), where)
+    if _says_nothing(machine):
+        raise EvidenceError("holds no evidence of a machine", where=where, do=_GIVE)
+    return machine
+
+
+def _says_nothing(machine: Snapshot) -> bool:
+    """Is nothing known but what is missing, and what the machine is called?"""
+    log = machine.log if machine.log and (machine.log.lines or machine.log.complete) else None
+    told = replace(machine, log=log, modules=machine.modules or None)
+    if not machine.kernel.cmdline:
+        told = replace(told, kernel=replace(machine.kernel, cmdline=None))
+    return replace(told, host=None, collected=None, notes=()) == Snapshot(cpus=())
 
 
 def _sources(tree: Tree, where: str) -> Iterator[Snapshot]:

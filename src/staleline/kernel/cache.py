@@ -4,14 +4,17 @@
 An entry is found by the SHA-256 of the image file and by the edition of the code that read
 it: the release of this package, and a digest of the modules that a reading depends on, so
 that a development checkout never answers with what older code read. An entry that is damaged
-in any way is none.
+in any way is none, and so is one that somebody else may have written: a file or directory of
+another user, or that others may write to, or a symbolic link.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import stat
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -31,6 +34,7 @@ _Document = TypeVar("_Document", bound=Mapping[str, Any])
 _PACKAGE = Path(staleline.__file__).parent
 #: What a reading depends on; verdicts and reports are made anew each time.
 _READING = ("kernel", "policy", "evidence")
+_LARGEST = 64 << 20  # a document has some 100 KiB
 _SUFFIXES = {".py", ".toml"}
 #: The library that runs the code; its own digest would be that of 20 MB.
 _ENGINE = "unicorn"
@@ -87,21 +91,25 @@ class DocumentCache(Generic[_Document]):
     def get(self, digest: str) -> _Document | None:
         """What this edition read of the image with this digest; None if nothing sound is kept."""
         try:
-            content = self._path(digest).read_bytes()
+            content = _own_content(self._path(digest))
         except OSError:
             return None
         checksum, _, body = content.partition(b"\n")
         if checksum != _checksum(body):
             return None
-        document: _Document = json.loads(body)
-        return document
+        try:
+            document: _Document = json.loads(body)
+        except (ValueError, RecursionError):
+            return None
+        return document if _is_of(document, digest) else None
 
     def put(self, document: _Document) -> None:
         """Keep it, in place of what other editions read. A cache that cannot be written is none."""
         body = json.dumps(document, separators=(",", ":")).encode()
         path = self._path(document["sha256"])
         try:
-            self.directory.mkdir(parents=True, exist_ok=True)
+            self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _require_own(self.directory.lstat(), stat.S_IFDIR)
             _write(path, _checksum(body) + b"\n" + body)
             for other in self.directory.glob(f"{document['sha256']}-*.json"):
                 if other != path:
@@ -117,6 +125,26 @@ class ReadingCache(DocumentCache[ImageDocument]):
     """What was read of images."""
 
     __slots__ = ()
+
+
+def _is_of(document: object, digest: str) -> bool:
+    return isinstance(document, dict) and document.get("sha256") == digest
+
+
+def _own_content(path: Path) -> bytes:
+    """The bytes of an entry that only this user can have written; OSError if it is none."""
+    _require_own(path.parent.lstat(), stat.S_IFDIR)
+    # O_NONBLOCK: what is not asked yet is whether it is a FIFO.
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    with open(os.open(path, flags), "rb") as file:
+        _require_own(os.fstat(file.fileno()), stat.S_IFREG)
+        return file.read(_LARGEST)
+
+
+def _require_own(status: os.stat_result, kind: int) -> None:
+    others_write = status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    if stat.S_IFMT(status.st_mode) != kind or status.st_uid != os.geteuid() or others_write:
+        raise PermissionError(errno.EPERM, "is not this user's alone")
 
 
 def _checksum(body: bytes) -> bytes:

@@ -15,8 +15,8 @@ from staleline.kernel.decompress import MAX_PACKED, MAX_UNPACKED, decompress
 from staleline.kernel.elf import is_elf
 from staleline.kernel.packages import is_package, read_package
 from staleline.kernel.source import ByteSource, MemoryBytes, PartBytes
-from staleline.kernel.streams import compression_of
 from staleline.kernel.uki import is_pe, linux_section
+from staleline.unpacking import compression_of
 
 __all__ = ["UnpackedKernel", "unpack_kernel"]
 

@@ -12,9 +12,8 @@ from collections.abc import Mapping
 from struct import Struct
 from typing import Final
 
-from staleline.kernel.archives import Package, damaged_package, relative, tar_members
+from staleline.kernel.archives import Package, damaged_package, relative, tar_members, unpacked_part
 from staleline.kernel.source import ByteSource
-from staleline.kernel.streams import UnpackedStream
 
 __all__ = ["DEB_MAGIC", "open_deb"]
 
@@ -39,7 +38,7 @@ def open_deb(source: ByteSource) -> Package:
     data = _tar(parts, "data")
     if data is None:
         raise damaged_package("no part data.tar", source, len(DEB_MAGIC))
-    return Package(UnpackedStream(source, *data), tar_members, _files(source, parts))
+    return Package(unpacked_part(source, *data), tar_members, _files(source, parts))
 
 
 def _parts(source: ByteSource) -> Mapping[str, _Range]:
@@ -67,7 +66,7 @@ def _files(source: ByteSource, parts: Mapping[str, _Range]) -> tuple[str, ...] |
     control = _tar(parts, "control")
     if control is None:
         return None
-    stream = UnpackedStream(source, *control, limit=_MAX_CONTROL)
+    stream = unpacked_part(source, *control, limit=_MAX_CONTROL)
     for member in tar_members(stream):
         if member.name == "md5sums" and 0 < member.size <= _MAX_MD5SUMS:
             return tuple(map(relative, _MD5SUM.findall(stream.read(member.size))))

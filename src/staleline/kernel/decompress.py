@@ -17,7 +17,7 @@ import zstandard
 
 from staleline.errors import KernelImageError
 from staleline.kernel.lzop import LzopError, read_lzop
-from staleline.kernel.streams import DAMAGED, compression_of, unpacked_pieces
+from staleline.unpacking import DAMAGED, compression_of, unpacked_pieces
 
 __all__ = ["MAX_PACKED", "MAX_UNPACKED", "decompress"]
 

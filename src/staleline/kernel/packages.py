@@ -15,7 +15,7 @@ from staleline.kernel.archives import Member, damaged_package
 from staleline.kernel.deb import DEB_MAGIC, open_deb
 from staleline.kernel.rpm import RPM_MAGIC, open_rpm
 from staleline.kernel.source import ByteSource, MemoryBytes
-from staleline.kernel.streams import UnpackedStream
+from staleline.unpacking import UnpackedStream
 
 __all__ = ["MAX_IMAGE", "is_package", "read_package"]
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Final
 
 from staleline.kernel.machine_memory import PAGE
 from staleline.kernel.percpu import PerCpu
-from staleline.kernel.plaintext import printable
 from staleline.kernel.sites import CONTROL_PAGES, CONTROL_SIZE
+from staleline.printable import printable
 
 if TYPE_CHECKING:
     from staleline.kernel.image import KernelImage

@@ -20,10 +20,10 @@ from staleline.kernel.imagedocument import (
 )
 from staleline.kernel.imagepolicy import ImagePolicy, image_policy
 from staleline.kernel.imagepolicy_json import rule_document, to_document
-from staleline.kernel.plaintext import printable_values
 from staleline.kernel.surroundings import read_surroundings
 from staleline.kernel.truthtable import truth_table
 from staleline.policy.catalogue import catalogue
+from staleline.printable import printable_values
 from staleline.vocabulary import Site
 
 __all__ = ["read_image", "read_rule"]

@@ -12,9 +12,14 @@ from dataclasses import dataclass
 from struct import Struct, unpack_from
 from typing import Final
 
-from staleline.kernel.archives import Package, cpio_members, damaged_package, relative
+from staleline.kernel.archives import (
+    Package,
+    cpio_members,
+    damaged_package,
+    relative,
+    unpacked_part,
+)
 from staleline.kernel.source import ByteSource
-from staleline.kernel.streams import UnpackedStream
 
 __all__ = ["RPM_MAGIC", "open_rpm"]
 
@@ -69,7 +74,7 @@ def open_rpm(source: ByteSource) -> Package:
     """
     signature = _header(source, _LEAD)
     header = _header(source, -(-signature.end // 8) * 8)
-    stream = UnpackedStream(source, header.end, source.size - header.end)
+    stream = unpacked_part(source, header.end, source.size - header.end)
     return Package(stream, cpio_members, _files(header))
 
 

@@ -8,15 +8,14 @@ the reader with SIGBUS.
 
 from __future__ import annotations
 
-import errno
 import os
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import BinaryIO, Protocol
 
 from staleline.errors import KernelImageError
+from staleline.inputfile import opened_input
 
 __all__ = ["ByteSource", "FileBytes", "MemoryBytes", "PartBytes", "opened"]
 
@@ -99,18 +98,8 @@ def opened(path: str) -> Iterator[FileBytes]:
     Raises:
         KernelImageError: It is none, or cannot be read, now or inside.
     """
-    try:
-        with _open(path) as file:
-            yield FileBytes(path, file, os.fstat(file.fileno()).st_size)
-    except OSError as error:
-        do = "run as a user who may read it" if error.errno == errno.EACCES else "check the path"
-        raise KernelImageError(f"cannot be read: {error.strerror}", where=path, do=do) from error
-
-
-def _open(path: str) -> BinaryIO:
-    if not stat.S_ISREG(os.stat(path).st_mode):  # before opening: a FIFO would block
-        raise KernelImageError("not a regular file", where=path, do="give a vmlinuz or vmlinux")
-    return open(path, "rb", buffering=0)
+    with opened_input(path, KernelImageError, pipes=False) as file:
+        yield FileBytes(path, file, os.fstat(file.fileno()).st_size)
 
 
 def _require_range(source: ByteSource, offset: int, size: int) -> None:

@@ -10,7 +10,7 @@ from staleline.kernel.imagedocument import SurroundingsDocument
 from staleline.kernel.influence import dependencies
 from staleline.kernel.inventory import wbinvd_inventory
 from staleline.kernel.inventory_json import inventory_document
-from staleline.kernel.plaintext import printable_values
+from staleline.printable import printable_values
 
 __all__ = ["read_surroundings"]
 

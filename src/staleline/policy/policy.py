@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from staleline.errors import PolicyError
+from staleline.inputfile import read_input
 from staleline.policy.atoms import AtomValue
 from staleline.policy.evaluate import evaluate
 from staleline.policy.expression import Expression, attributes_read, expand, parse
@@ -92,13 +93,7 @@ def load_policy(path: Path) -> Policy:
     Raises:
         PolicyError: Unreadable, too large, or not a policy.
     """
-    try:
-        with path.open("rb") as file:
-            raw = file.read(_MAX_FILE + 1)
-    except OSError as error:
-        raise PolicyError(error.strerror or "cannot be read", where=path) from None
-    if len(raw) > _MAX_FILE:
-        raise PolicyError(f"larger than {_MAX_FILE} bytes", where=path, do="give a policy file")
+    raw = read_input(path, PolicyError, limit=_MAX_FILE, do="give a policy file")
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError as error:

@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
-from rich.markup import escape
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 from staleline.check import Answer
 from staleline.facts import Fact, MachineFacts
-from staleline.report.console import VERDICT_STYLE
+from staleline.printable import printable
+from staleline.report.console import VERDICT_STYLE, escape
 from staleline.report.findings import violation_id
 from staleline.report.identity import identity_words
 from staleline.report.lanes import lanes
@@ -218,7 +218,7 @@ def _remarks(audit: Audit) -> Iterator[RenderableType]:
 
 
 def _item(line: str, name: str) -> Text:
-    return Text.assemble(("• ", "dim"), line, (f" [{name}]", "dim"))
+    return Text.assemble(("• ", "dim"), printable(line), (f" [{name}]", "dim"))
 
 
 #: A line, and the id of its explanation.

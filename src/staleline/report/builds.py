@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 
 from staleline.kernel.policychanges import PolicyChanges, RuleChange
+from staleline.report.console import escape
 from staleline.report.difference import difference_document, print_handovers
 from staleline.verdict.builds import BuildChange
 

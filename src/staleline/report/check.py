@@ -7,12 +7,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
 from staleline.policy.policy import Policy
-from staleline.report.console import VERDICT_STYLE
+from staleline.report.console import VERDICT_STYLE, escape
 from staleline.report.findings import violation_id
 from staleline.report.lanes import lanes
 from staleline.report.words import required_words, state_word, transition_words

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.padding import Padding
 from rich.text import Text
 
+from staleline.report.console import escape
 from staleline.report.lanes import lanes
 from staleline.report.words import state_word, transition_words
 from staleline.verdict.claims import ClaimResult, Outcome, Status

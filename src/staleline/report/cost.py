@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.padding import Padding
 
+from staleline.report.console import escape
 from staleline.verdict.cost import Cost, FlushCost, PathCost
 
 __all__ = ["cost_fields", "cost_lines", "print_cost"]

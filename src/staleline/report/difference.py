@@ -6,11 +6,10 @@ from __future__ import annotations
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from staleline.report.console import VERDICT_STYLE
+from staleline.report.console import VERDICT_STYLE, escape
 from staleline.report.words import flush_words, state_word, transition_words
 from staleline.verdict.difference import ChangedHandover, Cost, Difference, SiteDifference
 from staleline.vocabulary import Site

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from staleline.kernel.explain import Explanation, Input, Line
 from staleline.kernel.rawfacts import RawFacts
+from staleline.printable import printable
 
 __all__ = ["explanation_document", "print_explanations"]
 
@@ -69,7 +70,7 @@ def _line_document(line: Line) -> dict[str, Any]:
 
 def print_explanations(console: Console, image: str, explanations: Sequence[Explanation]) -> None:
     """Every way in which an image comes to execute WBINVD."""
-    console.print(Text(image, style="bold"))
+    console.print(Text(printable(image), style="bold"))
     if not explanations:
         console.print("No WBINVD was executed for any combination of facts.")
     for several in _by_instructions(explanations):

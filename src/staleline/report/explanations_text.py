@@ -10,11 +10,11 @@ from itertools import groupby
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.padding import Padding
 from rich.table import Table
 
 from staleline.report.commonmark import escaped, prose
+from staleline.report.console import escape
 from staleline.report.explanations import Explanation, Kind, explanations
 
 __all__ = ["explanations_document", "explanations_markdown", "print_list", "print_pages"]

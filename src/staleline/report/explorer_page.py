@@ -13,14 +13,15 @@ import hashlib
 import json
 from collections.abc import Mapping
 from functools import cache
-from html import escape
 from importlib.resources import files
 from string import Template
 from typing import Any
 
+from staleline.printable import printable_values
 from staleline.report.explorer_bundle import bundle
 from staleline.report.explorer_cases import Explored
 from staleline.report.explorer_summary import heading, summary, title
+from staleline.report.explorer_text import escape
 
 __all__ = ["explorer_page"]
 
@@ -82,7 +83,7 @@ def _hash(source: str) -> str:
 
 
 def _data(document: Mapping[str, Any]) -> str:
-    text = json.dumps(document, ensure_ascii=False, separators=(",", ":"))
+    text = json.dumps(printable_values(document), ensure_ascii=False, separators=(",", ":"))
     return text.translate(_ESCAPED)
 
 

@@ -8,6 +8,7 @@ resolve to 127.0.0.1 gets nothing.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -72,6 +73,11 @@ class ReportServer(ThreadingHTTPServer):
             raise UsageError(
                 error.strerror or "cannot be bound", where=f"port {port}", do="name another port"
             ) from None
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that goes away is no error; anything else is a defect, and told as one."""
+        if not isinstance(sys.exception(), OSError):
+            super().handle_error(request, client_address)
 
     @property
     def url(self) -> str:

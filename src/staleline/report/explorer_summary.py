@@ -4,9 +4,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from html import escape
 
 from staleline.report.explorer_cases import Explored, ExploredKernel, Result
+from staleline.report.explorer_text import escape
 from staleline.vocabulary import WORST_FIRST, Path, Verdict
 
 __all__ = ["heading", "summary", "title"]

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from staleline.evidence.consistency import Contradiction
 from staleline.facts import Fact, Layer, MachineFacts
+from staleline.printable import printable
 
 __all__ = ["print_contradictions", "print_facts"]
 
@@ -31,7 +32,7 @@ def print_facts(console: Console, file: str, facts: MachineFacts) -> None:
         file: The evidence, for the heading.
         facts: What it tells.
     """
-    console.print(Text(_printable(file), style="bold"))
+    console.print(Text(printable(file), style="bold"))
     for layer, title in _TITLES.items():
         console.print()
         console.print(Text(title, style="bold cyan"))
@@ -40,12 +41,12 @@ def print_facts(console: Console, file: str, facts: MachineFacts) -> None:
 
 def print_contradictions(console: Console, file: str, found: Sequence[Contradiction]) -> None:
     """Print why no fact is told: each contradiction of `file`, and what to do about it."""
-    console.print(Text(_printable(file), style="bold"))
+    console.print(Text(printable(file), style="bold"))
     console.print(Text("contradicts itself; no fact is read from it", style="red"))
     for one in found:
         console.print()
         console.print(Text(f"  {one.id}", style="bold"))
-        console.print(Text(f"    {_printable(one.what)}; {one.kind.do}"))
+        console.print(Text(f"    {printable(one.what)}; {one.kind.do}"))
 
 
 def _table(facts: MachineFacts, layer: Layer) -> Table:
@@ -55,7 +56,7 @@ def _table(facts: MachineFacts, layer: Layer) -> Table:
     table.add_column("evidence", style="dim", overflow="fold")
     for fact in facts.layer(layer):
         evidence = fact.source if fact.missing is None else fact.missing
-        table.add_row(fact.name, _value(fact), Text(_printable(evidence or "")))
+        table.add_row(fact.name, _value(fact), Text(printable(evidence or "")))
     return table
 
 
@@ -66,12 +67,7 @@ def _value(fact: Fact) -> Text:
     if isinstance(value, bool):
         return Text("yes" if value else "no")
     if isinstance(value, tuple):
-        return Text(", ".join(map(str, value)) or "none")
+        return Text(", ".join(printable(str(one)) for one in value) or "none")
     if isinstance(value, int) and fact.name in _HEXADECIMAL:
         return Text(f"{value:#010x}")
-    return Text(_printable(str(value)))
-
-
-def _printable(text: str) -> str:
-    # Evidence is somebody else's text: no escape sequences reach the terminal.
-    return "".join(character if character.isprintable() else "\ufffd" for character in text)
+    return Text(printable(str(value)))

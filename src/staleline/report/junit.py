@@ -7,10 +7,10 @@ passes unseen; unneeded flushes are in the case's output.
 
 from __future__ import annotations
 
-import re
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Sequence
 
+from staleline.printable import printable_lines
 from staleline.report.explanations import Kind
 from staleline.report.findings import Finding, Findings, HandoverFindings, Level
 from staleline.vocabulary import Verdict
@@ -19,9 +19,6 @@ __all__ = ["junit_xml"]
 
 #: Kinds of findings that tell of no fault, but why there is no verdict.
 _WITHOUT_VERDICT = frozenset({Kind.UNKNOWN, Kind.CONTRADICTION})
-
-#: What XML 1.0 does not allow (section 2.2); ElementTree would write it all the same.
-_NOT_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def junit_xml(several: Sequence[Findings]) -> str:
@@ -112,4 +109,5 @@ def _details(finding: Finding) -> Iterator[str]:
 
 
 def _text(text: str) -> str:
-    return _NOT_XML.sub("\N{REPLACEMENT CHARACTER}", text)
+    # What XML 1.0 does not allow (section 2.2) is not printable either.
+    return printable_lines(text)

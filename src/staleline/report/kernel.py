@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from staleline.report.console import escape
 from staleline.report.kernel_json import ImageReport, unknowns
 from staleline.vocabulary import ReportOrder, Site
 

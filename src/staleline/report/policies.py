@@ -6,12 +6,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from rich.markup import escape
 from rich.table import Table
 
 from staleline.policy.atoms import Atom
 from staleline.policy.policy import Policy
-from staleline.report.console import print_json, text_console
+from staleline.report.console import escape, print_json, text_console
 from staleline.vocabulary import Site
 
 __all__ = ["print_atoms", "print_policies"]

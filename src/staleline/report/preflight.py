@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.padding import Padding
 
+from staleline.printable import printable
 from staleline.report.audit_json import audit_document
 from staleline.report.audit_text import because, meaning, print_audit
+from staleline.report.console import escape
 from staleline.verdict.following import NextImage
 from staleline.verdict.preflight import Preflight
 from staleline.vocabulary import Verdict
@@ -34,7 +35,7 @@ def one_line(found: Preflight) -> str:
     transitions = ", ".join(row.transition for row in found.audit.handovers)
     settles = any(remark.id == "crash-safe-once-settled" for remark in found.remarks)
     more = f"{_SETTLES if settles else ''}{_REFUSED if found.refused else ''}"
-    return f"{_word(found)}: {found.path} {transitions}: {_reasons(found)}{more}"
+    return printable(f"{_word(found)}: {found.path} {transitions}: {_reasons(found)}{more}")
 
 
 def _word(found: Preflight) -> str:

@@ -10,6 +10,8 @@ from typing import TypeVar
 from rich.console import Console
 from rich.progress import track
 
+from staleline.report.console import escape
+
 __all__ = ["tracked"]
 
 _T = TypeVar("_T")
@@ -20,7 +22,7 @@ def tracked(items: Iterable[_T], label: str, total: int) -> Iterator[_T]:
     console = Console(file=sys.stderr)
     yield from track(
         items,
-        description=label,
+        description=escape(label),
         total=total,
         console=console,
         transient=True,

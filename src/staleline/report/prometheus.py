@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 
+from staleline.printable import printable
 from staleline.report.findings import Findings, HandoverFindings
 from staleline.vocabulary import Verdict
 
@@ -133,4 +134,4 @@ def _counts(found: Findings) -> _Samples:
 
 
 def _escaped(text: str) -> str:
-    return text.translate(_ESCAPES)
+    return printable(text).translate(_ESCAPES)

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -16,6 +15,7 @@ from staleline.check import AnswerKind
 from staleline.check.certificate import Recheck
 from staleline.check.invariant import Outcome
 from staleline.policy.policy import Policy
+from staleline.report.console import escape
 from staleline.report.lanes import lanes
 from staleline.report.words import state_word, transition_words
 from staleline.verdict.proof import HandoverProof, PolicyProof, Question

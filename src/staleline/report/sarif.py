@@ -18,6 +18,7 @@ from typing import Any
 from urllib.parse import quote
 
 from staleline.check import Counterexample
+from staleline.printable import printable
 from staleline.report.commonmark import prose
 from staleline.report.explanations import Explanation, Kind, explanations
 from staleline.report.findings import Finding, Findings, HandoverFindings, Level
@@ -92,7 +93,7 @@ def _result(found: Findings, handover: HandoverFindings | None, finding: Finding
     result = {
         "ruleId": finding.id,
         **_kind(finding),
-        "message": {"text": f"{where}: {finding.message}"},
+        "message": {"text": printable(f"{where}: {finding.message}")},
         "locations": list(_locations(found.files, finding)),
         "partialFingerprints": {"staleline/v1": _fingerprint(where, finding)},
         "properties": _properties(handover),

@@ -14,6 +14,7 @@ from pathlib import Path
 from statistics import median
 
 from staleline.errors import EvidenceError
+from staleline.inputfile import read_input
 
 __all__ = ["Measured", "read_measured"]
 
@@ -43,11 +44,8 @@ def read_measured(path: Path) -> Measured:
     Raises:
         EvidenceError: It cannot be read, or holds no such line.
     """
-    try:
-        with path.open("rb") as file:
-            text = file.read(_SIZE_MAX).decode("utf-8", "replace")
-    except OSError as error:
-        raise EvidenceError(error.strerror or "cannot be read", where=path) from None
+    data = read_input(path, EvidenceError, limit=_SIZE_MAX, do="record for a shorter time")
+    text = data.decode("utf-8", "replace")
     events = list(_events(text))
     if not events:
         raise EvidenceError(
