@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from itertools import product
 
 from staleline.model.scenario import Flush, ForeignLines, Offline, Scenario, Stop
@@ -78,7 +79,7 @@ class Case:
             _orders(self.behaviour, self.path, flushes[0]),
             self.offline,
         ):
-            yield Scenario(
+            yield _scenario(
                 path=self.path,
                 old_encrypts=self.old_encrypts or encrypted_guest,
                 next_encrypts=self.next_encrypts or encrypted_guest,
@@ -97,6 +98,10 @@ class Case:
         """What a flush comes to: in an encrypted guest, that is its hypervisor's doing."""
         unheard = self.machine.guest_encrypts and not self.machine.guest_flushes
         return Flush.NEVER if unheard else self.flush(site)
+
+
+#: Thousands of machines that fit little evidence share a few dozen scenarios.
+_scenario = cache(Scenario)
 
 
 def _either(flush: Flush | None) -> tuple[Flush, ...]:

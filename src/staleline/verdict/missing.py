@@ -31,6 +31,8 @@ _IDS = {
 }
 
 _RULE = "the rule"
+#: Worlds that are compared with each other; the time that takes grows with their square.
+_FEW = 500
 
 #: What no evidence tells, by machine field.
 _NO_EVIDENCE = {
@@ -70,8 +72,12 @@ def missing(
         One sentence per fact that splits the worlds by outcome, and one if the rule does.
     """
     told = [({**world.assumed, _RULE: world.kernel}, outcome(world)) for world in worlds]
+    if len({outcome for _, outcome in told}) == 1:
+        return
     for name in dict.fromkeys(name for assumed, _ in told for name in assumed):
-        if _splits(name, told):
+        # So little is known of this machine that nearly every fact may matter.
+        open_and_many = len(told) > _FEW and len({assumed.get(name) for assumed, _ in told}) > 1
+        if open_and_many or (len(told) <= _FEW and _splits(name, told)):
             yield _unknown_rule(worlds) if name == _RULE else _how_to_get(facts, name)
 
 

@@ -59,15 +59,16 @@ def _known() -> Mapping[Scenario, Requirements]:
 
 
 def _handovers() -> Iterator[Scenario]:
-    """All that a `Case` can give on several CPUs, but for the flushes and CPUs that wake up."""
-    either = (True, False)
-    for path, old, following, incoherent, foreign, stop, guest in product(
-        Path, either, either, either, ForeignLines, (Stop.COMPLETE, Stop.SKIPPED), either
+    """All that a `Case` can give, but for the flushes and CPUs that wake up."""
+    either, stops = (True, False), (Stop.COMPLETE, Stop.SKIPPED)
+    for path, old, following, incoherent, foreign, stop, guest, secondaries in product(
+        Path, either, either, either, ForeignLines, stops, either, (SECONDARIES, 0)
     ):
         tdx_is_coherent = foreign is ForeignLines.TDX and not incoherent
         # Both kernels of an encrypted guest are encrypted, and it runs no guests of its own.
         no_guest = guest and not (old and following and foreign is ForeignLines.NONE)
-        if not tdx_is_coherent and not no_guest and (path, stop) != (Path.CRASH, Stop.SKIPPED):
+        nobody_to_skip = stop is Stop.SKIPPED and (path is Path.CRASH or secondaries == 0)
+        if not tdx_is_coherent and not no_guest and not nobody_to_skip:
             yield Scenario(
                 path=path,
                 old_encrypts=old,
@@ -78,7 +79,7 @@ def _handovers() -> Iterator[Scenario]:
                 flush_jumping=Flush.NEVER,
                 guest=guest,
                 stop=stop,
-                secondaries=SECONDARIES,
+                secondaries=secondaries,
             )
 
 
@@ -98,7 +99,8 @@ def _name(scenario: Scenario) -> str:
     )
     coherency = "incoherent" if scenario.incoherent else "coherent"
     lines = "guest" if scenario.guest else scenario.foreign
-    return f"{scenario.path} {old}→{following}, {coherency}, {lines}, {scenario.stop}"
+    stop = scenario.stop if scenario.secondaries else "one CPU"
+    return f"{scenario.path} {old}→{following}, {coherency}, {lines}, {stop}"
 
 
 def _sites(path: Path) -> tuple[Site, Site]:
