@@ -25,8 +25,8 @@ _JUMPED_FOR_IT = Unknown(
     "hypervisor-jumps",
 )
 _MAY_BE_WOKEN = Unknown(
-    "CPUs are offline; if they wait in MWAIT, this kernel wakes them at the kexec, and each leaves "
-    "a dirty line behind: bring them online before (echo 1 > /sys/devices/system/cpu/cpuN/online)",
+    "if CPUs are offline and wait in MWAIT, this kernel wakes them at the kexec, and each leaves "
+    "a dirty line behind: bring all online before (echo 1 > /sys/devices/system/cpu/cpuN/online)",
     "offline-cpus-woken",
 )
 
