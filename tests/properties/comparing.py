@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The principles, as functions from two answers to the sentences that tell where one is broken."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from tests.properties.answers import Answer, Answers
+
+__all__ = ["disagreements", "overclaims"]
+
+#: Facts that quote evidence word for word: a shorter quotation is no other claim.
+_QUOTATIONS = frozenset({"cmdline"})
+
+
+def overclaims(less: Answers, more: Answers) -> list[str]:
+    """Where less evidence claims what more evidence does not."""
+    found = [f"facts: {what}" for what in _overclaims(less.facts, more.facts)]
+    for question, answer in less.audits.items():
+        full = more.audits.get(question)
+        if full is not None:
+            found += [f"{question}: {what}" for what in _overclaims(answer, full)]
+    return found
+
+
+def _overclaims(less: Answer, more: Answer) -> Iterator[str]:
+    if more.contradictions:
+        return
+    if less.contradictions:
+        yield f"less is contradictory: {', '.join(less.contradictions)}"
+        return
+    if less.refused:
+        return
+    for name, value in less.values.items():
+        if value is not None and (name in more.values or more.refused):
+            full = more.values.get(name)
+            if full != value and not (name in _QUOTATIONS and full is not None):
+                yield f"{name} is {value} with less and {full} with more"
+    if not more.refused:
+        for name in more.values.keys() - less.values.keys():
+            yield f"{name} is not in the answer with less"
+        for row, claim in sorted(less.claims - more.claims):
+            # More evidence may rule a whole transition out.
+            if row in more.values:
+                yield f"{row} {claim} is claimed with less only"
+
+
+def disagreements(one: Answers, other: Answers) -> list[str]:
+    """Where two tellings of one machine are given two definite answers."""
+    found = [f"facts: {what}" for what in _disagreements(one.facts, other.facts)]
+    for question, answer in one.audits.items():
+        again = other.audits.get(question)
+        if again is not None:
+            found += [f"{question}: {what}" for what in _disagreements(answer, again)]
+    return found
+
+
+def _disagreements(one: Answer, other: Answer) -> Iterator[str]:
+    for name in one.values.keys() & other.values.keys():
+        values = (one.values[name], other.values[name])
+        if name not in _QUOTATIONS and None not in values and values[0] != values[1]:
+            yield f"{name} is {values[0]} and {values[1]}"

@@ -1,0 +1,244 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Whole machines: a dump of the corpus and all that else such a host or guest would tell.
+
+What is added follows from one drawn truth (what firmware enabled, what the kernel was told,
+which guest this is), so that nothing in it contradicts anything else.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from random import Random
+
+from staleline.evidence.detect import read_snapshot
+from staleline.evidence.registers import CpuidTable, Registers
+from staleline.evidence.snapshot import (
+    CacheEvidence,
+    CpuEvidence,
+    CpuinfoEvidence,
+    KernelEvidence,
+    LogEvidence,
+    Note,
+    Snapshot,
+    StateEvidence,
+)
+
+__all__ = ["DUMPS", "RELEASES", "Truth", "some_truth"]
+
+DATA = Path(__file__).parents[1] / "data" / "cpuid"
+DUMPS = sorted(
+    str(path.relative_to(DATA))
+    for folder in ("libcpuid", "full", "registers")
+    for path in (DATA / folder).iterdir()
+)
+#: One or two of each era of the catalogue's rules.
+RELEASES = (
+    *("4.14.336", "4.19.0-27-amd64", "5.4.0-216-generic", "5.10.0-46-amd64", "5.15.0"),
+    *("6.1.0-57-amd64", "6.5.13", "6.8.0-60-generic", "6.12.117+deb13-amd64"),
+    *("6.17.13+deb13-amd64", "6.18.15", "7.3.4+deb13-amd64"),
+)
+_SME_LEAF = (0x8000_001F, 0)
+_SYSCFG, _SEV_STATUS, _EFER, _HWCR = 0xC001_0010, 0xC001_0131, 0xC000_0080, 0xC001_0015
+_TME_ACTIVATE, _KEYIDS = 0x982, 0x87
+_AMD = frozenset({"AuthenticAMD", "HygonGenuine"})
+#: EFER as Linux leaves it (SCE, LME, LMA, NXE), and SVME where KVM has used it.
+_EFER_VALUE = 0xD01
+#: /proc/cpuinfo flag -> leaf, register, bit (Linux 7.3 arch/x86/include/asm/cpufeatures.h).
+_FLAGS = {
+    "ss": (1, 3, 27),
+    "hypervisor": (1, 2, 31),
+    "tme": (7, 2, 13),
+    "movdir64b": (7, 2, 28),
+    "pconfig": (7, 3, 18),
+    "wbnoinvd": (0x8000_0008, 1, 9),
+    "sme": (*_SME_LEAF[:1], 0, 0),
+    "sev": (*_SME_LEAF[:1], 0, 1),
+    "sev_es": (*_SME_LEAF[:1], 0, 3),
+}
+#: What firmware or hypervisor make of SEV_STATUS.
+_GUESTS = {"plain": 0, "sev": 1, "sev-es": 3, "snp": 7}
+
+
+@dataclass(frozen=True)
+class Truth:
+    """One machine with its kernel, everything known.
+
+    Attributes:
+        dump: Where its CPUID is from.
+        cpuid: Of each of its CPUs.
+        msr: Of each of its CPUs.
+        faults: MSRs that its CPUs do not have.
+        guest: ``""`` for a host, else plain, sev, sev-es or snp.
+        release: Its kernel.
+        cmdline: The kernel's command line.
+        sme_active: The kernel encrypts its memory as a host.
+        tdx_module: As in the snapshot's state.
+        sev_guests_run: Encrypted guests have run.
+        cpus: CPUs that are online.
+    """
+
+    dump: str
+    cpuid: CpuidTable
+    msr: dict[int, int]
+    faults: frozenset[int]
+    guest: str
+    release: str
+    cmdline: str
+    sme_active: bool
+    tdx_module: str
+    sev_guests_run: bool
+    cpus: int
+
+    @property
+    def shown(self) -> CpuinfoEvidence | None:
+        """/proc/cpuinfo; None for a CPU that names no vendor or family."""
+        cpuid = self.cpuid
+        if cpuid.vendor is None or cpuid.family_model_stepping is None:
+            return None
+        flags = {"fpu"} | {flag for flag, place in _FLAGS.items() if bit(cpuid, *place)}
+        # arch/x86/kernel/cpu/amd.c early_detect_mem_encrypt(), 5.10 to 7.3; hygon.c has no such code.
+        if cpuid.vendor == "AuthenticAMD" and not self.msr.get(_SYSCFG, 0) >> 23 & 1:
+            flags -= {"sme", "sev", "sev_es"}
+        return CpuinfoEvidence(cpuid.vendor, *cpuid.family_model_stepping, frozenset(flags))
+
+    def snapshot(self) -> Snapshot:
+        """All of it, as the collector would write it."""
+        state = StateEvidence(
+            sme_active=self.sme_active,
+            tdx_module=self.tdx_module if self.cpuid.vendor == "GenuineIntel" else None,
+            sev_guests_run=self.sev_guests_run,
+            offline_cpus=(),
+            kexec_loaded=1,
+            kexec_crash_loaded=0,
+            kexec_crash_size=0,
+            reboot_force="reboot=f" in self.cmdline,
+            tsme=False if self.cpuid.vendor in _AMD and not self.guest else None,
+            guest_ids_peak=None,
+        )
+        return Snapshot(
+            cpus=tuple(
+                CpuEvidence(self.cpuid, self.msr, self.faults, number)
+                for number in range(self.cpus)
+            ),
+            host="node17",
+            collected="2026-11-30T06:00:00Z",
+            cpuinfo=self.shown,
+            kernel=KernelEvidence(
+                self.release,
+                self.cmdline,
+                {
+                    "CONFIG_AMD_MEM_ENCRYPT": "y",
+                    "CONFIG_AMD_MEM_ENCRYPT_ACTIVE_BY_DEFAULT": "n",
+                    "CONFIG_KEXEC_CORE": "y",
+                },
+            ),
+            state=state,
+            notes=(Note("kernel build ID", "/sys/kernel/notes is missing or may not be read"),),
+            caches=(CacheEvidence(2, "Unified", 512 << 10, ("0", "1")),),
+            modules={"kvm_amd": {"sev": "Y"}} if self.sev_guests_run else {},
+            log=LogEvidence(("kexec_core: Starting new kernel",), complete=False),
+        )
+
+
+def bit(cpuid: CpuidTable, leaf: int, register: int, number: int) -> bool:
+    """A bit of a leaf that the CPU has and the dump records; else false."""
+    maximum = cpuid.max_extended_leaf if leaf >> 31 else cpuid.max_basic_leaf
+    registers = cpuid.recorded(leaf)
+    if maximum is None or leaf > maximum or registers is None:
+        return False
+    return bool(registers[register] >> number & 1)
+
+
+def some_truth(random: Random) -> Truth:
+    """A machine: any dump of the corpus, with CPUs that encrypt drawn three times of four."""
+    dump = random.choice(_encrypting() if random.random() < 0.75 else DUMPS)
+    guest = random.choice(("", "", "", *_GUESTS))
+    cpuid = _for_guest(dump_of(dump), guest)
+    amd = cpuid.vendor in _AMD
+    if guest in ("sev", "sev-es", "snp") and not bit(cpuid, *_SME_LEAF[:1], 0, 1):
+        guest = "plain"
+    if not bit(cpuid, 1, 2, 31):
+        guest = ""
+    msr, faults = _amd_msrs(random, cpuid, guest) if amd else _intel_msrs(random, cpuid, guest)
+    asked = random.choice(("mem_encrypt=on", "mem_encrypt=off", ""))
+    usable = bit(cpuid, *_SME_LEAF[:1], 0, 0) and bool(msr.get(_SYSCFG, 0) >> 23 & 1)
+    keys = msr.get(_KEYIDS, 0) >> 32
+    guests = amd and not guest and usable and bit(cpuid, *_SME_LEAF[:1], 0, 1)
+    words = ("BOOT_IMAGE=/vmlinuz", "ro", asked, "quiet", random.choice(("", "", "reboot=force")))
+    return Truth(
+        dump=dump,
+        cpuid=cpuid,
+        msr=msr,
+        faults=faults,
+        guest=guest,
+        release=random.choice(RELEASES),
+        cmdline=" ".join(word for word in words if word),
+        sme_active=usable and asked == "mem_encrypt=on" and not guest,
+        tdx_module=random.choice(("initialized", "failed", "not-initialized"))
+        if keys >= 2
+        else "not-initialized",
+        sev_guests_run=guests and random.random() < 0.5,
+        cpus=random.choice((1, 2, 3)),
+    )
+
+
+@cache
+def dump_of(name: str) -> CpuidTable:
+    """CPUID of the first CPU of a dump."""
+    return read_snapshot(DATA / name).cpus[0].cpuid
+
+
+@cache
+def _encrypting() -> tuple[str, ...]:
+    """Dumps of CPUs with SME, SEV or TME."""
+    places = ((*_SME_LEAF[:1], 0, 0), (*_SME_LEAF[:1], 0, 1), (7, 2, 13))
+    return tuple(name for name in DUMPS if any(bit(dump_of(name), *place) for place in places))
+
+
+def _for_guest(cpuid: CpuidTable, guest: str) -> CpuidTable:
+    """The CPU as a guest of this kind sees it: the hypervisor bit, and who the hypervisor is."""
+    leaf = cpuid.recorded(1)
+    if not guest or leaf is None:
+        return cpuid
+    kvm: Registers = (0x4000_0001, 0x4B4D564B, 0x564B4D56, 0x4D)  # "KVMKVMKVM"
+    shown = (leaf[0], leaf[1], leaf[2] | 1 << 31, leaf[3])
+    return CpuidTable({**cpuid.leaves, (1, 0): shown, (0x4000_0000, 0): kvm})
+
+
+def _amd_msrs(
+    random: Random, cpuid: CpuidTable, guest: str
+) -> tuple[dict[int, int], frozenset[int]]:
+    sev, snp = bit(cpuid, *_SME_LEAF[:1], 0, 1), bit(cpuid, *_SME_LEAF[:1], 0, 4)
+    sme = bit(cpuid, *_SME_LEAF[:1], 0, 0)
+    values = {_EFER: _EFER_VALUE, _HWCR: 0x9000010}
+    if guest:
+        values[_SYSCFG] = 0
+    else:
+        enabled = (sme or sev) and random.random() < 0.8
+        with_snp = enabled and snp and random.random() < 0.4
+        values[_SYSCFG] = 0x740000 | enabled << 23 | with_snp << 24
+    faults: frozenset[int] = frozenset()
+    if sev:
+        values[_SEV_STATUS] = _GUESTS.get(guest, 0)
+    else:
+        faults = frozenset({_SEV_STATUS})
+    return values, faults
+
+
+def _intel_msrs(
+    random: Random, cpuid: CpuidTable, guest: str
+) -> tuple[dict[int, int], frozenset[int]]:
+    if cpuid.vendor != "GenuineIntel":
+        return {}, frozenset()
+    if guest or not bit(cpuid, 7, 2, 13):
+        return {}, frozenset({_TME_ACTIVATE, _KEYIDS})
+    if random.random() < 0.3:
+        return {_TME_ACTIVATE: 0b11, _KEYIDS: 0}, frozenset()
+    return {_TME_ACTIVATE: 5 << 36 | 6 << 32 | 0b11, _KEYIDS: 32 << 32 | 31}, frozenset()
+
+
+def with_log(machine: Snapshot, lines: tuple[str, ...], *, complete: bool) -> Snapshot:
+    """`machine` with another log."""
+    return replace(machine, log=LogEvidence(lines, complete=complete))

@@ -1,0 +1,262 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""One machine told in many ways, each of which tells nothing that is not so.
+
+A telling is the texts that somebody would hand over, by file name, and what they would say on
+the command line. Texts can be thinned before they are read; see `text_removals`.
+"""
+
+from __future__ import annotations
+
+import gzip
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from random import Random
+
+from staleline.evidence.detect import parse_snapshot, read_snapshot
+from staleline.evidence.given import with_given
+from staleline.evidence.snapshot import Snapshot
+from staleline.evidence.snapshot_json import snapshot_text
+from tests.evidence.writers import (
+    as_aida64,
+    as_cpuid_tool,
+    as_cpuinfo,
+    as_libcpuid_raw,
+    as_libvirt,
+    as_lscpu,
+    as_lscpu_json,
+    as_nested_lscpu_json,
+    as_tar,
+)
+from tests.properties.corpus import Truth
+
+__all__ = ["TELLINGS", "Telling", "log_of", "some_telling"]
+
+_SYSCFG, _SEV_STATUS, _TME_ACTIVATE, _KEYIDS = 0xC001_0010, 0xC001_0131, 0x982, 0x87
+#: What `--msr` takes; the others are read by nobody.
+_ASKED_MSRS = (_SYSCFG, _SEV_STATUS, _TME_ACTIVATE, _KEYIDS)
+_DUMPS: tuple[Callable[[Snapshot], str], ...] = (
+    as_cpuid_tool,
+    as_aida64,
+    as_libcpuid_raw,
+    snapshot_text,
+)
+
+
+@dataclass(frozen=True)
+class Telling:
+    """What is handed over.
+
+    Attributes:
+        name: For messages.
+        files: The texts by name; one is a file, several are an archive.
+        msr: As given by ``--msr``.
+        cmdline: As given by ``--cmdline``.
+        state: As given by ``--state``.
+    """
+
+    name: str
+    files: Mapping[str, str]
+    msr: tuple[str, ...] = ()
+    cmdline: str | None = None
+    state: tuple[str, ...] = ()
+    loose: bool = field(default=False)
+
+    def read(self) -> Snapshot:
+        """As the program reads it."""
+        machine = self._read()
+        if not self.msr and self.cmdline is None and not self.state:
+            return machine
+        return with_given(machine, msr=self.msr, cmdline=self.cmdline, state=self.state)
+
+    def _read(self) -> Snapshot:
+        if len(self.files) == 1 and self.loose:
+            return parse_snapshot(next(iter(self.files.values())), "telling")
+        with tempfile.NamedTemporaryFile(dir=_directory(), suffix=".tar") as file:
+            file.write(as_tar(self.files))
+            file.flush()
+            return read_snapshot(file.name)
+
+
+def _directory() -> str | None:
+    return "/dev/shm" if Path("/dev/shm").is_dir() else None
+
+
+def some_telling(truth: Truth, random: Random) -> Telling:
+    """Any of `TELLINGS`."""
+    return random.choice(TELLINGS)(truth, random)
+
+
+def _whole(truth: Truth, random: Random) -> Telling:
+    return Telling("snapshot", {"host.json": snapshot_text(truth.snapshot())}, loose=True)
+
+
+def _one_cpu(truth: Truth, random: Random) -> Telling:
+    machine = truth.snapshot()
+    one = replace(machine, cpus=machine.cpus[:1])
+    return Telling("one CPU for all", {"host.json": snapshot_text(one)}, loose=True)
+
+
+def _dump(truth: Truth, random: Random) -> Telling:
+    write = random.choice(_DUMPS)
+    machine = Snapshot(truth.snapshot().cpus)
+    return Telling(write.__name__, {"dump": write(machine)}, loose=True)
+
+
+def _libvirt(truth: Truth, random: Random) -> Telling:
+    text = as_libvirt(truth.snapshot())
+    return Telling("libvirt", {"cpu.xml": text}, loose=True)
+
+
+def _given(truth: Truth, random: Random) -> Telling:
+    dump = _dump(truth, random)
+    registers = [f"{n:#x}={truth.msr[n]:#x}" for n in _ASKED_MSRS if n in truth.msr]
+    kept = tuple(one for one in registers if random.random() < 0.7)
+    # Only registers say that no MSR is there; what faults cannot be given.
+    machine = Snapshot(tuple(replace(cpu, msr={}) for cpu in truth.snapshot().cpus))
+    files = {"dump": as_cpuid_tool(machine)}
+    state = [f"sme_active={_word(truth.sme_active)}"]
+    state += [f"sev_guests_run={_word(truth.sev_guests_run)}"]
+    if truth.cpuid.vendor == "GenuineIntel":
+        state.append(f"tdx_module={truth.tdx_module}")
+    return replace(
+        dump,
+        name="given",
+        files=files,
+        msr=kept,
+        cmdline=random.choice((truth.cmdline, None)),
+        state=tuple(one for one in state if random.random() < 0.5),
+    )
+
+
+def _word(value: bool) -> str:
+    return "yes" if value else "no"
+
+
+def _cpuinfo(truth: Truth, random: Random) -> Telling:
+    if truth.shown is None:
+        return _dump(truth, random)
+    write = random.choice((as_cpuinfo, as_lscpu, as_lscpu_json, as_nested_lscpu_json))
+    cmdline = random.choice((truth.cmdline, None))
+    text = write(truth.shown, truth.cpus)
+    return Telling(write.__name__, {"cpuinfo": text}, cmdline=cmdline, loose=True)
+
+
+def _log(truth: Truth, random: Random) -> Telling:
+    text = "\n".join(log_of(truth, random)) + "\n"
+    return Telling("log", {"dmesg": text}, loose=True)
+
+
+def _report(truth: Truth, random: Random) -> Telling:
+    files = dict(_tree(truth, random))
+    return Telling("sosreport", {f"sosreport-node17/{name}": text for name, text in files.items()})
+
+
+def _loose(truth: Truth, random: Random) -> Telling:
+    files = {"cpuid.txt": as_cpuid_tool(truth.snapshot())}
+    if truth.shown is not None:
+        files["lscpu"] = as_lscpu(truth.shown, truth.cpus)
+    files["dmesg"] = "\n".join(log_of(truth, random)) + "\n"
+    return Telling("loose files", files)
+
+
+def _halves(truth: Truth, random: Random) -> Telling:
+    whole = truth.snapshot()
+    registers = replace(Snapshot(whole.cpus), host=whole.host, notes=whole.notes)
+    rest = replace(whole, cpus=())
+    return Telling("two snapshots", {"a.json": snapshot_text(registers), "b.json": snapshot_text(rest)})
+
+
+#: Each way of telling a machine.
+TELLINGS: tuple[Callable[[Truth, Random], Telling], ...] = (
+    *(_whole, _one_cpu, _dump, _libvirt, _given, _cpuinfo, _log, _report, _loose, _halves),
+)
+
+
+def _tree(truth: Truth, random: Random) -> Iterator[tuple[str, str]]:
+    """A sosreport's files."""
+    if truth.shown is not None:
+        yield "proc/cpuinfo", as_cpuinfo(truth.shown, truth.cpus)
+        yield "sos_commands/processor/lscpu", as_lscpu(truth.shown, truth.cpus)
+    yield "proc/cmdline", truth.cmdline + "\n"
+    online = f"0-{truth.cpus - 1}" if truth.cpus > 1 else "0"
+    yield "sys/devices/system/cpu/present", online + "\n"
+    yield "sys/devices/system/cpu/online", online + "\n"
+    yield "sys/kernel/kexec_loaded", "1\n"
+    if not truth.release.startswith(("4.", "5.4", "5.10")):
+        yield "sys/kernel/reboot/force", f"{int('reboot=f' in truth.cmdline)}\n"
+    yield f"boot/config-{truth.release}", "CONFIG_AMD_MEM_ENCRYPT=y\nCONFIG_KEXEC_CORE=y\n"
+    yield "sos_commands/kernel/uname_-a", f"Linux node17 {truth.release} #1 SMP x86_64 GNU/Linux\n"
+    yield "sos_commands/kernel/dmesg", "\n".join(log_of(truth, random)) + "\n"
+    yield "sos_commands/processor/cpuid_-r", as_cpuid_tool(Snapshot(truth.snapshot().cpus))
+
+
+def log_of(truth: Truth, random: Random) -> list[str]:
+    """What ``dmesg`` shows, in one of its layouts."""
+    prefix = random.choice(("[{:5d}.000000] ", "[{:5d}.000000] ", "<6>[{:5d}.000000] "))
+    messages = list(_messages(truth))
+    return [prefix.format(i // 8) + message for i, message in enumerate(messages)]
+
+
+def _messages(truth: Truth) -> Iterator[str]:
+    major, minor = (int(part.partition("-")[0]) for part in truth.release.split(".")[:2])
+    version = (major, minor)
+    yield f"Linux version {truth.release} (gcc) #1 SMP PREEMPT_DYNAMIC"
+    yield f"Command line: {truth.cmdline}"
+    yield "BIOS-provided physical RAM map:"
+    if truth.guest:
+        yield "Hypervisor detected: KVM"
+    if truth.cpuid.vendor == "GenuineIntel" and _TME_ACTIVATE in truth.msr and version >= (4, 18):
+        # 5.10 arch/x86/kernel/cpu/intel.c detect_tme()
+        yield "x86/tme: enabled by BIOS"
+        if version < (6, 8):
+            yield "x86/mktme: enabled by BIOS"
+    yield f"Kernel command line: {truth.cmdline}"
+    keys = truth.msr.get(_KEYIDS, 0)
+    if keys >> 32 and version >= (6, 8) and not truth.guest:
+        first = (keys & 0xFFFF_FFFF) + 1
+        # 6.12 arch/x86/virt/vmx/tdx/tdx.c tdx_init()
+        yield f"virt/tdx: BIOS enabled: private KeyID range [{first}, {first + (keys >> 32)})"
+    yield "Freeing SMP alternatives memory: 36K"
+    yield from _features(truth, version)
+    if truth.msr.get(_SYSCFG, 0) >> 24 & 1 and version >= (6, 9):
+        # 6.12 arch/x86/virt/svm/sev.c snp_probe_rmptable_info()
+        yield (
+            "SEV-SNP: RMP table physical range [0x0000000032a00000 - 0x0000000062afffff]"
+        )
+    yield "Freeing unused kernel image (initmem) memory: 4096K"
+    yield "Run /init as init process"
+    if truth.sev_guests_run:
+        # 5.10 and 6.1 arch/x86/kvm/svm/sev.c sev_hardware_setup()
+        yield "SEV supported: 410 ASIDs" if version <= (5, 10) else (
+            "kvm_amd: SEV enabled (ASIDs 100 - 509)"
+        )
+    if truth.tdx_module == "initialized" and version >= (6, 8):
+        yield (
+            "virt/tdx: module initialized" if version < (6, 18) else "virt/tdx: TDX-Module initialized"
+        )
+    if truth.tdx_module == "failed" and version >= (6, 8):
+        name = "module" if version < (6, 18) else "TDX-Module"
+        yield f"virt/tdx: {name} initialization failed (-12)"
+
+
+def _features(truth: Truth, version: tuple[int, int]) -> Iterator[str]:
+    """5.4 and 5.10 arch/x86/mm/mem_encrypt.c, 6.1 and 6.12 print_mem_encrypt_feature_info()."""
+    guest = {"sev": ["SEV"], "sev-es": ["SEV", "SEV-ES"], "snp": ["SEV", "SEV-ES", "SEV-SNP"]}
+    features = ["SME"] if truth.sme_active else guest.get(truth.guest, [])
+    if not features:
+        return
+    if version < (5, 10):
+        names = {"SME": "Secure Memory Encryption (SME)"}
+        yield f"AMD {names.get(features[0], 'Secure Encrypted Virtualization (SEV)')} active"
+    elif version < (5, 17):
+        known = [one for one in features if one != "SEV-SNP"]
+        yield f"AMD Memory Encryption Features active: {' '.join(known)}"
+    else:
+        yield f"Memory Encryption Features active: AMD {' '.join(features)}"
+
+
+def gzipped(text: str) -> bytes:
+    """As an archive holds an old log."""
+    return gzip.compress(text.encode(), mtime=0)
