@@ -7,8 +7,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: run test lint format bench second-opinions every-kernel mutants fuzz fuzz-commands kernels compilers \
-	boot-test docs lock clean
+.PHONY: run test lint format bench second-opinions every-kernel mutants properties fuzz \
+	fuzz-commands kernels compilers boot-test docs lock clean
 
 run: $(STAMP)
 	@$(BIN)/python tools/demo.py
@@ -49,6 +49,13 @@ every-kernel: $(STAMP)
 # Questions planted into four kernels at every place and of every kind; half a minute and more.
 mutants: $(STAMP)
 	$(BIN)/pytest -n 2 --dist worksteal tests/kernel/every_planted_question.py
+
+# The principles of evidence over 20,000 machines and more; docs/properties.md has a result.
+PROPERTY_SECONDS ?= 3600
+properties: $(STAMP)
+	$(BIN)/python tools/fetch_kernels.py
+	$(BIN)/python -m tests.properties.long_run --machines 20000 --seconds $(PROPERTY_SECONDS) \
+		--workers 2
 
 FUZZ_SECONDS ?= 1800
 fuzz: $(STAMP)

@@ -5,12 +5,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from staleline.facts.caches import CACHE_NAMES
 from tests.properties.answers import Answer, Answers
 
 __all__ = ["disagreements", "overclaims"]
 
 #: Facts that quote evidence word for word: a shorter quotation is no other claim.
 _QUOTATIONS = frozenset({"cmdline"})
+#: Facts that differ between the CPUs of one machine (mixed steppings, cores of two kinds), so
+#: that one CPU tells them and all do not. No verdict depends on them.
+_OF_EACH_CPU = frozenset(
+    {"signature", "family", "model", "stepping"}
+    | {
+        f"{fact}_{name}"
+        for fact in ("sharers", "wbinvd_guaranteed")
+        for name in CACHE_NAMES.values()
+    }
+)
 
 
 def overclaims(less: Answers, more: Answers) -> list[str]:
@@ -24,18 +35,12 @@ def overclaims(less: Answers, more: Answers) -> list[str]:
 
 
 def _overclaims(less: Answer, more: Answer) -> Iterator[str]:
-    if more.contradictions:
+    if more.contradictions or less.refused:
         return
     if less.contradictions:
         yield f"less is contradictory: {', '.join(less.contradictions)}"
         return
-    if less.refused:
-        return
-    for name, value in less.values.items():
-        if value is not None and (name in more.values or more.refused):
-            full = more.values.get(name)
-            if full != value and not (name in _QUOTATIONS and full is not None):
-                yield f"{name} is {value} with less and {full} with more"
+    yield from _definite_with_less(less, more)
     if not more.refused:
         for name in more.values.keys() - less.values.keys():
             yield f"{name} is not in the answer with less"
@@ -43,6 +48,18 @@ def _overclaims(less: Answer, more: Answer) -> Iterator[str]:
             # More evidence may rule a whole transition out.
             if row in more.values:
                 yield f"{row} {claim} is claimed with less only"
+
+
+def _definite_with_less(less: Answer, more: Answer) -> Iterator[str]:
+    for name, value in less.values.items():
+        full = more.values.get(name)
+        ruled_out = name not in more.values and not more.refused
+        if value is None or value == full or ruled_out:
+            continue
+        if full is None and name in _OF_EACH_CPU and not more.refused:
+            continue
+        if not (name in _QUOTATIONS and full is not None):
+            yield f"{name} is {value} with less and {full} with more"
 
 
 def disagreements(one: Answers, other: Answers) -> list[str]:

@@ -7,7 +7,7 @@ which guest this is), so that nothing in it contradicts anything else.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from random import Random
@@ -24,8 +24,15 @@ from staleline.evidence.snapshot import (
     Snapshot,
     StateEvidence,
 )
+from staleline.evidence.staleline_collect import is_relevant
+from tests.properties.messages import KEYIDS, SEV_STATUS, SYSCFG, TME_ACTIVATE, messages
 
-__all__ = ["DUMPS", "RELEASES", "Truth", "some_truth"]
+__all__ = [
+    "DUMPS",
+    "RELEASES",
+    "Truth",
+    "some_truth",
+]
 
 DATA = Path(__file__).parents[1] / "data" / "cpuid"
 DUMPS = sorted(
@@ -39,9 +46,8 @@ RELEASES = (
     *("6.1.0-57-amd64", "6.5.13", "6.8.0-60-generic", "6.12.117+deb13-amd64"),
     *("6.17.13+deb13-amd64", "6.18.15", "7.3.4+deb13-amd64"),
 )
-_SME_LEAF = (0x8000_001F, 0)
-_SYSCFG, _SEV_STATUS, _EFER, _HWCR = 0xC001_0010, 0xC001_0131, 0xC000_0080, 0xC001_0015
-_TME_ACTIVATE, _KEYIDS = 0x982, 0x87
+_SME_LEAF = 0x8000_001F
+_EFER, _HWCR = 0xC000_0080, 0xC001_0015
 _AMD = frozenset({"AuthenticAMD", "HygonGenuine"})
 #: EFER as Linux leaves it (SCE, LME, LMA, NXE), and SVME where KVM has used it.
 _EFER_VALUE = 0xD01
@@ -53,12 +59,21 @@ _FLAGS = {
     "movdir64b": (7, 2, 28),
     "pconfig": (7, 3, 18),
     "wbnoinvd": (0x8000_0008, 1, 9),
-    "sme": (*_SME_LEAF[:1], 0, 0),
-    "sev": (*_SME_LEAF[:1], 0, 1),
-    "sev_es": (*_SME_LEAF[:1], 0, 3),
+    "sme": (_SME_LEAF, 0, 0),
+    "sev": (_SME_LEAF, 0, 1),
+    "sev_es": (_SME_LEAF, 0, 3),
 }
 #: What firmware or hypervisor make of SEV_STATUS.
 _GUESTS = {"plain": 0, "sev": 1, "sev-es": 3, "snp": 7}
+#: Signature in leaf 0x40000000 by what Linux calls the hypervisor (6.12 arch/x86/kernel/cpu/).
+_HYPERVISORS = {
+    "KVM": b"KVMKVMKVM\0\0\0",
+    "Xen HVM": b"XenVMMXenVMM",
+    "Microsoft Hyper-V": b"Microsoft Hv",
+    "VMware": b"VMwareVMware",
+}
+_TDX_GUEST = (0x21, 0)
+_TDX_SIGNATURE: Registers = (0, 0x65746E49, 0x20202020, 0x5844546C)
 
 
 @dataclass(frozen=True)
@@ -77,6 +92,10 @@ class Truth:
         tdx_module: As in the snapshot's state.
         sev_guests_run: Encrypted guests have run.
         cpus: CPUs that are online.
+        offline: CPUs that are not.
+        reboot_force: What sysfs says; the command line's choice unless somebody wrote there.
+        hypervisor: By which name the kernel knows it; empty on a host.
+        log_complete: The log has been kept from its first message on.
     """
 
     dump: str
@@ -90,6 +109,10 @@ class Truth:
     tdx_module: str
     sev_guests_run: bool
     cpus: int
+    offline: tuple[int, ...]
+    reboot_force: bool
+    hypervisor: str
+    log_complete: bool
 
     @property
     def shown(self) -> CpuinfoEvidence | None:
@@ -98,10 +121,15 @@ class Truth:
         if cpuid.vendor is None or cpuid.family_model_stepping is None:
             return None
         flags = {"fpu"} | {flag for flag, place in _FLAGS.items() if bit(cpuid, *place)}
-        # arch/x86/kernel/cpu/amd.c early_detect_mem_encrypt(), 5.10 to 7.3; hygon.c has no such code.
-        if cpuid.vendor == "AuthenticAMD" and not self.msr.get(_SYSCFG, 0) >> 23 & 1:
+        # arch/x86/kernel/cpu/amd.c early_detect_mem_encrypt(), 5.10 to 7.3; hygon.c has none.
+        if cpuid.vendor == "AuthenticAMD" and not self.msr.get(SYSCFG, 0) >> 23 & 1:
             flags -= {"sme", "sev", "sev_es"}
         return CpuinfoEvidence(cpuid.vendor, *cpuid.family_model_stepping, frozenset(flags))
+
+    @property
+    def log(self) -> tuple[str, ...]:
+        """What the collector keeps of the kernel log."""
+        return tuple(filter(is_relevant, messages(self)))
 
     def snapshot(self) -> Snapshot:
         """All of it, as the collector would write it."""
@@ -109,11 +137,11 @@ class Truth:
             sme_active=self.sme_active,
             tdx_module=self.tdx_module if self.cpuid.vendor == "GenuineIntel" else None,
             sev_guests_run=self.sev_guests_run,
-            offline_cpus=(),
+            offline_cpus=self.offline,
             kexec_loaded=1,
             kexec_crash_loaded=0,
             kexec_crash_size=0,
-            reboot_force="reboot=f" in self.cmdline,
+            reboot_force=self.reboot_force,
             tsme=False if self.cpuid.vendor in _AMD and not self.guest else None,
             guest_ids_peak=None,
         )
@@ -138,7 +166,7 @@ class Truth:
             notes=(Note("kernel build ID", "/sys/kernel/notes is missing or may not be read"),),
             caches=(CacheEvidence(2, "Unified", 512 << 10, ("0", "1")),),
             modules={"kvm_amd": {"sev": "Y"}} if self.sev_guests_run else {},
-            log=LogEvidence(("kexec_core: Starting new kernel",), complete=False),
+            log=LogEvidence(self.log, complete=self.log_complete),
         )
 
 
@@ -154,18 +182,21 @@ def bit(cpuid: CpuidTable, leaf: int, register: int, number: int) -> bool:
 def some_truth(random: Random) -> Truth:
     """A machine: any dump of the corpus, with CPUs that encrypt drawn three times of four."""
     dump = random.choice(_encrypting() if random.random() < 0.75 else DUMPS)
-    guest = random.choice(("", "", "", *_GUESTS))
-    cpuid = _for_guest(dump_of(dump), guest)
+    guest = random.choice(("", "", "", "", *_GUESTS, "tdx"))
+    hypervisor = random.choice(("KVM", "KVM", *_HYPERVISORS)) if guest else ""
+    cpuid = _for_guest(dump_of(dump), guest, hypervisor)
     amd = cpuid.vendor in _AMD
-    if guest in ("sev", "sev-es", "snp") and not bit(cpuid, *_SME_LEAF[:1], 0, 1):
+    if guest in ("sev", "sev-es", "snp") and not bit(cpuid, _SME_LEAF, 0, 1):
+        guest = "plain"
+    if guest == "tdx" and _TDX_GUEST not in cpuid.leaves:
         guest = "plain"
     if not bit(cpuid, 1, 2, 31):
-        guest = ""
+        guest = hypervisor = ""
     msr, faults = _amd_msrs(random, cpuid, guest) if amd else _intel_msrs(random, cpuid, guest)
     asked = random.choice(("mem_encrypt=on", "mem_encrypt=off", ""))
-    usable = bit(cpuid, *_SME_LEAF[:1], 0, 0) and bool(msr.get(_SYSCFG, 0) >> 23 & 1)
-    keys = msr.get(_KEYIDS, 0) >> 32
-    guests = amd and not guest and usable and bit(cpuid, *_SME_LEAF[:1], 0, 1)
+    usable = bit(cpuid, _SME_LEAF, 0, 0) and bool(msr.get(SYSCFG, 0) >> 23 & 1)
+    keys = msr.get(KEYIDS, 0) >> 32
+    guests = amd and not guest and usable and bit(cpuid, _SME_LEAF, 0, 1)
     words = ("BOOT_IMAGE=/vmlinuz", "ro", asked, "quiet", random.choice(("", "", "reboot=force")))
     return Truth(
         dump=dump,
@@ -181,6 +212,10 @@ def some_truth(random: Random) -> Truth:
         else "not-initialized",
         sev_guests_run=guests and random.random() < 0.5,
         cpus=random.choice((1, 2, 3)),
+        offline=random.choice(((), (), (7,))),
+        reboot_force=("reboot=force" in words) is (random.random() < 0.95),
+        hypervisor=hypervisor,
+        log_complete=random.random() < 0.5,
     )
 
 
@@ -193,37 +228,46 @@ def dump_of(name: str) -> CpuidTable:
 @cache
 def _encrypting() -> tuple[str, ...]:
     """Dumps of CPUs with SME, SEV or TME."""
-    places = ((*_SME_LEAF[:1], 0, 0), (*_SME_LEAF[:1], 0, 1), (7, 2, 13))
+    places = ((_SME_LEAF, 0, 0), (_SME_LEAF, 0, 1), (7, 2, 13))
     return tuple(name for name in DUMPS if any(bit(dump_of(name), *place) for place in places))
 
 
-def _for_guest(cpuid: CpuidTable, guest: str) -> CpuidTable:
+def _for_guest(cpuid: CpuidTable, guest: str, hypervisor: str) -> CpuidTable:
     """The CPU as a guest of this kind sees it: the hypervisor bit, and who the hypervisor is."""
     leaf = cpuid.recorded(1)
     if not guest or leaf is None:
         return cpuid
-    kvm: Registers = (0x4000_0001, 0x4B4D564B, 0x564B4D56, 0x4D)  # "KVMKVMKVM"
-    shown = (leaf[0], leaf[1], leaf[2] | 1 << 31, leaf[3])
-    return CpuidTable({**cpuid.leaves, (1, 0): shown, (0x4000_0000, 0): kvm})
+    name = _HYPERVISORS[hypervisor]
+    ebx, ecx, edx = (int.from_bytes(name[i : i + 4], "little") for i in (0, 4, 8))
+    leaves = {
+        **cpuid.leaves,
+        (1, 0): (leaf[0], leaf[1], leaf[2] | 1 << 31, leaf[3]),
+        (0x4000_0000, 0): (0x4000_0001, ebx, ecx, edx),
+    }
+    if guest == "tdx" and cpuid.vendor == "GenuineIntel":
+        first = leaves[0, 0]
+        leaves[0, 0] = (max(first[0], _TDX_GUEST[0]), *first[1:])
+        leaves[_TDX_GUEST] = _TDX_SIGNATURE
+    return CpuidTable(leaves)
 
 
 def _amd_msrs(
     random: Random, cpuid: CpuidTable, guest: str
 ) -> tuple[dict[int, int], frozenset[int]]:
-    sev, snp = bit(cpuid, *_SME_LEAF[:1], 0, 1), bit(cpuid, *_SME_LEAF[:1], 0, 4)
-    sme = bit(cpuid, *_SME_LEAF[:1], 0, 0)
+    sev, snp = bit(cpuid, _SME_LEAF, 0, 1), bit(cpuid, _SME_LEAF, 0, 4)
+    sme = bit(cpuid, _SME_LEAF, 0, 0)
     values = {_EFER: _EFER_VALUE, _HWCR: 0x9000010}
     if guest:
-        values[_SYSCFG] = 0
+        values[SYSCFG] = 0
     else:
         enabled = (sme or sev) and random.random() < 0.8
         with_snp = enabled and snp and random.random() < 0.4
-        values[_SYSCFG] = 0x740000 | enabled << 23 | with_snp << 24
+        values[SYSCFG] = 0x740000 | enabled << 23 | with_snp << 24
     faults: frozenset[int] = frozenset()
     if sev:
-        values[_SEV_STATUS] = _GUESTS.get(guest, 0)
+        values[SEV_STATUS] = _GUESTS.get(guest, 0)
     else:
-        faults = frozenset({_SEV_STATUS})
+        faults = frozenset({SEV_STATUS})
     return values, faults
 
 
@@ -233,12 +277,7 @@ def _intel_msrs(
     if cpuid.vendor != "GenuineIntel":
         return {}, frozenset()
     if guest or not bit(cpuid, 7, 2, 13):
-        return {}, frozenset({_TME_ACTIVATE, _KEYIDS})
+        return {}, frozenset({TME_ACTIVATE, KEYIDS})
     if random.random() < 0.3:
-        return {_TME_ACTIVATE: 0b11, _KEYIDS: 0}, frozenset()
-    return {_TME_ACTIVATE: 5 << 36 | 6 << 32 | 0b11, _KEYIDS: 32 << 32 | 31}, frozenset()
-
-
-def with_log(machine: Snapshot, lines: tuple[str, ...], *, complete: bool) -> Snapshot:
-    """`machine` with another log."""
-    return replace(machine, log=LogEvidence(lines, complete=complete))
+        return {TME_ACTIVATE: 0b11, KEYIDS: 0}, frozenset()
+    return {TME_ACTIVATE: 5 << 36 | 6 << 32 | 0b11, KEYIDS: 32 << 32 | 31}, frozenset()

@@ -7,7 +7,6 @@ the command line. Texts can be thinned before they are read; see `text_removals`
 
 from __future__ import annotations
 
-import gzip
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -30,12 +29,12 @@ from tests.evidence.writers import (
     as_tar,
 )
 from tests.properties.corpus import Truth
+from tests.properties.messages import KEYIDS, SEV_STATUS, SYSCFG, TME_ACTIVATE, log_of
 
-__all__ = ["TELLINGS", "Telling", "log_of", "some_telling"]
+__all__ = ["TELLINGS", "Telling", "some_telling"]
 
-_SYSCFG, _SEV_STATUS, _TME_ACTIVATE, _KEYIDS = 0xC001_0010, 0xC001_0131, 0x982, 0x87
 #: What `--msr` takes; the others are read by nobody.
-_ASKED_MSRS = (_SYSCFG, _SEV_STATUS, _TME_ACTIVATE, _KEYIDS)
+_ASKED_MSRS = (SYSCFG, SEV_STATUS, TME_ACTIVATE, KEYIDS)
 _DUMPS: tuple[Callable[[Snapshot], str], ...] = (
     as_cpuid_tool,
     as_aida64,
@@ -139,8 +138,13 @@ def _cpuinfo(truth: Truth, random: Random) -> Telling:
         return _dump(truth, random)
     write = random.choice((as_cpuinfo, as_lscpu, as_lscpu_json, as_nested_lscpu_json))
     cmdline = random.choice((truth.cmdline, None))
-    text = write(truth.shown, truth.cpus)
+    offline = () if write is as_cpuinfo else (_listed(truth.offline),)
+    text = write(truth.shown, truth.cpus, *offline)
     return Telling(write.__name__, {"cpuinfo": text}, cmdline=cmdline, loose=True)
+
+
+def _listed(cpus: tuple[int, ...]) -> str | None:
+    return ",".join(map(str, cpus)) or None
 
 
 def _log(truth: Truth, random: Random) -> Telling:
@@ -156,7 +160,7 @@ def _report(truth: Truth, random: Random) -> Telling:
 def _loose(truth: Truth, random: Random) -> Telling:
     files = {"cpuid.txt": as_cpuid_tool(truth.snapshot())}
     if truth.shown is not None:
-        files["lscpu"] = as_lscpu(truth.shown, truth.cpus)
+        files["lscpu"] = as_lscpu(truth.shown, truth.cpus, _listed(truth.offline))
     files["dmesg"] = "\n".join(log_of(truth, random)) + "\n"
     return Telling("loose files", files)
 
@@ -165,7 +169,9 @@ def _halves(truth: Truth, random: Random) -> Telling:
     whole = truth.snapshot()
     registers = replace(Snapshot(whole.cpus), host=whole.host, notes=whole.notes)
     rest = replace(whole, cpus=())
-    return Telling("two snapshots", {"a.json": snapshot_text(registers), "b.json": snapshot_text(rest)})
+    return Telling(
+        "two snapshots", {"a.json": snapshot_text(registers), "b.json": snapshot_text(rest)}
+    )
 
 
 #: Each way of telling a machine.
@@ -178,85 +184,19 @@ def _tree(truth: Truth, random: Random) -> Iterator[tuple[str, str]]:
     """A sosreport's files."""
     if truth.shown is not None:
         yield "proc/cpuinfo", as_cpuinfo(truth.shown, truth.cpus)
-        yield "sos_commands/processor/lscpu", as_lscpu(truth.shown, truth.cpus)
+        yield (
+            "sos_commands/processor/lscpu",
+            as_lscpu(truth.shown, truth.cpus, _listed(truth.offline)),
+        )
     yield "proc/cmdline", truth.cmdline + "\n"
     online = f"0-{truth.cpus - 1}" if truth.cpus > 1 else "0"
-    yield "sys/devices/system/cpu/present", online + "\n"
+    present = ",".join([online, *map(str, truth.offline)])
+    yield "sys/devices/system/cpu/present", present + "\n"
     yield "sys/devices/system/cpu/online", online + "\n"
     yield "sys/kernel/kexec_loaded", "1\n"
     if not truth.release.startswith(("4.", "5.4", "5.10")):
-        yield "sys/kernel/reboot/force", f"{int('reboot=f' in truth.cmdline)}\n"
+        yield "sys/kernel/reboot/force", f"{int(truth.reboot_force)}\n"
     yield f"boot/config-{truth.release}", "CONFIG_AMD_MEM_ENCRYPT=y\nCONFIG_KEXEC_CORE=y\n"
     yield "sos_commands/kernel/uname_-a", f"Linux node17 {truth.release} #1 SMP x86_64 GNU/Linux\n"
     yield "sos_commands/kernel/dmesg", "\n".join(log_of(truth, random)) + "\n"
     yield "sos_commands/processor/cpuid_-r", as_cpuid_tool(Snapshot(truth.snapshot().cpus))
-
-
-def log_of(truth: Truth, random: Random) -> list[str]:
-    """What ``dmesg`` shows, in one of its layouts."""
-    prefix = random.choice(("[{:5d}.000000] ", "[{:5d}.000000] ", "<6>[{:5d}.000000] "))
-    messages = list(_messages(truth))
-    return [prefix.format(i // 8) + message for i, message in enumerate(messages)]
-
-
-def _messages(truth: Truth) -> Iterator[str]:
-    major, minor = (int(part.partition("-")[0]) for part in truth.release.split(".")[:2])
-    version = (major, minor)
-    yield f"Linux version {truth.release} (gcc) #1 SMP PREEMPT_DYNAMIC"
-    yield f"Command line: {truth.cmdline}"
-    yield "BIOS-provided physical RAM map:"
-    if truth.guest:
-        yield "Hypervisor detected: KVM"
-    if truth.cpuid.vendor == "GenuineIntel" and _TME_ACTIVATE in truth.msr and version >= (4, 18):
-        # 5.10 arch/x86/kernel/cpu/intel.c detect_tme()
-        yield "x86/tme: enabled by BIOS"
-        if version < (6, 8):
-            yield "x86/mktme: enabled by BIOS"
-    yield f"Kernel command line: {truth.cmdline}"
-    keys = truth.msr.get(_KEYIDS, 0)
-    if keys >> 32 and version >= (6, 8) and not truth.guest:
-        first = (keys & 0xFFFF_FFFF) + 1
-        # 6.12 arch/x86/virt/vmx/tdx/tdx.c tdx_init()
-        yield f"virt/tdx: BIOS enabled: private KeyID range [{first}, {first + (keys >> 32)})"
-    yield "Freeing SMP alternatives memory: 36K"
-    yield from _features(truth, version)
-    if truth.msr.get(_SYSCFG, 0) >> 24 & 1 and version >= (6, 9):
-        # 6.12 arch/x86/virt/svm/sev.c snp_probe_rmptable_info()
-        yield (
-            "SEV-SNP: RMP table physical range [0x0000000032a00000 - 0x0000000062afffff]"
-        )
-    yield "Freeing unused kernel image (initmem) memory: 4096K"
-    yield "Run /init as init process"
-    if truth.sev_guests_run:
-        # 5.10 and 6.1 arch/x86/kvm/svm/sev.c sev_hardware_setup()
-        yield "SEV supported: 410 ASIDs" if version <= (5, 10) else (
-            "kvm_amd: SEV enabled (ASIDs 100 - 509)"
-        )
-    if truth.tdx_module == "initialized" and version >= (6, 8):
-        yield (
-            "virt/tdx: module initialized" if version < (6, 18) else "virt/tdx: TDX-Module initialized"
-        )
-    if truth.tdx_module == "failed" and version >= (6, 8):
-        name = "module" if version < (6, 18) else "TDX-Module"
-        yield f"virt/tdx: {name} initialization failed (-12)"
-
-
-def _features(truth: Truth, version: tuple[int, int]) -> Iterator[str]:
-    """5.4 and 5.10 arch/x86/mm/mem_encrypt.c, 6.1 and 6.12 print_mem_encrypt_feature_info()."""
-    guest = {"sev": ["SEV"], "sev-es": ["SEV", "SEV-ES"], "snp": ["SEV", "SEV-ES", "SEV-SNP"]}
-    features = ["SME"] if truth.sme_active else guest.get(truth.guest, [])
-    if not features:
-        return
-    if version < (5, 10):
-        names = {"SME": "Secure Memory Encryption (SME)"}
-        yield f"AMD {names.get(features[0], 'Secure Encrypted Virtualization (SEV)')} active"
-    elif version < (5, 17):
-        known = [one for one in features if one != "SEV-SNP"]
-        yield f"AMD Memory Encryption Features active: {' '.join(known)}"
-    else:
-        yield f"Memory Encryption Features active: AMD {' '.join(features)}"
-
-
-def gzipped(text: str) -> bytes:
-    """As an archive holds an old log."""
-    return gzip.compress(text.encode(), mtime=0)

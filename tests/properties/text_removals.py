@@ -12,7 +12,16 @@ from tests.properties.tellings import Telling
 __all__ = ["thinned"]
 
 #: Words that people grep a log or a dump for.
-_WORDS = ("SME", "SEV", "tdx", "Memory Encryption", "CPU", "kernel", "Linux version", "Command line")
+_WORDS = (
+    "SME",
+    "SEV",
+    "tdx",
+    "Memory Encryption",
+    "CPU",
+    "kernel",
+    "Linux version",
+    "Command line",
+)
 
 
 def thinned(telling: Telling, random: Random) -> tuple[str, Telling]:
