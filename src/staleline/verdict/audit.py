@@ -186,7 +186,9 @@ def _row_order(key: Key) -> tuple[int, bool, bool]:
 
 def _row(facts: MachineFacts, key: Key, containing: Sequence[World]) -> Handover:
     """What all worlds that contain a handover agree on."""
-    judgements = [world.judgements[key] for world in containing]
+    # Worlds that differ in nothing that matters share theirs.
+    shared = {id(one): one for one in (world.judgements[key] for world in containing)}
+    judgements = list(shared.values())
     first = judgements[0]
     verdict = _agreed(one.verdict for one in judgements)
     open_traps = tuple(dict.fromkeys(_may_trap(facts, key, containing)))

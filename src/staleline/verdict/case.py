@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from itertools import product
@@ -35,6 +35,22 @@ class Case:
     behaviour: Behaviour
     path: Path
     next_encrypts: bool
+
+    @property
+    def circumstances(self) -> tuple[Hashable, ...]:
+        """All that its judgement depends on: cases that are alike in this are judged alike."""
+        behaviour = self.behaviour
+        return (
+            self.path,
+            self.next_encrypts,
+            *(behaviour.flush(site, self.path) for site in self.sites),
+            behaviour.report,
+            behaviour.sme_active,
+            behaviour.seamcalls,
+            behaviour.wakes_offline,
+            behaviour.unknown,
+            self.machine.circumstances,
+        )
 
     @property
     def old_encrypts(self) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 
 from staleline.check import Answer, Counterexample, Requirements, check
 from staleline.model.scenario import Flush, Scenario
@@ -31,7 +31,7 @@ _MAY_BE_WOKEN = Unknown(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Judgement:
     """The verdict on one handover; what stands beside it is worked out when asked for.
 
@@ -55,7 +55,7 @@ class Judgement:
         """The property that it breaks, for an at-risk verdict."""
         return None if self.counterexample is None else self.counterexample.property
 
-    @property
+    @cached_property
     def flushes(self) -> Mapping[Site, bool | None]:
         """Per site: is WBINVD executed? None where that was not established."""
         flushes = {site: _executed(self.case.flush(site)) for site in self.case.sites}
@@ -63,25 +63,25 @@ class Judgement:
             flushes[self.case.path.secondaries_site] = False
         return flushes
 
-    @property
+    @cached_property
     def attainable(self) -> bool:
         """Can flushes at these sites make the handover safe at all?"""
         return _requirements(self.case).attainable
 
-    @property
+    @cached_property
     def needed(self) -> Mapping[Site, bool | None]:
         """Per site: does every safe choice of flushes include it? None if there is none."""
         found = _requirements(self.case)
         known = found.attainable and self.case.machine.jumped_by_kernel
         return {site: site in found.needed if known else None for site in self.case.sites}
 
-    @property
+    @cached_property
     def minimal(self) -> tuple[tuple[Site, ...], ...]:
         """The minimal sets of flushes that make it safe; empty if no set does."""
         found = sorted(_requirements(self.case).minimal, key=sorted)
         return tuple(tuple(sorted(sites)) for sites in found)
 
-    @property
+    @cached_property
     def unneeded(self) -> Mapping[Site, Unneeded]:
         """Sites whose WBINVD no stale line required, with the reason."""
         if not self.case.machine.jumped_by_kernel:
@@ -93,21 +93,21 @@ class Judgement:
             if site in _requirements(self.case).unneeded
         }
 
-    @property
+    @cached_property
     def because(self) -> str:
         """For a safe handover, why it is, as a clause; else empty."""
         if self.verdict is not Verdict.SAFE:
             return ""
         return why_safe(self.case, _requirements(self.case).needed)
 
-    @property
+    @cached_property
     def faults(self) -> tuple[Site, ...]:
         """Sites whose WBINVD traps on this machine."""
         if not self.case.machine.guest.wbinvd_faults:
             return ()
         return tuple(site for site, flushes in self.flushes.items() if flushes)
 
-    @property
+    @cached_property
     def unknown(self) -> tuple[Unknown, ...]:
         """What could not be established, where that leaves the verdict open."""
         if self.verdict is not Verdict.UNKNOWN:

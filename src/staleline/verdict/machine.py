@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -94,6 +94,27 @@ class Machine:
             (self.hypervisor, Guest.PLAIN),
         )
         return next((kind for holds, kind in kinds if holds), Guest.NONE)
+
+    @property
+    def circumstances(self) -> tuple[Hashable, ...]:
+        """All that the judgement of a handover here depends on, but for what the kernel does."""
+        return (
+            self.guest,
+            self.sev_guest,
+            self.sme_supported or self.sev_supported,
+            self.sme_enabled,
+            self.coherency_enforced,
+            self.sev_guests_run,
+            self.tdx_used,
+            self.tsme,
+            self.guest_keys_snooped,
+            self.guest_aliases_coherent,
+            self.guest_flushes,
+            self.several_cpus,
+            self.reboot_force,
+            self.offline and self.mwait,
+            self.jumped_by_kernel,
+        )
 
     @property
     def can_encrypt(self) -> bool:

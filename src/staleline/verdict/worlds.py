@@ -3,14 +3,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from staleline.facts import MachineFacts
 from staleline.verdict.case import Case
 from staleline.verdict.following import Following
 from staleline.verdict.handover import Judgement, judge
 from staleline.verdict.kernels import Behaviour, Kernel
+from staleline.verdict.machine import Machine
 from staleline.verdict.possible import Possibility, possible_machines
 from staleline.vocabulary import WORST_FIRST, Path, Verdict
 
@@ -46,11 +47,41 @@ def worlds(
 ) -> Iterator[World]:
     """Every known machine that fits the facts, with each kernel, as its own world."""
     observed = facts.boolean("sme_active")
+    judging = _Judging(paths)
     for possibility in possible_machines(facts):
         for kernel in kernels:
             for behaviour in _settled(kernel.behaviour(possibility.machine)):
                 if observed is None or behaviour.sme_active is observed:
-                    yield from _next_worlds(possibility, kernel, behaviour, following, paths)
+                    yield from _next_worlds(possibility, kernel, behaviour, following, judging)
+
+
+@dataclass(frozen=True, slots=True)
+class _Judging:
+    """Judges handovers on some paths, those that are alike in all that matters only once.
+
+    Thousands of machines may fit the evidence, and most differ in nothing that matters here.
+    """
+
+    paths: Sequence[Path]
+    _judged: dict[Hashable, Judgement] = field(default_factory=dict)
+
+    def rows(
+        self, machine: Machine, behaviour: Behaviour, uses: Sequence[bool]
+    ) -> Mapping[Key, Judgement]:
+        """The handovers to kernels with these uses of the C-bit."""
+        cases = (
+            Case(machine=machine, behaviour=behaviour, path=path, next_encrypts=encrypts)
+            for encrypts in uses
+            for path in self.paths
+        )
+        return {(one.old_encrypts, one.next_encrypts, one.path): self._judge(one) for one in cases}
+
+    def _judge(self, case: Case) -> Judgement:
+        circumstances = case.circumstances
+        found = self._judged.get(circumstances)
+        if found is None:
+            found = self._judged[circumstances] = judge(case)
+        return found
 
 
 def _settled(behaviour: Behaviour) -> Iterable[Behaviour]:
@@ -65,20 +96,15 @@ def _next_worlds(
     kernel: Kernel,
     behaviour: Behaviour,
     following: Following,
-    paths: Sequence[Path],
+    judging: _Judging,
 ) -> Iterator[World]:
     """One world per way in which the next kernel may turn out."""
     machine = possibility.machine
     choices = following.choices(machine, bool(behaviour.sme_active))
     for uses in choices:
         assumed = {} if len(choices) == 1 else {NEXT_ENCRYPTS: any(uses)}
-        cases = (
-            Case(machine=machine, behaviour=behaviour, path=path, next_encrypts=encrypts)
-            for encrypts in uses
-            for path in paths
-        )
-        judgements = {(one.old_encrypts, one.next_encrypts, one.path): judge(one) for one in cases}
-        yield World(kernel.name, {**possibility.assumed, **assumed}, judgements)
+        rows = judging.rows(machine, behaviour, uses)
+        yield World(kernel.name, {**possibility.assumed, **assumed}, rows)
 
 
 def _worst(judgements: Iterable[Judgement]) -> Verdict:
