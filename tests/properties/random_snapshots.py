@@ -16,7 +16,7 @@ from typing import Any
 
 from staleline.evidence import snapshot as snapshot_module
 from staleline.evidence.registers import CpuidTable, Registers
-from staleline.evidence.snapshot import CpuEvidence, Snapshot
+from staleline.evidence.snapshot import CpuEvidence, Snapshot, Statement
 from tests.properties.corpus import RELEASES
 
 __all__ = ["some_snapshot"]
@@ -94,7 +94,15 @@ _POOLS: Mapping[str, tuple[object, ...]] = {
     "type": ("Unified", "Data", "Instruction", ""),
     "cpus": ("0", "0-7,64-71", "", "x"),
     "level": (0, 1, 2, 3, 9),
+    "booted_by": ("efi", "kexec", "direct", "odd"),
+    "loader_cmdline": ("", "quiet", "mem_encrypt=on", "mem_encrypt=off reboot=force"),
+    "bootconfig": ("mem_encrypt", "kernel.mem_encrypt", "kernel.reboot"),
 }
+_STATEMENTS: tuple[tuple[str, bool | int | str], ...] = (
+    *(("vendor", "AuthenticAMD"), ("vendor", "GenuineIntel"), ("hypervisor", True)),
+    *(("sme", True), ("sme", False), ("sev", True), ("sme_enabled", True), ("snp_enabled", True)),
+    *(("sme_enabled", False), ("sev_snp", False), ("tdx_keyids", 32), ("tdx_guest", True)),
+)
 _KEYS: Mapping[str, tuple[str, ...]] = {
     "config": (
         *("CONFIG_AMD_MEM_ENCRYPT", "CONFIG_AMD_MEM_ENCRYPT_ACTIVE_BY_DEFAULT"),
@@ -126,15 +134,18 @@ class _Drawing:
 
     def _field(self, name: str, hint: Any) -> Any:
         arguments = typing.get_args(hint)
-        if types.NoneType in arguments:
-            if self._random.random() > self._rate:
-                return None
-            hint = next(kind for kind in arguments if kind is not types.NoneType)
-        return self._value(name, hint)
+        if types.NoneType in arguments and self._random.random() > self._rate:
+            return None
+        kinds = [kind for kind in arguments if kind is not types.NoneType]
+        union = isinstance(hint, types.UnionType)
+        return self._value(name, self._random.choice(kinds) if union else hint)
 
     def _value(self, name: str, hint: Any) -> Any:
         random, origin = self._random, typing.get_origin(hint)
         inner = typing.get_args(hint)
+        if hint is Statement:
+            told, value = random.choice(_STATEMENTS)
+            return Statement(told, value, "a tool")
         if is_dataclass(hint) and isinstance(hint, type):
             return self.record(hint)
         if origin is tuple:

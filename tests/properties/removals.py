@@ -90,13 +90,18 @@ def _inside(value: Any, path: Piece) -> Iterator[Piece]:
             yield from _inside(inner, (*path, key))
     elif isinstance(value, frozenset):
         yield from ((*path, element) for element in sorted(value))
-    elif isinstance(value, tuple) and value and not isinstance(value[0], int):
+    elif isinstance(value, tuple) and value and not _is_statement(path[-1], value):
         yield (*path, ALL)
         for index, inner in enumerate(value):
             yield (*path, index)
             yield from _inside(inner, (*path, index))
     elif path[-1] == "cmdline" and isinstance(value, str):
         yield from ((*path, word) for word in sorted(NEUTRAL_WORDS & set(value.split())))
+
+
+def _is_statement(name: object, values: tuple[Any, ...]) -> bool:
+    """CPUs that are offline, and what bootconfig adds to the command line."""
+    return isinstance(values[0], int) or name == "bootconfig"
 
 
 @cache
