@@ -168,6 +168,7 @@ def test_a_tree_gives_what_it_holds(tree: Path, rome: Snapshot, rome_device: Rea
         tdx_module="not-initialized",
         sev_guests_run=False,
         offline_cpus=(2,),
+        online_cpus=2,
         kexec_loaded=1,
         kexec_crash_loaded=0,
         kexec_crash_size=8 << 30,

@@ -144,6 +144,7 @@ class Truth:
             reboot_force=self.reboot_force,
             tsme=False if self.cpuid.vendor in _AMD and not self.guest else None,
             guest_ids_peak=None,
+            online_cpus=self.cpus,
         )
         return Snapshot(
             cpus=tuple(

@@ -486,8 +486,19 @@ def _told_by_registers(cpu: CpuEvidence) -> Mapping[str, tuple[str, bool | str |
     }
 
 
+def _cpus_are_online(snapshot: Snapshot) -> _Found:
+    online, read = snapshot.state.online_cpus, len(snapshot.cpus)
+    if online is not None and read > online:
+        yield _clash(
+            "more-cpus-than-online",
+            ("cpus", f"holds {read} CPUs"),
+            ("state.online_cpus", f"is {online}"),
+        )
+
+
 _CHECKS: tuple[Callable[[Snapshot], _Found], ...] = (
     _cpus_agree,
+    _cpus_are_online,
     _vendor_is_repeated,
     _beyond_maximum_follows_vendor,
     _cpuinfo_agrees,

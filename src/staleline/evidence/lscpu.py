@@ -167,7 +167,10 @@ def _machine(read: _Rows, where: str) -> Snapshot:
             stepping=stepping,
             flags=read.flags,
         ),
-        state=StateEvidence(offline_cpus=_offline_cpus(fields, where)),
+        state=StateEvidence(
+            offline_cpus=_offline_cpus(fields, where),
+            online_cpus=len(_cpus(fields, _ONLINE, where)) if _ONLINE in fields else None,
+        ),
         notes=(_NO_CPUID,),
         statements=tuple(_hypervisor(fields)),
     )

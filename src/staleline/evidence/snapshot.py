@@ -138,6 +138,7 @@ class StateEvidence:
         kprobes: Where probes are that are not disabled, as SYMBOL+OFFSET.
         tainted: /proc/sys/kernel/tainted, a bit for each reason.
         tainting_modules: Loaded modules that taint, as NAME:FLAGS.
+        online_cpus: How many CPUs are online, however many of them were read.
     """
 
     sme_active: bool | None = None
@@ -155,6 +156,7 @@ class StateEvidence:
     kprobes: tuple[str, ...] | None = None
     tainted: int | None = None
     tainting_modules: tuple[str, ...] | None = None
+    online_cpus: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

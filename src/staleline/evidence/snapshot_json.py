@@ -298,6 +298,7 @@ def _state(state: Fields | None) -> StateEvidence:
         seamcalled_cpus=state.naturals("seamcalled_cpus"),
         sev_guests_run=state.boolean("sev_guests_run"),
         offline_cpus=state.naturals("offline_cpus"),
+        online_cpus=state.natural("online_cpus"),
         kexec_loaded=state.natural("kexec_loaded"),
         kexec_crash_loaded=state.natural("kexec_crash_loaded"),
         kexec_crash_size=state.natural("kexec_crash_size", bits=64),

@@ -772,6 +772,7 @@ class _Collector:
     def _state(self) -> Document:
         return {
             "offline_cpus": self._offline_cpus(),
+            "online_cpus": self._online_cpus(),
             "kexec_loaded": self._number("kexec_loaded"),
             "kexec_crash_loaded": self._number("kexec_crash_loaded"),
             "kexec_crash_size": self._number("kexec_crash_size", digits=18),
@@ -794,6 +795,10 @@ class _Collector:
             self._note("offline CPUs", f"/{_CPU_DIRECTORY}/{{present,online}} cannot be read")
             return None
         return sorted(set(present) - set(online))
+
+    def _online_cpus(self) -> Optional[int]:
+        online = self._cpu_list("online")
+        return None if online is None else len(online)
 
     def _cpu_list(self, name: str) -> Optional[List[int]]:
         try:

@@ -28,7 +28,7 @@ def several_cpus(snapshot: Snapshot) -> Fact:
 def _several(snapshot: Snapshot) -> Iterator[Observation]:
     if len(snapshot.cpus) > 1:
         yield told(True, f"CPUID of {len(snapshot.cpus)} CPUs")
-    if snapshot.state.offline_cpus:
+    if snapshot.state.offline_cpus or (snapshot.state.online_cpus or 0) > 1:
         yield told(True, "/sys/devices/system/cpu/{present,online}")
     # CPUs that Linux was told not to use (nr_cpus=) count: CPUID is the better witness, as
     # what is said of one CPU alone must not depend on what else was collected.
@@ -42,10 +42,10 @@ def _several(snapshot: Snapshot) -> Iterator[Observation]:
 
 
 def _one(snapshot: Snapshot) -> Iterator[Observation]:
-    """The collector numbers the CPUs that are online and reads each of them."""
-    numbered = [cpu for cpu in snapshot.cpus if cpu.number is not None]
-    alone = len(numbered) == 1 and snapshot.state.offline_cpus == ()
-    if alone and _threads(numbered[0].cpuid) == 1:
+    """The kernel's own count, as one CPU may have been read for all."""
+    state = snapshot.state
+    alone = state.online_cpus == 1 and state.offline_cpus == ()
+    if alone and len(snapshot.cpus) == 1 and _threads(snapshot.cpus[0].cpuid) == 1:
         yield told(False, "/sys/devices/system/cpu/{present,online}, and CPUID")
 
 
