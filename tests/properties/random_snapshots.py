@@ -155,7 +155,7 @@ class _Drawing:
         if isinstance(origin, type) and issubclass(origin, Mapping):
             keys = _KEYS.get(name, ("sev", "x"))
             return {
-                key: self._value(name, inner[1]) for key in keys if random.random() < self._rate
+                key: self._field(name, inner[1]) for key in keys if random.random() < self._rate
             }
         return self._scalar(name, hint)
 
