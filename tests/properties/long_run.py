@@ -19,7 +19,7 @@ from tests.properties.images import cached_images
 from tests.properties.rounds import ROUNDS, Violation
 
 #: Seeds that a process takes at a time.
-_BATCH = 20
+_BATCH = 5
 
 
 @dataclass
