@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from staleline.errors import EvidenceError
 from staleline.evidence.registers import CpuidTable
 from staleline.evidence.snapshot import (
+    TDX_MODULE_STATES,
     CacheEvidence,
     CpuEvidence,
     CpuinfoEvidence,
@@ -80,7 +81,7 @@ SNAPSHOTS = st.builds(
     state=st.builds(
         StateEvidence,
         sme_active=_maybe(st.booleans()),
-        tdx_module=_maybe(_TEXT),
+        tdx_module=_maybe(st.sampled_from(TDX_MODULE_STATES)),
         seamcalled_cpus=_maybe(_CPUS),
         sev_guests_run=_maybe(st.booleans()),
         offline_cpus=_maybe(_CPUS),

@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from random import Random
+from typing import Any
 
 import pytest
 
@@ -70,12 +71,12 @@ def test_a_verdict_of_the_first_possible_machine(monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_log_whose_silence_is_believed(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = kernel_log.sme_active
+    whole = kernel_log.told
 
-    def planted(log: LogEvidence) -> bool | None:
-        return whole(replace(log, complete=True))
+    def planted(log: LogEvidence, *others: Any, **more: Any) -> Mapping[str, Any]:
+        return whole(replace(log, complete=True), *others, **more)
 
-    monkeypatch.setattr(kernel_log, "sme_active", planted)
+    monkeypatch.setattr(kernel_log, "told", planted)
     assert is_noticed("retold", {"two", "less"})
 
 

@@ -21,7 +21,13 @@ from staleline.evidence.consistency import (
     raise_if_any,
 )
 from staleline.evidence.registers import CpuidTable
-from staleline.evidence.snapshot import CpuEvidence, Note, Snapshot, StateEvidence
+from staleline.evidence.snapshot import (
+    TDX_MODULE_STATES,
+    CpuEvidence,
+    Note,
+    Snapshot,
+    StateEvidence,
+)
 from staleline.evidence.staleline_collect import cpu_list
 
 __all__ = ["STATES", "Given", "given_by_user", "with_given"]
@@ -33,7 +39,6 @@ _WHY = "given by the user, not observed"
 
 #: What a state may be given as: as sysfs prints it, or in words.
 _TRUTH = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
-_TDX_MODULE = ("initialized", "failed", "not-initialized", "absent")
 
 #: Hexadecimal, or one digit, which is the same number in any notation.
 _NUMBER = re.compile(r"(-?)(?:0[xX]([0-9a-fA-F]+)|([0-9]))")
@@ -295,7 +300,7 @@ def _flag(text: str) -> int | None:
 
 
 def _module(text: str) -> str | None:
-    return text if text in _TDX_MODULE else None
+    return text if text in TDX_MODULE_STATES else None
 
 
 def _cpus(text: str) -> tuple[int, ...] | None:
@@ -309,7 +314,7 @@ def _cpus(text: str) -> tuple[int, ...] | None:
 STATES: Mapping[str, tuple[str, Callable[[str], object | None]]] = {
     "sme_active": ("yes|no", _truth),
     "sev_guests_run": ("yes|no", _truth),
-    "tdx_module": ("|".join(_TDX_MODULE), _module),
+    "tdx_module": ("|".join(TDX_MODULE_STATES), _module),
     "seamcalled_cpus": ("none or a list such as 0-3,8", _cpus),
     "reboot_force": ("yes|no", _truth),
     "tsme": ("yes|no", _truth),

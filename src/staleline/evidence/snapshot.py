@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from staleline.evidence.registers import CpuidTable
 
 __all__ = [
+    "TDX_MODULE_STATES",
     "CacheEvidence",
     "CpuEvidence",
     "CpuinfoEvidence",
@@ -115,6 +116,10 @@ class LogEvidence:
 
     lines: tuple[str, ...]
     complete: bool
+
+
+#: What the TDX module may be: words of `StateEvidence.tdx_module`.
+TDX_MODULE_STATES = ("initialized", "failed", "not-initialized", "absent")
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from staleline.errors import EvidenceError
 from staleline.evidence.fields import Fields
 from staleline.evidence.registers import CpuidTable, Registers
 from staleline.evidence.snapshot import (
+    TDX_MODULE_STATES,
     CacheEvidence,
     CpuEvidence,
     CpuinfoEvidence,
@@ -288,13 +289,21 @@ def _log(log: Fields | None) -> LogEvidence | None:
     return evidence
 
 
+def _tdx_module(state: Fields) -> str | None:
+    """A word that means nothing here would hide what the log tells."""
+    word = state.text("tdx_module")
+    if word is not None and word not in TDX_MODULE_STATES:
+        raise state.error("tdx_module", f"is not one of {', '.join(TDX_MODULE_STATES)}")
+    return word
+
+
 def _state(state: Fields | None) -> StateEvidence:
     if state is None:
         return StateEvidence()
     peak, patches = state.object("guest_ids_peak"), state.object("livepatches")
     evidence = StateEvidence(
         sme_active=state.boolean("sme_active"),
-        tdx_module=state.text("tdx_module"),
+        tdx_module=_tdx_module(state),
         seamcalled_cpus=state.naturals("seamcalled_cpus"),
         sev_guests_run=state.boolean("sev_guests_run"),
         offline_cpus=state.naturals("offline_cpus"),

@@ -23,7 +23,7 @@ from staleline.kernel.imagepolicy_json import rule_document, to_document
 from staleline.kernel.surroundings import read_surroundings
 from staleline.kernel.truthtable import truth_table
 from staleline.policy.catalogue import catalogue
-from staleline.printable import printable_values
+from staleline.printable import printable, printable_values
 from staleline.vocabulary import Site
 
 __all__ = ["read_image", "read_rule"]
@@ -51,7 +51,7 @@ def image_document(image: KernelImage, policy: ImagePolicy, digest: str) -> Imag
         "sha256": digest,
         "member": image.member,
         "release": image.release,
-        "banner": image.banner,
+        "banner": None if image.banner is None else printable(image.banner),
         "build_id": image.build_id,
         "title": None if known is None else known.title,
         "bugs": [] if known is None else list(known.bugs),
