@@ -413,8 +413,9 @@ def _sme_active_is_possible(snapshot: Snapshot) -> _Found:
         option = ("kernel.config.CONFIG_AMD_MEM_ENCRYPT", "is 'n'")
         yield _clash("sme-active-without-support", said, option)
     for i, cpu in enumerate(snapshot.cpus):
-        if _bit(cpu.cpuid, _SME_LEAF, 0, 0) is False:
-            leaf = (f"cpus[{i}].cpuid.0x8000001f:0 EAX[0]", "says no SME")
+        # Either bit is enough for sme_enable() (6.12.118 arch/x86/mm/mem_encrypt_identity.c).
+        if all(_bit(cpu.cpuid, _SME_LEAF, 0, bit) is False for bit in (0, 1)):
+            leaf = (f"cpus[{i}].cpuid.0x8000001f:0 EAX[0]", "says no SME, nor EAX[1] SEV")
             yield _clash("sme-active-without-sme", said, leaf)
         syscfg = cpu.msr.get(_SYSCFG)
         if syscfg is not None and not syscfg >> 23 & 1:

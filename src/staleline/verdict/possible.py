@@ -101,6 +101,8 @@ def _observed(facts: MachineFacts, vendor: str) -> _Known:
         # What the running kernel does follows from the rest; that it encrypts tells of the rest.
         "sme_active": bool(sme_active),
         "hypervisor": facts.boolean("hypervisor"),
+        # Where it is not known, nor is it known who jumps: the same leaf tells both.
+        "isolated": facts.boolean("isolated") or False,
         "sme_supported": facts.boolean("sme"),
         "sev_supported": facts.boolean("sev"),
         "sme_bit_unchecked": facts.boolean("unchecked_sme_bit"),
