@@ -263,3 +263,10 @@ def test_a_hypervisor_may_leave_it_out() -> None:
     guest = with_leaf(MILAN.cpus[0], 1, (eax, ebx, ecx | 1 << 31, edx))
     cpu = replace(guest, msr={}, msr_faults=frozenset({0xC0010010}))
     assert contradictions(Snapshot(cpus=(cpu,))) == ()
+
+
+@pytest.mark.parametrize("module", ["absent", "not-initialized"])
+def test_no_cpu_enters_a_tdx_module_that_is_not_there(module: str) -> None:
+    state = StateEvidence(tdx_module=module, seamcalled_cpus=(3,))
+    message = contradiction_in(replace(RAPIDS, state=state), "seamcalls-without-tdx")
+    assert "state.seamcalled_cpus holds 3" in message

@@ -141,3 +141,11 @@ def test_no_rule_is_safe_or_at_risk_in_a_guest_whose_aliases_are_hidden(kernel: 
     case = Case(machine=guest, behaviour=behaviour, path=vocabulary.Path.KEXEC, next_encrypts=False)
     assert judge(case).verdict is Verdict.UNKNOWN
     assert {reason.id for reason in judge(case).unknown} == {"unknown-guest-aliases"}
+
+
+def test_a_cpu_that_entered_the_tdx_module_used_it() -> None:
+    snapshot = with_given(
+        read_snapshot(SAPPHIRE_RAPIDS), msr=["0x87=0x4000000020"], state=["seamcalled_cpus=3"]
+    )
+    assert assumed(running(snapshot)) == set()
+    assert possible_machines(from_snapshot(running(snapshot)))[0].machine.tdx_used

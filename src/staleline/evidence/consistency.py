@@ -464,6 +464,13 @@ def _guests_are_possible(snapshot: Snapshot) -> _Found:
 
 
 def _tdx_is_possible(snapshot: Snapshot) -> _Found:
+    state = snapshot.state
+    if state.seamcalled_cpus and state.tdx_module in kernel_log.WITHOUT_SEAMCALLS:
+        yield _clash(
+            "seamcalls-without-tdx",
+            ("state.seamcalled_cpus", f"holds {state.seamcalled_cpus[0]}"),
+            ("state.tdx_module", f"is {state.tdx_module!r}"),
+        )
     if snapshot.state.tdx_module != "initialized":
         return
     said = ("state.tdx_module", "is 'initialized'")

@@ -117,7 +117,7 @@ def _observed(facts: MachineFacts, vendor: str) -> _Known:
         "tdx_host_enabled": _tdx_host_enabled(facts),
         "mem_encrypt": _mem_encrypt(facts),
         "sev_guests_run": facts.boolean("sev_guests_run"),
-        "tdx_used": _TDX_USED.get(facts.text("tdx_module") or ""),
+        "tdx_used": _tdx_used(facts),
         "jumped_by_kernel": _jumped_by_kernel(facts),
         "several_cpus": facts.boolean("several_cpus"),
         "reboot_force": facts.boolean("reboot_force"),
@@ -130,6 +130,13 @@ def _observed(facts: MachineFacts, vendor: str) -> _Known:
         # Only a reason is named after it: the verdict is the same with and without.
         "tsme": facts.boolean("tsme") or False,
     }
+
+
+def _tdx_used(facts: MachineFacts) -> bool | None:
+    """Were SEAMCALLs made? That a CPU made one says so, whatever else is known."""
+    if facts["seamcalled_cpus"].value:
+        return True
+    return _TDX_USED.get(facts.text("tdx_module") or "")
 
 
 def _tdx_host_enabled(facts: MachineFacts) -> bool | None:
