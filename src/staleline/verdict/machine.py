@@ -116,6 +116,7 @@ class Machine:
             self.reboot_force,
             self.offline and self.mwait,
             self.jumped_by_kernel,
+            self.isolated,
         )
 
     @property
