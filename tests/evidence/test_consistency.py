@@ -249,3 +249,24 @@ def test_each_flag_is_told_and_a_difference_once_for_all_cpus() -> None:
     active = Snapshot(cpus=RAPIDS.cpus[:1] * 3, state=StateEvidence(sme_active=True))
     (once,) = contradictions(active)
     assert once.fields == ("state.sme_active", "cpus[0].cpuid.0x8000001f:0 EAX[0]")
+
+
+def test_a_register_is_there_where_cpuid_shows_its_feature() -> None:
+    # linux 6.12.118 arch/x86/kernel/cpu/amd.c early_detect_mem_encrypt() reads it unguarded
+    cpu = replace(MILAN.cpus[0], msr={}, msr_faults=frozenset({0xC0010010}))
+    message = contradiction_in(Snapshot(cpus=(cpu,)), "feature-without-register")
+    assert "cpus[0].msr.0xc0010010 does not exist" in message
+
+
+def test_a_hypervisor_may_leave_it_out() -> None:
+    eax, ebx, ecx, edx = MILAN.cpus[0].cpuid.leaves[1, 0]
+    guest = with_leaf(MILAN.cpus[0], 1, (eax, ebx, ecx | 1 << 31, edx))
+    cpu = replace(guest, msr={}, msr_faults=frozenset({0xC0010010}))
+    assert contradictions(Snapshot(cpus=(cpu,))) == ()
+
+
+@pytest.mark.parametrize("module", ["absent", "not-initialized"])
+def test_no_cpu_enters_a_tdx_module_that_is_not_there(module: str) -> None:
+    state = StateEvidence(tdx_module=module, seamcalled_cpus=(3,))
+    message = contradiction_in(replace(RAPIDS, state=state), "seamcalls-without-tdx")
+    assert "state.seamcalled_cpus holds 3" in message

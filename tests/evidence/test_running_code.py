@@ -12,10 +12,11 @@ import pytest
 
 from staleline.evidence.detect import parse_snapshot
 from staleline.evidence.live import collect
-from staleline.evidence.snapshot import StateEvidence
+from staleline.evidence.snapshot import LogEvidence, Snapshot, StateEvidence
 from staleline.evidence.snapshot_json import snapshot_text
 from staleline.evidence.staleline_collect import HostTree, document_text
 from staleline.evidence.staleline_collect import collect as collect_document
+from staleline.facts.machine import from_snapshot
 
 PATCH = "sys/kernel/livepatch/kpatch_7"
 PROBES = "sys/kernel/debug/kprobes"
@@ -155,3 +156,24 @@ def test_all_of_it_is_read_back_from_the_snapshot(tree: Path) -> None:
     assert parse_snapshot(snapshot_text(snapshot), "again").state == snapshot.state
     document = collect_document(HostTree(str(tree)))
     assert parse_snapshot(document_text(document), "document").state == snapshot.state
+
+
+@pytest.mark.parametrize(
+    ("lines", "tainted"),
+    [
+        (("livepatch: enabling patch 'kpatch_7'",), None),
+        (("kpatch_7: tainting kernel with TAINT_LIVEPATCH",), None),
+        ((), 1 << 15),  # linux 7.3.4 include/linux/panic.h:87
+    ],
+)
+def test_a_live_patch_of_which_only_a_trace_is_left_may_have_changed_anything(
+    lines: tuple[str, ...], tainted: int | None
+) -> None:
+    state = StateEvidence(tainted=tainted)
+    patched = Snapshot(cpus=(), log=LogEvidence(lines, complete=False), state=state)
+    assert from_snapshot(patched)["stop_path_changed"].value is True
+
+
+def test_what_sysfs_says_of_live_patches_now_outweighs_the_trace() -> None:
+    state = StateEvidence(tainted=1 << 15, livepatches={}, kprobes=())
+    assert from_snapshot(Snapshot(cpus=(), state=state))["stop_path_changed"].value is False

@@ -8,13 +8,19 @@ from pathlib import Path
 
 import pytest
 
+from staleline import vocabulary
 from staleline.errors import UsageError
 from staleline.evidence.detect import read_snapshot
 from staleline.evidence.given import with_given
 from staleline.evidence.snapshot import Snapshot
 from staleline.facts import from_snapshot
+from staleline.policy.catalogue import catalogue
+from staleline.verdict.case import Case
+from staleline.verdict.handover import judge
+from staleline.verdict.kernels import PolicyKernel
 from staleline.verdict.machine import Guest
 from staleline.verdict.possible import possible_machines
+from staleline.vocabulary import Verdict
 
 CPUID = Path(__file__).parents[1] / "data" / "cpuid"
 ROME = CPUID / "libcpuid/amd-epyc-7742-64-core-processor-dual.test"
@@ -123,3 +129,23 @@ def test_the_kind_of_guest_is_read_from_sev_status(status: int, guest: Guest) ->
     kinds = {p.machine.guest for p in possible_machines(from_snapshot(given))}
     assert kinds == {guest}
     assert guest.wbinvd_faults is (guest in {Guest.SEV_ES, Guest.SNP})
+
+
+@pytest.mark.parametrize("kernel", ["linux-6.5", "linux-7.2", "unconditional"])
+def test_no_rule_is_safe_or_at_risk_in_a_guest_whose_aliases_are_hidden(kernel: str) -> None:
+    # linux 7.3.4 arch/x86/hyperv/ivm.c:859 hv_vtom_init(): shared pages lie above vTOM or bear
+    # TDX's bit, and neither register shows it.
+    known = possible_machines(from_snapshot(running(read_snapshot(NEHALEM))))[0].machine
+    guest = replace(known, hypervisor=True, isolated=True)
+    behaviour = PolicyKernel(catalogue()[kernel], "the policy itself").behaviour(guest)
+    case = Case(machine=guest, behaviour=behaviour, path=vocabulary.Path.KEXEC, next_encrypts=False)
+    assert judge(case).verdict is Verdict.UNKNOWN
+    assert {reason.id for reason in judge(case).unknown} == {"unknown-guest-aliases"}
+
+
+def test_a_cpu_that_entered_the_tdx_module_used_it() -> None:
+    snapshot = with_given(
+        read_snapshot(SAPPHIRE_RAPIDS), msr=["0x87=0x4000000020"], state=["seamcalled_cpus=3"]
+    )
+    assert assumed(running(snapshot)) == set()
+    assert possible_machines(from_snapshot(running(snapshot)))[0].machine.tdx_used

@@ -94,6 +94,11 @@ _NEEDS_FEATURE = (
     (_KEYID_PARTITIONING, (1 << 64) - 1, _INTEL, ((7, 2, 13),)),
     (_TME_ACTIVATE, (1 << 64) - 1, _INTEL, ((7, 2, 13),)),
 )
+#: MSR, vendors, and features of which one says that it is there.
+_ALWAYS_THERE = (
+    (_SYSCFG, _REPEATS_VENDOR, ((_SME_LEAF, 0, 0), (_SME_LEAF, 0, 1))),
+    (_TME_ACTIVATE, _INTEL, ((7, 2, 13),)),
+)
 _FLAGS_OF_VENDORS = (
     (frozenset({"sme", "sev", "sev_es", "sev_snp"}), _REPEATS_VENDOR),
     (frozenset({"tme", "pconfig", "tdx_host_platform"}), _INTEL),
@@ -298,6 +303,26 @@ def _registers_have_features(snapshot: Snapshot) -> _Found:
             )
 
 
+def _features_have_registers(snapshot: Snapshot) -> _Found:
+    """Registers that Linux reads unguarded where CPUID shows their feature.
+
+    Linux 6.12.118 arch/x86/kernel/cpu/amd.c early_detect_mem_encrypt(), intel.c:195
+    detect_tme_early(). That a tool could not read one, under lockdown for instance, is no fault.
+    """
+    for i, cpu in enumerate(snapshot.cpus):
+        if not _on_bare_metal(cpu.cpuid):
+            continue
+        for number, vendors, features in _ALWAYS_THERE:
+            feature = next((at for at in features if _bit(cpu.cpuid, *at)), None)
+            if cpu.cpuid.vendor in vendors and number in cpu.msr_faults and feature is not None:
+                leaf, register, bit = feature
+                yield _clash(
+                    "feature-without-register",
+                    (f"cpus[{i}].msr.{number:#x}", "does not exist"),
+                    (f"cpus[{i}].cpuid.{leaf:#010x}:0 {_REGISTERS[register]}[{bit}]", "is set"),
+                )
+
+
 def _flags_have_vendor(snapshot: Snapshot) -> _Found:
     cpuinfo = snapshot.cpuinfo or CpuinfoEvidence()
     for flags, vendors in _FLAGS_OF_VENDORS:
@@ -413,8 +438,9 @@ def _sme_active_is_possible(snapshot: Snapshot) -> _Found:
         option = ("kernel.config.CONFIG_AMD_MEM_ENCRYPT", "is 'n'")
         yield _clash("sme-active-without-support", said, option)
     for i, cpu in enumerate(snapshot.cpus):
-        if _bit(cpu.cpuid, _SME_LEAF, 0, 0) is False:
-            leaf = (f"cpus[{i}].cpuid.0x8000001f:0 EAX[0]", "says no SME")
+        # Either bit is enough for sme_enable() (6.12.118 arch/x86/mm/mem_encrypt_identity.c).
+        if all(_bit(cpu.cpuid, _SME_LEAF, 0, bit) is False for bit in (0, 1)):
+            leaf = (f"cpus[{i}].cpuid.0x8000001f:0 EAX[0]", "says no SME, nor EAX[1] SEV")
             yield _clash("sme-active-without-sme", said, leaf)
         syscfg = cpu.msr.get(_SYSCFG)
         if syscfg is not None and not syscfg >> 23 & 1:
@@ -438,6 +464,13 @@ def _guests_are_possible(snapshot: Snapshot) -> _Found:
 
 
 def _tdx_is_possible(snapshot: Snapshot) -> _Found:
+    state = snapshot.state
+    if state.seamcalled_cpus and state.tdx_module in kernel_log.WITHOUT_SEAMCALLS:
+        yield _clash(
+            "seamcalls-without-tdx",
+            ("state.seamcalled_cpus", f"holds {state.seamcalled_cpus[0]}"),
+            ("state.tdx_module", f"is {state.tdx_module!r}"),
+        )
     if snapshot.state.tdx_module != "initialized":
         return
     said = ("state.tdx_module", "is 'initialized'")
@@ -507,6 +540,7 @@ _CHECKS: tuple[Callable[[Snapshot], _Found], ...] = (
     _guests_are_possible,
     _tdx_is_possible,
     _registers_have_features,
+    _features_have_registers,
     _flags_have_vendor,
     _state_fits,
     _statements_agree,

@@ -254,7 +254,7 @@ def _msr(item: str) -> tuple[int, int | None]:
     if not equals or not values.strip():
         raise UsageError(
             f"--msr {item!r} has no value",
-            do="write e.g. --msr 0xc0010010=0x800000, or =none if rdmsr cannot read it",
+            do="write e.g. --msr 0xc0010010=0x800000, or =none if the CPU does not have it",
         )
     found = {_value(item, value) for value in values.split()}
     if len(found) > 1:

@@ -15,9 +15,12 @@ from typing import TypeVar
 from staleline.evidence.snapshot import LogEvidence, Snapshot
 from staleline.evidence.wordings import LogValue, Wording, release_of, silences, wordings
 
-__all__ = ["Told", "by_peak", "spoken", "told", "told_twice", "with_state"]
+__all__ = ["WITHOUT_SEAMCALLS", "Told", "by_peak", "spoken", "told", "told_twice", "with_state"]
 
 _T = TypeVar("_T")
+
+#: States of the TDX module in which no SEAMCALL was made.
+WITHOUT_SEAMCALLS = frozenset({"absent", "not-initialized"})
 
 
 @dataclass(frozen=True, slots=True)

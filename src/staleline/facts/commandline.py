@@ -102,6 +102,11 @@ def mem_encrypt(kernel: KernelEvidence) -> Observation:
     except UnseenError as error:
         return untold(str(error))
     choices = set(read.values())
+    if flags is not None and release is None and choices != {False}:
+        return untold(
+            "the flag XLF_MEM_ENCRYPTION is not set, which settles it from linux 6.9 on: give the "
+            "release"
+        )
     default = _by_default(kernel, release)
     if None in choices and default.value == "off":
         choices = {bool(choice) for choice in choices}

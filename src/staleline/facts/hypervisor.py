@@ -38,6 +38,8 @@ _BELOW = frozenset({"KVM", "QEMU", "VMware", "VirtualBox", "bhyve"})
 _HYPERV_PRIVILEGES = _BASE + 3
 #: EBX of that leaf, Linux 7.3 include/hyperv/hvgdk_mini.h HV_CREATE_PARTITIONS.
 _CREATE_PARTITIONS = 1 << 0
+#: The same, HV_ISOLATION (hvgdk_mini.h:307).
+_ISOLATION = 1 << 22
 
 
 def hypervisor_facts(snapshot: Snapshot, hypervisor: Observation) -> Iterator[Fact]:
@@ -51,6 +53,9 @@ def hypervisor_facts(snapshot: Snapshot, hypervisor: Observation) -> Iterator[Fa
     yield name.fact("hypervisor_name", Layer.IDENTITY, "hypervisor that it runs under")
     yield _jumped_by(snapshot, hypervisor, name).fact(
         "jumped_by", Layer.KERNEL, "who jumps into the next kernel"
+    )
+    yield _isolated(snapshot, hypervisor, name).fact(
+        "isolated", Layer.FIRMWARE, "Hyper-V keeps this guest's memory from the host"
     )
 
 
@@ -100,5 +105,24 @@ def _root_partition(cpuid: CpuidTable) -> Observation:
     leaf = cpuid.recorded(_HYPERV_PRIVILEGES)
     if leaf is None:
         return untold(f"CPUID leaf {_HYPERV_PRIVILEGES:#010x} is not recorded: {DUMP_AGAIN}")
-    root = leaf[1] & _CREATE_PARTITIONS
+    root = leaf[1] & _CREATE_PARTITIONS and not leaf[1] & _ISOLATION
     return told("hyper-v" if root else "kernel", f"CPUID {_HYPERV_PRIVILEGES:#010x} EBX[0]")
+
+
+def _isolated(snapshot: Snapshot, hypervisor: Observation, name: Observation) -> Observation:
+    if hypervisor.value is False:
+        return told(False, hypervisor.source or "")
+    if name.value is not None and name.value != "Hyper-V":
+        return told(False, name.source or "")
+    return merged((_isolation(cpu.cpuid) for cpu in snapshot.cpus), DUMP_AGAIN)
+
+
+def _isolation(cpuid: CpuidTable) -> Observation:
+    """As Linux 7.3.4 arch/x86/hyperv/ivm.c:904 hv_get_isolation_type() asks first.
+
+    What kind it is, leaf 0x4000000C tells; private and shared pages every kind has.
+    """
+    leaf = cpuid.recorded(_HYPERV_PRIVILEGES)
+    if leaf is None:
+        return untold(f"CPUID leaf {_HYPERV_PRIVILEGES:#010x} is not recorded: {DUMP_AGAIN}")
+    return told(bool(leaf[1] & _ISOLATION), f"CPUID {_HYPERV_PRIVILEGES:#010x} EBX[22]")

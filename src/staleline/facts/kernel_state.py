@@ -134,7 +134,8 @@ def _sme_active(snapshot: Snapshot, known: Mapping[str, Observation]) -> Observa
             _stated(
                 snapshot, "sme_active", f"the kernel log from its beginning is missing: {_COLLECT}"
             ),
-            *_impossible(known, "sme", "sme_enabled"),
+            *_impossible(known, "sme_enabled"),
+            *_without_capability(known),
             *_not_built_in(snapshot.kernel.config),
         )
     )
@@ -158,6 +159,12 @@ def _impossible(known: Mapping[str, Observation], *names: str) -> Iterator[Obser
     for name in names:
         if known[name].value is False:
             yield told(False, f"{name} is false by {known[name].source}")
+
+
+def _without_capability(known: Mapping[str, Observation]) -> Iterator[Observation]:
+    """One of two bits is enough for sme_enable() (6.12.118 mem_encrypt_identity.c)."""
+    if all(known[name].value is False for name in ("sme", "sev")):
+        yield told(False, f"sme is false by {known['sme'].source}, and sev is")
 
 
 def _not_built_in(config: Mapping[str, str] | None) -> Iterator[Observation]:

@@ -51,7 +51,7 @@ def _facts(snapshot: Snapshot, known: dict[str, Observation], judged: str | None
         yield observation.fact(row.name, row.layer, row.text)
     yield from cache_facts(snapshot)
     yield _unchecked_sme_bit(snapshot)
-    yield _tdx_guest(snapshot)
+    yield _tdx_guest(snapshot, known)
     yield _tsme(snapshot, known)
     yield several_cpus(snapshot)
     yield from kernel_facts(snapshot, known, judged)
@@ -101,10 +101,13 @@ def _tsme(snapshot: Snapshot, known: Mapping[str, Observation]) -> Fact:
     )
 
 
-def _tdx_guest(snapshot: Snapshot) -> Fact:
+def _tdx_guest(snapshot: Snapshot, known: Mapping[str, Observation]) -> Fact:
     observation = merged(
         (_tdx_signature(cpu.cpuid) for cpu in snapshot.cpus), f"CPUID was not read: {DUMP_AGAIN}"
     )
+    if known["isolated"].value and not observation.value:
+        # Hyper-V's paravisor hides the leaf from its TDX guests.
+        observation = untold(f"CPUID 0x00000021 may be hidden: {known['isolated'].source}")
     observation = first_told((observation, *of_log(snapshot, "tdx_guest")))
     return observation.fact("tdx_guest", Layer.FIRMWARE, "this is a TDX guest")
 

@@ -39,6 +39,10 @@ def _observations(
     if row.vendors and vendor is not None and vendor not in row.vendors:
         yield _absent(row, f"vendor {vendor} defines no {row.field}")
         return
+    if row.hidden_if is not None and known[row.hidden_if].value:
+        yield untold(f"{row.field} is hidden from this guest: {known[row.hidden_if].source}")
+        yield from of_log(snapshot, row.name, vendor)
+        return
     if row.vendors and vendor is None:
         # The same bits may mean something else, or nothing, to another vendor.
         yield untold(f"the CPU vendor, without which {row.field} has no meaning: {DUMP_AGAIN}")

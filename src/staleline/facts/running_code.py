@@ -9,19 +9,23 @@ from functools import cache
 from importlib.resources import files
 
 from staleline.evidence.snapshot import Snapshot
+from staleline.facts.log import of_log
 from staleline.facts.observation import Observation, told, untold
 
 __all__ = ["stop_path_changed", "stop_path_functions", "tainted"]
 
 _LIVE_PATCHES = "/sys/kernel/livepatch"
 _KPROBES = "/sys/kernel/debug/kprobes/list"
+#: Linux 7.3.4 include/linux/panic.h.
+_TAINT_LIVEPATCH = 15
 _SHOWN = 3
 
 
 def stop_path_changed(snapshot: Snapshot) -> Observation:
     """True if a live patch or a kprobe changes it, or does not tell what it changes."""
     state = snapshot.state
-    changes = [*_by_livepatches(snapshot), *_by_kprobes(state.kprobes or ())]
+    changes = [*_by_livepatches(snapshot), *_by_traces(snapshot)]
+    changes += _by_kprobes(state.kprobes or ())
     if changes:
         return told(True, "; ".join(changes))
     unread = [
@@ -56,6 +60,19 @@ def _by_livepatches(snapshot: Snapshot) -> Iterator[str]:
             yield f"live patch {patch} does not tell which functions it replaces"
         elif on_it := _on_stop_path(name.partition(":")[2] for name in replaced):
             yield f"live patch {patch} replaces {_listed(on_it)}"
+
+
+def _by_traces(snapshot: Snapshot) -> Iterator[str]:
+    """A live patch that only the log or the taint tells of; what it replaced is not known.
+
+    Where /sys/kernel/livepatch was read, it tells what is in force now.
+    """
+    if snapshot.state.livepatches is not None:
+        return
+    if any(told_by_log.value for told_by_log in of_log(snapshot, "livepatched")):
+        yield "a live patch that the kernel log tells of, but not which functions it replaced"
+    elif (snapshot.state.tainted or 0) >> _TAINT_LIVEPATCH & 1:
+        yield "a live patch that /proc/sys/kernel/tainted tells of, but not what it replaced"
 
 
 def _by_kprobes(places: Iterable[str]) -> Iterator[str]:

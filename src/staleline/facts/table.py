@@ -75,6 +75,7 @@ class RegisterFact:
     requires: tuple[tuple[str, ...], ...]
     flags: tuple[str, ...]
     flag_vendors: frozenset[str]
+    hidden_if: str | None
     unit: str | None
 
 
@@ -96,6 +97,7 @@ def _row(row: Mapping[str, Any]) -> RegisterFact:
         requires=tuple(tuple(names.split("|")) for names in row.get("requires", ())),
         flags=tuple(row.get("flags", ())),
         flag_vendors=frozenset(row.get("flag_vendors", ())),
+        hidden_if=row.get("hidden_if"),
         unit=row.get("unit"),
     )
 

@@ -24,6 +24,11 @@ _JUMPED_FOR_IT = Unknown(
     "flushes was not looked at",
     "hypervisor-jumps",
 )
+_ISOLATED = Unknown(
+    "Hyper-V keeps this guest's memory private and hides by which means, so nothing is known of "
+    "its aliases, nor of what its WBINVD does",
+    "unknown-guest-aliases",
+)
 _MAY_BE_WOKEN = Unknown(
     "if CPUs are offline and wait in MWAIT, this kernel wakes them at the kexec, and each leaves "
     "a dirty line behind: bring all online before (echo 1 > /sys/devices/system/cpu/cpuN/online)",
@@ -72,8 +77,12 @@ class Judgement:
     def needed(self) -> Mapping[Site, bool | None]:
         """Per site: does every safe choice of flushes include it? None if there is none."""
         found = _requirements(self.case)
-        known = found.attainable and self.case.machine.jumped_by_kernel
+        known = found.attainable and self._is_modelled
         return {site: site in found.needed if known else None for site in self.case.sites}
+
+    @property
+    def _is_modelled(self) -> bool:
+        return self.case.machine.jumped_by_kernel and not self.case.machine.isolated
 
     @cached_property
     def minimal(self) -> tuple[tuple[Site, ...], ...]:
@@ -84,7 +93,7 @@ class Judgement:
     @cached_property
     def unneeded(self) -> Mapping[Site, Unneeded]:
         """Sites whose WBINVD no stale line required, with the reason."""
-        if not self.case.machine.jumped_by_kernel:
+        if not self._is_modelled:
             return {}
         executed = [site for site, flushes in self.flushes.items() if flushes]
         return {
@@ -114,6 +123,8 @@ class Judgement:
             return ()
         if not self.case.machine.jumped_by_kernel:
             return (_JUMPED_FOR_IT,)
+        if self.case.machine.isolated:
+            return (_ISOLATED,)
         if len(self.case.offline) > 1 and not self.case.behaviour.unknown:
             return (_MAY_BE_WOKEN,)
         reasons = _reasons(self.case.behaviour, self.case.path)
@@ -129,7 +140,7 @@ def judge(case: Case) -> Judgement:
     Where all ways agree, what is unknown did not matter. What a hypervisor does that jumps
     instead of the kernel is not in the kernel's image, and not in the model.
     """
-    if not case.machine.jumped_by_kernel:
+    if not case.machine.jumped_by_kernel or case.machine.isolated:
         return Judgement(case, Verdict.UNKNOWN, None)
     answers = [_check(scenario) for scenario in case.scenarios()]
     verdict = _verdict(answers)

@@ -54,6 +54,7 @@ class Machine:
         offline: CPUs are present and not online.
         mwait: The CPU has MONITOR and MWAIT, in which an offline CPU may wait.
         jumped_by_kernel: The old kernel itself jumps, not a hypervisor that it asks to.
+        isolated: Hyper-V keeps the guest's memory private, and hides by which means.
     """
 
     vendor: str
@@ -82,6 +83,7 @@ class Machine:
     offline: bool = False
     mwait: bool = True
     jumped_by_kernel: bool = True
+    isolated: bool = False
 
     @property
     def guest(self) -> Guest:
@@ -114,6 +116,7 @@ class Machine:
             self.reboot_force,
             self.offline and self.mwait,
             self.jumped_by_kernel,
+            self.isolated,
         )
 
     @property

@@ -101,6 +101,8 @@ def _observed(facts: MachineFacts, vendor: str) -> _Known:
         # What the running kernel does follows from the rest; that it encrypts tells of the rest.
         "sme_active": bool(sme_active),
         "hypervisor": facts.boolean("hypervisor"),
+        # Where it is not known, nor is it known who jumps: the same leaf tells both.
+        "isolated": facts.boolean("isolated") or False,
         "sme_supported": facts.boolean("sme"),
         "sev_supported": facts.boolean("sev"),
         "sme_bit_unchecked": facts.boolean("unchecked_sme_bit"),
@@ -115,7 +117,7 @@ def _observed(facts: MachineFacts, vendor: str) -> _Known:
         "tdx_host_enabled": _tdx_host_enabled(facts),
         "mem_encrypt": _mem_encrypt(facts),
         "sev_guests_run": facts.boolean("sev_guests_run"),
-        "tdx_used": _TDX_USED.get(facts.text("tdx_module") or ""),
+        "tdx_used": _tdx_used(facts),
         "jumped_by_kernel": _jumped_by_kernel(facts),
         "several_cpus": facts.boolean("several_cpus"),
         "reboot_force": facts.boolean("reboot_force"),
@@ -128,6 +130,13 @@ def _observed(facts: MachineFacts, vendor: str) -> _Known:
         # Only a reason is named after it: the verdict is the same with and without.
         "tsme": facts.boolean("tsme") or False,
     }
+
+
+def _tdx_used(facts: MachineFacts) -> bool | None:
+    """Were SEAMCALLs made? That a CPU made one says so, whatever else is known."""
+    if facts["seamcalled_cpus"].value:
+        return True
+    return _TDX_USED.get(facts.text("tdx_module") or "")
 
 
 def _tdx_host_enabled(facts: MachineFacts) -> bool | None:

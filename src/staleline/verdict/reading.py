@@ -17,6 +17,7 @@ __all__ = ["Reading", "read_on_machine"]
 #: What the code of an image that is run here cannot see.
 _NO_REGISTER_TELLS = frozenset(
     {"sev_guests_run", "several_cpus", "offline", "mwait", "reboot_force", "jumped_by_kernel"}
+    | {"isolated"}
     | {"guest_keys_snooped", "guest_aliases_coherent", "guest_flushes", "coherency_sfw_no"}
 )
 
