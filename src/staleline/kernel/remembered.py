@@ -22,6 +22,7 @@ from staleline.evidence.registers import CpuidTable
 from staleline.kernel.buildtree import built_image
 from staleline.kernel.cache import DocumentCache, default_directory, file_digest
 from staleline.kernel.decision import Decision, RawMachine, SiteDecision
+from staleline.kernel.storedocument import store_document, store_of
 from staleline.vocabulary import ReportOrder
 
 if TYPE_CHECKING:
@@ -176,6 +177,7 @@ def _sites(decision: Decision) -> tuple[SiteDecision, SiteDecision, SiteDecision
 def _plain(decision: Decision) -> dict[str, Any]:
     return {
         "flushes": [site.flushes for site in _sites(decision)],
+        "stores": [[store_document(one) for one in site.stores] for site in _sites(decision)],
         "reported_stopped": decision.reported_stopped,
         "sme_active": decision.sme_active,
     }
@@ -183,7 +185,10 @@ def _plain(decision: Decision) -> dict[str, Any]:
 
 def _decision(plain: Mapping[str, Any]) -> Decision:
     order = plain["reported_stopped"]
-    stop, jump, crash, crash_jump = map(SiteDecision, plain["flushes"])
+    stop, jump, crash, crash_jump = (
+        SiteDecision(flushes, stores=tuple(map(store_of, stores)))
+        for flushes, stores in zip(plain["flushes"], plain["stores"], strict=True)
+    )
     return Decision(
         stop_this_cpu=stop,
         relocate_kernel=jump,

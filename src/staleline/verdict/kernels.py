@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from staleline.evidence.snapshot import Snapshot
-from staleline.kernel.decision import Decision, RawMachine, SiteDecision
+from staleline.kernel.decision import Decision, RawMachine, SiteDecision, Store
 from staleline.model.scenario import Flush
 from staleline.policy.policy import Policy
 from staleline.verdict.machine import Machine
@@ -51,6 +51,8 @@ class Behaviour:
             a line and halts without a flush (linux 7.3.4 arch/x86/kernel/smp.c:165,
             smpboot.c:1459).
         unknown: One sentence per thing that could not be established.
+        left_behind: Per site, what its CPU stores to after its flush and leaves dirty.
+        crash_left_behind: Sites at which it is something else in a crash.
     """
 
     flushes: Mapping[Site, Flush | None]
@@ -60,12 +62,20 @@ class Behaviour:
     wakes_offline: bool = False
     unknown: tuple[str, ...] = ()
     crash_flushes: Mapping[Site, Flush | None] = field(default_factory=dict)
+    left_behind: Mapping[Site, tuple[Store, ...]] = field(default_factory=dict)
+    crash_left_behind: Mapping[Site, tuple[Store, ...]] = field(default_factory=dict)
 
     def flush(self, site: Site, path: Path) -> Flush | None:
         """At a site on a path; None where it could not be established."""
         if path is Path.CRASH and site in self.crash_flushes:
             return self.crash_flushes[site]
         return self.flushes[site]
+
+    def left(self, site: Site, path: Path) -> tuple[Store, ...]:
+        """What is left behind at a site on a path."""
+        if path is Path.CRASH and site in self.crash_left_behind:
+            return self.crash_left_behind[site]
+        return self.left_behind.get(site, ())
 
 
 class Kernel(Protocol):
@@ -221,6 +231,16 @@ class ImageKernel:
                     before.crash_relocate_kernel, after.crash_relocate_kernel
                 )
             },
+            left_behind={
+                Site.STOP_THIS_CPU: _left(before.stop_this_cpu, after.stop_this_cpu),
+                Site.RELOCATE_KERNEL: _left(before.relocate_kernel, after.relocate_kernel),
+                Site.CRASH_NMI_CALLBACK: _left(before.crash_nmi_callback, after.crash_nmi_callback),
+            },
+            crash_left_behind={
+                Site.RELOCATE_KERNEL: _left(
+                    before.crash_relocate_kernel, after.crash_relocate_kernel
+                )
+            },
             report=before.reported_stopped or after.reported_stopped,
             sme_active=before.sme_active,
             seamcalls=seamcalls,
@@ -280,6 +300,11 @@ def _flush(before: SiteDecision, after: SiteDecision) -> Flush | None:
     if before.flushes:
         return Flush.ALWAYS
     return Flush.AFTER_SEAMCALL if after.flushes else Flush.NEVER
+
+
+def _left(before: SiteDecision, after: SiteDecision) -> tuple[Store, ...]:
+    """What a site leaves behind before or after a SEAMCALL."""
+    return tuple(dict.fromkeys((*before.left_behind, *after.left_behind)))
 
 
 def has_cpuid(snapshot: Snapshot) -> bool:
