@@ -118,6 +118,11 @@ class SiteDecision:
     stores: tuple[Store, ...] = ()
 
     @property
+    def answer(self) -> tuple[bool, bool] | None:
+        """Was WBINVD executed, and is anything left dirty behind it? None if not known."""
+        return None if self.flushes is None else (self.flushes, bool(self.left_behind))
+
+    @property
     def left_behind(self) -> tuple[Store, ...]:
         """Those of the stores whose lines are still dirty when the next kernel runs."""
         return tuple(store for store in self.stores if store.fate is Fate.LEFT_BEHIND)

@@ -86,12 +86,12 @@ class Outcome:
     asked: Mapping[Register, int]
 
     def differs(self, other: Outcome) -> frozenset[Site]:
-        """Sites that are known in both and do not decide alike."""
+        """Sites that are known in both and do not decide alike, or not leave lines alike."""
         return frozenset(
             site
             for site, decision in self.sites.items()
-            if None not in (decision.flushes, other.sites[site].flushes)
-            and decision.flushes != other.sites[site].flushes
+            if None not in (decision.answer, other.sites[site].answer)
+            and decision.answer != other.sites[site].answer
         )
 
     def lost(self, other: Outcome) -> frozenset[Site]:

@@ -9,7 +9,7 @@ release number is a rule that the binary may not carry.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from staleline.evidence.snapshot import Snapshot
@@ -186,6 +186,10 @@ class Image(Protocol):
     def wakes_offline(self) -> bool:
         """A kexec wakes CPUs of AMD and Hygon that are offline and wait in MWAIT."""
 
+    @property
+    def doubts(self) -> Mapping[Site, tuple[str, ...]]:
+        """Per site, what its decision depends on that no listed fact sets."""
+
     def decide(self, machine: RawMachine) -> Decision:
         """What its code does on a machine."""
 
@@ -218,34 +222,51 @@ class ImageKernel:
             for where, reading in _readings(decision)
             if reading.flushes is None
         ]
-        return Behaviour(
-            flushes={
-                Site.STOP_THIS_CPU: _flush(before.stop_this_cpu, after.stop_this_cpu),
-                Site.RELOCATE_KERNEL: _flush(before.relocate_kernel, after.relocate_kernel),
-                Site.CRASH_NMI_CALLBACK: _flush(
-                    before.crash_nmi_callback, after.crash_nmi_callback
-                ),
-            },
-            crash_flushes={
-                Site.RELOCATE_KERNEL: _flush(
-                    before.crash_relocate_kernel, after.crash_relocate_kernel
-                )
-            },
-            left_behind={
-                Site.STOP_THIS_CPU: _left(before.stop_this_cpu, after.stop_this_cpu),
-                Site.RELOCATE_KERNEL: _left(before.relocate_kernel, after.relocate_kernel),
-                Site.CRASH_NMI_CALLBACK: _left(before.crash_nmi_callback, after.crash_nmi_callback),
-            },
-            crash_left_behind={
-                Site.RELOCATE_KERNEL: _left(
-                    before.crash_relocate_kernel, after.crash_relocate_kernel
-                )
-            },
-            report=before.reported_stopped or after.reported_stopped,
-            sme_active=before.sme_active,
-            seamcalls=seamcalls,
-            wakes_offline=self.image.wakes_offline,
-            unknown=tuple(dict.fromkeys(unknown)),
+        return self._doubted(
+            Behaviour(
+                flushes={
+                    Site.STOP_THIS_CPU: _flush(before.stop_this_cpu, after.stop_this_cpu),
+                    Site.RELOCATE_KERNEL: _flush(before.relocate_kernel, after.relocate_kernel),
+                    Site.CRASH_NMI_CALLBACK: _flush(
+                        before.crash_nmi_callback, after.crash_nmi_callback
+                    ),
+                },
+                crash_flushes={
+                    Site.RELOCATE_KERNEL: _flush(
+                        before.crash_relocate_kernel, after.crash_relocate_kernel
+                    )
+                },
+                left_behind={
+                    Site.STOP_THIS_CPU: _left(before.stop_this_cpu, after.stop_this_cpu),
+                    Site.RELOCATE_KERNEL: _left(before.relocate_kernel, after.relocate_kernel),
+                    Site.CRASH_NMI_CALLBACK: _left(
+                        before.crash_nmi_callback, after.crash_nmi_callback
+                    ),
+                },
+                crash_left_behind={
+                    Site.RELOCATE_KERNEL: _left(
+                        before.crash_relocate_kernel, after.crash_relocate_kernel
+                    )
+                },
+                report=before.reported_stopped or after.reported_stopped,
+                sme_active=before.sme_active,
+                seamcalls=seamcalls,
+                wakes_offline=self.image.wakes_offline,
+                unknown=tuple(dict.fromkeys(unknown)),
+            )
+        )
+
+    def _doubted(self, behaviour: Behaviour) -> Behaviour:
+        """Nothing is said of a site that depends on what no fact sets."""
+        doubts = self.image.doubts
+        nothing = dict.fromkeys(doubts)
+        in_a_crash = {site: None for site in doubts if site in behaviour.crash_flushes}
+        reasons = (reason for several in doubts.values() for reason in several)
+        return replace(
+            behaviour,
+            flushes={**behaviour.flushes, **nothing},
+            crash_flushes={**behaviour.crash_flushes, **in_a_crash},
+            unknown=tuple(dict.fromkeys((*behaviour.unknown, *reasons))),
         )
 
     def _decide(self, machine: Machine, *, seamcalled: bool) -> Decision:
