@@ -15,6 +15,7 @@ from tests.kernel.mutate import instructions, patched
 
 __all__ = [
     "Bytes",
+    "counter_bit",
     "cpuid_bit",
     "executes_wbinvd",
     "fills_global",
@@ -22,13 +23,17 @@ __all__ = [
     "global_bit",
     "global_variable",
     "msr_bit",
+    "on_condition",
     "per_cpu_variable",
     "planted",
     "planted_before_halt",
     "planted_before_report",
     "planted_static_branch",
     "pushes",
+    "random_bit",
     "stores_control_page",
+    "storing_nothing",
+    "time_bit",
     "without_last_mask_store",
     "zeroes_global",
     "zeroes_per_cpu_byte",
@@ -171,6 +176,48 @@ def msr_bit(number: int, bit: int) -> Bytes:
     ask = b"\xb9" + number.to_bytes(4, "little") + b"\x0f\x32"
     test = _TEST_IMMEDIATE["EAX"] + (1 << bit).to_bytes(4, "little")
     return lambda _: b"\x50\x51\x52" + ask + test + b"\x5a\x59\x58"
+
+
+def random_bit(bit: int, *, seed: bool = False) -> Bytes:
+    """Is the bit of a random number set? By RDRAND, or RDSEED."""
+    ask = b"\x48\x0f\xc7" + (b"\xf8" if seed else b"\xf0")
+    return lambda _: b"\x50" + ask + _tests_eax(bit) + b"\x58"
+
+
+def time_bit(bit: int) -> Bytes:
+    """Is the bit of the time stamp set? One of the lower 32."""
+    return lambda _: b"\x50\x52\x0f\x31" + _tests_eax(bit) + b"\x5a\x58"
+
+
+def _tests_eax(bit: int) -> bytes:
+    return _TEST_IMMEDIATE["EAX"] + (1 << bit).to_bytes(4, "little")
+
+
+def storing_nothing(asks: Bytes) -> Bytes:
+    """The same question, which does not keep registers on the stack."""
+    pushes_and_pops = bytes(range(0x50, 0x54)), bytes(range(0x58, 0x5C))
+
+    def code(at: int) -> bytes:
+        question = asks(at)
+        return question.lstrip(pushes_and_pops[0]).rstrip(pushes_and_pops[1])
+
+    return code
+
+
+def counter_bit(_: int) -> bytes:
+    """Is bit 0 of a performance counter set? By RDPMC."""
+    return b"\x50\x51\x52\x31\xc9\x0f\x33\xa8\x01\x5a\x59\x58"
+
+
+def on_condition(asks: Bytes, does: Bytes) -> Bytes:
+    """Do something if the answer is yes."""
+
+    def code(at: int) -> bytes:
+        question = asks(at)
+        action = does(at + len(question) + 2)
+        return question + b"\x74" + bytes([len(action)]) + action
+
+    return code
 
 
 def executes_wbinvd(_: int) -> bytes:

@@ -23,6 +23,7 @@ from tests.kernel.mutate import find_guard, patched
 from tests.kernel.plant import (
     executes_wbinvd,
     global_variable,
+    on_condition,
     planted,
     planted_before_halt,
     zeroes_global,
@@ -79,18 +80,9 @@ def test_whether_a_line_is_left_behind_is_asked_as_well(image: KernelImage) -> N
     address = image.symbols.address("panic_on_oops")
     assert address is not None
     does = zeroes_global(address + 64)
-    action = _if(global_variable(address), does)
+    action = on_condition(global_variable(address), does)
     found = unlisted_dependencies(planted_before_halt(image, action))
     assert any("panic_on_oops" in reason for reason in found[Site.STOP_THIS_CPU])
-
-
-def _if(asks, does):
-    def code(at: int) -> bytes:
-        question = asks(at)
-        action = does(at + len(question) + 2)
-        return question + b"\x74" + bytes([len(action)]) + action
-
-    return code
 
 
 def test_an_image_runs_alike_twice(image: KernelImage) -> None:

@@ -5,7 +5,8 @@ The code runs in ring 3 with IOPL 3 and CR4.TSD. The emulator itself then refuse
 instruction that asks something of the machine, at whatever address and however it was
 reached, and `staleline.kernel.traps` answers; nothing can run past an unseen RDMSR or
 WBINVD, and no hook is needed on ordinary instructions. CPUID, which ring 3 may execute, is
-answered by Unicorn's own CPUID hook, which lies inside the instruction.
+answered by Unicorn's own CPUID hook, which lies inside the instruction. RDRAND and RDSEED, which
+ring 3 may execute as well, are refused because the CPU that Unicorn is told to be lacks them.
 
 What a CPU stores after its WBINVD is noted. Hooks on memory make all code slow that is translated
 with them, so there are two engines over one memory: behind a WBINVD a run goes on in the second.
@@ -172,6 +173,7 @@ class Emulator:
         self._at_flush: Callable[[], None] | None = None
         self._end: End | None = None
         self._engine = unicorn.Uc(unicorn.UC_ARCH_X86, unicorn.UC_MODE_64)
+        self._engine.ctl_set_cpu_model(x86.UC_CPU_X86_SANDYBRIDGE)
         self._engine.ctl_set_tcg_buffer_size(_TRANSLATIONS)
         # The default TLB truncates addresses of the kernel half.
         self._engine.ctl_set_tlb_mode(_TLB_VIRTUAL)
