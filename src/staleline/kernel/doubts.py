@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
-from staleline.kernel.plaintext import printable
+from staleline.printable import printable
 from staleline.vocabulary import Site
 from staleline.workers import AsideError, aside
 
