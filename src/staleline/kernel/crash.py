@@ -10,9 +10,10 @@ reboot.c, linux 5.10.262 to 7.3.4.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
+from staleline.kernel.afterflush import as_in_crash, stores_after_nmi
 from staleline.kernel.decision import SiteDecision
 from staleline.kernel.derivation import DerivationError, required_address
 from staleline.kernel.emulator import Emulator, EndKind
@@ -45,9 +46,11 @@ def run_crash(
 ) -> CrashRun:
     """Crash on the first of two CPUs; what stops short is unknown and says why."""
     try:
+        callback = run_crash_nmi_callback(image, memory, emulator, cpus)
+        relocate = run_relocate_kernel(image, memory, emulator, cpus[0])
         return CrashRun(
-            run_crash_nmi_callback(image, memory, emulator, cpus),
-            run_relocate_kernel(image, memory, emulator, cpus[0]),
+            callback,
+            replace(relocate, stores=as_in_crash(relocate.stores)),
         )
     except DerivationError as error:
         site = SiteDecision(None, str(error))
@@ -87,7 +90,10 @@ def _take_nmi(
     function = required_address(image.symbols, "crash_nmi_callback")
     end = emulator.run(function, (0, memory.direct(_REGISTERS)), cpu=cpu)
     wanted = EndKind.HALTED if is_in(image, end, _RESTING_PLACES) else None
-    return site_decision(emulator, end, wanted, flushes=len(cpu.flushes) - before)
+    decision = site_decision(emulator, end, wanted, flushes=len(cpu.flushes) - before)
+    if not decision.flushes or not end.stores:
+        return decision
+    return replace(decision, stores=stores_after_nmi(image, memory, end.stores))
 
 
 def _set_up_crash_notes(image: KernelImage, memory: MachineMemory) -> None:

@@ -42,6 +42,8 @@ _BY_KIND: Final[dict[int, Any]] = {
     unicorn.UC_HOOK_BLOCK: _CODE,
     unicorn.UC_HOOK_MEM_INVALID: _BAD_ACCESS,
     unicorn.UC_HOOK_MEM_READ | unicorn.UC_HOOK_MEM_WRITE: _ACCESS,
+    unicorn.UC_HOOK_MEM_READ: _ACCESS,
+    unicorn.UC_HOOK_MEM_WRITE: _ACCESS,
 }
 _BY_INSTRUCTION: Final[dict[int, Any]] = {
     x86.UC_X86_INS_CPUID: _CPUID,

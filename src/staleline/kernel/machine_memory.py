@@ -187,6 +187,19 @@ class MachineMemory:
         """Direct-map address of a physical address in RAM."""
         return self.page_offset + physical
 
+    def physical(self, address: int) -> int | None:
+        """The physical address behind a virtual one; None for a device's registers.
+
+        Raises:
+            DerivationError: Nothing is mapped there.
+        """
+        for start, region, offset in self._windows:
+            if 0 <= address - start < len(region) - offset:
+                if region is self._apic:
+                    return None
+                return address - (KERNEL_MAP if region is self._kernel else start - offset)
+        raise DerivationError(f"{address:#x} is outside the machine's memory")
+
     def read(self, address: int, size: int) -> bytes:
         """`size` bytes at a kernel, direct-map or identity address.
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from staleline.kernel.controlpages import CONTROL_PAGES, CONTROL_SIZE, SWAP_PAGE
 from staleline.kernel.machine_memory import PAGE
 from staleline.kernel.percpu import PerCpu
-from staleline.kernel.sites import CONTROL_PAGES, CONTROL_SIZE
+from staleline.kernel.ring3 import STACK_SIZE, STACK_TOP
 from staleline.printable import printable
 
 if TYPE_CHECKING:
@@ -46,6 +47,17 @@ class Places:
         if self._symbols.enclosing(address) is None or address < self._symbols_start:
             return None
         return self._enclosing(address)
+
+    def line(self, address: int, physical: int) -> str:
+        """What lies in memory at an address: a variable, a stack, a page of the handover."""
+        for cpu in range(len(self._areas)):
+            if 0 < STACK_TOP + cpu * STACK_SIZE - physical <= STACK_SIZE:
+                return f"the stack of CPU {cpu}"
+        if 0 <= physical - CONTROL_PAGES < CONTROL_SIZE:
+            return "the control page"
+        if 0 <= physical - SWAP_PAGE < PAGE:
+            return "the swap page"
+        return self.variable(address) or f"physical address {physical:#x}"
 
     @property
     def _symbols_start(self) -> int:

@@ -201,7 +201,7 @@ class KernelReader:
         boot(image, memory, emulator, cpus, mem_encrypt=machine.mem_encrypt)
         sme_active = read_sme_active(image, memory)
         make_seamcalls(image, emulator, cpus)
-        stop = run_stop_this_cpu(image, memory, emulator, secondary)
+        stop = run_stop_this_cpu(image, memory, emulator, secondary, jumping=jumping)
         relocate = run_relocate_kernel(
             image, memory, emulator, jumping, preserve_context=machine.preserve_context
         )

@@ -185,7 +185,7 @@ class _OneSite:
 
     def _tried(self, variation: Variation) -> Tried:
         run = self._run(self._site, variation)
-        changed = run.decision.flushes not in (None, self._base.decision.flushes)
+        changed = run.decision.answer not in (None, self._base.decision.answer)
         return Tried(
             frozenset({self._site}) if changed else frozenset(), run.asked, run.decision.unknown
         )

@@ -158,7 +158,7 @@ class SiteRunner:
     ) -> Callable[[], object]:
         parts = self._image, self._memory, self._emulator
         if site is Site.STOP_THIS_CPU:
-            return partial(run_stop_this_cpu, *parts, cpus[SECONDARY])
+            return partial(run_stop_this_cpu, *parts, cpus[SECONDARY], jumping=cpus[0])
         if site is Site.RELOCATE_KERNEL:
             jump = machine.preserve_context
             return partial(run_relocate_kernel, *parts, cpus[0], preserve_context=jump)

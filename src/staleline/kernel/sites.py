@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
+from staleline.kernel.afterflush import StopWait, stores_before_jump
+from staleline.kernel.controlpages import CONTROL_PAGES, CONTROL_SIZE
 from staleline.kernel.decision import SiteDecision
 from staleline.kernel.derivation import DerivationError, required_address
 from staleline.kernel.emulator import Emulator, End, EndKind
@@ -13,15 +15,14 @@ from staleline.kernel.kexecjump import KIMAGE_SIZE, page_structure, prepare_kexe
 from staleline.vocabulary import ReportOrder
 
 if TYPE_CHECKING:
-    from collections.abc import Container
+    from collections.abc import Container, Sequence
 
     from staleline.kernel.image import KernelImage
     from staleline.kernel.machine_memory import MachineMemory
+    from staleline.kernel.notedstores import NotedAccess
     from staleline.kernel.traps import LogicalCpu
 
 __all__ = [
-    "CONTROL_PAGES",
-    "CONTROL_SIZE",
     "StopRun",
     "is_in",
     "run_relocate_kernel",
@@ -30,9 +31,6 @@ __all__ = [
 ]
 
 _KIMAGE: Final = 0x8000
-#: Physical address and size of the kexec control page, where relocate_kernel() is copied.
-CONTROL_PAGES: Final = 0x1_0000
-CONTROL_SIZE: Final = 0x2000
 # struct kimage, include/linux/kexec.h, 5.10 to 7.3: these members come first.
 _KIMAGE_HEAD: Final = 0
 _KIMAGE_START: Final = 24
@@ -52,9 +50,14 @@ class StopRun:
 
 
 def run_stop_this_cpu(
-    image: KernelImage, memory: MachineMemory, emulator: Emulator, cpu: LogicalCpu
+    image: KernelImage,
+    memory: MachineMemory,
+    emulator: Emulator,
+    cpu: LogicalCpu,
+    *,
+    jumping: LogicalCpu,
 ) -> StopRun:
-    """Let a secondary stop."""
+    """Let a secondary stop, while the jumping CPU waits for it."""
     report = _report_address(image)
     waiting = 1 << cpu.number
     memory.write_int(report, waiting, _REPORT_SIZE)
@@ -70,6 +73,10 @@ def run_stop_this_cpu(
     # A stopped CPU halts in stop_this_cpu() itself, by native_halt().
     wanted = EndKind.HALTED if is_in(image, end, _RESTING_PLACES) else None
     decision = site_decision(emulator, end, wanted, flushes=len(reported_at_flush))
+    if decision.flushes and end.stores:
+        where = range(report, report + _REPORT_SIZE)
+        wait = StopWait(image, memory, emulator, jumping, where)
+        decision = _with_stores(decision, wait, end.stores)
     if not decision.flushes or not has_reported():
         return StopRun(decision, None)
     before = reported_at_flush[0]
@@ -96,7 +103,11 @@ def run_relocate_kernel(
     kimage = memory.direct(_KIMAGE)
     before = len(cpu.flushes)
     end = emulator.run(required_address(image.symbols, "machine_kexec"), (kimage,), cpu=cpu)
-    return site_decision(emulator, end, EndKind.HANDED_OVER, flushes=len(cpu.flushes) - before)
+    flushes = len(cpu.flushes) - before
+    decision = site_decision(emulator, end, EndKind.HANDED_OVER, flushes=flushes)
+    if not decision.flushes or not end.stores:
+        return decision
+    return replace(decision, stores=stores_before_jump(image, memory, end.stores))
 
 
 def is_in(image: KernelImage, end: End, functions: Container[str]) -> bool:
@@ -114,6 +125,16 @@ def site_decision(
     what = end.detail or f"{end.kind} at {emulator.describe(end.address)}"
     executed = f" (after {flushes} WBINVD)" if flushes else ""
     return SiteDecision(None, f"the run did not reach its end{executed}: {what}")
+
+
+def _with_stores(
+    decision: SiteDecision, wait: StopWait, accesses: Sequence[NotedAccess]
+) -> SiteDecision:
+    """What the secondary leaves behind; the site is unknown if that is."""
+    try:
+        return replace(decision, stores=wait.stores_of_stopped(accesses))
+    except DerivationError as error:
+        return SiteDecision(None, f"what is left behind after its WBINVD is unknown: {error}")
 
 
 def _report_address(image: KernelImage) -> int:

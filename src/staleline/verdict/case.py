@@ -8,10 +8,18 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import product
 
-from staleline.model.scenario import Flush, ForeignLines, Offline, Scenario, Stop
+from staleline.kernel.decision import Store
+from staleline.model.scenario import (
+    Flush,
+    ForeignLines,
+    LeftBehind,
+    Offline,
+    Scenario,
+    Stop,
+)
 from staleline.verdict.kernels import Behaviour
 from staleline.verdict.machine import Guest, Machine
-from staleline.vocabulary import Path, ReportOrder, Site
+from staleline.vocabulary import Path, ReportOrder, Site, Through
 
 __all__ = ["SECONDARIES", "Case"]
 
@@ -73,6 +81,10 @@ class Case:
         """What the old kernel does at a site; None where it could not be established."""
         return self.behaviour.flush(site, self.path)
 
+    def left_behind(self, site: Site) -> tuple[Store, ...]:
+        """What the old kernel leaves behind dirty at a site."""
+        return self.behaviour.left(site, self.path)
+
     @property
     def offline(self) -> tuple[Offline, ...]:
         """What CPUs that are offline may do; whether one waits in MWAIT depends on its idle driver.
@@ -88,6 +100,7 @@ class Case:
     def scenarios(self) -> Iterator[Scenario]:
         """One scenario per way in which the behaviour's unknowns may turn out."""
         flushes = [self._flush(site) for site in self.sites]
+        by_secondary, by_jumping = (_left(self.left_behind(site)) for site in self.sites)
         machine, encrypted_guest = self.machine, self.machine.guest_encrypts
         for secondary, jumping, report, offline in product(
             _either(flushes[0]),
@@ -108,6 +121,8 @@ class Case:
                 stop=Stop.COMPLETE if self.stops_secondaries else Stop.SKIPPED,
                 secondaries=SECONDARIES if machine.several_cpus else 0,
                 offline=offline,
+                left_by_secondary=by_secondary,
+                left_by_jumping=by_jumping,
             )
 
     def _flush(self, site: Site) -> Flush | None:
@@ -118,6 +133,16 @@ class Case:
 
 #: Thousands of machines that fit little evidence share a few dozen scenarios.
 _scenario = cache(Scenario)
+
+
+def _left(stores: tuple[Store, ...]) -> LeftBehind:
+    """Through which aliases these go."""
+    through = {store.through for store in stores}
+    if through == set(Through):
+        return LeftBehind.BOTH
+    if not through:
+        return LeftBehind.NONE
+    return LeftBehind.KERNEL if Through.OWN in through else LeftBehind.PLAIN
 
 
 def _either(flush: Flush | None) -> tuple[Flush, ...]:
