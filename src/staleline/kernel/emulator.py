@@ -10,6 +10,7 @@ answered by Unicorn's own CPUID hook, which lies inside the instruction.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Container, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -21,13 +22,20 @@ from unicorn import x86_const as x86
 
 from staleline.kernel.derivation import DerivationError
 from staleline.kernel.hooks import Hooks
-from staleline.kernel.machine_memory import PAGE, MachineMemory
+from staleline.kernel.localapic import (
+    INTERRUPT_COMMAND,
+    INTERRUPT_COMMAND_MSR,
+    commanded_vector,
+)
+from staleline.kernel.machine_memory import APIC_BASE, PAGE, MachineMemory
 from staleline.kernel.mapping import bad_access, map_memory
 from staleline.kernel.refused import LONGEST_INSTRUCTION, Operation, RefusedInstruction, decode
 from staleline.kernel.registerfile import RegisterFile
 from staleline.kernel.ring3 import (
     ENTRY_GATE,
     FLAGS,
+    KERNEL_CODE,
+    KERNEL_DATA,
     RETURN_GATE,
     STACK_SIZE,
     STACK_TOP,
@@ -58,16 +66,25 @@ class EndKind(StrEnum):
     RETURNED = "returned"
     HALTED = "halted"
     HANDED_OVER = "handed over"
+    SENT = "sent an interrupt"
     FAILED = "failed"
 
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """Where and how a run ended; `detail` says what happened if it failed."""
+    """Where and how a run ended.
+
+    Attributes:
+        kind: How.
+        address: Where.
+        detail: What happened if it failed.
+        vector: Of the interrupt that it sent to other CPUs.
+    """
 
     kind: EndKind
     address: int
     detail: str = ""
+    vector: int | None = None
 
 
 _GENERAL_PROTECTION: Final = 13
@@ -158,6 +175,9 @@ class Emulator:
         self._cpu: LogicalCpu | None = None
         self._at_flush: Callable[[], None] | None = None
         self._end: End | None = None
+        self._sending = memory.sending_calls
+        self._until_sent = self._in_interrupt = False
+        self._paused: dict[int, CpuState] = {}
         self._engine = unicorn.Uc(unicorn.UC_ARCH_X86, unicorn.UC_MODE_64)
         self._engine.ctl_set_tcg_buffer_size(_TRANSLATIONS)
         # The default TLB truncates addresses of the kernel half.
@@ -196,6 +216,7 @@ class Emulator:
         *,
         cpu: LogicalCpu,
         at_flush: Callable[[], None] | None = None,
+        until_sent: bool = False,
     ) -> End:
         """Call a function on a CPU.
 
@@ -204,18 +225,52 @@ class Emulator:
             arguments: At most four integers, in the System V order.
             cpu: The CPU that runs it.
             at_flush: Called at every WBINVD, before it takes effect.
+            until_sent: End where it sends an interrupt to other CPUs; it can `go_on` from there.
         """
-        self._cpu, self._at_flush, self._end = cpu, at_flush, None
+        self._until_sent, self._in_interrupt = until_sent, False
+        return self._run_from(self._called(function, arguments, cpu), cpu, at_flush)
+
+    def _called(self, function: int, arguments: Sequence[int], cpu: LogicalCpu) -> CpuState:
         stack = self._memory.direct(STACK_TOP + cpu.number * STACK_SIZE)
         self._memory.write_int(stack - 8, self._memory.direct(RETURN_GATE), 8)
         state = CpuState(rip=function, flags=FLAGS, gs_base=cpu.gs_base)
         for register, value in zip(_ARGUMENTS, arguments, strict=False):
             state.general[register] = value
         state.general[RSP] = stack - 8
+        return state
+
+    def interrupt(
+        self, gate: int, *, cpu: LogicalCpu, at_flush: Callable[[], None] | None = None
+    ) -> End:
+        """Interrupt a CPU that runs in the kernel.
+
+        Args:
+            gate: Address of the code that the interrupt leads to.
+            cpu: The CPU.
+            at_flush: As for `run`.
+        """
+        returns_to = self._memory.direct(RETURN_GATE)
+        stack = self._memory.direct(STACK_TOP + cpu.number * STACK_SIZE)
+        frame = struct.pack("<5Q", returns_to, KERNEL_CODE, FLAGS, stack, KERNEL_DATA)
+        self._memory.write(stack - len(frame), frame)
+        state = CpuState(rip=gate, flags=FLAGS, gs_base=cpu.gs_base)
+        state.general[RSP] = stack - len(frame)
+        self._until_sent, self._in_interrupt = False, True
+        return self._run_from(state, cpu, at_flush)
+
+    def go_on(self, cpu: LogicalCpu) -> End:
+        """Go on where the CPU sent an interrupt."""
+        self._until_sent = self._in_interrupt = False
+        return self._run_from(self._paused.pop(cpu.number), cpu, None)
+
+    def _run_from(
+        self, state: CpuState, cpu: LogicalCpu, at_flush: Callable[[], None] | None
+    ) -> End:
+        self._cpu, self._at_flush, self._end = cpu, at_flush, None
         self._restore(state)
         try:
             with self._watchdog:
-                self._go_on(function, _UNCOUNTED)
+                self._go_on(state.rip, _UNCOUNTED)
                 if self._end is None:
                     self._go_on_counting()
         except unicorn.UcError as error:
@@ -226,6 +281,8 @@ class Emulator:
         if self._end is None:
             self._exhausted += 1
             self._end = self._failed(self._address(), "the time or instruction budget ran out")
+        if self._end.kind is EndKind.SENT:
+            self._paused[cpu.number] = self._state()
         return self._end
 
     def _go_on(self, address: int, seconds: float, instructions: int = 0) -> None:
@@ -313,6 +370,8 @@ class Emulator:
         self._hooks.add_instruction(x86.UC_X86_INS_CPUID, self._on_cpuid)
         self._hooks.add_instruction(x86.UC_X86_INS_IN, self._on_port_in)
         self._hooks.add_instruction(x86.UC_X86_INS_OUT, self._on_port_out)
+        apic = range(APIC_BASE, APIC_BASE + PAGE)
+        self._hooks.add_device(apic, self._on_apic_read, self._on_apic_write)
 
     def _on_cpuid(self) -> int:
         cpu = self._cpu
@@ -330,6 +389,18 @@ class Emulator:
     def _on_port_out(self, port: int, _size: int, _: int) -> None:
         if port != _PCI_ADDRESS:
             self._stop(self._failed(self._address(), f"write to I/O port {port:#x}"))
+
+    def _on_apic_read(self, offset: int, size: int) -> int:
+        return self._memory.read_int(APIC_BASE + offset, size)
+
+    def _on_apic_write(self, offset: int, size: int, value: int) -> None:
+        self._memory.write_int(APIC_BASE + offset, value & ((1 << 8 * size) - 1), size)
+        if offset == INTERRUPT_COMMAND:
+            self._send(commanded_vector(value))
+
+    def _send(self, vector: int | None) -> None:
+        if vector is not None and self._until_sent:
+            self._stop(End(EndKind.SENT, self._address(), vector=vector))
 
     def _on_invalid(self) -> bool:
         return self._answer(self._state())
@@ -374,6 +445,15 @@ class Emulator:
     def _perform(self, instruction: RefusedInstruction, state: CpuState) -> bool:
         """Change `state` as the instruction would; False if that is not modelled."""
         match instruction.operation:
+            case Operation.HLT if (register := self._sending.get(state.rip)) is not None:
+                self._send(state.general[register] & 0xFF)
+                return True
+            case Operation.WRMSR if state.general[RCX] & 0xFFFF_FFFF == INTERRUPT_COMMAND_MSR:
+                self._send(commanded_vector(state.general[RAX]))
+                return answer(self._running, instruction, state)
+            case Operation.IRET if self._in_interrupt:
+                self._stop(End(EndKind.RETURNED, state.rip))
+                return True
             case Operation.HLT | Operation.MWAIT:
                 gates = {
                     self._memory.direct(RETURN_GATE): EndKind.RETURNED,
