@@ -216,6 +216,8 @@ class KernelReader:
             crash_relocate_kernel=crash.relocate_kernel,
             reported_stopped=stop.reported_stopped,
             sme_active=sme_active,
+            stops=stop.stops,
+            crash_stops=None if crash.crash_nmi_callback.flushes is None else True,
         )
 
     def _start_over(self) -> None:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from staleline.kernel.decision import SiteDecision
@@ -47,10 +47,17 @@ _RESTING_PLACES: Final = (_STOPS, "native_halt")
 
 @dataclass(frozen=True, slots=True)
 class StopRun:
-    """What a secondary did: its decision, and when it reported itself stopped."""
+    """What a secondary did.
+
+    Attributes:
+        decision: Did it flush?
+        reported_stopped: When it reported itself stopped.
+        stops: It was told to stop, and did; None if that is unknown.
+    """
 
     decision: SiteDecision
     reported_stopped: ReportOrder | None
+    stops: bool | None = True
 
 
 def run_stop_this_cpu(
@@ -83,8 +90,10 @@ def stopped_by_way(
 ) -> StopRun:
     """The same, if the way leads there, and to the same for a CPU that is told by an NMI."""
     if way.to_stop is not None:
-        return StopRun(SiteDecision(None, way.to_stop), None)
-    if way.by_nmi is None or run.decision.flushes is None:
+        return StopRun(SiteDecision(None, way.to_stop), None, way.stops)
+    if run.decision.flushes is None:
+        return replace(run, stops=None)
+    if way.by_nmi is None:
         return run
     end, flushes = way.by_nmi
     wanted = EndKind.HALTED if is_in(image, end, _RESTING_PLACES) else None
@@ -93,7 +102,7 @@ def stopped_by_way(
         return run
     how = by_nmi.unknown or "it stops, but flushes otherwise"
     reason = f"a CPU that has to be told by an NMI does not stop alike: {how}"
-    return StopRun(SiteDecision(None, reason), None)
+    return StopRun(SiteDecision(None, reason), None, None if by_nmi.unknown else True)
 
 
 def run_relocate_kernel(

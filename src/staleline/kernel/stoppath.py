@@ -54,12 +54,14 @@ class WayToKexec:
     Attributes:
         to_stop: Why it does not lead the other CPUs to where they stop; None if it does.
         to_jump: Why it does not lead the jumping CPU on; None if it does.
+        stops: It stops the other CPUs, as far as the jumping CPU is concerned; None if unknown.
         by_nmi: How a secondary ends that is slow, and is told to stop by an NMI, and how many
             WBINVDs it executes; None where that was not run.
     """
 
     to_stop: str | None
     to_jump: str | None
+    stops: bool | None
     by_nmi: tuple[End, int] | None = None
 
 
@@ -80,12 +82,13 @@ def way_to_kexec(
         _begin_kexec(image, memory)
         vector = interrupt_others(image, memory, emulator, (jumping, secondary), _SHUT_DOWN)
         if vector is None:
-            return _nowhere(f"{_SHUT_DOWN}() interrupts no other CPU")
+            return WayToKexec(f"{_SHUT_DOWN}() interrupts no other CPU", None, stops=False)
         if vector != REBOOT_VECTOR:
             return _nowhere(f"{_SHUT_DOWN}() interrupts the other CPUs by vector {vector:#x}")
         _report_stopped(image, memory)
         to_jump = _went_on(emulator, emulator.go_on(jumping))
-        return WayToKexec(None, to_jump, _stop_by_nmi(image, memory, emulator, secondary))
+        by_nmi = _stop_by_nmi(image, memory, emulator, secondary)
+        return WayToKexec(None, to_jump, stops=True, by_nmi=by_nmi)
     except DerivationError as error:
         return _nowhere(str(error))
     finally:
@@ -108,7 +111,7 @@ def _stop_by_nmi(
 
 
 def _nowhere(reason: str) -> WayToKexec:
-    return WayToKexec(reason, None)
+    return WayToKexec(reason, None, stops=None)
 
 
 def _went_on(emulator: Emulator, end: End) -> str | None:

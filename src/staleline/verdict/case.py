@@ -48,10 +48,30 @@ class Case:
 
     @property
     def stops_secondaries(self) -> bool:
-        """With reboot=force a kexec stops nobody (linux 7.3.4 arch/x86/kernel/smp.c:155)."""
-        if not self.machine.several_cpus:
-            return True
-        return not self.machine.reboot_force or self.path is Path.CRASH
+        """May they be stopped, as far as is known?"""
+        return Stop.COMPLETE in self._ways_of_stopping
+
+    @property
+    def _ways_of_stopping(self) -> tuple[Stop, ...]:
+        """With reboot=force a kexec stops nobody (linux 7.3.4 arch/x86/kernel/smp.c:155).
+
+        In a crash those that nobody stops go on for as long as those that the wait gives up on.
+        """
+        stops = self.behaviour.stops.get(self.path, True) or not self.machine.several_cpus
+        if self.path is Path.CRASH:
+            return (Stop.COMPLETE,) if stops else (Stop.COMPLETE, Stop.GIVES_UP)
+        if self.machine.several_cpus and (self.machine.reboot_force or stops is False):
+            return (Stop.SKIPPED,)
+        return (Stop.COMPLETE,) if stops else (Stop.COMPLETE, Stop.SKIPPED)
+
+    @property
+    def _ways_of_stopping_and_waking(self) -> tuple[tuple[Stop, Offline], ...]:
+        """Offline CPUs wake only where others are stopped."""
+        return tuple(
+            (stop, offline)
+            for stop in self._ways_of_stopping
+            for offline in (self.offline if stop is Stop.COMPLETE else (Offline.NONE,))
+        )
 
     def flush(self, site: Site) -> Flush | None:
         """What the old kernel does at a site; None where it could not be established."""
@@ -73,11 +93,11 @@ class Case:
         """One scenario per way in which the behaviour's unknowns may turn out."""
         flushes = [self._flush(site) for site in self.sites]
         machine, encrypted_guest = self.machine, self.machine.guest_encrypts
-        for secondary, jumping, report, offline in product(
+        for (stop, offline), secondary, jumping, report in product(
+            self._ways_of_stopping_and_waking,
             _either(flushes[0]),
             _either(flushes[1]),
             _orders(self.behaviour, self.path, flushes[0]),
-            self.offline,
         ):
             yield _scenario(
                 path=self.path,
@@ -89,7 +109,7 @@ class Case:
                 flush_jumping=jumping,
                 report=report,
                 guest=encrypted_guest,
-                stop=Stop.COMPLETE if self.stops_secondaries else Stop.SKIPPED,
+                stop=stop,
                 secondaries=SECONDARIES if machine.several_cpus else 0,
                 offline=offline,
             )

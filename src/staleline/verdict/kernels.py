@@ -51,6 +51,8 @@ class Behaviour:
             a line and halts without a flush (linux 7.3.4 arch/x86/kernel/smp.c:165,
             smpboot.c:1459).
         unknown: One sentence per thing that could not be established.
+        stops: Paths on which it may not stop the secondaries: False if it does not, None if that
+            could not be established.
     """
 
     flushes: Mapping[Site, Flush | None]
@@ -60,6 +62,7 @@ class Behaviour:
     wakes_offline: bool = False
     unknown: tuple[str, ...] = ()
     crash_flushes: Mapping[Site, Flush | None] = field(default_factory=dict)
+    stops: Mapping[Path, bool | None] = field(default_factory=dict)
 
     def flush(self, site: Site, path: Path) -> Flush | None:
         """At a site on a path; None where it could not be established."""
@@ -226,6 +229,10 @@ class ImageKernel:
             seamcalls=seamcalls,
             wakes_offline=self.image.wakes_offline,
             unknown=tuple(dict.fromkeys(unknown)),
+            stops={
+                Path.KEXEC: _both(before.stops, after.stops),
+                Path.CRASH: _both(before.crash_stops, after.crash_stops),
+            },
         )
 
     def _decide(self, machine: Machine, *, seamcalled: bool) -> Decision:
@@ -280,6 +287,10 @@ def _flush(before: SiteDecision, after: SiteDecision) -> Flush | None:
     if before.flushes:
         return Flush.ALWAYS
     return Flush.AFTER_SEAMCALL if after.flushes else Flush.NEVER
+
+
+def _both(before: bool | None, after: bool | None) -> bool | None:
+    return before if before is after else None
 
 
 def has_cpuid(snapshot: Snapshot) -> bool:
