@@ -12,6 +12,7 @@ import os
 from typing import TYPE_CHECKING, Final
 
 from staleline.evidence.commandline import decompressor_sees_on
+from staleline.kernel.alternatives import apply_always
 from staleline.kernel.derivation import DerivationError, required_address
 from staleline.kernel.emulator import Emulator, EndKind
 from staleline.kernel.localapic import halt_at_sending
@@ -75,11 +76,12 @@ _RETURN_ZERO: Final = b"\x31\xc0\xc3"
 
 
 def stub_functions(image: KernelImage, memory: MachineMemory) -> None:
-    """Let the functions that do not matter return at once, and sending be seen."""
+    """The code as it is run: patched as at boot, and without functions that do not matter."""
     for name in _STUBS:
         for address in image.symbols.addresses(name):
             memory.write(address, _RETURN_ZERO)
     halt_at_sending(memory)
+    apply_always(image, memory)
 
 
 def boot(

@@ -19,6 +19,7 @@ import numpy as np
 
 from staleline.errors import KernelImageError
 from staleline.evidence.registers import CpuidTable
+from staleline.kernel.alternatives import apply_always
 from staleline.kernel.derivation import DerivationError
 from staleline.kernel.localapic import NMI_VECTOR, REBOOT_VECTOR
 from staleline.kernel.percpu import PerCpu
@@ -95,6 +96,7 @@ def interrupts_of(image: KernelImage, memory: MachineMemory, emulator: Emulator)
 
 
 def _found(image: KernelImage, memory: MachineMemory, emulator: Emulator) -> Interrupts:
+    apply_always(image, memory)
     answers = _answers(memory)
     stubs = [(a, code) for name, code in answers.items() for a in image.symbols.addresses(name)]
     for address, code in stubs:

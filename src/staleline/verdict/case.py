@@ -57,10 +57,12 @@ class Case:
 
         In a crash those that nobody stops go on for as long as those that the wait gives up on.
         """
-        stops = self.behaviour.stops.get(self.path, True) or not self.machine.several_cpus
+        if not self.machine.several_cpus:
+            return (Stop.COMPLETE,)
+        stops = self.behaviour.stops.get(self.path, True)
         if self.path is Path.CRASH:
             return (Stop.COMPLETE,) if stops else (Stop.COMPLETE, Stop.GIVES_UP)
-        if self.machine.several_cpus and (self.machine.reboot_force or stops is False):
+        if self.machine.reboot_force or stops is False:
             return (Stop.SKIPPED,)
         return (Stop.COMPLETE,) if stops else (Stop.COMPLETE, Stop.SKIPPED)
 
