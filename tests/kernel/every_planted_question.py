@@ -9,7 +9,9 @@ from __future__ import annotations
 import pytest
 
 from staleline.vocabulary import Site
+from tests.kernel.mutate import find_guard
 from tests.kernel.plant import executes_wbinvd, planted
+from tests.kernel.test_alternatives import with_alternative
 from tests.kernel.test_influence import (
     assert_names,
     image,
@@ -22,6 +24,8 @@ from tests.kernel.test_influence import (
 __all__ = ["image", "series"]
 
 PLACES = {
+    "__sysvec_reboot": Site.STOP_THIS_CPU,
+    "kdump_nmi_callback": Site.CRASH_NMI_CALLBACK,
     "stop_this_cpu": Site.STOP_THIS_CPU,
     "machine_kexec": Site.RELOCATE_KERNEL,
     "crash_nmi_callback": Site.CRASH_NMI_CALLBACK,
@@ -41,3 +45,14 @@ def test_one_more_reason_not_to_flush(image, number):
     name, asks = list(questions(image).items())[number]
     mutant = planted(image, "machine_kexec", asks, what_guards(image))
     assert_names(unlisted(mutant), Site.RELOCATE_KERNEL, name)
+
+
+@pytest.mark.parametrize("place", ["stop_this_cpu", "identity_mapped"])
+@pytest.mark.parametrize("feature", range(0, 18 * 32, 37))
+def test_a_feature_that_patches_a_flush_away(image, place, feature):
+    """Whichever it is, but for the one that every CPU has, which is applied."""
+    flush = find_guard(image, place).flush
+    found = unlisted(with_alternative(image, flush.address, b"\x90\x90", feature))
+    site = Site.STOP_THIS_CPU if place == "stop_this_cpu" else Site.RELOCATE_KERNEL
+    (reason,) = found[site]
+    assert "code patched with CPU feature" in reason

@@ -36,7 +36,7 @@ class Places:
 
     def code(self, address: int) -> str:
         """Function and offset; of the control page, those of the code copied there."""
-        return self._enclosing(self._linked(address))
+        return self._enclosing(self.linked(address))
 
     def variable(self, address: int) -> str | None:
         """Variable and offset, or None if it is none: stack, page tables, the kimage."""
@@ -51,7 +51,7 @@ class Places:
     def _symbols_start(self) -> int:
         return self._symbols.only_address("_text") or 0
 
-    def _linked(self, address: int) -> int:
+    def linked(self, address: int) -> int:
         """Where the code at an address comes from: in the control pages it is a copy."""
         for pages in (CONTROL_PAGES, self._memory.direct(CONTROL_PAGES)):
             if 0 <= address - pages < CONTROL_SIZE:

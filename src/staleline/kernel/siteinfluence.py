@@ -268,7 +268,8 @@ class _OneSite:
 
 def _passed_patches(reruns: Reruns, executed: Iterable[tuple[int, int]]) -> Iterator[Memory]:
     """What a CPU feature decides in the code that was executed, as it would be patched."""
-    for patch in passed_alternatives(reruns.image, executed):
+    linked = [(reruns.places.linked(address), size) for address, size in executed]
+    for patch in passed_alternatives(reruns.image, linked):
         name = f"{patch} at {reruns.places.code(patch.address)}"
         yield Memory((patch.address, len(patch.code)), patch.code, name, is_code=True)
 
