@@ -23,6 +23,7 @@ from staleline.kernel.alternatives import apply_always
 from staleline.kernel.derivation import DerivationError
 from staleline.kernel.localapic import NMI_VECTOR, REBOOT_VECTOR
 from staleline.kernel.percpu import PerCpu
+from staleline.kernel.ring3 import STACK_SIZE, STACK_TOP
 from staleline.kernel.traps import LogicalCpu
 
 if TYPE_CHECKING:
@@ -44,9 +45,10 @@ _CALL: Final = 0xE8
 _GATE_SIZE: Final = 16
 _PRESENT_INTERRUPT_GATE: Final = 0x8E
 _DPL: Final = 0x60
-#: Physical address of the pages that a CPU's interrupt stack is mapped to.
-_STACK: Final = 0x4_0000
-_STACK_PAGES: Final = 0x1_0000
+#: Physical address of the pages that the secondary's interrupt stack is mapped to: the lower half
+#: of what it has for stacks. IRQ_STACK_SIZE is 16 KiB, 32 KiB with KASAN.
+_STACK: Final = STACK_TOP
+_STACK_PAGES: Final = STACK_SIZE // 2
 _RETURN_ZERO: Final = b"\x31\xc0\xc3"
 _HLT: Final = b"\xf4"
 
