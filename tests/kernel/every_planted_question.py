@@ -9,6 +9,7 @@ from __future__ import annotations
 import pytest
 
 from staleline.vocabulary import Site
+from tests.kernel.mutate import find_guard
 from tests.kernel.plant import (
     executes_wbinvd,
     flushing_at_entry,
@@ -19,6 +20,7 @@ from tests.kernel.plant import (
     pushes,
     storing_nothing,
 )
+from tests.kernel.test_alternatives import with_alternative
 from tests.kernel.test_influence import (
     assert_names,
     image,
@@ -31,6 +33,8 @@ from tests.kernel.test_influence import (
 __all__ = ["image", "series"]
 
 PLACES = {
+    "__sysvec_reboot": Site.STOP_THIS_CPU,
+    "kdump_nmi_callback": Site.CRASH_NMI_CALLBACK,
     "stop_this_cpu": Site.STOP_THIS_CPU,
     "machine_kexec": Site.RELOCATE_KERNEL,
     "crash_nmi_callback": Site.CRASH_NMI_CALLBACK,
@@ -76,3 +80,14 @@ def test_one_more_reason_to_flush_too_early(image, number):
     reasons = unlisted(mutant)[Site.STOP_THIS_CPU]
     # Where nothing else flushes later, what is stored at all may depend on more.
     assert any(f"also depends on {name}" in reason for reason in reasons)
+
+
+@pytest.mark.parametrize("place", ["stop_this_cpu", "identity_mapped"])
+@pytest.mark.parametrize("feature", range(0, 18 * 32, 37))
+def test_a_feature_that_patches_a_flush_away(image, place, feature):
+    """Whichever it is, but for the one that every CPU has, which is applied."""
+    flush = find_guard(image, place).flush
+    found = unlisted(with_alternative(image, flush.address, b"\x90\x90", feature))
+    site = Site.STOP_THIS_CPU if place == "stop_this_cpu" else Site.RELOCATE_KERNEL
+    (reason,) = found[site]
+    assert "code patched with CPU feature" in reason

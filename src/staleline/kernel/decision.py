@@ -141,6 +141,9 @@ class Decision:
         reported_stopped: Order of the stop protocol as executed; None where
             ``stop_this_cpu`` does not flush or could not be run.
         sme_active: ``sme_me_mask`` is set and SEV is not active, as the kernel derived it.
+        stops: A kexec stops the secondaries: it interrupts them, and they halt. None where that
+            could not be followed.
+        crash_stops: A crash does.
         traps: Instructions the machine had to answer: CPUID and privileged ones.
         leaves_read: CPUID leaves the kernel executed.
         msrs_read: MSRs it read, whether listed in `RawMachine.msr` or not.
@@ -152,6 +155,8 @@ class Decision:
     crash_relocate_kernel: SiteDecision
     reported_stopped: ReportOrder | None
     sme_active: bool | None
+    stops: bool | None = True
+    crash_stops: bool | None = True
     traps: int = 0
     leaves_read: frozenset[int] = frozenset()
     msrs_read: frozenset[int] = frozenset()

@@ -14,6 +14,7 @@ with them, so there are two engines over one memory: behind a WBINVD a run goes 
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
@@ -25,7 +26,12 @@ from unicorn import x86_const as x86
 
 from staleline.kernel.derivation import DerivationError
 from staleline.kernel.hooks import Hooks
-from staleline.kernel.machine_memory import PAGE, MachineMemory
+from staleline.kernel.localapic import (
+    INTERRUPT_COMMAND,
+    INTERRUPT_COMMAND_MSR,
+    commanded_vector,
+)
+from staleline.kernel.machine_memory import APIC_BASE, PAGE, MachineMemory
 from staleline.kernel.mapping import bad_access, map_memory
 from staleline.kernel.notedstores import NotedAccess, NotedStores, flushes_a_line
 from staleline.kernel.refused import LONGEST_INSTRUCTION, Operation, RefusedInstruction, decode
@@ -33,6 +39,8 @@ from staleline.kernel.registerfile import RegisterFile
 from staleline.kernel.ring3 import (
     ENTRY_GATE,
     FLAGS,
+    KERNEL_CODE,
+    KERNEL_DATA,
     RETURN_GATE,
     STACK_SIZE,
     STACK_TOP,
@@ -63,6 +71,7 @@ class EndKind(StrEnum):
     RETURNED = "returned"
     HALTED = "halted"
     HANDED_OVER = "handed over"
+    SENT = "sent an interrupt"
     FAILED = "failed"
 
 
@@ -74,6 +83,7 @@ class End:
         kind: How.
         address: Where.
         detail: What happened, if it failed.
+        vector: Of the interrupt that it sent to other CPUs.
         stores: What the CPU stored after its last WBINVD, in order; None if it executed none
             in this run, or while it was watched.
     """
@@ -81,6 +91,7 @@ class End:
     kind: EndKind
     address: int
     detail: str = ""
+    vector: int | None = None
     stores: tuple[NotedAccess, ...] | None = None
 
 
@@ -172,6 +183,9 @@ class Emulator:
         self._cpu: LogicalCpu | None = None
         self._at_flush: Callable[[], None] | None = None
         self._end: End | None = None
+        self._sending = memory.sending_calls
+        self._until_sent = self._in_interrupt = False
+        self._paused: dict[int, CpuState] = {}
         self._engine = unicorn.Uc(unicorn.UC_ARCH_X86, unicorn.UC_MODE_64)
         self._engine.ctl_set_cpu_model(x86.UC_CPU_X86_SANDYBRIDGE)
         self._engine.ctl_set_tcg_buffer_size(_TRANSLATIONS)
@@ -221,6 +235,7 @@ class Emulator:
         *,
         cpu: LogicalCpu,
         at_flush: Callable[[], None] | None = None,
+        until_sent: bool = False,
     ) -> End:
         """Call a function on a CPU.
 
@@ -229,7 +244,9 @@ class Emulator:
             arguments: At most four integers, in the System V order.
             cpu: The CPU that runs it.
             at_flush: Called at every WBINVD, before it takes effect.
+            until_sent: End where it sends an interrupt to other CPUs; it can `go_on` from there.
         """
+        self._until_sent, self._in_interrupt = until_sent, False
         return self._run_from(self._called(function, arguments, cpu), cpu, at_flush)
 
     def accesses_of(
@@ -263,6 +280,30 @@ class Emulator:
         state.general[RSP] = stack - 8
         return state
 
+    def interrupt(
+        self, gate: int, *, cpu: LogicalCpu, at_flush: Callable[[], None] | None = None
+    ) -> End:
+        """Interrupt a CPU that runs in the kernel.
+
+        Args:
+            gate: Address of the code that the interrupt leads to.
+            cpu: The CPU.
+            at_flush: As for `run`.
+        """
+        returns_to = self._memory.direct(RETURN_GATE)
+        stack = self._memory.direct(STACK_TOP + cpu.number * STACK_SIZE)
+        frame = struct.pack("<5Q", returns_to, KERNEL_CODE, FLAGS, stack, KERNEL_DATA)
+        self._memory.write(stack - len(frame), frame)
+        state = CpuState(rip=gate, flags=FLAGS, gs_base=cpu.gs_base)
+        state.general[RSP] = stack - len(frame)
+        self._until_sent, self._in_interrupt = False, True
+        return self._run_from(state, cpu, at_flush)
+
+    def go_on(self, cpu: LogicalCpu) -> End:
+        """Go on where the CPU sent an interrupt."""
+        self._until_sent = self._in_interrupt = False
+        return self._run_from(self._paused.pop(cpu.number), cpu, None)
+
     def _run_from(
         self, state: CpuState, cpu: LogicalCpu, at_flush: Callable[[], None] | None
     ) -> End:
@@ -278,7 +319,10 @@ class Emulator:
             return self._end or self._failed(self._address(), str(error))
         finally:
             self._watchdog.rest()
-        return self._end or self._unfinished(cpu, at_flush)
+        end = self._end or self._unfinished(cpu, at_flush)
+        if end.kind is EndKind.SENT and self._behind is None:
+            self._paused[cpu.number] = self._state()
+        return end
 
     def _unfinished(self, cpu: LogicalCpu, at_flush: Callable[[], None] | None) -> End:
         """It goes on behind a WBINVD, or its budget is over."""
@@ -294,7 +338,9 @@ class Emulator:
         notes = second._notes
         assert notes is not None
         notes.clear()
+        second._until_sent, second._in_interrupt = self._until_sent, self._in_interrupt
         end = second._run_from(state, cpu, at_flush)
+        self._paused |= second._paused
         if notes.too_many or notes.flushed_lines:
             what = "more stores than are kept" if notes.too_many else "a flush of a single line"
             return self._failed(end.address, f"{what} after WBINVD, before the end")
@@ -410,6 +456,8 @@ class Emulator:
         self._hooks.add_instruction(x86.UC_X86_INS_CPUID, self._on_cpuid)
         self._hooks.add_instruction(x86.UC_X86_INS_IN, self._on_port_in)
         self._hooks.add_instruction(x86.UC_X86_INS_OUT, self._on_port_out)
+        apic = range(APIC_BASE, APIC_BASE + PAGE)
+        self._hooks.add_device(apic, self._on_apic_read, self._on_apic_write)
 
     def _on_cpuid(self) -> int:
         cpu = self._cpu
@@ -427,6 +475,18 @@ class Emulator:
     def _on_port_out(self, port: int, _size: int, _: int) -> None:
         if port != _PCI_ADDRESS:
             self._stop(self._failed(self._address(), f"write to I/O port {port:#x}"))
+
+    def _on_apic_read(self, offset: int, size: int) -> int:
+        return self._memory.read_int(APIC_BASE + offset, size)
+
+    def _on_apic_write(self, offset: int, size: int, value: int) -> None:
+        self._memory.write_int(APIC_BASE + offset, value & ((1 << 8 * size) - 1), size)
+        if offset == INTERRUPT_COMMAND:
+            self._send(commanded_vector(value))
+
+    def _send(self, vector: int | None) -> None:
+        if vector is not None and self._until_sent:
+            self._stop(End(EndKind.SENT, self._address(), vector=vector))
 
     def _on_instruction(self, address: int, _size: int) -> None:
         self._executing = address
@@ -492,6 +552,15 @@ class Emulator:
     def _perform(self, instruction: RefusedInstruction, state: CpuState) -> bool:
         """Change `state` as the instruction would; False if that is not modelled."""
         match instruction.operation:
+            case Operation.HLT if (register := self._sending.get(state.rip)) is not None:
+                self._send(state.general[register] & 0xFF)
+                return True
+            case Operation.WRMSR if state.general[RCX] & 0xFFFF_FFFF == INTERRUPT_COMMAND_MSR:
+                self._send(commanded_vector(state.general[RAX]))
+                return answer(self._running, instruction, state)
+            case Operation.IRET if self._in_interrupt:
+                self._stop(End(EndKind.RETURNED, state.rip))
+                return True
             case Operation.HLT | Operation.MWAIT:
                 gates = {
                     self._memory.direct(RETURN_GATE): EndKind.RETURNED,

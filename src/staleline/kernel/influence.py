@@ -10,11 +10,11 @@ asks or finds initialised, is changed, and the decisions are to stay the same.
 What is not varied: what `staleline.kernel.inputs` calls structural (topology; and family, model,
 stepping and the highest leaves take some existing values only), what
 `staleline.kernel.fixedinputs` names with its reason, pointers, read-only data, the command
-line's other words, and code patched by alternatives. Two kinds of dependency may be missed: one
-on several unlisted things at once is found only if a round happens to change enough of them, and
-one on a variable's being equal to some number only if that is 0, 1, all ones or what it was. A
-change that makes the code fail is no dependency: it shows an index, a pointer, or a path that
-is not modelled, and is listed as not varied.
+line's other words, and what the jumping CPU does before it interrupts the others. Two kinds of
+dependency may be missed: one on several unlisted things at once is found only if a round happens
+to change enough of them, and one on a variable's being equal to some number only if that is 0, 1,
+all ones or what it was. A change that makes the code fail is no dependency: it shows an index, a
+pointer, or a path that is not modelled, and is listed as not varied.
 """
 
 from __future__ import annotations

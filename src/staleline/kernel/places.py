@@ -31,13 +31,13 @@ class Places:
         self._areas = [PerCpu(image, memory).offset(cpu) for cpu in range(cpus)]
         self._memory = memory
         self._per_cpu = range(
-            image.symbols.address("__per_cpu_start") or 0,
-            image.symbols.address("__per_cpu_end") or 0,
+            image.symbols.only_address("__per_cpu_start") or 0,
+            image.symbols.only_address("__per_cpu_end") or 0,
         )
 
     def code(self, address: int) -> str:
         """Function and offset; of the control page, those of the code copied there."""
-        return self._enclosing(self._linked(address))
+        return self._enclosing(self.linked(address))
 
     def variable(self, address: int) -> str | None:
         """Variable and offset, or None if it is none: stack, page tables, the kimage."""
@@ -61,13 +61,13 @@ class Places:
 
     @property
     def _symbols_start(self) -> int:
-        return self._symbols.address("_text") or 0
+        return self._symbols.only_address("_text") or 0
 
-    def _linked(self, address: int) -> int:
+    def linked(self, address: int) -> int:
         """Where the code at an address comes from: in the control pages it is a copy."""
         for pages in (CONTROL_PAGES, self._memory.direct(CONTROL_PAGES)):
             if 0 <= address - pages < CONTROL_SIZE:
-                start = next(filter(None, map(self._symbols.address, _RELOCATED)), pages)
+                start = next(filter(None, map(self._symbols.only_address, _RELOCATED)), pages)
                 return start + address - pages - self._copied_to(start)
         return address
 

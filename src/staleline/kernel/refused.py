@@ -28,6 +28,7 @@ class Operation(StrEnum):
     CLTS = "clts"
     HLT = "hlt"
     INVLPG = "invlpg"
+    IRET = "iret"
     LGDT = "lgdt"
     LIDT = "lidt"
     LLDT = "lldt"
@@ -118,7 +119,7 @@ _GROUP_15_BASES = (
 )
 _STACK_SEGMENT = 2
 _UD1 = 0xB9
-_SEAMCALL = 0xCF
+_SEAMCALL = _IRET = 0xCF
 _MANDATORY_66 = 0x66
 _REPEAT = 0xF3
 _REX_W = 0x48
@@ -141,6 +142,8 @@ def decode(code: bytes) -> RefusedInstruction | None:
         return RefusedInstruction(Operation.SEAMCALL, at + 3)
     if body[0] == 0xF4:
         return RefusedInstruction(Operation.HLT, at + 1)
+    if body[0] == _IRET and rex & 0xF8 == _REX_W:
+        return RefusedInstruction(Operation.IRET, at + 1)
     if body[0] == 0x8E and (body[1] >> 3) & 7 == _STACK_SEGMENT:
         return RefusedInstruction(Operation.MOV_TO_SS, at + 1 + _modrm_length(body[1:]))
     if body[0] == 0x0F:

@@ -20,6 +20,7 @@ from staleline.kernel.derivation import DerivationError
 from staleline.kernel.emulator import Emulator, Limits
 from staleline.kernel.exceptiontable import fault_fixups
 from staleline.kernel.inputs import Flips, Register, VariedCpu, nothing
+from staleline.kernel.interrupts import interrupts_of
 from staleline.kernel.machine_memory import KeptMemory, MachineMemory
 from staleline.kernel.places import Places
 from staleline.kernel.seamcalls import make_seamcalls
@@ -225,6 +226,7 @@ class Reruns:
         self._changed = variation.memory
         boot(self.image, self.memory, emulator, cpus, mem_encrypt=machine.mem_encrypt)
         make_seamcalls(self.image, emulator, cpus)
+        interrupts_of(self.image, self.memory, emulator)  # before anything is watched
 
     def name(self, address: int) -> str:
         """What is at an address, for reports."""

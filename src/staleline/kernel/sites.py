@@ -12,6 +12,7 @@ from staleline.kernel.decision import SiteDecision
 from staleline.kernel.derivation import DerivationError, required_address
 from staleline.kernel.emulator import Emulator, End, EndKind
 from staleline.kernel.kexecjump import KIMAGE_SIZE, page_structure, prepare_kexec_jump
+from staleline.kernel.stoppath import REPORT_SIZE, report_address, stop
 from staleline.vocabulary import ReportOrder
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from staleline.kernel.image import KernelImage
     from staleline.kernel.machine_memory import MachineMemory
     from staleline.kernel.notedstores import NotedAccess
+    from staleline.kernel.stoppath import WayToKexec
     from staleline.kernel.traps import LogicalCpu
 
 __all__ = [
@@ -28,6 +30,7 @@ __all__ = [
     "run_relocate_kernel",
     "run_stop_this_cpu",
     "site_decision",
+    "stopped_by_way",
 ]
 
 _KIMAGE: Final = 0x8000
@@ -36,17 +39,23 @@ _KIMAGE_HEAD: Final = 0
 _KIMAGE_START: Final = 24
 _KIMAGE_CONTROL_CODE_PAGE: Final = 32
 _IND_DONE: Final = 4
-_REPORTS: Final = ("cpus_stop_mask", "stop_cpus_count", "__cpu_online_mask")
-_REPORT_SIZE: Final = 4
-_RESTING_PLACES: Final = ("stop_this_cpu", "native_halt")
+_STOPS: Final = "stop_this_cpu"
+_RESTING_PLACES: Final = (_STOPS, "native_halt")
 
 
 @dataclass(frozen=True, slots=True)
 class StopRun:
-    """What a secondary did: its decision, and when it reported itself stopped."""
+    """What a secondary did.
+
+    Attributes:
+        decision: Did it flush?
+        reported_stopped: When it reported itself stopped.
+        stops: It was told to stop, and did; None if that is unknown.
+    """
 
     decision: SiteDecision
     reported_stopped: ReportOrder | None
+    stops: bool | None = True
 
 
 def run_stop_this_cpu(
@@ -57,24 +66,23 @@ def run_stop_this_cpu(
     *,
     jumping: LogicalCpu,
 ) -> StopRun:
-    """Let a secondary stop, while the jumping CPU waits for it."""
-    report = _report_address(image)
+    """Interrupt a secondary, so that it stops, while the jumping CPU waits for it."""
+    if _STOPS not in image.symbols:  # then where the CPU halts tells nothing
+        raise DerivationError(f"the image has no symbol {_STOPS}")
+    report = report_address(image)
     waiting = 1 << cpu.number
-    memory.write_int(report, waiting, _REPORT_SIZE)
+    memory.write_int(report, waiting, REPORT_SIZE)
     reported_at_flush: list[bool] = []
 
     def has_reported() -> bool:
-        return memory.read_int(report, _REPORT_SIZE) != waiting
+        return memory.read_int(report, REPORT_SIZE) != waiting
 
-    function = required_address(image.symbols, "stop_this_cpu")
-    end = emulator.run(
-        function, (0,), cpu=cpu, at_flush=lambda: reported_at_flush.append(has_reported())
-    )
+    end = stop(image, memory, emulator, cpu, lambda: reported_at_flush.append(has_reported()))
     # A stopped CPU halts in stop_this_cpu() itself, by native_halt().
     wanted = EndKind.HALTED if is_in(image, end, _RESTING_PLACES) else None
     decision = site_decision(emulator, end, wanted, flushes=len(reported_at_flush))
     if decision.flushes and end.stores:
-        where = range(report, report + _REPORT_SIZE)
+        where = range(report, report + REPORT_SIZE)
         wait = StopWait(image, memory, emulator, jumping, where)
         decision = _with_stores(decision, wait, end.stores)
     if not decision.flushes or not has_reported():
@@ -82,6 +90,26 @@ def run_stop_this_cpu(
     before = reported_at_flush[0]
     order = ReportOrder.BEFORE_FLUSH if before else ReportOrder.AFTER_FLUSH
     return StopRun(decision, order)
+
+
+def stopped_by_way(
+    image: KernelImage, emulator: Emulator, run: StopRun, way: WayToKexec
+) -> StopRun:
+    """The same, if the way leads there, and to the same for a CPU that is told by an NMI."""
+    if way.to_stop is not None:
+        return StopRun(SiteDecision(None, way.to_stop), None, way.stops)
+    if run.decision.flushes is None:
+        return replace(run, stops=None)
+    if way.by_nmi is None:
+        return run
+    end, flushes = way.by_nmi
+    wanted = EndKind.HALTED if is_in(image, end, _RESTING_PLACES) else None
+    by_nmi = site_decision(emulator, end, wanted, flushes=flushes)
+    if by_nmi.flushes is run.decision.flushes:
+        return run
+    how = by_nmi.unknown or "it stops, but flushes otherwise"
+    reason = f"a CPU that has to be told by an NMI does not stop alike: {how}"
+    return StopRun(SiteDecision(None, reason), None, None if by_nmi.unknown else True)
 
 
 def run_relocate_kernel(
@@ -135,19 +163,6 @@ def _with_stores(
         return replace(decision, stores=wait.stores_of_stopped(accesses))
     except DerivationError as error:
         return SiteDecision(None, f"what is left behind after its WBINVD is unknown: {error}")
-
-
-def _report_address(image: KernelImage) -> int:
-    """What ``native_stop_other_cpus()`` watches, and a secondary changes to report itself.
-
-    A mask of CPUs since 6.5 and its backports, a counter in postings of commit 1f5e7eb7868e,
-    the online mask before.
-    """
-    for name in _REPORTS[:-1]:
-        address = image.symbols.address(name)
-        if address is not None:
-            return address
-    return required_address(image.symbols, _REPORTS[-1])
 
 
 def _write_kimage(image: KernelImage, memory: MachineMemory, entry: int) -> None:

@@ -55,6 +55,7 @@ _MSR_GS_BASE = 0xC000_0101
 _MSR_KERNEL_GS_BASE = 0xC000_0102
 _CR0_BOOT = 0x8005_0033  # PE MP ET NE WP AM PG: CR0_STATE, processor-flags.h
 _CR4_BOOT = 0x0000_00B0  # PSE PAE PGE: what head_64.S leaves
+_CR4_VMXE = 1 << 13
 _TDX_SUCCESS = 0  # asm/shared/tdx_errno.h
 _CARRY = 1 << 0
 _TSC_STEP = 1_000_000
@@ -182,7 +183,9 @@ class LogicalCpu:
         """Keep the value; False if there is no such register."""
         if number not in self._control:
             return False
-        self._control[number] = value & _MASK_64
+        # Nobody but KVM, a module, sets VMXE; where cr4_init_shadow() was not called a kernel sets
+        # all bits with any (cpu_tlbstate.cr4 is ~0, arch/x86/mm/tlb.c), which no CPU would take.
+        self._control[number] = value & (_MASK_64 if number != 4 else _MASK_64 & ~_CR4_VMXE)
         return True
 
     def read_time_stamp(self) -> int:

@@ -52,6 +52,8 @@ class Case:
             self.path,
             self.next_encrypts,
             *(behaviour.flush(site, self.path) for site in self.sites),
+            *(behaviour.left(site, self.path) for site in self.sites),
+            behaviour.stops.get(self.path, True),
             behaviour.report,
             behaviour.sme_active,
             behaviour.seamcalls,
@@ -72,10 +74,32 @@ class Case:
 
     @property
     def stops_secondaries(self) -> bool:
-        """With reboot=force a kexec stops nobody (linux 7.3.4 arch/x86/kernel/smp.c:155)."""
+        """May they be stopped, as far as is known?"""
+        return Stop.COMPLETE in self._ways_of_stopping
+
+    @property
+    def _ways_of_stopping(self) -> tuple[Stop, ...]:
+        """With reboot=force a kexec stops nobody (linux 7.3.4 arch/x86/kernel/smp.c:155).
+
+        In a crash those that nobody stops go on for as long as those that the wait gives up on.
+        """
         if not self.machine.several_cpus:
-            return True
-        return not self.machine.reboot_force or self.path is Path.CRASH
+            return (Stop.COMPLETE,)
+        stops = self.behaviour.stops.get(self.path, True)
+        if self.path is Path.CRASH:
+            return (Stop.COMPLETE,) if stops else (Stop.COMPLETE, Stop.GIVES_UP)
+        if self.machine.reboot_force or stops is False:
+            return (Stop.SKIPPED,)
+        return (Stop.COMPLETE,) if stops else (Stop.COMPLETE, Stop.SKIPPED)
+
+    @property
+    def _ways_of_stopping_and_waking(self) -> tuple[tuple[Stop, Offline], ...]:
+        """Offline CPUs wake only where others are stopped."""
+        return tuple(
+            (stop, offline)
+            for stop in self._ways_of_stopping
+            for offline in (self.offline if stop is Stop.COMPLETE else (Offline.NONE,))
+        )
 
     def flush(self, site: Site) -> Flush | None:
         """What the old kernel does at a site; None where it could not be established."""
@@ -102,11 +126,11 @@ class Case:
         flushes = [self._flush(site) for site in self.sites]
         by_secondary, by_jumping = (_left(self.left_behind(site)) for site in self.sites)
         machine, encrypted_guest = self.machine, self.machine.guest_encrypts
-        for secondary, jumping, report, offline in product(
+        for (stop, offline), secondary, jumping, report in product(
+            self._ways_of_stopping_and_waking,
             _either(flushes[0]),
             _either(flushes[1]),
             _orders(self.behaviour, self.path, flushes[0]),
-            self.offline,
         ):
             yield _scenario(
                 path=self.path,
@@ -118,7 +142,7 @@ class Case:
                 flush_jumping=jumping,
                 report=report,
                 guest=encrypted_guest,
-                stop=Stop.COMPLETE if self.stops_secondaries else Stop.SKIPPED,
+                stop=stop,
                 secondaries=SECONDARIES if machine.several_cpus else 0,
                 offline=offline,
                 left_by_secondary=by_secondary,

@@ -53,6 +53,8 @@ class Behaviour:
         unknown: One sentence per thing that could not be established.
         left_behind: Per site, what its CPU stores to after its flush and leaves dirty.
         crash_left_behind: Sites at which it is something else in a crash.
+        stops: Paths on which it may not stop the secondaries: False if it does not, None if that
+            could not be established.
     """
 
     flushes: Mapping[Site, Flush | None]
@@ -64,6 +66,7 @@ class Behaviour:
     crash_flushes: Mapping[Site, Flush | None] = field(default_factory=dict)
     left_behind: Mapping[Site, tuple[Store, ...]] = field(default_factory=dict)
     crash_left_behind: Mapping[Site, tuple[Store, ...]] = field(default_factory=dict)
+    stops: Mapping[Path, bool | None] = field(default_factory=dict)
 
     def flush(self, site: Site, path: Path) -> Flush | None:
         """At a site on a path; None where it could not be established."""
@@ -253,6 +256,10 @@ class ImageKernel:
                 seamcalls=seamcalls,
                 wakes_offline=self.image.wakes_offline,
                 unknown=tuple(dict.fromkeys(unknown)),
+                stops={
+                    Path.KEXEC: _both(before.stops, after.stops),
+                    Path.CRASH: _both(before.crash_stops, after.crash_stops),
+                },
             )
         )
 
@@ -326,6 +333,10 @@ def _flush(before: SiteDecision, after: SiteDecision) -> Flush | None:
 def _left(before: SiteDecision, after: SiteDecision) -> tuple[Store, ...]:
     """What a site leaves behind before or after a SEAMCALL."""
     return tuple(dict.fromkeys((*before.left_behind, *after.left_behind)))
+
+
+def _both(before: bool | None, after: bool | None) -> bool | None:
+    return before if before is after else None
 
 
 def has_cpuid(snapshot: Snapshot) -> bool:
