@@ -20,6 +20,7 @@ from tests.conftest import RealKernel
 CPUID = Path(__file__).parents[1] / "data" / "cpuid"
 ROME = CPUID / "libcpuid/amd-epyc-7742-64-core-processor-dual.test"
 ENABLED = ("--msr", "0xc0010010=0x800000", "--state", "sev_guests_run=no")
+STOPPED = ("--state", "reboot_force=no")
 OFF = ("--cmdline", "mem_encrypt=off")
 
 
@@ -94,7 +95,8 @@ def test_where_it_is_not_known_whether_it_traps_it_is_not_safe(load: Load, tmp_p
 
 def test_a_guessed_rule_is_told_and_is_not_safe(load: Load, tmp_path: Path) -> None:
     kernel = {"release": "6.12.0-1-amd64", "cmdline": "mem_encrypt=off"}
-    machine = ("--snapshot", host(tmp_path, kernel=kernel), *ENABLED, "--append", "mem_encrypt=off")
+    host_file = host(tmp_path, kernel=kernel)
+    machine = ("--snapshot", host_file, *ENABLED, *STOPPED, "--append", "mem_encrypt=off")
     status, line = load.line(*machine)
     assert (status, line.split(":")[0]) == (3, "unknown")
     assert "the rule of kernel 6.12.0-1-amd64 is guessed from its release number" in line
@@ -108,7 +110,7 @@ def test_another_kernel_than_the_running_one_is_told_and_is_not_safe(
     load: Load, real_kernels: dict[str, RealKernel], tmp_path: Path
 ) -> None:
     image = real_kernels["6.12"]
-    machine = ("--kernel", str(image.path), *ENABLED, "--append", "mem_encrypt=off")
+    machine = ("--kernel", str(image.path), *ENABLED, *STOPPED, "--append", "mem_encrypt=off")
     kernel = {"release": "5.10.0-46-amd64", "cmdline": "mem_encrypt=off"}
     status, line = load.line("--snapshot", host(tmp_path, kernel=kernel), *machine)
     assert status == 3

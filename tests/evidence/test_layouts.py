@@ -218,7 +218,7 @@ class TestFiles:
         path.write_bytes(bz2.compress(ROWS.encode()))
         assert read_snapshot(path) == read(ROWS)
         path.write_bytes(bz2.compress(ROWS.encode())[:-9])
-        with pytest.raises(EvidenceError, match="is compressed and cut short"):
+        with pytest.raises(EvidenceError, match="cut short"):
             read_snapshot(path)
 
 

@@ -3,13 +3,8 @@
 
 from __future__ import annotations
 
-import re
-
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from staleline.kernel.boot import _decompressor_sees_on
 from staleline.kernel.image import load_image
 from staleline.kernel.rawfacts import RawFacts
 from staleline.kernel.rawmachine import raw_machine
@@ -26,23 +21,8 @@ ROME = RawFacts(
     sev_status=False,
     mem_encrypt=False,
 )
-WORDS = ("mem_encrypt=on", "mem_encrypt=off", "mem_encrypt=", "mem_encrypt=on,", "xmem_encrypt=on")
 #: The last mem_encrypt= counts up to 6.8 (linux 5.10.262, 6.1.192 sme_enable()).
 LAST_COUNTS = frozenset({"5.10", "6.1"})
-
-
-@given(st.lists(st.sampled_from((*WORDS, "quiet", "\t", "\x7f", "ü")), max_size=8))
-def test_on_counts_where_it_first_stands_behind_the_first_off(words: list[str]) -> None:
-    # parse_mem_encrypt(), linux 6.12.117 and 7.3.4 arch/x86/boot/compressed/misc.c: positions of
-    # the first whole word of each, 0 for none; a word ends at any character up to the space.
-    text = " ".join(words).encode()
-    on, off = (_first(word, text) for word in (b"mem_encrypt=on", b"mem_encrypt=off"))
-    assert _decompressor_sees_on(text) is (on > off)
-
-
-def _first(word: bytes, text: bytes) -> int:
-    match = re.search(rb"(?<![^\x01-\x20])%s(?![^\x01-\x20])" % word, text)
-    return 0 if match is None else match.start() + 1
 
 
 @pytest.mark.parametrize(

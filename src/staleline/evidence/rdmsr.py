@@ -4,7 +4,7 @@
 rdmsr prints values alone, so the number comes from the command line above them or is written
 before each::
 
-    # rdmsr -a 0xc0010010        0xc0010010: 740000
+    # rdmsr -a NUMBER            0xc0010010: 740000
     740000                       0xc0010010 = 0x740000
     740000
 
