@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-__all__ = ["WORST_FIRST", "Path", "ReportOrder", "Site", "Verdict"]
+__all__ = ["WORST_FIRST", "Path", "ReportOrder", "Site", "Through", "Verdict"]
 
 
 class Site(StrEnum):
@@ -37,6 +37,18 @@ class ReportOrder(StrEnum):
 
     BEFORE_FLUSH = "before-flush"
     AFTER_FLUSH = "after-flush"
+
+
+class Through(StrEnum):
+    """The alias of a line that a store of the old kernel goes through.
+
+    `OWN`: that of the old kernel's mapping, with the C-bit where it encrypts its memory.
+    `PLAIN`: without the C-bit in any case, as ``relocate_kernel`` maps memory and as decrypted
+    pages are mapped.
+    """
+
+    OWN = "own"
+    PLAIN = "plain"
 
 
 class Verdict(StrEnum):

@@ -16,7 +16,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from referencing import Registry, Resource
 
 from staleline.cli.main import main
+from staleline.kernel.image import load_image
 from tests.conftest import RealKernel
+from tests.kernel.patchedfile import patched_file
 
 CPUID = Path(__file__).parents[1] / "data" / "cpuid"
 ROME = CPUID / "libcpuid/amd-epyc-7742-64-core-processor-dual.test"
@@ -318,3 +320,32 @@ def test_evidence_that_contradicts_itself_is_written_down_too(
     text = found(capsys, "prometheus", *common, status=1)
     assert 'path="kexec",verdict="unknown"} 1' in text
     assert "tdx-without-intel" in text
+
+
+BREAKS = {
+    "native_stop_other_cpus": (b"\xc3", 2, "at-risk"),  # returns at once
+    "sysvec_reboot": (b"\xfa\xf4", 3, "unknown"),  # cli; hlt
+}
+
+
+@pytest.mark.parametrize("function", BREAKS)
+@pytest.mark.parametrize("command", ["audit", "preflight"])
+def test_a_way_that_leads_to_no_flush_is_never_safe(
+    real_kernels: dict[str, RealKernel],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    function: str,
+    command: str,
+) -> None:
+    """Whether or not a line could be stale: CPUs that go on overwrite the next kernel."""
+    code, status, verdict = BREAKS[function]
+    path = real_kernels["7"].path
+    broken = tmp_path / "vmlinux"
+    at = load_image(path).symbols.address(function)
+    assert at is not None
+    broken.write_bytes(patched_file(path, {at: code}))
+    nehalem = CPUID / "libcpuid/intel-xeon-cpu-e5520.test"
+    arguments = ("--snapshot", nehalem, "--kernel", broken, "--cmdline", "quiet", "--json")
+    following = ("--next", path) if command == "preflight" else ("--path", "kexec")
+    assert main([command, *map(str, (*arguments, *following))]) == status
+    assert f'"verdict": "{verdict}"' in capsys.readouterr().out

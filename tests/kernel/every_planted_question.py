@@ -9,7 +9,18 @@ from __future__ import annotations
 import pytest
 
 from staleline.vocabulary import Site
-from tests.kernel.plant import executes_wbinvd, planted
+from tests.kernel.mutate import find_guard
+from tests.kernel.plant import (
+    executes_wbinvd,
+    flushing_at_entry,
+    on_condition,
+    planted,
+    planted_before_halt,
+    planted_before_report,
+    pushes,
+    storing_nothing,
+)
+from tests.kernel.test_alternatives import with_alternative
 from tests.kernel.test_influence import (
     assert_names,
     image,
@@ -22,6 +33,8 @@ from tests.kernel.test_influence import (
 __all__ = ["image", "series"]
 
 PLACES = {
+    "__sysvec_reboot": Site.STOP_THIS_CPU,
+    "kdump_nmi_callback": Site.CRASH_NMI_CALLBACK,
     "stop_this_cpu": Site.STOP_THIS_CPU,
     "machine_kexec": Site.RELOCATE_KERNEL,
     "crash_nmi_callback": Site.CRASH_NMI_CALLBACK,
@@ -41,3 +54,40 @@ def test_one_more_reason_not_to_flush(image, number):
     name, asks = list(questions(image).items())[number]
     mutant = planted(image, "machine_kexec", asks, what_guards(image))
     assert_names(unlisted(mutant), Site.RELOCATE_KERNEL, name)
+
+
+def behind_the_flush(image, name, does):
+    """Not in the static branch before the HLT, which is varied too, but where there is no other
+    place, or where the question changes the register with the number of the CPU that reports."""
+    at_the_end = "cpus_stop_mask" not in image.symbols or name.startswith("CPUID")
+    return (planted_before_halt if at_the_end else planted_before_report)(image, does)
+
+
+@pytest.mark.parametrize("number", range(7))
+def test_one_more_store_after_the_flush(image, number):
+    name, asks = list(questions(image).items())[number]
+    mutant = behind_the_flush(image, name, on_condition(storing_nothing(asks), pushes))
+    assert_names(unlisted(mutant), Site.STOP_THIS_CPU, name)
+
+
+@pytest.mark.parametrize("number", range(7))
+def test_one_more_reason_to_flush_too_early(image, number):
+    """Behind a flush at the entry, what comes until the end is left behind or flushed again."""
+    name, asks = list(questions(image).items())[number]
+    mutant = planted_before_halt(
+        flushing_at_entry(image, "stop_this_cpu"), on_condition(asks, executes_wbinvd)
+    )
+    reasons = unlisted(mutant)[Site.STOP_THIS_CPU]
+    # Where nothing else flushes later, what is stored at all may depend on more.
+    assert any(f"also depends on {name}" in reason for reason in reasons)
+
+
+@pytest.mark.parametrize("place", ["stop_this_cpu", "identity_mapped"])
+@pytest.mark.parametrize("feature", range(0, 18 * 32, 37))
+def test_a_feature_that_patches_a_flush_away(image, place, feature):
+    """Whichever it is, but for the one that every CPU has, which is applied."""
+    flush = find_guard(image, place).flush
+    found = unlisted(with_alternative(image, flush.address, b"\x90\x90", feature))
+    site = Site.STOP_THIS_CPU if place == "stop_this_cpu" else Site.RELOCATE_KERNEL
+    (reason,) = found[site]
+    assert "code patched with CPU feature" in reason

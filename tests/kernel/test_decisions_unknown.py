@@ -133,6 +133,9 @@ class Without:
             return None
         return self._added.get(name) or self._symbols.address(name)
 
+    def only_address(self, name):
+        return self.address(name)
+
     def addresses(self, name):
         return () if name in self._names else self._symbols.addresses(name)
 

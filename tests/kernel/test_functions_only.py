@@ -17,6 +17,7 @@ import pytest
 from staleline.errors import KernelImageError
 from staleline.kernel.container import unpack_kernel
 from staleline.kernel.datasymbols import data_symbols
+from staleline.kernel.decision import Decision
 from staleline.kernel.elf import read_elf
 from staleline.kernel.exports import exported_symbols
 from staleline.kernel.image import KernelImage, load_image
@@ -124,7 +125,20 @@ def test_the_reading_misses_nothing(both):
 def test_decisions_are_those_of_the_whole_table(both, name):
     whole, functions = map(KernelReader, both)
     for machine in every_setting(cpuid(name)):
-        assert functions.decide(machine) == whole.decide(machine)
+        assert unnamed(functions.decide(machine)) == unnamed(whole.decide(machine))
+
+
+def unnamed(decision: Decision) -> Decision:
+    """Without what only the names of local symbols tell."""
+    sites = ("stop_this_cpu", "relocate_kernel", "crash_nmi_callback", "crash_relocate_kernel")
+    stores = {name: getattr(decision, name) for name in sites}
+    return replace(
+        decision,
+        **{
+            name: replace(site, stores=tuple(replace(one, code="") for one in site.stores))
+            for name, site in stores.items()
+        },
+    )
 
 
 def small_kernel(**fields) -> Kernel:

@@ -90,8 +90,8 @@ def questions(image: KernelImage):
         "panic_on_warn (4 bytes, 0x0 in the image)": global_variable(
             symbols.address("panic_on_warn")
         ),
-        "per-CPU nmi_state (4 bytes, 0x0 in the image)": per_cpu_variable(
-            symbols.address("nmi_state")
+        "per-CPU printk_pending (4 bytes, 0x0 in the image)": per_cpu_variable(
+            symbols.address("printk_pending")
         ),
         "boot_command_line (4 bytes, 0x0 in the image)": global_variable(
             symbols.address("boot_command_line")

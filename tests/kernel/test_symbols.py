@@ -4,7 +4,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from staleline.kernel.symbols import SymbolTable
+from staleline.kernel.symbols import AmbiguousNameError, SymbolTable
 
 
 class Names:
@@ -26,9 +26,27 @@ TABLE = SymbolTable(
 )
 
 
-def test_of_one_name_at_two_addresses_the_lowest_is_meant():
-    assert TABLE.address("twice") == 0x1040
+def test_of_one_name_at_two_addresses_neither_is_meant():
+    reason = "ambiguous: two symbols named twice at 0x1040 and 0x1100"
+    for ask in (TABLE.address, TABLE.size_of):
+        with pytest.raises(AmbiguousNameError, match=reason):
+            ask("twice")
+    assert TABLE.only_address("twice") is None
     assert TABLE.addresses("twice") == (0x1040, 0x1100)
+    assert "twice" in TABLE
+
+
+def test_of_many_addresses_some_are_told():
+    addresses = np.arange(0x1000, 0x1006, dtype=np.uint64)
+    table = SymbolTable(addresses, Names(["same"] * 6))
+    reason = "ambiguous: 6 symbols named same at 0x1000 and 0x1001 and 0x1002 and 0x1003 and 2 more"
+    with pytest.raises(AmbiguousNameError, match=reason):
+        table.address("same")
+
+
+def test_a_name_that_is_twice_at_one_address_is_not_ambiguous():
+    table = SymbolTable(np.array([0x1000, 0x1000], np.uint64), Names(["same", "same"]))
+    assert table.address("same") == table.only_address("same") == 0x1000
 
 
 def test_a_name_that_is_not_there():

@@ -61,6 +61,7 @@ def image(release: str, **changes: object) -> ImageDocument:
         "inventory": {"places": [place("stop_this_cpu", "kexec")], "undecided": []},
         "inputs": {},
         "not_varied": {},
+        "after_flush": {},
         "crash_relocate_kernel": None,
         "policy": "linux-6.5",
         "equals": ["linux-6.5"],
@@ -202,3 +203,21 @@ def test_what_could_not_be_varied_is_told_in_full_only() -> None:
     assert f"not varied MSR 0xc0010131[2]: {why}" in words(one(document, full=True))
     assert one(document) == one(image("6.16"))
     assert "not varied" not in one(image("6.16"), full=True)
+
+
+def test_what_is_left_behind_is_told_and_what_is_taken_back_is_not():
+    store = {
+        "line": "__gcov0.stop_this_cpu+0x28",
+        "code": "stop_this_cpu+0x91",
+        "address": "0xffffffff83000028",
+        "physical": "0x2000028",
+        "size": 8,
+        "through": "own",
+        "fate": "left-behind",
+    }
+    mask = {**store, "line": "cpus_stop_mask", "fate": "taken-back"}
+    after = {"stop_this_cpu": {"leaves_behind": "sme_supported", "stores": [mask, store]}}
+    text = " ".join(one(image("6.12", after_flush=after)).split())
+    assert "dirty, if sme_supported" in text
+    assert "__gcov0.stop_this_cpu+0x28, stored to by stop_this_cpu+0x91" in text
+    assert "cpus_stop_mask" not in text

@@ -6,12 +6,15 @@ from __future__ import annotations
 from dataclasses import fields, replace
 from random import Random
 
+import pytest
+
+from staleline.kernel.decision import Store
 from staleline.model.scenario import Flush
 from staleline.verdict.case import Case
 from staleline.verdict.handover import judge
 from staleline.verdict.kernels import Behaviour
 from staleline.verdict.machine import Machine
-from staleline.vocabulary import Path, ReportOrder, Site
+from staleline.vocabulary import Path, ReportOrder, Site, Through
 
 
 def some_case(random: Random) -> Case:
@@ -55,3 +58,34 @@ def test_cases_that_are_alike_in_their_circumstances_are_judged_alike() -> None:
         for what in ("verdict", "answer", "flushes", "needed", "unneeded", "faults", "unknown"):
             assert getattr(one, what) == getattr(again, what), (what, case, other)
     assert alike > 100
+
+
+LEFT = Store(
+    address=0xFFFFFFFF83000000,
+    physical=0x3000000,
+    size=8,
+    through=Through.OWN,
+    line="a variable",
+    code="stop_this_cpu+0x58",
+)
+
+
+@pytest.mark.parametrize("path", Path)
+def test_who_is_stopped_and_what_is_left_behind_are_circumstances(path: Path) -> None:
+    """Whatever tells scenarios apart tells circumstances apart."""
+    case = replace(
+        some_case(Random(0)),
+        path=path,
+        machine=replace(some_case(Random(0)).machine, several_cpus=True, reboot_force=False),
+    )
+    for known in (
+        {"stops": {path: None}},
+        {"stops": {path: False}},
+        {"left_behind": {path.secondaries_site: (LEFT,)}},
+        {"left_behind": {Site.RELOCATE_KERNEL: (LEFT,)}},
+        {"crash_left_behind": {Site.RELOCATE_KERNEL: (LEFT,)}},
+    ):
+        other = replace(case, behaviour=replace(case.behaviour, **known))
+        alike = tuple(case.scenarios()) == tuple(other.scenarios())
+        assert alike == (path is Path.KEXEC and "crash_left_behind" in known), known
+        assert (case.circumstances == other.circumstances) == alike, known

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
@@ -19,6 +19,7 @@ from staleline.kernel.imagedocument import (
     with_surroundings,
 )
 from staleline.printable import printable
+from staleline.vocabulary import Site
 
 if TYPE_CHECKING:
     from staleline.evidence.given import Given
@@ -302,7 +303,9 @@ def _read(work: _Work) -> _Found:
     def besides() -> tuple[SurroundingsDocument | None, dict[str, Any] | None]:
         machine = work.machine
         surroundings = read_surroundings(image) if work.rule else None
-        return surroundings, None if machine is None else _on_machine(image, machine)
+        # A document is kept only if nothing is unknown of it.
+        unlisted = {} if surroundings is None else surroundings["unlisted"]
+        return surroundings, None if machine is None else _on_machine(image, machine, unlisted)
 
     found = aside(besides) if work.spare else besides
     rule = None
@@ -316,14 +319,17 @@ def _read(work: _Work) -> _Found:
     return _Found(with_surroundings(rule, surroundings), on_machine)
 
 
-def _on_machine(image: KernelImage, machine: GivenMachine) -> dict[str, Any]:
+def _on_machine(
+    image: KernelImage, machine: GivenMachine, unlisted: Mapping[str, Sequence[str]]
+) -> dict[str, Any]:
     from staleline.kernel.running import RunningImage
     from staleline.report.machine_json import machine_document
     from staleline.verdict.identity import facts_of, identity_of, with_given_for
     from staleline.verdict.kernels import ImageKernel
     from staleline.verdict.reading import read_on_machine
 
-    running, observed = RunningImage(image), machine.observed()
+    doubts = {Site(site): tuple(reasons) for site, reasons in unlisted.items() if reasons}
+    running, observed = RunningImage(image, doubts), machine.observed()
     identity = identity_of(observed.kernel, (ImageKernel(running, observed),), image.path)
     kernel = ImageKernel(running, with_given_for(observed, identity, machine.given))
     reading = read_on_machine(kernel, facts_of(observed, identity, machine.given, image.release))

@@ -12,8 +12,10 @@ import os
 from typing import TYPE_CHECKING, Final
 
 from staleline.evidence.commandline import decompressor_sees_on
+from staleline.kernel.alternatives import apply_always
 from staleline.kernel.derivation import DerivationError, required_address
 from staleline.kernel.emulator import Emulator, EndKind
+from staleline.kernel.localapic import halt_at_sending
 from staleline.kernel.percpu import PerCpu
 from staleline.kernel.seamcalls import can_seamcall
 from staleline.kernel.traps import LogicalCpu
@@ -57,23 +59,29 @@ _TDX_INIT: Final = "tdx_init"
 _HIBERNATE: Final = "hibernate"  # with CONFIG_HIBERNATION only, kernel/power/hibernate.c
 _SME_ENABLE: Final = ("__pi_sme_enable", "sme_enable")  # the first since 6.18
 
-#: Functions whose result no guard depends on, made to return 0: log output, and machine
-#: check set-up, which allocates memory.
+#: Functions whose result no guard depends on, made to return 0: log output, machine check
+#: set-up, which allocates memory, and what an SEV-ES guest does around an NMI, which asks its
+#: hypervisor and cares for the stacks of exceptions that do not come here.
 _STUBS: Final = (
     "_printk",
     "printk",
     "__warn_printk",
     "mcheck_cpu_init",
     "numa_add_cpu",
+    "__sev_es_ist_enter",
+    "__sev_es_ist_exit",
+    "__sev_es_nmi_complete",
 )
 _RETURN_ZERO: Final = b"\x31\xc0\xc3"
 
 
 def stub_functions(image: KernelImage, memory: MachineMemory) -> None:
-    """Let the functions that do not matter return at once."""
+    """The code as it is run: patched as at boot, and without functions that do not matter."""
     for name in _STUBS:
         for address in image.symbols.addresses(name):
             memory.write(address, _RETURN_ZERO)
+    halt_at_sending(memory)
+    apply_always(image, memory)
 
 
 def boot(

@@ -138,7 +138,7 @@ def code_areas(image: KernelImage) -> tuple[CodeArea, ...]:
     if not ranges:
         executable = [segment for segment in image.segments if segment.executable]
         ranges = [(segment.virtual_address, len(segment.data)) for segment in executable]
-    start, end = (image.symbols.address(name) for name in _RELOCATE_KERNEL)
+    start, end = (image.symbols.only_address(name) for name in _RELOCATE_KERNEL)
     if start and end and start < end and not any(a <= start < a + n for a, n in ranges):
         ranges.append((start, end - start))
     if sum(size for _, size in ranges) > _MOST_CODE:

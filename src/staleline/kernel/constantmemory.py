@@ -31,7 +31,7 @@ def variable_memory(symbols: SymbolTable, written_anew: Iterable[range]) -> list
         symbols: The image's.
         written_anew: Addresses of memory that is written before each run of a site.
     """
-    bounds = [(symbols.address(start), symbols.address(end)) for start, end in _BOUNDS]
+    bounds = [(symbols.only_address(start), symbols.only_address(end)) for start, end in _BOUNDS]
     known = [range(a, b) for a, b in bounds if a is not None and b is not None]
     found, start = [], 0
     for constant in sorted((*known, *written_anew), key=lambda part: part.start):

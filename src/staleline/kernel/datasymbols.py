@@ -28,6 +28,7 @@ _KERNEL_MAP: Final = 0xFFFF_FFFF_8000_0000  # __START_KERNEL_map
 _MASK_64: Final = (1 << 64) - 1
 _LONGEST_FUNCTION: Final = 1 << 14
 _CONTROL_PAGE: Final = 0x1000
+_PAGE: Final = 0x1000
 _PERCPU: Final = ".data..percpu"
 _ONLINE: Final = "__cpu_online_mask"
 
@@ -49,6 +50,7 @@ def data_symbols(image: KernelImage) -> Mapping[str, int]:
             image, "nohibernate", "nohibernate_setup", "hibernation_available", sizes=(1, 4)
         ),
         **_relocate_kernel(image),
+        **_idt_table(image),
     }
 
 
@@ -147,6 +149,21 @@ def _relocate_kernel(image: KernelImage) -> Mapping[str, int]:
     }
 
 
+def _idt_table(image: KernelImage) -> Mapping[str, int]:
+    """The only page whose address ``idt_setup_apic_and_irq_gates()`` passes on, to protect it.
+
+    ``set_memory_ro((unsigned long)&idt_table, 1)``, arch/x86/kernel/idt.c, 5.10 to 7.3.
+    """
+    passed = {
+        operand.imm & _MASK_64
+        for instruction in _instructions(image, "idt_setup_apic_and_irq_gates")
+        for operand in instruction.operands
+        if instruction.mnemonic == "mov" and operand.type == x86.X86_OP_IMM
+    }
+    pages = {address for address in passed if address > _KERNEL_MAP and not address % _PAGE}
+    return {"idt_table": pages.pop()} if len(pages) == 1 else {}
+
+
 def _copied_ranges(image: KernelImage, function: str) -> Iterator[tuple[int, int]]:
     """``mov rdx, end`` and ``sub rdx, start``, the size that memcpy is called with."""
     end = None
@@ -187,7 +204,8 @@ def _stores(instruction: capstone.CsInsn, size: int) -> bool:
 
 def _instructions(image: KernelImage, function: str) -> Iterator[capstone.CsInsn]:
     """All of one function; none if the kernel has no such function."""
-    start, size = image.symbols.address(function), image.symbols.size_of(function)
+    start = image.symbols.only_address(function)
+    size = None if start is None else image.symbols.size_of(function)
     if start is None or size is None:
         return
     try:

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Final
 
 from staleline.evidence.registers import CpuidTable
-from staleline.vocabulary import ReportOrder
+from staleline.vocabulary import ReportOrder, Through
 
-__all__ = ["Decision", "RawMachine", "SiteDecision"]
+__all__ = ["Decision", "Fate", "RawMachine", "SiteDecision", "Store"]
 
 # What an SNP host's firmware has set up: SmmLock, without which Linux hides SEV, and where
 # the RMP table lies (linux 7.3.4 arch/x86/kernel/cpu/amd.c early_detect_mem_encrypt(),
@@ -60,12 +61,71 @@ class RawMachine:
         return {_RMP_BASE: start, _RMP_END: end, **self.msr, _HWCR: locked}
 
 
+class Fate(StrEnum):
+    """What becomes of a line that a CPU stores to after its last WBINVD.
+
+    `LEFT_BEHIND`: it stays dirty in that CPU's cache when its site ends. `TAKEN_BACK`: the
+    jumping CPU stores to the line once all others have reported, which takes it out of their
+    caches (linux 7.3.4 arch/x86/kernel/smp.c:238). `JUMPS_ALONG`: it is plain and on the jumping
+    CPU, which goes on as the next kernel: that uses the line plain until ``__enc_copy`` has
+    executed WBINVD on the same CPU (mm/mem_encrypt_boot.S:124). `OUTSIDE_RESERVATION`: the next
+    kernel is a crash kernel, which writes its reservation only.
+    """
+
+    LEFT_BEHIND = "left-behind"
+    TAKEN_BACK = "taken-back"
+    JUMPS_ALONG = "jumps-along"
+    OUTSIDE_RESERVATION = "outside-reservation"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Store:
+    """Stores of one instruction to adjacent bytes, after the last WBINVD of its CPU.
+
+    Attributes:
+        address: Of the first byte, as the code addressed it.
+        physical: The same byte's physical address, as the image is linked or the emulated RAM
+            is laid out.
+        size: In bytes.
+        through: The alias of the mapping.
+        line: What lies there, e.g. ``cpus_stop_mask+0x8`` or ``the stack of CPU 1``.
+        code: Function and offset of the instruction.
+        fate: What becomes of it.
+    """
+
+    address: int
+    physical: int
+    size: int
+    through: Through
+    line: str
+    code: str
+    fate: Fate = Fate.LEFT_BEHIND
+
+
 @dataclass(frozen=True, slots=True)
 class SiteDecision:
-    """One site: True or False if it was run to its end, else None and the reason."""
+    """One site: True or False if it was run to its end, else None and the reason.
+
+    Attributes:
+        flushes: Was WBINVD executed?
+        unknown: Why that is not known.
+        stores: What its CPU stored after its last WBINVD until the site's end, sorted; empty if
+            there was none, where everything stays dirty.
+    """
 
     flushes: bool | None
     unknown: str | None = None
+    stores: tuple[Store, ...] = ()
+
+    @property
+    def answer(self) -> tuple[bool, bool] | None:
+        """Was WBINVD executed, and is anything left dirty behind it? None if not known."""
+        return None if self.flushes is None else (self.flushes, bool(self.left_behind))
+
+    @property
+    def left_behind(self) -> tuple[Store, ...]:
+        """Those of the stores whose lines are still dirty when the next kernel runs."""
+        return tuple(store for store in self.stores if store.fate is Fate.LEFT_BEHIND)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +141,9 @@ class Decision:
         reported_stopped: Order of the stop protocol as executed; None where
             ``stop_this_cpu`` does not flush or could not be run.
         sme_active: ``sme_me_mask`` is set and SEV is not active, as the kernel derived it.
+        stops: A kexec stops the secondaries: it interrupts them, and they halt. None where that
+            could not be followed.
+        crash_stops: A crash does.
         traps: Instructions the machine had to answer: CPUID and privileged ones.
         leaves_read: CPUID leaves the kernel executed.
         msrs_read: MSRs it read, whether listed in `RawMachine.msr` or not.
@@ -92,6 +155,8 @@ class Decision:
     crash_relocate_kernel: SiteDecision
     reported_stopped: ReportOrder | None
     sme_active: bool | None
+    stops: bool | None = True
+    crash_stops: bool | None = True
     traps: int = 0
     leaves_read: frozenset[int] = frozenset()
     msrs_read: frozenset[int] = frozenset()

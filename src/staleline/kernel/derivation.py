@@ -22,7 +22,7 @@ def required_address(symbols: SymbolTable, name: str) -> int:
     """Link address of a symbol that the reading cannot do without.
 
     Raises:
-        DerivationError: There is none of that name.
+        DerivationError: There is none of that name, or more than one.
     """
     address = symbols.address(name)
     if address is None:

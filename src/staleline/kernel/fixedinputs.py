@@ -76,6 +76,10 @@ FIXED_AT_SITES: Final[Mapping[str, Fixed]] = {
     "cpu_number": _NUMBER,
     "pcpu_hot+0xc": _NUMBER,  # struct pcpu_hot, 6.2 to 6.14
     "const_pcpu_hot+0xc": _NUMBER,
+    # reboot.c or virt/hw.c, which disable virtualization before a CPU stops
+    "cpu_emergency_virt_callback": _CALLED,
+    "virt_ops": _CALLED,
+    "init_task": Fixed("the task that runs is not the idle one, and in no RCU read-side section"),
     # SEV_STATUS: bits above 0 say which features a guest uses, which bit 0 says it is
     "sev_status": Fixed("a host has none of the features of guests", bits=~1, unless=1),
 }
@@ -87,13 +91,13 @@ FIXED_IN_CRASH: Final[Mapping[str, Fixed]] = {
     "crash_ipi_issued": _CRASHING,
     "cpus_stopped": _CRASHING,
     "crash_vmclear_loaded_vmcss": _CALLED,
-    "cpu_emergency_virt_callback": _CALLED,
-    "virt_ops": _CALLED,
     "__num_online_cpus": _POPULATION,
     "nr_ioapics": _INDEX,
     # events/intel/pt.c, a running trace that a crash stops
     "pt_ctx": Fixed("no Intel PT trace runs"),
-    "init_task": Fixed("the task that runs is in no RCU read-side section"),
+    # nmi.c exc_nmi(): an NMI meets no other, and none is ignored but while code is patched at boot
+    "nmi_state": Fixed("the CPU takes one NMI"),
+    "ignore_nmis": Fixed("set only while alternatives are patched"),
 }
 
 

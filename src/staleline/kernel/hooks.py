@@ -35,6 +35,10 @@ _BAD_ACCESS = ctypes.CFUNCTYPE(
 )
 _PORT_IN = ctypes.CFUNCTYPE(ctypes.c_uint32, _ENGINE, ctypes.c_uint32, ctypes.c_int, _USER)
 _PORT_OUT = ctypes.CFUNCTYPE(None, _ENGINE, ctypes.c_uint32, ctypes.c_int, ctypes.c_uint32, _USER)
+_READ_DEVICE = ctypes.CFUNCTYPE(ctypes.c_uint64, _ENGINE, ctypes.c_uint64, ctypes.c_uint, _USER)
+_WRITE_DEVICE = ctypes.CFUNCTYPE(
+    None, _ENGINE, ctypes.c_uint64, ctypes.c_uint, ctypes.c_uint64, _USER
+)
 _BY_KIND: Final[dict[int, Any]] = {
     unicorn.UC_HOOK_INTR: _INTERRUPT,
     unicorn.UC_HOOK_INSN_INVALID: _INVALID,
@@ -42,6 +46,8 @@ _BY_KIND: Final[dict[int, Any]] = {
     unicorn.UC_HOOK_BLOCK: _CODE,
     unicorn.UC_HOOK_MEM_INVALID: _BAD_ACCESS,
     unicorn.UC_HOOK_MEM_READ | unicorn.UC_HOOK_MEM_WRITE: _ACCESS,
+    unicorn.UC_HOOK_MEM_READ: _ACCESS,
+    unicorn.UC_HOOK_MEM_WRITE: _ACCESS,
 }
 _BY_INSTRUCTION: Final[dict[int, Any]] = {
     x86.UC_X86_INS_CPUID: _CPUID,
@@ -77,6 +83,19 @@ class Hooks:
         """Likewise, for one of ``UC_X86_INS_*``."""
         callback = _BY_INSTRUCTION[instruction](self._guarded(method))
         return self._add(unicorn.UC_HOOK_INSN, callback, 1, 0, ctypes.c_int(instruction))
+
+    def add_device(self, where: range, read: Callable[..., Any], write: Callable[..., Any]) -> None:
+        """Let a device answer at these addresses: `read` gets offset and size, `write` a value too.
+
+        Both are methods, as in `add`; the device stays for as long as the engine.
+        """
+        reads, writes = (
+            kind(self._guarded(method))
+            for kind, method in ((_READ_DEVICE, read), (_WRITE_DEVICE, write))
+        )
+        start, size = ctypes.c_uint64(where.start), ctypes.c_uint64(len(where))
+        _require(uclib.uc_mmio_map(self._handle, start, size, reads, _NOTHING, writes, _NOTHING))
+        self._callbacks[-where.start] = (reads, writes)
 
     def remove(self, hook: int) -> None:
         """Do not call it any more."""

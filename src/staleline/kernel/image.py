@@ -246,7 +246,7 @@ def _symbols(elf: ElfFile, segments: tuple[Segment, ...], areas: list[Area]) -> 
 
 def _require_text_at(start: int, symbols: SymbolTable, where: str) -> None:
     """``_text`` is where the first segment starts, arch/x86/kernel/vmlinux.lds.S."""
-    address = symbols.address("_text")
+    address = symbols.only_address("_text")
     if address != start:
         found = "nowhere" if address is None else f"at {address:#x}"
         raise KernelImageError(
@@ -272,7 +272,7 @@ def _read_only_areas(elf: ElfFile, segments: tuple[Segment, ...]) -> list[Area]:
 
 def _banner(areas: list[Area], segments: tuple[Segment, ...], symbols: SymbolTable) -> str | None:
     """The text at ``linux_banner``; without CONFIG_KALLSYMS_ALL, the text that reads like it."""
-    address = symbols.address("linux_banner")
+    address = symbols.only_address("linux_banner")
     if address is None:
         found = (
             area.data[match.start() :][:_BANNER_LIMIT]

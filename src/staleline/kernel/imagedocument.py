@@ -9,12 +9,14 @@ from __future__ import annotations
 from typing import Any, TypedDict
 
 __all__ = [
+    "AfterFlushDocument",
     "ImageDocument",
     "ImageRuleDocument",
     "InventoryDocument",
     "NearestDocument",
     "PlaceDocument",
     "RuleDocument",
+    "StoreDocument",
     "SurroundingsDocument",
     "with_surroundings",
 ]
@@ -27,6 +29,25 @@ class RuleDocument(TypedDict):
     reads: list[str]
     equals: list[str]
     unknown: list[str]
+
+
+class StoreDocument(TypedDict):
+    """What a CPU stores after its last WBINVD; addresses in hexadecimal."""
+
+    line: str
+    code: str
+    address: str
+    physical: str
+    size: int
+    through: str
+    fate: str
+
+
+class AfterFlushDocument(TypedDict):
+    """What a site stores after its WBINVD, and when a line is left behind dirty."""
+
+    leaves_behind: str | None
+    stores: list[StoreDocument]
 
 
 class NearestDocument(TypedDict):
@@ -87,6 +108,7 @@ class ImageRuleDocument(TypedDict):
     nearest: NearestDocument | None
     lacks: list[str]
     sites: dict[str, RuleDocument]
+    after_flush: dict[str, AfterFlushDocument]
     crash_relocate_kernel: RuleDocument | None
     encrypts: RuleDocument
     reported_stopped: str | None

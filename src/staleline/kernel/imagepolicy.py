@@ -4,10 +4,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from staleline.kernel.condition import SiteRule, site_rule
-from staleline.kernel.decision import SiteDecision
+from staleline.kernel.decision import SiteDecision, Store
 from staleline.kernel.grid import Grid, grid_of
 from staleline.kernel.recognition import Recognition
 from staleline.kernel.truthtable import TruthRow, TruthTable
@@ -30,6 +30,7 @@ class ImagePolicy:
             fitting first; empty if there is none. A site that was not read is left out.
         lacks: Atoms that cannot come about under it; `equals` is said without them.
         table: The evidence.
+        leaves_behind: Per site at which a line stays dirty after the flush, when it does.
     """
 
     rules: Mapping[Site, SiteRule]
@@ -38,6 +39,15 @@ class ImagePolicy:
     equals: tuple[str, ...]
     lacks: tuple[str, ...]
     table: TruthTable
+    leaves_behind: Mapping[Site, SiteRule] = field(default_factory=dict)
+
+    @property
+    def stores(self) -> Mapping[Site, tuple[Store, ...]]:
+        """Per site, what is stored after its flush on some machine, each once."""
+        return {
+            site: tuple(sorted({one for row in self.table.rows for one in row.stores(site)}))
+            for site in self.rules
+        }
 
     @property
     def unread(self) -> tuple[Site, ...]:
@@ -84,10 +94,37 @@ def image_policy(
     recognition = Recognition(
         grid=grid, encrypts=encrypts.condition, lacks=tuple(sorted(lacks)), release=release
     )
-    return _recognised(rules, encrypts, table, recognition)
+    leaves = {
+        site: site_rule(grid, facts, _left_behind(table, site), sme_active=False)
+        for site in rules
+        if any(row.left_behind(site) for row in table.rows)
+    }
+    return _recognised(_doubted(rules, leaves), leaves, encrypts, table, recognition)
 
 
 _NOT_RUN = SiteDecision(None, "the site was not run with these facts")
+
+
+def _left_behind(table: TruthTable, site: Site) -> list[SiteDecision]:
+    """Per row, whether the site leaves a dirty line behind its flush."""
+    return [
+        SiteDecision(None, decision.unknown)
+        if (decision := row.sites.get(site, _NOT_RUN)).flushes is None
+        else SiteDecision(bool(decision.left_behind))
+        for row in table.rows
+    ]
+
+
+def _doubted(
+    rules: Mapping[Site, SiteRule], leaves: Mapping[Site, SiteRule]
+) -> Mapping[Site, SiteRule]:
+    """A site of which it is unknown when it leaves lines behind has an unknown rule."""
+    return {
+        site: replace(rule, condition=None, unknown=(*rule.unknown, *leaves[site].unknown))
+        if site in leaves and leaves[site].condition is None
+        else rule
+        for site, rule in rules.items()
+    }
 
 
 def _encryption(table: TruthTable) -> list[SiteDecision]:
@@ -106,11 +143,18 @@ def _as_formula(grid: Grid, encrypts: Expression | None) -> bool:
 
 
 def _recognised(
-    rules: Mapping[Site, SiteRule], encrypts: SiteRule, table: TruthTable, recognition: Recognition
+    rules: Mapping[Site, SiteRule],
+    leaves: Mapping[Site, SiteRule],
+    encrypts: SiteRule,
+    table: TruthTable,
+    recognition: Recognition,
 ) -> ImagePolicy:
     reported, unknown = _order(table.rows, recognition.grid)
+    # No policy of the catalogue stores anything that its flush would have had to reach.
     found = {
-        site: replace(rule, equals=recognition.at_site(site, rule.condition))
+        site: rule
+        if site in leaves
+        else replace(rule, equals=recognition.at_site(site, rule.condition))
         for site, rule in rules.items()
     }
     stop = found.get(Site.STOP_THIS_CPU)
@@ -119,7 +163,7 @@ def _recognised(
     flushes = stop is not None and stop.condition != Constant(False)
     alike = {site: rule.equals for site, rule in found.items()}
     equals = recognition.whole(alike, reported, flushes=flushes)
-    return ImagePolicy(found, encrypts, reported, equals, recognition.lacks, table)
+    return ImagePolicy(found, encrypts, reported, equals, recognition.lacks, table, leaves)
 
 
 def _order(rows: tuple[TruthRow, ...], grid: Grid) -> tuple[ReportOrder | None, str | None]:
@@ -145,6 +189,8 @@ def _flushes(row: TruthRow) -> bool:
 def as_policy(image: ImagePolicy, name: str) -> Policy | None:
     """The image's rule where a policy is asked for; None unless all of it is known.
 
+    None too if it leaves lines behind after a flush, which no policy says.
+
     Args:
         image: The rule.
         name: What to call it, e.g. the image's release.
@@ -154,7 +200,7 @@ def as_policy(image: ImagePolicy, name: str) -> Policy | None:
     }
     no_order = conditions.get(Site.STOP_THIS_CPU) == Constant(False)
     reported = ReportOrder.AFTER_FLUSH if no_order else image.reported
-    if len(conditions) < len(Site) or reported is None:
+    if len(conditions) < len(Site) or reported is None or image.leaves_behind:
         return None
     return Policy(
         name=name,

@@ -3,16 +3,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
-from staleline.kernel.decision import SiteDecision
-from staleline.kernel.imagedocument import RuleDocument
+from staleline.kernel.decision import SiteDecision, Store
+from staleline.kernel.imagedocument import AfterFlushDocument, RuleDocument
 from staleline.kernel.imagepolicy import ImagePolicy, SiteRule
 from staleline.kernel.rawfacts import RawFacts
+from staleline.kernel.storedocument import store_document, store_of
 from staleline.kernel.truthtable import TruthRow, TruthTable
-from staleline.policy.expression import parse
+from staleline.policy.expression import Constant, parse
 from staleline.vocabulary import ReportOrder, Site
 
 __all__ = ["from_document", "rule_document", "to_document"]
@@ -26,16 +27,20 @@ def to_document(policy: ImagePolicy) -> dict[str, Any]:
     ``policy`` is the first of ``equals``, or null. A row's ``unknown`` has the reasons by
     site, and is left out where there are none.
     """
+    stores = policy.stores
     return {
         "policy": policy.equals[0] if policy.equals else None,
         "equals": list(policy.equals),
         "reported_stopped": policy.reported,
         "lacks": list(policy.lacks),
         "sites": {site: rule_document(rule) for site, rule in policy.rules.items()},
+        "after_flush": {
+            site: _after_flush_document(policy, site, found) for site, found in stores.items()
+        },
         "encrypts": rule_document(policy.encrypts),
         "unknown": list(policy.unknown),
         "runs": policy.table.runs,
-        "truth_table": [_row_document(row) for row in policy.table.rows],
+        "truth_table": [_row_document(row, stores) for row in policy.table.rows],
     }
 
 
@@ -49,7 +54,23 @@ def rule_document(rule: SiteRule) -> RuleDocument:
     }
 
 
-def _row_document(row: TruthRow) -> dict[str, Any]:
+def _after_flush_document(
+    policy: ImagePolicy, site: Site, stores: Sequence[Store]
+) -> AfterFlushDocument:
+    rule = policy.leaves_behind.get(site)
+    condition = Constant(False) if rule is None else rule.condition
+    return {
+        "leaves_behind": None if condition is None else str(condition),
+        "stores": [store_document(store) for store in stores],
+    }
+
+
+def _row_document(row: TruthRow, stores: Mapping[Site, Sequence[Store]]) -> dict[str, Any]:
+    after = {
+        site: [stores[site].index(one) for one in decision.stores]
+        for site, decision in row.sites.items()
+        if decision.stores
+    }
     unknown = {site: one.unknown for site, one in row.sites.items() if one.unknown is not None}
     return {
         "facts": {name: getattr(row.facts, name) for name in _FACTS},
@@ -57,6 +78,7 @@ def _row_document(row: TruthRow) -> dict[str, Any]:
         "sme_active": row.encrypts,
         "reported_stopped": row.reported,
         **({"unknown": unknown} if unknown else {}),
+        **({"after_flush": after} if after else {}),
     }
 
 
@@ -67,7 +89,9 @@ def from_document(document: Mapping[str, Any]) -> ImagePolicy:
         KeyError, TypeError, ValueError: Not such a document.
         PolicyError: A condition is not an expression.
     """
-    rows = tuple(_row(row) for row in document["truth_table"])
+    after = {Site(site): found for site, found in document["after_flush"].items()}
+    stores = {site: tuple(map(store_of, found["stores"])) for site, found in after.items()}
+    rows = tuple(_row(row, stores) for row in document["truth_table"])
     return ImagePolicy(
         rules={Site(site): _rule(rule) for site, rule in document["sites"].items()},
         encrypts=_rule(document["encrypts"]),
@@ -75,6 +99,11 @@ def from_document(document: Mapping[str, Any]) -> ImagePolicy:
         equals=tuple(document["equals"]),
         lacks=tuple(document["lacks"]),
         table=TruthTable(rows, document.get("runs", 0)),
+        leaves_behind={
+            site: SiteRule(None if condition is None else parse(condition), ())
+            for site, found in after.items()
+            if (condition := found["leaves_behind"]) != str(Constant(False))
+        },
     )
 
 
@@ -88,12 +117,16 @@ def _rule(document: Mapping[str, Any]) -> SiteRule:
     )
 
 
-def _row(document: Mapping[str, Any]) -> TruthRow:
-    unknown = document.get("unknown", {})
+def _row(document: Mapping[str, Any], stores: Mapping[Site, Sequence[Store]]) -> TruthRow:
+    unknown, after = document.get("unknown", {}), document.get("after_flush", {})
     return TruthRow(
         facts=RawFacts(**document["facts"]),
         sites={
-            site: SiteDecision(document[site], unknown.get(site))
+            site: SiteDecision(
+                document[site],
+                unknown.get(site),
+                tuple(stores[site][index] for index in after.get(site, ())),
+            )
             for site in Site
             if site in document
         },

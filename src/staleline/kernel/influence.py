@@ -10,17 +10,18 @@ asks or finds initialised, is changed, and the decisions are to stay the same.
 What is not varied: what `staleline.kernel.inputs` calls structural (topology; and family, model,
 stepping and the highest leaves take some existing values only), what
 `staleline.kernel.fixedinputs` names with its reason, pointers, read-only data, the command
-line's other words, and code patched by alternatives. Two kinds of dependency may be missed: one
-on several unlisted things at once is found only if a round happens to change enough of them, and
-one on a variable's being equal to some number only if that is 0, 1, all ones or what it was. A
-change that makes the code fail is no dependency: it shows an index, a pointer, or a path that
-is not modelled, and is listed as not varied.
+line's other words, and what the jumping CPU does before it interrupts the others. Two kinds of
+dependency may be missed: one on several unlisted things at once is found only if a round happens
+to change enough of them, and one on a variable's being equal to some number only if that is 0, 1,
+all ones or what it was. A change that makes the code fail is no dependency: it shows an index, a
+pointer, or a path that is not modelled, and is listed as not varied.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from staleline.kernel.bootinfluence import search_boot
@@ -32,11 +33,12 @@ from staleline.kernel.rawmachine import GivenCpuid, raw_machine
 from staleline.kernel.reruns import SITES, Reruns
 from staleline.kernel.siteinfluence import Influence, SiteSearch, search_sites
 from staleline.kernel.staticbranches import unnamed_branches
+from staleline.workers import AsideError, aside
 
 if TYPE_CHECKING:
     from staleline.kernel.decision import RawMachine
     from staleline.kernel.image import KernelImage
-    from staleline.kernel.search import Search
+    from staleline.kernel.search import Finding
     from staleline.vocabulary import Site
 
 __all__ = ["Dependencies", "dependencies", "unlisted_dependencies"]
@@ -107,24 +109,60 @@ def unlisted_dependencies(
     return dependencies(image, thorough=thorough).unlisted
 
 
-def dependencies(image: KernelImage, *, thorough: bool = False) -> Dependencies:
-    """The same, with what the decisions depend on."""
+def dependencies(
+    image: KernelImage, *, thorough: bool = False, side_by_side: bool = False
+) -> Dependencies:
+    """The same, with what the decisions depend on.
+
+    Args:
+        image: The kernel.
+        thorough: Try more machines and more random rounds.
+        side_by_side: Look at the boot in another process, forked from this one, in which no other
+            thread may run.
+    """
     rows = (*_ROWS, *(_MORE_ROWS if thorough else ()))
-    pairs = _THOROUGH_PAIRS if thorough else 1
+    search = partial(_search_boot, image, rows, thorough=thorough)
+    found = aside(search) if side_by_side else search
     try:
-        reruns = Reruns(image)
-        with reruns.series():
-            sites = search_sites(reruns, list(_machines(image, rows)), pairs=pairs)
-            boot = search_boot(reruns, rows, rows if thorough else rows[:1], pairs=pairs)
-    except DerivationError as error:
+        sites, boots = _search_sites(image, rows, thorough=thorough)
+        boot = found()
+    except (DerivationError, AsideError) as error:
         reason = f"what else the decision depends on could not be tried: {error}"
         return Dependencies(dict.fromkeys(SITES, ()), dict.fromkeys(SITES, (reason,)), {}, 0)
     return Dependencies(
         {site: _explained(search) for site, search in sites.items()},
         {site: tuple(_unlisted(site, search, boot)) for site, search in sites.items()},
         _lost(sites.values(), boot) | _untold(image),
-        reruns.boots,
+        boots + boot.boots,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _BootFindings:
+    """What the boot was found to depend on."""
+
+    findings: tuple[Finding, ...]
+    exhausted: bool
+    boots: int
+
+
+def _search_sites(
+    image: KernelImage, rows: Iterable[RawFacts], *, thorough: bool
+) -> tuple[Mapping[Site, SiteSearch], int]:
+    """And how often the derivation was run."""
+    reruns = Reruns(image)
+    machines = list(_machines(image, rows))
+    with reruns.series():
+        found = search_sites(reruns, machines, pairs=_THOROUGH_PAIRS if thorough else 1)
+    return found, reruns.boots
+
+
+def _search_boot(image: KernelImage, rows: Sequence[RawFacts], *, thorough: bool) -> _BootFindings:
+    reruns = Reruns(image)
+    tried, pairs = (rows, _THOROUGH_PAIRS) if thorough else (rows[:1], 1)
+    with reruns.series():
+        found = search_boot(reruns, rows, tried, pairs=pairs)
+    return _BootFindings(tuple(found.findings), found.exhausted, reruns.boots)
 
 
 def _machines(image: KernelImage, rows: Iterable[RawFacts]) -> Iterator[RawMachine]:
@@ -145,7 +183,7 @@ def _explained(search: SiteSearch) -> tuple[str, ...]:
     return tuple(sorted(found.name for found in search.influences.values() if found.explained))
 
 
-def _unlisted(site: Site, search: SiteSearch, boot: Search) -> Iterator[str]:
+def _unlisted(site: Site, search: SiteSearch, boot: _BootFindings) -> Iterator[str]:
     """One sentence per dependency; what the site itself was seen to depend on comes first."""
     influences = [found for found in search.influences.values() if not found.explained]
     told = {found.name for found in influences}
@@ -175,7 +213,7 @@ def _untold(image: KernelImage) -> dict[str, str]:
     return {"static branches": reason} if unnamed_branches(image) else {}
 
 
-def _lost(sites: Iterable[SiteSearch], boot: Search) -> dict[str, str]:
+def _lost(sites: Iterable[SiteSearch], boot: _BootFindings) -> dict[str, str]:
     lost = {name: why for search in sites for name, why in search.lost.items()}
     return lost | {
         str(found.change): found.lost for found in boot.findings if found.lost is not None

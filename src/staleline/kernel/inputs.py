@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from staleline.kernel.traps import Answer, LogicalCpu, Question
+from staleline.kernel.traps import RANDOM, TIME, Answer, LogicalCpu, Question
 
 __all__ = [
     "HIGHEST_EXTENDED",
@@ -53,6 +53,8 @@ class Register:
     index: int = 0
 
     def __str__(self) -> str:
+        if self.number in _UNTOLD:
+            return _UNTOLD[self.number]
         if self.subleaf is None:
             return f"MSR {self.number:#x}"
         leaf = f"{self.number:#x}" + (f".{self.subleaf:#x}" if self.subleaf else "")
@@ -76,16 +78,19 @@ _LISTED_MSR: Final[Mapping[int, int]] = {
     0xC001_0132: _MASK_64,  # RMP_BASE and RMP_END, which an SNP host has
     0xC001_0133: _MASK_64,
 }
+#: What no evidence can tell.
+_UNTOLD: Final[Mapping[int, str]] = {RANDOM: "RDRAND or RDSEED", TIME: "the time stamp"}
+#: Bits of the time stamp without which it still goes on, faster or slower: those below its step,
+#: and those that it does not reach.
+_TIME_BITS: Final = (1 << 19) - 1 | _MASK_64 >> 40 << 40
 _TOPOLOGY: Final = (0xB, 0x1F, 0x8000_001E, 0x8000_0026)
 _STRUCTURAL_CPUID: Final[Mapping[tuple[int, int], int]] = {
     (1, _EAX): _MASK_32,  # family, model, stepping
     (1, _EBX): _MASK_32,  # APIC ID, siblings
     (1, _EDX): 1 << 28,  # there are siblings
-    (1, _ECX): 1 << 5,  # VMX: a crash executes VMXOFF, which is not modelled
     **{(leaf, index): _MASK_32 for leaf in _TOPOLOGY for index in range(4)},
 }
 _STRUCTURAL_MSR: Final[Mapping[int, int]] = {
-    0xC000_0080: 1 << 12,  # EFER.SVME: a crash executes STGI, which is not modelled
     0xC001_100C: 0b111,  # node of family 10h to 16h
 }
 
@@ -118,6 +123,8 @@ HIGHEST_EXTENDED: Final[Mapping[bool, tuple[int, ...]]] = {
 
 def free_bits(register: Register) -> int:
     """The bits of an answer that are neither listed nor structural."""
+    if register.number == TIME:
+        return _TIME_BITS
     if register.subleaf is None:
         kept = _LISTED_MSR.get(register.number, 0) | _STRUCTURAL_MSR.get(register.number, 0)
         return _MASK_64 & ~kept

@@ -127,13 +127,11 @@ class _Search:
 
     def find_trampoline(self) -> None:
         """Real-mode code lies in the image as data (arch/x86/realmode/rm/trampoline_64.S)."""
-        blob = self._image.symbols.address(_REAL_MODE)
-        if blob is None:
-            return
-        header = self._image.read(blob, 12)
-        start = blob + int.from_bytes(header[8:], "little")  # struct real_mode_header
-        if self._image.read(start, 3) == _CLI + _WBINVD:
-            self._note(_TRAMPOLINE, start + 1, Reach.INLINE)
+        for blob in self._image.symbols.addresses(_REAL_MODE):
+            header = self._image.read(blob, 12)
+            start = blob + int.from_bytes(header[8:], "little")  # struct real_mode_header
+            if self._image.read(start, 3) == _CLI + _WBINVD:
+                self._note(_TRAMPOLINE, start + 1, Reach.INLINE)
 
     def passing_on(self) -> Iterator[int]:
         """Functions found that flush for their callers, also those found meanwhile."""
@@ -188,7 +186,8 @@ class _Search:
 
 def _pv_ops_slots(image: KernelImage, function: int) -> Iterator[int]:
     """Addresses of pointers to a function in ``pv_ops`` (asm/paravirt_types.h)."""
-    start, size = image.symbols.address(_PV_OPS), image.symbols.size_of(_PV_OPS)
+    start = image.symbols.only_address(_PV_OPS)
+    size = None if start is None else image.symbols.size_of(_PV_OPS)
     if start is None or size is None:
         return
     pointers = struct.iter_unpack("<Q", image.read(start, min(size, _PV_OPS_LIMIT) // 8 * 8))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from staleline.kernel.controlpages import SWAP_PAGE
 from staleline.kernel.derivation import DerivationError, required_address
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ KIMAGE_SIZE: Final = 0x400
 _FLAGS: Final = (0x278, 0x2F8)
 _PRESERVE_CONTEXT: Final = 1 << 1
 _SWAP_PAGE_MEMBER: Final = 40
-_SWAP_PAGE: Final = 0xA000  # physical address
 _PAGE_SHIFT: Final = 12
 _STRUCT_PAGE_SIZE: Final = 64
 #: ``__VMEMMAP_BASE_L4``, arch/x86/include/asm/pgtable_64_types.h.
@@ -46,10 +46,10 @@ def prepare_kexec_jump(image: KernelImage, memory: MachineMemory, kimage: int) -
     if len(found) != 1:
         raise DerivationError("where struct kimage has preserve_context is not known")
     memory.write_int(kimage + found[0], _PRESERVE_CONTEXT, 1)
-    memory.write_int(kimage + _SWAP_PAGE_MEMBER, page_structure(image, _SWAP_PAGE), 8)
+    memory.write_int(kimage + _SWAP_PAGE_MEMBER, page_structure(image, SWAP_PAGE), 8)
     variable = image.symbols.address("kexec_pa_swap_page")
     if variable is not None:
-        memory.write_int(variable, _SWAP_PAGE, 8)
+        memory.write_int(variable, SWAP_PAGE, 8)
 
 
 def page_structure(image: KernelImage, physical: int) -> int:

@@ -18,12 +18,14 @@ from typing import TYPE_CHECKING
 
 from staleline.errors import KernelImageError
 from staleline.kernel.derivation import DerivationError
+from staleline.kernel.localapic import sending_calls
+from staleline.kernel.symbols import AmbiguousNameError
 from staleline.kernel.touchedpages import TouchedPages
 
 if TYPE_CHECKING:
     from staleline.kernel.image import KernelImage
 
-__all__ = ["KERNEL_MAP", "PAGE", "RAM_SIZE", "KeptMemory", "MachineMemory", "Region"]
+__all__ = ["APIC_BASE", "KERNEL_MAP", "PAGE", "RAM_SIZE", "KeptMemory", "MachineMemory", "Region"]
 
 PAGE = 0x1000
 #: ``__START_KERNEL_map``: where Linux maps physical address 0 of its own image
@@ -38,7 +40,7 @@ _MOST_WRITTEN = 8 << 20
 _DEFAULT_PAGE_OFFSET = 0xFFFF_8880_0000_0000
 #: ``APIC_BASE``, the fixmap address of the local APIC's registers (FIX_APIC_BASE,
 #: arch/x86/include/asm/fixmap.h). Up to 6.6 the APIC ID is read during identification.
-_APIC_BASE = 0xFFFF_FFFF_FF5F_D000
+APIC_BASE = 0xFFFF_FFFF_FF5F_D000
 
 
 class KeptPages:
@@ -157,6 +159,7 @@ class MachineMemory:
         page_offset: Start of the direct map, as the image's ``page_offset_base`` says.
         text: The pages that hold nothing but the kernel's code, ``_text`` to ``_etext``, which
             a running kernel maps read-only; empty if the image does not say or not plausibly.
+        sending_calls: Where code calls to send an interrupt -> the register with its vector.
     """
 
     def __init__(self, image: KernelImage) -> None:
@@ -165,27 +168,41 @@ class MachineMemory:
         self._apic = Region(mmap.mmap(-1, PAGE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
         self.page_offset = _page_offset(image)
         self.text = _text(image, range(self._base, self._base + len(self._kernel)))
+        self.sending_calls = sending_calls(image.symbols)
         self._windows = (
             (self._base, self._kernel, 0),
             (self.page_offset, self._ram, 0),
             (PAGE, self._ram, PAGE),
-            (_APIC_BASE, self._apic, 0),
         )
         self._places = tuple(
             (address, address + len(region) - offset, region.content, offset - address)
-            for address, region, offset in self._windows
+            for address, region, offset in (*self._windows, (APIC_BASE, self._apic, 0))
         )
 
     def windows(self) -> tuple[tuple[int, Region, int], ...]:
-        """(virtual address, region, offset in it) of everything to map.
+        """(virtual address, region, offset in it) of everything to map as memory.
 
-        The identity map leaves page 0 out, so a null pointer is noticed.
+        The identity map leaves page 0 out, so a null pointer is noticed. The local APIC's page
+        at `APIC_BASE` is a device.
         """
         return self._windows
 
     def direct(self, physical: int) -> int:
         """Direct-map address of a physical address in RAM."""
         return self.page_offset + physical
+
+    def physical(self, address: int) -> int | None:
+        """The physical address behind a virtual one; None for a device's registers.
+
+        Raises:
+            DerivationError: Nothing is mapped there.
+        """
+        for start, region, offset in self._windows:
+            if 0 <= address - start < len(region) - offset:
+                if region is self._apic:
+                    return None
+                return address - (KERNEL_MAP if region is self._kernel else start - offset)
+        raise DerivationError(f"{address:#x} is outside the machine's memory")
 
     def read(self, address: int, size: int) -> bytes:
         """`size` bytes at a kernel, direct-map or identity address.
@@ -248,14 +265,19 @@ class MachineMemory:
 
 def _page_offset(image: KernelImage) -> int:
     """``page_offset_base`` (a variable since CONFIG_DYNAMIC_MEMORY_LAYOUT, 4.15)."""
-    symbol = image.symbols.address("page_offset_base")
+    try:
+        symbol = image.symbols.address("page_offset_base")
+    except AmbiguousNameError as error:
+        raise KernelImageError(
+            str(error), where=image.path, do="give the vmlinux with symbols of this build"
+        ) from error
     if symbol is None:
         return _DEFAULT_PAGE_OFFSET
     return int.from_bytes(image.read(symbol, 8), "little")
 
 
 def _text(image: KernelImage, kernel: range) -> range:
-    start, end = image.symbols.address("_text"), image.symbols.address("_etext")
+    start, end = image.symbols.only_address("_text"), image.symbols.only_address("_etext")
     if start is None or end is None:
         return range(0)
     pages = range((start + PAGE - 1) & -PAGE, end & -PAGE)

@@ -65,6 +65,10 @@ class PerCpu:
             table = self._address("__per_cpu_offset")
             self._memory.write_int(table + 8 * cpu, self.offset(cpu), 8)
 
+    def content(self, cpu: int) -> bytes:
+        """All that is in a CPU's area."""
+        return self._memory.read(self._area(cpu), self._size)
+
     def _area(self, cpu: int) -> int:
         return self._memory.direct(_FIRST_AREA + cpu * _AREA_STRIDE)
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from staleline.kernel.controlpages import CONTROL_PAGES, CONTROL_SIZE, SWAP_PAGE
 from staleline.kernel.machine_memory import PAGE
 from staleline.kernel.percpu import PerCpu
-from staleline.kernel.sites import CONTROL_PAGES, CONTROL_SIZE
+from staleline.kernel.ring3 import STACK_SIZE, STACK_TOP
 from staleline.printable import printable
 
 if TYPE_CHECKING:
@@ -30,13 +31,13 @@ class Places:
         self._areas = [PerCpu(image, memory).offset(cpu) for cpu in range(cpus)]
         self._memory = memory
         self._per_cpu = range(
-            image.symbols.address("__per_cpu_start") or 0,
-            image.symbols.address("__per_cpu_end") or 0,
+            image.symbols.only_address("__per_cpu_start") or 0,
+            image.symbols.only_address("__per_cpu_end") or 0,
         )
 
     def code(self, address: int) -> str:
         """Function and offset; of the control page, those of the code copied there."""
-        return self._enclosing(self._linked(address))
+        return self._enclosing(self.linked(address))
 
     def variable(self, address: int) -> str | None:
         """Variable and offset, or None if it is none: stack, page tables, the kimage."""
@@ -47,15 +48,26 @@ class Places:
             return None
         return self._enclosing(address)
 
+    def line(self, address: int, physical: int) -> str:
+        """What lies in memory at an address: a variable, a stack, a page of the handover."""
+        for cpu in range(len(self._areas)):
+            if 0 < STACK_TOP + cpu * STACK_SIZE - physical <= STACK_SIZE:
+                return f"the stack of CPU {cpu}"
+        if 0 <= physical - CONTROL_PAGES < CONTROL_SIZE:
+            return "the control page"
+        if 0 <= physical - SWAP_PAGE < PAGE:
+            return "the swap page"
+        return self.variable(address) or f"physical address {physical:#x}"
+
     @property
     def _symbols_start(self) -> int:
-        return self._symbols.address("_text") or 0
+        return self._symbols.only_address("_text") or 0
 
-    def _linked(self, address: int) -> int:
+    def linked(self, address: int) -> int:
         """Where the code at an address comes from: in the control pages it is a copy."""
         for pages in (CONTROL_PAGES, self._memory.direct(CONTROL_PAGES)):
             if 0 <= address - pages < CONTROL_SIZE:
-                start = next(filter(None, map(self._symbols.address, _RELOCATED)), pages)
+                start = next(filter(None, map(self._symbols.only_address, _RELOCATED)), pages)
                 return start + address - pages - self._copied_to(start)
         return address
 

@@ -26,7 +26,8 @@ from staleline.kernel.exceptiontable import fault_fixups
 from staleline.kernel.machine_memory import MachineMemory
 from staleline.kernel.offline import PlayDead, run_native_play_dead, run_tdx_shutdown_cpu
 from staleline.kernel.seamcalls import make_seamcalls
-from staleline.kernel.sites import run_relocate_kernel, run_stop_this_cpu
+from staleline.kernel.sites import run_relocate_kernel, run_stop_this_cpu, stopped_by_way
+from staleline.kernel.stoppath import way_to_kexec
 from staleline.kernel.traps import Answer, LogicalCpu, Question
 
 if TYPE_CHECKING:
@@ -119,9 +120,9 @@ class KernelReader:
         with self._emulator.series():
             try:
                 start_up_told(self._image, self._memory, self._emulator, cpu, command_line)
+                return read_sme_active(self._image, self._memory)
             except DerivationError:
                 return None
-        return read_sme_active(self._image, self._memory)
 
     def play_dead(self, machine: RawMachine) -> PlayDead:
         """Boot the image on `machine` and let the secondary go offline."""
@@ -201,18 +202,22 @@ class KernelReader:
         boot(image, memory, emulator, cpus, mem_encrypt=machine.mem_encrypt)
         sme_active = read_sme_active(image, memory)
         make_seamcalls(image, emulator, cpus)
-        stop = run_stop_this_cpu(image, memory, emulator, secondary)
+        way = way_to_kexec(image, memory, emulator, cpus)
+        stop = run_stop_this_cpu(image, memory, emulator, secondary, jumping=jumping)
+        stop = stopped_by_way(image, emulator, stop, way)
         relocate = run_relocate_kernel(
             image, memory, emulator, jumping, preserve_context=machine.preserve_context
         )
         crash = run_crash(image, memory, emulator, cpus)
         return Decision(
             stop_this_cpu=stop.decision,
-            relocate_kernel=relocate,
+            relocate_kernel=SiteDecision(None, way.to_jump) if way.to_jump else relocate,
             crash_nmi_callback=crash.crash_nmi_callback,
             crash_relocate_kernel=crash.relocate_kernel,
             reported_stopped=stop.reported_stopped,
             sme_active=sme_active,
+            stops=stop.stops,
+            crash_stops=None if crash.crash_nmi_callback.flushes is None else True,
         )
 
     def _start_over(self) -> None:

@@ -71,10 +71,15 @@ def _in_a_crash(policy: ImagePolicy) -> RuleDocument | None:
     rows = policy.table.rows
     kexec = [row.sites.get(Site.RELOCATE_KERNEL) for row in rows]
     crash = [row.crash_relocate_kernel or SiteDecision(None, "not run") for row in rows]
-    if crash == kexec:
+    # What it stores to after its flush is not the same, and lies elsewhere.
+    if _answers(crash) == _answers(kexec):
         return None
     facts = [row.facts for row in rows]
     return rule_document(site_rule(grid_of(facts, policy.lacks), facts, crash, sme_active=False))
+
+
+def _answers(decisions: Sequence[SiteDecision | None]) -> list[tuple[bool | None, str | None]]:
+    return [(None, None) if one is None else (one.flushes, one.unknown) for one in decisions]
 
 
 def _nearest(policy: ImagePolicy) -> NearestDocument | None:

@@ -3,7 +3,8 @@
 
 Kernel code is emulated in ring 3, so every privileged instruction raises #GP. ``ud1`` and
 ``ud2`` raise #UD by definition, SEAMCALL because nothing here has SEAM, and the instructions
-that CR4.PKE and CR4.FSGSBASE enable because those bits are never really set. All of them are
+that CR4.PKE and CR4.FSGSBASE enable because those bits are never really set, RDRAND and RDSEED
+because the CPU that Unicorn is told to be is older than they are. All of them are
 answered in Python (see `staleline.kernel.emulator`). Whatever this module does not recognise
 stays unmodelled, and the run that met it stays unknown.
 Opcodes: AMD64 APM volume 3, appendix A.
@@ -27,6 +28,7 @@ class Operation(StrEnum):
     CLTS = "clts"
     HLT = "hlt"
     INVLPG = "invlpg"
+    IRET = "iret"
     LGDT = "lgdt"
     LIDT = "lidt"
     LLDT = "lldt"
@@ -42,12 +44,16 @@ class Operation(StrEnum):
     RDGSBASE = "rdgsbase"
     RDMSR = "rdmsr"
     RDPKRU = "rdpkru"
+    RDRAND = "rdrand"
+    RDSEED = "rdseed"
     RDTSC = "rdtsc"
     RDTSCP = "rdtscp"
     SEAMCALL = "seamcall"
+    STGI = "stgi"
     SWAPGS = "swapgs"
     UD1 = "ud1"
     UD2 = "ud2"
+    VMXOFF = "vmxoff"
     WBINVD = "wbinvd"
     WRFSBASE = "wrfsbase"
     WRGSBASE = "wrgsbase"
@@ -65,12 +71,14 @@ class RefusedInstruction:
         length: Bytes, prefixes included.
         special: Number of the control or debug register, where one is named.
         general: Number of the general register (0 = RAX ... 15 = R15), likewise.
+        width: Bits of that register that are written, where they may be fewer than 64.
     """
 
     operation: Operation
     length: int
     special: int = 0
     general: int = 0
+    width: int = 64
 
 
 _TWO_BYTE = {
@@ -88,9 +96,11 @@ _SPECIAL_MOVES = {
     0x23: Operation.MOV_TO_DR,
 }
 _GROUP_7_REGISTER = {
+    0xC4: Operation.VMXOFF,
     0xC8: Operation.MONITOR,
     0xC9: Operation.MWAIT,
     0xD1: Operation.XSETBV,
+    0xDC: Operation.STGI,
     0xEE: Operation.RDPKRU,
     0xEF: Operation.WRPKRU,
     0xF8: Operation.SWAPGS,
@@ -99,6 +109,8 @@ _GROUP_7_REGISTER = {
 _GROUP_7_MEMORY = {2: Operation.LGDT, 3: Operation.LIDT, 7: Operation.INVLPG}
 _GROUP_6 = {2: Operation.LLDT, 3: Operation.LTR}
 _SEGMENT_OVERRIDES = frozenset((0x26, 0x2E, 0x36, 0x3E, 0x64, 0x65, 0x66, 0x67))
+_GROUP_9 = 0xC7
+_GROUP_9_REGISTER = {6: Operation.RDRAND, 7: Operation.RDSEED}
 _GROUP_15_BASES = (
     Operation.RDFSBASE,
     Operation.RDGSBASE,
@@ -107,7 +119,7 @@ _GROUP_15_BASES = (
 )
 _STACK_SEGMENT = 2
 _UD1 = 0xB9
-_SEAMCALL = 0xCF
+_SEAMCALL = _IRET = 0xCF
 _MANDATORY_66 = 0x66
 _REPEAT = 0xF3
 _REX_W = 0x48
@@ -124,10 +136,14 @@ def decode(code: bytes) -> RefusedInstruction | None:
         return _decode_base_access(code[1:6].ljust(5, b"\0"))
     at, rex = _skip_prefixes(code)
     body = code[at : at + 8].ljust(8, b"\0")
+    if body[:2] == bytes((0x0F, _GROUP_9)):
+        return _decode_random(body[2], at, rex, narrow=_MANDATORY_66 in code[:at])
     if _MANDATORY_66 in code[:at] and body[:3] == bytes((0x0F, 0x01, _SEAMCALL)):
         return RefusedInstruction(Operation.SEAMCALL, at + 3)
     if body[0] == 0xF4:
         return RefusedInstruction(Operation.HLT, at + 1)
+    if body[0] == _IRET and rex & 0xF8 == _REX_W:
+        return RefusedInstruction(Operation.IRET, at + 1)
     if body[0] == 0x8E and (body[1] >> 3) & 7 == _STACK_SEGMENT:
         return RefusedInstruction(Operation.MOV_TO_SS, at + 1 + _modrm_length(body[1:]))
     if body[0] == 0x0F:
@@ -143,6 +159,15 @@ def _decode_base_access(body: bytes) -> RefusedInstruction | None:
         return None
     general = (modrm & 7) | ((rex & 1) << 3)
     return RefusedInstruction(_GROUP_15_BASES[register], 5, general=general)
+
+
+def _decode_random(modrm: int, at: int, rex: int, *, narrow: bool) -> RefusedInstruction | None:
+    operation = _GROUP_9_REGISTER.get((modrm >> 3) & 7)
+    if operation is None or modrm < 0xC0:
+        return None
+    general = (modrm & 7) | ((rex & 1) << 3)
+    width = 64 if rex & 8 else 16 if narrow else 32
+    return RefusedInstruction(operation, at + 3, general=general, width=width)
 
 
 def _skip_prefixes(code: bytes) -> tuple[int, int]:

@@ -22,7 +22,8 @@ from staleline.evidence.registers import CpuidTable
 from staleline.kernel.buildtree import built_image
 from staleline.kernel.cache import DocumentCache, default_directory, file_digest
 from staleline.kernel.decision import Decision, RawMachine, SiteDecision
-from staleline.vocabulary import ReportOrder
+from staleline.kernel.storedocument import store_document, store_of
+from staleline.vocabulary import ReportOrder, Site
 
 if TYPE_CHECKING:
     from staleline.kernel.running import RunningImage
@@ -39,6 +40,7 @@ class DecidedDocument(TypedDict):
     seamcalls: bool
     wakes_offline: bool
     decisions: dict[str, dict[str, Any]]
+    doubts: dict[str, list[str]] | None
 
 
 def decisions_directory() -> Path:
@@ -94,6 +96,19 @@ class RememberedImage:
         return decision
 
     @cached_property
+    def doubts(self) -> Mapping[Site, tuple[str, ...]]:
+        """What its sites depend on beside the listed facts, found out once."""
+        known = self._document["doubts"]
+        if known is None:
+            doubts = self._running.doubts
+            known = {site: list(reasons) for site, reasons in doubts.items()}
+            # As with decisions: what could not be tried may be tried again.
+            if not known:
+                self._document["doubts"] = known
+                self.cache.put(self._document)
+        return {Site(site): tuple(reasons) for site, reasons in known.items()}
+
+    @cached_property
     def _running(self) -> RunningImage:
         if self._loaded is not None:
             return self._loaded
@@ -131,6 +146,7 @@ def _new(file: str, cache: DocumentCache[DecidedDocument]) -> RememberedImage:
         seamcalls=image.seamcalls,
         wakes_offline=image.wakes_offline,
         decisions={},
+        doubts=None,
     )
     return RememberedImage(file, cache, document, image)
 
@@ -176,6 +192,7 @@ def _sites(decision: Decision) -> tuple[SiteDecision, SiteDecision, SiteDecision
 def _plain(decision: Decision) -> dict[str, Any]:
     return {
         "flushes": [site.flushes for site in _sites(decision)],
+        "stores": [[store_document(one) for one in site.stores] for site in _sites(decision)],
         "reported_stopped": decision.reported_stopped,
         "sme_active": decision.sme_active,
     }
@@ -183,7 +200,10 @@ def _plain(decision: Decision) -> dict[str, Any]:
 
 def _decision(plain: Mapping[str, Any]) -> Decision:
     order = plain["reported_stopped"]
-    stop, jump, crash, crash_jump = map(SiteDecision, plain["flushes"])
+    stop, jump, crash, crash_jump = (
+        SiteDecision(flushes, stores=tuple(map(store_of, stores)))
+        for flushes, stores in zip(plain["flushes"], plain["stores"], strict=True)
+    )
     return Decision(
         stop_this_cpu=stop,
         relocate_kernel=jump,

@@ -13,21 +13,18 @@ from typing import TYPE_CHECKING, Final, Protocol
 from staleline.kernel.boot import SECONDARY, boot, stub_functions
 from staleline.kernel.bug_table import warning_addresses
 from staleline.kernel.constantmemory import variable_memory
+from staleline.kernel.controlpages import CONTROL_PAGES, CONTROL_SIZE
 from staleline.kernel.crash import run_crash_nmi_callback
 from staleline.kernel.decision import SiteDecision
 from staleline.kernel.derivation import DerivationError
 from staleline.kernel.emulator import Emulator, Limits
 from staleline.kernel.exceptiontable import fault_fixups
 from staleline.kernel.inputs import Flips, Register, VariedCpu, nothing
+from staleline.kernel.interrupts import interrupts_of
 from staleline.kernel.machine_memory import KeptMemory, MachineMemory
 from staleline.kernel.places import Places
 from staleline.kernel.seamcalls import make_seamcalls
-from staleline.kernel.sites import (
-    CONTROL_PAGES,
-    CONTROL_SIZE,
-    run_relocate_kernel,
-    run_stop_this_cpu,
-)
+from staleline.kernel.sites import run_relocate_kernel, run_stop_this_cpu
 from staleline.vocabulary import Site
 
 if TYPE_CHECKING:
@@ -90,12 +87,12 @@ class Outcome:
     asked: Mapping[Register, int]
 
     def differs(self, other: Outcome) -> frozenset[Site]:
-        """Sites that are known in both and do not decide alike."""
+        """Sites that are known in both and do not decide alike, or not leave lines alike."""
         return frozenset(
             site
             for site, decision in self.sites.items()
-            if None not in (decision.flushes, other.sites[site].flushes)
-            and decision.flushes != other.sites[site].flushes
+            if None not in (decision.answer, other.sites[site].answer)
+            and decision.answer != other.sites[site].answer
         )
 
     def lost(self, other: Outcome) -> frozenset[Site]:
@@ -229,6 +226,7 @@ class Reruns:
         self._changed = variation.memory
         boot(self.image, self.memory, emulator, cpus, mem_encrypt=machine.mem_encrypt)
         make_seamcalls(self.image, emulator, cpus)
+        interrupts_of(self.image, self.memory, emulator)  # before anything is watched
 
     def name(self, address: int) -> str:
         """What is at an address, for reports."""
@@ -298,7 +296,9 @@ class Reruns:
         try:
             match site:
                 case Site.STOP_THIS_CPU:
-                    return run_stop_this_cpu(image, memory, emulator, second).decision
+                    return run_stop_this_cpu(
+                        image, memory, emulator, second, jumping=first
+                    ).decision
                 case Site.RELOCATE_KERNEL:
                     return run_relocate_kernel(image, memory, emulator, first)
                 case Site.CRASH_NMI_CALLBACK:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 __all__ = [
     "ENTRY_GATE",
     "FLAGS",
+    "KERNEL_CODE",
+    "KERNEL_DATA",
     "RETURN_GATE",
     "STACK_SIZE",
     "STACK_TOP",
@@ -36,8 +38,9 @@ _INT3: Final = b"\xcc"
 STACK_TOP: Final = 0x3_0000
 STACK_SIZE: Final = 0x1_0000
 
-_CODE_SELECTOR: Final = 0x10  # __KERNEL_CS, in ring 3 here
-_DATA_SELECTOR: Final = 0x18  # __KERNEL_DS
+#: Selectors of the kernel's segments.
+KERNEL_CODE: Final = 0x10  # __KERNEL_CS, in ring 3 here
+KERNEL_DATA: Final = 0x18  # __KERNEL_DS
 FLAGS: Final = 0x3002  # IOPL 3, interrupts off
 _CR4_TSD: Final = 1 << 2
 _IRETQ: Final = b"\x48\xcf"
@@ -60,7 +63,7 @@ def enter_ring3(engine: unicorn.Uc, memory: MachineMemory) -> unicorn.unicorn.Uc
     memory.write(code, _IRETQ)
     memory.write(
         frame,
-        struct.pack("<5Q", target, _CODE_SELECTOR | 3, FLAGS, frame, _DATA_SELECTOR | 3),
+        struct.pack("<5Q", target, KERNEL_CODE | 3, FLAGS, frame, KERNEL_DATA | 3),
     )
     engine.reg_write(x86.UC_X86_REG_RSP, frame)
     engine.emu_start(code, target)

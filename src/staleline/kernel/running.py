@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+from staleline.kernel.doubts import Doubts, doubts_aside
 from staleline.kernel.image import KernelImage, load_image
 from staleline.kernel.reader import KernelReader
 from staleline.kernel.seamcalls import can_seamcall
@@ -21,9 +23,15 @@ __all__ = ["RunningImage"]
 
 @dataclass(frozen=True)
 class RunningImage:
-    """An image, and what its code does."""
+    """An image, and what its code does.
+
+    Attributes:
+        image: The image.
+    """
 
     image: KernelImage
+    _known_doubts: Doubts | None = None
+    _pending: list[Callable[[], Doubts]] = field(default_factory=list, repr=False)
 
     @classmethod
     def load(cls, path: str) -> Self:
@@ -61,7 +69,18 @@ class RunningImage:
 
     def decide(self, machine: RawMachine) -> Decision:
         """Run its code."""
+        self._begin_to_doubt()
         return self._reader.decide(machine)
+
+    @cached_property
+    def doubts(self) -> Doubts:
+        """What its sites depend on beside the listed facts."""
+        self._begin_to_doubt()
+        return self._pending[0]() if self._known_doubts is None else self._known_doubts
+
+    def _begin_to_doubt(self) -> None:
+        if self._known_doubts is None and not self._pending:
+            self._pending.append(doubts_aside(self.image))
 
     @cached_property
     def _reader(self) -> KernelReader:

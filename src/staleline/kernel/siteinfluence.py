@@ -9,12 +9,13 @@ variable that the facts set, whatever bits they leave alone are turned over on e
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
 from operator import or_
 from typing import TYPE_CHECKING, Final
 
+from staleline.kernel.alternatives import passed_alternatives
 from staleline.kernel.changes import AnswerBit, Change, Memory, changed, halved, variation
 from staleline.kernel.fixedinputs import FIXED_AT_SITES, FIXED_IN_CRASH, fixed_bits, is_fixed
 from staleline.kernel.initialvariables import is_pointer
@@ -112,6 +113,7 @@ class _States:
         self.rows = [reruns.boot(machine) for machine in machines]
         self._contents: dict[tuple[Site, Cell], list[bytes]] = {}
         self.branches: dict[Site, list[Memory]] = {site: [] for site in SITES}
+        self.patches: dict[Site, list[Memory]] = {site: [] for site in SITES}
         for site in SITES:
             for row, booted in enumerate(self.rows):
                 self._look_at(site, booted, first=row == 0)
@@ -127,6 +129,7 @@ class _States:
             self._contents.setdefault((site, cell), [])
         if first:
             self.branches[site] = list(passed_branches(self._reruns, accesses.blocks))
+            self.patches[site] = list(_passed_patches(self._reruns, accesses.blocks))
 
     def contents(self, site: Site, row: int) -> Iterator[tuple[Cell, bytes]]:
         """What a site reads on some row, and what is there on this one."""
@@ -173,10 +176,17 @@ class _OneSite:
                 found.lost.setdefault(name, finding.lost)
             elif name not in found.influences or found.influences[name].explained:
                 found.influences[name] = self._influence(finding.change)
+        found.influences |= {one.name: one for one in self._patched()}
         if (met := self._met()) not in found.met:
             found.met.add(met)
             found.influences |= {one.name: one for one in self._beside_the_facts()}
         found.exhausted |= search.exhausted
+
+    def _patched(self) -> Iterator[Influence]:
+        """CPU features that patch code which decides."""
+        for patch in self._states.patches[self._site]:
+            if self._tried(variation([patch])).changed:
+                yield Influence(patch.name, explained=False)
 
     def _met(self) -> Hashable:
         """Two rows that are alike in this differ in nothing that the site has seen."""
@@ -185,7 +195,7 @@ class _OneSite:
 
     def _tried(self, variation: Variation) -> Tried:
         run = self._run(self._site, variation)
-        changed = run.decision.flushes not in (None, self._base.decision.flushes)
+        changed = run.decision.answer not in (None, self._base.decision.answer)
         return Tried(
             frozenset({self._site}) if changed else frozenset(), run.asked, run.decision.unknown
         )
@@ -254,6 +264,14 @@ class _OneSite:
             content ^= 1 << bit
         change = Memory(cell, content.to_bytes(cell[1], "little"), "")
         return bool(self._tried(variation([change])).changed)
+
+
+def _passed_patches(reruns: Reruns, executed: Iterable[tuple[int, int]]) -> Iterator[Memory]:
+    """What a CPU feature decides in the code that was executed, as it would be patched."""
+    linked = [(reruns.places.linked(address), size) for address, size in executed]
+    for patch in passed_alternatives(reruns.image, linked):
+        name = f"{patch} at {reruns.places.code(patch.address)}"
+        yield Memory((patch.address, len(patch.code)), patch.code, name, is_code=True)
 
 
 def _divisions(bits: Sequence[int]) -> Iterator[Sequence[int]]:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, partial
 from typing import TYPE_CHECKING, Final
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from staleline.kernel.boot import SECONDARY, boot, stub_functions
 from staleline.kernel.bug_table import warning_addresses
 from staleline.kernel.crash import run_crash
-from staleline.kernel.derivation import DerivationError, required_address
+from staleline.kernel.derivation import DerivationError
 from staleline.kernel.emulator import Emulator
 from staleline.kernel.exceptiontable import fault_fixups
 from staleline.kernel.machine_memory import MachineMemory
@@ -136,7 +136,7 @@ class SiteRunner:
         cpu.leaves.clear()
         cpu.numbers.clear()
         recorded = record(self._memory, self._emulator, self._running(site, machine, cpus))
-        steps = _of_the_site(recorded, required_address(self._image.symbols, _ENTRY[site]))
+        steps = _of_the_site(recorded, self._image.symbols.addresses(_ENTRY[site]))
         inputs = {i: found for i, found in enumerate(self._read(steps, cpu)) if found}
         return SiteRun(steps, self._places, inputs, before, cpu)
 
@@ -158,7 +158,7 @@ class SiteRunner:
     ) -> Callable[[], object]:
         parts = self._image, self._memory, self._emulator
         if site is Site.STOP_THIS_CPU:
-            return partial(run_stop_this_cpu, *parts, cpus[SECONDARY])
+            return partial(run_stop_this_cpu, *parts, cpus[SECONDARY], jumping=cpus[0])
         if site is Site.RELOCATE_KERNEL:
             jump = machine.preserve_context
             return partial(run_relocate_kernel, *parts, cpus[0], preserve_context=jump)
@@ -197,9 +197,9 @@ class SiteRunner:
         return found
 
 
-def _of_the_site(steps: Sequence[Step], entry: int) -> Sequence[Step]:
-    """From the first step at `entry` to the next halt."""
-    start = next((i for i, step in enumerate(steps) if step.address == entry), len(steps))
+def _of_the_site(steps: Sequence[Step], entries: Collection[int]) -> Sequence[Step]:
+    """From the first step at one of `entries` to the next halt: of several, the one executed."""
+    start = next((i for i, step in enumerate(steps) if step.address in entries), len(steps))
     for end in range(start, len(steps)):
         if steps[end].code.startswith(_HLT):
             return steps[start : end + 1]

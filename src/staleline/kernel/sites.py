@@ -3,78 +3,113 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
+from staleline.kernel.afterflush import StopWait, stores_before_jump
+from staleline.kernel.controlpages import CONTROL_PAGES, CONTROL_SIZE
 from staleline.kernel.decision import SiteDecision
 from staleline.kernel.derivation import DerivationError, required_address
 from staleline.kernel.emulator import Emulator, End, EndKind
 from staleline.kernel.kexecjump import KIMAGE_SIZE, page_structure, prepare_kexec_jump
+from staleline.kernel.stoppath import REPORT_SIZE, report_address, stop
 from staleline.vocabulary import ReportOrder
 
 if TYPE_CHECKING:
-    from collections.abc import Container
+    from collections.abc import Container, Sequence
 
     from staleline.kernel.image import KernelImage
     from staleline.kernel.machine_memory import MachineMemory
+    from staleline.kernel.notedstores import NotedAccess
+    from staleline.kernel.stoppath import WayToKexec
     from staleline.kernel.traps import LogicalCpu
 
 __all__ = [
-    "CONTROL_PAGES",
-    "CONTROL_SIZE",
     "StopRun",
     "is_in",
     "run_relocate_kernel",
     "run_stop_this_cpu",
     "site_decision",
+    "stopped_by_way",
 ]
 
 _KIMAGE: Final = 0x8000
-#: Physical address and size of the kexec control page, where relocate_kernel() is copied.
-CONTROL_PAGES: Final = 0x1_0000
-CONTROL_SIZE: Final = 0x2000
 # struct kimage, include/linux/kexec.h, 5.10 to 7.3: these members come first.
 _KIMAGE_HEAD: Final = 0
 _KIMAGE_START: Final = 24
 _KIMAGE_CONTROL_CODE_PAGE: Final = 32
 _IND_DONE: Final = 4
-_REPORTS: Final = ("cpus_stop_mask", "stop_cpus_count", "__cpu_online_mask")
-_REPORT_SIZE: Final = 4
-_RESTING_PLACES: Final = ("stop_this_cpu", "native_halt")
+_STOPS: Final = "stop_this_cpu"
+_RESTING_PLACES: Final = (_STOPS, "native_halt")
 
 
 @dataclass(frozen=True, slots=True)
 class StopRun:
-    """What a secondary did: its decision, and when it reported itself stopped."""
+    """What a secondary did.
+
+    Attributes:
+        decision: Did it flush?
+        reported_stopped: When it reported itself stopped.
+        stops: It was told to stop, and did; None if that is unknown.
+    """
 
     decision: SiteDecision
     reported_stopped: ReportOrder | None
+    stops: bool | None = True
 
 
 def run_stop_this_cpu(
-    image: KernelImage, memory: MachineMemory, emulator: Emulator, cpu: LogicalCpu
+    image: KernelImage,
+    memory: MachineMemory,
+    emulator: Emulator,
+    cpu: LogicalCpu,
+    *,
+    jumping: LogicalCpu,
 ) -> StopRun:
-    """Let a secondary stop."""
-    report = _report_address(image)
+    """Interrupt a secondary, so that it stops, while the jumping CPU waits for it."""
+    if _STOPS not in image.symbols:  # then where the CPU halts tells nothing
+        raise DerivationError(f"the image has no symbol {_STOPS}")
+    report = report_address(image)
     waiting = 1 << cpu.number
-    memory.write_int(report, waiting, _REPORT_SIZE)
+    memory.write_int(report, waiting, REPORT_SIZE)
     reported_at_flush: list[bool] = []
 
     def has_reported() -> bool:
-        return memory.read_int(report, _REPORT_SIZE) != waiting
+        return memory.read_int(report, REPORT_SIZE) != waiting
 
-    function = required_address(image.symbols, "stop_this_cpu")
-    end = emulator.run(
-        function, (0,), cpu=cpu, at_flush=lambda: reported_at_flush.append(has_reported())
-    )
+    end = stop(image, memory, emulator, cpu, lambda: reported_at_flush.append(has_reported()))
     # A stopped CPU halts in stop_this_cpu() itself, by native_halt().
     wanted = EndKind.HALTED if is_in(image, end, _RESTING_PLACES) else None
     decision = site_decision(emulator, end, wanted, flushes=len(reported_at_flush))
+    if decision.flushes and end.stores:
+        where = range(report, report + REPORT_SIZE)
+        wait = StopWait(image, memory, emulator, jumping, where)
+        decision = _with_stores(decision, wait, end.stores)
     if not decision.flushes or not has_reported():
         return StopRun(decision, None)
     before = reported_at_flush[0]
     order = ReportOrder.BEFORE_FLUSH if before else ReportOrder.AFTER_FLUSH
     return StopRun(decision, order)
+
+
+def stopped_by_way(
+    image: KernelImage, emulator: Emulator, run: StopRun, way: WayToKexec
+) -> StopRun:
+    """The same, if the way leads there, and to the same for a CPU that is told by an NMI."""
+    if way.to_stop is not None:
+        return StopRun(SiteDecision(None, way.to_stop), None, way.stops)
+    if run.decision.flushes is None:
+        return replace(run, stops=None)
+    if way.by_nmi is None:
+        return run
+    end, flushes = way.by_nmi
+    wanted = EndKind.HALTED if is_in(image, end, _RESTING_PLACES) else None
+    by_nmi = site_decision(emulator, end, wanted, flushes=flushes)
+    if by_nmi.flushes is run.decision.flushes:
+        return run
+    how = by_nmi.unknown or "it stops, but flushes otherwise"
+    reason = f"a CPU that has to be told by an NMI does not stop alike: {how}"
+    return StopRun(SiteDecision(None, reason), None, None if by_nmi.unknown else True)
 
 
 def run_relocate_kernel(
@@ -96,7 +131,11 @@ def run_relocate_kernel(
     kimage = memory.direct(_KIMAGE)
     before = len(cpu.flushes)
     end = emulator.run(required_address(image.symbols, "machine_kexec"), (kimage,), cpu=cpu)
-    return site_decision(emulator, end, EndKind.HANDED_OVER, flushes=len(cpu.flushes) - before)
+    flushes = len(cpu.flushes) - before
+    decision = site_decision(emulator, end, EndKind.HANDED_OVER, flushes=flushes)
+    if not decision.flushes or not end.stores:
+        return decision
+    return replace(decision, stores=stores_before_jump(image, memory, end.stores))
 
 
 def is_in(image: KernelImage, end: End, functions: Container[str]) -> bool:
@@ -116,17 +155,14 @@ def site_decision(
     return SiteDecision(None, f"the run did not reach its end{executed}: {what}")
 
 
-def _report_address(image: KernelImage) -> int:
-    """What ``native_stop_other_cpus()`` watches, and a secondary changes to report itself.
-
-    A mask of CPUs since 6.5 and its backports, a counter in postings of commit 1f5e7eb7868e,
-    the online mask before.
-    """
-    for name in _REPORTS[:-1]:
-        address = image.symbols.address(name)
-        if address is not None:
-            return address
-    return required_address(image.symbols, _REPORTS[-1])
+def _with_stores(
+    decision: SiteDecision, wait: StopWait, accesses: Sequence[NotedAccess]
+) -> SiteDecision:
+    """What the secondary leaves behind; the site is unknown if that is."""
+    try:
+        return replace(decision, stores=wait.stores_of_stopped(accesses))
+    except DerivationError as error:
+        return SiteDecision(None, f"what is left behind after its WBINVD is unknown: {error}")
 
 
 def _write_kimage(image: KernelImage, memory: MachineMemory, entry: int) -> None:

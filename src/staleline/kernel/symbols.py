@@ -19,7 +19,22 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["SymbolNames", "SymbolTable", "no_symbols"]
+from staleline.kernel.derivation import DerivationError
+
+__all__ = ["AmbiguousNameError", "SymbolNames", "SymbolTable", "no_symbols"]
+
+
+class AmbiguousNameError(DerivationError):
+    """Several symbols bear a name, and it is not known which is meant."""
+
+    def __init__(self, name: str, addresses: Sequence[int]) -> None:
+        count = "two" if len(addresses) == 2 else str(len(addresses))
+        where = " and ".join(f"{address:#x}" for address in addresses[:_SHOWN])
+        more = f" and {len(addresses) - _SHOWN} more" if len(addresses) > _SHOWN else ""
+        super().__init__(f"ambiguous: {count} symbols named {name} at {where}{more}")
+
+
+_SHOWN = 4
 
 
 class SymbolNames(Protocol):
@@ -49,7 +64,7 @@ class SymbolTable:
         return len(self._addresses)
 
     def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and self.address(name) is not None
+        return isinstance(name, str) and bool(self.addresses(name))
 
     @property
     def sorted_addresses(self) -> NDArray[np.uint64]:
@@ -57,15 +72,31 @@ class SymbolTable:
         return self._addresses
 
     def address(self, name: str) -> int | None:
-        """Link address of the symbol, the lowest if several carry the name."""
+        """Link address of the symbol; None if there is none.
+
+        Static functions may share a name: kernels with CONFIG_MSHV_ROOT have two
+        ``crash_nmi_callback`` (linux 7.3.4 arch/x86/hyperv/hv_crash.c:283 and kernel/reboot.c:813),
+        of which the linker puts the wrong one first. Who can tell them apart asks for `addresses`.
+
+        Raises:
+            AmbiguousNameError: Several places carry the name.
+        """
         found = self.addresses(name)
+        if len(found) > 1:
+            raise AmbiguousNameError(name, found)
         return found[0] if found else None
 
+    def only_address(self, name: str) -> int | None:
+        """The same, but None if several places carry the name."""
+        found = self.addresses(name)
+        return found[0] if len(found) == 1 else None
+
     def addresses(self, name: str) -> tuple[int, ...]:
-        """Link addresses of all symbols of that name: static functions may share one."""
+        """Link addresses of all symbols of that name, each once, ascending."""
         found = self._found.get(name)
         if found is None:
-            found = tuple(int(self._addresses[index]) for index in self._names.find(name))
+            every = (int(self._addresses[index]) for index in self._names.find(name))
+            found = tuple(sorted(set(every)))
             self._found[name] = found
         return found
 
@@ -95,7 +126,11 @@ class SymbolTable:
         return self._names.name(first), address - start
 
     def size_of(self, name: str) -> int | None:
-        """Distance from a symbol to the next higher address; None for the last one."""
+        """Distance from a symbol to the next higher address; None for the last one.
+
+        Raises:
+            AmbiguousNameError: Several places carry the name.
+        """
         start = self.address(name)
         if start is None:
             return None

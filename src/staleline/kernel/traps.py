@@ -8,6 +8,7 @@ the record of what the kernel asked and which WBINVDs it executed.
 from __future__ import annotations
 
 import copy
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Self
@@ -18,12 +19,14 @@ from staleline.kernel.refused import Operation, RefusedInstruction
 __all__ = [
     "DECISIVE_LEAVES",
     "GENERAL_REGISTERS",
+    "RANDOM",
     "RAX",
     "RCX",
     "RDI",
     "RDX",
     "RSI",
     "RSP",
+    "TIME",
     "Answer",
     "CpuState",
     "LogicalCpu",
@@ -52,9 +55,13 @@ _MSR_GS_BASE = 0xC000_0101
 _MSR_KERNEL_GS_BASE = 0xC000_0102
 _CR0_BOOT = 0x8005_0033  # PE MP ET NE WP AM PG: CR0_STATE, processor-flags.h
 _CR4_BOOT = 0x0000_00B0  # PSE PAE PGE: what head_64.S leaves
+_CR4_VMXE = 1 << 13
 _TDX_SUCCESS = 0  # asm/shared/tdx_errno.h
 _CARRY = 1 << 0
 _TSC_STEP = 1_000_000
+_STATUS_FLAGS = 0b1000_1101_0101  # OF SF ZF AF PF CF
+#: What RDRAND, RDSEED and the time stamp are asked as: numbers that no MSR has.
+RANDOM, TIME = 1 << 32, 1 << 33
 
 
 @dataclass(slots=True)
@@ -107,6 +114,7 @@ class LogicalCpu:
         default_factory=lambda: {0: _CR0_BOOT, 2: 0, 3: 0, 4: _CR4_BOOT, 8: 0}
     )
     _time: int = 0
+    _random: int = 0
 
     def execute_cpuid(self, leaf: int, subleaf: int) -> Answer:
         """Zeros where the table does not tell, and a note of the leaf."""
@@ -143,7 +151,8 @@ class LogicalCpu:
         And whether SEAMCALL succeeds, which is no question to the hardware.
         """
         written, control = sorted(self._msr_written.items()), sorted(self._control.items())
-        return tuple(written), tuple(control), ((0, self._time),), ((0, int(self.seam)),)
+        counts = (self._time, self._random, int(self.seam))
+        return tuple(written), tuple(control), tuple(enumerate(counts))
 
     def going_on_as(self, other: LogicalCpu, record: dict[Question, Answer]) -> Self:
         """A CPU in the state of this one, which answers as `other` does.
@@ -174,13 +183,27 @@ class LogicalCpu:
         """Keep the value; False if there is no such register."""
         if number not in self._control:
             return False
-        self._control[number] = value & _MASK_64
+        # Nobody but KVM, a module, sets VMXE; where cr4_init_shadow() was not called a kernel sets
+        # all bits with any (cpu_tlbstate.cr4 is ~0, arch/x86/mm/tlb.c), which no CPU would take.
+        self._control[number] = value & (_MASK_64 if number != 4 else _MASK_64 & ~_CR4_VMXE)
         return True
 
     def read_time_stamp(self) -> int:
-        """A clock that runs fast, so delay loops end soon."""
+        """A clock that runs fast, so delay loops end soon; what it begins with is an input."""
         self._time += _TSC_STEP
-        return self._time
+        return self._time ^ self._input(TIME)
+
+    def read_random(self) -> int:
+        """Another number each time, the same in each run; which numbers they are is an input."""
+        self._random += 1
+        digest = hashlib.blake2b(self._random.to_bytes(8, "little"), digest_size=8).digest()
+        return int.from_bytes(digest, "little") ^ self._input(RANDOM)
+
+    def _input(self, number: int) -> int:
+        """What no evidence tells: nothing, unless it is varied."""
+        question = (self.number, number)
+        (value,) = self.record.setdefault(question, self.answer(question))
+        return value
 
     @property
     def decisive_leaf_missing(self) -> int | None:
@@ -219,6 +242,17 @@ def _read_time_stamp(cpu: LogicalCpu, instruction: RefusedInstruction, state: Cp
     _put_halves(state, cpu.read_time_stamp())
     if instruction.operation is Operation.RDTSCP:
         state.general[RCX] = cpu.number
+    return True
+
+
+def _read_random(cpu: LogicalCpu, instruction: RefusedInstruction, state: CpuState) -> bool:
+    """There always is one: CF is set, the other flags are cleared (APM volume 3, RDRAND)."""
+    mask = (1 << instruction.width) - 1
+    value = cpu.read_random() & mask
+    if instruction.width < 32:
+        value |= state.general[instruction.general] & ~mask
+    state.general[instruction.general] = value
+    state.flags = state.flags & ~_STATUS_FLAGS | _CARRY
     return True
 
 
@@ -288,6 +322,8 @@ def _put_halves(state: CpuState, value: int) -> None:
 _ACTIONS: Final[dict[Operation, Callable[[LogicalCpu, RefusedInstruction, CpuState], bool]]] = {
     Operation.RDMSR: _read_msr,
     Operation.WRMSR: _write_msr,
+    Operation.RDRAND: _read_random,
+    Operation.RDSEED: _read_random,
     Operation.RDTSC: _read_time_stamp,
     Operation.RDTSCP: _read_time_stamp,
     Operation.MOV_FROM_CR: _read_control,
@@ -309,6 +345,8 @@ _ACTIONS: Final[dict[Operation, Callable[[LogicalCpu, RefusedInstruction, CpuSta
     Operation.MONITOR: _skip,
     Operation.MOV_TO_DR: _skip,
     Operation.MOV_TO_SS: _skip,
+    Operation.STGI: _skip,
+    Operation.VMXOFF: _skip,
     Operation.WRPKRU: _skip,
     Operation.XSETBV: _skip,
 }

@@ -19,7 +19,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Final
 
 from staleline.kernel.answers import AnswerTree
-from staleline.kernel.decision import Decision, RawMachine, SiteDecision
+from staleline.kernel.decision import Decision, RawMachine, SiteDecision, Store
 from staleline.kernel.derivation import DerivationError
 from staleline.kernel.enumeration import lacking, raw_facts
 from staleline.kernel.rawfacts import RawFacts
@@ -56,6 +56,14 @@ class TruthRow:
     encrypts: bool | None
     reported: ReportOrder | None
     crash_relocate_kernel: SiteDecision | None = None
+
+    def stores(self, site: Site) -> tuple[Store, ...]:
+        """What the site stores after its flush."""
+        return self.sites[site].stores if site in self.sites else ()
+
+    def left_behind(self, site: Site) -> tuple[Store, ...]:
+        """Those of them that leave a dirty line behind."""
+        return self.sites[site].left_behind if site in self.sites else ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,9 +36,10 @@ class Watchdog:
         self._left = threading.Event()
         self._thread: threading.Thread | None = None
 
-    def limit(self, seconds: float) -> None:
-        """Stop what is running `seconds` from now."""
+    def limit(self, seconds: float, stop: Callable[[], None] | None = None) -> None:
+        """Stop what is running `seconds` from now, from here on by `stop` if that is given."""
         with self._deciding:
+            self._stop = stop or self._stop
             self._deadline = time.monotonic() + seconds
 
     def rest(self) -> None:

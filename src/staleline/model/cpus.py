@@ -126,6 +126,10 @@ class Cpu:
             return others
         return (*others, JUMPING.entry(alias).becomes(ABSENT))
 
+    def dirties(self, alias: Alias) -> tuple[Assign, ...]:
+        """A store of the old kernel: the line is dirty here, and in no other cache."""
+        return (self.entry(alias).becomes(DIRTY), *self.invalidates_others(alias))
+
 
 JUMPING = Cpu(Actor.JUMPING)
 SECONDARY = Cpu(Actor.SECONDARY)

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from staleline.model.cpus import JUMPING, JumpingAt, first_write
-from staleline.model.form import Action
+from staleline.model.form import Action, in_order
 from staleline.model.lines import Line
 from staleline.model.nextkernel import encrypts_in_place
 from staleline.model.scenario import Scenario
@@ -26,6 +26,8 @@ def relocation(scenario: Scenario, line: Line) -> Iterator[Action]:
     relocating = JUMPING.at(JumpingAt.RELOCATING)
     copying = (JUMPING.goes(JumpingAt.COPYING), *forgets(scenario, line, JUMPING))
     clean, left = completes(scenario, line, JUMPING)
+    late = line.left_by(scenario.left_by_jumping)
+    stores = f", which then writes {line_phrase(line)}" if late else ""
     yield step(
         JUMPING,
         "skips_flush",
@@ -38,8 +40,8 @@ def relocation(scenario: Scenario, line: Line) -> Iterator[Action]:
         JUMPING,
         "flushed",
         JUMPING.at(JumpingAt.FLUSHING) & clean,
-        (*copying, *left),
-        (where.function, WBINVD, "The WBINVD of relocate_kernel completes on {cpu}."),
+        (*copying, *in_order(left, JUMPING.dirties(line.old) if late else ())),
+        (where.function, WBINVD, f"The WBINVD of relocate_kernel completes on {{cpu}}{stores}."),
     )
     yield _jump(scenario, line)
 

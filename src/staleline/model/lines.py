@@ -7,10 +7,11 @@ safe if and only if it is safe for every role that exists in it.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
-from staleline.model.scenario import ForeignLines, Path, Scenario, Stop
+from staleline.model.scenario import ForeignLines, LeftBehind, Path, Scenario, Stop
 
 __all__ = ["Alias", "Line", "Role", "lines_of"]
 
@@ -35,15 +36,24 @@ class Role(StrEnum):
     CRASH_SEGMENT = "crash-segment"
     CRASH_CONTROL = "crash-control-page"
     WORK_AREA = "work-area"
+    LEFT_BEHIND = "left-behind"
+    LEFT_IMAGE = "left-behind-under-image"
+    LEFT_PLAIN = "left-behind-decrypted"
+
+    @property
+    def is_left_behind(self) -> bool:
+        """Is it a line that a CPU stores to after its flush?"""
+        return self in _LEFT
 
 
 _FOREIGN = frozenset({Role.FOREIGN_IMAGE, Role.FOREIGN_REST})
 #: Pages that the old kernel maps without the C-bit even where it encrypts. Control pages
 #: stay decrypted until they are freed: 7.3 kernel/kexec_core.c:294,457; but a guest keeps
 #: them encrypted: 7.3 arch/x86/kernel/machine_kexec_64.c:688.
-_DECRYPTED = frozenset({Role.DECRYPTED, Role.CRASH_CONTROL})
-_DECRYPTED_BY_GUESTS = frozenset({Role.DECRYPTED})
-_COPIED = frozenset({Role.IMAGE, Role.FOREIGN_IMAGE})
+_DECRYPTED = frozenset({Role.DECRYPTED, Role.CRASH_CONTROL, Role.LEFT_PLAIN})
+_DECRYPTED_BY_GUESTS = frozenset({Role.DECRYPTED, Role.LEFT_PLAIN})
+_COPIED = frozenset({Role.IMAGE, Role.FOREIGN_IMAGE, Role.LEFT_IMAGE})
+_LEFT = frozenset({Role.LEFT_BEHIND, Role.LEFT_IMAGE, Role.LEFT_PLAIN})
 _CONVERTED = _COPIED | {Role.CRASH_SEGMENT}
 
 
@@ -74,6 +84,12 @@ class Line:
     foreign: bool = False
     names: tuple[tuple[Alias, str], ...] = ()
 
+    def left_by(self, left: LeftBehind) -> bool:
+        """Is it one that a CPU which leaves such lines behind stores to after its flush?"""
+        if self.role is Role.LEFT_PLAIN:
+            return left.by_plain_alias
+        return self.role in _LEFT and left.by_kernel_alias
+
     @property
     def aliases(self) -> tuple[Alias, ...]:
         """The aliases through which anybody uses the line, each once."""
@@ -93,6 +109,24 @@ def lines_of(scenario: Scenario) -> tuple[Line, ...]:
 
 
 def _roles(scenario: Scenario) -> tuple[Role, ...]:
+    return (*_ordinary_roles(scenario), *_roles_left_behind(scenario))
+
+
+def _roles_left_behind(scenario: Scenario) -> Iterator[Role]:
+    """A line that is stored to after a flush may lie anywhere in the old kernel's memory."""
+    left = (scenario.left_by_secondary, scenario.left_by_jumping)
+    confined = scenario.path is Path.CRASH or scenario.preserve_context
+    if any(one.by_kernel_alias for one in left):
+        if not confined:
+            yield Role.LEFT_BEHIND
+        # Of the reservation of a crash the old kernel's own mapping is read-only.
+        if scenario.path is not Path.CRASH:
+            yield Role.LEFT_IMAGE
+    if any(one.by_plain_alias for one in left) and not scenario.preserve_context:
+        yield Role.LEFT_PLAIN
+
+
+def _ordinary_roles(scenario: Scenario) -> tuple[Role, ...]:
     if scenario.path is Path.CRASH:
         # The next kernel is confined to its reservation; other memory it only reads.
         loaded_only = Role.CRASH_SEGMENT

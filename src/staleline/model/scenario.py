@@ -12,6 +12,7 @@ from staleline.vocabulary import Path, ReportOrder
 __all__ = [
     "Flush",
     "ForeignLines",
+    "LeftBehind",
     "Offline",
     "Path",
     "ReportOrder",
@@ -64,6 +65,29 @@ class Offline(StrEnum):
     NONE = "none"
     HALTED = "halted"
     WOKEN = "woken"
+
+
+class LeftBehind(StrEnum):
+    """Through which alias a CPU stores to a line after its flush, so that the line stays dirty.
+
+    `KERNEL`: the old kernel's own. `PLAIN`: plain whether or not the old kernel encrypts, as
+    decrypted pages are mapped. The stop mask, which the jumping CPU takes back, is not meant.
+    """
+
+    NONE = "none"
+    KERNEL = "kernel-alias"
+    PLAIN = "plain-alias"
+    BOTH = "both"
+
+    @property
+    def by_kernel_alias(self) -> bool:
+        """Something is left through the old kernel's own alias."""
+        return self in {LeftBehind.KERNEL, LeftBehind.BOTH}
+
+    @property
+    def by_plain_alias(self) -> bool:
+        """Something is left through the plain alias."""
+        return self in {LeftBehind.PLAIN, LeftBehind.BOTH}
 
 
 class SharedCache(StrEnum):
@@ -131,6 +155,8 @@ class Scenario:
             hands out the work area as ordinary memory (7.3 arch/x86/kernel/cpu/cacheinfo.c:658,
             from setup.c:1051; 5.10 arch/x86/kernel/cpu/mtrr/generic.c:754, from setup.c:1018).
             Matters to the work area only.
+        left_by_secondary: Each secondary stores to other lines between its flush and its halt.
+        left_by_jumping: The jumping CPU does, between its flush and the copy of the image.
 
     Raises:
         ModelError: For a combination that no machine shows.
@@ -158,6 +184,8 @@ class Scenario:
     shared_cache: SharedCache = SharedCache.NONE
     work_area: bool = False
     mtrr_flush: bool = False
+    left_by_secondary: LeftBehind = LeftBehind.NONE
+    left_by_jumping: LeftBehind = LeftBehind.NONE
 
     @property
     def plays_dead(self) -> bool:

@@ -6,7 +6,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from staleline.model.cpus import (
-    DIRTY,
     JUMPING,
     NEWEST,
     SECONDARY,
@@ -19,6 +18,7 @@ from staleline.model.lines import Line, Role
 from staleline.model.playdead import goes_offline
 from staleline.model.scenario import Path, ReportOrder, Scenario, Stop
 from staleline.model.steps import WBINVD, Where, flush_begins, step
+from staleline.model.texts import line_phrase
 from staleline.model.wbinvd import SEAMCALLED, completes, flushes, forgets
 
 __all__ = ["stop"]
@@ -136,12 +136,14 @@ def _halts(scenario: Scenario, line: Line, skips: Expr) -> Iterator[Action]:
         (function, source, f"{{cpu}} {says} without a flush, in {function}."),
     )
     clean, left = completes(scenario, line, SECONDARY)
+    late = line.left_by(scenario.left_by_secondary)
+    stores = f"then writes {line_phrase(line)}, " if late else ""
     yield step(
         SECONDARY,
         "halts_flushed",
         SECONDARY.at(SecondaryAt.FLUSHING) & clean,
-        (*halted, *in_order(left, reporting)),
-        (function, WBINVD, f"The WBINVD of {function} completes on {{cpu}}, which {says}."),
+        (*halted, *in_order(left, _stored_late(scenario, line, reporting))),
+        (function, WBINVD, f"The WBINVD of {function} completes on {{cpu}}, which {stores}{says}."),
     )
 
 
@@ -179,7 +181,7 @@ def _enters_again(scenario: Scenario, line: Line) -> Iterator[Action]:
         SECONDARY,
         "halts_flushed_again",
         SECONDARY.at(SecondaryAt.REFLUSHING) & clean,
-        (halted, *in_order(left, _reports(line))),
+        (halted, *in_order(left, _stored_late(scenario, line, _reports(line)))),
         (_STOP.function, WBINVD, "The second WBINVD completes on {cpu}, which halts again."),
     )
 
@@ -188,14 +190,22 @@ def _reports(line: Line) -> tuple[Assign, ...]:
     """Reporting clears a bit of the stop mask, which leaves that line dirty on this CPU."""
     if line.role is not Role.STOP_MASK:
         return ()
-    return (SECONDARY.entry(line.old).becomes(DIRTY), *SECONDARY.invalidates_others(line.old))
+    return SECONDARY.dirties(line.old)
+
+
+def _stored_late(
+    scenario: Scenario, line: Line, reporting: tuple[Assign, ...]
+) -> tuple[Assign, ...]:
+    """What a secondary stores behind its flush: it reports, and may leave other lines dirty."""
+    late = line.left_by(scenario.left_by_secondary)
+    return SECONDARY.dirties(line.old) if late else reporting
 
 
 def _all_stopped(scenario: Scenario, line: Line) -> Action:
     where = _control(scenario)
     mask: tuple[Assign, ...] = ()
     if line.role is Role.STOP_MASK and scenario.clears_stop_mask:
-        mask = (JUMPING.entry(line.old).becomes(DIRTY), *JUMPING.invalidates_others(line.old))
+        mask = JUMPING.dirties(line.old)
     last = ", clears the stop mask" if mask else ""
     gives_up = scenario.stop is Stop.GIVES_UP
     sees = "waits no longer" if gives_up else "sees that all other CPUs have reported"

@@ -8,6 +8,7 @@ from typing import Any
 
 from staleline.check import Answer
 from staleline.facts import MachineFacts
+from staleline.kernel.decision import Store
 from staleline.report.cost import cost_fields
 from staleline.report.identity import identity_fields
 from staleline.report.words import state_word
@@ -15,7 +16,7 @@ from staleline.verdict.audit import Audit, Handover
 from staleline.verdict.cost import Cost
 from staleline.vocabulary import Site
 
-__all__ = ["audit_document", "handover_document", "trace_name"]
+__all__ = ["audit_document", "handover_document", "left_document", "trace_name"]
 
 
 def audit_document(
@@ -60,10 +61,26 @@ def handover_document(handover: Handover, trace: str | None) -> dict[str, Any]:
             {"site": site, "reason": reason} for site, reason in handover.unneeded.items()
         ],
         "faults": list(handover.faults),
+        "left_behind": [
+            left_document(site, store)
+            for site, stores in handover.left_behind.items()
+            for store in stores
+        ],
         "unknown": list(handover.unknown),
         "counterexample": trace,
         "steps": _steps(handover.answer),
         "check": _check(handover.answer),
+    }
+
+
+def left_document(site: Site, store: Store) -> dict[str, Any]:
+    """A store after the flush of a site, whose line stays dirty."""
+    return {
+        "site": site,
+        "line": store.line,
+        "code": store.code,
+        "size": store.size,
+        "through": store.through,
     }
 
 

@@ -15,10 +15,10 @@ from staleline.check import Answer
 from staleline.facts import Fact, MachineFacts
 from staleline.printable import printable
 from staleline.report.console import VERDICT_STYLE, escape
-from staleline.report.findings import violation_id
+from staleline.report.findings import LEFT_BEHIND, violation_id
 from staleline.report.identity import identity_words
 from staleline.report.lanes import lanes
-from staleline.report.words import flush_words, required_words
+from staleline.report.words import flush_words, left_words, required_words
 from staleline.verdict.audit import Audit, Handover
 from staleline.verdict.reasons import Unneeded, UnneededEither
 from staleline.vocabulary import Path, Site, Verdict
@@ -209,6 +209,7 @@ def _checked(answer: Answer | None) -> str:
 def _remarks(audit: Audit) -> Iterator[RenderableType]:
     for title, lines in (
         ("Unneeded flushes", _unneeded_lines(audit)),
+        ("Left behind dirty", _left_lines(audit)),
         ("Faults", _fault_lines(audit)),
         ("Missing, and how to get it", _unknown_lines(audit)),
     ):
@@ -234,6 +235,18 @@ def _unneeded_lines(audit: Audit) -> _Lines:
         (f"WBINVD in {site}: {reason} ({', '.join(names)})", reason.id)
         for (site, reason), names in rows.items()
     ]
+
+
+def _left_lines(audit: Audit) -> _Lines:
+    """Where that makes a handover unsafe: each store once."""
+    lines = (
+        left_words(site, store.line, store.code, store.through)
+        for row in audit.handovers
+        if row.verdict is not Verdict.SAFE
+        for site, stores in row.left_behind.items()
+        for store in stores
+    )
+    return [(line, LEFT_BEHIND) for line in dict.fromkeys(lines)]
 
 
 def _fault_lines(audit: Audit) -> _Lines:

@@ -9,11 +9,12 @@ from enum import StrEnum
 from typing import Protocol
 
 from staleline.check import Answer, Counterexample
+from staleline.model.lines import Role
 from staleline.policy.policy import Policy
 from staleline.report.explanations import Kind, bug_id, explanations
 from staleline.report.identity import identity_words
 from staleline.report.judged import Judged
-from staleline.report.words import state_word, transition_words
+from staleline.report.words import left_words, state_word, transition_words
 from staleline.verdict.audit import Audit, Handover
 from staleline.verdict.identity import Identity
 from staleline.verdict.platforms import PlatformHandover
@@ -21,6 +22,7 @@ from staleline.verdict.unknown import Unknown
 from staleline.vocabulary import WORST_FIRST, Path, Site, Verdict
 
 __all__ = [
+    "LEFT_BEHIND",
     "Finding",
     "Findings",
     "HandoverFindings",
@@ -31,6 +33,7 @@ __all__ = [
     "violation_id",
 ]
 
+LEFT_BEHIND = "left-behind"
 _VIOLATIONS = {
     "P2": "reported-before-flush",
     "P3": "flush-faults",
@@ -202,6 +205,8 @@ def violation_id(found: Counterexample) -> str:
     """The id of what a counterexample shows."""
     if found.property in _VIOLATIONS:
         return _VIOLATIONS[found.property]
+    if Role(found.line).is_left_behind:
+        return LEFT_BEHIND
     destroyed = any(change.after == "destroyed" for change in found.steps[-1].changes)
     return "stale-write-back" if destroyed else "stale-read"
 
@@ -242,7 +247,8 @@ def _findings(judged: Judged, path: Path) -> Iterator[Finding]:
     found = None if judged.answer is None else judged.answer.counterexample
     if judged.verdict is Verdict.AT_RISK and found is not None:
         sites = _unflushed(judged) or (path.secondaries_site,)
-        yield Finding(violation_id(found), Level.ERROR, found.steps[-1].sentence, sites, found)
+        message = f"{found.steps[-1].sentence}{_left(judged, found)}"
+        yield Finding(violation_id(found), Level.ERROR, message, sites, found)
     for site in judged.faults:
         message = f"{site} executes WBINVD, which traps in this guest"
         yield Finding("flush-faults", Level.ERROR, message, (site,))
@@ -254,6 +260,18 @@ def _findings(judged: Judged, path: Path) -> Iterator[Finding]:
 def _what_if(identity: Identity) -> Iterator[Finding]:
     if identity.what_if:
         yield Finding("what-if", Level.NOTE, identity_words(identity))
+
+
+def _left(judged: Judged, found: Counterexample) -> str:
+    """What the run's line is, where it is one that was left behind."""
+    if violation_id(found) != LEFT_BEHIND:
+        return ""
+    words = [
+        left_words(site, store.line, store.code, store.through)
+        for site, stores in judged.left_behind.items()
+        for store in stores
+    ]
+    return f" Left behind dirty: {'; '.join(words)}."
 
 
 def _unflushed(judged: Judged) -> tuple[Site, ...]:

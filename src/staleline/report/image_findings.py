@@ -6,9 +6,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from staleline.kernel.decision import Fate
 from staleline.report.explanations import bug_id
-from staleline.report.findings import Finding, Findings, Level
+from staleline.report.findings import LEFT_BEHIND, Finding, Findings, Level
 from staleline.report.kernel_json import ImageReport, unknowns
+from staleline.report.words import left_words
 from staleline.vocabulary import ReportOrder, Site
 
 if TYPE_CHECKING:
@@ -50,6 +52,11 @@ def _of_rule(document: ImageDocument) -> Iterator[Finding]:
     for name, bug in bugs.items():
         sites = (Site.STOP_THIS_CPU,) if name == _RACE else ()
         yield Finding(name, Level.WARNING, bug, sites)
+    for site, found in document["after_flush"].items():
+        for store in found["stores"]:
+            if store["fate"] == Fate.LEFT_BEHIND:
+                words = left_words(site, store["line"], store["code"], store["through"])
+                yield Finding(LEFT_BEHIND, Level.WARNING, words, (Site(site),))
     if document["policy"] is None and document["nearest"] is not None:
         message = f"no policy of the catalogue; nearest is {document['nearest']['policy']}"
         yield Finding("rule-not-in-catalogue", Level.NOTE, message)

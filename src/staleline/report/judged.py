@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 from typing import Protocol
 
 from staleline.check import Answer
+from staleline.kernel.decision import Store
 from staleline.verdict.reasons import Unneeded, UnneededEither
 from staleline.verdict.unknown import Unknown
 from staleline.vocabulary import Site, Verdict
@@ -31,6 +32,8 @@ class Judged(Protocol):
     def unneeded(self) -> Mapping[Site, Unneeded | UnneededEither]: ...  # noqa: D102
     @property
     def faults(self) -> Collection[Site]: ...  # noqa: D102
+    @property
+    def left_behind(self) -> Mapping[Site, tuple[Store, ...]]: ...  # noqa: D102
     @property
     def unknown(self) -> tuple[Unknown, ...]: ...  # noqa: D102
     @property

@@ -10,8 +10,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from staleline.kernel.decision import Fate
 from staleline.report.console import escape
 from staleline.report.kernel_json import ImageReport, unknowns
+from staleline.report.words import left_words
 from staleline.vocabulary import ReportOrder, Site
 
 if TYPE_CHECKING:
@@ -108,6 +110,7 @@ def _rule(document: ImageDocument, *, inputs: bool = False) -> Iterator[tuple[st
         if rule is not None:
             read = document["inputs"].get(site, []) if inputs else []
             yield _ROLES[site], _when("WBINVD", rule, read)
+            yield from _after_flush(site, document)
     if (rule := document["crash_relocate_kernel"]) is not None:
         yield "jumping CPU, crash", _when("WBINVD", rule)
     order = document["reported_stopped"]
@@ -117,6 +120,18 @@ def _rule(document: ImageDocument, *, inputs: bool = False) -> Iterator[tuple[st
         yield "order", Text(_ORDERS[order], style=style)
     yield "encrypts memory", _when("", document["encrypts"])
     yield from (("known bug", Text(bug)) for bug in document["bugs"])
+
+
+def _after_flush(site: Site, document: ImageDocument) -> Iterator[tuple[str, Text]]:
+    """What the site leaves behind dirty; what it stores besides is in the JSON document."""
+    found = document["after_flush"].get(site)
+    if found is None or found["leaves_behind"] == "false":
+        return
+    when = found["leaves_behind"]
+    condition = {None: "it is unknown when", "true": "always"}.get(when, f"if {when}")
+    left = [store for store in found["stores"] if store["fate"] == Fate.LEFT_BEHIND]
+    lines = [left_words(site, one["line"], one["code"], one["through"]) for one in left]
+    yield "leaves behind", Text("\n".join([f"dirty, {condition}:", *lines]), style=_WARNING)
 
 
 def _rule_name(document: ImageDocument) -> Text:
@@ -212,6 +227,8 @@ def _line(report: ImageReport) -> tuple[str | Text, ...]:
 def _attention(report: ImageReport, document: ImageDocument) -> Iterator[str]:
     if document["reported_stopped"] == ReportOrder.BEFORE_FLUSH:
         yield "race"
+    if any(one["leaves_behind"] != "false" for one in document["after_flush"].values()):
+        yield "leaves lines behind"
     if document["bugs"]:
         yield _counted(len(document["bugs"]), "known bug")
     if any(place["role"] is None for place in document["inventory"]["places"]):

@@ -6,9 +6,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Protocol
 
-from staleline.vocabulary import Site
+from staleline.vocabulary import Site, Through
 
-__all__ = ["flush_words", "required_words", "state_word", "transition_words"]
+__all__ = ["flush_words", "left_words", "required_words", "state_word", "transition_words"]
 
 
 class _Flushing(Protocol):
@@ -54,6 +54,12 @@ def flush_words(row: _Flushing, site: Site) -> str:
     if site in row.faults:
         return "WBINVD (faults)"
     return "WBINVD (unneeded)" if site in row.unneeded else "WBINVD"
+
+
+def left_words(site: str, line: str, code: str, through: str) -> str:
+    """A line that is left behind, and the store that dirtied it."""
+    alias = "the old kernel's own" if through == Through.OWN else "its plain"
+    return f"{line}, stored to by {code} through {alias} alias after the WBINVD of {site}"
 
 
 def required_words(

@@ -21,9 +21,11 @@ from staleline.evidence.consistency import (
     without_seamcalls,
 )
 from staleline.facts import MachineFacts
+from staleline.kernel.decision import Store
 from staleline.model.scenario import Scenario
 from staleline.verdict.changed import ChangedKernel
 from staleline.verdict.following import Following, Next
+from staleline.verdict.handover import Judgement
 from staleline.verdict.identity import NOT_COMPARED, Identity
 from staleline.verdict.kernels import ImageKernel, Kernel
 from staleline.verdict.missing import missing
@@ -61,6 +63,7 @@ class Handover:
     attainable: bool
     unneeded: Mapping[Site, Unneeded | UnneededEither]
     faults: tuple[Site, ...]
+    left_behind: Mapping[Site, tuple[Store, ...]]
     unknown: tuple[Unknown, ...]
     answer: Answer | None
     scenarios: tuple[Scenario, ...]
@@ -208,6 +211,7 @@ def _row(facts: MachineFacts, key: Key, containing: Sequence[World]) -> Handover
             if all(site in one.unneeded for one in judgements)
         },
         faults=tuple(site for site in first.faults if all(site in o.faults for o in judgements)),
+        left_behind={site: _all_left(site, judgements) for site in _leaving(judgements)},
         unknown=tuple(
             dict.fromkeys((*_unsettled_in_row(facts, key, containing, verdict), *open_traps))
         ),
@@ -215,6 +219,16 @@ def _row(facts: MachineFacts, key: Key, containing: Sequence[World]) -> Handover
         scenarios=tuple(dict.fromkeys(s for one in judgements for s in one.case.scenarios())),
         may_fault=open_traps,
     )
+
+
+def _leaving(judgements: Sequence[Judgement]) -> Iterable[Site]:
+    """Sites that leave something behind in any world."""
+    return dict.fromkeys(site for one in judgements for site in one.left_behind)
+
+
+def _all_left(site: Site, judgements: Sequence[Judgement]) -> tuple[Store, ...]:
+    stores = (store for one in judgements for store in one.left_behind.get(site, ()))
+    return tuple(dict.fromkeys(stores))
 
 
 def _unsettled(facts: MachineFacts, fitting: Sequence[World]) -> tuple[Unknown, ...]:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from staleline.errors import KernelImageError
+from staleline.kernel.decision import Fate
 from staleline.kernel.imagedocument import ImageDocument
 from staleline.kernel.imagepolicy_json import from_document
 from staleline.kernel.policychanges import PolicyChanges, policy_changes, set_change
@@ -40,6 +41,7 @@ def build_change(
     sets = (
         set_change("known bug", old["bugs"], new["bugs"]),
         set_change("WBINVD in", _functions(old), _functions(new)),
+        set_change("left behind dirty", _left_behind(old), _left_behind(new)),
         set_change("in a crash, WBINVD on the jumping CPU", _in_a_crash(old), _in_a_crash(new)),
     )
     difference, unknown = None, None
@@ -58,6 +60,15 @@ def build_change(
 
 def _functions(document: ImageDocument) -> Iterable[str]:
     return (place["function"] for place in document["inventory"]["places"])
+
+
+def _left_behind(document: ImageDocument) -> Iterable[str]:
+    """By what, since offsets are another build's."""
+    for site, found in document["after_flush"].items():
+        for store in found["stores"]:
+            if store["fate"] == Fate.LEFT_BEHIND:
+                line, code = store["line"].split("+")[0], store["code"].split("+")[0]
+                yield f"{line}, by {code} after the WBINVD of {site}"
 
 
 def _in_a_crash(document: ImageDocument) -> Iterable[str]:

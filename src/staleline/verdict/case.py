@@ -8,10 +8,18 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import product
 
-from staleline.model.scenario import Flush, ForeignLines, Offline, Scenario, Stop
+from staleline.kernel.decision import Store
+from staleline.model.scenario import (
+    Flush,
+    ForeignLines,
+    LeftBehind,
+    Offline,
+    Scenario,
+    Stop,
+)
 from staleline.verdict.kernels import Behaviour
 from staleline.verdict.machine import Guest, Machine
-from staleline.vocabulary import Path, ReportOrder, Site
+from staleline.vocabulary import Path, ReportOrder, Site, Through
 
 __all__ = ["SECONDARIES", "Case"]
 
@@ -44,6 +52,8 @@ class Case:
             self.path,
             self.next_encrypts,
             *(behaviour.flush(site, self.path) for site in self.sites),
+            *(behaviour.left(site, self.path) for site in self.sites),
+            behaviour.stops.get(self.path, True),
             behaviour.report,
             behaviour.sme_active,
             behaviour.seamcalls,
@@ -64,14 +74,40 @@ class Case:
 
     @property
     def stops_secondaries(self) -> bool:
-        """With reboot=force a kexec stops nobody (linux 7.3.4 arch/x86/kernel/smp.c:155)."""
+        """May they be stopped, as far as is known?"""
+        return Stop.COMPLETE in self._ways_of_stopping
+
+    @property
+    def _ways_of_stopping(self) -> tuple[Stop, ...]:
+        """With reboot=force a kexec stops nobody (linux 7.3.4 arch/x86/kernel/smp.c:155).
+
+        In a crash those that nobody stops go on for as long as those that the wait gives up on.
+        """
         if not self.machine.several_cpus:
-            return True
-        return not self.machine.reboot_force or self.path is Path.CRASH
+            return (Stop.COMPLETE,)
+        stops = self.behaviour.stops.get(self.path, True)
+        if self.path is Path.CRASH:
+            return (Stop.COMPLETE,) if stops else (Stop.COMPLETE, Stop.GIVES_UP)
+        if self.machine.reboot_force or stops is False:
+            return (Stop.SKIPPED,)
+        return (Stop.COMPLETE,) if stops else (Stop.COMPLETE, Stop.SKIPPED)
+
+    @property
+    def _ways_of_stopping_and_waking(self) -> tuple[tuple[Stop, Offline], ...]:
+        """Offline CPUs wake only where others are stopped."""
+        return tuple(
+            (stop, offline)
+            for stop in self._ways_of_stopping
+            for offline in (self.offline if stop is Stop.COMPLETE else (Offline.NONE,))
+        )
 
     def flush(self, site: Site) -> Flush | None:
         """What the old kernel does at a site; None where it could not be established."""
         return self.behaviour.flush(site, self.path)
+
+    def left_behind(self, site: Site) -> tuple[Store, ...]:
+        """What the old kernel leaves behind dirty at a site."""
+        return self.behaviour.left(site, self.path)
 
     @property
     def offline(self) -> tuple[Offline, ...]:
@@ -88,12 +124,13 @@ class Case:
     def scenarios(self) -> Iterator[Scenario]:
         """One scenario per way in which the behaviour's unknowns may turn out."""
         flushes = [self._flush(site) for site in self.sites]
+        by_secondary, by_jumping = (_left(self.left_behind(site)) for site in self.sites)
         machine, encrypted_guest = self.machine, self.machine.guest_encrypts
-        for secondary, jumping, report, offline in product(
+        for (stop, offline), secondary, jumping, report in product(
+            self._ways_of_stopping_and_waking,
             _either(flushes[0]),
             _either(flushes[1]),
             _orders(self.behaviour, self.path, flushes[0]),
-            self.offline,
         ):
             yield _scenario(
                 path=self.path,
@@ -105,9 +142,11 @@ class Case:
                 flush_jumping=jumping,
                 report=report,
                 guest=encrypted_guest,
-                stop=Stop.COMPLETE if self.stops_secondaries else Stop.SKIPPED,
+                stop=stop,
                 secondaries=SECONDARIES if machine.several_cpus else 0,
                 offline=offline,
+                left_by_secondary=by_secondary,
+                left_by_jumping=by_jumping,
             )
 
     def _flush(self, site: Site) -> Flush | None:
@@ -118,6 +157,16 @@ class Case:
 
 #: Thousands of machines that fit little evidence share a few dozen scenarios.
 _scenario = cache(Scenario)
+
+
+def _left(stores: tuple[Store, ...]) -> LeftBehind:
+    """Through which aliases these go."""
+    through = {store.through for store in stores}
+    if through == set(Through):
+        return LeftBehind.BOTH
+    if not through:
+        return LeftBehind.NONE
+    return LeftBehind.KERNEL if Through.OWN in through else LeftBehind.PLAIN
 
 
 def _either(flush: Flush | None) -> tuple[Flush, ...]:

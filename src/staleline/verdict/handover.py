@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 
 from staleline.check import Answer, Counterexample, Requirements, check
+from staleline.kernel.decision import Store
 from staleline.model.scenario import Flush, Scenario
 from staleline.verdict.case import Case
 from staleline.verdict.kernels import Behaviour
@@ -115,6 +116,12 @@ class Judgement:
         if not self.case.machine.guest.wbinvd_faults:
             return ()
         return tuple(site for site, flushes in self.flushes.items() if flushes)
+
+    @property
+    def left_behind(self) -> Mapping[Site, tuple[Store, ...]]:
+        """Per site, what is stored after its flush and left dirty; sites without such are out."""
+        left = {site: self.case.left_behind(site) for site in self.case.sites}
+        return {site: stores for site, stores in left.items() if stores}
 
     @cached_property
     def unknown(self) -> tuple[Unknown, ...]:

@@ -9,11 +9,11 @@ release number is a rule that the binary may not carry.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from staleline.evidence.snapshot import Snapshot
-from staleline.kernel.decision import Decision, RawMachine, SiteDecision
+from staleline.kernel.decision import Decision, RawMachine, SiteDecision, Store
 from staleline.model.scenario import Flush
 from staleline.policy.policy import Policy
 from staleline.verdict.machine import Machine
@@ -51,6 +51,10 @@ class Behaviour:
             a line and halts without a flush (linux 7.3.4 arch/x86/kernel/smp.c:165,
             smpboot.c:1459).
         unknown: One sentence per thing that could not be established.
+        left_behind: Per site, what its CPU stores to after its flush and leaves dirty.
+        crash_left_behind: Sites at which it is something else in a crash.
+        stops: Paths on which it may not stop the secondaries: False if it does not, None if that
+            could not be established.
     """
 
     flushes: Mapping[Site, Flush | None]
@@ -60,12 +64,21 @@ class Behaviour:
     wakes_offline: bool = False
     unknown: tuple[str, ...] = ()
     crash_flushes: Mapping[Site, Flush | None] = field(default_factory=dict)
+    left_behind: Mapping[Site, tuple[Store, ...]] = field(default_factory=dict)
+    crash_left_behind: Mapping[Site, tuple[Store, ...]] = field(default_factory=dict)
+    stops: Mapping[Path, bool | None] = field(default_factory=dict)
 
     def flush(self, site: Site, path: Path) -> Flush | None:
         """At a site on a path; None where it could not be established."""
         if path is Path.CRASH and site in self.crash_flushes:
             return self.crash_flushes[site]
         return self.flushes[site]
+
+    def left(self, site: Site, path: Path) -> tuple[Store, ...]:
+        """What is left behind at a site on a path."""
+        if path is Path.CRASH and site in self.crash_left_behind:
+            return self.crash_left_behind[site]
+        return self.left_behind.get(site, ())
 
 
 class Kernel(Protocol):
@@ -176,6 +189,10 @@ class Image(Protocol):
     def wakes_offline(self) -> bool:
         """A kexec wakes CPUs of AMD and Hygon that are offline and wait in MWAIT."""
 
+    @property
+    def doubts(self) -> Mapping[Site, tuple[str, ...]]:
+        """Per site, what its decision depends on that no listed fact sets."""
+
     def decide(self, machine: RawMachine) -> Decision:
         """What its code does on a machine."""
 
@@ -208,24 +225,55 @@ class ImageKernel:
             for where, reading in _readings(decision)
             if reading.flushes is None
         ]
-        return Behaviour(
-            flushes={
-                Site.STOP_THIS_CPU: _flush(before.stop_this_cpu, after.stop_this_cpu),
-                Site.RELOCATE_KERNEL: _flush(before.relocate_kernel, after.relocate_kernel),
-                Site.CRASH_NMI_CALLBACK: _flush(
-                    before.crash_nmi_callback, after.crash_nmi_callback
-                ),
-            },
-            crash_flushes={
-                Site.RELOCATE_KERNEL: _flush(
-                    before.crash_relocate_kernel, after.crash_relocate_kernel
-                )
-            },
-            report=before.reported_stopped or after.reported_stopped,
-            sme_active=before.sme_active,
-            seamcalls=seamcalls,
-            wakes_offline=self.image.wakes_offline,
-            unknown=tuple(dict.fromkeys(unknown)),
+        return self._doubted(
+            Behaviour(
+                flushes={
+                    Site.STOP_THIS_CPU: _flush(before.stop_this_cpu, after.stop_this_cpu),
+                    Site.RELOCATE_KERNEL: _flush(before.relocate_kernel, after.relocate_kernel),
+                    Site.CRASH_NMI_CALLBACK: _flush(
+                        before.crash_nmi_callback, after.crash_nmi_callback
+                    ),
+                },
+                crash_flushes={
+                    Site.RELOCATE_KERNEL: _flush(
+                        before.crash_relocate_kernel, after.crash_relocate_kernel
+                    )
+                },
+                left_behind={
+                    Site.STOP_THIS_CPU: _left(before.stop_this_cpu, after.stop_this_cpu),
+                    Site.RELOCATE_KERNEL: _left(before.relocate_kernel, after.relocate_kernel),
+                    Site.CRASH_NMI_CALLBACK: _left(
+                        before.crash_nmi_callback, after.crash_nmi_callback
+                    ),
+                },
+                crash_left_behind={
+                    Site.RELOCATE_KERNEL: _left(
+                        before.crash_relocate_kernel, after.crash_relocate_kernel
+                    )
+                },
+                report=before.reported_stopped or after.reported_stopped,
+                sme_active=before.sme_active,
+                seamcalls=seamcalls,
+                wakes_offline=self.image.wakes_offline,
+                unknown=tuple(dict.fromkeys(unknown)),
+                stops={
+                    Path.KEXEC: _both(before.stops, after.stops),
+                    Path.CRASH: _both(before.crash_stops, after.crash_stops),
+                },
+            )
+        )
+
+    def _doubted(self, behaviour: Behaviour) -> Behaviour:
+        """Nothing is said of a site that depends on what no fact sets."""
+        doubts = self.image.doubts
+        nothing = dict.fromkeys(doubts)
+        in_a_crash = {site: None for site in doubts if site in behaviour.crash_flushes}
+        reasons = (reason for several in doubts.values() for reason in several)
+        return replace(
+            behaviour,
+            flushes={**behaviour.flushes, **nothing},
+            crash_flushes={**behaviour.crash_flushes, **in_a_crash},
+            unknown=tuple(dict.fromkeys((*behaviour.unknown, *reasons))),
         )
 
     def _decide(self, machine: Machine, *, seamcalled: bool) -> Decision:
@@ -280,6 +328,15 @@ def _flush(before: SiteDecision, after: SiteDecision) -> Flush | None:
     if before.flushes:
         return Flush.ALWAYS
     return Flush.AFTER_SEAMCALL if after.flushes else Flush.NEVER
+
+
+def _left(before: SiteDecision, after: SiteDecision) -> tuple[Store, ...]:
+    """What a site leaves behind before or after a SEAMCALL."""
+    return tuple(dict.fromkeys((*before.left_behind, *after.left_behind)))
+
+
+def _both(before: bool | None, after: bool | None) -> bool | None:
+    return before if before is after else None
 
 
 def has_cpuid(snapshot: Snapshot) -> bool:

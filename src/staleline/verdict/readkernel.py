@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 
 from staleline.errors import KernelImageError
+from staleline.kernel.decision import Fate, Store
 from staleline.kernel.imagedocument import ImageDocument, RuleDocument
+from staleline.kernel.storedocument import store_of
 from staleline.policy.evaluate import evaluate
 from staleline.policy.expression import Expression, parse
 from staleline.policy.policy import Policy
@@ -26,12 +29,14 @@ class ReadKernel:
         in_a_crash: The same policy with what the jumping CPU does in a crash.
         encrypts: When it encrypts its own memory as a host.
         lacks: Atoms that cannot come about under it, because it has no code for them.
+        leaves_behind: Per site that leaves lines dirty after its flush, when, and which.
     """
 
     policy: Policy
     in_a_crash: Policy
     encrypts: Expression
     lacks: frozenset[str]
+    leaves_behind: Mapping[Site, tuple[Expression, tuple[Store, ...]]] = field(default_factory=dict)
     evidence: str = "read by running the image's own code"
 
     @property
@@ -50,7 +55,16 @@ class ReadKernel:
             crash_flushes=crash.flushes,
             sme_active=evaluate(self.encrypts, machine.atoms(seamcalled=False)),
             seamcalls="seamcalled" not in self.lacks,
+            left_behind={site: self._left(site, machine) for site in self.leaves_behind},
+            # What is left behind in a kexec lies outside the reservation of a crash.
+            crash_left_behind={Site.RELOCATE_KERNEL: ()},
         )
+
+    def _left(self, site: Site, machine: Machine) -> tuple[Store, ...]:
+        condition, stores = self.leaves_behind[site]
+        worlds = {False, machine.tdx_used}
+        left = any(evaluate(condition, machine.atoms(seamcalled=called)) for called in worlds)
+        return stores if left else ()
 
 
 def read_kernel(document: ImageDocument, image: str) -> ReadKernel:
@@ -78,7 +92,18 @@ def read_kernel(document: ImageDocument, image: str) -> ReadKernel:
         in_a_crash=replace(policy, predicates={**conditions, **jumping}),
         encrypts=_condition(document["encrypts"], "encryption of its memory", image),
         lacks=frozenset(document["lacks"]),
+        leaves_behind=dict(_leaves_behind(document)),
     )
+
+
+def _leaves_behind(
+    document: ImageDocument,
+) -> Iterator[tuple[Site, tuple[Expression, tuple[Store, ...]]]]:
+    """A site of which the condition is unknown has no rule either."""
+    for site, found in document["after_flush"].items():
+        left = [one for one in map(store_of, found["stores"]) if one.fate is Fate.LEFT_BEHIND]
+        if left and found["leaves_behind"] is not None:
+            yield Site(site), (parse(found["leaves_behind"]), tuple(left))
 
 
 def _condition(rule: RuleDocument | None, what: str, image: str) -> Expression:

@@ -17,7 +17,7 @@ from importlib.resources import files
 from itertools import product
 
 from staleline.check import Requirements, required_flushes
-from staleline.model.scenario import Flush, ForeignLines, Scenario, Stop
+from staleline.model.scenario import Flush, ForeignLines, LeftBehind, Scenario, Stop
 from staleline.verdict.case import SECONDARIES
 from staleline.vocabulary import Path, ReportOrder, Site
 
@@ -35,11 +35,14 @@ _LETTERS = ("S", "J")
 def requirements(scenario: Scenario) -> Requirements:
     """The same as `required_flushes`, which says what is not looked at.
 
+    Nor is what this kernel stores after its flushes, for which no set of flushes is to blame.
+
     Raises:
         ModelError: The state limit was reached.
     """
-    known = _known().get(_without_flushes(scenario))
-    return required_flushes(scenario) if known is None else known
+    asked = _without_flushes(scenario)
+    known = _known().get(asked)
+    return required_flushes(asked) if known is None else known
 
 
 def required_toml() -> str:
@@ -89,6 +92,8 @@ def _without_flushes(scenario: Scenario) -> Scenario:
         flush_secondary=Flush.NEVER,
         flush_jumping=Flush.NEVER,
         report=ReportOrder.AFTER_FLUSH,
+        left_by_secondary=LeftBehind.NONE,
+        left_by_jumping=LeftBehind.NONE,
     )
 
 

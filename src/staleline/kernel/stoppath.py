@@ -1,0 +1,225 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The way from a kexec, or a crash, to the sites: who interrupts the other CPUs, and with what.
+
+A kexec calls ``machine_shutdown()`` (kernel/kexec_core.c kernel_kexec()), a crash
+``machine_crash_shutdown()`` (__crash_kexec()); both go through ``machine_ops`` and ``smp_ops``
+to code that interrupts the others, and waits until they have stopped. The others come to their
+site through their descriptor table. Nothing of this way is taken for granted: it is run.
+Sources: arch/x86/kernel/smp.c and reboot.c, linux 5.10.262 to 7.3.4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from staleline.kernel.derivation import DerivationError, required_address
+from staleline.kernel.emulator import Emulator, End, EndKind
+from staleline.kernel.interrupts import interrupts_of
+from staleline.kernel.localapic import NMI_VECTOR, REBOOT_VECTOR
+
+if TYPE_CHECKING:
+    from staleline.kernel.image import KernelImage
+    from staleline.kernel.machine_memory import MachineMemory
+    from staleline.kernel.traps import LogicalCpu
+
+__all__ = [
+    "REPORT_SIZE",
+    "WayToKexec",
+    "interrupt_others",
+    "report_address",
+    "stop",
+    "take_nmi",
+    "way_to_kexec",
+]
+
+_SHUT_DOWN: Final = "machine_shutdown"
+_NMI_CALLBACK: Final = "smp_stop_nmi_callback"
+_REGISTERS: Final = 0x6000  # physical address of a struct pt_regs, zeros
+_IN_PROGRESS: Final = "kexec_in_progress"
+_ONLINE: Final = "__cpu_online_mask"
+_REPORTS: Final = ("cpus_stop_mask", "stop_cpus_count", _ONLINE)
+REPORT_SIZE: Final = 4
+_ONLINE_COUNT: Final = "__num_online_cpus"
+_MASK_SIZE: Final = 8
+_COUNT_SIZE: Final = 4
+_MASK_64: Final = (1 << 64) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class WayToKexec:
+    """How far ``machine_shutdown()`` gets.
+
+    Attributes:
+        to_stop: Why it does not lead the other CPUs to where they stop; None if it does.
+        to_jump: Why it does not lead the jumping CPU on; None if it does.
+        stops: It stops the other CPUs, as far as the jumping CPU is concerned; None if unknown.
+        by_nmi: How a secondary ends that is slow, and is told to stop by an NMI, and how many
+            WBINVDs it executes; None where that was not run.
+    """
+
+    to_stop: str | None
+    to_jump: str | None
+    stops: bool | None
+    by_nmi: tuple[End, int] | None = None
+
+
+def way_to_kexec(
+    image: KernelImage,
+    memory: MachineMemory,
+    emulator: Emulator,
+    cpus: tuple[LogicalCpu, LogicalCpu],
+) -> WayToKexec:
+    """Shut the machine down as for a kexec, and leave memory and CPUs as they are.
+
+    What the others do when they are interrupted is the site's own run (`stop`); here they report
+    themselves stopped at once.
+    """
+    before = memory.kept()
+    jumping, secondary = (cpu.going_on_as(cpu, cpu.record) for cpu in cpus)
+    try:
+        _begin_kexec(image, memory)
+        vector = interrupt_others(image, memory, emulator, (jumping, secondary), _SHUT_DOWN)
+        if vector is None:
+            return WayToKexec(f"{_SHUT_DOWN}() interrupts no other CPU", None, stops=False)
+        if vector != REBOOT_VECTOR:
+            return _nowhere(f"{_SHUT_DOWN}() interrupts the other CPUs by vector {vector:#x}")
+        _report_stopped(image, memory)
+        to_jump = _went_on(emulator, emulator.go_on(jumping))
+        by_nmi = _stop_by_nmi(image, memory, emulator, secondary)
+        return WayToKexec(None, to_jump, stops=True, by_nmi=by_nmi)
+    except DerivationError as error:
+        return _nowhere(str(error))
+    finally:
+        memory.put_back(before)
+
+
+def _stop_by_nmi(
+    image: KernelImage, memory: MachineMemory, emulator: Emulator, cpu: LogicalCpu
+) -> tuple[End, int] | None:
+    """``native_stop_other_cpus()`` has it called on CPUs that have not stopped after a second.
+
+    That second is not waited for: the callback is called by its name.
+    """
+    callback = image.symbols.address(_NMI_CALLBACK)
+    if callback is None:
+        return None
+    before = len(cpu.flushes)
+    end = emulator.run(callback, (NMI_VECTOR, memory.direct(_REGISTERS)), cpu=cpu)
+    return end, len(cpu.flushes) - before
+
+
+def _nowhere(reason: str) -> WayToKexec:
+    return WayToKexec(reason, None, stops=None)
+
+
+def _went_on(emulator: Emulator, end: End) -> str | None:
+    if end.kind is EndKind.RETURNED:
+        return None
+    return f"{_SHUT_DOWN}() did not return: {_what(emulator, end)}"
+
+
+def _report_stopped(image: KernelImage, memory: MachineMemory) -> None:
+    """What the jumping CPU waits for: none but itself is left."""
+    report = report_address(image)
+    alone = report == image.symbols.address(_ONLINE)
+    memory.write_int(report, int(alone), REPORT_SIZE)
+    memory.write_int(required_address(image.symbols, _ONLINE_COUNT), 1, _COUNT_SIZE)
+
+
+def report_address(image: KernelImage) -> int:
+    """What ``native_stop_other_cpus()`` watches, and a secondary changes to report itself.
+
+    A mask of CPUs since 6.5 and its backports, a counter in postings of commit 1f5e7eb7868e,
+    the online mask before.
+    """
+    for name in _REPORTS[:-1]:
+        address = image.symbols.address(name)
+        if address is not None:
+            return address
+    return required_address(image.symbols, _REPORTS[-1])
+
+
+def _begin_kexec(image: KernelImage, memory: MachineMemory) -> None:
+    """``kernel_kexec()`` sets it before anything else (kernel/kexec_core.c, 5.10 to 7.3)."""
+    variable = image.symbols.address(_IN_PROGRESS)
+    if variable is not None:
+        memory.write_int(variable, 1, 1)
+
+
+def _bring_online(
+    image: KernelImage, memory: MachineMemory, cpus: tuple[LogicalCpu, LogicalCpu]
+) -> None:
+    """What ``set_cpu_online()`` of each CPU leaves (kernel/cpu.c, 5.10 to 7.3)."""
+    mask = sum(1 << cpu.number for cpu in cpus)
+    memory.write_int(required_address(image.symbols, _ONLINE), mask, _MASK_SIZE)
+    memory.write_int(required_address(image.symbols, _ONLINE_COUNT), len(cpus), _COUNT_SIZE)
+
+
+def interrupt_others(
+    image: KernelImage,
+    memory: MachineMemory,
+    emulator: Emulator,
+    cpus: tuple[LogicalCpu, LogicalCpu],
+    function: str,
+    *arguments: int,
+) -> int | None:
+    """Let the first CPU shut the machine down, up to where it interrupts the other.
+
+    Returns:
+        The vector; the CPU may `Emulator.go_on` from there. None if it interrupts nobody.
+
+    Raises:
+        DerivationError: It did not return.
+    """
+    _bring_online(image, memory, cpus)
+    address = required_address(image.symbols, function)
+    end = emulator.run(address, arguments, cpu=cpus[0], until_sent=True)
+    if end.kind is EndKind.RETURNED:
+        return None
+    if end.kind is not EndKind.SENT:
+        raise DerivationError(f"{function}() did not return: {_what(emulator, end)}")
+    return end.vector
+
+
+def stop(
+    image: KernelImage,
+    memory: MachineMemory,
+    emulator: Emulator,
+    cpu: LogicalCpu,
+    at_flush: Callable[[], None] | None = None,
+) -> End:
+    """Let a CPU take the interrupt that tells it to stop.
+
+    Raises:
+        DerivationError: It is not known where that leads.
+    """
+    interrupts = interrupts_of(image, memory, emulator)
+    if interrupts.stack is not None:
+        variable, value = interrupts.stack
+        memory.write_int((variable + cpu.gs_base) & _MASK_64, value, 8)
+    return emulator.interrupt(interrupts.gate(REBOOT_VECTOR), cpu=cpu, at_flush=at_flush)
+
+
+def take_nmi(
+    image: KernelImage, memory: MachineMemory, emulator: Emulator, cpu: LogicalCpu, registers: int
+) -> End:
+    """Let a CPU take an NMI.
+
+    Args:
+        image: The kernel.
+        memory: Its memory.
+        emulator: Over the same memory.
+        cpu: The CPU.
+        registers: Address of the ``struct pt_regs`` of what it interrupts.
+
+    Raises:
+        DerivationError: It is not known where that leads.
+    """
+    handler = interrupts_of(image, memory, emulator).gate(NMI_VECTOR)
+    return emulator.run(handler, (registers,), cpu=cpu)
+
+
+def _what(emulator: Emulator, end: End) -> str:
+    return end.detail or f"{end.kind} at {emulator.describe(end.address)}"

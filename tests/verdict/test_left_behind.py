@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A kernel that flushes and then stores is at risk, and the verdict names the line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from staleline.evidence.detect import read_snapshot
+from staleline.evidence.given import with_given
+from staleline.facts import from_snapshot
+from staleline.kernel.image import KernelImage, load_image
+from staleline.kernel.reading import read_rule
+from staleline.kernel.running import RunningImage
+from staleline.report.findings import audit_findings
+from staleline.verdict.audit import Audit, audit
+from staleline.verdict.following import Next
+from staleline.verdict.kernels import ImageKernel
+from staleline.verdict.readkernel import read_kernel
+from staleline.vocabulary import Path as Handover
+from staleline.vocabulary import Site, Verdict
+from tests.kernel.mutate import find_guard, patched
+from tests.kernel.plant import fills_global, flushing_at_entry, planted_before_report, zeroes_global
+
+ROME = Path(__file__).parents[1] / "data/cpuid/libcpuid/amd-epyc-7742-64-core-processor-dual.test"
+SME = "0xc0010010=0x800000"
+
+
+@pytest.fixture(scope="module", params=["6.12", "7-generic"])
+def image(request, real_kernels) -> KernelImage:
+    return load_image(real_kernels[request.param].path)
+
+
+def on_rome(image: KernelImage) -> Audit:
+    """A kexec from a kernel that encrypts its memory."""
+    seen = with_given(read_snapshot(ROME), msr=[SME], cmdline="mem_encrypt=on")
+    kernel = ImageKernel(RunningImage(image), seen)
+    facts = from_snapshot(seen)
+    return audit(facts, [kernel], following=Next.ANY, paths=[Handover.KEXEC, Handover.CRASH])
+
+
+def timeout(image: KernelImage) -> int:
+    address = image.symbols.address("panic_timeout")
+    assert address is not None
+    return address
+
+
+def test_debians_kernels_leave_nothing_behind(image: KernelImage) -> None:
+    """A kexec of 7.3 is unknown where CPUs may be offline, which it wakes."""
+    found = on_rome(image)
+    assert not any(row.left_behind for row in found.handovers)
+    assert found.by_path[Handover.KEXEC] is not Verdict.AT_RISK
+
+
+@pytest.mark.parametrize("size", [8, 2048])
+def test_a_store_after_the_flush_of_stop_this_cpu_is_at_risk(image: KernelImage, size: int) -> None:
+    where = timeout(image)
+    does = zeroes_global(where) if size == 8 else fills_global(where, size)
+    found = on_rome(planted_before_report(image, does))
+    assert found.by_path[Handover.KEXEC] is Verdict.AT_RISK
+    row = found.handovers[0]
+    (store,) = row.left_behind[Site.STOP_THIS_CPU]
+    assert (store.line, store.size) == ("panic_timeout", size)
+    assert row.answer is not None
+    assert row.answer.counterexample is not None
+    assert row.answer.counterexample.line == "left-behind-under-image"
+    ids = {finding.id for _, finding in audit_findings(found, machine="rome", files=()).each()}
+    assert "left-behind" in ids
+
+
+def test_nothing_of_it_matters_in_a_crash(image: KernelImage) -> None:
+    planted, debian = (
+        on_rome(one).by_path[Handover.CRASH]
+        for one in (planted_before_report(image, zeroes_global(timeout(image))), image)
+    )
+    assert planted is debian
+
+
+def test_a_flush_at_the_entry_of_machine_kexec_alone_is_at_risk(image: KernelImage) -> None:
+    early = flushing_at_entry(image, "machine_kexec")
+    found = on_rome(patched(early, *find_guard(image, "identity_mapped").no_flush))
+    assert found.by_path[Handover.KEXEC] is Verdict.AT_RISK
+    assert found.handovers[0].left_behind[Site.RELOCATE_KERNEL]
+
+
+def test_the_rule_that_was_read_says_the_same(image: KernelImage) -> None:
+    """For `diff`, which asks no image."""
+    mutant = planted_before_report(image, zeroes_global(timeout(image)))
+    document = read_rule(mutant, "0")
+    assert document["policy"] is None
+    after = document["after_flush"][Site.STOP_THIS_CPU]
+    assert after["leaves_behind"] == document["sites"][Site.STOP_THIS_CPU]["condition"]
+    seen = with_given(read_snapshot(ROME), msr=[SME], cmdline="mem_encrypt=on")
+    found = audit(
+        from_snapshot(seen),
+        [read_kernel(document, "image")],  # type: ignore[arg-type]
+        following=Next.ANY,
+        paths=[Handover.KEXEC],
+    )
+    assert found.verdict is Verdict.AT_RISK
