@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The commands that docs/findings/ shows, and the output it quotes."""
+"""The commands that README.md and docs/findings/ show, and the output they quote."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Quoted", "quotations", "quoted_in_order"]
+__all__ = ["FINDINGS", "ROOT", "Quoted", "quotations", "quoted_in_order"]
 
 ROOT = Path(__file__).parents[1]
 FINDINGS = ROOT / "docs" / "findings"
-_BLOCK = re.compile(r"```console\n\$ (?P<command>[^\n]+)\n(?P<output>.*?)```", re.DOTALL)
+_BLOCK = re.compile(
+    r"```(?:console)?\n\$ (?P<command>(?:[^\n]*\\\n)*[^\n]+)\n(?P<output>.*?)```", re.DOTALL
+)
 _LEFT_OUT = "…"
 
 
@@ -35,10 +37,10 @@ class Quoted:
         return [str(ROOT / w if str(w).startswith("tests/data/") else w) for w in words]
 
 
-def quotations(name: str) -> Iterator[Quoted]:
+def quotations(page: Path) -> Iterator[Quoted]:
     """All of one page."""
-    for block in _BLOCK.finditer((FINDINGS / name).read_text()):
-        program, *arguments = shlex.split(block["command"])
+    for block in _BLOCK.finditer(page.read_text()):
+        program, *arguments = shlex.split(block["command"].replace("\\\n", " "))
         assert program == "staleline"
         runs = "\n".join(_words(line) for line in block["output"].splitlines()).split(_LEFT_OUT)
         lines = (tuple(line for line in run.split("\n") if line) for run in runs)

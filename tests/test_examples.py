@@ -95,6 +95,11 @@ def host(tmp_path: Path) -> Host:
         ),
         ("-t bzImage -f /v", "--next /v --append ''", "-t bzImage -f -- /v"),
         ("-l -- -p", "--next -p --append ''", "-l -- -p"),
+        (
+            "--dtb -p --hotplug -l /v",
+            "--next /v --append ''",
+            "--dtb -p --hotplug -l -- /v",
+        ),
         ("-l /v --append=a --append=b", "--next /v --append b", "-l --append a --append b -- /v"),
     ],
 )
@@ -123,7 +128,10 @@ def test_what_names_no_image_loads_nothing_and_is_not_checked(host: Host, argume
 def test_no_order_of_options_loads_what_is_not_safe(
     host: Host, first: str, second: str, status: int, *, turned: bool
 ) -> None:
-    """The later one wins in kexec-tools: ``-e -p`` loads a crash kernel."""
+    """The last one decides whether kexec loads: ``-e -p`` loads a crash kernel.
+
+    kexec-tools 2.0.25 and 2.0.29, kexec/kexec.c, main(): do_load.
+    """
     options = [option for option in (first, second) if option]
     words = ["/v", *reversed(options)] if turned else [*options, "/v"]
     assert host.kexec(*words, status=status) == status

@@ -7,9 +7,9 @@ import pytest
 
 from staleline.cli.main import main
 from tests.conftest import RealKernel
-from tests.findings import Quoted, quotations, quoted_in_order
+from tests.findings import FINDINGS, Quoted, quotations, quoted_in_order
 
-HYGON = tuple(quotations("hygon-not-flushed-since-6.18.md"))
+HYGON = tuple(quotations(FINDINGS / "hygon-not-flushed-since-6.18.md"))
 #: The images it names -> the series they stand for.
 SERIES = {
     "vmlinuz-6.17.13+deb13-cloud-amd64": "6.17",

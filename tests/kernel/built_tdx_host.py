@@ -26,12 +26,12 @@ from staleline.verdict.kernels import ImageKernel, PolicyKernel
 from staleline.verdict.possible import possible_machines
 from staleline.vocabulary import Site
 from tests.conftest import RealKernel
-from tests.findings import quotations, quoted_in_order
+from tests.findings import FINDINGS, quotations, quoted_in_order
 from tests.kernel.machines import MEM_ENCRYPT_ENABLED, SYSCFG, cpuid, with_leaf
 from tests.kernel.mutate import patched
 from tools import fetch_kernels
 
-PAGE = tuple(quotations("tdx-sys-disable-marks-any-vendor.md"))
+PAGE = tuple(quotations(FINDINGS / "tdx-sys-disable-marks-any-vendor.md"))
 CPUID = Path(__file__).parents[1] / "data" / "cpuid"
 BUILT = fetch_kernels.default_cache() / "built" / "tdx-host"
 WITHOUT_SME = ("K8", "Nehalem", "Sapphire Rapids", "Hygon C86 7185")

@@ -187,3 +187,11 @@ def test_what_is_whole_and_of_another_form_is_no_entry(kept: ReadingCache, body:
     body = json.dumps(DOCUMENT)
     entry(kept).write_text(f"{hashlib.sha256(body.encode()).hexdigest()}\n{body}")
     assert kept.get(DIGEST) == DOCUMENT
+
+
+def test_a_file_larger_than_any_image_is_not_digested(tmp_path: Path) -> None:
+    """A hole of 64 GiB costs nothing to make, and minutes to read."""
+    with (tmp_path / "hole").open("wb") as file:
+        file.truncate(64 << 30)
+    with pytest.raises(OSError, match="large"):
+        file_digest(tmp_path / "hole")

@@ -4,18 +4,20 @@
 from __future__ import annotations
 
 import ast
+import io
 import pickle
 import re
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from staleline.errors import UsageError
 from staleline.evidence.consistency import contradiction_kinds
 from staleline.policy.catalogue import catalogue
 from staleline.report import findings
 from staleline.report.explanations import Kind, bug_id, explanation, explanations
-from staleline.report.explanations_text import explanations_markdown
+from staleline.report.explanations_text import explanations_markdown, print_pages
 from staleline.verdict.reasons import Unneeded, UnneededEither
 from staleline.verdict.remarks import remark_kinds
 from staleline.verdict.unknown import Unknown
@@ -115,3 +117,12 @@ def test_an_unknown_is_its_sentence_and_keeps_its_id() -> None:
     again = pickle.loads(pickle.dumps(reason))
     assert reason == again == "SYSCFG was not read"
     assert again.id == "unknown-syscfg"
+
+
+def test_every_source_of_a_page_stands_on_lines_of_its_own() -> None:
+    """Escaping leaves no line break, so joined sources would be one line with an escape in it."""
+    page = next(page for page in explanations().values() if len(page.sources) > 1)
+    output = io.StringIO()
+    print_pages(Console(file=output, width=200), [page])
+    printed = [line.strip() for line in output.getvalue().splitlines()]
+    assert [line for line in printed if line in page.sources] == list(page.sources)

@@ -27,17 +27,24 @@ _NOTE = Note("cpuid", "only MSRs were given; run cpuid -r, or staleline collect"
 _SPELL = "write the MSR's number before each value, as in 0xc0010010: 740000"
 _COMMAND = re.compile(r"(?:.*[#$%>]\s*)?(?:sudo\s+)?(?:\S*/)?rdmsr((?:\s+\S+)+)\s*")
 _ASSIGNED = re.compile(
-    r"\s*(?:MSR\s+)?0x([0-9a-fA-F]{1,8})\s*(?::|=|\s)\s*(?:0x)?([0-9a-fA-F]{1,16})\s*"
+    r"\s*(?:MSR\s+)?0x([0-9a-fA-F]{1,8})(?:\s*[:=]|\s)\s*(?:0x)?([0-9a-fA-F]{1,16})\s*"
 )
 _VALUE = re.compile(r"\s*(?:0x)?([0-9a-fA-F]{1,16})\s*")
 _DECIMAL_VALUE = re.compile(r"\s*([0-9]{1,20})\s*")
 _FAULT = re.compile(r"\s*rdmsr: ?CPU ([0-9]{1,6}) cannot read MSR 0x([0-9a-fA-F]{1,8})\s*")
 _CPUS_MAX = 8192
+#: No prompt and command is longer. Time to try `_COMMAND` grows with the length's square.
+_COMMAND_MAX = 256
 
 
 def is_row(line: str) -> bool:
     """Is this a line of a transcript of rdmsr, or a value with its number?"""
-    return any(pattern.fullmatch(line) is not None for pattern in (_COMMAND, _ASSIGNED, _FAULT))
+    return any(is_it(line) for is_it in (_command, _ASSIGNED.fullmatch, _FAULT.fullmatch))
+
+
+def _command(line: str) -> re.Match[str] | None:
+    short = len(line) <= _COMMAND_MAX and "rdmsr" in line
+    return _COMMAND.fullmatch(line) if short else None
 
 
 def is_bare(text: str) -> bool:
@@ -97,7 +104,7 @@ def parse(text: str, where: str) -> Snapshot:
     for number, line in enumerate(lines, 1):
         reader.read(line.rstrip(), number)
     # 7400 may be a cut 740000.
-    if lines[-1].strip() and not _COMMAND.fullmatch(lines[-1]):
+    if lines[-1].strip() and not _command(lines[-1]):
         raise reader.error(len(lines), "ends in the middle of a line", "end the last line")
     return reader.cpus.snapshot()
 
@@ -113,7 +120,7 @@ class _Reader:
         return EvidenceError(what, where=f"{self._where}:{line}", do=do)
 
     def read(self, line: str, number: int) -> None:
-        if command := _COMMAND.fullmatch(line):
+        if command := _command(line):
             self._command = self._asked(command[1].split(), number)
         elif fault := _FAULT.fullmatch(line):
             # rdmsr says so only of EIO: RDMSR was executed and faulted (rdmsr.c).

@@ -68,18 +68,19 @@ def print_pages(console: Console, pages: Sequence[Explanation]) -> None:
     """Pages in full."""
     for page in pages:
         console.print(f"[bold]{page.id}[/]  {escape(page.title)}")
-        for label, text in _parts(page):
+        for label, texts in _parts(page):
             console.print(f"\n{label}")
-            console.print(Padding(escape(text), (0, 0, 0, 2), expand=False))
+            for text in texts:  # one by one: escaping leaves no line break
+                console.print(Padding(escape(text), (0, 0, 0, 2), expand=False))
         console.print()
 
 
-def _parts(page: Explanation) -> Iterator[tuple[str, str]]:
-    yield "It means", page.means
-    yield "It rests on", page.evidence
-    yield "What to do", page.do
+def _parts(page: Explanation) -> Iterator[tuple[str, tuple[str, ...]]]:
+    yield "It means", (page.means,)
+    yield "It rests on", (page.evidence,)
+    yield "What to do", (page.do,)
     if page.sources:
-        yield "Sources", "\n".join(page.sources)
+        yield "Sources", page.sources
 
 
 def explanations_markdown() -> str:
