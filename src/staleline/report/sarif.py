@@ -184,7 +184,7 @@ def _thread(found: Counterexample, cpu: str) -> dict[str, Any]:
 def _fingerprint(where: str, finding: Finding) -> str:
     """The same for the same finding of another run, so that results can be followed up."""
     text = "\0".join((where, finding.id, *finding.sites, *finding.fields))
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
 def _uri(file: str) -> str:
