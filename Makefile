@@ -56,6 +56,7 @@ properties: $(STAMP)
 	$(BIN)/python tools/fetch_kernels.py
 	$(BIN)/python -m tests.properties.long_run --machines 20000 --seconds $(PROPERTY_SECONDS) \
 		--workers 2
+	$(BIN)/pytest -n 2 --dist worksteal tests/properties/planted_defects.py
 
 FUZZ_SECONDS ?= 1800
 fuzz: $(STAMP)

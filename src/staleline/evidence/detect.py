@@ -126,6 +126,8 @@ def _loose(texts: Mapping[str, str], where: str) -> Iterator[Snapshot]:
         yield hwloc.parse_files(of_hwloc, where)
     for name, text in texts.items():
         if name not in of_hwloc and (parse := _parser(text)) is not None:
+            if text.lstrip()[:1] not in ("{", "<"):
+                _require_lines(text, f"{where}:{name}")
             yield parse(text, f"{where}:{name}")
 
 
