@@ -135,7 +135,8 @@ def _claims(found: Audit) -> Iterator[tuple[str, str]]:
     for row in found.handovers:
         for site, reason in row.unneeded.items():
             yield _name(row), f"{site} unneeded"
-            yield _name(row), f"{site} unneeded: {reason}"
+            if "; or " not in reason:  # else one of several holds, and more evidence tells which
+                yield _name(row), f"{site} unneeded: {reason}"
         for site in row.faults:
             yield _name(row), f"{site} faults"
 

@@ -595,6 +595,8 @@ def _command_lines_differ(first: KernelEvidence, second: KernelEvidence) -> _Fou
 def _bit(cpuid: CpuidTable, leaf: int, register: int, bit: int) -> bool | None:
     """A bit of sub-leaf 0; false beyond the maximum, None where the dump does not tell."""
     maximum = cpuid.max_extended_leaf if leaf >= _EXTENDED_BASE else cpuid.max_basic_leaf
+    if maximum is None and leaf == 1:  # every CPU that has CPUID has this leaf
+        maximum = leaf
     if maximum is None:
         return None
     if maximum < leaf:

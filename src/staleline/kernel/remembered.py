@@ -90,9 +90,9 @@ class RememberedImage:
             return _decision(known)
         decision = self._running.decide(machine)
         # What is unknown may be known next time, as in a reading.
-        known = all(site.flushes is not None for site in _sites(decision))
+        is_whole = all(site.flushes is not None for site in _sites(decision))
         # Who is not stopped is not kept, so only those are that stop everybody.
-        if known and decision.stops and decision.crash_stops:
+        if is_whole and decision.stops and decision.crash_stops:
             self._document["decisions"][key] = _plain(decision)
             self.cache.put(self._document)
         return decision
