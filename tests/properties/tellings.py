@@ -119,13 +119,16 @@ def _given(truth: Truth, random: Random) -> Telling:
     state += [f"sev_guests_run={_word(truth.sev_guests_run)}"]
     if truth.cpuid.vendor == "GenuineIntel":
         state.append(f"tdx_module={truth.tdx_module}")
+    cmdline = random.choice((truth.cmdline, None))
+    # A command line that is given describes the machine: then what sysfs says goes with it.
+    forced = () if cmdline is None else (f"reboot_force={_word(truth.reboot_force)}",)
     return replace(
         dump,
         name="given",
         files=files,
         msr=kept,
-        cmdline=random.choice((truth.cmdline, None)),
-        state=tuple(one for one in state if random.random() < 0.5),
+        cmdline=cmdline,
+        state=(*(one for one in state if random.random() < 0.5), *forced),
     )
 
 
