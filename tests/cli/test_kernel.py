@@ -298,11 +298,8 @@ def test_requests_that_make_no_sense_are_refused_once(
     image = real_kernels["6.12"].path
     dump = tmp_path / "dump"
     dump.write_text("no dump at all\n")
-    silent = tmp_path / "silent.json"
-    silent.write_text('{"schema": "staleline/snapshot/1", "cpus": []}')
     for arguments, says in (
         (("--snapshot", dump), str(dump)),
-        (("--snapshot", silent), "needs the machine's CPUID"),
         (("--msr", "0x10=1"), "--snapshot"),
         (("--since", image, "--explain"), "do not go together"),
         (("--jobs", "0"), "jobs"),
@@ -313,6 +310,26 @@ def test_requests_that_make_no_sense_are_refused_once(
         (line,) = err.splitlines()
         assert line.startswith("staleline: ")
         assert says in line
+
+
+def test_a_machine_that_says_nothing_leaves_every_behaviour_open(
+    capsys: pytest.CaptureFixture[str], real_kernels: dict[str, RealKernel], tmp_path: Path
+) -> None:
+    silent = tmp_path / "silent.json"
+    silent.write_text('{"schema": "staleline/snapshot/1", "cpus": []}')
+    image = real_kernels["6.12"].path
+    status, out, _ = run(capsys, "kernel", image, "--snapshot", silent, "--json")
+    (document,) = json.loads(out)["images"]
+    assert status == 0
+    # It never flushes in the NMI handler of a crash, on no machine.
+    assert document["on_snapshot"] == {
+        "stop_this_cpu": None,
+        "relocate_kernel": None,
+        "crash_nmi_callback": False,
+    }
+    behaviours = [{**row, "assumed": None} for row in document["possibilities"]]
+    assert 1 < len(behaviours) <= 32
+    assert all(behaviours.count(row) == 1 for row in behaviours)
 
 
 def test_explain_shows_what_each_instruction_reads(

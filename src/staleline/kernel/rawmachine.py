@@ -26,6 +26,7 @@ SIGNATURES: Final[Mapping[str, int]] = {
     "  Shanghai  ": 0x0003_07B0,  # family 7, model 0x3b: Zhaoxin KX-6000
 }
 
+_OTHER: Final = SIGNATURES["  Shanghai  "]
 # Bit numbers: arch/x86/include/asm/cpufeatures.h (linux 6.12.117).
 _FEATURES_EDX: Final = sum(1 << bit for bit in (0, 3, 4, 5, 6, 8, 9, 13, 15, 24, 25, 26))
 _HYPERVISOR: Final = 1 << 31
@@ -55,8 +56,7 @@ class GivenCpuid(CpuidTable):
 def raw_machine(facts: RawFacts) -> RawMachine:
     """A machine of two alike CPUs.
 
-    Raises:
-        KeyError: The vendor is none of `SIGNATURES`.
+    A vendor that is none of `SIGNATURES` has the signature of the last.
     """
     encryption = facts.sme | facts.sev << 1 | _SNP_FEATURES * facts.snp_host
     cpuid = _cpuid(facts.vendor, facts.leaf, encryption, facts.hypervisor)
@@ -83,7 +83,7 @@ def _cpuid(vendor: str, leaf: bool, encryption: int, hypervisor: bool) -> GivenC
     return GivenCpuid(
         {
             (0x0, 0): (0x1, ebx, ecx, edx),
-            (0x1, 0): (SIGNATURES[vendor], 0, _HYPERVISOR * hypervisor, _FEATURES_EDX),
+            (0x1, 0): (SIGNATURES.get(vendor, _OTHER), 0, _HYPERVISOR * hypervisor, _FEATURES_EDX),
             (0x8000_0000, 0): (_ENCRYPTION_LEAF if leaf else _LAST_LEAF_WITHOUT, 0, 0, 0),
             (0x8000_0001, 0): (0, 0, 0, _EXTENDED_FEATURES_EDX),
             (0x8000_0008, 0): (_ADDRESS_BITS, 0, 0, 0),

@@ -11,10 +11,12 @@ from staleline.evidence.snapshot import Snapshot
 from staleline.kernel.cache import DocumentCache
 from staleline.kernel.remembered import decisions_directory, remembered_image
 from staleline.policy.catalogue import candidates, catalogue, find, series_of
-from staleline.verdict.kernels import Image, ImageKernel, Kernel, PolicyKernel, has_cpuid
+from staleline.verdict.kernels import Image, ImageKernel, Kernel, PolicyKernel
+from staleline.verdict.registers import has_cpuid
 
 __all__ = ["choose_kernels", "image_files", "judged_release"]
 
+_WITHOUT_CPUID = "read by running the image's own code on CPUs made up from the facts"
 #: Where distributions keep the image of an installed release.
 _IMAGE_PLACES = ("/boot/vmlinuz-{}", "/usr/lib/modules/{}/vmlinuz", "/lib/modules/{}/vmlinuz")
 
@@ -104,12 +106,10 @@ def _readable(path: Path) -> bool:
 
 
 def _image(path: str, snapshot: Snapshot, use_cache: bool) -> ImageKernel:
-    if not has_cpuid(snapshot):
-        raise UsageError(
-            "running an image's code needs the machine's CPUID, which this snapshot lacks",
-            do="give a dump made with `cpuid -r`, or name a policy instead of an image",
-        )
-    return ImageKernel(_load(path, use_cache), snapshot)
+    image = _load(path, use_cache)
+    if has_cpuid(snapshot):
+        return ImageKernel(image, snapshot)
+    return ImageKernel(image, snapshot, _WITHOUT_CPUID)
 
 
 def _load(path: str, use_cache: bool) -> Image:

@@ -8,7 +8,7 @@ release number is a rule that the binary may not carry.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -17,6 +17,7 @@ from staleline.kernel.decision import Decision, RawMachine, SiteDecision, Store
 from staleline.model.scenario import Flush
 from staleline.policy.policy import Policy
 from staleline.verdict.machine import Machine
+from staleline.verdict.registers import asked_of, registers_of
 from staleline.vocabulary import Path, ReportOrder, Site
 
 __all__ = [
@@ -26,15 +27,11 @@ __all__ = [
     "ImageKernel",
     "Kernel",
     "PolicyKernel",
-    "has_cpuid",
 ]
 
 #: CPUs of AMD and Hygon wait in MWAIT while offline: 6.12.118 does not let them
 #: (arch/x86/kernel/smpboot.c mwait_play_dead()), some later release before 6.17 does.
 _WAKES_SINCE = (6, 13)
-_SYSCFG = 0xC001_0010
-_SEV_STATUS = 0xC001_0131
-_TDX_KEYIDS = 0x87
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +201,7 @@ class ImageKernel:
     image: Image
     snapshot: Snapshot
     evidence: str = "read by running the image's own code"
-    _decisions: dict[tuple[tuple[tuple[int, int], ...], bool, bool, bool], Decision] = field(
+    _decisions: dict[tuple[Hashable, ...], Decision] = field(
         init=False, repr=False, default_factory=dict
     )
 
@@ -277,41 +274,11 @@ class ImageKernel:
         )
 
     def _decide(self, machine: Machine, *, seamcalled: bool) -> Decision:
-        msr = self._msr(machine)
-        key = (tuple(sorted(msr.items())), machine.mem_encrypt, machine.snp_host, seamcalled)
+        key = (asked_of(machine), seamcalled)
         if key not in self._decisions:
-            cpus = self.snapshot.cpus
-            self._decisions[key] = self.image.decide(
-                RawMachine(
-                    jumping=cpus[0].cpuid,
-                    secondary=cpus[min(1, len(cpus) - 1)].cpuid,
-                    msr=msr,
-                    mem_encrypt=machine.mem_encrypt,
-                    snp_host=machine.snp_host,
-                    seamcalled=seamcalled,
-                )
-            )
+            registers = registers_of(machine, self.snapshot, seamcalled=seamcalled)
+            self._decisions[key] = self.image.decide(registers)
         return self._decisions[key]
-
-    def _msr(self, machine: Machine) -> dict[int, int]:
-        """The observed MSRs, with the bits that this machine assumes set or cleared."""
-        msr = dict(self.snapshot.cpus[0].msr)
-        bits = (
-            (_SYSCFG, 23, machine.sme_enabled),
-            (_SYSCFG, 24, machine.snp_host),
-            (_SEV_STATUS, 0, machine.sev_guest),
-            (_SEV_STATUS, 1, machine.sev_es_guest),
-            (_SEV_STATUS, 2, machine.snp_guest),
-        )
-        for number, bit, value in bits:
-            msr[number] = _with_bit(msr.get(number, 0), bit, value)
-        if machine.tdx_host_enabled:
-            msr.setdefault(_TDX_KEYIDS, 2 << 32)
-        return msr
-
-
-def _with_bit(value: int, bit: int, on: bool) -> int:
-    return value | 1 << bit if on else value & ~(1 << bit)
 
 
 def _readings(decision: Decision) -> Iterator[tuple[str, SiteDecision]]:
@@ -337,11 +304,3 @@ def _left(before: SiteDecision, after: SiteDecision) -> tuple[Store, ...]:
 
 def _both(before: bool | None, after: bool | None) -> bool | None:
     return before if before is after else None
-
-
-def has_cpuid(snapshot: Snapshot) -> bool:
-    """Does the snapshot tell enough of the CPUs to run a kernel's code on?"""
-    return bool(snapshot.cpus) and all(
-        cpu.cpuid.vendor is not None and cpu.cpuid.max_extended_leaf is not None
-        for cpu in snapshot.cpus
-    )

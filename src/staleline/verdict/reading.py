@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from staleline.facts import MachineFacts
@@ -20,6 +20,10 @@ _NO_REGISTER_TELLS = frozenset(
     | {"isolated"}
     | {"guest_keys_snooped", "guest_aliases_coherent", "guest_flushes", "coherency_sfw_no"}
 )
+#: What was assumed of a machine, and what the image does on it.
+Row = tuple[Mapping[str, bool | str], Behaviour]
+#: Rows that a reader can compare with each other.
+_FEW = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +31,11 @@ class Reading:
     """One image on one machine.
 
     Attributes:
-        rows: (facts assumed, behaviour) for each machine that fits the evidence.
+        rows: (facts assumed, behaviour) for each machine that fits the evidence; where that
+            leaves many, for each behaviour, with what was assumed wherever it was seen.
     """
 
-    rows: tuple[tuple[Mapping[str, bool | str], Behaviour], ...]
+    rows: tuple[Row, ...]
 
     @property
     def decisions(self) -> Mapping[Site, bool | None]:
@@ -55,7 +60,7 @@ def executed(behaviour: Behaviour, site: Site) -> bool | None:
 
 def read_on_machine(kernel: ImageKernel, facts: MachineFacts) -> Reading:
     """Run the image's code for every machine that fits the facts."""
-    rows: dict[tuple[tuple[str, bool | str], ...], tuple[Mapping[str, bool | str], Behaviour]] = {}
+    rows: dict[tuple[tuple[str, bool | str], ...], Row] = {}
     for possibility in possible_machines(facts):
         assumed = {
             name: value
@@ -63,4 +68,18 @@ def read_on_machine(kernel: ImageKernel, facts: MachineFacts) -> Reading:
             if name not in _NO_REGISTER_TELLS
         }
         rows.setdefault(tuple(assumed.items()), (assumed, kernel.behaviour(possibility.machine)))
-    return Reading(tuple(rows.values()))
+    found = tuple(rows.values())
+    return Reading(found if len(found) <= _FEW else tuple(_alike(found)))
+
+
+def _alike(rows: Sequence[Row]) -> Iterator[Row]:
+    """One row per behaviour, with what was assumed wherever the image behaves so."""
+    groups: list[tuple[dict[str, bool | str], Behaviour]] = []
+    for assumed, behaviour in rows:
+        shared = next((known for known, other in groups if other == behaviour), None)
+        if shared is None:
+            groups.append((dict(assumed), behaviour))
+        else:
+            for name in [name for name in shared if shared[name] != assumed.get(name)]:
+                del shared[name]
+    yield from groups
