@@ -107,7 +107,7 @@ _AS_NOBODY = (
     "for one in pkgutil.walk_packages(staleline.__path__, 'staleline.'):\n"
     "    if one.name != 'staleline.__main__': importlib.import_module(one.name)\n"
     "from staleline.cli.main import main\n"
-    "b''.decode('utf-8-sig')\n"
+    "import codecs; codecs.lookup('utf-8-sig')\n"
     "if os.geteuid() == 0: os.setgid(65534); os.setuid(65534)\n"
     "sys.exit(main(sys.argv[1:]))\n"
 )

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import subprocess
@@ -66,17 +67,26 @@ def _fifo(entry: Path) -> None:
     os.mkfifo(entry)
 
 
+def _forged(entry: Path) -> None:
+    """Whole, and telling the opposite."""
+    body = entry.read_bytes().partition(b"\n")[2].replace(b"true", b"false")
+    entry.write_bytes(hashlib.sha256(body).hexdigest().encode() + b"\n" + body)
+
+
 def _foreign(entry: Path) -> None:
     if os.geteuid() != 0:
         pytest.skip("only root gives files away")
+    _forged(entry)
     os.chown(entry, 65534, 65534)
 
 
 def _world_writable(entry: Path) -> None:
+    _forged(entry)
     entry.chmod(0o666)
 
 
 def _in_a_shared_directory(entry: Path) -> None:
+    _forged(entry)
     entry.parent.chmod(0o777)
 
 
@@ -98,6 +108,17 @@ def test_an_entry_that_is_not_to_be_trusted_changes_nothing(
             entry.rmdir()
         else:
             entry.unlink(missing_ok=True)
+
+
+def test_what_only_this_user_can_have_written_is_believed(
+    image: Path, cache: Path, expected: tuple[int, str, str]
+) -> None:
+    """So that the others' forgeries above would have been seen."""
+    assert audited(image) == expected
+    (entry,) = (cache / "staleline" / "decisions").glob("*.json")
+    _forged(entry)
+    assert audited(image) != expected
+    entry.unlink()
 
 
 _AS_A_STRANGER = (
