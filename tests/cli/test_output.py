@@ -86,7 +86,10 @@ def test_a_place_that_cannot_be_written_is_an_error(
 ) -> None:
     missing = tmp_path / "missing" / "report"
     assert main([*HYGON, "-o", str(missing)]) == 1
-    assert capsys.readouterr().err == f"staleline: {missing}: No such file or directory\n"
+    assert capsys.readouterr().err == (
+        f"staleline: {missing}: cannot be written: No such file or directory; "
+        "make the directory, or name another place\n"
+    )
 
 
 def test_two_formats_at_once_are_refused(capsys: pytest.CaptureFixture[str]) -> None:

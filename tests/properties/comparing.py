@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from staleline.facts.caches import CACHE_NAMES
 from tests.properties.answers import Answer, Answers
@@ -26,12 +26,7 @@ _OF_EACH_CPU = frozenset(
 
 def overclaims(less: Answers, more: Answers) -> list[str]:
     """Where less evidence claims what more evidence does not."""
-    found = [f"facts: {what}" for what in _overclaims(less.facts, more.facts)]
-    for question, answer in less.audits.items():
-        full = more.audits.get(question)
-        if full is not None:
-            found += [f"{question}: {what}" for what in _overclaims(answer, full)]
-    return found
+    return _compared(less, more, _overclaims)
 
 
 def _overclaims(less: Answer, more: Answer) -> Iterator[str]:
@@ -64,12 +59,18 @@ def _definite_with_less(less: Answer, more: Answer) -> Iterator[str]:
 
 def disagreements(one: Answers, other: Answers) -> list[str]:
     """Where two tellings of one machine are given two definite answers."""
-    found = [f"facts: {what}" for what in _disagreements(one.facts, other.facts)]
-    for question, answer in one.audits.items():
-        again = other.audits.get(question)
-        if again is not None:
-            found += [f"{question}: {what}" for what in _disagreements(answer, again)]
-    return found
+    return _compared(one, other, _disagreements)
+
+
+def _compared(
+    one: Answers, other: Answers, differences: Callable[[Answer, Answer], Iterator[str]]
+) -> list[str]:
+    """What sets apart the answers to each question that both were asked."""
+    asked = {"facts": (one.facts, other.facts)}
+    asked |= {
+        name: (one.audits[name], other.audits[name]) for name in one.audits if name in other.audits
+    }
+    return [f"{name}: {what}" for name, pair in asked.items() for what in differences(*pair)]
 
 
 def _disagreements(one: Answer, other: Answer) -> Iterator[str]:

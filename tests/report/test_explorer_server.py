@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import http.client
 import socket
+import struct
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -140,3 +142,37 @@ def test_a_page_that_is_a_link_is_not_a_report(tmp_path: Path) -> None:
     (tmp_path / "index.html").symlink_to("/etc/passwd")
     with pytest.raises(UsageError, match="no index"):
         read_report(tmp_path)
+
+
+def test_clients_that_go_away_midway_are_no_error(
+    server: ReportServer, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Before, within and after the request; with what they sent unread, so that they reset."""
+    host = f"Host: 127.0.0.1:{server.server_port}\r\n\r\n".encode()
+    get, much = b"GET / HTTP/1.1\r\n" + host, b"x" * 100_000
+    for sent in (b"", b"GET", get[:20], get, get * 40, get + much, b"\x1b[31m\xff\r\n\r\n", much):
+        with socket.create_connection(("127.0.0.1", server.server_port), timeout=10) as client:
+            # Lingering for no time: closing resets, whatever is still on its way.
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024)
+            client.sendall(sent)
+            client.settimeout(0.2)
+            with suppress(TimeoutError):
+                client.recv(1)
+    assert ask(server, "/")[0].status == 200
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_defect_of_a_request_is_one_line(
+    report: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ReportServer, "is_own", lambda *_: {}["\x1b[31m"])
+    with ReportServer(read_report(report)) as broken:
+        thread = threading.Thread(target=broken.handle_request)
+        thread.start()
+        with pytest.raises(http.client.RemoteDisconnected):
+            ask(broken, "/")
+        thread.join()
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line.startswith("staleline: a request failed, a defect: KeyError")
+    assert line.isprintable()

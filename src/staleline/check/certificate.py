@@ -173,7 +173,7 @@ def recheck(certificate: Certificate, *, time_limit: float = TIME_LIMIT) -> Rech
         ModelError: z3 refused a script.
     """
     failures: list[Failure] = []
-    scripts: dict[str, tuple[str, Model]] = {}
+    scripts: dict[str, tuple[str, str, Model]] = {}
     for case in certificate.cases:
         models = {str(line.role): model for line, model in world(case.scenario)}
         for line in {**models, **case.lines}:
@@ -182,10 +182,11 @@ def recheck(certificate: Certificate, *, time_limit: float = TIME_LIMIT) -> Rech
                 failures.append(Failure(line, problem, None))
             else:
                 model = models[line]
-                text = smtlib(model, certificate.views[case.lines[line]])
-                scripts.setdefault(text, (line, model))
-    replies = ask(list(scripts), time_limit=time_limit)
-    for (line, model), answers in zip(scripts.values(), replies, strict=True):
+                name = case.lines[line]  # which is this model's, but for the words in it
+                if name not in scripts:
+                    scripts[name] = (smtlib(model, certificate.views[name]), line, model)
+    replies = ask([text for text, _, _ in scripts.values()], time_limit=time_limit)
+    for (_, line, model), answers in zip(scripts.values(), replies, strict=True):
         failures += _unsettled(line, model, answers)
     hangs = tuple(one for one in failures if one.obligation.startswith(f"{P4}: "))
     broken = tuple(one for one in failures if one not in hangs)

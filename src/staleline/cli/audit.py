@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from staleline.cli import streams
 from staleline.cli.once import Once
 from staleline.cli.output import Output, output_options
 from staleline.errors import StalelineError
@@ -272,23 +273,12 @@ def _observe(snapshot_file: str | None) -> Snapshot:
 
 def _write_traces(found: Audit, directory: FilePath) -> dict[str, str]:
     """Write every counterexample; returns file name -> path."""
-    import json
-
-    from staleline.check.itf import itf_document
-    from staleline.errors import UsageError
+    from staleline.cli.traces import write_traces
     from staleline.report.audit_json import trace_name
 
-    written: dict[str, str] = {}
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        for row in found.handovers:
-            if row.answer is not None and row.answer.counterexample is not None:
-                path = directory / trace_name(row)
-                path.write_text(json.dumps(itf_document(row.answer.counterexample), indent=1))
-                written[path.name] = str(path)
-    except OSError as error:
-        raise UsageError(error.strerror or "cannot be written", where=directory) from None
-    return written
+    answered = ((trace_name(row), row.answer) for row in found.handovers if row.answer is not None)
+    named = ((name, answer.counterexample) for name, answer in answered)
+    return write_traces(directory, ((name, run) for name, run in named if run is not None))
 
 
 def _cost(
@@ -352,7 +342,7 @@ def _several(output: Output, outcomes: Sequence[Outcome], fail_on: str, *, verbo
     errors = [one for one in ordered if one.error is not None]
     for one in errors:
         where = "" if one.error is None or one.error.where else f"{one.machine}: "
-        click.echo(f"staleline: {where}{one.error}", err=True)
+        streams.complain(f"{where}{one.error}")
     statuses = {_status(one, fail_on) for one in ordered if one.error is None}
     return 1 if errors else next(status for status in _WORST_FIRST if status in statuses)
 

@@ -3,9 +3,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from staleline.cli.once import Once
+from staleline.outputfile import writing
 
 __all__ = ["command"]
 
@@ -28,11 +31,8 @@ def command(*, output: str, redact: bool, script: bool) -> None:
     from staleline.evidence.live import collector_source, snapshot_of_this_host
 
     text = collector_source() if script else snapshot_of_this_host(redact=redact)
-    with click.open_file(output, "w", encoding="utf-8") as file:
-        try:
-            file.write(text)
-            file.flush()
-        except BrokenPipeError:
-            raise
-        except OSError as error:  # which names no file
-            raise OSError(error.errno, error.strerror, output) from error
+    if output == "-":
+        click.echo(text, nl=False)
+        return
+    with writing(output):
+        Path(output).write_text(text, "utf-8")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from staleline.cli.once import Once
+from staleline.outputfile import writing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -107,13 +108,8 @@ def _case(case: str, changes: Sequence[str], roles: Sequence[str]) -> Case:
 
 
 def _write(text: str, output: str | None) -> None:
-    from staleline.errors import UsageError
-
     if output is None:
         click.echo(text, nl=False)
         return
-    try:
+    with writing(output):
         FilePath(output).write_text(text, "utf-8")
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not a path"
-        raise UsageError(f"cannot be written: {reason}", where=output) from None

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import click
 
+from staleline.cli import streams
 from staleline.cli.once import Once
 from staleline.errors import ContradictionError, EvidenceError
 
@@ -53,7 +54,7 @@ def command(*, files: tuple[str, ...], as_json: bool) -> int:
     else:
         _print_text(machines, contradictory)
     for _, why in refused:
-        click.echo(f"staleline: {why}", err=True)
+        streams.complain(why)
     return 1 if refused else 0
 
 

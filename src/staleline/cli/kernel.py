@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from staleline.cli import streams
 from staleline.cli.once import Once
 from staleline.cli.output import Output, output_options
-from staleline.printable import printable
 
 if TYPE_CHECKING:
     from staleline.cli.images import ImageReport
@@ -83,7 +83,7 @@ def command(  # noqa: PLR0913 - one parameter per option
         _print(reports, full=full or all_sites, all_sites=all_sites, output=output)
     for report in reports:
         if report.error is not None:
-            click.echo(f"staleline: {printable(str(report.error))}", err=True)
+            streams.complain(report.error)
     return _status(reports)
 
 

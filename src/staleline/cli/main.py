@@ -6,6 +6,7 @@ Subcommands are imported when they are used, so that ``staleline --help`` is qui
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ import click
 
 from staleline.cli import streams
 from staleline.errors import StalelineError
-from staleline.printable import printable
+from staleline.outputfile import STANDARD_OUTPUT, unwritable
 
 __all__ = ["TRACEBACK", "main", "program"]
 
@@ -40,6 +41,9 @@ _COMMANDS = {
 EXIT_ERROR = 1
 EXIT_INTERRUPTED = 130  # 128 and SIGINT, as shells have it
 EXIT_PIPE = 141  # 128 and SIGPIPE
+
+#: What write(2) says of a place that takes nothing; it names no file.
+_OF_OUTPUT = {errno.EBADF, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENOSPC}
 
 TRACEBACK = "STALELINE_TRACEBACK"
 """The variable with which an internal error is raised, so that where it happened is seen."""
@@ -111,9 +115,10 @@ def _told(error: Exception) -> str:
     if isinstance(error, click.ClickException):
         return error.format_message()
     if isinstance(error, OSError) and error.errno is not None:
-        reason = os.strerror(error.errno)
-        file = "output" if error.filename is None else os.fsdecode(error.filename)
-        return f"{file}: {reason}"
+        if error.errno in _OF_OUTPUT and error.filename is None:
+            return str(unwritable(error, STANDARD_OUTPUT))
+        place = "the system" if error.filename is None else os.fsdecode(error.filename)
+        return f"{place}: {os.strerror(error.errno)}"
     if isinstance(error, MemoryError):
         return "there is not enough memory for this"
     if os.environ.get(TRACEBACK):
@@ -126,5 +131,5 @@ def _told(error: Exception) -> str:
 
 def _fail(message: str, status: int) -> int:
     streams.drop_output()
-    streams.complain(f"staleline: {printable(' '.join(message.split()))}")
+    streams.complain(message)
     return status

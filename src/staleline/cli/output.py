@@ -5,9 +5,7 @@ from __future__ import annotations
 
 import functools
 import io
-import os
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from staleline.errors import UsageError
+from staleline.outputfile import replace_file
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -30,9 +29,6 @@ _Result = TypeVar("_Result")
 #: Formats of findings, which all commands that judge handovers share.
 FINDING_FORMATS = ("sarif", "junit", "prometheus", "markdown")
 _FORMATS = ("text", "json", *FINDING_FORMATS)
-
-#: Collectors of metrics run as another user.
-_READABLE = 0o644
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +57,7 @@ class Output:
         if self.file is None:
             sys.stdout.write(text)
         else:
-            _replace(Path(self.file), text)
+            replace_file(Path(self.file), text)
 
     def write_findings(self, several: Sequence[Findings]) -> None:
         """Write findings in the wanted format."""
@@ -161,36 +157,3 @@ def written(form: str, several: Sequence[Findings]) -> str:
             from staleline.report.markdown import markdown_text
 
             return markdown_text(several)
-
-
-def _replace(path: Path, text: str) -> None:
-    """Readers see the old file or the new one, never a part: what collectors of metrics need."""
-    content = text.encode("utf-8", errors="backslashreplace")
-    try:
-        if path.exists() and not path.is_file():  # a pipe, or /dev/stdout
-            _write_into(path, content)
-        else:
-            _rename_into(path.resolve(), content)
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        raise UsageError(error.strerror or "cannot be written", where=path) from None
-
-
-def _write_into(path: Path, content: bytes) -> None:
-    # O_NONBLOCK: a FIFO that nobody reads is an error, and nothing to wait for.
-    with open(os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC), "wb") as file:
-        os.set_blocking(file.fileno(), True)
-        file.write(content)
-
-
-def _rename_into(path: Path, content: bytes) -> None:
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            os.fchmod(descriptor, _READABLE)
-            file.write(content)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise

@@ -11,6 +11,7 @@ import click
 
 from staleline.cli.once import Once
 from staleline.cli.output import FINDING_FORMATS, Output, output_options
+from staleline.outputfile import writing
 
 if TYPE_CHECKING:
     from staleline.policy.policy import Policy
@@ -145,28 +146,15 @@ def _read(file: FilePath) -> Any:
 
 def _write_certificate(proof: PolicyProof, file: FilePath) -> None:
     from staleline.check.certificate_json import certificate_document
-    from staleline.errors import UsageError
 
-    try:
+    with writing(file):
         file.write_text(json.dumps(certificate_document(proof.certificate), indent=1), "utf-8")
-    except OSError as error:
-        raise UsageError(error.strerror or "cannot be written", where=file) from None
 
 
 def _write_traces(proof: PolicyProof, directory: FilePath) -> dict[str, str]:
     """Write every counterexample; returns file name -> path."""
-    from staleline.check.itf import itf_document
-    from staleline.errors import UsageError
+    from staleline.cli.traces import write_traces
     from staleline.report.prove import trace_name
 
-    written: dict[str, str] = {}
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        for row in proof.handovers:
-            if row.answer.counterexample is not None:
-                path = directory / trace_name(row)
-                path.write_text(json.dumps(itf_document(row.answer.counterexample), indent=1))
-                written[path.name] = str(path)
-    except OSError as error:
-        raise UsageError(error.strerror or "cannot be written", where=directory) from None
-    return written
+    named = ((trace_name(row), row.answer.counterexample) for row in proof.handovers)
+    return write_traces(directory, ((name, run) for name, run in named if run is not None))

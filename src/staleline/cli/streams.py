@@ -9,6 +9,9 @@ import sys
 from contextlib import suppress
 from typing import TextIO, cast
 
+from staleline.outputfile import STANDARD_OUTPUT, writing
+from staleline.printable import printable
+
 __all__ = ["complain", "drop_output", "flush", "prepare"]
 
 
@@ -34,14 +37,10 @@ def flush() -> None:
     """Write what is left, while an error of it can still be told.
 
     Raises:
-        OSError: Standard output cannot take it.
+        UsageError: Standard output cannot take it.
     """
-    try:
+    with writing(STANDARD_OUTPUT):
         sys.stdout.flush()
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, "standard output") from error
 
 
 def drop_output() -> None:
@@ -56,10 +55,10 @@ def drop_output() -> None:
         sys.stdout.flush()
 
 
-def complain(line: str) -> None:
-    """One line on standard error, if that can take it."""
+def complain(what: object) -> None:
+    """What is wrong, as one line on standard error, if that can take it."""
     with suppress(OSError, ValueError):
-        sys.stderr.write(f"{line}\n")
+        sys.stderr.write(f"staleline: {printable(' '.join(str(what).split()))}\n")
         sys.stderr.flush()
 
 

@@ -44,8 +44,16 @@ _ENGINE = "unicorn"
 def default_directory() -> Path:
     """``$XDG_CACHE_HOME/staleline/readings``; ~/.cache if the variable is unset or relative."""
     given = os.environ.get("XDG_CACHE_HOME", "")
-    base = Path(given) if given.startswith("/") else Path.home() / ".cache"
+    base = Path(given) if given.startswith("/") else _home() / ".cache"
     return base / "staleline" / "readings"
+
+
+def _home() -> Path:
+    """The user's; of one without, a place in which nothing is ever kept."""
+    try:
+        return Path.home()
+    except RuntimeError:  # no HOME, and no entry in /etc/passwd, as in many a container
+        return Path(os.devnull)
 
 
 def file_digest(path: str | os.PathLike[str]) -> str:

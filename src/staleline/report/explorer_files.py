@@ -11,6 +11,7 @@ from pathlib import Path
 from staleline.check import Counterexample
 from staleline.check.itf import itf_document
 from staleline.errors import UsageError
+from staleline.outputfile import replace_file, writing
 from staleline.report.explorer_cases import Explored
 from staleline.report.explorer_json import explorer_data
 from staleline.report.explorer_page import explorer_page
@@ -33,12 +34,11 @@ def write_report(explored: Explored, directory: Path) -> Path:
     """
     data = explorer_data(explored)
     page = explorer_page(explored, data.document)
-    try:
+    with writing(directory):
         _clear(directory)
         _write_traces(directory / _TRACES, data.traces)
-        return _replace(directory / PAGE, page)
-    except OSError as error:
-        raise UsageError(error.strerror or "cannot be written", where=directory) from None
+    replace_file(directory / PAGE, page)
+    return directory / PAGE
 
 
 def report_files(directory: Path) -> Iterator[tuple[str, Path]]:
@@ -86,10 +86,3 @@ def _write_traces(traces: Path, counterexamples: Mapping[str, Counterexample]) -
     for name, counterexample in counterexamples.items():
         document = json.dumps(itf_document(counterexample), indent=1)
         (traces / name).write_text(document, "utf-8")
-
-
-def _replace(path: Path, text: str) -> Path:
-    """Write a file that is either the old one or the whole new one."""
-    beside = path.with_name(f".{path.name}.new")
-    beside.write_text(text, "utf-8")
-    return beside.replace(path)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from staleline.errors import UsageError
+from staleline.printable import printable
 from staleline.report.explorer_files import PAGE, report_files
 
 __all__ = ["ReportServer", "read_report"]
@@ -74,10 +75,11 @@ class ReportServer(ThreadingHTTPServer):
                 error.strerror or "cannot be bound", where=f"port {port}", do="name another port"
             ) from None
 
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that goes away is no error; anything else is a defect, and told as one."""
-        if not isinstance(sys.exception(), OSError):
-            super().handle_error(request, client_address)
+    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002
+        """A client that goes away is no error; anything else is a defect, and told in a line."""
+        error = sys.exception()
+        if not isinstance(error, OSError):
+            sys.stderr.write(f"staleline: {printable(f'a request failed, a defect: {error!r}')}\n")
 
     @property
     def url(self) -> str:

@@ -93,7 +93,7 @@ def _result(found: Findings, handover: HandoverFindings | None, finding: Finding
     result = {
         "ruleId": finding.id,
         **_kind(finding),
-        "message": {"text": printable(f"{where}: {finding.message}")},
+        "message": {"text": _plain(f"{where}: {finding.message}")},
         "locations": list(_locations(found.files, finding)),
         "partialFingerprints": {"staleline/v1": _fingerprint(where, finding)},
         "properties": _properties(handover),
@@ -179,6 +179,11 @@ def _thread(found: Counterexample, cpu: str) -> dict[str, Any]:
             if step.actor == cpu
         ],
     }
+
+
+def _plain(text: str) -> str:
+    """Text that means itself: SARIF has links in plain texts too (2.1.0 section 3.11.6)."""
+    return printable(text).replace("](", "] (")
 
 
 def _fingerprint(where: str, finding: Finding) -> str:
