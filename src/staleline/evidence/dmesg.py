@@ -13,10 +13,11 @@ nothing, whatever it begins and ends with.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from staleline.errors import EvidenceError
-from staleline.evidence.printk import Message, message_of
+from staleline.evidence.printk import Message, is_of_log, message_of
+from staleline.evidence.prompts import is_prompt
 from staleline.evidence.snapshot import KernelEvidence, LogEvidence, Note, Snapshot
 from staleline.evidence.staleline_collect import is_relevant
 from staleline.evidence.wordings import Wording, wordings
@@ -90,8 +91,7 @@ def _last_boot(text: str) -> list[str]:
                 messages, said, before = [], set(), 0.0
             continue
         rows = list(_wordings_of(message.text))
-        if number == len(lines) - 1 and any(row.tail for row in rows):
-            continue  # the text ends within this line, and nobody knows what was to follow
+        cut = any(row.tail for row in rows) and _goes_on(line, message.text, lines[number + 1 :])
         once = {row.id for row in rows if row.once}
         if messages and messages[-1].endswith(_WRAPPED):
             once.discard("kernel-command-line")
@@ -99,10 +99,27 @@ def _last_boot(text: str) -> list[str]:
             messages, said, before = [], set(), 0.0
         if "linux-version" in once:
             messages, said = [], set()
-        messages.append(message.text)
+        if not cut:
+            messages.append(message.text)
         said |= once
         before = before if message.seconds is None else message.seconds
     return messages
+
+
+def _goes_on(line: str, message: str, behind: Sequence[str]) -> bool:
+    """May more of `message` have stood behind `line` than there is?
+
+    The text may end within it; mail programs and terminals wrap lines; a pager shows > where it
+    cuts one off, and journalctl an ellipsis (systemd's ellipsize_mem()).
+    """
+    if not behind or message.rstrip().endswith(">") or re.search(r"\.\.\.|\u2026", message):
+        return True
+    following = behind[0]
+    ends = not following.strip() or following.startswith("--") or is_prompt(following)
+    if ends or is_of_log(following) or _message(following) is not None:
+        return False
+    # A bare line has nothing to tell the next message by, but few parameters end in a colon.
+    return message_of(line) is not None or re.search(r":(?:\s|$)", following) is None
 
 
 def _command_line(messages: list[str]) -> str | None:

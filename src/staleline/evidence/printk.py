@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-__all__ = ["Message", "message_of"]
+__all__ = ["Message", "is_of_log", "message_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +60,16 @@ _BRACKETS = re.compile(rf"(?:{_MONOTONIC}|\[(?:{_OTHER_TIME})\])(?: ?\[ *[TC][0-
 _CALLER = re.compile(r"\[ *[TC][0-9]+\] ")
 #: dmesg --time-format iso; only it has a comma there, so no line of a journal is taken for one.
 _ISO = re.compile(rf"{_DAY}T[0-9:]{{8}},[0-9]{{6}}{_ZONE} (?:\[ *[TC][0-9]+\] )?")
+
+
+#: What anybody's line of a journal or a syslog file begins with.
+_STAMPED = re.compile(rf"(?:(?:{_DATE})|{_MONOTONIC}) \S")
+
+
+def is_of_log(line: str) -> bool:
+    """Does `line` begin as lines of a log do, whoever wrote it?"""
+    begun = _ESCAPE.sub("", line)
+    return any(pattern.match(begun) for pattern in (_STAMPED, _RAW, _KMSG, _DECODED, _BRACKETS))
 
 
 def message_of(line: str) -> Message | None:

@@ -21,7 +21,7 @@ from staleline.errors import EvidenceError
 from staleline.evidence.registers import CpuidTable
 from staleline.evidence.snapshot import CpuEvidence, Note, Snapshot
 
-__all__ = ["is_bare", "is_row", "parse", "refuse_bare"]
+__all__ = ["is_bare", "is_command", "is_row", "parse", "refuse_bare"]
 
 _NOTE = Note("cpuid", "only MSRs were given; run cpuid -r, or staleline collect")
 _SPELL = "write the MSR's number before each value, as in 0xc0010010: 740000"
@@ -40,6 +40,11 @@ _COMMAND_MAX = 256
 def is_row(line: str) -> bool:
     """Is this a line of a transcript of rdmsr, or a value with its number?"""
     return any(is_it(line) for is_it in (_command, _ASSIGNED.fullmatch, _FAULT.fullmatch))
+
+
+def is_command(line: str) -> bool:
+    """Is this a command line of rdmsr?"""
+    return _command(line) is not None
 
 
 def _command(line: str) -> re.Match[str] | None:
