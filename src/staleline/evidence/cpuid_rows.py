@@ -38,7 +38,7 @@ _ROW_MAX: Final = 200
 _NUMBER = r"(?:0x[0-9a-f]{1,8}|[0-9a-f]{8}h?)"
 #: A sub-leaf of one digit is the same number in any notation.
 _SUBLEAF = rf"(?:{_NUMBER}|[0-9a-f]h|[0-9])"
-_ONE_REGISTER = rf"\W{{1,4}}(?:e[abcd]x)\W{{1,6}}{_NUMBER}"
+_ONE_REGISTER = rf"\W{{1,8}}(?:e[abcd]x)\W{{1,6}}{_NUMBER}"
 _NAMED = re.compile(
     r"\W{0,40}(?:(?:cpuid|leaf|function|level|eax in|eax|in)\W{0,4}){0,3}"
     rf"(?P<leaf>{_NUMBER})"
@@ -75,6 +75,10 @@ _CPU_Z_HEADING = re.compile(r"\s*CPUID\s*")
 _CPU_Z_COLUMNS = ("leaf", *_REGISTERS)
 _CPU_Z_ROW = re.compile(r"\s*0x[0-9A-F]{8}(?:\s+0x[0-9A-F]{8}){4}\s*")
 _CPU = re.compile(r"\s*CPU(?: Thread| ?#)? ?([0-9]{1,6}):?\s*", re.IGNORECASE)
+#: CPU-Z's, and cpucontrol -m's (cpucontrol.c do_msr()): the upper half first.
+_MSR = re.compile(
+    r"\s*MSR 0x([0-9a-f]{1,8})(?::|\s+edx =) 0x([0-9a-f]{8})\s+(?:eax = )?0x([0-9a-f]{8})\s*", re.I
+)
 _POLICY = re.compile(r"\s*(\S[\w ]{0,40}?) policy: [0-9]+ leaves, [0-9]+ MSRs\s*")
 #: What Xen itself read; its other policies are what guests are shown.
 _RAW = "Raw"
@@ -116,6 +120,7 @@ class _Reader:
     def __init__(self, where: str) -> None:
         self._dump = CpuidDump(where)
         self._columns: tuple[str, ...] | None = None
+        self._cpu: int | None = None
         self._leaf: int | None = None
         self._policy = _RAW
         self._other_policy: int | None = None
@@ -132,7 +137,11 @@ class _Reader:
         elif _CPU_Z_HEADING.fullmatch(line):
             self._columns = _CPU_Z_COLUMNS
         elif cpu := _CPU.fullmatch(line):
-            self._dump.start_cpu(int(cpu[1]), number)
+            self._cpu = int(cpu[1])
+            self._dump.start_cpu(self._cpu, number)
+        elif msr := _MSR.fullmatch(line):
+            value = int(msr[2] + msr[3], 16)
+            self._dump.add_cpu_msr(self._cpu, int(msr[1], 16), value)
         elif heading := _SUBLEAFS.fullmatch(line):
             self._leaf = int(heading[1], 16)
         elif _may_be_cut(line, ended=ended):

@@ -23,7 +23,7 @@ _KINDS = tuple(
         (r"# dmidecode [0-9].*|Handle 0x[0-9A-F]{4}, DMI type [0-9]+.*", "dmidecode", _GIVE),
         # inxi's CPU and System sections, one name for each.
         (
-            r"CPU:\s+(?:Info|Topology|Model):? .*|System:\s+(?:Host|Kernel):? .*|CPU~.*",
+            r"CPU:\s+(?:Info|Topology|Model):? .*|(?:System:)?\s+(?:Host|Kernel): .* bits: .*",
             "inxi",
             _GIVE,
         ),

@@ -24,7 +24,9 @@ OTHER_LINE: Final = "\N{HORIZONTAL ELLIPSIS}"
 
 #: Category Zs of Unicode without the space itself.
 _SPACES = re.compile("[\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000]")
-_INDENT_OF_PAGES = re.compile(r"^\s+", re.MULTILINE)
+#: JSON is strings, and what stands between them.
+_JSON_STRING = r'"(?:[^"\\]|\\.)*"'
+_SPACES_OF_JSON = re.compile(f"{_JSON_STRING}|{_SPACES.pattern}")
 _INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u2060\ufeff]")
 #: ECMA-48 control sequences, xterm's titles, character sets; ^[ is what cat -v and less show of
 #: ESC, #033 what rsyslog writes for it (parser.EscapeControlCharactersOnReceive).
@@ -39,7 +41,9 @@ _SURELY_QUOTED_PRINTABLE = re.compile(r"=3D|=20$|=\n", re.MULTILINE)
 
 _MARKS = re.compile(r"[ \t]{0,3}(?:[>|]+[ \t]?)+")
 #: grep -n, grep of several files, cat -n.
-_GREP = re.compile(r"(?:(?P<file>[\w./~+-]{1,200}):)?(?:[0-9]{1,7}[:-])?|[ ]{0,6}[0-9]{1,7}\t")
+_GREP = re.compile(
+    r" {0,6}[0-9]{1,7}\t|(?:(?P<file>(?![0-9]+:)[\w./~+-]{1,200}):)?(?:[0-9]{1,7}[:-])?"
+)
 _INDENT = re.compile(r"[ \t]*")
 #: Quoting marks and other prefixes are looked for in lines up to this length.
 _LINE_MAX: Final = 4096
@@ -52,7 +56,7 @@ def plain_characters(text: str) -> str:
     if text.lstrip()[:1] == "{":
         # A string of JSON holds no control character and no line end; it may hold any space.
         text = _ESCAPE.sub("", text) if "\x1b" in text else text
-        return text if text.isascii() else _INDENT_OF_PAGES.sub(_plain_spaces, text)
+        return text if text.isascii() else _SPACES_OF_JSON.sub(_plain_space, text)
     if not text.isascii():
         text = _INVISIBLE.sub("", _SPACES.sub(" ", text))
     if "\x1b" in text or "^[" in text or "#033" in text:
@@ -62,8 +66,8 @@ def plain_characters(text: str) -> str:
     return _decoded_mail(text)
 
 
-def _plain_spaces(found: re.Match[str]) -> str:
-    return _SPACES.sub(" ", found[0])
+def _plain_space(found: re.Match[str]) -> str:
+    return found[0] if found[0].startswith('"') else " "
 
 
 def _decoded_mail(text: str) -> str:
