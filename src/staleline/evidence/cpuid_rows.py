@@ -218,7 +218,7 @@ class _Reader:
 
 def _may_be_cut(line: str, *, ended: bool) -> bool:
     """Is the last register short, where the others have eight digits or the text ends?"""
-    if _NAMED.fullmatch(line) is None and _NUMBERS.fullmatch(line) is None:
+    if not any(row.fullmatch(line) for row in (_NAMED, _OF_SUBLEAF, _NUMBERS)):
         return False
     digits = [len(number) for number in _DIGITS.findall(line)][-len(_REGISTERS) :]
     return digits[-1] < _WHOLE and (not ended or all(few == _WHOLE for few in digits[:-1]))

@@ -8,10 +8,11 @@ them, or what the kernel says.
 from __future__ import annotations
 
 import re
+from typing import NoReturn
 
 from staleline.errors import EvidenceError
 
-__all__ = ["refused"]
+__all__ = ["is_web_page", "refuse_web_page", "refused"]
 
 _GIVE = "give cpuid -r output, /proc/cpuinfo, lscpu and dmesg output, or run staleline collect"
 
@@ -67,7 +68,6 @@ _KINDS = tuple(
             "a list of QEMU's CPU models",
             _GIVE,
         ),
-        (r"(?i)\s*<(?:!doctype html|html)\b.*", "a web page", "save its text, not its source"),
     )
 )
 #: Four registers or more, of which nothing says which they are.
@@ -75,6 +75,25 @@ _BARE_ROW = re.compile(
     r"\W{0,8}(?:(?:0x)?[0-9A-Fa-f]{8}h?[\s,:|;-]{1,8}){4,5}(?:0x)?[0-9A-Fa-f]{8}h?\W{0,8}"
 )
 _LONGEST = 300
+
+
+_WEB_PAGE = re.compile(r"\s*<(?:!doctype\s+html|html)\b", re.IGNORECASE)
+
+
+def is_web_page(text: str) -> bool:
+    """Does `text` begin as a web page?"""
+    return _WEB_PAGE.match(text) is not None
+
+
+def refuse_web_page(_text: str, where: str) -> NoReturn:
+    """Refuse the source of a web page.
+
+    Raises:
+        EvidenceError: Always.
+    """
+    raise EvidenceError(
+        "is the source of a web page", where=where, do="save the text that it shows"
+    )
 
 
 def refused(text: str, where: str) -> EvidenceError | None:
