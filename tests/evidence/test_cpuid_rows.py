@@ -102,6 +102,31 @@ def test_rows_that_name_leaf_and_registers(row: str) -> None:
     assert leaves_of(parse_snapshot(f"{row}\n", "file")) == {(0x8000001F, 0): SME_LEAF}
 
 
+HOST = {0: (0xD, 0x756E6547, 0x6C65746E, 0x49656E69), 4: (0x121, 0x1C0003F, 0x3F, 0)}
+
+
+def test_virtualboxs_log_tells_the_host_below_what_the_guest_is_shown() -> None:
+    """VBox.log, as VirtualBox 5 to 7 write it."""
+    text = "00:00:00.154942      Leaf/sub-leaf  eax      ebx      ecx      edx\n"
+    for leaf, registers in HOST.items():
+        guest = f"00:00:00.154942 Gst: {leaf:08x}/0000  0000000d 00000000 00000000 00000000\n"
+        host = " ".join(f"{register:08x}" for register in registers)
+        text += f"{guest}00:00:00.154943 Hst:                {host}\n"
+    expected = {(leaf, 0): registers for leaf, registers in HOST.items()}
+    assert leaves_of(parse_snapshot(text, "file")) == expected
+
+
+@pytest.mark.parametrize("before", ["Aug 18 10:01:57.546: vmx| ", "2026-11-23| vmx| I125: ", ""])
+def test_vmwares_log_tells_the_host(before: str) -> None:
+    text = f"{before}hostCPUID vendor: GenuineIntel\n"
+    for leaf, registers in HOST.items():
+        values = " ".join(f"0x{register:08x}" for register in registers)
+        text += f"{before}hostCPUID level {leaf:08x}, 0: {values}\n"
+        text += f"{before}guestCPUID level {leaf:08x}, 0: {values.replace('1', '2')}\n"
+    expected = {(leaf, 0): registers for leaf, registers in HOST.items()}
+    assert leaves_of(parse_snapshot(text, "file")) == expected
+
+
 class TestWhatIsNotCertain:
     """Nothing of it is guessed: it is refused with its line, or left out with a note."""
 

@@ -24,6 +24,12 @@ FOREIGN = {
     "sysctl ": "machdep.cpu.brand_string: Intel(R) Core(TM) i7-9750H CPU @ 2.60GHz\n",
     "systeminfo": "Host Name:                 NODE17\nOS Name:      Windows Server 2022\n",
     "CPU-Z": "Socket 1\t\t\tID = 0\n\tNumber of cores\t\t8 (max 8)\n\tCodename\t\tMatisse\n",
+    "virt-host-validate": "  QEMU: Checking for hardware virtualization         : PASS\n\n",
+    "QEMU": "x86 EPYC-Rome             AMD EPYC-Rome Processor\nx86 host\n",
+    "Coreinfo": "Coreinfo v3.52 - Dump information on system CPU and memory topology\nx\n",
+    "cpuid without its headings": "      SME: secure memory encryption support    = true\n\n",
+    "VMware": "vcpu-0| guestCPUID level 00000000, 0: 0x0000000d 0x68747541 0x444d4163 0x69\n\n",
+    "two logs differ in": "+[    0.100000] Memory Encryption Features active: AMD SME\n",
     "Xen": "(XEN) Xen version 4.17.3 (Debian 4.17.3) debug=n\n(XEN) x\n",
 }
 
@@ -70,5 +76,8 @@ def test_freebsds_line_of_the_cpu() -> None:
 
 
 def test_the_source_of_a_web_page() -> None:
+    assert message_of("{\\rtf1\\ansi [    0.000000] Linux version 6.1.9 (x) #1\\par\n") == (
+        "file: is the source of a document in RTF; save the text that it shows"
+    )
     page = "<!DOCTYPE html>\n<html><body><pre>[ 0.000000] x</pre></body></html>\n"
     assert message_of(page) == "file: is the source of a web page; save the text that it shows"

@@ -37,7 +37,7 @@ def _texts() -> dict[str, str]:
         "cpucontrol": writers.as_cpucontrol(machine),
         "cpuinfo": writers.as_cpuinfo(SHOWN, 2),
         "lscpu": writers.as_lscpu(SHOWN, 2),
-        "lscpu -J": writers.as_lscpu_json(SHOWN, 2),
+        "lscpu -J": writers.as_lscpu_json(SHOWN, 2) + "\n",
     }
 
 
@@ -85,6 +85,9 @@ HANDED_ON: dict[str, Callable[[str], str | bytes]] = {
     "coloured, shown by cat -v": lambda text: coloured(text).replace("\x1b", "^["),
     "coloured, in a syslog file": lambda text: coloured(text).replace("\x1b", "#033"),
     "coloured, without ESC": lambda text: coloured(text).replace("\x1b", ""),
+    "shown by cat -A": lambda text: text.replace("\t", "^I").replace("\n", "$\n"),
+    "in a fold": lambda text: f"<details><summary>it</summary>\n\n```\n{text}```\n</details>\n",
+    "in a wiki": lambda text: f"{{noformat}}\n{text}{{noformat}}\n",
     "of a root's terminal": lambda text: f"root@node17:~# dmesg\n{text}root@node17:~# ",
     "of Red Hat's terminal": lambda text: f"[jo@node17 ~]$ sudo cat it\n{text}[jo@node17 ~]$ \n",
     "of a shell": lambda text: f"$ sudo dmesg\n{text}$ exit\n",
@@ -98,6 +101,8 @@ BY_LINE: dict[str, Callable[[str], str]] = {
     "grep -n": before_each(lambda number: f"{number}:"),
     "grep -n of files": before_each(lambda number: f"dmesg.txt:{number}:"),
     "grep of files": before_each("/var/log/kern.log:"),
+    "CI's clock": before_each(lambda number: f"2026-11-23T10:00:{number % 60:02}.1234567Z "),
+    "a clock and a bar": before_each(lambda number: f"2026-11-23 10:00:{number % 60:02} | "),
     "cat -n": before_each(lambda number: f"{number:6d}\t"),
 }
 
@@ -158,6 +163,13 @@ def test_a_prompt_is_no_quotation() -> None:
     assert parse_snapshot(text, "file").cpus[0].msr == {0xC0010010: 0x740000}
     quoted = "> # rdmsr -a 0xc0010010\n> 740000\n"
     assert parse_snapshot(quoted, "file").cpus[0].msr == {0xC0010010: 0x740000}
+
+
+def test_character_references_of_a_web_page() -> None:
+    text = "&lt;6&gt;[    0.100000] Memory Encryption Features active: AMD SME\n"
+    assert parse_snapshot(text, "file").state.sme_active is True
+    quoted = "&gt; [    0.000000] Command line: a=&quot;b c&quot;\n"
+    assert parse_snapshot(quoted, "file").kernel.cmdline == 'a="b c"'
 
 
 def test_only_a_text_whose_equals_signs_are_all_escaped_is_mail() -> None:

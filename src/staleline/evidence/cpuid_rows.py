@@ -13,7 +13,8 @@ named by a heading over columns::
 
 (``xen-cpuid -p``, Xen tools/misc/xen-cpuid.c print_policy(); ``cpuid`` of the years before 2006,
 whose heading is "eax in eax ebx ecx edx"; CPU-Z), or as ``cpucontrol -i`` prints them (FreeBSD
-usr.sbin/cpucontrol/cpucontrol.c do_cpuid(), do_cpuid_count()).
+usr.sbin/cpucontrol/cpucontrol.c do_cpuid(), do_cpuid_count()), or as the logs of VMware and
+VirtualBox show the host's.
 
 What a row leaves open is not guessed: where the leaf has sub-leaves and the row names none, the
 tool may have had anything in ECX, and the row is left out with a note.
@@ -55,6 +56,15 @@ _CPUCONTROL = re.compile(
 #: kcpuid heads the rows of a leaf with sub-leaves by a line of its own.
 _SUBLEAFS = re.compile(r"(0x[0-9a-f]{8}): subleafs:\s*")
 _OF_SUBLEAF = re.compile(rf" {{0,2}}([0-9]{{1,2}}):((?:\W{{1,2}}E[ABCD]X={_NUMBER}){{4}})\s*", re.I)
+_FOUR = r"(?P<registers>(?:\s+(?:0x)?[0-9a-f]{8}){4})"
+#: vmware.log; guests' rows have another word before "level".
+_VMWARE = re.compile(
+    r"(?:.{0,100}[|:] )?hostCPUID level (?P<leaf>[0-9a-f]{8}), (?P<subleaf>[0-9a-f]):"
+    rf"{_FOUR}\s*"
+)
+#: VBox.log: what the guest is shown, with leaf and sub-leaf, and below it what the host has.
+_VBOX_GUEST = re.compile(rf"\s*Gst: (?P<leaf>[0-9a-f]{{8}})/(?P<subleaf>[0-9a-f]{{4}}){_FOUR}.*")
+_VBOX_HOST = re.compile(rf"\s*Hst:{_FOUR}\s*\*?\s*")
 #: Begins like one of these rows.
 _BEGINS = re.compile(
     r"\s*(?:eax in: ?|cpuid level 0x|[0-9]{1,2}: E[AB]|0x[0-9a-f]{8}: (?:E[AB]|sub))", re.IGNORECASE
@@ -98,6 +108,8 @@ def is_row(line: str) -> bool:
         or _SUBLEAFS.fullmatch(line) is not None
         or _POLICY.fullmatch(line) is not None
         or _CPU_Z_ROW.fullmatch(line) is not None
+        or _VMWARE.fullmatch(line) is not None
+        or _VBOX_GUEST.fullmatch(line) is not None
         or _columns(line) is not None
     )
 
@@ -122,12 +134,23 @@ class _Reader:
         self._columns: tuple[str, ...] | None = None
         self._cpu: int | None = None
         self._leaf: int | None = None
+        self._of_guest: re.Match[str] | None = None
         self._policy = _RAW
         self._other_policy: int | None = None
         self._open: set[int] = set()
         self._rows = 0
 
     def read(self, line: str, number: int, *, ended: bool) -> None:
+        if self._by_virtualbox(line, number) or self._heading(line, number):
+            return
+        if msr := _MSR.fullmatch(line):
+            self._dump.add_cpu_msr(self._cpu, int(msr[1], 16), int(msr[2] + msr[3], 16))
+        elif _may_be_cut(line, ended=ended):
+            raise self._dump.error(number, "may lack the end of its last number", _SAY_WHICH)
+        elif not self._row(line, number) and _BEGINS.match(line):
+            raise self._dump.error(number, "is not a whole row of CPUID", _SAY_WHICH)
+
+    def _heading(self, line: str, number: int) -> bool:
         if policy := _POLICY.fullmatch(line):
             self._policy = policy[1]
             if policy[1] != _RAW and self._other_policy is None:
@@ -139,15 +162,11 @@ class _Reader:
         elif cpu := _CPU.fullmatch(line):
             self._cpu = int(cpu[1])
             self._dump.start_cpu(self._cpu, number)
-        elif msr := _MSR.fullmatch(line):
-            value = int(msr[2] + msr[3], 16)
-            self._dump.add_cpu_msr(self._cpu, int(msr[1], 16), value)
         elif heading := _SUBLEAFS.fullmatch(line):
             self._leaf = int(heading[1], 16)
-        elif _may_be_cut(line, ended=ended):
-            raise self._dump.error(number, "may lack the end of its last number", _SAY_WHICH)
-        elif not self._row(line, number) and _BEGINS.match(line):
-            raise self._dump.error(number, "is not a whole row of CPUID", _SAY_WHICH)
+        else:
+            return False
+        return True
 
     def snapshot(self) -> Snapshot:
         if not self._rows and self._other_policy is not None:
@@ -167,7 +186,7 @@ class _Reader:
         return replace(machine, notes=(*machine.notes, left_out))
 
     def _row(self, line: str, number: int) -> bool:
-        if row := _NAMED.fullmatch(line) or _CPUCONTROL.fullmatch(line):
+        if row := _NAMED.fullmatch(line) or _CPUCONTROL.fullmatch(line) or _VMWARE.fullmatch(line):
             by_name = row.re is _NAMED
             registers = _named(row["registers"]) if by_name else _in_order(row["registers"])
             # FreeBSD's driver puts zero into ECX (sys/dev/cpuctl/cpuctl.c cpuctl_do_cpuid()).
@@ -182,6 +201,15 @@ class _Reader:
         else:
             return False
         return True
+
+    def _by_virtualbox(self, line: str, number: int) -> bool:
+        """Is this a row of VBox.log? The host's counts, with the leaf of the guest's above it."""
+        above, self._of_guest = self._of_guest, _VBOX_GUEST.fullmatch(line)
+        host = None if above is None else _VBOX_HOST.fullmatch(line)
+        if above is not None and host is not None:
+            leaf, subleaf = int(above["leaf"], 16), int(above["subleaf"], 16)
+            self._add(number, leaf, subleaf, _in_order(host["registers"]))
+        return host is not None or self._of_guest is not None
 
     def _by_columns(self, numbers: list[str], line: int) -> None:
         columns = self._columns

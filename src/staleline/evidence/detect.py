@@ -88,7 +88,9 @@ def _unknown(text: str, where: str) -> EvidenceError:
 
 def _machine(text: str, where: str) -> Snapshot | None:
     """The machine that all outputs in `text` are of; None where it holds none."""
-    text = plain_characters(text)
+    foreign.refuse_markup(text, where)
+    is_json = text.lstrip()[:1] == "{" and begins_as_document(text)
+    text = plain_characters(text, is_json=is_json)
     if not begins_as_document(text):
         text = unquoted(text, where, is_telling)
     outputs = parts(text, where)

@@ -18,7 +18,6 @@ from staleline.evidence import (
     cpuid_tool,
     cpuinfo,
     dmesg,
-    foreign,
     freebsd,
     hwloc,
     journal,
@@ -125,6 +124,4 @@ def json_parser(text: str) -> Parse:
 
 def xml_parser(text: str) -> Parse:
     """The reader of the XML that `text` begins with."""
-    if foreign.is_web_page(text):
-        return foreign.refuse_web_page
     return virsh.parse if virsh.is_document(text) else libvirt_xml.parse

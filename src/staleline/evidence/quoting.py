@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Text as mails, web pages, terminals and grep hand it on, without what they put to it.
 
-Characters first: the spaces of web pages, colours and cursor movements of terminals, and the
-escapes of quoted-printable mail (RFC 2045). Then what stands before every line: the marks of a
-quotation, the names and numbers of ``grep -n`` and ``cat -n``, an indentation.
+Characters first: the spaces and references of web pages, colours and cursor movements of
+terminals, what ``cat -A`` shows, and the escapes of quoted-printable mail (RFC 2045). Then what
+stands before every line: the marks of a quotation, the names and numbers of ``grep -n`` and
+``cat -n``, the time at which a program took the line down, an indentation.
 Lines keep their numbers.
 """
 
 from __future__ import annotations
 
+import html
 import quopri
 import re
 from collections.abc import Callable, Iterator
@@ -36,13 +38,18 @@ _ESCAPE = re.compile(
 #: Colours that have lost their ESC on the way, where a line begins with one.
 _BARE_COLOUR = re.compile(r"\[[0-9]{0,2}(?:;[0-9]{1,3}){0,4}m")
 _BEGINS_BARE = re.compile(r"^\[[0-9]{1,2}(?:;[0-9]{1,3}){0,4}m", re.MULTILINE)
+#: HTML's character references, which are XML's too.
+_REFERENCE = re.compile(r"&(?:lt|gt|quot|amp);")
+_MARKUP = re.compile(r"<(?:[?!]|capabilities|domainCapabilities|cpudata)")
 _QUOTED_PRINTABLE = re.compile(r"=(?:[0-9A-F]{2}|[ \t]*\n)")
 _SURELY_QUOTED_PRINTABLE = re.compile(r"=3D|=20$|=\n", re.MULTILINE)
 
 _MARKS = re.compile(r"[ \t]{0,3}(?:[>|]+[ \t]?)+")
-#: grep -n, grep of several files, cat -n.
-_GREP = re.compile(
-    r" {0,6}[0-9]{1,7}\t|(?:(?P<file>(?![0-9]+:)[\w./~+-]{1,200}):)?(?:[0-9]{1,7}[:-])?"
+#: cat -n, the clocks of CI services and VirtualBox, grep -n, grep of several files.
+_NUMBERED = re.compile(
+    r" {0,6}[0-9]{1,7}\t"
+    r"|(?:[0-9]{4}-[0-9]{2}-[0-9]{2}[T ])?[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,9})?Z? (?:\| )?"
+    r"|(?:(?P<file>(?![0-9]+:)[\w./~+-]{1,200}):)?(?:[0-9]{1,7}[:-])?"
 )
 _INDENT = re.compile(r"[ \t]*")
 #: Quoting marks and other prefixes are looked for in lines up to this length.
@@ -51,11 +58,11 @@ _LINE_MAX: Final = 4096
 _Telling = Callable[[str], object]
 
 
-def plain_characters(text: str) -> str:
+def plain_characters(text: str, *, is_json: bool) -> str:
     """`text` in the characters that the tools printed, line by line."""
-    if text.lstrip()[:1] == "{":
+    if is_json:
         # A string of JSON holds no control character and no line end; it may hold any space.
-        text = _ESCAPE.sub("", text) if "\x1b" in text else text
+        text = _without_visible_ends(_ESCAPE.sub("", text) if "\x1b" in text else text)
         return text if text.isascii() else _SPACES_OF_JSON.sub(_plain_space, text)
     if not text.isascii():
         text = _INVISIBLE.sub("", _SPACES.sub(" ", text))
@@ -63,7 +70,19 @@ def plain_characters(text: str) -> str:
         text = _ESCAPE.sub("", text)
     if _BEGINS_BARE.search(text):
         text = _BARE_COLOUR.sub("", text)
-    return _decoded_mail(text)
+    if _REFERENCE.search(text) and not _MARKUP.search(text):
+        text = html.unescape(text)
+    return _decoded_mail(_without_visible_ends(text))
+
+
+def _without_visible_ends(text: str) -> str:
+    """`text` without the $ and ^I by which ``cat -A`` shows ends of lines and tabs."""
+    if "$\n" not in text:
+        return text
+    lines = text.split("\n")
+    if not all(line.endswith("$") for line in lines[:-1]):
+        return text
+    return "\n".join(line.removesuffix("$") for line in lines).replace("^I", "\t")
 
 
 def _plain_space(found: re.Match[str]) -> str:
@@ -84,17 +103,17 @@ def _decoded_mail(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Dress:
-    """What stands before each line: marks of a quotation, grep's file, an indentation."""
+    """What stands before each line: marks of a quotation, a number or time, an indentation."""
 
     marks: str
-    by_grep: bool
+    numbered: bool
     file: str | None
     indent: str
 
     @property
     def plain(self) -> bool:
         """Does nothing stand before the lines?"""
-        return not (self.marks or self.by_grep or self.indent)
+        return not (self.marks or self.numbered or self.indent)
 
     def taken_off(self, line: str) -> str | None:
         """`line` without it; None where the line wears another."""
@@ -103,8 +122,8 @@ class _Dress:
             if found is None or _marks(found[0]) != self.marks:
                 return None if line.strip() else line
             line = line[found.end() :]
-        if self.by_grep:
-            found = _GREP.match(line)
+        if self.numbered:
+            found = _NUMBERED.match(line)
             if not found or not found[0] or found["file"] != self.file:
                 return None if line.strip() else line
             line = line[found.end() :]
@@ -173,13 +192,13 @@ def _dresses(line: str) -> Iterator[tuple[_Dress, str]]:
     marks = _MARKS.match(line)
     for mark in ("", marks[0]) if marks else ("",):
         rest = line[len(mark) :]
-        prefix = _GREP.match(rest)
-        for numbered in (None, prefix) if prefix and prefix[0] else (None,):
-            bare = rest if numbered is None else rest[numbered.end() :]
+        prefix = _NUMBERED.match(rest)
+        for number in (None, prefix) if prefix and prefix[0] else (None,):
+            bare = rest if number is None else rest[number.end() :]
             indent = _INDENT.match(bare)
             for spaces in ("", indent[0]) if indent and indent[0] else ("",):
-                file = None if numbered is None else numbered["file"]
-                dress = _Dress(_marks(mark), numbered is not None, file, spaces)
+                file = None if number is None else number["file"]
+                dress = _Dress(_marks(mark), number is not None, file, spaces)
                 if not dress.plain:
                     yield dress, bare[len(spaces) :]
 

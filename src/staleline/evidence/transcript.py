@@ -32,6 +32,10 @@ _XML_DECLARATION = re.compile(r"(\s+)<\?xml[^>]*\?>")
 _ROOT = re.compile(r"<(capabilities|domainCapabilities|cpudata)\b")
 #: What may stand between two outputs without a prompt.
 _GAP = re.compile(r"\s*|\s{0,4}(?:[-=#*`~]{2}|# ).*|.{1,80}:\s*")
+#: Wikis mark text that they leave alone as {code} or {noformat}.
+_BEGINS_JSON = re.compile(r'\{\s*(?:"|\}|$)|\{(?![a-z])')
+#: Tags that people put around what they paste.
+_FRAGMENT = re.compile(r"<(?:details|summary|pre|code|samp|p|br|div|span|blockquote)\b", re.I)
 #: The end of a JSON document in lines of its own, and something behind it.
 _JSON_AND_MORE = re.compile(r"^\}[^\n]*\n\s*\S", re.MULTILINE)
 
@@ -46,10 +50,14 @@ class Part:
 
 
 def begins_as_document(text: str) -> bool:
-    """Does `text` begin with JSON or XML, and not with the level of a raw log's line?"""
+    """Does `text` begin with JSON or XML, and not as a log or a fragment of a page does?"""
     begun = text.lstrip()
-    return begun[:1] == "{" or (
-        begun[:1] == "<" and not printk.message_of(begun.partition("\n")[0])
+    if begun[:1] == "{":
+        return _BEGINS_JSON.match(begun) is not None
+    return (
+        begun[:1] == "<"
+        and not _FRAGMENT.match(begun)
+        and not printk.message_of(begun.partition("\n")[0])
     )
 
 
