@@ -15,13 +15,11 @@ from staleline.evidence.merge import merged
 from staleline.evidence.quoting import plain_characters, unquoted
 from staleline.evidence.snapshot import Snapshot
 from staleline.evidence.source import decode, opened, whole
-from staleline.evidence.transcript import Part, begins_as_document, parts
+from staleline.evidence.transcript import JSON_MAX, Part, begins_as_document, parts
 from staleline.tar import is_tar
 
 __all__ = ["parse_snapshot", "read_snapshot"]
 
-#: What JSON is made of takes up to thirty times its length in memory.
-_JSON_MAX = 8 << 20
 #: The flags of a CPU take some 2000 characters, a message of the kernel log 1000.
 _LINE_MAX = 1 << 16
 
@@ -104,8 +102,8 @@ def _machine(text: str, where: str) -> Snapshot | None:
 def _require_bounds(output: Part, where: str) -> None:
     if not output.document:
         _require_lines(output.text, where)
-    elif output.parse is not journal.parse_json and len(output.text) > _JSON_MAX:
-        what = f"is JSON of more than {_JSON_MAX >> 20} MiB, which no snapshot has"
+    elif output.parse is not journal.parse_json and len(output.text) > JSON_MAX:
+        what = f"is JSON of more than {JSON_MAX >> 20} MiB, which no snapshot has"
         raise EvidenceError(what, where=where, do="give one snapshot per machine")
 
 

@@ -13,6 +13,7 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import accumulate
+from typing import Final
 
 from staleline.errors import EvidenceError
 from staleline.evidence import journal, printk
@@ -26,7 +27,10 @@ from staleline.evidence.formats import (
 )
 from staleline.evidence.prompts import host_of, is_prompt, without_prompts
 
-__all__ = ["Part", "begins_as_document", "parts"]
+__all__ = ["JSON_MAX", "Part", "begins_as_document", "parts"]
+
+#: What JSON is made of takes up to thirty times its length in memory.
+JSON_MAX: Final = 8 << 20
 
 _XML_DECLARATION = re.compile(r"(\s+)<\?xml[^>]*\?>")
 _ROOT = re.compile(r"<(capabilities|domainCapabilities|cpudata)\b")
@@ -168,7 +172,7 @@ class _Parting:
     def _end_of_json(self, start: int, parse: Parse) -> int:
         lines_of_json = parse is journal.parse_json and '"dmesg"' not in self._text[start:][:200]
         whole = self._text.rstrip()[-1:] == "}" and not _JSON_AND_MORE.search(self._text, start)
-        if lines_of_json or whole:
+        if lines_of_json or whole or len(self._text) - start > JSON_MAX:
             return len(self._text)
         try:
             begin = self._text.index("{", start)
