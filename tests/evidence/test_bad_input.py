@@ -149,7 +149,9 @@ class TestXml:
         )
 
     def test_xml_of_something_else(self) -> None:
-        assert message_of("<html/>").startswith("file:1: is XML of <html>, not libvirt's <cpudata>")
+        assert message_of("<domain/>").startswith(
+            "file:1: is XML of <domain>, not libvirt's <cpudata>"
+        )
 
     def test_cpu_data_of_another_architecture(self) -> None:
         assert message_of("<cpudata arch='ppc'/>").startswith("file:1: field arch is 'ppc'")

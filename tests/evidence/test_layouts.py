@@ -15,18 +15,25 @@ import pytest
 
 from staleline.errors import EvidenceError
 from staleline.evidence.detect import parse_snapshot, read_snapshot
+from staleline.evidence.dump import INDEXED_LEAVES
 from staleline.evidence.snapshot import Snapshot
 from staleline.facts import MachineFacts, from_snapshot
 from tests.evidence.writers import (
     as_affinity_list,
     as_aida64,
     as_aida64_without_headings,
+    as_columns,
+    as_cpu_z,
+    as_cpucontrol,
     as_cpuid_tool,
     as_everest,
     as_hwloc_files,
+    as_kcpuid,
     as_libcpuid_raw,
     as_libvirt,
     as_tar,
+    as_x86info,
+    as_xen_policy,
 )
 
 DATA = Path(__file__).parents[1] / "data" / "cpuid"
@@ -293,6 +300,12 @@ def fewer_or_the_same(less: dict[str, object], full: MachineFacts) -> bool:
         as_libcpuid_raw,
         as_libvirt,
         lambda machine: as_hwloc_files(machine)["pu0"],
+        as_x86info,
+        as_columns,
+        as_cpu_z,
+        as_cpucontrol,
+        lambda machine: as_kcpuid(machine, indexed=INDEXED_LEAVES),
+        lambda machine: as_xen_policy(machine, indexed=INDEXED_LEAVES),
     ],
 )
 @pytest.mark.parametrize(

@@ -93,6 +93,7 @@ class TestDmesg:
             "Nov 23 10:00:00 node17 kernel: [    0.000000] {}",
             "2026-11-23T10:00:00.123456+00:00 node17 kernel: {}",
             "6,0,0,-;{}",
+            "<6>1 2026-11-23T10:00:00.123456+01:00 node17 kernel - - - {}",
         ],
     )
     def test_a_boot_in_every_dress(self, line: str) -> None:
@@ -156,3 +157,12 @@ class TestDmesg:
     def test_a_command_line_that_printk_cut_is_unknown(self) -> None:
         line = "Command line: " + "x" * 980
         assert read(dmesg(BOOT[0], line)).kernel.cmdline is None
+
+    @pytest.mark.parametrize("heading", ["On the other one:", "## Works", "dmesg of node18:"])
+    def test_a_heading_between_two_logs_may_part_two_machines(self, heading: str) -> None:
+        assert message_of(f"{dmesg(*BOOT)}\n{heading}\n{dmesg(*BOOT)}") == (
+            "file:10: begins another log below a heading, which may be of another machine; "
+            "give one file per machine, with one log"
+        )
+        loader = "Loading Linux 6.1.9 ...\nLoading initial ramdisk ...\n"
+        assert read(f"{dmesg(*BOOT)}{loader}{dmesg(*BOOT)}").state.sme_active is True

@@ -16,8 +16,10 @@ LENGTH = 60_000
 SECONDS = 2
 
 
-@pytest.mark.parametrize("begin", ["", "0x0", "CPU 0", "processo", "[    0.0] "])
-@pytest.mark.parametrize("unit", ["<a>", " ", "\t", "$ ", "a/", "rdmsr ", "# rdmsr /", "0x0 ", "="])
+@pytest.mark.parametrize("begin", ["", "0x0", "CPU 0", "processo", "[    0.0] ", "> "])
+@pytest.mark.parametrize(
+    "unit", ["<a>", " ", "\t", "$ ", "a/", "rdmsr ", "# rdmsr /", "0x0 ", "=", "> ", "1:", "eax "]
+)
 def test_a_line_is_known_in_linear_time(begin: str, unit: str) -> None:
     line = begin + unit * (LENGTH // len(unit)) + "!"
     started = time.process_time()

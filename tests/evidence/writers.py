@@ -25,16 +25,22 @@ __all__ = [
     "as_affinity_list",
     "as_aida64",
     "as_aida64_without_headings",
+    "as_columns",
+    "as_cpu_z",
+    "as_cpucontrol",
     "as_cpuid_tool",
     "as_cpuinfo",
     "as_everest",
     "as_hwloc_files",
+    "as_kcpuid",
     "as_libcpuid_raw",
     "as_libvirt",
     "as_lscpu",
     "as_lscpu_json",
     "as_nested_lscpu_json",
     "as_tar",
+    "as_x86info",
+    "as_xen_policy",
     "piped",
 ]
 
@@ -89,6 +95,86 @@ def as_libvirt(machine: Snapshot) -> str:
         for (leaf, subleaf), (eax, ebx, ecx, edx) in machine.cpus[0].cpuid.leaves.items()
     )
     return f"<!-- a CPU -->\n<cpudata arch='x86'>\n{rows}</cpudata>\n"
+
+
+def as_x86info(machine: Snapshot) -> str:
+    """``x86info -r -a`` (x86info.c main(), dumpregs.c dumpregs()), which asks for no sub-leaf."""
+    lines = ["x86info v1.31pre", "Feedback to <davej@redhat.com>.", ""]
+    lines.append(f"Found {len(machine.cpus)} CPUs.")
+    for number, cpu in enumerate(machine.cpus, 1):
+        lines.append(f"CPU #{number}:")
+        for (leaf, subleaf), (eax, ebx, ecx, edx) in cpu.cpuid.leaves.items():
+            if subleaf == 0:
+                lines.append(
+                    f"eax in: {leaf:#010x}, eax = {eax:08x} ebx = {ebx:08x} ecx = {ecx:08x}"
+                    f" edx = {edx:08x}"
+                )
+        lines.append("-" * 74)
+    return "\n".join(lines) + "\n"
+
+
+def as_columns(machine: Snapshot) -> str:
+    """``cpuid`` before 2006, of the first CPU: columns below a heading, no sub-leaf."""
+    rows = (
+        " ".join(f"{number:08x}" for number in (leaf, *registers))
+        for (leaf, subleaf), registers in machine.cpus[0].cpuid.leaves.items()
+        if subleaf == 0
+    )
+    return "\n".join((" eax in    eax      ebx      ecx      edx", *rows)) + "\n\nVendor ID: ...\n"
+
+
+def as_cpu_z(machine: Snapshot) -> str:
+    """The dump of a CPU-Z report: tabs, sub-leaves in whatever order, not named."""
+    lines = ["Thread dumps", "-" * 73, ""]
+    for number, cpu in enumerate(machine.cpus):
+        lines += [f"CPU Thread {number}\t", f"\tAPIC ID\t\t\t{number}", "\tCPUID\t\t "]
+        for (leaf, _), registers in cpu.cpuid.leaves.items():
+            values = "\t".join(f"0x{register:08X}" for register in registers)
+            lines.append(f"\t0x{leaf:08X}\t\t{values}")
+        lines += ["", "MSR 0x0000001B\t\tedx = 0x00000000\teax = 0xFEE00900", ""]
+    return "\n".join(lines) + "\n"
+
+
+def as_xen_policy(machine: Snapshot, name: str = "Raw", *, indexed: frozenset[int]) -> str:
+    """``xen-cpuid -p`` (tools/misc/xen-cpuid.c print_policy()) of the first CPU."""
+    leaves = machine.cpus[0].cpuid.leaves
+    rows = (
+        f"  {leaf:08x}:{subleaf if leaf in indexed else 0xFFFFFFFF:08x} -> "
+        + ":".join(f"{register:08x}" for register in registers)
+        for (leaf, subleaf), registers in leaves.items()
+        if any(registers)
+    )
+    heading = "  leaf     subleaf  -> eax      ebx      ecx      edx     "
+    msrs = (" MSRs:", "  index    -> value           ", "  0000010a -> 000000000e000c04")
+    return "\n".join(
+        (f"{name} policy: {len(leaves)} leaves, 2 MSRs", " CPUID:", heading, *rows, *msrs, "")
+    )
+
+
+def as_kcpuid(machine: Snapshot, *, indexed: frozenset[int]) -> str:
+    """``kcpuid -r`` (Linux 7.3.4 tools/arch/x86/kcpuid/kcpuid.c raw_dump_range())."""
+    lines = ["Basic Leafs :", "================"]
+    for (leaf, subleaf), registers in machine.cpus[0].cpuid.leaves.items():
+        if not any(registers):
+            continue
+        eax, ebx, ecx, edx = registers
+        values = f"EAX={eax:#010x}, EBX={ebx:#010x}, ECX={ecx:#010x}, EDX={edx:#010x}"
+        if leaf in indexed:
+            if subleaf == 0:
+                lines.append(f"{leaf:#010x}: subleafs:")
+            lines.append(f" {subleaf:2d}: {values}")
+        else:
+            lines.append(f"{leaf:#010x}: {values}")
+    return "\n".join(lines) + "\n"
+
+
+def as_cpucontrol(machine: Snapshot) -> str:
+    """FreeBSD's ``cpucontrol -i`` for each leaf of the first CPU (cpucontrol.c do_cpuid())."""
+    lines = []
+    for (leaf, subleaf), registers in machine.cpus[0].cpuid.leaves.items():
+        asked = f"cpuid level {leaf:#x}" + (f", level_type {subleaf:#x}" if subleaf else "")
+        lines.append(f"{asked}: " + " ".join(f"0x{register:08x}" for register in registers))
+    return "\n".join(lines) + "\n"
 
 
 _RAW_BY_SUBLEAF = {

@@ -27,9 +27,10 @@ __all__ = ["command"]
 def command(*, files: tuple[str, ...], as_json: bool) -> int:
     """Tell what FILEs say of their machines, and what they leave unknown.
 
-    Reads cpuid -r output, AIDA64 and libcpuid dumps, libvirt CPU data, lscpu and dmesg output,
+    Reads CPUID dumps of many tools, libvirt CPU data, lscpu, dmesg and journalctl output,
     /proc/cpuinfo, snapshots, sosreports and other copies of /proc and /sys; as files,
-    directories or tar archives, also compressed. The format is recognised by content.
+    directories or tar archives, also compressed; also as quoted in a mail, or several behind a
+    shell's prompts. The format is recognised by content.
 
     Of evidence that contradicts itself, the contradictions are told and nothing else. A file that
     cannot be read does not keep the others from being read.

@@ -25,7 +25,7 @@ from staleline.evidence.commandline import (
     encoded,
     startup_choice,
 )
-from staleline.evidence.log_consistency import log_clashes
+from staleline.evidence.log_consistency import log_clashes, shown_identity
 from staleline.evidence.registers import CpuidTable
 from staleline.evidence.snapshot import (
     CpuEvidence,
@@ -490,21 +490,22 @@ def _statements_agree(snapshot: Snapshot) -> _Found:
         first = said.setdefault(statement.name, statement)
         if first.value != statement.value:
             yield _clash("told-otherwise", *(_said(one) for one in (first, statement)))
+    shown = shown_identity(snapshot)
     for cpu in snapshot.cpus[:1]:
-        for name, (field, value) in _told_by_registers(cpu).items():
-            if value is not None and name in said and said[name].value != value:
-                yield _clash("told-otherwise", _said(said[name]), (field, f"says {value!r}"))
+        shown |= _told_by_registers(cpu)
+    for name, (field, value) in shown.items():
+        if value is not None and name in said and said[name].value != value:
+            yield _clash("told-otherwise", _said(said[name]), (field, f"says {value!r}"))
 
 
 def _said(statement: Statement) -> tuple[str, str]:
     return f"statements.{statement.name}", f"is {statement.value!r} by {statement.source}"
 
 
-def _told_by_registers(cpu: CpuEvidence) -> Mapping[str, tuple[str, bool | str | None]]:
+def _told_by_registers(cpu: CpuEvidence) -> dict[str, tuple[str, object]]:
     bits = {"sme": 0, "sev": 1, "sev_es": 3, "sev_snp": 4}
     syscfg = cpu.msr.get(_SYSCFG)
     return {
-        "vendor": ("cpus[0].cpuid.0x00000000:0", cpu.cpuid.vendor),
         **{
             name: (f"cpus[0].cpuid.0x8000001f:0 EAX[{bit}]", _bit(cpu.cpuid, _SME_LEAF, 0, bit))
             for name, bit in bits.items()

@@ -92,13 +92,20 @@ def _first_processor(text: str) -> tuple[dict[str, str], frozenset[str]]:
 
 def _first_paragraph(text: str) -> Iterator[str]:
     begun = False
-    for line in text.split("\n"):
+    lines = text.split("\n")
+    # A greeting may hold a colon as well; only a text that was cut begins in the middle.
+    begins = is_row if any(map(is_row, lines)) else _has_colon
+    for line in lines:
         if not line.strip() and begun:
             yield ""  # an end that was printed, not one that a cut made
             return
-        begun = begun or ":" in line
+        begun = begun or bool(begins(line))
         if begun:
             yield line
+
+
+def _has_colon(line: str) -> bool:
+    return ":" in line
 
 
 def _number(fields: dict[str, str], name: str, where: str) -> int | None:

@@ -13,10 +13,11 @@ nothing, whatever it begins and ends with.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from staleline.errors import EvidenceError
-from staleline.evidence.printk import Message, message_of
+from staleline.evidence.printk import Message, is_of_log, message_of
+from staleline.evidence.prompts import is_prompt
 from staleline.evidence.snapshot import KernelEvidence, LogEvidence, Note, Snapshot
 from staleline.evidence.staleline_collect import is_relevant
 from staleline.evidence.wordings import Wording, wordings
@@ -25,6 +26,8 @@ __all__ = ["is_row", "parse"]
 
 #: journalctl puts one of these between two boots.
 _NEXT_BOOT = re.compile(r"-- (?:Boot [0-9a-f]{32}|Reboot) --")
+#: What people write above a log; firmware and boot loaders end no line so.
+_HEADING = re.compile(r"\s*(?:#{1,6} .*|.{0,120}\w.{0,4}:)\s*")
 #: Messages of other CPUs may come a little late; a whole second back is another boot.
 _BACK = 1.0
 #: printk keeps about 1000 bytes of a message (LOG_LINE_MAX); a longer one is cut or split.
@@ -50,7 +53,7 @@ def parse(text: str, where: str) -> Snapshot:
     Raises:
         EvidenceError: `text` holds no message.
     """
-    messages = _last_boot(text)
+    messages = _last_boot(text, where)
     if not messages:
         raise EvidenceError("holds no kernel message", where=where, do="give the output of dmesg")
     return Snapshot(
@@ -77,32 +80,62 @@ def _wordings_of(message: str) -> Iterator[Wording]:
         yield from (row for row in wordings() if row.match(message))
 
 
-def _last_boot(text: str) -> list[str]:
-    """The messages of the last boot; those before its first are of another kernel."""
+def _last_boot(text: str, where: str) -> list[str]:
+    """The messages of the last boot; those before its first are of another kernel.
+
+    Raises:
+        EvidenceError: A heading stands between two boots, so they may be of two machines.
+    """
     messages: list[str] = []
     said: set[str] = set()
     before = 0.0
+    heading = ""
     lines = text.split("\n")
     for number, line in enumerate(lines):
         message = _message(line)
         if message is None:
             if _NEXT_BOOT.fullmatch(line.strip()):
                 messages, said, before = [], set(), 0.0
+            heading = line if line.strip() else heading
             continue
         rows = list(_wordings_of(message.text))
-        if number == len(lines) - 1 and any(row.tail for row in rows):
-            continue  # the text ends within this line, and nobody knows what was to follow
+        cut = any(row.tail for row in rows) and _goes_on(line, message.text, lines[number + 1 :])
         once = {row.id for row in rows if row.once}
         if messages and messages[-1].endswith(_WRAPPED):
             once.discard("kernel-command-line")
+        again = bool(once & said) or "linux-version" in once
+        if messages and again and _HEADING.fullmatch(heading):
+            raise EvidenceError(
+                "begins another log below a heading, which may be of another machine",
+                where=f"{where}:{number + 1}",
+                do="give one file per machine, with one log",
+            )
+        heading = ""
         if once & said or (message.seconds is not None and message.seconds < before - _BACK):
             messages, said, before = [], set(), 0.0
         if "linux-version" in once:
             messages, said = [], set()
-        messages.append(message.text)
+        if not cut:
+            messages.append(message.text)
         said |= once
         before = before if message.seconds is None else message.seconds
     return messages
+
+
+def _goes_on(line: str, message: str, behind: Sequence[str]) -> bool:
+    """May more of `message` have stood behind `line` than there is?
+
+    The text may end within it; mail programs and terminals wrap lines; a pager shows > where it
+    cuts one off, and journalctl an ellipsis (systemd's ellipsize_mem()).
+    """
+    if not behind or message.rstrip().endswith(">") or re.search(r"\.\.\.|\u2026", message):
+        return True
+    following = behind[0]
+    ends = not following.strip() or following.startswith("--") or is_prompt(following)
+    if ends or is_of_log(following) or _message(following) is not None:
+        return False
+    # A bare line has nothing to tell the next message by, but few parameters end in a colon.
+    return message_of(line) is not None or re.search(r":(?:\s|$)", following) is None
 
 
 def _command_line(messages: list[str]) -> str | None:

@@ -28,6 +28,10 @@ _ROW = re.compile(
     rf"\s*([0-9a-f])\s+{_HEXADECIMAL}\s+{_HEXADECIMAL}\s+{_HEXADECIMAL}\s+{_HEXADECIMAL}"
     rf"\s*=>\s*{_HEXADECIMAL}\s+{_HEXADECIMAL}\s+{_HEXADECIMAL}\s+{_HEXADECIMAL}\s*"
 )
+#: A row, or a piece of one.
+_BEGINS_ROW = re.compile(
+    r"\s*(?:[0-9a-f]\s*|[0-9a-f](?:\s+[0-9a-f]{1,8}){1,4}\s*(?:=|=>[\s0-9a-f]*)?)", re.IGNORECASE
+)
 _HEADING = re.compile(r"# mask e\[abcd\]x => e\[abcd\]x\s*")
 _MEMBER = re.compile(r"(?:.*/)?pu([0-9]{1,6})")
 _GATHER = "run hwloc-gather-cpuid again and copy its directory whole"
@@ -111,5 +115,5 @@ def _add(dump: CpuidDump, text: str, where: str) -> None:
             eax, ebx, third, edx = registers
             subleaf = ecx if leaf in INDEXED_LEAVES else 0
             dump.add(number, leaf, subleaf, (eax, ebx, third, edx))
-        elif line.strip() and not line.lstrip().startswith("#"):
+        elif line.strip() and _BEGINS_ROW.fullmatch(line):
             raise EvidenceError("is not a whole hwloc row", where=f"{where}:{number}", do=_GATHER)

@@ -7,19 +7,15 @@
       <cpuid eax_in='0x8000001f' ecx_in='0x00' eax='0x0001000f' ebx=… ecx=… edx=…/>
       <msr index='0x10a' edx='0x00000000' eax='0x0000000b'/>
     </cpudata>
-
-A document type declaration is refused, so no entity is ever defined or expanded.
 """
 
 from __future__ import annotations
 
 import re
-from typing import NoReturn
-from xml.parsers import expat
 
-from staleline.errors import EvidenceError
 from staleline.evidence.dump import CpuidDump
 from staleline.evidence.snapshot import Snapshot
+from staleline.evidence.xml_document import Elements, read_elements
 
 __all__ = ["parse"]
 
@@ -34,31 +30,16 @@ def parse(text: str, where: str) -> Snapshot:
         EvidenceError: The text is not well-formed XML, not libvirt CPU data of x86, or incomplete.
     """
     reader = _Reader(where)
-    parser = expat.ParserCreate(encoding="utf-8")
-    parser.StartDoctypeDeclHandler = lambda *_: reader.refuse_doctype(parser.CurrentLineNumber)
-    parser.StartElementHandler = lambda name, attributes: reader.start_element(
-        name, attributes, parser.CurrentLineNumber
-    )
-    try:
-        parser.Parse(text.encode(), True)
-    except expat.ExpatError as error:
-        raise EvidenceError(
-            f"is not well-formed XML: {expat.errors.messages[error.code]}",
-            where=f"{where}:{error.lineno}",
-            do=_GATHER,
-        ) from error
+    read_elements(text, where, _GATHER, reader)
     return reader.dump.snapshot()
 
 
-class _Reader:
+class _Reader(Elements):
     def __init__(self, where: str) -> None:
         self.dump = CpuidDump(where)
         self._in_cpudata = False
 
-    def refuse_doctype(self, line: int) -> NoReturn:
-        raise self.dump.error(line, "has a document type declaration", "remove it")
-
-    def start_element(self, name: str, attributes: dict[str, str], line: int) -> None:
+    def start(self, name: str, attributes: dict[str, str], line: int) -> None:
         if not self._in_cpudata:
             self._start_root(name, attributes, line)
         elif name == "cpuid":

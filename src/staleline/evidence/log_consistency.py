@@ -9,7 +9,7 @@ from staleline.evidence import kernel_log
 from staleline.evidence.registers import CpuidTable
 from staleline.evidence.snapshot import CpuEvidence, Snapshot
 
-__all__ = ["LogClash", "log_clashes"]
+__all__ = ["LogClash", "log_clashes", "shown_identity"]
 
 #: Kind of contradiction, and two fields that cannot both be as they are, with what each says.
 LogClash = tuple[str, tuple[str, str], tuple[str, str]]
@@ -86,6 +86,19 @@ def _registers(snapshot: Snapshot) -> dict[str, tuple[str, object]]:
         return _cpuinfo(snapshot)
     cpu = snapshot.cpus[0]
     return {**_cpuinfo(snapshot), **dict(_of_cpuid(cpu.cpuid)), **dict(_of_msrs(cpu))}
+
+
+def shown_identity(snapshot: Snapshot) -> dict[str, tuple[str, object]]:
+    """Vendor, family, model and stepping as registers, /proc/cpuinfo or the log show them.
+
+    Each with the field that shows it; what none shows is left out.
+    """
+    by_log = {
+        name: ("log", said.value)
+        for name, said in kernel_log.told(snapshot.log, snapshot.kernel.release).items()
+    }
+    shown = {**by_log, **_registers(snapshot)}
+    return {name: shown[name] for name in ("vendor", *_SIGNATURE) if name in shown}
 
 
 def _cpuinfo(snapshot: Snapshot) -> dict[str, tuple[str, object]]:

@@ -32,7 +32,7 @@ _NO_CPUID = Note("cpuid", "only lscpu was given; run cpuid -r, or staleline coll
 #: A row; lines that lscpu wrapped have no colon or begin in lower case.
 _ROW = re.compile(r"\s*([A-Z][^:]*):(|\s.*)")
 _LANGUAGE_ROW = re.compile(
-    "[^:\N{FULLWIDTH COLON}]{1,40}?\\s*[:\N{FULLWIDTH COLON}]\\s*"
+    "(?!CPU model|[\\s0-9>|])[^:\N{FULLWIDTH COLON}]{1,40}?\\s*[:\N{FULLWIDTH COLON}]\\s*"
     r"(?:x86_64|i[3-6]86|aarch64|armv\w+|ppc64(?:le)?|s390x|riscv64|loongarch64)\s*"
 )
 _JSON = re.compile(r'\s*\{\s*"lscpu"\s*:')

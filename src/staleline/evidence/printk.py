@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-__all__ = ["Message", "message_of"]
+__all__ = ["Message", "is_of_log", "message_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +28,15 @@ _KERNEL_FACILITY = 0
 #: (Linux Documentation/ABI/testing/dev-kmsg). What programs write has another than 0.
 _RAW = re.compile(r"<([0-9]{1,3})>")
 _KMSG = re.compile(r"([0-9]{1,3}),[0-9]{1,20},([0-9]{1,20}),[-c+,\w=]*;")
-#: dmesg -x (util-linux): "kern  :info  : ".
-_DECODED = re.compile(r"([a-z]{2,8}[0-9]?) *:([a-z]{3,6}) *: ")
 _CLOCK = r"[0-9]{2}:[0-9]{2}:[0-9]{2}(?:[.,][0-9]{1,9})?"
 _DAY = r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
 _ZONE = r"(?:Z|[+-][0-9]{2}:?[0-9]{2})"
+#: Syslog's protocol, level and version first (RFC 5424).
+_SYSLOG = re.compile(
+    rf"<([0-9]{{1,3}})>1 {_DAY}T{_CLOCK}{_ZONE} \S+ kernel \S+ \S+ (?:-|\[[^\]]*\]) ?\ufeff?"
+)
+#: dmesg -x (util-linux): "kern  :info  : ".
+_DECODED = re.compile(r"([a-z]{2,8}[0-9]?) *:([a-z]{3,6}) *: ")
 _DELTA = r"(?: *<[ +0-9.]*>)?"
 _MONOTONIC = rf"\[ *([0-9]{{1,10}}\.[0-9]{{1,9}}){_DELTA}\]"
 _DATE = "|".join(
@@ -62,6 +66,16 @@ _CALLER = re.compile(r"\[ *[TC][0-9]+\] ")
 _ISO = re.compile(rf"{_DAY}T[0-9:]{{8}},[0-9]{{6}}{_ZONE} (?:\[ *[TC][0-9]+\] )?")
 
 
+#: What anybody's line of a journal or a syslog file begins with.
+_STAMPED = re.compile(rf"(?:(?:{_DATE})|{_MONOTONIC}) \S")
+
+
+def is_of_log(line: str) -> bool:
+    """Does `line` begin as lines of a log do, whoever wrote it?"""
+    begun = _ESCAPE.sub("", line)
+    return any(pattern.match(begun) for pattern in (_STAMPED, _RAW, _KMSG, _DECODED, _BRACKETS))
+
+
 def message_of(line: str) -> Message | None:
     """The message in `line`; None where the line has nothing that tells the kernel's.
 
@@ -71,7 +85,7 @@ def message_of(line: str) -> Message | None:
     if found := _KMSG.match(line):
         seconds = int(found[2]) / 1_000_000
         return Message(line[found.end() :], seconds) if _by_kernel(found[1]) else None
-    if found := _RAW.match(line):
+    if found := _SYSLOG.match(line) or _RAW.match(line):
         if not _by_kernel(found[1]):
             return None
         return _timed(line[found.end() :]) or Message(line[found.end() :])

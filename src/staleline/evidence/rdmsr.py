@@ -21,7 +21,7 @@ from staleline.errors import EvidenceError
 from staleline.evidence.registers import CpuidTable
 from staleline.evidence.snapshot import CpuEvidence, Note, Snapshot
 
-__all__ = ["is_bare", "is_row", "parse", "refuse_bare"]
+__all__ = ["is_bare", "is_command", "is_row", "parse", "refuse_bare"]
 
 _NOTE = Note("cpuid", "only MSRs were given; run cpuid -r, or staleline collect")
 _SPELL = "write the MSR's number before each value, as in 0xc0010010: 740000"
@@ -29,9 +29,12 @@ _COMMAND = re.compile(r"(?:.*[#$%>]\s*)?(?:sudo\s+)?(?:\S*/)?rdmsr((?:\s+\S+)+)\
 _ASSIGNED = re.compile(
     r"\s*(?:MSR\s+)?0x([0-9a-fA-F]{1,8})(?:\s*[:=]|\s)\s*(?:0x)?([0-9a-fA-F]{1,16})\s*"
 )
+#: cpucontrol -m prints the halves of a value (FreeBSD usr.sbin/cpucontrol/cpucontrol.c do_msr()).
+_HALVES = re.compile(r"\s*MSR 0x([0-9a-f]{1,8}): 0x([0-9a-f]{8}) 0x([0-9a-f]{8})\s*")
 _VALUE = re.compile(r"\s*(?:0x)?([0-9a-fA-F]{1,16})\s*")
 _DECIMAL_VALUE = re.compile(r"\s*([0-9]{1,20})\s*")
 _FAULT = re.compile(r"\s*rdmsr: ?CPU ([0-9]{1,6}) cannot read MSR 0x([0-9a-fA-F]{1,8})\s*")
+_TELLING = (_ASSIGNED.fullmatch, _HALVES.fullmatch, _FAULT.fullmatch)
 _CPUS_MAX = 8192
 #: No prompt and command is longer. Time to try `_COMMAND` grows with the length's square.
 _COMMAND_MAX = 256
@@ -39,7 +42,12 @@ _COMMAND_MAX = 256
 
 def is_row(line: str) -> bool:
     """Is this a line of a transcript of rdmsr, or a value with its number?"""
-    return any(is_it(line) for is_it in (_command, _ASSIGNED.fullmatch, _FAULT.fullmatch))
+    return any(is_it(line) for is_it in (_command, *_TELLING))
+
+
+def is_command(line: str) -> bool:
+    """Is this a command line of rdmsr?"""
+    return _command(line) is not None
 
 
 def _command(line: str) -> re.Match[str] | None:
@@ -128,9 +136,9 @@ class _Reader:
         elif self._command is not None and self._is_value(line, self._command):
             self._value(line, self._command, number)
         elif assigned := _ASSIGNED.fullmatch(line):
-            msr = int(assigned[1], 16)
-            cpu = self._times[msr] = self._times.get(msr, -1) + 1
-            self._record(cpu, msr, int(assigned[2], 16), number)
+            self._assigned(int(assigned[1], 16), int(assigned[2], 16), number)
+        elif halves := _HALVES.fullmatch(line):
+            self._assigned(int(halves[1], 16), int(halves[2] + halves[3], 16), number)
         elif _VALUE.fullmatch(line):
             raise self.error(number, "is a value of an MSR that nothing names", _SPELL)
 
@@ -182,6 +190,10 @@ class _Reader:
         digits = line.strip().removeprefix("0x")
         value = int(digits, 10 if command.decimal else 16)
         self._record(cpu, command.number, value, number)
+
+    def _assigned(self, msr: int, value: int, line: int) -> None:
+        cpu = self._times[msr] = self._times.get(msr, -1) + 1
+        self._record(cpu, msr, value, line)
 
     def _record(self, cpu: int, msr: int, value: int, line: int) -> None:
         if cpu >= _CPUS_MAX or value >= 1 << 64:

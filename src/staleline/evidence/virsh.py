@@ -10,12 +10,10 @@ the address space is a constant there and not read.
 from __future__ import annotations
 
 import re
-from typing import NoReturn
-from xml.parsers import expat
 
-from staleline.errors import EvidenceError
 from staleline.evidence import architecture
 from staleline.evidence.snapshot import Note, Snapshot, Statement
+from staleline.evidence.xml_document import Elements, read_elements
 
 __all__ = ["is_document", "parse"]
 
@@ -44,23 +42,11 @@ def parse(text: str, where: str) -> Snapshot:
         EvidenceError: The text is not well-formed XML, or of a host that is not x86.
     """
     reader = _Reader(where)
-    parser = expat.ParserCreate(encoding="utf-8")
-    parser.StartDoctypeDeclHandler = lambda *_: reader.refuse_doctype(parser.CurrentLineNumber)
-    parser.StartElementHandler = reader.start
-    parser.CharacterDataHandler = reader.text
-    parser.EndElementHandler = reader.end
-    try:
-        parser.Parse(text.encode(), True)
-    except expat.ExpatError as error:
-        raise EvidenceError(
-            f"is not well-formed XML: {expat.errors.messages[error.code]}",
-            where=f"{where}:{error.lineno}",
-            do=_AGAIN,
-        ) from error
+    read_elements(text, where, _AGAIN, reader)
     return Snapshot(cpus=(), statements=tuple(reader.statements), notes=(_NOTE,))
 
 
-class _Reader:
+class _Reader(Elements):
     def __init__(self, where: str) -> None:
         self.statements: list[Statement] = []
         self._where = where
@@ -68,12 +54,8 @@ class _Reader:
         self._text = ""
         self._sev = False
 
-    def refuse_doctype(self, line: int) -> NoReturn:
-        raise EvidenceError(
-            "has a document type declaration", where=f"{self._where}:{line}", do="remove it"
-        )
-
-    def start(self, name: str, attributes: dict[str, str]) -> None:
+    def start(self, name: str, attributes: dict[str, str], line: int) -> None:
+        del line
         self._path.append(name)
         self._text = ""
         if tuple(self._path) == _SEV and attributes.get("supported") == "yes":
@@ -83,7 +65,8 @@ class _Reader:
     def text(self, data: str) -> None:
         self._text = (self._text + data)[:64]
 
-    def end(self, _name: str) -> None:
+    def end(self, name: str) -> None:
+        del name
         path, text = tuple(self._path), self._text.strip()
         if path in (_ARCH, _DOMAIN_ARCH) and not architecture.is_x86(text):
             raise architecture.refused(text, self._where)

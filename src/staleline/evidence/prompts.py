@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The lines of a terminal that a person typed a command in."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+__all__ = ["host_of", "is_prompt", "without_prompts"]
+
+#: No prompt and command is longer; time to try the pattern grows with the length.
+_LONGEST: Final = 512
+_NAME = r"[\w.-]{1,64}"
+#: bash's, zsh's and csh's usual prompts; ``+`` is what sh -x puts before a command.
+_PROMPT = re.compile(
+    rf"\s{{0,4}}(?:\({_NAME}\) ?)?"
+    rf"(?:(?P<at>\[?{_NAME}@(?P<host>{_NAME})(?:[: ][^\]#$%>]{{0,200}})?\]?)"
+    rf"|{_NAME}:[~/]?[^#$%>\s]{{0,200}}|(?:ba|k|z|da)?sh-?[0-9.]{{0,8}}|PS [A-Z]:[^>]{{0,200}})?"
+    r" ?(?P<mark>[#$%>+])(?:\s{1,4}(?P<command>\S.*))?\s*"
+)
+#: What prints evidence, or is asked along with it.
+_COMMAND = re.compile(
+    r"(?:(?:sudo|doas|exec|time|env|LC_ALL=\S+|LANG=\S+|-[EHn])\s+)*(?:\S{0,200}/)?"
+    r"(?:dmesg|journalctl|[ez]?grep|z?cat|head|tail|z?less|lscpu|virsh|k?cpuid|cpuid_tool|x86info"
+    r"|rdmsr|cpucontrol|xen-cpuid|xl|snphost|sevctl|uname|hwloc-gather-cpuid|lstopo|staleline"
+    r"|hostname|date|ssh|exit|logout)\b.*"
+)
+
+
+def _prompt(line: str) -> re.Match[str] | None:
+    if len(line) > _LONGEST:
+        return None
+    found = _PROMPT.fullmatch(line)
+    if found is None:
+        return None
+    command = found["command"]
+    typed = found["at"] is not None if command is None else _COMMAND.fullmatch(command)
+    return found if typed else None
+
+
+def is_prompt(line: str) -> bool:
+    """Is this a shell's prompt, with a command that prints evidence or none?"""
+    return _prompt(line) is not None
+
+
+def host_of(line: str) -> str | None:
+    """The host that a prompt with a command names; None where it names none, or is no prompt."""
+    found = _prompt(line)
+    return None if found is None or found["command"] is None else found["host"]
+
+
+def without_prompts(text: str) -> str:
+    """`text` with an empty line for each prompt; rdmsr's stay, as its output needs them."""
+    if not any(mark in text for mark in "#$%>"):
+        return text
+    return "\n".join(
+        "" if "rdmsr" not in line and is_prompt(line) else line for line in text.split("\n")
+    )

@@ -1,0 +1,207 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Text as mails, web pages, terminals and grep hand it on, without what they put to it.
+
+Characters first: the spaces and references of web pages, colours and cursor movements of
+terminals, what ``cat -A`` shows, and the escapes of quoted-printable mail (RFC 2045). Then what
+stands before every line: the marks of a quotation, the names and numbers of ``grep -n`` and
+``cat -n``, the time at which a program took the line down, an indentation.
+Lines keep their numbers.
+"""
+
+from __future__ import annotations
+
+import html
+import quopri
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from staleline.errors import EvidenceError
+
+__all__ = ["OTHER_LINE", "plain_characters", "unquoted"]
+
+#: What stands for a line that is of another quotation: a line, and nothing that is read.
+OTHER_LINE: Final = "\N{HORIZONTAL ELLIPSIS}"
+
+#: Category Zs of Unicode without the space itself.
+_SPACES = re.compile("[\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000]")
+#: JSON is strings, and what stands between them.
+_JSON_STRING = r'"(?:[^"\\]|\\.)*"'
+_SPACES_OF_JSON = re.compile(f"{_JSON_STRING}|{_SPACES.pattern}")
+_INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u2060\ufeff]")
+#: ECMA-48 control sequences, xterm's titles, character sets; ^[ is what cat -v and less show of
+#: ESC, #033 what rsyslog writes for it (parser.EscapeControlCharactersOnReceive).
+_ESCAPE = re.compile(
+    r"(?:\x1b|\^\[|#033)(?:\[[0-9;?]{0,20}[ -/]?[@-~]|\][^\x07\x1b\n]{0,200}(?:\x07|\x1b\\)|\([0B])"
+)
+#: Colours that have lost their ESC on the way, where a line begins with one.
+_BARE_COLOUR = re.compile(r"\[[0-9]{0,2}(?:;[0-9]{1,3}){0,4}m")
+_BEGINS_BARE = re.compile(r"^\[[0-9]{1,2}(?:;[0-9]{1,3}){0,4}m", re.MULTILINE)
+#: HTML's character references, which are XML's too.
+_REFERENCE = re.compile(r"&(?:lt|gt|quot|amp);")
+_MARKUP = re.compile(r"<(?:[?!]|capabilities|domainCapabilities|cpudata)")
+_QUOTED_PRINTABLE = re.compile(r"=(?:[0-9A-F]{2}|[ \t]*\n)")
+_SURELY_QUOTED_PRINTABLE = re.compile(r"=3D|=20$|=\n", re.MULTILINE)
+
+_MARKS = re.compile(r"[ \t]{0,3}(?:[>|]+[ \t]?)+")
+#: cat -n, the clocks of CI services and VirtualBox, grep -n, grep of several files.
+_NUMBERED = re.compile(
+    r" {0,6}[0-9]{1,7}\t"
+    r"|(?:[0-9]{4}-[0-9]{2}-[0-9]{2}[T ])?[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,9})?Z? (?:\| )?"
+    r"|(?:(?P<file>(?![0-9]+:)[\w./~+-]{1,200}):)?(?:[0-9]{1,7}[:-])?"
+)
+_INDENT = re.compile(r"[ \t]*")
+#: Quoting marks and other prefixes are looked for in lines up to this length.
+_LINE_MAX: Final = 4096
+
+_Telling = Callable[[str], object]
+
+
+def plain_characters(text: str, *, is_json: bool) -> str:
+    """`text` in the characters that the tools printed, line by line."""
+    if is_json:
+        # A string of JSON holds no control character and no line end; it may hold any space.
+        text = _without_visible_ends(_ESCAPE.sub("", text) if "\x1b" in text else text)
+        return text if text.isascii() else _SPACES_OF_JSON.sub(_plain_space, text)
+    if not text.isascii():
+        text = _INVISIBLE.sub("", _SPACES.sub(" ", text))
+    if "\x1b" in text or "^[" in text or "#033" in text:
+        text = _ESCAPE.sub("", text)
+    if _BEGINS_BARE.search(text):
+        text = _BARE_COLOUR.sub("", text)
+    if _REFERENCE.search(text) and not _MARKUP.search(text):
+        text = html.unescape(text)
+    return _decoded_mail(_without_visible_ends(text))
+
+
+def _without_visible_ends(text: str) -> str:
+    """`text` without the $ and ^I by which ``cat -A`` shows ends of lines and tabs."""
+    if "$\n" not in text:
+        return text
+    lines = text.split("\n")
+    if not all(line.endswith("$") for line in lines[:-1]):
+        return text
+    return "\n".join(line.removesuffix("$") for line in lines).replace("^I", "\t")
+
+
+def _plain_space(found: re.Match[str]) -> str:
+    return found[0] if found[0].startswith('"') else " "
+
+
+def _decoded_mail(text: str) -> str:
+    """A text in which every equals sign is one of quoted-printable, decoded.
+
+    A soft line break joins two lines, and the numbers of those behind it are of the joined text.
+    """
+    if not _SURELY_QUOTED_PRINTABLE.search(text):
+        return text
+    if len(_QUOTED_PRINTABLE.findall(text)) != text.count("="):
+        return text
+    return quopri.decodestring(text.encode()).decode("utf-8", "replace")
+
+
+@dataclass(frozen=True, slots=True)
+class _Dress:
+    """What stands before each line: marks of a quotation, a number or time, an indentation."""
+
+    marks: str
+    numbered: bool
+    file: str | None
+    indent: str
+
+    @property
+    def plain(self) -> bool:
+        """Does nothing stand before the lines?"""
+        return not (self.marks or self.numbered or self.indent)
+
+    def taken_off(self, line: str) -> str | None:
+        """`line` without it; None where the line wears another."""
+        if self.marks:
+            found = _MARKS.match(line)
+            if found is None or _marks(found[0]) != self.marks:
+                return None if line.strip() else line
+            line = line[found.end() :]
+        if self.numbered:
+            found = _NUMBERED.match(line)
+            if not found or not found[0] or found["file"] != self.file:
+                return None if line.strip() else line
+            line = line[found.end() :]
+        own = _INDENT.match(line)
+        return line[min(len(self.indent), own.end() if own else 0) :]
+
+
+def unquoted(text: str, where: str, telling: _Telling) -> str:
+    """`text` without what stands before its lines; as it is where the lines stand bare.
+
+    Args:
+        text: In plain characters.
+        where: The file, for error messages.
+        telling: Is this a line that some format begins with?
+
+    Raises:
+        EvidenceError: It quotes two texts, of which nothing tells whose machine they are of.
+    """
+    lines = text.split("\n")
+    first, dress = _first_dress(lines, telling)
+    if dress is None or dress.plain:
+        return text
+    taken_off = [dress.taken_off(line) for line in lines]
+    for number, (line, rest) in enumerate(zip(lines, taken_off, strict=True), 1):
+        if rest is None and number > first and any(map(telling, _rests(line))):
+            raise EvidenceError(
+                f"is of another quotation, or file, than line {first}",
+                where=f"{where}:{number}",
+                do="give one file per machine, without the lines of others",
+            )
+    return "\n".join(OTHER_LINE if rest is None else rest for rest in taken_off)
+
+
+def _first_dress(lines: list[str], telling: _Telling) -> tuple[int, _Dress | None]:
+    for number, line in enumerate(lines, 1):
+        if not line.strip() or len(line) > _LINE_MAX:
+            if telling(line):
+                break
+            continue
+        plain = telling(line)
+        if plain and not _goes_on_quoted(line, lines[number : number + 1]):
+            break
+        for dress, rest in _dresses(line):
+            if telling(rest) or (rest == "{" and dress.marks):
+                return number, dress
+        if plain:
+            break
+    return 0, None
+
+
+def _goes_on_quoted(line: str, behind: list[str]) -> bool:
+    """Is the mark that `line` begins with a quotation's, and no prompt?"""
+    here = _MARKS.match(line)
+    there = _MARKS.match(behind[0]) if behind else None
+    return bool(here and there and _marks(here[0]) == _marks(there[0]))
+
+
+def _rests(line: str) -> Iterator[str]:
+    yield line
+    if len(line) <= _LINE_MAX:
+        yield from (rest for _, rest in _dresses(line))
+
+
+def _dresses(line: str) -> Iterator[tuple[_Dress, str]]:
+    """What may stand before `line`, and the rest, in order of how likely it is."""
+    marks = _MARKS.match(line)
+    for mark in ("", marks[0]) if marks else ("",):
+        rest = line[len(mark) :]
+        prefix = _NUMBERED.match(rest)
+        for number in (None, prefix) if prefix and prefix[0] else (None,):
+            bare = rest if number is None else rest[number.end() :]
+            indent = _INDENT.match(bare)
+            for spaces in ("", indent[0]) if indent and indent[0] else ("",):
+                file = None if number is None else number["file"]
+                dress = _Dress(_marks(mark), number is not None, file, spaces)
+                if not dress.plain:
+                    yield dress, bare[len(spaces) :]
+
+
+def _marks(prefix: str) -> str:
+    return "".join(prefix.split())
