@@ -8,10 +8,11 @@ release number is a rule that the binary may not carry.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
+from staleline.evidence.registers import CpuidTable
 from staleline.evidence.snapshot import Snapshot
 from staleline.kernel.decision import Decision, RawMachine, SiteDecision, Store
 from staleline.model.scenario import Flush
@@ -204,9 +205,7 @@ class ImageKernel:
     image: Image
     snapshot: Snapshot
     evidence: str = "read by running the image's own code"
-    _decisions: dict[tuple[tuple[tuple[int, int], ...], bool, bool, bool], Decision] = field(
-        init=False, repr=False, default_factory=dict
-    )
+    _decisions: dict[Hashable, Decision] = field(init=False, repr=False, default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -278,13 +277,19 @@ class ImageKernel:
 
     def _decide(self, machine: Machine, *, seamcalled: bool) -> Decision:
         msr = self._msr(machine)
-        key = (tuple(sorted(msr.items())), machine.mem_encrypt, machine.snp_host, seamcalled)
+        key = (
+            tuple(sorted(msr.items())),
+            machine.hypervisor,
+            machine.mem_encrypt,
+            machine.snp_host,
+            seamcalled,
+        )
         if key not in self._decisions:
             cpus = self.snapshot.cpus
             self._decisions[key] = self.image.decide(
                 RawMachine(
-                    jumping=cpus[0].cpuid,
-                    secondary=cpus[min(1, len(cpus) - 1)].cpuid,
+                    jumping=_cpuid(cpus[0].cpuid, machine),
+                    secondary=_cpuid(cpus[min(1, len(cpus) - 1)].cpuid, machine),
                     msr=msr,
                     mem_encrypt=machine.mem_encrypt,
                     snp_host=machine.snp_host,
@@ -308,6 +313,20 @@ class ImageKernel:
         if machine.tdx_host_enabled:
             msr.setdefault(_TDX_KEYIDS, 2 << 32)
         return msr
+
+
+def _cpuid(cpuid: CpuidTable, machine: Machine) -> CpuidTable:
+    """The observed CPUID, with the hypervisor bit as this machine has it.
+
+    A dump may be of the machine below: a process in a Xen PV domain reads that, where the kernel
+    asks Xen (linux 7.3.4 arch/x86/xen/enlighten_pv.c xen_cpuid()).
+    """
+    leaf = cpuid.recorded(1)
+    if leaf is None:
+        return cpuid
+    eax, ebx, ecx, edx = leaf
+    shown = (eax, ebx, _with_bit(ecx, 31, machine.hypervisor), edx)
+    return CpuidTable({**cpuid.leaves, (1, 0): shown})
 
 
 def _with_bit(value: int, bit: int, on: bool) -> int:
