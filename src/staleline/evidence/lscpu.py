@@ -24,6 +24,7 @@ from staleline.evidence.snapshot import (
     Statement,
 )
 from staleline.evidence.staleline_collect import cpu_list
+from staleline.evidence.vendors import named_vendor
 
 __all__ = ["is_json", "is_other_output", "is_row", "parse", "parse_json", "refuse"]
 
@@ -161,7 +162,7 @@ def _machine(read: _Rows, where: str) -> Snapshot:
     return Snapshot(
         cpus=(),
         cpuinfo=CpuinfoEvidence(
-            vendor=fields.get("Vendor ID"),
+            vendor=named_vendor(fields.get("Vendor ID")),
             family=family,
             model=model,
             stepping=stepping,
