@@ -2,9 +2,9 @@
 """Files that users name, opened so that nothing waits for ever and nothing is taken in whole.
 
 A pipe that the shell made (``<(cpuid -r)``, ``/dev/stdin``) ends when its writer ends. A FIFO in
-the file system may never have a writer, and a device may never end: both are refused. So are files
-that the kernel makes up as they are read, but for those known to end: some wait for what is to come,
-and take from whoever else reads them (/proc/kmsg, trace_pipe of tracefs).
+the file system may never have a writer, and a device may never end: both are refused. So are
+files that the kernel makes up as they are read, but for those known to end: some wait for what is
+to come, and take it from whoever else reads them (/proc/kmsg, trace_pipe of tracefs).
 """
 
 from __future__ import annotations

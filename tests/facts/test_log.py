@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from staleline.errors import ContradictionError, EvidenceError
+from staleline.evidence import kernel_log
 from staleline.evidence.detect import parse_snapshot
-from staleline.evidence.snapshot import CpuinfoEvidence, LogEvidence, Snapshot
+from staleline.evidence.snapshot import CpuinfoEvidence, KernelEvidence, LogEvidence, Snapshot
 from staleline.evidence.wordings import Wording, wordings
 from staleline.facts import MachineFacts, Value, from_snapshot
 
@@ -197,3 +198,31 @@ class TestFewerLines:
         assert whole is not None
         fewer = definite("".join(lines[:gone] + lines[gone + 1 :]))
         assert fewer is None or fewer.items() <= whole.items()
+
+
+@pytest.mark.parametrize(
+    ("name", "vendor"),
+    [
+        ("AMD EPYC 7742 64-Core Processor", "AuthenticAMD"),
+        ("Hygon C86 7185 32-core Processor", "HygonGenuine"),
+        ("Intel(R) Xeon(R) w9-3475X", "GenuineIntel"),
+        ("Centaur VIA Eden X4 C4250@1.2+GHz", "CentaurHauls"),
+        ("zhaoxin ZHAOXIN KaiXian KX-6640MA@2.2+GHz", "  Shanghai  "),
+        # A guest's CPU may be called anything; Linux puts its vendor before that.
+        ("AMD Intel Xeon Processor (Skylake)", None),
+        ("QEMU Virtual CPU version 2.5+", None),
+    ],
+)
+def test_the_line_of_the_first_cpu_names_its_vendor(name: str, vendor: str | None) -> None:
+    """linux 7.3.4 arch/x86/kernel/cpu/common.c:2206, c_vendor of cpu/{centaur,zhaoxin}.c."""
+    line = f"smpboot: CPU0: {name} (family: 0x7, model: 0x3b, stepping: 0x0)"
+    facts = from_snapshot(parse_snapshot(f"[    0.1] {line}\n", "log"))
+    assert facts["vendor"].value == vendor
+
+
+def test_a_failed_seamcall_keeps_silence_from_telling_of_the_module() -> None:
+    line = "virt/tdx: SEAMCALL (0x0000000000000021) failed: 0xc000050600000000"
+    kernel = KernelEvidence(release="6.12.117")
+    for lines, told in (((), "not-initialized"), ((line,), None)):
+        machine = Snapshot(cpus=(), kernel=kernel, log=LogEvidence(lines, complete=True))
+        assert kernel_log.with_state(machine).state.tdx_module == told

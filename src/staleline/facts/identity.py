@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from staleline.evidence.registers import CpuidTable
 from staleline.evidence.snapshot import CpuinfoEvidence, Snapshot
@@ -18,6 +18,8 @@ __all__ = ["identity_facts"]
 _EXTENDED_BASE = 0x8000_0000
 #: Vendors whose leaf 0x80000000 repeats the vendor string in the layout of leaf 0.
 _REPEATS_VENDOR = frozenset({"AuthenticAMD", "HygonGenuine"})
+#: What is no number.
+_KINDS: Mapping[str, type] = {"vendor": str, "signature": str, "hypervisor": bool}
 
 
 def identity_facts(snapshot: Snapshot) -> Iterator[Fact]:
@@ -55,7 +57,7 @@ def _fact(
         *of_log_before_registers(snapshot, name),
         observation,
         *cpuinfo,
-        *stated(name, snapshot),
+        *stated(name, snapshot, _KINDS.get(name, int)),
         *of_log(snapshot, name),
     )
     return first_told(observations).fact(name, Layer.IDENTITY, text)

@@ -49,7 +49,7 @@ def _observations(
     else:
         yield merged((_of_cpu(row, cpu) for cpu in snapshot.cpus), _how_to_get(row))
     yield from _of_cpuinfo(row, snapshot, vendor)
-    yield from stated(row.name, snapshot)
+    yield from stated(row.name, snapshot, row.field.bits.kind)
     yield from of_log(snapshot, row.name, vendor)
     for alternatives in row.requires:
         observed = [known[name] for name in alternatives]
