@@ -130,3 +130,21 @@ def test_a_statement_of_another_type_is_an_error_that_names_it(
     statement = Statement(name, value, "a tool")
     with pytest.raises(EvidenceError, match=f"a tool: the statement of {name} is {value!r}"):
         from_snapshot(Snapshot(cpus=(), statements=(statement,)))
+
+
+@pytest.mark.parametrize(
+    ("vendor", "kind", "jumped_by"),
+    [("Xen", "none", "xen"), ("Xen", "para", None), ("KVM", "full", "kernel")],
+)
+def test_lscpu_sees_a_hypervisor_whose_bit_is_hidden(
+    vendor: str, kind: str, jumped_by: str | None
+) -> None:
+    """A PV domain's CPUID is the machine's; `-cpu host,-hypervisor` hides KVM's bit alone."""
+    cpuid = _AMD.format(hyperv="").replace("ecx=0xfed83203", "ecx=0x7ed83203")
+    rows = ("Architecture: x86_64", "Vendor ID: AuthenticAMD")
+    tail = (f"Hypervisor vendor: {vendor}", f"Virtualization type: {kind}")
+    lscpu = parse_snapshot("".join(f"{row}\n" for row in (*rows, *tail)), "lscpu")
+    alone = from_snapshot(parse_snapshot(cpuid, "dump"))
+    facts = from_snapshot(merged([parse_snapshot(cpuid, "dump"), lscpu], "both"))
+    assert (alone["hypervisor"].value, facts["hypervisor"].value) == (False, True)
+    assert facts["jumped_by"].value == jumped_by

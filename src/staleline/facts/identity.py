@@ -55,12 +55,23 @@ def _fact(
     cpuinfo = () if of_cpuinfo is None else (told(of_cpuinfo, "/proc/cpuinfo"),)
     observations = (
         *of_log_before_registers(snapshot, name),
+        *_seen_beside_its_bit(snapshot, name),
         observation,
         *cpuinfo,
         *stated(name, snapshot, _KINDS.get(name, int)),
         *of_log(snapshot, name),
     )
     return first_told(observations).fact(name, Layer.IDENTITY, text)
+
+
+def _seen_beside_its_bit(snapshot: Snapshot, name: str) -> Iterator[Observation]:
+    """A hypervisor that lscpu found: by its signature, DMI, /proc/xen or PCI, not by the bit.
+
+    The bit can be hidden from a guest, and in a PV domain CPUID is that of the machine
+    (util-linux 2.38.1 sys-utils/lscpu-virt.c:538-600).
+    """
+    if name == "hypervisor":
+        yield from (one for one in stated(name, snapshot, bool) if one.value)
 
 
 def _vendor(cpuid: CpuidTable) -> Observation:
