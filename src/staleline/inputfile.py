@@ -2,15 +2,17 @@
 """Files that users name, opened so that nothing waits for ever and nothing is taken in whole.
 
 A pipe that the shell made (``<(cpuid -r)``, ``/dev/stdin``) ends when its writer ends. A FIFO in
-the file system may never have a writer, and a device may never end: both are refused.
+the file system may never have a writer, and a device may never end: both are refused. So are
+files that the kernel makes up as they are read, but for those known to end: some wait for what is
+to come, and take it from whoever else reads them (/proc/kmsg, trace_pipe of tracefs).
 """
 
 from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from typing import BinaryIO
 
 from staleline.errors import StalelineError
@@ -23,6 +25,13 @@ _DO = {
     PermissionError: "make it readable or run as a user who may read it",
     IsADirectoryError: "give a file in it",
 }
+#: Where the kernel shows files of its own.
+_MADE_UP = ("/proc", "/sys", "/sys/kernel/debug", "/sys/kernel/tracing")
+#: Of those, what is evidence by itself, ends, and is the same for everybody who reads it.
+_ENDS = frozenset({"cpuinfo", "cmdline"})
+#: Files that wait, wherever they are mounted: linux 7.3.4 fs/proc/kmsg.c, kernel/trace/trace.c.
+_WAITS = frozenset({"kmsg", "trace_pipe", "trace_pipe_raw"})
+_OF_THE_LOG = "give a file with the output of dmesg, or run staleline collect"
 
 
 @contextmanager
@@ -94,15 +103,43 @@ def _require_bounded(
     status = os.fstat(descriptor)
     if stat.S_ISDIR(status.st_mode):
         raise error("is a directory", where=where, do="give a file in it")
-    if stat.S_ISREG(status.st_mode) or (pipes and _is_of_the_shell(status)):
+    name = os.path.basename(_opened_path(descriptor, where))
+    if stat.S_ISREG(status.st_mode):
+        if not _is_made_up(status, name):
+            return
+        what = "is made up by the kernel as it is read, which may wait or take from other readers"
+        do = _OF_THE_LOG if name == "kmsg" else "give a copy of what it says"
+        raise error(what, where=where, do=do)
+    if pipes and _is_of_the_shell(status):
         return
     if not pipes:
         raise error("is not a regular file", where=where, do="give the file itself")
     raise error(
         "is neither a file nor a pipe of the shell",
         where=where,
-        do="give a file, or write <(COMMAND) or /dev/stdin",
+        do=_OF_THE_LOG if name == "kmsg" else "give a file, or write <(COMMAND) or /dev/stdin",
     )
+
+
+def _opened_path(descriptor: int, where: str) -> str:
+    """Where it is behind all links; `where` on systems without /proc."""
+    try:
+        return os.readlink(f"/proc/self/fd/{descriptor}")
+    except OSError:
+        return where
+
+
+def _is_made_up(status: os.stat_result, name: str) -> bool:
+    """Has it no size before it is read, and is it not known to end?"""
+    if status.st_size or name in _ENDS:
+        return False
+    return name in _WAITS or status.st_dev in set(_devices(_MADE_UP))
+
+
+def _devices(paths: Iterable[str]) -> Iterator[int]:
+    for path in paths:
+        with suppress(OSError):
+            yield os.stat(path).st_dev
 
 
 def _is_of_the_shell(status: os.stat_result) -> bool:

@@ -51,6 +51,39 @@ def test_a_device() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("path", "instead"),
+    [
+        ("/proc/kmsg", "give a file with the output of dmesg"),
+        ("/dev/kmsg", "give a file with the output of dmesg"),
+        ("/proc/self/pagemap", "give a copy"),
+        ("/proc/self/environ", "give a copy"),
+        ("/sys/kernel/tracing/trace_pipe", "give a copy"),
+        ("/sys/kernel/debug/tracing/trace_pipe", "give a copy"),
+    ],
+)
+def test_a_file_of_the_kernel_that_may_wait_or_be_used_up(path: str, instead: str) -> None:
+    if not os.access(path, os.R_OK):
+        pytest.skip(f"this host has no {path}, or does not let it be read")
+    assert instead in message_of_file(Path(path))
+
+
+def test_a_file_of_the_kernel_that_waits_behind_a_link(tmp_path: Path) -> None:
+    link = tmp_path / "kernel.log"
+    link.symlink_to("/proc/self/pagemap")
+    assert "is made up by the kernel" in message_of_file(link)
+
+
+def test_cpuinfo_of_this_host_is_read() -> None:
+    assert read_snapshot(Path("/proc/cpuinfo")).cpuinfo is not None
+
+
+def test_a_copy_of_a_file_that_waits_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "kmsg"
+    path.write_text("[    0.000000] Hypervisor detected: KVM\n")
+    assert read_snapshot(path).log is not None
+
+
 def test_a_path_that_no_file_can_have() -> None:
     assert "is not a path" in message_of_file(Path("a\0b"))
 

@@ -8,6 +8,9 @@ import pytest
 from staleline.errors import EvidenceError
 from staleline.evidence.detect import parse_snapshot
 from staleline.evidence.snapshot import CpuinfoEvidence, Snapshot
+from staleline.facts.machine import from_snapshot
+from staleline.policy.axioms import VENDORS
+from staleline.verdict.possible import possible_machines
 from tests.evidence.writers import as_lscpu, as_lscpu_json, as_nested_lscpu_json
 
 ROME = CpuinfoEvidence("AuthenticAMD", 23, 49, 0, frozenset({"fpu", "sme", "sev"}))
@@ -166,3 +169,26 @@ class TestDmesg:
         )
         loader = "Loading Linux 6.1.9 ...\nLoading initial ramdisk ...\n"
         assert read(f"{dmesg(*BOOT)}{loader}{dmesg(*BOOT)}").state.sme_active is True
+
+
+class TestVendor:
+    CPUINFO = "processor\t: 0\nvendor_id\t: {}\ncpu family\t: 23\nflags\t\t: fpu {}\n\n"
+    LSCPU = "Architecture: x86_64\nVendor ID: {}\nCPU family: 23\nFlags: fpu {}\n"
+
+    @pytest.mark.parametrize("text", [CPUINFO, LSCPU])
+    @pytest.mark.parametrize("name", ["REDACTED", "[redacted]", "unknown", "AMD", "************"])
+    def test_a_name_that_is_none_leaves_those_that_the_flags_leave(
+        self, text: str, name: str
+    ) -> None:
+        # linux 7.3.4 arch/x86/kernel/cpu/proc.c:76 prints "unknown" itself.
+        possible = possible_machines(from_snapshot(read(text.format(name, "sme sev"))))
+        assert {one.machine.vendor for one in possible} == {"AuthenticAMD", "HygonGenuine"}
+        possible = possible_machines(from_snapshot(read(text.format(name, ""))))
+        assert {one.machine.vendor for one in possible} == set(VENDORS)
+
+    @pytest.mark.parametrize("text", [CPUINFO, LSCPU])
+    def test_spaces_at_the_ends_of_a_name_are_of_the_name(self, text: str) -> None:
+        # linux 7.3.4 arch/x86/kernel/cpu/zhaoxin.c:104
+        cpuinfo = read(text.format("  Shanghai  ", "")).cpuinfo
+        assert cpuinfo is not None
+        assert cpuinfo.vendor == "  Shanghai  "

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from importlib.resources import files
 from typing import Any
 
@@ -24,6 +25,7 @@ from staleline.evidence.snapshot import (
     Note,
     Snapshot,
     StateEvidence,
+    Statement,
 )
 from staleline.evidence.snapshot_json import parse, snapshot_text, to_json
 
@@ -63,7 +65,7 @@ SNAPSHOTS = st.builds(
     cpuinfo=_maybe(
         st.builds(
             CpuinfoEvidence,
-            vendor=_maybe(_TEXT),
+            vendor=_maybe(st.sampled_from(["AuthenticAMD", "GenuineIntel", "  Shanghai  "])),
             family=_maybe(_SMALL),
             model=_maybe(_SMALL),
             stepping=_maybe(_SMALL),
@@ -114,6 +116,14 @@ SNAPSHOTS = st.builds(
 def test_nothing_is_lost_and_the_schema_holds(snapshot: Snapshot) -> None:
     assert parse(snapshot_text(snapshot), "file") == snapshot
     VALIDATOR.validate(to_json(snapshot))
+
+
+@pytest.mark.parametrize("vendor", ["REDACTED", "unknown", "x" * 12, ""])
+def test_a_vendor_that_is_none_is_not_known(vendor: str) -> None:
+    cpuinfo = CpuinfoEvidence(vendor=vendor, flags=frozenset({"sme"}))
+    stated = Statement("vendor", vendor, "a tool")
+    read = parse(snapshot_text(Snapshot(cpus=(), cpuinfo=cpuinfo, statements=(stated,))), "file")
+    assert (read.cpuinfo, read.statements) == (replace(cpuinfo, vendor=None), ())
 
 
 def test_the_schema_is_a_schema() -> None:

@@ -6,11 +6,14 @@ from __future__ import annotations
 import re
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from staleline.evidence import kernel_log, staleline_collect
 from staleline.evidence.detect import parse_snapshot
 from staleline.evidence.snapshot import LogEvidence
 from staleline.evidence.wordings import LogValue, Wording, silences, wordings
+from staleline.facts.machine import from_snapshot
 
 #: What each example proves on its own, on a CPU whose vendor nothing else tells.
 GUEST = {"sme_active": False, "sev_guest": True, "hypervisor": True}
@@ -18,6 +21,7 @@ SME = {"sme_active": True, "sme": True, "sme_enabled": True, "sev_guest": False}
 INTEL = {"vendor": "GenuineIntel"}
 TME = {**INTEL, "tme": True, "tme_enabled": True}
 SNP = {"vendor": "AuthenticAMD", "sev_snp": True, "sme_enabled": True}
+HYPERV = {"hypervisor": True, "hypervisor_name": "Hyper-V"}
 PROVES: dict[str, dict[str, LogValue]] = {
     "linux-version": {},
     "command-line": {},
@@ -34,8 +38,12 @@ PROVES: dict[str, dict[str, LogValue]] = {
     "sev-status": {**GUEST, "sev_es_guest": True, "snp_guest": True},
     "sev-status-es": {**GUEST, "sev_es_guest": True},
     "sev-status-snp": {**GUEST, "sev_es_guest": True, "snp_guest": True},
+    "snp-cpuid-table": {**GUEST, "sev_es_guest": True, "snp_guest": True},
+    "snp-vmpl": {**GUEST, "sev_es_guest": True, "snp_guest": True},
+    "snp-guest-device": {**GUEST, "sev_es_guest": True, "snp_guest": True},
     "features-tdx": {**INTEL, "sme_active": False, "sev_guest": False, "hypervisor": True},
     "tdx-guest": {**INTEL, "tdx_guest": True, "hypervisor": True},
+    "tdx-guest-attributes": {**INTEL, "tdx_guest": True, "hypervisor": True},
     "rmp-table": {**SNP, "hypervisor": False},
     "snp-initialized": {**SNP, "snp_enabled": True},
     "kvm-snp-enabled": {**SNP, "snp_enabled": True},
@@ -52,6 +60,8 @@ PROVES: dict[str, dict[str, LogValue]] = {
     "mktme-reduced": {**TME, "tme_keyid_bits": 6},
     "tdx-keyids": {**INTEL, "tdx_keyids": 64},
     "tdx-initialized": {**INTEL, "tdx_module": "initialized", "hypervisor": False},
+    "tdx-pamt": {**INTEL, "tdx_module": "initialized", "hypervisor": False},
+    "tdx-seamcall-failed": {},
     "tdx-initialization-failed": {**INTEL, "tdx_module": "failed"},
     "tdx-not-to-be-initialized": {**INTEL, "tdx_module": "not-initialized"},
     "tdx-no-platform": {"tdx_module": "not-initialized"},
@@ -68,8 +78,22 @@ PROVES: dict[str, dict[str, LogValue]] = {
         "jumped_by": "jailhouse",
     },
     "xen-dom0": {"hypervisor": True, "hypervisor_name": "Xen", "jumped_by": "xen"},
+    "booting-on-kvm": {"hypervisor": True, "hypervisor_name": "KVM"},
+    "booting-on-hyper-v": HYPERV,
+    "booting-on-vmware": {"hypervisor": True, "hypervisor_name": "VMware"},
+    "booting-on-xen-hvm": {"hypervisor": True, "hypervisor_name": "Xen"},
+    "xen-version": {"hypervisor": True, "hypervisor_name": "Xen"},
+    "hyper-v-features": HYPERV,
+    "hyper-v-guest-flags": {**HYPERV, "jumped_by": "kernel", "isolated": False},
+    "hyper-v-root-flags": {**HYPERV, "jumped_by": "hyper-v", "isolated": False},
+    "hyper-v-isolated-flags": {**HYPERV, "jumped_by": "kernel", "isolated": True},
+    "hyper-v-isolation": {**HYPERV, "jumped_by": "kernel", "isolated": True},
+    "hyper-v-l1vh": {**HYPERV, "jumped_by": "hyper-v"},
     "hyper-v-root": {"hypervisor": True, "hypervisor_name": "Hyper-V", "jumped_by": "hyper-v"},
     "cpu-line": {"vendor": "AuthenticAMD", "family": 23, "model": 49, "stepping": 0},
+    "pmu-amd": {"vendor": "AuthenticAMD"},
+    "pmu-hygon": {"vendor": "HygonGenuine"},
+    "pmu-intel": INTEL,
     "microcode-amd": {"vendor": "AuthenticAMD"},
     "microcode-intel": INTEL,
     "possible-cpus": {"present_cpus": 128},
@@ -246,3 +270,23 @@ class TestSilences:
             for row in wordings():
                 value = row.proves.get(silence.fact, silence.value)
                 assert value == silence.value or row.id in silence.of
+
+
+class TestHyperVFlags:
+    @given(high=st.integers(0, 0xFFFF_FFFF), padded=st.booleans(), ext=st.booleans())
+    def test_the_log_tells_what_the_register_tells(
+        self, high: int, padded: bool, ext: bool
+    ) -> None:
+        """CPUID leaf 0x40000003 EBX: up to 6.12 as 0x%x, in 7.3 as %#x, with ext."""
+        shown = f"{high:#x}" if padded or high else "0"
+        rest = "ext 0x2, hints 0x9e4e24, misc 0x1" if ext else "hints 0x9e4e24, misc 0x1"
+        log = f"[    0.0] Hyper-V: privilege flags low 0x2e7f, high {shown}, {rest}\n"
+        dump = (
+            "CPU 0:\n"
+            "   0x00000001 0x00: eax=0x00a00f11 ebx=0x00020800 ecx=0xfed83203 edx=0x178bfbff\n"
+            "   0x40000000 0x00: eax=0x4000000c ebx=0x7263694d ecx=0x666f736f edx=0x76482074\n"
+            f"   0x40000003 0x00: eax=0x00002e7f ebx={high:#010x} ecx=0x00000002 edx=0x00000001\n"
+        )
+        by_log, by_cpuid = (from_snapshot(parse_snapshot(text, "file")) for text in (log, dump))
+        for name in ("hypervisor", "hypervisor_name", "jumped_by", "isolated"):
+            assert by_log[name].value == by_cpuid[name].value is not None

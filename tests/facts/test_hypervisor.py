@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import pytest
 
+from staleline.errors import EvidenceError
 from staleline.evidence.detect import parse_snapshot
 from staleline.evidence.merge import merged
+from staleline.evidence.snapshot import Snapshot, Statement
 from staleline.facts import MachineFacts
 from staleline.facts.machine import from_snapshot
 from staleline.verdict.possible import possible_machines
@@ -75,3 +77,74 @@ def test_an_isolated_guest_is_no_root_partition_whatever_it_may_create() -> None
     # linux 7.3.4 drivers/hv/hv_common.c:754
     assert _facts(_AMD, _ISOLATED | 1)["jumped_by"].value == "kernel"
     assert _facts(_AMD, _ORDINARY | 1)["jumped_by"].value == "hyper-v"
+
+
+def _lscpu(vendor: str, kind: str) -> MachineFacts:
+    rows = ("Architecture: x86_64", "Vendor ID: AuthenticAMD", "CPU family: 23", "Model: 49")
+    tail = (f"Hypervisor vendor: {vendor}", f"Virtualization type: {kind}")
+    return from_snapshot(parse_snapshot("".join(f"{row}\n" for row in (*rows, *tail)), "lscpu"))
+
+
+@pytest.mark.parametrize(
+    ("vendor", "kind", "name", "jumped_by"),
+    [
+        ("KVM", "full", "KVM", "kernel"),
+        ("VMware", "full", "VMware", "kernel"),
+        ("Oracle", "full", "VirtualBox", "kernel"),
+        ("Innotek GmbH", "full", "VirtualBox", "kernel"),
+        # Guest or root partition: leaf 0x40000003 tells, and lscpu does not.
+        ("Microsoft", "full", "Hyper-V", None),
+        # A PVH dom0 is "full" where CPUID shows Xen; /proc/xen/capabilities is read otherwise.
+        ("Xen", "full", "Xen", None),
+        ("Xen", "para", "Xen", None),
+        ("Xen", "none", "Xen", "xen"),
+        ("Unisys s-Par", "full", None, None),
+        # A container's maker: nothing is said of what is below.
+        ("Windows Subsystem for Linux", "container", None, None),
+    ],
+)
+def test_lscpu_names_the_hypervisor_and_dom0(
+    vendor: str, kind: str, name: str | None, jumped_by: str | None
+) -> None:
+    """util-linux 2.38.1 sys-utils/lscpu.c hv_vendors, lscpu-virt.c:538-600."""
+    facts = _lscpu(vendor, kind)
+    assert facts["hypervisor"].value is (None if kind == "container" else True)
+    assert (facts["hypervisor_name"].value, facts["jumped_by"].value) == (name, jumped_by)
+
+
+def test_what_linux_took_its_hypervisor_for_goes_before_the_first_signature() -> None:
+    # KVM with Hyper-V's enlightenments shows both: its own signature comes at 0x40000100.
+    leaf = """   0x40000000 0x00: eax=0x40000001 ebx=0x7263694d ecx=0x666f736f edx=0x76482074"""
+    dump = parse_snapshot(_AMD.format(hyperv=leaf), "dump")
+    log = parse_snapshot("[    0.000000] Hypervisor detected: KVM\n", "log")
+    assert from_snapshot(dump)["jumped_by"].value is None
+    assert from_snapshot(merged([dump, log], "both"))["jumped_by"].value == "kernel"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("hypervisor", "yes"), ("sme", 1), ("vendor", True), ("family", "23")]
+)
+def test_a_statement_of_another_type_is_an_error_that_names_it(
+    name: str, value: bool | int | str
+) -> None:
+    statement = Statement(name, value, "a tool")
+    with pytest.raises(EvidenceError, match=f"a tool: the statement of {name} is {value!r}"):
+        from_snapshot(Snapshot(cpus=(), statements=(statement,)))
+
+
+@pytest.mark.parametrize(
+    ("vendor", "kind", "jumped_by"),
+    [("Xen", "none", "xen"), ("Xen", "para", None), ("KVM", "full", "kernel")],
+)
+def test_lscpu_sees_a_hypervisor_whose_bit_is_hidden(
+    vendor: str, kind: str, jumped_by: str | None
+) -> None:
+    """A PV domain's CPUID is the machine's; `-cpu host,-hypervisor` hides KVM's bit alone."""
+    cpuid = _AMD.format(hyperv="").replace("ecx=0xfed83203", "ecx=0x7ed83203")
+    rows = ("Architecture: x86_64", "Vendor ID: AuthenticAMD")
+    tail = (f"Hypervisor vendor: {vendor}", f"Virtualization type: {kind}")
+    lscpu = parse_snapshot("".join(f"{row}\n" for row in (*rows, *tail)), "lscpu")
+    alone = from_snapshot(parse_snapshot(cpuid, "dump"))
+    facts = from_snapshot(merged([parse_snapshot(cpuid, "dump"), lscpu], "both"))
+    assert (alone["hypervisor"].value, facts["hypervisor"].value) == (False, True)
+    assert facts["jumped_by"].value == jumped_by

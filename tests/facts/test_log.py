@@ -3,13 +3,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from staleline.errors import ContradictionError, EvidenceError
-from staleline.evidence.detect import parse_snapshot
-from staleline.evidence.snapshot import CpuinfoEvidence, LogEvidence, Snapshot
+from staleline.evidence import kernel_log
+from staleline.evidence.consistency import require_consistent
+from staleline.evidence.detect import parse_snapshot, read_snapshot
+from staleline.evidence.given import with_given
+from staleline.evidence.merge import merged
+from staleline.evidence.snapshot import CpuinfoEvidence, KernelEvidence, LogEvidence, Snapshot
 from staleline.evidence.wordings import Wording, wordings
 from staleline.facts import MachineFacts, Value, from_snapshot
 
@@ -197,3 +203,73 @@ class TestFewerLines:
         assert whole is not None
         fewer = definite("".join(lines[:gone] + lines[gone + 1 :]))
         assert fewer is None or fewer.items() <= whole.items()
+
+
+@pytest.mark.parametrize(
+    ("name", "vendor"),
+    [
+        ("AMD EPYC 7742 64-Core Processor", "AuthenticAMD"),
+        ("Hygon C86 7185 32-core Processor", "HygonGenuine"),
+        ("Intel(R) Xeon(R) w9-3475X", "GenuineIntel"),
+        ("Centaur VIA Eden X4 C4250@1.2+GHz", "CentaurHauls"),
+        ("zhaoxin ZHAOXIN KaiXian KX-6640MA@2.2+GHz", "  Shanghai  "),
+        # A guest's CPU may be called anything; Linux puts its vendor before that.
+        ("AMD Intel Xeon Processor (Skylake)", None),
+        ("QEMU Virtual CPU version 2.5+", None),
+    ],
+)
+def test_the_line_of_the_first_cpu_names_its_vendor(name: str, vendor: str | None) -> None:
+    """linux 7.3.4 arch/x86/kernel/cpu/common.c:2206, c_vendor of cpu/{centaur,zhaoxin}.c."""
+    line = f"smpboot: CPU0: {name} (family: 0x7, model: 0x3b, stepping: 0x0)"
+    facts = from_snapshot(parse_snapshot(f"[    0.1] {line}\n", "log"))
+    assert facts["vendor"].value == vendor
+
+
+def test_a_failed_seamcall_keeps_silence_from_telling_of_the_module() -> None:
+    line = "virt/tdx: SEAMCALL (0x0000000000000021) failed: 0xc000050600000000"
+    kernel = KernelEvidence(release="6.12.117")
+    for lines, told in (((), "not-initialized"), ((line,), None)):
+        machine = Snapshot(cpus=(), kernel=kernel, log=LogEvidence(lines, complete=True))
+        assert kernel_log.with_state(machine).state.tdx_module == told
+
+
+_SEV_GUEST = Path(__file__).parents[1] / "data" / "posted" / "rome-sev-guest.txt"
+_TDX_GUEST = "[    0.000000] tdx: Guest detected\n"
+
+
+@pytest.mark.parametrize(
+    ("line", "status"),
+    [
+        ("AMD Memory Encryption Features active: SEV", 0),
+        ("SEV: Status: SEV SEV-ES SEV-SNP ", 1),
+        ("SEV: SNP running at VMPL0.", 3),
+        ("Memory Encryption Features active: AMD SEV SEV-ES", 1),
+        ("AMD Memory Encryption Features active: SME", 1),
+    ],
+)
+def test_a_guest_of_which_log_and_register_tell_two_kinds_is_a_contradiction(
+    line: str, status: int
+) -> None:
+    machine = merged([read_snapshot(_SEV_GUEST), parse_snapshot(f"[    0.1] {line}\n", "log")], "")
+    with pytest.raises(ContradictionError, match="log-against-registers"):
+        with_given(machine, msr=[f"0xc0010131={status:#x}"])
+
+
+def test_a_guest_from_which_hyper_v_hides_the_register_is_none_of_the_two() -> None:
+    # linux 7.3.4 arch/x86/hyperv/ivm.c hv_vtom_init(): a vTOM guest calls itself a SEV guest.
+    log = parse_snapshot("[    0.1] Memory Encryption Features active: AMD SEV\n", "log")
+    machine = with_given(merged([read_snapshot(_SEV_GUEST), log], ""), msr=["0xc0010131=0"])
+    assert from_snapshot(machine)["sev_guest"].value is True
+
+
+def test_a_tdx_guest_by_its_log_alone_is_a_contradiction_where_cpuid_denies_it() -> None:
+    # linux 7.3.4 arch/x86/coco/tdx/tdx.c tdx_early_init() asks CPUID leaf 0x21 first.
+    dump = (
+        "CPU 0:\n"
+        "   0x00000000 0x00: eax=0x0000001f ebx=0x756e6547 ecx=0x6c65746e edx=0x49656e69\n"
+        "   0x00000001 0x00: eax=0x000806f8 ebx=0x00020800 ecx=0xfeda3203 edx=0x1f8bfbff\n"
+    )
+    with pytest.raises(ContradictionError, match="tdx_guest"):
+        require_consistent(
+            merged([parse_snapshot(dump, "dump"), parse_snapshot(_TDX_GUEST, "log")], ""), ""
+        )

@@ -173,3 +173,27 @@ def test_in_a_what_if_another_kernel_used_it_and_this_one_cannot(
 def test_a_machine_that_names_no_kernel_is_compared_with_nothing() -> None:
     kernel = PolicyKernel(catalogue()["linux-6.5"], "for this test")
     assert identity_of(KernelEvidence(), (kernel,), "linux-6.5").by is By.NOTHING
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "Booting kernel on Xen PV",
+        "Hypervisor detected: Jailhouse",
+        "xen_acpi_processor: Uploading Xen processor PM info",
+    ],
+)
+@pytest.mark.parametrize("kernel", [None, "6.6.1", "7.2.1"])
+def test_another_kernel_asks_the_same_hypervisor_to_jump(message: str, kernel: str | None) -> None:
+    log = LogEvidence((message,), complete=False)
+    observed = replace(ROME, kernel=KernelEvidence(release="6.12.1"), log=log)
+    given = Given(
+        msr=("0xc0010010=0x800000", "0xc0010131=0"),
+        cmdline="mem_encrypt=off",
+        state=("sev_guests_run=no",),
+    )
+    subject = subject_of(observed, kernel, given)
+    assert subject.facts["jumped_by"].value not in ("kernel", None)
+    found = audit_of(subject, following=Next.ANY, paths=[HandoverPath.KEXEC])
+    assert found.verdict is Verdict.UNKNOWN
+    assert {row.verdict for row in found.handovers} == {Verdict.UNKNOWN}

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from staleline.evidence.detect import read_snapshot
+from staleline.evidence.detect import parse_snapshot, read_snapshot
 from staleline.evidence.given import with_given
+from staleline.evidence.merge import merged
 from staleline.evidence.snapshot import Snapshot
 from staleline.facts import from_snapshot
 from staleline.kernel.running import RunningImage
@@ -92,3 +93,17 @@ def test_a_crash_may_differ_at_a_site() -> None:
     assert behaviour.flush(Site.RELOCATE_KERNEL, Handover.KEXEC) is Flush.NEVER
     assert behaviour.flush(Site.RELOCATE_KERNEL, Handover.CRASH) is Flush.ALWAYS
     assert behaviour.flush(Site.CRASH_NMI_CALLBACK, Handover.CRASH) is Flush.NEVER
+
+
+@pytest.mark.parametrize("message", ["Hypervisor detected: VMware", "Booting kernel on Xen PV"])
+def test_code_runs_under_the_hypervisor_that_the_log_names_and_cpuid_hides(
+    real_kernels: dict[str, RealKernel], message: str
+) -> None:
+    """linux 7.3.4 arch/x86/kernel/cpu/vmware.c:465, arch/x86/xen/enlighten_pv.c xen_cpuid()."""
+    log = parse_snapshot(f"[    0.000000] {message}\n", "log")
+    seen = with_given(merged([snapshot("Rome", SME), log], "both"), cmdline="mem_encrypt=on")
+    both = behaviours(real_kernels["6.12"].path, "linux-6.5", seen)
+    assert both
+    for image, policy in both:
+        assert image.sme_active is policy.sme_active is False
+        assert image.unknown == ()

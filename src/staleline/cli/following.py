@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 __all__ = ["next_image", "next_kernel", "require_next"]
 
-#: What kexec-tools leaves out of /proc/cmdline (2.0.25 kexec/kexec.c get_command_line());
-#: the latter for a crash kernel alone.
-_NOT_REUSED = ("BOOT_IMAGE=", "crashkernel=")
+#: What kexec-tools leaves out of /proc/cmdline (2.0.25 to 2.0.32 kexec/kexec.c
+#: get_command_line()); the latter for a crash kernel alone.
+_NOT_REUSED = ("BOOT_IMAGE", "crashkernel")
 
 
 def next_kernel(
@@ -85,6 +85,17 @@ def _command_line(
             "the running kernel's command line is not known, so it cannot be used again",
             do="give all of it to --append, or a snapshot that holds it",
         )
-    dropped = _NOT_REUSED if crash else _NOT_REUSED[:1]
-    words = (word for word in running.split() if not word.startswith(dropped))
-    return " ".join((*words, *((append,) if append else ())))
+    for parameter in _NOT_REUSED if crash else _NOT_REUSED[:1]:
+        running = _without(running, parameter)
+    return running if append is None else f"{running} {append}"
+
+
+def _without(line: str, parameter: str) -> str:
+    """`line` as kexec-tools 2.0.32 kexec/kexec.c remove_parameter() leaves it.
+
+    It knows no quotes, takes words that only begin so, and stops at a word that has the name
+    further on. Up to 2.0.29 it takes the first such word only.
+    """
+    while (start := line.find(parameter)) >= 0 and (start == 0 or line[start - 1].isspace()):
+        line = line[:start] + line[start:].partition(" ")[2]
+    return line

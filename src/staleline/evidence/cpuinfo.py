@@ -13,6 +13,7 @@ from staleline.errors import EvidenceError
 from staleline.evidence import architecture
 from staleline.evidence.flagrow import flag_row
 from staleline.evidence.snapshot import CpuinfoEvidence, Note, Snapshot
+from staleline.evidence.vendors import named_vendor
 
 __all__ = ["is_row", "parse", "parse_evidence"]
 
@@ -63,7 +64,7 @@ def parse_evidence(text: str, where: str) -> CpuinfoEvidence:
         if name not in fields:
             raise EvidenceError(f"field {name} is missing", where=where, do=_COPY_WHOLE)
     return CpuinfoEvidence(
-        vendor=fields.get("vendor_id"),
+        vendor=named_vendor(fields.get("vendor_id")),
         family=_number(fields, "cpu family", where),
         model=_number(fields, "model", where),
         stepping=_number(fields, "stepping", where),

@@ -15,6 +15,7 @@ __all__ = ["LogClash", "log_clashes", "shown_identity"]
 LogClash = tuple[str, tuple[str, str], tuple[str, str]]
 
 _SYSCFG, _TME_ACTIVATE, _KEYID_PARTITIONING = 0xC001_0010, 0x982, 0x87
+_SEV_STATUS = 0xC001_0131
 #: Fact -> leaf, register and bit of it, sub-leaf 0.
 _CPUID_BITS = {
     "hypervisor": (1, 2, 31),
@@ -24,9 +25,11 @@ _CPUID_BITS = {
     "sev_es": (0x8000_001F, 0, 3),
     "sev_snp": (0x8000_001F, 0, 4),
 }
-#: Fact -> MSR, lowest bit and mask. SEV_STATUS is left out: Hyper-V hides it from vTOM guests,
-#: which call themselves SEV guests (Linux 7.3 arch/x86/hyperv/ivm.c hv_vtom_init()).
+#: Fact -> MSR, lowest bit and mask.
 _MSR_BITS = {
+    "sev_guest": (_SEV_STATUS, 0, 1),
+    "sev_es_guest": (_SEV_STATUS, 1, 1),
+    "snp_guest": (_SEV_STATUS, 2, 1),
     "sme_enabled": (_SYSCFG, 23, 1),
     "snp_enabled": (_SYSCFG, 24, 1),
     "tme_enabled": (_TME_ACTIVATE, 1, 1),
@@ -116,6 +119,8 @@ def _of_cpuid(cpuid: CpuidTable) -> Iterator[tuple[str, tuple[str, object]]]:
     if (decoded := cpuid.family_model_stepping) is not None:
         for name, value in zip(_SIGNATURE, decoded, strict=True):
             yield name, ("cpus[0].cpuid.0x00000001:0", value)
+    if (is_tdx_guest := cpuid.is_tdx_guest) is not None:
+        yield "tdx_guest", ("cpus[0].cpuid.0x00000021:0", is_tdx_guest)
     for name, (leaf, register, bit) in _CPUID_BITS.items():
         if (registers := cpuid.recorded(leaf)) is not None:
             field = f"cpus[0].cpuid.{leaf:#010x}:0 {('EAX', 'EBX', 'ECX', 'EDX')[register]}[{bit}]"

@@ -24,6 +24,7 @@ from staleline.evidence.snapshot import (
     Statement,
 )
 from staleline.evidence.staleline_collect import cpu_list
+from staleline.evidence.vendors import named_vendor
 
 __all__ = ["is_json", "is_other_output", "is_row", "parse", "parse_json", "refuse"]
 
@@ -55,6 +56,16 @@ _READ = frozenset(
 )
 #: Of a container lscpu names what made it, which may run on the bare machine.
 _UNDER_HYPERVISOR = frozenset({"full", "para", "none"})
+#: What it calls a hypervisor: that of CPUID leaf 0x40000000, or as DMI, /proc/xen and PCI show
+#: (util-linux 2.38.1 sys-utils/lscpu.c hv_vendors, lscpu-virt.c). "none" is Xen's dom0.
+_NAMES = {
+    "KVM": "KVM",
+    "VMware": "VMware",
+    "Oracle": "VirtualBox",
+    "Innotek GmbH": "VirtualBox",
+    "Microsoft": "Hyper-V",
+    "Xen": "Xen",
+}
 
 
 def is_row(line: str) -> bool:
@@ -161,7 +172,7 @@ def _machine(read: _Rows, where: str) -> Snapshot:
     return Snapshot(
         cpus=(),
         cpuinfo=CpuinfoEvidence(
-            vendor=fields.get("Vendor ID"),
+            vendor=named_vendor(fields.get("Vendor ID")),
             family=family,
             model=model,
             stepping=stepping,
@@ -211,8 +222,14 @@ def _require_x86(fields: dict[str, str], where: str) -> None:
 
 def _hypervisor(fields: dict[str, str]) -> Iterator[Statement]:
     vendor, kind = fields.get(_HYPERVISOR), fields.get(_VIRTUALIZATION)
-    if vendor and kind in _UNDER_HYPERVISOR:
-        yield Statement("hypervisor", True, f"lscpu, {_HYPERVISOR}: {vendor} ({kind})")
+    if not vendor or kind not in _UNDER_HYPERVISOR:
+        return
+    source = f"lscpu, {_HYPERVISOR}: {vendor} ({kind})"
+    yield Statement("hypervisor", True, source)
+    if (name := _NAMES.get(vendor)) is not None:
+        yield Statement("hypervisor_name", name, source)
+    if name == "Xen" and kind == "none":
+        yield Statement("jumped_by", "xen", source)
 
 
 def _offline_cpus(fields: dict[str, str], where: str) -> tuple[int, ...] | None:

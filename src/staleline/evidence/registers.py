@@ -22,6 +22,8 @@ Registers = tuple[int, int, int, int]
 
 _ZEROS: Registers = (0, 0, 0, 0)
 _EXTENDED_BASE = 0x8000_0000
+_TDX_GUEST_LEAF = 0x21
+_TDX_GUEST_SIGNATURE = (0x65746E49, 0x5844546C, 0x20202020)  # "IntelTDX    " in EBX, EDX, ECX
 _ZEROS_BEYOND = frozenset({"AuthenticAMD", "HygonGenuine"})
 #: Highest hexadecimal digit of leaf ranges that leaf 0 and 0x80000000 say nothing about.
 _OWN_MAXIMUM = frozenset({0x4, 0xC})
@@ -79,6 +81,16 @@ class CpuidTable:
         if eax is None:
             return None
         return eax if eax >> 16 == _EXTENDED_BASE >> 16 else 0
+
+    @property
+    def is_tdx_guest(self) -> bool | None:
+        """As Linux tells a TDX guest (arch/x86/coco/tdx/tdx.c tdx_early_init())."""
+        maximum, leaf = self.max_basic_leaf, self.recorded(_TDX_GUEST_LEAF)
+        if maximum is not None and maximum < _TDX_GUEST_LEAF:
+            return False
+        if maximum is None or leaf is None:
+            return None
+        return (leaf[1], leaf[3], leaf[2]) == _TDX_GUEST_SIGNATURE
 
     def recorded(self, leaf: int, subleaf: int = 0) -> Registers | None:
         """The dump's own entry, or None; a leaf beyond the maximum is not looked up."""

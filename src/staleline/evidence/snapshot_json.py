@@ -28,6 +28,7 @@ from staleline.evidence.snapshot import (
     Statement,
 )
 from staleline.evidence.staleline_collect import document_text, shared_entries
+from staleline.evidence.vendors import named_vendor
 
 __all__ = ["SCHEMA", "parse", "snapshot_text", "to_json"]
 
@@ -140,7 +141,7 @@ def _snapshot(top: Fields) -> Snapshot:
         caches=tuple(_cache(cache) for cache in top.objects("caches")),
         modules=_modules(top.object("modules")),
         log=_log(top.object("log")),
-        statements=tuple(_statement(one) for one in top.objects("statements")),
+        statements=tuple(filter(_names_something, map(_statement, top.objects("statements")))),
     )
     top.require_no_more()
     return snapshot
@@ -220,7 +221,7 @@ def _cpuinfo(cpuinfo: Fields | None) -> CpuinfoEvidence | None:
     if cpuinfo is None:
         return None
     evidence = CpuinfoEvidence(
-        vendor=cpuinfo.text("vendor"),
+        vendor=named_vendor(cpuinfo.text("vendor")),
         family=cpuinfo.natural("family"),
         model=cpuinfo.natural("model"),
         stepping=cpuinfo.natural("stepping"),
@@ -349,6 +350,11 @@ def _statement(statement: Fields) -> Statement:
     )
     statement.require_no_more()
     return evidence
+
+
+def _names_something(statement: Statement) -> bool:
+    """Not a vendor's name that somebody took out."""
+    return statement.name != "vendor" or named_vendor(str(statement.value)) is not None
 
 
 def _stated_value(statement: Fields) -> bool | int | str:

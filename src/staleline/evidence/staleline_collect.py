@@ -116,9 +116,10 @@ _MODULE_PARAMETERS = {
 _RELEVANT = re.compile(
     r"\b(?:SME|TSME|SEV|SNP|TDX|RMP|virt/tdx|KHO)\b|\b[Kk]exec|[Mm]emory [Ee]ncryption"
     r"|\bcrashkernel|^(?:tdx: |x86/(?:mk)?tme: |Hypervisor detected: "
-    r"|Booting (?:paravirtualized )?kernel on Xen"
+    r"|Booting (?:paravirtualized )?kernel on (?:Xen|KVM|Hyper-V|VMware)|Xen version"
     r"|The Jailhouse is |xen_acpi_processor: Uploading|xen_mcelog: /dev/mcelog reg"
-    r"|Hyper-V: running as |smpboot: (?:CPU0|Allowing)\b|CPU topo: Allowing |smp: Brought up "
+    r"|Hyper-V: (?:running as |privilege flags |features |Isolation )|Performance Events: "
+    r"|smpboot: (?:CPU0|Allowing)\b|CPU topo: Allowing |smp: Brought up "
     r"|microcode: (?:CPU[0-9]+: (?:new )?patch_level|sig)=|efi: EFI v|livepatch: )"
     r"|TAINT_LIVEPATCH$"
 )
@@ -131,19 +132,21 @@ _KEPT_PARAMETER = re.compile(
 )
 #: Words that a host name may be and that messages of the kernel log are made of.
 _MESSAGE_WORDS = re.compile(
-    r"(?i)acrn|active|allowing|amd|and|api|are|as|asids|available|base|bhyve|bios|booting|both"
-    r"|brought|build|by|ccp|complete|cpu|cpu0|cpus|crashkernel|data|detected|dev|disabled"
-    r"|efi|enabled|enabling|encrypted|encryption|failed|family|features|few|found|guest"
-    r"|handover|hibernation|host|hotplug|hvm|hygon|hyper-v|hyperv|hypervisor|info"
-    r"|initialisation|initialised|initialization|initialized|intel|is|jailhouse|kernel"
-    r"|kexec|keyid|keyids|kho|kvm|kvm_amd|livepatch|mcelog|memory|microcode|microsoft|mktme"
-    r"|model|module|new|nodes|not|on|opening|paravirtualized|partition|patch|patch_level"
-    r"|patching|pf|physical|platform|plus|pm|present|private|processor|psp|pv|range|reduced"
-    r"|revision|rmp|root|running|secure|segmented|sev|sev-es|sev-snp|sev_es|sig|sme|smp"
+    r"(?i)a|acrn|active|allocated|allowing|amd|and|api|are|as|asids|at|attributes|available|b"
+    r"|base|bhyve|bios|booting|both|brought|build|by|ccp|complete|config|cpu|cpu0|cpuid|cpus"
+    r"|crashkernel|data|detected|dev|device|devices|disabled|driver|efi|enabled|enabling"
+    r"|encrypted|encryption|entries|events|ext|failed|family|features|few|flags|for|found"
+    r"|group|guest|handover|hibernation|high|hints|host|hotplug|hvm|hygon|hyper-v|hyperv"
+    r"|hypervisor|info|initialisation|initialised|initialization|initialized|intel|is"
+    r"|isolation|jailhouse|kb|kernel|kexec|keyid|keyids|kho|kvm|kvm_amd|l1vh|livepatch|low"
+    r"|mcelog|memory|microcode|microsoft|misc|mktme|model|module|new|nodes|not|on|opening"
+    r"|pamt|paravirtualized|partition|patch|patch_level|patching|performance|pf|physical"
+    r"|platform|plus|pm|pmu|present|private|privilege|processor|psp|pv|range|reduced|revision"
+    r"|rmp|root|running|seamcall|secure|segmented|sev|sev-es|sev-snp|sev_es|sig|sme|smp"
     r"|smpboot|snp|starting|status|stepping|support|supported|svm|table|taint_livepatch"
-    r"|tainting|tdx|tdx-module|the|tme|topo|transition|tsme|unnecessary|unusable|up"
-    r"|uploading|usable|virt|virtualization|vmware|vtom|when|with|x86|x86_phys_bits|xen"
-    r"|xen_acpi_processor|xen_mcelog|zhaoxin|v[0-9]"
+    r"|tainting|td_ctls|tdx|tdx-module|the|tme|topo|transition|tsme|unnecessary|unusable|up"
+    r"|uploading|usable|using|v[0-9]|version|virt|virtualization|vmpl[0-9]|vmware|vtom|when"
+    r"|with|x86|x86_phys_bits|xen|xen_acpi_processor|xen_mcelog|zhaoxin"
 )
 #: The same for values of the parameters that are kept.
 _VALUE_WORDS = re.compile(

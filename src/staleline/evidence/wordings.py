@@ -18,8 +18,14 @@ LogValue = bool | int | str
 Release = tuple[int, int]
 
 #: What print_cpu_info() calls a vendor (c_vendor in Linux 5.10 and 7.3
-#: arch/x86/kernel/cpu/{amd,hygon,intel}.c) -> the vendor in CPUID.
-_BRANDS = {"AMD": "AuthenticAMD", "Hygon": "HygonGenuine", "Intel": "GenuineIntel"}
+#: arch/x86/kernel/cpu/{amd,centaur,hygon,intel,zhaoxin}.c) -> the vendor in CPUID.
+_BRANDS = {
+    "AMD": "AuthenticAMD",
+    "Centaur": "CentaurHauls",
+    "Hygon": "HygonGenuine",
+    "Intel": "GenuineIntel",
+    "zhaoxin": "  Shanghai  ",
+}
 
 
 @dataclass(frozen=True, slots=True)

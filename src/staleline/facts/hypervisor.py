@@ -16,6 +16,7 @@ from staleline.facts.fact import Fact, Layer
 from staleline.facts.log import of_log
 from staleline.facts.observation import Observation, first_told, merged, told, untold
 from staleline.facts.registers import DUMP_AGAIN
+from staleline.facts.stated import stated
 
 __all__ = ["hypervisor_facts"]
 
@@ -36,8 +37,9 @@ _NAMES = {
 #: Those below which every kernel is a guest: none of them is replaced by a kexec.
 _BELOW = frozenset({"KVM", "QEMU", "VMware", "VirtualBox", "bhyve"})
 _HYPERV_PRIVILEGES = _BASE + 3
-#: EBX of that leaf, Linux 7.3 include/hyperv/hvgdk_mini.h HV_CREATE_PARTITIONS.
-_CREATE_PARTITIONS = 1 << 0
+#: EBX of that leaf, Linux 7.3 include/hyperv/hvgdk_mini.h HV_CREATE_PARTITIONS and
+#: HV_CPU_MANAGEMENT, which releases up to 6.12 take for the root's.
+_ROOT = 1 << 0 | 1 << 12
 #: The same, HV_ISOLATION (hvgdk_mini.h:307).
 _ISOLATION = 1 << 22
 
@@ -66,7 +68,11 @@ def _name(snapshot: Snapshot, hypervisor: Observation) -> Observation:
         (_signature(cpu.cpuid) for cpu in snapshot.cpus),
         f"which hypervisor this runs under was not read: {DUMP_AGAIN}",
     )
-    return first_told((signature, *of_log(snapshot, "hypervisor_name")))
+    # Linux looks for more than the first signature: KVM and Xen may show Hyper-V's there as well
+    # (7.3.4 arch/x86/include/asm/cpuid/api.h cpuid_base_hypervisor()).
+    return first_told(
+        (*of_log(snapshot, "hypervisor_name"), signature, *stated("hypervisor_name", snapshot, str))
+    )
 
 
 def _signature(cpuid: CpuidTable) -> Observation:
@@ -81,9 +87,10 @@ def _signature(cpuid: CpuidTable) -> Observation:
 
 
 def _jumped_by(snapshot: Snapshot, hypervisor: Observation, name: Observation) -> Observation:
-    # The log names dom0 and root partitions only; CPUID may be that of the machine.
-    if (by_log := next(of_log(snapshot, "jumped_by"), None)) is not None:
-        return by_log
+    # Log and lscpu name dom0 and root partitions; CPUID may be that of the machine.
+    said = (*of_log(snapshot, "jumped_by"), *stated("jumped_by", snapshot, str))
+    if said:
+        return said[0]
     if hypervisor.value is False:
         return told("kernel", hypervisor.source or "")
     if name.value in _BELOW:
@@ -101,12 +108,13 @@ def _jumped_by(snapshot: Snapshot, hypervisor: Observation, name: Observation) -
 
 
 def _root_partition(cpuid: CpuidTable) -> Observation:
-    """As Linux 7.3 drivers/hv/hv_common.c:754 hv_identify_partition_type() tells it."""
+    """As Linux tells it: 7.3 drivers/hv/hv_common.c:754, 6.12.117 kernel/cpu/mshyperv.c:468."""
     leaf = cpuid.recorded(_HYPERV_PRIVILEGES)
     if leaf is None:
         return untold(f"CPUID leaf {_HYPERV_PRIVILEGES:#010x} is not recorded: {DUMP_AGAIN}")
-    root = leaf[1] & _CREATE_PARTITIONS and not leaf[1] & _ISOLATION
-    return told("hyper-v" if root else "kernel", f"CPUID {_HYPERV_PRIVILEGES:#010x} EBX[0]")
+    root = leaf[1] & _ROOT and not leaf[1] & _ISOLATION
+    source = f"CPUID {_HYPERV_PRIVILEGES:#010x} EBX[12] and EBX[0]"
+    return told("hyper-v" if root else "kernel", source)
 
 
 def _isolated(snapshot: Snapshot, hypervisor: Observation, name: Observation) -> Observation:
@@ -114,7 +122,8 @@ def _isolated(snapshot: Snapshot, hypervisor: Observation, name: Observation) ->
         return told(False, hypervisor.source or "")
     if name.value is not None and name.value != "Hyper-V":
         return told(False, name.source or "")
-    return merged((_isolation(cpu.cpuid) for cpu in snapshot.cpus), DUMP_AGAIN)
+    by_cpuid = merged((_isolation(cpu.cpuid) for cpu in snapshot.cpus), DUMP_AGAIN)
+    return first_told((by_cpuid, *of_log(snapshot, "isolated")))
 
 
 def _isolation(cpuid: CpuidTable) -> Observation:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from staleline.evidence.registers import CpuidTable
 from staleline.evidence.snapshot import CpuinfoEvidence, Snapshot
@@ -18,6 +18,8 @@ __all__ = ["identity_facts"]
 _EXTENDED_BASE = 0x8000_0000
 #: Vendors whose leaf 0x80000000 repeats the vendor string in the layout of leaf 0.
 _REPEATS_VENDOR = frozenset({"AuthenticAMD", "HygonGenuine"})
+#: What is no number.
+_KINDS: Mapping[str, type] = {"vendor": str, "signature": str, "hypervisor": bool}
 
 
 def identity_facts(snapshot: Snapshot) -> Iterator[Fact]:
@@ -53,12 +55,23 @@ def _fact(
     cpuinfo = () if of_cpuinfo is None else (told(of_cpuinfo, "/proc/cpuinfo"),)
     observations = (
         *of_log_before_registers(snapshot, name),
+        *_seen_beside_its_bit(snapshot, name),
         observation,
         *cpuinfo,
-        *stated(name, snapshot),
+        *stated(name, snapshot, _KINDS.get(name, int)),
         *of_log(snapshot, name),
     )
     return first_told(observations).fact(name, Layer.IDENTITY, text)
+
+
+def _seen_beside_its_bit(snapshot: Snapshot, name: str) -> Iterator[Observation]:
+    """A hypervisor that lscpu found: by its signature, DMI, /proc/xen or PCI, not by the bit.
+
+    The bit can be hidden from a guest, and in a PV domain CPUID is that of the machine
+    (util-linux 2.38.1 sys-utils/lscpu-virt.c:538-600).
+    """
+    if name == "hypervisor":
+        yield from (one for one in stated(name, snapshot, bool) if one.value)
 
 
 def _vendor(cpuid: CpuidTable) -> Observation:

@@ -22,7 +22,6 @@ __all__ = ["from_snapshot"]
 
 _SME_LEAF = 0x8000_001F
 _TDX_GUEST_LEAF = 0x21
-_TDX_GUEST_SIGNATURE = (0x65746E49, 0x5844546C, 0x20202020)  # "IntelTDX    " in EBX, EDX, ECX
 
 
 def from_snapshot(snapshot: Snapshot, *, judged: str | None = None) -> MachineFacts:
@@ -113,12 +112,11 @@ def _tdx_guest(snapshot: Snapshot, known: Mapping[str, Observation]) -> Fact:
 
 
 def _tdx_signature(cpuid: CpuidTable) -> Observation:
-    """As Linux tells a TDX guest (arch/x86/coco/tdx/tdx.c tdx_early_init())."""
-    maximum, leaf = cpuid.max_basic_leaf, cpuid.recorded(_TDX_GUEST_LEAF)
+    maximum, is_one = cpuid.max_basic_leaf, cpuid.is_tdx_guest
     if maximum is None:
         return untold(f"CPUID leaf 0x00000000 is not recorded: {DUMP_AGAIN}")
     if maximum < _TDX_GUEST_LEAF:
         return told(False, f"CPUID 0x00000000 EAX: leaf 0x00000021 is beyond {maximum:#010x}")
-    if leaf is None:
+    if is_one is None:
         return untold(f"CPUID leaf {_TDX_GUEST_LEAF:#010x} is not recorded: {DUMP_AGAIN}")
-    return told((leaf[1], leaf[3], leaf[2]) == _TDX_GUEST_SIGNATURE, "CPUID 0x00000021")
+    return told(is_one, "CPUID 0x00000021")

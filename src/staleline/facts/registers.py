@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 
 from staleline.evidence.registers import CpuidTable
 from staleline.evidence.snapshot import CpuEvidence, Snapshot
-from staleline.facts.log import of_log
+from staleline.facts.log import of_log, of_log_before_registers
 from staleline.facts.observation import Observation, first_told, merged, told, untold
 from staleline.facts.stated import stated
 from staleline.facts.table import CpuidField, MsrField, RegisterFact
@@ -43,13 +43,14 @@ def _observations(
         yield untold(f"{row.field} is hidden from this guest: {known[row.hidden_if].source}")
         yield from of_log(snapshot, row.name, vendor)
         return
+    yield from of_log_before_registers(snapshot, row.name)
     if row.vendors and vendor is None:
         # The same bits may mean something else, or nothing, to another vendor.
         yield untold(f"the CPU vendor, without which {row.field} has no meaning: {DUMP_AGAIN}")
     else:
         yield merged((_of_cpu(row, cpu) for cpu in snapshot.cpus), _how_to_get(row))
     yield from _of_cpuinfo(row, snapshot, vendor)
-    yield from stated(row.name, snapshot)
+    yield from stated(row.name, snapshot, row.field.bits.kind)
     yield from of_log(snapshot, row.name, vendor)
     for alternatives in row.requires:
         observed = [known[name] for name in alternatives]

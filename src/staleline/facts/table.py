@@ -24,9 +24,14 @@ class Bits:
     high: int
     low: int
 
+    @property
+    def kind(self) -> type[bool] | type[int]:
+        """What they read as."""
+        return bool if self.high == self.low else int
+
     def of(self, register: int) -> bool | int:
         """These bits of `register`."""
-        if self.high == self.low:
+        if self.kind is bool:
             return bool(register >> self.low & 1)
         return register >> self.low & ((1 << self.high - self.low + 1) - 1)
 

@@ -23,6 +23,8 @@ __all__ = ["NOT_COMPARED", "By", "Identity", "facts_of", "identity_of", "with_gi
 
 
 _UNNAMED = KernelEvidence()
+#: What another kernel finds there too: the hypervisor that dom0 or a root partition asks to jump.
+_OF_ANY_KERNEL = frozenset({"jumped_by"})
 
 
 class By(StrEnum):
@@ -108,7 +110,7 @@ def facts_of(
     if not identity.what_if:
         return facts
     seen = from_snapshot(Given(msr=given.msr).added_to(observed))
-    own = {fact.name for fact in facts.layer(Layer.KERNEL)}
+    own = {fact.name for fact in facts.layer(Layer.KERNEL)} - _OF_ANY_KERNEL
     return MachineFacts.of(
         facts[fact.name] if fact.name in own else fact for fact in _proved_by_running(seen)
     )

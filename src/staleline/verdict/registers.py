@@ -80,8 +80,8 @@ def _cpuids(machine: Machine, snapshot: Snapshot) -> tuple[CpuidTable, CpuidTabl
 def _with_facts(table: CpuidTable, machine: Machine) -> CpuidTable:
     """The table, with the listed facts that other evidence tells better than CPUID.
 
-    A hypervisor may hide itself: Xen does from a PV domain that executes CPUID without asking
-    Xen, which is where a dump comes from.
+    A dump may be of the machine below: a process in a Xen PV domain reads that, where the kernel
+    asks Xen (linux 7.3.4 arch/x86/xen/enlighten_pv.c xen_cpuid()).
     """
     bits = (
         ((0x1, 0), 2, 31, machine.hypervisor),
