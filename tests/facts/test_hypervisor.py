@@ -148,3 +148,14 @@ def test_lscpu_sees_a_hypervisor_whose_bit_is_hidden(
     facts = from_snapshot(merged([parse_snapshot(cpuid, "dump"), lscpu], "both"))
     assert (alone["hypervisor"].value, facts["hypervisor"].value) == (False, True)
     assert facts["jumped_by"].value == jumped_by
+
+
+@pytest.mark.parametrize("cpu", [_AMD, _INTEL])
+def test_a_hypervisor_that_hides_its_bit_and_names_itself_is_one(cpu: str) -> None:
+    """VMware's hypervisor.cpuid.v0 = "FALSE" takes the bit away and leaves the leaf."""
+    hidden = cpu.replace("ecx=0xfe", "ecx=0x7e")
+    named = hidden.format(hyperv=_HYPERV.format(privileges=_ORDINARY))
+    unnamed = hidden.format(hyperv="")
+    guest, machine = (from_snapshot(parse_snapshot(text, "dump")) for text in (named, unnamed))
+    assert (guest["hypervisor"].value, guest["hypervisor_name"].value) == (True, "Hyper-V")
+    assert (machine["hypervisor"].value, machine["hypervisor_name"].value) == (False, "none")

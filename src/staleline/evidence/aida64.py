@@ -15,6 +15,7 @@ import re
 
 from staleline.evidence.dump import CpuidDump
 from staleline.evidence.snapshot import Snapshot
+from staleline.pattern import Pattern
 
 __all__ = ["ROW", "parse"]
 
@@ -22,31 +23,31 @@ _REGISTER = r"([0-9A-F]{8})"
 _PARTED = rf"{_REGISTER}(?:-|[ \t]+)"
 #: A row; what follows the registers is the sub-leaf and AIDA64's own reading of them.
 #: The colon stands behind the leaf, before the registers, or nowhere.
-ROW = re.compile(
+ROW = Pattern(
     rf"[ \t]*CPUID[ \t]+{_REGISTER}(?::[ \t]*|[ \t]+:?[ \t]*)"
     rf"{_PARTED}{_PARTED}{_PARTED}{_REGISTER}(\s.*)?",
     re.IGNORECASE,
 )
-_BEGINS_ROW = re.compile(r"[ \t]*CPUID[ \t]+[0-9A-F]*(?:[:\s]|$)", re.IGNORECASE)
+_BEGINS_ROW = Pattern(r"[ \t]*CPUID[ \t]+[0-9A-F]*(?:[:\s]|$)", re.IGNORECASE)
 #: The beginning of a row at the end of a file that was cut.
 _CUT_ROWS = frozenset("CPUID"[:length] for length in range(1, 6))
-_SUBLEAF = re.compile(r"\s*\[SL ([0-9A-F]{1,8})\]", re.IGNORECASE)
-_CUT_SUBLEAF = re.compile(r"\s*\[(?:S(?:L(?: [0-9A-F]*)?)?)?\s*", re.IGNORECASE)
-_MSR_ROW = re.compile(
+_SUBLEAF = Pattern(r"\s*\[SL ([0-9A-F]{1,8})\]", re.IGNORECASE)
+_CUT_SUBLEAF = Pattern(r"\s*\[(?:S(?:L(?: [0-9A-F]*)?)?)?\s*", re.IGNORECASE)
+_MSR_ROW = Pattern(
     r"[ \t]*MSR ([0-9A-F]{8}): ([0-9A-F]{4})-([0-9A-F]{4})-([0-9A-F]{4})-([0-9A-F]{4})(\s.*)?",
     re.IGNORECASE,
 )
-_CUT_MSR_ROW = re.compile(r"[ \t]*MSR [0-9A-F]{0,8}(?::[ \t]*[-0-9A-F]*)?\s*", re.IGNORECASE)
+_CUT_MSR_ROW = Pattern(r"[ \t]*MSR [0-9A-F]{0,8}(?::[ \t]*[-0-9A-F]*)?\s*", re.IGNORECASE)
 #: A line in dashes, or one of those that stand without.
-_HEADING = re.compile(
+_HEADING = Pattern(
     r"\s*(?:-+\[ (?P<dashed>.*?) \]-+"
     r"|(?P<registers>(?:CPUID|MSR) Registers\b.*)"
     r"|(?P<listed>(?:Logical )?CPU ?#[0-9]{1,6}(?: AffMask:.*|:?)|Group: 0x.* Affinity mask: .*)"
     r")\s*",
     re.IGNORECASE,
 )
-_NUMBER = re.compile(r"\bCPU ?#([0-9]{1,6})\b", re.IGNORECASE)
-_NAMES_CPU = re.compile(r"\bRegisters\b|\bCPU ?#[0-9]|^Group:", re.IGNORECASE)
+_NUMBER = Pattern(r"\bCPU ?#([0-9]{1,6})\b", re.IGNORECASE)
+_NAMES_CPU = Pattern(r"\bRegisters\b|\bCPU ?#[0-9]|^Group:", re.IGNORECASE)
 
 
 def parse(text: str, where: str) -> Snapshot:

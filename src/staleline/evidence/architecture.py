@@ -6,11 +6,12 @@ from __future__ import annotations
 import re
 
 from staleline.errors import EvidenceError
+from staleline.pattern import Pattern
 
 __all__ = ["is_x86", "of_cpuinfo", "refused"]
 
 #: ``uname -m`` of the machines whose caches this is about; 32-bit kernels run on them too.
-_X86 = re.compile(r"x86_64|i[3-6]86|x86|amd64|AMD64")
+_X86 = Pattern(r"x86_64|i[3-6]86|x86|amd64|AMD64")
 #: Lines of /proc/cpuinfo that only one architecture prints (Linux 7.3.4 arch/*/kernel, c_show()
 #: and show_cpuinfo()), and its name; the first that is found counts.
 _LINES = (
@@ -26,7 +27,7 @@ _LINES = (
     (r"(?:cpu|type)\s*:\s*(?:.*SPARC|.*sun4)", "sparc64"),
     (r"cpu\s*:\s*Alpha", "alpha"),
 )
-_PATTERNS = tuple((re.compile(f"^{line}", re.MULTILINE), name) for line, name in _LINES)
+_PATTERNS = tuple((Pattern(f"^{line}", re.MULTILINE), name) for line, name in _LINES)
 
 
 def is_x86(machine: str) -> bool:

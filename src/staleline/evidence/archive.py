@@ -14,6 +14,7 @@ from collections.abc import Iterator
 
 from staleline.errors import EvidenceError
 from staleline.evidence.staleline_collect import Tree
+from staleline.pattern import Pattern
 from staleline.tar import TarMember, tar_members
 from staleline.unpacking import UnpackedStream
 
@@ -25,7 +26,7 @@ _KEPT_COST = 1 << 9
 _MEMBERS_MAX = 1 << 20
 _MEMBER_MAX = 8 << 20
 #: Files that evidence is read from, wherever the archive's own top directory is.
-_WANTED = re.compile(
+_WANTED = Pattern(
     r"(?:.*/)?(?:proc/(?:cpuinfo|cmdline|config\.gz|sys/kernel/(?:hostname|osrelease))"
     r"|sys/(?:module/kvm_(?:amd|intel)/parameters/\w+|fs/cgroup/misc\.peak"
     r"|kernel/(?:notes|kexec_(?:loaded|crash_loaded|crash_size)|reboot/force)"

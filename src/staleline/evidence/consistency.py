@@ -9,7 +9,6 @@ design, and steppings may be mixed.
 
 from __future__ import annotations
 
-import re
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
@@ -35,6 +34,7 @@ from staleline.evidence.snapshot import (
     StateEvidence,
     Statement,
 )
+from staleline.pattern import Pattern
 
 __all__ = [
     "Contradiction",
@@ -205,7 +205,7 @@ def _once(found: Iterable[Contradiction]) -> tuple[Contradiction, ...]:
     return tuple(kept.values())
 
 
-_CPU = re.compile(r"^cpus\[[0-9]+\]")
+_CPU = Pattern(r"^cpus\[[0-9]+\]")
 _Found = Iterator[Contradiction]
 
 

@@ -14,7 +14,6 @@ Only words of cpuid_words.toml are read: those that tell a register's bits as th
 
 from __future__ import annotations
 
-import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -22,14 +21,15 @@ from importlib.resources import files
 
 from staleline.evidence.snapshot import Note, Snapshot, Statement
 from staleline.evidence.statements import agreed
+from staleline.pattern import Pattern
 
 __all__ = ["is_row", "parse"]
 
-_VENDOR = re.compile(r'\s*vendor_id\s*=\s*"([^"]{12})"\s*')
+_VENDOR = Pattern(r'\s*vendor_id\s*=\s*"([^"]{12})"\s*')
 #: A heading: what the lines below it are of, and the leaf; 1/eax and 0x80000008/ebx too.
-_HEADING = re.compile(r"\s*.*\((0x[0-9a-f]{1,8}|[0-9]{1,2})(?:/[a-z/]{3,12})?\):\s*")
-_VALUE = re.compile(r"\s*(\S.*?)\s*=\s*(true|false|0x[0-9a-f]{1,8} \([0-9]{1,10}\))\s*")
-_BEGINS = re.compile(r"\s*(?:AMD Secure Encryption|Memory Encryption) \(0x8000001f\):\s*")
+_HEADING = Pattern(r"\s*.*\((0x[0-9a-f]{1,8}|[0-9]{1,2})(?:/[a-z/]{3,12})?\):\s*")
+_VALUE = Pattern(r"\s*(\S.*?)\s*=\s*(true|false|0x[0-9a-f]{1,8} \([0-9]{1,10}\))\s*")
+_BEGINS = Pattern(r"\s*(?:AMD Secure Encryption|Memory Encryption) \(0x8000001f\):\s*")
 _NOTE = Note("cpuid", "only decoded output of cpuid was given; run cpuid -r, or staleline collect")
 
 

@@ -29,6 +29,7 @@ from typing import Final
 from staleline.evidence.dump import INDEXED_LEAVES, CpuidDump
 from staleline.evidence.registers import Registers
 from staleline.evidence.snapshot import Note, Snapshot
+from staleline.pattern import Pattern
 
 __all__ = ["is_row", "parse"]
 
@@ -40,7 +41,7 @@ _NUMBER = r"(?:0x[0-9a-f]{1,8}|[0-9a-f]{8}h?)"
 #: A sub-leaf of one digit is the same number in any notation.
 _SUBLEAF = rf"(?:{_NUMBER}|[0-9a-f]h|[0-9])"
 _ONE_REGISTER = rf"\W{{1,8}}(?:e[abcd]x)\W{{1,6}}{_NUMBER}"
-_NAMED = re.compile(
+_NAMED = Pattern(
     r"\W{0,40}(?:(?:cpuid|leaf|function|level|eax in|eax|in)\W{0,4}){0,3}"
     rf"(?P<leaf>{_NUMBER})"
     rf"(?:\W{{1,4}}(?:(?:sub-?leaf|subfunction|ecx in|ecx|index|count)\W{{0,4}})?"
@@ -48,48 +49,48 @@ _NAMED = re.compile(
     rf"(?P<registers>(?:{_ONE_REGISTER}){{4}})\W{{0,8}}",
     re.IGNORECASE,
 )
-_REGISTER = re.compile(rf"(e[abcd]x)\W{{1,6}}({_NUMBER})", re.IGNORECASE)
-_CPUCONTROL = re.compile(
+_REGISTER = Pattern(rf"(e[abcd]x)\W{{1,6}}({_NUMBER})", re.IGNORECASE)
+_CPUCONTROL = Pattern(
     r"cpuid level (?P<leaf>0x[0-9a-f]{1,8})(?:, level_type (?P<subleaf>0x[0-9a-f]{1,8}))?:"
     r"(?P<registers>(?: 0x[0-9a-f]{8}){4})\s*"
 )
 #: kcpuid heads the rows of a leaf with sub-leaves by a line of its own.
-_SUBLEAFS = re.compile(r"(0x[0-9a-f]{8}): subleafs:\s*")
-_OF_SUBLEAF = re.compile(rf" {{0,2}}([0-9]{{1,2}}):((?:\W{{1,2}}E[ABCD]X={_NUMBER}){{4}})\s*", re.I)
+_SUBLEAFS = Pattern(r"(0x[0-9a-f]{8}): subleafs:\s*")
+_OF_SUBLEAF = Pattern(rf" {{0,2}}([0-9]{{1,2}}):((?:\W{{1,2}}E[ABCD]X={_NUMBER}){{4}})\s*", re.I)
 _FOUR = r"(?P<registers>(?:\s+(?:0x)?[0-9a-f]{8}){4})"
 #: vmware.log; guests' rows have another word before "level".
-_VMWARE = re.compile(
+_VMWARE = Pattern(
     r"(?:.{0,100}[|:] )?hostCPUID level (?P<leaf>[0-9a-f]{8}), (?P<subleaf>[0-9a-f]):"
     rf"{_FOUR}\s*"
 )
 #: VBox.log: what the guest is shown, with leaf and sub-leaf, and below it what the host has.
-_VBOX_GUEST = re.compile(rf"\s*Gst: (?P<leaf>[0-9a-f]{{8}})/(?P<subleaf>[0-9a-f]{{4}}){_FOUR}.*")
-_VBOX_HOST = re.compile(rf"\s*Hst:{_FOUR}\s*\*?\s*")
+_VBOX_GUEST = Pattern(rf"\s*Gst: (?P<leaf>[0-9a-f]{{8}})/(?P<subleaf>[0-9a-f]{{4}}){_FOUR}.*")
+_VBOX_HOST = Pattern(rf"\s*Hst:{_FOUR}\s*\*?\s*")
 #: Begins like one of these rows.
-_BEGINS = re.compile(
+_BEGINS = Pattern(
     r"\s*(?:eax in: ?|cpuid level 0x|[0-9]{1,2}: E[AB]|0x[0-9a-f]{8}: (?:E[AB]|sub))", re.IGNORECASE
 )
 _COLUMNS = {
-    "leaf": re.compile(r"(?:leaf|function|level|cpuid|eax[ _]in|in)\b", re.IGNORECASE),
-    "subleaf": re.compile(r"(?:sub-?leaf|subfunction|ecx[ _]in|count)\b", re.IGNORECASE),
-    **{name: re.compile(rf"{name}\b", re.IGNORECASE) for name in _REGISTERS},
+    "leaf": Pattern(r"(?:leaf|function|level|cpuid|eax[ _]in|in)\b", re.IGNORECASE),
+    "subleaf": Pattern(r"(?:sub-?leaf|subfunction|ecx[ _]in|count)\b", re.IGNORECASE),
+    **{name: Pattern(rf"{name}\b", re.IGNORECASE) for name in _REGISTERS},
 }
-_BETWEEN = re.compile(r"[\s|,;:/>-]{0,40}")
-_NUMBERS = re.compile(
+_BETWEEN = Pattern(r"[\s|,;:/>-]{0,40}")
+_NUMBERS = Pattern(
     rf"[\s|]{{0,40}}({_NUMBER}(?:[\s|,;:/>-]{{1,20}}{_SUBLEAF}){{1,5}})[\s|]{{0,20}}", re.I
 )
 #: The digits of one number; of a register there are at most eight.
-_DIGITS = re.compile(r"(?<![0-9a-z])(?:0x)?([0-9a-f]{1,8})h?(?![0-9a-z])", re.IGNORECASE)
+_DIGITS = Pattern(r"(?<![0-9a-z])(?:0x)?([0-9a-f]{1,8})h?(?![0-9a-z])", re.IGNORECASE)
 _WHOLE: Final = 8
-_CPU_Z_HEADING = re.compile(r"\s*CPUID\s*")
+_CPU_Z_HEADING = Pattern(r"\s*CPUID\s*")
 _CPU_Z_COLUMNS = ("leaf", *_REGISTERS)
-_CPU_Z_ROW = re.compile(r"\s*0x[0-9A-F]{8}(?:\s+0x[0-9A-F]{8}){4}\s*")
-_CPU = re.compile(r"\s*CPU(?: Thread| ?#)? ?([0-9]{1,6}):?\s*", re.IGNORECASE)
+_CPU_Z_ROW = Pattern(r"\s*0x[0-9A-F]{8}(?:\s+0x[0-9A-F]{8}){4}\s*")
+_CPU = Pattern(r"\s*CPU(?: Thread| ?#)? ?([0-9]{1,6}):?\s*", re.IGNORECASE)
 #: CPU-Z's, and cpucontrol -m's (cpucontrol.c do_msr()): the upper half first.
-_MSR = re.compile(
+_MSR = Pattern(
     r"\s*MSR 0x([0-9a-f]{1,8})(?::|\s+edx =) 0x([0-9a-f]{8})\s+(?:eax = )?0x([0-9a-f]{8})\s*", re.I
 )
-_POLICY = re.compile(r"\s*(\S[\w ]{0,40}?) policy: [0-9]+ leaves, [0-9]+ MSRs\s*")
+_POLICY = Pattern(r"\s*(\S[\w ]{0,40}?) policy: [0-9]+ leaves, [0-9]+ MSRs\s*")
 #: What Xen itself read; its other policies are what guests are shown.
 _RAW = "Raw"
 #: Xen's XEN_CPUID_NO_SUBLEAF.
@@ -186,8 +187,9 @@ class _Reader:
         return replace(machine, notes=(*machine.notes, left_out))
 
     def _row(self, line: str, number: int) -> bool:
-        if row := _NAMED.fullmatch(line) or _CPUCONTROL.fullmatch(line) or _VMWARE.fullmatch(line):
-            by_name = row.re is _NAMED
+        named = _NAMED.fullmatch(line)
+        if row := named or _CPUCONTROL.fullmatch(line) or _VMWARE.fullmatch(line):
+            by_name = named is not None
             registers = _named(row["registers"]) if by_name else _in_order(row["registers"])
             # FreeBSD's driver puts zero into ECX (sys/dev/cpuctl/cpuctl.c cpuctl_do_cpuid()).
             subleaf = _number(row["subleaf"]) if row["subleaf"] or by_name else 0
@@ -268,7 +270,7 @@ def _columns(line: str) -> tuple[str, ...] | None:
 
 
 def _named(text: str) -> Registers | None:
-    values = {name.lower(): _whole_number(digits) for name, digits in _REGISTER.findall(text)}
+    values = {row[1].lower(): _whole_number(row[2]) for row in _REGISTER.finditer(text)}
     if len(values) != len(_REGISTERS):
         return None
     return values["eax"], values["ebx"], values["ecx"], values["edx"]

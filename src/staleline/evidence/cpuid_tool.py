@@ -9,20 +9,19 @@
 
 from __future__ import annotations
 
-import re
-
 from staleline.evidence.dump import CpuidDump
 from staleline.evidence.snapshot import Snapshot
+from staleline.pattern import Pattern
 
 __all__ = ["ROW", "parse"]
 
 #: A row; versions before 2006 print no sub-leaf.
-ROW = re.compile(
+ROW = Pattern(
     r"\s*0x([0-9a-fA-F]{8})(?:\s+0x([0-9a-fA-F]{2,8}))?:"
     r"\s+eax=0x([0-9a-fA-F]{8})\s+ebx=0x([0-9a-fA-F]{8})"
     r"\s+ecx=0x([0-9a-fA-F]{8})\s+edx=0x([0-9a-fA-F]{8})\s*"
 )
-_HEADER = re.compile(r"\s*CPU(?:\s+([0-9]{1,6}))?:\s*")
+_HEADER = Pattern(r"\s*CPU(?:\s+([0-9]{1,6}))?:\s*")
 
 
 def parse(text: str, where: str) -> Snapshot:

@@ -14,14 +14,15 @@ from staleline.evidence import architecture
 from staleline.evidence.flagrow import flag_row
 from staleline.evidence.snapshot import CpuinfoEvidence, Note, Snapshot
 from staleline.evidence.vendors import named_vendor
+from staleline.pattern import Pattern
 
 __all__ = ["is_row", "parse", "parse_evidence"]
 
 _COPY_WHOLE = "copy /proc/cpuinfo whole (cat /proc/cpuinfo > file)"
-_VENDOR = re.compile(r"^vendor_id[ \t]*:(.*)$", re.MULTILINE)
+_VENDOR = Pattern(r"^vendor_id[ \t]*:(.*)$", re.MULTILINE)
 _NO_CPUID = Note("cpuid", "only /proc/cpuinfo was given; run cpuid -r, or staleline collect")
 #: Fields that /proc/cpuinfo of some architecture begins with, or that people cut out of it.
-_BEGINS = re.compile(
+_BEGINS = Pattern(
     r"processor\s*:\s*[0-9]+\s*|(?:vendor_id|cpu family|model name|flags)[ \t]*: .*"
     r"|(?:system type|Processor|CPU implementer|hart|isa)[ \t]*: .*"
 )

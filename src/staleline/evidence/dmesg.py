@@ -21,13 +21,14 @@ from staleline.evidence.prompts import is_prompt
 from staleline.evidence.snapshot import KernelEvidence, LogEvidence, Note, Snapshot
 from staleline.evidence.staleline_collect import is_relevant
 from staleline.evidence.wordings import Wording, wordings
+from staleline.pattern import Pattern
 
 __all__ = ["is_row", "parse"]
 
 #: journalctl puts one of these between two boots.
-_NEXT_BOOT = re.compile(r"-- (?:Boot [0-9a-f]{32}|Reboot) --")
+_NEXT_BOOT = Pattern(r"-- (?:Boot [0-9a-f]{32}|Reboot) --")
 #: What people write above a log; firmware and boot loaders end no line so.
-_HEADING = re.compile(r"\s*(?:#{1,6} .*|.{0,120}\w.{0,4}:)\s*")
+_HEADING = Pattern(r"\s*(?:#{1,6} .*|.{0,120}\w.{0,4}:)\s*")
 #: Messages of other CPUs may come a little late; a whole second back is another boot.
 _BACK = 1.0
 #: printk keeps about 1000 bytes of a message (LOG_LINE_MAX); a longer one is cut or split.

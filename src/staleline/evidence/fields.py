@@ -3,17 +3,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from staleline.errors import EvidenceError
+from staleline.pattern import Pattern
 
 __all__ = ["Fields"]
 
-_HEX = re.compile(r"0x[0-9a-fA-F]{1,16}")
-_DECIMAL = re.compile(r"[0-9]{1,20}")
+_HEX = Pattern(r"0x[0-9a-fA-F]{1,16}")
+_DECIMAL = Pattern(r"[0-9]{1,20}")
 _NATURAL_BITS = 31
 
 

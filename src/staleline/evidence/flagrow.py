@@ -7,16 +7,17 @@ it is certain what it was: neither the whole nor the halves are made up.
 
 from __future__ import annotations
 
-import re
 import tomllib
 from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
 from itertools import takewhile
 
+from staleline.pattern import Pattern
+
 __all__ = ["flag_row", "flags_of"]
 
-_WORDS = re.compile(r"\s*[a-z0-9_]+(?:\s+[a-z0-9_]+)*\s*")
+_WORDS = Pattern(r"\s*[a-z0-9_]+(?:\s+[a-z0-9_]+)*\s*")
 #: Longer rows are not wrapped: no terminal is that wide.
 _WIDEST = 600
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 
 from staleline.errors import EvidenceError
+from staleline.pattern import Pattern
 
 __all__ = ["refuse_markup", "refused"]
 
@@ -17,7 +18,7 @@ _GIVE = "give cpuid -r output, /proc/cpuinfo, lscpu and dmesg output, or run sta
 
 #: What a line of it looks like, what it is, and what to do where that is not `_GIVE`.
 _KINDS = tuple(
-    (re.compile(pattern), what, do)
+    (Pattern(pattern), what, do)
     for pattern, what, do in (
         # dmidecode.c main(), SMBIOS: what firmware calls the CPU.
         (
@@ -99,15 +100,15 @@ _KINDS = tuple(
     )
 )
 #: Four registers or more, of which nothing says which they are.
-_BARE_ROW = re.compile(
+_BARE_ROW = Pattern(
     r"\W{0,8}(?:(?:0x)?[0-9A-Fa-f]{8}h?[\s,:|;-]{1,8}){4,5}(?:0x)?[0-9A-Fa-f]{8}h?\W{0,8}"
 )
 _LONGEST = 300
 
 
 _MARKUP = (
-    (re.compile(r"\s*<(?:!doctype\s+html|html)\b", re.IGNORECASE), "a web page"),
-    (re.compile(r"\s*\{\\rtf1"), "a document in RTF"),
+    (Pattern(r"\s*<(?:!doctype\s+html|html)\b", re.IGNORECASE), "a web page"),
+    (Pattern(r"\s*\{\\rtf1"), "a document in RTF"),
 )
 
 

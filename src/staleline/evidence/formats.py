@@ -7,7 +7,6 @@ by how it begins.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -31,6 +30,7 @@ from staleline.evidence import (
     virsh,
 )
 from staleline.evidence.snapshot import Snapshot
+from staleline.pattern import Pattern
 
 __all__ = [
     "Format",
@@ -78,8 +78,8 @@ _FORMATS = (
     _rows(hwloc.is_row, hwloc.parse),
     _rows(cpuid_rows.is_row, cpuid_rows.parse),
     _rows(cpuid_decoded.is_row, cpuid_decoded.parse, _never),
-    _rows(cpuinfo.is_row, cpuinfo.parse, re.compile(r"processor\s*: 0\s*").fullmatch),
-    _rows(lscpu.is_row, lscpu.parse, re.compile("Architecture: .*").fullmatch),
+    _rows(cpuinfo.is_row, cpuinfo.parse, Pattern(r"processor\s*: 0\s*").fullmatch),
+    _rows(lscpu.is_row, lscpu.parse, Pattern("Architecture: .*").fullmatch),
     _rows(lscpu.is_other_output, lscpu.refuse, _never),
     _rows(journal.is_row, journal.parse),
     _rows(dmesg.is_row, dmesg.parse, printk.message_of),
@@ -93,7 +93,7 @@ _JSON: tuple[tuple[Callable[[str], object], Parse], ...] = (
     (snphost.is_json, snphost.parse_json),
     (journal.is_json, journal.parse_json),
 )
-_BEGINS_DOCUMENT = re.compile(
+_BEGINS_DOCUMENT = Pattern(
     r'\s*(?:(?:data: )?\x1e?\{(?:\s*"|\s*$)|<(?:capabilities|domainCapabilities|cpudata)\b)'
 )
 

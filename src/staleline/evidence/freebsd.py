@@ -9,15 +9,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
 from staleline.evidence.snapshot import Note, Snapshot, Statement
 from staleline.evidence.statements import agreed
+from staleline.pattern import Pattern
 
 __all__ = ["is_row", "parse"]
 
-_ORIGIN = re.compile(
+_ORIGIN = Pattern(
     r'\s*Origin ?= ?"(?P<vendor>[\x20-\x7e]{12})"\s+Id ?= ?0x[0-9a-f]{1,8}'
     r"\s+Family ?= ?0x(?P<family>[0-9a-f]{1,3})\s+Model ?= ?0x(?P<model>[0-9a-f]{1,2})"
     r"\s+Stepping ?= ?(?P<stepping>[0-9]{1,2})\s*"

@@ -29,6 +29,7 @@ from staleline.evidence.snapshot import (
     StateEvidence,
 )
 from staleline.evidence.staleline_collect import cpu_list
+from staleline.pattern import Pattern
 
 __all__ = ["STATES", "Given", "given_by_user", "with_given"]
 
@@ -41,8 +42,8 @@ _WHY = "given by the user, not observed"
 _TRUTH = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 
 #: Hexadecimal, or one digit, which is the same number in any notation.
-_NUMBER = re.compile(r"(-?)(?:0[xX]([0-9a-fA-F]+)|([0-9]))")
-_BARE = re.compile(r"[0-9a-fA-F]+")
+_NUMBER = Pattern(r"(-?)(?:0[xX]([0-9a-fA-F]+)|([0-9]))")
+_BARE = Pattern(r"[0-9a-fA-F]+")
 #: The value of an MSR that the CPU does not have: RDMSR was executed and faulted.
 _FAULTS = "none"
 

@@ -20,20 +20,21 @@ from staleline.errors import EvidenceError
 from staleline.evidence.dump import INDEXED_LEAVES, CpuidDump
 from staleline.evidence.snapshot import Snapshot
 from staleline.evidence.source import MAX_BYTES, decode, opened, whole
+from staleline.pattern import Pattern
 
 __all__ = ["is_directory", "is_member", "is_row", "parse", "parse_files", "read_directory"]
 
 _HEXADECIMAL = "([0-9a-fA-F]{1,8})"
-_ROW = re.compile(
+_ROW = Pattern(
     rf"\s*([0-9a-f])\s+{_HEXADECIMAL}\s+{_HEXADECIMAL}\s+{_HEXADECIMAL}\s+{_HEXADECIMAL}"
     rf"\s*=>\s*{_HEXADECIMAL}\s+{_HEXADECIMAL}\s+{_HEXADECIMAL}\s+{_HEXADECIMAL}\s*"
 )
 #: A row, or a piece of one.
-_BEGINS_ROW = re.compile(
+_BEGINS_ROW = Pattern(
     r"\s*(?:[0-9a-f]\s*|[0-9a-f](?:\s+[0-9a-f]{1,8}){1,4}\s*(?:=|=>[\s0-9a-f]*)?)", re.IGNORECASE
 )
-_HEADING = re.compile(r"# mask e\[abcd\]x => e\[abcd\]x\s*")
-_MEMBER = re.compile(r"(?:.*/)?pu([0-9]{1,6})")
+_HEADING = Pattern(r"# mask e\[abcd\]x => e\[abcd\]x\s*")
+_MEMBER = Pattern(r"(?:.*/)?pu([0-9]{1,6})")
 _GATHER = "run hwloc-gather-cpuid again and copy its directory whole"
 _CPUS_MAX = 8192
 

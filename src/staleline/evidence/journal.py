@@ -10,25 +10,25 @@ between two boots as journalctl puts it, so that one reader decides what the mes
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from staleline.evidence import dmesg
 from staleline.evidence.snapshot import Snapshot
+from staleline.pattern import Pattern
 
 __all__ = ["is_json", "is_row", "parse", "parse_json"]
 
 #: One of these stands in every entry of a journal (systemd.journal-fields(7)).
 _OF_JOURNAL: Final = frozenset({"_TRANSPORT", "_BOOT_ID", "__CURSOR", "__REALTIME_TIMESTAMP"})
-_DMESG_JSON = re.compile(r'\s*\{\s*"dmesg"\s*:\s*\[')
-_JOURNAL_JSON = re.compile(r'\s*(?:data: )?\x1e?\{\s*"_{0,2}[A-Z][A-Z0-9_]{1,63}"\s*:')
-_EXPORT = re.compile(r"__CURSOR=s=[0-9a-f]{1,32};i=[0-9a-f]+;b=.*")
-_VERBOSE = re.compile(
+_DMESG_JSON = Pattern(r'\s*\{\s*"dmesg"\s*:\s*\[')
+_JOURNAL_JSON = Pattern(r'\s*(?:data: )?\x1e?\{\s*"_{0,2}[A-Z][A-Z0-9_]{1,63}"\s*:')
+_EXPORT = Pattern(r"__CURSOR=s=[0-9a-f]{1,32};i=[0-9a-f]+;b=.*")
+_VERBOSE = Pattern(
     r"\S.{0,60} \[s=[0-9a-f]{1,32};i=[0-9a-f]+;b=([0-9a-f]{32});m=([0-9a-f]{1,16});t=[0-9a-f]+;.*\]"
 )
-_FIELD = re.compile(r"\s*([A-Z_][A-Z0-9_]{0,63})=(.*)")
-_MICROSECONDS: Final = re.compile(r"[0-9]{1,18}")
+_FIELD = Pattern(r"\s*([A-Z_][A-Z0-9_]{0,63})=(.*)")
+_MICROSECONDS: Final = Pattern(r"[0-9]{1,18}")
 _REBOOT: Final = "-- Reboot --"
 
 _Entry = Mapping[str, Any]

@@ -11,22 +11,21 @@ dumps also show what a CPU answers beyond its maximum (libcpuid, cpuid_serialize
 
 from __future__ import annotations
 
-import re
-
 from staleline.evidence.dump import CpuidDump
 from staleline.evidence.snapshot import Snapshot
+from staleline.pattern import Pattern
 
 __all__ = ["ROW", "parse"]
 
 #: A row: array name, index, registers. Arrays by sub-leaf are named after their leaf, which is
 #: hexadecimal if an h follows it (intel_fn11 is leaf 0xb, amd_fn8000001dh leaf 0x8000001d).
-ROW = re.compile(
+ROW = Pattern(
     r"(basic_cpuid|ext_cpuid|[a-z]+_fn([0-9a-f]{1,8}?)(h?))"
     r"\[([0-9]{1,4})\]="
     r"([0-9A-Fa-f]{8}) ([0-9A-Fa-f]{8}) ([0-9A-Fa-f]{8}) ([0-9A-Fa-f]{8})\s*"
 )
-_BEGINS_ROW = re.compile(r"(?:basic_cpuid|ext_cpuid|intel_fn|amd_fn)")
-_HEADER = re.compile(r"[-_\[ A-Za-z/]*Logical CPU #([0-9]{1,6})[\] ]*[-_]+\s*")
+_BEGINS_ROW = Pattern(r"(?:basic_cpuid|ext_cpuid|intel_fn|amd_fn)")
+_HEADER = Pattern(r"[-_\[ A-Za-z/]*Logical CPU #([0-9]{1,6})[\] ]*[-_]+\s*")
 
 #: Array -> first leaf, for arrays indexed by leaf.
 _BY_LEAF = {"basic_cpuid": 0, "ext_cpuid": 0x8000_0000}

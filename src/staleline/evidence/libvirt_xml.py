@@ -11,15 +11,14 @@
 
 from __future__ import annotations
 
-import re
-
 from staleline.evidence.dump import CpuidDump
 from staleline.evidence.snapshot import Snapshot
 from staleline.evidence.xml_document import Elements, read_elements
+from staleline.pattern import Pattern
 
 __all__ = ["parse"]
 
-_NUMBER = re.compile(r"0x[0-9a-fA-F]{1,8}|[0-9]{1,10}")
+_NUMBER = Pattern(r"0x[0-9a-fA-F]{1,8}|[0-9]{1,10}")
 _GATHER = "gather the CPU data again with libvirt's cpu-gather.py"
 
 

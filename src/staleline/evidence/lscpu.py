@@ -25,25 +25,26 @@ from staleline.evidence.snapshot import (
 )
 from staleline.evidence.staleline_collect import cpu_list
 from staleline.evidence.vendors import named_vendor
+from staleline.pattern import Pattern
 
 __all__ = ["is_json", "is_other_output", "is_row", "parse", "parse_json", "refuse"]
 
 _LSCPU_AGAIN = "run LC_ALL=C lscpu on the host and copy its output whole"
 _NO_CPUID = Note("cpuid", "only lscpu was given; run cpuid -r, or staleline collect")
 #: A row; lines that lscpu wrapped have no colon or begin in lower case.
-_ROW = re.compile(r"\s*([A-Z][^:]*):(|\s.*)")
-_LANGUAGE_ROW = re.compile(
+_ROW = Pattern(r"\s*([A-Z][^:]*):(|\s.*)")
+_LANGUAGE_ROW = Pattern(
     "(?!CPU model|[\\s0-9>|])[^:\N{FULLWIDTH COLON}]{1,40}?\\s*[:\N{FULLWIDTH COLON}]\\s*"
     r"(?:x86_64|i[3-6]86|aarch64|armv\w+|ppc64(?:le)?|s390x|riscv64|loongarch64)\s*"
 )
-_JSON = re.compile(r'\s*\{\s*"lscpu"\s*:')
+_JSON = Pattern(r'\s*\{\s*"lscpu"\s*:')
 #: What ``lscpu -p``, ``-e`` and ``-C`` print, as text and with -J.
-_OTHER_OUTPUT = re.compile(
+_OTHER_OUTPUT = Pattern(
     r"# The following is the parsable format.*|# CPU,[A-Z].*"
     r"|\s*CPU(?:\s+[A-Z][A-Za-z0-9:]*)*\s+(?:NODE|SOCKET|CORE|ONLINE)\b.*"
     r"|\s*NAME\s+ONE-SIZE\b.*"
 )
-_OTHER_JSON = re.compile(
+_OTHER_JSON = Pattern(
     r'\s*\{\s*"(?:cpus"\s*:\s*\[\s*\{\s*"cpu"\s*:\s*"?[0-9]+"?\s*,\s*"(?:node|socket|core|l1d)'
     r'|caches"\s*:\s*\[\s*\{\s*"name")'
 )

@@ -7,8 +7,9 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
+
+from staleline.pattern import Pattern
 
 __all__ = ["Message", "is_of_log", "message_of"]
 
@@ -22,21 +23,21 @@ class Message:
 
 
 #: Colours and cursor movements.
-_ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+_ESCAPE = Pattern(r"\x1b\[[0-9;?]*[A-Za-z]")
 _KERNEL_FACILITY = 0
 #: <level> or level,sequence,time,flags; the facility is in the bits above the lowest three
 #: (Linux Documentation/ABI/testing/dev-kmsg). What programs write has another than 0.
-_RAW = re.compile(r"<([0-9]{1,3})>")
-_KMSG = re.compile(r"([0-9]{1,3}),[0-9]{1,20},([0-9]{1,20}),[-c+,\w=]*;")
+_RAW = Pattern(r"<([0-9]{1,3})>")
+_KMSG = Pattern(r"([0-9]{1,3}),[0-9]{1,20},([0-9]{1,20}),[-c+,\w=]*;")
 _CLOCK = r"[0-9]{2}:[0-9]{2}:[0-9]{2}(?:[.,][0-9]{1,9})?"
 _DAY = r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
 _ZONE = r"(?:Z|[+-][0-9]{2}:?[0-9]{2})"
 #: Syslog's protocol, level and version first (RFC 5424).
-_SYSLOG = re.compile(
+_SYSLOG = Pattern(
     rf"<([0-9]{{1,3}})>1 {_DAY}T{_CLOCK}{_ZONE} \S+ kernel \S+ \S+ (?:-|\[[^\]]*\]) ?\ufeff?"
 )
 #: dmesg -x (util-linux): "kern  :info  : ".
-_DECODED = re.compile(r"([a-z]{2,8}[0-9]?) *:([a-z]{3,6}) *: ")
+_DECODED = Pattern(r"([a-z]{2,8}[0-9]?) *:([a-z]{3,6}) *: ")
 _DELTA = r"(?: *<[ +0-9.]*>)?"
 _MONOTONIC = rf"\[ *([0-9]{{1,10}}\.[0-9]{{1,9}}){_DELTA}\]"
 _DATE = "|".join(
@@ -48,7 +49,7 @@ _DATE = "|".join(
     )
 )
 #: What journalctl and syslog put before a message of the kernel; --no-hostname leaves the host out.
-_JOURNAL = re.compile(
+_JOURNAL = Pattern(
     rf"(?:(?:{_DATE})|{_MONOTONIC}) (?:\S+ )?(?:kern\.[a-z]+ )?kernel(?:\[n/a\])?: ?"
 )
 _OTHER_TIME = "|".join(
@@ -60,14 +61,14 @@ _OTHER_TIME = "|".join(
         rf"{_DAY}[ T]{_CLOCK}[^\]]{{0,8}}",  # console servers
     )
 )
-_BRACKETS = re.compile(rf"(?:{_MONOTONIC}|\[(?:{_OTHER_TIME})\])(?: ?\[ *[TC][0-9]+\])? ?")
-_CALLER = re.compile(r"\[ *[TC][0-9]+\] ")
+_BRACKETS = Pattern(rf"(?:{_MONOTONIC}|\[(?:{_OTHER_TIME})\])(?: ?\[ *[TC][0-9]+\])? ?")
+_CALLER = Pattern(r"\[ *[TC][0-9]+\] ")
 #: dmesg --time-format iso; only it has a comma there, so no line of a journal is taken for one.
-_ISO = re.compile(rf"{_DAY}T[0-9:]{{8}},[0-9]{{6}}{_ZONE} (?:\[ *[TC][0-9]+\] )?")
+_ISO = Pattern(rf"{_DAY}T[0-9:]{{8}},[0-9]{{6}}{_ZONE} (?:\[ *[TC][0-9]+\] )?")
 
 
 #: What anybody's line of a journal or a syslog file begins with.
-_STAMPED = re.compile(rf"(?:(?:{_DATE})|{_MONOTONIC}) \S")
+_STAMPED = Pattern(rf"(?:(?:{_DATE})|{_MONOTONIC}) \S")
 
 
 def is_of_log(line: str) -> bool:
@@ -110,10 +111,11 @@ def _timed(line: str) -> Message | None:
 
 
 def _bracketed(line: str) -> Message | None:
-    found = _BRACKETS.match(line) or _CALLER.match(line)
+    brackets = _BRACKETS.match(line)
+    found = brackets or _CALLER.match(line)
     if found is None:
         return None
-    seconds = float(found[1]) if found.re is _BRACKETS and found[1] is not None else None
+    seconds = float(brackets[1]) if brackets and brackets[1] is not None else None
     rest = line[found.end() :]
     # A console server's time stands before the kernel's.
     inner = _BRACKETS.match(rest) if seconds is None else None

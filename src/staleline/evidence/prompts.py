@@ -6,20 +6,22 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from staleline.pattern import Pattern
+
 __all__ = ["host_of", "is_prompt", "without_prompts"]
 
 #: No prompt and command is longer; time to try the pattern grows with the length.
 _LONGEST: Final = 512
 _NAME = r"[\w.-]{1,64}"
 #: bash's, zsh's and csh's usual prompts; ``+`` is what sh -x puts before a command.
-_PROMPT = re.compile(
+_PROMPT = Pattern(
     rf"\s{{0,4}}(?:\({_NAME}\) ?)?"
     rf"(?:(?P<at>\[?{_NAME}@(?P<host>{_NAME})(?:[: ][^\]#$%>]{{0,200}})?\]?)"
     rf"|{_NAME}:[~/]?[^#$%>\s]{{0,200}}|(?:ba|k|z|da)?sh-?[0-9.]{{0,8}}|PS [A-Z]:[^>]{{0,200}})?"
     r" ?(?P<mark>[#$%>+])(?:\s{1,4}(?P<command>\S.*))?\s*"
 )
 #: What prints evidence, or is asked along with it.
-_COMMAND = re.compile(
+_COMMAND = Pattern(
     r"(?:(?:sudo|doas|exec|time|env|LC_ALL=\S+|LANG=\S+|-[EHn])\s+)*(?:\S{0,200}/)?"
     r"(?:dmesg|journalctl|[ez]?grep|z?cat|head|tail|z?less|lscpu|virsh|k?cpuid|cpuid_tool|x86info"
     r"|rdmsr|cpucontrol|xen-cpuid|xl|snphost|sevctl|uname|hwloc-gather-cpuid|lstopo|staleline"

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from staleline.errors import EvidenceError
+from staleline.pattern import Pattern
 
 __all__ = ["OTHER_LINE", "plain_characters", "unquoted"]
 
@@ -25,33 +26,33 @@ __all__ = ["OTHER_LINE", "plain_characters", "unquoted"]
 OTHER_LINE: Final = "\N{HORIZONTAL ELLIPSIS}"
 
 #: Category Zs of Unicode without the space itself.
-_SPACES = re.compile("[\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000]")
+_SPACES = Pattern("[\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000]")
 #: JSON is strings, and what stands between them.
 _JSON_STRING = r'"(?:[^"\\]|\\.)*"'
-_SPACES_OF_JSON = re.compile(f"{_JSON_STRING}|{_SPACES.pattern}")
-_INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u2060\ufeff]")
+_SPACES_OF_JSON = Pattern(f"{_JSON_STRING}|{_SPACES.pattern}")
+_INVISIBLE = Pattern("[\u00ad\u200b-\u200f\u2060\ufeff]")
 #: ECMA-48 control sequences, xterm's titles, character sets; ^[ is what cat -v and less show of
 #: ESC, #033 what rsyslog writes for it (parser.EscapeControlCharactersOnReceive).
-_ESCAPE = re.compile(
+_ESCAPE = Pattern(
     r"(?:\x1b|\^\[|#033)(?:\[[0-9;?]{0,20}[ -/]?[@-~]|\][^\x07\x1b\n]{0,200}(?:\x07|\x1b\\)|\([0B])"
 )
 #: Colours that have lost their ESC on the way, where a line begins with one.
-_BARE_COLOUR = re.compile(r"\[[0-9]{0,2}(?:;[0-9]{1,3}){0,4}m")
-_BEGINS_BARE = re.compile(r"^\[[0-9]{1,2}(?:;[0-9]{1,3}){0,4}m", re.MULTILINE)
+_BARE_COLOUR = Pattern(r"\[[0-9]{0,2}(?:;[0-9]{1,3}){0,4}m")
+_BEGINS_BARE = Pattern(r"^\[[0-9]{1,2}(?:;[0-9]{1,3}){0,4}m", re.MULTILINE)
 #: HTML's character references, which are XML's too.
-_REFERENCE = re.compile(r"&(?:lt|gt|quot|amp);")
-_MARKUP = re.compile(r"<(?:[?!]|capabilities|domainCapabilities|cpudata)")
-_QUOTED_PRINTABLE = re.compile(r"=(?:[0-9A-F]{2}|[ \t]*\n)")
-_SURELY_QUOTED_PRINTABLE = re.compile(r"=3D|=20$|=\n", re.MULTILINE)
+_REFERENCE = Pattern(r"&(?:lt|gt|quot|amp);")
+_MARKUP = Pattern(r"<(?:[?!]|capabilities|domainCapabilities|cpudata)")
+_QUOTED_PRINTABLE = Pattern(r"=(?:[0-9A-F]{2}|[ \t]*\n)")
+_SURELY_QUOTED_PRINTABLE = Pattern(r"=3D|=20$|=\n", re.MULTILINE)
 
-_MARKS = re.compile(r"[ \t]{0,3}(?:[>|]+[ \t]?)+")
+_MARKS = Pattern(r"[ \t]{0,3}(?:[>|]+[ \t]?)+")
 #: cat -n, the clocks of CI services and VirtualBox, grep -n, grep of several files.
-_NUMBERED = re.compile(
+_NUMBERED = Pattern(
     r" {0,6}[0-9]{1,7}\t"
     r"|(?:[0-9]{4}-[0-9]{2}-[0-9]{2}[T ])?[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,9})?Z? (?:\| )?"
     r"|(?:(?P<file>(?![0-9]+:)[\w./~+-]{1,200}):)?(?:[0-9]{1,7}[:-])?"
 )
-_INDENT = re.compile(r"[ \t]*")
+_INDENT = Pattern(r"[ \t]*")
 #: Quoting marks and other prefixes are looked for in lines up to this length.
 _LINE_MAX: Final = 4096
 

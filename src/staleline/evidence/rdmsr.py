@@ -20,20 +20,21 @@ from typing import NoReturn
 from staleline.errors import EvidenceError
 from staleline.evidence.registers import CpuidTable
 from staleline.evidence.snapshot import CpuEvidence, Note, Snapshot
+from staleline.pattern import Pattern
 
 __all__ = ["is_bare", "is_command", "is_row", "parse", "refuse_bare"]
 
 _NOTE = Note("cpuid", "only MSRs were given; run cpuid -r, or staleline collect")
 _SPELL = "write the MSR's number before each value, as in 0xc0010010: 740000"
-_COMMAND = re.compile(r"(?:.*[#$%>]\s*)?(?:sudo\s+)?(?:\S*/)?rdmsr((?:\s+\S+)+)\s*")
-_ASSIGNED = re.compile(
+_COMMAND = Pattern(r"(?:.*[#$%>]\s*)?(?:sudo\s+)?(?:\S*/)?rdmsr((?:\s+\S+)+)\s*")
+_ASSIGNED = Pattern(
     r"\s*(?:MSR\s+)?0x([0-9a-fA-F]{1,8})(?:\s*[:=]|\s)\s*(?:0x)?([0-9a-fA-F]{1,16})\s*"
 )
 #: cpucontrol -m prints the halves of a value (FreeBSD usr.sbin/cpucontrol/cpucontrol.c do_msr()).
-_HALVES = re.compile(r"\s*MSR 0x([0-9a-f]{1,8}): 0x([0-9a-f]{8}) 0x([0-9a-f]{8})\s*")
-_VALUE = re.compile(r"\s*(?:0x)?([0-9a-fA-F]{1,16})\s*")
-_DECIMAL_VALUE = re.compile(r"\s*([0-9]{1,20})\s*")
-_FAULT = re.compile(r"\s*rdmsr: ?CPU ([0-9]{1,6}) cannot read MSR 0x([0-9a-fA-F]{1,8})\s*")
+_HALVES = Pattern(r"\s*MSR 0x([0-9a-f]{1,8}): 0x([0-9a-f]{8}) 0x([0-9a-f]{8})\s*")
+_VALUE = Pattern(r"\s*(?:0x)?([0-9a-fA-F]{1,16})\s*")
+_DECIMAL_VALUE = Pattern(r"\s*([0-9]{1,20})\s*")
+_FAULT = Pattern(r"\s*rdmsr: ?CPU ([0-9]{1,6}) cannot read MSR 0x([0-9a-fA-F]{1,8})\s*")
 _TELLING = (_ASSIGNED.fullmatch, _HALVES.fullmatch, _FAULT.fullmatch)
 _CPUS_MAX = 8192
 #: No prompt and command is longer. Time to try `_COMMAND` grows with the length's square.

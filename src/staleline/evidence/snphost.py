@@ -22,12 +22,13 @@ from typing import Any
 from staleline.errors import EvidenceError
 from staleline.evidence.snapshot import Note, Snapshot, StateEvidence, Statement
 from staleline.evidence.statements import agreed
+from staleline.pattern import Pattern
 
 __all__ = ["is_json", "is_row", "parse", "parse_json"]
 
-_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
-_ROW = re.compile(r"\s*\[ *(PASS|FAIL|SKIP) *\]\s*(?:-\s*)?(\S.*?)\s*")
-_JSON = re.compile(r'\s*\{\s*"(?:tests|issues|failures|summary)"\s*:')
+_COLOUR = Pattern(r"\x1b\[[0-9;]*m")
+_ROW = Pattern(r"\s*\[ *(PASS|FAIL|SKIP) *\]\s*(?:-\s*)?(\S.*?)\s*")
+_JSON = Pattern(r'\s*\{\s*"(?:tests|issues|failures|summary)"\s*:')
 _NOTE = Note("cpuid", "only snphost or sevctl was given; run cpuid -r, or staleline collect")
 #: Tests of a bit of CPUID leaf 0x8000001F.
 _BITS = {

@@ -112,8 +112,9 @@ _MODULE_PARAMETERS = {
     "kvm_amd": ("sev", "sev_es", "sev_snp", "ciphertext_hiding_asids"),
     "kvm_intel": ("tdx",),
 }
+# Patterns are compiled when they are first used: importing this file is to cost little.
 #: Messages of the kernel log that are kept.
-_RELEVANT = re.compile(
+_RELEVANT = (
     r"\b(?:SME|TSME|SEV|SNP|TDX|RMP|virt/tdx|KHO)\b|\b[Kk]exec|[Mm]emory [Ee]ncryption"
     r"|\bcrashkernel|^(?:tdx: |x86/(?:mk)?tme: |Hypervisor detected: "
     r"|Booting (?:paravirtualized )?kernel on (?:Xen|KVM|Hyper-V|VMware)|Xen version"
@@ -124,14 +125,14 @@ _RELEVANT = re.compile(
     r"|TAINT_LIVEPATCH$"
 )
 #: What the kernel lines repeat that is collected better, or is of no concern, and private.
-_ELSEWHERE = re.compile(r"^(?:Linux version |(?:Kernel c|C)ommand line: |DMI: )")
+_ELSEWHERE = r"^(?:Linux version |(?:Kernel c|C)ommand line: |DMI: )"
 #: Command-line parameters that bear on the question; `redacted` keeps only their values.
-_KEPT_PARAMETER = re.compile(
+_KEPT_PARAMETER = (
     r"clearcpuid|crashkernel|hibernate|idle|(?:amd_|intel_)?iommu|kexec_\w+(?:\.\w+)?"
     r"|kvm[-_](?:amd|intel)\.\w+|maxcpus|mem_encrypt|nr_cpus|possible_cpus|reboot|setcpuid|sev|tdx\w*"
 )
 #: Words that a host name may be and that messages of the kernel log are made of.
-_MESSAGE_WORDS = re.compile(
+_MESSAGE_WORDS = (
     r"(?i)a|acrn|active|allocated|allowing|amd|and|api|are|as|asids|at|attributes|available|b"
     r"|base|bhyve|bios|booting|both|brought|build|by|ccp|complete|config|cpu|cpu0|cpuid|cpus"
     r"|crashkernel|data|detected|dev|device|devices|disabled|driver|efi|enabled|enabling"
@@ -149,7 +150,7 @@ _MESSAGE_WORDS = re.compile(
     r"|with|x86|x86_phys_bits|xen|xen_acpi_processor|xen_mcelog|zhaoxin"
 )
 #: The same for values of the parameters that are kept.
-_VALUE_WORDS = re.compile(
+_VALUE_WORDS = (
     r"(?i)[a-z]|acpi|auto|bios|cold|debug|efi|force|halt|hard|high|kbd|low|nomwait|nopt|off|on|pci"
     r"|poll|pt|reboot|smp|soft|strict|triple|warm|yes|no"
 )
@@ -163,16 +164,14 @@ _ADDRESS = (
     r"|(?<![0-9a-z])[0-9a-f]{1,4}(?::[0-9a-f]{1,4}){7,}(?![0-9a-z])"
     r"|(?<![0-9a-z])[0-9a-f:]*::[0-9a-f:]*(?![0-9a-z])"
 )
-_USER = re.compile(r"(/(?:home|Users)/)[^/\s]+")
+_USER = r"(/(?:home|Users)/)[^/\s]+"
 #: Linux init/main.c: "Kernel command line: ", and since 5.14 "Unknown kernel command line
 #: parameters \"...\"".
-_REPEATS_COMMAND_LINE = re.compile(r'^(.*\b[Cc]ommand line(?: parameters)?:? "?)(.*)$')
+_REPEATS_COMMAND_LINE = r'^(.*\b[Cc]ommand line(?: parameters)?:? "?)(.*)$'
 _REDACTED = "REDACTED"
 #: A value of /proc/bootconfig, which may hold line ends, and a key with all of its values.
-_BOOTCONFIG_VALUE = re.compile(r"\"[^\"]*\"|'[^']*'")
-_BOOTCONFIG_ROW = re.compile(
-    rf"([\w.-]+) = ((?:{_BOOTCONFIG_VALUE.pattern})(?:, (?:{_BOOTCONFIG_VALUE.pattern}))*)\n"
-)
+_BOOTCONFIG_VALUE = r"\"[^\"]*\"|'[^']*'"
+_BOOTCONFIG_ROW = rf"([\w.-]+) = ((?:{_BOOTCONFIG_VALUE})(?:, (?:{_BOOTCONFIG_VALUE}))*)\n"
 
 _FILE_MAX = 8 << 20  # /proc/cpuinfo of 3000 CPUs
 _LOG_MAX = 16 << 20
@@ -184,7 +183,7 @@ _RECORDS_MAX = 1 << 20
 _UNREAD = b"6,-,0,-;\n"
 _PROBES_MAX = 4096
 #: Address, kind and place of a probe; %pS also tells the size of the function.
-_PROBE = re.compile(r"^[0-9a-fA-F]+ +[a-z] +([^\s+]+\+0x[0-9a-f]+)(?:/0x[0-9a-f]+)?(?:\s|$)")
+_PROBE = r"^[0-9a-fA-F]+ +[a-z] +([^\s+]+\+0x[0-9a-f]+)(?:/0x[0-9a-f]+)?(?:\s|$)"
 #: What is in a live patch's directory besides directories of objects.
 _PATCH_FILES = ("enabled", "transition", "force", "replace", "stack_order")
 _CPUS_MAX = 1 << 16
@@ -890,7 +889,7 @@ class _Collector:
             return []
         places = set()
         for line in filter(None, text.split("\n")):
-            found = _PROBE.match(line)
+            found = re.match(_PROBE, line)
             if not re.search(r"\[(?:GONE|DISABLED)\]", line):
                 places.add(found.group(1) if found else "?")
         listed = sorted(places)
@@ -978,10 +977,10 @@ def bootconfig_keys(text: str) -> List[str]:
     keys: List[str] = []
     at = 0
     while at < len(text) and not text.startswith("#", at):
-        row = _BOOTCONFIG_ROW.match(text, at)
+        row = re.compile(_BOOTCONFIG_ROW).match(text, at)
         if row is None:
             raise ValueError("not the form of /proc/bootconfig")
-        keys.extend([row.group(1)] * len(_BOOTCONFIG_VALUE.findall(row.group(2))))
+        keys.extend([row.group(1)] * len(re.findall(_BOOTCONFIG_VALUE, row.group(2))))
         at = row.end()
     return keys
 
@@ -998,7 +997,7 @@ def _loader_cmdline(messages: Iterable[str]) -> Optional[str]:
 
 def is_relevant(message: str) -> bool:
     """Does a message of the kernel log tell of encryption, hypervisor, CPU, boot or kexec?"""
-    return _RELEVANT.search(message) is not None and _ELSEWHERE.match(message) is None
+    return re.search(_RELEVANT, message) is not None and re.match(_ELSEWHERE, message) is None
 
 
 # ---- formats -----------------------------------------------------------------------------
@@ -1138,8 +1137,8 @@ class _Redaction:
 
     def __init__(self, host: str) -> None:
         names = sorted({host, host.partition(".")[0]} - {""}, key=len, reverse=True)
-        self._in_values = self._pattern(n for n in names if not _VALUE_WORDS.fullmatch(n))
-        self._in_text = self._pattern(n for n in names if not _MESSAGE_WORDS.fullmatch(n))
+        self._in_values = self._pattern(n for n in names if not re.fullmatch(_VALUE_WORDS, n))
+        self._in_text = self._pattern(n for n in names if not re.fullmatch(_MESSAGE_WORDS, n))
 
     @staticmethod
     def _pattern(names: Iterable[str]) -> Pattern[str]:
@@ -1149,11 +1148,11 @@ class _Redaction:
 
     def text(self, text: str) -> str:
         """A text that is no command line."""
-        return _USER.sub(rf"\1{_REDACTED}", self._in_text.sub(_REDACTED, text))
+        return re.sub(_USER, rf"\1{_REDACTED}", self._in_text.sub(_REDACTED, text))
 
     def message(self, line: str) -> str:
         """A message of the kernel log; some repeat the command line, or words of it."""
-        found = _REPEATS_COMMAND_LINE.match(line)
+        found = re.match(_REPEATS_COMMAND_LINE, line)
         if found is None:
             return self.text(line)
         return self.text(found.group(1)) + self.command_line(found.group(2))
@@ -1176,7 +1175,7 @@ class _Redaction:
 
     def _word(self, word: str, *, quoted: bool, opaque: bool) -> str:
         name, equals, value = word.partition("=")
-        if _KEPT_PARAMETER.fullmatch(name.lstrip('"')):
+        if re.fullmatch(_KEPT_PARAMETER, name.lstrip('"')):
             return name + equals + self._in_values.sub(_REDACTED, value)
         if word == "--" and not opaque:
             return word

@@ -26,22 +26,23 @@ from staleline.evidence.formats import (
     xml_parser,
 )
 from staleline.evidence.prompts import host_of, is_prompt, without_prompts
+from staleline.pattern import Pattern
 
 __all__ = ["JSON_MAX", "Part", "begins_as_document", "parts"]
 
 #: What JSON is made of takes up to thirty times its length in memory.
 JSON_MAX: Final = 8 << 20
 
-_XML_DECLARATION = re.compile(r"(\s+)<\?xml[^>]*\?>")
-_ROOT = re.compile(r"<(capabilities|domainCapabilities|cpudata)\b")
+_XML_DECLARATION = Pattern(r"(\s+)<\?xml[^>]*\?>")
+_ROOT = Pattern(r"<(capabilities|domainCapabilities|cpudata)\b")
 #: What may stand between two outputs without a prompt.
-_GAP = re.compile(r"\s*|\s{0,4}(?:[-=#*`~]{2}|# ).*|.{1,80}:\s*")
+_GAP = Pattern(r"\s*|\s{0,4}(?:[-=#*`~]{2}|# ).*|.{1,80}:\s*")
 #: Wikis mark text that they leave alone as {code} or {noformat}.
-_BEGINS_JSON = re.compile(r'\{\s*(?:"|\}|$)|\{(?![a-z])')
+_BEGINS_JSON = Pattern(r'\{\s*(?:"|\}|$)|\{(?![a-z])')
 #: Tags that people put around what they paste.
-_FRAGMENT = re.compile(r"<(?:details|summary|pre|code|samp|p|br|div|span|blockquote)\b", re.I)
+_FRAGMENT = Pattern(r"<(?:details|summary|pre|code|samp|p|br|div|span|blockquote)\b", re.I)
 #: The end of a JSON document in lines of its own, and something behind it.
-_JSON_AND_MORE = re.compile(r"^\}[^\n]*\n\s*\S", re.MULTILINE)
+_JSON_AND_MORE = Pattern(r"^\}[^\n]*\n\s*\S", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)

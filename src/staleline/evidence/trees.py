@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import os
 import posixpath
-import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
@@ -21,6 +20,7 @@ from staleline.evidence.merge import merged
 from staleline.evidence.snapshot import KernelEvidence, Snapshot
 from staleline.evidence.source import decode
 from staleline.evidence.staleline_collect import HostTree, Tree, collect, document_text
+from staleline.pattern import Pattern
 
 __all__ = ["layout_of", "read_directory", "read_tree"]
 
@@ -32,7 +32,7 @@ _GIVE = (
 )
 #: What tells the top of a tree.
 _MARKS = ("proc/cpuinfo", "proc/cmdline", "sos_commands/kernel/uname_-a", "sos_commands/processor")
-_MARK = re.compile(r"(?:(.*?)/)?(?:" + "|".join(_MARKS) + r")(?:/.*)?")
+_MARK = Pattern(r"(?:(.*?)/)?(?:" + "|".join(_MARKS) + r")(?:/.*)?")
 _UNAME = "sos_commands/kernel/uname_-a"
 
 

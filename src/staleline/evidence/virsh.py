@@ -14,10 +14,11 @@ import re
 from staleline.evidence import architecture
 from staleline.evidence.snapshot import Note, Snapshot, Statement
 from staleline.evidence.xml_document import Elements, read_elements
+from staleline.pattern import Pattern
 
 __all__ = ["is_document", "parse"]
 
-_ROOT = re.compile(
+_ROOT = Pattern(
     r"\s*(?:<\?xml[^>]*\?>\s*)?(?:<!--(?:[^-]|-(?!->))*-->\s*)*<(?:capabilities|domainCapabilities)\b"
 )
 _AGAIN = "run virsh capabilities or virsh domcapabilities again and copy its output whole"

@@ -18,7 +18,7 @@ from staleline.facts.observation import Observation, first_told, merged, told, u
 from staleline.facts.registers import DUMP_AGAIN
 from staleline.facts.stated import stated
 
-__all__ = ["hypervisor_facts"]
+__all__ = ["hypervisor_facts", "names_itself"]
 
 _BASE = 0x4000_0000
 #: Leaf 0x40000000 EBX, ECX, EDX -> name. Linux 7.3 arch/x86/kernel/cpu/{hypervisor,mshyperv,
@@ -73,6 +73,14 @@ def _name(snapshot: Snapshot, hypervisor: Observation) -> Observation:
     return first_told(
         (*of_log(snapshot, "hypervisor_name"), signature, *stated("hypervisor_name", snapshot, str))
     )
+
+
+def names_itself(cpuid: CpuidTable) -> bool:
+    """Does a known hypervisor answer, as it may although it hides its bit of leaf 1?
+
+    No CPU has the leaf: AMD's and Intel's answer with zeros or with their highest basic leaf.
+    """
+    return _signature(cpuid).value is not None
 
 
 def _signature(cpuid: CpuidTable) -> Observation:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from staleline.evidence.registers import CpuidTable
 from staleline.evidence.snapshot import CpuinfoEvidence, Snapshot
 from staleline.facts.fact import Fact, Layer, Value
+from staleline.facts.hypervisor import names_itself
 from staleline.facts.log import of_log, of_log_before_registers
 from staleline.facts.observation import Observation, first_told, merged, told, untold
 from staleline.facts.registers import DUMP_AGAIN
@@ -111,6 +112,8 @@ def _max_extended_leaf(cpuid: CpuidTable) -> Observation:
 
 
 def _hypervisor(cpuid: CpuidTable) -> Observation:
+    if names_itself(cpuid):
+        return told(True, "CPUID 0x40000000")
     leaf = cpuid.recorded(1)
     return (
         _not_recorded(1) if leaf is None else told(bool(leaf[2] >> 31), "CPUID 0x00000001 ECX[31]")
