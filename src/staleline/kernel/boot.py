@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from staleline.evidence.commandline import decompressor_sees_on
 from staleline.kernel.alternatives import apply_always
+from staleline.kernel.ccblob import give_cc_blob
 from staleline.kernel.derivation import DerivationError, required_address
 from staleline.kernel.emulator import Emulator, EndKind
 from staleline.kernel.localapic import halt_at_sending
@@ -139,6 +140,7 @@ def start_up_told(
     if any(name in image.symbols for name in (*_SME_ENABLE, _SME_MASK)):
         cpu.gs_base = PerCpu(image, memory).early_offset
         _write_boot_params(memory, command_line)
+        give_cc_blob(memory, cpu, _BOOT_PARAMS)
         _Steps(image, emulator).run(cpu, _SME_ENABLE, _BOOT_PARAMS)
     memory.clear_ram()
     emulator.prepare_ram()

@@ -25,6 +25,7 @@ _FACTS = {
     "sme_enabled": "SYSCFG[23]",
     "sev_status": "SEV_STATUS[0]",
     "sev_es": "SEV_STATUS[1]",
+    "snp_guest": "SEV_STATUS[2]",
     "mem_encrypt": "mem_encrypt=on",
     "tdx_keyids": "TDX KeyIDs",
     "seamcalled": "a SEAMCALL",
