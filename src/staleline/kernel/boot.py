@@ -16,6 +16,7 @@ from staleline.kernel.alternatives import apply_always
 from staleline.kernel.ccblob import give_cc_blob
 from staleline.kernel.derivation import DerivationError, required_address
 from staleline.kernel.emulator import Emulator, EndKind
+from staleline.kernel.hypervisorhooks import put_hooks
 from staleline.kernel.localapic import halt_at_sending
 from staleline.kernel.percpu import PerCpu
 from staleline.kernel.seamcalls import can_seamcall
@@ -164,6 +165,7 @@ def identify(
     elif can_seamcall(image):
         raise DerivationError(f"the image makes SEAMCALLs and has no symbol {_TDX_INIT}")
     _store_boot_cpu_info(image, memory, first)
+    put_hooks(image, memory, first)
     steps.run(second, ("smp_store_cpu_info", "identify_secondary_cpu"), SECONDARY)
 
 

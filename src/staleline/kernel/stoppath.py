@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = [
     "REPORT_SIZE",
     "WayToKexec",
+    "hook_name",
     "interrupt_others",
     "report_address",
     "stop",
@@ -35,6 +36,9 @@ __all__ = [
 ]
 
 _SHUT_DOWN: Final = "machine_shutdown"
+_OPERATIONS: Final = "machine_ops"
+#: Offset in struct machine_ops (arch/x86/include/asm/reboot.h, 5.10 to 7.3).
+_MEMBERS: Final = {_SHUT_DOWN: 0x18, "machine_crash_shutdown": 0x20}
 _NMI_CALLBACK: Final = "smp_stop_nmi_callback"
 _REGISTERS: Final = 0x6000  # physical address of a struct pt_regs, zeros
 _IN_PROGRESS: Final = "kexec_in_progress"
@@ -86,7 +90,8 @@ def way_to_kexec(
         if vector != REBOOT_VECTOR:
             return _nowhere(f"{_SHUT_DOWN}() interrupts the other CPUs by vector {vector:#x}")
         _report_stopped(image, memory)
-        to_jump = _went_on(emulator, emulator.go_on(jumping))
+        name = hook_name(image, memory, _SHUT_DOWN)
+        to_jump = _went_on(emulator, emulator.go_on(jumping), name)
         by_nmi = _stop_by_nmi(image, memory, emulator, secondary)
         return WayToKexec(None, to_jump, stops=True, by_nmi=by_nmi)
     except DerivationError as error:
@@ -114,10 +119,10 @@ def _nowhere(reason: str) -> WayToKexec:
     return WayToKexec(reason, None, stops=None)
 
 
-def _went_on(emulator: Emulator, end: End) -> str | None:
+def _went_on(emulator: Emulator, end: End, name: str) -> str | None:
     if end.kind is EndKind.RETURNED:
         return None
-    return f"{_SHUT_DOWN}() did not return: {_what(emulator, end)}"
+    return f"{name}() did not return: {_what(emulator, end)}"
 
 
 def _report_stopped(image: KernelImage, memory: MachineMemory) -> None:
@@ -179,8 +184,19 @@ def interrupt_others(
     if end.kind is EndKind.RETURNED:
         return None
     if end.kind is not EndKind.SENT:
-        raise DerivationError(f"{function}() did not return: {_what(emulator, end)}")
+        name = hook_name(image, memory, function)
+        raise DerivationError(f"{name}() did not return: {_what(emulator, end)}")
     return end.vector
+
+
+def hook_name(image: KernelImage, memory: MachineMemory, function: str) -> str:
+    """Name of what ``machine_ops`` has for one of its functions, or the function's own."""
+    operations = image.symbols.only_address(_OPERATIONS)
+    if operations is None or function not in _MEMBERS:
+        return function
+    hook = memory.read_int(operations + _MEMBERS[function], 8)
+    name, offset = image.symbols.enclosing(hook) or (function, 0)
+    return function if offset else name
 
 
 def stop(
