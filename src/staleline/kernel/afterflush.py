@@ -24,7 +24,7 @@ from staleline.vocabulary import Through
 
 if TYPE_CHECKING:
     from staleline.kernel.image import KernelImage
-    from staleline.kernel.machine_memory import MachineMemory
+    from staleline.kernel.machine_memory import KeptMemory, MachineMemory
     from staleline.kernel.notedstores import NotedAccess
     from staleline.kernel.traps import LogicalCpu
 
@@ -72,6 +72,7 @@ class StopWait:
         emulator: Over the same memory.
         jumping: The CPU.
         report: The bytes by which a secondary reports itself stopped.
+        began: Memory before the jumping CPU began to stop others, if it has; else None.
     """
 
     image: KernelImage
@@ -79,6 +80,7 @@ class StopWait:
     emulator: Emulator
     jumping: LogicalCpu
     report: range
+    began: KeptMemory | None = None
 
     def stores_of_stopped(self, accesses: Sequence[NotedAccess]) -> tuple[Store, ...]:
         """What the secondary stored after its flush, and what becomes of it.
@@ -112,6 +114,8 @@ class StopWait:
         function = required_address(self.image.symbols, _STOPS_OTHERS)
         cpu = self.jumping.going_on_as(self.jumping, self.jumping.record)
         kept = self.memory.kept()
+        if self.began is not None:
+            self.memory.put_back(self.began)
         self._be_alone()
         end, accesses = self.emulator.accesses_of(function, (1,), cpu=cpu, reads=self.report)
         self.memory.put_back(kept)
