@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from staleline.kernel.notedstores import NotedAccess
     from staleline.kernel.traps import LogicalCpu
 
-__all__ = ["StopWait", "as_in_crash", "stores_after_nmi", "stores_before_jump"]
+__all__ = ["StopWait", "as_in_crash", "stores_after_nmi", "stores_before_jump", "stores_offline"]
 
 _LINE: Final = 64
 _STOPS_OTHERS: Final = "native_stop_other_cpus"
@@ -52,6 +52,13 @@ def stores_after_nmi(
 ) -> tuple[Store, ...]:
     """On a secondary, in a crash."""
     return _stores(image, memory, accesses, lambda _, store: _unless(Through.OWN, store))
+
+
+def stores_offline(
+    image: KernelImage, memory: MachineMemory, accesses: Iterable[NotedAccess]
+) -> tuple[Store, ...]:
+    """On a CPU that goes offline: nobody waits for it, so nothing is taken back."""
+    return _stores(image, memory, accesses, lambda _, __: Fate.LEFT_BEHIND)
 
 
 def as_in_crash(stores: Iterable[Store]) -> tuple[Store, ...]:

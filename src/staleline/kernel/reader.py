@@ -24,7 +24,12 @@ from staleline.kernel.derivation import DerivationError
 from staleline.kernel.emulator import Emulator
 from staleline.kernel.exceptiontable import fault_fixups
 from staleline.kernel.machine_memory import MachineMemory
-from staleline.kernel.offline import PlayDead, run_native_play_dead, run_tdx_shutdown_cpu
+from staleline.kernel.offline import (
+    PlayDead,
+    run_mwait_play_dead,
+    run_native_play_dead,
+    run_tdx_shutdown_cpu,
+)
 from staleline.kernel.seamcalls import make_seamcalls
 from staleline.kernel.sites import (
     run_relocate_kernel,
@@ -133,6 +138,13 @@ class KernelReader:
         """Boot the image on `machine` and let the secondary go offline."""
         try:
             return run_native_play_dead(*self._booted(machine))
+        except DerivationError as error:
+            return PlayDead(SiteDecision(None, str(error)), "")
+
+    def mwait_play_dead(self, machine: RawMachine) -> PlayDead:
+        """Boot the image on `machine` and let a cpuidle driver take the secondary offline."""
+        try:
+            return run_mwait_play_dead(*self._booted(machine))
         except DerivationError as error:
             return PlayDead(SiteDecision(None, str(error)), "")
 
