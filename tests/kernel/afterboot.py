@@ -66,7 +66,6 @@ def patches(image: KernelImage) -> Iterator[tuple[str, int, bytes]]:
                 code = rex + bytes([0xFF, kind | register & 7])
                 yield "retpoline", address, code.ljust(5 + prefix, b"\x90")
 
-
     yield from _static_calls(image)
 
 
