@@ -77,7 +77,7 @@ def _of(table: Mapping[Row, tuple[bool | None, ...]], facts: Row) -> tuple[bool 
 def _rows(document: Mapping[str, Any]) -> Iterator[tuple[Row, tuple[bool | None, ...]]]:
     for row in document["truth_table"]:
         facts = row["facts"]
-        if can_exist(facts) and not facts["preserve_context"]:
+        if can_exist(facts) and not (facts["preserve_context"] or facts["snp_guest"]):
             yield tuple(facts[name] for name in FACTS), tuple(row[site] for site in SITES)
 
 

@@ -22,9 +22,11 @@ from elftools.elf.elffile import ELFFile
 from staleline.cli.main import main
 from staleline.kernel.cache import file_digest
 from staleline.kernel.container import unpack_kernel
-from staleline.kernel.image import load_image
+from staleline.kernel.image import KernelImage, load_image
 from staleline.kernel.source import MemoryBytes
 from tests.conftest import RealKernel
+from tests.kernel.patchedfile import patched_file
+from tests.kernel.plant import fills_global, planted_before_halt
 
 #: What the tests of this module take for ~/.cache, so that each image is read once.
 Cache = Path
@@ -346,6 +348,39 @@ def test_explain_shows_what_each_instruction_reads(
     (several,) = documents(out)["explanations"]
     assert {one["site"] for one in several} == {"stop_this_cpu", "relocate_kernel"}
     assert all(one["lines"][-1]["instruction"] == "wbinvd" for one in several)
+
+
+def test_explain_shows_what_is_left_dirty_behind_the_wbinvd(
+    capsys: pytest.CaptureFixture[str], real_kernels: dict[str, RealKernel], tmp_path: Path
+) -> None:
+    kernel = real_kernels["7"].path
+    image = load_image(kernel)
+    variable = image.symbols.address("panic_timeout")
+    assert variable is not None
+    spoilt = planted_before_halt(image, fills_global(variable, 4))
+    file = tmp_path / "vmlinux"
+    file.write_bytes(patched_file(kernel, dict(changed_code(image, spoilt))))
+    status, out, err = run(capsys, "kernel", file, "--explain")
+    assert (status, err) == (3, "")  # behind a static branch, on which the site now depends
+    text = words(out)
+    assert f"leaves panic_timeout dirty: stores 4 bytes at {variable:#x}" in text
+    assert "through the old kernel's own alias" in text
+    assert "panic+0x" in text
+    _, out, _ = run(capsys, "kernel", file, "--explain", "--json")
+    (several,) = documents(out)["explanations"]
+    left = {one["site"]: [store["line"] for store in one["left_behind"]] for one in several}
+    assert left.pop("stop_this_cpu") == ["panic_timeout"]
+    assert set(left) >= {"relocate_kernel"}
+    assert not any(left.values())
+
+
+def changed_code(before: KernelImage, after: KernelImage) -> Iterator[tuple[int, bytes]]:
+    """Link address and byte of what differs."""
+    for old, new in zip(before.segments, after.segments, strict=True):
+        if old.data != new.data:
+            for at in range(len(old.data)):
+                if old.data[at] != new.data[at]:
+                    yield old.virtual_address + at, bytes([new.data[at]])
 
 
 def test_a_build_tree_is_read_by_its_vmlinux(

@@ -13,7 +13,7 @@ from staleline.kernel.image import KernelImage, load_image
 from staleline.kernel.reader import KernelReader
 from staleline.kernel.traps import DECISIVE_LEAVES
 from staleline.vocabulary import ReportOrder
-from tests.kernel.machines import MEM_ENCRYPT_ENABLED, SEV_STATUS, SYSCFG, cpuid, with_leaf
+from tests.kernel.machines import MEM_ENCRYPT_ENABLED, SYSCFG, cpuid, with_leaf
 
 ENABLED = {SYSCFG: MEM_ENCRYPT_ENABLED}
 
@@ -61,15 +61,6 @@ def test_other_leaves_may_be_missing(reader, leaf):
     decision = reader.decide(RawMachine(table, table, ENABLED, True))
     assert decision.stop_this_cpu.flushes is True
     assert decision.relocate_kernel.flushes is True
-
-
-def test_an_snp_guest_is_not_modelled(real_kernels):
-    """``sme_enable()`` ends a guest that firmware gave no CC blob (boot/startup/sme.c, 7.3)."""
-    table = cpuid("Milan")
-    reader = KernelReader(load_image(real_kernels["7"].path))
-    decision = reader.decide(RawMachine(table, table, {SEV_STATUS: 0b111}))
-    assert_unknown(decision, "__pi_sme_enable() on CPU 0 did not return: ")
-    assert " at sev_es_terminate+0x" in decision.stop_this_cpu.unknown
 
 
 @pytest.mark.parametrize(

@@ -15,9 +15,10 @@ from staleline.kernel.image import KernelImage, load_image
 from staleline.kernel.rawfacts import RawFacts
 from staleline.kernel.rawmachine import raw_machine
 from staleline.kernel.truthtable import TruthTable, truth_table
-from staleline.vocabulary import Site
+from staleline.vocabulary import Site, Through
 from tests.conftest import RealKernel
 from tests.kernel.mutate import find_guard, patched
+from tests.kernel.plant import fills_global, global_variable, on_condition, planted_before_halt
 
 
 def facts() -> list[RawFacts]:
@@ -122,3 +123,52 @@ def test_a_guard_that_is_gone_is_not_explained(real_kernels: dict[str, RealKerne
     never = patched(image, *guard.no_flush)
     sites = {one.site for one in explain(never, table_of(never), raw_machine)}
     assert sites == {Site.RELOCATE_KERNEL}
+
+
+@pytest.mark.parametrize("series", ["5.10", "6.12", "7"])
+def test_real_kernels_leave_nothing_behind_what_is_explained(
+    real_kernels: dict[str, RealKernel], series: str
+) -> None:
+    for several in explanations(real_kernels[series]).values():
+        assert [one.left_behind for one in several] == [()] * len(several)
+
+
+def test_what_is_left_dirty_behind_the_wbinvd_is_told_with_its_place(
+    real_kernels: dict[str, RealKernel],
+) -> None:
+    image = load_image(real_kernels["7"].path)
+    spoilt = planted_before_halt(image, fills_global(image.symbols.address("panic_timeout"), 4))
+    (stop,) = (
+        one
+        for one in explain(spoilt, table_of(spoilt), raw_machine)
+        if one.site is Site.STOP_THIS_CPU
+    )
+    assert stop.lines[-1].text == "wbinvd"
+    (store,) = stop.left_behind
+    assert (store.line, store.through) == ("panic_timeout", Through.OWN)
+    assert store.code.startswith("panic+")  # where the code was planted
+
+
+def test_what_only_another_machine_leaves_behind_is_told_as_well(
+    real_kernels: dict[str, RealKernel],
+) -> None:
+    """Asked behind the flush: is this machine one with SEV?"""
+    image = load_image(real_kernels["7"].path)
+    fill = fills_global(image.symbols.address("panic_timeout"), 4)
+    spoilt = planted_before_halt(image, on_condition(global_variable(mask(image)), fill))
+    table = table_of(spoilt)
+    left = {row.facts.encrypts for row in table.rows if row.left_behind(Site.STOP_THIS_CPU)}
+    assert left == {True}
+    found = [
+        one
+        for one in explain(spoilt, table, raw_machine)
+        if one.site is Site.STOP_THIS_CPU and one.left_behind
+    ]
+    assert found
+    assert all(one.facts.encrypts for one in found)
+    assert {store.line for one in found for store in one.left_behind} == {"panic_timeout"}
+
+
+def mask(image: KernelImage) -> int:
+    """sme_me_mask, whose C-bit is in another of its bytes."""
+    return image.symbols.address("sme_me_mask") + 5

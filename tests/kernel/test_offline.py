@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""CPUs that go offline have flushed: by HLT everywhere, by MWAIT on Intel up to 6.12."""
+"""CPUs that go offline have flushed: by HLT everywhere, by MWAIT on Intel up to 6.12.
+
+Nothing is dirty behind that until a kexec kicks those that wait in MWAIT.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,8 @@ from staleline.kernel.decision import RawMachine, SiteDecision
 from staleline.kernel.image import load_image
 from staleline.kernel.offline import PlayDead
 from staleline.kernel.reader import KernelReader
+from staleline.kernel.wakeups import wakes_offline
+from staleline.vocabulary import Through
 from tests.kernel.machines import MEM_ENCRYPT_ENABLED, SYSCFG, cpuid
 from tests.kernel.mutate import patched
 from tests.kernel.test_decisions_unknown import Without
@@ -37,7 +42,73 @@ def test_intel_waited_in_mwait_up_to_6_12(real_kernel):
     """mwait_play_dead() is inlined; later only cpuidle drivers call it (7.3.4 smpboot.c:1514)."""
     reader = KernelReader(load_image(real_kernel.path))
     place = "native_play_dead" if real_kernel.series in UP_TO_6_12 else "hlt_play_dead"
-    assert reader.play_dead(machine("Sapphire Rapids")) == PlayDead(FLUSHES, place)
+    offline = reader.play_dead(machine("Sapphire Rapids"))
+    assert offline.decision == FLUSHES  # and stores nothing behind it
+    assert offline.rests_in == place
+
+
+KICKED_IN = {
+    "6.1": ("play_dead", "native_play_dead"),
+    "6.12": ("play_dead", "native_play_dead"),
+    "6.17": ("mwait_play_dead", "mwait_play_dead"),
+    "6.18": ("mwait_play_dead", "mwait_play_dead"),
+    "7": ("mwait_play_dead", "mwait_play_dead"),
+}
+
+
+@pytest.mark.parametrize("series", KICKED_IN)
+def test_a_cpu_that_is_kicked_out_of_mwait_leaves_the_line_of_its_state(real_kernels, series):
+    """WRITE_ONCE(md->status, CPUDEAD_MWAIT_KEXEC_HLT), 7.3.4 smpboot.c:1459, 6.12.117 :1344."""
+    way, function = KICKED_IN[series]
+    image = load_image(real_kernels[series].path)
+    offline = getattr(KernelReader(image), way)(machine("Sapphire Rapids"))
+    assert (offline.decision, offline.rests_in) == (FLUSHES, function)
+    assert offline.woken.flushes is True
+    (store,) = offline.woken.left_behind
+    assert (store.line, store.size) == ("per-CPU mwait_cpu_dead+0x4", 4)
+    assert store.through is Through.OWN
+    assert store.code.startswith(f"{function}+")
+
+
+@pytest.mark.parametrize("name", ["Rome", "Hygon C86 3250", "Sapphire Rapids"])
+def test_who_is_said_to_wake_leaves_a_line_when_it_is_run(real_kernel, name):
+    """`wakes_offline` goes by names, for AMD and Hygon: here the code says so."""
+    image = load_image(real_kernel.path)
+    reader = KernelReader(image)
+    ways = (reader.play_dead(machine(name)), reader.mwait_play_dead(machine(name)))
+    wakes = any(way.woken is not None and way.woken.left_behind for way in ways)
+    if name == "Sapphire Rapids":
+        assert wakes is ("smp_kick_mwait_play_dead" in image.symbols)
+    else:
+        assert wakes is wakes_offline(image)
+
+
+def test_in_5_10_nobody_is_kicked(real_kernels):
+    offline = KernelReader(load_image(real_kernels["5.10"].path)).play_dead(
+        machine("Sapphire Rapids")
+    )
+    assert offline == PlayDead(FLUSHES, "native_play_dead", woken=None)
+
+
+def test_what_is_stored_behind_the_flush_is_told(real_kernels):
+    """The HLT of ``hlt_play_dead()`` becomes a push and a HLT."""
+    image = load_image(real_kernels["7"].path)
+    start, size = image.symbols.address("hlt_play_dead"), image.symbols.size_of("hlt_play_dead")
+    flush = start + image.read(start, size).index(b"\x0f\x09")
+    offline = KernelReader(patched(image, flush, b"\x0f\x09\x50\xf4")).play_dead(machine("Rome"))
+    (store,) = offline.decision.left_behind
+    assert (offline.rests_in, store.size, store.line) == ("hlt_play_dead", 8, "the stack of CPU 1")
+
+
+def test_a_kick_that_does_not_end_in_hlt_is_unknown(real_kernels):
+    image = load_image(real_kernels["7"].path)
+    start = image.symbols.address("mwait_play_dead")
+    code = image.read(start, image.symbols.size_of("mwait_play_dead"))
+    halt = start + code.rindex(b"\xf4\xeb")
+    mutant = patched(image, halt, b"\x0f\x0b")
+    woken = KernelReader(mutant).mwait_play_dead(machine("Rome")).woken
+    assert woken.flushes is None
+    assert "unexpected ud2" in woken.unknown
 
 
 def test_a_kernel_whose_hlt_play_dead_does_not_flush(real_kernels):

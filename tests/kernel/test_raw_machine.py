@@ -30,6 +30,7 @@ def told_by(machine) -> RawFacts:
         sev_status=bool(msr[0xC001_0131] & 1),
         mem_encrypt=machine.mem_encrypt,
         sev_es=bool(msr[0xC001_0131] & 2),
+        snp_guest=bool(msr[0xC001_0131] & 4),
         tdx_keyids=bool(msr[0x87] >> 32),
         seamcalled=machine.seamcalled,
         snp_host=machine.snp_host,

@@ -84,14 +84,3 @@ def test_a_site_that_depends_on_something_unlisted_has_no_rule(
     assert doubted["sites"]["relocate_kernel"]["condition"] is None
     assert doubted["sites"]["relocate_kernel"]["unknown"] == [reason]
     assert doubted["sites"]["stop_this_cpu"] == known["sites"]["stop_this_cpu"]
-
-
-def test_what_could_not_be_varied_is_kept_with_its_reason(
-    real_kernels: dict[str, RealKernel],
-) -> None:
-    # SEV_STATUS says SNP, and no boot loader left its CC blob: the guest terminates itself (linux
-    # 7.3.4 arch/x86/boot/startup/sme.c:536 sme_enable()).
-    around = read_surroundings(load_image(real_kernels["7"].path))
-    ((name, why),) = around["not_varied"].items()
-    assert name == "MSR 0xc0010131[2]"
-    assert "sev_es_terminate" in why

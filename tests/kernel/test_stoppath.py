@@ -14,7 +14,7 @@ from staleline.kernel.machine_memory import MachineMemory
 from staleline.kernel.reader import KernelReader
 from staleline.kernel.symbols import SymbolTable
 from tests.kernel.machines import MEM_ENCRYPT_ENABLED, SYSCFG, cpuid
-from tests.kernel.mutate import patched
+from tests.kernel.mutate import instructions, patched
 
 ROME = RawMachine(cpuid("Rome"), cpuid("Rome"), {SYSCFG: MEM_ENCRYPT_ENABLED}, True)
 HALT = b"\xfa\xf4\xeb\xfd"  # cli; hlt; once more
@@ -91,6 +91,54 @@ def test_a_cpu_that_flushes_only_when_told_by_an_nmi(kernel):
     jump = b"\x0f\x09\xe9" + (stop - callback - 7).to_bytes(4, "little", signed=True)
     decision = KernelReader(patched(kernel.image, callback, jump)).decide(machine)
     assert "it stops, but flushes otherwise" in decision.stop_this_cpu.unknown
+
+
+def by_nmi(image: KernelImage, *code: bytes) -> KernelImage:
+    """The callback executes this and then the HLT of ``stop_this_cpu()``."""
+    start = image.symbols.address("smp_stop_nmi_callback")
+    (halt, *_) = (one.address for one in instructions(image, "stop_this_cpu") if is_halt(one))
+    body = b"".join(code)
+    jump = b"\xe9" + (halt - start - len(body) - 5).to_bytes(4, "little", signed=True)
+    return patched(image, start, body + jump)
+
+
+def is_halt(instruction) -> bool:
+    return instruction.mnemonic == "hlt"
+
+
+def stores_zero(image: KernelImage, name: str, before: int) -> bytes:
+    """``movl $0, name(%rip)`` so many bytes behind the start of the callback."""
+    start = image.symbols.address("smp_stop_nmi_callback") + before
+    distance = image.symbols.address(name) - start - 10
+    return b"\xc7\x05" + distance.to_bytes(4, "little", signed=True) + bytes(4)
+
+
+def test_a_cpu_that_reports_itself_only_when_not_told_by_an_nmi(kernel):
+    machine = RawMachine(cpuid("K8"), cpuid("K8"))
+    decision = KernelReader(by_nmi(kernel.image)).decide(machine)
+    assert "it stops, but does not report itself alike" in decision.stop_this_cpu.unknown
+
+
+@pytest.mark.parametrize("series", ["6.12", "7"])
+def test_a_cpu_that_is_told_by_an_nmi_and_reports_itself_before_its_flush(real_kernels, series):
+    """Before commit 1f5e7eb7868e (6.5) all did."""
+    image = load_image(real_kernels[series].path)
+    report = stores_zero(image, "cpus_stop_mask", 0)
+    decision = KernelReader(by_nmi(image, report, b"\x0f\x09")).decide(ROME)
+    assert "it stops, but reports itself in another order" in decision.stop_this_cpu.unknown
+    assert decision.relocate_kernel.flushes is True
+
+
+@pytest.mark.parametrize("series", ["6.12", "7"])
+def test_a_cpu_that_is_told_by_an_nmi_and_leaves_more_behind(real_kernels, series):
+    image = load_image(real_kernels[series].path)
+    code = b"\x0f\x09", stores_zero(image, "panic_timeout", 2)
+    report = stores_zero(image, "cpus_stop_mask", 12)
+    decision = KernelReader(by_nmi(image, *code, report)).decide(ROME)
+    reason = decision.stop_this_cpu.unknown
+    assert "it stops, but leaves other lines behind: panic_timeout" in reason
+    alike = KernelReader(by_nmi(image, code[0], stores_zero(image, "cpus_stop_mask", 2)))
+    assert alike.decide(ROME).stop_this_cpu == KernelReader(image).decide(ROME).stop_this_cpu
 
 
 @pytest.mark.parametrize("function", ["machine_crash_shutdown", "nmi_shootdown_cpus"])

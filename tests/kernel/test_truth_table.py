@@ -101,6 +101,23 @@ def test_sev_es_guests_are_asked_of_every_kernel(kernel):
     assert all(can_exist(facts) for facts in guests)
 
 
+def test_snp_guests_are_asked_of_every_kernel_and_do_as_other_guests(kernel):
+    """Where a CPU says SME, its guests flush as well, whatever kind they are.
+
+    cache_state_incoherent of early_detect_mem_encrypt() (linux 7.3.4
+    arch/x86/kernel/cpu/amd.c:574), the leaf in stop_this_cpu() (6.12.117
+    arch/x86/kernel/process.c:841). `test_every_row_is_what_the_source_says` has the rest.
+    """
+    rows = {row.facts: row for row in kernel.table.rows}
+    guests = [facts for facts in rows if facts.snp_guest]
+    assert len(guests) == 4  # SME or not, mem_encrypt=on or not
+    for facts in guests:
+        assert can_exist(facts)
+        assert facts.sev_es
+        assert answer(rows[facts]) == answer(rows[replace(facts, snp_guest=False)])
+        assert None not in answer(rows[facts])[:5]
+
+
 def test_few_rows_are_run(kernel):
     """Nothing is gained if merging does not merge."""
     assert kernel.table.runs < len(kernel.table.rows) / 4

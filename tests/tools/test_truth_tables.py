@@ -13,7 +13,8 @@ AMD = {**OFF, "vendor": "AuthenticAMD", "leaf": True, "sme": True, "sev": True}
 
 def document(*rows: dict, flush: bool = False) -> dict:
     sites = dict.fromkeys(("stop_this_cpu", "relocate_kernel", "crash_nmi_callback"), flush)
-    return {"truth_table": [{"facts": {**row, "preserve_context": False}, **sites} for row in rows]}
+    others = {"preserve_context": False, "snp_guest": False}
+    return {"truth_table": [{"facts": {**row, **others}, **sites} for row in rows]}
 
 
 def test_a_machine_has_no_bits_of_a_leaf_that_is_not_there():

@@ -24,11 +24,11 @@ from staleline.vocabulary import Through
 
 if TYPE_CHECKING:
     from staleline.kernel.image import KernelImage
-    from staleline.kernel.machine_memory import MachineMemory
+    from staleline.kernel.machine_memory import KeptMemory, MachineMemory
     from staleline.kernel.notedstores import NotedAccess
     from staleline.kernel.traps import LogicalCpu
 
-__all__ = ["StopWait", "as_in_crash", "stores_after_nmi", "stores_before_jump"]
+__all__ = ["StopWait", "as_in_crash", "stores_after_nmi", "stores_before_jump", "stores_offline"]
 
 _LINE: Final = 64
 _STOPS_OTHERS: Final = "native_stop_other_cpus"
@@ -54,6 +54,13 @@ def stores_after_nmi(
     return _stores(image, memory, accesses, lambda _, store: _unless(Through.OWN, store))
 
 
+def stores_offline(
+    image: KernelImage, memory: MachineMemory, accesses: Iterable[NotedAccess]
+) -> tuple[Store, ...]:
+    """On a CPU that goes offline: nobody waits for it, so nothing is taken back."""
+    return _stores(image, memory, accesses, lambda _, __: Fate.LEFT_BEHIND)
+
+
 def as_in_crash(stores: Iterable[Store]) -> tuple[Store, ...]:
     """What would be left behind in a kexec is not the next kernel's memory in a crash."""
     return tuple(
@@ -72,6 +79,7 @@ class StopWait:
         emulator: Over the same memory.
         jumping: The CPU.
         report: The bytes by which a secondary reports itself stopped.
+        began: Memory before the jumping CPU began to stop others, if it has; else None.
     """
 
     image: KernelImage
@@ -79,6 +87,7 @@ class StopWait:
     emulator: Emulator
     jumping: LogicalCpu
     report: range
+    began: KeptMemory | None = None
 
     def stores_of_stopped(self, accesses: Sequence[NotedAccess]) -> tuple[Store, ...]:
         """What the secondary stored after its flush, and what becomes of it.
@@ -112,6 +121,8 @@ class StopWait:
         function = required_address(self.image.symbols, _STOPS_OTHERS)
         cpu = self.jumping.going_on_as(self.jumping, self.jumping.record)
         kept = self.memory.kept()
+        if self.began is not None:
+            self.memory.put_back(self.began)
         self._be_alone()
         end, accesses = self.emulator.accesses_of(function, (1,), cpu=cpu, reads=self.report)
         self.memory.put_back(kept)

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Final
 
 from staleline.evidence.commandline import decompressor_sees_on
 from staleline.kernel.alternatives import apply_always
+from staleline.kernel.ccblob import give_cc_blob
 from staleline.kernel.derivation import DerivationError, required_address
 from staleline.kernel.emulator import Emulator, EndKind
+from staleline.kernel.hypervisorhooks import put_hooks
 from staleline.kernel.localapic import halt_at_sending
 from staleline.kernel.percpu import PerCpu
 from staleline.kernel.seamcalls import can_seamcall
@@ -139,6 +141,7 @@ def start_up_told(
     if any(name in image.symbols for name in (*_SME_ENABLE, _SME_MASK)):
         cpu.gs_base = PerCpu(image, memory).early_offset
         _write_boot_params(memory, command_line)
+        give_cc_blob(memory, cpu, _BOOT_PARAMS)
         _Steps(image, emulator).run(cpu, _SME_ENABLE, _BOOT_PARAMS)
     memory.clear_ram()
     emulator.prepare_ram()
@@ -162,6 +165,7 @@ def identify(
     elif can_seamcall(image):
         raise DerivationError(f"the image makes SEAMCALLs and has no symbol {_TDX_INIT}")
     _store_boot_cpu_info(image, memory, first)
+    put_hooks(image, memory, first)
     steps.run(second, ("smp_store_cpu_info", "identify_secondary_cpu"), SECONDARY)
 
 

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Final
 from staleline.kernel.afterflush import as_in_crash, stores_after_nmi
 from staleline.kernel.decision import SiteDecision
 from staleline.kernel.derivation import DerivationError, required_address
-from staleline.kernel.emulator import Emulator, EndKind
+from staleline.kernel.emulator import Emulator, End, EndKind
 from staleline.kernel.localapic import NMI_VECTOR
 from staleline.kernel.sites import is_in, run_relocate_kernel, site_decision
-from staleline.kernel.stoppath import interrupt_others, take_nmi
+from staleline.kernel.stoppath import hook_name, interrupt_others, take_nmi
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,12 +31,16 @@ if TYPE_CHECKING:
 __all__ = ["CrashRun", "run_crash", "run_crash_nmi_callback"]
 
 _SHUT_DOWN: Final = "machine_crash_shutdown"
-#: What ``machine_ops`` and the NMI's descriptor hold, but for what a hypervisor puts there.
+#: What shuts down in a crash, at the end of whatever a hypervisor has put into ``machine_ops``.
 _NATIVE: Final = "native_machine_crash_shutdown"
 _CALLBACK: Final = "crash_nmi_callback"
 _REGISTERS: Final = 0x6000  # physical address of the interrupted code's struct pt_regs, zeros
-_RESTING_PLACES: Final = (_CALLBACK, "native_halt")
+_HALT: Final = "native_halt"
+#: Registers the callback. Kernels with CONFIG_MSHV_ROOT have a second function of that name,
+#: for a crash of the hypervisor (linux 7.3.4 arch/x86/hyperv/hv_crash.c:283).
+_REGISTERING: Final = "nmi_shootdown_cpus"
 _NOTE_ALIGNMENT: Final = 4
+_MASK_32: Final = (1 << 32) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +61,7 @@ def run_crash(
         site = SiteDecision(None, str(error))
         return CrashRun(site, site)
     try:
-        _go_on(emulator, cpus[0])
+        _go_on(emulator, cpus[0], hook_name(image, memory, _SHUT_DOWN))
         relocate = run_relocate_kernel(image, memory, emulator, cpus[0])
         return CrashRun(callback, replace(relocate, stores=as_in_crash(relocate.stores)))
     except DerivationError as error:
@@ -80,23 +84,46 @@ def run_crash_nmi_callback(
     registers = memory.direct(_REGISTERS)
     vector = interrupt_others(image, memory, emulator, (crashing, secondary), _SHUT_DOWN, registers)
     if vector is None:
-        raise DerivationError(f"{_NATIVE}() shot nobody down")
+        raise DerivationError(f"{hook_name(image, memory, _SHUT_DOWN)}() shot nobody down")
     if vector != NMI_VECTOR:
         raise DerivationError(f"{_SHUT_DOWN}() interrupts the other CPUs by vector {vector:#x}")
     before = len(secondary.flushes)
     end = take_nmi(image, memory, emulator, secondary, registers)
-    wanted = EndKind.HALTED if is_in(image, end, _RESTING_PLACES) else None
+    wanted = EndKind.HALTED if _rests(image, end) else None
     decision = site_decision(emulator, end, wanted, flushes=len(secondary.flushes) - before)
     if not decision.flushes or not end.stores:
         return decision
     return replace(decision, stores=stores_after_nmi(image, memory, end.stores))
 
 
-def _go_on(emulator: Emulator, cpu: LogicalCpu) -> None:
+def _rests(image: KernelImage, end: End) -> bool:
+    """Did the run end where a CPU that was shot down has to stay?"""
+    if is_in(image, end, (_HALT,)):
+        return True
+    enclosing = image.symbols.enclosing(end.address)
+    registered = _registered(image)
+    others = set(image.symbols.addresses(_CALLBACK)) - {registered}
+    is_other = enclosing is not None and end.address - enclosing[1] in others
+    return is_in(image, end, (_CALLBACK,)) and not (registered and is_other)
+
+
+def _registered(image: KernelImage) -> int | None:
+    """Of several callbacks the one that ``nmi_shootdown_cpus()`` refers to (since 6.1)."""
+    start = image.symbols.only_address(_REGISTERING)
+    size = None if start is None else image.symbols.size_of(_REGISTERING)
+    if start is None or size is None:
+        return None
+    code = image.read(start, size)
+    callbacks = image.symbols.addresses(_CALLBACK)
+    referred = [one for one in callbacks if (one & _MASK_32).to_bytes(4, "little") in code]
+    return referred[0] if len(referred) == 1 else None
+
+
+def _go_on(emulator: Emulator, cpu: LogicalCpu, name: str) -> None:
     end = emulator.go_on(cpu)
     if end.kind is not EndKind.RETURNED:
         what = end.detail or f"{end.kind} at {emulator.describe(end.address)}"
-        raise DerivationError(f"{_NATIVE}() did not return: {what}")
+        raise DerivationError(f"{name}() did not return: {what}")
 
 
 def _set_up_crash_notes(image: KernelImage, memory: MachineMemory) -> None:

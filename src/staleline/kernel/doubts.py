@@ -45,6 +45,7 @@ def doubts_aside(image: KernelImage) -> Callable[[], Doubts]:
 def _doubts(image: KernelImage) -> Doubts:
     # Nobody else needs the searches.
     from staleline.kernel.influence import dependencies  # noqa: PLC0415
+    from staleline.kernel.wayinfluence import with_way  # noqa: PLC0415
 
-    unlisted = dependencies(image, side_by_side=True).unlisted
+    unlisted = with_way(image, dependencies(image, side_by_side=True).unlisted)
     return {site: tuple(map(printable, reasons)) for site, reasons in unlisted.items() if reasons}

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 __all__ = ["lacking", "raw_facts"]
 
 _OFF_AND_ON = (False, True)
-_WITH_SEV: Final = ("AuthenticAMD", "HygonGenuine")
+_WITH_SNP: Final = "AuthenticAMD"
+_WITH_SEV: Final = (_WITH_SNP, "HygonGenuine")
 #: Facts that only kernels with one of these functions can tell apart: SEAMCALLs are made by the
 #: first (linux 7.3.4 arch/x86/virt/vmx/tdx/seamcall.S:21), SNP guests need what the others look
 #: for and set up (linux 6.12.117 arch/x86/virt/svm/sev.c:121, :192), each of which ends up in its
@@ -42,7 +43,7 @@ def raw_facts(lacks: Collection[str] = tuple(_CODE_FOR)) -> tuple[RawFacts, ...]
 
     None is left out because no such machine exists: Intel with SME, or SEV active without
     SEV, are asked as well, since code that tells them apart has a guard of its own. Only of
-    SEV-ES guests and of SNP and TDX hosts there are no others than can exist.
+    SEV-ES and SNP guests and of SNP and TDX hosts there are no others than can exist.
 
     Args:
         lacks: ``seamcalled`` or ``snp_host`` for kernels that have no code for it.
@@ -51,7 +52,9 @@ def raw_facts(lacks: Collection[str] = tuple(_CODE_FOR)) -> tuple[RawFacts, ...]
     physical = tuple(facts for facts in every if not (facts.hypervisor or facts.sev_status))
     amd = tuple(facts for facts in physical if facts.vendor == "AuthenticAMD")
     rows = [*every, *(replace(facts, preserve_context=True) for facts in amd)]
-    rows += [replace(facts, sev_es=True) for facts in every if _may_be_sev_es_guest(facts)]
+    sev_es = [replace(facts, sev_es=True) for facts in every if _may_be_sev_es_guest(facts)]
+    rows += sev_es
+    rows += [replace(facts, snp_guest=True) for facts in sev_es if facts.vendor == _WITH_SNP]
     if "snp_host" not in lacks:
         rows += [replace(facts, snp_host=True) for facts in amd if _may_run_snp(facts)]
     if "seamcalled" not in lacks:

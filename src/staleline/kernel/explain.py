@@ -9,7 +9,7 @@ variables, is the guard. Everything shown was executed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, fields, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,7 @@ from staleline.kernel.trace import conditional_outcomes
 from staleline.vocabulary import Site
 
 if TYPE_CHECKING:
-    from staleline.kernel.decision import RawMachine
+    from staleline.kernel.decision import RawMachine, Store
     from staleline.kernel.image import KernelImage
     from staleline.kernel.rawfacts import RawFacts
     from staleline.kernel.trace import Step
@@ -72,17 +72,21 @@ class Explanation:
         site: The site.
         facts: The machine.
         lines: In the order of execution; the last is the WBINVD.
+        left_behind: What it stores behind that and leaves dirty, in the order of addresses.
     """
 
     site: Site
     facts: RawFacts
     lines: tuple[Line, ...]
+    left_behind: tuple[Store, ...] = ()
 
 
 def explain(
     image: KernelImage, table: TruthTable, machine: Callable[[RawFacts], RawMachine]
 ) -> Iterator[Explanation]:
     """Explain every WBINVD that the table shows, each way in which it comes about.
+
+    And what is left dirty behind it, also where only machines do so on which nothing else tells.
 
     Args:
         image: The kernel.
@@ -94,6 +98,8 @@ def explain(
     """
     runner = SiteRunner(image)
     for site in Site:
+        left = {row.facts: row.left_behind(site) for row in table.rows}
+        told = {_places(())}
         for facts, others in _telling(table.rows, site):
             flushing = runner.run(site, machine(facts))
             variables = [source for read in flushing.inputs.values() for source in read]
@@ -101,7 +107,19 @@ def explain(
                 name: runner.run(site, machine(other), looking_at=variables)
                 for name, other in others.items()
             }
-            yield Explanation(site, facts, tuple(_lines(flushing, staying)))
+            yield Explanation(site, facts, tuple(_lines(flushing, staying)), left[facts])
+            told.add(_places(left[facts]))
+        for facts, stores in left.items():
+            if _places(stores) not in told:
+                told.add(_places(stores))
+                yield Explanation(
+                    site, facts, tuple(_lines(runner.run(site, machine(facts)), {})), stores
+                )
+
+
+def _places(stores: Iterable[Store]) -> frozenset[tuple[str, str, str]]:
+    """What tells one trace of stores from another: instructions, lines and aliases."""
+    return frozenset((store.code, store.line, store.through) for store in stores)
 
 
 def _telling(

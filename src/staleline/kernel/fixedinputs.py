@@ -15,6 +15,7 @@ __all__ = [
     "FIXED_AT_SITES",
     "FIXED_IN_CRASH",
     "FIXED_IN_DERIVATION",
+    "FIXED_ON_WAY",
     "Fixed",
     "fixed_bits",
     "is_fixed",
@@ -82,6 +83,20 @@ FIXED_AT_SITES: Final[Mapping[str, Fixed]] = {
     "init_task": Fixed("the task that runs is not the idle one, and in no RCU read-side section"),
     # SEV_STATUS: bits above 0 say which features a guest uses, which bit 0 says it is
     "sev_status": Fixed("a host has none of the features of guests", bits=~1, unless=1),
+}
+
+#: When a kexec begins, on the way of the jumping CPU to the interrupt that it sends.
+FIXED_ON_WAY: Final[Mapping[str, Fixed]] = {
+    **FIXED_AT_SITES,
+    "reboot_force": Fixed("a fact: reboot=force"),
+    # smp.c native_stop_other_cpus(), 5.10 to 7.3
+    "stopping_cpu": Fixed("-1 until a CPU stops the others"),
+    "__cpu_online_mask": _POPULATION,
+    "__cpu_present_mask": _POPULATION,
+    "__num_online_cpus": _POPULATION,
+    "nr_cpu_ids": _POPULATION,
+    # apic_flat_64.c, whose fields say how it addresses others and not whether
+    "apic_flat": Fixed("the driver of the local APIC"),
 }
 
 #: When a crash begins, as well.

@@ -29,7 +29,8 @@ class RawFacts:
         hypervisor: CPUID 1 ECX[31].
         sme_enabled: MSR 0xC0010010 (SYSCFG) bit 23.
         sev_status: MSR 0xC0010131 (SEV_STATUS) bit 0.
-        sev_es: Bit 1 of it, which no machine has without bit 0. Bit 2, SNP, is no fact.
+        sev_es: Bit 1 of it, which no machine has without bit 0.
+        snp_guest: Bit 2 of it, which no machine has without the others. No atom tells it apart.
         mem_encrypt: The command line says ``mem_encrypt=on``.
         tdx_keyids: MSR 0x87 gives KeyIDs to TDX.
         seamcalled: The CPU made a SEAMCALL since its last WBINVD.
@@ -50,6 +51,7 @@ class RawFacts:
     seamcalled: bool = False
     snp_host: bool = False
     preserve_context: bool = False
+    snp_guest: bool = False
 
     @property
     def encrypts(self) -> bool:

@@ -62,7 +62,7 @@ def raw_machine(facts: RawFacts) -> RawMachine:
     cpuid = _cpuid(facts.vendor, facts.leaf, encryption, facts.hypervisor)
     msr = {
         _SYSCFG: _MEM_ENCRYPT_ENABLED * facts.sme_enabled,
-        _SEV_STATUS: facts.sev_status | facts.sev_es << 1,
+        _SEV_STATUS: facts.sev_status | facts.sev_es << 1 | facts.snp_guest << 2,
         _KEYID_PARTITIONING: _TDX_KEYIDS * facts.tdx_keyids,
     }
     return RawMachine(

@@ -24,9 +24,19 @@ from staleline.kernel.derivation import DerivationError
 from staleline.kernel.emulator import Emulator
 from staleline.kernel.exceptiontable import fault_fixups
 from staleline.kernel.machine_memory import MachineMemory
-from staleline.kernel.offline import PlayDead, run_native_play_dead, run_tdx_shutdown_cpu
+from staleline.kernel.offline import (
+    PlayDead,
+    run_mwait_play_dead,
+    run_native_play_dead,
+    run_tdx_shutdown_cpu,
+)
 from staleline.kernel.seamcalls import make_seamcalls
-from staleline.kernel.sites import run_relocate_kernel, run_stop_this_cpu, stopped_by_way
+from staleline.kernel.sites import (
+    run_relocate_kernel,
+    run_stop_by_nmi,
+    run_stop_this_cpu,
+    stopped_by_way,
+)
 from staleline.kernel.stoppath import way_to_kexec
 from staleline.kernel.traps import Answer, LogicalCpu, Question
 
@@ -131,6 +141,13 @@ class KernelReader:
         except DerivationError as error:
             return PlayDead(SiteDecision(None, str(error)), "")
 
+    def mwait_play_dead(self, machine: RawMachine) -> PlayDead:
+        """Boot the image on `machine` and let a cpuidle driver take the secondary offline."""
+        try:
+            return run_mwait_play_dead(*self._booted(machine))
+        except DerivationError as error:
+            return PlayDead(SiteDecision(None, str(error)), "")
+
     def tdx_shutdown_cpu(self, machine: RawMachine) -> SiteDecision:
         """Boot the image on `machine`, and let the secondary do what TDX does before a kexec."""
         try:
@@ -203,8 +220,11 @@ class KernelReader:
         sme_active = read_sme_active(image, memory)
         make_seamcalls(image, emulator, cpus)
         way = way_to_kexec(image, memory, emulator, cpus)
+        by_nmi = None
+        if way.sent is not None:
+            by_nmi = run_stop_by_nmi(image, memory, emulator, cpus, way.sent)
         stop = run_stop_this_cpu(image, memory, emulator, secondary, jumping=jumping)
-        stop = stopped_by_way(image, emulator, stop, way)
+        stop = stopped_by_way(stop, way, by_nmi)
         relocate = run_relocate_kernel(
             image, memory, emulator, jumping, preserve_context=machine.preserve_context
         )

@@ -2,9 +2,9 @@
 """Decode the few instructions that the emulated CPU refuses to execute.
 
 Kernel code is emulated in ring 3, so every privileged instruction raises #GP. ``ud1`` and
-``ud2`` raise #UD by definition, SEAMCALL because nothing here has SEAM, and the instructions
-that CR4.PKE and CR4.FSGSBASE enable because those bits are never really set, RDRAND and RDSEED
-because the CPU that Unicorn is told to be is older than they are. All of them are
+``ud2`` raise #UD by definition, SEAMCALL and RMPADJUST because nothing here has SEAM or SNP, and
+the instructions that CR4.PKE and CR4.FSGSBASE enable because those bits are never really set,
+RDRAND and RDSEED because the CPU that Unicorn is told to be is older than they are. All of them are
 answered in Python (see `staleline.kernel.emulator`). Whatever this module does not recognise
 stays unmodelled, and the run that met it stays unknown.
 Opcodes: AMD64 APM volume 3, appendix A.
@@ -48,6 +48,7 @@ class Operation(StrEnum):
     RDSEED = "rdseed"
     RDTSC = "rdtsc"
     RDTSCP = "rdtscp"
+    RMPADJUST = "rmpadjust"
     SEAMCALL = "seamcall"
     STGI = "stgi"
     SWAPGS = "swapgs"
@@ -120,6 +121,7 @@ _GROUP_15_BASES = (
 _STACK_SEGMENT = 2
 _UD1 = 0xB9
 _SEAMCALL = _IRET = 0xCF
+_RMPADJUST = b"\xf3\x0f\x01\xfe"
 _MANDATORY_66 = 0x66
 _REPEAT = 0xF3
 _REX_W = 0x48
@@ -132,6 +134,8 @@ def decode(code: bytes) -> RefusedInstruction | None:
     An F2 or F3 prefix is never skipped: F3 0F 09 is WBNOINVD, which writes back but does
     not invalidate.
     """
+    if code[:4] == _RMPADJUST:
+        return RefusedInstruction(Operation.RMPADJUST, len(_RMPADJUST))
     if code[:1] == bytes((_REPEAT,)):
         return _decode_base_access(code[1:6].ljust(5, b"\0"))
     at, rex = _skip_prefixes(code)

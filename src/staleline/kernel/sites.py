@@ -12,22 +12,33 @@ from staleline.kernel.decision import SiteDecision
 from staleline.kernel.derivation import DerivationError, required_address
 from staleline.kernel.emulator import Emulator, End, EndKind
 from staleline.kernel.kexecjump import KIMAGE_SIZE, page_structure, prepare_kexec_jump
-from staleline.kernel.stoppath import REPORT_SIZE, report_address, stop
-from staleline.vocabulary import ReportOrder
+from staleline.kernel.stoppath import (
+    NMI_CALLBACK,
+    REPORT_SIZE,
+    forked,
+    report_address,
+    stop,
+    stop_by_nmi,
+)
+from staleline.vocabulary import ReportOrder, Through
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Sequence
+    from collections.abc import Callable, Container, Sequence
 
     from staleline.kernel.image import KernelImage
-    from staleline.kernel.machine_memory import MachineMemory
+    from staleline.kernel.machine_memory import KeptMemory, MachineMemory
     from staleline.kernel.notedstores import NotedAccess
     from staleline.kernel.stoppath import WayToKexec
     from staleline.kernel.traps import LogicalCpu
+
+    #: Tells a CPU to stop; called with what is to be done at each of its WBINVDs.
+    _Telling = Callable[[KernelImage, MachineMemory, Emulator, LogicalCpu, Callable[[], None]], End]
 
 __all__ = [
     "StopRun",
     "is_in",
     "run_relocate_kernel",
+    "run_stop_by_nmi",
     "run_stop_this_cpu",
     "site_decision",
     "stopped_by_way",
@@ -51,11 +62,13 @@ class StopRun:
         decision: Did it flush?
         reported_stopped: When it reported itself stopped.
         stops: It was told to stop, and did; None if that is unknown.
+        reports: It reported itself stopped, whether it flushed or not.
     """
 
     decision: SiteDecision
     reported_stopped: ReportOrder | None
     stops: bool | None = True
+    reports: bool = True
 
 
 def run_stop_this_cpu(
@@ -67,9 +80,50 @@ def run_stop_this_cpu(
     jumping: LogicalCpu,
 ) -> StopRun:
     """Interrupt a secondary, so that it stops, while the jumping CPU waits for it."""
+    return _stopped(StopWait(image, memory, emulator, jumping, _report(image)), cpu, stop)
+
+
+def run_stop_by_nmi(
+    image: KernelImage,
+    memory: MachineMemory,
+    emulator: Emulator,
+    cpus: tuple[LogicalCpu, LogicalCpu],
+    sent: KeptMemory,
+) -> StopRun | None:
+    """The same of a secondary that is slow, and gets an NMI; None if no kernel code is for that.
+
+    Memory and CPUs are left as they are.
+
+    Args:
+        image: The kernel.
+        memory: Its memory.
+        emulator: Over the same memory.
+        cpus: The jumping CPU and the secondary.
+        sent: Memory when the first interrupt has been sent.
+    """
+    if NMI_CALLBACK not in image.symbols:
+        return None
+    before = memory.kept()
+    memory.put_back(sent)
+    try:
+        jumping, secondary = forked(cpus)
+        wait = StopWait(image, memory, emulator, jumping, _report(image), before)
+        return _stopped(wait, secondary, stop_by_nmi)
+    finally:
+        memory.put_back(before)
+
+
+def _report(image: KernelImage) -> range:
+    """What a secondary changes to report itself stopped."""
     if _STOPS not in image.symbols:  # then where the CPU halts tells nothing
         raise DerivationError(f"the image has no symbol {_STOPS}")
     report = report_address(image)
+    return range(report, report + REPORT_SIZE)
+
+
+def _stopped(wait: StopWait, cpu: LogicalCpu, told: _Telling) -> StopRun:
+    """What a secondary does when it is told to stop in one way or another."""
+    image, memory, emulator, report = wait.image, wait.memory, wait.emulator, wait.report.start
     waiting = 1 << cpu.number
     memory.write_int(report, waiting, REPORT_SIZE)
     reported_at_flush: list[bool] = []
@@ -77,39 +131,54 @@ def run_stop_this_cpu(
     def has_reported() -> bool:
         return memory.read_int(report, REPORT_SIZE) != waiting
 
-    end = stop(image, memory, emulator, cpu, lambda: reported_at_flush.append(has_reported()))
+    end = told(image, memory, emulator, cpu, lambda: reported_at_flush.append(has_reported()))
     # A stopped CPU halts in stop_this_cpu() itself, by native_halt().
     wanted = EndKind.HALTED if is_in(image, end, _RESTING_PLACES) else None
     decision = site_decision(emulator, end, wanted, flushes=len(reported_at_flush))
+    reports = has_reported()
     if decision.flushes and end.stores:
-        where = range(report, report + REPORT_SIZE)
-        wait = StopWait(image, memory, emulator, jumping, where)
         decision = _with_stores(decision, wait, end.stores)
-    if not decision.flushes or not has_reported():
-        return StopRun(decision, None)
+    if not decision.flushes or not reports:
+        return StopRun(decision, None, reports=reports)
     before = reported_at_flush[0]
     order = ReportOrder.BEFORE_FLUSH if before else ReportOrder.AFTER_FLUSH
-    return StopRun(decision, order)
+    return StopRun(decision, order, reports=reports)
 
 
-def stopped_by_way(
-    image: KernelImage, emulator: Emulator, run: StopRun, way: WayToKexec
-) -> StopRun:
+def stopped_by_way(run: StopRun, way: WayToKexec, by_nmi: StopRun | None) -> StopRun:
     """The same, if the way leads there, and to the same for a CPU that is told by an NMI."""
     if way.to_stop is not None:
         return StopRun(SiteDecision(None, way.to_stop), None, way.stops)
     if run.decision.flushes is None:
         return replace(run, stops=None)
-    if way.by_nmi is None:
+    how = None if by_nmi is None else _otherwise(run, by_nmi)
+    if by_nmi is None or how is None:
         return run
-    end, flushes = way.by_nmi
-    wanted = EndKind.HALTED if is_in(image, end, _RESTING_PLACES) else None
-    by_nmi = site_decision(emulator, end, wanted, flushes=flushes)
-    if by_nmi.flushes is run.decision.flushes:
-        return run
-    how = by_nmi.unknown or "it stops, but flushes otherwise"
     reason = f"a CPU that has to be told by an NMI does not stop alike: {how}"
-    return StopRun(SiteDecision(None, reason), None, None if by_nmi.unknown else True)
+    stops = None if by_nmi.decision.unknown else True
+    return StopRun(SiteDecision(None, reason), None, stops)
+
+
+def _otherwise(run: StopRun, by_nmi: StopRun) -> str | None:
+    """What a CPU that is told by an NMI does otherwise; None if nothing."""
+    if by_nmi.decision.unknown is not None:
+        return by_nmi.decision.unknown
+    if by_nmi.decision.flushes is not run.decision.flushes:
+        return "it stops, but flushes otherwise"
+    if by_nmi.reports is not run.reports:
+        return "it stops, but does not report itself alike"
+    if by_nmi.reported_stopped is not run.reported_stopped:
+        return "it stops, but reports itself in another order"
+    if _aliases_left(by_nmi.decision) != _aliases_left(run.decision):
+        both = (*by_nmi.decision.left_behind, *run.decision.left_behind)
+        lines = ", ".join(sorted({store.line for store in both}))
+        return f"it stops, but leaves other lines behind: {lines}"
+    return None
+
+
+def _aliases_left(decision: SiteDecision) -> frozenset[Through]:
+    """All that a judgement asks of what is left behind; its stack is another in each case."""
+    return frozenset(store.through for store in decision.left_behind)
 
 
 def run_relocate_kernel(

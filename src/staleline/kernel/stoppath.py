@@ -21,21 +21,29 @@ from staleline.kernel.localapic import NMI_VECTOR, REBOOT_VECTOR
 
 if TYPE_CHECKING:
     from staleline.kernel.image import KernelImage
-    from staleline.kernel.machine_memory import MachineMemory
+    from staleline.kernel.machine_memory import KeptMemory, MachineMemory
     from staleline.kernel.traps import LogicalCpu
 
 __all__ = [
+    "NMI_CALLBACK",
     "REPORT_SIZE",
     "WayToKexec",
+    "forked",
+    "hook_name",
     "interrupt_others",
     "report_address",
+    "sends",
     "stop",
+    "stop_by_nmi",
     "take_nmi",
     "way_to_kexec",
 ]
 
 _SHUT_DOWN: Final = "machine_shutdown"
-_NMI_CALLBACK: Final = "smp_stop_nmi_callback"
+_OPERATIONS: Final = "machine_ops"
+#: Offset in struct machine_ops (arch/x86/include/asm/reboot.h, 5.10 to 7.3).
+_MEMBERS: Final = {_SHUT_DOWN: 0x18, "machine_crash_shutdown": 0x20}
+NMI_CALLBACK: Final = "smp_stop_nmi_callback"
 _REGISTERS: Final = 0x6000  # physical address of a struct pt_regs, zeros
 _IN_PROGRESS: Final = "kexec_in_progress"
 _ONLINE: Final = "__cpu_online_mask"
@@ -55,14 +63,14 @@ class WayToKexec:
         to_stop: Why it does not lead the other CPUs to where they stop; None if it does.
         to_jump: Why it does not lead the jumping CPU on; None if it does.
         stops: It stops the other CPUs, as far as the jumping CPU is concerned; None if unknown.
-        by_nmi: How a secondary ends that is slow, and is told to stop by an NMI, and how many
-            WBINVDs it executes; None where that was not run.
+        sent: Memory when the interrupt has been sent, in which the others take it, or an NMI if
+            they are slow; None where it is not.
     """
 
     to_stop: str | None
     to_jump: str | None
     stops: bool | None
-    by_nmi: tuple[End, int] | None = None
+    sent: KeptMemory | None = None
 
 
 def way_to_kexec(
@@ -77,47 +85,55 @@ def way_to_kexec(
     themselves stopped at once.
     """
     before = memory.kept()
-    jumping, secondary = (cpu.going_on_as(cpu, cpu.record) for cpu in cpus)
+    jumping, secondary = forked(cpus)
     try:
-        _begin_kexec(image, memory)
-        vector = interrupt_others(image, memory, emulator, (jumping, secondary), _SHUT_DOWN)
+        vector = sends(image, memory, emulator, (jumping, secondary))
         if vector is None:
             return WayToKexec(f"{_SHUT_DOWN}() interrupts no other CPU", None, stops=False)
         if vector != REBOOT_VECTOR:
             return _nowhere(f"{_SHUT_DOWN}() interrupts the other CPUs by vector {vector:#x}")
+        sent = memory.kept()
         _report_stopped(image, memory)
-        to_jump = _went_on(emulator, emulator.go_on(jumping))
-        by_nmi = _stop_by_nmi(image, memory, emulator, secondary)
-        return WayToKexec(None, to_jump, stops=True, by_nmi=by_nmi)
+        name = hook_name(image, memory, _SHUT_DOWN)
+        to_jump = _went_on(emulator, emulator.go_on(jumping), name)
+        return WayToKexec(None, to_jump, stops=True, sent=sent)
     except DerivationError as error:
         return _nowhere(str(error))
     finally:
         memory.put_back(before)
 
 
-def _stop_by_nmi(
-    image: KernelImage, memory: MachineMemory, emulator: Emulator, cpu: LogicalCpu
-) -> tuple[End, int] | None:
-    """``native_stop_other_cpus()`` has it called on CPUs that have not stopped after a second.
+def sends(
+    image: KernelImage,
+    memory: MachineMemory,
+    emulator: Emulator,
+    cpus: tuple[LogicalCpu, LogicalCpu],
+) -> int | None:
+    """The vector by which a kexec interrupts the others; None if it interrupts nobody.
 
-    That second is not waited for: the callback is called by its name.
+    Memory and the first CPU are left as they are then.
+
+    Raises:
+        DerivationError: ``machine_shutdown()`` did not get there.
     """
-    callback = image.symbols.address(_NMI_CALLBACK)
-    if callback is None:
-        return None
-    before = len(cpu.flushes)
-    end = emulator.run(callback, (NMI_VECTOR, memory.direct(_REGISTERS)), cpu=cpu)
-    return end, len(cpu.flushes) - before
+    _begin_kexec(image, memory)
+    return interrupt_others(image, memory, emulator, cpus, _SHUT_DOWN)
+
+
+def forked(cpus: tuple[LogicalCpu, LogicalCpu]) -> tuple[LogicalCpu, LogicalCpu]:
+    """CPUs in the same state, with the same record; what they do leaves the given ones alone."""
+    first, second = (cpu.going_on_as(cpu, cpu.record) for cpu in cpus)
+    return first, second
 
 
 def _nowhere(reason: str) -> WayToKexec:
     return WayToKexec(reason, None, stops=None)
 
 
-def _went_on(emulator: Emulator, end: End) -> str | None:
+def _went_on(emulator: Emulator, end: End, name: str) -> str | None:
     if end.kind is EndKind.RETURNED:
         return None
-    return f"{_SHUT_DOWN}() did not return: {_what(emulator, end)}"
+    return f"{name}() did not return: {_what(emulator, end)}"
 
 
 def _report_stopped(image: KernelImage, memory: MachineMemory) -> None:
@@ -179,8 +195,19 @@ def interrupt_others(
     if end.kind is EndKind.RETURNED:
         return None
     if end.kind is not EndKind.SENT:
-        raise DerivationError(f"{function}() did not return: {_what(emulator, end)}")
+        name = hook_name(image, memory, function)
+        raise DerivationError(f"{name}() did not return: {_what(emulator, end)}")
     return end.vector
+
+
+def hook_name(image: KernelImage, memory: MachineMemory, function: str) -> str:
+    """Name of what ``machine_ops`` has for one of its functions, or the function's own."""
+    operations = image.symbols.only_address(_OPERATIONS)
+    if operations is None or function not in _MEMBERS:
+        return function
+    hook = memory.read_int(operations + _MEMBERS[function], 8)
+    name, offset = image.symbols.enclosing(hook) or (function, 0)
+    return function if offset else name
 
 
 def stop(
@@ -200,6 +227,26 @@ def stop(
         variable, value = interrupts.stack
         memory.write_int((variable + cpu.gs_base) & _MASK_64, value, 8)
     return emulator.interrupt(interrupts.gate(REBOOT_VECTOR), cpu=cpu, at_flush=at_flush)
+
+
+def stop_by_nmi(
+    image: KernelImage,
+    memory: MachineMemory,
+    emulator: Emulator,
+    cpu: LogicalCpu,
+    at_flush: Callable[[], None] | None = None,
+) -> End:
+    """Let a CPU stop that has not after a second, and is sent an NMI then.
+
+    ``native_stop_other_cpus()`` registers the callback. That second is not waited for: the
+    callback is called by its name.
+
+    Raises:
+        DerivationError: The image has no such callback.
+    """
+    callback = required_address(image.symbols, NMI_CALLBACK)
+    registers = memory.direct(_REGISTERS)
+    return emulator.run(callback, (NMI_VECTOR, registers), cpu=cpu, at_flush=at_flush)
 
 
 def take_nmi(

@@ -10,6 +10,7 @@ from staleline.kernel.imagedocument import SurroundingsDocument
 from staleline.kernel.influence import dependencies
 from staleline.kernel.inventory import wbinvd_inventory
 from staleline.kernel.inventory_json import inventory_document
+from staleline.kernel.wayinfluence import with_way
 from staleline.printable import printable_values
 
 __all__ = ["read_surroundings"]
@@ -18,10 +19,11 @@ __all__ = ["read_surroundings"]
 def read_surroundings(image: KernelImage) -> SurroundingsDocument:
     """Look for inputs of the sites that no fact sets, and for every WBINVD."""
     found = dependencies(image)
+    unlisted = with_way(image, found.unlisted)
     document: SurroundingsDocument = {
         "inventory": inventory_document(wbinvd_inventory(image)),
         "inputs": {site: list(names) for site, names in found.influences.items()},
-        "unlisted": {site: list(reasons) for site, reasons in found.unlisted.items()},
+        "unlisted": {site: list(reasons) for site, reasons in unlisted.items()},
         "not_varied": dict(found.not_varied),
     }
     return cast("SurroundingsDocument", printable_values(document))

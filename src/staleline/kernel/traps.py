@@ -53,6 +53,9 @@ _MASK_32 = (1 << 32) - 1
 _MASK_64 = (1 << 64) - 1
 _MSR_GS_BASE = 0xC000_0101
 _MSR_KERNEL_GS_BASE = 0xC000_0102
+_SEV_STATUS = 0xC001_0131
+_SNP_ENABLED = 1 << 2
+_RMP_SUCCESS = 0  # of RMPADJUST, APM volume 3
 _CR0_BOOT = 0x8005_0033  # PE MP ET NE WP AM PG: CR0_STATE, processor-flags.h
 _CR4_BOOT = 0x0000_00B0  # PSE PAE PGE: what head_64.S leaves
 _CR4_VMXE = 1 << 13
@@ -118,14 +121,10 @@ class LogicalCpu:
 
     def execute_cpuid(self, leaf: int, subleaf: int) -> Answer:
         """Zeros where the table does not tell, and a note of the leaf."""
-        question = (self.number, leaf, subleaf)
-        answer = self.record.get(question)
-        if answer is None:
-            answer = self.record[question] = self.answer(question)
-            self.leaves_read.add(leaf)
-            if (leaf, 0) not in self.cpuid.leaves and self.cpuid.read(leaf, subleaf) is None:
-                self.leaves_missing.add(leaf)
-        return answer
+        self.leaves_read.add(leaf)
+        if (leaf, 0) not in self.cpuid.leaves and self.cpuid.read(leaf, subleaf) is None:
+            self.leaves_missing.add(leaf)
+        return self.hardware((self.number, leaf, subleaf))
 
     def read_msr(self, number: int) -> int:
         """What the kernel wrote last, else what firmware left, else 0."""
@@ -133,9 +132,21 @@ class LogicalCpu:
         written = self._msr_written.get(number)
         if written is not None:
             return written
-        question = (self.number, number)
-        (value,) = self.record.setdefault(question, self.answer(question))
+        (value,) = self.hardware((self.number, number))
         return value
+
+    def hardware(self, question: Question) -> Answer:
+        """What the hardware answers, with a note that it was asked: by the kernel or firmware."""
+        answer = self.record.get(question)
+        if answer is None:
+            answer = self.record[question] = self.answer(question)
+        return answer
+
+    @property
+    def is_snp_guest(self) -> bool:
+        """SEV_STATUS says so (MSR_AMD64_SEV_SNP_ENABLED, asm/msr-index.h, 5.19 to 7.3)."""
+        (status,) = self.hardware((self.number, _SEV_STATUS))
+        return bool(status & _SNP_ENABLED)
 
     def answer(self, question: Question) -> Answer:
         """What the hardware answers, whether it is asked or not."""
@@ -201,8 +212,7 @@ class LogicalCpu:
 
     def _input(self, number: int) -> int:
         """What no evidence tells: nothing, unless it is varied."""
-        question = (self.number, number)
-        (value,) = self.record.setdefault(question, self.answer(question))
+        (value,) = self.hardware((self.number, number))
         return value
 
     @property
@@ -309,6 +319,14 @@ def _call_tdx_module(cpu: LogicalCpu, _: RefusedInstruction, state: CpuState) ->
     return cpu.seam
 
 
+def _adjust_rmp(cpu: LogicalCpu, _: RefusedInstruction, state: CpuState) -> bool:
+    """A guest at VMPL 0 may adjust what others may do, so success says that there is no SVSM."""
+    if cpu.is_snp_guest:
+        state.general[RAX] = _RMP_SUCCESS
+        state.flags &= ~_STATUS_FLAGS
+    return cpu.is_snp_guest
+
+
 def _skip(_: LogicalCpu, __: RefusedInstruction, ___: CpuState) -> bool:
     """Nothing that is emulated depends on it."""
     return True
@@ -333,6 +351,7 @@ _ACTIONS: Final[dict[Operation, Callable[[LogicalCpu, RefusedInstruction, CpuSta
     Operation.RDGSBASE: _read_base,
     Operation.WRFSBASE: _write_base,
     Operation.WRGSBASE: _write_base,
+    Operation.RMPADJUST: _adjust_rmp,
     Operation.SEAMCALL: _call_tdx_module,
     Operation.SWAPGS: _swap_gs,
     Operation.RDPKRU: _read_protection_keys,

@@ -63,6 +63,8 @@ def _unnamed(outcome: Mapping[RawFacts, bool | None]) -> str:
 
     if decides(lambda one: replace(one, preserve_context=not one.preserve_context)):
         return "preserve_context"
+    if decides(lambda one: replace(one, snp_guest=not one.snp_guest)):
+        return "SEV_STATUS[2], an SNP guest"
     if decides(lambda one: one if one.leaf else replace(one, sev=not one.sev)):
         return "bit 1 of CPUID 0x8000001F where that leaf does not exist"
     return "which of the vendors that no policy names"

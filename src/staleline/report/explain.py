@@ -11,9 +11,12 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
+from staleline.kernel.decision import Store
 from staleline.kernel.explain import Explanation, Input, Line
 from staleline.kernel.rawfacts import RawFacts
+from staleline.kernel.storedocument import store_document
 from staleline.printable import printable
+from staleline.vocabulary import Through
 
 __all__ = ["explanation_document", "print_explanations"]
 
@@ -25,6 +28,7 @@ _FACTS = {
     "sme_enabled": "SYSCFG[23]",
     "sev_status": "SEV_STATUS[0]",
     "sev_es": "SEV_STATUS[1]",
+    "snp_guest": "SEV_STATUS[2]",
     "mem_encrypt": "mem_encrypt=on",
     "tdx_keyids": "TDX KeyIDs",
     "seamcalled": "a SEAMCALL",
@@ -52,6 +56,7 @@ def explanation_document(explanation: Explanation) -> dict[str, Any]:
         "site": explanation.site,
         "facts": asdict(explanation.facts),
         "lines": [_line_document(line) for line in explanation.lines],
+        "left_behind": [store_document(store) for store in explanation.left_behind],
     }
 
 
@@ -84,7 +89,7 @@ def _by_instructions(explanations: Sequence[Explanation]) -> Iterable[list[Expla
     """Those that show the same instructions, together."""
     found: dict[tuple[str, ...], list[Explanation]] = {}
     for one in explanations:
-        key = (one.site, *(line.place for line in one.lines))
+        key = (one.site, *(line.place for line in one.lines), *map(_stored, one.left_behind))
         found.setdefault(key, []).append(one)
     return found.values()
 
@@ -101,7 +106,8 @@ def _likewise(explanation: Explanation) -> Text:
 def _print_explanation(console: Console, explanation: Explanation) -> None:
     """The instructions that have a part in the decision, and what each reads or decides."""
     console.print(Text.assemble((explanation.site, "bold"), f" on {_machine(explanation.facts)}"))
-    width = max(len(line.place) for line in explanation.lines)
+    places = [line.place for line in explanation.lines]
+    width = max(map(len, (*places, *(store.code for store in explanation.left_behind))))
     for line in explanation.lines:
         if line.skipped:
             plural = "" if line.skipped == 1 else "s"
@@ -110,6 +116,18 @@ def _print_explanation(console: Console, explanation: Explanation) -> None:
         console.print(Text(f"  {line.place:{width}}  {line.text}", style), soft_wrap=True)
         for note in _notes(line, explanation.facts):
             console.print(Padding(note, (0, 0, 0, _INDENT)))
+    for store in explanation.left_behind:
+        console.print(Text(f"  {store.code:{width}}  {_stored(store)}", "bold red"), soft_wrap=True)
+
+
+def _stored(store: Store) -> str:
+    """What an instruction behind the WBINVD leaves dirty, and through which alias."""
+    plural = "" if store.size == 1 else "s"
+    alias = "the old kernel's own" if store.through is Through.OWN else "the plain"
+    return (
+        f"leaves {printable(store.line)} dirty: stores {store.size} byte{plural} at "
+        f"{store.address:#x} through {alias} alias"
+    )
 
 
 def _machine(facts: RawFacts) -> str:
