@@ -17,6 +17,7 @@ from staleline.verdict.kernels import ImageKernel
 from staleline.verdict.machine import Machine
 from staleline.verdict.possible import possible_machines
 from staleline.verdict.registers import has_cpuid, registers_of
+from staleline.vocabulary import Site
 from tests.conftest import RealKernel
 
 CPUID = Path(__file__).parents[1] / "data/cpuid/libcpuid"
@@ -46,7 +47,32 @@ def test_an_image_decides_alike_with_and_without_the_dump(
     tried = machines(snapshot)[:24]
     assert tried
     for machine in tried:
-        assert seen.behaviour(machine) == made_up.behaviour(machine)
+        if not machine.hypervisor:
+            assert seen.behaviour(machine) == made_up.behaviour(machine)
+
+
+def test_a_guest_whose_hypervisor_is_not_known_is_read_under_each(
+    real_kernels: dict[str, RealKernel],
+) -> None:
+    """Xen does not let its guests jump by themselves, others do."""
+    image = RunningImage.load(str(real_kernels["6.12"].path))
+    guest = next(one for one in machines(NOTHING) if one.hypervisor and not one.tdx_guest)
+    named = {
+        name: ImageKernel(image, replace(NOTHING, log=parse_snapshot(line, "log").log))
+        for name, line in (
+            ("KVM", "[    0.000000] Hypervisor detected: KVM\n"),
+            ("Xen", "[    0.000000] Hypervisor detected: Xen HVM\n"),
+        )
+    }
+    jumping = {
+        name: kernel.behaviour(guest).flushes[Site.RELOCATE_KERNEL]
+        for name, kernel in named.items()
+    }
+    assert jumping["KVM"] is not None
+    assert jumping["Xen"] is None
+    unnamed = ImageKernel(image, NOTHING).behaviour(guest)
+    assert unnamed.flushes[Site.RELOCATE_KERNEL] is None
+    assert any("which this is was not read" in reason for reason in unnamed.unknown)
 
 
 def test_what_hides_from_cpuid_is_told_to_the_image() -> None:
@@ -56,14 +82,18 @@ def test_what_hides_from_cpuid_is_told_to_the_image() -> None:
     guests = [machine for machine in machines(hidden) if machine.hypervisor]
     assert guests
     for machine in guests:
-        _, _, ecx, _ = registers_of(machine, hidden, seamcalled=False).jumping.read(1)
+        (registers,) = registers_of(machine, hidden, seamcalled=False)
+        _, _, ecx, _ = registers.jumping.read(1)
         assert ecx >> 31 == 1
+        assert registers.secondary.read(0x4000_0000)[1:] == (0x566E6558, 0x65584D4D, 0x4D4D566E)
 
 
 def test_a_register_keeps_what_no_fact_lists() -> None:
     snapshot = with_given(read_snapshot(ROME), msr=["0xc0010010=0xf60000"])
     for machine in machines(snapshot):
-        registers = registers_of(machine, snapshot, seamcalled=False)
+        if machine.hypervisor:
+            continue
+        (registers,) = registers_of(machine, snapshot, seamcalled=False)
         assert registers.msr[0xC001_0010] & ~(3 << 23) == 0xF6_0000 & ~(3 << 23)
         assert registers.jumping.leaves == snapshot.cpus[0].cpuid.leaves
 
@@ -74,8 +104,19 @@ def test_a_machine_that_nobody_saw_answers_as_its_facts_say(vendor: str) -> None
     tried = [machine for machine in machines(NOTHING) if machine.vendor == vendor]
     assert tried
     for machine in tried:
-        cpuid = registers_of(machine, NOTHING, seamcalled=False).jumping
+        several = registers_of(machine, NOTHING, seamcalled=False)
+        assert len(several) == (6 if machine.hypervisor else 1)
+        cpuid = several[0].jumping
         assert cpuid.vendor == vendor
         assert cpuid.read(1)[2] >> 31 == machine.hypervisor
         eax = cpuid.read(0x8000_001F)[0] if cpuid.max_extended_leaf else 0
         assert eax >> 1 & 1 == machine.sev_supported
+
+
+def test_a_tdx_guest_knows_itself_for_one() -> None:
+    guest = next(one for one in machines(NOTHING) if one.tdx_guest)
+    registers = registers_of(guest, NOTHING, seamcalled=False)[0].jumping
+    assert registers.max_basic_leaf == 0x21
+    _, ebx, ecx, edx = registers.read(0x21)
+    # linux 7.3.4 arch/x86/coco/tdx/tdx.c tdx_early_init(), asm/shared/tdx.h TDX_IDENT
+    assert b"".join(word.to_bytes(4, "little") for word in (ebx, edx, ecx)) == b"IntelTDX    "

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from staleline.evidence.registers import CpuidTable
+from staleline.evidence.registers import CpuidTable, Registers
 from staleline.evidence.snapshot import Snapshot
 from staleline.facts.fact import Fact, Layer
 from staleline.facts.log import of_log
@@ -18,9 +18,15 @@ from staleline.facts.observation import Observation, first_told, merged, told, u
 from staleline.facts.registers import DUMP_AGAIN
 from staleline.facts.stated import stated
 
-__all__ = ["hypervisor_facts", "names_itself"]
+__all__ = [
+    "HYPERVISOR_LEAF",
+    "hypervisor_facts",
+    "hypervisor_name",
+    "names_itself",
+    "signatures",
+]
 
-_BASE = 0x4000_0000
+HYPERVISOR_LEAF = 0x4000_0000
 #: Leaf 0x40000000 EBX, ECX, EDX -> name. Linux 7.3 arch/x86/kernel/cpu/{hypervisor,mshyperv,
 #: vmware,acrn,bhyve}.c, arch/x86/kernel/{kvm,jailhouse}.c, asm/xen/cpuid.h.
 _NAMES = {
@@ -34,9 +40,16 @@ _NAMES = {
     b"XenVMMXenVMM": "Xen",
     b"Jailhouse\0\0\0": "Jailhouse",
 }
+#: Those whose guests change machine_ops or smp_ops at boot (linux 7.3.4
+#: arch/x86/kernel/{kvm,jailhouse}.c, kernel/cpu/{mshyperv,vmware}.c, xen/enlighten_hvm.c).
+_OWN_WAYS = tuple(
+    raw for raw, name in _NAMES.items() if name in {"KVM", "VMware", "Hyper-V", "Xen", "Jailhouse"}
+)
+#: What no hypervisor calls itself.
+_UNKNOWN = b"\0" * 12
 #: Those below which every kernel is a guest: none of them is replaced by a kexec.
 _BELOW = frozenset({"KVM", "QEMU", "VMware", "VirtualBox", "bhyve"})
-_HYPERV_PRIVILEGES = _BASE + 3
+_HYPERV_PRIVILEGES = HYPERVISOR_LEAF + 3
 #: EBX of that leaf, Linux 7.3 include/hyperv/hvgdk_mini.h HV_CREATE_PARTITIONS and
 #: HV_CPU_MANAGEMENT, which releases up to 6.12 take for the root's.
 _ROOT = 1 << 0 | 1 << 12
@@ -75,6 +88,29 @@ def _name(snapshot: Snapshot, hypervisor: Observation) -> Observation:
     )
 
 
+def hypervisor_name(snapshot: Snapshot) -> str | None:
+    """Of a guest: its hypervisor, where log, CPUID or tools name one."""
+    name = _name(snapshot, told(True, "it is a guest")).value
+    return name if isinstance(name, str) else None
+
+
+def signatures(name: str | None) -> list[Registers]:
+    """Leaf 0x40000000 of the hypervisor of this name.
+
+    Where it is not known: of all for which kernels have a way of their own into the next one, and
+    of one that none of them knows.
+    """
+    if name is None:
+        return [_signature_leaf(raw) for raw in (*_OWN_WAYS, _UNKNOWN)]
+    known = [raw for raw, known in _NAMES.items() if known == name]
+    return [_signature_leaf(raw) for raw in known or [_UNKNOWN]]
+
+
+def _signature_leaf(raw: bytes) -> Registers:
+    ebx, ecx, edx = (int.from_bytes(raw[at : at + 4], "little") for at in (0, 4, 8))
+    return HYPERVISOR_LEAF, ebx, ecx, edx
+
+
 def names_itself(cpuid: CpuidTable) -> bool:
     """Does a known hypervisor answer, as it may although it hides its bit of leaf 1?
 
@@ -84,14 +120,14 @@ def names_itself(cpuid: CpuidTable) -> bool:
 
 
 def _signature(cpuid: CpuidTable) -> Observation:
-    leaf = cpuid.recorded(_BASE)
+    leaf = cpuid.recorded(HYPERVISOR_LEAF)
     if leaf is None:
-        return untold(f"CPUID leaf {_BASE:#010x}, the hypervisor's name: {DUMP_AGAIN}")
+        return untold(f"CPUID leaf {HYPERVISOR_LEAF:#010x}, the hypervisor's name: {DUMP_AGAIN}")
     raw = b"".join(register.to_bytes(4, "little") for register in leaf[1:])
     name = _NAMES.get(raw)
     if name is None:
         return untold(f"the hypervisor that calls itself {raw!r} is not known to staleline")
-    return told(name, f"CPUID {_BASE:#010x}")
+    return told(name, f"CPUID {HYPERVISOR_LEAF:#010x}")
 
 
 def _jumped_by(snapshot: Snapshot, hypervisor: Observation, name: Observation) -> Observation:

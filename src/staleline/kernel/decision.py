@@ -8,15 +8,17 @@ or why that could not be established; it never says whether it was needed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Final
+from typing import Final, TypeVar
 
 from staleline.evidence.registers import CpuidTable
 from staleline.vocabulary import ReportOrder, Through
 
-__all__ = ["Decision", "Fate", "RawMachine", "SiteDecision", "Store"]
+__all__ = ["Decision", "Fate", "RawMachine", "SiteDecision", "Store", "common_decision"]
+
+_T = TypeVar("_T")
 
 # What an SNP host's firmware has set up: SmmLock, without which Linux hides SEV, and where
 # the RMP table lies (linux 7.3.4 arch/x86/kernel/cpu/amd.c early_detect_mem_encrypt(),
@@ -160,3 +162,38 @@ class Decision:
     traps: int = 0
     leaves_read: frozenset[int] = frozenset()
     msrs_read: frozenset[int] = frozenset()
+
+
+def common_decision(decisions: Sequence[Decision], why: str) -> Decision:
+    """What several decisions agree on; a site of which they differ is unknown.
+
+    Args:
+        decisions: At least one.
+        why: Why there are several.
+    """
+    first = decisions[0]
+    if len(decisions) == 1:
+        return first
+    return replace(
+        first,
+        stop_this_cpu=_common_site([one.stop_this_cpu for one in decisions], why),
+        relocate_kernel=_common_site([one.relocate_kernel for one in decisions], why),
+        crash_nmi_callback=_common_site([one.crash_nmi_callback for one in decisions], why),
+        crash_relocate_kernel=_common_site([one.crash_relocate_kernel for one in decisions], why),
+        reported_stopped=_same([one.reported_stopped for one in decisions]),
+        sme_active=_same([one.sme_active for one in decisions]),
+        stops=_same([one.stops for one in decisions]),
+        crash_stops=_same([one.crash_stops for one in decisions]),
+        traps=sum(one.traps for one in decisions),
+        leaves_read=frozenset().union(*(one.leaves_read for one in decisions)),
+        msrs_read=frozenset().union(*(one.msrs_read for one in decisions)),
+    )
+
+
+def _common_site(sites: Sequence[SiteDecision], why: str) -> SiteDecision:
+    alike = len({(site.flushes, site.left_behind) for site in sites}) == 1
+    return sites[0] if alike else SiteDecision(None, why)
+
+
+def _same(values: Sequence[_T]) -> _T | None:
+    return values[0] if len(set(values)) == 1 else None

@@ -13,7 +13,13 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from staleline.evidence.snapshot import Snapshot
-from staleline.kernel.decision import Decision, RawMachine, SiteDecision, Store
+from staleline.kernel.decision import (
+    Decision,
+    RawMachine,
+    SiteDecision,
+    Store,
+    common_decision,
+)
 from staleline.model.scenario import Flush
 from staleline.policy.policy import Policy
 from staleline.verdict.machine import Machine
@@ -29,6 +35,10 @@ __all__ = [
     "PolicyKernel",
 ]
 
+_UNDER_SEVERAL = (
+    "the way into the next kernel is not the same under all hypervisors, and which this is was "
+    "not read"
+)
 #: CPUs of AMD and Hygon wait in MWAIT while offline: 6.12.118 does not let them
 #: (arch/x86/kernel/smpboot.c mwait_play_dead()), some later release before 6.17 does.
 _WAKES_SINCE = (6, 13)
@@ -276,8 +286,9 @@ class ImageKernel:
     def _decide(self, machine: Machine, *, seamcalled: bool) -> Decision:
         key = (asked_of(machine), seamcalled)
         if key not in self._decisions:
-            registers = registers_of(machine, self.snapshot, seamcalled=seamcalled)
-            self._decisions[key] = self.image.decide(registers)
+            several = registers_of(machine, self.snapshot, seamcalled=seamcalled)
+            decisions = [self.image.decide(registers) for registers in several]
+            self._decisions[key] = common_decision(decisions, _UNDER_SEVERAL)
         return self._decisions[key]
 
 

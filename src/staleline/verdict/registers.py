@@ -11,9 +11,16 @@ on every machine (`staleline.kernel.doubts`).
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
+from dataclasses import replace
 
 from staleline.evidence.registers import CpuidTable, Registers
 from staleline.evidence.snapshot import Snapshot
+from staleline.facts.hypervisor import (
+    HYPERVISOR_LEAF,
+    hypervisor_name,
+    names_itself,
+    signatures,
+)
 from staleline.kernel.decision import RawMachine
 from staleline.kernel.rawfacts import RawFacts
 from staleline.kernel.rawmachine import raw_machine
@@ -22,6 +29,9 @@ from staleline.verdict.machine import Machine
 __all__ = ["asked_of", "has_cpuid", "registers_of"]
 
 _ENCRYPTION_LEAF = 0x8000_001F
+_TDX_GUEST_LEAF = 0x21
+#: "IntelTDX    " in EBX, EDX, ECX.
+_INTEL_TDX = (0, 0x6574_6E49, 0x2020_2020, 0x5844_546C)
 _SYSCFG = 0xC001_0010
 _SEV_STATUS = 0xC001_0131
 _TDX_KEYIDS = 0x87
@@ -48,16 +58,20 @@ def asked_of(machine: Machine) -> tuple[Hashable, ...]:
     )
 
 
-def registers_of(machine: Machine, snapshot: Snapshot, *, seamcalled: bool) -> RawMachine:
+def registers_of(machine: Machine, snapshot: Snapshot, *, seamcalled: bool) -> list[RawMachine]:
     """What the kernel's code can ask of this machine.
 
     Args:
         machine: All listed facts.
         snapshot: What was observed of it.
         seamcalled: Both CPUs made a SEAMCALL.
+
+    Returns:
+        One, or one for each hypervisor that it may run under, as kernels do not go the same way
+        into the next one under all of them.
     """
     jumping, secondary = _cpuids(machine, snapshot)
-    return RawMachine(
+    one = RawMachine(
         jumping=jumping,
         secondary=secondary,
         msr=_msr(machine, snapshot),
@@ -65,6 +79,18 @@ def registers_of(machine: Machine, snapshot: Snapshot, *, seamcalled: bool) -> R
         snp_host=machine.snp_host,
         seamcalled=seamcalled,
     )
+    if not machine.hypervisor or names_itself(jumping):
+        return [one]
+    name = hypervisor_name(snapshot)
+    return [
+        replace(one, jumping=_under(jumping, leaf), secondary=_under(secondary, leaf))
+        for leaf in signatures(name)
+    ]
+
+
+def _under(table: CpuidTable, leaf: Registers) -> CpuidTable:
+    """The table, with a hypervisor's leaf."""
+    return type(table)({**table.leaves, (HYPERVISOR_LEAF, 0): leaf})
 
 
 def _cpuids(machine: Machine, snapshot: Snapshot) -> tuple[CpuidTable, CpuidTable]:
@@ -73,8 +99,16 @@ def _cpuids(machine: Machine, snapshot: Snapshot) -> tuple[CpuidTable, CpuidTabl
         cpus = snapshot.cpus
         jumping, secondary = cpus[0].cpuid, cpus[min(1, len(cpus) - 1)].cpuid
         return _with_facts(jumping, machine), _with_facts(secondary, machine)
-    least = raw_machine(_facts(machine))
-    return least.jumping, least.secondary
+    least = raw_machine(_facts(machine)).jumping
+    table = _as_tdx_guest(least) if machine.tdx_guest else least
+    return table, table
+
+
+def _as_tdx_guest(table: CpuidTable) -> CpuidTable:
+    """With the leaf that a TDX guest knows itself by (linux 7.3.4 arch/x86/coco/tdx/tdx.c)."""
+    _, ebx, ecx, edx = table.leaves[0, 0]
+    own = {(0, 0): (_TDX_GUEST_LEAF, ebx, ecx, edx), (_TDX_GUEST_LEAF, 0): _INTEL_TDX}
+    return type(table)({**table.leaves, **own})
 
 
 def _with_facts(table: CpuidTable, machine: Machine) -> CpuidTable:
