@@ -198,6 +198,7 @@ class Emulator:
         self._notes: NotedStores | None = None
         self._watchdog = Watchdog(self._engine.emu_stop)
         self._exhausted = 0
+        self._runs = 0
         self._told = 0
         self._executing = 0
         self._flushes_line: dict[int, bool] = {}
@@ -308,6 +309,7 @@ class Emulator:
         self, state: CpuState, cpu: LogicalCpu, at_flush: Callable[[], None] | None
     ) -> End:
         self._cpu, self._at_flush, self._end, self._behind = cpu, at_flush, None, None
+        self._runs += 1
         self._restore(state)
         try:
             with self._watchdog:
@@ -379,6 +381,17 @@ class Emulator:
     def exhausted_runs(self) -> int:
         """How many runs so far ended because their time or instruction budget ran out."""
         return self._exhausted + (0 if self._second is None else self._second.exhausted_runs)
+
+    @property
+    def runs(self) -> int:
+        """How many runs were begun or gone on with, but for those behind a WBINVD."""
+        return self._runs
+
+    @property
+    def asked(self) -> tuple[int, int]:
+        """EAX and ECX: what CPUID asks for, or which MSR."""
+        leaf, number = self._cpuid_input.read()
+        return leaf & 0xFFFF_FFFF, number & 0xFFFF_FFFF
 
     def series(self) -> Watchdog:
         """Enter it around many runs: they are then watched by one thread."""

@@ -18,15 +18,19 @@ from typing import TYPE_CHECKING, Final
 from staleline.kernel.alternatives import passed_alternatives
 from staleline.kernel.changes import AnswerBit, Change, Memory, changed, halved, variation
 from staleline.kernel.fixedinputs import FIXED_AT_SITES, FIXED_IN_CRASH, fixed_bits, is_fixed
+from staleline.kernel.guardinputs import FollowedTraces, inputs_of, name_of, unlisted_bits
+from staleline.kernel.inflow import Loaded
 from staleline.kernel.initialvariables import is_pointer
 from staleline.kernel.inputs import listed_bits, random_flips
 from staleline.kernel.reruns import SITES
 from staleline.kernel.search import Search, Tried
 from staleline.kernel.staticbranches import passed_branches
+from staleline.kernel.turns import turns
 from staleline.vocabulary import Site
 
 if TYPE_CHECKING:
     from staleline.kernel.decision import RawMachine
+    from staleline.kernel.inflow import Origin
     from staleline.kernel.reruns import Booted, Cell, Reruns, Variation
 
 __all__ = ["Influence", "search_sites"]
@@ -67,12 +71,14 @@ class SiteSearch:
         lost: What made the site fail, and how.
         exhausted: There is more than can be told apart.
         met: What the site read and was answered, on rows that were looked at.
+        endless: Turns that lead nowhere when they are taken the other way.
     """
 
     influences: dict[str, Influence] = field(default_factory=dict)
     lost: dict[str, str] = field(default_factory=dict)
     exhausted: bool = False
     met: set[Hashable] = field(default_factory=set)
+    endless: set[Memory] = field(default_factory=set)
 
 
 def search_sites(
@@ -114,6 +120,7 @@ class _States:
         self._contents: dict[tuple[Site, Cell], list[bytes]] = {}
         self.branches: dict[Site, list[Memory]] = {site: [] for site in SITES}
         self.patches: dict[Site, list[Memory]] = {site: [] for site in SITES}
+        self.traces = FollowedTraces(reruns)
         for site in SITES:
             for row, booted in enumerate(self.rows):
                 self._look_at(site, booted, first=row == 0)
@@ -138,7 +145,7 @@ class _States:
 
     def varied(self, site: Site, cell: Cell) -> int:
         """The bits that are not the same on all rows."""
-        contents = self._contents[site, cell]
+        contents = self._contents.get((site, cell), [b""])
         first, *others = (int.from_bytes(content, "little") for content in contents)
         return reduce(or_, (first ^ other for other in others), 0)
 
@@ -150,10 +157,12 @@ class _OneSite:
         self._reruns = reruns
         self._run = reruns.runs_from(states.rows[row])
         self._site = site
-        self._states = states
+        self._states, self._row = states, row
         self._base = self._run(site)
         self._looked_at: dict[Cell, Influence] = {}
         self._fixed = FIXED_IN_CRASH if site is Site.CRASH_NMI_CALLBACK else FIXED_AT_SITES
+        # What flows into a guard is told, whatever reason there is not to change it.
+        self._partly_fixed = {name: one for name, one in self._fixed.items() if not one.is_whole}
         self._cells = {
             cell: Memory(cell, content, reruns.name(cell[0]))
             for cell, content in states.contents(site, row)
@@ -180,6 +189,8 @@ class _OneSite:
         if (met := self._met()) not in found.met:
             found.met.add(met)
             found.influences |= {one.name: one for one in self._beside_the_facts()}
+            told = {name for name, one in found.influences.items() if not one.explained}
+            found.influences |= {one.name: one for one in self._at_turns(told, found.endless)}
         found.exhausted |= search.exhausted
 
     def _patched(self) -> Iterator[Influence]:
@@ -215,6 +226,44 @@ class _OneSite:
                 influence = self._of_variable(memory)
                 if not influence.explained:
                     yield influence
+
+    def _at_turns(self, told: set[str], endless: set[Memory]) -> Iterator[Influence]:
+        """What flows into the conditions on which the site does otherwise."""
+        steps = self._reruns.traced_site(self._site, self._states.rows[self._row])
+        for turn in turns(self._reruns, steps):
+            if not any(self._turns_out_otherwise(other, endless) for other in turn.others):
+                continue
+            flows = self._states.traces.flows(steps)
+            for origin, mask in inputs_of(flows[index] for index in turn.indices):
+                influence = self._flowing(origin, mask, told)
+                if influence is not None:
+                    told.add(influence.name)
+                    yield influence
+
+    def _turns_out_otherwise(self, other: Memory, endless: set[Memory]) -> bool:
+        if other in endless:
+            return False
+        before = self._reruns.endless_runs
+        run = self._run(self._site, variation([other]))
+        if self._reruns.endless_runs > before:
+            endless.add(other)
+        return run.differs(self._base)
+
+    def _flowing(self, origin: Origin, mask: int, told: set[str]) -> Influence | None:
+        """An input that matters, if it is no listed fact, and was not found otherwise."""
+        varied = fixed = 0
+        if isinstance(origin, Loaded):
+            name = self._reruns.line(origin.address)
+            varied = self._states.varied(self._site, origin.cell)
+            fixed = fixed_bits(self._partly_fixed, name, int.from_bytes(origin.content, "little"))
+        bits = unlisted_bits(origin, mask, varied=varied, fixed=fixed)
+        numbers = tuple(bit for bit in range(bits.bit_length()) if bits >> bit & 1)
+        name = name_of(self._reruns, origin, bits)
+        if not bits or name in told or not told.isdisjoint(f"{origin}[{bit}]" for bit in numbers):
+            return None
+        if not isinstance(origin, Loaded):
+            return Influence(name, explained=False)
+        return Influence(name, False, origin.content, numbers if varied else ())
 
     def _half(self, seed: int, *, complement: bool) -> list[Memory]:
         variables = filter(self._may_differ, self._cells.values())
