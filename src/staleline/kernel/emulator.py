@@ -225,7 +225,9 @@ class Emulator:
     def forget_code(self, address: int, size: int) -> None:
         """Drop translations of code that was rewritten through another alias."""
         self._engine.ctl_remove_cache(address, address + size)
-        self._flushes_line.clear()
+        begun = range(address - LONGEST_INSTRUCTION, address + size)
+        for start in [start for start in self._flushes_line if start in begun]:
+            del self._flushes_line[start]
         if self._second is not None:
             self._second.forget_code(address, size)
 

@@ -14,7 +14,8 @@ from capstone import x86 as cx
 
 __all__ = ["FLAGS", "BitsKept", "InstructionForm", "Part", "form_of", "parts_of"]
 
-_MASK_64: Final = (1 << 64) - 1
+#: No distance within something is that negative; an address of the kernel, as 32 bits, is.
+_LOWEST: Final = -(1 << 29)
 _FLAGS_NAMES: Final = frozenset({"eflags", "rflags", "flags"})
 #: Parts of a general register that can be written by themselves: first bit and width.
 _PARTS: Final = ((0, 8), (8, 8), (16, 16), (32, 32))
@@ -68,7 +69,7 @@ class InstructionForm:
         bits: What becomes of bits.
         amount: The mask, or by how much it shifts.
         decides: What decides which way it goes, or whether or how often it does anything.
-        repeats: It may go on with what lies beside that.
+        looks_up: Where it loads from is a place in something, by its number.
         asks: What it asks of the CPU, by the name of the instruction; None if nothing.
     """
 
@@ -80,7 +81,7 @@ class InstructionForm:
     bits: BitsKept = BitsKept.MIXED
     amount: int = 0
     decides: tuple[Part, ...] = ()
-    repeats: bool = False
+    looks_up: bool = False
     asks: str | None = None
 
 
@@ -181,7 +182,7 @@ def _form(instruction: capstone.CsInsn) -> InstructionForm:
         bits=bits,
         amount=amount,
         decides=_parts(_deciding(instruction, read)),
-        repeats=number in _STRINGS,
+        looks_up=any(map(_looks_up, instruction.operands)),
         asks=_ASKS.get(number),
     )
 
@@ -219,6 +220,14 @@ def _pointers(instruction: capstone.CsInsn) -> Iterator[str]:
                 name = instruction.reg_name(number) if number else None
                 if name is not None and name not in _PLACES:
                     yield name
+
+
+def _looks_up(operand: capstone.x86.X86Op) -> bool:
+    """An index, or an address of the kernel with something added."""
+    if operand.type != cx.X86_OP_MEM or not operand.access & capstone.CS_AC_READ:
+        return False
+    place = operand.mem
+    return bool(place.index or (place.base not in (0, cx.X86_REG_RIP) and place.disp < _LOWEST))
 
 
 def _clears(instruction: capstone.CsInsn) -> bool:

@@ -187,9 +187,9 @@ class Reruns:
         warnings = cache(partial(warning_addresses, image))
         fixups = cache(partial(fault_fixups, image))
         # Watching drops translated code, so what is watched has an engine of its own.
-        self._emulator, self._watching, self._tracing = self._emulators = [
+        self._emulator, self._watching, self._tracing = (
             Emulator(self.memory, self.places.code, warnings, fixups, _LIMITS) for _ in range(3)
-        ]
+        )
         self._recorder = Recorder(self.memory, self._tracing)
         self._accesses = Accesses(self.memory)
         pages = (CONTROL_PAGES, self.memory.direct(CONTROL_PAGES))
@@ -346,8 +346,8 @@ class Reruns:
         """Code among what was changed must be translated again."""
         for address, content in memory.items():
             if address in self.text:
-                for emulator in self._emulators:
-                    emulator.forget_code(address, len(content))
+                # The others run nothing but what was given.
+                self._emulator.forget_code(address, len(content))
 
 
 def _cpus(machine: RawMachine, flips: Flips) -> Cpus:

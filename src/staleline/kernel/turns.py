@@ -16,6 +16,7 @@ from staleline.kernel.derivation import DerivationError
 from staleline.kernel.instructionform import form_of
 
 if TYPE_CHECKING:
+    from staleline.kernel.instructionform import InstructionForm
     from staleline.kernel.reruns import Reruns
     from staleline.kernel.trace import Access, Step
 
@@ -55,9 +56,12 @@ def turns(reruns: Reruns, steps: Sequence[Step]) -> Sequence[Turn]:
     """Those that a trace passes, each once."""
     found: dict[tuple[int, bytes], Turn] = {}
     for index, step in enumerate(steps):
+        form = form_of(step.code)
+        if form is None or not (form.decides or form.looks_up):
+            continue
         address = reruns.places.linked(step.address)
         following = steps[index + 1].address if index + 1 < len(steps) else 0
-        others = list(_others(reruns, address, step, following))
+        others = list(_others(reruns, form, address, step, following))
         if others:
             turn = found.setdefault((address, step.code), Turn(address))
             turn.indices.append(index)
@@ -66,15 +70,14 @@ def turns(reruns: Reruns, steps: Sequence[Step]) -> Sequence[Turn]:
     return list(found.values())
 
 
-def _others(reruns: Reruns, address: int, step: Step, following: int) -> Iterator[Memory]:
-    form = form_of(step.code)
-    if form is None:
-        return
+def _others(
+    reruns: Reruns, form: InstructionForm, address: int, step: Step, following: int
+) -> Iterator[Memory]:
     if form.decides:
         code = _turned(step, following)
         if code is not None:
             yield Memory((address, len(code)), code, "", is_code=True)
-    if form.pointers and not form.repeats:
+    if form.looks_up:
         for access in step.accesses:
             if access.value is not None and reruns.is_constant(access.address):
                 yield from _neighbours(reruns.memory.read, access)
