@@ -32,6 +32,7 @@ _ASKED: Final = {
     **dict.fromkeys(("RDRAND", "RDSEED"), Register(RANDOM, None)),
 }
 _FLAGS_ORIGIN: Final = "EFLAGS"
+_AT_THE_START: Final = " at the start"
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +155,7 @@ class _Followed:
         if part == FLAGS:
             return frozenset({Inflow(_FLAGS_ORIGIN, _MASK_64, None)})
         name = part.register.upper()
-        origin = f"{name} at the start" if _is_of_a_run(part) else name
+        origin = f"{name}{_AT_THE_START}" if _is_of_a_run(part) else name
         return frozenset({Inflow(origin, part.mask << part.first, part.first)})
 
     def _chosen(self, form: InstructionForm, step: Step) -> Flow:
@@ -211,7 +212,7 @@ def _chooses(inflow: Inflow) -> bool:
     """Is it part of an address that could be another, and not where something always is?"""
     if isinstance(inflow.origin, Loaded):
         return not is_pointer(inflow.origin.content)
-    return isinstance(inflow.origin, Register)
+    return isinstance(inflow.origin, Register) or not inflow.origin.endswith(_AT_THE_START)
 
 
 def _kept(form: InstructionForm, taken: Flow) -> Flow:

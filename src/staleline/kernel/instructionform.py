@@ -164,6 +164,8 @@ def _form(instruction: capstone.CsInsn) -> InstructionForm:
     number = instruction.id
     read, written = _registers(instruction)
     bits, amount = _bits(instruction)
+    if number in _ASKS and not written and not instruction.operands:
+        written = frozenset({"rax", "rdx"})  # RDPKRU, of which the decoder says nothing
     if _clears(instruction):
         read = read & _FLAGS_NAMES if number == cx.X86_INS_SBB else frozenset()
     pointers = frozenset(_pointers(instruction)) - read

@@ -23,6 +23,7 @@ from staleline.kernel.decision import Decision, SiteDecision
 from staleline.kernel.derivation import DerivationError
 from staleline.kernel.emulator import Emulator
 from staleline.kernel.exceptiontable import fault_fixups
+from staleline.kernel.kexecstate import begin_crash, begin_kexec
 from staleline.kernel.machine_memory import MachineMemory
 from staleline.kernel.offline import PlayDead, run_native_play_dead, run_tdx_shutdown_cpu
 from staleline.kernel.seamcalls import make_seamcalls
@@ -202,12 +203,15 @@ class KernelReader:
         boot(image, memory, emulator, cpus, mem_encrypt=machine.mem_encrypt)
         sme_active = read_sme_active(image, memory)
         make_seamcalls(image, emulator, cpus)
+        begin_kexec(image, memory, online=len(cpus))
         way = way_to_kexec(image, memory, emulator, cpus)
         stop = run_stop_this_cpu(image, memory, emulator, secondary, jumping=jumping)
         stop = stopped_by_way(image, emulator, stop, way)
+        begin_kexec(image, memory, online=1)
         relocate = run_relocate_kernel(
             image, memory, emulator, jumping, preserve_context=machine.preserve_context
         )
+        begin_crash(image, memory, crashing=jumping.number)
         crash = run_crash(image, memory, emulator, cpus)
         return Decision(
             stop_this_cpu=stop.decision,

@@ -21,6 +21,7 @@ from staleline.kernel.emulator import Emulator, Limits
 from staleline.kernel.exceptiontable import fault_fixups
 from staleline.kernel.inputs import Flips, Register, VariedCpu, nothing
 from staleline.kernel.interrupts import interrupts_of
+from staleline.kernel.kexecstate import begin_crash, begin_kexec
 from staleline.kernel.machine_memory import KeptMemory, MachineMemory
 from staleline.kernel.places import Places
 from staleline.kernel.seamcalls import make_seamcalls
@@ -220,7 +221,10 @@ class Reruns:
             self._boot(machine, variation, cpus, self._emulator)
         except DerivationError as error:
             return Outcome(dict.fromkeys(SITES, SiteDecision(None, str(error))), _asked(cpus))
-        sites = {site: self._run_site(site, cpus, self._emulator) for site in SITES}
+        sites = {}
+        for site in SITES:
+            self._begin(site, cpus)
+            sites[site] = self._run_site(site, cpus, self._emulator)
         return Outcome(sites, _asked(cpus))
 
     def _boot(
@@ -285,16 +289,30 @@ class Reruns:
         self._boot(machine, AS_GIVEN, _cpus(machine, nothing), self._watching)
         return self._accesses
 
+    def restore(self, site: Site, booted: Booted) -> None:
+        """The memory in which a site begins."""
+        self.memory.put_back(booted.memory)
+        self._begin(site, booted.cpus)
+
+    def _begin(self, site: Site, cpus: Cpus) -> None:
+        match site:
+            case Site.STOP_THIS_CPU:
+                begin_kexec(self.image, self.memory, online=len(cpus))
+            case Site.RELOCATE_KERNEL:
+                begin_kexec(self.image, self.memory, online=1)
+            case Site.CRASH_NMI_CALLBACK:
+                begin_crash(self.image, self.memory, crashing=cpus[0].number)
+
     def watched_site(self, site: Site, booted: Booted) -> Accesses:
         """What a site reads and executes from a kept state."""
-        self._prepare(booted, AS_GIVEN)
+        self._prepare(site, booted, AS_GIVEN)
         self._accesses = Accesses(self.memory)
         self._run_site(site, [_fork(cpu, nothing) for cpu in booted.cpus], self._watching)
         return self._accesses
 
     def traced_site(self, site: Site, booted: Booted) -> Sequence[Step]:
         """Every instruction that a site executes from a kept state."""
-        self._prepare(booted, AS_GIVEN)
+        self._prepare(site, booted, AS_GIVEN)
         self._recorder.steps = []
         self._run_site(site, [_fork(cpu, nothing) for cpu in booted.cpus], self._tracing)
         return self._recorder.steps
@@ -307,7 +325,7 @@ class Reruns:
         """Sites can be run from this state as often as wanted."""
 
         def run(site: Site, variation: Variation = AS_GIVEN) -> SiteRun:
-            self._prepare(booted, variation)
+            self._prepare(site, booted, variation)
             forks = [_fork(cpu, variation.flips) for cpu in booted.cpus]
             decision = self._run_site(site, forks, self._emulator)
             record = tuple(chain.from_iterable(fork.record.items() for fork in forks))
@@ -316,9 +334,9 @@ class Reruns:
 
         return run
 
-    def _prepare(self, booted: Booted, variation: Variation) -> None:
+    def _prepare(self, site: Site, booted: Booted, variation: Variation) -> None:
         """The state of then, with these changes."""
-        self.memory.put_back(booted.memory)
+        self.restore(site, booted)
         self._forget(self._changed)
         for address, content in variation.memory.items():
             self.memory.write(address, content)

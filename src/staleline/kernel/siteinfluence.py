@@ -82,7 +82,11 @@ class SiteSearch:
 
 
 def search_sites(
-    reruns: Reruns, machines: Sequence[RawMachine], *, pairs: int
+    reruns: Reruns,
+    machines: Sequence[RawMachine],
+    *,
+    pairs: int,
+    sites: Sequence[Site] = SITES,
 ) -> Mapping[Site, SiteSearch]:
     """Try everything on every machine; where a site is unknown it is left out.
 
@@ -90,12 +94,13 @@ def search_sites(
         reruns: The image.
         machines: They differ in listed facts alone.
         pairs: How many random divisions into two halves for each.
+        sites: At which.
 
     Raises:
         DerivationError: The derivation does not end on one of them.
     """
-    states = _States(reruns, machines)
-    found = {site: SiteSearch() for site in SITES}
+    states = _States(reruns, machines, sites)
+    found = {site: SiteSearch() for site in sites}
     for row, machine in enumerate(machines):
         seeds = range(row, row + pairs * len(machines), len(machines))
         for site, search in found.items():
@@ -114,20 +119,24 @@ def _is_telling(site: Site, machine: RawMachine) -> bool:
 class _States:
     """What is where each site reads, in the state of each row."""
 
-    def __init__(self, reruns: Reruns, machines: Sequence[RawMachine]) -> None:
+    def __init__(
+        self, reruns: Reruns, machines: Sequence[RawMachine], sites: Sequence[Site]
+    ) -> None:
         self._reruns = reruns
         self.rows = [reruns.boot(machine) for machine in machines]
         self._contents: dict[tuple[Site, Cell], list[bytes]] = {}
-        self.branches: dict[Site, list[Memory]] = {site: [] for site in SITES}
-        self.patches: dict[Site, list[Memory]] = {site: [] for site in SITES}
+        self.branches: dict[Site, list[Memory]] = {site: [] for site in sites}
+        self.patches: dict[Site, list[Memory]] = {site: [] for site in sites}
         self.traces = FollowedTraces(reruns)
-        for site in SITES:
+        for site in sites:
             for row, booted in enumerate(self.rows):
                 self._look_at(site, booted, first=row == 0)
         for booted in self.rows:
-            reruns.memory.put_back(booted.memory)
-            for (_, cell), contents in self._contents.items():
-                contents.append(reruns.memory.read(*cell))
+            for site in sites:
+                reruns.restore(site, booted)
+                for (where, cell), contents in self._contents.items():
+                    if where is site:
+                        contents.append(reruns.memory.read(*cell))
 
     def _look_at(self, site: Site, booted: Booted, *, first: bool) -> None:
         """What the site reads, and on the first row which branches it passes."""

@@ -37,7 +37,6 @@ __all__ = [
 _SHUT_DOWN: Final = "machine_shutdown"
 _NMI_CALLBACK: Final = "smp_stop_nmi_callback"
 _REGISTERS: Final = 0x6000  # physical address of a struct pt_regs, zeros
-_IN_PROGRESS: Final = "kexec_in_progress"
 _ONLINE: Final = "__cpu_online_mask"
 _REPORTS: Final = ("cpus_stop_mask", "stop_cpus_count", _ONLINE)
 REPORT_SIZE: Final = 4
@@ -79,7 +78,6 @@ def way_to_kexec(
     before = memory.kept()
     jumping, secondary = (cpu.going_on_as(cpu, cpu.record) for cpu in cpus)
     try:
-        _begin_kexec(image, memory)
         vector = interrupt_others(image, memory, emulator, (jumping, secondary), _SHUT_DOWN)
         if vector is None:
             return WayToKexec(f"{_SHUT_DOWN}() interrupts no other CPU", None, stops=False)
@@ -139,13 +137,6 @@ def report_address(image: KernelImage) -> int:
         if address is not None:
             return address
     return required_address(image.symbols, _REPORTS[-1])
-
-
-def _begin_kexec(image: KernelImage, memory: MachineMemory) -> None:
-    """``kernel_kexec()`` sets it before anything else (kernel/kexec_core.c, 5.10 to 7.3)."""
-    variable = image.symbols.address(_IN_PROGRESS)
-    if variable is not None:
-        memory.write_int(variable, 1, 1)
 
 
 def _bring_online(

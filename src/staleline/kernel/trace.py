@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
+from staleline.kernel.instructionform import form_of
 from staleline.kernel.refused import LONGEST_INSTRUCTION
 
 if TYPE_CHECKING:
@@ -75,13 +76,19 @@ class Recorder:
 
     def note_instruction(self, address: int, size: int) -> None:
         """One instruction, before it runs."""
-        # An instruction that the engine refuses has no size that means anything.
-        length = size if size <= LONGEST_INSTRUCTION else LONGEST_INSTRUCTION
-        step = Step(address, self._memory.read(address, length))
+        step = Step(address, self._code(address, size))
         if step.code.startswith(_ASKING):
             step.asked = self._emulator.asked
         step.begins, self._run = self._run != self._emulator.runs, self._emulator.runs
         self.steps.append(step)
+
+    def _code(self, address: int, size: int) -> bytes:
+        """Of an instruction that the engine refuses the size means nothing, or is too small."""
+        if size <= LONGEST_INSTRUCTION:
+            code = self._memory.read(address, size)
+            if form_of(code) is not None:
+                return code
+        return self._memory.read(address, LONGEST_INSTRUCTION)
 
     def note_access(self, address: int, size: int, is_write: bool) -> None:
         """One access of the last instruction, before it takes effect."""

@@ -33,8 +33,10 @@ _JUMP: Final = b"\xeb"
 _NOP: Final = b"\x90"
 _STRINGS: Final = frozenset(b"\xa4\xa5\xaa\xab")  # MOVS and STOS
 _REPEATED: Final = frozenset(b"\xf2\xf3")
-#: Of one instruction; entries of a table, where it loads from one.
-_MOST_OTHERS: Final = 4
+#: Entries before and behind the one that is loaded from a table.
+_NEIGHBOURS: Final = 4
+#: Of one instruction, however often it is executed.
+_MOST_OTHERS: Final = 2 * _NEIGHBOURS
 
 
 @dataclass(slots=True)
@@ -84,12 +86,15 @@ def _others(
 
 
 def _neighbours(read: Callable[[int, int], bytes], access: Access) -> Iterator[Memory]:
-    """The entries of a table beside one that was loaded, in its place."""
-    for address in (access.address - access.size, access.address + access.size):
+    """The entries of a table around one that was loaded, in its place."""
+    cell = access.address, access.size
+    for distance in range(-_NEIGHBOURS, _NEIGHBOURS + 1):
         try:
-            yield Memory((access.address, access.size), read(address, access.size), "", True)
+            entry = read(access.address + distance * access.size, access.size)
         except DerivationError:
             continue
+        if int.from_bytes(entry, "little") != access.value:
+            yield Memory(cell, entry, "", is_code=True)
 
 
 def _turned(step: Step, following: int) -> bytes | None:
