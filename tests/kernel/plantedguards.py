@@ -13,6 +13,9 @@ from dataclasses import dataclass
 from itertools import product
 
 from staleline.kernel.image import KernelImage
+from staleline.kernel.influence import machines
+from staleline.kernel.reruns import Reruns
+from staleline.kernel.siteinfluence import search_sites
 from staleline.vocabulary import Site
 from tests.kernel.plant import (
     Bytes,
@@ -26,7 +29,7 @@ from tests.kernel.plant import (
     zeroes_per_cpu_byte,
 )
 
-__all__ = ["PlantedGuard", "planted_guards", "sample"]
+__all__ = ["PlantedGuard", "named_by_the_site", "planted_guards", "sample"]
 
 
 @dataclass(frozen=True)
@@ -301,3 +304,13 @@ def planted_guards(image: KernelImage) -> Iterator[PlantedGuard]:
 def sample(image: KernelImage, count: int, seed: object) -> list[PlantedGuard]:
     """The same ones each time."""
     return random.Random(str(seed)).sample(list(planted_guards(image)), count)
+
+
+def named_by_the_site(image: KernelImage, guard: PlantedGuard) -> set[str]:
+    """What the site depends on in the kernel with this guard, beside the listed facts."""
+    mutant = guard.plant(image)
+    reruns = Reruns(mutant)
+    with reruns.series():
+        found = search_sites(reruns, list(machines(mutant)), pairs=1, sites=(guard.site,))
+    influences = found[guard.site].influences.values()
+    return {influence.name for influence in influences if not influence.explained}

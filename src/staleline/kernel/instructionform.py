@@ -173,14 +173,14 @@ def _form(instruction: capstone.CsInsn) -> InstructionForm:
         read -= {"rdi", "rsi", "rcx", "edi", "esi", "ecx", *_FLAGS_NAMES}
         written -= {"rdi", "rsi", "rcx", "edi", "esi", "ecx"}
         pointers &= {"rsi"}  # what is stored through RDI is loaded from elsewhere
-    conditional = instruction.mnemonic.startswith(("cmov", "set"))
+    moves_or_not = instruction.mnemonic.startswith("cmov")
     narrow = [name for name in written if _NAMED.get(name, ("", 0, 0))[1:] == (0, 32)]
     return InstructionForm(
         reads=_parts(read),
         pointers=_parts(pointers),
         writes=_parts(written),
         clears=tuple(Part(_NAMED[name][0], *_PARTS[-1]) for name in narrow),
-        keeps=conditional or number in (cx.X86_INS_CMPXCHG, cx.X86_INS_BSF, cx.X86_INS_BSR),
+        keeps=moves_or_not or number in (cx.X86_INS_CMPXCHG, cx.X86_INS_BSF, cx.X86_INS_BSR),
         bits=bits,
         amount=amount,
         decides=_parts(_deciding(instruction, read)),

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from staleline.kernel.reruns import Reruns
     from staleline.kernel.trace import Access, Step
 
-__all__ = ["Turn", "turns"]
+__all__ = ["Turn", "turned", "turns"]
 
 _PREFIXES: Final = frozenset(b"\x26\x2e\x36\x3e\x64\x65\x66\xf2\xf3")
 _REX: Final = range(0x40, 0x50)
@@ -76,7 +76,7 @@ def _others(
     reruns: Reruns, form: InstructionForm, address: int, step: Step, following: int
 ) -> Iterator[Memory]:
     if form.decides:
-        code = _turned(step, following)
+        code = turned(step, following)
         if code is not None:
             yield Memory((address, len(code)), code, "", is_code=True)
     if form.looks_up:
@@ -97,7 +97,7 @@ def _neighbours(read: Callable[[int, int], bytes], access: Access) -> Iterator[M
             yield Memory(cell, entry, "", is_code=True)
 
 
-def _turned(step: Step, following: int) -> bytes | None:
+def turned(step: Step, following: int) -> bytes | None:
     """The instruction the other way round; None if it is none of these."""
     code = step.code
     at = next((i for i, byte in enumerate(code) if byte not in _PREFIXES), 0)
