@@ -25,6 +25,7 @@ import unicorn
 from unicorn import x86_const as x86
 
 from staleline.kernel.derivation import DerivationError
+from staleline.kernel.detours import detoured
 from staleline.kernel.hooks import Hooks
 from staleline.kernel.localapic import (
     INTERRUPT_COMMAND,
@@ -419,6 +420,20 @@ class Emulator:
     def blocks(self, on_block: Callable[[int, int], None]) -> AbstractContextManager[None]:
         """Tell every run of instructions without a jump inside, before it runs: address, size."""
         return self._telling(blocks_told(self._engine, self._hooks, on_block))
+
+    @contextmanager
+    def detour(self, address: int, visits: int, target: int) -> Iterator[None]:
+        """Code run inside goes on at `target` instead when it comes to an address once more.
+
+        Args:
+            address: Of an instruction.
+            visits: How often it is executed before.
+            target: Where to go on.
+        """
+        second = self._after_flush()
+        engines = (self._engine, self._hooks), (second._engine, second._hooks)
+        with detoured(engines, address, visits, target):
+            yield
 
     @contextmanager
     def _telling(self, told: AbstractContextManager[None]) -> Iterator[None]:

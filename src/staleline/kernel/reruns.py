@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from staleline.kernel.image import KernelImage
     from staleline.kernel.trace import Step
     from staleline.kernel.traps import Answer, Question
+    from staleline.kernel.turns import Detour
 
 __all__ = [
     "AS_GIVEN",
@@ -333,6 +334,11 @@ class Reruns:
             return SiteRun(decision, _asked(forks), record, flushes)
 
         return run
+
+    def detoured_run(self, site: Site, booted: Booted, detour: Detour) -> SiteRun:
+        """A site from a kept state, which goes another way once."""
+        with self._emulator.detour(detour.address, detour.visits, detour.target):
+            return self.runs_from(booted)(site)
 
     def _prepare(self, site: Site, booted: Booted, variation: Variation) -> None:
         """The state of then, with these changes."""

@@ -9,9 +9,9 @@ variable that the facts set, whatever bits they leave alone are turned over on e
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import reduce
+from functools import partial, reduce
 from operator import or_
 from typing import TYPE_CHECKING, Final
 
@@ -31,13 +31,16 @@ from staleline.vocabulary import Site
 if TYPE_CHECKING:
     from staleline.kernel.decision import RawMachine
     from staleline.kernel.inflow import Origin
-    from staleline.kernel.reruns import Booted, Cell, Reruns, Variation
+    from staleline.kernel.reruns import Booted, Cell, Reruns, SiteRun, Variation
+    from staleline.kernel.turns import Detour, Turn
 
 __all__ = ["Influence", "search_sites"]
 
 #: A single bit of a variable decides, or the number as a whole: then most of its bits do.
 _MOST: Final = 0.5
 _SAMPLE: Final = 16
+#: Of one conditional jump that is executed more often than that, the first and the last.
+_MOST_DETOURS: Final = 8
 #: Physical addresses of the emulator's descriptor table, in the direct map too.
 _DESCRIPTORS: Final = range(0x1000, 0x2000)
 _LOW: Final = 0xFFF_FFFF
@@ -78,7 +81,7 @@ class SiteSearch:
     lost: dict[str, str] = field(default_factory=dict)
     exhausted: bool = False
     met: set[Hashable] = field(default_factory=set)
-    endless: set[Memory] = field(default_factory=set)
+    endless: set[Memory | Detour] = field(default_factory=set)
 
 
 def search_sites(
@@ -236,11 +239,11 @@ class _OneSite:
                 if not influence.explained:
                     yield influence
 
-    def _at_turns(self, told: set[str], endless: set[Memory]) -> Iterator[Influence]:
+    def _at_turns(self, told: set[str], endless: set[Memory | Detour]) -> Iterator[Influence]:
         """What flows into the conditions on which the site does otherwise."""
         steps = self._reruns.traced_site(self._site, self._states.rows[self._row])
         for turn in turns(self._reruns, steps):
-            if not any(self._turns_out_otherwise(other, endless) for other in turn.others):
+            if not self._turns_out_otherwise(turn, endless):
                 continue
             flows = self._states.traces.flows(steps)
             for origin, mask in inputs_of(flows[index] for index in turn.indices):
@@ -249,14 +252,34 @@ class _OneSite:
                     told.add(influence.name)
                     yield influence
 
-    def _turns_out_otherwise(self, other: Memory, endless: set[Memory]) -> bool:
-        if other in endless:
+    def _turns_out_otherwise(self, turn: Turn, endless: set[Memory | Detour]) -> bool:
+        failed = False
+        for other in turn.others:
+            run = self._limited(other, endless, partial(self._run, self._site, variation([other])))
+            if run is not None and run.differs(self._base):
+                return True
+            failed = failed or run is None or run.decision.flushes is None
+        if not failed or len(turn.detours) < 2:
             return False
+        runs = (self._detoured(detour, endless) for detour in _spread(turn.detours))
+        return any(run is not None and run.differs(self._base) for run in runs)
+
+    def _detoured(self, detour: Detour, endless: set[Memory | Detour]) -> SiteRun | None:
+        booted = self._states.rows[self._row]
+        run = partial(self._reruns.detoured_run, self._site, booted, detour)
+        return self._limited(detour, endless, run)
+
+    def _limited(
+        self, change: Memory | Detour, endless: set[Memory | Detour], run: Callable[[], SiteRun]
+    ) -> SiteRun | None:
+        """A run, but for one that is known to have no end."""
+        if change in endless:
+            return None
         before = self._reruns.endless_runs
-        run = self._run(self._site, variation([other]))
+        done = run()
         if self._reruns.endless_runs > before:
-            endless.add(other)
-        return run.differs(self._base)
+            endless.add(change)
+        return done
 
     def _flowing(self, origin: Origin, mask: int, told: set[str]) -> Influence | None:
         """An input that matters, if it is no listed fact, and was not found otherwise."""
@@ -322,6 +345,12 @@ class _OneSite:
             content ^= 1 << bit
         change = Memory(cell, content.to_bytes(cell[1], "little"), "")
         return bool(self._tried(variation([change])).changed)
+
+
+def _spread(detours: Sequence[Detour]) -> Sequence[Detour]:
+    """All of them, or the first and the last."""
+    half = _MOST_DETOURS // 2
+    return detours if len(detours) <= _MOST_DETOURS else (*detours[:half], *detours[-half:])
 
 
 def _passed_patches(reruns: Reruns, executed: Iterable[tuple[int, int]]) -> Iterator[Memory]:

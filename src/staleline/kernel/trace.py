@@ -61,9 +61,12 @@ class Step:
     @property
     def conditional(self) -> bool:
         """Is it a conditional jump?"""
-        if self.code[0] == 0x0F and len(self.code) > 1:
-            return self.code[1] in _JUMP_NEAR
-        return self.code[0] in _JUMP_SHORT
+        return self.conditional_near or self.code[0] in _JUMP_SHORT
+
+    @property
+    def conditional_near(self) -> bool:
+        """With a displacement of four bytes?"""
+        return len(self.code) > 1 and self.code[0] == 0x0F and self.code[1] in _JUMP_NEAR
 
 
 class Recorder:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from staleline.kernel.reruns import Reruns
     from staleline.kernel.trace import Access, Step
 
-__all__ = ["Turn", "turned", "turns"]
+__all__ = ["Detour", "Turn", "turned", "turns"]
 
 _PREFIXES: Final = frozenset(b"\x26\x2e\x36\x3e\x64\x65\x66\xf2\xf3")
 _REX: Final = range(0x40, 0x50)
@@ -30,6 +30,7 @@ _JUMP_SHORT: Final = range(0x70, 0x80)
 _ON_CONDITION: Final = (range(0x40, 0x50), range(0x80, 0x90), range(0x90, 0xA0))
 _COUNTED: Final = range(0xE0, 0xE4)  # LOOPNE, LOOPE, LOOP, JRCXZ
 _JUMP: Final = b"\xeb"
+_MASK_64: Final = (1 << 64) - 1
 _NOP: Final = b"\x90"
 _STRINGS: Final = frozenset(b"\xa4\xa5\xaa\xab")  # MOVS and STOS
 _REPEATED: Final = frozenset(b"\xf2\xf3")
@@ -37,6 +38,21 @@ _REPEATED: Final = frozenset(b"\xf2\xf3")
 _NEIGHBOURS: Final = 4
 #: Of one instruction, however often it is executed.
 _MOST_OTHERS: Final = 2 * _NEIGHBOURS
+
+
+@dataclass(frozen=True, slots=True)
+class Detour:
+    """Another way at one of the times that an instruction is executed.
+
+    Attributes:
+        address: Where it is executed.
+        visits: How often it is executed before.
+        target: Where to go on.
+    """
+
+    address: int
+    visits: int
+    target: int
 
 
 @dataclass(slots=True)
@@ -47,10 +63,12 @@ class Turn:
         address: Of the instruction.
         indices: Of the steps that execute it.
         others: How what is there, or in a table, may look instead.
+        detours: Of a conditional jump, each time that it is executed, the other way.
     """
 
     address: int
     indices: list[int] = field(default_factory=list)
+    detours: list[Detour] = field(default_factory=list)
     others: dict[Memory, None] = field(default_factory=dict)
 
 
@@ -66,6 +84,10 @@ def turns(reruns: Reruns, steps: Sequence[Step]) -> Sequence[Turn]:
         others = list(_others(reruns, form, address, step, following))
         if others:
             turn = found.setdefault((address, step.code), Turn(address))
+            if step.conditional:
+                turn.detours.append(
+                    Detour(step.address, len(turn.indices), _unused(step, following))
+                )
             turn.indices.append(index)
             if len(turn.others) < _MOST_OTHERS:
                 turn.others.update(dict.fromkeys(others))
@@ -116,6 +138,15 @@ def turned(step: Step, following: int) -> bytes | None:
         happened = bool(step.accesses)
         return _NOP * len(code) if happened else bytes(map(_unrepeated, code))
     return None
+
+
+def _unused(step: Step, following: int) -> int:
+    """Of the two places to which a conditional jump may lead, the other one."""
+    width = 4 if step.conditional_near else 1
+    behind = step.address + len(step.code)
+    displacement = int.from_bytes(step.code[-width:], "little", signed=True)
+    target = (behind + displacement) & _MASK_64
+    return behind if following == target else target
 
 
 def _inverted(code: bytes, at: int) -> bytes:
