@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from staleline.vocabulary import Site
@@ -20,6 +22,7 @@ from tests.kernel.plant import (
     pushes,
     storing_nothing,
 )
+from tests.kernel.plantedguards import named_by_the_site, sample
 from tests.kernel.test_alternatives import with_alternative
 from tests.kernel.test_influence import (
     assert_names,
@@ -31,6 +34,9 @@ from tests.kernel.test_influence import (
 )
 
 __all__ = ["image", "series"]
+
+#: Guards in each of the four kernels; docs/images.md says how many there can be.
+GUARDS = int(os.environ.get("PLANTED_GUARDS", "250"))
 
 PLACES = {
     "__sysvec_reboot": Site.STOP_THIS_CPU,
@@ -91,3 +97,9 @@ def test_a_feature_that_patches_a_flush_away(image, place, feature):
     site = Site.STOP_THIS_CPU if place == "stop_this_cpu" else Site.RELOCATE_KERNEL
     (reason,) = found[site]
     assert "code patched with CPU feature" in reason
+
+
+@pytest.mark.parametrize("number", range(GUARDS))
+def test_a_guard_of_some_form_on_some_input(image, series, number):
+    guard = sample(image, GUARDS, series)[number]
+    assert any(name.startswith(guard.asked.name) for name in named_by_the_site(image, guard)), guard

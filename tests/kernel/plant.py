@@ -3,7 +3,7 @@
 
 A traced function begins with a call of ``__fentry__``, which returns at once. Here it calls a
 piece of code instead that asks, and if the answer is yes, does something; it is written over
-``panic()``, which none of the runs reaches.
+``ksys_unshare()``, which no run reaches, whichever way it turns: ``panic()`` is where many lead.
 """
 
 from __future__ import annotations
@@ -28,9 +28,11 @@ __all__ = [
     "planted",
     "planted_before_halt",
     "planted_before_report",
+    "planted_call",
     "planted_static_branch",
     "pushes",
     "random_bit",
+    "relative",
     "stores_control_page",
     "storing_nothing",
     "time_bit",
@@ -42,7 +44,7 @@ __all__ = [
 #: Makes code for an address.
 Bytes = Callable[[int], bytes]
 
-_CAVE = "panic"
+_CAVE = "ksys_unshare"
 _ENDBR64 = b"\xf3\x0f\x1e\xfa"
 _NOP5 = b"\x0f\x1f\x44\x00\x00"
 _TEST_IMMEDIATE = {"EAX": b"\xa9", "EBX": b"\xf7\xc3", "ECX": b"\xf7\xc1", "EDX": b"\xf7\xc2"}
@@ -50,22 +52,23 @@ _TEST_IMMEDIATE = {"EAX": b"\xa9", "EBX": b"\xf7\xc3", "ECX": b"\xf7\xc1", "EDX"
 
 def planted(image: KernelImage, function: str, asks: Bytes, does: Bytes) -> KernelImage:
     """`asks` leaves ZF clear for yes; then `does` runs. Both keep all registers."""
-    cave = image.symbols.address(_CAVE)
-    question = asks(cave)
-    action = does(cave + len(question) + 2)
-    skip = b"\x74" + bytes([len(action)])
-    call = _fentry_call(image, function)
-    image = patched(image, cave, question + skip + action + b"\xc3")
-    return patched(image, call, b"\xe8" + _relative(call + 5, cave))
+    return planted_call(image, function, on_condition(asks, does))
+
+
+def planted_call(image: KernelImage, function: str, does: Bytes) -> KernelImage:
+    """A function begins with a call of this code."""
+    cave, call = image.symbols.address(_CAVE), _fentry_call(image, function)
+    image = patched(image, cave, does(cave) + b"\xc3")
+    return patched(image, call, b"\xe8" + relative(call + 5, cave))
 
 
 def planted_static_branch(image: KernelImage, function: str) -> KernelImage:
     """The first static branch of the image jumps from this function's start to a WBINVD."""
     cave, call = image.symbols.address(_CAVE), _fentry_call(image, function)
     entry = image.symbols.address("__start___jump_table")
-    image = patched(image, cave, b"\x0f\x09\xe9" + _relative(cave + 7, call + 5))
+    image = patched(image, cave, b"\x0f\x09\xe9" + relative(cave + 7, call + 5))
     image = patched(image, call, _NOP5)
-    return patched(image, entry, _relative(entry, call) + _relative(entry + 4, cave))
+    return patched(image, entry, relative(entry, call) + relative(entry + 4, cave))
 
 
 def planted_before_halt(image: KernelImage, does: Bytes) -> KernelImage:
@@ -90,7 +93,7 @@ def planted_before_report(image: KernelImage, does: Bytes) -> KernelImage:
     )
 
     def moved(at: int) -> bytes:
-        return report.code[:-4] + _relative(at + len(report.code), mask)
+        return report.code[:-4] + relative(at + len(report.code), mask)
 
     return _detour(image, report.address, len(report.code), does, moved)
 
@@ -103,8 +106,8 @@ def _detour(
     action = does(cave)
     kept = instead if isinstance(instead, bytes) else instead(cave + len(action))
     back = cave + len(action) + len(kept)
-    image = patched(image, cave, action + kept + b"\xe9" + _relative(back + 5, address + size))
-    return patched(image, address, b"\xe9" + _relative(address + 5, cave) + b"\x90" * (size - 5))
+    image = patched(image, cave, action + kept + b"\xe9" + relative(back + 5, address + size))
+    return patched(image, address, b"\xe9" + relative(address + 5, cave) + b"\x90" * (size - 5))
 
 
 def flushing_at_entry(image: KernelImage, function: str) -> KernelImage:
@@ -141,7 +144,7 @@ def pushes(_: int) -> bytes:
 def fills_global(address: int, size: int) -> Bytes:
     """``memset()`` of it by REP STOSB; RAX, RCX and RDI are not kept."""
     fill = b"\xfc\x31\xc0\xb9" + size.to_bytes(4, "little") + b"\xf3\xaa"
-    return lambda at: b"\x48\x8d\x3d" + _relative(at + 7, address) + fill
+    return lambda at: b"\x48\x8d\x3d" + relative(at + 7, address) + fill
 
 
 def stores_control_page(address: int) -> Bytes:
@@ -151,17 +154,17 @@ def stores_control_page(address: int) -> Bytes:
 
 def global_variable(address: int) -> Bytes:
     """Are its four bytes not zero?"""
-    return lambda at: b"\x83\x3d" + _relative(at + 7, address) + b"\0"
+    return lambda at: b"\x83\x3d" + relative(at + 7, address) + b"\0"
 
 
 def global_bit(address: int, bit: int) -> Bytes:
     """Is a bit of its first byte set?"""
-    return lambda at: b"\xf6\x05" + _relative(at + 7, address) + bytes([1 << bit])
+    return lambda at: b"\xf6\x05" + relative(at + 7, address) + bytes([1 << bit])
 
 
 def per_cpu_variable(address: int) -> Bytes:
     """The same of a per-CPU variable, by its link address."""
-    return lambda at: b"\x65\x83\x3d" + _relative(at + 8, address) + b"\0"
+    return lambda at: b"\x65\x83\x3d" + relative(at + 8, address) + b"\0"
 
 
 def cpuid_bit(leaf: int, register: str, bit: int) -> Bytes:
@@ -227,12 +230,12 @@ def executes_wbinvd(_: int) -> bytes:
 
 def zeroes_global(address: int) -> Bytes:
     """Eight bytes of it."""
-    return lambda at: b"\x48\xc7\x05" + _relative(at + 11, address) + bytes(4)
+    return lambda at: b"\x48\xc7\x05" + relative(at + 11, address) + bytes(4)
 
 
 def zeroes_per_cpu_byte(address: int) -> Bytes:
     """One byte of a per-CPU variable, by its link address."""
-    return lambda at: b"\x65\xc6\x05" + _relative(at + 8, address) + b"\0"
+    return lambda at: b"\x65\xc6\x05" + relative(at + 8, address) + b"\0"
 
 
 def _fentry_call(image: KernelImage, function: str) -> int:
@@ -246,5 +249,6 @@ def _fentry_call(image: KernelImage, function: str) -> int:
     return address
 
 
-def _relative(start: int, target: int) -> bytes:
+def relative(start: int, target: int) -> bytes:
+    """The displacement of a target, from behind the instruction."""
     return ((target - start) & 0xFFFF_FFFF).to_bytes(4, "little")

@@ -133,7 +133,7 @@ def test_a_store_before_the_halt_is_left_behind(image: KernelImage, place: str) 
     decision = decide(planted_before_halt(image, does)).stop_this_cpu
     assert decision.flushes
     assert left(decision) == {expected}
-    assert {one.code.split("+")[0] for one in decision.left_behind} == {"panic"}
+    assert {one.code.split("+")[0] for one in decision.left_behind} == {"ksys_unshare"}
 
 
 @pytest.mark.parametrize("place", ["variable", "per-CPU", "stack", "decrypted"])
@@ -168,7 +168,7 @@ def test_registers_of_the_apic_are_no_memory(masked: KernelImage) -> None:
     """APIC_BASE, arch/x86/include/asm/fixmap.h FIX_APIC_BASE: mapped uncached."""
     register = 0xFFFF_FFFF_FF5F_D000 + 0x80
     does = stores_control_page(register)
-    assert not decide(planted_before_halt(masked, does)).stop_this_cpu.left_behind
+    assert decide(planted_before_halt(masked, does)).stop_this_cpu.answer == (True, False)
 
 
 @pytest.mark.parametrize("function", ["stop_this_cpu", "machine_kexec"])

@@ -151,10 +151,7 @@ def test_one_more_reason_to_flush_in_some_guests(image):
 
 
 @pytest.mark.parametrize("function", ["stop_this_cpu", "machine_kexec"])
-def test_a_static_branch(request, series, image, function):
-    if (series, function) == ("5.10", "stop_this_cpu"):
-        # Noticed before sites were run from their interrupt on, and with their stores; not since.
-        request.applymarker(pytest.mark.xfail(reason="a known gap of 5.10", strict=True))
+def test_a_static_branch(image, function):
     site = Site.STOP_THIS_CPU if function == "stop_this_cpu" else Site.RELOCATE_KERNEL
     assert_names(unlisted(planted_static_branch(image, function)), site, "static key ")
 

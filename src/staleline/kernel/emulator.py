@@ -25,6 +25,7 @@ import unicorn
 from unicorn import x86_const as x86
 
 from staleline.kernel.derivation import DerivationError
+from staleline.kernel.detours import detoured
 from staleline.kernel.hooks import Hooks
 from staleline.kernel.localapic import (
     INTERRUPT_COMMAND,
@@ -198,6 +199,7 @@ class Emulator:
         self._notes: NotedStores | None = None
         self._watchdog = Watchdog(self._engine.emu_stop)
         self._exhausted = 0
+        self._runs = 0
         self._told = 0
         self._executing = 0
         self._flushes_line: dict[int, bool] = {}
@@ -224,7 +226,9 @@ class Emulator:
     def forget_code(self, address: int, size: int) -> None:
         """Drop translations of code that was rewritten through another alias."""
         self._engine.ctl_remove_cache(address, address + size)
-        self._flushes_line.clear()
+        begun = range(address - LONGEST_INSTRUCTION, address + size)
+        for start in [start for start in self._flushes_line if start in begun]:
+            del self._flushes_line[start]
         if self._second is not None:
             self._second.forget_code(address, size)
 
@@ -308,6 +312,7 @@ class Emulator:
         self, state: CpuState, cpu: LogicalCpu, at_flush: Callable[[], None] | None
     ) -> End:
         self._cpu, self._at_flush, self._end, self._behind = cpu, at_flush, None, None
+        self._runs += 1
         self._restore(state)
         try:
             with self._watchdog:
@@ -380,6 +385,17 @@ class Emulator:
         """How many runs so far ended because their time or instruction budget ran out."""
         return self._exhausted + (0 if self._second is None else self._second.exhausted_runs)
 
+    @property
+    def runs(self) -> int:
+        """How many runs were begun or gone on with, but for those behind a WBINVD."""
+        return self._runs
+
+    @property
+    def asked(self) -> tuple[int, int]:
+        """EAX and ECX: what CPUID asks for, or which MSR."""
+        leaf, number = self._cpuid_input.read()
+        return leaf & 0xFFFF_FFFF, number & 0xFFFF_FFFF
+
     def series(self) -> Watchdog:
         """Enter it around many runs: they are then watched by one thread."""
         return self._watchdog
@@ -404,6 +420,20 @@ class Emulator:
     def blocks(self, on_block: Callable[[int, int], None]) -> AbstractContextManager[None]:
         """Tell every run of instructions without a jump inside, before it runs: address, size."""
         return self._telling(blocks_told(self._engine, self._hooks, on_block))
+
+    @contextmanager
+    def detour(self, address: int, visits: int, target: int) -> Iterator[None]:
+        """Code run inside goes on at `target` instead when it comes to an address once more.
+
+        Args:
+            address: Of an instruction.
+            visits: How often it is executed before.
+            target: Where to go on.
+        """
+        second = self._after_flush()
+        engines = (self._engine, self._hooks), (second._engine, second._hooks)
+        with detoured(engines, address, visits, target):
+            yield
 
     @contextmanager
     def _telling(self, told: AbstractContextManager[None]) -> Iterator[None]:

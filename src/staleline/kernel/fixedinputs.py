@@ -40,6 +40,11 @@ class Fixed:
     bits: int = _ALL
     unless: int = 0
 
+    @property
+    def is_whole(self) -> bool:
+        """Does it hold for every bit?"""
+        return self.bits == _ALL
+
 
 _CALLED: Final = Fixed("a function of a driver or module, whose code is not read")
 _CRASHING: Final = Fixed("zero until the first CPU crashes")

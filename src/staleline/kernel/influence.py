@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from staleline.kernel.search import Finding
     from staleline.vocabulary import Site
 
-__all__ = ["Dependencies", "dependencies", "unlisted_dependencies"]
+__all__ = ["Dependencies", "dependencies", "machines", "unlisted_dependencies"]
 
 _ACTIVE: Final = RawFacts(
     vendor="AuthenticAMD",
@@ -151,9 +151,9 @@ def _search_sites(
 ) -> tuple[Mapping[Site, SiteSearch], int]:
     """And how often the derivation was run."""
     reruns = Reruns(image)
-    machines = list(_machines(image, rows))
+    tried = list(machines(image, rows))
     with reruns.series():
-        found = search_sites(reruns, machines, pairs=_THOROUGH_PAIRS if thorough else 1)
+        found = search_sites(reruns, tried, pairs=_THOROUGH_PAIRS if thorough else 1)
     return found, reruns.boots
 
 
@@ -165,7 +165,7 @@ def _search_boot(image: KernelImage, rows: Sequence[RawFacts], *, thorough: bool
     return _BootFindings(tuple(found.findings), found.exhausted, reruns.boots)
 
 
-def _machines(image: KernelImage, rows: Iterable[RawFacts]) -> Iterator[RawMachine]:
+def machines(image: KernelImage, rows: Iterable[RawFacts] = _ROWS) -> Iterator[RawMachine]:
     """Also those that only some kernels can tell apart, and one without extended leaves."""
     yield from map(raw_machine, rows)
     lacks = lacking(image)

@@ -27,6 +27,7 @@ __all__ = [
     "VariedCpu",
     "free_bits",
     "listed_bits",
+    "listed_mask",
     "nothing",
     "only",
     "random_flips",
@@ -132,12 +133,16 @@ def free_bits(register: Register) -> int:
     return _MASK_32 & ~(_LISTED_CPUID.get(key, 0) | _STRUCTURAL_CPUID.get(key, 0))
 
 
+def listed_mask(register: Register) -> int:
+    """The listed bits of an answer."""
+    if register.subleaf is None:
+        return _LISTED_MSR.get(register.number, 0)
+    return _LISTED_CPUID.get((register.number, register.index), 0)
+
+
 def listed_bits(register: Register) -> list[int]:
     """The numbers of the listed bits of an answer, but for whole registers."""
-    if register.subleaf is None:
-        mask, width = _LISTED_MSR.get(register.number, 0), 64
-    else:
-        mask, width = _LISTED_CPUID.get((register.number, register.index), 0), 32
+    mask, width = listed_mask(register), 64 if register.subleaf is None else 32
     bits = [bit for bit in range(width) if mask >> bit & 1]
     return [] if len(bits) == width else bits
 

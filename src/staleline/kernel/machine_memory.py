@@ -197,10 +197,10 @@ class MachineMemory:
         Raises:
             DerivationError: Nothing is mapped there.
         """
+        if APIC_BASE <= address < APIC_BASE + PAGE:
+            return None
         for start, region, offset in self._windows:
             if 0 <= address - start < len(region) - offset:
-                if region is self._apic:
-                    return None
                 return address - (KERNEL_MAP if region is self._kernel else start - offset)
         raise DerivationError(f"{address:#x} is outside the machine's memory")
 

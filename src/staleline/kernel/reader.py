@@ -23,6 +23,7 @@ from staleline.kernel.decision import Decision, SiteDecision
 from staleline.kernel.derivation import DerivationError
 from staleline.kernel.emulator import Emulator
 from staleline.kernel.exceptiontable import fault_fixups
+from staleline.kernel.kexecstate import begin_crash, begin_kexec
 from staleline.kernel.machine_memory import MachineMemory
 from staleline.kernel.offline import (
     PlayDead,
@@ -219,15 +220,18 @@ class KernelReader:
         boot(image, memory, emulator, cpus, mem_encrypt=machine.mem_encrypt)
         sme_active = read_sme_active(image, memory)
         make_seamcalls(image, emulator, cpus)
+        begin_kexec(image, memory, online=len(cpus))
         way = way_to_kexec(image, memory, emulator, cpus)
         by_nmi = None
         if way.sent is not None:
             by_nmi = run_stop_by_nmi(image, memory, emulator, cpus, way.sent)
         stop = run_stop_this_cpu(image, memory, emulator, secondary, jumping=jumping)
         stop = stopped_by_way(stop, way, by_nmi)
+        begin_kexec(image, memory, online=1)
         relocate = run_relocate_kernel(
             image, memory, emulator, jumping, preserve_context=machine.preserve_context
         )
+        begin_crash(image, memory, crashing=jumping.number)
         crash = run_crash(image, memory, emulator, cpus)
         return Decision(
             stop_this_cpu=stop.decision,

@@ -21,16 +21,20 @@ from staleline.kernel.emulator import Emulator, Limits
 from staleline.kernel.exceptiontable import fault_fixups
 from staleline.kernel.inputs import Flips, Register, VariedCpu, nothing
 from staleline.kernel.interrupts import interrupts_of
+from staleline.kernel.kexecstate import begin_crash, begin_kexec
 from staleline.kernel.machine_memory import KeptMemory, MachineMemory
 from staleline.kernel.places import Places
 from staleline.kernel.seamcalls import make_seamcalls
 from staleline.kernel.sites import run_relocate_kernel, run_stop_this_cpu
+from staleline.kernel.trace import Recorder
 from staleline.vocabulary import Site
 
 if TYPE_CHECKING:
     from staleline.kernel.decision import RawMachine
     from staleline.kernel.image import KernelImage
+    from staleline.kernel.trace import Step
     from staleline.kernel.traps import Answer, Question
+    from staleline.kernel.turns import Detour
 
 __all__ = [
     "AS_GIVEN",
@@ -144,12 +148,20 @@ class SiteRun:
     Attributes:
         decision: WBINVD or not, or why that is unknown.
         asked: Registers the hardware was asked for -> the bits that were turned over.
+        flushes: WBINVDs executed, by whichever CPU and on whichever way.
         record: What each CPU asked the hardware and was answered, in that order.
     """
 
     decision: SiteDecision
     asked: Mapping[Register, int]
     record: tuple[tuple[Question, Answer], ...]
+    flushes: int
+
+    def differs(self, other: SiteRun) -> bool:
+        """Does it decide otherwise, as far as it got? `other` came to its end."""
+        if self.decision.answer is None:
+            return other.decision.flushes is False and self.flushes > other.flushes
+        return self.decision.answer != other.decision.answer
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -177,9 +189,10 @@ class Reruns:
         warnings = cache(partial(warning_addresses, image))
         fixups = cache(partial(fault_fixups, image))
         # Watching drops translated code, so what is watched has an engine of its own.
-        self._emulator, self._watching = (
-            Emulator(self.memory, self.places.code, warnings, fixups, _LIMITS) for _ in range(2)
+        self._emulator, self._watching, self._tracing = (
+            Emulator(self.memory, self.places.code, warnings, fixups, _LIMITS) for _ in range(3)
         )
+        self._recorder = Recorder(self.memory, self._tracing)
         self._accesses = Accesses(self.memory)
         pages = (CONTROL_PAGES, self.memory.direct(CONTROL_PAGES))
         self._variable = variable_memory(
@@ -209,7 +222,10 @@ class Reruns:
             self._boot(machine, variation, cpus, self._emulator)
         except DerivationError as error:
             return Outcome(dict.fromkeys(SITES, SiteDecision(None, str(error))), _asked(cpus))
-        sites = {site: self._run_site(site, cpus, self._emulator) for site in SITES}
+        sites = {}
+        for site in SITES:
+            self._begin(site, cpus)
+            sites[site] = self._run_site(site, cpus, self._emulator)
         return Outcome(sites, _asked(cpus))
 
     def _boot(
@@ -234,12 +250,25 @@ class Reruns:
             self._names[address] = self.places.variable(address) or f"{address:#x}"
         return self._names[address]
 
+    def line(self, address: int) -> str:
+        """Likewise, and where there is no variable: a stack, a page."""
+        physical = self.memory.physical(address)
+        return self.name(address) if physical is None else self.places.line(address, physical)
+
+    @property
+    def endless_runs(self) -> int:
+        """How many runs so far had no end."""
+        return self._emulator.exhausted_runs
+
     @contextmanager
     def series(self) -> Iterator[None]:
         """To be entered around all runs, which are watched inside only."""
         with (
             self._emulator.series(),
             self._watching.series(),
+            self._tracing.series(),
+            self._tracing.stepped(self._recorder.note_instruction),
+            self._tracing.watched(self._recorder.note_access),
             self._watching.watched(self._note_access, self._variable),
             self._watching.blocks(self._note_block),
         ):
@@ -261,28 +290,59 @@ class Reruns:
         self._boot(machine, AS_GIVEN, _cpus(machine, nothing), self._watching)
         return self._accesses
 
+    def restore(self, site: Site, booted: Booted) -> None:
+        """The memory in which a site begins."""
+        self.memory.put_back(booted.memory)
+        self._begin(site, booted.cpus)
+
+    def _begin(self, site: Site, cpus: Cpus) -> None:
+        match site:
+            case Site.STOP_THIS_CPU:
+                begin_kexec(self.image, self.memory, online=len(cpus))
+            case Site.RELOCATE_KERNEL:
+                begin_kexec(self.image, self.memory, online=1)
+            case Site.CRASH_NMI_CALLBACK:
+                begin_crash(self.image, self.memory, crashing=cpus[0].number)
+
     def watched_site(self, site: Site, booted: Booted) -> Accesses:
         """What a site reads and executes from a kept state."""
-        self._prepare(booted, AS_GIVEN)
+        self._prepare(site, booted, AS_GIVEN)
         self._accesses = Accesses(self.memory)
         self._run_site(site, [_fork(cpu, nothing) for cpu in booted.cpus], self._watching)
         return self._accesses
+
+    def traced_site(self, site: Site, booted: Booted) -> Sequence[Step]:
+        """Every instruction that a site executes from a kept state."""
+        self._prepare(site, booted, AS_GIVEN)
+        self._recorder.steps = []
+        self._run_site(site, [_fork(cpu, nothing) for cpu in booted.cpus], self._tracing)
+        return self._recorder.steps
+
+    def is_constant(self, address: int) -> bool:
+        """Does no running kernel change what is there, nor anything but the emulator?"""
+        return not any(address in part for part in self._variable)
 
     def runs_from(self, booted: Booted) -> RunSite:
         """Sites can be run from this state as often as wanted."""
 
         def run(site: Site, variation: Variation = AS_GIVEN) -> SiteRun:
-            self._prepare(booted, variation)
+            self._prepare(site, booted, variation)
             forks = [_fork(cpu, variation.flips) for cpu in booted.cpus]
             decision = self._run_site(site, forks, self._emulator)
             record = tuple(chain.from_iterable(fork.record.items() for fork in forks))
-            return SiteRun(decision, _asked(forks), record)
+            flushes = sum(len(fork.flushes) for fork in forks)
+            return SiteRun(decision, _asked(forks), record, flushes)
 
         return run
 
-    def _prepare(self, booted: Booted, variation: Variation) -> None:
+    def detoured_run(self, site: Site, booted: Booted, detour: Detour) -> SiteRun:
+        """A site from a kept state, which goes another way once."""
+        with self._emulator.detour(detour.address, detour.visits, detour.target):
+            return self.runs_from(booted)(site)
+
+    def _prepare(self, site: Site, booted: Booted, variation: Variation) -> None:
         """The state of then, with these changes."""
-        self.memory.put_back(booted.memory)
+        self.restore(site, booted)
         self._forget(self._changed)
         for address, content in variation.memory.items():
             self.memory.write(address, content)
@@ -310,8 +370,8 @@ class Reruns:
         """Code among what was changed must be translated again."""
         for address, content in memory.items():
             if address in self.text:
+                # The others run nothing but what was given.
                 self._emulator.forget_code(address, len(content))
-                self._watching.forget_code(address, len(content))
 
 
 def _cpus(machine: RawMachine, flips: Flips) -> Cpus:

@@ -118,7 +118,9 @@ class Search:
         if prefix is None:
             return None
         if site is None:
-            return Finding(prefix[-1], frozenset(), tried.lost)
+            # Together with those before it the run fails; alone it may decide.
+            alone = self.run(variation(prefix[-1:]))
+            return Finding(prefix[-1], alone.changed, None if alone.changed else tried.lost)
         before, after = (self.run(variation(some)).changed for some in (prefix[:-1], prefix))
         return Finding(prefix[-1], after - before)
 

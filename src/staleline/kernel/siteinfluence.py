@@ -9,31 +9,38 @@ variable that the facts set, whatever bits they leave alone are turned over on e
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import reduce
+from functools import partial, reduce
 from operator import or_
 from typing import TYPE_CHECKING, Final
 
 from staleline.kernel.alternatives import passed_alternatives
 from staleline.kernel.changes import AnswerBit, Change, Memory, changed, halved, variation
 from staleline.kernel.fixedinputs import FIXED_AT_SITES, FIXED_IN_CRASH, fixed_bits, is_fixed
+from staleline.kernel.guardinputs import FollowedTraces, inputs_of, name_of, unlisted_bits
+from staleline.kernel.inflow import Loaded
 from staleline.kernel.initialvariables import is_pointer
 from staleline.kernel.inputs import listed_bits, random_flips
 from staleline.kernel.reruns import SITES
 from staleline.kernel.search import Search, Tried
 from staleline.kernel.staticbranches import passed_branches
+from staleline.kernel.turns import turns
 from staleline.vocabulary import Site
 
 if TYPE_CHECKING:
     from staleline.kernel.decision import RawMachine
-    from staleline.kernel.reruns import Booted, Cell, Reruns, Variation
+    from staleline.kernel.inflow import Origin
+    from staleline.kernel.reruns import Booted, Cell, Reruns, SiteRun, Variation
+    from staleline.kernel.turns import Detour, Turn
 
 __all__ = ["Influence", "search_sites"]
 
 #: A single bit of a variable decides, or the number as a whole: then most of its bits do.
 _MOST: Final = 0.5
 _SAMPLE: Final = 16
+#: Of one conditional jump that is executed more often than that, the first and the last.
+_MOST_DETOURS: Final = 8
 #: Physical addresses of the emulator's descriptor table, in the direct map too.
 _DESCRIPTORS: Final = range(0x1000, 0x2000)
 _LOW: Final = 0xFFF_FFFF
@@ -67,16 +74,22 @@ class SiteSearch:
         lost: What made the site fail, and how.
         exhausted: There is more than can be told apart.
         met: What the site read and was answered, on rows that were looked at.
+        endless: Turns that lead nowhere when they are taken the other way.
     """
 
     influences: dict[str, Influence] = field(default_factory=dict)
     lost: dict[str, str] = field(default_factory=dict)
     exhausted: bool = False
     met: set[Hashable] = field(default_factory=set)
+    endless: set[Memory | Detour] = field(default_factory=set)
 
 
 def search_sites(
-    reruns: Reruns, machines: Sequence[RawMachine], *, pairs: int
+    reruns: Reruns,
+    machines: Sequence[RawMachine],
+    *,
+    pairs: int,
+    sites: Sequence[Site] = SITES,
 ) -> Mapping[Site, SiteSearch]:
     """Try everything on every machine; where a site is unknown it is left out.
 
@@ -84,12 +97,13 @@ def search_sites(
         reruns: The image.
         machines: They differ in listed facts alone.
         pairs: How many random divisions into two halves for each.
+        sites: At which.
 
     Raises:
         DerivationError: The derivation does not end on one of them.
     """
-    states = _States(reruns, machines)
-    found = {site: SiteSearch() for site in SITES}
+    states = _States(reruns, machines, sites)
+    found = {site: SiteSearch() for site in sites}
     for row, machine in enumerate(machines):
         seeds = range(row, row + pairs * len(machines), len(machines))
         for site, search in found.items():
@@ -108,19 +122,24 @@ def _is_telling(site: Site, machine: RawMachine) -> bool:
 class _States:
     """What is where each site reads, in the state of each row."""
 
-    def __init__(self, reruns: Reruns, machines: Sequence[RawMachine]) -> None:
+    def __init__(
+        self, reruns: Reruns, machines: Sequence[RawMachine], sites: Sequence[Site]
+    ) -> None:
         self._reruns = reruns
         self.rows = [reruns.boot(machine) for machine in machines]
         self._contents: dict[tuple[Site, Cell], list[bytes]] = {}
-        self.branches: dict[Site, list[Memory]] = {site: [] for site in SITES}
-        self.patches: dict[Site, list[Memory]] = {site: [] for site in SITES}
-        for site in SITES:
+        self.branches: dict[Site, list[Memory]] = {site: [] for site in sites}
+        self.patches: dict[Site, list[Memory]] = {site: [] for site in sites}
+        self.traces = FollowedTraces(reruns)
+        for site in sites:
             for row, booted in enumerate(self.rows):
                 self._look_at(site, booted, first=row == 0)
         for booted in self.rows:
-            reruns.memory.put_back(booted.memory)
-            for (_, cell), contents in self._contents.items():
-                contents.append(reruns.memory.read(*cell))
+            for site in sites:
+                reruns.restore(site, booted)
+                for (where, cell), contents in self._contents.items():
+                    if where is site:
+                        contents.append(reruns.memory.read(*cell))
 
     def _look_at(self, site: Site, booted: Booted, *, first: bool) -> None:
         """What the site reads, and on the first row which branches it passes."""
@@ -138,7 +157,7 @@ class _States:
 
     def varied(self, site: Site, cell: Cell) -> int:
         """The bits that are not the same on all rows."""
-        contents = self._contents[site, cell]
+        contents = self._contents.get((site, cell), [b""])
         first, *others = (int.from_bytes(content, "little") for content in contents)
         return reduce(or_, (first ^ other for other in others), 0)
 
@@ -150,10 +169,12 @@ class _OneSite:
         self._reruns = reruns
         self._run = reruns.runs_from(states.rows[row])
         self._site = site
-        self._states = states
+        self._states, self._row = states, row
         self._base = self._run(site)
         self._looked_at: dict[Cell, Influence] = {}
         self._fixed = FIXED_IN_CRASH if site is Site.CRASH_NMI_CALLBACK else FIXED_AT_SITES
+        # What flows into a guard is told, whatever reason there is not to change it.
+        self._partly_fixed = {name: one for name, one in self._fixed.items() if not one.is_whole}
         self._cells = {
             cell: Memory(cell, content, reruns.name(cell[0]))
             for cell, content in states.contents(site, row)
@@ -180,6 +201,8 @@ class _OneSite:
         if (met := self._met()) not in found.met:
             found.met.add(met)
             found.influences |= {one.name: one for one in self._beside_the_facts()}
+            told = {name for name, one in found.influences.items() if not one.explained}
+            found.influences |= {one.name: one for one in self._at_turns(told, found.endless)}
         found.exhausted |= search.exhausted
 
     def _patched(self) -> Iterator[Influence]:
@@ -215,6 +238,64 @@ class _OneSite:
                 influence = self._of_variable(memory)
                 if not influence.explained:
                     yield influence
+
+    def _at_turns(self, told: set[str], endless: set[Memory | Detour]) -> Iterator[Influence]:
+        """What flows into the conditions on which the site does otherwise."""
+        steps = self._reruns.traced_site(self._site, self._states.rows[self._row])
+        for turn in turns(self._reruns, steps):
+            if not self._turns_out_otherwise(turn, endless):
+                continue
+            flows = self._states.traces.flows(steps)
+            for origin, mask in inputs_of(flows[index] for index in turn.indices):
+                influence = self._flowing(origin, mask, told)
+                if influence is not None:
+                    told.add(influence.name)
+                    yield influence
+
+    def _turns_out_otherwise(self, turn: Turn, endless: set[Memory | Detour]) -> bool:
+        failed = False
+        for other in turn.others:
+            run = self._limited(other, endless, partial(self._run, self._site, variation([other])))
+            if run is not None and run.differs(self._base):
+                return True
+            failed = failed or run is None or run.decision.flushes is None
+        if not failed or len(turn.detours) < 2:
+            return False
+        runs = (self._detoured(detour, endless) for detour in _spread(turn.detours))
+        return any(run is not None and run.differs(self._base) for run in runs)
+
+    def _detoured(self, detour: Detour, endless: set[Memory | Detour]) -> SiteRun | None:
+        booted = self._states.rows[self._row]
+        run = partial(self._reruns.detoured_run, self._site, booted, detour)
+        return self._limited(detour, endless, run)
+
+    def _limited(
+        self, change: Memory | Detour, endless: set[Memory | Detour], run: Callable[[], SiteRun]
+    ) -> SiteRun | None:
+        """A run, but for one that is known to have no end."""
+        if change in endless:
+            return None
+        before = self._reruns.endless_runs
+        done = run()
+        if self._reruns.endless_runs > before:
+            endless.add(change)
+        return done
+
+    def _flowing(self, origin: Origin, mask: int, told: set[str]) -> Influence | None:
+        """An input that matters, if it is no listed fact, and was not found otherwise."""
+        varied = fixed = 0
+        if isinstance(origin, Loaded):
+            name = self._reruns.line(origin.address)
+            varied = self._states.varied(self._site, origin.cell)
+            fixed = fixed_bits(self._partly_fixed, name, int.from_bytes(origin.content, "little"))
+        bits = unlisted_bits(origin, mask, varied=varied, fixed=fixed)
+        numbers = tuple(bit for bit in range(bits.bit_length()) if bits >> bit & 1)
+        name = name_of(self._reruns, origin, bits)
+        if not bits or name in told or not told.isdisjoint(f"{origin}[{bit}]" for bit in numbers):
+            return None
+        if not isinstance(origin, Loaded):
+            return Influence(name, explained=False)
+        return Influence(name, False, origin.content, numbers if varied else ())
 
     def _half(self, seed: int, *, complement: bool) -> list[Memory]:
         variables = filter(self._may_differ, self._cells.values())
@@ -264,6 +345,12 @@ class _OneSite:
             content ^= 1 << bit
         change = Memory(cell, content.to_bytes(cell[1], "little"), "")
         return bool(self._tried(variation([change])).changed)
+
+
+def _spread(detours: Sequence[Detour]) -> Sequence[Detour]:
+    """All of them, or the first and the last."""
+    half = _MOST_DETOURS // 2
+    return detours if len(detours) <= _MOST_DETOURS else (*detours[:half], *detours[-half:])
 
 
 def _passed_patches(reruns: Reruns, executed: Iterable[tuple[int, int]]) -> Iterator[Memory]:

@@ -14,6 +14,7 @@ from staleline.kernel.crash import run_crash
 from staleline.kernel.derivation import DerivationError
 from staleline.kernel.emulator import Emulator
 from staleline.kernel.exceptiontable import fault_fixups
+from staleline.kernel.kexecstate import begin_crash, begin_kexec
 from staleline.kernel.machine_memory import MachineMemory
 from staleline.kernel.places import Places
 from staleline.kernel.seamcalls import make_seamcalls
@@ -158,10 +159,13 @@ class SiteRunner:
     ) -> Callable[[], object]:
         parts = self._image, self._memory, self._emulator
         if site is Site.STOP_THIS_CPU:
+            begin_kexec(self._image, self._memory, online=len(cpus))
             return partial(run_stop_this_cpu, *parts, cpus[SECONDARY], jumping=cpus[0])
         if site is Site.RELOCATE_KERNEL:
             jump = machine.preserve_context
+            begin_kexec(self._image, self._memory, online=1)
             return partial(run_relocate_kernel, *parts, cpus[0], preserve_context=jump)
+        begin_crash(self._image, self._memory, crashing=cpus[0].number)
         return partial(run_crash, *parts, cpus)
 
     def _contents(self, sources: Iterable[Source]) -> Iterator[tuple[Source, int]]:

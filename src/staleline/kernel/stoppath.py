@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 from staleline.kernel.derivation import DerivationError, required_address
 from staleline.kernel.emulator import Emulator, End, EndKind
 from staleline.kernel.interrupts import interrupts_of
+from staleline.kernel.kexecstate import begin_kexec
 from staleline.kernel.localapic import NMI_VECTOR, REBOOT_VECTOR
 
 if TYPE_CHECKING:
@@ -45,7 +46,6 @@ _OPERATIONS: Final = "machine_ops"
 _MEMBERS: Final = {_SHUT_DOWN: 0x18, "machine_crash_shutdown": 0x20}
 NMI_CALLBACK: Final = "smp_stop_nmi_callback"
 _REGISTERS: Final = 0x6000  # physical address of a struct pt_regs, zeros
-_IN_PROGRESS: Final = "kexec_in_progress"
 _ONLINE: Final = "__cpu_online_mask"
 _REPORTS: Final = ("cpus_stop_mask", "stop_cpus_count", _ONLINE)
 REPORT_SIZE: Final = 4
@@ -116,7 +116,7 @@ def sends(
     Raises:
         DerivationError: ``machine_shutdown()`` did not get there.
     """
-    _begin_kexec(image, memory)
+    begin_kexec(image, memory, online=len(cpus))
     return interrupt_others(image, memory, emulator, cpus, _SHUT_DOWN)
 
 
@@ -155,13 +155,6 @@ def report_address(image: KernelImage) -> int:
         if address is not None:
             return address
     return required_address(image.symbols, _REPORTS[-1])
-
-
-def _begin_kexec(image: KernelImage, memory: MachineMemory) -> None:
-    """``kernel_kexec()`` sets it before anything else (kernel/kexec_core.c, 5.10 to 7.3)."""
-    variable = image.symbols.address(_IN_PROGRESS)
-    if variable is not None:
-        memory.write_int(variable, 1, 1)
 
 
 def _bring_online(

@@ -11,16 +11,18 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
+from staleline.kernel.instructionform import form_of
 from staleline.kernel.refused import LONGEST_INSTRUCTION
 
 if TYPE_CHECKING:
     from staleline.kernel.emulator import Emulator
     from staleline.kernel.machine_memory import MachineMemory
 
-__all__ = ["Access", "Step", "conditional_outcomes", "record"]
+__all__ = ["Access", "Recorder", "Step", "conditional_outcomes", "record"]
 
 _JUMP_SHORT: Final = range(0x70, 0x80)
 _JUMP_NEAR: Final = range(0x80, 0x90)
+_ASKING: Final = (b"\x0f\xa2", b"\x0f\x32", b"\x0f\x30")  # CPUID, RDMSR, WRMSR
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,37 +48,64 @@ class Step:
         address: Where it was executed.
         code: Its bytes.
         accesses: In order.
+        begins: It is the first of a run.
+        asked: EAX and ECX, which say what CPUID and RDMSR ask, and no other instruction.
     """
 
     address: int
     code: bytes
     accesses: list[Access] = field(default_factory=list)
+    begins: bool = False
+    asked: tuple[int, int] = (0, 0)
 
     @property
     def conditional(self) -> bool:
         """Is it a conditional jump?"""
-        if self.code[0] == 0x0F and len(self.code) > 1:
-            return self.code[1] in _JUMP_NEAR
-        return self.code[0] in _JUMP_SHORT
+        return self.conditional_near or self.code[0] in _JUMP_SHORT
+
+    @property
+    def conditional_near(self) -> bool:
+        """With a displacement of four bytes?"""
+        return len(self.code) > 1 and self.code[0] == 0x0F and self.code[1] in _JUMP_NEAR
+
+
+class Recorder:
+    """Makes steps of what an emulator tells while it is `stepped` and `watched`."""
+
+    def __init__(self, memory: MachineMemory, emulator: Emulator) -> None:
+        self._memory, self._emulator = memory, emulator
+        self._run = 0
+        self.steps: list[Step] = []
+
+    def note_instruction(self, address: int, size: int) -> None:
+        """One instruction, before it runs."""
+        step = Step(address, self._code(address, size))
+        if step.code.startswith(_ASKING):
+            step.asked = self._emulator.asked
+        step.begins, self._run = self._run != self._emulator.runs, self._emulator.runs
+        self.steps.append(step)
+
+    def _code(self, address: int, size: int) -> bytes:
+        """Of an instruction that the engine refuses the size means nothing, or is too small."""
+        if size <= LONGEST_INSTRUCTION:
+            code = self._memory.read(address, size)
+            if form_of(code) is not None:
+                return code
+        return self._memory.read(address, LONGEST_INSTRUCTION)
+
+    def note_access(self, address: int, size: int, is_write: bool) -> None:
+        """One access of the last instruction, before it takes effect."""
+        if self.steps:
+            value = None if is_write else self._memory.read_int(address, size)
+            self.steps[-1].accesses.append(Access(address, size, value))
 
 
 def record(memory: MachineMemory, emulator: Emulator, run: Callable[[], object]) -> list[Step]:
     """What `run` lets the emulator execute."""
-    steps: list[Step] = []
-
-    def on_instruction(address: int, size: int) -> None:
-        # An instruction that the engine refuses has no size that means anything.
-        length = size if size <= LONGEST_INSTRUCTION else LONGEST_INSTRUCTION
-        steps.append(Step(address, memory.read(address, length)))
-
-    def on_access(address: int, size: int, is_write: bool) -> None:
-        if steps:
-            value = None if is_write else memory.read_int(address, size)
-            steps[-1].accesses.append(Access(address, size, value))
-
-    with emulator.stepped(on_instruction), emulator.watched(on_access):
+    recorder = Recorder(memory, emulator)
+    with emulator.stepped(recorder.note_instruction), emulator.watched(recorder.note_access):
         run()
-    return steps
+    return recorder.steps
 
 
 def conditional_outcomes(steps: Sequence[Step]) -> dict[int, frozenset[int]]:

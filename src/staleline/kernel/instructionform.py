@@ -1,0 +1,289 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What an instruction takes, what it leaves, and what becomes of the bits in between."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from enum import Enum
+from functools import cache
+from typing import Final
+
+import capstone  # type: ignore[import-untyped]
+from capstone import x86 as cx
+
+__all__ = ["FLAGS", "BitsKept", "InstructionForm", "Part", "form_of", "parts_of"]
+
+#: No distance within something is that negative; an address of the kernel, as 32 bits, is.
+_LOWEST: Final = -(1 << 29)
+_FLAGS_NAMES: Final = frozenset({"eflags", "rflags", "flags"})
+#: Parts of a general register that can be written by themselves: first bit and width.
+_PARTS: Final = ((0, 8), (8, 8), (16, 16), (32, 32))
+#: They say where something is, not what it is; and are the emulator's own.
+_PLACES: Final = frozenset({"rsp", "esp", "sp", "rip", "eip"})
+_SEGMENTS: Final = frozenset({"cs", "ds", "es", "fs", "gs", "ss"})
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Some adjacent bits of a register.
+
+    Attributes:
+        register: By its 64-bit name.
+        first: The lowest of them.
+        width: How many.
+    """
+
+    register: str
+    first: int
+    width: int
+
+    @property
+    def mask(self) -> int:
+        """So many ones."""
+        return (1 << self.width) - 1
+
+
+FLAGS: Final = Part("eflags", 0, 64)
+
+
+class BitsKept(Enum):
+    """What the value of an instruction has of the bits that it takes."""
+
+    IN_PLACE = "each where it was"
+    MASKED = "some, where they were"
+    SHIFTED = "each some bits lower"
+    MIXED = "all of them may have a part in each"
+
+
+@dataclass(frozen=True, slots=True)
+class InstructionForm:
+    """One instruction, wherever it stands.
+
+    Attributes:
+        reads: What its value depends on, beside memory.
+        pointers: What only says where in memory it loads from.
+        writes: What it leaves its value in.
+        clears: What it zeroes.
+        keeps: What it writes may as well stay as it was.
+        bits: What becomes of bits.
+        amount: The mask, or by how much it shifts.
+        decides: What decides which way it goes, or whether or how often it does anything.
+        looks_up: Where it loads from is a place in something, by its number.
+        asks: What it asks of the CPU, by the name of the instruction; None if nothing.
+    """
+
+    reads: tuple[Part, ...] = ()
+    pointers: tuple[Part, ...] = ()
+    writes: tuple[Part, ...] = ()
+    clears: tuple[Part, ...] = ()
+    keeps: bool = False
+    bits: BitsKept = BitsKept.MIXED
+    amount: int = 0
+    decides: tuple[Part, ...] = ()
+    looks_up: bool = False
+    asks: str | None = None
+
+
+_IN_PLACE: Final = frozenset(
+    (
+        *(cx.X86_INS_MOV, cx.X86_INS_MOVZX, cx.X86_INS_MOVABS, cx.X86_INS_PUSH, cx.X86_INS_POP),
+        *(cx.X86_INS_AND, cx.X86_INS_OR, cx.X86_INS_XOR, cx.X86_INS_NOT, cx.X86_INS_TEST),
+        *(cx.X86_INS_MOVSB, cx.X86_INS_MOVSW, cx.X86_INS_MOVSQ, cx.X86_INS_XCHG),
+    )
+)
+_MASKING: Final = frozenset((cx.X86_INS_AND, cx.X86_INS_TEST))
+_STRINGS: Final = frozenset(
+    (
+        *(cx.X86_INS_STOSB, cx.X86_INS_STOSW, cx.X86_INS_STOSD, cx.X86_INS_STOSQ),
+        *(cx.X86_INS_MOVSB, cx.X86_INS_MOVSW, cx.X86_INS_MOVSQ),
+        *(cx.X86_INS_LODSB, cx.X86_INS_LODSW, cx.X86_INS_LODSD, cx.X86_INS_LODSQ),
+        *(cx.X86_INS_SCASB, cx.X86_INS_SCASW, cx.X86_INS_SCASD, cx.X86_INS_SCASQ),
+        *(cx.X86_INS_CMPSB, cx.X86_INS_CMPSW, cx.X86_INS_CMPSQ),
+    )
+)
+_COUNTED: Final = frozenset(
+    (cx.X86_INS_LOOP, cx.X86_INS_LOOPE, cx.X86_INS_LOOPNE, cx.X86_INS_JRCXZ, cx.X86_INS_JECXZ)
+)
+#: What the CPU answers beside what an instruction reads; the value is a name for reports.
+_ASKS: Final = {
+    cx.X86_INS_CPUID: "CPUID",
+    cx.X86_INS_RDMSR: "RDMSR",
+    cx.X86_INS_WRMSR: "WRMSR",
+    cx.X86_INS_RDTSC: "RDTSC",
+    cx.X86_INS_RDTSCP: "RDTSCP",
+    cx.X86_INS_RDRAND: "RDRAND",
+    cx.X86_INS_RDSEED: "RDSEED",
+    cx.X86_INS_RDPMC: "RDPMC",
+    cx.X86_INS_RDPID: "RDPID",
+    cx.X86_INS_RDPKRU: "RDPKRU",
+    cx.X86_INS_RDFSBASE: "the FS base",
+    cx.X86_INS_RDGSBASE: "the GS base",
+    cx.X86_INS_XGETBV: "XCR0",
+    cx.X86_INS_SGDT: "the descriptor tables (SGDT)",
+    cx.X86_INS_SIDT: "the descriptor tables (SIDT)",
+    cx.X86_INS_SLDT: "the descriptor tables (SLDT)",
+    cx.X86_INS_STR: "the task register",
+    cx.X86_INS_SMSW: "CR0",
+    cx.X86_INS_LAR: "a segment descriptor (LAR)",
+    cx.X86_INS_LSL: "a segment descriptor (LSL)",
+    cx.X86_INS_VERR: "a segment descriptor (VERR)",
+    cx.X86_INS_VERW: "a segment descriptor (VERW)",
+    cx.X86_INS_PUSHF: "EFLAGS",
+    cx.X86_INS_PUSHFQ: "EFLAGS",
+    cx.X86_INS_IN: "an I/O port",
+}
+
+
+@cache
+def form_of(code: bytes) -> InstructionForm | None:
+    """The form of an instruction; None if it is none that is known."""
+    instruction = next(_decoder().disasm(code, 0, 1), None)
+    return None if instruction is None else _form(instruction)
+
+
+@cache
+def _decoder() -> capstone.Cs:
+    decoder = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64)
+    decoder.detail = True
+    return decoder
+
+
+def parts_of(name: str) -> tuple[Part, ...]:
+    """The parts that a register's name means."""
+    if name in _FLAGS_NAMES:
+        return (FLAGS,)
+    whole, first, width = _NAMED.get(name, (name, 0, 0))
+    if not width:
+        return (Part(name, 0, 64),)
+    last = first + width
+    return tuple(Part(whole, low, bits) for low, bits in _PARTS if first <= low < last)
+
+
+def _form(instruction: capstone.CsInsn) -> InstructionForm:
+    number = instruction.id
+    read, written = _registers(instruction)
+    bits, amount = _bits(instruction)
+    if number in _ASKS and not written and not instruction.operands:
+        written = frozenset({"rax", "rdx"})  # RDPKRU, of which the decoder says nothing
+    if _clears(instruction):
+        read = read & _FLAGS_NAMES if number == cx.X86_INS_SBB else frozenset()
+    pointers = frozenset(_pointers(instruction)) - read
+    if number in _STRINGS:
+        read -= {"rdi", "rsi", "rcx", "edi", "esi", "ecx", *_FLAGS_NAMES}
+        written -= {"rdi", "rsi", "rcx", "edi", "esi", "ecx"}
+        pointers &= {"rsi"}  # what is stored through RDI is loaded from elsewhere
+    moves_or_not = instruction.mnemonic.startswith("cmov")
+    narrow = [name for name in written if _NAMED.get(name, ("", 0, 0))[1:] == (0, 32)]
+    return InstructionForm(
+        reads=_parts(read),
+        pointers=_parts(pointers),
+        writes=_parts(written),
+        clears=tuple(Part(_NAMED[name][0], *_PARTS[-1]) for name in narrow),
+        keeps=moves_or_not or number in (cx.X86_INS_CMPXCHG, cx.X86_INS_BSF, cx.X86_INS_BSR),
+        bits=bits,
+        amount=amount,
+        decides=_parts(_deciding(instruction, read)),
+        looks_up=any(map(_looks_up, instruction.operands)),
+        asks=_ASKS.get(number),
+    )
+
+
+def _deciding(instruction: capstone.CsInsn, read: frozenset[str]) -> frozenset[str]:
+    if instruction.id in _COUNTED:
+        return frozenset({"rcx"}) | (read & _FLAGS_NAMES)
+    if instruction.id in _STRINGS:
+        repeated = instruction.prefix[0] in (cx.X86_PREFIX_REP, cx.X86_PREFIX_REPNE)
+        return frozenset({"rcx"}) if repeated else frozenset()
+    jumps = instruction.group(capstone.CS_GRP_JUMP)
+    if jumps or instruction.mnemonic.startswith(("cmov", "set")):
+        return read & _FLAGS_NAMES
+    return frozenset()
+
+
+def _registers(instruction: capstone.CsInsn) -> tuple[frozenset[str], frozenset[str]]:
+    """Read for their value, and written."""
+    read, written = (
+        {instruction.reg_name(number) for number in some} for some in instruction.regs_access()
+    )
+    operands = [one for one in instruction.operands if one.type == cx.X86_OP_REG]
+    values = {instruction.reg_name(one.reg) for one in operands if one.access & capstone.CS_AC_READ}
+    if instruction.id == cx.X86_INS_LEA:
+        return frozenset(read - _PLACES - _SEGMENTS), frozenset(written)
+    read -= set(_pointers(instruction)) - values
+    read -= _SEGMENTS - values
+    return frozenset(read - _PLACES), frozenset(written - _PLACES)
+
+
+def _pointers(instruction: capstone.CsInsn) -> Iterator[str]:
+    for operand in instruction.operands:
+        if operand.type == cx.X86_OP_MEM:
+            for number in (operand.mem.base, operand.mem.index):
+                name = instruction.reg_name(number) if number else None
+                if name is not None and name not in _PLACES:
+                    yield name
+
+
+def _looks_up(operand: capstone.x86.X86Op) -> bool:
+    """An index, or an address of the kernel with something added."""
+    if operand.type != cx.X86_OP_MEM or not operand.access & capstone.CS_AC_READ:
+        return False
+    place = operand.mem
+    return bool(place.index or (place.base not in (0, cx.X86_REG_RIP) and place.disp < _LOWEST))
+
+
+def _clears(instruction: capstone.CsInsn) -> bool:
+    """XOR, SUB or SBB of a register with itself: what was in it has no part in the result."""
+    if instruction.id not in (cx.X86_INS_XOR, cx.X86_INS_SUB, cx.X86_INS_SBB):
+        return False
+    first, second = instruction.operands
+    return bool(first.type == second.type == cx.X86_OP_REG and first.reg == second.reg)
+
+
+def _bits(instruction: capstone.CsInsn) -> tuple[BitsKept, int]:
+    number, operands = instruction.id, instruction.operands
+    high = [one for one in operands if one.type == cx.X86_OP_REG and _is_high(instruction, one.reg)]
+    constant = operands[-1].imm if operands and operands[-1].type == cx.X86_OP_IMM else None
+    if constant is not None and operands[0].type != cx.X86_OP_IMM:
+        width = 8 * operands[0].size
+        if number in _MASKING:
+            return BitsKept.MASKED, (constant & ((1 << width) - 1)) << (8 if high else 0)
+        if number == cx.X86_INS_BT:
+            return BitsKept.MASKED, 1 << constant % width
+        if number in (cx.X86_INS_SHR, cx.X86_INS_SHL) and not high:
+            return BitsKept.SHIFTED, constant if number == cx.X86_INS_SHR else -constant
+    if number in _IN_PLACE and not high:
+        return BitsKept.IN_PLACE, 0
+    return BitsKept.MIXED, 0
+
+
+def _is_high(instruction: capstone.CsInsn, number: int) -> bool:
+    return instruction.reg_name(number) in {"ah", "bh", "ch", "dh"}
+
+
+def _parts(names: Iterable[str]) -> tuple[Part, ...]:
+    return tuple(dict.fromkeys(part for name in sorted(names) for part in parts_of(name)))
+
+
+def _named() -> Iterator[tuple[str, tuple[str, int, int]]]:
+    """Name -> the 64-bit register, first bit and width."""
+    for letter in "abcd":
+        whole = f"r{letter}x"
+        yield f"{letter}l", (whole, 0, 8)
+        yield f"{letter}h", (whole, 8, 8)
+        yield f"{letter}x", (whole, 0, 16)
+        yield f"e{letter}x", (whole, 0, 32)
+        yield whole, (whole, 0, 64)
+    for legacy in ("si", "di", "bp", "sp"):
+        whole = f"r{legacy}"
+        yield f"{legacy}l", (whole, 0, 8)
+        yield legacy, (whole, 0, 16)
+        yield f"e{legacy}", (whole, 0, 32)
+        yield whole, (whole, 0, 64)
+    for number in range(8, 16):
+        whole = f"r{number}"
+        for suffix, width in (("b", 8), ("w", 16), ("d", 32), ("", 64)):
+            yield f"{whole}{suffix}", (whole, 0, width)
+
+
+_NAMED: Final = dict(_named())
