@@ -14,6 +14,7 @@ from staleline.kernel.image import KernelImage
 from tests.kernel.mutate import instructions, patched
 
 __all__ = [
+    "CAVE",
     "Bytes",
     "counter_bit",
     "cpuid_bit",
@@ -44,7 +45,7 @@ __all__ = [
 #: Makes code for an address.
 Bytes = Callable[[int], bytes]
 
-_CAVE = "ksys_unshare"
+CAVE = "ksys_unshare"
 _ENDBR64 = b"\xf3\x0f\x1e\xfa"
 _NOP5 = b"\x0f\x1f\x44\x00\x00"
 _TEST_IMMEDIATE = {"EAX": b"\xa9", "EBX": b"\xf7\xc3", "ECX": b"\xf7\xc1", "EDX": b"\xf7\xc2"}
@@ -57,14 +58,14 @@ def planted(image: KernelImage, function: str, asks: Bytes, does: Bytes) -> Kern
 
 def planted_call(image: KernelImage, function: str, does: Bytes) -> KernelImage:
     """A function begins with a call of this code."""
-    cave, call = image.symbols.address(_CAVE), _fentry_call(image, function)
+    cave, call = image.symbols.address(CAVE), _fentry_call(image, function)
     image = patched(image, cave, does(cave) + b"\xc3")
     return patched(image, call, b"\xe8" + relative(call + 5, cave))
 
 
 def planted_static_branch(image: KernelImage, function: str) -> KernelImage:
     """The first static branch of the image jumps from this function's start to a WBINVD."""
-    cave, call = image.symbols.address(_CAVE), _fentry_call(image, function)
+    cave, call = image.symbols.address(CAVE), _fentry_call(image, function)
     entry = image.symbols.address("__start___jump_table")
     image = patched(image, cave, b"\x0f\x09\xe9" + relative(cave + 7, call + 5))
     image = patched(image, call, _NOP5)
@@ -102,7 +103,7 @@ def _detour(
     image: KernelImage, address: int, size: int, does: Bytes, instead: bytes | Bytes
 ) -> KernelImage:
     """Do this on the way, then what was there, and go on behind it."""
-    cave = image.symbols.address(_CAVE)
+    cave = image.symbols.address(CAVE)
     action = does(cave)
     kept = instead if isinstance(instead, bytes) else instead(cave + len(action))
     back = cave + len(action) + len(kept)

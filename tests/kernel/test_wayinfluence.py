@@ -11,7 +11,7 @@ from staleline.kernel.surroundings import read_surroundings
 from staleline.kernel.wayinfluence import way_dependencies
 from staleline.vocabulary import Site
 from tests.kernel.mutate import patched
-from tests.kernel.plant import global_bit, global_variable, planted, planted_static_branch
+from tests.kernel.plant import CAVE, global_bit, global_variable, planted, planted_static_branch
 
 SERIES = ["5.10", "6.12", "6.18", "7"]
 WAY = ["machine_shutdown", "native_machine_shutdown", "native_stop_other_cpus"]
@@ -70,7 +70,7 @@ def clear_bit(address: int):
 
 def test_a_static_branch_on_the_way_is_named(image):
     mutant = planted_static_branch(image, "native_stop_other_cpus")
-    cave = image.symbols.address("panic")
+    cave = image.symbols.address(CAVE)
     (reason,) = way_dependencies(patched(mutant, cave, b"\xc3"))
     assert reason.startswith("stop_this_cpu also depends on static key ")
 
