@@ -31,6 +31,7 @@ __all__ = [
     "planted_static_branch",
     "pushes",
     "random_bit",
+    "reads_byte",
     "stores_control_page",
     "storing_nothing",
     "time_bit",
@@ -147,6 +148,11 @@ def fills_global(address: int, size: int) -> Bytes:
 def stores_control_page(address: int) -> Bytes:
     """Eight bytes at an address of the direct map, through RAX."""
     return lambda _: b"\x48\xb8" + address.to_bytes(8, "little") + b"\x48\x89\x00"
+
+
+def reads_byte(address: int) -> Bytes:
+    """At any address, through RAX."""
+    return lambda _: b"\x48\xb8" + address.to_bytes(8, "little") + b"\x8a\x00"
 
 
 def global_variable(address: int) -> Bytes:
