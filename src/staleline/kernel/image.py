@@ -20,7 +20,7 @@ from staleline.kernel.kallsyms import Area, find_kallsyms
 from staleline.kernel.promoted import promoted_symbols
 from staleline.kernel.source import opened
 from staleline.kernel.symbols import SymbolTable, no_symbols
-from staleline.kernel.systemmap import find_system_map
+from staleline.kernel.systemmap import find_system_map, foreign_map
 
 __all__ = ["KernelImage", "Section", "Segment", "image_of", "load_image"]
 
@@ -188,9 +188,11 @@ def _all_symbols(image: KernelImage) -> SymbolTable:
     if table is not None:
         return table
     if not len(image.symbols):
+        foreign = foreign_map(image)
         raise KernelImageError(
             "neither an ELF symbol table nor kallsyms (CONFIG_KALLSYMS=n, a layout not known, or "
-            "one for other addresses)",
+            "one for other addresses)"
+            + (f", and {foreign} does not agree with it" if foreign else ""),
             where=image.path,
             do=f"put the System.map-{image.release or 'RELEASE'} of this build beside it, or give "
             "the vmlinux with symbols",

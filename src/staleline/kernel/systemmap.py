@@ -22,7 +22,7 @@ from staleline.kernel.symbols import SymbolTable
 if TYPE_CHECKING:
     from staleline.kernel.image import KernelImage
 
-__all__ = ["find_system_map", "parse_system_map"]
+__all__ = ["find_system_map", "foreign_map", "parse_system_map"]
 
 _MAX_SIZE: Final = 24 << 20  # bytes; distribution kernels have 5 to 9 MiB
 _LINE: Final = re.compile(rb"^([0-9a-f]{16}) (\S) (\S+)$", re.MULTILINE)
@@ -100,6 +100,11 @@ def find_system_map(image: KernelImage) -> SymbolTable | None:
         except OSError:
             continue
     return None
+
+
+def foreign_map(image: KernelImage) -> Path | None:
+    """The first map where `find_system_map` looks, if it finds none that agrees."""
+    return next(filter(os.path.isfile, _places(image)), None)
 
 
 def _places(image: KernelImage) -> Iterator[Path]:
