@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .PHONY: run test lint format bench second-opinions every-kernel mutants properties fuzz \
-	fuzz-commands kernels compilers boot-test docs lock clean
+	fuzz-commands kernels compilers instrumented boot-test docs lock clean
 
 run: $(STAMP)
 	@$(BIN)/python tools/demo.py
@@ -77,6 +77,12 @@ kernels: $(STAMP)
 compilers: $(STAMP)
 	$(BIN)/python -m tools.build_kernels 6.12 tdx-host 6.12-clang-lto tdx-host-clang-lto 6.12-plain
 	$(BIN)/pytest tests/kernel/built_compilers.py
+
+# The same sources with instrumentation, and with options taken away; long, see docs/kernels.md.
+INSTRUMENTED := 6.12-gcov
+instrumented: $(STAMP)
+	$(BIN)/python -m tools.build_kernels $(INSTRUMENTED)
+	$(BIN)/pytest tests/kernel/built_instrumented.py
 
 boot-test: $(STAMP)
 	$(BIN)/python -m tools.boot_kernels

@@ -33,6 +33,7 @@ __all__ = [
     "planted_static_branch",
     "pushes",
     "random_bit",
+    "reads_byte",
     "relative",
     "stores_control_page",
     "storing_nothing",
@@ -151,6 +152,11 @@ def fills_global(address: int, size: int) -> Bytes:
 def stores_control_page(address: int) -> Bytes:
     """Eight bytes at an address of the direct map, through RAX."""
     return lambda _: b"\x48\xb8" + address.to_bytes(8, "little") + b"\x48\x89\x00"
+
+
+def reads_byte(address: int) -> Bytes:
+    """At any address, through RAX."""
+    return lambda _: b"\x48\xb8" + address.to_bytes(8, "little") + b"\x8a\x00"
 
 
 def global_variable(address: int) -> Bytes:

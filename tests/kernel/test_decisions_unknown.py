@@ -8,7 +8,9 @@ from dataclasses import replace
 import pytest
 
 from staleline.evidence.registers import CpuidTable
+from staleline.kernel.configuration import is_for_one_cpu, require_kexec_of_several_cpus
 from staleline.kernel.decision import Decision, RawMachine
+from staleline.kernel.derivation import DerivationError
 from staleline.kernel.image import KernelImage, load_image
 from staleline.kernel.reader import KernelReader
 from staleline.kernel.traps import DECISIVE_LEAVES
@@ -106,6 +108,42 @@ def test_a_report_that_is_a_counter(image):
     reader = KernelReader(replace(image, symbols=symbols))
     decision = reader.decide(RawMachine(cpuid("Rome"), cpuid("Rome"), ENABLED, True))
     assert decision.reported_stopped is ReportOrder.AFTER_FLUSH
+
+
+_OF_KEXEC = (
+    "kernel_kexec",
+    "kimage_free",
+    "machine_kexec",
+    "machine_kexec_prepare",
+    "relocate_kernel",
+)
+_OF_SMP = ("native_stop_other_cpus", "smp_ops", "start_secondary", "native_kick_ap")
+
+
+def test_a_kernel_without_kexec_is_not_answered_for(image):
+    reader = KernelReader(replace(image, symbols=Without(image.symbols, *_OF_KEXEC)))
+    decision = reader.decide(RawMachine(cpuid("Rome"), cpuid("Rome"), ENABLED, True))
+    for site in (decision.stop_this_cpu, decision.relocate_kernel, decision.crash_nmi_callback):
+        assert site.flushes is None
+        assert "this kernel was built without kexec" in site.unknown
+
+
+def test_a_kernel_for_one_cpu_is_known_by_all_that_it_lacks(image):
+    without = Without(image.symbols, *_OF_SMP)
+    assert is_for_one_cpu(without)
+    with pytest.raises(DerivationError, match="was built for one CPU"):
+        require_kexec_of_several_cpus(without)
+    for present in _OF_SMP[:-1]:
+        others = (name for name in _OF_SMP if name != present)
+        assert not is_for_one_cpu(Without(image.symbols, *others))
+
+
+@pytest.mark.parametrize("name", ["machine_kexec", "start_secondary"])
+def test_one_missing_function_does_not_say_how_a_kernel_was_built(image, name):
+    """A linker may have put it into its caller."""
+    reader = KernelReader(replace(image, symbols=Without(image.symbols, name)))
+    decision = reader.decide(RawMachine(cpuid("Rome"), cpuid("Rome"), ENABLED, True))
+    assert "was built" not in (decision.relocate_kernel.unknown or "")
 
 
 class Without:

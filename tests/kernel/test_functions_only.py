@@ -24,8 +24,8 @@ from staleline.kernel.image import KernelImage, load_image
 from staleline.kernel.kallsyms import _tables_and_names
 from staleline.kernel.reader import KernelReader
 from staleline.kernel.source import MemoryBytes
-from staleline.kernel.symbols import AmbiguousNameError, SymbolTable
-from staleline.kernel.systemmap import parse_system_map
+from staleline.kernel.symbols import AmbiguousNameError, SymbolTable, no_symbols
+from staleline.kernel.systemmap import find_system_map, parse_system_map
 from tests.kernel.kernelwriter import (
     PERCPU,
     PERCPU_SIZE,
@@ -191,8 +191,34 @@ def test_without_any_symbols_the_error_says_which_map(tmp_path):
     with pytest.raises(KernelImageError, match=f"put the System.map-{RELEASE} of this build"):
         load_image(path)
     (tmp_path / "System.map").write_text(system_map(MAP))
-    with pytest.raises(KernelImageError, match="neither an ELF symbol table nor kallsyms"):
-        load_image(path)  # without exports nothing shows that the map is this build's
+    with pytest.raises(KernelImageError, match=r", and \S+/System\.map does not agree with it"):
+        load_image(path)  # without exports and sections nothing shows that it is this build's
+
+
+@pytest.mark.parametrize("series", ["5.10", "6.12", "7-generic"])
+def test_sections_show_which_map_is_this_build_s(series, real_kernels, tmp_path):
+    """Of a kernel with neither kallsyms nor exports."""
+    real = load_image(real_kernels[series].path)
+    image = replace(
+        real,
+        path=str(tmp_path / "vmlinuz"),
+        release="6.99.1-is-installed-nowhere",
+        symbols=no_symbols(),
+        sections={name: one for name, one in real.sections.items() if "ksymtab" not in name},
+    )
+    lines = [f"{address:016x} t {name}\n" for name, address in real.symbols.listed()]
+    path = tmp_path / "System.map"
+    path.write_text("".join(lines))
+    found = find_system_map(image)
+    assert found is not None
+    for name in ("stop_this_cpu", "machine_kexec", "cpu_info", "linux_banner"):
+        assert found.addresses(name) == real.symbols.addresses(name)
+    for name in ("__start___ex_table", "linux_banner"):
+        address = real.symbols.address(name)
+        assert address is not None
+        moved = f"{address + 4096:016x} t {name}\n"
+        path.write_text("".join(moved if f" {name}\n" in line else line for line in lines))
+        assert find_system_map(image) is None
 
 
 def test_zero_based_per_cpu_symbols_of_a_map():

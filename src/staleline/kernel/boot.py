@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 from staleline.evidence.commandline import decompressor_sees_on
 from staleline.kernel.alternatives import apply_always
 from staleline.kernel.ccblob import give_cc_blob
+from staleline.kernel.configuration import is_for_one_cpu, require_kexec_of_several_cpus
 from staleline.kernel.derivation import DerivationError, required_address
 from staleline.kernel.emulator import Emulator, EndKind
 from staleline.kernel.hypervisorhooks import put_hooks
@@ -139,7 +140,8 @@ def start_up_told(
     of what `cpu` keeps, and of what the hardware answers from here on.
     """
     if any(name in image.symbols for name in (*_SME_ENABLE, _SME_MASK)):
-        cpu.gs_base = PerCpu(image, memory).early_offset
+        alone = is_for_one_cpu(image.symbols)  # then per-CPU variables are variables
+        cpu.gs_base = 0 if alone else PerCpu(image, memory).early_offset
         _write_boot_params(memory, command_line)
         give_cc_blob(memory, cpu, _BOOT_PARAMS)
         _Steps(image, emulator).run(cpu, _SME_ENABLE, _BOOT_PARAMS)
@@ -150,7 +152,12 @@ def start_up_told(
 def identify(
     image: KernelImage, memory: MachineMemory, emulator: Emulator, cpus: Sequence[LogicalCpu]
 ) -> None:
-    """Identify the jumping CPU and the secondary, and give each its per-CPU area."""
+    """Identify the jumping CPU and the secondary, and give each its per-CPU area.
+
+    Raises:
+        DerivationError: A step did not return, or the kernel hands over to no other.
+    """
+    require_kexec_of_several_cpus(image.symbols)
     steps = _Steps(image, emulator)
     areas = PerCpu(image, memory)
     first, second = cpus

@@ -7,7 +7,9 @@ compressed ELF file; each may also come by itself.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from typing import Final
 
 from staleline.errors import KernelImageError
 from staleline.kernel.bzimage import HEADER_REACH, has_setup_header, read_setup_header
@@ -19,6 +21,10 @@ from staleline.kernel.uki import is_pe, linux_section
 from staleline.unpacking import compression_of
 
 __all__ = ["UnpackedKernel", "unpack_kernel"]
+
+_BANNER: Final = re.compile(rb"(Linux version \d[!-~]*) \([ -~]*\n\0")  # init/version.c
+_LONGEST_BANNER: Final = 1024
+_PIECE: Final = 4 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +66,7 @@ def _unpack_image(file: ByteSource) -> tuple[ByteSource, str | None]:
         return _unpack_bzimage(file)
     section = linux_section(file) if is_pe(head) else None
     if section is None:
-        raise _foreign(head, file.where)
+        raise _without_headers(file) or _foreign(head, file.where)
     return _unpack_bzimage(PartBytes(f"{file.where} (.linux)", file, *section))
 
 
@@ -77,6 +83,20 @@ def _unpack_bzimage(file: ByteSource) -> tuple[ByteSource, str | None]:
         )
     elf = decompress(file.read(header.payload_offset, header.payload_length), where)
     return MemoryBytes(f"{file.where} (unpacked)", elf), header.release
+
+
+def _without_headers(file: ByteSource) -> KernelImageError | None:
+    """For the bytes of a kernel's memory, from objcopy, a debugger or a hypervisor's monitor."""
+    for start in range(0, min(file.size, MAX_UNPACKED), _PIECE):
+        piece = file.read(start, min(_PIECE + _LONGEST_BANNER, file.size - start))
+        if banner := _BANNER.search(piece):
+            return KernelImageError(
+                f"memory of a kernel ({banner[1].decode()}) without headers, which would say "
+                "where each part is loaded",
+                where=f"{file.where}+{start + banner.start():#x}",
+                do="give its vmlinuz or vmlinux, or link an ELF header to it as docs/images.md has",
+            )
+    return None
 
 
 def _foreign(data: memoryview, path: str) -> KernelImageError:

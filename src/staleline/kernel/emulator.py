@@ -33,7 +33,7 @@ from staleline.kernel.localapic import (
     commanded_vector,
 )
 from staleline.kernel.machine_memory import APIC_BASE, PAGE, MachineMemory
-from staleline.kernel.mapping import bad_access, map_memory
+from staleline.kernel.mapping import bad_access, map_memory, map_shadow
 from staleline.kernel.notedstores import NotedAccess, NotedStores, flushes_a_line
 from staleline.kernel.refused import LONGEST_INSTRUCTION, Operation, RefusedInstruction, decode
 from staleline.kernel.registerfile import RegisterFile
@@ -535,6 +535,8 @@ class Emulator:
         return self._answer(self._state())
 
     def _on_bad_access(self, access: int, address: int, _size: int, _: int) -> bool:
+        if self._memory.has_shadow and map_shadow(self._engine, access, address):
+            return True
         self._stop(self._failed(self._address(), bad_access(access, address)))
         return False
 

@@ -20,7 +20,7 @@ from staleline.kernel.kallsyms import Area, find_kallsyms
 from staleline.kernel.promoted import promoted_symbols
 from staleline.kernel.source import opened
 from staleline.kernel.symbols import SymbolTable, no_symbols
-from staleline.kernel.systemmap import find_system_map
+from staleline.kernel.systemmap import find_system_map, foreign_map
 
 __all__ = ["KernelImage", "Section", "Segment", "image_of", "load_image"]
 
@@ -30,6 +30,8 @@ _LAST_ADDRESS = (1 << 64) - 1
 _BANNER_START = re.compile(rb"Linux version \d")
 _BANNER = re.compile(rb"(?P<line>Linux version \d[!-~]* \([ -~]*)\n\0")  # init/version.c
 _BANNER_LIMIT = 1024
+_INITIAL_CODE, _START = "initial_code", "x86_64_start_kernel"
+_TEXT = "_text"  # the first symbol of every kernel, arch/x86/kernel/vmlinux.lds.S
 _LLVM = "clang version "  # in the banner: what compiled it
 _BANNERS = 64  # places that a hostile file can have tried
 
@@ -155,7 +157,29 @@ def image_of(unpacked: UnpackedKernel, where: str) -> KernelImage:
         member=unpacked.member,
     )
     has_variables = "linux_banner" in symbols  # which every kernel has
-    return image if has_variables else replace(image, symbols=_all_symbols(image))
+    if not has_variables:
+        image = replace(image, symbols=_all_symbols(image))
+    _require_start_code(image)
+    return image
+
+
+def _require_start_code(image: KernelImage) -> None:
+    """Its pointers hold for these addresses, and it has not run yet.
+
+    ``initial_code`` is where the boot CPU begins, and since the first secondary was started where
+    those do (arch/x86/kernel/head_64.S, smpboot.c do_boot_cpu(), 5.10 to 7.3).
+    """
+    variable, begins = map(image.symbols.only_address, (_INITIAL_CODE, _START))
+    if variable is None or begins is None:
+        return
+    found = int.from_bytes(image.read(variable, 8), "little")
+    if found != begins:
+        raise KernelImageError(
+            f"{_INITIAL_CODE} is {found:#x}, and {_START} is at {begins:#x}: this is loaded at "
+            "another address, or the memory of a kernel that has run",
+            where=image.path,
+            do="give the vmlinuz or vmlinux that was booted",
+        )
 
 
 def _all_symbols(image: KernelImage) -> SymbolTable:
@@ -164,8 +188,11 @@ def _all_symbols(image: KernelImage) -> SymbolTable:
     if table is not None:
         return table
     if not len(image.symbols):
+        foreign = foreign_map(image)
         raise KernelImageError(
-            "neither an ELF symbol table nor kallsyms (CONFIG_KALLSYMS=n, or a layout not known)",
+            "neither an ELF symbol table nor kallsyms (CONFIG_KALLSYMS=n, a layout not known, or "
+            "one for other addresses)"
+            + (f", and {foreign} does not agree with it" if foreign else ""),
             where=image.path,
             do=f"put the System.map-{image.release or 'RELEASE'} of this build beside it, or give "
             "the vmlinux with symbols",
@@ -230,9 +257,12 @@ def _require_end_of_addresses(what: str, start: int, size: int, where: str) -> N
 
 
 def _symbols(elf: ElfFile, segments: tuple[Segment, ...], areas: list[Area]) -> SymbolTable:
-    """From the ELF symbol table if the file has one, else from kallsyms; perhaps none."""
+    """From the ELF symbol table if the file has a kernel's, else from kallsyms; perhaps none.
+
+    A linker that puts headers around a kernel's memory adds a table of its own symbols.
+    """
     table = read_symbol_table(elf)
-    if table is not None:
+    if table is not None and _TEXT in table:
         return table
     text = min(s.virtual_address for s in segments if s.virtual_address >= _KERNEL_HALF)
     for area in areas:
@@ -245,8 +275,8 @@ def _symbols(elf: ElfFile, segments: tuple[Segment, ...], areas: list[Area]) -> 
 
 
 def _require_text_at(start: int, symbols: SymbolTable, where: str) -> None:
-    """``_text`` is where the first segment starts, arch/x86/kernel/vmlinux.lds.S."""
-    address = symbols.only_address("_text")
+    """``_text`` is where the first segment starts."""
+    address = symbols.only_address(_TEXT)
     if address != start:
         found = "nowhere" if address is None else f"at {address:#x}"
         raise KernelImageError(

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 from weakref import WeakKeyDictionary
 
 import numpy as np
+from numpy.typing import NDArray
 
 from staleline.errors import KernelImageError
 from staleline.evidence.registers import CpuidTable
@@ -51,6 +52,7 @@ _STACK: Final = STACK_TOP
 _STACK_PAGES: Final = STACK_SIZE // 2
 _RETURN_ZERO: Final = b"\x31\xc0\xc3"
 _HLT: Final = b"\xf4"
+_MASK_64: Final = (1 << 64) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,15 +171,25 @@ def _behind_nmi_entry(image: KernelImage, gates: Mapping[int, int]) -> Mapping[i
 def _stack(
     image: KernelImage, memory: MachineMemory, emulator: Emulator, cpu: LogicalCpu
 ) -> tuple[int, int] | None:
-    """By what the kernel stores, in the CPU's per-CPU area, when it is told where the pages are."""
+    """By what the kernel stores, in the CPU's per-CPU area, when it is told where the pages are.
+
+    Without CONFIG_VMAP_STACK they are in that area themselves.
+    """
     areas = PerCpu(image, memory)
     areas.set_up_areas(cpu.number + 1)
     cpu.gs_base = areas.offset(cpu.number)
+    before = _values(areas.content(cpu.number))
     set_up = image.symbols.address(_SET_UP_STACK)
     if set_up is not None:
         emulator.run(set_up, (cpu.number,), cpu=cpu)
-    pages = range(memory.direct(_STACK), memory.direct(_STACK + _STACK_PAGES) + 1)
-    area = areas.content(cpu.number)
-    values = np.frombuffer(area, "<u8", len(area) // 8)
-    found = np.flatnonzero((values >= pages.start) & (values < pages.stop)).tolist()
-    return (areas.linked.start + 8 * found[0], int(values[found[0]])) if found else None
+    after = _values(areas.content(cpu.number))
+    area = areas.linked.start + cpu.gs_base & _MASK_64
+    mapped = range(memory.direct(_STACK), memory.direct(_STACK + _STACK_PAGES) + 1)
+    within = range(area, area + len(areas.linked))
+    stacks = [(after >= where.start) & (after < where.stop) for where in (mapped, within)]
+    found = np.flatnonzero((after != before) & (stacks[0] | stacks[1])).tolist()
+    return (areas.linked.start + 8 * found[0], int(after[found[0]])) if found else None
+
+
+def _values(area: bytes) -> NDArray[np.uint64]:
+    return np.frombuffer(area, "<u8", len(area) // 8)

@@ -17,23 +17,18 @@ if TYPE_CHECKING:
     from staleline.kernel.image import KernelImage
     from staleline.kernel.machine_memory import MachineMemory
 
-__all__ = ["KIMAGE_SIZE", "page_structure", "prepare_kexec_jump"]
+__all__ = ["KIMAGE_SIZE", "prepare_kexec_jump"]
 
 #: Bytes that hold a ``struct kimage`` up to its flags.
 KIMAGE_SIZE: Final = 0x400
 _FLAGS: Final = (0x278, 0x2F8)
 _PRESERVE_CONTEXT: Final = 1 << 1
-_SWAP_PAGE_MEMBER: Final = 40
-_PAGE_SHIFT: Final = 12
-_STRUCT_PAGE_SIZE: Final = 64
-#: ``__VMEMMAP_BASE_L4``, arch/x86/include/asm/pgtable_64_types.h.
-_DEFAULT_VMEMMAP: Final = 0xFFFF_EA00_0000_0000
 
 
 def prepare_kexec_jump(image: KernelImage, memory: MachineMemory, kimage: int) -> None:
-    """Set ``preserve_context`` of the ``struct kimage`` at this address, and a swap page.
+    """Set ``preserve_context`` of the ``struct kimage`` at this address.
 
-    The image is then called with the swap page as its stack: ``machine_kexec()`` tells where
+    The image is then called with its swap page as its stack: ``machine_kexec()`` tells where
     it is up to 6.13, ``machine_kexec_prepare()`` from 6.14 (arch/x86/kernel/
     machine_kexec_64.c:311, 7.3.4).
 
@@ -46,20 +41,6 @@ def prepare_kexec_jump(image: KernelImage, memory: MachineMemory, kimage: int) -
     if len(found) != 1:
         raise DerivationError("where struct kimage has preserve_context is not known")
     memory.write_int(kimage + found[0], _PRESERVE_CONTEXT, 1)
-    memory.write_int(kimage + _SWAP_PAGE_MEMBER, page_structure(image, SWAP_PAGE), 8)
     variable = image.symbols.address("kexec_pa_swap_page")
     if variable is not None:
         memory.write_int(variable, SWAP_PAGE, 8)
-
-
-def page_structure(image: KernelImage, physical: int) -> int:
-    """Address of a page's ``struct page``."""
-    return _vmemmap(image) + (physical >> _PAGE_SHIFT) * _STRUCT_PAGE_SIZE
-
-
-def _vmemmap(image: KernelImage) -> int:
-    """``vmemmap_base`` (a variable with CONFIG_DYNAMIC_MEMORY_LAYOUT), or the constant."""
-    symbol = image.symbols.address("vmemmap_base")
-    if symbol is None:
-        return _DEFAULT_VMEMMAP
-    return int.from_bytes(image.read(symbol, 8), "little")

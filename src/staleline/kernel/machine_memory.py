@@ -4,7 +4,7 @@
 The kernel's bytes are written once to an anonymous file and mapped copy-on-write, so going
 back to the pristine image between two machines costs what was written in between. RAM below 16 MiB
 appears twice, as on hardware: identity-mapped (kexec's last code runs there) and in the
-kernel's direct map.
+kernel's direct map. A kernel with KASAN has a shadow of both besides.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from staleline.errors import KernelImageError
 from staleline.kernel.derivation import DerivationError
+from staleline.kernel.kasan import SHADOW, SHADOW_SCALE, has_shadow, shadow_of
 from staleline.kernel.localapic import sending_calls
 from staleline.kernel.symbols import AmbiguousNameError
 from staleline.kernel.touchedpages import TouchedPages
@@ -41,6 +42,8 @@ _DEFAULT_PAGE_OFFSET = 0xFFFF_8880_0000_0000
 #: ``APIC_BASE``, the fixmap address of the local APIC's registers (FIX_APIC_BASE,
 #: arch/x86/include/asm/fixmap.h). Up to 6.6 the APIC ID is read during identification.
 APIC_BASE = 0xFFFF_FFFF_FF5F_D000
+#: Physical address of the emulated shadow, above all else: a kernel takes free memory for it.
+_SHADOW_RAM = 1 << 32
 
 
 class KeptPages:
@@ -159,6 +162,7 @@ class MachineMemory:
         page_offset: Start of the direct map, as the image's ``page_offset_base`` says.
         text: The pages that hold nothing but the kernel's code, ``_text`` to ``_etext``, which
             a running kernel maps read-only; empty if the image does not say or not plausibly.
+        has_shadow: It has KASAN's.
         sending_calls: Where code calls to send an interrupt -> the register with its vector.
     """
 
@@ -169,11 +173,11 @@ class MachineMemory:
         self.page_offset = _page_offset(image)
         self.text = _text(image, range(self._base, self._base + len(self._kernel)))
         self.sending_calls = sending_calls(image.symbols)
-        self._windows = (
-            (self._base, self._kernel, 0),
-            (self.page_offset, self._ram, 0),
-            (PAGE, self._ram, PAGE),
-        )
+        self.has_shadow = has_shadow(image.symbols)
+        memory = (self._base, self._kernel, 0), (self.page_offset, self._ram, 0)
+        shadows = [_shadow(*window) for window in memory if self.has_shadow]
+        self._shadows = tuple(region for _, region, _ in shadows)
+        self._windows = (*memory, (PAGE, self._ram, PAGE), *shadows)
         self._places = tuple(
             (address, address + len(region) - offset, region.content, offset - address)
             for address, region, offset in (*self._windows, (APIC_BASE, self._apic, 0))
@@ -201,6 +205,8 @@ class MachineMemory:
             return None
         for start, region, offset in self._windows:
             if 0 <= address - start < len(region) - offset:
+                if region in self._shadows:
+                    return _SHADOW_RAM + address - SHADOW.start
                 return address - (KERNEL_MAP if region is self._kernel else start - offset)
         raise DerivationError(f"{address:#x} is outside the machine's memory")
 
@@ -246,7 +252,7 @@ class MachineMemory:
 
     @property
     def _regions(self) -> tuple[Region, ...]:
-        return self._kernel, self._ram, self._apic
+        return self._kernel, self._ram, self._apic, *self._shadows
 
     def clear_ram(self) -> None:
         """Empty RAM; the kernel's memory stays as it is."""
@@ -261,6 +267,13 @@ class MachineMemory:
             if start <= address and address + size <= end:
                 return content, address + offset
         raise DerivationError(f"{size} bytes at {address:#x} are outside the machine's memory")
+
+
+def _shadow(address: int, region: Region, _: int) -> tuple[int, Region, int]:
+    """A window on the shadow of another; KASAN gives every page of a shadow memory of its own."""
+    size = -(-len(region) // (SHADOW_SCALE * PAGE)) * PAGE
+    content = mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    return shadow_of(address) & -PAGE, Region(content), 0
 
 
 def _page_offset(image: KernelImage) -> int:

@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING, Final
 
 import unicorn
 
+from staleline.kernel.kasan import SHADOW
+from staleline.kernel.machine_memory import PAGE
+
 if TYPE_CHECKING:
     from staleline.kernel.machine_memory import MachineMemory
 
-__all__ = ["bad_access", "map_memory"]
+__all__ = ["bad_access", "map_memory", "map_shadow"]
 
 _READ_ONLY: Final = unicorn.UC_PROT_READ | unicorn.UC_PROT_EXEC
 _BAD: Final = {
@@ -31,6 +34,18 @@ def map_memory(engine: unicorn.Uc, memory: MachineMemory) -> None:
         engine.mem_map_ptr(address, len(region) - offset, unicorn.UC_PROT_ALL, host)
     if memory.text:
         engine.mem_protect(memory.text.start, len(memory.text), _READ_ONLY)
+
+
+def map_shadow(engine: unicorn.Uc, access: int, address: int) -> bool:
+    """Map a page of KASAN's shadow that code reads; False if it does something else.
+
+    It is zero and stays so, as ``kasan_early_shadow_page`` is (mm/kasan/init.c): of what the
+    machine does not have, the access itself fails, which comes next.
+    """
+    if access != unicorn.UC_MEM_READ_UNMAPPED or address not in SHADOW:
+        return False
+    engine.mem_map(address & -PAGE, PAGE, unicorn.UC_PROT_READ)
+    return True
 
 
 def bad_access(access: int, address: int) -> str:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from staleline.kernel.controlpages import CONTROL_PAGES, CONTROL_SIZE, SWAP_PAGE
+from staleline.kernel.kasan import SHADOW, shadowed_by
 from staleline.kernel.machine_memory import PAGE
 from staleline.kernel.percpu import PerCpu
 from staleline.kernel.ring3 import STACK_SIZE, STACK_TOP
@@ -57,6 +58,9 @@ class Places:
             return "the control page"
         if 0 <= physical - SWAP_PAGE < PAGE:
             return "the swap page"
+        if self._memory.has_shadow and address in SHADOW:
+            shadowed = shadowed_by(address)
+            return f"the shadow of {self.line(shadowed, self._memory.physical(shadowed) or 0)}"
         return self.variable(address) or f"physical address {physical:#x}"
 
     @property

@@ -7,11 +7,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from staleline.kernel.afterflush import StopWait, stores_before_jump
-from staleline.kernel.controlpages import CONTROL_PAGES, CONTROL_SIZE
+from staleline.kernel.controlpages import CONTROL_PAGES, CONTROL_SIZE, SWAP_PAGE
 from staleline.kernel.decision import SiteDecision
 from staleline.kernel.derivation import DerivationError, required_address
 from staleline.kernel.emulator import Emulator, End, EndKind
-from staleline.kernel.kexecjump import KIMAGE_SIZE, page_structure, prepare_kexec_jump
+from staleline.kernel.kexecjump import KIMAGE_SIZE, prepare_kexec_jump
+from staleline.kernel.pagestructures import page_structure
 from staleline.kernel.stoppath import (
     NMI_CALLBACK,
     REPORT_SIZE,
@@ -49,6 +50,7 @@ _KIMAGE: Final = 0x8000
 _KIMAGE_HEAD: Final = 0
 _KIMAGE_START: Final = 24
 _KIMAGE_CONTROL_CODE_PAGE: Final = 32
+_KIMAGE_SWAP_PAGE: Final = 40
 _IND_DONE: Final = 4
 _STOPS: Final = "stop_this_cpu"
 _RESTING_PLACES: Final = (_STOPS, "native_halt")
@@ -235,12 +237,15 @@ def _with_stores(
 
 
 def _write_kimage(image: KernelImage, memory: MachineMemory, entry: int) -> None:
-    """The least a ``struct kimage`` needs: nothing to copy, one control page, an entry."""
-    page = page_structure(image, CONTROL_PAGES)
+    """The least a ``struct kimage`` needs: nothing to copy, one control and swap page, an entry."""
     memory.write(_KIMAGE, bytes(KIMAGE_SIZE))
     memory.write_int(_KIMAGE + _KIMAGE_HEAD, _IND_DONE, 8)
     memory.write_int(_KIMAGE + _KIMAGE_START, entry, 8)
-    memory.write_int(_KIMAGE + _KIMAGE_CONTROL_CODE_PAGE, page, 8)
+    for member, page in (
+        (_KIMAGE_CONTROL_CODE_PAGE, CONTROL_PAGES),
+        (_KIMAGE_SWAP_PAGE, SWAP_PAGE),
+    ):
+        memory.write_int(_KIMAGE + member, page_structure(image, memory, page), 8)
 
 
 def _prepare_control_page(image: KernelImage, memory: MachineMemory) -> None:

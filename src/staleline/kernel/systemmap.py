@@ -15,19 +15,36 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from staleline.errors import KernelImageError
 from staleline.kernel.exports import exported_symbols
 from staleline.kernel.symbols import SymbolTable
 
 if TYPE_CHECKING:
     from staleline.kernel.image import KernelImage
 
-__all__ = ["find_system_map", "parse_system_map"]
+__all__ = ["find_system_map", "foreign_map", "parse_system_map"]
 
 _MAX_SIZE: Final = 24 << 20  # bytes; distribution kernels have 5 to 9 MiB
 _LINE: Final = re.compile(rb"^([0-9a-f]{16}) (\S) (\S+)$", re.MULTILINE)
 _RELEASE: Final = re.compile(r"[\w.+~-]+", re.ASCII)
 _KERNEL_HALF: Final = 0xFFFF_FFFF_8000_0000
 _BUILT: Final = ("arch", "x86", "boot")
+#: Section -> the symbol at its start: arch/x86/kernel/vmlinux.lds.S, linux 5.10 to 7.3.
+_STARTS: Final = {
+    ".rodata": "__start_rodata",
+    "__param": "__start___param",
+    "__ex_table": "__start___ex_table",
+    ".notes": "__start_notes",
+    "__bug_table": "__start___bug_table",
+    ".orc_unwind_ip": "__start_orc_unwind_ip",
+    ".orc_unwind": "__start_orc_unwind",
+    ".init.text": "_sinittext",
+    ".altinstructions": "__alt_instructions",
+    ".apicdrivers": "__apicdrivers",
+    ".smp_locks": "__smp_locks",
+    ".bss": "__bss_start",
+}
+_ENOUGH_STARTS: Final = 6
 
 
 class _ListedNames:
@@ -85,6 +102,11 @@ def find_system_map(image: KernelImage) -> SymbolTable | None:
     return None
 
 
+def foreign_map(image: KernelImage) -> Path | None:
+    """The first map where `find_system_map` looks, if it finds none that agrees."""
+    return next(filter(os.path.isfile, _places(image)), None)
+
+
 def _places(image: KernelImage) -> Iterator[Path]:
     directory = Path(os.path.abspath(image.path)).parent
     if directory.parts[-3:] == _BUILT:
@@ -100,12 +122,33 @@ def _places(image: KernelImage) -> Iterator[Path]:
 def _agrees(table: SymbolTable, image: KernelImage) -> bool:
     """Every export and every function of the image is where the map has it.
 
-    A kernel of another build exports the same names from other addresses.
+    A kernel of another build exports the same names from other addresses. Without both
+    (CONFIG_KALLSYMS and CONFIG_MODULES are off) its sections have to tell.
     """
     exports = exported_symbols(image)
     functions = image.symbols.sorted_addresses
-    return (
-        bool(exports or len(functions))
-        and all(address in table.addresses(name) for name, address in exports.items())
-        and bool(np.isin(functions, table.sorted_addresses).all())
+    if not exports and not len(functions):
+        return _has_the_same_sections(table, image)
+    return all(address in table.addresses(name) for name, address in exports.items()) and bool(
+        np.isin(functions, table.sorted_addresses).all()
     )
+
+
+def _has_the_same_sections(table: SymbolTable, image: KernelImage) -> bool:
+    """All of them begin where the map says, and the banner lies there, which says who built it.
+
+    Where a section begins depends on the sizes of all before it.
+    """
+    starts = [
+        (section.virtual_address, table.only_address(_STARTS[name]))
+        for name, section in image.sections.items()
+        if name in _STARTS
+    ]
+    banner, text = table.only_address("linux_banner"), image.banner
+    if banner is None or text is None or len(starts) < _ENOUGH_STARTS:
+        return False
+    try:
+        is_there = image.read(banner, len(text)) == text.encode()
+    except KernelImageError:
+        return False
+    return is_there and all(found == wanted for found, wanted in starts)
