@@ -97,7 +97,7 @@ class _Parting:
             if is_prompt(line):
                 self._require_one_host(line, number)
                 prompted = True
-            may_end = current is None or prompted or gap
+            may_end = current is None or prompted or gap or printk.message_of(line)
             if may_end and begins_document(line) and self._is_known(number):
                 if current is not None:
                     yield self._lines_of(current, begin, number)
