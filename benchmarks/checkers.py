@@ -24,9 +24,9 @@ from pathlib import Path
 
 from tools.second_opinion import Opinion, ask_rumur, ask_spin, install_checkers, run_measured
 
-from staleline.check.combine import combined
-from staleline.check.search import search
-from staleline.check.views import views
+from staleline.check.export.combine import combined
+from staleline.check.search.search import search
+from staleline.check.search.views import views
 from staleline.model.form import Model
 from staleline.model.scenario import Flush, Scenario
 from staleline.model.scenario import Path as HandoverPath
@@ -115,7 +115,7 @@ def views_child(roles: int, _secondaries: int) -> tuple[float, str]:
 def diagrams_child(roles: int, secondaries: int) -> tuple[float, str]:
     """Binary decision diagrams, without symmetry."""
     # Part of a child's set-up only where it is used, as for the command.
-    from staleline.check.decisiondiagram import explore  # noqa: PLC0415
+    from staleline.check.diagrams.decisiondiagram import explore  # noqa: PLC0415
 
     case = model(roles)
     start = time.perf_counter()
@@ -182,7 +182,7 @@ def rows(cases: tuple[tuple[int, int], ...], *, others: bool) -> Iterator[Row]:
 
 def has_diagrams() -> bool:
     """Is the engine of decision diagrams part of this version?"""
-    return (REPOSITORY / "src/staleline/check/decisiondiagram.py").exists()
+    return (REPOSITORY / "src/staleline/check/diagrams/decisiondiagram.py").exists()
 
 
 # --- the table --------------------------------------------------------------------------------

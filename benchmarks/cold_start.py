@@ -16,8 +16,8 @@ import sys
 import time
 from pathlib import Path
 
-from staleline.kernel.bzimage import read_setup_header
-from staleline.kernel.decompress import decompress
+from staleline.kernel.file.bzimage import read_setup_header
+from staleline.kernel.file.decompress import decompress
 
 RUNS = 5
 REPOSITORY = Path(__file__).resolve().parent.parent

@@ -12,11 +12,11 @@ from __future__ import annotations
 import resource
 import time
 
-from staleline.check.combine import combined
-from staleline.check.count import count_states
-from staleline.check.decisiondiagram import explore
-from staleline.model.lines import Role
+from staleline.check.diagrams.decisiondiagram import explore
+from staleline.check.export.combine import combined
+from staleline.check.search.count import count_states
 from staleline.model.scenario import Flush, Path, Scenario
+from staleline.model.state.lines import Role
 from staleline.model.world import world
 
 #: A kernel that encrypts hands over to one that does not, and every CPU flushes.

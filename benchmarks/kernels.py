@@ -23,14 +23,14 @@ from pathlib import Path
 from benchmarks.cold_start import cached_images, decompression_seconds
 from staleline.kernel.streams import compression_of
 
-from staleline.kernel.bzimage import read_setup_header
+from staleline.kernel.file.bzimage import read_setup_header
 
 RUNS = 5
 MANY = 12
 _MEASURE_MEMORY = """
 import resource, sys
-from staleline.kernel.loading import load_and_hash
-from staleline.kernel.reading import read_image
+from staleline.kernel.image.loading import load_and_hash
+from staleline.kernel.reading.rule import read_image
 read_image(*load_and_hash(sys.argv[1]))
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 """

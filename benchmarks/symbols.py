@@ -20,9 +20,9 @@ from pathlib import Path
 
 from benchmarks.cold_start import cached_images
 
-from staleline.kernel.container import unpack_kernel
-from staleline.kernel.image import load_image
-from staleline.kernel.source import MemoryBytes
+from staleline.kernel.file.container import unpack_kernel
+from staleline.kernel.file.source import MemoryBytes
+from staleline.kernel.image.image import load_image
 
 LIMIT = 120  # seconds
 NAMES = (
@@ -34,7 +34,7 @@ NAMES = (
 OURS = """
 import sys
 import numpy
-from staleline.kernel.image import load_image
+from staleline.kernel.image.image import load_image
 symbols = load_image(sys.argv[1]).symbols
 for address in numpy.unique(symbols.sorted_addresses).tolist():
     for name in symbols.names_at(address):

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from staleline.check.certificate_json import certificate_from
-from staleline.check.proof_script import queries
+from staleline.check.proof.certificate_json import certificate_from
+from staleline.check.proof.proof_script import queries
 from staleline.cli.main import main
 from staleline.model.world import world
-from staleline.report.explanations import explanations
+from staleline.report.words.explanations import explanations
 from tests.conftest import RealKernel
 from tests.findings import ROOT, quotations, quoted_in_order
 

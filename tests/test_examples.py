@@ -13,8 +13,8 @@ import click
 import pytest
 
 from staleline.cli.preflight import command
-from staleline.kernel.image import load_image
-from staleline.verdict.measured import read_measured
+from staleline.kernel.image.image import load_image
+from staleline.verdict.audit.measured import read_measured
 from tests.conftest import RealKernel
 
 EXAMPLES = Path(__file__).parents[1] / "docs" / "examples"

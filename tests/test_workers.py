@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from staleline.errors import KernelImageError
-from staleline.workers import Failure, Limits, aside, run_each
+from staleline.workers import Failure, ProcessLimits, aside, run_each
 
 MEMORY = 1 << 30
 
@@ -89,7 +89,7 @@ BEHAVIOURS: dict[str, Callable[[], object]] = {
 
 
 def run(*how: str, jobs: int = 3, seconds: float = 30.0) -> list[object]:
-    limits = Limits(seconds=seconds, memory=MEMORY)
+    limits = ProcessLimits(seconds=seconds, memory=MEMORY)
     found = dict(run_each(behave, how, jobs=jobs, limits=limits))
     assert sorted(found) == list(range(len(how)))
     return [found[index] for index in range(len(how))]
@@ -134,7 +134,7 @@ def test_a_part_done_aside_has_the_same_limits_and_the_same_group() -> None:
 
 def test_what_was_done_aside_ends_with_the_process_it_was_done_for(tmp_path: Path) -> None:
     told = tmp_path / "told"
-    limits = Limits(seconds=3.0, memory=MEMORY)
+    limits = ProcessLimits(seconds=3.0, memory=MEMORY)
     [(_, found)] = run_each(hang_aside, [str(told)], jobs=1, limits=limits)
     assert found == Failure("not done after 3 s: stopped")
     deadline = time.monotonic() + 20
@@ -153,7 +153,7 @@ def is_running(process: str) -> bool:
 
 
 def test_nothing_goes_on_when_nobody_wants_the_rest() -> None:
-    results = run_each(behave, ["answer", "hang"], jobs=2, limits=Limits(memory=MEMORY))
+    results = run_each(behave, ["answer", "hang"], jobs=2, limits=ProcessLimits(memory=MEMORY))
     assert next(results) == (0, "x" * 1_000_000)
     start = time.monotonic()
     results.close()  # type: ignore[attr-defined]

@@ -23,13 +23,13 @@ from tools.boot_questions import questions
 from tools.build_kernels import KERNELS, read_record
 from tools.fetch_kernels import default_cache
 
-from staleline.kernel.decision import Decision
-from staleline.kernel.flushroles import Phase
-from staleline.kernel.image import KernelImage, load_image
-from staleline.kernel.inventory import wbinvd_inventory
-from staleline.kernel.rawfacts import RawFacts
-from staleline.kernel.rawmachine import raw_machine
-from staleline.kernel.reader import KernelReader
+from staleline.kernel.boot.decision import Decision
+from staleline.kernel.boot.rawfacts import RawFacts
+from staleline.kernel.boot.rawmachine import raw_machine
+from staleline.kernel.image.image import KernelImage, load_image
+from staleline.kernel.inventory.inventory import wbinvd_inventory
+from staleline.kernel.inventory.roles import Phase
+from staleline.kernel.sites.runner import KernelReader
 from tools import boot_machine
 
 _KERNELS: Final = ("6.12", "6.12-host-mem-incoherent")

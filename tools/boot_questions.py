@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Final
 import capstone  # type: ignore[import-untyped]
 import numpy as np
 
-from staleline.kernel.codescan import CodeArea, code_areas, instruction_starts, verify
-from staleline.kernel.image import KernelImage
+from staleline.kernel.image.image import KernelImage
+from staleline.kernel.inventory.codescan import CodeArea, code_areas, instruction_starts, verify
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

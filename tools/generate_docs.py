@@ -14,8 +14,8 @@ from click.shell_completion import ShellComplete, get_completion_class
 from tools.man_pages import man_pages
 
 from staleline.cli.main import program
-from staleline.report.explanations_text import explanations_markdown
-from staleline.verdict.required import required_toml
+from staleline.report.words.explanations_text import explanations_markdown
+from staleline.verdict.handover.required import required_toml
 
 __all__ = ["generated", "main"]
 
@@ -36,7 +36,7 @@ def generated() -> Mapping[str, str]:
     completions = {path: _completion(shell) for shell, path in _COMPLETIONS.items()}
     return {
         "docs/explanations.md": explanations_markdown(),
-        "src/staleline/verdict/required.toml": required_toml(),
+        "src/staleline/verdict/handover/required.toml": required_toml(),
         **pages,
         **completions,
     }

@@ -20,8 +20,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from staleline.check.murphi import murphi
-from staleline.check.promela import promela
+from staleline.check.export.murphi import murphi
+from staleline.check.export.promela import promela
 from staleline.model.form import Model
 
 __all__ = ["Opinion", "Ran", "ask_rumur", "ask_spin", "install_checkers", "run_measured"]

@@ -26,7 +26,7 @@ from typing import Any, Generic, TypeVar
 
 from staleline.errors import StalelineError
 
-__all__ = ["AsideError", "Failure", "Limits", "aside", "prepare", "run_each"]
+__all__ = ["AsideError", "Failure", "ProcessLimits", "aside", "preload_workers", "run_each"]
 
 _Input = TypeVar("_Input")
 _Result = TypeVar("_Result")
@@ -35,7 +35,7 @@ _MIB = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class ProcessLimits:
     """What one process may use.
 
     Attributes:
@@ -59,7 +59,7 @@ class AsideError(StalelineError):
     """A part of the work that was done aside has no result."""
 
 
-def prepare(preload: Sequence[str]) -> None:
+def preload_workers(preload: Sequence[str]) -> None:
     """Let another process import what the processes of `run_each` need, meanwhile."""
     _context(preload)
     ensure_running()
@@ -76,7 +76,7 @@ def run_each(
     inputs: Sequence[_Input],
     *,
     jobs: int,
-    limits: Limits,
+    limits: ProcessLimits,
     preload: Sequence[str] = (),
 ) -> Iterator[tuple[int, _Result | Failure]]:
     """Run `function` on every input, at most `jobs` at a time.
@@ -149,7 +149,7 @@ class _Running(Generic[_Result]):
     results: Connection
     deadline: float
 
-    def outcome(self, limits: Limits) -> _Result | Failure:
+    def outcome(self, limits: ProcessLimits) -> _Result | Failure:
         """What it sent, or why it sent nothing; it does not run any more."""
         if not self.results.poll():
             self.kill()
@@ -178,7 +178,7 @@ def _start(
     index: int,
     function: Callable[[_Input], _Result],
     value: _Input,
-    limits: Limits,
+    limits: ProcessLimits,
 ) -> _Running[_Result]:
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_work, args=(sender, function, value, limits), daemon=True)
@@ -200,7 +200,7 @@ def _ended(running: dict[Connection, _Running[_Result]]) -> list[Connection]:
 
 
 def _work(
-    sender: Connection, function: Callable[[_Input], object], value: _Input, limits: Limits
+    sender: Connection, function: Callable[[_Input], object], value: _Input, limits: ProcessLimits
 ) -> None:
     """What the process does, as the first of its own process group."""
     os.setpgid(0, 0)

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 
 from tools.second_opinion import ask_rumur, ask_spin
 
-from staleline.check.combine import combined
-from staleline.check.count import count_states
-from staleline.check.search import search
+from staleline.check.export.combine import combined
+from staleline.check.search.count import count_states
+from staleline.check.search.search import search
 from staleline.model.form import Model
 from staleline.model.scenario import (
     Flush,

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from staleline.check.search import search
+from staleline.check.search.search import search
 from staleline.errors import ModelError
 from staleline.model.form import TRUE, Action, Model
 from staleline.model.scenario import (

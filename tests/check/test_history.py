@@ -15,11 +15,11 @@ from staleline.check import Answer, AnswerKind, Counterexample, check, required_
 from staleline.model.scenario import Flush, Scenario, Stop
 from staleline.policy.catalogue import catalogue
 from staleline.policy.policy import Policy
-from staleline.verdict.case import Case
-from staleline.verdict.handover import Judgement, judge
-from staleline.verdict.kernels import PolicyKernel
-from staleline.verdict.machine import Machine
-from staleline.verdict.platforms import platforms
+from staleline.verdict.handover.case import Case
+from staleline.verdict.handover.judgement import Judgement, judge
+from staleline.verdict.handover.kernels import PolicyKernel
+from staleline.verdict.machines.machine import Machine
+from staleline.verdict.policies.platforms import platforms
 from staleline.vocabulary import Path, ReportOrder, Site, Verdict
 from tests.check.scenarios import TRANSITIONS, kexec
 

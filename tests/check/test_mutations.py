@@ -6,11 +6,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from staleline.check.search import Found, search
-from staleline.check.trace import counterexample_of
+from staleline.check.runs.trace import counterexample_of
+from staleline.check.search.search import Found, search
 from staleline.model.form import Action, Assign, Model
-from staleline.model.lines import Line, Role
 from staleline.model.scenario import Scenario
+from staleline.model.state.lines import Line, Role
 from staleline.model.world import world
 from tests.check.scenarios import kexec
 

@@ -6,9 +6,9 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from staleline.check.interpreter import holds, reachable
-from staleline.check.search import search
-from staleline.check.views import views
+from staleline.check.meaning.interpreter import holds, reachable
+from staleline.check.search.search import search
+from staleline.check.search.views import views
 from staleline.model.form import Expr, Model, Whose
 from tests.check.random_models import expressions, guards_for_views, models
 

@@ -14,15 +14,14 @@ from typing import Any
 import pytest
 
 from staleline.check import AnswerKind, check, required_flushes
-from staleline.check.interpreter import holds, reachable
-from staleline.check.itf import itf_document
-from staleline.check.replay import replay
-from staleline.check.search import search
-from staleline.check.trace import SHARED_NAME, counterexample_of
-from staleline.check.views import views
+from staleline.check.meaning.interpreter import holds, reachable
+from staleline.check.runs.itf import itf_document
+from staleline.check.runs.replay import replay
+from staleline.check.runs.trace import SHARED_NAME, counterexample_of
+from staleline.check.search.search import search
+from staleline.check.search.views import views
 from staleline.errors import ModelError
 from staleline.model.form import Model
-from staleline.model.lines import Role
 from staleline.model.scenario import (
     Flush,
     ForeignLines,
@@ -33,6 +32,7 @@ from staleline.model.scenario import (
     SharedCache,
     Stop,
 )
+from staleline.model.state.lines import Role
 from staleline.model.world import world
 from staleline.vocabulary import Site
 from tests.check.scenarios import TRANSITIONS, crash, kexec

@@ -18,7 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from staleline.cli.main import main
 from staleline.evidence.consistency import contradiction_kinds
-from staleline.report.explanations import Kind, explanations
+from staleline.report.words.explanations import Kind, explanations
 
 VENDORS = {
     "AuthenticAMD": ["0x1", "0x68747541", "0x444d4163", "0x69746e65"],

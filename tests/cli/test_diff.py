@@ -12,7 +12,7 @@ import junitparser
 import pytest
 
 from staleline.cli.main import main
-from staleline.report.explanations import explanations
+from staleline.report.words.explanations import explanations
 from tests.conftest import RealKernel
 
 #: Hygon lost its flush in 6.18 (linux 6.18 arch/x86/kernel/cpu/hygon.c sets no

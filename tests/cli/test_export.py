@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from staleline.check import check
-from staleline.check.itf import itf_document
+from staleline.check.runs.itf import itf_document
 from staleline.cli.main import main
 from staleline.model.scenario import Flush
 from tests.check.scenarios import kexec

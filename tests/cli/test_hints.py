@@ -17,7 +17,7 @@ from staleline.evidence.detect import read_snapshot
 from staleline.evidence.given import STATES, Given
 from staleline.evidence.snapshot import Snapshot
 from staleline.facts import from_snapshot
-from staleline.report.explanations import explanations
+from staleline.report.words.explanations import explanations
 
 SOURCES = Path(staleline.__file__).parent
 CPUID = Path(__file__).parents[1] / "data" / "cpuid"

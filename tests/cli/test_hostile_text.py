@@ -14,7 +14,7 @@ import pytest
 from staleline.cli.main import main, program
 from staleline.evidence.detect import read_snapshot
 from staleline.evidence.snapshot_json import to_json
-from staleline.kernel.image import load_image
+from staleline.kernel.image.image import load_image
 from tests.conftest import RealKernel
 from tests.evidence.writers import as_tar
 from tests.fuzz.seeds import SEEDS

@@ -20,10 +20,10 @@ import pytest
 from elftools.elf.elffile import ELFFile
 
 from staleline.cli.main import main
-from staleline.kernel.cache import file_digest
-from staleline.kernel.container import unpack_kernel
-from staleline.kernel.image import KernelImage, load_image
-from staleline.kernel.source import MemoryBytes
+from staleline.kernel.file.container import unpack_kernel
+from staleline.kernel.file.source import MemoryBytes
+from staleline.kernel.image.image import KernelImage, load_image
+from staleline.kernel.reading.cache import file_digest
 from tests.conftest import RealKernel
 from tests.kernel.patchedfile import patched_file
 from tests.kernel.plant import fills_global, planted_before_halt
@@ -217,7 +217,7 @@ def test_the_cache_answers_alike_without_what_reads_images(
     )
     assert first.stdout == second.stdout
     imported = {line.rpartition("|")[2].strip() for line in second.stderr.splitlines()}
-    assert "staleline.kernel.cache" in imported
+    assert "staleline.kernel.reading.cache" in imported
     assert imported.isdisjoint({"numpy", "unicorn", "z3", "capstone", "multiprocessing.context"})
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from staleline.check.replay import read_trace, replay
+from staleline.check.runs.replay import read_trace, replay
 from staleline.cli.main import main
 
 PROPOSAL = "host-mem-incoherent"

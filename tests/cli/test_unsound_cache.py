@@ -123,9 +123,9 @@ def test_what_only_this_user_can_have_written_is_believed(
 
 _AS_A_STRANGER = (
     "import os, sys\n"
-    "import staleline.cli.audit, staleline.cli.main, staleline.kernel.remembered\n"
+    "import staleline.cli.audit, staleline.cli.main, staleline.kernel.reading.decided\n"
     "from staleline.cli.kernel import command\n"
-    "from staleline.kernel.cache import default_directory\n"
+    "from staleline.kernel.reading.cache import default_directory\n"
     "if os.geteuid() == 0: os.setgid(54321); os.setuid(54321)\n"
     "print(default_directory())\n"
 )

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from staleline.errors import ContradictionError
-from staleline.evidence import consistency, log_consistency
+from staleline.evidence import consistency
 from staleline.evidence.consistency import (
     Contradiction,
     contradiction_kinds,
@@ -19,6 +19,7 @@ from staleline.evidence.consistency import (
     require_consistent,
 )
 from staleline.evidence.detect import read_snapshot
+from staleline.evidence.log import log_consistency
 from staleline.evidence.registers import CpuidTable, Registers
 from staleline.evidence.snapshot import (
     CpuEvidence,
@@ -28,7 +29,7 @@ from staleline.evidence.snapshot import (
     Snapshot,
     StateEvidence,
 )
-from staleline.verdict import possible
+from staleline.verdict.machines import possible
 
 DATA = Path(__file__).parents[1] / "data" / "cpuid"
 

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from staleline.errors import EvidenceError
+from staleline.evidence.cpuid.dump import INDEXED_LEAVES
 from staleline.evidence.detect import parse_snapshot, read_snapshot
-from staleline.evidence.dump import INDEXED_LEAVES
 from staleline.evidence.snapshot import Snapshot
 from staleline.facts import MachineFacts, from_snapshot
 from tests.evidence.writers import (

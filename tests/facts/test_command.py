@@ -18,7 +18,7 @@ from staleline.cli.facts import command
 from staleline.cli.main import main
 from staleline.evidence.detect import read_snapshot
 from staleline.facts import from_snapshot
-from staleline.report.facts_json import facts_document
+from staleline.report.machines.facts_json import facts_document
 
 DATA = Path(__file__).parents[1] / "data" / "cpuid"
 ROME = DATA / "libcpuid/amd-epyc-7742-64-core-processor-dual.test"

@@ -12,11 +12,11 @@ import pytest
 
 from staleline.errors import EvidenceError
 from staleline.evidence.detect import parse_snapshot
-from staleline.evidence.merge import merged
+from staleline.evidence.hosts.merge import merged
 from staleline.evidence.snapshot import Snapshot, Statement
 from staleline.facts import MachineFacts
 from staleline.facts.machine import from_snapshot
-from staleline.verdict.possible import possible_machines
+from staleline.verdict.machines.possible import possible_machines
 
 _AMD = """CPU 0:
    0x00000000 0x00: eax=0x0000000d ebx=0x68747541 ecx=0x444d4163 edx=0x69746e65

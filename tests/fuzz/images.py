@@ -27,10 +27,10 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports(include=["staleline.kernel"]):
-    from staleline.kernel.image import KernelImage, load_image
-    from staleline.kernel.kallsyms import Area, find_kallsyms
-    from staleline.kernel.packages import read_package
-    from staleline.kernel.source import MemoryBytes
+    from staleline.kernel.file.packages import read_package
+    from staleline.kernel.file.source import MemoryBytes
+    from staleline.kernel.image.image import KernelImage, load_image
+    from staleline.kernel.image.kallsyms import Area, find_kallsyms
 
 from staleline.errors import KernelImageError
 from tests.fuzz.rounds import Total

@@ -16,8 +16,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from staleline.kernel.image import KernelImage
-from staleline.kernel.traps import GENERAL_REGISTERS
+from staleline.kernel.emulator.traps import GENERAL_REGISTERS
+from staleline.kernel.image.image import KernelImage
 
 __all__ = ["as_after_boot", "patches"]
 

@@ -14,15 +14,15 @@ from pathlib import Path
 
 import pytest
 
-from staleline.kernel.decision import SiteDecision
-from staleline.kernel.enumeration import lacking
-from staleline.kernel.flushroles import FlushRole, Phase
-from staleline.kernel.image import KernelImage, load_image
-from staleline.kernel.imagepolicy import ImagePolicy, image_policy
-from staleline.kernel.influence import dependencies
-from staleline.kernel.inventory import wbinvd_inventory
-from staleline.kernel.rawfacts import RawFacts
-from staleline.kernel.truthtable import TruthRow, TruthTable, truth_table
+from staleline.kernel.boot.decision import SiteDecision
+from staleline.kernel.boot.rawfacts import RawFacts
+from staleline.kernel.image.image import KernelImage, load_image
+from staleline.kernel.influence.dependencies import dependencies
+from staleline.kernel.inventory.inventory import wbinvd_inventory
+from staleline.kernel.inventory.roles import FlushRole, Phase
+from staleline.kernel.rule.enumeration import lacking
+from staleline.kernel.rule.imagepolicy import ImagePolicy, image_policy
+from staleline.kernel.rule.truthtable import TruthRow, TruthTable, truth_table
 from tools import fetch_kernels
 
 BUILT = fetch_kernels.default_cache() / "built"

@@ -12,11 +12,11 @@ from functools import cache
 import pytest
 
 from staleline.cli.main import main
-from staleline.kernel.decision import Decision, Fate, RawMachine
-from staleline.kernel.image import KernelImage, load_image
-from staleline.kernel.influence import dependencies
-from staleline.kernel.reader import KernelReader
-from staleline.kernel.truthtable import TruthTable, truth_table
+from staleline.kernel.boot.decision import Decision, Fate, RawMachine
+from staleline.kernel.image.image import KernelImage, load_image
+from staleline.kernel.influence.dependencies import dependencies
+from staleline.kernel.rule.truthtable import TruthTable, truth_table
+from staleline.kernel.sites.runner import KernelReader
 from staleline.vocabulary import Through
 from tests.findings import FINDINGS, quotations, quoted_in_order
 from tests.kernel.eras import ERA_OF_SERIES

@@ -14,16 +14,16 @@ from staleline.cli.main import main
 from staleline.evidence.detect import read_snapshot
 from staleline.evidence.given import with_given
 from staleline.facts import from_snapshot
-from staleline.kernel.decision import Decision, RawMachine, SiteDecision
-from staleline.kernel.flushroles import Phase
-from staleline.kernel.image import KernelImage, load_image
-from staleline.kernel.inventory import wbinvd_inventory
-from staleline.kernel.reader import KernelReader
-from staleline.kernel.running import RunningImage
+from staleline.kernel.boot.decision import Decision, RawMachine, SiteDecision
+from staleline.kernel.image.image import KernelImage, load_image
+from staleline.kernel.inventory.inventory import wbinvd_inventory
+from staleline.kernel.inventory.roles import Phase
+from staleline.kernel.reading.running import RunningImage
+from staleline.kernel.sites.runner import KernelReader
 from staleline.model.scenario import Flush
 from staleline.policy.catalogue import catalogue
-from staleline.verdict.kernels import ImageKernel, PolicyKernel
-from staleline.verdict.possible import possible_machines
+from staleline.verdict.handover.kernels import ImageKernel, PolicyKernel
+from staleline.verdict.machines.possible import possible_machines
 from staleline.vocabulary import Site
 from tests.conftest import RealKernel
 from tests.findings import FINDINGS, quotations, quoted_in_order

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from staleline.evidence.detect import read_snapshot
 from staleline.evidence.registers import CpuidTable, Registers
-from staleline.kernel.decision import RawMachine
+from staleline.kernel.boot.decision import RawMachine
 
 __all__ = ["DUMPS", "SYSCFG", "Facts", "corpus", "cpuid", "every_setting", "facts_of", "with_leaf"]
 

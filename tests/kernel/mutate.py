@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import capstone
 
-from staleline.kernel.image import KernelImage
+from staleline.kernel.image.image import KernelImage
 
 __all__ = ["Guard", "find_guard", "instructions", "patched"]
 

@@ -6,9 +6,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from staleline.kernel.container import unpack_kernel
-from staleline.kernel.elf import read_elf
-from staleline.kernel.source import MemoryBytes
+from staleline.kernel.file.container import unpack_kernel
+from staleline.kernel.file.elf import read_elf
+from staleline.kernel.file.source import MemoryBytes
 
 __all__ = ["patched_file"]
 

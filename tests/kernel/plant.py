@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from staleline.kernel.image import KernelImage
+from staleline.kernel.image.image import KernelImage
 from tests.kernel.mutate import instructions, patched
 
 __all__ = [

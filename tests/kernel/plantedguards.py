@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import product
 
-from staleline.kernel.image import KernelImage
-from staleline.kernel.influence import machines
-from staleline.kernel.reruns import Reruns
-from staleline.kernel.siteinfluence import search_sites
+from staleline.kernel.image.image import KernelImage
+from staleline.kernel.influence.at_sites import search_sites
+from staleline.kernel.influence.dependencies import machines
+from staleline.kernel.rerun.reruns import Reruns
 from staleline.vocabulary import Site
 from tests.kernel.plant import (
     Bytes,

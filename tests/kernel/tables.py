@@ -8,10 +8,10 @@ from dataclasses import replace
 from functools import cache
 from itertools import product
 
-from staleline.kernel.decision import SiteDecision
-from staleline.kernel.enumeration import raw_facts
-from staleline.kernel.rawfacts import RawFacts
-from staleline.kernel.truthtable import TruthRow, TruthTable
+from staleline.kernel.boot.decision import SiteDecision
+from staleline.kernel.boot.rawfacts import RawFacts
+from staleline.kernel.rule.enumeration import raw_facts
+from staleline.kernel.rule.truthtable import TruthRow, TruthTable
 from staleline.policy.axioms import axioms
 from staleline.policy.evaluate import evaluate
 from staleline.vocabulary import ReportOrder, Site

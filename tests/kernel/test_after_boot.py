@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import pytest
 
-from staleline.kernel.image import KernelImage, load_image
-from staleline.kernel.rawfacts import RawFacts
-from staleline.kernel.rawmachine import raw_machine
-from staleline.kernel.reader import KernelReader
+from staleline.kernel.boot.rawfacts import RawFacts
+from staleline.kernel.boot.rawmachine import raw_machine
+from staleline.kernel.image.image import KernelImage, load_image
+from staleline.kernel.sites.runner import KernelReader
 from tests.kernel.afterboot import as_after_boot, patches
 
 HOST = RawFacts(

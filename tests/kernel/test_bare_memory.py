@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from staleline.errors import KernelImageError
-from staleline.kernel.decision import RawMachine
-from staleline.kernel.image import KernelImage, load_image
-from staleline.kernel.reader import KernelReader
+from staleline.kernel.boot.decision import RawMachine
+from staleline.kernel.image.image import KernelImage, load_image
+from staleline.kernel.sites.runner import KernelReader
 from tests.conftest import RealKernel
 from tests.kernel.kernelwriter import TEXT, Part, Symbol, symbol_table, write_elf
 from tests.kernel.machines import MEM_ENCRYPT_ENABLED, SYSCFG, cpuid

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import pytest
 
-from staleline.kernel.image import load_image
-from staleline.kernel.rawfacts import RawFacts
-from staleline.kernel.rawmachine import raw_machine
-from staleline.kernel.reader import KernelReader
+from staleline.kernel.boot.rawfacts import RawFacts
+from staleline.kernel.boot.rawmachine import raw_machine
+from staleline.kernel.image.image import load_image
+from staleline.kernel.sites.runner import KernelReader
 from tests.conftest import RealKernel
 
 ROME = RawFacts(

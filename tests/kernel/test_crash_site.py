@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from staleline.kernel.decision import RawMachine
-from staleline.kernel.image import KernelImage, load_image
-from staleline.kernel.reader import KernelReader
+from staleline.kernel.boot.decision import RawMachine
+from staleline.kernel.image.image import KernelImage, load_image
+from staleline.kernel.sites.runner import KernelReader
 from tests.kernel.machines import MEM_ENCRYPT_ENABLED, SYSCFG, cpuid, with_leaf
 from tests.kernel.mutate import find_guard, patched
 from tests.kernel.test_decisions_unknown import Without

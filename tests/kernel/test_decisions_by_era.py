@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import pytest
 
-from staleline.kernel.decision import Decision, RawMachine
-from staleline.kernel.image import load_image
-from staleline.kernel.reader import KernelReader
+from staleline.kernel.boot.decision import Decision, RawMachine
+from staleline.kernel.image.image import load_image
+from staleline.kernel.sites.runner import KernelReader
 from staleline.vocabulary import ReportOrder
 from tests.kernel.eras import ERA_OF_SERIES, Era, sme_active
 from tests.kernel.machines import (

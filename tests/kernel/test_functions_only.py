@@ -15,17 +15,17 @@ import numpy as np
 import pytest
 
 from staleline.errors import KernelImageError
-from staleline.kernel.container import unpack_kernel
-from staleline.kernel.datasymbols import data_symbols
-from staleline.kernel.decision import Decision
-from staleline.kernel.elf import read_elf
-from staleline.kernel.exports import exported_symbols
-from staleline.kernel.image import KernelImage, load_image
-from staleline.kernel.kallsyms import _tables_and_names
-from staleline.kernel.reader import KernelReader
-from staleline.kernel.source import MemoryBytes
-from staleline.kernel.symbols import AmbiguousNameError, SymbolTable, no_symbols
-from staleline.kernel.systemmap import find_system_map, parse_system_map
+from staleline.kernel.boot.decision import Decision
+from staleline.kernel.file.container import unpack_kernel
+from staleline.kernel.file.elf import read_elf
+from staleline.kernel.file.source import MemoryBytes
+from staleline.kernel.image.datasymbols import data_symbols
+from staleline.kernel.image.exports import exported_symbols
+from staleline.kernel.image.image import KernelImage, load_image
+from staleline.kernel.image.kallsyms import _tables_and_names
+from staleline.kernel.image.symbols import AmbiguousNameError, SymbolTable, no_symbols
+from staleline.kernel.image.systemmap import find_system_map, parse_system_map
+from staleline.kernel.sites.runner import KernelReader
 from tests.kernel.kernelwriter import (
     PERCPU,
     PERCPU_SIZE,
@@ -109,7 +109,7 @@ def test_every_variable_told_is_where_it_is(both):
 
 
 def test_the_reading_misses_nothing(both):
-    """What kernel/boot.py, percpu.py, sites.py and crash.py ask for."""
+    """What kernel/boot/startup.py, percpu.py, sites.py and crash.py ask for."""
     whole, functions = both
     needed = ["__per_cpu_start", "__per_cpu_end", "__per_cpu_load", "__per_cpu_offset"]
     needed += ["boot_cpu_data", "sme_me_mask", "sev_status", "page_offset_base", "vmemmap_base"]

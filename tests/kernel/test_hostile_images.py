@@ -21,9 +21,9 @@ import numpy as np
 import pytest
 
 from staleline.errors import KernelImageError
-from staleline.kernel.archives import unpacked_part
-from staleline.kernel.decompress import MAX_UNPACKED
-from staleline.kernel.source import MemoryBytes
+from staleline.kernel.file.archives import unpacked_part
+from staleline.kernel.file.decompress import MAX_UNPACKED
+from staleline.kernel.file.source import MemoryBytes
 from tests.kernel.kernelwriter import (
     RODATA,
     TEXT,
@@ -44,7 +44,7 @@ LARGE = 256 << 20  # where a bomb of 4 GB takes long to make
 LOAD = """
 import re, sys
 from staleline.errors import KernelImageError
-from staleline.kernel.image import load_image
+from staleline.kernel.image.image import load_image
 try:
     load_image(sys.argv[1])
     print("loaded")

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import pytest
 
-from staleline.kernel.decision import Decision, RawMachine
-from staleline.kernel.image import KernelImage, load_image
-from staleline.kernel.reader import KernelReader
+from staleline.kernel.boot.decision import Decision, RawMachine
+from staleline.kernel.image.image import KernelImage, load_image
+from staleline.kernel.sites.runner import KernelReader
 from staleline.vocabulary import ReportOrder
 from tests.kernel.eras import ERA_OF_SERIES
 from tests.kernel.machines import MEM_ENCRYPT_ENABLED, SYSCFG, Facts, cpuid, facts_of

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import pytest
 
-from staleline.kernel.image import KernelImage, load_image
-from staleline.kernel.influence import unlisted_dependencies
-from staleline.kernel.reader import KernelReader
-from staleline.kernel.refused import Operation, RefusedInstruction, decode
+from staleline.kernel.emulator.refused import Operation, RefusedInstruction, decode_refused
+from staleline.kernel.image.image import KernelImage, load_image
+from staleline.kernel.influence.dependencies import unlisted_dependencies
+from staleline.kernel.sites.runner import KernelReader
 from staleline.vocabulary import Site
 from tests.kernel.mutate import find_guard, patched
 from tests.kernel.plant import (
@@ -82,4 +82,4 @@ def test_a_run_is_the_same_each_time(image: KernelImage, name: str) -> None:
 )
 def test_the_instructions(code: str, expected: RefusedInstruction | None) -> None:
     """AMD64 APM volume 3, appendix A.2, groups 7 and 9."""
-    assert decode(bytes.fromhex(code)) == expected
+    assert decode_refused(bytes.fromhex(code)) == expected

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import pytest
 
-from staleline.kernel.image import KernelImage, load_image
-from staleline.kernel.influence import unlisted_dependencies
+from staleline.kernel.image.image import KernelImage, load_image
+from staleline.kernel.influence.dependencies import unlisted_dependencies
 from staleline.vocabulary import Site
 from tests.kernel.plant import Bytes, planted_call, relative
 from tests.kernel.plantedguards import FORMS, PlantedGuard, named_by_the_site, planted_guards

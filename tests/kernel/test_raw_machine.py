@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from staleline.kernel.enumeration import raw_facts
-from staleline.kernel.rawfacts import RawFacts
-from staleline.kernel.rawmachine import SIGNATURES, raw_machine
+from staleline.kernel.boot.rawfacts import RawFacts
+from staleline.kernel.boot.rawmachine import SIGNATURES, raw_machine
+from staleline.kernel.rule.enumeration import raw_facts
 
 EVERYTHING = raw_facts(lacks=())
 

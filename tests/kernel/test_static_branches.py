@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from staleline.kernel.staticbranches import static_branches, unnamed_branches
+from staleline.kernel.image.staticbranches import static_branches, unnamed_branches
 from tests.kernel.test_inventory import kernel
 
 TABLE = {"__start___jump_table": "90", "__stop___jump_table": "90"}

@@ -10,12 +10,12 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from staleline.kernel.enumeration import raw_facts
-from staleline.kernel.image import KernelImage, load_image
-from staleline.kernel.rawfacts import RawFacts
-from staleline.kernel.rawmachine import raw_machine
-from staleline.kernel.reader import KernelReader
-from staleline.kernel.truthtable import TruthRow, TruthTable, truth_table
+from staleline.kernel.boot.rawfacts import RawFacts
+from staleline.kernel.boot.rawmachine import raw_machine
+from staleline.kernel.image.image import KernelImage, load_image
+from staleline.kernel.rule.enumeration import raw_facts
+from staleline.kernel.rule.truthtable import TruthRow, TruthTable, truth_table
+from staleline.kernel.sites.runner import KernelReader
 from staleline.vocabulary import Site
 from tests.kernel.eras import ERA_OF_SERIES, Era, sme_active
 from tests.kernel.mutate import patched

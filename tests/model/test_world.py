@@ -6,16 +6,16 @@ from __future__ import annotations
 import pytest
 
 from staleline.errors import ModelError
-from staleline.model.form import All, And, Any, Expr, Member, Model, Not, Or, Ref, Whose
-from staleline.model.lines import Alias, Role, lines_of
+from staleline.model.form import All, And, Any, Expr, Model, Not, OneOf, Or, Ref, Whose
 from staleline.model.scenario import ForeignLines
+from staleline.model.state.lines import Alias, Role, lines_of
 from staleline.model.world import world
 from tests.check.scenarios import TRANSITIONS, crash, every_scenario, kexec
 
 
 def _refs(expr: Expr) -> set[tuple[Ref, str]]:
     match expr:
-        case Member(ref, values):
+        case OneOf(ref, values):
             return {(ref, value) for value in values}
         case Not(operand):
             return _refs(operand)

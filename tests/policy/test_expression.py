@@ -14,10 +14,10 @@ from staleline.policy.expression import (
     AnyOf,
     AtomIs,
     Comparison,
-    Constant,
     Expression,
     Negation,
     Operator,
+    TruthValue,
     atoms_read,
     expand,
     parse,
@@ -28,7 +28,7 @@ BOOLEAN_ATOMS = [atom.name for atom in atoms().values() if atom.type is AtomType
 
 def expressions() -> st.SearchStrategy[Expression]:
     leaves = st.one_of(
-        st.booleans().map(Constant),
+        st.booleans().map(TruthValue),
         st.sampled_from(BOOLEAN_ATOMS).map(AtomIs),
         st.builds(
             Comparison,

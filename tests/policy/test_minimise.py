@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from staleline.policy.evaluate import evaluate
-from staleline.policy.expression import AllOf, AtomIs, Comparison, Constant, Expression, parse
-from staleline.policy.literals import all_of, is_positive, literals, opposite
+from staleline.policy.expression import AllOf, AtomIs, Comparison, Expression, TruthValue, parse
+from staleline.policy.literals import conjunction_of, is_positive, literals, opposite
 from staleline.policy.minimise import minimise
 
 NAMES = ("sme_supported", "hypervisor", "sme_enabled")
@@ -35,12 +35,12 @@ def size(expression: Expression) -> int:
     operands = getattr(expression, "operands", None)
     if operands is not None:
         return sum(size(operand) for operand in operands)
-    return 0 if isinstance(expression, Constant) else 1
+    return 0 if isinstance(expression, TruthValue) else 1
 
 
 def conjunctions() -> list[Expression]:
     signed = [*LITERALS, *map(opposite, LITERALS)]
-    found = [all_of(some) for count in (1, 2, 3) for some in combinations(signed, count)]
+    found = [conjunction_of(some) for count in (1, 2, 3) for some in combinations(signed, count)]
     return [one for one in found if holding(one)]
 
 

@@ -15,10 +15,10 @@ from staleline.errors import ContradictionError, EvidenceError, KernelImageError
 from staleline.evidence.snapshot import Snapshot
 from staleline.facts import from_snapshot
 from staleline.facts.fact import MachineFacts, Value
-from staleline.verdict.audit import Audit, Handover, audit
-from staleline.verdict.choice import choose_kernels
-from staleline.verdict.following import Next
-from staleline.verdict.kernels import Kernel
+from staleline.verdict.audit.audit import Audit, Handover, audit
+from staleline.verdict.audit.next_kernel import Next
+from staleline.verdict.audit.old_kernel import choose_kernels
+from staleline.verdict.handover.kernels import Kernel
 from staleline.vocabulary import Path, Verdict
 
 __all__ = ["Answer", "Answers", "InternalError", "KernelOf", "Question", "answers", "named"]

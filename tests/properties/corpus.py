@@ -13,6 +13,7 @@ from pathlib import Path
 from random import Random
 
 from staleline.evidence.detect import read_snapshot
+from staleline.evidence.hosts.staleline_collect import is_relevant
 from staleline.evidence.registers import CpuidTable, Registers
 from staleline.evidence.snapshot import (
     CacheEvidence,
@@ -24,7 +25,6 @@ from staleline.evidence.snapshot import (
     Snapshot,
     StateEvidence,
 )
-from staleline.evidence.staleline_collect import is_relevant
 from tests.properties.messages import KEYIDS, SEV_STATUS, SYSCFG, TME_ACTIVATE, messages
 
 __all__ = [

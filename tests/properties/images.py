@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from functools import cache
 
 from staleline.evidence.snapshot import Snapshot
-from staleline.kernel.running import RunningImage
-from staleline.verdict.choice import choose_kernels
-from staleline.verdict.kernels import ImageKernel, Kernel, has_cpuid
+from staleline.kernel.reading.running import RunningImage
+from staleline.verdict.audit.old_kernel import choose_kernels
+from staleline.verdict.handover.kernels import ImageKernel, Kernel, has_cpuid
 from tests.properties.answers import Question
 from tools import fetch_kernels
 

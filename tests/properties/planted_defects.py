@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 
-from staleline.evidence import kernel_log, libcpuid_raw
+from staleline.evidence.cpuid import libcpuid_raw
+from staleline.evidence.log import kernel_log
 from staleline.evidence.snapshot import LogEvidence, Snapshot
 from staleline.facts import Fact, MachineFacts, from_snapshot
-from staleline.verdict import audit as audit_module
-from staleline.verdict.worlds import World, worlds
+from staleline.verdict.audit.audit import audit as audit_module
+from staleline.verdict.audit.worlds import World, worlds
 from tests.properties import answers
 from tests.properties.rounds import ROUNDS
 

@@ -13,7 +13,7 @@ from staleline.evidence.detect import parse_snapshot
 from staleline.evidence.snapshot import Snapshot
 from staleline.evidence.snapshot_json import snapshot_text, to_json
 from staleline.policy.catalogue import catalogue
-from staleline.verdict.following import Next
+from staleline.verdict.audit.next_kernel import Next
 from tests.properties.answers import Answers, InternalError, Question, answers, named
 from tests.properties.comparing import disagreements, overclaims
 from tests.properties.corpus import some_truth

@@ -10,10 +10,10 @@ from staleline.evidence.detect import read_snapshot
 from staleline.evidence.given import with_given
 from staleline.facts import from_snapshot
 from staleline.policy.catalogue import find
-from staleline.report.explorer_cases import Explored, of_audits, of_policies
-from staleline.verdict.audit import Next, audit
-from staleline.verdict.kernels import PolicyKernel
-from staleline.verdict.platforms import Selection, check_kernel
+from staleline.report.explorer.cases import ExploredKernels, of_audits, of_policies
+from staleline.verdict.audit.audit import Next, audit
+from staleline.verdict.handover.kernels import PolicyKernel
+from staleline.verdict.policies.platforms import Selection, check_kernel
 from staleline.vocabulary import Path
 
 #: Hygon with SME: linux 7.3.4 arch/x86/kernel/cpu/hygon.c never sets cache_state_incoherent,
@@ -30,7 +30,7 @@ _HYGON_DUMP = _CPUID / "registers" / "hygon-c86-3250.cpuid"
 
 
 @cache
-def explored(platform: str, *policies: str) -> Explored:
+def explored(platform: str, *policies: str) -> ExploredKernels:
     """Policies side by side on one platform class."""
     selection = Selection(platforms=frozenset({platform}))
     kernels = [PolicyKernel(find(name), "the policy itself") for name in policies]
@@ -39,17 +39,17 @@ def explored(platform: str, *policies: str) -> Explored:
     )
 
 
-def hygon() -> Explored:
+def hygon() -> ExploredKernels:
     """Linux 6.18, which flushes nothing on Hygon, beside the proposal."""
     return explored(HYGON, "linux-6.18", "host-mem-incoherent")
 
 
-def race() -> Explored:
+def race() -> ExploredKernels:
     """Linux 4.15, which reports before its flush, beside 6.5."""
     return explored(RACE, "linux-4.15", "linux-6.5")
 
 
-def fleet(machines: int) -> Explored:
+def fleet(machines: int) -> ExploredKernels:
     """A machine with SME enabled many times over, each with two kernels."""
     observed = with_given(
         read_snapshot(_HYGON_DUMP), msr=("0xc0010010=0x800000",), cmdline="mem_encrypt=on", state=()

@@ -13,8 +13,8 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
-from staleline.report.explorer_cases import Explored
-from staleline.report.explorer_files import write_report
+from staleline.report.explorer.cases import ExploredKernels
+from staleline.report.explorer.files import write_report
 from tests.report.conftest import Opener
 from tests.report.explored import HYGON_CASE, RACE_CASE, fleet, hygon, race
 
@@ -318,7 +318,7 @@ _HOSTILE = "</script><script>document.title='owned'</script><img src=x onerror=a
 
 def test_hostile_names_stay_text(open_page: Opener, tmp_path: Path) -> None:
     one = hygon()
-    explored = Explored(
+    explored = ExploredKernels(
         machines=(replace(one.machines[0], name=_HOSTILE, note=_HOSTILE),),
         kernels=(replace(one.kernels[0], name=_HOSTILE, note=_HOSTILE), one.kernels[1]),
         results={

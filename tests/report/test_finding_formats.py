@@ -21,17 +21,17 @@ from staleline.evidence.detect import read_snapshot
 from staleline.evidence.given import with_given
 from staleline.facts import from_snapshot
 from staleline.policy.catalogue import find
-from staleline.report.commonmark import escaped
-from staleline.report.explanations import explanations
-from staleline.report.findings import Findings, Level, audit_findings, check_findings
-from staleline.report.junit import junit_xml
-from staleline.report.markdown import markdown_text
-from staleline.report.prometheus import prometheus_text
-from staleline.report.sarif import sarif_document
-from staleline.verdict.audit import Next, audit
-from staleline.verdict.choice import choose_kernels
-from staleline.verdict.kernels import PolicyKernel
-from staleline.verdict.platforms import Selection, check_kernel
+from staleline.report.formats.findings import Findings, Level, audit_findings, check_findings
+from staleline.report.formats.junit import junit_xml
+from staleline.report.formats.markdown import markdown_text
+from staleline.report.formats.prometheus import prometheus_text
+from staleline.report.formats.sarif import sarif_document
+from staleline.report.words.commonmark import escaped
+from staleline.report.words.explanations import explanations
+from staleline.verdict.audit.audit import Next, audit
+from staleline.verdict.audit.old_kernel import choose_kernels
+from staleline.verdict.handover.kernels import PolicyKernel
+from staleline.verdict.policies.platforms import Selection, check_kernel
 from staleline.vocabulary import Path as Way
 from staleline.vocabulary import Verdict
 

@@ -12,7 +12,7 @@ from tools.boot_machine import Answers, BootError, Flushes, Layout, flushes
 from tools.boot_questions import CPUID, RDMSR, Question
 from tools.gdb_stub import Cpu, GdbStub, StubError
 
-from staleline.kernel.decision import Decision, SiteDecision
+from staleline.kernel.boot.decision import Decision, SiteDecision
 from tools import boot_kernels
 
 OLD = Layout("6.12.117", frozenset({0xFFFF_FFFF_8107_0000}), frozenset({0x0E0}), 0, b"", {})

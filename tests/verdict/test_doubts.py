@@ -11,12 +11,12 @@ import pytest
 from staleline.evidence.detect import read_snapshot
 from staleline.evidence.given import with_given
 from staleline.facts import from_snapshot
-from staleline.kernel.image import KernelImage, load_image
-from staleline.kernel.influence import unlisted_dependencies
-from staleline.kernel.running import RunningImage
-from staleline.verdict.audit import Audit, audit
-from staleline.verdict.following import Next
-from staleline.verdict.kernels import ImageKernel
+from staleline.kernel.image.image import KernelImage, load_image
+from staleline.kernel.influence.dependencies import unlisted_dependencies
+from staleline.kernel.reading.running import RunningImage
+from staleline.verdict.audit.audit import Audit, audit
+from staleline.verdict.audit.next_kernel import Next
+from staleline.verdict.handover.kernels import ImageKernel
 from staleline.vocabulary import Path as Handover
 from staleline.vocabulary import Site, Verdict
 from tests.kernel.mutate import find_guard, patched

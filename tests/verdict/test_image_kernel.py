@@ -9,14 +9,14 @@ import pytest
 
 from staleline.evidence.detect import parse_snapshot, read_snapshot
 from staleline.evidence.given import with_given
-from staleline.evidence.merge import merged
+from staleline.evidence.hosts.merge import merged
 from staleline.evidence.snapshot import Snapshot
 from staleline.facts import from_snapshot
-from staleline.kernel.running import RunningImage
+from staleline.kernel.reading.running import RunningImage
 from staleline.model.scenario import Flush
 from staleline.policy.catalogue import catalogue
-from staleline.verdict.kernels import Behaviour, ImageKernel, PolicyKernel
-from staleline.verdict.possible import possible_machines
+from staleline.verdict.handover.kernels import Behaviour, ImageKernel, PolicyKernel
+from staleline.verdict.machines.possible import possible_machines
 from staleline.vocabulary import Path as Handover
 from staleline.vocabulary import Site
 from tests.conftest import RealKernel

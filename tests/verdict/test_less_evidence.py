@@ -15,8 +15,8 @@ from staleline.evidence.registers import CpuidTable
 from staleline.evidence.snapshot import KernelEvidence, Snapshot, StateEvidence
 from staleline.facts import from_snapshot
 from staleline.policy.catalogue import catalogue
-from staleline.verdict.audit import Audit, Next, audit
-from staleline.verdict.kernels import PolicyKernel
+from staleline.verdict.audit.audit import Audit, Next, audit
+from staleline.verdict.handover.kernels import PolicyKernel
 from staleline.vocabulary import Path, Verdict
 
 CPUID = FilePath(__file__).parents[1] / "data" / "cpuid"

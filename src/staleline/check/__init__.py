@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from staleline.check.answer import Answer, AnswerKind, check
 from staleline.check.requirements import Requirements, required_flushes
-from staleline.check.trace import Change, Counterexample, Step
+from staleline.check.runs.trace import Change, Counterexample, Step
 
 __all__ = [
     "Answer",

@@ -8,13 +8,13 @@ from enum import StrEnum
 from functools import lru_cache
 from typing import NamedTuple
 
-from staleline.check.compiled import CompiledModel
-from staleline.check.search import STATE_LIMIT, Found, Run, search
-from staleline.check.trace import Counterexample, counterexample_of
-from staleline.check.views import views
+from staleline.check.runs.trace import Counterexample, counterexample_of
+from staleline.check.search.compiled import CompiledModel
+from staleline.check.search.search import STATE_LIMIT, Found, Run, search
+from staleline.check.search.views import views
 from staleline.model.form import Model
-from staleline.model.lines import Line
 from staleline.model.scenario import Scenario
+from staleline.model.state.lines import Line
 from staleline.model.world import world
 
 __all__ = ["Answer", "AnswerKind", "check", "is_safe"]

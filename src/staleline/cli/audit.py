@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from staleline.cli import streams
-from staleline.cli.once import Once
-from staleline.cli.output import Output, output_options
+from staleline.cli.console import streams
+from staleline.cli.console.once import Once
+from staleline.cli.console.output import Output, output_options
 from staleline.errors import StalelineError
 
 if TYPE_CHECKING:
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
     from staleline.evidence.given import Given
     from staleline.evidence.snapshot import Snapshot
-    from staleline.report.audits import Outcome
-    from staleline.verdict.audit import Audit
-    from staleline.verdict.cost import Cost
+    from staleline.report.machines.audits import AuditOutcome
+    from staleline.verdict.audit.audit import Audit
+    from staleline.verdict.audit.cost import Cost
     from staleline.vocabulary import Path
 
 __all__ = ["command"]
@@ -183,9 +183,9 @@ class _Request:
     def audit(self, observed: Snapshot, kernel: str | None) -> tuple[Audit, Cost, list[str]]:
         """What was found, what it costs, and the images that were read."""
         from staleline.cli.following import next_kernel
-        from staleline.verdict.audit import audit_of
-        from staleline.verdict.choice import image_files
-        from staleline.verdict.subject import subject_of
+        from staleline.verdict.audit.audit import audit_of
+        from staleline.verdict.audit.old_kernel import image_files
+        from staleline.verdict.audit.subject import subject_of
 
         subject = subject_of(observed, kernel, self.given, use_cache=self.use_cache)
         following = next_kernel(
@@ -202,7 +202,7 @@ class _Request:
 
 def _outcomes(
     files: Sequence[str | None], kernels: Sequence[str | None], request: _Request
-) -> Iterator[Outcome]:
+) -> Iterator[AuditOutcome]:
     """Each machine with each kernel; of a machine that cannot be read, one."""
     directory = None if request.traces is None else FilePath(request.traces)
     several = len(files) * len(kernels) > 1
@@ -226,15 +226,15 @@ def _outcome(
     kernel: str | None,
     request: _Request,
     traces: FilePath | None,
-) -> Outcome:
-    from staleline.report.audits import Outcome
+) -> AuditOutcome:
+    from staleline.report.machines.audits import AuditOutcome
 
     try:
         found, price, images = request.audit(observed, kernel)
         written = {} if traces is None else _write_traces(found, traces)
     except StalelineError as error:
         return _failed(request, file, kernel, error)
-    return Outcome(
+    return AuditOutcome(
         _machine(file),
         kernel,
         request.paths,
@@ -248,10 +248,10 @@ def _outcome(
 
 def _failed(
     request: _Request, file: str | None, kernel: str | None, error: StalelineError
-) -> Outcome:
-    from staleline.report.audits import Outcome
+) -> AuditOutcome:
+    from staleline.report.machines.audits import AuditOutcome
 
-    return Outcome(
+    return AuditOutcome(
         _machine(file), kernel, request.paths, request.asked, files=_files(file), error=error
     )
 
@@ -273,8 +273,8 @@ def _observe(snapshot_file: str | None) -> Snapshot:
 
 def _write_traces(found: Audit, directory: FilePath) -> dict[str, str]:
     """Write every counterexample; returns file name -> path."""
-    from staleline.cli.traces import write_traces
-    from staleline.report.audit_json import trace_name
+    from staleline.cli.console.traces import write_traces
+    from staleline.report.machines.audit_json import trace_name
 
     answered = ((trace_name(row), row.answer) for row in found.handovers if row.answer is not None)
     named = ((name, answer.counterexample) for name, answer in answered)
@@ -286,17 +286,17 @@ def _cost(
 ) -> Cost:
     """What the flushes cost; `bandwidth` in GB/s."""
     from staleline.facts.capacity import cache_capacity
-    from staleline.verdict.cost import bandwidth_of, cost
-    from staleline.verdict.measured import read_measured
+    from staleline.verdict.audit.cost import bandwidth_of, cost
+    from staleline.verdict.audit.measured import read_measured
 
     given = None if bandwidth is None else bandwidth * 1e9
     measured = None if measured_file is None else read_measured(FilePath(measured_file))
     return cost(found, cache_capacity(snapshot), bandwidth_of(found.facts, given), measured)
 
 
-def _write(output: Output, outcome: Outcome) -> None:
+def _write(output: Output, outcome: AuditOutcome) -> None:
     """The one audit; of an error, nothing but a contradiction's document or findings."""
-    from staleline.report.audits import outcome_findings
+    from staleline.report.machines.audits import outcome_findings
 
     document = outcome.document
     if document is None:
@@ -310,18 +310,20 @@ def _write(output: Output, outcome: Outcome) -> None:
             _print(console, outcome)
 
 
-def _print(console: Console, outcome: Outcome) -> None:
-    from staleline.report.audit_text import print_audit
-    from staleline.report.cost import print_cost
+def _print(console: Console, outcome: AuditOutcome) -> None:
+    from staleline.report.machines.audit_text import print_audit
+    from staleline.report.machines.cost import print_cost
 
     if outcome.audit is not None and outcome.cost is not None:
         print_audit(console, outcome.audit, machine=outcome.machine)
         print_cost(console, outcome.cost)
 
 
-def _several(output: Output, outcomes: Sequence[Outcome], fail_on: str, *, verbose: bool) -> int:
+def _several(
+    output: Output, outcomes: Sequence[AuditOutcome], fail_on: str, *, verbose: bool
+) -> int:
     """The worst first, whatever the order they were asked for in; errors on standard error."""
-    from staleline.report.audits import (
+    from staleline.report.machines.audits import (
         audits_document,
         outcome_findings,
         print_outcomes,
@@ -347,7 +349,7 @@ def _several(output: Output, outcomes: Sequence[Outcome], fail_on: str, *, verbo
     return 1 if errors else next(status for status in _WORST_FIRST if status in statuses)
 
 
-def _status(outcome: Outcome, fail_on: str) -> int:
+def _status(outcome: AuditOutcome, fail_on: str) -> int:
     status = _STATUS[outcome.verdict]
     if fail_on == "risk" and outcome.verdict == "unknown":
         return 0

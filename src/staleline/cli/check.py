@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from staleline.cli.once import Once
-from staleline.cli.output import Output, output_options
+from staleline.cli.console.once import Once
+from staleline.cli.console.output import Output, output_options
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from staleline.policy.policy import Policy
-    from staleline.verdict.exact import ExactCheck
-    from staleline.verdict.platforms import PlatformHandover
+    from staleline.verdict.policies.exact import ExactCheck
+    from staleline.verdict.policies.platforms import PlatformHandover
 
 __all__ = ["command"]
 
@@ -52,16 +52,16 @@ class _Checked:
 
 
 def _check(policy: Policy, cpus: int | None) -> _Checked:
-    from staleline.report.progress import tracked
-    from staleline.verdict.platforms import check_policy, count_handovers
+    from staleline.report.words.progress import tracked
+    from staleline.verdict.policies.platforms import check_policy, count_handovers
 
     rows = tuple(tracked(check_policy(policy), policy.name, count_handovers(policy)))
     return _Checked(policy, rows, None if cpus is None else _exactly(rows, cpus))
 
 
 def _exactly(rows: Sequence[PlatformHandover], cpus: int) -> ExactCheck:
-    from staleline.report.progress import tracked
-    from staleline.verdict.exact import agreement, distinct_models, explored_models
+    from staleline.report.words.progress import tracked
+    from staleline.verdict.policies.exact import agreement, distinct_models, explored_models
 
     models = distinct_models(rows)
     explored = tuple(tracked(explored_models(models, cpus), f"{cpus} CPUs", len(models)))
@@ -69,10 +69,10 @@ def _exactly(rows: Sequence[PlatformHandover], cpus: int) -> ExactCheck:
 
 
 def _write(output: Output, checked: Sequence[_Checked]) -> None:
-    from staleline.report.check import check_document, print_check
+    from staleline.report.policies.check import check_document, print_check
 
     if output.of_findings:
-        from staleline.report.findings import check_findings
+        from staleline.report.formats.findings import check_findings
 
         output.write_findings([check_findings(one.policy, one.rows) for one in checked])
     elif output.format == "json":

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import click
 
-from staleline.cli.once import Once
-from staleline.cli.output import FINDING_FORMATS, Output, output_options
+from staleline.cli.console.once import Once
+from staleline.cli.console.output import FINDING_FORMATS, Output, output_options
 
 __all__ = ["command"]
 
@@ -20,9 +20,9 @@ _REFUSED = dict.fromkeys(FINDING_FORMATS, "a refuted claim is an answer, and no 
 def command(*, ids: tuple[str, ...], full: bool, output: Output) -> None:
     """Decide the claims of the threads: proved, refuted, or true under a condition."""
     from staleline.errors import UsageError
-    from staleline.report.claims import claims_document, print_claims
-    from staleline.report.progress import tracked
-    from staleline.verdict.claims import claims, judge_claim
+    from staleline.report.policies.claims import claims_document, print_claims
+    from staleline.report.words.progress import tracked
+    from staleline.verdict.policies.claims import claims, judge_claim
 
     unknown = [name for name in ids if name not in claims()]
     if unknown:

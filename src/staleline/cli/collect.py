@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from staleline.cli.once import Once
+from staleline.cli.console.once import Once
 from staleline.outputfile import writing
 
 __all__ = ["command"]

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from staleline.cli.once import Once
-from staleline.cli.output import Output, output_options
+from staleline.cli.console.once import Once
+from staleline.cli.console.output import Output, output_options
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from staleline.verdict.difference import Difference, RuledKernel
+    from staleline.verdict.policies.difference import Difference, RuledKernel
 
 __all__ = ["command"]
 
@@ -33,7 +33,7 @@ def command(*, old: str, new: str, no_cache: bool, output: Output) -> int:
     Exit status: 0 if nothing that was safe becomes unsafe, 1 error, 2 otherwise.
     """
     from staleline.cli.images import ReadingOptions, ruled_kernels
-    from staleline.verdict.difference import compare_kernels
+    from staleline.verdict.policies.difference import compare_kernels
 
     kernels = ruled_kernels((old, new), ReadingOptions(use_cache=not no_cache))
     difference = compare_kernels(*kernels)
@@ -47,10 +47,10 @@ def _write(
     kernels: Sequence[RuledKernel],
     names: tuple[str, str],
 ) -> None:
-    from staleline.report.difference import difference_document, print_difference
+    from staleline.report.policies.difference import difference_document, print_difference
 
     if output.of_findings:
-        from staleline.report.difference_findings import difference_findings
+        from staleline.report.policies.difference_findings import difference_findings
 
         old, new = names
         evidence = kernels[1].evidence

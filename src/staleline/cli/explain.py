@@ -5,13 +5,13 @@ from __future__ import annotations
 
 import click
 
-from staleline.cli.once import Once
+from staleline.cli.console.once import Once
 
 __all__ = ["command"]
 
 
 def _completed(_context: click.Context, _parameter: click.Parameter, begun: str) -> list[str]:
-    from staleline.report.explanations import explanations
+    from staleline.report.words.explanations import explanations
 
     return [name for name in explanations() if name.startswith(begun)]
 
@@ -24,9 +24,13 @@ def command(*, ids: tuple[str, ...], as_json: bool) -> None:
 
     Without an id: list them all.
     """
-    from staleline.report.console import print_json, text_console
-    from staleline.report.explanations import explanation, explanations
-    from staleline.report.explanations_text import explanations_document, print_list, print_pages
+    from staleline.report.words.console import print_json, text_console
+    from staleline.report.words.explanations import explanation, explanations
+    from staleline.report.words.explanations_text import (
+        explanations_document,
+        print_list,
+        print_pages,
+    )
 
     pages = [explanation(name) for name in ids] or list(explanations().values())
     if as_json:

@@ -9,32 +9,32 @@ from typing import TYPE_CHECKING
 
 import click
 
-from staleline.cli.once import Once
+from staleline.cli.console.once import Once
 from staleline.outputfile import writing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from staleline.check.case import Case
+    from staleline.check.export.case import ExportedCase
 
 __all__ = ["PRINTERS", "command"]
 
 
-def _murphi(case: Case, *, symmetry: bool) -> str:
-    from staleline.check.murphi import murphi
+def _murphi(case: ExportedCase, *, symmetry: bool) -> str:
+    from staleline.check.export.murphi import murphi
 
     return murphi(case.model(), case.scenario.secondaries, symmetry=symmetry)
 
 
-def _promela(case: Case, **_: bool) -> str:
-    from staleline.check.promela import promela
+def _promela(case: ExportedCase, **_: bool) -> str:
+    from staleline.check.export.promela import promela
 
     return promela(case.model(), case.scenario.secondaries)
 
 
-def _smt2(case: Case, **_: bool) -> str:
+def _smt2(case: ExportedCase, **_: bool) -> str:
     """The proof for every number of secondaries, one query per obligation."""
-    from staleline.check.certificate import smtlib_proof
+    from staleline.check.proof.certificate import smtlib_proof
 
     return smtlib_proof(case.model())
 
@@ -93,10 +93,10 @@ def command(  # noqa: PLR0913 - one parameter per option
     _write(PRINTERS[target](found, symmetry=symmetry), output)
 
 
-def _case(case: str, changes: Sequence[str], roles: Sequence[str]) -> Case:
-    from staleline.check.case import case_named, case_of_trace
-    from staleline.check.replay import read_trace
-    from staleline.check.scenario_json import parameter
+def _case(case: str, changes: Sequence[str], roles: Sequence[str]) -> ExportedCase:
+    from staleline.check.export.case import case_named, case_of_trace
+    from staleline.check.meaning.scenario_json import parameter
+    from staleline.check.runs.replay import read_trace
 
     values = {}
     for change in changes:

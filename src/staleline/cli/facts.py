@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import click
 
-from staleline.cli import streams
-from staleline.cli.once import Once
+from staleline.cli.console import streams
+from staleline.cli.console.once import Once
 from staleline.errors import ContradictionError, EvidenceError
 
 if TYPE_CHECKING:
@@ -62,15 +62,15 @@ def command(*, files: tuple[str, ...], as_json: bool) -> int:
 def _print_json(
     machines: Machines, contradictory: Contradictory, unreadable: list[tuple[str, str]]
 ) -> None:
-    from staleline.report.console import print_json
-    from staleline.report.facts_json import facts_document
+    from staleline.report.machines.facts_json import facts_document
+    from staleline.report.words.console import print_json
 
     print_json(facts_document(machines, contradictory, unreadable))
 
 
 def _print_text(machines: Machines, contradictory: Contradictory) -> None:
-    from staleline.report.console import text_console
-    from staleline.report.facts import print_contradictions, print_facts
+    from staleline.report.machines.facts import print_contradictions, print_facts
+    from staleline.report.words.console import text_console
 
     console = text_console()
     for index, (file, facts) in enumerate(machines):

@@ -10,8 +10,8 @@ from staleline.errors import UsageError
 
 if TYPE_CHECKING:
     from staleline.evidence.snapshot import Snapshot
-    from staleline.kernel.image import KernelImage
-    from staleline.verdict.following import Following, NextImage
+    from staleline.kernel.image.image import KernelImage
+    from staleline.verdict.audit.next_kernel import Following, NextImage
 
 __all__ = ["next_image", "next_kernel", "require_next"]
 
@@ -28,7 +28,7 @@ def next_kernel(
     Raises:
         UsageError: It is none of them, or a command line is given where no image is.
     """
-    from staleline.verdict.following import Next
+    from staleline.verdict.audit.next_kernel import Next
 
     if wanted not in tuple(Next):
         return next_image(wanted, snapshot, append=append, reuse=reuse, crash=crash)
@@ -46,7 +46,7 @@ def require_next(wanted: str) -> None:
     Raises:
         KernelImageError: It is no word for one, and no image either.
     """
-    from staleline.verdict.following import Next
+    from staleline.verdict.audit.next_kernel import Next
 
     if wanted not in tuple(Next):
         _loaded(wanted)
@@ -61,7 +61,7 @@ def next_image(
         KernelImageError: The image cannot be read.
         UsageError: The running kernel's command line is to be used again, and is not known.
     """
-    from staleline.verdict.following import NextImage
+    from staleline.verdict.audit.next_kernel import NextImage
 
     return NextImage(_loaded(path), _command_line(snapshot, append, reuse=reuse, crash=crash))
 
@@ -69,7 +69,7 @@ def next_image(
 @cache
 def _loaded(path: str) -> KernelImage:
     """Once for all machines that are asked about it."""
-    from staleline.kernel.image import load_image
+    from staleline.kernel.image.image import load_image
 
     return load_image(path)
 

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from staleline.errors import KernelImageError
-from staleline.kernel.buildtree import built_image
-from staleline.kernel.cache import ReadingCache, default_directory, file_digest
-from staleline.kernel.imagedocument import (
+from staleline.kernel.file.buildtree import built_image
+from staleline.kernel.reading.cache import ReadingCache, default_directory, file_digest
+from staleline.kernel.reading.document import (
     ImageDocument,
     SurroundingsDocument,
     with_surroundings,
@@ -24,9 +24,9 @@ from staleline.vocabulary import Site
 if TYPE_CHECKING:
     from staleline.evidence.given import Given
     from staleline.evidence.snapshot import Snapshot
-    from staleline.kernel.explain import Explanation
-    from staleline.kernel.image import KernelImage
-    from staleline.verdict.difference import RuledKernel
+    from staleline.kernel.guards.explain import Guard
+    from staleline.kernel.image.image import KernelImage
+    from staleline.verdict.policies.difference import RuledKernel
     from staleline.workers import Failure
 
 __all__ = [
@@ -42,10 +42,10 @@ _Input = TypeVar("_Input")
 _Result = TypeVar("_Result")
 
 #: What processes that read images import; none of it is needed for what is in the cache.
-_SURROUNDINGS = "staleline.kernel.surroundings"
-_PRELOAD = ("staleline.kernel.loading", _SURROUNDINGS, "staleline.kernel.reading")
+_SURROUNDINGS = "staleline.kernel.reading.surroundings"
+_PRELOAD = ("staleline.kernel.image.loading", _SURROUNDINGS, "staleline.kernel.reading.rule")
 #: If each has cores to spare: only what unpacks an image, which imports the rest meanwhile.
-_PRELOAD_WITH_SPARE_CORES = ("staleline.kernel.loading",)
+_PRELOAD_WITH_SPARE_CORES = ("staleline.kernel.image.loading",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +119,7 @@ class ImageReport:
     image: str
     document: ImageDocument | None = None
     on_machine: dict[str, Any] | None = None
-    explanations: tuple[Explanation, ...] = ()
+    explanations: tuple[Guard, ...] = ()
     error: str | None = None
 
     def required(self) -> ImageDocument:
@@ -208,8 +208,8 @@ def ruled_kernels(names: Sequence[str], options: ReadingOptions) -> list[RuledKe
         KernelImageError: An image cannot be read, or a part of its rule is unknown.
     """
     from staleline.policy.catalogue import catalogue, find
-    from staleline.verdict.kernels import PolicyKernel
-    from staleline.verdict.readkernel import read_kernel
+    from staleline.verdict.handover.kernels import PolicyKernel
+    from staleline.verdict.handover.readkernel import read_kernel
 
     def is_image(name: str) -> bool:
         return name not in catalogue() and not name.endswith(".toml") and os.path.exists(name)
@@ -263,17 +263,17 @@ def _worked(
     """Let processes do the work; yields the number it was given with."""
     if not work:
         return
-    from staleline.workers import Limits, prepare, run_each
+    from staleline.workers import ProcessLimits, preload_workers, run_each
 
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy starts threads on import
-    prepare(preload)
-    from staleline.report.progress import tracked
+    preload_workers(preload)
+    from staleline.report.words.progress import tracked
 
     results = run_each(
         function,
         [one for _, one in work],
         jobs=options.processes,
-        limits=Limits(seconds=options.seconds),
+        limits=ProcessLimits(seconds=options.seconds),
         preload=preload,
     )
     for position, found in tracked(results, "Reading kernels", len(work)):
@@ -287,10 +287,10 @@ def _named(reason: str, image: str) -> str:
 
 def _read(work: _Work) -> _Found:
     """Done by another process, so that nothing of it is imported here."""
-    from staleline.kernel.loading import load_and_hash
+    from staleline.kernel.image.loading import load_and_hash
 
     image, digest = load_and_hash(work.image, meanwhile=lambda: import_module(_SURROUNDINGS))
-    from staleline.kernel.surroundings import read_surroundings
+    from staleline.kernel.reading.surroundings import read_surroundings
     from staleline.workers import aside
 
     def besides() -> tuple[SurroundingsDocument | None, dict[str, Any] | None]:
@@ -303,7 +303,7 @@ def _read(work: _Work) -> _Found:
     found = aside(besides) if work.spare else besides
     rule = None
     if work.rule:
-        from staleline.kernel.reading import read_rule
+        from staleline.kernel.reading.rule import read_rule
 
         rule = read_rule(image, digest)
     surroundings, on_machine = found()
@@ -315,11 +315,11 @@ def _read(work: _Work) -> _Found:
 def _on_machine(
     image: KernelImage, machine: GivenMachine, unlisted: Mapping[str, Sequence[str]]
 ) -> dict[str, Any]:
-    from staleline.kernel.running import RunningImage
-    from staleline.report.machine_json import machine_document
-    from staleline.verdict.identity import facts_of, identity_of, with_given_for
-    from staleline.verdict.kernels import ImageKernel
-    from staleline.verdict.reading import read_on_machine
+    from staleline.kernel.reading.running import RunningImage
+    from staleline.report.images.machine_json import machine_document
+    from staleline.verdict.audit.identity import facts_of, identity_of, with_given_for
+    from staleline.verdict.handover.kernels import ImageKernel
+    from staleline.verdict.handover.on_machine import read_on_machine
 
     doubts = {Site(site): tuple(reasons) for site, reasons in unlisted.items() if reasons}
     running, observed = RunningImage(image, doubts), machine.observed()
@@ -329,12 +329,12 @@ def _on_machine(
     return {**machine_document(reading), "what_if": identity.what_if}
 
 
-def _explain(report: ImageReport) -> tuple[Explanation, ...]:
+def _explain(report: ImageReport) -> tuple[Guard, ...]:
     """Likewise."""
-    from staleline.kernel.explain import explain
-    from staleline.kernel.imagepolicy_json import from_document
-    from staleline.kernel.loading import load_and_hash
-    from staleline.kernel.rawmachine import raw_machine
+    from staleline.kernel.boot.rawmachine import raw_machine
+    from staleline.kernel.guards.explain import explain
+    from staleline.kernel.image.loading import load_and_hash
+    from staleline.kernel.reading.rule_json import from_document
 
     image, _ = load_and_hash(report.image)
     return tuple(explain(image, from_document(report.required()).table, raw_machine))

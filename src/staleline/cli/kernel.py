@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from staleline.cli import streams
-from staleline.cli.once import Once
-from staleline.cli.output import Output, output_options
+from staleline.cli.console import streams
+from staleline.cli.console.once import Once
+from staleline.cli.console.output import Output, output_options
 
 if TYPE_CHECKING:
     from staleline.cli.images import ImageReport
@@ -88,11 +88,11 @@ def command(  # noqa: PLR0913 - one parameter per option
 
 
 def _print(reports: Sequence[ImageReport], *, full: bool, all_sites: bool, output: Output) -> None:
-    from staleline.report.kernel import print_image, print_images
-    from staleline.report.kernel_json import kernel_document
+    from staleline.report.images.kernel_json import kernel_document
+    from staleline.report.images.kernel_text import print_image, print_images
 
     if output.of_findings:
-        from staleline.report.image_findings import image_findings
+        from staleline.report.images.image_findings import image_findings
 
         output.write_findings([image_findings(report) for report in reports])
     elif output.format == "json":
@@ -108,9 +108,9 @@ def _print(reports: Sequence[ImageReport], *, full: bool, all_sites: bool, outpu
 
 def _print_changes(old: ImageReport, reports: Sequence[ImageReport], *, output: Output) -> None:
     """What changed from one build to each of the others, as far as they were read."""
-    from staleline.report.builds import change_document, print_change
-    from staleline.report.kernel_json import kernel_document
-    from staleline.verdict.builds import build_change
+    from staleline.report.images.builds import change_document, print_change
+    from staleline.report.images.kernel_json import kernel_document
+    from staleline.verdict.policies.builds import build_change
 
     changes = [
         build_change(old.document, report.document, old_image=old.image, new_image=report.image)
@@ -127,8 +127,8 @@ def _print_changes(old: ImageReport, reports: Sequence[ImageReport], *, output: 
 
 
 def _print_explanations(reports: Sequence[ImageReport], *, output: Output) -> None:
-    from staleline.report.explain import explanation_document, print_explanations
-    from staleline.report.kernel_json import kernel_document
+    from staleline.report.images.guards import explanation_document, print_explanations
+    from staleline.report.images.kernel_json import kernel_document
 
     if output.format == "json":
         found = [[explanation_document(one) for one in r.explanations] for r in reports]
@@ -141,7 +141,7 @@ def _print_explanations(reports: Sequence[ImageReport], *, output: Output) -> No
 
 
 def _status(reports: Sequence[ImageReport]) -> int:
-    from staleline.report.kernel_json import unknowns
+    from staleline.report.images.kernel_json import unknowns
 
     if any(report.error is not None for report in reports):
         return 1

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import click
 
-from staleline.cli import streams
+from staleline.cli.console import streams
 from staleline.errors import StalelineError
 from staleline.outputfile import STANDARD_OUTPUT, unwritable
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import click
 
-from staleline.cli.once import Once
+from staleline.cli.console.once import Once
 
 __all__ = ["command"]
 
@@ -18,7 +18,7 @@ def command(name: str | None, show_atoms: bool, as_json: bool) -> None:
     """List the catalogue of rules, or show one (a name, or a .toml file)."""
     from staleline.policy.atoms import atoms
     from staleline.policy.catalogue import catalogue, find
-    from staleline.report import policies as render
+    from staleline.report.policies import catalogue as render
 
     if show_atoms:
         render.print_atoms(tuple(atoms().values()), as_json=as_json)

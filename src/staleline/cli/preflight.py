@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING
 
 import click
 
-from staleline.cli.once import Once
-from staleline.cli.output import Output, output_options
+from staleline.cli.console.once import Once
+from staleline.cli.console.output import Output, output_options
 from staleline.errors import ContradictionError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from staleline.evidence.snapshot import Snapshot
-    from staleline.verdict.preflight import Preflight
+    from staleline.verdict.audit.preflight import Preflight
 
 __all__ = ["command"]
 
-#: `staleline.verdict.preflight.ACCEPTABLE`, which takes long to import.
+#: `staleline.verdict.audit.preflight.ACCEPTABLE`, which takes long to import.
 _ACCEPTABLE = ("load-settled",)
 
 
@@ -91,10 +91,10 @@ def command(  # noqa: PLR0913 - one parameter per option
     """
     from staleline.cli.following import next_image
     from staleline.evidence.given import Given
-    from staleline.report.preflight import exit_status
-    from staleline.verdict.choice import image_files
-    from staleline.verdict.preflight import preflight
-    from staleline.verdict.subject import subject_of
+    from staleline.report.machines.preflight import exit_status
+    from staleline.verdict.audit.old_kernel import image_files
+    from staleline.verdict.audit.preflight import preflight
+    from staleline.verdict.audit.subject import subject_of
     from staleline.vocabulary import Path
 
     path = Path.CRASH if crash else Path.KEXEC
@@ -106,8 +106,8 @@ def command(  # noqa: PLR0913 - one parameter per option
         )
         found = preflight(subject, image, path, accept=accept)
     except ContradictionError as error:
-        from staleline.cli.contradicted import write_contradicted
-        from staleline.report.contradicted import Contradicted, contradicted_preflight
+        from staleline.cli.console.contradicted import write_contradicted
+        from staleline.report.machines.contradicted import Contradicted, contradicted_preflight
 
         asked = {"next_kernel": following, "path": str(path)}
         nothing = Contradicted(error.found, (path,), kernel, asked)
@@ -129,10 +129,10 @@ def _observe(snapshot_file: str | None) -> Snapshot:
 def _write(
     output: Output, found: Preflight, *, machine: str, files: Sequence[str], explain: bool
 ) -> None:
-    from staleline.report.preflight import one_line, preflight_document, print_preflight
+    from staleline.report.machines.preflight import one_line, preflight_document, print_preflight
 
     if output.of_findings:
-        from staleline.report.preflight_findings import preflight_findings
+        from staleline.report.machines.preflight_findings import preflight_findings
 
         output.write_findings([preflight_findings(found, machine=machine, files=files)])
     elif output.format == "json":

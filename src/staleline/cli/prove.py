@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from staleline.cli.once import Once
-from staleline.cli.output import FINDING_FORMATS, Output, output_options
+from staleline.cli.console.once import Once
+from staleline.cli.console.output import FINDING_FORMATS, Output, output_options
 from staleline.outputfile import writing
 
 if TYPE_CHECKING:
     from staleline.policy.policy import Policy
-    from staleline.verdict.platforms import Selection
-    from staleline.verdict.proof import PolicyProof
+    from staleline.verdict.policies.platforms import Selection
+    from staleline.verdict.policies.proof import PolicyProof
 
 __all__ = ["command"]
 
@@ -67,7 +67,7 @@ def command(  # noqa: PLR0913 - one parameter per option
     policy, selection = find(policy_name), _selection(platform_names)
     if checked is not None:
         return _check(policy, selection, FilePath(checked), output=output)
-    from staleline.verdict.proof import prove
+    from staleline.verdict.policies.proof import prove
 
     proof = prove(policy, selection, readable=readable)
     if certificate is not None:
@@ -79,7 +79,7 @@ def command(  # noqa: PLR0913 - one parameter per option
 
 def _selection(names: tuple[str, ...]) -> Selection:
     from staleline.errors import UsageError
-    from staleline.verdict.platforms import Selection, platforms
+    from staleline.verdict.policies.platforms import Selection, platforms
 
     for name in names:
         if name not in platforms():
@@ -96,7 +96,7 @@ def _print(
     *,
     output: Output,
 ) -> None:
-    from staleline.report.prove import print_proof, proof_document
+    from staleline.report.policies.prove import print_proof, proof_document
 
     if output.format == "json":
         output.write_json(proof_document(policy, proof, certificate=certificate, traces=written))
@@ -107,11 +107,11 @@ def _print(
 
 def _check(policy: Policy, selection: Selection, file: FilePath, *, output: Output) -> int:
     """Have z3 check a certificate, and see what it covers of the policy."""
-    from staleline.check.certificate import recheck
-    from staleline.check.certificate_json import certificate_from
+    from staleline.check.proof.certificate import recheck
+    from staleline.check.proof.certificate_json import certificate_from
     from staleline.errors import ModelError
-    from staleline.report.prove import certified_document, print_certified
-    from staleline.verdict.proof import questions, uncertified
+    from staleline.report.policies.prove import certified_document, print_certified
+    from staleline.verdict.policies.proof import questions, uncertified
 
     asked = questions(policy, selection)
     certificate = certificate_from(_read(file), where=str(file))
@@ -145,7 +145,7 @@ def _read(file: FilePath) -> Any:
 
 
 def _write_certificate(proof: PolicyProof, file: FilePath) -> None:
-    from staleline.check.certificate_json import certificate_document
+    from staleline.check.proof.certificate_json import certificate_document
 
     with writing(file):
         file.write_text(json.dumps(certificate_document(proof.certificate), indent=1), "utf-8")
@@ -153,8 +153,8 @@ def _write_certificate(proof: PolicyProof, file: FilePath) -> None:
 
 def _write_traces(proof: PolicyProof, directory: FilePath) -> dict[str, str]:
     """Write every counterexample; returns file name -> path."""
-    from staleline.cli.traces import write_traces
-    from staleline.report.prove import trace_name
+    from staleline.cli.console.traces import write_traces
+    from staleline.report.policies.prove import proof_trace_name
 
-    named = ((trace_name(row), row.answer.counterexample) for row in proof.handovers)
+    named = ((proof_trace_name(row), row.answer.counterexample) for row in proof.handovers)
     return write_traces(directory, ((name, run) for name, run in named if run is not None))

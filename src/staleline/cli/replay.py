@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import click
 
-from staleline.cli.once import Once
+from staleline.cli.console.once import Once
 
 __all__ = ["command"]
 
@@ -18,10 +18,10 @@ def command(*, trace: str, as_json: bool) -> None:
 
     Exit status: 0 the property is broken as the trace says, 1 it could not be shown.
     """
-    from staleline.check.replay import read_trace, replay
-    from staleline.report.console import print_json, text_console
-    from staleline.report.lanes import lanes
-    from staleline.report.replay import replay_document
+    from staleline.check.runs.replay import read_trace, replay
+    from staleline.report.policies.replay import replay_document
+    from staleline.report.words.console import print_json, text_console
+    from staleline.report.words.lanes import lanes
 
     counterexample = replay(read_trace(trace), trace)
     if as_json:

@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from staleline.cli.once import Once
+from staleline.cli.console.once import Once
 from staleline.printable import printable
 
 if TYPE_CHECKING:
     from staleline.evidence.given import Given
     from staleline.evidence.snapshot import Snapshot
     from staleline.policy.policy import Policy
-    from staleline.report.explorer_cases import Explored
-    from staleline.verdict.audit import Audit
-    from staleline.verdict.platforms import PlatformHandover, Selection
+    from staleline.report.explorer.cases import ExploredKernels
+    from staleline.verdict.audit.audit import Audit
+    from staleline.verdict.policies.platforms import PlatformHandover, Selection
 
 __all__ = ["command"]
 
@@ -105,7 +105,7 @@ def command(  # noqa: PLR0913 - one parameter per option
     Exit status: 0 written, 1 error; verdicts are in the page (audit and check exit with them).
     """
     from staleline.evidence.given import Given
-    from staleline.report.explorer_files import write_report
+    from staleline.report.explorer.files import write_report
 
     given = Given(msr, cmdline, state)
     asked = _Asked(following, path_name)
@@ -144,12 +144,14 @@ def _refuse_mixture(of_machines: object, policies: object, classes: object) -> N
         raise UsageError("--platform without a policy", do="give --policy NAME")
 
 
-def _of_policies(names: tuple[str, ...], classes: tuple[str, ...], asked: _Asked) -> Explored:
+def _of_policies(
+    names: tuple[str, ...], classes: tuple[str, ...], asked: _Asked
+) -> ExploredKernels:
     from staleline.errors import UsageError
-    from staleline.report.explorer_cases import of_policies
-    from staleline.report.progress import tracked
-    from staleline.verdict.kernels import PolicyKernel
-    from staleline.verdict.platforms import check_kernel, handovers_of
+    from staleline.report.explorer.cases import of_policies
+    from staleline.report.words.progress import tracked
+    from staleline.verdict.handover.kernels import PolicyKernel
+    from staleline.verdict.policies.platforms import check_kernel, handovers_of
 
     selection = _selection(classes, asked)
     checks = []
@@ -177,7 +179,7 @@ def _policies(names: tuple[str, ...]) -> list[Policy]:
 
 def _selection(classes: tuple[str, ...], asked: _Asked) -> Selection:
     from staleline.errors import UsageError
-    from staleline.verdict.platforms import Selection, platforms
+    from staleline.verdict.policies.platforms import Selection, platforms
     from staleline.vocabulary import Path
 
     for name in classes:
@@ -191,9 +193,9 @@ def _selection(classes: tuple[str, ...], asked: _Asked) -> Selection:
 
 def _of_machines(
     snapshots: tuple[str, ...], kernels: tuple[str, ...], given: Given, asked: _Asked
-) -> Explored:
-    from staleline.report.explorer_cases import of_audits
-    from staleline.report.progress import tracked
+) -> ExploredKernels:
+    from staleline.report.explorer.cases import of_audits
+    from staleline.report.words.progress import tracked
 
     machines = _named_snapshots(snapshots)
     wanted = dict.fromkeys(kernels) or (None,)
@@ -232,8 +234,8 @@ def _named_snapshots(files: tuple[str, ...]) -> dict[str, Snapshot]:
 
 
 def _audit(snapshot: Snapshot, kernel: str | None, given: Given, asked: _Asked) -> Audit:
-    from staleline.verdict.audit import Next, audit_of
-    from staleline.verdict.subject import subject_of
+    from staleline.verdict.audit.audit import Next, audit_of
+    from staleline.verdict.audit.subject import subject_of
     from staleline.vocabulary import Path
 
     return audit_of(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from staleline.cli.once import Once
+from staleline.cli.console.once import Once
 
 __all__ = ["command"]
 
@@ -28,7 +28,7 @@ def command(*, directory: str, port: int) -> None:
     Only this host can ask for it, and only for the report's own files. index.html needs no
     server: a browser opens it from disk as well.
     """
-    from staleline.report.explorer_server import ReportServer, read_report
+    from staleline.report.explorer.server import ReportServer, read_report
 
     with ReportServer(read_report(Path(directory)), port) as server:
         click.echo(f"{server.url}  (Ctrl-C ends)")

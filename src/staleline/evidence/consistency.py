@@ -17,14 +17,14 @@ from importlib.resources import files
 from types import MappingProxyType
 
 from staleline.errors import ContradictionError
-from staleline.evidence import kernel_log
 from staleline.evidence.commandline import (
     decompressor_sees_on,
     efi_stub_choice,
     encoded,
     startup_choice,
 )
-from staleline.evidence.log_consistency import log_clashes, shown_identity
+from staleline.evidence.log import kernel_log
+from staleline.evidence.log.log_consistency import log_clashes, shown_identity
 from staleline.evidence.registers import CpuidTable
 from staleline.evidence.snapshot import (
     CpuEvidence,

@@ -7,15 +7,19 @@ import os
 from collections.abc import Iterator, Mapping
 
 from staleline.errors import EvidenceError
-from staleline.evidence import foreign, hwloc, journal, kernel_log, rdmsr, trees
-from staleline.evidence.archive import read_archive
 from staleline.evidence.consistency import require_consistent
+from staleline.evidence.cpuid import hwloc
 from staleline.evidence.formats import is_telling
-from staleline.evidence.merge import merged
-from staleline.evidence.quoting import plain_characters, unquoted
+from staleline.evidence.hosts import trees
+from staleline.evidence.hosts.archive import read_archive
+from staleline.evidence.hosts.merge import merged
+from staleline.evidence.log import journal, kernel_log
+from staleline.evidence.pasted import foreign
+from staleline.evidence.pasted.quoting import plain_characters, unquoted
+from staleline.evidence.pasted.transcript import JSON_MAX, Part, begins_as_document, parts
 from staleline.evidence.snapshot import Snapshot
-from staleline.evidence.source import decode, opened, whole
-from staleline.evidence.transcript import JSON_MAX, Part, begins_as_document, parts
+from staleline.evidence.source import decode, opened_evidence, whole
+from staleline.evidence.tools import rdmsr
 from staleline.tar import is_tar
 
 __all__ = ["parse_snapshot", "read_snapshot"]
@@ -60,7 +64,7 @@ def _read(where: str) -> Snapshot:
         if hwloc.is_directory(where):
             return hwloc.read_directory(where)
         return trees.read_directory(where)
-    with opened(where) as stream:
+    with opened_evidence(where) as stream:
         if is_tar(stream.peek(512)):
             return _of_archive(read_archive(stream), where)
         data = whole(stream)

@@ -10,26 +10,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from staleline.evidence import (
+from staleline.evidence import snapshot_json
+from staleline.evidence.cpuid import (
     aida64,
     cpuid_decoded,
     cpuid_rows,
     cpuid_tool,
-    cpuinfo,
-    dmesg,
     freebsd,
     hwloc,
-    journal,
     libcpuid_raw,
-    libvirt_xml,
-    lscpu,
-    printk,
-    rdmsr,
-    snapshot_json,
-    snphost,
-    virsh,
 )
+from staleline.evidence.log import dmesg, journal, printk
 from staleline.evidence.snapshot import Snapshot
+from staleline.evidence.tools import cpuinfo, libvirt_xml, lscpu, rdmsr, snphost, virsh
 from staleline.pattern import Pattern
 
 __all__ = [

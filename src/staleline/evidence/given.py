@@ -20,6 +20,7 @@ from staleline.evidence.consistency import (
     contradictions,
     raise_if_any,
 )
+from staleline.evidence.hosts.staleline_collect import cpu_list
 from staleline.evidence.registers import CpuidTable
 from staleline.evidence.snapshot import (
     TDX_MODULE_STATES,
@@ -28,7 +29,6 @@ from staleline.evidence.snapshot import (
     Snapshot,
     StateEvidence,
 )
-from staleline.evidence.staleline_collect import cpu_list
 from staleline.pattern import Pattern
 
 __all__ = ["STATES", "Given", "given_by_user", "with_given"]

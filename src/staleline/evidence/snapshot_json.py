@@ -14,6 +14,7 @@ from typing import Any
 
 from staleline.errors import EvidenceError
 from staleline.evidence.fields import Fields
+from staleline.evidence.hosts.staleline_collect import document_text, shared_entries
 from staleline.evidence.registers import CpuidTable, Registers
 from staleline.evidence.snapshot import (
     TDX_MODULE_STATES,
@@ -27,7 +28,6 @@ from staleline.evidence.snapshot import (
     StateEvidence,
     Statement,
 )
-from staleline.evidence.staleline_collect import document_text, shared_entries
 from staleline.evidence.vendors import named_vendor
 
 __all__ = ["SCHEMA", "parse", "snapshot_text", "to_json"]

@@ -20,7 +20,7 @@ from staleline.errors import EvidenceError
 from staleline.inputfile import opened_input
 from staleline.unpacking import Bounds, Complaint, UnpackedStream
 
-__all__ = ["MAX_BYTES", "decode", "opened", "whole"]
+__all__ = ["MAX_BYTES", "decode", "opened_evidence", "whole"]
 
 MAX_BYTES: Final = 16 << 20
 """The largest dump known (768 logical CPUs, every leaf) is below 4 MiB."""
@@ -32,7 +32,7 @@ _DO_WHOLE = "make the file again and check it was copied whole"
 
 
 @contextmanager
-def opened(path: str | os.PathLike[str]) -> Iterator[UnpackedStream]:
+def opened_evidence(path: str | os.PathLike[str]) -> Iterator[UnpackedStream]:
     """The decompressed bytes of a regular file or a pipe as a stream.
 
     Raises:

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from staleline.evidence.registers import CpuidTable
 from staleline.evidence.snapshot import Snapshot
 from staleline.facts.fact import Fact, Layer
-from staleline.facts.observation import Observation, merged, told, untold
-from staleline.facts.registers import DUMP_AGAIN
+from staleline.facts.observation import Observation, agreed, observed_as, untold
+from staleline.facts.told.registers import DUMP_AGAIN
 
 __all__ = ["CACHE_NAMES", "Cache", "cache_facts", "cache_leaf", "caches"]
 
@@ -92,7 +92,7 @@ def cache_facts(snapshot: Snapshot) -> Iterator[Fact]:
             _wbinvd(cpu.cpuid, named.get(name), name)
             for cpu, named in zip(snapshot.cpus, per_cpu, strict=True)
         )
-        yield merged(observed, missing).fact(
+        yield agreed(observed, missing).fact(
             f"wbinvd_guaranteed_{name}",
             Layer.HARDWARE,
             f"WBINVD by one sharer of the {name.upper()} is guaranteed to act for all sharers",
@@ -102,7 +102,7 @@ def cache_facts(snapshot: Snapshot) -> Iterator[Fact]:
             _sharers(cpu.cpuid, named.get(name), name)
             for cpu, named in zip(snapshot.cpus, per_cpu, strict=True)
         )
-        yield merged(observed, missing).fact(
+        yield agreed(observed, missing).fact(
             f"sharers_{name}", Layer.HARDWARE, f"logical CPUs that share the {name.upper()}"
         )
 
@@ -118,13 +118,13 @@ def _named(cpuid: CpuidTable) -> dict[str, Cache]:
 def _wbinvd(cpuid: CpuidTable, cache: Cache | None, name: str) -> Observation:
     if cache is None:
         return _no_cache(cpuid, name)
-    return told(cache.wbinvd_guaranteed, f"{_leaf(cpuid, cache)} EDX[0]")
+    return observed_as(cache.wbinvd_guaranteed, f"{_leaf(cpuid, cache)} EDX[0]")
 
 
 def _sharers(cpuid: CpuidTable, cache: Cache | None, name: str) -> Observation:
     if cache is None:
         return _no_cache(cpuid, name)
-    return told(cache.sharers, f"{_leaf(cpuid, cache)} EAX[25:14]")
+    return observed_as(cache.sharers, f"{_leaf(cpuid, cache)} EAX[25:14]")
 
 
 def _leaf(cpuid: CpuidTable, cache: Cache) -> str:

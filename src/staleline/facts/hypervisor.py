@@ -13,10 +13,10 @@ from collections.abc import Iterator
 from staleline.evidence.registers import CpuidTable, Registers
 from staleline.evidence.snapshot import Snapshot
 from staleline.facts.fact import Fact, Layer
-from staleline.facts.log import of_log
-from staleline.facts.observation import Observation, first_told, merged, told, untold
-from staleline.facts.registers import DUMP_AGAIN
-from staleline.facts.stated import stated
+from staleline.facts.observation import Observation, agreed, first_told, observed_as, untold
+from staleline.facts.told.log import of_log
+from staleline.facts.told.registers import DUMP_AGAIN
+from staleline.facts.told.stated import stated
 
 __all__ = [
     "HYPERVISOR_LEAF",
@@ -76,8 +76,8 @@ def hypervisor_facts(snapshot: Snapshot, hypervisor: Observation) -> Iterator[Fa
 
 def _name(snapshot: Snapshot, hypervisor: Observation) -> Observation:
     if hypervisor.value is False:
-        return told("none", hypervisor.source or "")
-    signature = merged(
+        return observed_as("none", hypervisor.source or "")
+    signature = agreed(
         (_signature(cpu.cpuid) for cpu in snapshot.cpus),
         f"which hypervisor this runs under was not read: {DUMP_AGAIN}",
     )
@@ -90,7 +90,7 @@ def _name(snapshot: Snapshot, hypervisor: Observation) -> Observation:
 
 def hypervisor_name(snapshot: Snapshot) -> str | None:
     """Of a guest: its hypervisor, where log, CPUID or tools name one."""
-    name = _name(snapshot, told(True, "it is a guest")).value
+    name = _name(snapshot, observed_as(True, "it is a guest")).value
     return name if isinstance(name, str) else None
 
 
@@ -127,7 +127,7 @@ def _signature(cpuid: CpuidTable) -> Observation:
     name = _NAMES.get(raw)
     if name is None:
         return untold(f"the hypervisor that calls itself {raw!r} is not known to staleline")
-    return told(name, f"CPUID {HYPERVISOR_LEAF:#010x}")
+    return observed_as(name, f"CPUID {HYPERVISOR_LEAF:#010x}")
 
 
 def _jumped_by(snapshot: Snapshot, hypervisor: Observation, name: Observation) -> Observation:
@@ -136,13 +136,13 @@ def _jumped_by(snapshot: Snapshot, hypervisor: Observation, name: Observation) -
     if said:
         return said[0]
     if hypervisor.value is False:
-        return told("kernel", hypervisor.source or "")
+        return observed_as("kernel", hypervisor.source or "")
     if name.value in _BELOW:
-        return told("kernel", f"{name.source}: {name.value} has guests only")
+        return observed_as("kernel", f"{name.source}: {name.value} has guests only")
     if name.value == "Jailhouse":
-        return told("jailhouse", name.source or "")
+        return observed_as("jailhouse", name.source or "")
     if name.value == "Hyper-V":
-        return merged((_root_partition(cpu.cpuid) for cpu in snapshot.cpus), DUMP_AGAIN)
+        return agreed((_root_partition(cpu.cpuid) for cpu in snapshot.cpus), DUMP_AGAIN)
     if name.value is None:
         return untold(name.missing or "")
     return untold(
@@ -158,15 +158,15 @@ def _root_partition(cpuid: CpuidTable) -> Observation:
         return untold(f"CPUID leaf {_HYPERV_PRIVILEGES:#010x} is not recorded: {DUMP_AGAIN}")
     root = leaf[1] & _ROOT and not leaf[1] & _ISOLATION
     source = f"CPUID {_HYPERV_PRIVILEGES:#010x} EBX[12] and EBX[0]"
-    return told("hyper-v" if root else "kernel", source)
+    return observed_as("hyper-v" if root else "kernel", source)
 
 
 def _isolated(snapshot: Snapshot, hypervisor: Observation, name: Observation) -> Observation:
     if hypervisor.value is False:
-        return told(False, hypervisor.source or "")
+        return observed_as(False, hypervisor.source or "")
     if name.value is not None and name.value != "Hyper-V":
-        return told(False, name.source or "")
-    by_cpuid = merged((_isolation(cpu.cpuid) for cpu in snapshot.cpus), DUMP_AGAIN)
+        return observed_as(False, name.source or "")
+    by_cpuid = agreed((_isolation(cpu.cpuid) for cpu in snapshot.cpus), DUMP_AGAIN)
     return first_told((by_cpuid, *of_log(snapshot, "isolated")))
 
 
@@ -178,4 +178,4 @@ def _isolation(cpuid: CpuidTable) -> Observation:
     leaf = cpuid.recorded(_HYPERV_PRIVILEGES)
     if leaf is None:
         return untold(f"CPUID leaf {_HYPERV_PRIVILEGES:#010x} is not recorded: {DUMP_AGAIN}")
-    return told(bool(leaf[1] & _ISOLATION), f"CPUID {_HYPERV_PRIVILEGES:#010x} EBX[22]")
+    return observed_as(bool(leaf[1] & _ISOLATION), f"CPUID {_HYPERV_PRIVILEGES:#010x} EBX[22]")

@@ -9,10 +9,10 @@ from staleline.evidence.registers import CpuidTable
 from staleline.evidence.snapshot import CpuinfoEvidence, Snapshot
 from staleline.facts.fact import Fact, Layer, Value
 from staleline.facts.hypervisor import names_itself
-from staleline.facts.log import of_log, of_log_before_registers
-from staleline.facts.observation import Observation, first_told, merged, told, untold
-from staleline.facts.registers import DUMP_AGAIN
-from staleline.facts.stated import stated
+from staleline.facts.observation import Observation, agreed, first_told, observed_as, untold
+from staleline.facts.told.log import of_log, of_log_before_registers
+from staleline.facts.told.registers import DUMP_AGAIN
+from staleline.facts.told.stated import stated
 
 __all__ = ["identity_facts"]
 
@@ -50,10 +50,10 @@ def _fact(
     of_cpu: Callable[[CpuidTable], Observation],
     of_cpuinfo: Value = None,
 ) -> Fact:
-    observation = merged(
+    observation = agreed(
         (of_cpu(cpu.cpuid) for cpu in snapshot.cpus), f"CPUID was not read: {DUMP_AGAIN}"
     )
-    cpuinfo = () if of_cpuinfo is None else (told(of_cpuinfo, "/proc/cpuinfo"),)
+    cpuinfo = () if of_cpuinfo is None else (observed_as(of_cpuinfo, "/proc/cpuinfo"),)
     observations = (
         *of_log_before_registers(snapshot, name),
         *_seen_beside_its_bit(snapshot, name),
@@ -77,46 +77,56 @@ def _seen_beside_its_bit(snapshot: Snapshot, name: str) -> Iterator[Observation]
 
 def _vendor(cpuid: CpuidTable) -> Observation:
     if cpuid.vendor is not None:
-        return told(cpuid.vendor, "CPUID 0x00000000")
+        return observed_as(cpuid.vendor, "CPUID 0x00000000")
     repeated = cpuid.recorded(_EXTENDED_BASE)
     if repeated is not None:
         vendor = CpuidTable({(0, 0): repeated}).vendor
         if vendor in _REPEATS_VENDOR:
-            return told(vendor, f"CPUID {_EXTENDED_BASE:#010x}")
+            return observed_as(vendor, f"CPUID {_EXTENDED_BASE:#010x}")
     return _not_recorded(0)
 
 
 def _signature(cpuid: CpuidTable) -> Observation:
     leaf = cpuid.recorded(1)
-    return _not_recorded(1) if leaf is None else told(f"{leaf[0]:#010x}", "CPUID 0x00000001 EAX")
+    return (
+        _not_recorded(1)
+        if leaf is None
+        else observed_as(f"{leaf[0]:#010x}", "CPUID 0x00000001 EAX")
+    )
 
 
 def _family_model_stepping(index: int) -> Callable[[CpuidTable], Observation]:
     def observe(cpuid: CpuidTable) -> Observation:
         decoded = cpuid.family_model_stepping
-        return _not_recorded(1) if decoded is None else told(decoded[index], "CPUID 0x00000001 EAX")
+        return (
+            _not_recorded(1)
+            if decoded is None
+            else observed_as(decoded[index], "CPUID 0x00000001 EAX")
+        )
 
     return observe
 
 
 def _max_basic_leaf(cpuid: CpuidTable) -> Observation:
     maximum = cpuid.max_basic_leaf
-    return _not_recorded(0) if maximum is None else told(maximum, "CPUID 0x00000000 EAX")
+    return _not_recorded(0) if maximum is None else observed_as(maximum, "CPUID 0x00000000 EAX")
 
 
 def _max_extended_leaf(cpuid: CpuidTable) -> Observation:
     maximum = cpuid.max_extended_leaf
     if maximum is None:
         return _not_recorded(_EXTENDED_BASE)
-    return told(maximum, f"CPUID {_EXTENDED_BASE:#010x} EAX")
+    return observed_as(maximum, f"CPUID {_EXTENDED_BASE:#010x} EAX")
 
 
 def _hypervisor(cpuid: CpuidTable) -> Observation:
     if names_itself(cpuid):
-        return told(True, "CPUID 0x40000000")
+        return observed_as(True, "CPUID 0x40000000")
     leaf = cpuid.recorded(1)
     return (
-        _not_recorded(1) if leaf is None else told(bool(leaf[2] >> 31), "CPUID 0x00000001 ECX[31]")
+        _not_recorded(1)
+        if leaf is None
+        else observed_as(bool(leaf[2] >> 31), "CPUID 0x00000001 ECX[31]")
     )
 
 

@@ -8,11 +8,11 @@ from dataclasses import replace
 
 from staleline.evidence.given import given_by_user
 from staleline.evidence.snapshot import KernelEvidence, Snapshot
-from staleline.facts import commandline
 from staleline.facts.fact import Fact, Layer, Value
-from staleline.facts.log import of_log
-from staleline.facts.observation import Observation, first_told, told, untold
+from staleline.facts.observation import Observation, first_told, observed_as, untold
 from staleline.facts.running_code import stop_path_changed, tainted
+from staleline.facts.told import commandline
+from staleline.facts.told.log import of_log
 
 __all__ = ["kernel_facts"]
 
@@ -100,7 +100,7 @@ def _observations(
 
 
 def _given(value: Value, source: str, missing: str) -> Observation:
-    return untold(missing) if value is None else told(value, source)
+    return untold(missing) if value is None else observed_as(value, source)
 
 
 def _stated(snapshot: Snapshot, name: str, missing: str) -> Observation:
@@ -118,7 +118,7 @@ def _reboot_force(snapshot: Snapshot, kernel: KernelEvidence) -> Observation:
     machine, not a moment.
     """
     if snapshot.state.reboot_force is not None:
-        return told(snapshot.state.reboot_force, "/sys/kernel/reboot/force")
+        return observed_as(snapshot.state.reboot_force, "/sys/kernel/reboot/force")
     by_line = commandline.reboot_force(kernel)
     described = "kernel.cmdline" in given_by_user(snapshot)
     if by_line.value is False and not described and commandline.can_change(kernel.release):
@@ -158,16 +158,16 @@ def _sev_guests_run(snapshot: Snapshot, known: Mapping[str, Observation]) -> Obs
 def _impossible(known: Mapping[str, Observation], *names: str) -> Iterator[Observation]:
     for name in names:
         if known[name].value is False:
-            yield told(False, f"{name} is false by {known[name].source}")
+            yield observed_as(False, f"{name} is false by {known[name].source}")
 
 
 def _without_capability(known: Mapping[str, Observation]) -> Iterator[Observation]:
     """One of two bits is enough for sme_enable() (6.12.118 mem_encrypt_identity.c)."""
     if all(known[name].value is False for name in ("sme", "sev")):
-        yield told(False, f"sme is false by {known['sme'].source}, and sev is")
+        yield observed_as(False, f"sme is false by {known['sme'].source}, and sev is")
 
 
 def _not_built_in(config: Mapping[str, str] | None) -> Iterator[Observation]:
     option = "CONFIG_AMD_MEM_ENCRYPT"
     if config is not None and config.get(option) == "n":
-        yield told(False, f"kernel config: {option} is not set")
+        yield observed_as(False, f"kernel config: {option} is not set")

@@ -12,11 +12,11 @@ from staleline.facts.fact import Fact, Layer, MachineFacts
 from staleline.facts.hypervisor import hypervisor_facts
 from staleline.facts.identity import identity_facts
 from staleline.facts.kernel_state import kernel_facts
-from staleline.facts.log import log_facts, of_log
-from staleline.facts.observation import Observation, first_told, merged, told, untold
+from staleline.facts.observation import Observation, agreed, first_told, observed_as, untold
 from staleline.facts.processors import several_cpus
-from staleline.facts.registers import DUMP_AGAIN, observe
-from staleline.facts.table import register_facts
+from staleline.facts.told.log import log_facts, of_log
+from staleline.facts.told.registers import DUMP_AGAIN, observe
+from staleline.facts.told.table import register_facts
 
 __all__ = ["from_snapshot"]
 
@@ -58,7 +58,7 @@ def _facts(snapshot: Snapshot, known: dict[str, Observation], judged: str | None
 
 
 def _unchecked_sme_bit(snapshot: Snapshot) -> Fact:
-    observation = merged(
+    observation = agreed(
         (_unchecked(cpu.cpuid) for cpu in snapshot.cpus), f"CPUID was not read: {DUMP_AGAIN}"
     )
     return observation.fact(
@@ -82,14 +82,14 @@ def _unchecked(cpuid: CpuidTable) -> Observation:
             f"the dump records EAX={recorded[0]:#010x} at leaf {_SME_LEAF:#010x}, where "
             f"{cpuid.vendor} answers {answer[0]:#010x} beyond the maximum: {DUMP_AGAIN}"
         )
-    return told(bool(answer[0] & 1), f"CPUID {_SME_LEAF:#010x} EAX[0], maximum not checked")
+    return observed_as(bool(answer[0] & 1), f"CPUID {_SME_LEAF:#010x} EAX[0], maximum not checked")
 
 
 def _tsme(snapshot: Snapshot, known: Mapping[str, Observation]) -> Fact:
     if snapshot.state.tsme is not None:
-        observation = told(snapshot.state.tsme, "tsme_status of the ccp driver")
+        observation = observed_as(snapshot.state.tsme, "tsme_status of the ccp driver")
     elif known["vendor"].value not in (None, "AuthenticAMD", "HygonGenuine"):
-        observation = told(False, f"TSME is AMD's; vendor by {known['vendor'].source}")
+        observation = observed_as(False, f"TSME is AMD's; vendor by {known['vendor'].source}")
     else:
         observation = untold(
             "no device of the ccp driver showed tsme_status: load ccp, and run staleline collect"
@@ -101,7 +101,7 @@ def _tsme(snapshot: Snapshot, known: Mapping[str, Observation]) -> Fact:
 
 
 def _tdx_guest(snapshot: Snapshot, known: Mapping[str, Observation]) -> Fact:
-    observation = merged(
+    observation = agreed(
         (_tdx_signature(cpu.cpuid) for cpu in snapshot.cpus), f"CPUID was not read: {DUMP_AGAIN}"
     )
     if known["isolated"].value and not observation.value:
@@ -116,7 +116,9 @@ def _tdx_signature(cpuid: CpuidTable) -> Observation:
     if maximum is None:
         return untold(f"CPUID leaf 0x00000000 is not recorded: {DUMP_AGAIN}")
     if maximum < _TDX_GUEST_LEAF:
-        return told(False, f"CPUID 0x00000000 EAX: leaf 0x00000021 is beyond {maximum:#010x}")
+        return observed_as(
+            False, f"CPUID 0x00000000 EAX: leaf 0x00000021 is beyond {maximum:#010x}"
+        )
     if is_one is None:
         return untold(f"CPUID leaf {_TDX_GUEST_LEAF:#010x} is not recorded: {DUMP_AGAIN}")
-    return told(is_one, "CPUID 0x00000021")
+    return observed_as(is_one, "CPUID 0x00000021")

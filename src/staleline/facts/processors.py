@@ -9,8 +9,8 @@ from staleline.evidence.registers import CpuidTable
 from staleline.evidence.snapshot import Snapshot
 from staleline.facts.capacity import threads_per_socket
 from staleline.facts.fact import Fact, Layer
-from staleline.facts.log import of_log
-from staleline.facts.observation import Observation, first_told, told, untold
+from staleline.facts.observation import Observation, first_told, observed_as, untold
+from staleline.facts.told.log import of_log
 
 __all__ = ["several_cpus"]
 
@@ -27,18 +27,18 @@ def several_cpus(snapshot: Snapshot) -> Fact:
 
 def _several(snapshot: Snapshot) -> Iterator[Observation]:
     if len(snapshot.cpus) > 1:
-        yield told(True, f"CPUID of {len(snapshot.cpus)} CPUs")
+        yield observed_as(True, f"CPUID of {len(snapshot.cpus)} CPUs")
     if snapshot.state.offline_cpus or (snapshot.state.online_cpus or 0) > 1:
-        yield told(True, "/sys/devices/system/cpu/{present,online}")
+        yield observed_as(True, "/sys/devices/system/cpu/{present,online}")
     # CPUs that Linux was told not to use (nr_cpus=) count: CPUID is the better witness, as
     # what is said of one CPU alone must not depend on what else was collected.
     threads = max((_threads(cpu.cpuid) or 0 for cpu in snapshot.cpus), default=0)
     if threads > 1:
-        yield told(True, f"CPUID: {threads} logical CPUs in a socket")
+        yield observed_as(True, f"CPUID: {threads} logical CPUs in a socket")
     for name in ("present_cpus", "cpus_brought_up"):
         for counted in of_log(snapshot, name):
             if isinstance(counted.value, int) and counted.value > 1:
-                yield told(True, counted.source or "")
+                yield observed_as(True, counted.source or "")
 
 
 def _one(snapshot: Snapshot) -> Iterator[Observation]:
@@ -46,7 +46,7 @@ def _one(snapshot: Snapshot) -> Iterator[Observation]:
     state = snapshot.state
     alone = state.online_cpus == 1 and state.offline_cpus == ()
     if alone and len(snapshot.cpus) == 1 and _threads(snapshot.cpus[0].cpuid) == 1:
-        yield told(False, "/sys/devices/system/cpu/{present,online}, and CPUID")
+        yield observed_as(False, "/sys/devices/system/cpu/{present,online}, and CPUID")
 
 
 def _threads(cpuid: CpuidTable) -> int | None:

@@ -9,8 +9,8 @@ from functools import cache
 from importlib.resources import files
 
 from staleline.evidence.snapshot import Snapshot
-from staleline.facts.log import of_log
-from staleline.facts.observation import Observation, told, untold
+from staleline.facts.observation import Observation, observed_as, untold
+from staleline.facts.told.log import of_log
 
 __all__ = ["stop_path_changed", "stop_path_functions", "tainted"]
 
@@ -27,7 +27,7 @@ def stop_path_changed(snapshot: Snapshot) -> Observation:
     changes = [*_by_livepatches(snapshot), *_by_traces(snapshot)]
     changes += _by_kprobes(state.kprobes or ())
     if changes:
-        return told(True, "; ".join(changes))
+        return observed_as(True, "; ".join(changes))
     unread = [
         file
         for file, found in ((_LIVE_PATCHES, state.livepatches), (_KPROBES, state.kprobes))
@@ -35,7 +35,7 @@ def stop_path_changed(snapshot: Snapshot) -> Observation:
     ]
     if unread:
         return untold(f"{' and '.join(unread)} not read: run staleline collect, as root")
-    return told(False, f"{_LIVE_PATCHES}, {_KPROBES}")
+    return observed_as(False, f"{_LIVE_PATCHES}, {_KPROBES}")
 
 
 def tainted(snapshot: Snapshot) -> Observation:
@@ -44,7 +44,7 @@ def tainted(snapshot: Snapshot) -> Observation:
         return untold("/proc/sys/kernel/tainted was not read: run staleline collect on the host")
     modules = snapshot.state.tainting_modules
     by = f" (modules {', '.join(modules)})" if modules else ""
-    return told(snapshot.state.tainted, f"/proc/sys/kernel/tainted{by}")
+    return observed_as(snapshot.state.tainted, f"/proc/sys/kernel/tainted{by}")
 
 
 @cache

@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from staleline.kernel.symbols import SymbolTable
+    from staleline.kernel.image.symbols import SymbolTable
 
 __all__ = ["DerivationError", "required_address"]
 
@@ -14,7 +14,7 @@ __all__ = ["DerivationError", "required_address"]
 class DerivationError(Exception):
     """What a kernel does could not be established; the text says where and why.
 
-    It never leaves `staleline.kernel.reader`, which turns it into an unknown decision.
+    It never leaves `staleline.kernel.sites.runner`, which turns it into an unknown decision.
     """
 
 

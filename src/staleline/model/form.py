@@ -26,9 +26,9 @@ __all__ = [
     "Assign",
     "Constant",
     "Expr",
-    "Member",
     "Model",
     "Not",
+    "OneOf",
     "Or",
     "Property",
     "Ref",
@@ -88,9 +88,9 @@ class Ref:
     whose: Whose
     name: str
 
-    def one_of(self, *values: str) -> Member:
+    def one_of(self, *values: str) -> OneOf:
         """The variable has one of these values."""
-        return Member(self, frozenset(str(value) for value in values))
+        return OneOf(self, frozenset(str(value) for value in values))
 
     def none_of(self, *values: str) -> Expr:
         """The variable has none of these values."""
@@ -102,7 +102,7 @@ class Ref:
 
 
 @dataclass(frozen=True, slots=True)
-class Member(Expr):
+class OneOf(Expr):
     """A variable has one of a set of values."""
 
     ref: Ref
@@ -113,7 +113,7 @@ class Member(Expr):
 class Not(Expr):
     """A variable has none of a set of values; `~` moves every negation down to here."""
 
-    operand: Member
+    operand: OneOf
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,7 +248,7 @@ def _negated(expr: Expr) -> Expr:
     match expr:
         case Constant(value):
             return Constant(not value)
-        case Member():
+        case OneOf():
             return Not(expr)
         case Not(operand):
             return operand

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
-from staleline.model.cpus import (
+from staleline.model.form import Any, Expr, Property, Ref, any_of
+from staleline.model.scenario import Scenario, Stop
+from staleline.model.state.cpus import (
     ABSENT,
     DRAM,
     JUMPING,
@@ -13,12 +15,10 @@ from staleline.model.cpus import (
     SecondaryAt,
     each,
 )
-from staleline.model.form import Any, Expr, Property, Ref, any_of
-from staleline.model.lines import Alias, Line
-from staleline.model.nextkernel import encrypts_in_place
-from staleline.model.oldkernel import can_overwrite
-from staleline.model.scenario import Scenario, Stop
-from staleline.model.wbinvd import SEAMCALLED, flushes
+from staleline.model.state.lines import Alias, Line
+from staleline.model.steps.nextkernel import encrypts_in_place
+from staleline.model.steps.oldkernel import can_overwrite
+from staleline.model.steps.wbinvd import SEAMCALLED, flushes
 
 __all__ = ["P1", "P2", "P3", "P4", "P4_TITLE", "P5", "handover_done", "properties"]
 

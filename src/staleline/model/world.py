@@ -6,8 +6,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from enum import StrEnum
 
-from staleline.model.caches import evictions
-from staleline.model.cpus import (
+from staleline.model.form import FALSE, Action, Model, Variable
+from staleline.model.properties import P4, P4_TITLE, handover_done, properties
+from staleline.model.scenario import Scenario, SharedCache
+from staleline.model.state.caches import evictions
+from staleline.model.state.cpus import (
     ABSENT,
     CLEAN,
     DIRTY,
@@ -18,16 +21,13 @@ from staleline.model.cpus import (
     JumpingAt,
     SecondaryAt,
 )
-from staleline.model.form import FALSE, Action, Model, Variable
-from staleline.model.handover import relocation
-from staleline.model.lines import Line, lines_of
-from staleline.model.nextkernel import next_kernel
-from staleline.model.oldkernel import old_kernel
-from staleline.model.properties import P4, P4_TITLE, handover_done, properties
-from staleline.model.scenario import Scenario, SharedCache
-from staleline.model.sharedcache import beside_shared_cache, shared_entry
-from staleline.model.stop import stop
-from staleline.model.wbinvd import SEAMCALLED, counts_seamcalls
+from staleline.model.state.lines import Line, lines_of
+from staleline.model.state.sharedcache import beside_shared_cache, shared_entry
+from staleline.model.steps.handover import relocation
+from staleline.model.steps.nextkernel import next_kernel_actions
+from staleline.model.steps.oldkernel import old_kernel
+from staleline.model.steps.stop import stop_actions
+from staleline.model.steps.wbinvd import SEAMCALLED, counts_seamcalls
 
 __all__ = ["model_of", "world"]
 
@@ -56,9 +56,9 @@ def model_of(scenario: Scenario, line: Line) -> Model:
 def _actions(scenario: Scenario, line: Line) -> Iterator[Action]:
     for part in (
         old_kernel(scenario, line),
-        stop(scenario, line),
+        stop_actions(scenario, line),
         relocation(scenario, line),
-        next_kernel(scenario, line),
+        next_kernel_actions(scenario, line),
         evictions(scenario, line),
     ):
         for action in part:

@@ -11,7 +11,7 @@ from functools import cache
 from importlib.resources import files
 from types import MappingProxyType
 
-__all__ = ["Atom", "AtomType", "AtomValue", "Layer", "atoms"]
+__all__ = ["Atom", "AtomLayer", "AtomType", "AtomValue", "atoms"]
 
 #: What an atom can be known to be; None where the evidence does not tell.
 AtomValue = bool | int | str | None
@@ -25,7 +25,7 @@ class AtomType(StrEnum):
     STR = "str"
 
 
-class Layer(StrEnum):
+class AtomLayer(StrEnum):
     """Who answers: the hardware, the firmware's settings, or the kernel's doing."""
 
     HARDWARE = "hardware"
@@ -39,7 +39,7 @@ class Atom:
 
     name: str
     type: AtomType
-    layer: Layer
+    layer: AtomLayer
     meaning: str
 
 
@@ -49,7 +49,7 @@ def atoms() -> Mapping[str, Atom]:
     table = tomllib.loads(files(__package__).joinpath("atoms.toml").read_text("utf-8"))
     return MappingProxyType(
         {
-            name: Atom(name, AtomType(row["type"]), Layer(row["layer"]), row["meaning"])
+            name: Atom(name, AtomType(row["type"]), AtomLayer(row["layer"]), row["meaning"])
             for name, row in table.items()
         }
     )

@@ -23,9 +23,9 @@ from staleline.policy.expression import (
     AtomIs,
     Attribute,
     Comparison,
-    Constant,
     Expression,
     Negation,
+    TruthValue,
 )
 
 __all__ = ["Column", "TruthColumn", "evaluate_columns"]
@@ -59,7 +59,7 @@ def evaluate_columns(
         rows: Number of rows.
     """
     match expression:
-        case Constant(value):
+        case TruthValue(value):
             return _constant(value, rows)
         case AtomIs(name):
             return _observed(columns.get(name), rows, lambda known: known.astype(bool))

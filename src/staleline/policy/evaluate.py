@@ -21,10 +21,10 @@ from staleline.policy.expression import (
     AtomIs,
     Attribute,
     Comparison,
-    Constant,
     Expression,
     Negation,
     Operator,
+    TruthValue,
 )
 
 __all__ = ["COMPARE", "evaluate"]
@@ -51,7 +51,7 @@ def evaluate(expression: Expression, values: Mapping[str, AtomValue]) -> bool | 
         True, False, or None where the unknown atoms could make it either.
     """
     match expression:
-        case Constant(value):
+        case TruthValue(value):
             return value
         case AtomIs(name):
             known = values.get(name)

@@ -27,10 +27,10 @@ __all__ = [
     "AtomIs",
     "Attribute",
     "Comparison",
-    "Constant",
     "Expression",
     "Negation",
     "Operator",
+    "TruthValue",
     "atoms_read",
     "attributes_read",
     "expand",
@@ -54,7 +54,7 @@ class Operator(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Constant:
+class TruthValue:
     """``true`` or ``false``."""
 
     value: bool
@@ -126,7 +126,7 @@ class AnyOf:
         return " or ".join(_grouped(operand, AllOf) for operand in self.operands)
 
 
-Expression = Constant | AtomIs | Comparison | Attribute | Negation | AllOf | AnyOf
+Expression = TruthValue | AtomIs | Comparison | Attribute | Negation | AllOf | AnyOf
 
 
 def _grouped(expression: Expression, *looser: type) -> str:
@@ -182,7 +182,7 @@ class _Reader:
             case ast.UnaryOp(op=ast.Not(), operand=operand):
                 return Negation(self.read(operand, depth + 1))
             case ast.Name(id="true" | "false" as word):
-                return Constant(word == "true")
+                return TruthValue(word == "true")
             case ast.Name():
                 return self._boolean_atom(node)
             case ast.Compare(left=ast.Name() as left, ops=[op], comparators=[ast.Constant() as c]):

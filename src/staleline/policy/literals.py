@@ -11,13 +11,21 @@ from staleline.policy.expression import (
     AnyOf,
     AtomIs,
     Comparison,
-    Constant,
     Expression,
     Negation,
     Operator,
+    TruthValue,
 )
 
-__all__ = ["all_of", "any_of", "is_positive", "literals", "opposite", "rank", "substitute"]
+__all__ = [
+    "conjunction_of",
+    "disjunction_of",
+    "is_positive",
+    "literals",
+    "opposite",
+    "rank",
+    "substitute",
+]
 
 _OPPOSITES = {
     Operator.EQ: Operator.NE,
@@ -68,23 +76,23 @@ def _collect(expression: Expression, found: dict[Expression, None]) -> None:
             for operand in operands:
                 _collect(operand, found)
         case _:
-            assert isinstance(expression, Constant), "attributes are expanded before"
+            assert isinstance(expression, TruthValue), "attributes are expanded before"
 
 
-def all_of(parts: Iterable[Expression]) -> Expression:
+def conjunction_of(parts: Iterable[Expression]) -> Expression:
     """The conjunction of any number of expressions."""
     operands = tuple(parts)
     if len(operands) == 1:
         return operands[0]
-    return AllOf(operands) if operands else Constant(True)
+    return AllOf(operands) if operands else TruthValue(True)
 
 
-def any_of(parts: Iterable[Expression]) -> Expression:
+def disjunction_of(parts: Iterable[Expression]) -> Expression:
     """The disjunction of any number of expressions."""
     operands = tuple(parts)
     if len(operands) == 1:
         return operands[0]
-    return AnyOf(operands) if operands else Constant(False)
+    return AnyOf(operands) if operands else TruthValue(False)
 
 
 def substitute(expression: Expression, meanings: Mapping[Expression, Expression]) -> Expression:

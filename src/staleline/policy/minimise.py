@@ -18,8 +18,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from staleline.policy.expression import Constant, Expression
-from staleline.policy.literals import all_of, any_of, is_positive, opposite, rank
+from staleline.policy.expression import Expression, TruthValue
+from staleline.policy.literals import conjunction_of, disjunction_of, is_positive, opposite, rank
 
 __all__ = ["minimise"]
 
@@ -53,7 +53,7 @@ def minimise(*, on: int, off: int, literals: Mapping[Expression, int]) -> Expres
         tell the two sets apart.
     """
     if not on or not off:
-        return Constant(bool(on))
+        return TruthValue(bool(on))
     signed = _Signed.of(literals, on | off)
     if any(block & on and block & off for block in _told_apart(on | off, signed.rows)):
         return None
@@ -90,13 +90,13 @@ class _Signed:
         """The disjunction, with what all its members share written once."""
         members = [set(conjunction.literals) for conjunction in sorted(cover)]
         shared = set.intersection(*members)
-        rest = any_of(self._all_of(member - shared) for member in members)
+        rest = disjunction_of(self._all_of(member - shared) for member in members)
         if len(members) == 1 or not shared:
             return rest if not shared else self._all_of(shared)
-        return all_of((*(self.texts[index] for index in self._in_order(shared)), rest))
+        return conjunction_of((*(self.texts[index] for index in self._in_order(shared)), rest))
 
     def _all_of(self, indices: set[int]) -> Expression:
-        return all_of(self.texts[index] for index in self._in_order(indices))
+        return conjunction_of(self.texts[index] for index in self._in_order(indices))
 
     def _in_order(self, indices: set[int]) -> list[int]:
         return sorted(indices, key=lambda index: rank(self.texts[index]))

@@ -21,12 +21,19 @@ from staleline.policy.expression import (
     AtomIs,
     Attribute,
     Comparison,
-    Constant,
     Expression,
     Negation,
     Operator,
+    TruthValue,
 )
-from staleline.policy.literals import all_of, any_of, is_positive, literals, opposite, rank
+from staleline.policy.literals import (
+    conjunction_of,
+    disjunction_of,
+    is_positive,
+    literals,
+    opposite,
+    rank,
+)
 
 __all__ = ["condition_where", "equivalent", "find_machine", "holds_always", "to_z3"]
 
@@ -52,7 +59,7 @@ def _variable(name: str) -> z3.ExprRef:
 def to_z3(expression: Expression) -> z3.BoolRef:
     """An attribute-free expression as a z3 formula over its atoms."""
     match expression:
-        case Constant(value):
+        case TruthValue(value):
             return z3.BoolVal(value)
         case AtomIs(name):
             return _as_bool(_variable(name))
@@ -131,7 +138,7 @@ class _Cubes:
         covered: list[z3.BoolRef] = []
         while (machine := find_machine(self.formula, *covered)) is not None:
             cube = self._shortened(self._cube(machine))
-            covered.append(_as_bool(z3.Not(to_z3(all_of(cube)))))
+            covered.append(_as_bool(z3.Not(to_z3(conjunction_of(cube)))))
             yield cube
 
     def _cube(self, machine: z3.ModelRef) -> list[Expression]:
@@ -147,7 +154,7 @@ class _Cubes:
         outside = _as_bool(z3.Not(self.formula))
         for literal in sorted(cube, key=is_positive):
             rest = [one for one in cube if one is not literal]
-            if find_machine(to_z3(all_of(rest)), outside) is None:
+            if find_machine(to_z3(conjunction_of(rest)), outside) is None:
                 cube = rest
         return tuple(cube)
 
@@ -156,7 +163,7 @@ def condition_where(left: Expression, right: Expression) -> Expression | None:
     """Where `left` holds and `right` does not, as a readable condition; None if nowhere."""
     formula = _as_bool(z3.And(to_z3(left), z3.Not(to_z3(right))))
     cubes = sorted(_Cubes(formula, literals(left, right)), key=_shortest_first)
-    return any_of(map(all_of, cubes)) if cubes else None
+    return disjunction_of(map(conjunction_of, cubes)) if cubes else None
 
 
 def _shortest_first(cube: tuple[Expression, ...]) -> tuple[int, list[tuple[int, str]]]:

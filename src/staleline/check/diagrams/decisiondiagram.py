@@ -1,0 +1,327 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""All reachable states for as many CPUs as real machines have, by decision diagrams.
+
+For each value of the globals, a diagram holds the set of rows (local states of all
+secondaries) that can be reached with it; no symmetry is needed, and states are counted
+exactly. The values of the globals are gone through in an order in which moves mostly lead
+forwards, so that most sets are complete when their turn comes.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from oxidd.util import DDMemoryError
+
+from staleline.check.diagrams.localstates import LocalMove, LocalStates, Values
+from staleline.check.diagrams.rowmoves import any_number, bodies_of_all, in_turn, once, rows_where
+from staleline.check.diagrams.rows import Diagram, Pairs, Rows
+from staleline.errors import ModelError
+from staleline.model.form import TRUE, Expr, Model, Whose
+
+__all__ = ["DiagramLimits", "Explored", "Progress", "explore"]
+
+
+@dataclass(frozen=True, slots=True)
+class DiagramLimits:
+    """What an exploration may take before it gives up.
+
+    Attributes:
+        nodes: Most diagram nodes at a time, at least 1. The default keeps memory below 500 MB.
+        seconds: Most time, looked at after each image; None for no bound.
+    """
+
+    nodes: int = 1 << 22
+    seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Explored:
+    """What an exploration established.
+
+    Attributes:
+        secondaries: Number of secondaries.
+        states: Reachable states, secondaries told apart.
+        broken: Names of the properties that some reachable state breaks, in the model's
+            order; last the goal's, if it was looked at and some state cannot reach it.
+        images: Images and preimages taken.
+        nodes: Diagram nodes at the end, those of intermediate results included.
+    """
+
+    secondaries: int
+    states: int
+    broken: tuple[str, ...]
+    images: int
+    nodes: int
+
+    @property
+    def violated(self) -> str | None:
+        """The first property that does not hold; None if all do."""
+        return next(iter(self.broken), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far an exploration is.
+
+    Attributes:
+        images: Images and preimages taken so far.
+        waiting: Values of the globals that have rows to look at.
+        nodes: Diagram nodes now.
+        seconds: Time since the start.
+    """
+
+    images: int
+    waiting: int
+    nodes: int
+    seconds: float
+
+    @property
+    def rate(self) -> float:
+        """Images per second."""
+        return self.images / self.seconds if self.seconds else 0.0
+
+
+def explore(
+    model: Model,
+    secondaries: int,
+    *,
+    goal: bool = True,
+    limits: DiagramLimits = DiagramLimits(),
+    progress: Callable[[Progress], None] | None = None,
+) -> Explored:
+    """Find all reachable states of a model, and what they break.
+
+    Args:
+        model: The model.
+        secondaries: Number of secondaries, at least 0.
+        goal: Also look for states that cannot reach the model's goal.
+        limits: What it may take.
+        progress: Called after each value of the globals that was looked at.
+
+    Raises:
+        ModelError: A bound was hit.
+    """
+    bounds = _Bounds(limits, progress)
+    try:
+        exploration = _Exploration(model, secondaries, bounds)
+        exploration.close()
+        broken = [*exploration.broken()]
+        if goal and exploration.stuck():
+            broken.append(model.goal_name)
+        rows = exploration.rows
+        states = sum(map(rows.count, exploration.reached.values()))
+        return Explored(secondaries, states, tuple(broken), bounds.images, rows.nodes)
+    except DDMemoryError as error:
+        raise ModelError(
+            f"more than {limits.nodes} diagram nodes with {secondaries} secondaries",
+            where="decision diagrams",
+            do="raise `Limits.nodes`, or check fewer secondaries",
+        ) from error
+
+
+@dataclass(slots=True)
+class _Bounds:
+    """What has been spent, and what may be."""
+
+    limits: DiagramLimits
+    progress: Callable[[Progress], None] | None
+    images: int = 0
+    start: float = field(default_factory=time.monotonic)
+
+    def spend(self) -> None:
+        self.images += 1
+        most = self.limits.seconds
+        if most is not None and time.monotonic() - self.start > most:
+            raise ModelError(
+                f"not done after {most:g} s and {self.images} images",
+                where="decision diagrams",
+                do="raise `Limits.seconds`, or check fewer secondaries",
+            )
+
+    def report(self, waiting: int, nodes: int) -> None:
+        if self.progress:
+            spent = time.monotonic() - self.start
+            self.progress(Progress(self.images, waiting, nodes, spent))
+
+
+@dataclass(frozen=True, slots=True)
+class _Moves:
+    """The moves with one value of the globals, as relations between rows.
+
+    Attributes:
+        many: Moves that keep the globals, each in any number: their relations are reflexive.
+        single: All other moves: the globals afterwards, and the relation.
+    """
+
+    many: tuple[Diagram, ...]
+    single: tuple[tuple[Values, Diagram], ...]
+
+
+class _Exploration:
+    """The rows found so far, by the globals that they were found with."""
+
+    def __init__(self, model: Model, secondaries: int, bounds: _Bounds) -> None:
+        self.local_states = LocalStates(model)
+        self.rows = Rows(self.local_states.locals, secondaries, bounds.limits.nodes)
+        self.reached: dict[Values, Diagram] = {}
+        self._model = model
+        self._bounds = bounds
+        self._moves: dict[Values, _Moves] = {}
+        self._relations: dict[tuple[object, ...], Diagram] = {}
+        self._order = _forwards(self.local_states)
+
+    def close(self) -> None:
+        """Find all reachable rows."""
+        shared, local = self.local_states.start
+        initial = self.rows.rows(0, {0: {0: frozenset({local})}}, lambda _: True)
+        waiting = {shared: initial}
+        while waiting:
+            shared = min(waiting, key=self._order.__getitem__)
+            self._look_at(shared, waiting.pop(shared), waiting)
+            self._bounds.report(len(waiting), self.rows.nodes)
+
+    def _look_at(self, shared: Values, found: Diagram, waiting: dict[Values, Diagram]) -> None:
+        """Add rows to those that are known with some globals, and pass on where they lead."""
+        moves = self._moves_with(shared)
+        known = self.reached.get(shared, self.rows.none)
+        new = self._saturated(found, moves.many, self._image) & ~known
+        if not new.satisfiable():
+            return
+        self.reached[shared] = known | new
+        for after, relation in moves.single:
+            image = self._image(new, relation)
+            if after in self.reached:
+                image = image & ~self.reached[after]
+            if image.satisfiable():
+                waiting[after] = waiting.get(after, self.rows.none) | image
+
+    def broken(self) -> Iterator[str]:
+        """The properties that some reachable state breaks."""
+        for item in self._model.properties:
+            if any(
+                (rows & self._where(item.violated, shared)).satisfiable()
+                for shared, rows in self.reached.items()
+            ):
+                yield item.name
+
+    def stuck(self) -> bool:
+        """Is there a reachable state from which the goal cannot be reached?"""
+        reaching = {
+            shared: rows & self._where(self._model.goal, shared)
+            for shared, rows in self.reached.items()
+        }
+        backwards = sorted(self.reached, key=self._order.__getitem__, reverse=True)
+        growing = True
+        while growing:
+            growing = False
+            for shared in backwards:
+                before = reaching[shared]
+                reaching[shared] = self._leading_to(shared, reaching)
+                growing |= reaching[shared] != before
+                self._bounds.report(len(backwards), self.rows.nodes)
+        return reaching != self.reached
+
+    def _leading_to(self, shared: Values, reaching: Mapping[Values, Diagram]) -> Diagram:
+        """The rows with some globals that are in their set, or one kind of move before one."""
+        moves, all_rows = self._moves_with(shared), self.reached[shared]
+        found = reaching[shared]
+        for after, relation in moves.single:
+            if found == all_rows:
+                return found
+            if after in reaching and reaching[after].satisfiable():
+                found = found | self._preimage(reaching[after], relation) & all_rows
+        return self._saturated(found, moves.many, self._preimage) & all_rows
+
+    def _saturated(
+        self,
+        rows: Diagram,
+        relations: tuple[Diagram, ...],
+        step: Callable[[Diagram, Diagram], Diagram],
+    ) -> Diagram:
+        """The rows and all that reflexive relations make of them."""
+        unchanged = 0
+        while unchanged < len(relations):
+            for relation in relations:
+                after = step(rows, relation)
+                unchanged = unchanged + 1 if after == rows else 0
+                rows = after
+                if unchanged == len(relations):
+                    break
+        return rows
+
+    def _image(self, rows: Diagram, relation: Diagram) -> Diagram:
+        self._bounds.spend()
+        return self.rows.image(rows, relation)
+
+    def _preimage(self, rows: Diagram, relation: Diagram) -> Diagram:
+        self._bounds.spend()
+        return self.rows.preimage(rows, relation)
+
+    def _where(self, expr: Expr, shared: Values) -> Diagram:
+        """The rows in which an expression holds, with some globals."""
+        left = self.local_states.given(expr, Whose.GLOBAL, shared)
+        return self._once_built(
+            ("where", left), lambda: rows_where(self.rows, self.local_states, left)
+        )
+
+    def _moves_with(self, shared: Values) -> _Moves:
+        if shared not in self._moves:
+            self._moves[shared] = self._built_moves(shared)
+        return self._moves[shared]
+
+    def _built_moves(self, shared: Values) -> _Moves:
+        alone: set[tuple[Values, Values]] = set()
+        many: list[Diagram] = []
+        single: list[tuple[Values, Diagram]] = []
+        for move in self.local_states.moves(shared):
+            stays = move.after == shared and bool(move.steps)
+            if stays and move.others == TRUE and not move.each:
+                alone |= move.steps
+                continue
+            if stays and bodies_of_all(move.others) is not None:
+                many.append(self._relation(in_turn, move))
+            if not stays or move.others != TRUE:
+                single.append((move.after, self._relation(once, move)))
+        if alone:
+            many.insert(0, self._any_number(frozenset(alone)))
+        return _Moves(tuple(many), tuple(single))
+
+    def _relation(
+        self, build: Callable[[Rows, LocalStates, LocalMove], Diagram], move: LocalMove
+    ) -> Diagram:
+        """A move's relation, which is the same wherever only the globals differ."""
+        key = build, move.others, move.each, move.steps
+        return self._once_built(key, lambda: build(self.rows, self.local_states, move))
+
+    def _any_number(self, steps: Pairs) -> Diagram:
+        return self._once_built(
+            ("any number", steps), lambda: any_number(self.rows, self.local_states, steps)
+        )
+
+    def _once_built(self, key: tuple[object, ...], build: Callable[[], Diagram]) -> Diagram:
+        if key not in self._relations:
+            self._relations[key] = build()
+        return self._relations[key]
+
+
+def _forwards(local_states: LocalStates) -> dict[Values, int]:
+    """The globals' values in an order in which moves lead forwards, but for cycles.
+
+    It is the order in which a depth-first walk leaves them, reversed.
+    """
+    start, _ = local_states.start
+    seen, left = {start}, list[Values]()
+    path = [(start, local_states.successors(start))]
+    while path:
+        shared, successors = path[-1]
+        after = next((one for one in successors if one not in seen), None)
+        if after is None:
+            left.append(shared)
+            path.pop()
+        else:
+            seen.add(after)
+            path.append((after, local_states.successors(after)))
+    return {shared: number for number, shared in enumerate(reversed(left))}

@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Exhaustive breadth-first search with symmetry, giving a shortest path to a violation.
+
+Secondaries are interchangeable, so a state stands for all its permutations: their local
+states are kept sorted. The path that is returned tells secondaries apart again; the
+reference interpreter re-executes it, which also checks the search.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from staleline.check.meaning.interpreter import Move, State, initial, moves
+from staleline.check.search.compiled import CompiledModel, IdState
+from staleline.errors import ModelError
+from staleline.model.form import Expr, Model
+
+__all__ = ["STATE_LIMIT", "Found", "Run", "search"]
+
+#: States that one search may visit unless told otherwise; about half a gigabyte.
+STATE_LIMIT = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """An execution from the initial state.
+
+    Attributes:
+        states: The states, one more than moves.
+        moves: The moves between them.
+    """
+
+    states: tuple[State, ...]
+    moves: tuple[Move, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a search established.
+
+    Attributes:
+        states: States visited; with symmetry, up to permutation of the secondaries.
+        violated: Name of the property that a shortest run breaks; None if all hold.
+        run: That run.
+    """
+
+    states: int
+    violated: str | None
+    run: Run | None
+
+
+def search(
+    model: Model,
+    secondaries: int,
+    compiled: CompiledModel | None = None,
+    *,
+    symmetry: bool = True,
+    limit: int = STATE_LIMIT,
+) -> Found:
+    """Search all states of a model with a given number of secondaries.
+
+    Args:
+        model: The model.
+        secondaries: Number of secondaries, at least 0.
+        compiled: The model in compiled form, to compile it only once.
+        symmetry: Identify states that differ by a permutation of the secondaries.
+        limit: Most states to visit.
+
+    Raises:
+        ModelError: The limit was reached.
+    """
+    compiled = compiled or CompiledModel(model)
+    exploration = _Exploration(compiled, symmetry, limit)
+    violated = compiled.first_violation()
+    for state in exploration.states_from(compiled.initial(secondaries)):
+        if name := violated(state):
+            return _found(model, exploration, name, state)
+    stuck = exploration.first_that_cannot_reach(model.goal)
+    if stuck is not None:
+        return _found(model, exploration, model.goal_name, stuck)
+    return Found(len(exploration), None, None)
+
+
+class _Exploration:
+    """The states found so far, numbered, each with the one that it was first reached from."""
+
+    def __init__(self, compiled: CompiledModel, symmetry: bool, limit: int) -> None:
+        self.compiled = compiled
+        self._symmetry = symmetry
+        self._limit = limit
+        self._states: list[IdState] = []
+        self._numbers: dict[IdState, int] = {}
+        self._parents: list[int] = []
+        self._successors: list[tuple[int, ...]] = []
+
+    def __len__(self) -> int:
+        return len(self._states)
+
+    def states_from(self, start: IdState) -> Iterator[IdState]:
+        """Every reachable state once, nearest first."""
+        self._add(start, parent=-1)
+        yield start
+        while (parent := len(self._successors)) < len(self._states):
+            numbers = []
+            for after in self.compiled.successors(self._states[parent], symmetry=self._symmetry):
+                number = self._numbers.get(after)
+                if number is None:
+                    number = self._add(after, parent)
+                    yield after
+                numbers.append(number)
+            self._successors.append(tuple(numbers))
+
+    def path_to(self, state: IdState) -> list[State]:
+        """The states on a shortest path from the start."""
+        path = [self._numbers[state]]
+        while (parent := self._parents[path[-1]]) >= 0:
+            path.append(parent)
+        return [self.compiled.state(self._states[number]) for number in reversed(path)]
+
+    def first_that_cannot_reach(self, goal: Expr) -> IdState | None:
+        """The nearest state from which a goal is out of reach."""
+        is_goal = self.compiled.globally(goal)
+        goals = {shared for shared in {state[0] for state in self._states} if is_goal(shared)}
+        reaching = [state[0] in goals for state in self._states]
+        # Most moves lead to later states, so that few sweeps from the end are enough.
+        while self._sweep(reaching):
+            pass
+        return None if all(reaching) else self._states[reaching.index(False)]
+
+    def _sweep(self, reaching: list[bool]) -> bool:
+        """Mark the states with a marked successor, last state first; was there any?"""
+        marked = False
+        for number in range(len(reaching) - 1, -1, -1):
+            if not reaching[number] and any(reaching[i] for i in self._successors[number]):
+                reaching[number] = marked = True
+        return marked
+
+    def _add(self, state: IdState, parent: int) -> int:
+        number = len(self._states)
+        if number == self._limit:
+            raise ModelError(
+                f"more than {self._limit} states",
+                where="search",
+                do="raise `limit`, or check fewer secondaries",
+            )
+        self._numbers[state] = number
+        self._states.append(state)
+        self._parents.append(parent)
+        return number
+
+
+def _found(model: Model, exploration: _Exploration, violated: str, state: IdState) -> Found:
+    return Found(len(exploration), violated, _replay(model, exploration.path_to(state)))
+
+
+def _replay(model: Model, path: list[State]) -> Run:
+    """The path again, by the reference interpreter, with every secondary keeping its place."""
+    state = initial(model, len(path[0][1]))
+    states, taken = [state], []
+    for wanted in path[1:]:
+        move, state = next(
+            (move, after)
+            for move, after in moves(model, state)
+            if _sorted(after) == _sorted(wanted)
+        )
+        states.append(state)
+        taken.append(move)
+    return Run(tuple(states), tuple(taken))
+
+
+def _sorted(state: State) -> State:
+    return state[0], tuple(sorted(state[1]))

@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The options ``--format``, ``--json`` and ``--output``, and where they make a report go."""
+
+from __future__ import annotations
+
+import functools
+import io
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from staleline.errors import UsageError
+from staleline.outputfile import replace_file
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from staleline.report.formats.findings import Findings
+
+__all__ = ["FINDING_FORMATS", "Output", "output_options", "written"]
+
+_Result = TypeVar("_Result")
+
+#: Formats of findings, which all commands that judge handovers share.
+FINDING_FORMATS = ("sarif", "junit", "prometheus", "markdown")
+_FORMATS = ("text", "json", *FINDING_FORMATS)
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """Where a report goes, and in which format.
+
+    Attributes:
+        format: ``text``, ``json`` or one of `FINDING_FORMATS`.
+        file: Where to; None for standard output.
+    """
+
+    format: str
+    file: str | None = None
+
+    @property
+    def of_findings(self) -> bool:
+        """Is it a format that is made of findings?"""
+        return self.format in FINDING_FORMATS
+
+    def write(self, text: str) -> None:
+        """Write all of a report.
+
+        Raises:
+            UsageError: The file cannot be written.
+        """
+        if self.file is None:
+            sys.stdout.write(text)
+        else:
+            replace_file(Path(self.file), text)
+
+    def write_findings(self, several: Sequence[Findings]) -> None:
+        """Write findings in the wanted format."""
+        self.write(written(self.format, several))
+
+    def write_json(self, *documents: dict[str, Any]) -> None:
+        """Write documents, one after the other."""
+        from staleline.report.words.console import json_text
+
+        self.write("".join(map(json_text, documents)))
+
+    @contextmanager
+    def console(self) -> Iterator[Console]:
+        """A console for text; what is printed on it is written at the end."""
+        from staleline.report.words.console import text_console
+
+        if self.file is None:
+            yield text_console()
+            return
+        buffer = io.StringIO()
+        yield text_console(buffer)
+        self.write(buffer.getvalue())
+
+
+class _Format(click.Choice[str]):
+    """A format; those that make no sense for a command are refused with the reason."""
+
+    def __init__(self, refused: Mapping[str, str]) -> None:
+        super().__init__([form for form in _FORMATS if form not in refused])
+        self._refused = refused
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if value in self._refused:
+            do = f"give --format {', '.join(self.choices[:-1])} or {self.choices[-1]}"
+            raise UsageError(f"no --format {value}: {self._refused[value]}", do=do)
+        return super().convert(value, param, ctx)
+
+
+def output_options(
+    refused: Mapping[str, str] | None = None,
+) -> Callable[[Callable[..., _Result]], Callable[..., _Result]]:
+    """Give a command the three options, as its one parameter `output`.
+
+    Args:
+        refused: Formats that it has not, and why.
+    """
+
+    def decorate(function: Callable[..., _Result]) -> Callable[..., _Result]:
+        @click.option(
+            "--format",
+            "form",
+            type=_Format(refused or {}),
+            help="What to write.  [default: text]",
+        )
+        @click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
+        @click.option(
+            "-o",
+            "--output",
+            "file",
+            type=click.Path(),
+            metavar="FILE",
+            help="Write there, all at once, instead of to standard output.",
+        )
+        @functools.wraps(function)
+        def with_output(
+            *, form: str | None, as_json: bool, file: str | None, **options: object
+        ) -> _Result:
+            if as_json and form not in (None, "json"):
+                raise UsageError(f"--json and --format {form}", do="ask for one of them")
+            chosen = "json" if as_json else form or "text"
+            return function(output=Output(chosen, file), **options)
+
+        return with_output
+
+    return decorate
+
+
+def written(form: str, several: Sequence[Findings]) -> str:
+    """Findings in one of `FINDING_FORMATS`."""
+    match form:
+        case "sarif":
+            from staleline.report.formats.sarif import sarif_document
+            from staleline.report.words.console import json_text
+
+            return json_text(sarif_document(several))
+        case "junit":
+            from staleline.report.formats.junit import junit_xml
+
+            return junit_xml(several)
+        case "prometheus":
+            import time
+
+            from staleline.report.formats.prometheus import prometheus_text
+
+            return prometheus_text(several, now=time.time())
+        case _:
+            from staleline.report.formats.markdown import markdown_text
+
+            return markdown_text(several)

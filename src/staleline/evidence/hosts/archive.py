@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Tar archives as trees of files, read in one pass and never written to disk.
+
+Members are told by name; no link leads out of the archive, devices are ignored, and both
+what is unpacked and what is kept are bounded.
+"""
+
+from __future__ import annotations
+
+import errno
+import posixpath
+import re
+from collections.abc import Iterator
+
+from staleline.errors import EvidenceError
+from staleline.evidence.hosts.staleline_collect import Tree
+from staleline.pattern import Pattern
+from staleline.tar import TarMember, tar_members
+from staleline.unpacking import UnpackedStream
+
+__all__ = ["ArchiveTree", "read_archive"]
+
+#: Bytes of all members that are kept, each counted with what keeping it costs.
+_KEPT_MAX = 32 << 20
+_KEPT_COST = 1 << 9
+_MEMBERS_MAX = 1 << 20
+_MEMBER_MAX = 8 << 20
+#: Files that evidence is read from, wherever the archive's own top directory is.
+_WANTED = Pattern(
+    r"(?:.*/)?(?:proc/(?:cpuinfo|cmdline|config\.gz|sys/kernel/(?:hostname|osrelease))"
+    r"|sys/(?:module/kvm_(?:amd|intel)/parameters/\w+|fs/cgroup/misc\.peak"
+    r"|kernel/(?:notes|kexec_(?:loaded|crash_loaded|crash_size)|reboot/force)"
+    r"|bus/pci/drivers/ccp/[^/]+/tsme_status"
+    r"|devices/system/cpu/(?:present|online|cpu[0-9]+/cache/index[0-9]+/\w+))"
+    r"|boot/config-[^/]+|lib/modules/[^/]+/config|uname|hostname|dmesg"
+    r"|sos_commands/(?:kernel/(?:uname_-a|dmesg[^/]*)|host/hostname[^/]*"
+    r"|processor/(?:lscpu|cpuid_-r))|pu[0-9]{1,6})"
+)
+#: Files outside of such a layout: dumps that somebody put into an archive.
+_LOOSE_BYTES = 4 << 20
+_LOOSE_MAX = 32
+_HARD_LINK, _SYMBOLIC_LINK = b"1", b"2"
+
+
+class ArchiveTree(Tree):
+    """The files of an archive below the directory `top` in it.
+
+    Attributes:
+        files: Their contents by path below `top`.
+    """
+
+    def __init__(self, files: dict[str, bytes]) -> None:
+        self.files = files
+
+    def read(self, path: str) -> bytes:
+        """The content of a file."""
+        try:
+            return self.files[path]
+        except KeyError:
+            raise FileNotFoundError(errno.ENOENT, "is not in the archive", path) from None
+
+    def names(self, path: str) -> list[str]:
+        """The names in a directory."""
+        start = f"{path}/"
+        found = {
+            name[len(start) :].partition("/")[0] for name in self.files if name.startswith(start)
+        }
+        if not found:
+            raise FileNotFoundError(errno.ENOENT, "is not in the archive", path)
+        return sorted(found)
+
+
+def read_archive(stream: UnpackedStream) -> dict[str, bytes]:
+    """Return the members that may be evidence, by path.
+
+    Raises:
+        EvidenceError: The archive is damaged or too large.
+    """
+    members = _Members(stream)
+    for name, member in _named(stream):
+        members.add(name, member)
+    stream.skip_to_end()  # the checksum of compressed data is behind the archive's end
+    return members.with_links()
+
+
+class _Members:
+    """Those of an archive that may be evidence, within bounds."""
+
+    def __init__(self, stream: UnpackedStream) -> None:
+        self._stream = stream
+        self._files: dict[str, bytes] = {}
+        self._links: dict[str, str] = {}
+        self._kept = 0
+        self._loose = 0
+
+    def add(self, name: str, member: TarMember) -> None:
+        """Keep the member that the stream has come to, if it may be evidence."""
+        wanted = _WANTED.fullmatch(name) is not None
+        if member.kind in (_HARD_LINK, _SYMBOLIC_LINK):
+            if wanted:
+                self._count(name, 0)
+                self._links[name] = _target(name, member)
+            return
+        if not wanted and not self._is_loose(name, member):
+            return
+        if member.sparse:
+            raise self._refused(name, "is stored sparse", "make the archive without --sparse")
+        self._count(name, member.size)
+        content = self._stream.read(member.size)
+        if len(content) < member.size:
+            raise self._refused(name, "is cut short", "make the archive again")
+        self._files[name] = content
+
+    def with_links(self) -> dict[str, bytes]:
+        """The contents, also under the names of links to them."""
+        for name, target in self._links.items():
+            if target in self._files:
+                self._files.setdefault(name, self._files[target])
+        return self._files
+
+    def _is_loose(self, name: str, member: TarMember) -> bool:
+        if member.size > _LOOSE_BYTES or self._loose == _LOOSE_MAX or _in_layout(name):
+            return False
+        self._loose += 1
+        return True
+
+    def _count(self, name: str, size: int) -> None:
+        self._kept += size + len(name) + _KEPT_COST
+        if size > _MEMBER_MAX or self._kept > _KEPT_MAX:
+            raise self._refused(name, "is more than evidence of a machine is", "leave it out")
+
+    def _refused(self, name: str, what: str, do: str) -> EvidenceError:
+        return EvidenceError(f"member {name} {what}", where=self._stream.complaint.where, do=do)
+
+
+def _named(stream: UnpackedStream) -> Iterator[tuple[str, TarMember]]:
+    """Regular files and links under plain relative names."""
+    where = stream.complaint.where
+    for count, member in enumerate(tar_members(stream)):
+        if count == _MEMBERS_MAX:
+            raise EvidenceError("has too many members", where=where, do="give one machine's files")
+        name = _path(member.name)
+        if name.startswith(("/", "../")) or name == "..":
+            raise EvidenceError(
+                f"member {member.name.decode('utf-8', 'replace')!r} leads out of the archive",
+                where=where,
+                do="make the archive with relative names",
+            )
+        if member.regular or member.sparse or member.kind in (_HARD_LINK, _SYMBOLIC_LINK):
+            yield name, member
+
+
+def _path(name: bytes) -> str:
+    return posixpath.normpath(name.decode("utf-8", "surrogateescape"))
+
+
+def _in_layout(name: str) -> bool:
+    return re.search(r"(?:^|/)(?:proc|sys|sos_\w+|etc|var|usr|boot)/", name) is not None
+
+
+def _target(name: str, link: TarMember) -> str:
+    if link.kind == _HARD_LINK:
+        return _path(link.link)
+    return posixpath.normpath(posixpath.join(posixpath.dirname(name), _path(link.link)))

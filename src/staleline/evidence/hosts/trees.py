@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Readers of file trees: a copied /proc and /sys, ``lscpu --sysroot`` trees, sosreports.
+
+A tree is a directory or a tar archive. The collector reads it as it reads a host, except
+that nothing is executed; what sosreport keeps as outputs of commands is added to that.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import posixpath
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+
+from staleline.errors import EvidenceError
+from staleline.evidence import snapshot_json
+from staleline.evidence.cpuid import cpuid_tool
+from staleline.evidence.hosts.archive import ArchiveTree
+from staleline.evidence.hosts.merge import merged
+from staleline.evidence.hosts.staleline_collect import HostTree, Tree, collect, document_text
+from staleline.evidence.log import dmesg
+from staleline.evidence.snapshot import KernelEvidence, Snapshot
+from staleline.evidence.source import decode
+from staleline.evidence.tools import cpuinfo, lscpu
+from staleline.pattern import Pattern
+
+__all__ = ["layout_of", "read_directory", "read_tree"]
+
+_Parse = Callable[[str, str], Snapshot]
+
+_GIVE = (
+    "give a directory or archive that holds proc/cpuinfo, a sosreport, "
+    "or the dumps and snapshots themselves"
+)
+#: What tells the top of a tree.
+_MARKS = ("proc/cpuinfo", "proc/cmdline", "sos_commands/kernel/uname_-a", "sos_commands/processor")
+_MARK = Pattern(r"(?:(.*?)/)?(?:" + "|".join(_MARKS) + r")(?:/.*)?")
+_UNAME = "sos_commands/kernel/uname_-a"
+
+
+def read_directory(path: str) -> Snapshot:
+    """Return the machine whose files the directory `path` holds.
+
+    Raises:
+        EvidenceError: It holds no such files, or they are damaged or contradict each other.
+    """
+    if not any(os.path.exists(os.path.join(path, mark)) for mark in _MARKS):
+        raise EvidenceError("is a directory that is not laid out as a host", where=path, do=_GIVE)
+    return read_tree(HostTree(path), path)
+
+
+def layout_of(files: Mapping[str, bytes], where: str) -> ArchiveTree | None:
+    """The tree in an archive whose members are `files`, or None where it holds none.
+
+    Raises:
+        EvidenceError: It holds several.
+    """
+    tops = {found[1] or "" for name in files if (found := _MARK.fullmatch(name))}
+    # A sosreport may hold copies of other trees further down.
+    outermost = sorted(top for top in tops if not any(_below(top, other) for other in tops))
+    if len(outermost) > 1:
+        raise EvidenceError(
+            f"holds several machines: {outermost[0]} and {outermost[1]}",
+            where=where,
+            do="give one archive per machine",
+        )
+    if not outermost:
+        return None
+    top = outermost[0]
+    return ArchiveTree(
+        {
+            posixpath.relpath(name, top or "."): data
+            for name, data in files.items()
+            if not top or name.startswith(f"{top}/")
+        }
+    )
+
+
+def _below(path: str, top: str) -> bool:
+    return path != top and (not top or path.startswith(f"{top}/"))
+
+
+def read_tree(tree: Tree, where: str) -> Snapshot:
+    """Return the machine whose files `tree` holds.
+
+    Raises:
+        EvidenceError: They are damaged or contradict each other.
+    """
+    machine = merged(_sources(tree, where), where)
+    if _says_nothing(machine):
+        raise EvidenceError("holds no evidence of a machine", where=where, do=_GIVE)
+    return machine
+
+
+def _says_nothing(machine: Snapshot) -> bool:
+    """Is nothing known but what is missing, and what the machine is called?"""
+    log = machine.log if machine.log and (machine.log.lines or machine.log.complete) else None
+    told = replace(machine, log=log, modules=machine.modules or None)
+    if not machine.kernel.cmdline:
+        told = replace(told, kernel=replace(machine.kernel, cmdline=None))
+    return replace(told, host=None, collected=None, notes=()) == Snapshot(cpus=())
+
+
+def _sources(tree: Tree, where: str) -> Iterator[Snapshot]:
+    document = collect(_WithUname(tree))
+    # The time of reading is not the time of collecting, and cpuinfo is read more strictly.
+    document.update(collected=None, cpuinfo=None)
+    yield snapshot_json.parse(document_text(document), where)
+    for path, parse in _FILES:
+        try:
+            data = tree.read(path)
+        except OSError:
+            continue
+        if data.strip():
+            at = posixpath.join(where, path)
+            yield parse(decode(data, at), at)
+
+
+class _WithUname(Tree):
+    """A tree that tells host and release from the output of uname where it lacks the files."""
+
+    def __init__(self, tree: Tree) -> None:
+        self._tree = tree
+
+    def records(self, path: str) -> list[bytes]:
+        """The records of a file."""
+        return self._tree.records(path)
+
+    def names(self, path: str) -> list[str]:
+        """The names in a directory."""
+        return self._tree.names(path)
+
+    def open(self, path: str) -> int:
+        """A descriptor of a device."""
+        return self._tree.open(path)
+
+    def read(self, path: str) -> bytes:
+        """The content of a file."""
+        try:
+            return self._tree.read(path)
+        except OSError:
+            word = {"proc/sys/kernel/hostname": 1, "proc/sys/kernel/osrelease": 2}.get(path)
+            if word is None:
+                raise
+            return _uname_words(self._tree.read(_UNAME))[word]
+
+
+def _uname_words(data: bytes) -> list[bytes]:
+    """``uname -a``: Linux HOST RELEASE VERSION ..."""
+    words = data.split()
+    if len(words) < 3 or words[0] != b"Linux":
+        raise OSError(errno.EINVAL, "is not the output of uname -a on Linux", _UNAME)
+    return words
+
+
+def _uname(text: str, where: str) -> Snapshot:
+    try:
+        _, host, release, *_ = (word.decode() for word in _uname_words(text.encode()))
+    except OSError as error:
+        raise EvidenceError(error.strerror or "cannot be read", where=where) from error
+    return Snapshot(cpus=(), host=host, kernel=KernelEvidence(release=release))
+
+
+#: Files besides those a host has, and outputs of commands that sosreport keeps (its plugins
+#: kernel and processor).
+_FILES: tuple[tuple[str, _Parse], ...] = (
+    ("proc/cpuinfo", cpuinfo.parse),
+    ("sos_commands/processor/cpuid_-r", cpuid_tool.parse),
+    ("sos_commands/processor/lscpu", lscpu.parse),
+    ("sos_commands/kernel/dmesg", dmesg.parse),
+    ("sos_commands/kernel/dmesg_-T", dmesg.parse),
+    (_UNAME, _uname),
+)

@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Reader of the kernel log as text: ``dmesg``, ``journalctl -k``, syslog, a serial console.
+
+::
+
+    [    0.000000] Linux version 6.12.107+deb13-amd64 (...) #1 SMP ...
+    [    0.000000] Command line: BOOT_IMAGE=/vmlinuz mem_encrypt=on
+
+A text may have been filtered, cut or put together, and does not tell: what it lacks means
+nothing, whatever it begins and ends with.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+from staleline.errors import EvidenceError
+from staleline.evidence.hosts.staleline_collect import is_relevant
+from staleline.evidence.log.printk import Message, is_of_log, message_of
+from staleline.evidence.log.wordings import Wording, wordings
+from staleline.evidence.pasted.prompts import is_prompt
+from staleline.evidence.snapshot import KernelEvidence, LogEvidence, Note, Snapshot
+from staleline.pattern import Pattern
+
+__all__ = ["is_row", "parse"]
+
+#: journalctl puts one of these between two boots.
+_NEXT_BOOT = Pattern(r"-- (?:Boot [0-9a-f]{32}|Reboot) --")
+#: What people write above a log; firmware and boot loaders end no line so.
+_HEADING = Pattern(r"\s*(?:#{1,6} .*|.{0,120}\w.{0,4}:)\s*")
+#: Messages of other CPUs may come a little late; a whole second back is another boot.
+_BACK = 1.0
+#: printk keeps about 1000 bytes of a message (LOG_LINE_MAX); a longer one is cut or split.
+_CUT = 900
+#: Linux 7.3.4 init/main.c print_kernel_cmdline() ends all but the last line so.
+_WRAPPED = " \\"
+_UNKEPT = ("Linux version ", "Command line: ", "Kernel command line: ")
+
+_NOTES = (
+    Note("cpuid", "only the kernel log was given; run cpuid -r, or staleline collect"),
+    Note("kernel log", "it is not known that the text is whole"),
+)
+
+
+def is_row(line: str) -> bool:
+    """Is this a line of a kernel log?"""
+    return _message(line) is not None
+
+
+def parse(text: str, where: str) -> Snapshot:
+    """Return what the kernel log `text` tells of the last boot in it.
+
+    Raises:
+        EvidenceError: `text` holds no message.
+    """
+    messages = _last_boot(text, where)
+    if not messages:
+        raise EvidenceError("holds no kernel message", where=where, do="give the output of dmesg")
+    return Snapshot(
+        cpus=(),
+        kernel=KernelEvidence(
+            release=next(_texts("linux-version", "release", messages), None),
+            cmdline=_command_line(messages),
+        ),
+        log=LogEvidence(tuple(filter(is_relevant, messages)), complete=False),
+        notes=_NOTES,
+    )
+
+
+def _message(line: str) -> Message | None:
+    if message := message_of(line):
+        return message
+    # A bare line, as of journalctl -o cat, could be anybody's: only known wordings count.
+    bare = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", line).strip("\r\0")
+    return Message(bare) if any(_wordings_of(bare)) else None
+
+
+def _wordings_of(message: str) -> Iterator[Wording]:
+    if is_relevant(message) or message.startswith(_UNKEPT):
+        yield from (row for row in wordings() if row.match(message))
+
+
+def _last_boot(text: str, where: str) -> list[str]:
+    """The messages of the last boot; those before its first are of another kernel.
+
+    Raises:
+        EvidenceError: A heading stands between two boots, so they may be of two machines.
+    """
+    messages: list[str] = []
+    said: set[str] = set()
+    before = 0.0
+    heading = ""
+    lines = text.split("\n")
+    for number, line in enumerate(lines):
+        message = _message(line)
+        if message is None:
+            if _NEXT_BOOT.fullmatch(line.strip()):
+                messages, said, before = [], set(), 0.0
+            heading = line if line.strip() else heading
+            continue
+        rows = list(_wordings_of(message.text))
+        cut = any(row.tail for row in rows) and _goes_on(line, message.text, lines[number + 1 :])
+        once = {row.id for row in rows if row.once}
+        if messages and messages[-1].endswith(_WRAPPED):
+            once.discard("kernel-command-line")
+        again = bool(once & said) or "linux-version" in once
+        if messages and again and _HEADING.fullmatch(heading):
+            raise EvidenceError(
+                "begins another log below a heading, which may be of another machine",
+                where=f"{where}:{number + 1}",
+                do="give one file per machine, with one log",
+            )
+        heading = ""
+        if once & said or (message.seconds is not None and message.seconds < before - _BACK):
+            messages, said, before = [], set(), 0.0
+        if "linux-version" in once:
+            messages, said = [], set()
+        if not cut:
+            messages.append(message.text)
+        said |= once
+        before = before if message.seconds is None else message.seconds
+    return messages
+
+
+def _goes_on(line: str, message: str, behind: Sequence[str]) -> bool:
+    """May more of `message` have stood behind `line` than there is?
+
+    The text may end within it; mail programs and terminals wrap lines; a pager shows > where it
+    cuts one off, and journalctl an ellipsis (systemd's ellipsize_mem()).
+    """
+    if not behind or message.rstrip().endswith(">") or re.search(r"\.\.\.|\u2026", message):
+        return True
+    following = behind[0]
+    ends = not following.strip() or following.startswith("--") or is_prompt(following)
+    if ends or is_of_log(following) or _message(following) is not None:
+        return False
+    # A bare line has nothing to tell the next message by, but few parameters end in a colon.
+    return message_of(line) is not None or re.search(r":(?:\s|$)", following) is None
+
+
+def _command_line(messages: list[str]) -> str | None:
+    """What /proc/cmdline held: the later message, which holds what bootconfig added too."""
+    whole = list(_texts("kernel-command-line", "cmdline", messages))
+    if whole:
+        wrapped = len(whole) > 1 or whole[0].endswith(_WRAPPED)
+        return None if wrapped or len(whole[0]) > _CUT else whole[0]
+    early = next(_texts("command-line", "cmdline", messages), None)
+    if early is None or len(early) > _CUT or "bootconfig" in early.split():
+        return None
+    return early
+
+
+def _texts(wording: str, group: str, messages: list[str]) -> Iterator[str]:
+    row = next(row for row in wordings() if row.id == wording)
+    for message in messages:
+        if found := row.match(message):
+            yield found[group]

@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A text parted into what each of its formats reads: several outputs, one behind another.
+
+Where a shell's prompt, an empty line or a heading stands, the output before it may have ended.
+Each part keeps the numbers of its lines.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from bisect import bisect_right
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Final
+
+from staleline.errors import EvidenceError
+from staleline.evidence.formats import (
+    Format,
+    Parse,
+    begins_document,
+    format_of_line,
+    json_parser,
+    xml_parser,
+)
+from staleline.evidence.log import journal, printk
+from staleline.evidence.pasted.prompts import host_of, is_prompt, without_prompts
+from staleline.pattern import Pattern
+
+__all__ = ["JSON_MAX", "Part", "begins_as_document", "parts"]
+
+#: What JSON is made of takes up to thirty times its length in memory.
+JSON_MAX: Final = 8 << 20
+
+_XML_DECLARATION = Pattern(r"(\s+)<\?xml[^>]*\?>")
+_ROOT = Pattern(r"<(capabilities|domainCapabilities|cpudata)\b")
+#: What may stand between two outputs without a prompt.
+_GAP = Pattern(r"\s*|\s{0,4}(?:[-=#*`~]{2}|# ).*|.{1,80}:\s*")
+#: Wikis mark text that they leave alone as {code} or {noformat}.
+_BEGINS_JSON = Pattern(r'\{\s*(?:"|\}|$)|\{(?![a-z])')
+#: Tags that people put around what they paste.
+_FRAGMENT = Pattern(r"<(?:details|summary|pre|code|samp|p|br|div|span|blockquote)\b", re.I)
+#: The end of a JSON document in lines of its own, and something behind it.
+_JSON_AND_MORE = Pattern(r"^\}[^\n]*\n\s*\S", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One output in a text: its reader, and its lines, behind as many empty ones as precede."""
+
+    parse: Parse
+    text: str
+    document: bool
+
+
+def begins_as_document(text: str) -> bool:
+    """Does `text` begin with JSON or XML, and not as a log or a fragment of a page does?"""
+    begun = text.lstrip()
+    if begun[:1] == "{":
+        return _BEGINS_JSON.match(begun) is not None
+    return (
+        begun[:1] == "<"
+        and not _FRAGMENT.match(begun)
+        and not printk.message_of(begun.partition("\n")[0])
+    )
+
+
+def parts(text: str, where: str) -> list[Part]:
+    """The outputs in `text` that a reader knows, in order.
+
+    Raises:
+        EvidenceError: Its prompts are of two hosts.
+    """
+    return list(_Parting(text, where).parts())
+
+
+class _Parting:
+    def __init__(self, text: str, where: str) -> None:
+        self._text = text
+        self._where = where
+        self._lines = text.split("\n")
+        self._starts = list(accumulate((len(line) + 1 for line in self._lines), initial=0))
+        self._host: tuple[str, int] | None = None
+
+    def parts(self) -> Iterator[Part]:
+        current: Format | None = None
+        begin, number = 0, 0
+        prompted, gap = False, True
+        if begins_as_document(self._text):
+            number = len(self._lines) - len(self._text.lstrip().split("\n"))
+            part, begin = self._document(number)
+            yield part
+            number = begin
+        while number < len(self._lines):
+            line = self._lines[number]
+            if is_prompt(line):
+                self._require_one_host(line, number)
+                prompted = True
+            may_end = current is None or prompted or gap or printk.message_of(line)
+            if may_end and begins_document(line) and self._is_known(number):
+                if current is not None:
+                    yield self._lines_of(current, begin, number)
+                part, number = self._document(number)
+                yield part
+                current, begin, prompted, gap = None, number, False, True
+                continue
+            if may_end and (found := self._format(line, current, prompted=prompted)):
+                if found is not current:
+                    if current is not None:
+                        yield self._lines_of(current, begin, number)
+                        begin = number
+                    current = found
+                prompted = False
+            gap = _GAP.fullmatch(line) is not None
+            number += 1
+        if current is not None:
+            yield self._lines_of(current, begin, len(self._lines))
+
+    @staticmethod
+    def _format(line: str, current: Format | None, *, prompted: bool) -> Format | None:
+        if current is None:
+            return format_of_line(line)
+        if current.is_row(line):
+            return current
+        return format_of_line(line, within_another=not prompted)
+
+    def _lines_of(self, current: Format, begin: int, end: int) -> Part:
+        whole = begin == 0 and end == len(self._lines)
+        text = self._text if whole else self._text[self._starts[begin] : self._starts[end]]
+        return Part(current.parse, without_prompts("\n" * begin + text), document=False)
+
+    def _require_one_host(self, line: str, number: int) -> None:
+        host = host_of(line)
+        if host is None:
+            return
+        if self._host is not None and self._host[0] != host:
+            raise EvidenceError(
+                f"is a command on {host}, and line {self._host[1]} one on {self._host[0]}",
+                where=f"{self._where}:{number + 1}",
+                do="give one file per machine",
+            )
+        self._host = self._host or (host, number + 1)
+
+    def _is_known(self, number: int) -> bool:
+        """Does a document that is read begin at this line?"""
+        begun = self._text[self._starts[number] : self._starts[number] + 200]
+        if _ROOT.match(begun.lstrip()):
+            return True
+        return journal.is_json(begun) or json_parser(begun) is not json_parser("{")
+
+    def _document(self, number: int) -> tuple[Part, int]:
+        """The document that begins at this line, and the number of the line behind it."""
+        start = self._starts[number]
+        if self._text[start:].lstrip()[:1] == "<":
+            end = self._end_of_xml(start)
+            text = "\n" * number + self._text[start:end]
+            # A declaration is allowed at the very beginning alone, and says nothing needed here.
+            text = _XML_DECLARATION.sub(r"\1", text, count=1) if number else text
+            part = Part(xml_parser(text), text, document=True)
+        else:
+            parse = json_parser(self._text[start : start + 200])
+            end = self._end_of_json(start, parse)
+            part = Part(parse, "\n" * number + self._text[start:end], document=True)
+        return part, bisect_right(self._starts, max(end - 1, start))
+
+    def _end_of_xml(self, start: int) -> int:
+        root = _ROOT.search(self._text, start)
+        closing = "" if root is None else f"</{root[1]}>"
+        end = self._text.find(closing, start) if closing else -1
+        return len(self._text) if end < 0 else end + len(closing)
+
+    def _end_of_json(self, start: int, parse: Parse) -> int:
+        lines_of_json = parse is journal.parse_json and '"dmesg"' not in self._text[start:][:200]
+        whole = self._text.rstrip()[-1:] == "}" and not _JSON_AND_MORE.search(self._text, start)
+        if lines_of_json or whole or len(self._text) - start > JSON_MAX:
+            return len(self._text)
+        try:
+            begin = self._text.index("{", start)
+            return json.JSONDecoder().raw_decode(self._text, begin)[1]
+        except (ValueError, RecursionError):
+            return len(self._text)

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What firmware gives an SNP guest: the CC blob, with its pages of secrets and of CPUID.
+
+The decompressor looks for it in the EFI tables and in the setup data, and leaves its address in
+the boot parameters, where the kernel looks first (linux 7.3.4 arch/x86/boot/compressed/sev.c
+find_cc_blob(), arch/x86/boot/startup/sev-startup.c:110 find_cc_blob()). Without one kernels since
+6.17 end an SNP guest (arch/x86/boot/startup/sme.c:536 sme_enable()), and with one all of them end
+any other (6.12.117 arch/x86/mm/mem_encrypt_identity.c:535).
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final
+
+from staleline.kernel.emulator.memory import PAGE
+from staleline.kernel.emulator.traps import DECISIVE_LEAVES
+
+if TYPE_CHECKING:
+    from staleline.kernel.emulator.memory import MachineMemory
+    from staleline.kernel.emulator.traps import LogicalCpu
+
+__all__ = ["give_cc_blob"]
+
+#: ``cc_blob_address`` of struct boot_params (arch/x86/include/uapi/asm/bootparam.h:132, 7.3.4).
+_CC_BLOB_ADDRESS: Final = 0x13C
+#: Physical addresses, free while the startup code runs.
+_BLOB: Final = 0x6000
+_SECRETS: Final = 0x7000
+_CPUID: Final = 0x8000
+#: struct cc_blob_sev_info (arch/x86/include/asm/sev.h:58, 7.3.4): magic, version, pages.
+_BLOB_FORM: Final = struct.Struct("<IHHQIIQII")
+_MAGIC: Final = 0x4544_4D41
+#: struct snp_cpuid_table and snp_cpuid_fn (arch/x86/include/asm/sev.h, 7.3.4).
+_TABLE_FORM: Final = struct.Struct("<IIQ")
+_LEAF_FORM: Final = struct.Struct("<IIQQIIIIQ")
+
+
+def give_cc_blob(memory: MachineMemory, cpu: LogicalCpu, boot_params: int) -> None:
+    """Leave it for the startup code of a CPU, if that is an SNP guest's.
+
+    Secrets are zeros, as they are at VMPL 0: no SVSM is there to be told of. The CPUID page is
+    what #VC handlers answer from; CPUID does not trap here, so it is copied, and not asked.
+    """
+    if not cpu.is_snp_guest:
+        return
+    leaves = tuple(_leaves(cpu))
+    table = _TABLE_FORM.pack(len(leaves), 0, 0) + b"".join(leaves)
+    blob = _BLOB_FORM.pack(_MAGIC, 0, 0, _SECRETS, PAGE, 0, _CPUID, PAGE, 0)
+    memory.write(_CPUID, table)
+    memory.write(_BLOB, blob)
+    memory.write_int(boot_params + _CC_BLOB_ADDRESS, _BLOB, 4)
+
+
+def _leaves(cpu: LogicalCpu) -> Iterator[bytes]:
+    for leaf in sorted(DECISIVE_LEAVES):
+        yield _LEAF_FORM.pack(leaf, 0, 0, 0, *cpu.hardware((cpu.number, leaf, 0)), 0)

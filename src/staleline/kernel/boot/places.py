@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Names for addresses of the emulated machine: functions, variables, per-CPU variables."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from staleline.kernel.boot.kasan import SHADOW, shadowed_by
+from staleline.kernel.boot.percpu import PerCpu
+from staleline.kernel.emulator.controlpages import CONTROL_PAGES, CONTROL_SIZE, SWAP_PAGE
+from staleline.kernel.emulator.memory import PAGE
+from staleline.kernel.emulator.ring3 import STACK_SIZE, STACK_TOP
+from staleline.printable import printable
+
+if TYPE_CHECKING:
+    from staleline.kernel.emulator.memory import MachineMemory
+    from staleline.kernel.image.image import KernelImage
+
+__all__ = ["Places"]
+
+_MASK_64: Final = (1 << 64) - 1
+#: Where relocate_kernel() is copied from: the first since 6.14 (commit 207bdf7f72ae).
+_RELOCATED: Final = ("__relocate_kernel_start", "relocate_kernel")
+_ENOUGH: Final = 16  # bytes to know the copy by
+
+
+class Places:
+    """Names what is at an address while two CPUs run."""
+
+    def __init__(self, image: KernelImage, memory: MachineMemory, cpus: int) -> None:
+        self._symbols = image.symbols
+        self._areas = [PerCpu(image, memory).offset(cpu) for cpu in range(cpus)]
+        self._memory = memory
+        self._per_cpu = range(
+            image.symbols.only_address("__per_cpu_start") or 0,
+            image.symbols.only_address("__per_cpu_end") or 0,
+        )
+
+    def code(self, address: int) -> str:
+        """Function and offset; of the control page, those of the code copied there."""
+        return self._enclosing(self.linked(address))
+
+    def variable(self, address: int) -> str | None:
+        """Variable and offset, or None if it is none: stack, page tables, the kimage."""
+        for offset in self._areas:
+            if (linked := (address - offset) & _MASK_64) in self._per_cpu:
+                return f"per-CPU {self._enclosing(linked)}"
+        if self._symbols.enclosing(address) is None or address < self._symbols_start:
+            return None
+        return self._enclosing(address)
+
+    def line(self, address: int, physical: int) -> str:
+        """What lies in memory at an address: a variable, a stack, a page of the handover."""
+        for cpu in range(len(self._areas)):
+            if 0 < STACK_TOP + cpu * STACK_SIZE - physical <= STACK_SIZE:
+                return f"the stack of CPU {cpu}"
+        if 0 <= physical - CONTROL_PAGES < CONTROL_SIZE:
+            return "the control page"
+        if 0 <= physical - SWAP_PAGE < PAGE:
+            return "the swap page"
+        if self._memory.has_shadow and address in SHADOW:
+            shadowed = shadowed_by(address)
+            return f"the shadow of {self.line(shadowed, self._memory.physical(shadowed) or 0)}"
+        return self.variable(address) or f"physical address {physical:#x}"
+
+    @property
+    def _symbols_start(self) -> int:
+        return self._symbols.only_address("_text") or 0
+
+    def linked(self, address: int) -> int:
+        """Where the code at an address comes from: in the control pages it is a copy."""
+        for pages in (CONTROL_PAGES, self._memory.direct(CONTROL_PAGES)):
+            if 0 <= address - pages < CONTROL_SIZE:
+                start = next(filter(None, map(self._symbols.only_address, _RELOCATED)), pages)
+                return start + address - pages - self._copied_to(start)
+        return address
+
+    def _copied_to(self, start: int) -> int:
+        """Offset of the copy: the second page in 5.10, the first in later kernels."""
+        code = self._memory.read(start, _ENOUGH)
+        return PAGE if self._memory.read(CONTROL_PAGES + PAGE, _ENOUGH) == code else 0
+
+    def _enclosing(self, address: int) -> str:
+        found = self._symbols.enclosing(address)
+        if found is None:
+            return f"{address:#x}"
+        name, offset = printable(found[0]), found[1]
+        return f"{name}+{offset:#x}" if offset else name

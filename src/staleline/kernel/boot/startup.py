@@ -1,0 +1,251 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Run the kernel code that turns hardware facts into the state its WBINVD guards read.
+
+In the order of a boot: ``sme_enable()`` (startup code), ``early_cpu_init()``
+(``setup_arch()``), the per-CPU areas, ``identify_cpu()`` of the boot CPU, and a
+secondary's ``identify_secondary_cpu()``. Nothing is set by hand that this code derives.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Final
+
+from staleline.evidence.commandline import decompressor_sees_on
+from staleline.kernel.boot.ccblob import give_cc_blob
+from staleline.kernel.boot.hypervisorhooks import put_hooks
+from staleline.kernel.boot.percpu import PerCpu
+from staleline.kernel.boot.seamcalls import can_seamcall
+from staleline.kernel.derivation import DerivationError, required_address
+from staleline.kernel.emulator.emulator import Emulator, EndKind
+from staleline.kernel.emulator.localapic import halt_at_sending
+from staleline.kernel.emulator.traps import LogicalCpu
+from staleline.kernel.image.alternatives import apply_always
+from staleline.kernel.image.configuration import is_for_one_cpu, require_kexec_of_several_cpus
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from staleline.kernel.emulator.memory import MachineMemory
+    from staleline.kernel.image.image import KernelImage
+
+__all__ = [
+    "SECONDARY",
+    "boot",
+    "identify",
+    "read_sme_active",
+    "start_up",
+    "start_up_told",
+    "stub_functions",
+]
+
+#: Number of the secondary; the jumping CPU is 0.
+SECONDARY: Final = 1
+
+_MASK_64: Final = (1 << 64) - 1
+_BOOT_PARAMS: Final = 0x4000
+_COMMAND_LINE: Final = 0x5000
+_COMMAND_LINE_SIZE: Final = 2048  # arch/x86/include/asm/setup.h, 5.10 to 7.3
+# Documentation/arch/x86/boot.rst and arch/x86/include/uapi/asm/bootparam.h, 6.12.
+_CMD_LINE_PTR: Final = 0x228
+_XLOADFLAGS: Final = 0x236
+_XLF_MEM_ENCRYPTION: Final = 1 << 7
+_SEV_ENABLED: Final = 1 << 0
+_KEYID_PARTITIONING: Final = 0x87
+_TDX_KEYIDS_SHIFT: Final = 32
+_SME_MASK: Final = "sme_me_mask"
+#: Called by ``identify_boot_cpu()`` behind ``identify_cpu()`` where CONFIG_INTEL_TDX_HOST is
+#: set (linux 6.12.117 arch/x86/kernel/cpu/common.c:2039, 7.3.4 :2175); it reads the KeyIDs and
+#: sets X86_FEATURE_TDX_HOST_PLATFORM. A kernel that can make SEAMCALLs has it, though a linker
+#: that optimises across files may have put it into its caller.
+_TDX_INIT: Final = "tdx_init"
+_HIBERNATE: Final = "hibernate"  # with CONFIG_HIBERNATION only, kernel/power/hibernate.c
+_SME_ENABLE: Final = ("__pi_sme_enable", "sme_enable")  # the first since 6.18
+
+#: Functions whose result no guard depends on, made to return 0: log output, machine check
+#: set-up, which allocates memory, and what an SEV-ES guest does around an NMI, which asks its
+#: hypervisor and cares for the stacks of exceptions that do not come here.
+_STUBS: Final = (
+    "_printk",
+    "printk",
+    "__warn_printk",
+    "mcheck_cpu_init",
+    "numa_add_cpu",
+    "__sev_es_ist_enter",
+    "__sev_es_ist_exit",
+    "__sev_es_nmi_complete",
+)
+_RETURN_ZERO: Final = b"\x31\xc0\xc3"
+
+
+def stub_functions(image: KernelImage, memory: MachineMemory) -> None:
+    """The code as it is run: patched as at boot, and without functions that do not matter."""
+    for name in _STUBS:
+        for address in image.symbols.addresses(name):
+            memory.write(address, _RETURN_ZERO)
+    halt_at_sending(memory)
+    apply_always(image, memory)
+
+
+def boot(
+    image: KernelImage,
+    memory: MachineMemory,
+    emulator: Emulator,
+    cpus: Sequence[LogicalCpu],
+    *,
+    mem_encrypt: bool,
+) -> None:
+    """Run every derivation step.
+
+    Args:
+        image: The kernel.
+        memory: Its memory, pristine.
+        emulator: Over the same memory.
+        cpus: The jumping CPU and the secondary.
+        mem_encrypt: The command line says ``mem_encrypt=on``.
+
+    Raises:
+        DerivationError: A step did not return.
+    """
+    try:
+        start_up(image, memory, emulator, cpus[0], mem_encrypt=mem_encrypt)
+    finally:
+        cpus[0].record.clear()
+    identify(image, memory, emulator, cpus)
+
+
+def start_up(
+    image: KernelImage,
+    memory: MachineMemory,
+    emulator: Emulator,
+    cpu: LogicalCpu,
+    *,
+    mem_encrypt: bool,
+) -> None:
+    """Run the startup code with a command line that says ``mem_encrypt=on`` or nothing."""
+    start_up_told(image, memory, emulator, cpu, "mem_encrypt=on" if mem_encrypt else "")
+
+
+def start_up_told(
+    image: KernelImage,
+    memory: MachineMemory,
+    emulator: Emulator,
+    cpu: LogicalCpu,
+    command_line: str,
+) -> None:
+    """Run the startup code, and leave nothing behind but the kernel's memory and the CPU's.
+
+    Startup code has a stack and boot parameters of its own, which the kernel does not use
+    afterwards, so low RAM is empty again; what follows is a function of the kernel's memory,
+    of what `cpu` keeps, and of what the hardware answers from here on.
+    """
+    if any(name in image.symbols for name in (*_SME_ENABLE, _SME_MASK)):
+        alone = is_for_one_cpu(image.symbols)  # then per-CPU variables are variables
+        cpu.gs_base = 0 if alone else PerCpu(image, memory).early_offset
+        _write_boot_params(memory, command_line)
+        give_cc_blob(memory, cpu, _BOOT_PARAMS)
+        _Steps(image, emulator).run(cpu, _SME_ENABLE, _BOOT_PARAMS)
+    memory.clear_ram()
+    emulator.prepare_ram()
+
+
+def identify(
+    image: KernelImage, memory: MachineMemory, emulator: Emulator, cpus: Sequence[LogicalCpu]
+) -> None:
+    """Identify the jumping CPU and the secondary, and give each its per-CPU area.
+
+    Raises:
+        DerivationError: A step did not return, or the kernel hands over to no other.
+    """
+    require_kexec_of_several_cpus(image.symbols)
+    steps = _Steps(image, emulator)
+    areas = PerCpu(image, memory)
+    first, second = cpus
+    first.gs_base = areas.early_offset
+    steps.run(first, ("early_cpu_init",))
+    areas.set_up_areas(len(cpus))
+    first.gs_base, second.gs_base = areas.offset(0), areas.offset(SECONDARY)
+    steps.run(first, ("identify_cpu",), steps.address("boot_cpu_data"))
+    if _TDX_INIT in image.symbols:
+        _forbid_hibernation_to_tdx_hosts(image, memory, first)
+        steps.run(first, (_TDX_INIT,))
+    elif can_seamcall(image):
+        raise DerivationError(f"the image makes SEAMCALLs and has no symbol {_TDX_INIT}")
+    _store_boot_cpu_info(image, memory, first)
+    put_hooks(image, memory, first)
+    steps.run(second, ("smp_store_cpu_info", "identify_secondary_cpu"), SECONDARY)
+
+
+def read_sme_active(image: KernelImage, memory: MachineMemory) -> bool | None:
+    """``sme_me_mask`` is set and SEV is not active, as derived.
+
+    Up to 5.15 this is ``sme_active()``, later CC_ATTR_HOST_MEM_ENCRYPT. False for a kernel
+    built without CONFIG_AMD_MEM_ENCRYPT; None if the image has the code but not the names.
+    """
+    mask, status = image.symbols.address(_SME_MASK), image.symbols.address("sev_status")
+    if mask is not None and status is not None:
+        return memory.read_int(mask, 8) != 0 and not memory.read_int(status, 8) & _SEV_ENABLED
+    return None if any(name in image.symbols for name in _SME_ENABLE) else False
+
+
+def _store_boot_cpu_info(image: KernelImage, memory: MachineMemory, cpu: LogicalCpu) -> None:
+    """Make the boot CPU's ``cpu_info`` a copy of ``boot_cpu_data``, as every kernel does.
+
+    ``smp_store_boot_cpu_info()`` (5.10.262 arch/x86/kernel/smpboot.c:382) and, without a
+    function of its own, ``arch_cpu_finalize_init()`` (7.3.4 arch/x86/kernel/cpu/common.c:2641).
+    Without CONFIG_SMP the one is the other.
+    """
+    copy = image.symbols.address("cpu_info")
+    if copy is None:
+        return
+    original = required_address(image.symbols, "boot_cpu_data")
+    size = image.symbols.size_of("boot_cpu_data")
+    if size is None:
+        raise DerivationError("where boot_cpu_data ends is not known")
+    memory.write((copy + cpu.gs_base) & _MASK_64, memory.read(original, size))
+
+
+def _forbid_hibernation_to_tdx_hosts(
+    image: KernelImage, memory: MachineMemory, cpu: LogicalCpu
+) -> None:
+    """``nohibernate`` on the command line, without which ``tdx_init()`` wants no TDX."""
+    can_hibernate = _HIBERNATE in image.symbols
+    if can_hibernate and cpu.msr.get(_KEYID_PARTITIONING, 0) >> _TDX_KEYIDS_SHIFT:
+        # One byte: clang makes a bool of a static int that is only ever 0 or 1.
+        memory.write_int(required_address(image.symbols, "nohibernate"), 1, 1)
+
+
+class _Steps:
+    """Runs one function after another; the first that does not return ends it."""
+
+    def __init__(self, image: KernelImage, emulator: Emulator) -> None:
+        self._image = image
+        self._emulator = emulator
+
+    def run(self, cpu: LogicalCpu, names: tuple[str, ...], *arguments: int) -> None:
+        name = next((name for name in names if name in self._image.symbols), None)
+        if name is None:
+            raise DerivationError(f"the image has no symbol {names[-1]}")
+        end = self._emulator.run(self.address(name), arguments, cpu=cpu)
+        if end.kind is not EndKind.RETURNED:
+            what = end.detail or f"{end.kind} at {self._emulator.describe(end.address)}"
+            raise DerivationError(f"{name}() on CPU {cpu.number} did not return: {what}")
+
+    def address(self, name: str) -> int:
+        address = self._image.symbols.address(name)
+        if address is None:
+            raise DerivationError(f"the image has no symbol {name}")
+        return address
+
+
+def _write_boot_params(memory: MachineMemory, command_line: str) -> None:
+    """The zero page, as the decompressor leaves it.
+
+    Up to 6.8 the kernel parses ``mem_encrypt=`` itself; since 6.9 (commit cd0d9d92c8bb) the
+    decompressor or EFI stub does, and tells it by XLF_MEM_ENCRYPTION.
+    """
+    text = os.fsencode(command_line)[: _COMMAND_LINE_SIZE - 1]
+    flags = _XLF_MEM_ENCRYPTION * decompressor_sees_on(text)
+    memory.write(_COMMAND_LINE, text + b"\0")
+    memory.write_int(_BOOT_PARAMS + _CMD_LINE_PTR, _COMMAND_LINE, 4)
+    memory.write_int(_BOOT_PARAMS + _XLOADFLAGS, flags, 2)

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""How a CPU sends an interrupt to others, which is how the emulator sees that it does.
+
+By the interrupt command register of the local APIC, in memory or as an MSR; or by a static call
+(since 6.6, arch/x86/kernel/apic/init.c), whose trampoline leads nowhere in an image, since the
+driver of the machine's APIC is put there at boot. SDM volume 3, 12.6.1 and 12.12.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Final
+
+from staleline.kernel.emulator.traps import RDI, RSI
+
+if TYPE_CHECKING:
+    from staleline.kernel.emulator.memory import MachineMemory
+    from staleline.kernel.image.symbols import SymbolTable
+
+__all__ = [
+    "INTERRUPT_COMMAND",
+    "INTERRUPT_COMMAND_MSR",
+    "NMI_VECTOR",
+    "REBOOT_VECTOR",
+    "commanded_vector",
+    "halt_at_sending",
+    "sending_calls",
+]
+
+#: Offset in the APIC's page, and MSR of an x2APIC.
+INTERRUPT_COMMAND: Final = 0x300
+INTERRUPT_COMMAND_MSR: Final = 0x830
+#: arch/x86/include/asm/irq_vectors.h and trapnr.h, 5.10 to 7.3.
+REBOOT_VECTOR: Final = 0xF8
+NMI_VECTOR: Final = 2
+_DELIVERY_MODE: Final = 0x700
+_NMI_MODE: Final = 0x400
+_FIXED_MODE: Final = 0
+#: Static call -> the register that holds the vector.
+_SENDING: Final[Mapping[str, int]] = {
+    "__SCT__apic_call_send_IPI": RSI,
+    "__SCT__apic_call_send_IPI_mask": RSI,
+    "__SCT__apic_call_send_IPI_mask_allbutself": RSI,
+    "__SCT__apic_call_send_IPI_allbutself": RDI,
+    "__SCT__apic_call_send_IPI_all": RDI,
+}
+_HLT_RET: Final = b"\xf4\xc3"
+
+
+def commanded_vector(command: int) -> int | None:
+    """The vector that a write of the interrupt command register sends; None for INIT and others."""
+    mode = command & _DELIVERY_MODE
+    if mode == _NMI_MODE:
+        return NMI_VECTOR
+    return command & 0xFF if mode == _FIXED_MODE else None
+
+
+def sending_calls(symbols: SymbolTable) -> Mapping[int, int]:
+    """Address of each static call that sends -> number of the register with the vector."""
+    return {
+        address: register
+        for name, register in _SENDING.items()
+        for address in symbols.addresses(name)
+    }
+
+
+def halt_at_sending(memory: MachineMemory) -> None:
+    """Let the static calls meet a HLT, where the emulator sees them, and return behind it."""
+    for address in memory.sending_calls:
+        memory.write(address, _HLT_RET)

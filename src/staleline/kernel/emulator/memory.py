@@ -1,0 +1,329 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The memory of the emulated machine: a kernel image at its link addresses, and some RAM.
+
+The kernel's bytes are written once to an anonymous file and mapped copy-on-write, so going
+back to the pristine image between two machines costs what was written in between. RAM below 16 MiB
+appears twice, as on hardware: identity-mapped (kexec's last code runs there) and in the
+kernel's direct map. A kernel with KASAN has a shadow of both besides.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from staleline.errors import KernelImageError
+from staleline.kernel.boot.kasan import SHADOW, SHADOW_SCALE, has_shadow, shadow_of
+from staleline.kernel.derivation import DerivationError
+from staleline.kernel.emulator.localapic import sending_calls
+from staleline.kernel.emulator.touchedpages import TouchedPages
+from staleline.kernel.image.symbols import AmbiguousNameError
+
+if TYPE_CHECKING:
+    from staleline.kernel.image.image import KernelImage
+
+__all__ = ["APIC_BASE", "KERNEL_MAP", "PAGE", "RAM_SIZE", "KeptMemory", "MachineMemory", "Region"]
+
+PAGE = 0x1000
+#: ``__START_KERNEL_map``: where Linux maps physical address 0 of its own image
+#: (arch/x86/include/asm/page_64_types.h, unchanged from 5.10 to 7.3).
+KERNEL_MAP = 0xFFFF_FFFF_8000_0000
+#: Bytes of low RAM. The image is linked above it (CONFIG_PHYSICAL_START, 16 MiB).
+RAM_SIZE = 0x100_0000
+#: KERNEL_IMAGE_SIZE with KASLR (arch/x86/include/asm/page_64_types.h).
+_LARGEST_IMAGE = 1 << 30
+#: Bytes of a region above which its pages are dropped; a boot and the sites touch 0.6 MiB.
+_MOST_WRITTEN = 8 << 20
+_DEFAULT_PAGE_OFFSET = 0xFFFF_8880_0000_0000
+#: ``APIC_BASE``, the fixmap address of the local APIC's registers (FIX_APIC_BASE,
+#: arch/x86/include/asm/fixmap.h). Up to 6.6 the APIC ID is read during identification.
+APIC_BASE = 0xFFFF_FFFF_FF5F_D000
+#: Physical address of the emulated shadow, above all else: a kernel takes free memory for it.
+_SHADOW_RAM = 1 << 32
+
+
+class KeptPages:
+    """What a region held at some time.
+
+    Args:
+        pages: Offset in the region, and what was there; everything else is as after a reset.
+    """
+
+    def __init__(self, pages: Sequence[tuple[int, bytes]] = ()) -> None:
+        self._pages = pages
+        self._spans: Sequence[range] | None = None
+        self._content: Sequence[tuple[int, bytes]] = ()
+
+    def content(
+        self, spans: Sequence[range], original: Callable[[range], bytes]
+    ) -> Sequence[tuple[int, bytes]]:
+        """The same, of all these spans; made once for the same list of them."""
+        if self._spans is not spans:
+            self._content = _overlaid([(span.start, original(span)) for span in spans], self._pages)
+            self._spans = spans
+        return self._content
+
+
+def _overlaid(
+    under: Sequence[tuple[int, bytes]], over: Sequence[tuple[int, bytes]]
+) -> Sequence[tuple[int, bytes]]:
+    """What is there after writing both, in this order; usually each lies within one below."""
+    content = [(start, bytearray(data)) for start, data in under]
+    beside = []
+    for offset, data in over:
+        end = offset + len(data)
+        within = (one for one in content if one[0] <= offset and end <= one[0] + len(one[1]))
+        start, below = next(within, (offset, None))
+        if below is None:
+            beside.append((offset, data))
+        else:
+            below[offset - start : end - start] = data
+    return [*((start, bytes(data)) for start, data in content), *beside]
+
+
+class Region:
+    """A piece of host memory that the emulated machine sees at one or more addresses.
+
+    Args:
+        content: A private mapping.
+        file: What is mapped, another time; None for anonymous memory.
+    """
+
+    def __init__(self, content: mmap.mmap, file: mmap.mmap | None = None) -> None:
+        self.content = content
+        self._file = None if file is None else memoryview(file)
+        self._anchor = ctypes.c_char.from_buffer(content)
+        self._touched_pages = TouchedPages(self.host_address, len(self))
+        self._pristine = KeptPages()
+
+    @property
+    def host_address(self) -> int:
+        """Address of the first byte in this process."""
+        return ctypes.addressof(self._anchor)
+
+    def __len__(self) -> int:
+        return len(self.content)
+
+    def reset(self) -> None:
+        """Back to the file's content (a copy-on-write mapping) or to zeros (anonymous)."""
+        self.put_back(self._pristine)
+
+    def kept(self) -> KeptPages:
+        """What may differ from the state after a reset, in whole pages."""
+        spans = self._touched()
+        return KeptPages([(span.start, self.content[span.start : span.stop]) for span in spans])
+
+    def put_back(self, kept: KeptPages) -> None:
+        """The content of when it was kept.
+
+        Pages are written over and not dropped: this process would fault on them in every run.
+        """
+        spans = self._touched()
+        if sum(map(len, spans)) > _MOST_WRITTEN:
+            self.content.madvise(mmap.MADV_DONTNEED)
+            self._touched_pages.forget()
+            spans = []
+        for offset, content in kept.content(spans, self._original):
+            self.content[offset : offset + len(content)] = content
+
+    def _original(self, span: range) -> bytes:
+        """What is there after a reset."""
+        if self._file is None:
+            return bytes(len(span))
+        return bytes(self._file[span.start : span.stop])
+
+    def _touched(self) -> list[range]:
+        spans = self._touched_pages.spans()
+        return self._changed_pages() if spans is None else spans
+
+    def _changed_pages(self) -> list[range]:
+        """By comparing all of it, which takes a hundred times as long."""
+        pages = (range(at, at + PAGE) for at in range(0, len(self), PAGE))
+        return [
+            page for page in pages if self.content[page.start : page.stop] != self._original(page)
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class KeptMemory:
+    """The memory of a machine at some time, by region."""
+
+    regions: tuple[KeptPages, ...]
+
+
+class MachineMemory:
+    """What the emulated CPUs can address, by virtual address.
+
+    Attributes:
+        page_offset: Start of the direct map, as the image's ``page_offset_base`` says.
+        text: The pages that hold nothing but the kernel's code, ``_text`` to ``_etext``, which
+            a running kernel maps read-only; empty if the image does not say or not plausibly.
+        has_shadow: It has KASAN's.
+        sending_calls: Where code calls to send an interrupt -> the register with its vector.
+    """
+
+    def __init__(self, image: KernelImage) -> None:
+        self._base, self._kernel = _map_image(image)
+        self._ram = Region(mmap.mmap(-1, RAM_SIZE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
+        self._apic = Region(mmap.mmap(-1, PAGE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
+        self.page_offset = _page_offset(image)
+        self.text = _text(image, range(self._base, self._base + len(self._kernel)))
+        self.sending_calls = sending_calls(image.symbols)
+        self.has_shadow = has_shadow(image.symbols)
+        memory = (self._base, self._kernel, 0), (self.page_offset, self._ram, 0)
+        shadows = [_shadow(*window) for window in memory if self.has_shadow]
+        self._shadows = tuple(region for _, region, _ in shadows)
+        self._windows = (*memory, (PAGE, self._ram, PAGE), *shadows)
+        self._places = tuple(
+            (address, address + len(region) - offset, region.content, offset - address)
+            for address, region, offset in (*self._windows, (APIC_BASE, self._apic, 0))
+        )
+
+    def windows(self) -> tuple[tuple[int, Region, int], ...]:
+        """(virtual address, region, offset in it) of everything to map as memory.
+
+        The identity map leaves page 0 out, so a null pointer is noticed. The local APIC's page
+        at `APIC_BASE` is a device.
+        """
+        return self._windows
+
+    def direct(self, physical: int) -> int:
+        """Direct-map address of a physical address in RAM."""
+        return self.page_offset + physical
+
+    def physical(self, address: int) -> int | None:
+        """The physical address behind a virtual one; None for a device's registers.
+
+        Raises:
+            DerivationError: Nothing is mapped there.
+        """
+        if APIC_BASE <= address < APIC_BASE + PAGE:
+            return None
+        for start, region, offset in self._windows:
+            if 0 <= address - start < len(region) - offset:
+                if region in self._shadows:
+                    return _SHADOW_RAM + address - SHADOW.start
+                return address - (KERNEL_MAP if region is self._kernel else start - offset)
+        raise DerivationError(f"{address:#x} is outside the machine's memory")
+
+    def read(self, address: int, size: int) -> bytes:
+        """`size` bytes at a kernel, direct-map or identity address.
+
+        Raises:
+            DerivationError: They are not all in memory; an image may name any address.
+        """
+        content, offset = self._locate(address, size)
+        return content[offset : offset + size]
+
+    def write(self, address: int, content: bytes) -> None:
+        """Store `content` at a kernel, direct-map or identity address.
+
+        Raises:
+            DerivationError: It does not fit into memory there.
+        """
+        place, offset = self._locate(address, len(content))
+        place[offset : offset + len(content)] = content
+
+    def read_int(self, address: int, size: int) -> int:
+        """A little-endian unsigned integer."""
+        return int.from_bytes(self.read(address, size), "little")
+
+    def write_int(self, address: int, value: int, size: int) -> None:
+        """Store a little-endian unsigned integer."""
+        self.write(address, value.to_bytes(size, "little"))
+
+    def reset(self) -> None:
+        """The pristine image and empty RAM."""
+        for region in self._regions:
+            region.reset()
+
+    def kept(self) -> KeptMemory:
+        """All of it as it is now; costs what was written since the last reset."""
+        return KeptMemory(tuple(region.kept() for region in self._regions))
+
+    def put_back(self, kept: KeptMemory) -> None:
+        """All of it as it was then."""
+        for region, pages in zip(self._regions, kept.regions, strict=True):
+            region.put_back(pages)
+
+    @property
+    def _regions(self) -> tuple[Region, ...]:
+        return self._kernel, self._ram, self._apic, *self._shadows
+
+    def clear_ram(self) -> None:
+        """Empty RAM; the kernel's memory stays as it is."""
+        self._ram.reset()
+
+    def is_ram(self, address: int) -> bool:
+        """Is this an address of low RAM, identity-mapped or in the direct map?"""
+        return address < RAM_SIZE or 0 <= address - self.page_offset < RAM_SIZE
+
+    def _locate(self, address: int, size: int) -> tuple[mmap.mmap, int]:
+        for start, end, content, offset in self._places:
+            if start <= address and address + size <= end:
+                return content, address + offset
+        raise DerivationError(f"{size} bytes at {address:#x} are outside the machine's memory")
+
+
+def _shadow(address: int, region: Region, _: int) -> tuple[int, Region, int]:
+    """A window on the shadow of another; KASAN gives every page of a shadow memory of its own."""
+    size = -(-len(region) // (SHADOW_SCALE * PAGE)) * PAGE
+    content = mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    return shadow_of(address) & -PAGE, Region(content), 0
+
+
+def _page_offset(image: KernelImage) -> int:
+    """``page_offset_base`` (a variable since CONFIG_DYNAMIC_MEMORY_LAYOUT, 4.15)."""
+    try:
+        symbol = image.symbols.address("page_offset_base")
+    except AmbiguousNameError as error:
+        raise KernelImageError(
+            str(error), where=image.path, do="give the vmlinux with symbols of this build"
+        ) from error
+    if symbol is None:
+        return _DEFAULT_PAGE_OFFSET
+    return int.from_bytes(image.read(symbol, 8), "little")
+
+
+def _text(image: KernelImage, kernel: range) -> range:
+    start, end = image.symbols.only_address("_text"), image.symbols.only_address("_etext")
+    if start is None or end is None:
+        return range(0)
+    pages = range((start + PAGE - 1) & -PAGE, end & -PAGE)
+    return pages if pages and pages[0] in kernel and pages[-1] in kernel else range(0)
+
+
+def _map_image(image: KernelImage) -> tuple[int, Region]:
+    """The image as one copy-on-write region, and its virtual address.
+
+    Placement follows the physical addresses: up to 6.15 the per-CPU segment is linked at
+    virtual address 0 but loaded between data and init text (arch/x86/kernel/vmlinux.lds.S).
+    """
+    start = min(segment.physical_address for segment in image.segments) & -PAGE
+    end = max(segment.physical_address + segment.memory_size for segment in image.segments)
+    size = (end - start + PAGE - 1) & -PAGE
+    if size > _LARGEST_IMAGE:
+        raise KernelImageError(
+            f"segments span {size:#x} bytes of physical memory",
+            where=image.path,
+            do="give an image whose segments are not further apart than 1 GiB",
+        )
+    descriptor = os.memfd_create("kernel")
+    try:
+        os.ftruncate(descriptor, size)
+        for segment in image.segments:
+            _write_all(descriptor, segment.data, segment.physical_address - start)
+        file = mmap.mmap(descriptor, size, mmap.MAP_SHARED, mmap.PROT_READ)
+        return KERNEL_MAP + start, Region(mmap.mmap(descriptor, size, mmap.MAP_PRIVATE), file)
+    finally:
+        os.close(descriptor)
+
+
+def _write_all(descriptor: int, content: memoryview, offset: int) -> None:
+    while content:
+        written = os.pwrite(descriptor, content, offset)
+        content, offset = content[written:], offset + written

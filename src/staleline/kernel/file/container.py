@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""From whatever a kernel comes in to its ELF file.
+
+A package holds an image, a unified kernel image holds a bzImage, a bzImage holds the
+compressed ELF file; each may also come by itself.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from staleline.errors import KernelImageError
+from staleline.kernel.file.bzimage import HEADER_REACH, has_setup_header, read_setup_header
+from staleline.kernel.file.decompress import MAX_PACKED, MAX_UNPACKED, decompress
+from staleline.kernel.file.elf import is_elf
+from staleline.kernel.file.packages import is_package, read_package
+from staleline.kernel.file.source import ByteSource, MemoryBytes, PartBytes
+from staleline.kernel.file.uki import is_pe, linux_section
+from staleline.unpacking import compression_of
+
+__all__ = ["UnpackedKernel", "unpack_kernel"]
+
+_BANNER: Final = re.compile(rb"(Linux version \d[!-~]*) \([ -~]*\n\0")  # init/version.c
+_LONGEST_BANNER: Final = 1024
+_PIECE: Final = 4 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class UnpackedKernel:
+    """An ELF file and what its wrapping tells.
+
+    Attributes:
+        elf: The ELF file.
+        release: As the setup header has it; None for a bare ELF file.
+        member: Name of the image in its package; None if it came by itself.
+    """
+
+    elf: ByteSource
+    release: str | None
+    member: str | None
+
+
+def unpack_kernel(file: ByteSource) -> UnpackedKernel:
+    """Find the ELF file in a file of any known kind.
+
+    Raises:
+        KernelImageError: It is of none, or damaged, or larger than a kernel can be.
+    """
+    if is_package(_head(file)):
+        name, image = read_package(file)
+        return UnpackedKernel(*_unpack_image(image), name)
+    return UnpackedKernel(*_unpack_image(file), None)
+
+
+def _head(file: ByteSource) -> memoryview:
+    return file.read(0, min(file.size, HEADER_REACH))
+
+
+def _unpack_image(file: ByteSource) -> tuple[ByteSource, str | None]:
+    head = _head(file)
+    if is_elf(head):
+        return file, None
+    if has_setup_header(head):
+        return _unpack_bzimage(file)
+    section = linux_section(file) if is_pe(head) else None
+    if section is None:
+        raise _without_headers(file) or _foreign(head, file.where)
+    return _unpack_bzimage(PartBytes(f"{file.where} (.linux)", file, *section))
+
+
+def _unpack_bzimage(file: ByteSource) -> tuple[ByteSource, str | None]:
+    header = read_setup_header(_head(file), file.where, file.size)
+    where = f"{file.where}+{header.payload_offset:#x}"
+    stored = is_elf(file.read(header.payload_offset, min(4, header.payload_length)))
+    limit = MAX_UNPACKED if stored else MAX_PACKED
+    if header.payload_length > limit:
+        raise KernelImageError(
+            f"payload of {header.payload_length} bytes, the limit is {limit}",
+            where=where,
+            do="the file is corrupt or no kernel, copy it again",
+        )
+    elf = decompress(file.read(header.payload_offset, header.payload_length), where)
+    return MemoryBytes(f"{file.where} (unpacked)", elf), header.release
+
+
+def _without_headers(file: ByteSource) -> KernelImageError | None:
+    """For the bytes of a kernel's memory, from objcopy, a debugger or a hypervisor's monitor."""
+    for start in range(0, min(file.size, MAX_UNPACKED), _PIECE):
+        piece = file.read(start, min(_PIECE + _LONGEST_BANNER, file.size - start))
+        if banner := _BANNER.search(piece):
+            return KernelImageError(
+                f"memory of a kernel ({banner[1].decode()}) without headers, which would say "
+                "where each part is loaded",
+                where=f"{file.where}+{start + banner.start():#x}",
+                do="give its vmlinuz or vmlinux, or link an ELF header to it as docs/images.md has",
+            )
+    return None
+
+
+def _foreign(data: memoryview, path: str) -> KernelImageError:
+    """What else the file is, as far as its first bytes tell."""
+    wanted = "give a vmlinuz or vmlinux for x86-64"
+    if not data:
+        return KernelImageError("empty file", where=f"{path}+0x0", do="copy it again")
+    if bytes(data[0x38:0x3C]) == b"ARM\x64":  # Documentation/arch/arm64/booting.rst
+        return KernelImageError("a kernel for arm64", where=f"{path}+0x38", do=wanted)
+    if (method := compression_of(data)) is not None:
+        return KernelImageError(
+            f"a bare {method} stream, not a bzImage", where=f"{path}+0x0", do="unpack it first"
+        )
+    if is_pe(data):
+        return KernelImageError(
+            "a PE file with neither a Linux setup header nor a section .linux",
+            where=f"{path}+0x202",
+            do=wanted,
+        )
+    return KernelImageError("not a kernel image", where=f"{path}+0x0", do=wanted)

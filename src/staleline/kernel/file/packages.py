@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The kernel image inside a Debian or RPM package, without unpacking the package.
+
+A package lists its files apart from their content, so a package of several images is told
+from one of a single image before anything large is unpacked.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from staleline.errors import KernelImageError
+from staleline.kernel.file.archives import Member, damaged_package
+from staleline.kernel.file.deb import DEB_MAGIC, open_deb
+from staleline.kernel.file.rpm import RPM_MAGIC, open_rpm
+from staleline.kernel.file.source import ByteSource, MemoryBytes
+from staleline.unpacking import UnpackedStream
+
+__all__ = ["MAX_IMAGE", "is_package", "read_package"]
+
+MAX_IMAGE: Final = 96 << 20
+"""Largest image taken out of a package, in bytes; compressed ones have 7 to 20 MiB."""
+
+_IMAGE: Final = re.compile(r"boot/vmlinuz-[^/]+|(usr/)?lib/modules/[^/]+/vmlinuz(-virt\.efi)?")
+
+
+def is_package(head: memoryview) -> bool:
+    """Does a file that begins with these bytes call itself a .deb or .rpm?"""
+    return bytes(head[: len(DEB_MAGIC)]).startswith((DEB_MAGIC, RPM_MAGIC))
+
+
+def read_package(source: ByteSource) -> tuple[str, MemoryBytes]:
+    """Name and content of the image in a package for whose first bytes `is_package` holds.
+
+    Raises:
+        KernelImageError: The package is damaged, or does not hold exactly one image.
+    """
+    rpm = bytes(source.read(0, len(RPM_MAGIC))) == RPM_MAGIC
+    package = open_rpm(source) if rpm else open_deb(source)
+    listed = package.files and tuple(filter(_IMAGE.fullmatch, package.files))
+    if listed is not None and len(listed) != 1:
+        raise _number_of_images(source, listed)
+    found: dict[str, MemoryBytes] = {}
+    for member in package.members(package.stream):
+        if not (member.regular and member.size and _IMAGE.fullmatch(member.name)):
+            continue
+        if found:
+            raise _number_of_images(source, (*found, member.name))
+        found[member.name] = _content(source, package.stream, member)
+        if listed:
+            break
+    if not found:
+        raise _number_of_images(source, ())
+    return found.popitem()
+
+
+def _content(source: ByteSource, stream: UnpackedStream, member: Member) -> MemoryBytes:
+    where = f"{source.where} ({member.name})"
+    if member.size > MAX_IMAGE:
+        raise KernelImageError(
+            f"an image of {member.size} bytes, the limit is {MAX_IMAGE}",
+            where=where,
+            do="unpack the package and give the image",
+        )
+    data = stream.read(member.size)
+    if len(data) != member.size:
+        what = f"{member.name} ends after {len(data)} of {member.size} bytes"
+        raise damaged_package(what, source, 0)
+    return MemoryBytes(where, memoryview(data))
+
+
+def _number_of_images(source: ByteSource, names: tuple[str, ...]) -> KernelImageError:
+    if names:
+        return KernelImageError(
+            f"a package of several kernel images: {', '.join(names[:4])}",
+            where=source.where,
+            do="unpack it and give one of them",
+        )
+    return KernelImageError(
+        "a package without kernel image (boot/vmlinuz-*, lib/modules/*/vmlinuz)",
+        where=source.where,
+        do="give the package that holds it: linux-binary-* where linux-image-* depends on it, "
+        "kernel-core of Fedora and its relatives",
+    )

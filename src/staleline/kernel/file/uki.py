@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The kernel inside a unified kernel image: a PE file with a section ``.linux``.
+
+Layouts: "Unified Kernel Image (UKI)" of the UAPI group's specifications, and Microsoft's
+"PE Format".
+"""
+
+from __future__ import annotations
+
+from struct import Struct, unpack
+from typing import Final
+
+from staleline.kernel.file.source import ByteSource
+
+__all__ = ["is_pe", "linux_section"]
+
+_SIGNATURE_OFFSET: Final = 0x3C
+_FILE_HEADER: Final = Struct("<4sHH12xHxx")
+_SECTION: Final = Struct("<8sI4x2I16x")
+_NAME: Final = b".linux".ljust(8, b"\0")
+
+
+def is_pe(head: memoryview) -> bool:
+    """Does a file that begins with these bytes call itself a PE file?"""
+    return bytes(head[:2]) == b"MZ"
+
+
+def linux_section(source: ByteSource) -> tuple[int, int] | None:
+    """Offset and size of the kernel in a PE file; None if it has no such section.
+
+    Raises:
+        KernelImageError: The headers or the section end after the file.
+    """
+    (at,) = unpack("<I", source.read(_SIGNATURE_OFFSET, 4))
+    magic, _, count, optional = _FILE_HEADER.unpack(source.read(at, _FILE_HEADER.size))
+    if magic != b"PE\0\0":
+        return None
+    table = source.read(at + _FILE_HEADER.size + optional, count * _SECTION.size)
+    for name, used, stored, start in _SECTION.iter_unpack(table):
+        if name == _NAME:
+            size = min(used, stored)
+            source.read(start + size, 0)
+            return start, size
+    return None

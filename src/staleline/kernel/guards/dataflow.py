@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Which executed instructions led to which, through registers, flags and memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Final
+
+import capstone  # type: ignore[import-untyped]
+from capstone import x86 as cx
+
+if TYPE_CHECKING:
+    from staleline.kernel.guards.trace import ExecutedInstruction
+
+__all__ = ["disassembled", "what_led_to"]
+
+_MASK_64: Final = (1 << 64) - 1
+_FLAGS: Final = "eflags"
+_CPUID_INPUT: Final = frozenset({"rax", "rcx"})
+_CPUID_OUTPUT: Final = frozenset({"rax", "rbx", "rcx", "rdx"})
+#: Registers that say where something is, not what it is.
+_PLACES: Final = frozenset({"rsp", "rip", "gs", "fs", "ds", "es", "ss", "cs"})
+
+
+def disassembled(step: ExecutedInstruction, name: Callable[[int], str]) -> str:
+    """One instruction in Intel's syntax; `name` says where a jump or call goes."""
+    decoder = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64)
+    decoder.detail = True
+    found = next(decoder.disasm(step.code, step.address, 1), None)
+    if found is None:
+        return f"(bytes {step.code.hex()})"
+    goes = found.group(capstone.CS_GRP_JUMP) or found.group(capstone.CS_GRP_CALL)
+    if goes and found.operands[0].type == cx.X86_OP_IMM:
+        return f"{found.mnemonic} {name(found.operands[0].imm & _MASK_64)}"
+    return f"{found.mnemonic} {found.op_str}".rstrip()
+
+
+def what_led_to(steps: Sequence[ExecutedInstruction], wanted: Collection[int]) -> frozenset[int]:
+    """The steps whose results the wanted ones depend on, through registers, flags and memory.
+
+    Args:
+        steps: A trace.
+        wanted: Indices of steps.
+
+    Returns:
+        Indices, the wanted ones included.
+    """
+    sources = _sources(steps)
+    found: set[int] = set()
+    left = list(wanted)
+    while left:
+        index = left.pop()
+        if index not in found:
+            found.add(index)
+            left.extend(sources[index])
+    return frozenset(found)
+
+
+def _sources(steps: Sequence[ExecutedInstruction]) -> list[set[int]]:
+    """Per step, the steps that last wrote what it reads."""
+    writers: dict[str | int, int] = {}
+    sources = []
+    decoder = _Decoder()
+    for index, step in enumerate(steps):
+        read, written = decoder.registers(step)
+        touched = _places(read, _bytes(step, reads=True))
+        sources.append({writers[place] for place in touched if place in writers})
+        writers.update(dict.fromkeys(_places(written, _bytes(step, reads=False)), index))
+    return sources
+
+
+def _places(registers: Iterable[str], addresses: Iterable[int]) -> Iterator[str | int]:
+    yield from registers
+    yield from addresses
+
+
+def _bytes(step: ExecutedInstruction, *, reads: bool) -> Iterator[int]:
+    for access in step.accesses:
+        if (access.value is not None) is reads:
+            yield from range(access.address, access.address + access.size)
+
+
+class _Decoder:
+    """Which registers an instruction reads and writes, by their 64-bit names."""
+
+    def __init__(self) -> None:
+        self._engine = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64)
+        self._engine.detail = True
+        self._known: dict[bytes, tuple[frozenset[str], frozenset[str]]] = {}
+
+    def registers(self, step: ExecutedInstruction) -> tuple[frozenset[str], frozenset[str]]:
+        """Read and written ones."""
+        if step.code not in self._known:
+            self._known[step.code] = self._look_up(step)
+        return self._known[step.code]
+
+    def _look_up(self, step: ExecutedInstruction) -> tuple[frozenset[str], frozenset[str]]:
+        instruction = next(self._engine.disasm(step.code, step.address, 1), None)
+        if instruction is None:
+            return frozenset(), frozenset()
+        if instruction.id == cx.X86_INS_CPUID:
+            return _CPUID_INPUT, _CPUID_OUTPUT
+        read, written = instruction.regs_access()
+        into = {_whole(instruction.reg_name(number)) for number in written} - _PLACES
+        if _clears(instruction):
+            return frozenset(), frozenset(into)
+        outof = {_whole(instruction.reg_name(number)) for number in read}
+        kept = {_whole(name) for n in written if _is_part(name := instruction.reg_name(n))}
+        return frozenset((outof | kept) - _PLACES - _pointers(instruction)), frozenset(into)
+
+
+def _clears(instruction: capstone.CsInsn) -> bool:
+    """XOR or SUB of a register with itself."""
+    if instruction.id not in (cx.X86_INS_XOR, cx.X86_INS_SUB):
+        return False
+    first, second = instruction.operands
+    return bool(first.type == second.type == cx.X86_OP_REG and first.reg == second.reg)
+
+
+def _pointers(instruction: capstone.CsInsn) -> set[str]:
+    """Registers that are used for an address only."""
+    places, values = set(), set()
+    for operand in instruction.operands:
+        if operand.type == cx.X86_OP_MEM:
+            used = (operand.mem.base, operand.mem.index)
+            places |= {_whole(instruction.reg_name(number)) for number in used if number}
+        elif operand.type == cx.X86_OP_REG and operand.access & capstone.CS_AC_READ:
+            values.add(_whole(instruction.reg_name(operand.reg)))
+    return set() if instruction.id == cx.X86_INS_LEA else places - values
+
+
+def _whole(name: str) -> str:
+    """The 64-bit register that a name is a part of: ``al`` and ``eax`` are ``rax``."""
+    return _WHOLE.get(name, name)
+
+
+def _is_part(name: str) -> bool:
+    """Does writing this register leave the rest of the whole one as it was?"""
+    clears_the_rest = name[0] == "e" or name.endswith("d")  # 32 bits
+    return _whole(name) not in {name, _FLAGS} and not clears_the_rest
+
+
+def _named_parts() -> Iterator[tuple[str, str]]:
+    for letter in "abcd":
+        for part in (f"{letter}l", f"{letter}h", f"{letter}x", f"e{letter}x"):
+            yield part, f"r{letter}x"
+    for legacy in ("si", "di", "bp", "sp"):
+        for part in (f"{legacy}l", legacy, f"e{legacy}"):
+            yield part, f"r{legacy}"
+    for number in range(8, 16):
+        for suffix in "bwd":
+            yield f"r{number}{suffix}", f"r{number}"
+
+
+_WHOLE: Final = {**dict(_named_parts()), "rflags": _FLAGS, "flags": _FLAGS}

@@ -1,0 +1,223 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Boot a kernel on a machine and record one site: its instructions and what they read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache, partial
+from typing import TYPE_CHECKING, Final
+
+from staleline.kernel.boot.places import Places
+from staleline.kernel.boot.seamcalls import make_seamcalls
+from staleline.kernel.boot.startup import SECONDARY, boot, stub_functions
+from staleline.kernel.derivation import DerivationError
+from staleline.kernel.emulator.emulator import Emulator
+from staleline.kernel.emulator.memory import MachineMemory
+from staleline.kernel.emulator.traps import Answer, LogicalCpu
+from staleline.kernel.guards.trace import ExecutedInstruction, record
+from staleline.kernel.image.bugtable import warning_addresses
+from staleline.kernel.image.exceptiontable import fault_fixups
+from staleline.kernel.sites.crash import run_crash
+from staleline.kernel.sites.kexecstate import begin_crash, begin_kexec
+from staleline.kernel.sites.sites import run_relocate_kernel, run_stop_this_cpu
+from staleline.vocabulary import Site
+
+if TYPE_CHECKING:
+    from staleline.kernel.boot.decision import RawMachine
+    from staleline.kernel.image.image import KernelImage
+
+__all__ = ["RecordedSite", "SiteRunner", "Source"]
+
+_HLT: Final = b"\xf4"
+_WBINVD: Final = b"\x0f\x09"
+_CPUID: Final = b"\x0f\xa2"
+_RDMSR: Final = b"\x0f\x32"
+_REGISTERS: Final = ("EAX", "EBX", "ECX", "EDX")
+_ENTRY: Final = {
+    Site.STOP_THIS_CPU: "stop_this_cpu",
+    Site.RELOCATE_KERNEL: "machine_kexec",
+    Site.CRASH_NMI_CALLBACK: "crash_nmi_callback",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a value was before the site began.
+
+    Attributes:
+        name: A variable, ``CPUID 0x8000001f EAX`` or ``MSR 0xc0010010``.
+        place: (address, size) of a variable, (leaf, register) of CPUID, (number, 0) of an MSR.
+    """
+
+    name: str
+    place: tuple[int, int]
+
+
+@dataclass(slots=True, eq=False)
+class _NotedCpu(LogicalCpu):
+    """Keeps what was asked of it, in order."""
+
+    leaves: list[tuple[int, Answer]] = field(default_factory=list)
+    numbers: list[tuple[int, int]] = field(default_factory=list)
+
+    def execute_cpuid(self, leaf: int, subleaf: int) -> Answer:
+        """Likewise, with a note."""
+        answer = LogicalCpu.execute_cpuid(self, leaf, subleaf)
+        self.leaves.append((leaf, answer))
+        return answer
+
+    def read_msr(self, number: int) -> int:
+        """Likewise, with a note."""
+        value = LogicalCpu.read_msr(self, number)
+        self.numbers.append((number, value))
+        return value
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedSite:
+    """One site on one machine.
+
+    Attributes:
+        steps: From the site's entry until the CPU halts or hands over.
+        places: Names of addresses.
+        inputs: Index of a step -> what it read that no step before it wrote.
+        before: Variable -> its value when the site began.
+        cpu: The CPU, as the site left it.
+    """
+
+    steps: Sequence[ExecutedInstruction]
+    places: Places
+    inputs: Mapping[int, Mapping[Source, int]]
+    before: Mapping[Source, int]
+    cpu: LogicalCpu
+
+    @property
+    def flush(self) -> int | None:
+        """Index of the first WBINVD."""
+        found = (i for i, step in enumerate(self.steps) if step.code.startswith(_WBINVD))
+        return next(found, None)
+
+    def value(self, source: Source) -> int | None:
+        """What was there when the site began; None if it was not looked at."""
+        if source in self.before:
+            return self.before[source]
+        number, register = source.place
+        if source.name.startswith("CPUID"):
+            answer = self.cpu.cpuid.read(number)
+            return None if answer is None else answer[register]
+        return self.cpu.msr.get(number, 0) if source.name.startswith("MSR") else None
+
+
+class SiteRunner:
+    """Records sites of one image; keep it for many machines."""
+
+    def __init__(self, image: KernelImage) -> None:
+        self._image = image
+        self._memory = MachineMemory(image)
+        self._places = Places(image, self._memory, SECONDARY + 1)
+        warns = warning_addresses(image)
+        fixups = cache(partial(fault_fixups, image))
+        self._emulator = Emulator(self._memory, self._places.code, lambda: warns, fixups)
+
+    def run(
+        self, site: Site, machine: RawMachine, looking_at: Iterable[Source] = ()
+    ) -> RecordedSite:
+        """Boot on `machine` and run the site.
+
+        Args:
+            site: Which.
+            machine: What the kernel sees.
+            looking_at: Variables whose value is wanted although this run may not read them.
+
+        Raises:
+            DerivationError: The kernel's code did not get to the site.
+        """
+        cpus = self._boot(machine)
+        before = dict(self._contents(looking_at))
+        cpu = cpus[0 if site is Site.RELOCATE_KERNEL else SECONDARY]
+        cpu.leaves.clear()
+        cpu.numbers.clear()
+        recorded = record(self._memory, self._emulator, self._running(site, machine, cpus))
+        steps = _of_the_site(recorded, self._image.symbols.addresses(_ENTRY[site]))
+        inputs = {i: found for i, found in enumerate(self._read(steps, cpu)) if found}
+        return RecordedSite(steps, self._places, inputs, before, cpu)
+
+    def _boot(self, machine: RawMachine) -> tuple[_NotedCpu, _NotedCpu]:
+        msr = machine.firmware_msr
+        cpus = (
+            _NotedCpu(0, machine.jumping, msr, seam=machine.seamcalled),
+            _NotedCpu(SECONDARY, machine.secondary, msr, seam=machine.seamcalled),
+        )
+        self._memory.reset()
+        self._emulator.prepare_ram()
+        stub_functions(self._image, self._memory)
+        boot(self._image, self._memory, self._emulator, cpus, mem_encrypt=machine.mem_encrypt)
+        make_seamcalls(self._image, self._emulator, cpus)
+        return cpus
+
+    def _running(
+        self, site: Site, machine: RawMachine, cpus: tuple[_NotedCpu, _NotedCpu]
+    ) -> Callable[[], object]:
+        parts = self._image, self._memory, self._emulator
+        if site is Site.STOP_THIS_CPU:
+            begin_kexec(self._image, self._memory, online=len(cpus))
+            return partial(run_stop_this_cpu, *parts, cpus[SECONDARY], jumping=cpus[0])
+        if site is Site.RELOCATE_KERNEL:
+            jump = machine.preserve_context
+            begin_kexec(self._image, self._memory, online=1)
+            return partial(run_relocate_kernel, *parts, cpus[0], preserve_context=jump)
+        begin_crash(self._image, self._memory, crashing=cpus[0].number)
+        return partial(run_crash, *parts, cpus)
+
+    def _contents(self, sources: Iterable[Source]) -> Iterator[tuple[Source, int]]:
+        for source in sources:
+            try:
+                yield source, self._memory.read_int(*source.place)
+            except DerivationError:
+                continue
+
+    def _read(
+        self, steps: Sequence[ExecutedInstruction], cpu: _NotedCpu
+    ) -> Iterator[dict[Source, int]]:
+        """Per step, what it read that was there before."""
+        written: set[int] = set()
+        leaves, numbers = iter(cpu.leaves), iter(cpu.numbers)
+        for step in steps:
+            if step.code.startswith(_CPUID):
+                yield _answered(*next(leaves))
+            elif step.code.startswith(_RDMSR):
+                number, value = next(numbers)
+                yield {Source(f"MSR {number:#x}", (number, 0)): value}
+            else:
+                yield self._variables(step, written)
+
+    def _variables(self, step: ExecutedInstruction, written: set[int]) -> dict[Source, int]:
+        found = {}
+        for access in step.accesses:
+            covered = range(access.address, access.address + access.size)
+            if access.value is None:
+                written.update(covered)
+            elif written.isdisjoint(covered):
+                name = self._places.variable(access.address)
+                if name is not None:
+                    found[Source(name, (access.address, access.size))] = access.value
+        return found
+
+
+def _of_the_site(
+    steps: Sequence[ExecutedInstruction], entries: Collection[int]
+) -> Sequence[ExecutedInstruction]:
+    """From the first step at one of `entries` to the next halt: of several, the one executed."""
+    start = next((i for i, step in enumerate(steps) if step.address in entries), len(steps))
+    for end in range(start, len(steps)):
+        if steps[end].code.startswith(_HLT):
+            return steps[start : end + 1]
+    return steps[start:]
+
+
+def _answered(leaf: int, registers: Answer) -> dict[Source, int]:
+    return {
+        Source(f"CPUID {leaf:#x} {name}", (leaf, index)): registers[index]
+        for index, name in enumerate(_REGISTERS)
+    }

@@ -1,0 +1,218 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Code that the kernel patches in at boot, on CPUs with or without a feature.
+
+``.altinstructions`` holds a ``struct alt_instr`` for each patch (asm/alternative.h): where, from
+where, for which feature, and both lengths; 12 bytes in 5.10.262 and 6.1.192, 14 since 6.3. What
+is patched in lies in ``.altinstr_replacement``, in the order of ``.altinstructions`` or not.
+
+Code is run as it is in the image. For nearly all of it that is no difference: calls through
+``pv_ops`` become direct ones, ``static_cpu_has()`` jumps where it would have tested the same bit,
+instructions that tune or mitigate are NOPs. What every boot patches without a condition, in a
+place that has no other patch, is applied before anything runs. What a feature decides is tried
+(`staleline.kernel.influence.at_sites`): where it would change an answer, that is unknown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+from weakref import WeakKeyDictionary
+
+import numpy as np
+from numpy.typing import NDArray
+
+from staleline.kernel.derivation import DerivationError
+
+if TYPE_CHECKING:
+    from staleline.kernel.emulator.memory import MachineMemory
+    from staleline.kernel.image.image import KernelImage
+
+__all__ = ["Alternative", "always_patched", "apply_always", "passed_alternatives", "patches_with"]
+
+_PATCHES: Final = ".altinstructions"
+_REPLACEMENTS: Final = ".altinstr_replacement"
+_ENTRY_SIZES: Final = (12, 14)
+#: X86_FEATURE_ALWAYS, which every CPU has (asm/cpufeatures.h, 5.10 to 7.3).
+_ALWAYS: Final = 3 * 32 + 21
+#: ALT_FLAG_NOT and ALT_FLAG_DIRECT_CALL; up to 6.2 the first is bit 15 of the feature.
+_NOT: Final = 1 << 0
+_DIRECT_CALL: Final = 1 << 1
+_OLD_NOT: Final = 1 << 15
+_NOP: Final = b"\x90"
+_RELATIVE: Final = (b"\xe8", b"\xe9")
+#: Patched along with all that call them, which are not: tables of their own.
+_THUNK: Final = "_thunk"
+
+
+@dataclass(frozen=True, slots=True)
+class Alternative:
+    """One patch.
+
+    Attributes:
+        address: Of the code that it replaces.
+        code: What is there afterwards.
+        feature: Its number: 32 times the word, and the bit.
+        without: It is for CPUs that lack the feature.
+        direct_call: What is there is a call of what the code before calls through a pointer.
+    """
+
+    address: int
+    code: bytes
+    feature: int
+    without: bool
+    direct_call: bool
+
+    def __str__(self) -> str:
+        word, bit = divmod(self.feature, 32)
+        return f"code patched {'without' if self.without else 'with'} CPU feature {word}*32+{bit}"
+
+
+def always_patched(image: KernelImage) -> list[Alternative]:
+    """What every boot patches, in a place that has no other patch."""
+    table = _table(image)
+    if table is None:
+        return []
+    places, counts = np.unique(table.places, return_counts=True)
+    single = np.isin(table.places, places[counts == 1])
+    plain = (table.features == _ALWAYS) & (table.flags == 0)
+    found = (table.alternative(index) for index in np.flatnonzero(single & plain).tolist())
+    return [one for one in found if not _is_thunk(image, one)]
+
+
+_APPLIED: WeakKeyDictionary[MachineMemory, list[Alternative]] = WeakKeyDictionary()
+
+
+def apply_always(image: KernelImage, memory: MachineMemory) -> None:
+    """Patch it into a pristine image; to be done before its code is run for the first time."""
+    if memory not in _APPLIED:
+        _APPLIED[memory] = always_patched(image)
+    for one in _APPLIED[memory]:
+        with suppress(DerivationError):  # no such place
+            memory.write(one.address, one.code)
+
+
+def passed_alternatives(
+    image: KernelImage, executed: Iterable[tuple[int, int]]
+) -> Iterator[Alternative]:
+    """What a feature decides, in these blocks; but for tests of a feature in that form.
+
+    Args:
+        image: The kernel.
+        executed: Address and size of blocks of instructions.
+    """
+    table = _table(image)
+    if table is None:
+        return
+    passed = np.zeros(len(table.places), np.bool_)
+    for start, size in executed:
+        passed |= (table.places < start + size) & (start < table.places + table.replaced)
+    always = np.isin(table.places, table.places[table.features == _ALWAYS])
+    for index in np.flatnonzero(passed & ~always).tolist():
+        found = table.alternative(index)
+        if not found.direct_call and not _is_thunk(image, found):
+            yield found
+
+
+def _is_thunk(image: KernelImage, one: Alternative) -> bool:
+    enclosing = image.symbols.enclosing(one.address)
+    return enclosing is not None and _THUNK in enclosing[0]
+
+
+def patches_with(image: KernelImage, pattern: bytes) -> Iterator[tuple[int, bytes]]:
+    """Address of the patched code and what is patched in, where that contains the bytes.
+
+    Nothing without these sections, or if their layout is none of the above.
+    """
+    table = _table(image)
+    if table is None:
+        return
+    for index in _holding(table.content, pattern, table.sources, table.lengths):
+        patch = table.content[table.sources[index] : table.sources[index] + table.lengths[index]]
+        yield int(table.places[index]), patch
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Table:
+    """All entries.
+
+    Attributes:
+        places: Per entry, the address of what it patches.
+        replaced: Bytes of that.
+        sources: Offset of what is patched in, in `content`.
+        lengths: Bytes of that.
+        features: Number of the feature.
+        flags: As since 6.3.
+        content: The replacements.
+        base: Their address.
+    """
+
+    places: NDArray[np.uint64]
+    replaced: NDArray[np.uint64]
+    sources: NDArray[np.int64]
+    lengths: NDArray[np.int64]
+    features: NDArray[np.int64]
+    flags: NDArray[np.int64]
+    content: bytes
+    base: int
+
+    def alternative(self, index: int) -> Alternative:
+        """One entry, as ``apply_alternatives()`` puts it there (arch/x86/kernel/alternative.c)."""
+        place, size = int(self.places[index]), int(self.replaced[index])
+        source, length = int(self.sources[index]), int(self.lengths[index])
+        code = self.content[source : source + length][:size]
+        if code[:1] in _RELATIVE and len(code) == 5:
+            distance = int.from_bytes(code[1:], "little") + self.base + source - place
+            code = code[:1] + (distance & 0xFFFF_FFFF).to_bytes(4, "little")
+        flags = int(self.flags[index])
+        return Alternative(
+            place,
+            code.ljust(size, _NOP),
+            int(self.features[index]),
+            without=bool(flags & _NOT),
+            direct_call=bool(flags & _DIRECT_CALL),
+        )
+
+
+def _table(image: KernelImage) -> _Table | None:
+    """None without these sections, or if their layout is none of the above."""
+    if not {_PATCHES, _REPLACEMENTS} <= image.sections.keys():
+        return None
+    table, start = image.section_bytes(_PATCHES), image.sections[_PATCHES].virtual_address
+    code, base = image.section_bytes(_REPLACEMENTS), image.sections[_REPLACEMENTS].virtual_address
+    for size in _ENTRY_SIZES:
+        if len(table) % size == 0:
+            entries = np.frombuffer(table, np.uint8).reshape(-1, size)
+            own = size * np.arange(len(entries), dtype=np.int64)
+            relative = np.ascontiguousarray(entries[:, :8]).view("<i4").astype(np.int64)
+            lengths = entries[:, -1].astype(np.int64)
+            sources = own + 4 + relative[:, 1] + (start - base)
+            if np.all((sources >= 0) & (sources + lengths <= len(code))):
+                words = np.ascontiguousarray(entries[:, 8:-2]).view("<u2").astype(np.int64)
+                is_old = words.shape[1] == 1
+                flags = words[:, 0] // _OLD_NOT if is_old else words[:, 1]
+                return _Table(
+                    places=np.uint64(start) + (own + relative[:, 0]).view(np.uint64),
+                    replaced=entries[:, -2].astype(np.uint64),
+                    sources=sources,
+                    lengths=lengths,
+                    features=words[:, 0] & (_OLD_NOT - 1) if is_old else words[:, 0],
+                    flags=flags,
+                    content=code,
+                    base=base,
+                )
+    return None
+
+
+def _holding(
+    code: bytes, pattern: bytes, sources: NDArray[np.int64], lengths: NDArray[np.int64]
+) -> list[int]:
+    """Indices of the entries whose replacement holds the pattern."""
+    found: set[int] = set()
+    at = code.find(pattern)
+    while at >= 0:
+        inside = (sources <= at) & (at + len(pattern) <= sources + lengths)
+        found.update(np.flatnonzero(inside).tolist())
+        at = code.find(pattern, at + 1)
+    return sorted(found)

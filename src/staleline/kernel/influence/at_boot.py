@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the derivation asks or reads, other than the listed facts, that changes a decision.
+
+Half of all unlisted bits of CPUID and MSRs, and half of all variables that the derivation finds
+initialised, are changed at once, then the other half; again on each of several machines. A
+decision that depends on a single one of them differs in one of the two runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Final
+
+from staleline.kernel.boot.rawmachine import raw_machine
+from staleline.kernel.influence.initialvariables import InitialVariables
+from staleline.kernel.influence.search import Search, Tried
+from staleline.kernel.rerun.inputs import (
+    HIGHEST_EXTENDED,
+    HIGHEST_LEAVES,
+    REAL_SIGNATURES,
+    Flips,
+    Register,
+    random_flips,
+)
+
+if TYPE_CHECKING:
+    from staleline.kernel.boot.decision import RawMachine
+    from staleline.kernel.boot.rawfacts import RawFacts
+    from staleline.kernel.rerun.reruns import Reruns, Variation
+
+__all__ = ["search_boot"]
+
+_SIGNATURE: Final = Register(1, 0, 0)
+_HIGHEST: Final = Register(0, 0, 0)
+_HIGHEST_EXTENDED: Final = Register(0x8000_0000, 0, 0)
+
+
+def search_boot(
+    reruns: Reruns, rows: Sequence[RawFacts], looked_at: Sequence[RawFacts], *, pairs: int
+) -> Search:
+    """Try everything on every row.
+
+    Args:
+        reruns: The image.
+        rows: Machines to begin with.
+        looked_at: Machines on which to find out what the derivation reads.
+        pairs: How many random divisions into two halves for each row.
+
+    Raises:
+        DerivationError: The derivation does not end on a machine to look at.
+    """
+    variables = InitialVariables(reruns)
+    for facts in looked_at:
+        variables.look_at(raw_machine(facts))
+    search = Search()
+    for index, facts in enumerate(rows):
+        machine = raw_machine(facts)
+        search.run = _runner(reruns, machine)
+        for seed in range(index, index + pairs * len(rows), len(rows)):
+            for complement in (False, True):
+                flips = _flips(machine, facts, seed, complement=complement)
+                search.round(flips, variables.half(seed, complement=complement))
+    return search
+
+
+def _runner(reruns: Reruns, machine: RawMachine) -> Callable[[Variation], Tried]:
+    base = reruns.decide(machine)
+
+    def run(variation: Variation) -> Tried:
+        outcome = reruns.decide(machine, variation)
+        lost = outcome.lost(base)
+        why = outcome.sites[min(lost)].unknown if lost else None
+        return Tried(outcome.differs(base), outcome.asked, why)
+
+    return run
+
+
+def _flips(machine: RawMachine, facts: RawFacts, seed: int, *, complement: bool) -> Flips:
+    """Random bits, and another CPU of the same vendor with other highest leaves."""
+    turn = 2 * seed + complement
+    signatures = REAL_SIGNATURES.get(facts.vendor, (_value(machine, _SIGNATURE),))
+    extended = HIGHEST_EXTENDED[facts.leaf]
+    wanted = {
+        _SIGNATURE: signatures[turn % len(signatures)],
+        _HIGHEST: HIGHEST_LEAVES[turn % len(HIGHEST_LEAVES)],
+        _HIGHEST_EXTENDED: extended[turn % len(extended)],
+    }
+    structural = {register: value ^ _value(machine, register) for register, value in wanted.items()}
+    free = random_flips(seed, complement=complement)
+    return lambda register: structural.get(register, 0) or free(register)
+
+
+def _value(machine: RawMachine, register: Register) -> int:
+    answer = machine.jumping.read(register.number, register.subleaf or 0)
+    return 0 if answer is None else answer[register.index]

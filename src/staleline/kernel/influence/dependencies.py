@@ -1,0 +1,220 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Does a decision depend on anything that the truth table is not over?
+
+The truth table varies the listed facts (`staleline.kernel.boot.rawfacts`) and nothing else. Should a
+guard also ask another CPUID bit or MSR, a variable that a driver or a command line option
+sets, or a static branch, the table would show its answer for the one value that the image and
+the machine happen to begin with. So everything a site reads, and everything the derivation
+asks or finds initialised, is changed, and the decisions are to stay the same.
+
+What is not varied: what `staleline.kernel.rerun.inputs` calls structural (topology; and family, model,
+stepping and the highest leaves take some existing values only), what
+`staleline.kernel.rerun.fixedinputs` names with its reason, pointers, read-only data, the command
+line's other words, and what the jumping CPU does before it interrupts the others. Two kinds of
+dependency may be missed: one on several unlisted things at once is found only if a round happens
+to change enough of them, and one on a variable's being equal to some number only if that is 0, 1,
+all ones or what it was. A change that makes the code fail is no dependency: it shows an index, a
+pointer, or a path that is not modelled, and is listed as not varied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+from staleline.kernel.boot.rawfacts import RawFacts
+from staleline.kernel.boot.rawmachine import GivenCpuid, raw_machine
+from staleline.kernel.derivation import DerivationError
+from staleline.kernel.image.staticbranches import unnamed_branches
+from staleline.kernel.influence.at_boot import search_boot
+from staleline.kernel.influence.at_sites import Influence, SiteSearch, search_sites
+from staleline.kernel.rerun.changes import Memory
+from staleline.kernel.rerun.reruns import SITES, Reruns
+from staleline.kernel.rule.enumeration import lacking
+from staleline.workers import AsideError, aside
+
+if TYPE_CHECKING:
+    from staleline.kernel.boot.decision import RawMachine
+    from staleline.kernel.image.image import KernelImage
+    from staleline.kernel.influence.search import Dependency
+    from staleline.vocabulary import Site
+
+__all__ = ["Dependencies", "dependencies", "machines", "unlisted_dependencies"]
+
+_ACTIVE: Final = RawFacts(
+    vendor="AuthenticAMD",
+    leaf=True,
+    sme=True,
+    sev=True,
+    hypervisor=False,
+    sme_enabled=True,
+    sev_status=False,
+    mem_encrypt=True,
+)
+_WITHOUT: Final = replace(_ACTIVE, sme=False, sev=False, sme_enabled=False, mem_encrypt=False)
+_INTEL: Final = replace(_WITHOUT, vendor="GenuineIntel", leaf=False)
+#: Rows on which every era flushes at both sites, at one, and at none, and which differ in
+#: every listed fact.
+_ROWS: Final = (
+    _ACTIVE,
+    _WITHOUT,
+    replace(_ACTIVE, vendor="HygonGenuine"),
+    _INTEL,
+    replace(_ACTIVE, hypervisor=True, sev_status=True),
+    replace(_WITHOUT, sev=True, hypervisor=True, sev_status=True, sev_es=True),
+)
+_MORE_ROWS: Final = (
+    replace(_ACTIVE, mem_encrypt=False),
+    replace(_ACTIVE, sme_enabled=False),
+    replace(_ACTIVE, sev=False),
+    replace(_ACTIVE, sme=False),
+    replace(_WITHOUT, vendor="HygonGenuine", sme=True),
+    replace(_ACTIVE, vendor="GenuineIntel"),
+    replace(_ACTIVE, leaf=False),
+)
+_THOROUGH_PAIRS: Final = 6
+_EXTENDED: Final = 0x8000_0000
+
+
+@dataclass(frozen=True, slots=True)
+class Dependencies:
+    """What the decisions of an image depend on.
+
+    Attributes:
+        influences: Per site, the names of what its decision depends on when it runs: variables
+            that the listed facts set, and listed facts that it asks itself.
+        unlisted: Per site, one sentence per dependency that no listed fact accounts for, or
+            why that could not be found out. Empty means none was found.
+        not_varied: Name -> how code failed when it was varied, so it was not.
+        boots: How often the derivation was run.
+    """
+
+    influences: Mapping[Site, tuple[str, ...]]
+    unlisted: Mapping[Site, tuple[str, ...]]
+    not_varied: Mapping[str, str]
+    boots: int
+
+
+def unlisted_dependencies(
+    image: KernelImage, *, thorough: bool = False
+) -> Mapping[Site, tuple[str, ...]]:
+    """Per site, why its truth table does not tell everything; empty if it does.
+
+    Args:
+        image: The kernel.
+        thorough: Try more machines and more random rounds.
+    """
+    return dependencies(image, thorough=thorough).unlisted
+
+
+def dependencies(
+    image: KernelImage, *, thorough: bool = False, side_by_side: bool = False
+) -> Dependencies:
+    """The same, with what the decisions depend on.
+
+    Args:
+        image: The kernel.
+        thorough: Try more machines and more random rounds.
+        side_by_side: Look at the boot in another process, forked from this one, in which no other
+            thread may run.
+    """
+    rows = (*_ROWS, *(_MORE_ROWS if thorough else ()))
+    search = partial(_search_boot, image, rows, thorough=thorough)
+    found = aside(search) if side_by_side else search
+    try:
+        sites, boots = _search_sites(image, rows, thorough=thorough)
+        boot = found()
+    except (DerivationError, AsideError) as error:
+        reason = f"what else the decision depends on could not be tried: {error}"
+        return Dependencies(dict.fromkeys(SITES, ()), dict.fromkeys(SITES, (reason,)), {}, 0)
+    return Dependencies(
+        {site: _explained(search) for site, search in sites.items()},
+        {site: tuple(_unlisted(site, search, boot)) for site, search in sites.items()},
+        _lost(sites.values(), boot) | _untold(image),
+        boots + boot.boots,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _BootFindings:
+    """What the boot was found to depend on."""
+
+    findings: tuple[Dependency, ...]
+    exhausted: bool
+    boots: int
+
+
+def _search_sites(
+    image: KernelImage, rows: Iterable[RawFacts], *, thorough: bool
+) -> tuple[Mapping[Site, SiteSearch], int]:
+    """And how often the derivation was run."""
+    reruns = Reruns(image)
+    tried = list(machines(image, rows))
+    with reruns.series():
+        found = search_sites(reruns, tried, pairs=_THOROUGH_PAIRS if thorough else 1)
+    return found, reruns.boots
+
+
+def _search_boot(image: KernelImage, rows: Sequence[RawFacts], *, thorough: bool) -> _BootFindings:
+    reruns = Reruns(image)
+    tried, pairs = (rows, _THOROUGH_PAIRS) if thorough else (rows[:1], 1)
+    with reruns.series():
+        found = search_boot(reruns, rows, tried, pairs=pairs)
+    return _BootFindings(tuple(found.findings), found.exhausted, reruns.boots)
+
+
+def machines(image: KernelImage, rows: Iterable[RawFacts] = _ROWS) -> Iterator[RawMachine]:
+    """Also those that only some kernels can tell apart, and one without extended leaves."""
+    yield from map(raw_machine, rows)
+    lacks = lacking(image)
+    if "snp_host" not in lacks:
+        yield raw_machine(replace(_ACTIVE, snp_host=True))
+    if "seamcalled" not in lacks:
+        yield raw_machine(replace(_INTEL, tdx_keyids=True, seamcalled=True))
+    machine = raw_machine(_INTEL)
+    basic = {key: value for key, value in machine.jumping.leaves.items() if key[0] < _EXTENDED}
+    cpuid = GivenCpuid(basic)
+    yield replace(machine, jumping=cpuid, secondary=cpuid)
+
+
+def _explained(search: SiteSearch) -> tuple[str, ...]:
+    return tuple(sorted(found.name for found in search.influences.values() if found.explained))
+
+
+def _unlisted(site: Site, search: SiteSearch, boot: _BootFindings) -> Iterator[str]:
+    """One sentence per dependency; what the site itself was seen to depend on comes first."""
+    influences = [found for found in search.influences.values() if not found.explained]
+    told = {found.name for found in influences}
+    for influence in influences:
+        yield f"{site} also depends on {_described(influence)}, which no fact sets"
+    for finding in boot.findings:
+        name = str(finding.change)
+        if site in finding.sites and name not in told:
+            initially = " when the kernel starts" if isinstance(finding.change, Memory) else ""
+            yield f"{site} also depends on {name}{initially}, which no fact sets"
+    if search.exhausted or boot.exhausted:
+        yield f"{site} depends on more than could be told apart"
+
+
+def _described(influence: Influence) -> str:
+    if influence.bits:
+        return f"{influence.name}[{', '.join(map(str, influence.bits))}]"
+    if influence.initial is None:
+        return influence.name
+    value = int.from_bytes(influence.initial, "little")
+    return f"{influence.name} ({len(influence.initial)} bytes, {value:#x} in the image)"
+
+
+def _untold(image: KernelImage) -> dict[str, str]:
+    """What could not even be found."""
+    reason = "the image does not name the table of them"
+    return {"static branches": reason} if unnamed_branches(image) else {}
+
+
+def _lost(sites: Iterable[SiteSearch], boot: _BootFindings) -> dict[str, str]:
+    lost = {name: why for search in sites for name, why in search.lost.items()}
+    return lost | {
+        str(found.change): found.lost for found in boot.findings if found.lost is not None
+    }

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What flows into the conditions on which a site turns, so far as no listed fact sets it.
+
+Inputs that are changed do not bring out every guard: a comparison with one odd number, a
+signed one, or one of something that may not be changed without making the code fail. So each
+turn that a site takes is taken the other way. If then the site does otherwise, whatever flows into
+the condition matters, in whichever form it is asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from staleline.kernel.influence.inflow import Loaded, inflows
+from staleline.kernel.rerun.inputs import Register, listed_mask
+
+if TYPE_CHECKING:
+    from staleline.kernel.guards.trace import ExecutedInstruction
+    from staleline.kernel.influence.inflow import Flow, Origin
+    from staleline.kernel.rerun.reruns import Reruns
+
+__all__ = ["FollowedTraces", "inputs_of", "name_of", "unlisted_bits"]
+
+#: As many bits are told one by one.
+_TOLD_BITS: Final = 4
+
+
+@dataclass(slots=True)
+class FollowedTraces:
+    """What flows through traces; two that execute the same instructions are one."""
+
+    reruns: Reruns
+    _known: dict[tuple[int, ...], Sequence[Flow]] = field(default_factory=dict)
+
+    def flows(self, steps: Sequence[ExecutedInstruction]) -> Sequence[Flow]:
+        """Per step, what decides what it does."""
+        path = tuple(step.address for step in steps)
+        if path not in self._known:
+            self._known[path] = inflows(steps, self.reruns.is_constant)
+        return self._known[path]
+
+
+def inputs_of(flows: Iterable[Flow]) -> Iterator[tuple[Origin, int]]:
+    """Each input with all its bits that flow."""
+    masks: dict[Origin, int] = {}
+    for flow in flows:
+        for inflow in flow:
+            masks[inflow.origin] = masks.get(inflow.origin, 0) | inflow.mask
+    yield from masks.items()
+
+
+def unlisted_bits(origin: Origin, mask: int, *, varied: int, fixed: int) -> int:
+    """Those of the bits that the listed facts do not set.
+
+    Args:
+        origin: An input.
+        mask: Which bits flow.
+        varied: Of a variable, the bits that the facts set.
+        fixed: Of a variable, bits that are taken as they are.
+    """
+    if isinstance(origin, Register):
+        return mask & ~listed_mask(origin)
+    if isinstance(origin, Loaded):
+        # As a whole it is a number that the facts set; whether its other bits matter by
+        # themselves was tried.
+        is_whole = mask == (1 << 8 * len(origin.content)) - 1
+        return 0 if is_whole and varied else mask & ~(varied | fixed)
+    return mask
+
+
+def name_of(reruns: Reruns, origin: Origin, bits: int) -> str:
+    """What to call an input in reports."""
+    if isinstance(origin, Register) and bits.bit_count() <= _TOLD_BITS:
+        numbers = (bit for bit in range(bits.bit_length()) if bits >> bit & 1)
+        return f"{origin}[{', '.join(map(str, numbers))}]"
+    return reruns.line(origin.address) if isinstance(origin, Loaded) else str(origin)

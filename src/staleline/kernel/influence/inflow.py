@@ -1,0 +1,276 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Which inputs decide what executed instructions do, bit by bit where bits are tested.
+
+An input is whatever an instruction takes that no instruction of the trace before it left there:
+a variable, an answer of CPUID, an MSR, the time, a register. It flows on through registers, flags
+and memory; through an address too, where what is loaded from there is chosen by it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from staleline.kernel.emulator.traps import GENERAL_REGISTERS, RANDOM, TIME
+from staleline.kernel.influence.initialvariables import is_pointer
+from staleline.kernel.influence.instructionform import FLAGS, BitsKept, Part, form_of, parts_of
+from staleline.kernel.rerun.inputs import Register
+
+if TYPE_CHECKING:
+    from staleline.kernel.guards.trace import Access, ExecutedInstruction
+    from staleline.kernel.influence.instructionform import InstructionForm
+
+__all__ = ["Flow", "Inflow", "Loaded", "Origin", "inflows"]
+
+_MASK_32: Final = (1 << 32) - 1
+_MASK_64: Final = (1 << 64) - 1
+_CPUID_OUTPUT: Final = ("rax", "rbx", "rcx", "rdx")
+#: What has an origin of its own, whatever instruction asks for it.
+_ASKED: Final = {
+    **dict.fromkeys(("RDTSC", "RDTSCP"), Register(TIME, None)),
+    **dict.fromkeys(("RDRAND", "RDSEED"), Register(RANDOM, None)),
+}
+_FLAGS_ORIGIN: Final = "EFLAGS"
+_AT_THE_START: Final = " at the start"
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What a variable, or another place in memory, held when the run began."""
+
+    address: int
+    content: bytes
+
+    @property
+    def cell(self) -> tuple[int, int]:
+        """Address and size."""
+        return self.address, len(self.content)
+
+
+Origin = Loaded | Register | str
+
+
+class Inflow(NamedTuple):
+    """An input on its way.
+
+    Attributes:
+        origin: Where it comes from; a name of what the CPU itself holds.
+        mask: The bits of it that can still have a part in the value.
+        shift: The bit of it that is bit 0 of the value; None if its bits were mixed.
+    """
+
+    origin: Origin
+    mask: int
+    shift: int | None = 0
+
+
+Flow = frozenset[Inflow]
+_NOTHING: Final[Flow] = frozenset()
+
+
+def inflows(steps: Sequence[ExecutedInstruction], is_constant: Callable[[int], bool]) -> list[Flow]:
+    """Per step, what decides where it goes, how often it does anything, or which constant it loads.
+
+    Args:
+        steps: A trace.
+        is_constant: Nothing ever changes what is at an address.
+    """
+    followed = _Followed(is_constant)
+    return [followed.take(step) for step in steps]
+
+
+class _Followed:
+    """What is where, as far as a trace was followed."""
+
+    def __init__(self, is_constant: Callable[[int], bool]) -> None:
+        self._is_constant = is_constant
+        self._registers: dict[Part, Flow] = {}
+        self._memory: dict[int, Flow] = {}
+        self._msrs: dict[int, Flow] = {}
+
+    def take(self, step: ExecutedInstruction) -> Flow:
+        """One more instruction; what decides what it does."""
+        if step.begins:
+            kept = self._registers.items()
+            self._registers = {part: one for part, one in kept if not _is_of_a_run(part)}
+        form = form_of(step.code)
+        if form is None:
+            return _NOTHING
+        chosen = self._chosen(form, step)
+        loaded = self._loaded(step, chosen)
+        deciding = self._of(form.decides)
+        if chosen and any(map(self._is_from_table, step.accesses)):
+            deciding = _joined(deciding, chosen)
+        if form.asks in ("CPUID", "RDMSR", "WRMSR"):
+            self._ask(form.asks, *step.asked)
+        else:
+            self._pass_on(form, step, loaded)
+        return deciding
+
+    def _pass_on(self, form: InstructionForm, step: ExecutedInstruction, loaded: Flow) -> None:
+        taken = _kept(form, _joined(self._of(form.reads), loaded))
+        if form.asks is not None:
+            origin = _ASKED.get(form.asks, form.asks)
+            taken = _joined(_mixed(taken), frozenset({Inflow(origin, _MASK_64, None)}))
+        for part in form.writes:
+            before = self._register(part) if form.keeps else _NOTHING
+            self._put(part, _joined(before, _part(taken, part)) if taken else before)
+        for part in form.clears:
+            self._registers[part] = _NOTHING
+        for access in step.accesses:
+            if access.value is None:
+                self._store(access, taken)
+
+    def _ask(self, instruction: str, number: int, subleaf: int) -> None:
+        """By CPUID, or of an MSR; or leave there what is asked later."""
+        if instruction == "CPUID":
+            for index, name in enumerate(_CPUID_OUTPUT):
+                answer = Inflow(Register(number, subleaf, index), _MASK_32)
+                self._put_whole(name, frozenset({answer}))
+            return
+        msr = subleaf
+        if instruction == "WRMSR":
+            halves = _joined(self._of(parts_of("rax")), self._of(parts_of("rdx")))
+            self._msrs[msr] = _mixed(halves)
+            return
+        value = self._msrs.get(msr, frozenset({Inflow(Register(msr, None), _MASK_64)}))
+        self._put_whole("rax", _cut(value, _MASK_32))
+        self._put_whole("rdx", _cut(_moved(value, 32), _MASK_32))
+
+    def _put_whole(self, register: str, taken: Flow) -> None:
+        for part in parts_of(register):
+            self._put(part, _part(taken, part))
+
+    def _put(self, part: Part, taken: Flow) -> None:
+        self._registers[part] = _mixed(taken) if part == FLAGS else taken
+
+    def _of(self, parts: Iterable[Part]) -> Flow:
+        return _joined(*(_moved(self._register(part), -part.first) for part in parts))
+
+    def _register(self, part: Part) -> Flow:
+        known = self._registers.get(part)
+        if known is not None:
+            return known
+        if part == FLAGS:
+            return frozenset({Inflow(_FLAGS_ORIGIN, _MASK_64, None)})
+        name = part.register.upper()
+        origin = f"{name}{_AT_THE_START}" if _is_of_a_run(part) else name
+        return frozenset({Inflow(origin, part.mask << part.first, part.first)})
+
+    def _chosen(self, form: InstructionForm, step: ExecutedInstruction) -> Flow:
+        """What chose where the instruction loads from."""
+        if all(access.value is None for access in step.accesses):
+            return _NOTHING
+        return _mixed(frozenset(filter(_chooses, self._of(form.pointers))))
+
+    def _is_from_table(self, access: Access) -> bool:
+        return access.value is not None and self._is_constant(access.address)
+
+    def _loaded(self, step: ExecutedInstruction, chosen: Flow) -> Flow:
+        reads = (access for access in step.accesses if access.value is not None)
+        return _joined(chosen, *map(self._content, reads))
+
+    def _content(self, access: Access) -> Flow:
+        address, size = access.address, access.size
+        assert access.value is not None
+        content = access.value.to_bytes(size, "little")
+        if self._memory.keys().isdisjoint(range(address, address + size)):
+            return self._before(address, content)
+        return _joined(
+            *(
+                _moved(self._byte(address + index, content[index : index + 1]), -8 * index)
+                for index in range(size)
+            )
+        )
+
+    def _byte(self, address: int, content: bytes) -> Flow:
+        stored = self._memory.get(address)
+        return self._before(address, content) if stored is None else stored
+
+    def _before(self, address: int, content: bytes) -> Flow:
+        """What no instruction of the trace stored there."""
+        if self._is_constant(address):
+            return _NOTHING
+        return frozenset({Inflow(Loaded(address, content), (1 << 8 * len(content)) - 1)})
+
+    def _store(self, access: Access, taken: Flow) -> None:
+        places = range(access.address, access.address + access.size)
+        if not taken:
+            self._memory.update(dict.fromkeys(places, taken))
+            return
+        for index, place in enumerate(places):
+            self._memory[place] = _cut(_moved(taken, 8 * index), 0xFF)
+
+
+def _is_of_a_run(part: Part) -> bool:
+    """Is it set anew where a run begins?"""
+    return part == FLAGS or part.register in GENERAL_REGISTERS
+
+
+def _chooses(inflow: Inflow) -> bool:
+    """Is it part of an address that could be another, and not where something always is?"""
+    if isinstance(inflow.origin, Loaded):
+        return not is_pointer(inflow.origin.content)
+    return isinstance(inflow.origin, Register) or not inflow.origin.endswith(_AT_THE_START)
+
+
+def _kept(form: InstructionForm, taken: Flow) -> Flow:
+    """What is left of what an instruction takes."""
+    match form.bits:
+        case BitsKept.IN_PLACE:
+            return taken
+        case BitsKept.MASKED:
+            return _cut(taken, form.amount)
+        case BitsKept.SHIFTED:
+            return _cut(_moved(taken, form.amount), _MASK_64)
+        case BitsKept.MIXED:
+            return _mixed(taken)
+
+
+def _part(taken: Flow, part: Part) -> Flow:
+    """Of a value for a whole register, what is in a part of it."""
+    return _cut(_moved(taken, part.first), part.mask)
+
+
+def _mixed(taken: Flow) -> Flow:
+    if all(one.shift is None for one in taken):
+        return taken
+    return _joined(*(frozenset({one._replace(shift=None)}) for one in taken))
+
+
+def _moved(taken: Flow, bits: int) -> Flow:
+    """The same, where bit 0 of the value was bit `bits` before."""
+    if not bits or all(one.shift is None for one in taken):
+        return taken
+    return frozenset(
+        one if one.shift is None else Inflow(one.origin, one.mask, one.shift + bits)
+        for one in taken
+    )
+
+
+def _cut(taken: Flow, mask: int) -> Flow:
+    """Of a value, these bits."""
+    if all(one.shift is None for one in taken):
+        return taken
+    return frozenset(one for inflow in taken if (one := _masked(inflow, mask)).mask)
+
+
+def _masked(inflow: Inflow, mask: int) -> Inflow:
+    if inflow.shift is None:
+        return inflow
+    own = mask << inflow.shift if inflow.shift >= 0 else mask >> -inflow.shift
+    return inflow if not inflow.mask & ~own else inflow._replace(mask=inflow.mask & own)
+
+
+def _joined(*several: Flow) -> Flow:
+    """All of them; bits of one origin that are where they were beside each other are one."""
+    filled = set(filter(None, several))
+    if len(filled) < 2:
+        return filled.pop() if filled else _NOTHING
+    masks: dict[tuple[Origin, int | None], int] = {}
+    for one in filled:
+        for inflow in one:
+            key = inflow.origin, inflow.shift
+            masks[key] = masks.get(key, 0) | inflow.mask
+    return frozenset(Inflow(origin, mask, shift) for (origin, shift), mask in masks.items())

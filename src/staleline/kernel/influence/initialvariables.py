@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Variables and static branches that the derivation finds as the image has them.
+
+A running kernel may find something else there: a command line option, a module parameter or
+a driver may have set them. Constants cannot differ, pointers are not conditions, and what
+`staleline.kernel.rerun.fixedinputs` names is taken as it is for a reason that stands there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final
+
+from staleline.kernel.boot.percpu import PerCpu
+from staleline.kernel.boot.startup import SECONDARY
+from staleline.kernel.image.staticbranches import passed_branches
+from staleline.kernel.rerun.changes import Memory, changed, halved
+from staleline.kernel.rerun.fixedinputs import FIXED_IN_DERIVATION, is_fixed
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from staleline.kernel.boot.decision import RawMachine
+    from staleline.kernel.rerun.reruns import Cell, Reruns
+
+__all__ = ["InitialVariables", "is_pointer"]
+
+_MASK_64: Final = (1 << 64) - 1
+_KERNEL_HALF: Final = 0xFFFF_8000_0000_0000
+_BOOT_PARAMS: Final = range(0x4000, 0x5000)
+#: Of the boot parameters: where the command line is and whether it says mem_encrypt=on, and
+#: pointers to more (Documentation/arch/x86/zero-page.rst, 6.12).
+_FIXED_BOOT_PARAMS: Final = (
+    range(0xC8, 0xCC),  # ext_cmd_line_ptr
+    range(0x13C, 0x140),  # cc_blob_address
+    range(0x228, 0x22C),  # cmd_line_ptr
+    range(0x236, 0x238),  # xloadflags
+    range(0x250, 0x258),  # setup_data
+)
+
+
+def is_pointer(content: bytes) -> bool:
+    """Does it look like an address in the kernel's half of the address space?"""
+    return int.from_bytes(content, "little") >= _KERNEL_HALF
+
+
+class InitialVariables:
+    """What was found on the machines looked at so far."""
+
+    def __init__(self, reruns: Reruns) -> None:
+        self._reruns = reruns
+        self._areas = PerCpu(reruns.image, reruns.memory)
+        symbols = reruns.image.symbols
+        self._image = range(symbols.address("_text") or 0, symbols.address("_end") or 0)
+        self._found: dict[Cell, Memory] = {}
+
+    def look_at(self, machine: RawMachine) -> None:
+        """Boot on a machine, and note what is read and which static branches are passed.
+
+        Raises:
+            DerivationError: The derivation does not end.
+        """
+        accesses = self._reruns.watched_boot(machine)
+        branches = passed_branches(self._reruns, accesses.blocks)
+        for found in (*self._variables(accesses.reads), *branches):
+            self._found.setdefault(found.cell, found)
+
+    def half(self, seed: int, *, complement: bool) -> list[Memory]:
+        """Half of them changed; with `complement`, the other half."""
+        half = halved(self._found.values(), seed, complement=complement)
+        return [changed(memory, seed) for memory in half]
+
+    def _variables(self, reads: Mapping[Cell, bytes]) -> Iterator[Memory]:
+        for (address, size), content in reads.items():
+            place = self._initial(address)
+            if not is_pointer(content) and self._may_differ(place, size):
+                yield Memory((place, size), content, self._name(place))
+
+    def _may_differ(self, address: int, size: int) -> bool:
+        if address in _BOOT_PARAMS:
+            offset = address - _BOOT_PARAMS.start
+            return not any(offset in fixed for fixed in _FIXED_BOOT_PARAMS)
+        return address in self._image and not is_fixed(
+            FIXED_IN_DERIVATION, self._name(address), size
+        )
+
+    def _initial(self, address: int) -> int:
+        """Where a per-CPU variable is in the initial copy; other addresses unchanged."""
+        for cpu in range(SECONDARY + 1):
+            linked = (address - self._areas.offset(cpu)) & _MASK_64
+            if linked in self._areas.linked:
+                return (linked + self._areas.early_offset) & _MASK_64
+        return address
+
+    def _name(self, address: int) -> str:
+        if address in _BOOT_PARAMS:
+            return f"boot_params+{address - _BOOT_PARAMS.start:#x}"
+        linked = (address - self._areas.early_offset) & _MASK_64
+        if linked in self._areas.linked:
+            address = (linked + self._areas.offset(0)) & _MASK_64
+        return self._reruns.name(address)

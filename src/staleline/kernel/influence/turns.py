@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Where code goes, does or loads one thing or another, and how it looks the other way round.
+
+A conditional jump, move or SETcc gets the opposite condition; a jump on RCX is always or never
+taken; a repeated store happens not at all, or once; and an entry of a table becomes that beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from staleline.kernel.derivation import DerivationError
+from staleline.kernel.influence.instructionform import form_of
+from staleline.kernel.rerun.changes import Memory
+
+if TYPE_CHECKING:
+    from staleline.kernel.guards.trace import Access, ExecutedInstruction
+    from staleline.kernel.influence.instructionform import InstructionForm
+    from staleline.kernel.rerun.reruns import Reruns
+
+__all__ = ["Detour", "Turn", "turned", "turns"]
+
+_PREFIXES: Final = frozenset(b"\x26\x2e\x36\x3e\x64\x65\x66\xf2\xf3")
+_REX: Final = range(0x40, 0x50)
+_TWO_BYTES: Final = 0x0F
+_JUMP_SHORT: Final = range(0x70, 0x80)
+#: Second bytes of CMOVcc, Jcc and SETcc.
+_ON_CONDITION: Final = (range(0x40, 0x50), range(0x80, 0x90), range(0x90, 0xA0))
+_COUNTED: Final = range(0xE0, 0xE4)  # LOOPNE, LOOPE, LOOP, JRCXZ
+_JUMP: Final = b"\xeb"
+_MASK_64: Final = (1 << 64) - 1
+_NOP: Final = b"\x90"
+_STRINGS: Final = frozenset(b"\xa4\xa5\xaa\xab")  # MOVS and STOS
+_REPEATED: Final = frozenset(b"\xf2\xf3")
+#: Entries before and behind the one that is loaded from a table.
+_NEIGHBOURS: Final = 4
+#: Of one instruction, however often it is executed.
+_MOST_OTHERS: Final = 2 * _NEIGHBOURS
+
+
+@dataclass(frozen=True, slots=True)
+class Detour:
+    """Another way at one of the times that an instruction is executed.
+
+    Attributes:
+        address: Where it is executed.
+        visits: How often it is executed before.
+        target: Where to go on.
+    """
+
+    address: int
+    visits: int
+    target: int
+
+
+@dataclass(slots=True)
+class Turn:
+    """A place at which code turns on something.
+
+    Attributes:
+        address: Of the instruction.
+        indices: Of the steps that execute it.
+        others: How what is there, or in a table, may look instead.
+        detours: Of a conditional jump, each time that it is executed, the other way.
+    """
+
+    address: int
+    indices: list[int] = field(default_factory=list)
+    detours: list[Detour] = field(default_factory=list)
+    others: dict[Memory, None] = field(default_factory=dict)
+
+
+def turns(reruns: Reruns, steps: Sequence[ExecutedInstruction]) -> Sequence[Turn]:
+    """Those that a trace passes, each once."""
+    found: dict[tuple[int, bytes], Turn] = {}
+    for index, step in enumerate(steps):
+        form = form_of(step.code)
+        if form is None or not (form.decides or form.looks_up):
+            continue
+        address = reruns.places.linked(step.address)
+        following = steps[index + 1].address if index + 1 < len(steps) else 0
+        others = list(_others(reruns, form, address, step, following))
+        if others:
+            turn = found.setdefault((address, step.code), Turn(address))
+            if step.conditional:
+                turn.detours.append(
+                    Detour(step.address, len(turn.indices), _unused(step, following))
+                )
+            turn.indices.append(index)
+            if len(turn.others) < _MOST_OTHERS:
+                turn.others.update(dict.fromkeys(others))
+    return list(found.values())
+
+
+def _others(
+    reruns: Reruns, form: InstructionForm, address: int, step: ExecutedInstruction, following: int
+) -> Iterator[Memory]:
+    if form.decides:
+        code = turned(step, following)
+        if code is not None:
+            yield Memory((address, len(code)), code, "", is_code=True)
+    if form.looks_up:
+        for access in step.accesses:
+            if access.value is not None and reruns.is_constant(access.address):
+                yield from _neighbours(reruns.memory.read, access)
+
+
+def _neighbours(read: Callable[[int, int], bytes], access: Access) -> Iterator[Memory]:
+    """The entries of a table around one that was loaded, in its place."""
+    cell = access.address, access.size
+    for distance in range(-_NEIGHBOURS, _NEIGHBOURS + 1):
+        try:
+            entry = read(access.address + distance * access.size, access.size)
+        except DerivationError:
+            continue
+        if int.from_bytes(entry, "little") != access.value:
+            yield Memory(cell, entry, "", is_code=True)
+
+
+def turned(step: ExecutedInstruction, following: int) -> bytes | None:
+    """The instruction the other way round; None if it is none of these."""
+    code = step.code
+    at = next((i for i, byte in enumerate(code) if byte not in _PREFIXES), 0)
+    repeated = not _REPEATED.isdisjoint(code[:at])
+    if code[at] in _REX and at + 1 < len(code):
+        at += 1
+    opcode = code[at]
+    if opcode in _JUMP_SHORT:
+        return _inverted(code, at)
+    if opcode == _TWO_BYTES and any(code[at + 1] in some for some in _ON_CONDITION):
+        return _inverted(code, at + 1)
+    if opcode in _COUNTED:
+        taken = following != step.address + len(code)
+        return _NOP * len(code) if taken else _NOP * (len(code) - 2) + _JUMP + code[-1:]
+    if repeated and opcode in _STRINGS:
+        happened = bool(step.accesses)
+        return _NOP * len(code) if happened else bytes(map(_unrepeated, code))
+    return None
+
+
+def _unused(step: ExecutedInstruction, following: int) -> int:
+    """Of the two places to which a conditional jump may lead, the other one."""
+    width = 4 if step.conditional_near else 1
+    behind = step.address + len(step.code)
+    displacement = int.from_bytes(step.code[-width:], "little", signed=True)
+    target = (behind + displacement) & _MASK_64
+    return behind if following == target else target
+
+
+def _inverted(code: bytes, at: int) -> bytes:
+    return code[:at] + bytes([code[at] ^ 1]) + code[at + 1 :]
+
+
+def _unrepeated(byte: int) -> int:
+    return _NOP[0] if byte in _REPEATED else byte

@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What decisions are read for one value of, and why: data for `staleline.kernel.influence.dependencies`.
+
+Every variable that is kept as it is, although a running kernel might find something else
+there, stands here with its reason. A key is a variable, or a place in one (``name+0x8``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+__all__ = [
+    "FIXED_AT_SITES",
+    "FIXED_IN_CRASH",
+    "FIXED_IN_DERIVATION",
+    "FIXED_ON_WAY",
+    "Fixed",
+    "fixed_bits",
+    "is_fixed",
+]
+
+_ALL: Final = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Fixed:
+    """A variable that is taken as it is.
+
+    Attributes:
+        reason: Why.
+        size: Bytes of those reads of it that this holds for; None for all.
+        bits: Which bits it holds for.
+        unless: Bits of the variable; where one of them is set, it does not hold.
+    """
+
+    reason: str
+    size: int | None = None
+    bits: int = _ALL
+    unless: int = 0
+
+    @property
+    def is_whole(self) -> bool:
+        """Does it hold for every bit?"""
+        return self.bits == _ALL
+
+
+_CALLED: Final = Fixed("a function of a driver or module, whose code is not read")
+_CRASHING: Final = Fixed("zero until the first CPU crashes")
+_FORCED: Final = Fixed("changed by clearcpuid= and setcpuid= alone")
+_INDEX: Final = Fixed("an index or a pointer, not a condition")
+_NUMBER: Final = Fixed("the number of the CPU")
+_OPTION: Final = Fixed("the text of the option mem_encrypt=on")
+_POPULATION: Final = Fixed("which CPUs and nodes there are")
+
+#: Before anything has run.
+FIXED_IN_DERIVATION: Final[Mapping[str, Fixed]] = {
+    # arch/x86/kernel/cpu/common.c apply_forced_caps(), 5.10 to 7.3
+    "cpu_caps_cleared": _FORCED,
+    "cpu_caps_set": _FORCED,
+    # arch/x86/mm/mem_encrypt_identity.c, 5.10 to 6.8
+    "sme_cmdline_arg": _OPTION,
+    "sme_cmdline_on": _OPTION,
+    "sme_cmdline_off": _OPTION,
+    # x86_vendor_id[12] of struct cpuinfo_x86, which nothing ever writes
+    "boot_cpu_data": Fixed("the end of the vendor's name", size=1),
+    "cpu_info": Fixed("empty until the CPU is identified"),
+    "__cpu_possible_mask": _POPULATION,
+    "__cpu_present_mask": _POPULATION,
+    "node_states": _POPULATION,
+    "nr_cpu_ids": _INDEX,
+    "nr_pfn_mapped": _INDEX,
+    "ppin_info": _INDEX,
+    "x86_cpu_to_apicid_early_map": _INDEX,
+    "x86_cpuinit": _CALLED,
+}
+
+#: When a site begins.
+FIXED_AT_SITES: Final[Mapping[str, Fixed]] = {
+    "smp_ops": _CALLED,
+    "cpu_number": _NUMBER,
+    "pcpu_hot+0xc": _NUMBER,  # struct pcpu_hot, 6.2 to 6.14
+    "const_pcpu_hot+0xc": _NUMBER,
+    # reboot.c or virt/hw.c, which disable virtualization before a CPU stops
+    "cpu_emergency_virt_callback": _CALLED,
+    "virt_ops": _CALLED,
+    "init_task": Fixed("the task that runs is not the idle one, and in no RCU read-side section"),
+    # SEV_STATUS: bits above 0 say which features a guest uses, which bit 0 says it is
+    "sev_status": Fixed("a host has none of the features of guests", bits=~1, unless=1),
+}
+
+#: When a kexec begins, on the way of the jumping CPU to the interrupt that it sends.
+FIXED_ON_WAY: Final[Mapping[str, Fixed]] = {
+    **FIXED_AT_SITES,
+    "reboot_force": Fixed("a fact: reboot=force"),
+    # smp.c native_stop_other_cpus(), 5.10 to 7.3
+    "stopping_cpu": Fixed("-1 until a CPU stops the others"),
+    "__cpu_online_mask": _POPULATION,
+    "__cpu_present_mask": _POPULATION,
+    "__num_online_cpus": _POPULATION,
+    "nr_cpu_ids": _POPULATION,
+    # apic_flat_64.c, whose fields say how it addresses others and not whether
+    "apic_flat": Fixed("the driver of the local APIC"),
+}
+
+#: When a crash begins, as well.
+FIXED_IN_CRASH: Final[Mapping[str, Fixed]] = {
+    **FIXED_AT_SITES,
+    # reboot.c nmi_shootdown_cpus(), crash.c kdump_sev_callback()
+    "crash_ipi_issued": _CRASHING,
+    "cpus_stopped": _CRASHING,
+    "crash_vmclear_loaded_vmcss": _CALLED,
+    "__num_online_cpus": _POPULATION,
+    "nr_ioapics": _INDEX,
+    # events/intel/pt.c, a running trace that a crash stops
+    "pt_ctx": Fixed("no Intel PT trace runs"),
+    # nmi.c exc_nmi(): an NMI meets no other, and none is ignored but while code is patched at boot
+    "nmi_state": Fixed("the CPU takes one NMI"),
+    "ignore_nmis": Fixed("set only while alternatives are patched"),
+}
+
+
+def is_fixed(table: Mapping[str, Fixed], name: str, size: int) -> bool:
+    """Is every bit of a read of so many bytes fixed? `name` may carry an offset."""
+    fixed = _look_up(table, name)
+    return fixed is not None and fixed.size in (None, size) and fixed.bits == _ALL
+
+
+def fixed_bits(table: Mapping[str, Fixed], name: str, value: int) -> int:
+    """The bits of a variable that are fixed where it has this value."""
+    fixed = _look_up(table, name)
+    return 0 if fixed is None or value & fixed.unless else fixed.bits
+
+
+def _look_up(table: Mapping[str, Fixed], name: str) -> Fixed | None:
+    """What a table says of a variable, whatever the compiler made of its name.
+
+    gcc calls a static one of a function ``cpus_stopped.1``, clang ``function.cpus_stopped``.
+    """
+    place = name.removeprefix("per-CPU ")
+    parts = place.split("+")[0].split(".")[:2]
+    return next(filter(None, map(table.get, (place, *parts))), None)

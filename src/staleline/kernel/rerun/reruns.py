@@ -1,0 +1,393 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Run an image again with parts of what it asks or reads changed, and see what it decides."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import cache, partial
+from itertools import chain
+from typing import TYPE_CHECKING, Final, Protocol
+
+from staleline.kernel.boot.decision import SiteDecision
+from staleline.kernel.boot.places import Places
+from staleline.kernel.boot.seamcalls import make_seamcalls
+from staleline.kernel.boot.startup import SECONDARY, boot, stub_functions
+from staleline.kernel.derivation import DerivationError
+from staleline.kernel.emulator.controlpages import CONTROL_PAGES, CONTROL_SIZE
+from staleline.kernel.emulator.emulator import Emulator, RunLimits
+from staleline.kernel.emulator.memory import KeptMemory, MachineMemory
+from staleline.kernel.guards.trace import Recorder
+from staleline.kernel.image.bugtable import warning_addresses
+from staleline.kernel.image.exceptiontable import fault_fixups
+from staleline.kernel.rerun.constantmemory import variable_memory
+from staleline.kernel.rerun.inputs import Flips, Register, VariedCpu, nothing
+from staleline.kernel.sites.crash import run_crash_nmi_callback
+from staleline.kernel.sites.interrupts import interrupts_of
+from staleline.kernel.sites.kexecstate import begin_crash, begin_kexec
+from staleline.kernel.sites.sites import run_relocate_kernel, run_stop_this_cpu
+from staleline.vocabulary import Site
+
+if TYPE_CHECKING:
+    from staleline.kernel.boot.decision import RawMachine
+    from staleline.kernel.emulator.traps import Answer, Question
+    from staleline.kernel.guards.trace import ExecutedInstruction
+    from staleline.kernel.image.image import KernelImage
+    from staleline.kernel.influence.turns import Detour
+
+__all__ = [
+    "AS_GIVEN",
+    "SITES",
+    "Accesses",
+    "Booted",
+    "Cell",
+    "Cpus",
+    "Outcome",
+    "Reruns",
+    "RunSite",
+    "SiteRun",
+    "Variation",
+]
+
+#: Five times what a function takes that runs to its end.
+_LIMITS: Final = RunLimits(instructions=300_000, seconds=2.0)
+#: Sites that can be run again.
+SITES: Final = (Site.STOP_THIS_CPU, Site.RELOCATE_KERNEL, Site.CRASH_NMI_CALLBACK)
+
+#: Address and size in bytes of something that was read at once.
+Cell = tuple[int, int]
+#: The jumping CPU and the secondary.
+Cpus = tuple[VariedCpu, VariedCpu]
+
+
+@dataclass(frozen=True, slots=True)
+class Variation:
+    """What differs from the machine and the image as given.
+
+    Attributes:
+        flips: Bits of CPUID and MSRs turned over.
+        memory: Address -> bytes that are there before anything runs.
+    """
+
+    flips: Flips = nothing
+    memory: Mapping[int, bytes] = field(default_factory=dict)
+
+
+#: No change at all.
+AS_GIVEN: Final = Variation()
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of one boot.
+
+    Attributes:
+        sites: Per site, WBINVD or not, or why that is unknown.
+        asked: Registers the hardware was asked for -> the bits that were turned over.
+    """
+
+    sites: Mapping[Site, SiteDecision]
+    asked: Mapping[Register, int]
+
+    def differs(self, other: Outcome) -> frozenset[Site]:
+        """Sites that are known in both and do not decide alike, or not leave lines alike."""
+        return frozenset(
+            site
+            for site, decision in self.sites.items()
+            if None not in (decision.answer, other.sites[site].answer)
+            and decision.answer != other.sites[site].answer
+        )
+
+    def lost(self, other: Outcome) -> frozenset[Site]:
+        """Sites that are known in `other` and unknown here."""
+        return frozenset(
+            site
+            for site, decision in self.sites.items()
+            if decision.flushes is None and other.sites[site].flushes is not None
+        )
+
+
+@dataclass(slots=True)
+class Accesses:
+    """What code read before it wrote there, and the blocks of instructions it executed.
+
+    Attributes:
+        memory: Where.
+        reads: Cell -> what was there.
+        blocks: Address and size of each block that was begun.
+    """
+
+    memory: MachineMemory
+    reads: dict[Cell, bytes] = field(default_factory=dict)
+    blocks: set[tuple[int, int]] = field(default_factory=set)
+    _written: set[int] = field(default_factory=set)
+
+    def note(self, address: int, size: int, is_write: bool) -> None:
+        """One access, before it takes effect."""
+        if is_write:
+            self._written.update(range(address, address + size))
+        elif (address, size) not in self.reads:
+            self._read(address, size)
+
+    def execute(self, address: int, size: int) -> None:
+        """One block."""
+        self.blocks.add((address, size))
+
+    def _read(self, address: int, size: int) -> None:
+        if self._written.isdisjoint(range(address, address + size)):
+            # What is not in memory ends the run.
+            with suppress(DerivationError):
+                self.reads[address, size] = self.memory.read(address, size)
+
+
+@dataclass(frozen=True, slots=True)
+class SiteRun:
+    """One run of a site from a kept state.
+
+    Attributes:
+        decision: WBINVD or not, or why that is unknown.
+        asked: Registers the hardware was asked for -> the bits that were turned over.
+        flushes: WBINVDs executed, by whichever CPU and on whichever way.
+        record: What each CPU asked the hardware and was answered, in that order.
+    """
+
+    decision: SiteDecision
+    asked: Mapping[Register, int]
+    record: tuple[tuple[Question, Answer], ...]
+    flushes: int
+
+    def differs(self, other: SiteRun) -> bool:
+        """Does it decide otherwise, as far as it got? `other` came to its end."""
+        if self.decision.answer is None:
+            return other.decision.flushes is False and self.flushes > other.flushes
+        return self.decision.answer != other.decision.answer
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Booted:
+    """A machine behind the derivation."""
+
+    memory: KeptMemory
+    cpus: Cpus
+
+
+class RunSite(Protocol):
+    """Runs a site from a kept state."""
+
+    def __call__(self, site: Site, variation: Variation = AS_GIVEN) -> SiteRun:
+        """With other bytes at some addresses, and other answers of the hardware."""
+
+
+class Reruns:
+    """One image, to be run many times. Not for use by several threads at once."""
+
+    def __init__(self, image: KernelImage) -> None:
+        self.image = image
+        self.memory = MachineMemory(image)
+        self.places = Places(image, self.memory, SECONDARY + 1)
+        warnings = cache(partial(warning_addresses, image))
+        fixups = cache(partial(fault_fixups, image))
+        # Watching drops translated code, so what is watched has an engine of its own.
+        self._emulator, self._watching, self._tracing = (
+            Emulator(self.memory, self.places.code, warnings, fixups, _LIMITS) for _ in range(3)
+        )
+        self._recorder = Recorder(self.memory, self._tracing)
+        self._accesses = Accesses(self.memory)
+        pages = (CONTROL_PAGES, self.memory.direct(CONTROL_PAGES))
+        self._variable = variable_memory(
+            image.symbols, (range(page, page + CONTROL_SIZE) for page in pages)
+        )
+        symbols = image.symbols
+        self.text = range(symbols.address("_text") or 0, symbols.address("_etext") or 0)
+        self._names: dict[int, str] = {}
+        self._changed: Mapping[int, bytes] = {}
+        #: How often the derivation was run, and how often a site.
+        self.boots = self.site_runs = 0
+
+    def boot(self, machine: RawMachine) -> Booted:
+        """Run the derivation, and keep the state it leaves.
+
+        Raises:
+            DerivationError: It did not end.
+        """
+        cpus = _cpus(machine, AS_GIVEN.flips)
+        self._boot(machine, AS_GIVEN, cpus, self._emulator)
+        return Booted(self.memory.kept(), cpus)
+
+    def decide(self, machine: RawMachine, variation: Variation = AS_GIVEN) -> Outcome:
+        """The derivation and all sites."""
+        cpus = _cpus(machine, variation.flips)
+        try:
+            self._boot(machine, variation, cpus, self._emulator)
+        except DerivationError as error:
+            return Outcome(dict.fromkeys(SITES, SiteDecision(None, str(error))), _asked(cpus))
+        sites = {}
+        for site in SITES:
+            self._begin(site, cpus)
+            sites[site] = self._run_site(site, cpus, self._emulator)
+        return Outcome(sites, _asked(cpus))
+
+    def _boot(
+        self, machine: RawMachine, variation: Variation, cpus: Cpus, emulator: Emulator
+    ) -> None:
+        self.boots += 1
+        self.memory.reset()
+        emulator.prepare_ram()
+        stub_functions(self.image, self.memory)
+        self._forget(self._changed)
+        for address, content in variation.memory.items():
+            self.memory.write(address, content)
+        self._forget(variation.memory)
+        self._changed = variation.memory
+        boot(self.image, self.memory, emulator, cpus, mem_encrypt=machine.mem_encrypt)
+        make_seamcalls(self.image, emulator, cpus)
+        interrupts_of(self.image, self.memory, emulator)  # before anything is watched
+
+    def name(self, address: int) -> str:
+        """What is at an address, for reports."""
+        if address not in self._names:
+            self._names[address] = self.places.variable(address) or f"{address:#x}"
+        return self._names[address]
+
+    def line(self, address: int) -> str:
+        """Likewise, and where there is no variable: a stack, a page."""
+        physical = self.memory.physical(address)
+        return self.name(address) if physical is None else self.places.line(address, physical)
+
+    @property
+    def endless_runs(self) -> int:
+        """How many runs so far had no end."""
+        return self._emulator.exhausted_runs
+
+    @contextmanager
+    def series(self) -> Iterator[None]:
+        """To be entered around all runs, which are watched inside only."""
+        with (
+            self._emulator.series(),
+            self._watching.series(),
+            self._tracing.series(),
+            self._tracing.stepped(self._recorder.note_instruction),
+            self._tracing.watched(self._recorder.note_access),
+            self._watching.watched(self._note_access, self._variable),
+            self._watching.blocks(self._note_block),
+        ):
+            yield
+
+    def _note_access(self, address: int, size: int, is_write: bool) -> None:
+        self._accesses.note(address, size, is_write)
+
+    def _note_block(self, address: int, size: int) -> None:
+        self._accesses.execute(address, size)
+
+    def watched_boot(self, machine: RawMachine) -> Accesses:
+        """What the derivation reads and executes.
+
+        Raises:
+            DerivationError: It did not end.
+        """
+        self._accesses = Accesses(self.memory)
+        self._boot(machine, AS_GIVEN, _cpus(machine, nothing), self._watching)
+        return self._accesses
+
+    def restore(self, site: Site, booted: Booted) -> None:
+        """The memory in which a site begins."""
+        self.memory.put_back(booted.memory)
+        self._begin(site, booted.cpus)
+
+    def _begin(self, site: Site, cpus: Cpus) -> None:
+        match site:
+            case Site.STOP_THIS_CPU:
+                begin_kexec(self.image, self.memory, online=len(cpus))
+            case Site.RELOCATE_KERNEL:
+                begin_kexec(self.image, self.memory, online=1)
+            case Site.CRASH_NMI_CALLBACK:
+                begin_crash(self.image, self.memory, crashing=cpus[0].number)
+
+    def watched_site(self, site: Site, booted: Booted) -> Accesses:
+        """What a site reads and executes from a kept state."""
+        self._prepare(site, booted, AS_GIVEN)
+        self._accesses = Accesses(self.memory)
+        self._run_site(site, [_fork(cpu, nothing) for cpu in booted.cpus], self._watching)
+        return self._accesses
+
+    def traced_site(self, site: Site, booted: Booted) -> Sequence[ExecutedInstruction]:
+        """Every instruction that a site executes from a kept state."""
+        self._prepare(site, booted, AS_GIVEN)
+        self._recorder.steps = []
+        self._run_site(site, [_fork(cpu, nothing) for cpu in booted.cpus], self._tracing)
+        return self._recorder.steps
+
+    def is_constant(self, address: int) -> bool:
+        """Does no running kernel change what is there, nor anything but the emulator?"""
+        return not any(address in part for part in self._variable)
+
+    def runs_from(self, booted: Booted) -> RunSite:
+        """Sites can be run from this state as often as wanted."""
+
+        def run(site: Site, variation: Variation = AS_GIVEN) -> SiteRun:
+            self._prepare(site, booted, variation)
+            forks = [_fork(cpu, variation.flips) for cpu in booted.cpus]
+            decision = self._run_site(site, forks, self._emulator)
+            record = tuple(chain.from_iterable(fork.record.items() for fork in forks))
+            flushes = sum(len(fork.flushes) for fork in forks)
+            return SiteRun(decision, _asked(forks), record, flushes)
+
+        return run
+
+    def detoured_run(self, site: Site, booted: Booted, detour: Detour) -> SiteRun:
+        """A site from a kept state, which goes another way once."""
+        with self._emulator.detour(detour.address, detour.visits, detour.target):
+            return self.runs_from(booted)(site)
+
+    def _prepare(self, site: Site, booted: Booted, variation: Variation) -> None:
+        """The state of then, with these changes."""
+        self.restore(site, booted)
+        self._forget(self._changed)
+        for address, content in variation.memory.items():
+            self.memory.write(address, content)
+        self._forget(variation.memory)
+        self._changed = variation.memory
+
+    def _run_site(self, site: Site, cpus: Sequence[VariedCpu], emulator: Emulator) -> SiteDecision:
+        self.site_runs += 1
+        image, memory = self.image, self.memory
+        first, second = cpus
+        try:
+            match site:
+                case Site.STOP_THIS_CPU:
+                    return run_stop_this_cpu(
+                        image, memory, emulator, second, jumping=first
+                    ).decision
+                case Site.RELOCATE_KERNEL:
+                    return run_relocate_kernel(image, memory, emulator, first)
+                case Site.CRASH_NMI_CALLBACK:
+                    return run_crash_nmi_callback(image, memory, emulator, cpus)
+        except DerivationError as error:
+            return SiteDecision(None, str(error))
+
+    def _forget(self, memory: Mapping[int, bytes]) -> None:
+        """Code among what was changed must be translated again."""
+        for address, content in memory.items():
+            if address in self.text:
+                # The others run nothing but what was given.
+                self._emulator.forget_code(address, len(content))
+
+
+def _cpus(machine: RawMachine, flips: Flips) -> Cpus:
+    msr = machine.firmware_msr
+    return (
+        VariedCpu(0, machine.jumping, msr, seam=machine.seamcalled, flips=flips),
+        VariedCpu(SECONDARY, machine.secondary, msr, seam=machine.seamcalled, flips=flips),
+    )
+
+
+def _asked(cpus: Sequence[VariedCpu]) -> dict[Register, int]:
+    return {register: mask for cpu in cpus for register, mask in cpu.asked.items()}
+
+
+def _fork(cpu: VariedCpu, flips: Flips) -> VariedCpu:
+    """The same CPU, asking the hardware afresh; what it does leaves the first one alone."""
+    fork = cpu.going_on_as(cpu, {})
+    fork.asked, fork.flips = {}, flips
+    return fork

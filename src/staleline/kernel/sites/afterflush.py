@@ -1,0 +1,203 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What becomes of the lines that a CPU stores to after its last WBINVD.
+
+A line is dirty under the alias of the mapping that it was stored through. Memory is mapped by the
+old kernel's page tables, with the C-bit where it encrypts; but for control pages, which are
+decrypted, and for the identity map of ``relocate_kernel``, which has no C-bit (linux 7.3.4
+arch/x86/kernel/machine_kexec_64.c:245 _KERNPG_TABLE_NOENC). Registers of devices are not cached.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
+
+from staleline.kernel.boot.decision import Fate, Store
+from staleline.kernel.boot.places import Places
+from staleline.kernel.boot.startup import SECONDARY
+from staleline.kernel.derivation import DerivationError, required_address
+from staleline.kernel.emulator.controlpages import CONTROL_PAGES, CONTROL_SIZE, SWAP_PAGE
+from staleline.kernel.emulator.emulator import Emulator, EndKind
+from staleline.kernel.emulator.memory import PAGE, RAM_SIZE
+from staleline.vocabulary import Through
+
+if TYPE_CHECKING:
+    from staleline.kernel.emulator.memory import KeptMemory, MachineMemory
+    from staleline.kernel.emulator.notedstores import NotedAccess
+    from staleline.kernel.emulator.traps import LogicalCpu
+    from staleline.kernel.image.image import KernelImage
+
+__all__ = ["StopWait", "as_in_crash", "stores_after_nmi", "stores_before_jump", "stores_offline"]
+
+_LINE: Final = 64
+_STOPS_OTHERS: Final = "native_stop_other_cpus"
+_ONLINE: Final = "__cpu_online_mask"
+_COUNT: Final = "__num_online_cpus"
+#: How many CPU numbers there are; before boot has counted them, as many as masks have bits.
+_NUMBERS: Final = "nr_cpu_ids"
+#: What becomes of a store, by what was noted of it.
+_FateOf = Callable[["NotedAccess", Store], Fate]
+
+
+def stores_before_jump(
+    image: KernelImage, memory: MachineMemory, accesses: Iterable[NotedAccess]
+) -> tuple[Store, ...]:
+    """On the jumping CPU, in a kexec."""
+    return _stores(image, memory, accesses, lambda _, store: _unless(Through.PLAIN, store))
+
+
+def stores_after_nmi(
+    image: KernelImage, memory: MachineMemory, accesses: Iterable[NotedAccess]
+) -> tuple[Store, ...]:
+    """On a secondary, in a crash."""
+    return _stores(image, memory, accesses, lambda _, store: _unless(Through.OWN, store))
+
+
+def stores_offline(
+    image: KernelImage, memory: MachineMemory, accesses: Iterable[NotedAccess]
+) -> tuple[Store, ...]:
+    """On a CPU that goes offline: nobody waits for it, so nothing is taken back."""
+    return _stores(image, memory, accesses, lambda _, __: Fate.LEFT_BEHIND)
+
+
+def as_in_crash(stores: Iterable[Store]) -> tuple[Store, ...]:
+    """What would be left behind in a kexec is not the next kernel's memory in a crash."""
+    return tuple(
+        replace(store, fate=Fate.OUTSIDE_RESERVATION) if store.fate is Fate.LEFT_BEHIND else store
+        for store in stores
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class StopWait:
+    """The jumping CPU, which waits until a secondary has stopped.
+
+    Attributes:
+        image: The kernel.
+        memory: Its memory, when the secondary has halted.
+        emulator: Over the same memory.
+        jumping: The CPU.
+        report: The bytes by which a secondary reports itself stopped.
+        began: Memory before the jumping CPU began to stop others, if it has; else None.
+    """
+
+    image: KernelImage
+    memory: MachineMemory
+    emulator: Emulator
+    jumping: LogicalCpu
+    report: range
+    began: KeptMemory | None = None
+
+    def stores_of_stopped(self, accesses: Sequence[NotedAccess]) -> tuple[Store, ...]:
+        """What the secondary stored after its flush, and what becomes of it.
+
+        Raises:
+            DerivationError: What the jumping CPU stores later could not be found out.
+        """
+        reports = [index for index, one in enumerate(accesses) if _overlap(one, self.report)]
+        # What comes behind the report may come behind all that the jumping CPU stores as well.
+        end = reports[-1] + 1 if reports else 0
+        ordered = set(accesses[:end]) - set(accesses[end:])
+        taken = self.lines_taken_back() if ordered else frozenset()
+
+        def fate(access: NotedAccess, store: Store) -> Fate:
+            if access in ordered and taken.issuperset(_lines(store.physical, store.size)):
+                return Fate.TAKEN_BACK
+            return Fate.LEFT_BEHIND
+
+        return _stores(self.image, self.memory, accesses, fate)
+
+    def lines_taken_back(self) -> frozenset[int]:
+        """Lines that the jumping CPU stores to once it has seen that all others are stopped.
+
+        ``native_stop_other_cpus()`` is run with no other CPU online, so that it does not wait;
+        the last time that it looks at the report is where a wait ends. An instruction that looks
+        and stores at once is no look. Memory is put back afterwards.
+
+        Raises:
+            DerivationError: It did not return.
+        """
+        function = required_address(self.image.symbols, _STOPS_OTHERS)
+        cpu = self.jumping.going_on_as(self.jumping, self.jumping.record)
+        kept = self.memory.kept()
+        if self.began is not None:
+            self.memory.put_back(self.began)
+        self._be_alone()
+        end, accesses = self.emulator.accesses_of(function, (1,), cpu=cpu, reads=self.report)
+        self.memory.put_back(kept)
+        if end.kind is not EndKind.RETURNED:
+            what = end.detail or f"{end.kind} at {self.emulator.describe(end.address)}"
+            raise DerivationError(f"{_STOPS_OTHERS}() did not return: {what}")
+        looks = [at for at in range(len(accesses)) if _looks_at(accesses, at, self.report)]
+        later = [one for one in accesses[looks[-1] + 1 :] if one.is_write] if looks else []
+        return frozenset(line for one in later for line in _written(self.memory, one))
+
+    def _be_alone(self) -> None:
+        online = required_address(self.image.symbols, _ONLINE)
+        self.memory.write_int(online, 1 << self.jumping.number, 8)
+        for name, value in ((_COUNT, 1), (_NUMBERS, SECONDARY + 1)):
+            address = self.image.symbols.address(name)
+            if address is not None:
+                self.memory.write_int(address, value, 4)
+
+
+def _looks_at(accesses: Sequence[NotedAccess], index: int, report: range) -> bool:
+    access = accesses[index]
+    if access.is_write or not _overlap(access, report):
+        return False
+    following = accesses[index + 1] if index + 1 < len(accesses) else None
+    stores_too = following is not None and following.is_write and following.code == access.code
+    return not stores_too
+
+
+def _written(memory: MachineMemory, access: NotedAccess) -> Iterable[int]:
+    physical = memory.physical(access.address)
+    return () if physical is None else _lines(physical, access.size)
+
+
+def _overlap(access: NotedAccess, where: range) -> bool:
+    return access.address < where.stop and where.start < access.address + access.size
+
+
+def _lines(physical: int, size: int) -> range:
+    return range(physical // _LINE, (physical + size - 1) // _LINE + 1)
+
+
+def _unless(through: Through, store: Store) -> Fate:
+    """Left behind but for what goes through one alias, by which CPU it is and on which path."""
+    if store.through is not through:
+        return Fate.LEFT_BEHIND
+    return Fate.JUMPS_ALONG if through is Through.PLAIN else Fate.OUTSIDE_RESERVATION
+
+
+def _stores(
+    image: KernelImage, memory: MachineMemory, accesses: Iterable[NotedAccess], fate: _FateOf
+) -> tuple[Store, ...]:
+    """Sorted, each once."""
+    return tuple(sorted(set(_named(image, memory, accesses, fate))))
+
+
+def _named(
+    image: KernelImage, memory: MachineMemory, accesses: Iterable[NotedAccess], fate: _FateOf
+) -> Iterator[Store]:
+    places = Places(image, memory, SECONDARY + 1)
+    for access in accesses:
+        physical = memory.physical(access.address)
+        if physical is None:
+            continue
+        store = Store(
+            address=access.address,
+            physical=physical,
+            size=access.size,
+            through=_through(access.address, physical),
+            line=places.line(access.address, physical),
+            code=places.code(access.code),
+        )
+        yield replace(store, fate=fate(access, store))
+
+
+def _through(address: int, physical: int) -> Through:
+    is_identity = address < RAM_SIZE
+    is_control = 0 <= physical - CONTROL_PAGES < CONTROL_SIZE or 0 <= physical - SWAP_PAGE < PAGE
+    return Through.PLAIN if is_identity or is_control else Through.OWN

@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Run the crash path: the crashing CPU shoots the others down by NMI and jumps.
+
+``machine_crash_shutdown()`` is run to where it sends the NMI, so that the kernel itself says who
+is to take it. Then a secondary takes the NMI, in ``crash_nmi_callback()``. The crashing CPU goes
+on to the end, with whatever else its release does there (since 7.2 ``tdx_sys_disable()``), and
+through ``machine_kexec()``. Sources: arch/x86/kernel/crash.c and reboot.c, linux 5.10.262 to
+7.3.4.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
+
+from staleline.kernel.boot.decision import SiteDecision
+from staleline.kernel.derivation import DerivationError, required_address
+from staleline.kernel.emulator.emulator import Emulator, End, EndKind
+from staleline.kernel.emulator.localapic import NMI_VECTOR
+from staleline.kernel.sites.afterflush import as_in_crash, stores_after_nmi
+from staleline.kernel.sites.sites import is_in, run_relocate_kernel, site_decision
+from staleline.kernel.sites.stoppath import hook_name, interrupt_others, take_nmi
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from staleline.kernel.emulator.memory import MachineMemory
+    from staleline.kernel.emulator.traps import LogicalCpu
+    from staleline.kernel.image.image import KernelImage
+
+__all__ = ["CrashRun", "run_crash", "run_crash_nmi_callback"]
+
+_SHUT_DOWN: Final = "machine_crash_shutdown"
+#: What shuts down in a crash, at the end of whatever a hypervisor has put into ``machine_ops``.
+_NATIVE: Final = "native_machine_crash_shutdown"
+_CALLBACK: Final = "crash_nmi_callback"
+_REGISTERS: Final = 0x6000  # physical address of the interrupted code's struct pt_regs, zeros
+_HALT: Final = "native_halt"
+#: Registers the callback. Kernels with CONFIG_MSHV_ROOT have a second function of that name,
+#: for a crash of the hypervisor (linux 7.3.4 arch/x86/hyperv/hv_crash.c:283).
+_REGISTERING: Final = "nmi_shootdown_cpus"
+_NOTE_ALIGNMENT: Final = 4
+_MASK_32: Final = (1 << 32) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class CrashRun:
+    """What a secondary and the crashing CPU did."""
+
+    crash_nmi_callback: SiteDecision
+    relocate_kernel: SiteDecision
+
+
+def run_crash(
+    image: KernelImage, memory: MachineMemory, emulator: Emulator, cpus: Sequence[LogicalCpu]
+) -> CrashRun:
+    """Crash on the first of two CPUs; what stops short is unknown and says why."""
+    try:
+        callback = run_crash_nmi_callback(image, memory, emulator, cpus)
+    except DerivationError as error:
+        site = SiteDecision(None, str(error))
+        return CrashRun(site, site)
+    try:
+        _go_on(emulator, cpus[0], hook_name(image, memory, _SHUT_DOWN))
+        relocate = run_relocate_kernel(image, memory, emulator, cpus[0])
+        return CrashRun(callback, replace(relocate, stores=as_in_crash(relocate.stores)))
+    except DerivationError as error:
+        return CrashRun(callback, SiteDecision(None, str(error)))
+
+
+def run_crash_nmi_callback(
+    image: KernelImage, memory: MachineMemory, emulator: Emulator, cpus: Sequence[LogicalCpu]
+) -> SiteDecision:
+    """Crash on the first of two CPUs, up to where the second has taken the NMI.
+
+    Raises:
+        DerivationError: The first shot nobody down, or it is not known where an NMI leads.
+    """
+    crashing, secondary = cpus
+    _set_up_crash_notes(image, memory)
+    for name in (_NATIVE, _CALLBACK):
+        if name not in image.symbols:
+            raise DerivationError(f"the image has no symbol {name}")
+    registers = memory.direct(_REGISTERS)
+    vector = interrupt_others(image, memory, emulator, (crashing, secondary), _SHUT_DOWN, registers)
+    if vector is None:
+        raise DerivationError(f"{hook_name(image, memory, _SHUT_DOWN)}() shot nobody down")
+    if vector != NMI_VECTOR:
+        raise DerivationError(f"{_SHUT_DOWN}() interrupts the other CPUs by vector {vector:#x}")
+    before = len(secondary.flushes)
+    end = take_nmi(image, memory, emulator, secondary, registers)
+    wanted = EndKind.HALTED if _rests(image, end) else None
+    decision = site_decision(emulator, end, wanted, flushes=len(secondary.flushes) - before)
+    if not decision.flushes or not end.stores:
+        return decision
+    return replace(decision, stores=stores_after_nmi(image, memory, end.stores))
+
+
+def _rests(image: KernelImage, end: End) -> bool:
+    """Did the run end where a CPU that was shot down has to stay?"""
+    if is_in(image, end, (_HALT,)):
+        return True
+    enclosing = image.symbols.enclosing(end.address)
+    registered = _registered(image)
+    others = set(image.symbols.addresses(_CALLBACK)) - {registered}
+    is_other = enclosing is not None and end.address - enclosing[1] in others
+    return is_in(image, end, (_CALLBACK,)) and not (registered and is_other)
+
+
+def _registered(image: KernelImage) -> int | None:
+    """Of several callbacks the one that ``nmi_shootdown_cpus()`` refers to (since 6.1)."""
+    start = image.symbols.only_address(_REGISTERING)
+    size = None if start is None else image.symbols.size_of(_REGISTERING)
+    if start is None or size is None:
+        return None
+    code = image.read(start, size)
+    callbacks = image.symbols.addresses(_CALLBACK)
+    referred = [one for one in callbacks if (one & _MASK_32).to_bytes(4, "little") in code]
+    return referred[0] if len(referred) == 1 else None
+
+
+def _go_on(emulator: Emulator, cpu: LogicalCpu, name: str) -> None:
+    end = emulator.go_on(cpu)
+    if end.kind is not EndKind.RETURNED:
+        what = end.detail or f"{end.kind} at {emulator.describe(end.address)}"
+        raise DerivationError(f"{name}() did not return: {what}")
+
+
+def _set_up_crash_notes(image: KernelImage, memory: MachineMemory) -> None:
+    """``crash_notes_memory_init()``, kernel/crash_core.c: here behind each per-CPU area."""
+    end = required_address(image.symbols, "__per_cpu_end")
+    notes = -(-end // _NOTE_ALIGNMENT) * _NOTE_ALIGNMENT
+    memory.write_int(required_address(image.symbols, "crash_notes"), notes, 8)

@@ -1,0 +1,195 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Where the interrupts of the stop protocol lead, and the stacks that their handlers want.
+
+The kernel's own code fills the interrupt descriptor table: ``idt_setup_apic_and_irq_gates()``
+and ``idt_setup_traps()`` (arch/x86/kernel/idt.c, 5.10 to 7.3), and
+``irq_init_percpu_irqstack()`` (irq_64.c) says where each CPU keeps its interrupt stack. None of
+them looks at the machine, so they are run once for an image. What they ask of the memory
+management, which is not emulated, is answered here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+from weakref import WeakKeyDictionary
+
+import numpy as np
+from numpy.typing import NDArray
+
+from staleline.errors import KernelImageError
+from staleline.evidence.registers import CpuidTable
+from staleline.kernel.boot.percpu import PerCpu
+from staleline.kernel.derivation import DerivationError
+from staleline.kernel.emulator.localapic import NMI_VECTOR, REBOOT_VECTOR
+from staleline.kernel.emulator.ring3 import STACK_SIZE, STACK_TOP
+from staleline.kernel.emulator.traps import LogicalCpu
+from staleline.kernel.image.alternatives import apply_always
+
+if TYPE_CHECKING:
+    from staleline.kernel.emulator.emulator import Emulator
+    from staleline.kernel.emulator.memory import MachineMemory
+    from staleline.kernel.image.image import KernelImage
+
+__all__ = ["Interrupts", "interrupts_of"]
+
+_SET_UP_GATES: Final = ("idt_setup_traps", "idt_setup_apic_and_irq_gates")
+_SET_UP_STACK: Final = "irq_init_percpu_irqstack"
+_TABLE: Final = "idt_table"
+_NMI_HANDLER: Final = "exc_nmi"
+#: Bytes of ``asm_exc_nmi`` up to its second call of the handler, the one for an NMI that met
+#: the kernel: 0x16e in 5.10, 0x16d in 7.3. The first is for one that met user code.
+_NMI_ENTRY_SIZE: Final = 0x200
+_NMI_CALLS: Final = 2
+_CALL: Final = 0xE8
+_GATE_SIZE: Final = 16
+_PRESENT_INTERRUPT_GATE: Final = 0x8E
+_DPL: Final = 0x60
+#: Physical address of the pages that the secondary's interrupt stack is mapped to: the lower half
+#: of what it has for stacks. IRQ_STACK_SIZE is 16 KiB, 32 KiB with KASAN.
+_STACK: Final = STACK_TOP
+_STACK_PAGES: Final = STACK_SIZE // 2
+_RETURN_ZERO: Final = b"\x31\xc0\xc3"
+_HLT: Final = b"\xf4"
+_MASK_64: Final = (1 << 64) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Interrupts:
+    """What is the same on all machines.
+
+    Attributes:
+        gates: Vector -> address of the code that it leads to; those of the stop protocol that
+            the image's code set up. For an NMI the function that its entry calls, which is not
+            run itself: it looks for other NMIs on the stack.
+        stack: Link address of the per-CPU variable that holds the interrupt stack, and what it
+            holds; None if the kernel has no such variable, or its code does not tell.
+    """
+
+    gates: Mapping[int, int]
+    stack: tuple[int, int] | None
+
+    def gate(self, vector: int) -> int:
+        """Where a vector leads.
+
+        Raises:
+            DerivationError: The kernel's code did not set it up.
+        """
+        if vector not in self.gates:
+            raise DerivationError(f"where interrupt {vector:#x} leads could not be established")
+        return self.gates[vector]
+
+
+_KNOWN: WeakKeyDictionary[MachineMemory, Interrupts] = WeakKeyDictionary()
+
+
+def interrupts_of(image: KernelImage, memory: MachineMemory, emulator: Emulator) -> Interrupts:
+    """Find it out, or say it again for the same memory, which is left as it is."""
+    found = _KNOWN.get(memory)
+    if found is None:
+        before = memory.kept()
+        memory.reset()
+        emulator.prepare_ram()
+        try:
+            found = _found(image, memory, emulator)
+        finally:
+            memory.put_back(before)
+        _KNOWN[memory] = found
+    return found
+
+
+def _found(image: KernelImage, memory: MachineMemory, emulator: Emulator) -> Interrupts:
+    apply_always(image, memory)
+    answers = _answers(memory)
+    stubs = [(a, code) for name, code in answers.items() for a in image.symbols.addresses(name)]
+    for address, code in stubs:
+        memory.write(address, code)
+    cpus = [LogicalCpu(number, CpuidTable({}), {}) for number in range(2)]
+    try:
+        stack = _stack(image, memory, emulator, cpus[1])
+        return Interrupts(_gates(image, memory, emulator, cpus[0]), stack)
+    finally:
+        for address, code in stubs:
+            emulator.forget_code(address, len(code))
+
+
+def _answers(memory: MachineMemory) -> Mapping[str, bytes]:
+    """What is asked of the memory management -> code that answers."""
+    stack = memory.direct(_STACK).to_bytes(8, "little")
+    return {
+        "cea_set_pte": _RETURN_ZERO,
+        "set_memory_ro": _RETURN_ZERO,
+        "per_cpu_ptr_to_phys": _RETURN_ZERO,
+        "vmap": b"\x48\xb8" + stack + b"\xc3",
+        "panic": _HLT,
+        "vpanic": _HLT,
+    }
+
+
+def _gates(
+    image: KernelImage, memory: MachineMemory, emulator: Emulator, cpu: LogicalCpu
+) -> Mapping[int, int]:
+    """Whether the functions returned does not matter; a gate that is there is there."""
+    cpu.gs_base = PerCpu(image, memory).early_offset
+    table = image.symbols.address(_TABLE)
+    for name in _SET_UP_GATES:
+        address = image.symbols.address(name)
+        if address is not None:
+            emulator.run(address, (), cpu=cpu)
+    if table is None:
+        return {}
+    gates = {
+        v: memory.read(table + _GATE_SIZE * v, _GATE_SIZE) for v in (NMI_VECTOR, REBOOT_VECTOR)
+    }
+    found = {
+        vector: int.from_bytes(gate[0:2] + gate[6:12], "little")
+        for vector, gate in gates.items()
+        if gate[5] & ~_DPL == _PRESENT_INTERRUPT_GATE
+    }
+    return _behind_nmi_entry(image, found)
+
+
+def _behind_nmi_entry(image: KernelImage, gates: Mapping[int, int]) -> Mapping[int, int]:
+    """``asm_exc_nmi`` calls ``exc_nmi()`` (arch/x86/entry/entry_64.S, 5.10 to 7.3)."""
+    entry, handler = gates.get(NMI_VECTOR), image.symbols.address(_NMI_HANDLER)
+    others = {vector: address for vector, address in gates.items() if vector != NMI_VECTOR}
+    if entry is None or handler is None:
+        return others
+    try:
+        code = image.read(entry, _NMI_ENTRY_SIZE)
+    except KernelImageError:
+        return others
+    calls = (
+        int.from_bytes(code[at + 1 : at + 5], "little", signed=True) == handler - entry - at - 5
+        for at in range(len(code) - 4)
+        if code[at] == _CALL
+    )
+    return {**others, NMI_VECTOR: handler} if sum(calls) == _NMI_CALLS else others
+
+
+def _stack(
+    image: KernelImage, memory: MachineMemory, emulator: Emulator, cpu: LogicalCpu
+) -> tuple[int, int] | None:
+    """By what the kernel stores, in the CPU's per-CPU area, when it is told where the pages are.
+
+    Without CONFIG_VMAP_STACK they are in that area themselves.
+    """
+    areas = PerCpu(image, memory)
+    areas.set_up_areas(cpu.number + 1)
+    cpu.gs_base = areas.offset(cpu.number)
+    before = _values(areas.content(cpu.number))
+    set_up = image.symbols.address(_SET_UP_STACK)
+    if set_up is not None:
+        emulator.run(set_up, (cpu.number,), cpu=cpu)
+    after = _values(areas.content(cpu.number))
+    area = areas.linked.start + cpu.gs_base & _MASK_64
+    mapped = range(memory.direct(_STACK), memory.direct(_STACK + _STACK_PAGES) + 1)
+    within = range(area, area + len(areas.linked))
+    stacks = [(after >= where.start) & (after < where.stop) for where in (mapped, within)]
+    found = np.flatnonzero((after != before) & (stacks[0] | stacks[1])).tolist()
+    return (areas.linked.start + 8 * found[0], int(after[found[0]])) if found else None
+
+
+def _values(area: bytes) -> NDArray[np.uint64]:
+    return np.frombuffer(area, "<u8", len(area) // 8)

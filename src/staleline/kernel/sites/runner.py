@@ -1,0 +1,284 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What a kernel image does on a machine, read by running the image's own code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
+from functools import cache, partial
+from typing import TYPE_CHECKING
+
+from staleline.kernel.boot.decision import Decision, SiteDecision
+from staleline.kernel.boot.seamcalls import make_seamcalls
+from staleline.kernel.boot.startup import (
+    SECONDARY,
+    boot,
+    read_sme_active,
+    start_up,
+    start_up_told,
+    stub_functions,
+)
+from staleline.kernel.derivation import DerivationError
+from staleline.kernel.emulator.emulator import Emulator
+from staleline.kernel.emulator.memory import MachineMemory
+from staleline.kernel.emulator.traps import Answer, LogicalCpu, Question
+from staleline.kernel.image.bugtable import warning_addresses
+from staleline.kernel.image.exceptiontable import fault_fixups
+from staleline.kernel.sites.crash import run_crash
+from staleline.kernel.sites.kexecstate import begin_crash, begin_kexec
+from staleline.kernel.sites.offline import (
+    PlayDead,
+    run_mwait_play_dead,
+    run_native_play_dead,
+    run_tdx_shutdown_cpu,
+)
+from staleline.kernel.sites.sites import (
+    run_relocate_kernel,
+    run_stop_by_nmi,
+    run_stop_this_cpu,
+    stopped_by_way,
+)
+from staleline.kernel.sites.stoppath import way_to_kexec
+
+if TYPE_CHECKING:
+    from staleline.kernel.boot.decision import RawMachine
+    from staleline.kernel.image.image import KernelImage
+    from staleline.kernel.image.symbols import SymbolTable
+
+__all__ = ["KernelReader", "MachineRun", "Start", "unknown_decision"]
+
+
+@dataclass(frozen=True, slots=True)
+class MachineRun:
+    """One machine's answer, and what it depended on.
+
+    Attributes:
+        decision: The answer.
+        record: What the kernel asked after its startup code, in order, and was answered.
+        exhausted: Some function ran out of time or instructions.
+    """
+
+    decision: Decision
+    record: Mapping[Question, Answer]
+    exhausted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """What the startup code left.
+
+    Attributes:
+        state: Equal for two machines only if nothing that follows can tell them apart, but
+            by asking the hardware: the kernel's memory, and what the CPU keeps.
+        record: What the startup code asked, in order, and was answered.
+        exhausted: It ran out of time or instructions.
+    """
+
+    state: Hashable
+    record: Mapping[Question, Answer]
+    exhausted: bool
+
+
+class KernelReader:
+    """Answers for one image; keep it for many machines, the first costs most.
+
+    Not for use by several threads at once.
+    """
+
+    def __init__(self, image: KernelImage) -> None:
+        self._image = image
+        self._memory = MachineMemory(image)
+        self._emulator = Emulator(
+            self._memory,
+            partial(_name, image.symbols),
+            cache(partial(warning_addresses, image)),
+            cache(partial(fault_fixups, image)),
+        )
+
+    def decide(self, machine: RawMachine) -> Decision:
+        """Boot the image on `machine` and let it kexec.
+
+        "No flush" is answered only if every derivation step returned and the site ran to
+        its end; otherwise the site is unknown and says why.
+        """
+        return self.run(machine).decision
+
+    def run(self, machine: RawMachine) -> MachineRun:
+        """The same, and what the kernel asked of the machine after its startup code."""
+        cpus, exhausted = _cpus(machine), self._emulator.exhausted_runs
+        with self._emulator.series():
+            try:
+                decision = self._run(machine, cpus)
+            except DerivationError as error:
+                decision = unknown_decision(str(error))
+        return MachineRun(
+            _with_record(decision, *cpus),
+            cpus[0].record,
+            exhausted=self._emulator.exhausted_runs > exhausted,
+        )
+
+    def encrypts(self, machine: RawMachine, command_line: str) -> bool | None:
+        """Start the image on `machine` as the next kernel: does it encrypt its memory?
+
+        Its own code looks at CPUID, SYSCFG and the command line, so what it was built with
+        (CONFIG_AMD_MEM_ENCRYPT and, up to 6.7, ..._ACTIVE_BY_DEFAULT) is seen too. None if
+        that code did not return or its result cannot be read; `machine.mem_encrypt` is not
+        looked at.
+        """
+        cpu = _cpus(machine)[0]
+        self._start_over()
+        with self._emulator.series():
+            try:
+                start_up_told(self._image, self._memory, self._emulator, cpu, command_line)
+                return read_sme_active(self._image, self._memory)
+            except DerivationError:
+                return None
+
+    def play_dead(self, machine: RawMachine) -> PlayDead:
+        """Boot the image on `machine` and let the secondary go offline."""
+        try:
+            return run_native_play_dead(*self._booted(machine))
+        except DerivationError as error:
+            return PlayDead(SiteDecision(None, str(error)), "")
+
+    def mwait_play_dead(self, machine: RawMachine) -> PlayDead:
+        """Boot the image on `machine` and let a cpuidle driver take the secondary offline."""
+        try:
+            return run_mwait_play_dead(*self._booted(machine))
+        except DerivationError as error:
+            return PlayDead(SiteDecision(None, str(error)), "")
+
+    def tdx_shutdown_cpu(self, machine: RawMachine) -> SiteDecision:
+        """Boot the image on `machine`, and let the secondary do what TDX does before a kexec."""
+        try:
+            return run_tdx_shutdown_cpu(*self._booted(machine))
+        except DerivationError as error:
+            return SiteDecision(None, str(error))
+
+    def _booted(
+        self, machine: RawMachine
+    ) -> tuple[KernelImage, MachineMemory, Emulator, LogicalCpu]:
+        """The secondary, after boot and what SEAMCALLs the machine made, and what it needs."""
+        cpus = _cpus(machine)
+        self._start_over()
+        boot(self._image, self._memory, self._emulator, cpus, mem_encrypt=machine.mem_encrypt)
+        make_seamcalls(self._image, self._emulator, cpus)
+        return self._image, self._memory, self._emulator, cpus[1]
+
+    def series(self) -> AbstractContextManager[object]:
+        """Enter it around many runs: they are then watched by one thread."""
+        return self._emulator.series()
+
+    @contextmanager
+    def starts(self) -> Iterator[Callable[[RawMachine], Start]]:
+        """A function that runs the startup code alone, and finds out what it left.
+
+        Ask it for all machines before the first `run`: watching drops translated code.
+        """
+        before: dict[int, int] = {}
+
+        def start(machine: RawMachine) -> Start:
+            before.clear()
+            cpu, exhausted = _cpus(machine)[0], self._emulator.exhausted_runs
+            failure = self._start_up(machine, cpu)
+            cells = ((address, self._memory.read(address, 1)[0]) for address in sorted(before))
+            changed = tuple((address, now) for address, now in cells if now != before[address])
+            return Start(
+                (changed, cpu.kept, failure),
+                cpu.record,
+                exhausted=self._emulator.exhausted_runs > exhausted,
+            )
+
+        with (
+            self._emulator.series(),
+            self._emulator.watched(partial(self._note_write, before)),
+        ):
+            yield start
+
+    def _start_up(self, machine: RawMachine, cpu: LogicalCpu) -> str:
+        """Run the startup code; the reason if it did not return."""
+        self._start_over()
+        try:
+            start_up(
+                self._image, self._memory, self._emulator, cpu, mem_encrypt=machine.mem_encrypt
+            )
+        except DerivationError as error:
+            return str(error)
+        return ""
+
+    def _note_write(self, before: dict[int, int], address: int, size: int, is_write: bool) -> None:
+        """Keep what the kernel's memory held before a write."""
+        if is_write and not self._memory.is_ram(address):
+            for at, byte in enumerate(self._memory.read(address, size), address):
+                before.setdefault(at, byte)
+
+    def _run(self, machine: RawMachine, cpus: tuple[LogicalCpu, LogicalCpu]) -> Decision:
+        image, memory, emulator = self._image, self._memory, self._emulator
+        jumping, secondary = cpus
+        self._start_over()
+        boot(image, memory, emulator, cpus, mem_encrypt=machine.mem_encrypt)
+        sme_active = read_sme_active(image, memory)
+        make_seamcalls(image, emulator, cpus)
+        begin_kexec(image, memory, online=len(cpus))
+        way = way_to_kexec(image, memory, emulator, cpus)
+        by_nmi = None
+        if way.sent is not None:
+            by_nmi = run_stop_by_nmi(image, memory, emulator, cpus, way.sent)
+        stop = run_stop_this_cpu(image, memory, emulator, secondary, jumping=jumping)
+        stop = stopped_by_way(stop, way, by_nmi)
+        begin_kexec(image, memory, online=1)
+        relocate = run_relocate_kernel(
+            image, memory, emulator, jumping, preserve_context=machine.preserve_context
+        )
+        begin_crash(image, memory, crashing=jumping.number)
+        crash = run_crash(image, memory, emulator, cpus)
+        return Decision(
+            stop_this_cpu=stop.decision,
+            relocate_kernel=SiteDecision(None, way.to_jump) if way.to_jump else relocate,
+            crash_nmi_callback=crash.crash_nmi_callback,
+            crash_relocate_kernel=crash.relocate_kernel,
+            reported_stopped=stop.reported_stopped,
+            sme_active=sme_active,
+            stops=stop.stops,
+            crash_stops=None if crash.crash_nmi_callback.flushes is None else True,
+        )
+
+    def _start_over(self) -> None:
+        self._memory.reset()
+        self._emulator.prepare_ram()
+        stub_functions(self._image, self._memory)
+
+
+def _name(symbols: SymbolTable, address: int) -> str:
+    found = symbols.enclosing(address)
+    return f"{address:#x}" if found is None else f"{found[0]}+{found[1]:#x}"
+
+
+def _cpus(machine: RawMachine) -> tuple[LogicalCpu, LogicalCpu]:
+    """The jumping CPU and the secondary, with one record."""
+    msr, record = machine.firmware_msr, dict[Question, Answer]()
+    return (
+        LogicalCpu(0, machine.jumping, msr, seam=machine.seamcalled, record=record),
+        LogicalCpu(SECONDARY, machine.secondary, msr, seam=machine.seamcalled, record=record),
+    )
+
+
+def unknown_decision(reason: str) -> Decision:
+    """Nothing is known of any site."""
+    site = SiteDecision(None, reason)
+    return Decision(site, site, site, site, None, None)
+
+
+def _with_record(decision: Decision, *cpus: LogicalCpu) -> Decision:
+    """Add what was asked; a decisive leaf that no dump recorded makes it all unknown."""
+    gaps = [(cpu, leaf) for cpu in cpus if (leaf := cpu.decisive_leaf_missing) is not None]
+    if gaps:
+        cpu, leaf = gaps[0]
+        decision = unknown_decision(f"CPUID leaf {leaf:#x} of CPU {cpu.number} is not recorded")
+    return replace(
+        decision,
+        traps=sum(cpu.traps for cpu in cpus),
+        leaves_read=frozenset().union(*(cpu.leaves_read for cpu in cpus)),
+        msrs_read=frozenset().union(*(cpu.msrs_read for cpu in cpus)),
+    )

@@ -1,0 +1,265 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The way from a kexec, or a crash, to the sites: who interrupts the other CPUs, and with what.
+
+A kexec calls ``machine_shutdown()`` (kernel/kexec_core.c kernel_kexec()), a crash
+``machine_crash_shutdown()`` (__crash_kexec()); both go through ``machine_ops`` and ``smp_ops``
+to code that interrupts the others, and waits until they have stopped. The others come to their
+site through their descriptor table. Nothing of this way is taken for granted: it is run.
+Sources: arch/x86/kernel/smp.c and reboot.c, linux 5.10.262 to 7.3.4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from staleline.kernel.derivation import DerivationError, required_address
+from staleline.kernel.emulator.emulator import Emulator, End, EndKind
+from staleline.kernel.emulator.localapic import NMI_VECTOR, REBOOT_VECTOR
+from staleline.kernel.sites.interrupts import interrupts_of
+from staleline.kernel.sites.kexecstate import begin_kexec
+
+if TYPE_CHECKING:
+    from staleline.kernel.emulator.memory import KeptMemory, MachineMemory
+    from staleline.kernel.emulator.traps import LogicalCpu
+    from staleline.kernel.image.image import KernelImage
+
+__all__ = [
+    "NMI_CALLBACK",
+    "REPORT_SIZE",
+    "WayToKexec",
+    "forked",
+    "hook_name",
+    "interrupt_others",
+    "report_address",
+    "sends",
+    "stop_by_nmi",
+    "stop_others",
+    "take_nmi",
+    "way_to_kexec",
+]
+
+_SHUT_DOWN: Final = "machine_shutdown"
+_OPERATIONS: Final = "machine_ops"
+#: Offset in struct machine_ops (arch/x86/include/asm/reboot.h, 5.10 to 7.3).
+_MEMBERS: Final = {_SHUT_DOWN: 0x18, "machine_crash_shutdown": 0x20}
+NMI_CALLBACK: Final = "smp_stop_nmi_callback"
+_REGISTERS: Final = 0x6000  # physical address of a struct pt_regs, zeros
+_ONLINE: Final = "__cpu_online_mask"
+_REPORTS: Final = ("cpus_stop_mask", "stop_cpus_count", _ONLINE)
+REPORT_SIZE: Final = 4
+_ONLINE_COUNT: Final = "__num_online_cpus"
+_MASK_SIZE: Final = 8
+_COUNT_SIZE: Final = 4
+_MASK_64: Final = (1 << 64) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class WayToKexec:
+    """How far ``machine_shutdown()`` gets.
+
+    Attributes:
+        to_stop: Why it does not lead the other CPUs to where they stop; None if it does.
+        to_jump: Why it does not lead the jumping CPU on; None if it does.
+        stops: It stops the other CPUs, as far as the jumping CPU is concerned; None if unknown.
+        sent: Memory when the interrupt has been sent, in which the others take it, or an NMI if
+            they are slow; None where it is not.
+    """
+
+    to_stop: str | None
+    to_jump: str | None
+    stops: bool | None
+    sent: KeptMemory | None = None
+
+
+def way_to_kexec(
+    image: KernelImage,
+    memory: MachineMemory,
+    emulator: Emulator,
+    cpus: tuple[LogicalCpu, LogicalCpu],
+) -> WayToKexec:
+    """Shut the machine down as for a kexec, and leave memory and CPUs as they are.
+
+    What the others do when they are interrupted is the site's own run (`stop_others`); here they report
+    themselves stopped at once.
+    """
+    before = memory.kept()
+    jumping, secondary = forked(cpus)
+    try:
+        vector = sends(image, memory, emulator, (jumping, secondary))
+        if vector is None:
+            return WayToKexec(f"{_SHUT_DOWN}() interrupts no other CPU", None, stops=False)
+        if vector != REBOOT_VECTOR:
+            return _nowhere(f"{_SHUT_DOWN}() interrupts the other CPUs by vector {vector:#x}")
+        sent = memory.kept()
+        _report_stopped(image, memory)
+        name = hook_name(image, memory, _SHUT_DOWN)
+        to_jump = _went_on(emulator, emulator.go_on(jumping), name)
+        return WayToKexec(None, to_jump, stops=True, sent=sent)
+    except DerivationError as error:
+        return _nowhere(str(error))
+    finally:
+        memory.put_back(before)
+
+
+def sends(
+    image: KernelImage,
+    memory: MachineMemory,
+    emulator: Emulator,
+    cpus: tuple[LogicalCpu, LogicalCpu],
+) -> int | None:
+    """The vector by which a kexec interrupts the others; None if it interrupts nobody.
+
+    Memory and the first CPU are left as they are then.
+
+    Raises:
+        DerivationError: ``machine_shutdown()`` did not get there.
+    """
+    begin_kexec(image, memory, online=len(cpus))
+    return interrupt_others(image, memory, emulator, cpus, _SHUT_DOWN)
+
+
+def forked(cpus: tuple[LogicalCpu, LogicalCpu]) -> tuple[LogicalCpu, LogicalCpu]:
+    """CPUs in the same state, with the same record; what they do leaves the given ones alone."""
+    first, second = (cpu.going_on_as(cpu, cpu.record) for cpu in cpus)
+    return first, second
+
+
+def _nowhere(reason: str) -> WayToKexec:
+    return WayToKexec(reason, None, stops=None)
+
+
+def _went_on(emulator: Emulator, end: End, name: str) -> str | None:
+    if end.kind is EndKind.RETURNED:
+        return None
+    return f"{name}() did not return: {_what(emulator, end)}"
+
+
+def _report_stopped(image: KernelImage, memory: MachineMemory) -> None:
+    """What the jumping CPU waits for: none but itself is left."""
+    report = report_address(image)
+    alone = report == image.symbols.address(_ONLINE)
+    memory.write_int(report, int(alone), REPORT_SIZE)
+    memory.write_int(required_address(image.symbols, _ONLINE_COUNT), 1, _COUNT_SIZE)
+
+
+def report_address(image: KernelImage) -> int:
+    """What ``native_stop_other_cpus()`` watches, and a secondary changes to report itself.
+
+    A mask of CPUs since 6.5 and its backports, a counter in postings of commit 1f5e7eb7868e,
+    the online mask before.
+    """
+    for name in _REPORTS[:-1]:
+        address = image.symbols.address(name)
+        if address is not None:
+            return address
+    return required_address(image.symbols, _REPORTS[-1])
+
+
+def _bring_online(
+    image: KernelImage, memory: MachineMemory, cpus: tuple[LogicalCpu, LogicalCpu]
+) -> None:
+    """What ``set_cpu_online()`` of each CPU leaves (kernel/cpu.c, 5.10 to 7.3)."""
+    mask = sum(1 << cpu.number for cpu in cpus)
+    memory.write_int(required_address(image.symbols, _ONLINE), mask, _MASK_SIZE)
+    memory.write_int(required_address(image.symbols, _ONLINE_COUNT), len(cpus), _COUNT_SIZE)
+
+
+def interrupt_others(
+    image: KernelImage,
+    memory: MachineMemory,
+    emulator: Emulator,
+    cpus: tuple[LogicalCpu, LogicalCpu],
+    function: str,
+    *arguments: int,
+) -> int | None:
+    """Let the first CPU shut the machine down, up to where it interrupts the other.
+
+    Returns:
+        The vector; the CPU may `Emulator.go_on` from there. None if it interrupts nobody.
+
+    Raises:
+        DerivationError: It did not return.
+    """
+    _bring_online(image, memory, cpus)
+    address = required_address(image.symbols, function)
+    end = emulator.run(address, arguments, cpu=cpus[0], until_sent=True)
+    if end.kind is EndKind.RETURNED:
+        return None
+    if end.kind is not EndKind.SENT:
+        name = hook_name(image, memory, function)
+        raise DerivationError(f"{name}() did not return: {_what(emulator, end)}")
+    return end.vector
+
+
+def hook_name(image: KernelImage, memory: MachineMemory, function: str) -> str:
+    """Name of what ``machine_ops`` has for one of its functions, or the function's own."""
+    operations = image.symbols.only_address(_OPERATIONS)
+    if operations is None or function not in _MEMBERS:
+        return function
+    hook = memory.read_int(operations + _MEMBERS[function], 8)
+    name, offset = image.symbols.enclosing(hook) or (function, 0)
+    return function if offset else name
+
+
+def stop_others(
+    image: KernelImage,
+    memory: MachineMemory,
+    emulator: Emulator,
+    cpu: LogicalCpu,
+    at_flush: Callable[[], None] | None = None,
+) -> End:
+    """Let a CPU take the interrupt that tells it to stop.
+
+    Raises:
+        DerivationError: It is not known where that leads.
+    """
+    interrupts = interrupts_of(image, memory, emulator)
+    if interrupts.stack is not None:
+        variable, value = interrupts.stack
+        memory.write_int((variable + cpu.gs_base) & _MASK_64, value, 8)
+    return emulator.interrupt(interrupts.gate(REBOOT_VECTOR), cpu=cpu, at_flush=at_flush)
+
+
+def stop_by_nmi(
+    image: KernelImage,
+    memory: MachineMemory,
+    emulator: Emulator,
+    cpu: LogicalCpu,
+    at_flush: Callable[[], None] | None = None,
+) -> End:
+    """Let a CPU stop that has not after a second, and is sent an NMI then.
+
+    ``native_stop_other_cpus()`` registers the callback. That second is not waited for: the
+    callback is called by its name.
+
+    Raises:
+        DerivationError: The image has no such callback.
+    """
+    callback = required_address(image.symbols, NMI_CALLBACK)
+    registers = memory.direct(_REGISTERS)
+    return emulator.run(callback, (NMI_VECTOR, registers), cpu=cpu, at_flush=at_flush)
+
+
+def take_nmi(
+    image: KernelImage, memory: MachineMemory, emulator: Emulator, cpu: LogicalCpu, registers: int
+) -> End:
+    """Let a CPU take an NMI.
+
+    Args:
+        image: The kernel.
+        memory: Its memory.
+        emulator: Over the same memory.
+        cpu: The CPU.
+        registers: Address of the ``struct pt_regs`` of what it interrupts.
+
+    Raises:
+        DerivationError: It is not known where that leads.
+    """
+    handler = interrupts_of(image, memory, emulator).gate(NMI_VECTOR)
+    return emulator.run(handler, (registers,), cpu=cpu)
+
+
+def _what(emulator: Emulator, end: End) -> str:
+    return end.detail or f"{end.kind} at {emulator.describe(end.address)}"

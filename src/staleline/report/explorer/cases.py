@@ -1,0 +1,200 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What an explorer page shows: handovers as rows, kernels side by side on each.
+
+Made from audits (an operator's machines with their kernels) or from checks of policies on
+platform classes (a reviewer's); from here on both are the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from staleline.model.scenario import Scenario
+from staleline.policy.policy import Policy
+from staleline.report.explorer.layers import Layers, audit_layers, platform_layers
+from staleline.report.words.judged import Judged
+from staleline.verdict.audit.audit import Audit
+from staleline.verdict.policies.platforms import PlatformHandover, platforms
+from staleline.vocabulary import WORST_FIRST, Path, Site, Verdict
+
+__all__ = [
+    "ComparedCase",
+    "ExploredKernel",
+    "ExploredKernels",
+    "ExploredMachine",
+    "Overall",
+    "Result",
+    "of_audits",
+    "of_policies",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What one kernel's handover comes to, and the scenarios that the model checked for it."""
+
+    finding: Judged
+    scenarios: tuple[Scenario, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ExploredMachine:
+    """A machine, or a platform class.
+
+    Attributes:
+        name: The platform's name, or what the user called the snapshot.
+        note: One line on what it is.
+        layers: Layer -> what is known in it.
+    """
+
+    name: str
+    note: str
+    layers: Layers
+
+
+@dataclass(frozen=True, slots=True)
+class ExploredKernel:
+    """An old kernel.
+
+    Attributes:
+        name: The policy's name or the image's release.
+        note: The policy's title, or how the image's behaviour is known.
+        rule: What is written of its rule: (label, text); empty for an image.
+    """
+
+    name: str
+    note: str
+    rule: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ComparedCase:
+    """A handover without its old kernel: what several kernels are compared on."""
+
+    machine: str
+    path: Path
+    old: bool
+    next: bool
+    sev_guests_run: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Overall:
+    """What one kernel on one machine comes to.
+
+    Attributes:
+        by_path: Path -> verdict over all its handovers.
+        missing: What is missing where that is unknown, and how to get it.
+    """
+
+    by_path: Mapping[Path, Verdict]
+    missing: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ExploredKernels:
+    """Everything on the page.
+
+    Attributes:
+        machines: In the order given.
+        kernels: In the order given.
+        results: Handover -> name of the kernel -> its result.
+        overall: (machine's name, kernel's name) -> what it comes to.
+        called: What the machines are together: ``machines`` or ``platform classes``.
+    """
+
+    machines: tuple[ExploredMachine, ...]
+    kernels: tuple[ExploredKernel, ...]
+    results: Mapping[ComparedCase, Mapping[str, Result]]
+    overall: Mapping[tuple[str, str], Overall]
+    called: str = "machines"
+
+
+def of_audits(audits: Iterable[tuple[str, str, Audit]]) -> ExploredKernels:
+    """The page of audits, each with its machine's and its kernel's name."""
+    audits = tuple(audits)
+    kernels = {kernel: audit.kernel_evidence for _, kernel, audit in audits}
+    machines = {name: audit for name, _, audit in reversed(audits)}
+    rows = (
+        (
+            ComparedCase(name, row.path, row.old, row.next, sev_guests_run=False),
+            kernel,
+            Result(row, row.scenarios),
+        )
+        for name, kernel, audit in audits
+        for row in audit.handovers
+    )
+    return ExploredKernels(
+        machines=tuple(
+            ExploredMachine(name, _processor(audit), audit_layers(audit.facts, audit.given))
+            for name, audit in reversed(machines.items())
+        ),
+        kernels=tuple(ExploredKernel(name, note) for name, note in kernels.items()),
+        results=_by_case(rows),
+        overall={
+            (name, kernel): Overall(audit.by_path, audit.unknown) for name, kernel, audit in audits
+        },
+    )
+
+
+def of_policies(checks: Iterable[tuple[Policy, Iterable[PlatformHandover]]]) -> ExploredKernels:
+    """The page of policies with their checks on platform classes."""
+    checks = tuple((policy, tuple(rows)) for policy, rows in checks)
+    named = dict.fromkeys(row.platform for _, rows in checks for row in rows)
+    rows = (
+        (
+            ComparedCase(row.platform, row.path, row.old, row.next, row.sev_guests_run),
+            policy.name,
+            Result(row.judgement, tuple(row.judgement.case.scenarios())),
+        )
+        for policy, of_policy in checks
+        for row in of_policy
+    )
+    return ExploredKernels(
+        machines=tuple(
+            ExploredMachine(name, platforms()[name].example, platform_layers(platforms()[name]))
+            for name in named
+        ),
+        kernels=tuple(
+            ExploredKernel(policy.name, policy.title, tuple(_rule(policy))) for policy, _ in checks
+        ),
+        results=_by_case(rows),
+        overall={
+            (name, policy.name): Overall(_worst_by_path(rows, name))
+            for policy, rows in checks
+            for name in named
+        },
+        called="platform classes",
+    )
+
+
+def _worst_by_path(rows: Iterable[PlatformHandover], platform: str) -> dict[Path, Verdict]:
+    found: dict[Path, set[Verdict]] = {}
+    for row in rows:
+        if row.platform == platform:
+            found.setdefault(row.path, set()).add(row.judgement.verdict)
+    return {path: min(verdicts, key=WORST_FIRST.index) for path, verdicts in found.items()}
+
+
+def _by_case(
+    rows: Iterable[tuple[ComparedCase, str, Result]],
+) -> dict[ComparedCase, dict[str, Result]]:
+    found: dict[ComparedCase, dict[str, Result]] = {}
+    for case, kernel, result in rows:
+        found.setdefault(case, {})[kernel] = result
+    return found
+
+
+def _processor(audit: Audit) -> str:
+    parts = ("vendor", "family", "model", "stepping")
+    known = ((part, audit.facts[part].value) for part in parts)
+    return " ".join(f"{'' if part == 'vendor' else part + ' '}{value}" for part, value in known)
+
+
+def _rule(policy: Policy) -> Iterator[tuple[str, str]]:
+    for site in Site:
+        yield f"WBINVD in {site} if", str(policy.condition(site))
+    yield "reported stopped", policy.reported.replace("-", " ")
+    yield from (("source", source) for source in policy.sources)
+    yield from (("known bug", bug) for bug in policy.bugs)

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The explorer as one HTML file: no server, no network, nothing beside it.
+
+Whatever comes from a machine, an image or a policy is untrusted text. Here it is escaped;
+in the page it is data that only ever becomes text nodes. The page's policy lets nothing run
+but the script whose hash it names.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Mapping
+from functools import cache
+from importlib.resources import files
+from string import Template
+from typing import Any
+
+from staleline.printable import printable_values
+from staleline.report.explorer.bundle import bundle
+from staleline.report.explorer.cases import ExploredKernels
+from staleline.report.explorer.summary import heading, summary, title
+from staleline.report.words.markup import html_escape
+
+__all__ = ["explorer_page"]
+
+_ENTRY = "main.js"
+#: Later ones outweigh earlier ones.
+_STYLES = (
+    *("page.css", "matrix.css", "layers.css", "player.css"),
+    *("narrow.css", "wishes.css", "paper.css"),
+)
+
+#: A data block ends at the first "</script", and "<!--" changes how it is read; without "<"
+#: there is neither. U+2028 and U+2029 are for those who read it as JavaScript.
+_ESCAPED = str.maketrans(
+    {
+        "<": "\\u003c",
+        ">": "\\u003e",
+        "&": "\\u0026",
+        "\u2028": "\\u2028",
+        "\u2029": "\\u2029",
+    }
+)
+
+
+def explorer_page(explored: ExploredKernels, document: Mapping[str, Any]) -> str:
+    """The whole page.
+
+    Args:
+        explored: What it is about, for what is there without JavaScript.
+        document: The data (`explorer_json.explorer_data`).
+    """
+    script, style = _script(), "".join(map(_asset, _STYLES))
+    return Template(_asset("index.html")).substitute(
+        policy=html_escape(_content_policy(script, style)),
+        title=html_escape(title(explored)),
+        heading=html_escape(heading(explored)),
+        summary=summary(explored),
+        style=style,
+        script=script,
+        data=_data(document),
+    )
+
+
+def _content_policy(script: str, style: str) -> str:
+    return "; ".join(
+        (
+            "default-src 'none'",
+            f"script-src '{_hash(script)}'",
+            f"style-src '{_hash(style)}'",
+            "img-src data:",
+            "base-uri 'none'",
+            "form-action 'none'",
+        )
+    )
+
+
+def _hash(source: str) -> str:
+    digest = hashlib.sha256(source.encode()).digest()
+    return f"sha256-{base64.b64encode(digest).decode()}"
+
+
+def _data(document: Mapping[str, Any]) -> str:
+    text = json.dumps(printable_values(document), ensure_ascii=False, separators=(",", ":"))
+    return text.translate(_ESCAPED)
+
+
+@cache
+def _script() -> str:
+    modules = {
+        entry.name: entry.read_text("utf-8")
+        for entry in files(__package__).joinpath("explorer").iterdir()
+        if entry.name.endswith(".js")
+    }
+    return bundle(modules, _ENTRY)
+
+
+def _asset(name: str) -> str:
+    return files(__package__).joinpath("explorer", name).read_text("utf-8")

@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A report on the loopback address: what it is made of, and nothing else.
+
+The files are read before the first request, so that no request can name a path. The Host
+header has to be this server's own address: a page of another origin whose name was made to
+resolve to 127.0.0.1 gets nothing.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+from staleline.errors import UsageError
+from staleline.printable import printable
+from staleline.report.explorer.files import PAGE, report_files
+
+__all__ = ["ReportServer", "read_report"]
+
+_LOOPBACK = "127.0.0.1"
+_HTML = "text/html; charset=utf-8"
+_JSON = "application/json"
+_TEXT = "text/plain; charset=utf-8"
+
+#: The page names its own script and style by hash; this adds what a meta element cannot say.
+_HEADERS = {
+    "Content-Security-Policy": "frame-ancestors 'none'",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Cache-Control": "no-store",
+}
+
+
+def read_report(directory: Path) -> dict[str, bytes]:
+    """The files of a report by their address, e.g. ``/traces/x.itf.json``.
+
+    Raises:
+        UsageError: There is no report, or it cannot be read.
+    """
+    try:
+        files = {f"/{name}": path.read_bytes() for name, path in report_files(directory)}
+    except OSError as error:
+        raise UsageError(error.strerror or "cannot be read", where=directory) from None
+    return {"/": files[f"/{PAGE}"], **files}
+
+
+class ReportServer(ThreadingHTTPServer):
+    """Serves given files to this host alone.
+
+    Args:
+        files: Address -> content.
+        port: Port to bind; 0 for a free one.
+
+    Raises:
+        UsageError: The port cannot be bound.
+    """
+
+    daemon_threads = True
+    #: Another process may not take requests that are meant for this one.
+    allow_reuse_address = False
+
+    def __init__(self, files: Mapping[str, bytes], port: int = 0) -> None:
+        self.files = files
+        try:
+            super().__init__((_LOOPBACK, port), _Handler)
+        except OSError as error:
+            raise UsageError(
+                error.strerror or "cannot be bound", where=f"port {port}", do="name another port"
+            ) from None
+
+    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002
+        """A client that goes away is no error; anything else is a defect, and told in a line."""
+        error = sys.exception()
+        if not isinstance(error, OSError):
+            sys.stderr.write(f"staleline: {printable(f'a request failed, a defect: {error!r}')}\n")
+
+    @property
+    def url(self) -> str:
+        """Where to look."""
+        return f"http://{_LOOPBACK}:{self.server_port}/"
+
+    def is_own(self, host: str | None) -> bool:
+        """Is this Host header the server's own address?"""
+        return host in {f"{name}:{self.server_port}" for name in (_LOOPBACK, "localhost")}
+
+
+class _Handler(BaseHTTPRequestHandler):
+    """Answers GET and HEAD."""
+
+    protocol_version = "HTTP/1.1"
+    timeout = 10
+    server: ReportServer
+
+    def do_GET(self) -> None:
+        """A file of the report, or the reason why not."""
+        if not self.server.is_own(self.headers.get("Host")):
+            self._answer(HTTPStatus.MISDIRECTED_REQUEST, _TEXT, b"not this server's address\n")
+            return
+        address = self.path.split("?", 1)[0]
+        content = self.server.files.get(address)
+        if content is None:
+            self._answer(HTTPStatus.NOT_FOUND, _TEXT, b"not a file of this report\n")
+            return
+        self._answer(HTTPStatus.OK, _JSON if address.endswith(".json") else _HTML, content)
+
+    do_HEAD = do_GET  # noqa: N815 - the base class calls it
+
+    def _refuse(self) -> None:
+        self.close_connection = True
+        self._answer(HTTPStatus.METHOD_NOT_ALLOWED, _TEXT, b"GET and HEAD only\n")
+
+    do_POST = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = do_TRACE = do_CONNECT = _refuse  # noqa: N815
+
+    def _answer(self, status: HTTPStatus, kind: str, content: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(content)))
+        if status is HTTPStatus.METHOD_NOT_ALLOWED:
+            self.send_header("Allow", "GET, HEAD")
+        for name, value in _HEADERS.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(content)
+
+    def version_string(self) -> str:
+        """The Server header, without versions."""
+        return "staleline"
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name it overrides
+        """Say nothing: what one reads on one's own host needs no log."""

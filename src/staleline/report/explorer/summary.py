@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The head of an explorer page: a verdict per kernel and path, readable without JavaScript."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from staleline.report.explorer.cases import ExploredKernel, ExploredKernels, Result
+from staleline.report.words.markup import html_escape
+from staleline.vocabulary import WORST_FIRST, Path, Verdict
+
+__all__ = ["heading", "summary", "title"]
+
+_MOST_NAMES = 3
+_WORDS = {Verdict.SAFE: "safe", Verdict.AT_RISK: "at risk", Verdict.UNKNOWN: "unknown"}
+
+
+def title(explored: ExploredKernels) -> str:
+    """What the page is about, in plain text."""
+    return f"{heading(explored)} - staleline"
+
+
+def heading(explored: ExploredKernels) -> str:
+    """For instance ``linux-6.18 and host-mem-incoherent on hygon-sme-incoherent``."""
+    kernels = _named([kernel.name for kernel in explored.kernels], "kernels")
+    return f"{kernels} on {_named([one.name for one in explored.machines], explored.called)}"
+
+
+def summary(explored: ExploredKernels) -> str:
+    """Per kernel a section with a verdict per path, and what is missing; as HTML."""
+    return "\n".join("".join(_of_kernel(explored, kernel)) for kernel in explored.kernels)
+
+
+def _named(names: Sequence[str], what: str) -> str:
+    if len(names) > _MOST_NAMES:
+        return f"{len(names)} {what}"
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+
+
+def _of_kernel(explored: ExploredKernels, kernel: ExploredKernel) -> Iterator[str]:
+    yield f'<section class="overall"><p><strong class="name">{html_escape(kernel.name)}</strong> '
+    yield f'<span class="note">{html_escape(kernel.note)}</span></p><dl>'
+    for path in Path:
+        yield from _on_path(explored, kernel, path)
+    yield "</dl>"
+    yield from _missing(explored, kernel)
+    yield "</section>"
+
+
+def _on_path(explored: ExploredKernels, kernel: ExploredKernel, path: Path) -> Iterator[str]:
+    """The verdict of a path: the worst of all machines'."""
+    verdicts = [
+        overall.by_path[path]
+        for (_, name), overall in explored.overall.items()
+        if name == kernel.name and path in overall.by_path
+    ]
+    if verdicts:
+        worst = min(verdicts, key=WORST_FIRST.index)
+        yield f'<dt>{path}</dt><dd><span class="verdict {worst}">{_mark(worst)}{_WORDS[worst]}'
+        yield f"</span> <span>{_counts(_results(explored, kernel, path), worst)}</span></dd>"
+
+
+def _mark(verdict: Verdict) -> str:
+    """A symbol of the page."""
+    return f'<svg class="icon stroked" aria-hidden="true"><use href="#mark-{verdict}"/></svg>'
+
+
+def _results(explored: ExploredKernels, kernel: ExploredKernel, path: Path) -> list[Result]:
+    return [
+        results[kernel.name]
+        for case, results in explored.results.items()
+        if case.path is path and kernel.name in results
+    ]
+
+
+def _counts(results: Sequence[Result], worst: Verdict) -> str:
+    """For instance: 4 handovers: 2 at risk, 2 safe; 3 unneeded WBINVDs."""
+    found = [result.finding.verdict for result in results]
+    verdicts = (f"{found.count(one)} {_WORDS[one]}" for one in WORST_FIRST if one in found)
+    unneeded = sum(len(result.finding.unneeded) for result in results)
+    faults = sum(len(result.finding.faults) for result in results)
+    beside = ((unneeded, "unneeded"), (faults, "faulting"))
+    flushes = (f"{_several(count, f'{kind} WBINVD')}" for count, kind in beside if count)
+    is_open = worst is Verdict.UNKNOWN and worst not in found
+    which = ("which of them the machine can meet is not settled",) if is_open else ()
+    counted = f"{_several(len(found), 'handover')}: {', '.join(verdicts)}"
+    return "; ".join((counted, *which, *flushes))
+
+
+def _several(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
+
+def _missing(explored: ExploredKernels, kernel: ExploredKernel) -> Iterator[str]:
+    reasons = dict.fromkeys(
+        reason
+        for (_, name), overall in explored.overall.items()
+        if name == kernel.name
+        for reason in overall.missing
+    )
+    if reasons:
+        items = "".join(f"<li>{html_escape(reason)}</li>" for reason in reasons)
+        yield f'<p class="open">Missing, and how to get it:</p><ul>{items}</ul>'

@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Findings as JUnit XML, in the dialect of Jenkins: a suite per path, a case per handover.
+
+At risk is a failure, and unknown an error, as is evidence that contradicts itself, so that none
+passes unseen; unneeded flushes are in the case's output.
+"""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+from collections.abc import Iterator, Sequence
+
+from staleline.printable import printable_lines
+from staleline.report.formats.findings import Finding, Findings, HandoverFindings, Level
+from staleline.report.words.explanations import Kind
+from staleline.vocabulary import Verdict
+
+__all__ = ["junit_xml"]
+
+#: Kinds of findings that tell of no fault, but why there is no verdict.
+_WITHOUT_VERDICT = frozenset({Kind.UNKNOWN, Kind.CONTRADICTION})
+
+
+def junit_xml(several: Sequence[Findings]) -> str:
+    """One document for all audits, policies or images."""
+    root = ET.Element("testsuites", name="staleline")
+    for found in several:
+        root.extend(_suites(found))
+    for count in ("tests", "failures", "errors"):
+        root.set(count, str(sum(int(suite.get(count, "0")) for suite in root)))
+    ET.indent(root)
+    return ET.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
+
+
+def _suites(found: Findings) -> Iterator[ET.Element]:
+    """One per path, and one with what is of no handover, where that may fail."""
+    for path in dict.fromkeys(row.path for row in found.handovers):
+        cases = [_handover(found, row) for row in found.handovers if row.path is path]
+        yield _suite(found, f"{found.subject} {path}", cases, found.by_path.get(path))
+    if not found.by_path or any(finding.level is not Level.NOTE for finding in found.other):
+        yield _suite(found, found.subject, [_case(found.subject, found.kernel, found.other)], None)
+
+
+def _suite(
+    found: Findings, name: str, cases: Sequence[ET.Element], verdict: Verdict | None
+) -> ET.Element:
+    suite = ET.Element(
+        "testsuite",
+        name=_text(name),
+        tests=str(len(cases)),
+        failures=str(_with(cases, "failure")),
+        errors=str(_with(cases, "error")),
+        skipped="0",
+    )
+    properties = ET.SubElement(suite, "properties")
+    for label, value in _properties(found, verdict):
+        ET.SubElement(properties, "property", name=label, value=_text(value))
+    suite.extend(cases)
+    return suite
+
+
+def _with(cases: Sequence[ET.Element], element: str) -> int:
+    return sum(case.find(element) is not None for case in cases)
+
+
+def _properties(found: Findings, verdict: Verdict | None) -> Iterator[tuple[str, str]]:
+    yield "kernel", found.kernel
+    yield "kernel evidence", found.kernel_evidence
+    if verdict is not None:
+        yield "verdict", verdict
+    yield from ((name.replace("_", " "), text) for name, text in found.asked.items())
+    yield from (("file", file) for file in found.files)
+    yield from ((finding.id, finding.message) for finding in found.other)
+
+
+def _handover(found: Findings, row: HandoverFindings) -> ET.Element:
+    where = [found.subject, *([row.platform] if row.platform else []), row.path]
+    because = (f"{row.verdict}: {row.because}",) if row.because else ()
+    return _case(" ".join(where), row.transition, row.findings, because)
+
+
+def _case(
+    classname: str, name: str, findings: Sequence[Finding], output: Sequence[str] = ()
+) -> ET.Element:
+    case = ET.Element("testcase", classname=_text(classname), name=_text(name))
+    notes = list(output)
+    for finding in findings:
+        if finding.level is Level.NOTE:
+            notes.append(f"{finding.id}: {finding.message}")
+        else:
+            case.append(_outcome(finding))
+    if notes:
+        ET.SubElement(case, "system-out").text = _text("\n".join(notes))
+    return case
+
+
+def _outcome(finding: Finding) -> ET.Element:
+    outcome = "error" if finding.kind in _WITHOUT_VERDICT else "failure"
+    element = ET.Element(outcome, type=finding.id, message=_text(finding.message))
+    element.text = _text("\n".join(_details(finding)))
+    return element
+
+
+def _details(finding: Finding) -> Iterator[str]:
+    if finding.counterexample is not None:
+        steps = enumerate(finding.counterexample.steps, 1)
+        yield from (f"{number}. {step.sentence}" for number, step in steps)
+    yield f"staleline explain {finding.id}"
+
+
+def _text(text: str) -> str:
+    # What XML 1.0 does not allow (section 2.2) is not printable either.
+    return printable_lines(text)

@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Findings as Prometheus metrics, for node_exporter's textfile collector.
+
+Verdicts are state sets: one sample per possible verdict, of which one is 1, so that an
+alert needs no knowledge of numbers: ``staleline_verdict{verdict!="safe"} == 1``.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+
+from staleline.printable import printable
+from staleline.report.formats.findings import Findings, HandoverFindings
+from staleline.vocabulary import Verdict
+
+__all__ = ["prometheus_text"]
+
+#: The exposition format's escapes in label values.
+_ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
+
+_Labels = Mapping[str, str]
+_Samples = Iterable[tuple[_Labels, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Metric:
+    """One metric family; all are gauges."""
+
+    name: str
+    help: str
+    samples: Sequence[tuple[_Labels, float]]
+
+    def lines(self) -> Iterator[str]:
+        if self.samples:
+            yield f"# HELP {self.name} {self.help}"
+            yield f"# TYPE {self.name} gauge"
+        for labels, value in self.samples:
+            inside = ",".join(f'{name}="{_escaped(text)}"' for name, text in labels.items())
+            yield f"{self.name}{{{inside}}} {value:.15g}" if inside else f"{self.name} {value:.15g}"
+
+
+def prometheus_text(several: Sequence[Findings], *, now: float) -> str:
+    """All metrics in the text exposition format 0.0.4.
+
+    Args:
+        several: Audits or policies; subject, kernel and what was asked are labels of every
+            sample, so that files of several runs can lie side by side.
+        now: When they were made, in seconds since 1970.
+    """
+    metrics = (
+        _Metric(
+            "staleline_info",
+            "What was looked at, and how the kernel's behaviour is known.",
+            [(_labels(one) | _info(one), 1) for one in several],
+        ),
+        _Metric(
+            "staleline_verdict",
+            "The worst verdict of a path's handovers: the sample that is 1.",
+            [sample for one in several for sample in _verdicts(one)],
+        ),
+        _Metric(
+            "staleline_handover_verdict",
+            "The verdict of a handover: the sample that is 1.",
+            [sample for one in several for sample in _handover_verdicts(one)],
+        ),
+        _Metric(
+            "staleline_wbinvd_executed",
+            "Whether the kernel executes WBINVD at a site; absent where that is unknown.",
+            [sample for one in several for sample in _at_sites(one, needed=False)],
+        ),
+        _Metric(
+            "staleline_wbinvd_required",
+            "Whether the handover requires WBINVD at a site; absent where that depends.",
+            [sample for one in several for sample in _at_sites(one, needed=True)],
+        ),
+        _Metric(
+            "staleline_findings",
+            "Findings by id (staleline explain ID) and level.",
+            [sample for one in several for sample in _counts(one)],
+        ),
+        _Metric(
+            "staleline_last_run_timestamp_seconds",
+            "When this was written, in seconds since 1970.",
+            [(_labels(one), now) for one in several],
+        ),
+    )
+    return "".join(f"{line}\n" for metric in metrics for line in metric.lines())
+
+
+def _labels(found: Findings) -> dict[str, str]:
+    return {"subject": found.subject, "kernel": found.kernel, **found.asked}
+
+
+def _info(found: Findings) -> dict[str, str]:
+    return {"evidence": found.kernel_evidence, "version": version("staleline")}
+
+
+def _verdicts(found: Findings) -> _Samples:
+    for path, verdict in found.by_path.items():
+        yield from _states(_labels(found) | {"path": path}, verdict)
+
+
+def _states(labels: _Labels, verdict: Verdict) -> _Samples:
+    for state in Verdict:
+        yield {**labels, "verdict": state}, float(state is verdict)
+
+
+def _handover_verdicts(found: Findings) -> _Samples:
+    for row in found.handovers:
+        yield from _states(_labels(found) | _handover(row), row.verdict)
+
+
+def _handover(row: HandoverFindings) -> dict[str, str]:
+    labels = {"path": str(row.path), "old": row.old, "next": row.next}
+    if row.platform is not None:
+        labels |= {"platform": row.platform, "sev_guests": "yes" if row.sev_guests_run else "no"}
+    return labels
+
+
+def _at_sites(found: Findings, *, needed: bool) -> _Samples:
+    for row in found.handovers:
+        for site, value in (row.needed if needed else row.flushes).items():
+            if value is not None:
+                yield _labels(found) | _handover(row) | {"site": site}, float(value)
+
+
+def _counts(found: Findings) -> _Samples:
+    counts = Counter((finding.id, finding.level) for _, finding in found.each())
+    for (name, level), count in counts.items():
+        yield _labels(found) | {"id": name, "level": level}, count
+
+
+def _escaped(text: str) -> str:
+    return printable(text).translate(_ESCAPES)

@@ -1,0 +1,298 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What images carry, as text: one image in full, many as a table and the rules they share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from staleline.kernel.boot.decision import Fate
+from staleline.report.images.kernel_json import ReportedImage, unknowns
+from staleline.report.words.console import markup_escape
+from staleline.report.words.words import left_words
+from staleline.vocabulary import ReportOrder, Site
+
+if TYPE_CHECKING:
+    from staleline.kernel.reading.document import (
+        ImageDocument,
+        InventoryDocument,
+        PlaceDocument,
+        RuleDocument,
+    )
+
+__all__ = ["print_image", "print_images"]
+
+_ROLES = {
+    Site.STOP_THIS_CPU: "secondaries",
+    Site.RELOCATE_KERNEL: "jumping CPU",
+    Site.CRASH_NMI_CALLBACK: "secondaries, crash",
+}
+_ORDERS = {
+    ReportOrder.AFTER_FLUSH: "a secondary flushes, then reports itself stopped",
+    ReportOrder.BEFORE_FLUSH: (
+        "a secondary reports itself stopped, then flushes: the jumping CPU may go on while a"
+        " WBINVD is still to come (race; commit 1f5e7eb7868e, Linux 6.5, turned it round)"
+    ),
+}
+#: Phases of functions that flush on the way to the next kernel, or whose flush may spare one.
+_PHASES = {"kexec": "on a kexec", "crash": "in a crash", "offline": "when a CPU goes offline"}
+_WARNING = "bold yellow"
+
+
+def print_image(
+    console: Console, report: ReportedImage, *, full: bool = False, all_sites: bool = False
+) -> None:
+    """One image; `full` adds which inputs could not be varied, `all_sites` every WBINVD."""
+    document = report.document
+    if document is None:
+        return
+    console.print(f"[bold]{markup_escape(report.image)}[/]")
+    grid = _grid()
+    for label, text in (*_identity(document), *_rule(document, inputs=True)):
+        grid.add_row(label, text)
+    inventory = _inventory(document["inventory"], all_sites=all_sites)
+    grid.add_row("WBINVD in code", Text("\n").join(inventory))
+    if full and document["not_varied"]:
+        grid.add_row("not varied", _not_varied(document["not_varied"]))
+    grid.add_row("unknown", _unknown_text(report))
+    console.print(grid)
+    _print_machine(console, [report])
+
+
+def print_images(console: Console, reports: Sequence[ReportedImage]) -> None:
+    """A line for each, then each rule that occurs, once."""
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("kernel", no_wrap=True, overflow="fold")
+    table.add_column("rule", no_wrap=True)
+    table.add_column("reported stopped")
+    table.add_column("attention")
+    for report in reports:
+        table.add_row(*_line(report))
+    console.print(table)
+    for carriers in _by_rule(reports):
+        console.print()
+        grid = _grid()
+        for label, text in _rule(carriers[0]):
+            grid.add_row(label, text)
+        names = dict.fromkeys(one["release"] or "an image without release" for one in carriers)
+        grid.add_row("kernels", Text(", ".join(names)))
+        console.print(grid)
+    _print_unknown(console, reports)
+    _print_machine(console, reports)
+
+
+def _grid() -> Table:
+    grid = Table.grid(padding=(0, 2), pad_edge=True)
+    grid.add_column(style="dim", no_wrap=True)
+    grid.add_column()
+    return grid
+
+
+def _identity(document: ImageDocument) -> Iterator[tuple[str, str | Text]]:
+    yield "release", markup_escape(document["release"] or "not named")
+    if document["member"] is not None:
+        yield "in the package", markup_escape(document["member"])
+    yield "build ID", document["build_id"] or "none"
+
+
+def _rule(document: ImageDocument, *, inputs: bool = False) -> Iterator[tuple[str, str | Text]]:
+    """What the kernel does: the rule's name, every site, the order, known bugs.
+
+    Builds of the same rule read their inputs at other offsets.
+    """
+    yield "rule", _rule_name(document)
+    for site in Site:
+        rule = document["sites"].get(site)
+        if rule is not None:
+            read = document["inputs"].get(site, []) if inputs else []
+            yield _ROLES[site], _when("WBINVD", rule, read)
+            yield from _after_flush(site, document)
+    if (rule := document["crash_relocate_kernel"]) is not None:
+        yield "jumping CPU, crash", _when("WBINVD", rule)
+    order = document["reported_stopped"]
+    if order is not None:
+        order = ReportOrder(order)
+        style = _WARNING if order is ReportOrder.BEFORE_FLUSH else ""
+        yield "order", Text(_ORDERS[order], style=style)
+    yield "encrypts memory", _when("", document["encrypts"])
+    yield from (("known bug", Text(bug)) for bug in document["bugs"])
+
+
+def _after_flush(site: Site, document: ImageDocument) -> Iterator[tuple[str, Text]]:
+    """What the site leaves behind dirty; what it stores besides is in the JSON document."""
+    found = document["after_flush"].get(site)
+    if found is None or found["leaves_behind"] == "false":
+        return
+    when = found["leaves_behind"]
+    condition = {None: "it is unknown when", "true": "always"}.get(when, f"if {when}")
+    left = [store for store in found["stores"] if store["fate"] == Fate.LEFT_BEHIND]
+    lines = [left_words(site, one["line"], one["code"], one["through"]) for one in left]
+    yield "leaves behind", Text("\n".join([f"dirty, {condition}:", *lines]), style=_WARNING)
+
+
+def _rule_name(document: ImageDocument) -> Text:
+    name, nearest = document["policy"], document["nearest"]
+    if name is not None:
+        others = [other for other in document["equals"] if other != name]
+        alike = f" (decides alike: {', '.join(others)})" if others else ""
+        return Text.assemble((name, "bold"), f": {document['title']}", alike)
+    if nearest is None:
+        return Text("not in the catalogue", style=_WARNING)
+    return Text.assemble(
+        ("not in the catalogue", _WARNING),
+        f"; nearest is {nearest['policy']}, which differs at {_listed(nearest['other'])}",
+    )
+
+
+def _listed(parts: Sequence[str]) -> str:
+    return " and ".join(
+        part.replace("_", " ") if part == "reported_stopped" else part for part in parts
+    )
+
+
+def _when(what: str, rule: RuleDocument, inputs: Sequence[str] = ()) -> Text:
+    """Always, never, or on a condition; below, what it depends on and where it reads that."""
+    condition = rule["condition"]
+    if condition is None:
+        return Text(f"{what} unknown".strip(), style=_WARNING)
+    if condition in {"true", "false"}:
+        return Text(f"{'always' if condition == 'true' else 'never'} {what}".strip())
+    below = f"\ndepends on {', '.join(rule['reads'])}"
+    if inputs:
+        below += f"; reads {', '.join(inputs)}"
+    return Text.assemble(f"{what} if ".lstrip(), (condition, "bold"), (below, "dim"))
+
+
+def _inventory(inventory: InventoryDocument, *, all_sites: bool) -> Iterator[Text]:
+    """Functions on the way to the next kernel by name, the others by number; all if wanted."""
+    places = inventory["places"]
+    functions = {place["function"]: place["phase"] for place in places}
+    for phase, words in _PHASES.items():
+        names = sorted(name for name, found in functions.items() if found == phase)
+        if names:
+            yield Text(f"{words}: {', '.join(names)}")
+    elsewhere = [name for name, phase in functions.items() if phase and phase not in _PHASES]
+    yield Text(f"at other times: {_counted(len(elsewhere), 'function')}", style="dim")
+    unlisted = sorted(name for name, phase in functions.items() if phase is None)
+    if unlisted:
+        yield Text(f"in no list, so nobody looked when: {', '.join(unlisted)}", style=_WARNING)
+    if inventory["undecided"]:
+        where = ", ".join(inventory["undecided"])
+        yield Text(f"bytes that may or may not be one: {where}", style=_WARNING)
+    if all_sites:
+        yield from map(_place, places)
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def _place(place: PlaceDocument) -> Text:
+    callee = "" if place["callee"] is None else f" of {place['callee']}"
+    what = "WBNOINVD" if place["keeps_lines"] else "WBINVD"
+    role = "in no list" if place["role"] is None else f"{place['role']}, if {place['when']}"
+    return Text.assemble(
+        (place["function"], "bold"),
+        f" {place['address']}: {what} {place['reach']}{callee}; {role}",
+    )
+
+
+def _not_varied(inputs: Mapping[str, str]) -> Text:
+    return Text("\n".join(f"{name}: {why}" for name, why in inputs.items()))
+
+
+def _unknown_text(report: ReportedImage) -> Text:
+    reasons = unknowns(report)
+    return Text("\n".join(reasons), style=_WARNING) if reasons else Text("nothing")
+
+
+def _line(report: ReportedImage) -> tuple[str | Text, ...]:
+    document = report.document
+    if document is None:
+        return (
+            markup_escape(report.image),
+            Text("not read", style="bold red"),
+            "",
+            "error, see below",
+        )
+    name = document["policy"]
+    order = (document["reported_stopped"] or "").replace("-", " ")
+    return (
+        markup_escape(document["release"] or report.image),
+        name if name is not None else Text("not in catalogue", style=_WARNING),
+        Text(order, style=_WARNING if order == "before flush" else ""),
+        Text(", ".join(_attention(report, document))),
+    )
+
+
+def _attention(report: ReportedImage, document: ImageDocument) -> Iterator[str]:
+    if document["reported_stopped"] == ReportOrder.BEFORE_FLUSH:
+        yield "race"
+    if any(one["leaves_behind"] != "false" for one in document["after_flush"].values()):
+        yield "leaves lines behind"
+    if document["bugs"]:
+        yield _counted(len(document["bugs"]), "known bug")
+    if any(place["role"] is None for place in document["inventory"]["places"]):
+        yield "WBINVD in no list"
+    if unknowns(report):
+        yield f"{len(unknowns(report))} unknown"
+
+
+def _by_rule(reports: Sequence[ReportedImage]) -> Iterable[list[ImageDocument]]:
+    """Images of which `_rule` says the same, together."""
+    found: dict[str, list[ImageDocument]] = {}
+    for report in reports:
+        if report.document is not None:
+            said = " ".join(str(text) for _, text in _rule(report.document))
+            found.setdefault(said, []).append(report.document)
+    return found.values()
+
+
+def _print_unknown(console: Console, reports: Sequence[ReportedImage]) -> None:
+    for report in reports:
+        for reason in unknowns(report):
+            console.print(f"[{_WARNING}]unknown[/] {markup_escape(f'{report.image}: {reason}')}")
+
+
+def _print_machine(console: Console, reports: Sequence[ReportedImage]) -> None:
+    """One row per image and per machine that fits the evidence."""
+    rows = [
+        (report, possibility)
+        for report in reports
+        if report.on_machine is not None
+        for possibility in report.on_machine["possibilities"]
+    ]
+    if not rows:
+        return
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("on this machine", no_wrap=True)
+    for heading in ("if", "encrypts", "secondaries", "jumping CPU", "in a crash", "reported"):
+        table.add_column(heading)
+    for report, row in rows:
+        release = report.document and report.document["release"]
+        table.add_row(
+            markup_escape(release or report.image),
+            markup_escape(
+                _assumption(row["assumed"], what_if=bool((report.on_machine or {})["what_if"]))
+            ),
+            _word(row["sme_active"], "yes", "no"),
+            *(_word(row[site], "WBINVD", "no WBINVD") for site in Site),
+            (row["reported_stopped"] or "").replace("-", " "),
+        )
+    console.print()
+    console.print(table)
+
+
+def _assumption(assumed: dict[str, bool], *, what_if: bool) -> str:
+    words = [name if value else f"not {name}" for name, value in assumed.items()]
+    if what_if:
+        words.append("it ran there")
+    return ", ".join(words) or "as observed"
+
+
+def _word(value: bool | None, yes: str, no: str) -> str:
+    return "unknown" if value is None else yes if value else no

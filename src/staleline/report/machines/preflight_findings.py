@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A preflight as findings: those of its audit, and its remarks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from staleline.report.formats.findings import Finding, Findings, Level, audit_findings
+from staleline.verdict.audit.preflight import Preflight
+from staleline.verdict.audit.remarks import Remark
+
+__all__ = ["preflight_findings"]
+
+#: Remarks of what is to be put right before the load, whatever the verdict is.
+_WARNINGS = frozenset(
+    {
+        "load-refused",
+        "load-may-be-refused",
+        "no-reservation",
+        "reboot-force",
+        "what-if",
+        "guessed-rule",
+    }
+)
+
+
+def preflight_findings(found: Preflight, *, machine: str, files: Sequence[str]) -> Findings:
+    """What a preflight found.
+
+    Args:
+        found: The preflight.
+        machine: What was looked at: a file name, or "this host".
+        files: The snapshot and the running kernel's image, as far as they were files.
+    """
+    asked = {"next_kernel": found.image.image.path, "path": str(found.path)}
+    audited = audit_findings(found.audit, machine=machine, files=files, asked=asked)
+    remarks = {remark.id for remark in found.remarks}
+    other = [finding for finding in audited.other if finding.id not in remarks]
+    return replace(audited, other=(*other, *map(_remark, found.remarks)))
+
+
+def _remark(remark: Remark) -> Finding:
+    level = Level.WARNING if remark.id in _WARNINGS else Level.NOTE
+    return Finding(remark.id, level, remark.text)

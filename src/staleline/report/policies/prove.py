@@ -1,0 +1,224 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A policy's proofs, as a table or ``staleline/prove/1``."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from staleline.check import AnswerKind
+from staleline.check.proof.certificate import Recheck
+from staleline.check.proof.invariant import InvariantCheck
+from staleline.policy.policy import Policy
+from staleline.report.words.console import markup_escape
+from staleline.report.words.lanes import lanes
+from staleline.report.words.words import state_word, transition_words
+from staleline.verdict.policies.proof import HandoverProof, PolicyProof, Question
+
+__all__ = [
+    "certified_document",
+    "print_certified",
+    "print_proof",
+    "proof_document",
+    "proof_trace_name",
+]
+
+_STYLE = {
+    AnswerKind.PROVED: "bold green",
+    AnswerKind.COUNTEREXAMPLE: "bold red",
+    AnswerKind.VERIFIED: "bold yellow",
+}
+_WORDS = {
+    AnswerKind.PROVED: "proved for every number of CPUs",
+    AnswerKind.COUNTEREXAMPLE: "refuted by a counterexample",
+    AnswerKind.VERIFIED: "inconclusive, verified up to a number of CPUs",
+}
+
+
+def proof_trace_name(row: HandoverProof) -> str:
+    """File name of a counterexample, e.g. ``amd-sme-incoherent-kexec-on-off.itf.json``."""
+    guests = "-sev-guests" if row.sev_guests_run else ""
+    states = f"{state_word(row.old)}-{state_word(row.next)}"
+    return f"{row.platform}-{row.path}-{states}{guests}.itf.json"
+
+
+def proof_document(
+    policy: Policy, proof: PolicyProof, *, certificate: str | None, traces: Mapping[str, str]
+) -> dict[str, Any]:
+    """The JSON document.
+
+    Args:
+        policy: The policy.
+        proof: Its proofs.
+        certificate: Path of the written certificate.
+        traces: `proof_trace_name` of a handover -> path of its written counterexample.
+    """
+    return {
+        "schema": "staleline/prove/1",
+        "policy": policy.name,
+        "answer": proof.answer,
+        "handovers": [_handover(row, traces.get(proof_trace_name(row))) for row in proof.handovers],
+        "uncertified": [],
+        "recheck": _recheck(proof.recheck),
+        "certificate": certificate,
+    }
+
+
+def _recheck(found: Recheck) -> dict[str, Any]:
+    """What z3 says of a certificate."""
+    return {"solver": "z3", "models": found.models, "obligations": found.obligations}
+
+
+def _question(row: Question) -> dict[str, Any]:
+    return {
+        "platform": row.platform,
+        "old": state_word(row.old),
+        "next": state_word(row.next),
+        "path": row.path,
+        "sev_guests_run": row.sev_guests_run,
+    }
+
+
+def _handover(row: HandoverProof, trace: str | None) -> dict[str, Any]:
+    answer = row.answer
+    found = answer.counterexample
+    return _question(row) | {
+        "answer": answer.kind,
+        "property": answer.property,
+        "searched": {"cpus": answer.cpus, "states": answer.states, "symmetry": answer.symmetry},
+        "steps": [] if found is None else [step.sentence for step in found.steps],
+        "counterexample": trace,
+        "invariant": None if row.invariant is None else _invariant(row.invariant),
+    }
+
+
+def _invariant(outcome: InvariantCheck) -> dict[str, Any]:
+    failures = [{"line": line, "condition": one.name} for line, one in outcome.failures]
+    return {"conditions": outcome.conditions, "failures": failures}
+
+
+def print_proof(console: Console, policy: Policy, proof: PolicyProof) -> None:
+    """Print the table, some counterexamples, and how good the answers are."""
+    console.print(f"[bold]{markup_escape(policy.name)}[/]  {markup_escape(policy.title)}")
+    console.print()
+    console.print(_table(proof.handovers))
+    _print_counterexamples(console, proof.handovers)
+    _print_invariants(console, proof.handovers)
+    console.print()
+    kinds = Counter(row.answer.kind for row in proof.handovers)
+    total = len(proof.handovers)
+    for kind in AnswerKind:
+        if kinds[kind]:
+            text = f"{kinds[kind]} of {total} handovers {_WORDS[kind]}."
+            console.print(Text(text, style=_STYLE[kind]))
+    if kinds[AnswerKind.PROVED]:
+        console.print(_fine_print(proof))
+
+
+def _table(rows: Sequence[HandoverProof]) -> Table:
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+    for heading in ("platform", "path", "old→next", "answer"):
+        table.add_column(heading, no_wrap=True)
+    for row in rows:
+        answer = Text(_answer_words(row), style=_STYLE[row.answer.kind])
+        table.add_row(row.platform, row.path, transition_words(row), answer)
+    return table
+
+
+def _answer_words(row: HandoverProof) -> str:
+    answer = row.answer
+    match answer.kind:
+        case AnswerKind.PROVED:
+            return "proved"
+        case AnswerKind.COUNTEREXAMPLE:
+            return f"counterexample: {answer.property}, with {answer.cpus} CPUs"
+        case AnswerKind.VERIFIED:
+            return f"inconclusive, verified up to {answer.cpus} CPUs"
+
+
+def _fine_print(proof: PolicyProof) -> Text:
+    found = proof.recheck
+    return Text(
+        f"z3 confirmed the proofs: {found.obligations} obligations of {found.models} models.\n"
+        "Proved are P1 (no stale write-back or read), P2 (no handover before a flush), P3 (no "
+        f"fault)\nand {_hangs(found)}; see docs/proof.md.",
+        style="dim",
+    )
+
+
+def _hangs(found: Recheck) -> str:
+    return "P4 (no hang)" if found.never_hangs else "not P4 (no hang), which is searched only"
+
+
+def _print_counterexamples(console: Console, rows: Sequence[HandoverProof]) -> None:
+    """One per property and path; the traces have all of them."""
+    shown: set[tuple[str, str]] = set()
+    for row in rows:
+        found = row.answer.counterexample
+        if found is not None and (found.property, row.path) not in shown:
+            shown.add((found.property, row.path))
+            title = f"Counterexample: {row.platform}, {row.path} {transition_words(row)}"
+            console.print(f"\n[bold]{markup_escape(title)}[/]")
+            console.print(lanes(found))
+
+
+def _print_invariants(console: Console, rows: Sequence[HandoverProof]) -> None:
+    """Where the readable invariant was checked: how many conditions hold, or which fail."""
+    checked = [(row, row.invariant) for row in rows if row.invariant is not None]
+    if not checked:
+        return
+    console.print("\n[bold]The readable invariant, for any set of secondaries[/]")
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    for row, outcome in checked:
+        words = _outcome_words(outcome)
+        table.add_row(row.platform, transition_words(row), words)
+    console.print(table)
+
+
+def _outcome_words(outcome: InvariantCheck) -> Text:
+    if outcome.holds:
+        return Text(f"all {outcome.conditions} conditions hold", style="green")
+    lines: dict[str, list[str]] = {}
+    for line, condition in outcome.failures:
+        lines.setdefault(condition.name, []).append(line)
+    failing = (f"fails: {name} ({', '.join(where)})" for name, where in lines.items())
+    return Text("\n".join(failing), style="red")
+
+
+def certified_document(
+    policy: Policy, file: str, found: Recheck, missing: Sequence[Question]
+) -> dict[str, Any]:
+    """The JSON document of an accepted certificate."""
+    return {
+        "schema": "staleline/prove/1",
+        "policy": policy.name,
+        "answer": AnswerKind.VERIFIED if missing else AnswerKind.PROVED,
+        "handovers": [],
+        "uncertified": [_question(row) for row in missing],
+        "recheck": _recheck(found),
+        "certificate": file,
+    }
+
+
+def print_certified(
+    console: Console, file: str, found: Recheck, missing: Sequence[Question]
+) -> None:
+    """Print what an accepted certificate covers of a policy."""
+    text = (
+        f"{file}: accepted. z3 confirmed {found.obligations} obligations of {found.models} models. "
+        f"Proved: P1 to P3 and {_hangs(found)}."
+    )
+    console.print(Text(text, style="bold green"))
+    if not missing:
+        console.print("It proves every handover of the policy, for every number of CPUs.")
+        return
+    console.print("It says nothing about these handovers of the policy:")
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    for row in missing:
+        table.add_row(row.platform, row.path, transition_words(row))
+    console.print(table)

@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Explanations for a terminal, as ``staleline/explain/1``, and as docs/explanations.md."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from itertools import groupby
+from typing import Any
+
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+
+from staleline.report.words.commonmark import escaped, prose
+from staleline.report.words.console import markup_escape
+from staleline.report.words.explanations import Explanation, Kind, explanations
+
+__all__ = ["explanations_document", "explanations_markdown", "print_list", "print_pages"]
+
+_HEADINGS = {
+    Kind.VIOLATION: "What the model found",
+    Kind.FAULT: "Faults",
+    Kind.UNNEEDED: "Flushes that nothing required",
+    Kind.UNKNOWN: "What is not known",
+    Kind.CONTRADICTION: "Contradictions in evidence",
+    Kind.BUG: "Known bugs of kernels",
+    Kind.KERNEL: "What an image carries",
+    Kind.CHANGE: "What changes from one rule or image to another",
+    Kind.LOAD: "Before a load",
+    Kind.CHECK: "Checks",
+}
+_WIDTH = 100
+_PREFACE = """\
+# Explanations
+
+Reports name what they found by an id. `staleline explain ID` prints its page; the same text is
+the help of SARIF rules. This file is made by `tools/generate_docs.py`.
+"""
+
+
+def explanations_document(pages: Sequence[Explanation]) -> dict[str, Any]:
+    """The JSON document."""
+    return {
+        "schema": "staleline/explain/1",
+        "explanations": [_document(page) for page in pages],
+    }
+
+
+def _document(page: Explanation) -> dict[str, Any]:
+    return asdict(page) | {"sources": list(page.sources), "bugs": list(page.bugs)}
+
+
+def print_list(console: Console, pages: Sequence[Explanation]) -> None:
+    """Ids with their titles, kind by kind."""
+    for kind, group in groupby(pages, key=lambda page: page.kind):
+        console.print(f"[bold]{_HEADINGS[kind]}[/]")
+        grid = Table.grid(padding=(0, 2))
+        grid.add_column(no_wrap=True)
+        for page in group:
+            grid.add_row(f"  {page.id}", markup_escape(page.title))
+        console.print(grid)
+        console.print()
+
+
+def print_pages(console: Console, pages: Sequence[Explanation]) -> None:
+    """Pages in full."""
+    for page in pages:
+        console.print(f"[bold]{page.id}[/]  {markup_escape(page.title)}")
+        for label, texts in _parts(page):
+            console.print(f"\n{label}")
+            for text in texts:  # one by one: escaping leaves no line break
+                console.print(Padding(markup_escape(text), (0, 0, 0, 2), expand=False))
+        console.print()
+
+
+def _parts(page: Explanation) -> Iterator[tuple[str, tuple[str, ...]]]:
+    yield "It means", (page.means,)
+    yield "It rests on", (page.evidence,)
+    yield "What to do", (page.do,)
+    if page.sources:
+        yield "Sources", page.sources
+
+
+def explanations_markdown() -> str:
+    """All pages as one document."""
+    lines = [_PREFACE]
+    for kind, group in groupby(explanations().values(), key=lambda page: page.kind):
+        lines += [f"## {_HEADINGS[kind]}", ""]
+        for page in group:
+            lines += _markdown(page)
+    return "\n".join(lines).rstrip("\n") + "\n"
+
+
+def _markdown(page: Explanation) -> Iterator[str]:
+    yield from (f"### {page.id}", "", f"*{escaped(page.title)}*", "")
+    yield from (*_wrapped(prose(page.means)), "")
+    yield from _wrapped(f"- **It rests on:** {prose(page.evidence)}", indent=2)
+    yield from _wrapped(f"- **What to do:** {prose(page.do)}", indent=2)
+    if page.sources:
+        yield "- **Sources:**"
+    for source in page.sources:
+        yield from _wrapped(f"  - {escaped(source)}", indent=4)
+    yield ""
+
+
+def _wrapped(text: str, indent: int = 0) -> list[str]:
+    """Lines as in the other documents; names of files and options stay whole."""
+    return textwrap.wrap(
+        text,
+        width=_WIDTH,
+        subsequent_indent=" " * indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )

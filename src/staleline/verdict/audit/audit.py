@@ -1,0 +1,267 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Facts, a kernel and the transitions asked for, put together into one verdict.
+
+Whatever the evidence leaves open is tried both ways: each way is a *world*, one fully
+known machine with one kernel. A handover's verdict is what all worlds that contain it
+agree on; where they do not agree, the verdict is unknown and names the facts that split
+them. The overall verdict is the worst handover of each world, if the worlds agree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+from staleline.check import Answer
+from staleline.evidence.consistency import (
+    Contradiction,
+    against_kernel,
+    raise_if_any,
+    without_seamcalls,
+)
+from staleline.facts import MachineFacts
+from staleline.kernel.boot.decision import Store
+from staleline.model.scenario import Scenario
+from staleline.verdict.audit.identity import NOT_COMPARED, Identity
+from staleline.verdict.audit.missing import missing
+from staleline.verdict.audit.next_kernel import Following, Next
+from staleline.verdict.audit.subject import Subject
+from staleline.verdict.audit.worlds import Key, World, worlds
+from staleline.verdict.handover.changed import ChangedKernel
+from staleline.verdict.handover.judgement import Judgement
+from staleline.verdict.handover.kernels import ImageKernel, Kernel
+from staleline.verdict.handover.reasons import Unneeded, UnneededEither, in_all_worlds
+from staleline.verdict.handover.unknown import Unknown
+from staleline.vocabulary import Path, Site, Verdict
+
+__all__ = ["Audit", "Handover", "Next", "audit", "audit_of"]
+
+_T = TypeVar("_T")
+
+#: States of the TDX module that only SEAMCALLs bring about.
+_SEAMCALLED = frozenset({"initialized", "failed"})
+
+_SEVERAL_MACHINES = Unknown("the evidence leaves several machines possible", "unknown-machine")
+
+
+@dataclass(frozen=True, slots=True)
+class Handover:
+    """One row of an audit: a transition and path, over all worlds that contain it.
+
+    Sites map to None where the worlds differ or the reading stopped. The model checker was
+    asked about each of the scenarios. ``may_fault`` tells what leaves open whether WBINVD traps.
+    """
+
+    old: bool
+    next: bool
+    path: Path
+    verdict: Verdict
+    because: str
+    flushes: Mapping[Site, bool | None]
+    needed: Mapping[Site, bool | None]
+    attainable: bool
+    unneeded: Mapping[Site, Unneeded | UnneededEither]
+    faults: tuple[Site, ...]
+    left_behind: Mapping[Site, tuple[Store, ...]]
+    unknown: tuple[Unknown, ...]
+    answer: Answer | None
+    scenarios: tuple[Scenario, ...]
+    may_fault: tuple[Unknown, ...] = ()
+
+    @property
+    def transition(self) -> str:
+        """For instance ``on→off``."""
+        return f"{_word(self.old)}→{_word(self.next)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """The finished document; renderers add nothing to it."""
+
+    verdict: Verdict
+    by_path: Mapping[Path, Verdict]
+    kernel: str
+    kernel_evidence: str
+    facts: MachineFacts
+    given: tuple[str, ...]
+    handovers: tuple[Handover, ...]
+    unknown: tuple[Unknown, ...]
+    identity: Identity = NOT_COMPARED
+
+    @property
+    def sme_active(self) -> bool | None:
+        """Does the old kernel encrypt its memory, as its rule or code derives it?"""
+        return _same(row.old for row in self.handovers)
+
+    def broken(self, path: Path) -> tuple[str, ...]:
+        """Names of the properties that counterexamples on a path break, P1 first."""
+        rows = [row for row in self.handovers if row.path is path]
+        found = {row.answer.property for row in rows if row.answer is not None}
+        return tuple(sorted(name for name in found if name is not None))
+
+
+def audit(
+    facts: MachineFacts,
+    kernels: Sequence[Kernel],
+    *,
+    following: Following,
+    paths: Sequence[Path],
+    given: Sequence[str] = (),
+) -> Audit:
+    """Judge every handover that was asked for.
+
+    Args:
+        facts: What is known of the machine.
+        kernels: The old kernel; several where a release number leaves a choice.
+        following: Which next kernels are asked about.
+        paths: Which paths are asked about.
+        given: Names of facts that the user gave and nobody observed.
+
+    Raises:
+        ContradictionError: No machine fits the evidence.
+    """
+    raise_if_any(tuple(_not_by_this_image(facts, kernels)), None)
+    kernels = _as_changed(facts, kernels)
+    fitting = tuple(worlds(facts, kernels, following, paths))
+    if not fitting:
+        raise_if_any((against_kernel(facts.boolean("sme_active")),), None)
+    verdict = _agreed(world.verdict for world in fitting)
+    return Audit(
+        verdict=verdict,
+        by_path={path: _agreed(world.verdict_on(path) for world in fitting) for path in paths},
+        kernel=" or ".join(dict.fromkeys(kernel.name for kernel in kernels)),
+        kernel_evidence=kernels[0].evidence,
+        facts=facts,
+        given=tuple(given),
+        handovers=tuple(_handovers(facts, fitting)),
+        unknown=_unsettled(facts, fitting) if verdict is Verdict.UNKNOWN else (),
+    )
+
+
+def audit_of(subject: Subject, *, following: Following, paths: Sequence[Path]) -> Audit:
+    """As `audit`, of one machine with one kernel.
+
+    Raises:
+        ContradictionError: No machine fits the evidence.
+    """
+    found = audit(
+        subject.facts, subject.kernels, following=following, paths=paths, given=subject.given
+    )
+    return replace(found, identity=subject.identity)
+
+
+def _not_by_this_image(facts: MachineFacts, kernels: Sequence[Kernel]) -> Iterator[Contradiction]:
+    """A TDX module was initialised by SEAMCALLs, or failed; the running kernel has their code."""
+    state = facts.text("tdx_module")
+    images = [kernel.image for kernel in kernels if isinstance(kernel, ImageKernel)]
+    if state in _SEAMCALLED and images and not any(image.seamcalls for image in images):
+        yield without_seamcalls(str(state), images[0].path)
+
+
+def _as_changed(facts: MachineFacts, kernels: Sequence[Kernel]) -> Sequence[Kernel]:
+    """The kernels as live patches and kprobes left them."""
+    change = facts["stop_path_changed"]
+    if not change.value:
+        return kernels
+    return tuple(ChangedKernel(kernel, str(change.source)) for kernel in kernels)
+
+
+def _agreed(verdicts: Iterable[Verdict]) -> Verdict:
+    return _same(verdicts) or Verdict.UNKNOWN
+
+
+def _same(values: Iterable[_T]) -> _T | None:
+    """The value that all share, or None."""
+    found = set(values)
+    return found.pop() if len(found) == 1 else None
+
+
+def _handovers(facts: MachineFacts, fitting: Sequence[World]) -> Iterator[Handover]:
+    for key in sorted({key for world in fitting for key in world.judgements}, key=_row_order):
+        yield _row(facts, key, [world for world in fitting if key in world.judgements])
+
+
+def _row_order(key: Key) -> tuple[int, bool, bool]:
+    old, new, path = key
+    return (list(Path).index(path), not old, not new)
+
+
+def _row(facts: MachineFacts, key: Key, containing: Sequence[World]) -> Handover:
+    """What all worlds that contain a handover agree on."""
+    # Worlds that differ in nothing that matters share theirs.
+    shared = {id(one): one for one in (world.judgements[key] for world in containing)}
+    judgements = list(shared.values())
+    first = judgements[0]
+    verdict = _agreed(one.verdict for one in judgements)
+    open_traps = tuple(dict.fromkeys(_may_trap(facts, key, containing)))
+    reasons = dict.fromkeys(one.because for one in judgements) if verdict is Verdict.SAFE else ()
+    return Handover(
+        old=key[0],
+        next=key[1],
+        path=key[2],
+        verdict=verdict,
+        because="; or ".join(reasons),
+        flushes={site: _same(one.flushes[site] for one in judgements) for site in first.flushes},
+        needed={site: _same(one.needed[site] for one in judgements) for site in first.needed},
+        attainable=any(one.attainable for one in judgements),
+        unneeded={
+            site: in_all_worlds(one.unneeded[site] for one in judgements)
+            for site in first.unneeded
+            if all(site in one.unneeded for one in judgements)
+        },
+        faults=tuple(site for site in first.faults if all(site in o.faults for o in judgements)),
+        left_behind={site: _all_left(site, judgements) for site in _leaving(judgements)},
+        unknown=tuple(
+            dict.fromkeys((*_unsettled_in_row(facts, key, containing, verdict), *open_traps))
+        ),
+        answer=first.answer if verdict is not Verdict.UNKNOWN else None,
+        scenarios=tuple(dict.fromkeys(s for one in judgements for s in one.case.scenarios())),
+        may_fault=open_traps,
+    )
+
+
+def _leaving(judgements: Sequence[Judgement]) -> Iterable[Site]:
+    """Sites that leave something behind in any world."""
+    return dict.fromkeys(site for one in judgements for site in one.left_behind)
+
+
+def _all_left(site: Site, judgements: Sequence[Judgement]) -> tuple[Store, ...]:
+    stores = (store for one in judgements for store in one.left_behind.get(site, ()))
+    return tuple(dict.fromkeys(stores))
+
+
+def _unsettled(facts: MachineFacts, fitting: Sequence[World]) -> tuple[Unknown, ...]:
+    """Why the overall verdict is unknown."""
+    reasons = [
+        *missing(facts, fitting, lambda world: world.verdict),
+        *(
+            reason
+            for world in fitting
+            for one in world.judgements.values()
+            for reason in one.unknown
+        ),
+    ]
+    return tuple(dict.fromkeys(reasons)) or (_SEVERAL_MACHINES,)
+
+
+def _unsettled_in_row(
+    facts: MachineFacts, key: Key, containing: Sequence[World], verdict: Verdict
+) -> Iterator[Unknown]:
+    """Why the row's verdict is unknown."""
+    if verdict is Verdict.UNKNOWN:
+        yield from missing(facts, containing, lambda world: world.judgements[key].verdict)
+        yield from (reason for world in containing for reason in world.judgements[key].unknown)
+    if verdict is Verdict.AT_RISK:
+        for reason in missing(facts, containing, lambda world: world.judgements[key].broken):
+            yield Unknown(f"in which of several ways it breaks: {reason}", reason.id)
+
+
+def _may_trap(facts: MachineFacts, key: Key, containing: Sequence[World]) -> Iterator[Unknown]:
+    """What would tell whether a WBINVD traps, where the worlds differ in that."""
+    for reason in missing(facts, containing, lambda world: world.judgements[key].faults):
+        yield Unknown(f"whether WBINVD traps here: {reason}", reason.id)
+
+
+def _word(encrypts: bool) -> str:
+    return "on" if encrypts else "off"

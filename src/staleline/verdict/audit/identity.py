@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What is, or what if: whether the kernel that is judged is the one that the snapshot saw run.
+
+A build ID tells, else the release, else nothing. Of another kernel nothing is known that the
+running one did or was made to do: that it encrypts, used TDX, ran SEV guests. What hardware can
+and firmware enabled is the same for every kernel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from staleline.evidence.given import Given
+from staleline.evidence.snapshot import KernelEvidence, Snapshot
+from staleline.facts import MachineFacts, from_snapshot
+from staleline.facts.fact import Layer
+from staleline.facts.observation import observed_as
+from staleline.verdict.handover.kernels import ImageKernel, Kernel
+
+__all__ = ["NOT_COMPARED", "By", "Identity", "facts_of", "identity_of", "with_given_for"]
+
+
+_UNNAMED = KernelEvidence()
+#: What another kernel finds there too: the hypervisor that dom0 or a root partition asks to jump.
+_OF_ANY_KERNEL = frozenset({"jumped_by"})
+
+
+class By(StrEnum):
+    """What tells whether the kernel that is judged is the running one."""
+
+    BUILD_ID = "build-id"
+    RELEASE = "release"
+    NOTHING = "nothing"
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """The kernel that is judged against the one that the snapshot saw run.
+
+    Attributes:
+        what_if: The judged kernel does not run there; None where nothing tells.
+        by: What tells.
+        running: The running kernel as it names itself.
+        judged_release: The judged kernel's release, where it is known.
+    """
+
+    what_if: bool | None = None
+    by: By = By.NOTHING
+    running: KernelEvidence = _UNNAMED
+    judged_release: str | None = None
+
+
+#: Nothing tells whether it runs there.
+NOT_COMPARED = Identity()
+
+
+def identity_of(running: KernelEvidence, kernels: Sequence[Kernel], wanted: str | None) -> Identity:
+    """Compare what is judged with what runs.
+
+    Args:
+        running: The snapshot's kernel.
+        kernels: What is judged.
+        wanted: How the user named it; None for the kernel that the snapshot names.
+    """
+    image = next((one.image for one in kernels if isinstance(one, ImageKernel)), None)
+    if image is not None:
+        release, build_id = image.release, image.build_id
+        if build_id is not None and running.build_id is not None:
+            return Identity(build_id != running.build_id, By.BUILD_ID, running, release)
+        return _by_release(running, release)
+    if wanted is None:
+        return Identity(False, By.RELEASE, running, running.release)
+    guessed = any(getattr(kernel, "guessed", False) for kernel in kernels)
+    # A policy is a rule: which kernels carry it is not asked.
+    return _by_release(running, wanted) if guessed else Identity(running=running)
+
+
+def _by_release(running: KernelEvidence, release: str | None) -> Identity:
+    """By the release; nothing where one is but the beginning of the other, as 7.3.4 of 7.3.4-1."""
+    names = (running.release, release)
+    if None in names or (names[0] != names[1] and _begins(str(names[0]), str(names[1]))):
+        return Identity(running=running, judged_release=release)
+    return Identity(names[0] != names[1], By.RELEASE, running, release)
+
+
+def _begins(first: str, second: str) -> bool:
+    short, long = sorted((first, second), key=len)
+    return long.startswith(short) and long[len(short)] in ".-+_~"
+
+
+def with_given_for(observed: Snapshot, identity: Identity, given: Given) -> Snapshot:
+    """The snapshot of the kernel that is judged, with what the user says of it.
+
+    Raises:
+        UsageError: What was given makes no sense.
+        ContradictionError: It cannot be true of what was observed.
+    """
+    if not identity.what_if:
+        return given.added_to(observed)
+    return given.added_to(_without_what_it_did(observed, identity), another_kernel=True)
+
+
+def facts_of(
+    observed: Snapshot, identity: Identity, given: Given, judged: str | None = None
+) -> MachineFacts:
+    """What is known of the machine under the kernel that is judged, by its release `judged`."""
+    facts = from_snapshot(with_given_for(observed, identity, given), judged=judged)
+    if not identity.what_if:
+        return facts
+    seen = from_snapshot(Given(msr=given.msr).added_to(observed))
+    own = {fact.name for fact in facts.layer(Layer.KERNEL)} - _OF_ANY_KERNEL
+    return MachineFacts.of(
+        facts[fact.name] if fact.name in own else fact for fact in _proved_by_running(seen)
+    )
+
+
+def _proved_by_running(seen: MachineFacts) -> MachineFacts:
+    """With what follows of firmware from what the running kernel did.
+
+    It maps memory with the C-bit only where SYSCFG[23] is set (linux 6.12.117
+    arch/x86/mm/mem_encrypt_identity.c sme_enable()).
+    """
+    enabled = seen["sme_enabled"]
+    if not seen.boolean("sme_active") or enabled.value is not None:
+        return seen
+    source = f"the running kernel uses the C-bit: {seen['sme_active'].source}"
+    proved = observed_as(True, source).fact(enabled.name, enabled.layer, enabled.text)
+    return MachineFacts.of(proved if fact.name == proved.name else fact for fact in seen)
+
+
+def _without_what_it_did(snapshot: Snapshot, identity: Identity) -> Snapshot:
+    """Without all that is of the running kernel alone.
+
+    The command line stays, as that which the boot loader gives; ``--cmdline`` gives another.
+    """
+    state = replace(
+        snapshot.state,
+        sme_active=None,
+        tdx_module=None,
+        seamcalled_cpus=None,
+        sev_guests_run=None,
+        reboot_force=None,
+        guest_ids_peak=None,
+        livepatches=None,
+        kprobes=None,
+        tainted=None,
+        tainting_modules=None,
+    )
+    kernel = replace(snapshot.kernel, release=identity.judged_release, build_id=None, config=None)
+    return replace(snapshot, kernel=kernel, state=state, log=None, modules=None)

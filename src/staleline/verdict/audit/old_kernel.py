@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Which old kernel is meant: an image, a policy, or a release of which the rule is guessed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from staleline.errors import UsageError
+from staleline.evidence.snapshot import Snapshot
+from staleline.kernel.reading.cache import DocumentCache
+from staleline.kernel.reading.decided import decisions_directory, remembered_image
+from staleline.policy.catalogue import candidates, catalogue, find, series_of
+from staleline.verdict.handover.kernels import Image, ImageKernel, Kernel, PolicyKernel
+from staleline.verdict.machines.registers import has_cpuid
+
+__all__ = ["choose_kernels", "image_files", "judged_release"]
+
+_WITHOUT_CPUID = "read by running the image's own code on CPUs made up from the facts"
+#: Where distributions keep the image of an installed release.
+_IMAGE_PLACES = ("/boot/vmlinuz-{}", "/usr/lib/modules/{}/vmlinuz", "/lib/modules/{}/vmlinuz")
+
+
+def choose_kernels(
+    snapshot: Snapshot, wanted: str | None, *, use_cache: bool = True
+) -> Sequence[Kernel]:
+    """The kernel, or several where only its release number is known.
+
+    Args:
+        snapshot: The machine it runs on.
+        wanted: An image's path, a policy's name or file, or a release; None for the
+            kernel that the snapshot names.
+        use_cache: Take what an image's code decided before, and keep what it decides now.
+
+    Raises:
+        UsageError: Nothing fits; the message says what could be given.
+        KernelImageError: An image was named or found but cannot be read.
+        PolicyError: A policy file is not well formed.
+    """
+    if wanted is None:
+        return _running(snapshot, use_cache)
+    if wanted in catalogue() or wanted.endswith(".toml"):
+        return (PolicyKernel(find(wanted), "policy named by the user; no image was read"),)
+    if series_of(wanted) is not None and not Path(wanted).exists():
+        return _by_release(wanted)
+    if "/" in wanted or Path(wanted).exists():
+        return (_image(wanted, snapshot, use_cache),)
+    find(wanted)  # raises, and knows which names come near
+    raise AssertionError(wanted)
+
+
+def image_files(kernels: Sequence[Kernel]) -> list[str]:
+    """The files of those kernels that were read from one."""
+    return [kernel.image.path for kernel in kernels if isinstance(kernel, ImageKernel)]
+
+
+def judged_release(kernels: Sequence[Kernel], wanted: str | None) -> str | None:
+    """The release whose code reads the command line, as far as it was named.
+
+    Args:
+        kernels: What `choose_kernels` made of it.
+        wanted: What the user named. Of a policy the earliest series that carries it counts,
+            because in later ones no more is left open.
+    """
+    if wanted is not None and wanted not in catalogue() and series_of(wanted) is not None:
+        return wanted
+    releases = {_release(kernel) for kernel in kernels}
+    return releases.pop() if len(releases) == 1 else None
+
+
+def _release(kernel: Kernel) -> str | None:
+    if isinstance(kernel, ImageKernel):
+        return kernel.image.release
+    if isinstance(kernel, PolicyKernel) and kernel.policy.releases:
+        major, minor = min(releases.first for releases in kernel.policy.releases)
+        return f"{major}.{minor}"
+    return None
+
+
+def _running(snapshot: Snapshot, use_cache: bool) -> Sequence[Kernel]:
+    """The kernel that the snapshot names: its image, if it is installed here, else its rule.
+
+    The build ID tells whether an image is the running kernel; a release may have been built
+    again, or be that of another host.
+    """
+    release, build_id = snapshot.kernel.release, snapshot.kernel.build_id
+    if release is None:
+        raise UsageError(
+            "the snapshot does not name a kernel",
+            do="give --kernel IMAGE, RELEASE or POLICY",
+        )
+    if build_id is not None and has_cpuid(snapshot) and "/" not in release:
+        for place in _IMAGE_PLACES:
+            path = Path(place.format(release))
+            if _readable(path) and (image := _load(str(path), use_cache)).build_id == build_id:
+                return (ImageKernel(image, snapshot),)
+    return _by_release(release)
+
+
+def _readable(path: Path) -> bool:
+    try:
+        with path.open("rb"):
+            return True
+    except OSError:
+        return False
+
+
+def _image(path: str, snapshot: Snapshot, use_cache: bool) -> ImageKernel:
+    image = _load(path, use_cache)
+    if has_cpuid(snapshot):
+        return ImageKernel(image, snapshot)
+    return ImageKernel(image, snapshot, _WITHOUT_CPUID)
+
+
+def _load(path: str, use_cache: bool) -> Image:
+    return remembered_image(path, DocumentCache(decisions_directory()) if use_cache else None)
+
+
+def _by_release(release: str) -> Sequence[Kernel]:
+    found = candidates(release)
+    if not found:
+        raise UsageError(
+            f"no rule is known for kernel release {release!r}",
+            do="give the image to --kernel, or a policy of `staleline policies`",
+        )
+    evidence = (
+        f"guessed from the release number {release}: weaker evidence, "
+        "because distributions backport; give the image to --kernel"
+    )
+    series = series_of(release)
+    return tuple(PolicyKernel(policy, evidence, series, guessed=True) for policy in found)

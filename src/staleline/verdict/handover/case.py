@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A handover that can be judged: a known machine, what the kernel does on it, a transition."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from itertools import product
+
+from staleline.kernel.boot.decision import Store
+from staleline.model.scenario import (
+    Flush,
+    ForeignLines,
+    LeftBehind,
+    Offline,
+    Scenario,
+    Stop,
+)
+from staleline.verdict.handover.kernels import Behaviour
+from staleline.verdict.machines.machine import Guest, Machine
+from staleline.vocabulary import Path, ReportOrder, Site, Through
+
+__all__ = ["SECONDARIES", "Case"]
+
+#: Secondaries in the model. Two show every violation that larger numbers show: the
+#: transitions of one secondary and the interference of another are all there is.
+SECONDARIES = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """One old kernel on one machine, one next kernel, one path.
+
+    Attributes:
+        machine: Where it happens.
+        behaviour: What the old kernel does there.
+        path: How it hands over.
+        next_encrypts: The next kernel uses the C-bit.
+    """
+
+    machine: Machine
+    behaviour: Behaviour
+    path: Path
+    next_encrypts: bool
+
+    @property
+    def circumstances(self) -> tuple[Hashable, ...]:
+        """All that its judgement depends on: cases that are alike in this are judged alike."""
+        behaviour = self.behaviour
+        return (
+            self.path,
+            self.next_encrypts,
+            *(behaviour.flush(site, self.path) for site in self.sites),
+            *(behaviour.left(site, self.path) for site in self.sites),
+            behaviour.stops.get(self.path, True),
+            behaviour.report,
+            behaviour.sme_active,
+            behaviour.seamcalls,
+            behaviour.wakes_offline,
+            behaviour.unknown,
+            self.machine.circumstances,
+        )
+
+    @property
+    def old_encrypts(self) -> bool:
+        """The old kernel uses the C-bit."""
+        return bool(self.behaviour.sme_active) or self.machine.sev_guest
+
+    @property
+    def sites(self) -> tuple[Site, Site]:
+        """The secondaries' site on this path, and the jumping CPU's."""
+        return (self.path.secondaries_site, Site.RELOCATE_KERNEL)
+
+    @property
+    def stops_secondaries(self) -> bool:
+        """May they be stopped, as far as is known?"""
+        return Stop.COMPLETE in self._ways_of_stopping
+
+    @property
+    def _ways_of_stopping(self) -> tuple[Stop, ...]:
+        """With reboot=force a kexec stops nobody (linux 7.3.4 arch/x86/kernel/smp.c:155).
+
+        In a crash those that nobody stops go on for as long as those that the wait gives up on.
+        """
+        if not self.machine.several_cpus:
+            return (Stop.COMPLETE,)
+        stops = self.behaviour.stops.get(self.path, True)
+        if self.path is Path.CRASH:
+            return (Stop.COMPLETE,) if stops else (Stop.COMPLETE, Stop.GIVES_UP)
+        if self.machine.reboot_force or stops is False:
+            return (Stop.SKIPPED,)
+        return (Stop.COMPLETE,) if stops else (Stop.COMPLETE, Stop.SKIPPED)
+
+    @property
+    def _ways_of_stopping_and_waking(self) -> tuple[tuple[Stop, Offline], ...]:
+        """Offline CPUs wake only where others are stopped."""
+        return tuple(
+            (stop, offline)
+            for stop in self._ways_of_stopping
+            for offline in (self.offline if stop is Stop.COMPLETE else (Offline.NONE,))
+        )
+
+    def flush(self, site: Site) -> Flush | None:
+        """What the old kernel does at a site; None where it could not be established."""
+        return self.behaviour.flush(site, self.path)
+
+    def left_behind(self, site: Site) -> tuple[Store, ...]:
+        """What the old kernel leaves behind dirty at a site."""
+        return self.behaviour.left(site, self.path)
+
+    @property
+    def offline(self) -> tuple[Offline, ...]:
+        """What CPUs that are offline may do; whether one waits in MWAIT depends on its idle driver.
+
+        Only a kexec that stops CPUs wakes them (linux 7.3.4 arch/x86/kernel/smp.c:155,165).
+        """
+        machine = self.machine
+        wakes = machine.offline and machine.mwait and self.behaviour.wakes_offline
+        if wakes and self.path is Path.KEXEC and self.stops_secondaries:
+            return (Offline.NONE, Offline.WOKEN)
+        return (Offline.NONE,)
+
+    def scenarios(self) -> Iterator[Scenario]:
+        """One scenario per way in which the behaviour's unknowns may turn out."""
+        flushes = [self._flush(site) for site in self.sites]
+        by_secondary, by_jumping = (_left(self.left_behind(site)) for site in self.sites)
+        machine, encrypted_guest = self.machine, self.machine.guest_encrypts
+        for (stop, offline), secondary, jumping, report in product(
+            self._ways_of_stopping_and_waking,
+            _either(flushes[0]),
+            _either(flushes[1]),
+            _orders(self.behaviour, self.path, flushes[0]),
+        ):
+            yield _scenario(
+                path=self.path,
+                old_encrypts=self.old_encrypts or encrypted_guest,
+                next_encrypts=self.next_encrypts or encrypted_guest,
+                incoherent=_incoherent(machine, self.behaviour, self.path),
+                foreign=_foreign(machine, self.behaviour),
+                flush_secondary=secondary,
+                flush_jumping=jumping,
+                report=report,
+                guest=encrypted_guest,
+                stop=stop,
+                secondaries=SECONDARIES if machine.several_cpus else 0,
+                offline=offline,
+                left_by_secondary=by_secondary,
+                left_by_jumping=by_jumping,
+            )
+
+    def _flush(self, site: Site) -> Flush | None:
+        """What a flush comes to: in an encrypted guest, that is its hypervisor's doing."""
+        unheard = self.machine.guest_encrypts and not self.machine.guest_flushes
+        return Flush.NEVER if unheard else self.flush(site)
+
+
+#: Thousands of machines that fit little evidence share a few dozen scenarios.
+_scenario = cache(Scenario)
+
+
+def _left(stores: tuple[Store, ...]) -> LeftBehind:
+    """Through which aliases these go."""
+    through = {store.through for store in stores}
+    if through == set(Through):
+        return LeftBehind.BOTH
+    if not through:
+        return LeftBehind.NONE
+    return LeftBehind.KERNEL if Through.OWN in through else LeftBehind.PLAIN
+
+
+def _either(flush: Flush | None) -> tuple[Flush, ...]:
+    return (Flush.NEVER, Flush.ALWAYS) if flush is None else (flush,)
+
+
+def _orders(behaviour: Behaviour, path: Path, secondary: Flush | None) -> tuple[ReportOrder, ...]:
+    # crash_nmi_callback() counts a CPU as stopped after its callback, in every version read
+    # (linux 5.10.262 and 7.3.4 arch/x86/kernel/reboot.c).
+    if path is Path.CRASH:
+        return (ReportOrder.AFTER_FLUSH,)
+    if behaviour.report is not None:
+        return (behaviour.report,)
+    # Without a flush there is nothing that a report could come before.
+    return (ReportOrder.AFTER_FLUSH,) if secondary is Flush.NEVER else tuple(ReportOrder)
+
+
+def _incoherent(machine: Machine, behaviour: Behaviour, path: Path) -> bool:
+    """Can this machine's caches hold two incoherent aliases of one line?
+
+    AMD and Hygon: with SME or SEV enabled by firmware, unless CPUID 0x8000001F EAX[10]
+    says that CPUs keep C-bit aliases coherent; lines of guest keys have to be out of the caches
+    for devices too, whatever that bit says. Intel: KeyIDs are never coherent, but only a host
+    that used TDX has a second one. A plain guest's caches are its hypervisor's; an encrypted
+    guest has a private and a shared alias of its own lines.
+    """
+    if machine.guest is not Guest.NONE:
+        return machine.guest_encrypts and not machine.guest_aliases_coherent
+    foreign = _foreign(machine, behaviour)
+    if foreign is ForeignLines.TDX:
+        return True
+    # In a crash the next kernel stays in its reservation, where guests never were.
+    met_again = foreign is ForeignLines.SEV_GUESTS and path is Path.KEXEC
+    if met_again and not machine.guest_keys_snooped:
+        return True
+    return machine.sme_enabled and not machine.coherency_enforced
+
+
+def _foreign(machine: Machine, behaviour: Behaviour) -> ForeignLines:
+    if machine.tdx_used and behaviour.seamcalls:
+        return ForeignLines.TDX
+    return ForeignLines.SEV_GUESTS if machine.sev_guests_run else ForeignLines.NONE

@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A running kernel whose code on the way into the next one is not its image's any more."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from staleline.verdict.handover.kernels import Behaviour, Kernel
+from staleline.verdict.handover.unknown import Unknown
+from staleline.verdict.machines.machine import Machine
+from staleline.vocabulary import Site
+
+__all__ = ["ChangedKernel"]
+
+
+@dataclass(frozen=True, slots=True)
+class ChangedKernel:
+    """A kernel whose stop path a live patch or a kprobe has changed, or may have.
+
+    Attributes:
+        kernel: As it was before.
+        change: What changed it.
+    """
+
+    kernel: Kernel
+    change: str
+
+    @property
+    def name(self) -> str:
+        """The kernel's."""
+        return self.kernel.name
+
+    @property
+    def evidence(self) -> str:
+        """The kernel's, and that it holds no more."""
+        return f"{self.kernel.evidence}; but {self.change}"
+
+    def behaviour(self, machine: Machine) -> Behaviour:
+        """Nothing is known of any site: what took the code's place was not read."""
+        before = self.kernel.behaviour(machine)
+        reason = Unknown(f"what the changed code does: {self.change}", "stop-path-changed")
+        return replace(
+            before,
+            flushes=dict.fromkeys(Site),
+            crash_flushes={},
+            report=None,
+            unknown=(reason,),
+        )

@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The verdict on one handover: what the kernel does against what the model requires."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property
+
+from staleline.check import Answer, Counterexample, Requirements, check
+from staleline.kernel.boot.decision import Store
+from staleline.model.scenario import Flush, Scenario
+from staleline.verdict.handover.case import Case
+from staleline.verdict.handover.kernels import Behaviour
+from staleline.verdict.handover.reasons import Unneeded, why_safe, why_unneeded
+from staleline.verdict.handover.required import requirements
+from staleline.verdict.handover.unknown import Unknown
+from staleline.vocabulary import Path, Site, Verdict
+
+__all__ = ["Judgement", "judge"]
+
+
+_JUMPED_FOR_IT = Unknown(
+    "a hypervisor jumps into the next kernel, or is replaced by it, and what that hypervisor "
+    "flushes was not looked at",
+    "hypervisor-jumps",
+)
+_ISOLATED = Unknown(
+    "Hyper-V keeps this guest's memory private and hides by which means, so nothing is known of "
+    "its aliases, nor of what its WBINVD does",
+    "unknown-guest-aliases",
+)
+_MAY_BE_WOKEN = Unknown(
+    "if CPUs are offline and wait in MWAIT, this kernel wakes them at the kexec, and each leaves "
+    "a dirty line behind: bring all online before (echo 1 > /sys/devices/system/cpu/cpuN/online)",
+    "offline-cpus-woken",
+)
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """The verdict on one handover; what stands beside it is worked out when asked for.
+
+    Attributes:
+        case: The handover.
+        verdict: Safe, at risk, or unknown.
+        answer: The model checker's answer; None where several were possible.
+    """
+
+    case: Case
+    verdict: Verdict
+    answer: Answer | None
+
+    @property
+    def counterexample(self) -> Counterexample | None:
+        """The shortest interleaving that breaks it, for an at-risk verdict."""
+        return None if self.answer is None else self.answer.counterexample
+
+    @property
+    def broken(self) -> str | None:
+        """The property that it breaks, for an at-risk verdict."""
+        return None if self.counterexample is None else self.counterexample.property
+
+    @cached_property
+    def flushes(self) -> Mapping[Site, bool | None]:
+        """Per site: is WBINVD executed? None where that was not established."""
+        flushes = {site: _executed(self.case.flush(site)) for site in self.case.sites}
+        if not self.case.stops_secondaries:
+            flushes[self.case.path.secondaries_site] = False
+        return flushes
+
+    @cached_property
+    def attainable(self) -> bool:
+        """Can flushes at these sites make the handover safe at all?"""
+        return _requirements(self.case).attainable
+
+    @cached_property
+    def needed(self) -> Mapping[Site, bool | None]:
+        """Per site: does every safe choice of flushes include it? None if there is none."""
+        found = _requirements(self.case)
+        known = found.attainable and self._is_modelled
+        return {site: site in found.needed if known else None for site in self.case.sites}
+
+    @property
+    def _is_modelled(self) -> bool:
+        return self.case.machine.jumped_by_kernel and not self.case.machine.isolated
+
+    @cached_property
+    def minimal(self) -> tuple[tuple[Site, ...], ...]:
+        """The minimal sets of flushes that make it safe; empty if no set does."""
+        found = sorted(_requirements(self.case).minimal, key=sorted)
+        return tuple(tuple(sorted(sites)) for sites in found)
+
+    @cached_property
+    def unneeded(self) -> Mapping[Site, Unneeded]:
+        """Sites whose WBINVD no stale line required, with the reason."""
+        if not self._is_modelled:
+            return {}
+        executed = [site for site, flushes in self.flushes.items() if flushes]
+        return {
+            site: why_unneeded(self.case, site)
+            for site in executed
+            if site in _requirements(self.case).unneeded
+        }
+
+    @cached_property
+    def because(self) -> str:
+        """For a safe handover, why it is, as a clause; else empty."""
+        if self.verdict is not Verdict.SAFE:
+            return ""
+        return why_safe(self.case, _requirements(self.case).needed)
+
+    @cached_property
+    def faults(self) -> tuple[Site, ...]:
+        """Sites whose WBINVD traps on this machine."""
+        if not self.case.machine.guest.wbinvd_faults:
+            return ()
+        return tuple(site for site, flushes in self.flushes.items() if flushes)
+
+    @property
+    def left_behind(self) -> Mapping[Site, tuple[Store, ...]]:
+        """Per site, what is stored after its flush and left dirty; sites without such are out."""
+        left = {site: self.case.left_behind(site) for site in self.case.sites}
+        return {site: stores for site, stores in left.items() if stores}
+
+    @cached_property
+    def unknown(self) -> tuple[Unknown, ...]:
+        """What could not be established, where that leaves the verdict open."""
+        if self.verdict is not Verdict.UNKNOWN:
+            return ()
+        if not self.case.machine.jumped_by_kernel:
+            return (_JUMPED_FOR_IT,)
+        if self.case.machine.isolated:
+            return (_ISOLATED,)
+        if len(self.case.offline) > 1 and not self.case.behaviour.unknown:
+            return (_MAY_BE_WOKEN,)
+        reasons = _reasons(self.case.behaviour, self.case.path)
+        return tuple(
+            reason if isinstance(reason, Unknown) else Unknown(reason, "image-not-read")
+            for reason in reasons
+        )
+
+
+def judge(case: Case) -> Judgement:
+    """Check every way in which the case's unknowns may turn out.
+
+    Where all ways agree, what is unknown did not matter. What a hypervisor does that jumps
+    instead of the kernel is not in the kernel's image, and not in the model.
+    """
+    if not case.machine.jumped_by_kernel or case.machine.isolated:
+        return Judgement(case, Verdict.UNKNOWN, None)
+    answers = [_check(scenario) for scenario in case.scenarios()]
+    verdict = _verdict(answers)
+    return Judgement(case, verdict, answers[0] if verdict is not Verdict.UNKNOWN else None)
+
+
+def _requirements(case: Case) -> Requirements:
+    """What any kernel would have to flush here; what this one does is not looked at."""
+    return requirements(next(case.scenarios()))
+
+
+@cache
+def _check(scenario: Scenario) -> Answer:
+    return check(scenario)
+
+
+def _verdict(answers: list[Answer]) -> Verdict:
+    broken = {answer.counterexample is not None for answer in answers}
+    if broken == {False}:
+        return Verdict.SAFE
+    return Verdict.AT_RISK if broken == {True} else Verdict.UNKNOWN
+
+
+def _executed(flush: Flush | None) -> bool | None:
+    return None if flush is None else flush is not Flush.NEVER
+
+
+def _reasons(behaviour: Behaviour, path: Path) -> Sequence[str]:
+    if behaviour.unknown:
+        return behaviour.unknown
+    unread = [
+        f"{site}: not read from this image"
+        for site in (path.secondaries_site, Site.RELOCATE_KERNEL)
+        if behaviour.flush(site, path) is None
+    ]
+    return unread or ("the order of the stop protocol could not be read from this image",)

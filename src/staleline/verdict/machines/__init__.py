@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Machines of which everything is known, and those that evidence may describe."""

@@ -1,0 +1,213 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The machines that evidence may describe.
+
+A verdict over incomplete evidence is the verdict over every machine that fits it: if they
+agree, the missing facts did not matter; if not, the facts on which they split are what is
+missing. So each unknown is filled with every value, except where other facts leave no choice;
+and facts that cannot hold together, whoever gave them, fit no machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from staleline.evidence.consistency import Contradiction, raise_if_any
+from staleline.facts import Fact, MachineFacts
+from staleline.policy.axioms import VENDORS
+from staleline.verdict.machines.exclusions import EXCLUSIONS, OF_VENDOR, POINTLESS
+from staleline.verdict.machines.machine import Machine
+
+__all__ = ["FACT_NAMES", "Possibility", "possible_machines"]
+
+_AMD_ENCRYPTION_LEAF = 0x8000_001F
+
+#: What is known of the TDX module -> were SEAMCALLs made? An initialisation that failed made
+#: some; a word that is not listed tells nothing.
+_TDX_USED: Mapping[str, bool] = {
+    "initialized": True,
+    "failed": True,
+    "not-initialized": False,
+    "absent": False,
+}
+
+#: Fields of a machine whose fact goes by another name.
+FACT_NAMES = {
+    "sme_supported": "sme",
+    "sev_supported": "sev",
+    "sme_bit_unchecked": "unchecked_sme_bit",
+    "snp_host": "snp_enabled",
+    "tdx_host_enabled": "tdx_keyids",
+    "tdx_used": "tdx_module",
+    "offline": "offline_cpus",
+    "jumped_by_kernel": "jumped_by",
+}
+
+#: What is looked at to find the possible machines, and is no field of one.
+_NO_FIELDS = OF_VENDOR | {"sme_active", "coherency_sfw_no"}
+
+#: Known, or None.
+_Known = dict[str, bool | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Possibility:
+    """One machine that fits the evidence, and what had to be assumed for it."""
+
+    machine: Machine
+    assumed: Mapping[str, bool | str]
+
+
+def possible_machines(facts: MachineFacts) -> tuple[Possibility, ...]:
+    """Every machine that fits the facts; one if nothing that matters is missing.
+
+    Raises:
+        ContradictionError: None does, as some facts exclude each other.
+    """
+    possible = tuple(_possible(facts))
+    if not possible:
+        raise_if_any((_excluded(facts),), None)
+    return possible
+
+
+def _possible(facts: MachineFacts) -> Iterator[Possibility]:
+    vendor = facts.text("vendor")
+    leaf = facts.integer("max_extended_leaf")
+    # An unknown vendor is one of these four, not a fifth that has no encryption.
+    for name in VENDORS if vendor is None else (vendor,):
+        given: dict[str, bool | str] = {"vendor": name} if vendor is None else {}
+        open_ends: list[tuple[_Known, dict[str, bool | str]]] = [(_observed(facts, name), given)]
+        while open_ends:
+            known, assumed = open_ends.pop()
+            if _impossible(known) is not None:
+                continue
+            unknown = next((name for name, value in known.items() if value is None), None)
+            if unknown is None:
+                yield Possibility(_machine(name, leaf, known), assumed)
+                continue
+            # The plainest machine comes first: it gives the counterexample that is shown.
+            for value in (True, False):
+                open_ends.append((known | {unknown: value}, assumed | {unknown: value}))
+
+
+def _observed(facts: MachineFacts, vendor: str) -> _Known:
+    """Yes-or-no facts in the order in which they decide each other."""
+    sme_active = facts.boolean("sme_active")
+    offline = facts["offline_cpus"].value
+    return {
+        "amd": vendor == "AuthenticAMD",
+        "amd_or_hygon": vendor in {"AuthenticAMD", "HygonGenuine"},
+        "intel": vendor == "GenuineIntel",
+        # What the running kernel does follows from the rest; that it encrypts tells of the rest.
+        "sme_active": bool(sme_active),
+        "hypervisor": facts.boolean("hypervisor"),
+        # Where it is not known, nor is it known who jumps: the same leaf tells both.
+        "isolated": facts.boolean("isolated") or False,
+        "sme_supported": facts.boolean("sme"),
+        "sev_supported": facts.boolean("sev"),
+        "sme_bit_unchecked": facts.boolean("unchecked_sme_bit"),
+        "coherency_enforced": facts.boolean("coherency_enforced"),
+        "coherency_sfw_no": facts.boolean("coherency_sfw_no"),
+        "tdx_guest": facts.boolean("tdx_guest"),
+        "sev_guest": facts.boolean("sev_guest"),
+        "sev_es_guest": facts.boolean("sev_es_guest"),
+        "snp_guest": facts.boolean("snp_guest"),
+        "sme_enabled": True if sme_active else facts.boolean("sme_enabled"),
+        "snp_host": facts.boolean("snp_enabled"),
+        "tdx_host_enabled": _tdx_host_enabled(facts),
+        "mem_encrypt": _mem_encrypt(facts),
+        "sev_guests_run": facts.boolean("sev_guests_run"),
+        "tdx_used": _tdx_used(facts),
+        "jumped_by_kernel": _jumped_by_kernel(facts),
+        "several_cpus": facts.boolean("several_cpus"),
+        "reboot_force": facts.boolean("reboot_force"),
+        "offline": None if offline is None else bool(offline),
+        "mwait": facts.boolean("mwait"),
+        # No evidence tells these; see missing.py.
+        "guest_keys_snooped": None,
+        "guest_aliases_coherent": None,
+        "guest_flushes": None,
+        # Only a reason is named after it: the verdict is the same with and without.
+        "tsme": facts.boolean("tsme") or False,
+    }
+
+
+def _tdx_used(facts: MachineFacts) -> bool | None:
+    """Were SEAMCALLs made? That a CPU made one says so, whatever else is known."""
+    if facts["seamcalled_cpus"].value:
+        return True
+    return _TDX_USED.get(facts.text("tdx_module") or "")
+
+
+def _tdx_host_enabled(facts: MachineFacts) -> bool | None:
+    """At least two TDX KeyIDs (linux 7.3.4 arch/x86/virt/vmx/tdx/tdx.c); none without TME."""
+    if facts.boolean("tme") is False:
+        return False
+    keyids = facts.integer("tdx_keyids")
+    return None if keyids is None else keyids >= 2
+
+
+def _mem_encrypt(facts: MachineFacts) -> bool | None:
+    """The kernel's choice by its command line and build, where that is known."""
+    choice = facts.text("mem_encrypt")
+    return None if choice is None else choice == "on"
+
+
+def _jumped_by_kernel(facts: MachineFacts) -> bool | None:
+    jumper = facts.text("jumped_by")
+    return None if jumper is None else jumper == "kernel"
+
+
+def _impossible(known: _Known) -> Mapping[str, bool] | None:
+    """Fill in what other facts leave no choice about; the exclusion that is broken, if one is."""
+    settled = False
+    while not settled:
+        settled = True
+        for exclusion in EXCLUSIONS:
+            left = [name for name, value in exclusion.items() if known[name] is not value]
+            if not left:
+                return exclusion
+            if len(left) == 1 and known[left[0]] is None:
+                known[left[0]] = not exclusion[left[0]]
+                settled = False
+    for when, names in POINTLESS:
+        if all(known[name] is value for name, value in when.items()):
+            known.update({name: False for name in names if known[name] is None})
+    return None
+
+
+def _machine(vendor: str, leaf: int | None, known: Mapping[str, bool | None]) -> Machine:
+    if leaf is None:
+        leaf = _AMD_ENCRYPTION_LEAF if known["sme_supported"] or known["sev_supported"] else 0
+    return Machine(
+        vendor=vendor,
+        max_extended_leaf=leaf,
+        **{name: bool(value) for name, value in known.items() if name not in _NO_FIELDS},
+    )
+
+
+def _excluded(facts: MachineFacts) -> Contradiction:
+    """Which facts exclude each other, on the first vendor that the facts leave."""
+    vendor = facts.text("vendor") or VENDORS[0]
+    broken = _impossible(_observed(facts, vendor)) or {}
+    told = dict(_told(facts, broken))
+    return Contradiction("facts-exclude-each-other", " and ".join(told.values()), tuple(told))
+
+
+def _told(facts: MachineFacts, broken: Mapping[str, bool]) -> Iterator[tuple[str, str]]:
+    for name, value in broken.items():
+        fact = _fact(facts, name)
+        if fact is None or fact.value is None:
+            yield name, f"{name} would have to be {'no' if value else 'yes'}"
+        else:
+            yield fact.name, f"{fact.name} is {_word(fact)} ({fact.source})"
+
+
+def _fact(facts: MachineFacts, name: str) -> Fact | None:
+    return facts.facts.get("vendor" if name in OF_VENDOR else FACT_NAMES.get(name, name))
+
+
+def _word(fact: Fact) -> str:
+    if isinstance(fact.value, bool):
+        return "yes" if fact.value else "no"
+    return str(fact.value)

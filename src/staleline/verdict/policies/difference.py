@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Two policies side by side: where their rules differ, and which handovers change for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from staleline.policy.expression import Expression
+from staleline.policy.policy import Policy
+from staleline.policy.smt import condition_where
+from staleline.verdict.handover.judgement import Judgement
+from staleline.verdict.handover.kernels import Kernel, PolicyKernel
+from staleline.verdict.policies.platforms import PlatformHandover, check_kernel
+from staleline.vocabulary import ReportOrder, Site, Verdict
+
+__all__ = [
+    "ChangedHandover",
+    "Difference",
+    "FlushCount",
+    "RuledKernel",
+    "SiteDifference",
+    "compare",
+    "compare_kernels",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class SiteDifference:
+    """Where the new rule executes a WBINVD that the old one does not, and the reverse."""
+
+    site: Site
+    added: Expression | None
+    dropped: Expression | None
+
+
+@dataclass(frozen=True, slots=True)
+class ChangedHandover:
+    """A handover that the two policies treat differently."""
+
+    old: PlatformHandover
+    new: PlatformHandover
+
+    @property
+    def worse(self) -> bool:
+        """Safe before, not safe now."""
+        return self.old.judgement.verdict is Verdict.SAFE and not self._safe_now
+
+    @property
+    def better(self) -> bool:
+        """Safe now, not safe before."""
+        return self.old.judgement.verdict is not Verdict.SAFE and self._safe_now
+
+    def flushes(self, site: Site) -> tuple[bool | None, bool | None]:
+        """Is WBINVD executed at the site, before and now? None if it is not on this path."""
+        before, after = (one.judgement.flushes.get(site) for one in (self.old, self.new))
+        return before, after
+
+    @property
+    def _safe_now(self) -> bool:
+        return self.new.judgement.verdict is Verdict.SAFE
+
+
+@dataclass(frozen=True, slots=True)
+class FlushCount:
+    """WBINVDs of one site over all handovers of all platform classes, per CPU that passes it.
+
+    Attributes:
+        site: The site.
+        more: Handovers in which the new kernel executes one more.
+        unneeded: How many of these no stale line requires.
+        less: Handovers in which it executes one less.
+    """
+
+    site: Site
+    more: int
+    unneeded: int
+    less: int
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Everything that changes from one policy to another."""
+
+    old: Policy
+    new: Policy
+    sites: tuple[SiteDifference, ...]
+    reported: tuple[ReportOrder, ReportOrder]
+    handovers: tuple[ChangedHandover, ...]
+
+    @property
+    def costs(self) -> tuple[FlushCount, ...]:
+        """Of each site at which the number of WBINVDs changes."""
+        costs = (_cost(self.handovers, site) for site in Site)
+        return tuple(cost for cost in costs if cost.more or cost.less)
+
+
+class RuledKernel(Kernel, Protocol):
+    """A kernel whose rule is known on every machine: that of a policy, or one read."""
+
+    @property
+    def policy(self) -> Policy:
+        """The rule."""
+
+
+def compare(old: Policy, new: Policy) -> Difference:
+    """Compare two policies."""
+    return compare_kernels(PolicyKernel(old, "the policy"), PolicyKernel(new, "the policy"))
+
+
+def compare_kernels(old: RuledKernel, new: RuledKernel) -> Difference:
+    """Compare two kernels: rules by z3, handovers by the model."""
+    before, after = old.policy, new.policy
+    return Difference(
+        old=before,
+        new=after,
+        sites=tuple(_site(before, after, site) for site in Site),
+        reported=(before.reported, after.reported),
+        handovers=tuple(_changed(old, new)),
+    )
+
+
+def _site(old: Policy, new: Policy, site: Site) -> SiteDifference:
+    before, after = old.condition(site), new.condition(site)
+    return SiteDifference(site, condition_where(after, before), condition_where(before, after))
+
+
+def _changed(old: Kernel, new: Kernel) -> Iterator[ChangedHandover]:
+    for before, after in zip(check_kernel(old), check_kernel(new), strict=True):
+        if _treatment(before.judgement) != _treatment(after.judgement):
+            yield ChangedHandover(before, after)
+
+
+def _cost(handovers: tuple[ChangedHandover, ...], site: Site) -> FlushCount:
+    more = [one for one in handovers if one.flushes(site) == (False, True)]
+    less = [one for one in handovers if one.flushes(site) == (True, False)]
+    unneeded = [one for one in more if site in one.new.judgement.unneeded]
+    return FlushCount(site, len(more), len(unneeded), len(less))
+
+
+def _treatment(judgement: Judgement) -> tuple[object, ...]:
+    return (
+        judgement.verdict,
+        tuple(judgement.flushes.items()),
+        judgement.faults,
+        None if judgement.answer is None else judgement.answer.property,
+    )

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The same handovers for exactly as many CPUs as a real machine has, by decision diagrams.
+
+Proofs for any number of CPUs and counterexamples with few say the same already; this is the
+check by a third engine, which shares nothing with the other two but the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from staleline.check.diagrams.decisiondiagram import Explored, explore
+from staleline.model.form import Model
+from staleline.model.world import world
+from staleline.verdict.policies.platforms import PlatformHandover
+
+__all__ = ["ExactCheck", "agreement", "distinct_models", "explored_models"]
+
+
+@dataclass(frozen=True, slots=True)
+class ExactCheck:
+    """What all models of some handovers say for an exact number of CPUs.
+
+    Attributes:
+        cpus: Number of CPUs, the jumping one included.
+        models: Number of different models, one per line role.
+        states: Reachable states of all of them, exactly.
+        disagreeing: Handovers whose verdict is another one for this number.
+    """
+
+    cpus: int
+    models: int
+    states: int
+    disagreeing: tuple[PlatformHandover, ...]
+
+
+def distinct_models(rows: Sequence[PlatformHandover]) -> tuple[Model, ...]:
+    """The different models that the handovers are made of."""
+    return tuple(dict.fromkeys(model for row in rows for model in _models(row)))
+
+
+def explored_models(models: Sequence[Model], cpus: int) -> Iterator[tuple[Model, Explored]]:
+    """Explore each model with `cpus` CPUs, one after the other."""
+    for model in models:
+        yield model, explore(model, cpus - 1)
+
+
+def agreement(
+    rows: Sequence[PlatformHandover], explored: Sequence[tuple[Model, Explored]], cpus: int
+) -> ExactCheck:
+    """Compare the handovers' verdicts with what was explored."""
+    found = dict(explored)
+    return ExactCheck(
+        cpus=cpus,
+        models=len(found),
+        states=sum(one.states for one in found.values()),
+        disagreeing=tuple(
+            row
+            for row in rows
+            if any(found[model].violated for model in _models(row))
+            is not (row.judgement.counterexample is not None)
+        ),
+    )
+
+
+def _models(row: PlatformHandover) -> Iterator[Model]:
+    for scenario in row.judgement.case.scenarios():
+        yield from (model for _, model in world(scenario))

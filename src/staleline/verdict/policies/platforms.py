@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Platform classes, and every handover a policy can meet on them.
+
+A class stands for all machines that the model cannot tell apart; the table of classes
+is data (platforms.toml).
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, dataclass, fields, replace
+from functools import cache
+from importlib.resources import files
+from itertools import product
+from types import MappingProxyType
+
+from staleline.policy.policy import Policy
+from staleline.verdict.handover.case import Case
+from staleline.verdict.handover.judgement import Judgement, judge
+from staleline.verdict.handover.kernels import Kernel, PolicyKernel
+from staleline.verdict.machines.machine import Machine
+from staleline.vocabulary import Path
+
+__all__ = [
+    "Platform",
+    "PlatformHandover",
+    "Selection",
+    "check_kernel",
+    "check_policy",
+    "count_handovers",
+    "handovers_of",
+    "platforms",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Platform:
+    """A class of machines, by one representative."""
+
+    name: str
+    example: str
+    machine: Machine
+
+
+@dataclass(frozen=True, slots=True)
+class PlatformHandover:
+    """One handover of a policy on a platform class."""
+
+    platform: str
+    judgement: Judgement
+
+    @property
+    def old(self) -> bool:
+        """The old kernel uses the C-bit."""
+        return self.judgement.case.old_encrypts
+
+    @property
+    def next(self) -> bool:
+        """The next kernel uses the C-bit."""
+        return self.judgement.case.next_encrypts
+
+    @property
+    def path(self) -> Path:
+        """How the old kernel hands over."""
+        return self.judgement.case.path
+
+    @property
+    def sev_guests_run(self) -> bool:
+        """SEV guests have run, so lines under their keys may be in the caches."""
+        return self.judgement.case.machine.sev_guests_run
+
+
+@cache
+def platforms() -> Mapping[str, Platform]:
+    """All platform classes by name."""
+    text = files(__package__).joinpath("platforms.toml").read_text("utf-8")
+    rows = tomllib.loads(text)
+    return MappingProxyType({name: _platform(name, row) for name, row in rows.items()})
+
+
+def _platform(name: str, row: dict[str, str | int | bool]) -> Platform:
+    example = str(row.pop("example"))
+    defaults = {field.name: False for field in fields(Machine) if field.default is MISSING}
+    return Platform(name, example, Machine(**{**defaults, **row}))  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """Some of all handovers; None selects every value."""
+
+    platforms: frozenset[str] | None = None
+    old: bool | None = None
+    next: bool | None = None
+    path: Path | None = None
+    sev_guests: bool | None = None
+
+
+_EVERYTHING = Selection()
+
+
+def check_policy(policy: Policy) -> Iterator[PlatformHandover]:
+    """Judge the policy on every platform class, transition and path."""
+    return check_kernel(PolicyKernel(policy, "the policy itself"))
+
+
+def count_handovers(policy: Policy) -> int:
+    """How many handovers `check_policy` judges."""
+    return sum(1 for _ in handovers_of(PolicyKernel(policy, "the policy itself")))
+
+
+def check_kernel(kernel: Kernel, selection: Selection = _EVERYTHING) -> Iterator[PlatformHandover]:
+    """Judge a kernel on the selected handovers of all platform classes."""
+    for platform, case in handovers_of(kernel, selection):
+        yield PlatformHandover(platform, judge(case))
+
+
+def handovers_of(kernel: Kernel, selection: Selection = _EVERYTHING) -> Iterator[tuple[str, Case]]:
+    """The selected handovers of a kernel, each with the name of its platform class."""
+    for platform in platforms().values():
+        if _selected(platform.name, selection.platforms):
+            for machine in _variants(platform.machine, selection.sev_guests):
+                for case in _cases(kernel, machine, selection):
+                    yield platform.name, case
+
+
+def _cases(kernel: Kernel, machine: Machine, selection: Selection) -> Iterator[Case]:
+    behaviour = kernel.behaviour(machine)
+    if selection.old in (None, bool(behaviour.sme_active)):
+        for path, following in product(Path, _next_states(machine)):
+            if selection.path in (None, path) and selection.next in (None, following):
+                yield Case(machine=machine, behaviour=behaviour, path=path, next_encrypts=following)
+
+
+def _selected(name: str, names: frozenset[str] | None) -> bool:
+    return names is None or name in names
+
+
+def _variants(machine: Machine, sev_guests: bool | None) -> Iterator[Machine]:
+    """The machine with memory encryption off and on, and with SEV guests run or not."""
+    if not machine.can_encrypt:
+        yield machine
+        return
+    guests_run = (False, True) if sev_guests is None else (sev_guests,)
+    for mem_encrypt, sev_guests_run in product((False, True), guests_run):
+        yield replace(machine, mem_encrypt=mem_encrypt, sev_guests_run=sev_guests_run)
+
+
+def _next_states(machine: Machine) -> tuple[bool, ...]:
+    return (False, True) if machine.can_encrypt else (False,)

@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Every format, as mails, web pages, terminals, editors and grep hand it on, tells the same."""
+
+from __future__ import annotations
+
+import quopri
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from staleline.errors import EvidenceError
+from staleline.evidence.detect import parse_snapshot, read_snapshot
+from staleline.evidence.snapshot import CpuinfoEvidence, Snapshot
+from staleline.evidence.snapshot_json import snapshot_text
+from staleline.facts import from_snapshot
+from tests.evidence import writers
+
+DATA = Path(__file__).parents[2] / "data"
+POSTED = sorted(
+    path for path in (DATA / "posted").iterdir() if path.suffix in (".dmesg", ".txt", ".cpuinfo")
+)
+SHOWN = CpuinfoEvidence("AuthenticAMD", 23, 49, 0, frozenset({"fpu", "sme", "sev"}))
+
+
+def _texts() -> dict[str, str]:
+    dump = DATA / "cpuid/libcpuid/amd-epyc-9124-16-core-processor.test"
+    machine = Snapshot(cpus=read_snapshot(dump).cpus[:1] * 2)
+    return {
+        **{path.name: path.read_text() for path in POSTED},
+        "cpuid -r": writers.as_cpuid_tool(machine),
+        "AIDA64": writers.as_aida64(machine),
+        "libcpuid": writers.as_libcpuid_raw(machine),
+        "libvirt": writers.as_libvirt(machine),
+        "hwloc": writers.as_hwloc_files(machine)["pu0"],
+        "x86info": writers.as_x86info(machine),
+        "cpucontrol": writers.as_cpucontrol(machine),
+        "cpuinfo": writers.as_cpuinfo(SHOWN, 2),
+        "lscpu": writers.as_lscpu(SHOWN, 2),
+        "lscpu -J": writers.as_lscpu_json(SHOWN, 2) + "\n",
+    }
+
+
+TEXTS = _texts()
+
+
+def before_each(start: str | Callable[[int], str]) -> Callable[[str], str]:
+    def written(text: str) -> str:
+        lines = text.rstrip("\n").split("\n")
+        starts = (start if isinstance(start, str) else start(n) for n in range(1, len(lines) + 1))
+        return "".join(f"{begin}{line}\n" for begin, line in zip(starts, lines, strict=True))
+
+    return written
+
+
+def coloured(text: str) -> str:
+    """As dmesg --color=always puts colours (util-linux sys-utils/dmesg.c)."""
+    lines = text.rstrip("\n").split("\n")
+    return "".join(f"\x1b[32m{line[:15]}\x1b[0m\x1b[1m{line[15:]}\x1b[0m\n" for line in lines)
+
+
+#: What people's programs make of a text; bytes where it is of a file.
+HANDED_ON: dict[str, Callable[[str], str | bytes]] = {
+    "quoted": before_each("> "),
+    "quoted twice": before_each("> > "),
+    "quoted twice, tight": before_each(">> "),
+    "quoted with bars": before_each("| "),
+    "quoted with no-break spaces": before_each(">\N{NO-BREAK SPACE}"),
+    "indented": before_each("    "),
+    "indented by a tab": before_each("\t"),
+    "quoted and indented": before_each(">     "),
+    "quoted, between other lines": lambda text: (
+        f"On Monday, Jo wrote:\n> Hi,\n{before_each('> ')(text)}\nThat is odd.\n"
+    ),
+    "in a mail": lambda text: f"Hi,\nhere it is:\n\n{text}\n-- \nJo\n",
+    "quoted-printable": lambda text: quopri.encodestring(text.encode()),
+    "fenced": lambda text: f"```\n{text}```\n",
+    "of a web page": lambda text: text.replace("\n  ", "\n\N{NO-BREAK SPACE}\N{NO-BREAK SPACE}"),
+    "with an invisible space": lambda text: "\N{ZERO WIDTH SPACE}" + text,
+    "with a byte-order mark": lambda text: text.encode("utf-8-sig"),
+    "UTF-16": lambda text: text.encode("utf-16"),
+    "UTF-16 without a mark": lambda text: text.encode("utf-16-le"),
+    "with DOS line ends": lambda text: text.replace("\n", "\r\n").encode(),
+    "coloured": coloured,
+    "coloured, shown by cat -v": lambda text: coloured(text).replace("\x1b", "^["),
+    "coloured, in a syslog file": lambda text: coloured(text).replace("\x1b", "#033"),
+    "coloured, without ESC": lambda text: coloured(text).replace("\x1b", ""),
+    "shown by cat -A": lambda text: text.replace("\t", "^I").replace("\n", "$\n"),
+    "in a fold": lambda text: f"<details><summary>it</summary>\n\n```\n{text}```\n</details>\n",
+    "in a wiki": lambda text: f"{{noformat}}\n{text}{{noformat}}\n",
+    "of a root's terminal": lambda text: f"root@node17:~# dmesg\n{text}root@node17:~# ",
+    "of Red Hat's terminal": lambda text: f"[jo@node17 ~]$ sudo cat it\n{text}[jo@node17 ~]$ \n",
+    "of a shell": lambda text: f"$ sudo dmesg\n{text}$ exit\n",
+    "of script(1)": lambda text: (
+        "Script started on 2026-11-23 10:00:00+00:00\n\x1b]0;root@node17: ~\x07\x1b[?2004h"
+        + "root@node17:~# dmesg\n\x1b[?2004l"
+        + text
+    ).replace("\n", "\r\n"),
+}
+BY_LINE: dict[str, Callable[[str], str]] = {
+    "grep -n": before_each(lambda number: f"{number}:"),
+    "grep -n of files": before_each(lambda number: f"dmesg.txt:{number}:"),
+    "grep of files": before_each("/var/log/kern.log:"),
+    "CI's clock": before_each(lambda number: f"2026-11-23T10:00:{number % 60:02}.1234567Z "),
+    "a clock and a bar": before_each(lambda number: f"2026-11-23 10:00:{number % 60:02} | "),
+    "cat -n": before_each(lambda number: f"{number:6d}\t"),
+}
+
+
+def _same(text: str, handed_on: str | bytes) -> None:
+    assert parse_snapshot(handed_on, "file") == parse_snapshot(text, "file")
+
+
+@pytest.mark.parametrize("how", HANDED_ON)
+@pytest.mark.parametrize("of", TEXTS)
+def test_a_text_handed_on_tells_the_same(how: str, of: str) -> None:
+    _same(TEXTS[of], HANDED_ON[how](TEXTS[of]))
+
+
+@pytest.mark.parametrize("how", BY_LINE)
+@pytest.mark.parametrize("of", sorted(TEXTS.keys() - {"lscpu -J"}))
+def test_lines_that_grep_and_cat_number_tell_the_same(how: str, of: str) -> None:
+    _same(TEXTS[of], BY_LINE[how](TEXTS[of]))
+    _same(TEXTS[of], before_each("> ")(BY_LINE[how](TEXTS[of])))
+
+
+@pytest.mark.parametrize("of", TEXTS)
+def test_a_quotation_cut_anywhere_is_refused_or_tells_less(of: str) -> None:
+    full = from_snapshot(parse_snapshot(TEXTS[of], "file"))
+    text = before_each("> ")(TEXTS[of])
+    for end in range(1, len(text), max(1, len(text) // 60)):
+        try:
+            cut = from_snapshot(parse_snapshot(text[:end], "file"))
+        except EvidenceError:
+            continue
+        for fact in cut:
+            differs = (full[fact.name].missing or "").startswith("CPUs differ")
+            assert fact.value in (None, full[fact.name].value) or differs, (fact.name, end)
+
+
+def message_of(text: str | bytes) -> str:
+    with pytest.raises(EvidenceError) as caught:
+        parse_snapshot(text, "file")
+    return str(caught.value)
+
+
+def test_two_quotations_may_be_of_two_machines() -> None:
+    text = (
+        "> [    0.000000] Linux version 6.12.107+deb13-amd64 (x) #1 SMP\n"
+        "On mine it says:\n"
+        "[    1.000000] Memory Encryption Features active: AMD SME\n"
+    )
+    assert message_of(text) == (
+        "file:3: is of another quotation, or file, than line 1; "
+        "give one file per machine, without the lines of others"
+    )
+    files = "a:[    0.1] x86/fpu: x\nb:[    0.1] Memory Encryption Features active: AMD SME\n"
+    assert message_of(files).startswith("file:2: is of another quotation, or file, than line 1;")
+
+
+def test_a_prompt_is_no_quotation() -> None:
+    text = "> rdmsr -a 0xc0010010\n740000\n"
+    assert parse_snapshot(text, "file").cpus[0].msr == {0xC0010010: 0x740000}
+    quoted = "> # rdmsr -a 0xc0010010\n> 740000\n"
+    assert parse_snapshot(quoted, "file").cpus[0].msr == {0xC0010010: 0x740000}
+
+
+def test_character_references_of_a_web_page() -> None:
+    text = "&lt;6&gt;[    0.100000] Memory Encryption Features active: AMD SME\n"
+    assert parse_snapshot(text, "file").state.sme_active is True
+    quoted = "&gt; [    0.000000] Command line: a=&quot;b c&quot;\n"
+    assert parse_snapshot(quoted, "file").kernel.cmdline == 'a="b c"'
+
+
+def test_only_a_text_whose_equals_signs_are_all_escaped_is_mail() -> None:
+    line = "[    0.000000] Command line: a=3D mem_encrypt=on\n"
+    assert parse_snapshot(line, "file").kernel.cmdline == "a=3D mem_encrypt=on"
+    mail = "[    0.000000] Command line: quiet mem_en=\ncrypt=3Don\n"
+    assert parse_snapshot(mail, "file").kernel.cmdline == "quiet mem_encrypt=on"
+
+
+def test_what_json_strings_hold_is_left_as_it_is() -> None:
+    machine = Snapshot(cpus=(), host="a\N{NO-BREAK SPACE}b\N{ZERO WIDTH SPACE}c")
+    text = snapshot_text(machine)
+    _same(text, text.replace("\n ", "\n\N{NO-BREAK SPACE}"))
+    assert parse_snapshot(text, "file").host == machine.host

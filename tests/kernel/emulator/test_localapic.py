@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What a write of the interrupt command register sends (SDM volume 3, 12.6.1)."""
+
+from __future__ import annotations
+
+import pytest
+
+from staleline.kernel.emulator.localapic import (
+    NMI_VECTOR,
+    REBOOT_VECTOR,
+    commanded_vector,
+    halt_at_sending,
+    sending_calls,
+)
+from staleline.kernel.emulator.memory import MachineMemory
+from staleline.kernel.emulator.traps import RDI, RSI
+from staleline.kernel.image.image import load_image
+
+ALL_BUT_SELF = 3 << 18
+
+
+@pytest.mark.parametrize(
+    ("command", "vector"),
+    [
+        (ALL_BUT_SELF | REBOOT_VECTOR, REBOOT_VECTOR),
+        (1 << 11 | 0xFD, 0xFD),  # logical destination
+        (ALL_BUT_SELF | 4 << 8, NMI_VECTOR),
+        (4 << 8 | 0x33, NMI_VECTOR),  # the vector of an NMI is ignored
+        (ALL_BUT_SELF | 5 << 8, None),  # INIT
+        (6 << 8 | 0x99, None),  # start-up
+        (1 << 32 | REBOOT_VECTOR, REBOOT_VECTOR),  # an x2APIC's destination is in the same MSR
+    ],
+)
+def test_vector_by_delivery_mode(command, vector):
+    assert commanded_vector(command) == vector
+
+
+def test_kernels_send_by_static_calls_since_6_6(real_kernel):
+    """arch/x86/kernel/apic/init.c:30 (7.3.4); before, apic->send_IPI_... of a driver."""
+    image = load_image(real_kernel.path)
+    calls = sending_calls(image.symbols)
+    assert bool(calls) is (real_kernel.series not in {"5.10", "6.1"})
+    assert set(calls.values()) <= {RDI, RSI}
+    memory = MachineMemory(image)
+    halt_at_sending(memory)
+    assert {memory.read(address, 1) for address in calls} <= {b"\xf4"}

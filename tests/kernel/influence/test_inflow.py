@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Which inputs flow into a condition, and which of their bits.
+
+Instruction effects follow the Intel SDM, volumes 1 and 2.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from staleline.kernel.emulator.traps import RANDOM, TIME
+from staleline.kernel.influence.inflow import Loaded, inflows
+from staleline.kernel.rerun.inputs import Register
+from tests.kernel.test_dataflow import SLOT, steps
+
+EAX_OF_LEAF, EBX_OF_LEAF = Register(7, 0, 0), Register(7, 0, 1)
+SLOT_OF_4 = Loaded(SLOT, bytes(4))
+
+
+def decides(*codes: str, constant: bool = False) -> dict[object, int]:
+    """What flows into the last instruction, each with its bits."""
+    trace = steps(*codes)
+    trace[0].begins = True
+    for step in trace:
+        step.asked = 7, 0
+    masks: dict[object, int] = {}
+    for inflow in inflows(trace, lambda _: constant)[-1]:
+        masks[inflow.origin] = masks.get(inflow.origin, 0) | inflow.mask
+    return masks
+
+
+@pytest.mark.parametrize(
+    ("codes", "expected"),
+    [
+        # cpuid; test eax, 1 << 3; jne
+        (["0fa2", "a908000000", "7502"], {EAX_OF_LEAF: 1 << 3}),
+        # cpuid; test bh, 2; jne: bit 9
+        (["0fa2", "f6c702", "7502"], {EBX_OF_LEAF: 1 << 9}),
+        # cpuid; bt ebx, 17; jc
+        (["0fa2", "0fbae311", "7202"], {EBX_OF_LEAF: 1 << 17}),
+        # cpuid; shr ebx, 23; and ebx, 1; je
+        (["0fa2", "c1eb17", "83e301", "7402"], {EBX_OF_LEAF: 1 << 23}),
+        # cpuid; cmp ebx, 5; jl
+        (["0fa2", "83fb05", "7c02"], {EBX_OF_LEAF: (1 << 32) - 1}),
+        # cpuid; mov eax, ebx; cmp eax, 5; jl: what was in eax has no part
+        (["0fa2", "89d8", "83f805", "7c02"], {EBX_OF_LEAF: (1 << 32) - 1}),
+        # cpuid; xor ebx, ebx; test ebx, ebx; je
+        (["0fa2", "31db", "85db", "7402"], {}),
+        # mov eax, [slot]; test al, 2; setne al; movzx eax, al; test eax, eax; je
+        (
+            ["8b05 <+4", "a802", "0f95c0", "0fb6c0", "85c0", "7402"],
+            {SLOT_OF_4: 2},
+        ),
+        # mov [slot], 1; mov eax, [slot]; test eax, eax; je: nothing but what was stored
+        (["c70501000000 >+4", "8b05 <+4", "85c0", "7402"], {}),
+        # rdtsc; test eax, eax; js
+        (["0f31", "85c0", "7802"], {Register(TIME, None): (1 << 64) - 1}),
+        # rdrand eax; test al, 1; jne
+        (["0fc7f0", "a801", "7502"], {Register(RANDOM, None): (1 << 64) - 1}),
+        # mov rax, cr0; test al, 8; jne
+        (["0f20c0", "a808", "7502"], {"CR0": 8}),
+        # rdpkru; test eax, eax; jne
+        (["0f01ee", "85c0", "7502"], {"RDPKRU": (1 << 64) - 1}),
+        # mov eax, ds; test eax, eax; jne
+        (["8cd8", "85c0", "7502"], {"DS": (1 << 32) - 1}),
+        # test ebx, 1; jne, of what the interrupted code left there
+        (["f7c301000000", "7502"], {"RBX at the start": 1}),
+        # cpuid; mov ecx, ebx; jrcxz
+        (["0fa2", "89d9", "e302"], {EBX_OF_LEAF: (1 << 32) - 1}),
+        # cpuid; mov ecx, ebx; rep stosb
+        (["0fa2", "89d9", "f3aa >+1"], {EBX_OF_LEAF: (1 << 32) - 1}),
+    ],
+)
+def test_what_decides(codes: list[str], expected: dict[object, int]) -> None:
+    written_out = [code.replace("8b05 ", "8b0500000000 ") for code in codes]
+    written_out = [code.replace("c70501000000 ", "c7050000000001000000 ") for code in written_out]
+    assert decides(*written_out) == expected
+
+
+def test_what_chooses_from_a_table_flows_on() -> None:
+    """cpuid; movzx eax, byte [rcx + rbx]; test eax, eax; je."""
+    codes = ("0fa2", "0fb60419 <+1", "85c0", "7402")
+    assert set(decides(*codes, constant=True)) == {EBX_OF_LEAF, Register(7, 0, 2)}
+    assert set(decides("0fa2", "ff24d8 <+8", constant=True)) == {EBX_OF_LEAF, EAX_OF_LEAF}
+
+
+def test_another_run_begins_with_registers_of_its_own() -> None:
+    trace = steps("0fa2", "85db", "7402")
+    trace[0].begins = trace[1].begins = True
+    (inflow,) = inflows(trace, lambda _: False)[-1]
+    assert inflow.origin == "RBX at the start"

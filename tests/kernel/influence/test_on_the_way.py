@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Guards on the jumping CPU's way are noticed: real kernels with questions planted in it."""
+
+from __future__ import annotations
+
+import pytest
+
+from staleline.kernel.image.image import KernelImage, load_image
+from staleline.kernel.influence.on_the_way import way_dependencies
+from staleline.kernel.reading.running import RunningImage
+from staleline.kernel.reading.surroundings import read_surroundings
+from staleline.vocabulary import Site
+from tests.kernel.mutate import patched
+from tests.kernel.plant import CAVE, global_bit, global_variable, planted, planted_static_branch
+
+SERIES = ["5.10", "6.12", "6.18", "7"]
+WAY = ["machine_shutdown", "native_machine_shutdown", "native_stop_other_cpus"]
+
+
+@pytest.fixture(scope="module", params=SERIES)
+def image(request, real_kernels) -> KernelImage:
+    return load_image(real_kernels[request.param].path)
+
+
+def returns_at_once(_: int) -> bytes:
+    """From the function whose start called this."""
+    return b"\x48\x83\xc4\x08\xc3"  # add $8, %rsp; ret
+
+
+def sentence(name: str) -> str:
+    what = "it decides whether the other CPUs are interrupted"
+    return f"stop_this_cpu also depends on {name}, which no fact sets: {what}"
+
+
+def test_real_kernels_ask_nothing_else(real_kernel):
+    """reboot_force is a fact, stopping_cpu theirs alone: arch/x86/kernel/smp.c:155 (7.3.4)."""
+    assert way_dependencies(load_image(real_kernel.path)) == ()
+
+
+@pytest.mark.parametrize("function", WAY)
+@pytest.mark.parametrize("asks", ["bit", "value"])
+def test_a_guard_on_the_way_is_named(image, function, asks):
+    address = image.symbols.address("panic_timeout")
+    question = global_bit(address, 0) if asks == "bit" else global_variable(address)
+    mutant = planted(image, function, question, returns_at_once)
+    assert way_dependencies(mutant) == (sentence("panic_timeout"),)
+
+
+def test_a_guard_that_lets_it_through_is_named_too(real_kernels):
+    """Set to 1 in the image, the variable stops nobody where it is 0."""
+    image = load_image(real_kernels["7"].path)
+    address = image.symbols.address("panic_timeout")
+    mutant = patched(
+        planted(image, "native_stop_other_cpus", clear_bit(address), returns_at_once),
+        address,
+        b"\x01\x00\x00\x00",
+    )
+    assert way_dependencies(mutant) == (sentence("panic_timeout"),)
+
+
+def clear_bit(address: int):
+    """Is the lowest bit clear? ``testb``, ``sete``, ``test`` of that."""
+
+    def asks(at: int) -> bytes:
+        tests = global_bit(address, 0)(at + 1)
+        return b"\x50" + tests + b"\x0f\x94\xc0" + b"\x84\xc0" + b"\x58"
+
+    return asks
+
+
+def test_a_static_branch_on_the_way_is_named(image):
+    mutant = planted_static_branch(image, "native_stop_other_cpus")
+    cave = image.symbols.address(CAVE)
+    (reason,) = way_dependencies(patched(mutant, cave, b"\xc3"))
+    assert reason.startswith("stop_this_cpu also depends on static key ")
+
+
+def test_a_guard_that_changes_no_end_is_no_dependency(image):
+    address = image.symbols.address("panic_timeout")
+    assert way_dependencies(planted(image, WAY[2], global_bit(address, 0), nothing)) == ()
+
+
+def nothing(_: int) -> bytes:
+    return b"\x90"
+
+
+def test_the_rule_and_every_verdict_of_it_are_unknown(real_kernels):
+    image = load_image(real_kernels["7"].path)
+    question = global_bit(image.symbols.address("panic_timeout"), 0)
+    mutant = planted(image, WAY[2], question, returns_at_once)
+    assert read_surroundings(mutant)["unlisted"]["stop_this_cpu"] == [sentence("panic_timeout")]
+    doubts = RunningImage(mutant).doubts
+    assert doubts == {Site.STOP_THIS_CPU: (sentence("panic_timeout"),)}

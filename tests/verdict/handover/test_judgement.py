@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A handover is judged by its circumstances, whatever else is known of the machine."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from random import Random
+
+import pytest
+
+from staleline.kernel.boot.decision import Store
+from staleline.model.scenario import Flush
+from staleline.verdict.handover.case import Case
+from staleline.verdict.handover.judgement import judge
+from staleline.verdict.handover.kernels import Behaviour
+from staleline.verdict.machines.machine import Machine
+from staleline.vocabulary import Path, ReportOrder, Site, Through
+
+
+def some_case(random: Random) -> Case:
+    facts = {
+        field.name: random.random() < 0.5
+        for field in fields(Machine)
+        if field.name not in ("vendor", "max_extended_leaf")
+    }
+    behaviour = Behaviour(
+        flushes={site: random.choice((Flush.NEVER, Flush.ALWAYS)) for site in Site},
+        report=random.choice(tuple(ReportOrder)),
+        sme_active=random.random() < 0.5,
+        seamcalls=False,
+    )
+    return Case(
+        machine=Machine(vendor="AuthenticAMD", max_extended_leaf=0x8000_001F, **facts),
+        behaviour=behaviour,
+        path=random.choice(tuple(Path)),
+        next_encrypts=random.random() < 0.5,
+    )
+
+
+def with_one_fact_changed(case: Case, random: Random) -> Case:
+    names = [field.name for field in fields(Machine) if field.name not in ("vendor",)]
+    name = random.choice(names)
+    value = 0 if name == "max_extended_leaf" else not getattr(case.machine, name)
+    return replace(case, machine=replace(case.machine, **{name: value}))
+
+
+def test_cases_that_are_alike_in_their_circumstances_are_judged_alike() -> None:
+    alike = 0
+    for seed in range(1500):
+        random = Random(seed)
+        case = some_case(random)
+        other = with_one_fact_changed(case, random)
+        if case.circumstances != other.circumstances:
+            continue
+        alike += 1
+        assert tuple(case.scenarios()) == tuple(other.scenarios())
+        one, again = judge(case), judge(other)
+        for what in ("verdict", "answer", "flushes", "needed", "unneeded", "faults", "unknown"):
+            assert getattr(one, what) == getattr(again, what), (what, case, other)
+    assert alike > 100
+
+
+LEFT = Store(
+    address=0xFFFFFFFF83000000,
+    physical=0x3000000,
+    size=8,
+    through=Through.OWN,
+    line="a variable",
+    code="stop_this_cpu+0x58",
+)
+
+
+@pytest.mark.parametrize("path", Path)
+def test_who_is_stopped_and_what_is_left_behind_are_circumstances(path: Path) -> None:
+    """Whatever tells scenarios apart tells circumstances apart."""
+    case = replace(
+        some_case(Random(0)),
+        path=path,
+        machine=replace(some_case(Random(0)).machine, several_cpus=True, reboot_force=False),
+    )
+    for known in (
+        {"stops": {path: None}},
+        {"stops": {path: False}},
+        {"left_behind": {path.secondaries_site: (LEFT,)}},
+        {"left_behind": {Site.RELOCATE_KERNEL: (LEFT,)}},
+        {"crash_left_behind": {Site.RELOCATE_KERNEL: (LEFT,)}},
+    ):
+        other = replace(case, behaviour=replace(case.behaviour, **known))
+        alike = tuple(case.scenarios()) == tuple(other.scenarios())
+        assert alike == (path is Path.KEXEC and "crash_left_behind" in known), known
+        assert (case.circumstances == other.circumstances) == alike, known

@@ -1,0 +1,250 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""How a code base of Python is laid out, in figures: its own, or another's to compare with.
+
+    python -m tools.structure src/staleline tests
+    python -m tools.structure /path/to/package /path/to/its/tests
+
+Every import counts: at the top of a file, inside a function, and for types only.
+"""
+
+from __future__ import annotations
+
+import ast
+import io
+import sys
+import tokenize
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+__all__ = [
+    "Figures",
+    "Layout",
+    "circles_of_entries",
+    "doubled_file_names",
+    "doubled_names",
+    "figures",
+    "largest_folders",
+    "layout",
+    "longest_chain",
+]
+
+_DEFINITIONS = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+#: Comments that speak to tools.
+_FOR_TOOLS = ("SPDX", "noqa", "type:", "pragma", "!", "fmt:")
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The modules of a package.
+
+    Attributes:
+        root: The package's folder.
+        files: Dotted name -> file.
+        imports: Dotted name -> names of modules of the same package that it imports.
+    """
+
+    root: Path
+    files: Mapping[str, Path]
+    imports: Mapping[str, frozenset[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What is compared between code bases."""
+
+    modules: int
+    lines: int
+    largest_folder: int
+    longest_chain: int
+    circles: int
+    doubled_names: int
+    doubled_file_names: int
+    comments_per_100: float
+    test_lines_per_line: float
+
+
+def layout(root: Path) -> Layout:
+    """Read every module of the package in the folder `root`."""
+    files = {_name(root, file): file for file in sorted(root.rglob("*.py"))}
+    imports = {
+        name: frozenset(_imported(name, file, files)) - {name} for name, file in files.items()
+    }
+    return Layout(root, files, imports)
+
+
+def _name(root: Path, file: Path) -> str:
+    parts = (root.name, *file.relative_to(root).with_suffix("").parts)
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def _imported(name: str, file: Path, files: Mapping[str, Path]) -> Iterator[str]:
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name in files)
+        elif isinstance(node, ast.ImportFrom):
+            source = _source(name, file, node)
+            for alias in node.names:
+                module = f"{source}.{alias.name}"
+                if module in files:
+                    yield module
+                elif source in files:
+                    yield source
+
+
+def _source(name: str, file: Path, node: ast.ImportFrom) -> str:
+    """The module that ``from ... import`` names, also where it counts dots."""
+    if not node.level:
+        return node.module or ""
+    package = name.split(".") if file.name == "__init__.py" else name.split(".")[:-1]
+    above = package[: len(package) - node.level + 1]
+    return ".".join([*above, *([node.module] if node.module else [])])
+
+
+def circles_of_entries(modules: Layout) -> Iterator[tuple[str, list[str]]]:
+    """Each folder whose entries, files and folders alike, import each other in a circle.
+
+    Yields:
+        The folder's dotted name, and the entries along the circle.
+    """
+    folders = {name for name, file in modules.files.items() if file.name == "__init__.py"}
+    for folder in sorted(folders):
+        graph: dict[str, set[str]] = defaultdict(set)
+        for name, imported in modules.imports.items():
+            entry = _entry(folder, name)
+            others = {_entry(folder, other) for other in imported}
+            if entry is not None:
+                graph[entry] |= {other for other in others if other not in (None, entry)}
+        try:
+            TopologicalSorter(graph).prepare()
+        except CycleError as error:
+            yield folder, list(error.args[1])
+
+
+def _entry(folder: str, name: str) -> str | None:
+    """The file or folder inside `folder` that a module is, or lies in."""
+    if not name.startswith(f"{folder}."):
+        return None
+    return name.removeprefix(f"{folder}.").partition(".")[0]
+
+
+def longest_chain(modules: Layout) -> list[str]:
+    """The longest chain of modules of which each imports the next; none has a circle."""
+
+    @cache
+    def chain(name: str) -> tuple[str, ...]:
+        return (name, *max((chain(other) for other in modules.imports[name]), key=len, default=()))
+
+    # Follows from below, so that the recursion is no deeper than a chain.
+    for name in TopologicalSorter(modules.imports).static_order():
+        chain(name)
+    chains: list[tuple[str, ...]] = [chain(name) for name in modules.files]
+    return list(max(chains, key=len))
+
+
+def largest_folders(modules: Layout) -> Mapping[str, int]:
+    """Folder -> number of its modules, largest first."""
+    counted = Counter(str(file.parent.relative_to(modules.root)) for file in modules.files.values())
+    return dict(counted.most_common())
+
+
+def doubled_names(modules: Layout) -> Mapping[str, list[str]]:
+    """Public classes and functions of one name -> the modules that define them."""
+    where: dict[str, list[str]] = defaultdict(list)
+    for module, file in modules.files.items():
+        for node in ast.parse(file.read_text(encoding="utf-8")).body:
+            if not isinstance(node, _DEFINITIONS) or node.name.startswith("_"):
+                continue
+            where[node.name].append(module)
+    return {name: defining for name, defining in sorted(where.items()) if len(defining) > 1}
+
+
+def doubled_file_names(modules: Layout) -> Mapping[str, list[str]]:
+    """File names that a top-level package has more than once -> their modules."""
+    where: dict[str, list[str]] = defaultdict(list)
+    for module, file in modules.files.items():
+        if file.name not in {"__init__.py", "__main__.py"}:
+            parts = module.split(".")
+            where[f"{parts[1]}: {file.name}"].append(module)
+    return {name: several for name, several in sorted(where.items()) if len(several) > 1}
+
+
+def figures(modules: Layout, tests: Path | None) -> Figures:
+    """All of it in figures."""
+    texts = [file.read_text(encoding="utf-8") for file in modules.files.values()]
+    comments, code = map(sum, zip(*map(_comments_and_code, texts), strict=True))
+    lines = sum(text.count("\n") for text in texts)
+    tested = 0 if tests is None else sum(_lines(file) for file in tests.rglob("*.py"))
+    circles = list(circles_of_entries(modules))
+    return Figures(
+        modules=len(modules.files),
+        lines=lines,
+        largest_folder=max(largest_folders(modules).values()),
+        longest_chain=0 if circles else len(longest_chain(modules)),
+        circles=len(circles),
+        doubled_names=len(doubled_names(modules)),
+        doubled_file_names=len(doubled_file_names(modules)),
+        comments_per_100=round(100 * comments / code, 1),
+        test_lines_per_line=round(tested / lines, 2),
+    )
+
+
+def _lines(file: Path) -> int:
+    return file.read_text(encoding="utf-8").count("\n")
+
+
+def _comments_and_code(text: str) -> tuple[int, int]:
+    """Lines with a comment for people, and lines of code without docstrings."""
+    comments: set[int] = set()
+    code: set[int] = set()
+    layout_only = {
+        tokenize.COMMENT,
+        tokenize.NL,
+        tokenize.NEWLINE,
+        tokenize.INDENT,
+        tokenize.DEDENT,
+        tokenize.ENDMARKER,
+    }
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type == tokenize.COMMENT:
+            if not token.string.lstrip("#: ").startswith(_FOR_TOOLS):
+                comments.add(token.start[0])
+        elif token.type not in layout_only:
+            code.update(range(token.start[0], token.end[0] + 1))
+    return len(comments), len(code - set(_docstring_lines(ast.parse(text))))
+
+
+def _docstring_lines(tree: ast.Module) -> Iterator[int]:
+    for node in ast.walk(tree):
+        if not isinstance(node, (ast.Module, *_DEFINITIONS)):
+            continue
+        if ast.get_docstring(node, clean=False) is not None:
+            first = node.body[0]
+            yield from range(first.lineno, (first.end_lineno or first.lineno) + 1)
+
+
+def main(arguments: Iterable[str]) -> int:
+    """Print the figures, and what is not as it should be."""
+    root, *tests = map(Path, arguments)
+    modules = layout(root)
+    measured = figures(modules, tests[0] if tests else None)
+    for name in measured.__dataclass_fields__:
+        print(f"{name.replace('_', ' '):22} {getattr(measured, name)}")
+    for folder, entries in circles_of_entries(modules):
+        print(f"circle in {folder}: {' <- '.join(entries)}")
+    if not measured.circles:
+        print(f"longest chain: {' '.join(longest_chain(modules))}")
+    for what, doubled in (
+        ("name", doubled_names(modules)),
+        ("file name", doubled_file_names(modules)),
+    ):
+        for name, several in doubled.items():
+            print(f"doubled {what} {name}: {', '.join(several)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
