@@ -22,7 +22,7 @@ from benchmarks.cold_start import cached_images
 
 from staleline.kernel.file.container import unpack_kernel
 from staleline.kernel.file.source import MemoryBytes
-from staleline.kernel.image.image import load_image
+from staleline.kernel.image.assembly import load_image
 
 LIMIT = 120  # seconds
 NAMES = (

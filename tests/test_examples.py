@@ -13,7 +13,7 @@ import click
 import pytest
 
 from staleline.cli.preflight import command
-from staleline.kernel.image.image import load_image
+from staleline.kernel.image.assembly import load_image
 from staleline.verdict.audit.measured import read_measured
 from tests.conftest import RealKernel
 

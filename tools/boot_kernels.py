@@ -26,7 +26,8 @@ from tools.fetch_kernels import default_cache
 from staleline.kernel.boot.decision import Decision
 from staleline.kernel.boot.rawfacts import RawFacts
 from staleline.kernel.boot.rawmachine import raw_machine
-from staleline.kernel.image.image import KernelImage, load_image
+from staleline.kernel.image.assembly import load_image
+from staleline.kernel.image.image import KernelImage
 from staleline.kernel.inventory.inventory import wbinvd_inventory
 from staleline.kernel.inventory.roles import Phase
 from staleline.kernel.sites.runner import KernelReader

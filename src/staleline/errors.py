@@ -8,13 +8,8 @@ into an exit status (1) and a single line on standard error.
 from __future__ import annotations
 
 from os import PathLike
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from staleline.evidence.consistency import Contradiction
 
 __all__ = [
-    "ContradictionError",
     "EvidenceError",
     "KernelImageError",
     "ModelError",
@@ -54,28 +49,6 @@ class UsageError(StalelineError):
 
 class EvidenceError(StalelineError):
     """A dump, snapshot or /proc file that cannot be read as what it claims to be."""
-
-
-class ContradictionError(EvidenceError):
-    """Evidence that contradicts itself.
-
-    Args:
-        what: The first contradiction, and the ids of all.
-        where: The file; None where only the whole of the evidence is at odds.
-        do: What the user can do about it.
-        found: Every contradiction, the told one first.
-    """
-
-    def __init__(
-        self, what: str, *, where: str | None, do: str, found: tuple[Contradiction, ...]
-    ) -> None:
-        super().__init__(what, where=where, do=do)
-        self.found = found
-
-    @property
-    def ids(self) -> tuple[str, ...]:
-        """Of evidence/contradictions.toml, each once."""
-        return tuple(dict.fromkeys(one.id for one in self.found))
 
 
 class KernelImageError(StalelineError):

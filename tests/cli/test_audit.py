@@ -15,8 +15,8 @@ import pytest
 from staleline.cli.main import main
 from staleline.evidence.detect import read_snapshot
 from staleline.evidence.given import with_given
+from staleline.evidence.hosts.snapshot_json import snapshot_text
 from staleline.evidence.snapshot import KernelEvidence, StateEvidence
-from staleline.evidence.snapshot_json import snapshot_text
 from tests.conftest import RealKernel
 
 CPUID = Path(__file__).parents[1] / "data" / "cpuid"

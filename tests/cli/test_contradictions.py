@@ -17,7 +17,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from staleline.cli.main import main
-from staleline.evidence.consistency import contradiction_kinds
+from staleline.evidence.contradiction import contradiction_kinds
 from staleline.report.words.explanations import Kind, explanations
 
 VENDORS = {

@@ -13,8 +13,8 @@ import pytest
 
 from staleline.cli.main import main, program
 from staleline.evidence.detect import read_snapshot
-from staleline.evidence.snapshot_json import to_json
-from staleline.kernel.image.image import load_image
+from staleline.evidence.hosts.snapshot_json import to_json
+from staleline.kernel.image.assembly import load_image
 from tests.conftest import RealKernel
 from tests.evidence.writers import as_tar
 from tests.fuzz.seeds import SEEDS

@@ -21,9 +21,9 @@ from elftools.elf.elffile import ELFFile
 
 from staleline.cli.main import main
 from staleline.kernel.file.container import unpack_kernel
-from staleline.kernel.file.source import MemoryBytes
-from staleline.kernel.image.image import KernelImage, load_image
-from staleline.kernel.reading.cache import file_digest
+from staleline.kernel.file.source import MemoryBytes, file_digest
+from staleline.kernel.image.assembly import load_image
+from staleline.kernel.image.image import KernelImage
 from tests.conftest import RealKernel
 from tests.kernel.patchedfile import patched_file
 from tests.kernel.plant import fills_global, planted_before_halt

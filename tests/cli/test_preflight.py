@@ -16,7 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from referencing import Registry, Resource
 
 from staleline.cli.main import main
-from staleline.kernel.image.image import load_image
+from staleline.kernel.image.assembly import load_image
 from tests.conftest import RealKernel
 from tests.kernel.patchedfile import patched_file
 

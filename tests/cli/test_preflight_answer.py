@@ -12,8 +12,8 @@ import pytest
 
 from staleline.cli.main import main
 from staleline.evidence.detect import read_snapshot
-from staleline.evidence.snapshot_json import to_json
-from staleline.kernel.image.image import load_image
+from staleline.evidence.hosts.snapshot_json import to_json
+from staleline.kernel.image.assembly import load_image
 from tests.cli.test_preflight import validator
 from tests.conftest import RealKernel
 

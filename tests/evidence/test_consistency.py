@@ -9,15 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from staleline.errors import ContradictionError
 from staleline.evidence import consistency
 from staleline.evidence.consistency import (
-    Contradiction,
-    contradiction_kinds,
     contradictions,
     contradictions_between,
     require_consistent,
 )
+from staleline.evidence.contradiction import Contradiction, ContradictionError, contradiction_kinds
 from staleline.evidence.detect import read_snapshot
 from staleline.evidence.log import log_consistency
 from staleline.evidence.registers import CpuidTable, Registers

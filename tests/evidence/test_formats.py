@@ -12,9 +12,9 @@ import pytest
 
 from staleline.errors import EvidenceError
 from staleline.evidence.detect import parse_snapshot, read_snapshot
+from staleline.evidence.hosts.snapshot_json import snapshot_text
 from staleline.evidence.registers import CpuidTable, Registers
 from staleline.evidence.snapshot import CpuEvidence, Snapshot
-from staleline.evidence.snapshot_json import snapshot_text
 from tests.evidence.writers import as_aida64, as_cpuid_tool, as_libvirt, piped
 
 DATA = Path(__file__).parents[1] / "data" / "cpuid"

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from staleline.errors import ContradictionError, UsageError
+from staleline.errors import UsageError
+from staleline.evidence.contradiction import ContradictionError
 from staleline.evidence.detect import read_snapshot
 from staleline.evidence.given import STATES, Given, given_by_user, with_given
 from staleline.evidence.snapshot import KernelEvidence, Snapshot, StateEvidence

@@ -13,10 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from staleline.errors import ContradictionError
+from staleline.evidence import staleline_collect
+from staleline.evidence.contradiction import ContradictionError
 from staleline.evidence.detect import parse_snapshot, read_snapshot
-from staleline.evidence.hosts import staleline_collect
-from staleline.evidence.hosts.staleline_collect import HostTree, ReadAt
 from staleline.evidence.live import collect
 from staleline.evidence.registers import CpuidTable
 from staleline.evidence.snapshot import (
@@ -27,6 +26,7 @@ from staleline.evidence.snapshot import (
     Snapshot,
     StateEvidence,
 )
+from staleline.evidence.staleline_collect import HostTree, ReadAt
 from tests.evidence.writers import KMSG, SME_ACTIVE
 
 DATA = Path(__file__).parents[1] / "data" / "cpuid"

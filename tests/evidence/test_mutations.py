@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from staleline.errors import EvidenceError
 from staleline.evidence.detect import parse_snapshot, read_snapshot
+from staleline.evidence.hosts.snapshot_json import snapshot_text
 from staleline.evidence.snapshot import CpuinfoEvidence, Snapshot
-from staleline.evidence.snapshot_json import snapshot_text
 from staleline.facts import from_snapshot
 from tests.evidence.writers import as_lscpu, as_nested_lscpu_json, as_tar
 

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from staleline.evidence.detect import parse_snapshot
-from staleline.evidence.hosts.staleline_collect import HostTree, document_text
-from staleline.evidence.hosts.staleline_collect import collect as collect_document
+from staleline.evidence.hosts.snapshot_json import snapshot_text
 from staleline.evidence.live import collect
 from staleline.evidence.snapshot import LogEvidence, Snapshot, StateEvidence
-from staleline.evidence.snapshot_json import snapshot_text
+from staleline.evidence.staleline_collect import HostTree, document_text
+from staleline.evidence.staleline_collect import collect as collect_document
 from staleline.facts.machine import from_snapshot
 
 PATCH = "sys/kernel/livepatch/kpatch_7"

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from staleline.errors import ContradictionError, EvidenceError
+from staleline.errors import EvidenceError
+from staleline.evidence.contradiction import ContradictionError
 from staleline.evidence.detect import parse_snapshot, read_snapshot
+from staleline.evidence.hosts.snapshot_json import snapshot_text
 from staleline.evidence.snapshot import Snapshot
-from staleline.evidence.snapshot_json import snapshot_text
 from staleline.facts import from_snapshot
 from tests.evidence.writers import as_tar
 

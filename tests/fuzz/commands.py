@@ -147,7 +147,7 @@ Seeds = dict[str, bytes]
 
 def _evidence() -> Seeds:
     from staleline.evidence.detect import read_snapshot  # noqa: PLC0415
-    from staleline.evidence.snapshot_json import snapshot_text  # noqa: PLC0415
+    from staleline.evidence.hosts.snapshot_json import snapshot_text  # noqa: PLC0415
 
     dumps = {Path(name).name: (_DATA / name).read_bytes() for name in _DUMPS}
     machine = read_snapshot(_DATA / _DUMPS[0])

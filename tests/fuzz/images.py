@@ -29,7 +29,8 @@ import atheris
 with atheris.instrument_imports(include=["staleline.kernel"]):
     from staleline.kernel.file.packages import read_package
     from staleline.kernel.file.source import MemoryBytes
-    from staleline.kernel.image.image import KernelImage, load_image
+    from staleline.kernel.image.assembly import load_image
+    from staleline.kernel.image.image import KernelImage
     from staleline.kernel.image.kallsyms import Area, find_kallsyms
 
 from staleline.errors import KernelImageError

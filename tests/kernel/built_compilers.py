@@ -16,7 +16,8 @@ import pytest
 
 from staleline.kernel.boot.decision import SiteDecision
 from staleline.kernel.boot.rawfacts import RawFacts
-from staleline.kernel.image.image import KernelImage, load_image
+from staleline.kernel.image.assembly import load_image
+from staleline.kernel.image.image import KernelImage
 from staleline.kernel.influence.dependencies import dependencies
 from staleline.kernel.inventory.inventory import wbinvd_inventory
 from staleline.kernel.inventory.roles import FlushRole, Phase

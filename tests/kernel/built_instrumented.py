@@ -13,7 +13,8 @@ import pytest
 
 from staleline.cli.main import main
 from staleline.kernel.boot.decision import Decision, Fate, RawMachine
-from staleline.kernel.image.image import KernelImage, load_image
+from staleline.kernel.image.assembly import load_image
+from staleline.kernel.image.image import KernelImage
 from staleline.kernel.influence.dependencies import dependencies
 from staleline.kernel.rule.truthtable import TruthTable, truth_table
 from staleline.kernel.sites.runner import KernelReader

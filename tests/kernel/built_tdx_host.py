@@ -15,7 +15,8 @@ from staleline.evidence.detect import read_snapshot
 from staleline.evidence.given import with_given
 from staleline.facts import from_snapshot
 from staleline.kernel.boot.decision import Decision, RawMachine, SiteDecision
-from staleline.kernel.image.image import KernelImage, load_image
+from staleline.kernel.image.assembly import load_image
+from staleline.kernel.image.image import KernelImage
 from staleline.kernel.inventory.inventory import wbinvd_inventory
 from staleline.kernel.inventory.roles import Phase
 from staleline.kernel.reading.running import RunningImage

@@ -9,7 +9,8 @@ import pytest
 
 from staleline.kernel.boot.rawfacts import RawFacts
 from staleline.kernel.boot.rawmachine import raw_machine
-from staleline.kernel.image.image import KernelImage, load_image
+from staleline.kernel.image.assembly import load_image
+from staleline.kernel.image.image import KernelImage
 from staleline.kernel.sites.runner import KernelReader
 from tests.kernel.afterboot import as_after_boot, patches
 

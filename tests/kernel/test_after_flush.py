@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import pytest
 
+from staleline.kernel.boot.controlpages import CONTROL_PAGES
 from staleline.kernel.boot.decision import Decision, Fate, RawMachine, SiteDecision
-from staleline.kernel.emulator.controlpages import CONTROL_PAGES
 from staleline.kernel.emulator.memory import MachineMemory
 from staleline.kernel.emulator.notedstores import flushes_a_line
-from staleline.kernel.image.image import KernelImage, load_image
+from staleline.kernel.image.assembly import load_image
+from staleline.kernel.image.image import KernelImage
 from staleline.kernel.sites.runner import KernelReader
 from staleline.vocabulary import Through
 from tests.kernel.machines import MEM_ENCRYPT_ENABLED, SYSCFG, cpuid

@@ -12,7 +12,8 @@ import pytest
 
 from staleline.errors import KernelImageError
 from staleline.kernel.boot.decision import RawMachine
-from staleline.kernel.image.image import KernelImage, load_image
+from staleline.kernel.image.assembly import load_image
+from staleline.kernel.image.image import KernelImage
 from staleline.kernel.sites.runner import KernelReader
 from tests.conftest import RealKernel
 from tests.kernel.kernelwriter import TEXT, Part, Symbol, symbol_table, write_elf

@@ -7,7 +7,7 @@ import pytest
 
 from staleline.kernel.boot.rawfacts import RawFacts
 from staleline.kernel.boot.rawmachine import raw_machine
-from staleline.kernel.image.image import load_image
+from staleline.kernel.image.assembly import load_image
 from staleline.kernel.sites.runner import KernelReader
 from tests.conftest import RealKernel
 

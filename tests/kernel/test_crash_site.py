@@ -8,7 +8,8 @@ from dataclasses import replace
 import pytest
 
 from staleline.kernel.boot.decision import RawMachine
-from staleline.kernel.image.image import KernelImage, load_image
+from staleline.kernel.image.assembly import load_image
+from staleline.kernel.image.image import KernelImage
 from staleline.kernel.sites.runner import KernelReader
 from tests.kernel.machines import MEM_ENCRYPT_ENABLED, SYSCFG, cpuid, with_leaf
 from tests.kernel.mutate import find_guard, patched

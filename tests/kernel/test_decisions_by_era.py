@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from staleline.kernel.boot.decision import Decision, RawMachine
-from staleline.kernel.image.image import load_image
+from staleline.kernel.image.assembly import load_image
 from staleline.kernel.sites.runner import KernelReader
 from staleline.vocabulary import ReportOrder
 from tests.kernel.eras import ERA_OF_SERIES, Era, sme_active

@@ -11,8 +11,9 @@ from staleline.evidence.registers import CpuidTable
 from staleline.kernel.boot.decision import Decision, RawMachine
 from staleline.kernel.derivation import DerivationError
 from staleline.kernel.emulator.traps import DECISIVE_LEAVES
+from staleline.kernel.image.assembly import load_image
 from staleline.kernel.image.configuration import is_for_one_cpu, require_kexec_of_several_cpus
-from staleline.kernel.image.image import KernelImage, load_image
+from staleline.kernel.image.image import KernelImage
 from staleline.kernel.sites.runner import KernelReader
 from staleline.vocabulary import ReportOrder
 from tests.kernel.machines import MEM_ENCRYPT_ENABLED, SYSCFG, cpuid, with_leaf

@@ -19,9 +19,10 @@ from staleline.kernel.boot.decision import Decision
 from staleline.kernel.file.container import unpack_kernel
 from staleline.kernel.file.elf import read_elf
 from staleline.kernel.file.source import MemoryBytes
+from staleline.kernel.image.assembly import load_image
 from staleline.kernel.image.datasymbols import data_symbols
 from staleline.kernel.image.exports import exported_symbols
-from staleline.kernel.image.image import KernelImage, load_image
+from staleline.kernel.image.image import KernelImage
 from staleline.kernel.image.kallsyms import _tables_and_names
 from staleline.kernel.image.symbols import AmbiguousNameError, SymbolTable, no_symbols
 from staleline.kernel.image.systemmap import find_system_map, parse_system_map

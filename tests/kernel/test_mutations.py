@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import pytest
 
 from staleline.kernel.boot.decision import Decision, RawMachine
-from staleline.kernel.image.image import KernelImage, load_image
+from staleline.kernel.image.assembly import load_image
+from staleline.kernel.image.image import KernelImage
 from staleline.kernel.sites.runner import KernelReader
 from staleline.vocabulary import ReportOrder
 from tests.kernel.eras import ERA_OF_SERIES

@@ -6,7 +6,8 @@ from __future__ import annotations
 import pytest
 
 from staleline.kernel.emulator.refused import Operation, RefusedInstruction, decode_refused
-from staleline.kernel.image.image import KernelImage, load_image
+from staleline.kernel.image.assembly import load_image
+from staleline.kernel.image.image import KernelImage
 from staleline.kernel.influence.dependencies import unlisted_dependencies
 from staleline.kernel.sites.runner import KernelReader
 from staleline.vocabulary import Site

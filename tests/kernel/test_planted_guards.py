@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import pytest
 
-from staleline.kernel.image.image import KernelImage, load_image
+from staleline.kernel.image.assembly import load_image
+from staleline.kernel.image.image import KernelImage
 from staleline.kernel.influence.dependencies import unlisted_dependencies
 from staleline.vocabulary import Site
 from tests.kernel.plant import Bytes, planted_call, relative

@@ -15,7 +15,8 @@ import struct
 import numpy as np
 import pytest
 
-from staleline.kernel.image.image import KernelImage, load_image
+from staleline.kernel.image.assembly import load_image
+from staleline.kernel.image.image import KernelImage
 
 NEEDED = ["stop_this_cpu", "machine_kexec", "identity_mapped", "early_cpu_init", "boot_cpu_data"]
 

@@ -12,7 +12,8 @@ import pytest
 
 from staleline.kernel.boot.rawfacts import RawFacts
 from staleline.kernel.boot.rawmachine import raw_machine
-from staleline.kernel.image.image import KernelImage, load_image
+from staleline.kernel.image.assembly import load_image
+from staleline.kernel.image.image import KernelImage
 from staleline.kernel.rule.enumeration import raw_facts
 from staleline.kernel.rule.truthtable import TruthRow, TruthTable, truth_table
 from staleline.kernel.sites.runner import KernelReader

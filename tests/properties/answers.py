@@ -11,7 +11,8 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from staleline.errors import ContradictionError, EvidenceError, KernelImageError, UsageError
+from staleline.errors import EvidenceError, KernelImageError, UsageError
+from staleline.evidence.contradiction import ContradictionError
 from staleline.evidence.snapshot import Snapshot
 from staleline.facts import from_snapshot
 from staleline.facts.fact import MachineFacts, Value

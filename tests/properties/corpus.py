@@ -13,7 +13,6 @@ from pathlib import Path
 from random import Random
 
 from staleline.evidence.detect import read_snapshot
-from staleline.evidence.hosts.staleline_collect import is_relevant
 from staleline.evidence.registers import CpuidTable, Registers
 from staleline.evidence.snapshot import (
     CacheEvidence,
@@ -25,6 +24,7 @@ from staleline.evidence.snapshot import (
     Snapshot,
     StateEvidence,
 )
+from staleline.evidence.staleline_collect import is_relevant
 from tests.properties.messages import KEYIDS, SEV_STATUS, SYSCFG, TME_ACTIVATE, messages
 
 __all__ = [

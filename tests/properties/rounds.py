@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from random import Random
 
 from staleline.evidence.detect import parse_snapshot
+from staleline.evidence.hosts.snapshot_json import snapshot_text, to_json
 from staleline.evidence.snapshot import Snapshot
-from staleline.evidence.snapshot_json import snapshot_text, to_json
 from staleline.policy.catalogue import catalogue
 from staleline.verdict.audit.next_kernel import Next
 from tests.properties.answers import Answers, InternalError, Question, answers, named

@@ -15,8 +15,8 @@ from random import Random
 
 from staleline.evidence.detect import parse_snapshot, read_snapshot
 from staleline.evidence.given import with_given
+from staleline.evidence.hosts.snapshot_json import snapshot_text
 from staleline.evidence.snapshot import Snapshot
-from staleline.evidence.snapshot_json import snapshot_text
 from tests.evidence.writers import (
     as_aida64,
     as_cpuid_tool,

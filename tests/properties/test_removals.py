@@ -8,6 +8,7 @@ from random import Random
 
 from staleline.errors import EvidenceError
 from staleline.evidence.detect import parse_snapshot
+from staleline.evidence.hosts.snapshot_json import snapshot_text
 from staleline.evidence.registers import CpuidTable
 from staleline.evidence.snapshot import (
     CpuEvidence,
@@ -17,7 +18,6 @@ from staleline.evidence.snapshot import (
     Snapshot,
     StateEvidence,
 )
-from staleline.evidence.snapshot_json import snapshot_text
 from tests.properties.corpus import some_truth
 from tests.properties.random_snapshots import some_snapshot
 from tests.properties.removals import described, pieces, without

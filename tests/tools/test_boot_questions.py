@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tools.boot_questions import CPUID, RDMSR, Question, questions
 from unicorn import x86_const as ux
 
-from staleline.kernel.image.image import load_image
+from staleline.kernel.image.assembly import load_image
 from tests.kernel.test_inventory import FUNCTION_SIZE, TEXT, kernel
 
 LEAF = 0x8000_001F

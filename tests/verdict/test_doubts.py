@@ -11,7 +11,8 @@ import pytest
 from staleline.evidence.detect import read_snapshot
 from staleline.evidence.given import with_given
 from staleline.facts import from_snapshot
-from staleline.kernel.image.image import KernelImage, load_image
+from staleline.kernel.image.assembly import load_image
+from staleline.kernel.image.image import KernelImage
 from staleline.kernel.influence.dependencies import unlisted_dependencies
 from staleline.kernel.reading.running import RunningImage
 from staleline.verdict.audit.audit import Audit, audit

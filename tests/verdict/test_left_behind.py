@@ -10,7 +10,8 @@ import pytest
 from staleline.evidence.detect import read_snapshot
 from staleline.evidence.given import with_given
 from staleline.facts import from_snapshot
-from staleline.kernel.image.image import KernelImage, load_image
+from staleline.kernel.image.assembly import load_image
+from staleline.kernel.image.image import KernelImage
 from staleline.kernel.reading.rule import read_rule
 from staleline.kernel.reading.running import RunningImage
 from staleline.report.formats.findings import audit_findings

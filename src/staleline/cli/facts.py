@@ -9,10 +9,11 @@ import click
 
 from staleline.cli.console import streams
 from staleline.cli.console.once import Once
-from staleline.errors import ContradictionError, EvidenceError
+from staleline.errors import EvidenceError
+from staleline.evidence.contradiction import ContradictionError
 
 if TYPE_CHECKING:
-    from staleline.evidence.consistency import Contradiction
+    from staleline.evidence.contradiction import Contradiction
     from staleline.facts import MachineFacts
 
     Machines: TypeAlias = list[tuple[str, MachineFacts]]

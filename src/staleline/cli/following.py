@@ -69,7 +69,7 @@ def next_image(
 @cache
 def _loaded(path: str) -> KernelImage:
     """Once for all machines that are asked about it."""
-    from staleline.kernel.image.image import load_image
+    from staleline.kernel.image.assembly import load_image
 
     return load_image(path)
 

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from staleline.errors import KernelImageError
 from staleline.kernel.file.buildtree import built_image
-from staleline.kernel.reading.cache import ReadingCache, default_directory, file_digest
+from staleline.kernel.file.source import file_digest
+from staleline.kernel.reading.cache import ReadingCache, default_directory
 from staleline.kernel.reading.document import (
     ImageDocument,
     SurroundingsDocument,

@@ -94,7 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit status: 0 safe or done, 1 error, 2 at risk, 3 unknown; as shells have it, 130
         after Ctrl-C, and 141 if what reads the output went away.
     """
-    streams.prepare()
+    streams.prepare_streams()
     try:
         status = program.main(arguments, prog_name="staleline", standalone_mode=False)
         streams.flush()

@@ -10,7 +10,7 @@ import click
 
 from staleline.cli.console.once import Once
 from staleline.cli.console.output import Output, output_options
-from staleline.errors import ContradictionError
+from staleline.evidence.contradiction import ContradictionError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -9,20 +9,16 @@ design, and steppings may be mixed.
 
 from __future__ import annotations
 
-import tomllib
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields
-from functools import cache
-from importlib.resources import files
-from types import MappingProxyType
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import fields
 
-from staleline.errors import ContradictionError
 from staleline.evidence.commandline import (
     decompressor_sees_on,
     efi_stub_choice,
     encoded,
     startup_choice,
 )
+from staleline.evidence.contradiction import Contradiction, raise_if_any
 from staleline.evidence.log import kernel_log
 from staleline.evidence.log.log_consistency import log_clashes, shown_identity
 from staleline.evidence.registers import CpuidTable
@@ -37,16 +33,9 @@ from staleline.evidence.snapshot import (
 from staleline.pattern import Pattern
 
 __all__ = [
-    "Contradiction",
-    "ContradictionKind",
-    "against_kernel",
-    "against_observed",
-    "contradiction_kinds",
     "contradictions",
     "contradictions_between",
-    "raise_if_any",
     "require_consistent",
-    "without_seamcalls",
 ]
 
 _SME_LEAF = 0x8000_001F
@@ -105,48 +94,6 @@ _FLAGS_OF_VENDORS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class ContradictionKind:
-    """What a contradiction of one kind is; the columns of contradictions.toml."""
-
-    id: str
-    title: str
-    means: str
-    do: str
-
-
-@dataclass(frozen=True, slots=True)
-class Contradiction:
-    """One contradiction.
-
-    Attributes:
-        id: Of its kind.
-        what: The fields that cannot both be true, with their values.
-        fields: Their names, as in a snapshot; one name if two sources give it two values.
-    """
-
-    id: str
-    what: str
-    fields: tuple[str, ...] = ()
-
-    @property
-    def kind(self) -> ContradictionKind:
-        """What contradictions of this kind are."""
-        return contradiction_kinds()[self.id]
-
-
-@cache
-def contradiction_kinds() -> Mapping[str, ContradictionKind]:
-    """Every kind by id."""
-    text = files(__package__).joinpath("contradictions.toml").read_text("utf-8")
-    return MappingProxyType(
-        {
-            name: ContradictionKind(name, **{column: text.strip() for column, text in row.items()})
-            for name, row in tomllib.loads(text).items()
-        }
-    )
-
-
 def require_consistent(snapshot: Snapshot, where: str | None) -> None:
     """Check `snapshot`, read from `where`; None if the user has added to it.
 
@@ -154,19 +101,6 @@ def require_consistent(snapshot: Snapshot, where: str | None) -> None:
         ContradictionError: Two fields contradict each other; both are named.
     """
     raise_if_any(contradictions(snapshot), where)
-
-
-def raise_if_any(found: tuple[Contradiction, ...], where: str | None) -> None:
-    """Refuse evidence with contradictions.
-
-    Raises:
-        ContradictionError: There is one; the first is told in full.
-    """
-    if found:
-        others = list(dict.fromkeys(one.id for one in found if one.id != found[0].id))
-        also = f"; also {', '.join(others)}" if others else ""
-        what = f"{found[0].what} ({found[0].id}{also})"
-        raise ContradictionError(what, where=where, do=found[0].kind.do, found=found)
 
 
 def contradictions(snapshot: Snapshot) -> tuple[Contradiction, ...]:
@@ -177,25 +111,6 @@ def contradictions(snapshot: Snapshot) -> tuple[Contradiction, ...]:
 def contradictions_between(first: Snapshot, second: Snapshot) -> tuple[Contradiction, ...]:
     """The contradictions between two sources that are to be of one machine, likewise."""
     return _once(_between(first, second))
-
-
-def against_kernel(sme_active: bool | None) -> Contradiction:
-    """A state of SME that the kernel's own code would not have brought about."""
-    said = f"state.sme_active is {sme_active}"
-    what = f"{said} and this kernel with these registers and command line would not have it so"
-    return Contradiction("sme-active-against-kernel", what, ("state.sme_active",))
-
-
-def against_observed(option: str, given: str, field: str, observed: str) -> Contradiction:
-    """A value that the user gives for one that was observed as another."""
-    what = f"{option} gives {given} and {field} was observed as {observed}"
-    return Contradiction("given-against-observed", what, (field,))
-
-
-def without_seamcalls(tdx_module: str, image: str) -> Contradiction:
-    """A state of the TDX module that only SEAMCALLs bring about, and an image without any."""
-    what = f"state.tdx_module is {tdx_module!r} and {image} has no SEAMCALL code"
-    return Contradiction("tdx-without-seamcalls", what, ("state.tdx_module",))
 
 
 def _once(found: Iterable[Contradiction]) -> tuple[Contradiction, ...]:

@@ -16,10 +16,10 @@ from staleline.evidence.hosts.merge import merged
 from staleline.evidence.log import journal, kernel_log
 from staleline.evidence.pasted import foreign
 from staleline.evidence.pasted.quoting import plain_characters, unquoted
-from staleline.evidence.pasted.transcript import JSON_MAX, Part, begins_as_document, parts
 from staleline.evidence.snapshot import Snapshot
 from staleline.evidence.source import decode, opened_evidence, whole
 from staleline.evidence.tools import rdmsr
+from staleline.evidence.transcript import JSON_MAX, Part, begins_as_document, parts
 from staleline.tar import is_tar
 
 __all__ = ["parse_snapshot", "read_snapshot"]

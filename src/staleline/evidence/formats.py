@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from staleline.evidence import snapshot_json
 from staleline.evidence.cpuid import (
     aida64,
     cpuid_decoded,
@@ -20,6 +19,7 @@ from staleline.evidence.cpuid import (
     hwloc,
     libcpuid_raw,
 )
+from staleline.evidence.hosts import snapshot_json
 from staleline.evidence.log import dmesg, journal, printk
 from staleline.evidence.snapshot import Snapshot
 from staleline.evidence.tools import cpuinfo, libvirt_xml, lscpu, rdmsr, snphost, virsh

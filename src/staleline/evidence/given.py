@@ -13,14 +13,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TypeVar
 
-from staleline.errors import ContradictionError, UsageError
-from staleline.evidence.consistency import (
+from staleline.errors import UsageError
+from staleline.evidence.consistency import contradictions
+from staleline.evidence.contradiction import (
     Contradiction,
+    ContradictionError,
     against_observed,
-    contradictions,
     raise_if_any,
 )
-from staleline.evidence.hosts.staleline_collect import cpu_list
 from staleline.evidence.registers import CpuidTable
 from staleline.evidence.snapshot import (
     TDX_MODULE_STATES,
@@ -29,6 +29,7 @@ from staleline.evidence.snapshot import (
     Snapshot,
     StateEvidence,
 )
+from staleline.evidence.staleline_collect import cpu_list
 from staleline.pattern import Pattern
 
 __all__ = ["STATES", "Given", "given_by_user", "with_given"]

@@ -11,9 +11,9 @@ import os
 from importlib.resources import files
 
 from staleline.evidence.detect import parse_snapshot
-from staleline.evidence.hosts.staleline_collect import HostTree, ReadAt, document_text, redacted
-from staleline.evidence.hosts.staleline_collect import collect as collect_document
 from staleline.evidence.snapshot import Snapshot
+from staleline.evidence.staleline_collect import HostTree, ReadAt, document_text, redacted
+from staleline.evidence.staleline_collect import collect as collect_document
 
 __all__ = ["collect", "collector_source", "snapshot_of_this_host"]
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from staleline.evidence.hosts.staleline_collect import cpu_list
 from staleline.evidence.registers import CpuidTable
 from staleline.evidence.snapshot import Snapshot
+from staleline.evidence.staleline_collect import cpu_list
 from staleline.facts.caches import caches
 
 __all__ = ["CacheCapacity", "cache_capacity", "threads_per_socket"]

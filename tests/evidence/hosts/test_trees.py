@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from staleline.errors import ContradictionError, EvidenceError
+from staleline.errors import EvidenceError
 from staleline.evidence import source
+from staleline.evidence.contradiction import ContradictionError
 from staleline.evidence.detect import read_snapshot
 from staleline.evidence.hosts import archive
+from staleline.evidence.hosts.snapshot_json import snapshot_text
 from staleline.evidence.snapshot import CacheEvidence, CpuinfoEvidence, Snapshot
-from staleline.evidence.snapshot_json import snapshot_text
 from staleline.unpacking import Bounds
 from tests.evidence.writers import (
     COMPRESS,

@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import pytest
 
-from staleline.errors import ContradictionError
+from staleline.evidence import staleline_collect
 from staleline.evidence.consistency import contradictions, require_consistent
+from staleline.evidence.contradiction import ContradictionError
 from staleline.evidence.detect import parse_snapshot
-from staleline.evidence.hosts import staleline_collect
 from staleline.evidence.log import kernel_log
 from staleline.evidence.registers import CpuidTable
 from staleline.evidence.snapshot import (

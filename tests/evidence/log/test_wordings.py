@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from staleline.evidence import staleline_collect
 from staleline.evidence.detect import parse_snapshot
-from staleline.evidence.hosts import staleline_collect
 from staleline.evidence.log import kernel_log
 from staleline.evidence.log.wordings import LogValue, Wording, silences, wordings
 from staleline.evidence.snapshot import LogEvidence

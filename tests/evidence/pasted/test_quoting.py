@@ -11,8 +11,8 @@ import pytest
 
 from staleline.errors import EvidenceError
 from staleline.evidence.detect import parse_snapshot, read_snapshot
+from staleline.evidence.hosts.snapshot_json import snapshot_text
 from staleline.evidence.snapshot import CpuinfoEvidence, Snapshot
-from staleline.evidence.snapshot_json import snapshot_text
 from staleline.facts import from_snapshot
 from tests.evidence import writers
 

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from staleline.errors import ContradictionError, EvidenceError
+from staleline.errors import EvidenceError
 from staleline.evidence.consistency import require_consistent
+from staleline.evidence.contradiction import ContradictionError
 from staleline.evidence.detect import parse_snapshot, read_snapshot
 from staleline.evidence.given import with_given
 from staleline.evidence.hosts.merge import merged

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from staleline.evidence.hosts.staleline_collect import MSRS
+from staleline.evidence.staleline_collect import MSRS
 from staleline.facts.told.table import Bits, CpuidField, MsrField, register_facts
 
 

@@ -11,7 +11,7 @@ from staleline.kernel.boot.ccblob import give_cc_blob
 from staleline.kernel.boot.decision import RawMachine
 from staleline.kernel.emulator.memory import MachineMemory
 from staleline.kernel.emulator.traps import LogicalCpu
-from staleline.kernel.image.image import load_image
+from staleline.kernel.image.assembly import load_image
 from staleline.kernel.reading.surroundings import read_surroundings
 from staleline.kernel.sites.runner import KernelReader
 from tests.kernel.machines import SEV_STATUS, cpuid

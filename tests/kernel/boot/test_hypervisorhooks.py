@@ -12,7 +12,8 @@ from staleline.kernel.boot.decision import Decision, RawMachine
 from staleline.kernel.boot.hypervisorhooks import hook_stores, hypervisor_of
 from staleline.kernel.derivation import DerivationError
 from staleline.kernel.emulator.traps import LogicalCpu
-from staleline.kernel.image.image import KernelImage, load_image
+from staleline.kernel.image.assembly import load_image
+from staleline.kernel.image.image import KernelImage
 from staleline.kernel.sites.runner import KernelReader
 from tests.kernel.machines import HYPERVISOR, cpuid, with_leaf
 from tests.kernel.mutate import instructions, patched

@@ -16,8 +16,9 @@ from staleline.kernel.derivation import DerivationError
 from staleline.kernel.emulator.emulator import Emulator
 from staleline.kernel.emulator.memory import KERNEL_MAP, MachineMemory
 from staleline.kernel.emulator.traps import LogicalCpu
+from staleline.kernel.image.assembly import load_image
 from staleline.kernel.image.exceptiontable import fault_fixups
-from staleline.kernel.image.image import KernelImage, Section, Segment, load_image
+from staleline.kernel.image.image import KernelImage, Section, Segment
 from staleline.kernel.image.symbols import SymbolTable
 from staleline.kernel.sites.runner import KernelReader
 from tests.kernel.machines import MEM_ENCRYPT_ENABLED, SYSCFG, cpuid

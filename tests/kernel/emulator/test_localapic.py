@@ -14,7 +14,7 @@ from staleline.kernel.emulator.localapic import (
 )
 from staleline.kernel.emulator.memory import MachineMemory
 from staleline.kernel.emulator.traps import RDI, RSI
-from staleline.kernel.image.image import load_image
+from staleline.kernel.image.assembly import load_image
 
 ALL_BUT_SELF = 3 << 18
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from staleline.errors import KernelImageError
 from staleline.kernel.file.packages import read_package
 from staleline.kernel.file.source import MemoryBytes
-from staleline.kernel.image.image import load_image
+from staleline.kernel.image.assembly import load_image
 from tests.kernel.kernelwriter import RELEASE, TEXT, Kernel, write_bzimage
 from tests.kernel.packagewriter import (
     COMPRESSORS,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import pytest
 
 from staleline.kernel.guards.dataflow import disassembled, what_led_to
-from staleline.kernel.guards.trace import Access, ExecutedInstruction, conditional_outcomes
+from staleline.kernel.rerun.trace import Access, ExecutedInstruction, conditional_outcomes
 
 CODE = 0xFFFF_FFFF_8100_0000
 SLOT = 0xFFFF_8880_0003_0000

@@ -13,7 +13,8 @@ import pytest
 from staleline.kernel.boot.rawfacts import RawFacts
 from staleline.kernel.boot.rawmachine import raw_machine
 from staleline.kernel.guards.explain import Guard, explain
-from staleline.kernel.image.image import KernelImage, load_image
+from staleline.kernel.image.assembly import load_image
+from staleline.kernel.image.image import KernelImage
 from staleline.kernel.rule.truthtable import TruthTable, truth_table
 from staleline.vocabulary import Site, Through
 from tests.conftest import RealKernel

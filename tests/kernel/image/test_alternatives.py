@@ -9,7 +9,8 @@ import pytest
 
 from staleline.kernel.boot.decision import RawMachine
 from staleline.kernel.image.alternatives import always_patched, passed_alternatives
-from staleline.kernel.image.image import KernelImage, load_image
+from staleline.kernel.image.assembly import load_image
+from staleline.kernel.image.image import KernelImage
 from staleline.kernel.influence.dependencies import unlisted_dependencies
 from staleline.kernel.sites.runner import KernelReader
 from staleline.vocabulary import Site

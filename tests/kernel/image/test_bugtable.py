@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import pytest
 
+from staleline.kernel.image.assembly import load_image
 from staleline.kernel.image.bugtable import warning_addresses
-from staleline.kernel.image.image import KernelImage, load_image
+from staleline.kernel.image.image import KernelImage
 
 UD1 = bytes.fromhex("67480fb93a")  # ud1 (%edx), %rdi: arch/x86/kernel/traps.c, 7.3
 UD2 = b"\x0f\x0b"

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from staleline.errors import KernelImageError
-from staleline.kernel.image.image import load_image
+from staleline.kernel.image.assembly import load_image
 from tests.kernel.kernelwriter import (
     BANNER,
     BUILD_ID,

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from staleline.kernel.image.image import KernelImage, load_image
+from staleline.kernel.image.assembly import load_image
+from staleline.kernel.image.image import KernelImage
 from tests.kernel.kernelwriter import (
     BANNER,
     TEXT,

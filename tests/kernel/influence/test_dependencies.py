@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import pytest
 
-from staleline.kernel.image.image import KernelImage, load_image
+from staleline.kernel.image.assembly import load_image
+from staleline.kernel.image.image import KernelImage
 from staleline.kernel.influence.dependencies import Dependencies, dependencies
 from staleline.kernel.rerun.fixedinputs import FIXED_AT_SITES, FIXED_IN_CRASH, is_fixed
 from staleline.kernel.rule.enumeration import lacking

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import pytest
 
-from staleline.kernel.image.image import KernelImage, load_image
+from staleline.kernel.image.assembly import load_image
+from staleline.kernel.image.image import KernelImage
 from staleline.kernel.influence.on_the_way import way_dependencies
 from staleline.kernel.reading.running import RunningImage
 from staleline.kernel.reading.surroundings import read_surroundings

@@ -6,8 +6,8 @@ from __future__ import annotations
 import capstone
 import pytest
 
-from staleline.kernel.guards.trace import Access, ExecutedInstruction
 from staleline.kernel.influence.turns import turned
+from staleline.kernel.rerun.trace import Access, ExecutedInstruction
 
 
 def text(code: bytes) -> str:

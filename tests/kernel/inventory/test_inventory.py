@@ -13,7 +13,8 @@ import pytest
 
 from staleline.errors import KernelImageError
 from staleline.kernel.image.alternatives import patches_with
-from staleline.kernel.image.image import KernelImage, Section, Segment, load_image
+from staleline.kernel.image.assembly import load_image
+from staleline.kernel.image.image import KernelImage, Section, Segment
 from staleline.kernel.image.symbols import SymbolTable
 from staleline.kernel.inventory.codescan import code_areas
 from staleline.kernel.inventory.inventory import Inventory, Reach, wbinvd_inventory

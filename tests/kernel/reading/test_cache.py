@@ -13,7 +13,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from staleline.kernel.reading.cache import ReadingCache, default_directory, edition, file_digest
+from staleline.kernel.file.source import file_digest
+from staleline.kernel.reading.cache import ReadingCache, default_directory, edition
 from staleline.kernel.reading.document import ImageDocument
 from staleline.kernel.reading.rule import cache as cache_module
 

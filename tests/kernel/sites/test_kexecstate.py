@@ -6,7 +6,8 @@ from __future__ import annotations
 import pytest
 
 from staleline.kernel.emulator.memory import MachineMemory
-from staleline.kernel.image.image import KernelImage, load_image
+from staleline.kernel.image.assembly import load_image
+from staleline.kernel.image.image import KernelImage
 from staleline.kernel.sites.kexecstate import begin_crash, begin_kexec
 
 #: SYSTEM_RUNNING and SYSTEM_RESTART: include/linux/kernel.h:432 (5.10.223), :183 (6.12.117).

@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 
 from staleline.kernel.boot.decision import RawMachine, SiteDecision
-from staleline.kernel.image.image import load_image
+from staleline.kernel.image.assembly import load_image
 from staleline.kernel.sites.offline import PlayDead
 from staleline.kernel.sites.runner import KernelReader
 from staleline.kernel.sites.wakeups import wakes_offline

@@ -10,7 +10,8 @@ import pytest
 from staleline.errors import KernelImageError
 from staleline.kernel.boot.decision import Decision, RawMachine, SiteDecision
 from staleline.kernel.emulator.memory import MachineMemory
-from staleline.kernel.image.image import KernelImage, load_image
+from staleline.kernel.image.assembly import load_image
+from staleline.kernel.image.image import KernelImage
 from staleline.kernel.image.symbols import SymbolTable
 from staleline.kernel.sites.runner import KernelReader
 from tests.kernel.machines import MEM_ENCRYPT_ENABLED, SYSCFG, cpuid

@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 
 from staleline.errors import UsageError
-from staleline.evidence.consistency import contradiction_kinds
+from staleline.evidence.contradiction import contradiction_kinds
 from staleline.policy.catalogue import catalogue
 from staleline.report.formats import findings
 from staleline.report.words.explanations import Kind, bug_id, explanation, explanations

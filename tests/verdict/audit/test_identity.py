@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from staleline.errors import ContradictionError
+from staleline.evidence.contradiction import ContradictionError
 from staleline.evidence.detect import read_snapshot
 from staleline.evidence.given import Given
 from staleline.evidence.snapshot import (
@@ -18,7 +18,7 @@ from staleline.evidence.snapshot import (
     Snapshot,
     StateEvidence,
 )
-from staleline.kernel.image.image import load_image
+from staleline.kernel.image.assembly import load_image
 from staleline.policy.catalogue import catalogue
 from staleline.verdict.audit.audit import Next, audit_of
 from staleline.verdict.audit.identity import By, identity_of

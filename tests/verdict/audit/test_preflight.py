@@ -18,7 +18,7 @@ from staleline.evidence.snapshot import (
     StateEvidence,
 )
 from staleline.facts import from_snapshot
-from staleline.kernel.image.image import load_image
+from staleline.kernel.image.assembly import load_image
 from staleline.policy.catalogue import catalogue
 from staleline.report.machines.preflight import one_line
 from staleline.verdict.audit.identity import NOT_COMPARED

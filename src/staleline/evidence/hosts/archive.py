@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterator
 
 from staleline.errors import EvidenceError
-from staleline.evidence.hosts.staleline_collect import Tree
+from staleline.evidence.staleline_collect import Tree
 from staleline.pattern import Pattern
 from staleline.tar import TarMember, tar_members
 from staleline.unpacking import UnpackedStream

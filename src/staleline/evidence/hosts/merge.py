@@ -8,7 +8,8 @@ from dataclasses import fields, replace
 from functools import reduce
 from typing import TypeVar
 
-from staleline.evidence.consistency import contradictions_between, raise_if_any
+from staleline.evidence.consistency import contradictions_between
+from staleline.evidence.contradiction import raise_if_any
 from staleline.evidence.registers import CpuidTable
 from staleline.evidence.snapshot import CpuEvidence, KernelEvidence, Note, Snapshot, StateEvidence
 

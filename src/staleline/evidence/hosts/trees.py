@@ -14,14 +14,14 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
 from staleline.errors import EvidenceError
-from staleline.evidence import snapshot_json
 from staleline.evidence.cpuid import cpuid_tool
+from staleline.evidence.hosts import snapshot_json
 from staleline.evidence.hosts.archive import ArchiveTree
 from staleline.evidence.hosts.merge import merged
-from staleline.evidence.hosts.staleline_collect import HostTree, Tree, collect, document_text
 from staleline.evidence.log import dmesg
 from staleline.evidence.snapshot import KernelEvidence, Snapshot
 from staleline.evidence.source import decode
+from staleline.evidence.staleline_collect import HostTree, Tree, collect, document_text
 from staleline.evidence.tools import cpuinfo, lscpu
 from staleline.pattern import Pattern
 

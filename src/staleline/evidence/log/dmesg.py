@@ -16,11 +16,11 @@ import re
 from collections.abc import Iterator, Sequence
 
 from staleline.errors import EvidenceError
-from staleline.evidence.hosts.staleline_collect import is_relevant
 from staleline.evidence.log.printk import Message, is_of_log, message_of
 from staleline.evidence.log.wordings import Wording, wordings
 from staleline.evidence.pasted.prompts import is_prompt
 from staleline.evidence.snapshot import KernelEvidence, LogEvidence, Note, Snapshot
+from staleline.evidence.staleline_collect import is_relevant
 from staleline.pattern import Pattern
 
 __all__ = ["is_row", "parse"]

@@ -13,7 +13,7 @@ from staleline.errors import EvidenceError
 from staleline.evidence.pasted import architecture
 from staleline.evidence.snapshot import CpuinfoEvidence, Note, Snapshot
 from staleline.evidence.tools.flagrow import flag_row
-from staleline.evidence.vendors import named_vendor
+from staleline.evidence.tools.vendors import named_vendor
 from staleline.pattern import Pattern
 
 __all__ = ["is_row", "parse", "parse_evidence"]

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from staleline.errors import EvidenceError
-from staleline.evidence.hosts.staleline_collect import cpu_list
 from staleline.evidence.pasted import architecture
 from staleline.evidence.snapshot import (
     CpuinfoEvidence,
@@ -23,8 +22,9 @@ from staleline.evidence.snapshot import (
     StateEvidence,
     Statement,
 )
+from staleline.evidence.staleline_collect import cpu_list
 from staleline.evidence.tools.flagrow import flag_row
-from staleline.evidence.vendors import named_vendor
+from staleline.evidence.tools.vendors import named_vendor
 from staleline.pattern import Pattern
 
 __all__ = ["is_json", "is_other_output", "is_row", "parse", "parse_json", "refuse"]

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from staleline.kernel.boot.kasan import SHADOW, shadowed_by
+from staleline.kernel.boot.controlpages import CONTROL_PAGES, CONTROL_SIZE, SWAP_PAGE
 from staleline.kernel.boot.percpu import PerCpu
-from staleline.kernel.emulator.controlpages import CONTROL_PAGES, CONTROL_SIZE, SWAP_PAGE
+from staleline.kernel.emulator.kasan import SHADOW, shadowed_by
 from staleline.kernel.emulator.memory import PAGE
 from staleline.kernel.emulator.ring3 import STACK_SIZE, STACK_TOP
 from staleline.printable import printable

@@ -18,7 +18,6 @@ from staleline.kernel.boot.percpu import PerCpu
 from staleline.kernel.boot.seamcalls import can_seamcall
 from staleline.kernel.derivation import DerivationError, required_address
 from staleline.kernel.emulator.emulator import Emulator, EndKind
-from staleline.kernel.emulator.localapic import halt_at_sending
 from staleline.kernel.emulator.traps import LogicalCpu
 from staleline.kernel.image.alternatives import apply_always
 from staleline.kernel.image.configuration import is_for_one_cpu, require_kexec_of_several_cpus
@@ -43,6 +42,7 @@ __all__ = [
 SECONDARY: Final = 1
 
 _MASK_64: Final = (1 << 64) - 1
+_HLT_RET: Final = b"\xf4\xc3"
 _BOOT_PARAMS: Final = 0x4000
 _COMMAND_LINE: Final = 0x5000
 _COMMAND_LINE_SIZE: Final = 2048  # arch/x86/include/asm/setup.h, 5.10 to 7.3
@@ -83,7 +83,7 @@ def stub_functions(image: KernelImage, memory: MachineMemory) -> None:
     for name in _STUBS:
         for address in image.symbols.addresses(name):
             memory.write(address, _RETURN_ZERO)
-    halt_at_sending(memory)
+    _halt_at_sending(memory)
     apply_always(image, memory)
 
 
@@ -249,3 +249,9 @@ def _write_boot_params(memory: MachineMemory, command_line: str) -> None:
     memory.write(_COMMAND_LINE, text + b"\0")
     memory.write_int(_BOOT_PARAMS + _CMD_LINE_PTR, _COMMAND_LINE, 4)
     memory.write_int(_BOOT_PARAMS + _XLOADFLAGS, flags, 2)
+
+
+def _halt_at_sending(memory: MachineMemory) -> None:
+    """Let the static calls meet a HLT, where the emulator sees them, and return behind it."""
+    for address in memory.sending_calls:
+        memory.write(address, _HLT_RET)

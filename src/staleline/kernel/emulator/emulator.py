@@ -25,6 +25,7 @@ import unicorn
 from unicorn import x86_const as x86
 
 from staleline.kernel.derivation import DerivationError
+from staleline.kernel.emulator.detours import detoured
 from staleline.kernel.emulator.hooks import Hooks
 from staleline.kernel.emulator.localapic import (
     INTERRUPT_COMMAND,
@@ -71,7 +72,6 @@ from staleline.kernel.emulator.watching import (
     blocks_told,
     instructions_told,
 )
-from staleline.kernel.influence.detours import detoured
 
 __all__ = ["Emulator", "End", "EndKind", "RunLimits"]
 

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Final
 from staleline.kernel.emulator.traps import RDI, RSI
 
 if TYPE_CHECKING:
-    from staleline.kernel.emulator.memory import MachineMemory
     from staleline.kernel.image.symbols import SymbolTable
 
 __all__ = [
@@ -23,7 +22,6 @@ __all__ = [
     "NMI_VECTOR",
     "REBOOT_VECTOR",
     "commanded_vector",
-    "halt_at_sending",
     "sending_calls",
 ]
 
@@ -44,7 +42,6 @@ _SENDING: Final[Mapping[str, int]] = {
     "__SCT__apic_call_send_IPI_allbutself": RDI,
     "__SCT__apic_call_send_IPI_all": RDI,
 }
-_HLT_RET: Final = b"\xf4\xc3"
 
 
 def commanded_vector(command: int) -> int | None:
@@ -62,9 +59,3 @@ def sending_calls(symbols: SymbolTable) -> Mapping[int, int]:
         for name, register in _SENDING.items()
         for address in symbols.addresses(name)
     }
-
-
-def halt_at_sending(memory: MachineMemory) -> None:
-    """Let the static calls meet a HLT, where the emulator sees them, and return behind it."""
-    for address in memory.sending_calls:
-        memory.write(address, _HLT_RET)

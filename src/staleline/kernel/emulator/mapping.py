@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import unicorn
 
-from staleline.kernel.boot.kasan import SHADOW
+from staleline.kernel.emulator.kasan import SHADOW
 from staleline.kernel.emulator.memory import PAGE
 
 if TYPE_CHECKING:

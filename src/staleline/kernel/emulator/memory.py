@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from staleline.errors import KernelImageError
-from staleline.kernel.boot.kasan import SHADOW, SHADOW_SCALE, has_shadow, shadow_of
 from staleline.kernel.derivation import DerivationError
+from staleline.kernel.emulator.kasan import SHADOW, SHADOW_SCALE, has_shadow, shadow_of
 from staleline.kernel.emulator.localapic import sending_calls
 from staleline.kernel.emulator.touchedpages import TouchedPages
 from staleline.kernel.image.symbols import AmbiguousNameError

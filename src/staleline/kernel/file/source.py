@@ -8,6 +8,8 @@ the reader with SIGBUS.
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +19,9 @@ from typing import BinaryIO, Protocol
 from staleline.errors import KernelImageError
 from staleline.inputfile import opened_input
 
-__all__ = ["ByteSource", "FileBytes", "MemoryBytes", "PartBytes", "opened_file"]
+__all__ = ["ByteSource", "FileBytes", "MemoryBytes", "PartBytes", "file_digest", "opened_file"]
+
+_LARGEST_FILE = 2 << 30  # a vmlinux with debug information has about 1 GiB
 
 
 class ByteSource(Protocol):
@@ -113,3 +117,15 @@ def _truncated(where: str, offset: int, size: int, end: int) -> KernelImageError
         where=f"{where}+{min(offset, end):#x}",
         do="the file is truncated, copy it again",
     )
+
+
+def file_digest(path: str | os.PathLike[str]) -> str:
+    """SHA-256 of a file, in hexadecimal.
+
+    Raises:
+        OSError: It cannot be read, or is larger than any image or package.
+    """
+    with open(path, "rb") as file:
+        if os.fstat(file.fileno()).st_size > _LARGEST_FILE:
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -10,7 +10,7 @@ import capstone  # type: ignore[import-untyped]
 from capstone import x86 as cx
 
 if TYPE_CHECKING:
-    from staleline.kernel.guards.trace import ExecutedInstruction
+    from staleline.kernel.rerun.trace import ExecutedInstruction
 
 __all__ = ["disassembled", "what_led_to"]
 

@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING, Any
 from staleline.kernel.derivation import DerivationError
 from staleline.kernel.guards.dataflow import disassembled, what_led_to
 from staleline.kernel.guards.recording import RecordedSite, SiteRunner, Source
-from staleline.kernel.guards.trace import conditional_outcomes
+from staleline.kernel.rerun.trace import conditional_outcomes
 from staleline.vocabulary import Site
 
 if TYPE_CHECKING:
     from staleline.kernel.boot.decision import RawMachine, Store
     from staleline.kernel.boot.rawfacts import RawFacts
-    from staleline.kernel.guards.trace import ExecutedInstruction
     from staleline.kernel.image.image import KernelImage
+    from staleline.kernel.rerun.trace import ExecutedInstruction
     from staleline.kernel.rule.truthtable import TruthRow, TruthTable
 
 __all__ = ["Guard", "GuardLine", "Input", "explain"]

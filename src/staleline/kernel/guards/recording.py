@@ -15,9 +15,9 @@ from staleline.kernel.derivation import DerivationError
 from staleline.kernel.emulator.emulator import Emulator
 from staleline.kernel.emulator.memory import MachineMemory
 from staleline.kernel.emulator.traps import Answer, LogicalCpu
-from staleline.kernel.guards.trace import ExecutedInstruction, record
 from staleline.kernel.image.bugtable import warning_addresses
 from staleline.kernel.image.exceptiontable import fault_fixups
+from staleline.kernel.rerun.trace import ExecutedInstruction, record
 from staleline.kernel.sites.crash import run_crash
 from staleline.kernel.sites.kexecstate import begin_crash, begin_kexec
 from staleline.kernel.sites.sites import run_relocate_kernel, run_stop_this_cpu

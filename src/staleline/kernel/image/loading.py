@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING
 from staleline.errors import KernelImageError
 from staleline.kernel.file.buildtree import built_image
 from staleline.kernel.file.container import unpack_kernel
-from staleline.kernel.file.source import opened_file
-from staleline.kernel.reading.cache import file_digest
+from staleline.kernel.file.source import file_digest, opened_file
 
 if TYPE_CHECKING:
     from staleline.kernel.image.image import KernelImage
@@ -42,7 +41,7 @@ def load_and_hash(
         with opened_file(path) as file, ThreadPoolExecutor(1) as pool:
             unpacked, digest = pool.submit(unpack_kernel, file), pool.submit(file_digest, path)
             meanwhile()
-            from staleline.kernel.image.image import image_of  # noqa: PLC0415 - likewise meanwhile
+            from staleline.kernel.image.assembly import image_of  # noqa: PLC0415 - likewise meanwhile
 
             image, name = image_of(unpacked.result(), path), digest.result()
             after = _state(path)

@@ -17,9 +17,9 @@ from staleline.kernel.influence.inflow import Loaded, inflows
 from staleline.kernel.rerun.inputs import Register, listed_mask
 
 if TYPE_CHECKING:
-    from staleline.kernel.guards.trace import ExecutedInstruction
     from staleline.kernel.influence.inflow import Flow, Origin
     from staleline.kernel.rerun.reruns import Reruns
+    from staleline.kernel.rerun.trace import ExecutedInstruction
 
 __all__ = ["FollowedTraces", "inputs_of", "name_of", "unlisted_bits"]
 

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from staleline.kernel.emulator.traps import GENERAL_REGISTERS, RANDOM, TIME
 from staleline.kernel.influence.initialvariables import is_pointer
-from staleline.kernel.influence.instructionform import FLAGS, BitsKept, Part, form_of, parts_of
 from staleline.kernel.rerun.inputs import Register
+from staleline.kernel.rerun.instructionform import FLAGS, BitsKept, Part, form_of, parts_of
 
 if TYPE_CHECKING:
-    from staleline.kernel.guards.trace import Access, ExecutedInstruction
-    from staleline.kernel.influence.instructionform import InstructionForm
+    from staleline.kernel.rerun.instructionform import InstructionForm
+    from staleline.kernel.rerun.trace import Access, ExecutedInstruction
 
 __all__ = ["Flow", "Inflow", "Loaded", "Origin", "inflows"]
 

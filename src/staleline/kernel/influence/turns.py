@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from staleline.kernel.derivation import DerivationError
-from staleline.kernel.influence.instructionform import form_of
 from staleline.kernel.rerun.changes import Memory
+from staleline.kernel.rerun.instructionform import form_of
 
 if TYPE_CHECKING:
-    from staleline.kernel.guards.trace import Access, ExecutedInstruction
-    from staleline.kernel.influence.instructionform import InstructionForm
+    from staleline.kernel.rerun.instructionform import InstructionForm
     from staleline.kernel.rerun.reruns import Reruns
+    from staleline.kernel.rerun.trace import Access, ExecutedInstruction
 
 __all__ = ["Detour", "Turn", "turned", "turns"]
 

@@ -26,7 +26,7 @@ from typing import Any, Generic, TypeVar
 import staleline
 from staleline.kernel.reading.document import ImageDocument
 
-__all__ = ["DocumentCache", "ReadingCache", "default_directory", "edition", "file_digest"]
+__all__ = ["DocumentCache", "ReadingCache", "default_directory", "edition"]
 
 #: A TypedDict with the digest of its image as ``sha256``.
 _Document = TypeVar("_Document", bound=Mapping[str, Any])
@@ -35,7 +35,6 @@ _PACKAGE = Path(staleline.__file__).parent
 #: What a reading depends on; verdicts and reports are made anew each time.
 _READING = ("kernel", "policy", "evidence")
 _LARGEST = 64 << 20  # a document has some 100 KiB
-_LARGEST_FILE = 2 << 30  # a vmlinux with debug information has about 1 GiB
 _SUFFIXES = {".py", ".toml"}
 #: The library that runs the code; its own digest would be that of 20 MB.
 _ENGINE = "unicorn"
@@ -54,18 +53,6 @@ def _home() -> Path:
         return Path.home()
     except RuntimeError:  # no HOME, and no entry in /etc/passwd, as in many a container
         return Path(os.devnull)
-
-
-def file_digest(path: str | os.PathLike[str]) -> str:
-    """SHA-256 of a file, in hexadecimal.
-
-    Raises:
-        OSError: It cannot be read, or is larger than any image or package.
-    """
-    with open(path, "rb") as file:
-        if os.fstat(file.fileno()).st_size > _LARGEST_FILE:
-            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @cache

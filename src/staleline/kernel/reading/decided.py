@@ -21,7 +21,8 @@ from staleline.errors import KernelImageError
 from staleline.evidence.registers import CpuidTable
 from staleline.kernel.boot.decision import Decision, RawMachine, SiteDecision
 from staleline.kernel.file.buildtree import built_image
-from staleline.kernel.reading.cache import DocumentCache, default_directory, file_digest
+from staleline.kernel.file.source import file_digest
+from staleline.kernel.reading.cache import DocumentCache, default_directory
 from staleline.kernel.reading.storedocument import store_document, store_of
 from staleline.vocabulary import ReportOrder, Site
 

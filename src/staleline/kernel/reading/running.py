@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from staleline.kernel.boot.seamcalls import can_seamcall
-from staleline.kernel.image.image import KernelImage, load_image
+from staleline.kernel.image.assembly import load_image
+from staleline.kernel.image.image import KernelImage
 from staleline.kernel.influence.doubts import Doubts, doubts_aside
 from staleline.kernel.sites.runner import KernelReader
 from staleline.kernel.sites.wakeups import wakes_offline

@@ -10,19 +10,19 @@ from functools import cache, partial
 from itertools import chain
 from typing import TYPE_CHECKING, Final, Protocol
 
+from staleline.kernel.boot.controlpages import CONTROL_PAGES, CONTROL_SIZE
 from staleline.kernel.boot.decision import SiteDecision
 from staleline.kernel.boot.places import Places
 from staleline.kernel.boot.seamcalls import make_seamcalls
 from staleline.kernel.boot.startup import SECONDARY, boot, stub_functions
 from staleline.kernel.derivation import DerivationError
-from staleline.kernel.emulator.controlpages import CONTROL_PAGES, CONTROL_SIZE
 from staleline.kernel.emulator.emulator import Emulator, RunLimits
 from staleline.kernel.emulator.memory import KeptMemory, MachineMemory
-from staleline.kernel.guards.trace import Recorder
 from staleline.kernel.image.bugtable import warning_addresses
 from staleline.kernel.image.exceptiontable import fault_fixups
 from staleline.kernel.rerun.constantmemory import variable_memory
 from staleline.kernel.rerun.inputs import Flips, Register, VariedCpu, nothing
+from staleline.kernel.rerun.trace import Recorder
 from staleline.kernel.sites.crash import run_crash_nmi_callback
 from staleline.kernel.sites.interrupts import interrupts_of
 from staleline.kernel.sites.kexecstate import begin_crash, begin_kexec
@@ -32,9 +32,9 @@ from staleline.vocabulary import Site
 if TYPE_CHECKING:
     from staleline.kernel.boot.decision import RawMachine
     from staleline.kernel.emulator.traps import Answer, Question
-    from staleline.kernel.guards.trace import ExecutedInstruction
     from staleline.kernel.image.image import KernelImage
     from staleline.kernel.influence.turns import Detour
+    from staleline.kernel.rerun.trace import ExecutedInstruction
 
 __all__ = [
     "AS_GIVEN",

@@ -13,11 +13,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
+from staleline.kernel.boot.controlpages import CONTROL_PAGES, CONTROL_SIZE, SWAP_PAGE
 from staleline.kernel.boot.decision import Fate, Store
 from staleline.kernel.boot.places import Places
 from staleline.kernel.boot.startup import SECONDARY
 from staleline.kernel.derivation import DerivationError, required_address
-from staleline.kernel.emulator.controlpages import CONTROL_PAGES, CONTROL_SIZE, SWAP_PAGE
 from staleline.kernel.emulator.emulator import Emulator, EndKind
 from staleline.kernel.emulator.memory import PAGE, RAM_SIZE
 from staleline.vocabulary import Through

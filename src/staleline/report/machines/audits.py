@@ -11,7 +11,8 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from staleline.errors import ContradictionError, StalelineError
+from staleline.errors import StalelineError
+from staleline.evidence.contradiction import ContradictionError
 from staleline.report.formats.findings import Finding, Findings, Level, audit_findings
 from staleline.report.machines.audit_json import audit_document
 from staleline.report.machines.audit_text import because, meaning

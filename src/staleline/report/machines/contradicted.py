@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from staleline.evidence.consistency import Contradiction
+from staleline.evidence.contradiction import Contradiction
 from staleline.report.formats.findings import Finding, Findings, Level
 from staleline.report.words.identity import identity_fields
 from staleline.vocabulary import Path, Verdict

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from staleline.evidence.consistency import Contradiction
+from staleline.evidence.contradiction import Contradiction
 from staleline.facts import Fact, Layer, MachineFacts
 from staleline.printable import printable
 

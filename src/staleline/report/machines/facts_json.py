@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from staleline.evidence.consistency import Contradiction
+from staleline.evidence.contradiction import Contradiction
 from staleline.facts.fact import Layer, MachineFacts, Value
 from staleline.report.machines.contradicted import contradiction_document
 

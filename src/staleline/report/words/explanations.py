@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import Any
 
 from staleline.errors import UsageError
-from staleline.evidence.consistency import ContradictionKind, contradiction_kinds
+from staleline.evidence.contradiction import ContradictionKind, contradiction_kinds
 from staleline.verdict.audit.remarks import RemarkKind, remark_kinds
 
 __all__ = ["Explanation", "Kind", "bug_id", "explanation", "explanations"]

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from staleline.check import Answer
-from staleline.evidence.consistency import (
+from staleline.evidence.contradiction import (
     Contradiction,
     against_kernel,
     raise_if_any,

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from staleline.evidence.consistency import Contradiction, raise_if_any
+from staleline.evidence.contradiction import Contradiction, raise_if_any
 from staleline.facts import Fact, MachineFacts
 from staleline.policy.axioms import VENDORS
 from staleline.verdict.machines.exclusions import EXCLUSIONS, OF_VENDOR, POINTLESS

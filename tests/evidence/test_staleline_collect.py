@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from staleline.evidence import staleline_collect
 from staleline.evidence.detect import parse_snapshot
-from staleline.evidence.hosts import staleline_collect
 from staleline.evidence.live import collect, collector_source
 from tests.evidence.writers import SME_ACTIVE
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import pytest
 
-from staleline.errors import ContradictionError, EvidenceError
+from staleline.errors import EvidenceError
+from staleline.evidence.contradiction import ContradictionError
 from staleline.evidence.detect import parse_snapshot
 from staleline.evidence.pasted.prompts import host_of, is_prompt
 from staleline.evidence.snapshot import CpuinfoEvidence, Snapshot

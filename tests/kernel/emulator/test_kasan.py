@@ -11,10 +11,11 @@ from dataclasses import replace
 import pytest
 
 from staleline.kernel.boot.decision import RawMachine, SiteDecision
-from staleline.kernel.boot.kasan import SHADOW, shadow_of, shadowed_by
+from staleline.kernel.emulator.kasan import SHADOW, shadow_of, shadowed_by
 from staleline.kernel.emulator.memory import APIC_BASE, MachineMemory
 from staleline.kernel.emulator.ring3 import STACK_SIZE, STACK_TOP
-from staleline.kernel.image.image import KernelImage, load_image
+from staleline.kernel.image.assembly import load_image
+from staleline.kernel.image.image import KernelImage
 from staleline.kernel.sites.runner import KernelReader
 from staleline.vocabulary import Through
 from tests.conftest import RealKernel

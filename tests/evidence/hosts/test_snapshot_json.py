@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from staleline.errors import EvidenceError
+from staleline.evidence.hosts.snapshot_json import parse, snapshot_text, to_json
 from staleline.evidence.registers import CpuidTable
 from staleline.evidence.snapshot import (
     TDX_MODULE_STATES,
@@ -27,7 +28,6 @@ from staleline.evidence.snapshot import (
     StateEvidence,
     Statement,
 )
-from staleline.evidence.snapshot_json import parse, snapshot_text, to_json
 
 SCHEMA: dict[str, Any] = json.loads(
     files("staleline").joinpath("schemas/snapshot-1.json").read_text("utf-8")

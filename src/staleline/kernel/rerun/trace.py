@@ -12,7 +12,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
 from staleline.kernel.emulator.refused import LONGEST_INSTRUCTION
-from staleline.kernel.influence.instructionform import form_of
+from staleline.kernel.rerun.instructionform import form_of
 
 if TYPE_CHECKING:
     from staleline.kernel.emulator.emulator import Emulator

@@ -14,7 +14,6 @@ from typing import Any
 
 from staleline.errors import EvidenceError
 from staleline.evidence.fields import Fields
-from staleline.evidence.hosts.staleline_collect import document_text, shared_entries
 from staleline.evidence.registers import CpuidTable, Registers
 from staleline.evidence.snapshot import (
     TDX_MODULE_STATES,
@@ -28,7 +27,8 @@ from staleline.evidence.snapshot import (
     StateEvidence,
     Statement,
 )
-from staleline.evidence.vendors import named_vendor
+from staleline.evidence.staleline_collect import document_text, shared_entries
+from staleline.evidence.tools.vendors import named_vendor
 
 __all__ = ["SCHEMA", "parse", "snapshot_text", "to_json"]
 
