@@ -117,7 +117,8 @@ def test_a_file_that_may_not_be_read(tmp_path: Path) -> None:
         code = (
             "import os, sys\n"
             "import staleline.cli.audit, staleline.cli.main\n"
-            "import staleline.evidence.detect, staleline.evidence.live, staleline.verdict.audit.subject\n"
+            "import staleline.evidence.detect, staleline.evidence.live\n"
+            "import staleline.verdict.audit.subject\n"
             "import staleline.report.machines.audits\n"
             "os.setgid(65534); os.setuid(65534)\n"
             "sys.exit(staleline.cli.main.main(sys.argv[1:]))"

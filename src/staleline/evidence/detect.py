@@ -19,7 +19,7 @@ from staleline.evidence.pasted.quoting import plain_characters, unquoted
 from staleline.evidence.snapshot import Snapshot
 from staleline.evidence.source import decode, opened_evidence, whole
 from staleline.evidence.tools import rdmsr
-from staleline.evidence.transcript import JSON_MAX, Part, begins_as_document, parts
+from staleline.evidence.transcript import JSON_MAX, Excerpt, begins_as_document, parts
 from staleline.tar import is_tar
 
 __all__ = ["parse_snapshot", "read_snapshot"]
@@ -62,7 +62,7 @@ def _whole(snapshot: Snapshot, where: str) -> Snapshot:
 def _read(where: str) -> Snapshot:
     if os.path.isdir(where):
         if hwloc.is_directory(where):
-            return hwloc.read_directory(where)
+            return hwloc.read_hwloc_directory(where)
         return trees.read_directory(where)
     with opened_evidence(where) as stream:
         if is_tar(stream.peek(512)):
@@ -103,7 +103,7 @@ def _machine(text: str, where: str) -> Snapshot | None:
     return merged([output.parse(output.text, where) for output in outputs], where)
 
 
-def _require_bounds(output: Part, where: str) -> None:
+def _require_bounds(output: Excerpt, where: str) -> None:
     if not output.document:
         _require_lines(output.text, where)
     elif output.parse is not journal.parse_json and len(output.text) > JSON_MAX:

@@ -28,7 +28,7 @@ from staleline.evidence.log import journal, printk
 from staleline.evidence.pasted.prompts import host_of, is_prompt, without_prompts
 from staleline.pattern import Pattern
 
-__all__ = ["JSON_MAX", "Part", "begins_as_document", "parts"]
+__all__ = ["JSON_MAX", "Excerpt", "begins_as_document", "parts"]
 
 #: What JSON is made of takes up to thirty times its length in memory.
 JSON_MAX: Final = 8 << 20
@@ -46,7 +46,7 @@ _JSON_AND_MORE = Pattern(r"^\}[^\n]*\n\s*\S", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class Excerpt:
     """One output in a text: its reader, and its lines, behind as many empty ones as precede."""
 
     parse: Parse
@@ -66,7 +66,7 @@ def begins_as_document(text: str) -> bool:
     )
 
 
-def parts(text: str, where: str) -> list[Part]:
+def parts(text: str, where: str) -> list[Excerpt]:
     """The outputs in `text` that a reader knows, in order.
 
     Raises:
@@ -83,7 +83,7 @@ class _Parting:
         self._starts = list(accumulate((len(line) + 1 for line in self._lines), initial=0))
         self._host: tuple[str, int] | None = None
 
-    def parts(self) -> Iterator[Part]:
+    def parts(self) -> Iterator[Excerpt]:
         current: Format | None = None
         begin, number = 0, 0
         prompted, gap = False, True
@@ -125,10 +125,10 @@ class _Parting:
             return current
         return format_of_line(line, within_another=not prompted)
 
-    def _lines_of(self, current: Format, begin: int, end: int) -> Part:
+    def _lines_of(self, current: Format, begin: int, end: int) -> Excerpt:
         whole = begin == 0 and end == len(self._lines)
         text = self._text if whole else self._text[self._starts[begin] : self._starts[end]]
-        return Part(current.parse, without_prompts("\n" * begin + text), document=False)
+        return Excerpt(current.parse, without_prompts("\n" * begin + text), document=False)
 
     def _require_one_host(self, line: str, number: int) -> None:
         host = host_of(line)
@@ -149,7 +149,7 @@ class _Parting:
             return True
         return journal.is_json(begun) or json_parser(begun) is not json_parser("{")
 
-    def _document(self, number: int) -> tuple[Part, int]:
+    def _document(self, number: int) -> tuple[Excerpt, int]:
         """The document that begins at this line, and the number of the line behind it."""
         start = self._starts[number]
         if self._text[start:].lstrip()[:1] == "<":
@@ -157,11 +157,11 @@ class _Parting:
             text = "\n" * number + self._text[start:end]
             # A declaration is allowed at the very beginning alone, and says nothing needed here.
             text = _XML_DECLARATION.sub(r"\1", text, count=1) if number else text
-            part = Part(xml_parser(text), text, document=True)
+            part = Excerpt(xml_parser(text), text, document=True)
         else:
             parse = json_parser(self._text[start : start + 200])
             end = self._end_of_json(start, parse)
-            part = Part(parse, "\n" * number + self._text[start:end], document=True)
+            part = Excerpt(parse, "\n" * number + self._text[start:end], document=True)
         return part, bisect_right(self._starts, max(end - 1, start))
 
     def _end_of_xml(self, start: int) -> int:

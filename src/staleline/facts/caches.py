@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from staleline.evidence.registers import CpuidTable
 from staleline.evidence.snapshot import Snapshot
 from staleline.facts.fact import Fact, Layer
-from staleline.facts.observation import Observation, agreed, observed_as, untold
+from staleline.facts.observation import Observation, merged_observation, observed_as, untold
 from staleline.facts.told.registers import DUMP_AGAIN
 
 __all__ = ["CACHE_NAMES", "Cache", "cache_facts", "cache_leaf", "caches"]
@@ -92,7 +92,7 @@ def cache_facts(snapshot: Snapshot) -> Iterator[Fact]:
             _wbinvd(cpu.cpuid, named.get(name), name)
             for cpu, named in zip(snapshot.cpus, per_cpu, strict=True)
         )
-        yield agreed(observed, missing).fact(
+        yield merged_observation(observed, missing).fact(
             f"wbinvd_guaranteed_{name}",
             Layer.HARDWARE,
             f"WBINVD by one sharer of the {name.upper()} is guaranteed to act for all sharers",
@@ -102,7 +102,7 @@ def cache_facts(snapshot: Snapshot) -> Iterator[Fact]:
             _sharers(cpu.cpuid, named.get(name), name)
             for cpu, named in zip(snapshot.cpus, per_cpu, strict=True)
         )
-        yield agreed(observed, missing).fact(
+        yield merged_observation(observed, missing).fact(
             f"sharers_{name}", Layer.HARDWARE, f"logical CPUs that share the {name.upper()}"
         )
 

@@ -13,7 +13,13 @@ from collections.abc import Iterator
 from staleline.evidence.registers import CpuidTable, Registers
 from staleline.evidence.snapshot import Snapshot
 from staleline.facts.fact import Fact, Layer
-from staleline.facts.observation import Observation, agreed, first_told, observed_as, untold
+from staleline.facts.observation import (
+    Observation,
+    first_told,
+    merged_observation,
+    observed_as,
+    untold,
+)
 from staleline.facts.told.log import of_log
 from staleline.facts.told.registers import DUMP_AGAIN
 from staleline.facts.told.stated import stated
@@ -77,7 +83,7 @@ def hypervisor_facts(snapshot: Snapshot, hypervisor: Observation) -> Iterator[Fa
 def _name(snapshot: Snapshot, hypervisor: Observation) -> Observation:
     if hypervisor.value is False:
         return observed_as("none", hypervisor.source or "")
-    signature = agreed(
+    signature = merged_observation(
         (_signature(cpu.cpuid) for cpu in snapshot.cpus),
         f"which hypervisor this runs under was not read: {DUMP_AGAIN}",
     )
@@ -142,7 +148,7 @@ def _jumped_by(snapshot: Snapshot, hypervisor: Observation, name: Observation) -
     if name.value == "Jailhouse":
         return observed_as("jailhouse", name.source or "")
     if name.value == "Hyper-V":
-        return agreed((_root_partition(cpu.cpuid) for cpu in snapshot.cpus), DUMP_AGAIN)
+        return merged_observation((_root_partition(cpu.cpuid) for cpu in snapshot.cpus), DUMP_AGAIN)
     if name.value is None:
         return untold(name.missing or "")
     return untold(
@@ -166,7 +172,7 @@ def _isolated(snapshot: Snapshot, hypervisor: Observation, name: Observation) ->
         return observed_as(False, hypervisor.source or "")
     if name.value is not None and name.value != "Hyper-V":
         return observed_as(False, name.source or "")
-    by_cpuid = agreed((_isolation(cpu.cpuid) for cpu in snapshot.cpus), DUMP_AGAIN)
+    by_cpuid = merged_observation((_isolation(cpu.cpuid) for cpu in snapshot.cpus), DUMP_AGAIN)
     return first_told((by_cpuid, *of_log(snapshot, "isolated")))
 
 

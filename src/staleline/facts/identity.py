@@ -9,7 +9,13 @@ from staleline.evidence.registers import CpuidTable
 from staleline.evidence.snapshot import CpuinfoEvidence, Snapshot
 from staleline.facts.fact import Fact, Layer, Value
 from staleline.facts.hypervisor import names_itself
-from staleline.facts.observation import Observation, agreed, first_told, observed_as, untold
+from staleline.facts.observation import (
+    Observation,
+    first_told,
+    merged_observation,
+    observed_as,
+    untold,
+)
 from staleline.facts.told.log import of_log, of_log_before_registers
 from staleline.facts.told.registers import DUMP_AGAIN
 from staleline.facts.told.stated import stated
@@ -50,7 +56,7 @@ def _fact(
     of_cpu: Callable[[CpuidTable], Observation],
     of_cpuinfo: Value = None,
 ) -> Fact:
-    observation = agreed(
+    observation = merged_observation(
         (of_cpu(cpu.cpuid) for cpu in snapshot.cpus), f"CPUID was not read: {DUMP_AGAIN}"
     )
     cpuinfo = () if of_cpuinfo is None else (observed_as(of_cpuinfo, "/proc/cpuinfo"),)

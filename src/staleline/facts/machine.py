@@ -12,7 +12,13 @@ from staleline.facts.fact import Fact, Layer, MachineFacts
 from staleline.facts.hypervisor import hypervisor_facts
 from staleline.facts.identity import identity_facts
 from staleline.facts.kernel_state import kernel_facts
-from staleline.facts.observation import Observation, agreed, first_told, observed_as, untold
+from staleline.facts.observation import (
+    Observation,
+    first_told,
+    merged_observation,
+    observed_as,
+    untold,
+)
 from staleline.facts.processors import several_cpus
 from staleline.facts.told.log import log_facts, of_log
 from staleline.facts.told.registers import DUMP_AGAIN, observe
@@ -58,7 +64,7 @@ def _facts(snapshot: Snapshot, known: dict[str, Observation], judged: str | None
 
 
 def _unchecked_sme_bit(snapshot: Snapshot) -> Fact:
-    observation = agreed(
+    observation = merged_observation(
         (_unchecked(cpu.cpuid) for cpu in snapshot.cpus), f"CPUID was not read: {DUMP_AGAIN}"
     )
     return observation.fact(
@@ -101,7 +107,7 @@ def _tsme(snapshot: Snapshot, known: Mapping[str, Observation]) -> Fact:
 
 
 def _tdx_guest(snapshot: Snapshot, known: Mapping[str, Observation]) -> Fact:
-    observation = agreed(
+    observation = merged_observation(
         (_tdx_signature(cpu.cpuid) for cpu in snapshot.cpus), f"CPUID was not read: {DUMP_AGAIN}"
     )
     if known["isolated"].value and not observation.value:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from staleline.facts.fact import Fact, Layer, Value
 
-__all__ = ["Observation", "agreed", "first_told", "observed_as", "untold"]
+__all__ = ["Observation", "first_told", "merged_observation", "observed_as", "untold"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ def first_told(observations: Iterable[Observation]) -> Observation:
     return first or untold("there is no evidence; give a CPUID dump")
 
 
-def agreed(per_cpu: Iterable[Observation], missing: str) -> Observation:
+def merged_observation(per_cpu: Iterable[Observation], missing: str) -> Observation:
     """One observation for the machine.
 
     CPUs that do not tell are passed over: evidence of one CPU may stand for all. CPUs that

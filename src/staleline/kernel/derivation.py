@@ -3,12 +3,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from staleline.kernel.image.symbols import SymbolTable
-
-__all__ = ["DerivationError", "required_address"]
+__all__ = ["DerivationError"]
 
 
 class DerivationError(Exception):
@@ -16,15 +11,3 @@ class DerivationError(Exception):
 
     It never leaves `staleline.kernel.sites.runner`, which turns it into an unknown decision.
     """
-
-
-def required_address(symbols: SymbolTable, name: str) -> int:
-    """Link address of a symbol that the reading cannot do without.
-
-    Raises:
-        DerivationError: There is none of that name, or more than one.
-    """
-    address = symbols.address(name)
-    if address is None:
-        raise DerivationError(f"the image has no symbol {name}")
-    return address

@@ -29,7 +29,7 @@ from staleline.model.world import world
 __all__ = [
     "Certificate",
     "CertifiedHandover",
-    "Objection",
+    "ProofFailure",
     "Recheck",
     "certify",
     "closed_views",
@@ -65,7 +65,7 @@ class Certificate:
 
 
 @dataclass(frozen=True, slots=True)
-class Objection:
+class ProofFailure:
     """Something that keeps a certificate from being a proof.
 
     Attributes:
@@ -92,8 +92,8 @@ class Recheck:
 
     models: int
     obligations: int
-    failures: tuple[Objection, ...]
-    unmeasured: tuple[Objection, ...]
+    failures: tuple[ProofFailure, ...]
+    unmeasured: tuple[ProofFailure, ...]
 
     @property
     def accepted(self) -> bool:
@@ -172,14 +172,14 @@ def recheck(certificate: Certificate, *, time_limit: float = TIME_LIMIT) -> Rech
     Raises:
         ModelError: z3 refused a script.
     """
-    failures: list[Objection] = []
+    failures: list[ProofFailure] = []
     scripts: dict[str, tuple[str, str, Model]] = {}
     for case in certificate.cases:
         models = {str(line.role): model for line, model in world(case.scenario)}
         for line in {**models, **case.lines}:
             problem = _mismatch(certificate, case, line, models.get(line))
             if problem is not None:
-                failures.append(Objection(line, problem, None))
+                failures.append(ProofFailure(line, problem, None))
             else:
                 model = models[line]
                 name = case.lines[line]  # which is this model's, but for the words in it
@@ -225,7 +225,7 @@ def _in_domain(variables: tuple[Variable, ...], row: Values) -> bool:
     )
 
 
-def _unsettled(line: str, model: Model, replies: tuple[Reply, ...]) -> Iterator[Objection]:
+def _unsettled(line: str, model: Model, replies: tuple[Reply, ...]) -> Iterator[ProofFailure]:
     for query, reply in zip(queries(model), replies, strict=True):
         if reply is not Reply.UNSAT:
-            yield Objection(line, query.name, reply)
+            yield ProofFailure(line, query.name, reply)

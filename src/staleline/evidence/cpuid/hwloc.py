@@ -22,7 +22,7 @@ from staleline.evidence.snapshot import Snapshot
 from staleline.evidence.source import MAX_BYTES, decode, opened_evidence, whole
 from staleline.pattern import Pattern
 
-__all__ = ["is_directory", "is_member", "is_row", "parse", "parse_files", "read_directory"]
+__all__ = ["is_directory", "is_member", "is_row", "parse", "parse_files", "read_hwloc_directory"]
 
 _HEXADECIMAL = "([0-9a-fA-F]{1,8})"
 _ROW = Pattern(
@@ -57,7 +57,7 @@ def is_directory(path: str) -> bool:
         return False
 
 
-def read_directory(path: str) -> Snapshot:
+def read_hwloc_directory(path: str) -> Snapshot:
     """Return the machine whose CPUs' files are in the directory `path`.
 
     Raises:

@@ -8,7 +8,7 @@ import re
 from staleline.errors import EvidenceError
 from staleline.pattern import Pattern
 
-__all__ = ["is_x86", "of_cpuinfo", "refused"]
+__all__ = ["is_x86", "of_cpuinfo", "refused_architecture"]
 
 #: ``uname -m`` of the machines whose caches this is about; 32-bit kernels run on them too.
 _X86 = Pattern(r"x86_64|i[3-6]86|x86|amd64|AMD64")
@@ -40,7 +40,7 @@ def of_cpuinfo(text: str) -> str | None:
     return next((name for pattern, name in _PATTERNS if pattern.search(text)), None)
 
 
-def refused(machine: str, where: str) -> EvidenceError:
+def refused_architecture(machine: str, where: str) -> EvidenceError:
     """The error about evidence of such a machine."""
     article = "an" if machine[:1] in "aeiou" or machine.startswith("s390") else "a"
     return EvidenceError(

@@ -57,7 +57,7 @@ def parse_evidence(text: str, where: str) -> CpuinfoEvidence:
             do="give one file per machine",
         )
     if (machine := architecture.of_cpuinfo(text)) is not None:
-        raise architecture.refused(machine, where)
+        raise architecture.refused_architecture(machine, where)
     fields, flags = _first_processor(text)
     # What was left out is not known; what a line in the middle of which the text ends held is lost.
     needed = ("vendor_id", "cpu family", "model", "flags")

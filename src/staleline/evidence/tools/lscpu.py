@@ -218,7 +218,7 @@ def _require_x86(fields: dict[str, str], where: str) -> None:
             return
         raise EvidenceError("field Vendor ID is missing", where=where, do=_LSCPU_AGAIN)
     if machine is not None and not architecture.is_x86(machine):
-        raise architecture.refused(machine, where)
+        raise architecture.refused_architecture(machine, where)
 
 
 def _hypervisor(fields: dict[str, str]) -> Iterator[Statement]:

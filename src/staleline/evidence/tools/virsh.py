@@ -70,7 +70,7 @@ class _Reader(Elements):
         del name
         path, text = tuple(self._path), self._text.strip()
         if path in (_ARCH, _DOMAIN_ARCH) and not architecture.is_x86(text):
-            raise architecture.refused(text, self._where)
+            raise architecture.refused_architecture(text, self._where)
         if path == _VENDOR and text in _VENDORS:
             said = f"virsh capabilities, vendor {text}"
             self.statements.append(Statement("vendor", _VENDORS[text], said))

@@ -7,7 +7,13 @@ from collections.abc import Iterator, Mapping
 
 from staleline.evidence.registers import CpuidTable
 from staleline.evidence.snapshot import CpuEvidence, Snapshot
-from staleline.facts.observation import Observation, agreed, first_told, observed_as, untold
+from staleline.facts.observation import (
+    Observation,
+    first_told,
+    merged_observation,
+    observed_as,
+    untold,
+)
 from staleline.facts.told.log import of_log, of_log_before_registers
 from staleline.facts.told.stated import stated
 from staleline.facts.told.table import CpuidField, MsrField, RegisterFact
@@ -48,7 +54,7 @@ def _observations(
         # The same bits may mean something else, or nothing, to another vendor.
         yield untold(f"the CPU vendor, without which {row.field} has no meaning: {DUMP_AGAIN}")
     else:
-        yield agreed((_of_cpu(row, cpu) for cpu in snapshot.cpus), _how_to_get(row))
+        yield merged_observation((_of_cpu(row, cpu) for cpu in snapshot.cpus), _how_to_get(row))
     yield from _of_cpuinfo(row, snapshot, vendor)
     yield from stated(row.name, snapshot, row.field.bits.kind)
     yield from of_log(snapshot, row.name, vendor)

@@ -22,9 +22,10 @@ from weakref import WeakKeyDictionary
 import capstone  # type: ignore[import-untyped]
 from capstone import x86 as cx
 
-from staleline.kernel.derivation import DerivationError, required_address
+from staleline.kernel.derivation import DerivationError
 from staleline.kernel.emulator.memory import MachineMemory
 from staleline.kernel.emulator.refused import LONGEST_INSTRUCTION, decode_refused
+from staleline.kernel.image.symbols import required_address
 
 if TYPE_CHECKING:
     from staleline.kernel.emulator.traps import LogicalCpu

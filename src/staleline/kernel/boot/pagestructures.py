@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from staleline.kernel.derivation import required_address
+from staleline.kernel.image.symbols import required_address
 
 if TYPE_CHECKING:
     from staleline.kernel.emulator.memory import MachineMemory

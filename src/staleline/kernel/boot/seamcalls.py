@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from staleline.kernel.derivation import DerivationError, required_address
+from staleline.kernel.derivation import DerivationError
 from staleline.kernel.emulator.emulator import Emulator, EndKind
+from staleline.kernel.image.symbols import required_address
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

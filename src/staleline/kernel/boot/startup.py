@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Final
 from staleline.evidence.commandline import decompressor_sees_on
 from staleline.kernel.boot.ccblob import give_cc_blob
 from staleline.kernel.boot.hypervisorhooks import put_hooks
+from staleline.kernel.boot.patches import apply_always
 from staleline.kernel.boot.percpu import PerCpu
 from staleline.kernel.boot.seamcalls import can_seamcall
-from staleline.kernel.derivation import DerivationError, required_address
+from staleline.kernel.derivation import DerivationError
 from staleline.kernel.emulator.emulator import Emulator, EndKind
 from staleline.kernel.emulator.traps import LogicalCpu
-from staleline.kernel.image.alternatives import apply_always
 from staleline.kernel.image.configuration import is_for_one_cpu, require_kexec_of_several_cpus
+from staleline.kernel.image.symbols import required_address
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

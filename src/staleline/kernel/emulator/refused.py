@@ -5,7 +5,7 @@ Kernel code is emulated in ring 3, so every privileged instruction raises #GP. `
 ``ud2`` raise #UD by definition, SEAMCALL and RMPADJUST because nothing here has SEAM or SNP, and
 the instructions that CR4.PKE and CR4.FSGSBASE enable because those bits are never really set,
 RDRAND and RDSEED because the CPU that Unicorn is told to be is older than they are. All of them are
-answered in Python (see `staleline.kernel.emulator.emulator`). Whatever this module does not recognise
+answered in Python (`staleline.kernel.emulator.emulator`). Whatever this module does not recognise
 stays unmodelled, and the run that met it stays unknown.
 Opcodes: AMD64 APM volume 3, appendix A.
 """

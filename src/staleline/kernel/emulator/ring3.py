@@ -25,7 +25,7 @@ __all__ = [
     "write_pages",
 ]
 
-#: Physical addresses, clear of what `staleline.kernel.boot.startup` and `staleline.kernel.sites.sites` use.
+#: Physical addresses, clear of those in `kernel.boot.startup` and `kernel.sites.sites`.
 _GDT: Final = 0x1000
 _GATES: Final = 0x2000
 #: A function that returns, and one that jumps to the next kernel, meets a HLT; around them

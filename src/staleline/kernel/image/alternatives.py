@@ -15,21 +15,16 @@ place that has no other patch, is applied before anything runs. What a feature d
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
-from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
 
-from staleline.kernel.derivation import DerivationError
-
 if TYPE_CHECKING:
-    from staleline.kernel.emulator.memory import MachineMemory
     from staleline.kernel.image.image import KernelImage
 
-__all__ = ["Alternative", "always_patched", "apply_always", "passed_alternatives", "patches_with"]
+__all__ = ["Alternative", "always_patched", "passed_alternatives", "patches_with"]
 
 _PATCHES: Final = ".altinstructions"
 _REPLACEMENTS: Final = ".altinstr_replacement"
@@ -79,18 +74,6 @@ def always_patched(image: KernelImage) -> list[Alternative]:
     plain = (table.features == _ALWAYS) & (table.flags == 0)
     found = (table.alternative(index) for index in np.flatnonzero(single & plain).tolist())
     return [one for one in found if not _is_thunk(image, one)]
-
-
-_APPLIED: WeakKeyDictionary[MachineMemory, list[Alternative]] = WeakKeyDictionary()
-
-
-def apply_always(image: KernelImage, memory: MachineMemory) -> None:
-    """Patch it into a pristine image; to be done before its code is run for the first time."""
-    if memory not in _APPLIED:
-        _APPLIED[memory] = always_patched(image)
-    for one in _APPLIED[memory]:
-        with suppress(DerivationError):  # no such place
-            memory.write(one.address, one.code)
 
 
 def passed_alternatives(

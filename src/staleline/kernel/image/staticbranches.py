@@ -14,15 +14,12 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from staleline.kernel.rerun.changes import Memory
-
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from staleline.kernel.image.image import KernelImage
-    from staleline.kernel.rerun.reruns import Reruns
 
-__all__ = ["StaticBranch", "passed_branches", "static_branches", "unnamed_branches"]
+__all__ = ["StaticBranch", "static_branches", "unnamed_branches"]
 
 _BOUNDS: Final = ("__start___jump_table", "__stop___jump_table")
 _SET_UP: Final = "jump_label_init"  # with CONFIG_JUMP_LABEL only, kernel/jump_label.c
@@ -91,13 +88,6 @@ def _inside(addresses: NDArray[np.uint64], blocks: Iterable[tuple[int, int]]) ->
     end = np.maximum.accumulate(first + size)
     before = np.searchsorted(first, addresses, "right")
     return (before > 0) & (addresses < np.concatenate(([np.uint64(0)], end))[before])
-
-
-def passed_branches(reruns: Reruns, executed: Iterable[tuple[int, int]]) -> Iterator[Memory]:
-    """Those among what was executed, each changed to look the other way round."""
-    for branch in static_branches(reruns.image, executed):
-        cell = branch.address, len(branch.other)
-        yield Memory(cell, branch.other, f"static key {reruns.places.code(branch.key)}", True)
 
 
 def _branch(image: KernelImage, address: int, target: int, key: int) -> StaticBranch | None:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from staleline.kernel.derivation import DerivationError
 
-__all__ = ["AmbiguousNameError", "SymbolNames", "SymbolTable", "no_symbols"]
+__all__ = ["AmbiguousNameError", "SymbolNames", "SymbolTable", "no_symbols", "required_address"]
 
 
 class AmbiguousNameError(DerivationError):
@@ -201,3 +201,15 @@ class _JoinedNames:
         if name in self._index:
             found.append(self._index[name])
         return sorted(self._place[found].tolist()) if found else []
+
+
+def required_address(symbols: SymbolTable, name: str) -> int:
+    """Link address of a symbol that the reading cannot do without.
+
+    Raises:
+        DerivationError: There is none of that name, or more than one.
+    """
+    address = symbols.address(name)
+    if address is None:
+        raise DerivationError(f"the image has no symbol {name}")
+    return address

@@ -16,12 +16,12 @@ from operator import or_
 from typing import TYPE_CHECKING, Final
 
 from staleline.kernel.image.alternatives import passed_alternatives
-from staleline.kernel.image.staticbranches import passed_branches
 from staleline.kernel.influence.guardinputs import FollowedTraces, inputs_of, name_of, unlisted_bits
 from staleline.kernel.influence.inflow import Loaded
 from staleline.kernel.influence.initialvariables import is_pointer
 from staleline.kernel.influence.search import Search, Tried
 from staleline.kernel.influence.turns import turns
+from staleline.kernel.rerun.branches import passed_branches
 from staleline.kernel.rerun.changes import AnswerBit, Change, Memory, changed, halved, variation
 from staleline.kernel.rerun.fixedinputs import FIXED_AT_SITES, FIXED_IN_CRASH, fixed_bits, is_fixed
 from staleline.kernel.rerun.inputs import listed_bits, random_flips
@@ -31,7 +31,8 @@ from staleline.vocabulary import Site
 if TYPE_CHECKING:
     from staleline.kernel.boot.decision import RawMachine
     from staleline.kernel.influence.inflow import Origin
-    from staleline.kernel.influence.turns import Detour, Turn
+    from staleline.kernel.influence.turns import Turn
+    from staleline.kernel.rerun.detour import Detour
     from staleline.kernel.rerun.reruns import Booted, Cell, Reruns, SiteRun, Variation
 
 __all__ = ["Influence", "search_sites"]

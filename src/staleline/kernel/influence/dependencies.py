@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Does a decision depend on anything that the truth table is not over?
 
-The truth table varies the listed facts (`staleline.kernel.boot.rawfacts`) and nothing else. Should a
+The truth table varies the listed facts (`kernel.boot.rawfacts`) and nothing else. Should a
 guard also ask another CPUID bit or MSR, a variable that a driver or a command line option
 sets, or a static branch, the table would show its answer for the one value that the image and
 the machine happen to begin with. So everything a site reads, and everything the derivation
 asks or finds initialised, is changed, and the decisions are to stay the same.
 
-What is not varied: what `staleline.kernel.rerun.inputs` calls structural (topology; and family, model,
+What is not varied: what `kernel.rerun.inputs` calls structural (topology; and family, model,
 stepping and the highest leaves take some existing values only), what
 `staleline.kernel.rerun.fixedinputs` names with its reason, pointers, read-only data, the command
 line's other words, and what the jumping CPU does before it interrupts the others. Two kinds of

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from staleline.kernel.derivation import DerivationError
 from staleline.kernel.rerun.changes import Memory
+from staleline.kernel.rerun.detour import Detour
 from staleline.kernel.rerun.instructionform import form_of
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from staleline.kernel.rerun.reruns import Reruns
     from staleline.kernel.rerun.trace import Access, ExecutedInstruction
 
-__all__ = ["Detour", "Turn", "turned", "turns"]
+__all__ = ["Turn", "turned", "turns"]
 
 _PREFIXES: Final = frozenset(b"\x26\x2e\x36\x3e\x64\x65\x66\xf2\xf3")
 _REX: Final = range(0x40, 0x50)
@@ -38,21 +39,6 @@ _REPEATED: Final = frozenset(b"\xf2\xf3")
 _NEIGHBOURS: Final = 4
 #: Of one instruction, however often it is executed.
 _MOST_OTHERS: Final = 2 * _NEIGHBOURS
-
-
-@dataclass(frozen=True, slots=True)
-class Detour:
-    """Another way at one of the times that an instruction is executed.
-
-    Attributes:
-        address: Where it is executed.
-        visits: How often it is executed before.
-        target: Where to go on.
-    """
-
-    address: int
-    visits: int
-    target: int
 
 
 @dataclass(slots=True)

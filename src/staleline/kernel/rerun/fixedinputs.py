@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What decisions are read for one value of, and why: data for `staleline.kernel.influence.dependencies`.
+"""What decisions are read for one value of, and why: data for `kernel.influence.dependencies`.
 
 Every variable that is kept as it is, although a running kernel might find something else
 there, stands here with its reason. A key is a variable, or a place in one (``name+0x8``).

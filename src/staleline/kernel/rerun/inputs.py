@@ -2,7 +2,7 @@
 """What a kernel can ask of a machine, bit by bit, and which of it the truth table is over.
 
 The truth table varies the *listed* facts (`staleline.kernel.boot.rawfacts`). Whatever else can be
-asked is to make no difference, and `staleline.kernel.influence.dependencies` tries whether that is so.
+asked is to make no difference, and `kernel.influence.dependencies` tries whether that is so.
 *Structural* answers are not turned over bit by bit: they say how large something is, which
 leaves exist or where a CPU sits, and with random bits they describe no machine. Family, model
 and stepping, and the highest leaves, are varied over values that exist (`REAL_SIGNATURES`,

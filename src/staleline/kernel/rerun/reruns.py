@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from staleline.kernel.boot.decision import RawMachine
     from staleline.kernel.emulator.traps import Answer, Question
     from staleline.kernel.image.image import KernelImage
-    from staleline.kernel.influence.turns import Detour
+    from staleline.kernel.rerun.detour import Detour
     from staleline.kernel.rerun.trace import ExecutedInstruction
 
 __all__ = [

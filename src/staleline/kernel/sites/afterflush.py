@@ -17,9 +17,10 @@ from staleline.kernel.boot.controlpages import CONTROL_PAGES, CONTROL_SIZE, SWAP
 from staleline.kernel.boot.decision import Fate, Store
 from staleline.kernel.boot.places import Places
 from staleline.kernel.boot.startup import SECONDARY
-from staleline.kernel.derivation import DerivationError, required_address
+from staleline.kernel.derivation import DerivationError
 from staleline.kernel.emulator.emulator import Emulator, EndKind
 from staleline.kernel.emulator.memory import PAGE, RAM_SIZE
+from staleline.kernel.image.symbols import required_address
 from staleline.vocabulary import Through
 
 if TYPE_CHECKING:

@@ -14,9 +14,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from staleline.kernel.boot.decision import SiteDecision
-from staleline.kernel.derivation import DerivationError, required_address
+from staleline.kernel.derivation import DerivationError
 from staleline.kernel.emulator.emulator import Emulator, End, EndKind
 from staleline.kernel.emulator.localapic import NMI_VECTOR
+from staleline.kernel.image.symbols import required_address
 from staleline.kernel.sites.afterflush import as_in_crash, stores_after_nmi
 from staleline.kernel.sites.sites import is_in, run_relocate_kernel, site_decision
 from staleline.kernel.sites.stoppath import hook_name, interrupt_others, take_nmi

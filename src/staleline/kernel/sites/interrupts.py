@@ -20,12 +20,12 @@ from numpy.typing import NDArray
 
 from staleline.errors import KernelImageError
 from staleline.evidence.registers import CpuidTable
+from staleline.kernel.boot.patches import apply_always
 from staleline.kernel.boot.percpu import PerCpu
 from staleline.kernel.derivation import DerivationError
 from staleline.kernel.emulator.localapic import NMI_VECTOR, REBOOT_VECTOR
 from staleline.kernel.emulator.ring3 import STACK_SIZE, STACK_TOP
 from staleline.kernel.emulator.traps import LogicalCpu
-from staleline.kernel.image.alternatives import apply_always
 
 if TYPE_CHECKING:
     from staleline.kernel.emulator.emulator import Emulator

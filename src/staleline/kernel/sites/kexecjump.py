@@ -11,7 +11,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from staleline.kernel.boot.controlpages import SWAP_PAGE
-from staleline.kernel.derivation import DerivationError, required_address
+from staleline.kernel.derivation import DerivationError
+from staleline.kernel.image.symbols import required_address
 
 if TYPE_CHECKING:
     from staleline.kernel.emulator.memory import MachineMemory

@@ -17,8 +17,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from staleline.kernel.boot.decision import SiteDecision
-from staleline.kernel.derivation import required_address
 from staleline.kernel.emulator.emulator import Emulator, EndKind
+from staleline.kernel.image.symbols import required_address
 from staleline.kernel.sites.afterflush import stores_offline
 from staleline.kernel.sites.sites import site_decision
 

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Final
 from staleline.kernel.boot.controlpages import CONTROL_PAGES, CONTROL_SIZE, SWAP_PAGE
 from staleline.kernel.boot.decision import SiteDecision
 from staleline.kernel.boot.pagestructures import page_structure
-from staleline.kernel.derivation import DerivationError, required_address
+from staleline.kernel.derivation import DerivationError
 from staleline.kernel.emulator.emulator import Emulator, End, EndKind
+from staleline.kernel.image.symbols import required_address
 from staleline.kernel.sites.afterflush import StopWait, stores_before_jump
 from staleline.kernel.sites.kexecjump import KIMAGE_SIZE, prepare_kexec_jump
 from staleline.kernel.sites.stoppath import (

@@ -14,9 +14,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from staleline.kernel.derivation import DerivationError, required_address
+from staleline.kernel.derivation import DerivationError
 from staleline.kernel.emulator.emulator import Emulator, End, EndKind
 from staleline.kernel.emulator.localapic import NMI_VECTOR, REBOOT_VECTOR
+from staleline.kernel.image.symbols import required_address
 from staleline.kernel.sites.interrupts import interrupts_of
 from staleline.kernel.sites.kexecstate import begin_kexec
 
@@ -81,7 +82,7 @@ def way_to_kexec(
 ) -> WayToKexec:
     """Shut the machine down as for a kexec, and leave memory and CPUs as they are.
 
-    What the others do when they are interrupted is the site's own run (`stop_others`); here they report
+    What the others do when they are interrupted is told by `stop_others`; here they report
     themselves stopped at once.
     """
     before = memory.kept()
