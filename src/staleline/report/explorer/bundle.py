@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The page's modules as one script, so that one file needs no other.
 
-The modules import by ``import { name } from "./file.js";`` and export declarations; both on
-lines of their own, as the project's are. Each module follows those that it imports, and all
+The modules import by ``import { name } from "./file.js";``, or from another folder, and export
+declarations; both on lines of their own, as the project's are. File names are unique. Each module follows those that it imports, and all
 share one scope, so that two may not declare the same name.
 """
 
@@ -14,7 +14,7 @@ from graphlib import TopologicalSorter
 
 __all__ = ["bundle"]
 
-_IMPORT = re.compile(r'^import \{[^}]*\} from "\./([\w.-]+)";\n', re.MULTILINE)
+_IMPORT = re.compile(r'^import \{[^}]*\} from "\.{1,2}/(?:[\w-]+/)?([\w.-]+)";\n', re.MULTILINE)
 _EXPORT = re.compile(r"^export (?=(?:async )?function |class |const )", re.MULTILINE)
 _DECLARED = re.compile(r"^(?:export )?(?:async )?(?:function|class|const|let) (\w+)", re.MULTILINE)
 _LEFT = re.compile(r"^(?:import|export)\b.*$", re.MULTILINE)

@@ -25,6 +25,7 @@ from staleline.report.words.markup import html_escape
 
 __all__ = ["explorer_page"]
 
+_BROWSER = (("browser",), ("browser", "player"))
 _ENTRY = "main.js"
 #: Later ones outweigh earlier ones.
 _STYLES = (
@@ -91,11 +92,12 @@ def _data(document: Mapping[str, Any]) -> str:
 def _script() -> str:
     modules = {
         entry.name: entry.read_text("utf-8")
-        for entry in files(__package__).joinpath("explorer").iterdir()
+        for folder in _BROWSER
+        for entry in files(__package__).joinpath(*folder).iterdir()
         if entry.name.endswith(".js")
     }
     return bundle(modules, _ENTRY)
 
 
 def _asset(name: str) -> str:
-    return files(__package__).joinpath("explorer", name).read_text("utf-8")
+    return files(__package__).joinpath("styles", name).read_text("utf-8")

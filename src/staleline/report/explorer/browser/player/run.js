@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // A run with its texts, and what a reader sees after every step of it.
 
-import { text, writtenRun } from "./report.js";
+import { text, writtenRun } from "../report.js";
 
 const decoded = new Map();
 

@@ -4,7 +4,7 @@
 import { element } from "./dom.js";
 import { factsOf, kernels, machineOf, resultsOf, text } from "./report.js";
 import { broken, checked, flushWords, transition, verdictMark, whoFlushes } from "./words.js";
-import { runOf } from "./run.js";
+import { runOf } from "./player/run.js";
 
 export function layers(one) {
   const known = (name) => factsOf(machineOf(one.machine), name);

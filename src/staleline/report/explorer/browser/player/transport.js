@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // Stepping: buttons, a slider, playing, and the keyboard.
 
-import { element, icon } from "./dom.js";
+import { element, icon } from "../dom.js";
 
 const ICONS = {
   first: "M3 3V13 M13 3 5.5 8 13 13Z",

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // One kernel's run at one moment: a lane per CPU with its caches, and DRAM below all of them.
 
-import { element, icon } from "./dom.js";
+import { element, icon } from "../dom.js";
 import { cacheEntry, setText } from "./entry.js";
 import { DRAM_LANE, isWritten, viewKey } from "./run.js";
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // What a step says: sentences, and where the kernel's source or the hardware's manual says so.
 
-import { element } from "./dom.js";
+import { element } from "../dom.js";
 
 const START = "Start: every CPU runs the old kernel; nothing of the line is in a cache.";
 

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // The counterexample player: one kernel's run, and beside it another kernel in the same order.
 
-import { element } from "./dom.js";
-import { kernels } from "./report.js";
+import { element } from "../dom.js";
+import { kernels } from "../report.js";
 import { runOf } from "./run.js";
 import { narration, sentences } from "./narration.js";
 import { stage } from "./stage.js";
 import { stepsTable } from "./steps.js";
 import { transport } from "./transport.js";
-import { broken, checked, verdictMark } from "./words.js";
+import { broken, checked, verdictMark } from "../words.js";
 
 /**
  * A player; show(index) goes to a step without reporting it.

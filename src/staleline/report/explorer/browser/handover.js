@@ -4,7 +4,7 @@
 import { element } from "./dom.js";
 import { kernels, machineOf, resultsOf } from "./report.js";
 import { layers } from "./layers.js";
-import { player } from "./player.js";
+import { player } from "./player/player.js";
 import { transition } from "./words.js";
 
 /**

@@ -2,7 +2,7 @@
 // One cache entry: which key, what state, whose value. Keys differ in shape as well as
 // colour, states in outline as well as word.
 
-import { element, icon, unseen } from "./dom.js";
+import { element, icon, unseen } from "../dom.js";
 
 /** What a key looks like: an outline per alias. */
 const SHAPES = {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 // All steps as a table: the list to read, to print and to jump from.
 
-import { element } from "./dom.js";
+import { element } from "../dom.js";
 import { entryWords, keyMark } from "./entry.js";
 import { narration } from "./narration.js";
 import { DRAM_LANE, isWritten } from "./run.js";
