@@ -298,7 +298,7 @@ def test_a_removed_wbinvd_is_missed(image, inventory):
 
 
 def test_every_role_is_complete_and_no_function_has_two():
-    text = files("staleline.kernel.inventory").joinpath("flushroles.toml").read_text(encoding="utf-8")
+    text = files("staleline.kernel.inventory").joinpath("flushroles.toml").read_text("utf-8")
     entries = tomllib.loads(text)["role"]
     functions = [function for entry in entries for function in entry["functions"]]
     assert len(functions) == len(set(functions))

@@ -2,8 +2,8 @@
 """The page's modules as one script, so that one file needs no other.
 
 The modules import by ``import { name } from "./file.js";``, or from another folder, and export
-declarations; both on lines of their own, as the project's are. File names are unique. Each module follows those that it imports, and all
-share one scope, so that two may not declare the same name.
+declarations; both on lines of their own, as the project's are. File names are unique. Each module
+follows those that it imports, and all share one scope, so that two may not declare the same name.
 """
 
 from __future__ import annotations
