@@ -79,7 +79,7 @@ compilers: $(STAMP)
 	$(BIN)/pytest tests/kernel/built_compilers.py
 
 # The same sources with instrumentation, and with options taken away; long, see docs/kernels.md.
-INSTRUMENTED := 6.12-gcov
+INSTRUMENTED := 6.12-gcov 6.12-kasan-inline
 instrumented: $(STAMP)
 	$(BIN)/python -m tools.build_kernels $(INSTRUMENTED)
 	$(BIN)/pytest tests/kernel/built_instrumented.py

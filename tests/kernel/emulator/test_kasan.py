@@ -58,6 +58,7 @@ def test_what_shadows_what() -> None:
     assert shadow_of(0xFFFF_8000_0000_0000) == 0xFFFF_EC00_0000_0000
     assert shadow_of((1 << 64) - 1) == 0xFFFF_FBFF_FFFF_FFFF == SHADOW[-1]
     assert shadowed_by(shadow_of(APIC_BASE)) == APIC_BASE
+    assert 0xFFFF_8880_0000_0000 not in SHADOW  # the direct map
 
 
 @pytest.mark.parametrize("where", ["variable", "stack", "APIC", "vmalloc"])

@@ -84,3 +84,15 @@ def test_size_is_the_distance_to_the_next_address():
     assert TABLE.size_of("_text") == 0x40
     assert TABLE.size_of("_stext") == 0x40
     assert TABLE.size_of("last") is None
+
+
+@pytest.mark.parametrize("names", [["__pi_sev_status", "sev_status"], ["sev_status", "__pi_it"]])
+def test_a_name_of_startup_code_s_own_is_not_what_is_there(names):
+    """The facts know variables by what the kernel calls them."""
+    table = SymbolTable(np.array([0x1000, 0x1000], np.uint64), Names(names))
+    assert table.enclosing(0x1004) == ("sev_status", 4)
+
+
+def test_what_has_no_other_name_keeps_that_of_startup_code():
+    table = SymbolTable(np.array([0x1000], np.uint64), Names(["__pi_sme_enable"]))
+    assert table.enclosing(0x1004) == ("__pi_sme_enable", 4)

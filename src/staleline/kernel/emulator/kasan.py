@@ -17,7 +17,9 @@ __all__ = ["SHADOW", "SHADOW_SCALE", "has_shadow", "shadow_of", "shadowed_by"]
 
 _OFFSET: Final = 0xDFFF_FC00_0000_0000
 SHADOW_SCALE: Final = 8
-_KERNEL_HALF: Final = range(0xFF00_0000_0000_0000, 1 << 64)  # with five levels of page tables
+#: With four levels of page tables; with five the shadow begins lower, but so does the direct map,
+#: which image files have where it is with four.
+_KERNEL_HALF: Final = range(0xFFFF_8000_0000_0000, 1 << 64)
 #: Of all that a kernel can address.
 SHADOW: Final = range(
     _KERNEL_HALF.start // SHADOW_SCALE + _OFFSET, _KERNEL_HALF.stop // SHADOW_SCALE + _OFFSET

@@ -2,10 +2,10 @@
 """Which undefined instructions of a kernel are WARNs: it logs them and goes on.
 
 Every other one is a BUG, or no part of the kernel at all. ``__bug_table`` holds one
-``struct bug_entry`` per ``ud2`` (include/asm-generic/bug.h): 12 bytes, or 16 with a format
-string (6.19). Since 6.19 (arch/x86/include/asm/bug.h, seen in 7.3) a WARN with a message goes
-through ``__WARN_trap()``, whose one instruction is ``ud1``; its entries carry BUGFLAG_ARGS and
-name no undefined instruction.
+``struct bug_entry`` per ``ud2`` (include/asm-generic/bug.h): the address, a format string since
+6.19, file and line with CONFIG_DEBUG_BUGVERBOSE, and flags. Since 6.19
+(arch/x86/include/asm/bug.h, seen in 7.3) a WARN with a message goes through ``__WARN_trap()``,
+whose one instruction is ``ud1``; its entries carry BUGFLAG_ARGS and name no undefined instruction.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 __all__ = ["warning_addresses"]
 
 _SECTION: Final = "__bug_table"
-_ENTRY_SIZES: Final = (12, 16)
+#: Bytes of an entry, and 16-bit words before its flags: with file and line and without, until 6.18
+#: and since.
+_SHAPES: Final = ((12, 5), (8, 2), (16, 7), (12, 4))
 _BUGFLAG_WARNING: Final = 1 << 0
 _BUGFLAG_ARGS: Final = 1 << 4
 _UD2: Final = b"\x0f\x0b"
@@ -37,19 +39,20 @@ def warning_addresses(image: KernelImage) -> frozenset[int]:
     if section is None:
         return shared
     content = image.section_bytes(_SECTION)
-    for size in _ENTRY_SIZES:
+    for size, before_flags in _SHAPES:
         entries = _entries(content, size)
         addresses = _bug_addresses(entries, section.virtual_address, size)
-        flags = entries[:, size // 2 - 1]
+        flags = entries[:, before_flags]
         direct = addresses[flags & _BUGFLAG_ARGS == 0]
-        if all(_is_ud2(image, int(address)) for address in direct[:_PROBES]):
+        # Where entries are padded, the padding of all of them is zero, and flags are not.
+        if flags.any() and all(_is_ud2(image, int(address)) for address in direct[:_PROBES]):
             warns = flags & (_BUGFLAG_WARNING | _BUGFLAG_ARGS) == _BUGFLAG_WARNING
             return shared | frozenset(addresses[warns].tolist())
     return shared
 
 
 def _entries(content: bytes, size: int) -> NDArray[np.uint16]:
-    """One row of 16-bit words per entry; the flags are the last."""
+    """One row of 16-bit words per entry."""
     usable = len(content) // size * size
     return np.frombuffer(content[:usable], dtype="<u2").reshape(-1, size // 2)
 

@@ -35,6 +35,7 @@ class AmbiguousNameError(DerivationError):
 
 
 _SHOWN = 4
+_STARTUP = "__pi_"
 
 
 class SymbolNames(Protocol):
@@ -116,14 +117,18 @@ class SymbolTable:
         """The nearest symbol at or below an address and the distance to it in bytes.
 
         Of several names at one address it is the first in the table, as in
-        ``get_symbol_pos()`` (kernel/kallsyms.c, 6.12). None below the first symbol.
+        ``get_symbol_pos()`` (kernel/kallsyms.c, 6.12), but for names by which startup code knows
+        what has another (linux 7.3.4 arch/x86/boot/startup/Makefile:42). None below the first
+        symbol.
         """
         _, end = self._range(address)
         if end == 0:
             return None
         start = int(self._addresses[end - 1])
         first, _ = self._range(start)
-        return self._names.name(first), address - start
+        names = map(self._names.name, range(first, end))
+        name = next((name for name in names if not name.startswith(_STARTUP)), None)
+        return name or self._names.name(first), address - start
 
     def size_of(self, name: str) -> int | None:
         """Distance from a symbol to the next higher address; None for the last one.

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from staleline.kernel.boot.controlpages import SWAP_PAGE
 from staleline.kernel.derivation import DerivationError
 from staleline.kernel.image.symbols import required_address
 
@@ -29,9 +28,7 @@ _PRESERVE_CONTEXT: Final = 1 << 1
 def prepare_kexec_jump(image: KernelImage, memory: MachineMemory, kimage: int) -> None:
     """Set ``preserve_context`` of the ``struct kimage`` at this address.
 
-    The image is then called with its swap page as its stack: ``machine_kexec()`` tells where
-    it is up to 6.13, ``machine_kexec_prepare()`` from 6.14 (arch/x86/kernel/
-    machine_kexec_64.c:311, 7.3.4).
+    The image is then called with its swap page as its stack.
 
     Raises:
         DerivationError: ``machine_kexec()`` looks at neither known offset, or at both.
@@ -42,6 +39,3 @@ def prepare_kexec_jump(image: KernelImage, memory: MachineMemory, kimage: int) -
     if len(found) != 1:
         raise DerivationError("where struct kimage has preserve_context is not known")
     memory.write_int(kimage + found[0], _PRESERVE_CONTEXT, 1)
-    variable = image.symbols.address("kexec_pa_swap_page")
-    if variable is not None:
-        memory.write_int(variable, SWAP_PAGE, 8)
