@@ -23,11 +23,11 @@ from staleline.evidence import (
     libcpuid_raw,
     libvirt_xml,
     lscpu,
-    printk,
     rdmsr,
     snapshot_json,
     snphost,
     virsh,
+    xen,
 )
 from staleline.evidence.snapshot import Snapshot
 from staleline.pattern import Pattern
@@ -82,7 +82,8 @@ _FORMATS = (
     _rows(lscpu.is_row, lscpu.parse, Pattern("Architecture: .*").fullmatch),
     _rows(lscpu.is_other_output, lscpu.refuse, _never),
     _rows(journal.is_row, journal.parse),
-    _rows(dmesg.is_row, dmesg.parse, printk.message_of),
+    _rows(dmesg.is_row, dmesg.parse, dmesg.opens),
+    _rows(xen.is_row, xen.parse),
     _rows(snphost.is_row, snphost.parse),
     _rows(freebsd.is_row, freebsd.parse, _never),
     _rows(rdmsr.is_row, rdmsr.parse, rdmsr.is_command),

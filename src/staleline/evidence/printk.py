@@ -59,6 +59,7 @@ _OTHER_TIME = "|".join(
         r" *\+[0-9]{1,10}\.[0-9]{6}",  # dmesg -e
         r" *<[ +0-9.]*>",  # dmesg -t -d
         rf"{_DAY}[ T]{_CLOCK}[^\]]{{0,8}}",  # console servers
+        r"\.{2,3}| *[.x*_]{1,5}\.[.x*_]{1,6}",  # left out, as in Documentation/arch/x86/tdx.rst
     )
 )
 _BRACKETS = Pattern(rf"(?:{_MONOTONIC}|\[(?:{_OTHER_TIME})\])(?: ?\[ *[TC][0-9]+\])? ?")

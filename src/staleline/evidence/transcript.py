@@ -16,7 +16,7 @@ from itertools import accumulate
 from typing import Final
 
 from staleline.errors import EvidenceError
-from staleline.evidence import journal, printk
+from staleline.evidence import dmesg, journal, printk
 from staleline.evidence.formats import (
     Format,
     Parse,
@@ -86,7 +86,8 @@ class _Parting:
     def parts(self) -> Iterator[Part]:
         current: Format | None = None
         begin, number = 0, 0
-        prompted, gap = False, True
+        prompt: int | None = None
+        gap = True
         if begins_as_document(self._text):
             number = len(self._lines) - len(self._text.lstrip().split("\n"))
             part, begin = self._document(number)
@@ -96,26 +97,34 @@ class _Parting:
             line = self._lines[number]
             if is_prompt(line):
                 self._require_one_host(line, number)
-                prompted = True
-            may_end = current is None or prompted or gap or printk.message_of(line)
+                prompt = number
+            may_end = current is None or prompt is not None or gap
             if may_end and begins_document(line) and self._is_known(number):
                 if current is not None:
                     yield self._lines_of(current, begin, number)
                 part, number = self._document(number)
                 yield part
-                current, begin, prompted, gap = None, number, False, True
+                current, begin, prompt, gap = None, number, None, True
                 continue
-            if may_end and (found := self._format(line, current, prompted=prompted)):
-                if found is not current:
-                    if current is not None:
-                        yield self._lines_of(current, begin, number)
-                        begin = number
-                    current = found
-                prompted = False
+            # A line that tells a format for certain needs nothing before it.
+            if found := self._format(line, current, prompted=prompt is not None):
+                end = number if found is not current else self._second_log(found, prompt)
+                if current is not None and end is not None:
+                    yield self._lines_of(current, begin, end)
+                begin = begin if end is None else end
+                current, prompt = found, None
             gap = _GAP.fullmatch(line) is not None
             number += 1
         if current is not None:
             yield self._lines_of(current, begin, len(self._lines))
+
+    @staticmethod
+    def _second_log(current: Format, prompt: int | None) -> int | None:
+        """Where a log begins that another command than the last log's shows.
+
+        What it shows need not come behind what the first showed, as lines of one log do.
+        """
+        return prompt if current.parse is dmesg.parse else None
 
     @staticmethod
     def _format(line: str, current: Format | None, *, prompted: bool) -> Format | None:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
 from staleline.errors import EvidenceError
-from staleline.evidence import cpuid_tool, cpuinfo, dmesg, lscpu, snapshot_json
+from staleline.evidence import cpuid_tool, cpuinfo, dmesg, lscpu, snapshot_json, xen
 from staleline.evidence.archive import ArchiveTree
 from staleline.evidence.merge import merged
 from staleline.evidence.snapshot import KernelEvidence, Snapshot
@@ -160,12 +160,14 @@ def _uname(text: str, where: str) -> Snapshot:
 
 
 #: Files besides those a host has, and outputs of commands that sosreport keeps (its plugins
-#: kernel and processor).
+#: kernel, processor and xen).
 _FILES: tuple[tuple[str, _Parse], ...] = (
     ("proc/cpuinfo", cpuinfo.parse),
     ("sos_commands/processor/cpuid_-r", cpuid_tool.parse),
     ("sos_commands/processor/lscpu", lscpu.parse),
     ("sos_commands/kernel/dmesg", dmesg.parse),
     ("sos_commands/kernel/dmesg_-T", dmesg.parse),
+    ("sos_commands/xen/xl_info", xen.parse),
+    ("sos_commands/xen/xl_dmesg", xen.parse),
     (_UNAME, _uname),
 )
