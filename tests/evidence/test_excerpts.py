@@ -4,13 +4,15 @@
 from __future__ import annotations
 
 from itertools import permutations
+from pathlib import Path
 
 import pytest
 
 from staleline.errors import ContradictionError, EvidenceError
-from staleline.evidence.detect import parse_snapshot
+from staleline.evidence.detect import parse_snapshot, read_snapshot
 from staleline.evidence.merge import merged
 from staleline.evidence.snapshot import KernelEvidence, LogEvidence, Snapshot
+from tests.evidence.writers import as_tar
 
 _JAILHOUSE = "[  520.3] The Jailhouse is opening.\n"
 _SMP = "[    0.5] smp: Brought up 2 nodes, 256 CPUs\n"
@@ -58,6 +60,16 @@ def test_another_output_needs_no_heading_behind_a_log() -> None:
     assert machine.cpuinfo.vendor == "AuthenticAMD"
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "utf-16-le"])
+def test_every_file_of_an_archive_counts_in_any_encoding(tmp_path: Path, encoding: str) -> None:
+    archive = tmp_path / "logs.tar"
+    files = {"a.log": _SMP, "b.log": _JAILHOUSE.encode(encoding), "c.bin": b"\x01\x02\0\3"}
+    archive.write_bytes(as_tar(files))
+    log = read_snapshot(archive).log
+    assert log is not None
+    assert set(log.lines) == _BOTH
+
+
 def _logged(*lines: str, complete: bool = False) -> Snapshot:
     return Snapshot(cpus=(), log=LogEvidence(lines, complete=complete))
 
@@ -95,3 +107,27 @@ def test_the_longer_command_line_is_the_whole_one(lines: tuple[str, str]) -> Non
 def test_a_time_may_be_left_out(layout: str) -> None:
     said = "virt/tdx: BIOS enabled: private KeyID range [16, 64)"
     assert _lines(layout.format(said) + "\n") == {said}
+
+
+@pytest.mark.parametrize(
+    "dress",
+    [
+        *(
+            "    {}",
+            "- {}",
+            "* {}",
+            "12. {}",
+            "`{}`",
+            "**{}**",
+            "- `{}`",
+            "<p>{}</p>",
+            "<li>{}<br>",
+        ),
+        *("512:{}", "   512\t{}", "{}   ", "{}#012", "12:10:11.123456 {}"),
+    ],
+)
+def test_a_line_of_a_log_may_be_dressed_alone(dress: str) -> None:
+    """What a writer puts around a line: nothing of it is the kernel's."""
+    said = dress.format(_JAILHOUSE.strip())
+    assert _lines(f"{said}\n") == {"The Jailhouse is opening."}
+    assert _lines(f"{_LSCPU}\n{said}\n") == {"The Jailhouse is opening."}

@@ -111,7 +111,7 @@ class _Parting:
                 end = number if found is not current else self._second_log(found, prompt)
                 if current is not None and end is not None:
                     yield self._lines_of(current, begin, end)
-                begin = begin if end is None else end
+                    begin = end
                 current, prompt = found, None
             gap = _GAP.fullmatch(line) is not None
             number += 1
