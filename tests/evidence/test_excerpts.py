@@ -54,6 +54,11 @@ def test_a_log_needs_no_heading_behind_another_output() -> None:
     assert _lines(f"{_LSCPU}and then the log\n{_JAILHOUSE}") == {"The Jailhouse is opening."}
 
 
+def test_a_document_needs_no_heading_behind_another_output() -> None:
+    entry = '{"_TRANSPORT": "kernel", "MESSAGE": "The Jailhouse is opening.", "_BOOT_ID": "0"}\n'
+    assert _lines(f"{_LSCPU}and then the journal\n{entry}") == {"The Jailhouse is opening."}
+
+
 def test_another_output_needs_no_heading_behind_a_log() -> None:
     machine = parse_snapshot(f"{_JAILHOUSE}this is lscpu\n{_LSCPU}", "file")
     assert machine.cpuinfo is not None

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A text parted into what each of its formats reads: several outputs, one behind another.
 
-Where a shell's prompt, an empty line or a heading stands, the output before it may have ended.
-Each part keeps the numbers of its lines.
+An output ends where a line tells another format for certain; behind a shell's prompt, any line
+that tells one begins the next. Each part keeps the numbers of its lines.
 """
 
 from __future__ import annotations
@@ -35,8 +35,6 @@ JSON_MAX: Final = 8 << 20
 
 _XML_DECLARATION = Pattern(r"(\s+)<\?xml[^>]*\?>")
 _ROOT = Pattern(r"<(capabilities|domainCapabilities|cpudata)\b")
-#: What may stand between two outputs without a prompt.
-_GAP = Pattern(r"\s*|\s{0,4}(?:[-=#*`~]{2}|# ).*|.{1,80}:\s*")
 #: Wikis mark text that they leave alone as {code} or {noformat}.
 _BEGINS_JSON = Pattern(r'\{\s*(?:"|\}|$)|\{(?![a-z])')
 #: Tags that people put around what they paste.
@@ -87,7 +85,6 @@ class _Parting:
         current: Format | None = None
         begin, number = 0, 0
         prompt: int | None = None
-        gap = True
         if begins_as_document(self._text):
             number = len(self._lines) - len(self._text.lstrip().split("\n"))
             part, begin = self._document(number)
@@ -98,22 +95,20 @@ class _Parting:
             if is_prompt(line):
                 self._require_one_host(line, number)
                 prompt = number
-            may_end = current is None or prompt is not None or gap
-            if may_end and begins_document(line) and self._is_known(number):
+            # What tells a document or a format for certain needs nothing before it.
+            if begins_document(line) and self._is_known(number):
                 if current is not None:
                     yield self._lines_of(current, begin, number)
                 part, number = self._document(number)
                 yield part
-                current, begin, prompt, gap = None, number, None, True
+                current, begin, prompt = None, number, None
                 continue
-            # A line that tells a format for certain needs nothing before it.
             if found := self._format(line, current, prompted=prompt is not None):
                 end = number if found is not current else self._second_log(found, prompt)
                 if current is not None and end is not None:
                     yield self._lines_of(current, begin, end)
                     begin = end
                 current, prompt = found, None
-            gap = _GAP.fullmatch(line) is not None
             number += 1
         if current is not None:
             yield self._lines_of(current, begin, len(self._lines))
