@@ -107,6 +107,15 @@ def test_an_empty_file(nothing: bytes) -> None:
     assert message_of(nothing).startswith("file: is empty; ")
 
 
+@pytest.mark.parametrize("hole", [b"\0", b"\0" * 4000])
+def test_zeros_between_pieces_of_a_log_make_it_no_binary(hole: bytes) -> None:
+    """What a file holds whose end was not written before the machine went down."""
+    text = b"[    1.0] tdx: Guest detected\n" + hole + b"[    0.1] The Jailhouse is opening.\n"
+    log = parse_snapshot(text, "file").log
+    assert log is not None
+    assert "The Jailhouse is opening." in log.lines
+
+
 def test_a_binary_names_the_offset() -> None:
     assert message_of(b"\x7fELF\x02\x01\x01\0").startswith("file+0x7: is binary, not a text dump")
 

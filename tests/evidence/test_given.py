@@ -65,9 +65,16 @@ def test_one_digit_is_the_same_number_in_any_notation() -> None:
     assert with_given(ROME, msr=["0xc0000080=1"]).cpus[0].msr[0xC0000080] == 1
 
 
-@pytest.mark.parametrize("wrong", ["0xc0010010", "0xc0010010=", "0xc0010010=0o17", "=", "0x1=1_0"])
-def test_what_is_no_number_is_refused(wrong: str) -> None:
-    assert "--msr 0xc0010010=0x800000" in refused(msr=[wrong])
+_NO_NUMBERS = (
+    *("0xc0010010", "0xc0010010=", "0xc0010010=0o17", "=", "0x1=1_0", "SYSCFG=0x800000"),
+    *("0xc0010010=0b1000", "0xc0010010=800000=0", "0xc0010010=f40000h"),
+)
+
+
+@pytest.mark.parametrize("wrong", _NO_NUMBERS)
+def test_what_is_no_number_is_refused_with_an_example_that_is_called_one(wrong: str) -> None:
+    """A hint that can be pasted and holds another value than was meant leads to a wrong verdict."""
+    assert "write e.g. --msr 0xc0010010=0x800000" in refused(msr=[wrong])
 
 
 def test_what_rdmsr_prints_for_each_cpu_is_one_value() -> None:

@@ -177,3 +177,19 @@ def test_a_live_patch_of_which_only_a_trace_is_left_may_have_changed_anything(
 def test_what_sysfs_says_of_live_patches_now_outweighs_the_trace() -> None:
     state = StateEvidence(tainted=1 << 15, livepatches={}, kprobes=())
     assert from_snapshot(Snapshot(cpus=(), state=state))["stop_path_changed"].value is False
+
+
+@pytest.mark.parametrize(
+    ("state", "changed"),
+    [
+        (StateEvidence(livepatches={"klp": ["vmlinux:meminfo_proc_show"]}, kprobes=()), False),
+        (StateEvidence(livepatches={"klp": ["vmlinux"]}, kprobes=()), True),
+        (StateEvidence(livepatches={"klp": []}, kprobes=()), True),
+        (StateEvidence(livepatches={}, kprobes=("meminfo_proc_show+0x0",)), False),
+        (StateEvidence(livepatches={}, kprobes=("0xffffffff81012345",)), True),
+        (StateEvidence(livepatches={}, kprobes=("",)), True),
+    ],
+)
+def test_what_does_not_name_a_function_may_change_any(state: StateEvidence, changed: bool) -> None:
+    facts = from_snapshot(Snapshot(cpus=(), state=state))
+    assert facts["stop_path_changed"].value is changed

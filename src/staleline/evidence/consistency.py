@@ -20,7 +20,7 @@ from staleline.evidence.commandline import (
 )
 from staleline.evidence.contradiction import Contradiction, raise_if_any
 from staleline.evidence.log import kernel_log
-from staleline.evidence.log.log_consistency import log_clashes, shown_identity
+from staleline.evidence.log.log_consistency import log_clashes, shown_features, shown_identity
 from staleline.evidence.registers import CpuidTable
 from staleline.evidence.snapshot import (
     CpuEvidence,
@@ -90,7 +90,7 @@ _ALWAYS_THERE = (
 )
 _FLAGS_OF_VENDORS = (
     (frozenset({"sme", "sev", "sev_es", "sev_snp"}), _REPEATS_VENDOR),
-    (frozenset({"tme", "pconfig", "tdx_host_platform"}), _INTEL),
+    (frozenset({"tme", "pconfig", "tdx_host_platform", "tdx_guest"}), _INTEL),
 )
 
 
@@ -405,7 +405,7 @@ def _statements_agree(snapshot: Snapshot) -> _Found:
         first = said.setdefault(statement.name, statement)
         if first.value != statement.value:
             yield _clash("told-otherwise", *(_said(one) for one in (first, statement)))
-    shown = shown_identity(snapshot)
+    shown = {**shown_identity(snapshot), **shown_features(snapshot)}
     for cpu in snapshot.cpus[:1]:
         shown |= _told_by_registers(cpu)
     for name, (field, value) in shown.items():

@@ -145,6 +145,9 @@ def _loose(texts: Mapping[str, str], where: str) -> Iterator[Snapshot]:
 
 
 def _texts(files: Mapping[str, bytes]) -> Iterator[tuple[str, str]]:
+    """The members that are text, in whatever encoding a single file may have."""
     for name, data in sorted(files.items()):
-        if data.strip() and b"\0" not in data:
+        try:
             yield name, decode(data, name)
+        except EvidenceError:
+            continue

@@ -20,7 +20,7 @@ from staleline.evidence.cpuid import (
     libcpuid_raw,
 )
 from staleline.evidence.hosts import snapshot_json
-from staleline.evidence.log import dmesg, journal, printk
+from staleline.evidence.log import dmesg, journal, xen
 from staleline.evidence.snapshot import Snapshot
 from staleline.evidence.tools import cpuinfo, libvirt_xml, lscpu, rdmsr, snphost, virsh
 from staleline.pattern import Pattern
@@ -75,7 +75,8 @@ _FORMATS = (
     _rows(lscpu.is_row, lscpu.parse, Pattern("Architecture: .*").fullmatch),
     _rows(lscpu.is_other_output, lscpu.refuse, _never),
     _rows(journal.is_row, journal.parse),
-    _rows(dmesg.is_row, dmesg.parse, printk.message_of),
+    _rows(dmesg.is_row, dmesg.parse, dmesg.opens),
+    _rows(xen.is_row, xen.parse),
     _rows(snphost.is_row, snphost.parse),
     _rows(freebsd.is_row, freebsd.parse, _never),
     _rows(rdmsr.is_row, rdmsr.parse, rdmsr.is_command),

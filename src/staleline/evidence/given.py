@@ -44,7 +44,8 @@ _TRUTH = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0"
 
 #: Hexadecimal, or one digit, which is the same number in any notation.
 _NUMBER = Pattern(r"(-?)(?:0[xX]([0-9a-fA-F]+)|([0-9]))")
-_BARE = Pattern(r"[0-9a-fA-F]+")
+_BARE = Pattern(r"(?!0[bB])[0-9a-fA-F]+")  # 0b1000 may be binary
+_EXAMPLE = "0xc0010010=0x800000"
 #: The value of an MSR that the CPU does not have: RDMSR was executed and faulted.
 _FAULTS = "none"
 
@@ -256,7 +257,7 @@ def _msr(item: str) -> tuple[int, int | None]:
     if not equals or not values.strip():
         raise UsageError(
             f"--msr {item!r} has no value",
-            do="write e.g. --msr 0xc0010010=0x800000, or =none if the CPU does not have it",
+            do=f"write e.g. --msr {_EXAMPLE}, or =none if the CPU does not have it",
         )
     found = {_value(item, value) for value in values.split()}
     if len(found) > 1:
@@ -275,9 +276,10 @@ def _number(item: str, text: str, bits: int) -> int:
     found = _NUMBER.fullmatch(text)
     if found is None:
         # rdmsr without -c prints hexadecimal without 0x: what looks decimal is not.
+        spelt = _spelt(item)
         raise UsageError(
             f"--msr {item!r}: {text!r} is not hexadecimal with 0x, as `rdmsr -c` prints it",
-            do=f"write --msr {_spelt(item) or '0xc0010010=0x800000'}",
+            do=f"write e.g. --msr {_EXAMPLE}" if spelt is None else f"write --msr {spelt}",
         )
     number = int(found[2] or found[3], 16)
     if found[1] or number >= 1 << bits:
@@ -286,10 +288,10 @@ def _number(item: str, text: str, bits: int) -> int:
 
 
 def _spelt(item: str) -> str | None:
-    """The same with 0x on either side, if only that was missing."""
+    """The same with 0x on either side, if only that was missing and nothing else may be meant."""
     sides = item.split("=")
     spelt = [f"0x{side}" if _BARE.fullmatch(side) else side for side in sides]
-    return "=".join(spelt) if all(map(_NUMBER.fullmatch, spelt)) else None
+    return "=".join(spelt) if len(sides) == 2 and all(map(_NUMBER.fullmatch, spelt)) else None
 
 
 def _truth(text: str) -> bool | None:

@@ -66,13 +66,26 @@ def decode(data: bytes, where: str) -> str:
     """Return `data` as text: UTF-8 or UTF-16 with a byte-order mark, else UTF-8 or Latin-1.
 
     Raises:
-        EvidenceError: `data` is empty, holds NUL bytes, or contradicts its byte-order mark.
+        EvidenceError: `data` is empty, binary, or contradicts its byte-order mark.
     """
     return _with_line_feeds(_decode(data, where))
 
 
 #: As Windows editors save text, with or without a byte-order mark: ASCII, a zero in each pair.
 _UTF16_LE, _UTF16_BE = re.compile(rb"(?:[\t\r\n -~]\0){8}"), re.compile(rb"(?:\0[\t\r\n -~]){8}")
+
+
+#: What a log holds where the machine went down before it was written, and a console at a reset.
+_HOLE = re.compile(rb"\0+")
+#: No terminal's: neither blanks, bell and backspace, nor the escape character.
+_OF_NO_TEXT = re.compile(rb"[\x01-\x06\x0e-\x1a\x1c-\x1f\x7f]")
+
+
+def _is_text_with_holes(data: bytes) -> bool:
+    """Are zeros the only bytes that no text has, and are the pieces between them long?"""
+    holes = sum(1 for _ in _HOLE.finditer(data))
+    words = len(data) - data.count(0)
+    return words > 8 * holes and _OF_NO_TEXT.search(data) is None
 
 
 def _decode(data: bytes, where: str) -> str:
@@ -83,7 +96,10 @@ def _decode(data: bytes, where: str) -> str:
     for pattern, encoding in ((_UTF16_LE, "utf-16-le"), (_UTF16_BE, "utf-16-be")):
         if pattern.match(data):
             return _decode_utf16(data, where, encoding)
-    if (offset := data.find(0)) >= 0:
+    offset = data.find(0)
+    if offset >= 0 and _is_text_with_holes(data):
+        data = _HOLE.sub(b"\n", data)
+    elif offset >= 0:
         raise EvidenceError(
             "is binary, not a text dump",
             where=f"{where}+{offset:#x}",

@@ -487,7 +487,7 @@ class _Collector:
             if affinity:
                 os.sched_setaffinity(0, affinity)
         log, whole = self._log()
-        return {
+        document = {
             "schema": SCHEMA,
             "host": self._line("proc/sys/kernel/hostname", "host"),
             "collected": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
@@ -500,6 +500,24 @@ class _Collector:
             "state": self._state(),
             "notes": self._notes,
         }
+        statements = self._of_xen()
+        return dict(document, statements=statements) if statements else document
+
+    def _of_xen(self) -> List[Document]:
+        """Xen below, and whether it is run from here: to a process CPUID may deny it.
+
+        Linux 7.3.4 drivers/xen/sys-hypervisor.c type_show(), xenfs/super.c capabilities_read().
+        """
+        kind = self._text("sys/hypervisor/type") or ""
+        capabilities = self._text("proc/xen/capabilities") or ""
+        told: List[Document] = []
+        if kind == "xen" or capabilities:
+            source = "/sys/hypervisor/type" if kind == "xen" else "/proc/xen/capabilities"
+            told.append({"name": "hypervisor", "value": True, "source": source})
+            told.append({"name": "hypervisor_name", "value": "Xen", "source": source})
+        if "control_d" in capabilities.split():
+            told.append({"name": "jumped_by", "value": "xen", "source": "/proc/xen/capabilities"})
+        return told
 
     def _note(self, what: str, why: str) -> None:
         self._notes.append({"what": what, "why": why})

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A text parted into what each of its formats reads: several outputs, one behind another.
 
-Where a shell's prompt, an empty line or a heading stands, the output before it may have ended.
-Each part keeps the numbers of its lines.
+An output ends where a line tells another format for certain; behind a shell's prompt, any line
+that tells one begins the next. Each part keeps the numbers of its lines.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from staleline.evidence.formats import (
     json_parser,
     xml_parser,
 )
-from staleline.evidence.log import journal, printk
+from staleline.evidence.log import dmesg, journal, printk
 from staleline.evidence.pasted.prompts import host_of, is_prompt, without_prompts
 from staleline.pattern import Pattern
 
@@ -35,8 +35,6 @@ JSON_MAX: Final = 8 << 20
 
 _XML_DECLARATION = Pattern(r"(\s+)<\?xml[^>]*\?>")
 _ROOT = Pattern(r"<(capabilities|domainCapabilities|cpudata)\b")
-#: What may stand between two outputs without a prompt.
-_GAP = Pattern(r"\s*|\s{0,4}(?:[-=#*`~]{2}|# ).*|.{1,80}:\s*")
 #: Wikis mark text that they leave alone as {code} or {noformat}.
 _BEGINS_JSON = Pattern(r'\{\s*(?:"|\}|$)|\{(?![a-z])')
 #: Tags that people put around what they paste.
@@ -86,7 +84,7 @@ class _Parting:
     def parts(self) -> Iterator[Excerpt]:
         current: Format | None = None
         begin, number = 0, 0
-        prompted, gap = False, True
+        prompt: int | None = None
         if begins_as_document(self._text):
             number = len(self._lines) - len(self._text.lstrip().split("\n"))
             part, begin = self._document(number)
@@ -96,26 +94,32 @@ class _Parting:
             line = self._lines[number]
             if is_prompt(line):
                 self._require_one_host(line, number)
-                prompted = True
-            may_end = current is None or prompted or gap or printk.message_of(line)
-            if may_end and begins_document(line) and self._is_known(number):
+                prompt = number
+            # What tells a document or a format for certain needs nothing before it.
+            if begins_document(line) and self._is_known(number):
                 if current is not None:
                     yield self._lines_of(current, begin, number)
                 part, number = self._document(number)
                 yield part
-                current, begin, prompted, gap = None, number, False, True
+                current, begin, prompt = None, number, None
                 continue
-            if may_end and (found := self._format(line, current, prompted=prompted)):
-                if found is not current:
-                    if current is not None:
-                        yield self._lines_of(current, begin, number)
-                        begin = number
-                    current = found
-                prompted = False
-            gap = _GAP.fullmatch(line) is not None
+            if found := self._format(line, current, prompted=prompt is not None):
+                end = number if found is not current else self._second_log(found, prompt)
+                if current is not None and end is not None:
+                    yield self._lines_of(current, begin, end)
+                    begin = end
+                current, prompt = found, None
             number += 1
         if current is not None:
             yield self._lines_of(current, begin, len(self._lines))
+
+    @staticmethod
+    def _second_log(current: Format, prompt: int | None) -> int | None:
+        """Where a log begins that another command than the last log's shows.
+
+        What it shows need not come behind what the first showed, as lines of one log do.
+        """
+        return prompt if current.parse is dmesg.parse else None
 
     @staticmethod
     def _format(line: str, current: Format | None, *, prompted: bool) -> Format | None:

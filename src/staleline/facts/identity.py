@@ -79,6 +79,8 @@ def _seen_beside_its_bit(snapshot: Snapshot, name: str) -> Iterator[Observation]
     """
     if name == "hypervisor":
         yield from (one for one in stated(name, snapshot, bool) if one.value)
+        named = (one for one in stated("hypervisor_name", snapshot, str) if one.value != "none")
+        yield from (observed_as(True, one.source or "") for one in named)
 
 
 def _vendor(cpuid: CpuidTable) -> Observation:

@@ -113,8 +113,15 @@ def _tdx_guest(snapshot: Snapshot, known: Mapping[str, Observation]) -> Fact:
     if known["isolated"].value and not observation.value:
         # Hyper-V's paravisor hides the leaf from its TDX guests.
         observation = untold(f"CPUID 0x00000021 may be hidden: {known['isolated'].source}")
-    observation = first_told((observation, *of_log(snapshot, "tdx_guest")))
+    observation = first_told((observation, *_tdx_flag(snapshot), *of_log(snapshot, "tdx_guest")))
     return observation.fact("tdx_guest", Layer.FIRMWARE, "this is a TDX guest")
+
+
+def _tdx_flag(snapshot: Snapshot) -> Iterator[Observation]:
+    """The flag that the guest's kernel forces (Linux 7.3.4 arch/x86/coco/tdx/tdx.c:1122)."""
+    forced = "setcpuid=" in (snapshot.kernel.cmdline or "")
+    if snapshot.cpuinfo is not None and "tdx_guest" in snapshot.cpuinfo.flags and not forced:
+        yield observed_as(True, "/proc/cpuinfo flag tdx_guest")
 
 
 def _tdx_signature(cpuid: CpuidTable) -> Observation:

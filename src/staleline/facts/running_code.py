@@ -11,6 +11,7 @@ from importlib.resources import files
 from staleline.evidence.snapshot import Snapshot
 from staleline.facts.observation import Observation, observed_as, untold
 from staleline.facts.told.log import of_log
+from staleline.pattern import Pattern
 
 __all__ = ["stop_path_changed", "stop_path_functions", "tainted"]
 
@@ -19,6 +20,8 @@ _KPROBES = "/sys/kernel/debug/kprobes/list"
 #: Linux 7.3.4 include/linux/panic.h.
 _TAINT_LIVEPATCH = 15
 _SHOWN = 3
+#: What kallsyms names; anything else, such as ? or an address, says nothing of the place.
+_SYMBOL = Pattern(r"[A-Za-z_][\w.$]*")
 
 
 def stop_path_changed(snapshot: Snapshot) -> Observation:
@@ -56,7 +59,7 @@ def stop_path_functions() -> frozenset[str]:
 
 def _by_livepatches(snapshot: Snapshot) -> Iterator[str]:
     for patch, replaced in (snapshot.state.livepatches or {}).items():
-        if replaced is None:
+        if not replaced or not all(name.partition(":")[2] for name in replaced):
             yield f"live patch {patch} does not tell which functions it replaces"
         elif on_it := _on_stop_path(name.partition(":")[2] for name in replaced):
             yield f"live patch {patch} replaces {_listed(on_it)}"
@@ -77,7 +80,7 @@ def _by_traces(snapshot: Snapshot) -> Iterator[str]:
 
 def _by_kprobes(places: Iterable[str]) -> Iterator[str]:
     probed = [place.partition("+")[0] for place in places]
-    if "?" in probed:
+    if not all(map(_SYMBOL.fullmatch, probed)):
         yield "a kprobe is where its symbol does not tell"
     if on_it := _on_stop_path(probed):
         yield f"kprobes in {_listed(on_it)}"

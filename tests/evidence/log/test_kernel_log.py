@@ -198,6 +198,23 @@ class TestContradiction:
         assert kernel_log.told_twice(machine.log) == ()
         assert contradictions(replace(machine, cpus=(same,))) == ()
 
+    @pytest.mark.parametrize(
+        ("vendor", "syscfg", "refused"),
+        [
+            (b"AuthenticAMD", 0, True),
+            (b"AuthenticAMD", 1 << 23, False),
+            (b"HygonGenuine", 0, False),  # whose code clears no flag
+        ],
+    )
+    def test_of_what_a_message_proves_on_one_vendors_cpus(
+        self, vendor: bytes, syscfg: int, refused: bool
+    ) -> None:
+        ebx, edx, ecx = (int.from_bytes(vendor[at : at + 4], "little") for at in (0, 4, 8))
+        cpu = CpuEvidence(CpuidTable({(0, 0): (0x10, ebx, ecx, edx)}), msr={0xC001_0010: syscfg})
+        lines = ("kvm_amd: SEV enabled (ASIDs 1 - 509)",)
+        machine = Snapshot((cpu,), log=LogEvidence(lines, complete=False))
+        assert bool(contradictions(machine)) is refused
+
     def test_of_a_message_that_needs_another_vendor(self) -> None:
         intel = CpuidTable({(0, 0): (0x1B, 0x756E6547, 0x6C65746E, 0x49656E69)})
         lines = ("Memory Encryption Features active: AMD SEV",)

@@ -144,6 +144,17 @@ def message_of(text: str | bytes) -> str:
     return str(caught.value)
 
 
+def test_a_quotation_behind_bare_lines_may_be_of_another_machine() -> None:
+    text = (
+        "[    0.000000] Linux version 6.12.107+deb13-amd64 (x) #1 SMP\n"
+        "You wrote:\n"
+        "> On mine it says\n"
+        "> [    1.000000] Memory Encryption Features active: AMD SME\n"
+    )
+    assert message_of(text).startswith("file:4: is of another quotation, or file, than line 1;")
+    assert parse_snapshot(text.replace("> [    1.000000]", "> that"), "file").log is not None
+
+
 def test_two_quotations_may_be_of_two_machines() -> None:
     text = (
         "> [    0.000000] Linux version 6.12.107+deb13-amd64 (x) #1 SMP\n"

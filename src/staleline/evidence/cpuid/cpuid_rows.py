@@ -27,6 +27,7 @@ from dataclasses import replace
 from typing import Final
 
 from staleline.evidence.cpuid.dump import INDEXED_LEAVES, CpuidDump
+from staleline.evidence.log import xen
 from staleline.evidence.registers import Registers
 from staleline.evidence.snapshot import Note, Snapshot
 from staleline.pattern import Pattern
@@ -138,6 +139,7 @@ class _Reader:
         self._of_guest: re.Match[str] | None = None
         self._policy = _RAW
         self._other_policy: int | None = None
+        self._of_xen = False
         self._open: set[int] = set()
         self._rows = 0
 
@@ -153,7 +155,7 @@ class _Reader:
 
     def _heading(self, line: str, number: int) -> bool:
         if policy := _POLICY.fullmatch(line):
-            self._policy = policy[1]
+            self._policy, self._of_xen = policy[1], True
             if policy[1] != _RAW and self._other_policy is None:
                 self._other_policy = number
         elif columns := _columns(line):
@@ -177,6 +179,9 @@ class _Reader:
                 "give the output of xen-cpuid -p in dom0, in which Raw policy stands, whole",
             )
         machine = self._dump.snapshot()
+        if self._of_xen:
+            # The hypercall for it is dom0's (Xen xen/arch/x86/sysctl.c XEN_SYSCTL_get_cpu_policy).
+            machine = replace(machine, statements=xen.statements("xen-cpuid -p"))
         if not self._open:
             return machine
         leaves = ", ".join(f"{leaf:#x}" for leaf in sorted(self._open))

@@ -11,7 +11,14 @@ from typing import TypeVar
 from staleline.evidence.consistency import contradictions_between
 from staleline.evidence.contradiction import raise_if_any
 from staleline.evidence.registers import CpuidTable
-from staleline.evidence.snapshot import CpuEvidence, KernelEvidence, Note, Snapshot, StateEvidence
+from staleline.evidence.snapshot import (
+    CpuEvidence,
+    KernelEvidence,
+    LogEvidence,
+    Note,
+    Snapshot,
+    StateEvidence,
+)
 
 __all__ = ["merged"]
 
@@ -39,15 +46,30 @@ def _added(first: Snapshot, second: Snapshot) -> Snapshot:
         host=first.host if first.host is not None else second.host,
         collected=first.collected if first.collected is not None else second.collected,
         cpuinfo=first.cpuinfo or second.cpuinfo,
-        kernel=_filled(first.kernel, second.kernel),
+        kernel=replace(
+            _filled(first.kernel, second.kernel),
+            cmdline=_command_line(first.kernel.cmdline, second.kernel.cmdline),
+        ),
         state=_filled(first.state, second.state),
         caches=first.caches or second.caches,
         modules=first.modules if first.modules is not None else second.modules,
-        log=first.log or second.log,
+        log=_log(first.log, second.log),
         statements=tuple(dict.fromkeys((*first.statements, *second.statements))),
     )
     notes = dict.fromkeys((*first.notes, *second.notes))
     return replace(both, notes=tuple(note for note in notes if not _settled(note, both)))
+
+
+def _log(first: LogEvidence | None, second: LogEvidence | None) -> LogEvidence | None:
+    """What both hold: each may be an excerpt, and a message that only one holds proves as much.
+
+    One that is whole stays so only where the other adds nothing to it.
+    """
+    if first is None or second is None:
+        return first or second
+    lines = tuple(dict.fromkeys((*first.lines, *second.lines)))
+    whole = any(log.complete and set(lines) <= set(log.lines) for log in (first, second))
+    return LogEvidence(lines, complete=whole)
 
 
 def _cpus(
@@ -63,6 +85,13 @@ def _cpus(
         return first or second
     both = (*(map(_one_cpu, first, second)),)
     return both + longer[len(both) :]
+
+
+def _command_line(first: str | None, second: str | None) -> str | None:
+    """The whole line, where the other is the loader's alone, without what stands before it."""
+    if first is None or second is None:
+        return second if first is None else first
+    return second if second.strip().endswith(first.strip()) else first
 
 
 def _one_cpu(first: CpuEvidence, second: CpuEvidence) -> CpuEvidence:

@@ -18,7 +18,7 @@ from staleline.evidence.cpuid import cpuid_tool
 from staleline.evidence.hosts import snapshot_json
 from staleline.evidence.hosts.archive import ArchiveTree
 from staleline.evidence.hosts.merge import merged
-from staleline.evidence.log import dmesg
+from staleline.evidence.log import dmesg, xen
 from staleline.evidence.snapshot import KernelEvidence, Snapshot
 from staleline.evidence.source import decode
 from staleline.evidence.staleline_collect import HostTree, Tree, collect, document_text
@@ -163,12 +163,14 @@ def _uname(text: str, where: str) -> Snapshot:
 
 
 #: Files besides those a host has, and outputs of commands that sosreport keeps (its plugins
-#: kernel and processor).
+#: kernel, processor and xen).
 _FILES: tuple[tuple[str, _Parse], ...] = (
     ("proc/cpuinfo", cpuinfo.parse),
     ("sos_commands/processor/cpuid_-r", cpuid_tool.parse),
     ("sos_commands/processor/lscpu", lscpu.parse),
     ("sos_commands/kernel/dmesg", dmesg.parse),
     ("sos_commands/kernel/dmesg_-T", dmesg.parse),
+    ("sos_commands/xen/xl_info", xen.parse),
+    ("sos_commands/xen/xl_dmesg", xen.parse),
     (_UNAME, _uname),
 )

@@ -16,6 +16,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from staleline.errors import EvidenceError
+from staleline.evidence.log import xen
 from staleline.evidence.log.printk import Message, is_of_log, message_of
 from staleline.evidence.log.wordings import Wording, wordings
 from staleline.evidence.pasted.prompts import is_prompt
@@ -23,12 +24,14 @@ from staleline.evidence.snapshot import KernelEvidence, LogEvidence, Note, Snaps
 from staleline.evidence.staleline_collect import is_relevant
 from staleline.pattern import Pattern
 
-__all__ = ["is_row", "parse"]
+__all__ = ["is_row", "opens", "parse"]
 
 #: journalctl puts one of these between two boots.
 _NEXT_BOOT = Pattern(r"-- (?:Boot [0-9a-f]{32}|Reboot) --")
 #: What people write above a log; firmware and boot loaders end no line so.
 _HEADING = Pattern(r"\s*(?:#{1,6} .*|.{0,120}\w.{0,4}:)\s*")
+#: What web pages put around an excerpt.
+_FENCE = Pattern(r"\s{0,8}(?:`{3}|~{3}|\{(?:code|noformat)|</?(?:pre|code|details)\b)")
 #: Messages of other CPUs may come a little late; a whole second back is another boot.
 _BACK = 1.0
 #: printk keeps about 1000 bytes of a message (LOG_LINE_MAX); a longer one is cut or split.
@@ -44,8 +47,13 @@ _NOTES = (
 
 
 def is_row(line: str) -> bool:
-    """Is this a line of a kernel log?"""
-    return _message(line) is not None
+    """Is this a line of a kernel log, or of Xen's on the same console?"""
+    return _message(line) is not None or xen.is_console(line)
+
+
+def opens(line: str) -> bool:
+    """Does only a log, or a console, hold this line?"""
+    return message_of(line) is not None or xen.is_console(line)
 
 
 def parse(text: str, where: str) -> Snapshot:
@@ -54,8 +62,9 @@ def parse(text: str, where: str) -> Snapshot:
     Raises:
         EvidenceError: `text` holds no message.
     """
-    messages = _last_boot(text, where)
-    if not messages:
+    apart, messages = _last_boot(text, where)
+    of_xen = any(map(xen.is_console, (*text.split("\n"), *apart, *messages)))
+    if not messages and not of_xen:
         raise EvidenceError("holds no kernel message", where=where, do="give the output of dmesg")
     return Snapshot(
         cpus=(),
@@ -63,8 +72,9 @@ def parse(text: str, where: str) -> Snapshot:
             release=next(_texts("linux-version", "release", messages), None),
             cmdline=_command_line(messages),
         ),
-        log=LogEvidence(tuple(filter(is_relevant, messages)), complete=False),
+        log=LogEvidence(tuple(filter(is_relevant, (*apart, *messages))), complete=False),
         notes=_NOTES,
+        statements=xen.statements("Xen's console") if of_xen else (),
     )
 
 
@@ -81,23 +91,29 @@ def _wordings_of(message: str) -> Iterator[Wording]:
         yield from (row for row in wordings() if row.match(message))
 
 
-def _last_boot(text: str, where: str) -> list[str]:
+def _last_boot(text: str, where: str) -> tuple[list[str], list[str]]:
     """The messages of the last boot; those before its first are of another kernel.
+
+    Where something else stands between, two excerpts of one log may have been put together in
+    any order: what may be of the last boot as well comes first.
 
     Raises:
         EvidenceError: A heading stands between two boots, so they may be of two machines.
     """
+    apart: list[str] = []
     messages: list[str] = []
     said: set[str] = set()
     before = 0.0
     heading = ""
+    gap = fenced = False
     lines = text.split("\n")
     for number, line in enumerate(lines):
         message = _message(line)
         if message is None:
             if _NEXT_BOOT.fullmatch(line.strip()):
-                messages, said, before = [], set(), 0.0
+                apart, messages, said, before = [], [], set(), 0.0
             heading = line if line.strip() else heading
+            gap, fenced = True, fenced or _FENCE.match(line) is not None
             continue
         rows = list(_wordings_of(message.text))
         cut = any(row.tail for row in rows) and _goes_on(line, message.text, lines[number + 1 :])
@@ -112,15 +128,16 @@ def _last_boot(text: str, where: str) -> list[str]:
                 do="give one file per machine, with one log",
             )
         heading = ""
-        if once & said or (message.seconds is not None and message.seconds < before - _BACK):
+        back = message.seconds is not None and message.seconds < before - _BACK
+        if again or back:
+            apart = [*apart, *messages] if fenced or (gap and not again) else []
             messages, said, before = [], set(), 0.0
-        if "linux-version" in once:
-            messages, said = [], set()
+        gap = fenced = False
         if not cut:
             messages.append(message.text)
         said |= once
         before = before if message.seconds is None else message.seconds
-    return messages
+    return apart, messages
 
 
 def _goes_on(line: str, message: str, behind: Sequence[str]) -> bool:

@@ -9,7 +9,7 @@ from staleline.evidence.log import kernel_log
 from staleline.evidence.registers import CpuidTable
 from staleline.evidence.snapshot import CpuEvidence, Snapshot
 
-__all__ = ["LogClash", "log_clashes", "shown_identity"]
+__all__ = ["LogClash", "log_clashes", "shown_features", "shown_identity"]
 
 #: Kind of contradiction, and two fields that cannot both be as they are, with what each says.
 LogClash = tuple[str, tuple[str, str], tuple[str, str]]
@@ -104,6 +104,14 @@ def shown_identity(snapshot: Snapshot) -> dict[str, tuple[str, object]]:
     }
     shown = {**by_log, **_registers(snapshot)}
     return {name: shown[name] for name in ("vendor", *_SIGNATURE) if name in shown}
+
+
+def shown_features(snapshot: Snapshot) -> dict[str, tuple[str, object]]:
+    """What registers of the first CPU show of features and guests, with the field that does.
+
+    A hypervisor is none of it: other things than its bit tell of one that hides the bit.
+    """
+    return {name: at for name, at in _registers(snapshot).items() if name != "hypervisor"}
 
 
 def _cpuinfo(snapshot: Snapshot) -> dict[str, tuple[str, object]]:

@@ -59,6 +59,7 @@ _OTHER_TIME = "|".join(
         r" *\+[0-9]{1,10}\.[0-9]{6}",  # dmesg -e
         r" *<[ +0-9.]*>",  # dmesg -t -d
         rf"{_DAY}[ T]{_CLOCK}[^\]]{{0,8}}",  # console servers
+        r"\.{2,3}| *[.x*_]{1,5}\.[.x*_]{1,6}",  # left out, as in Documentation/arch/x86/tdx.rst
     )
 )
 _BRACKETS = Pattern(rf"(?:{_MONOTONIC}|\[(?:{_OTHER_TIME})\])(?: ?\[ *[TC][0-9]+\])? ?")
@@ -77,12 +78,38 @@ def is_of_log(line: str) -> bool:
     return any(pattern.match(begun) for pattern in (_STAMPED, _RAW, _KMSG, _DECODED, _BRACKETS))
 
 
+#: What a writer puts before one line of a log and not the next: an item's mark, emphasis, the
+#: number that grep or cat gave it, the clock of a CI service. Marks of a quotation are not among
+#: them, nor are names of files, as another machine may be meant.
+_DRESSED = Pattern(
+    rf"\s{{0,16}}(?:(?:[-*+]|[0-9]{{1,4}}[.)]) )?(?:[0-9]{{1,7}}[:\t-])?"
+    rf"(?:(?:{_DAY}[T ])?{_CLOCK}Z? (?:\| )?)?"
+    r"(?:\*\*|__|`{1,2}|</?(?:p|li|td|tr|code|b|i|br)>){0,3}"
+    r"(?=\[)"
+)
+_UNDRESSED = Pattern(r"(?:\*\*|__|`{1,2}|<(?:/?(?:p|li|td|tr|code|b|i)|br ?/?)>){0,3}$")
+
+
 def message_of(line: str) -> Message | None:
     """The message in `line`; None where the line has nothing that tells the kernel's.
 
     A line without anything before the message (``journalctl -o cat``) is such a line too.
     """
-    line = _ESCAPE.sub("", line).strip("\r\0")
+    # Pasting adds blanks; #012 is how rsyslog writes a line's end within a message.
+    line = _ESCAPE.sub("", line).strip("\r\0").rstrip().removesuffix("#012")
+    return _message_of(line) or _dressed(line)
+
+
+def _dressed(line: str) -> Message | None:
+    begun = _DRESSED.match(line) if "[" in line[:160] else None
+    if begun is None or begun.end() == 0:
+        return None
+    rest = line[begun.end() :]
+    ends = _UNDRESSED.search(rest) if begun[0][-1:] in "*_`>" else None
+    return _bracketed(rest if ends is None else rest[: ends.start()])
+
+
+def _message_of(line: str) -> Message | None:
     if found := _KMSG.match(line):
         seconds = int(found[2]) / 1_000_000
         return Message(line[found.end() :], seconds) if _by_kernel(found[1]) else None

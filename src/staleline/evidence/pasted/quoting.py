@@ -146,32 +146,50 @@ def unquoted(text: str, where: str, telling: _Telling) -> str:
     lines = text.split("\n")
     first, dress = _first_dress(lines, telling)
     if dress is None or dress.plain:
+        if dress is None and first:
+            _require_no_quotation(lines, first, where, telling)
         return text
     taken_off = [dress.taken_off(line) for line in lines]
     for number, (line, rest) in enumerate(zip(lines, taken_off, strict=True), 1):
         if rest is None and number > first and any(map(telling, _rests(line))):
-            raise EvidenceError(
-                f"is of another quotation, or file, than line {first}",
-                where=f"{where}:{number}",
-                do="give one file per machine, without the lines of others",
-            )
+            raise _of_another(where, number, first)
     return "\n".join(OTHER_LINE if rest is None else rest for rest in taken_off)
+
+
+def _of_another(where: str, number: int, first: int) -> EvidenceError:
+    return EvidenceError(
+        f"is of another quotation, or file, than line {first}",
+        where=f"{where}:{number}",
+        do="give one file per machine, without the lines of others",
+    )
+
+
+def _require_no_quotation(lines: list[str], first: int, where: str, telling: _Telling) -> None:
+    """Refuse a quotation that tells something behind lines that stand bare.
+
+    Raises:
+        EvidenceError: There is one.
+    """
+    for number, line in enumerate(lines[first:], first + 1):
+        marks = _MARKS.match(line) if line.lstrip()[:1] == ">" and len(line) <= _LINE_MAX else None
+        if marks and not telling(line) and telling(line[marks.end() :]):
+            raise _of_another(where, number, first)
 
 
 def _first_dress(lines: list[str], telling: _Telling) -> tuple[int, _Dress | None]:
     for number, line in enumerate(lines, 1):
         if not line.strip() or len(line) > _LINE_MAX:
             if telling(line):
-                break
+                return number, None
             continue
         plain = telling(line)
         if plain and not _goes_on_quoted(line, lines[number : number + 1]):
-            break
+            return number, None
         for dress, rest in _dresses(line):
             if telling(rest) or (rest == "{" and dress.marks):
                 return number, dress
         if plain:
-            break
+            return number, None
     return 0, None
 
 

@@ -223,9 +223,10 @@ def _require_x86(fields: dict[str, str], where: str) -> None:
 
 def _hypervisor(fields: dict[str, str]) -> Iterator[Statement]:
     vendor, kind = fields.get(_HYPERVISOR), fields.get(_VIRTUALIZATION)
-    if not vendor or kind not in _UNDER_HYPERVISOR:
+    # Without its row the kind is that of what only hypervisors are called.
+    if not vendor or not (kind in _UNDER_HYPERVISOR or (kind is None and vendor in _NAMES)):
         return
-    source = f"lscpu, {_HYPERVISOR}: {vendor} ({kind})"
+    source = f"lscpu, {_HYPERVISOR}: {vendor} ({kind or 'kind not shown'})"
     yield Statement("hypervisor", True, source)
     if (name := _NAMES.get(vendor)) is not None:
         yield Statement("hypervisor_name", name, source)
