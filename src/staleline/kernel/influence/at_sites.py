@@ -26,6 +26,7 @@ from staleline.kernel.rerun.changes import AnswerBit, Change, Memory, changed, h
 from staleline.kernel.rerun.fixedinputs import FIXED_AT_SITES, FIXED_IN_CRASH, fixed_bits, is_fixed
 from staleline.kernel.rerun.inputs import listed_bits, random_flips
 from staleline.kernel.rerun.reruns import SITES
+from staleline.kernel.sites.kexecjump import preserve_context_bits
 from staleline.vocabulary import Site
 
 if TYPE_CHECKING:
@@ -287,7 +288,9 @@ class _OneSite:
         varied = fixed = 0
         if isinstance(origin, Loaded):
             name = self._reruns.line(origin.address)
-            varied = self._states.varied(self._site, origin.cell)
+            varied = self._states.varied(self._site, origin.cell) | preserve_context_bits(
+                self._reruns.image, self._reruns.memory, origin.cell
+            )
             fixed = fixed_bits(self._partly_fixed, name, int.from_bytes(origin.content, "little"))
         bits = unlisted_bits(origin, mask, varied=varied, fixed=fixed)
         numbers = tuple(bit for bit in range(bits.bit_length()) if bits >> bit & 1)

@@ -13,7 +13,7 @@ from staleline.kernel.derivation import DerivationError
 from staleline.kernel.emulator.emulator import Emulator, End, EndKind
 from staleline.kernel.image.symbols import required_address
 from staleline.kernel.sites.afterflush import StopWait, stores_before_jump
-from staleline.kernel.sites.kexecjump import KIMAGE_SIZE, prepare_kexec_jump
+from staleline.kernel.sites.kexecjump import KIMAGE, KIMAGE_SIZE, prepare_kexec_jump
 from staleline.kernel.sites.stoppath import (
     NMI_CALLBACK,
     REPORT_SIZE,
@@ -46,7 +46,6 @@ __all__ = [
     "stopped_by_way",
 ]
 
-_KIMAGE: Final = 0x8000
 # struct kimage, include/linux/kexec.h, 5.10 to 7.3: these members come first.
 _KIMAGE_HEAD: Final = 0
 _KIMAGE_START: Final = 24
@@ -195,12 +194,12 @@ def run_relocate_kernel(
     """Let the jumping CPU go through ``machine_kexec()`` into the next kernel."""
     _write_kimage(image, memory, emulator.next_kernel_entry)
     if preserve_context:
-        prepare_kexec_jump(image, memory, _KIMAGE)
+        prepare_kexec_jump(image, memory)
     if "__relocate_kernel_start" in image.symbols:
         _prepare_control_page(image, memory)
     emulator.forget_code(CONTROL_PAGES, CONTROL_SIZE)
     emulator.forget_code(memory.direct(CONTROL_PAGES), CONTROL_SIZE)
-    kimage = memory.direct(_KIMAGE)
+    kimage = memory.direct(KIMAGE)
     before = len(cpu.flushes)
     end = emulator.run(required_address(image.symbols, "machine_kexec"), (kimage,), cpu=cpu)
     flushes = len(cpu.flushes) - before
@@ -239,14 +238,14 @@ def _with_stores(
 
 def _write_kimage(image: KernelImage, memory: MachineMemory, entry: int) -> None:
     """The least a ``struct kimage`` needs: nothing to copy, one control and swap page, an entry."""
-    memory.write(_KIMAGE, bytes(KIMAGE_SIZE))
-    memory.write_int(_KIMAGE + _KIMAGE_HEAD, _IND_DONE, 8)
-    memory.write_int(_KIMAGE + _KIMAGE_START, entry, 8)
+    memory.write(KIMAGE, bytes(KIMAGE_SIZE))
+    memory.write_int(KIMAGE + _KIMAGE_HEAD, _IND_DONE, 8)
+    memory.write_int(KIMAGE + _KIMAGE_START, entry, 8)
     for member, page in (
         (_KIMAGE_CONTROL_CODE_PAGE, CONTROL_PAGES),
         (_KIMAGE_SWAP_PAGE, SWAP_PAGE),
     ):
-        memory.write_int(_KIMAGE + member, page_structure(image, memory, page), 8)
+        memory.write_int(KIMAGE + member, page_structure(image, memory, page), 8)
 
 
 def _prepare_control_page(image: KernelImage, memory: MachineMemory) -> None:
