@@ -58,7 +58,15 @@ def test_digits_without_0x_are_refused_with_the_right_spelling(
     right = f"{number:#x}={value:#x}"
     wrong = f"{number:{'x' if bare in 'nb' else '#x'}}={value:{'x' if bare in 'vb' else '#x'}}"
     if "none" not in wrong:
-        assert refused(msr=[wrong]).endswith(f"write --msr {right}")
+        assert f"write --msr {right}" in refused(msr=[wrong])
+
+
+def test_digits_that_may_be_decimal_are_spelt_both_ways() -> None:
+    """As rdmsr -d prints them: 0x8388608 has not the bit that 8388608 has."""
+    assert refused(msr=["0xc0010010=8388608"]).endswith(
+        "write --msr 0xc0010010=0x8388608, or 0x800000 for the value if it is decimal"
+    )
+    assert "if it is decimal" not in refused(msr=["3221291024=0x800000"])
 
 
 def test_one_digit_is_the_same_number_in_any_notation() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
+from io import BytesIO
 
 from staleline.errors import EvidenceError
 from staleline.evidence.consistency import require_consistent
@@ -21,9 +22,12 @@ from staleline.evidence.source import decode, opened_evidence, whole
 from staleline.evidence.tools import rdmsr
 from staleline.evidence.transcript import JSON_MAX, Excerpt, begins_as_document, parts
 from staleline.tar import is_tar
+from staleline.unpacking import Bounds, Complaint, UnpackedStream, compression_of
 
 __all__ = ["parse_snapshot", "read_snapshot"]
 
+#: What a member of an archive may unpack to.
+_OF_MEMBER = Bounds(most=16 << 20, free=1 << 20)
 #: The flags of a CPU take some 2000 characters, a message of the kernel log 1000.
 _LINE_MAX = 1 << 16
 
@@ -124,7 +128,7 @@ def _of_archive(files: Mapping[str, bytes], where: str) -> Snapshot:
     tree = trees.layout_of(files, where)
     if tree is not None:
         return trees.read_tree(tree, where)
-    found = list(_loose(dict(_texts(files)), where))
+    found = list(_loose(dict(_texts(files, where)), where))
     if not found:
         raise EvidenceError("is an archive without evidence", where=where, do=_KNOWN)
     return merged(found, where)
@@ -144,10 +148,24 @@ def _loose(texts: Mapping[str, str], where: str) -> Iterator[Snapshot]:
             yield machine
 
 
-def _texts(files: Mapping[str, bytes]) -> Iterator[tuple[str, str]]:
-    """The members that are text, in whatever encoding a single file may have."""
+def _texts(files: Mapping[str, bytes], where: str) -> Iterator[tuple[str, str]]:
+    """The members that are text, compressed or not, in whatever encoding a single file may have.
+
+    Raises:
+        EvidenceError: One is compressed and damaged, or is an archive of its own: what it says
+            may be of this machine, and is not to be left out unseen.
+    """
     for name, data in sorted(files.items()):
+        place = f"{where}:{name}"
+        text = data
+        if compression_of(data) is not None:
+            complaint = Complaint(EvidenceError, place, "compress it again, or leave it out")
+            stream = UnpackedStream(BytesIO(data).read, _OF_MEMBER, complaint)
+            text = stream.read(_OF_MEMBER.most)
+        if is_tar(text[:512]):
+            do = "unpack it and give its directory, or leave it out"
+            raise EvidenceError("is an archive within an archive", where=place, do=do)
         try:
-            yield name, decode(data, name)
+            yield name, decode(text, name)
         except EvidenceError:
             continue

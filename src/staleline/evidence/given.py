@@ -277,9 +277,12 @@ def _number(item: str, text: str, bits: int) -> int:
     if found is None:
         # rdmsr without -c prints hexadecimal without 0x: what looks decimal is not.
         spelt = _spelt(item)
+        # rdmsr -d and -u print decimal, which hexadecimal digits cannot be told from.
+        is_value = text.isdecimal() and item.endswith(f"={text}")
+        also = f", or {int(text):#x} for the value if it is decimal" if is_value else ""
         raise UsageError(
             f"--msr {item!r}: {text!r} is not hexadecimal with 0x, as `rdmsr -c` prints it",
-            do=f"write e.g. --msr {_EXAMPLE}" if spelt is None else f"write --msr {spelt}",
+            do=f"write e.g. --msr {_EXAMPLE}" if spelt is None else f"write --msr {spelt}{also}",
         )
     number = int(found[2] or found[3], 16)
     if found[1] or number >= 1 << bits:

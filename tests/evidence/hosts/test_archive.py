@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Archives of loose files: what one of them says counts, also where it is compressed."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import io
+import lzma
+import tarfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+
+from staleline.errors import EvidenceError
+from staleline.evidence.detect import read_snapshot
+from staleline.facts import from_snapshot
+
+ROME = (
+    Path(__file__).parents[2] / "data/cpuid/libcpuid/amd-epyc-7742-64-core-processor-dual.test"
+).read_bytes()
+#: What the driver of the root cell prints (siemens/jailhouse driver/main.c jailhouse_cmd_enable()).
+JAILHOUSE = b"[   52.100000] The Jailhouse is opening.\n"
+
+
+def archive(path: Path, files: Mapping[str, bytes], mode: str = "w") -> Path:
+    with tarfile.open(path, mode) as tar:
+        for name, content in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    return path
+
+
+@pytest.mark.parametrize("packed", [bytes, gzip.compress, bz2.compress, lzma.compress])
+def test_a_member_counts_however_it_is_compressed(
+    tmp_path: Path, packed: Callable[[bytes], bytes]
+) -> None:
+    file = archive(tmp_path / "both.tar", {"rome.txt": ROME, "b.log": packed(JAILHOUSE)})
+    assert from_snapshot(read_snapshot(file))["jumped_by"].value == "jailhouse"
+
+
+def test_an_archive_within_an_archive_is_not_left_out_unseen(tmp_path: Path) -> None:
+    inner = archive(tmp_path / "inner.tar.gz", {"b.log": JAILHOUSE}, "w:gz").read_bytes()
+    file = archive(tmp_path / "both.tar", {"rome.txt": ROME, "more.tgz": inner})
+    with pytest.raises(
+        EvidenceError, match=r"more\.tgz: is an archive within an archive; unpack it"
+    ):
+        read_snapshot(file)
+
+
+def test_a_member_that_unpacks_without_end_is_refused(tmp_path: Path) -> None:
+    bomb = gzip.compress(bytes(64 << 20))
+    file = archive(tmp_path / "bomb.tar", {"rome.txt": ROME, "zeros.gz": bomb})
+    with pytest.raises(EvidenceError, match=r"zeros\.gz"):
+        read_snapshot(file)
+
+
+def test_a_damaged_member_is_named(tmp_path: Path) -> None:
+    cut = gzip.compress(JAILHOUSE)[:-9]
+    file = archive(tmp_path / "cut.tar", {"rome.txt": ROME, "b.log.gz": cut})
+    with pytest.raises(EvidenceError, match=r"b\.log\.gz"):
+        read_snapshot(file)
