@@ -45,7 +45,7 @@ def test_an_archive_within_an_archive_is_not_left_out_unseen(tmp_path: Path) -> 
     inner = archive(tmp_path / "inner.tar.gz", {"b.log": JAILHOUSE}, "w:gz").read_bytes()
     file = archive(tmp_path / "both.tar", {"rome.txt": ROME, "more.tgz": inner})
     with pytest.raises(
-        EvidenceError, match=r"more\.tgz: is an archive within an archive; unpack it"
+        EvidenceError, match=r"more\.tgz: is an archive within an archive"
     ):
         read_snapshot(file)
 
