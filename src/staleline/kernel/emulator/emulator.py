@@ -73,7 +73,7 @@ from staleline.kernel.emulator.watching import (
     instructions_told,
 )
 
-__all__ = ["Emulator", "End", "EndKind", "RunLimits"]
+__all__ = ["ORDINARY_LIMITS", "Emulator", "End", "EndKind", "RunLimits"]
 
 
 class EndKind(StrEnum):
@@ -160,7 +160,7 @@ class RunLimits:
     seconds: float = 5.0
 
 
-_ORDINARY_LIMITS: Final = RunLimits()
+ORDINARY_LIMITS: Final = RunLimits()
 #: Seconds for which a run goes on without its instructions being counted; 5 ms are usual.
 _UNCOUNTED: Final = 0.1
 
@@ -184,7 +184,7 @@ class Emulator:
         name: Callable[[int], str],
         warnings: Callable[[], Container[int]],
         fixups: Callable[[], Mapping[int, int]] = dict,
-        limits: RunLimits = _ORDINARY_LIMITS,
+        limits: RunLimits = ORDINARY_LIMITS,
     ) -> None:
         self._memory = memory
         self._name = name

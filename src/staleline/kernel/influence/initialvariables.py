@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
+from staleline.kernel.boot.machine import SECONDARY
 from staleline.kernel.boot.percpu import PerCpu
-from staleline.kernel.boot.startup import SECONDARY
 from staleline.kernel.rerun.branches import passed_branches
 from staleline.kernel.rerun.changes import Memory, changed, halved
 from staleline.kernel.rerun.fixedinputs import FIXED_IN_DERIVATION, is_fixed

@@ -27,6 +27,7 @@ from staleline.vocabulary import ReportOrder, Through
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Sequence
 
+    from staleline.kernel.boot.machine import EmulatedMachine
     from staleline.kernel.emulator.memory import KeptMemory, MachineMemory
     from staleline.kernel.emulator.notedstores import NotedAccess
     from staleline.kernel.emulator.traps import LogicalCpu
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from staleline.kernel.sites.stoppath import WayToKexec
 
     #: Tells a CPU to stop; called with what is to be done at each of its WBINVDs.
-    _Telling = Callable[[KernelImage, MachineMemory, Emulator, LogicalCpu, Callable[[], None]], End]
+    _Telling = Callable[[EmulatedMachine, LogicalCpu, Callable[[], None]], End]
 
 __all__ = [
     "StopRun",
@@ -75,21 +76,17 @@ class StopRun:
 
 
 def run_stop_this_cpu(
-    image: KernelImage,
-    memory: MachineMemory,
-    emulator: Emulator,
+    emulated: EmulatedMachine,
     cpu: LogicalCpu,
     *,
     jumping: LogicalCpu,
 ) -> StopRun:
     """Interrupt a secondary, so that it stops, while the jumping CPU waits for it."""
-    return _stopped(StopWait(image, memory, emulator, jumping, _report(image)), cpu, stop_others)
+    return _stopped(StopWait(emulated, jumping, _report(emulated.image)), cpu, stop_others)
 
 
 def run_stop_by_nmi(
-    image: KernelImage,
-    memory: MachineMemory,
-    emulator: Emulator,
+    emulated: EmulatedMachine,
     cpus: tuple[LogicalCpu, LogicalCpu],
     sent: KeptMemory,
 ) -> StopRun | None:
@@ -98,22 +95,20 @@ def run_stop_by_nmi(
     Memory and CPUs are left as they are.
 
     Args:
-        image: The kernel.
-        memory: Its memory.
-        emulator: Over the same memory.
+        emulated: The machine that they are of.
         cpus: The jumping CPU and the secondary.
         sent: Memory when the first interrupt has been sent.
     """
-    if NMI_CALLBACK not in image.symbols:
+    if NMI_CALLBACK not in emulated.image.symbols:
         return None
-    before = memory.kept()
-    memory.put_back(sent)
+    before = emulated.memory.kept()
+    emulated.memory.put_back(sent)
     try:
         jumping, secondary = forked(cpus)
-        wait = StopWait(image, memory, emulator, jumping, _report(image), before)
+        wait = StopWait(emulated, jumping, _report(emulated.image), before)
         return _stopped(wait, secondary, stop_by_nmi)
     finally:
-        memory.put_back(before)
+        emulated.memory.put_back(before)
 
 
 def _report(image: KernelImage) -> range:
@@ -126,7 +121,7 @@ def _report(image: KernelImage) -> range:
 
 def _stopped(wait: StopWait, cpu: LogicalCpu, told: _Telling) -> StopRun:
     """What a secondary does when it is told to stop in one way or another."""
-    image, memory, emulator, report = wait.image, wait.memory, wait.emulator, wait.report.start
+    emulated, memory, report = wait.emulated, wait.emulated.memory, wait.report.start
     waiting = 1 << cpu.number
     memory.write_int(report, waiting, REPORT_SIZE)
     reported_at_flush: list[bool] = []
@@ -134,10 +129,10 @@ def _stopped(wait: StopWait, cpu: LogicalCpu, told: _Telling) -> StopRun:
     def has_reported() -> bool:
         return memory.read_int(report, REPORT_SIZE) != waiting
 
-    end = told(image, memory, emulator, cpu, lambda: reported_at_flush.append(has_reported()))
+    end = told(emulated, cpu, lambda: reported_at_flush.append(has_reported()))
     # A stopped CPU halts in stop_this_cpu() itself, by native_halt().
-    wanted = EndKind.HALTED if is_in(image, end, _RESTING_PLACES) else None
-    decision = site_decision(emulator, end, wanted, flushes=len(reported_at_flush))
+    wanted = EndKind.HALTED if is_in(emulated.image, end, _RESTING_PLACES) else None
+    decision = site_decision(emulated.emulator, end, wanted, flushes=len(reported_at_flush))
     reports = has_reported()
     if decision.flushes and end.stores:
         decision = _with_stores(decision, wait, end.stores)
@@ -185,29 +180,29 @@ def _aliases_left(decision: SiteDecision) -> frozenset[Through]:
 
 
 def run_relocate_kernel(
-    image: KernelImage,
-    memory: MachineMemory,
-    emulator: Emulator,
+    emulated: EmulatedMachine,
     cpu: LogicalCpu,
     *,
     preserve_context: bool = False,
 ) -> SiteDecision:
     """Let the jumping CPU go through ``machine_kexec()`` into the next kernel."""
-    _write_kimage(image, memory, emulator.next_kernel_entry)
+    _write_kimage(emulated.image, emulated.memory, emulated.emulator.next_kernel_entry)
     if preserve_context:
-        prepare_kexec_jump(image, memory, _KIMAGE)
-    if "__relocate_kernel_start" in image.symbols:
-        _prepare_control_page(image, memory)
-    emulator.forget_code(CONTROL_PAGES, CONTROL_SIZE)
-    emulator.forget_code(memory.direct(CONTROL_PAGES), CONTROL_SIZE)
-    kimage = memory.direct(_KIMAGE)
+        prepare_kexec_jump(emulated.image, emulated.memory, _KIMAGE)
+    if "__relocate_kernel_start" in emulated.image.symbols:
+        _prepare_control_page(emulated.image, emulated.memory)
+    emulated.emulator.forget_code(CONTROL_PAGES, CONTROL_SIZE)
+    emulated.emulator.forget_code(emulated.memory.direct(CONTROL_PAGES), CONTROL_SIZE)
+    kimage = emulated.memory.direct(_KIMAGE)
     before = len(cpu.flushes)
-    end = emulator.run(required_address(image.symbols, "machine_kexec"), (kimage,), cpu=cpu)
+    end = emulated.emulator.run(
+        required_address(emulated.image.symbols, "machine_kexec"), (kimage,), cpu=cpu
+    )
     flushes = len(cpu.flushes) - before
-    decision = site_decision(emulator, end, EndKind.HANDED_OVER, flushes=flushes)
+    decision = site_decision(emulated.emulator, end, EndKind.HANDED_OVER, flushes=flushes)
     if not decision.flushes or not end.stores:
         return decision
-    return replace(decision, stores=stores_before_jump(image, memory, end.stores))
+    return replace(decision, stores=stores_before_jump(emulated, end.stores))
 
 
 def is_in(image: KernelImage, end: End, functions: Container[str]) -> bool:
