@@ -74,7 +74,7 @@ def test_the_kernel_keeps_the_cpuid_page(real_kernels):
 
 def test_a_host_is_given_none(real_kernels):
     memory = MachineMemory(load_image(real_kernels["7"].path))
-    give_cc_blob(memory, LogicalCpu(0, cpuid("Milan"), {SEV_STATUS: 0b11}), 0x4000)
+    give_cc_blob(memory, LogicalCpu(0, cpuid("Milan"), {SEV_STATUS: 0b11}))
     assert memory.read(0x4000, 0x5000) == bytes(0x5000)
 
 

@@ -19,6 +19,7 @@ from staleline.kernel.boot.percpu import PerCpu
 from staleline.kernel.boot.seamcalls import can_seamcall, make_seamcalls
 from staleline.kernel.derivation import DerivationError
 from staleline.kernel.emulator.emulator import EndKind
+from staleline.kernel.emulator.layout import BOOT_PARAMS, COMMAND_LINE
 from staleline.kernel.emulator.traps import LogicalCpu
 from staleline.kernel.image.configuration import is_for_one_cpu, require_kexec_of_several_cpus
 from staleline.kernel.image.symbols import required_address
@@ -40,9 +41,6 @@ __all__ = [
 ]
 
 _MASK_64: Final = (1 << 64) - 1
-_BOOT_PARAMS: Final = 0x4000
-_COMMAND_LINE: Final = 0x5000
-_COMMAND_LINE_SIZE: Final = 2048  # arch/x86/include/asm/setup.h, 5.10 to 7.3
 # Documentation/arch/x86/boot.rst and arch/x86/include/uapi/asm/bootparam.h, 6.12.
 _CMD_LINE_PTR: Final = 0x228
 _XLOADFLAGS: Final = 0x236
@@ -109,8 +107,8 @@ def start_up_told(
         alone = is_for_one_cpu(emulated.image.symbols)  # then per-CPU variables are variables
         cpu.gs_base = 0 if alone else PerCpu(emulated.image, emulated.memory).early_offset
         _write_boot_params(emulated.memory, command_line)
-        give_cc_blob(emulated.memory, cpu, _BOOT_PARAMS)
-        _Steps(emulated.image, emulated.emulator).run(cpu, _SME_ENABLE, _BOOT_PARAMS)
+        give_cc_blob(emulated.memory, cpu)
+        _Steps(emulated.image, emulated.emulator).run(cpu, _SME_ENABLE, BOOT_PARAMS.start)
     emulated.memory.clear_ram()
     emulated.emulator.prepare_ram()
 
@@ -208,8 +206,8 @@ def _write_boot_params(memory: MachineMemory, command_line: str) -> None:
     Up to 6.8 the kernel parses ``mem_encrypt=`` itself; since 6.9 (commit cd0d9d92c8bb) the
     decompressor or EFI stub does, and tells it by XLF_MEM_ENCRYPTION.
     """
-    text = os.fsencode(command_line)[: _COMMAND_LINE_SIZE - 1]
+    text = os.fsencode(command_line)[: len(COMMAND_LINE) - 1]
     flags = _XLF_MEM_ENCRYPTION * decompressor_sees_on(text)
-    memory.write(_COMMAND_LINE, text + b"\0")
-    memory.write_int(_BOOT_PARAMS + _CMD_LINE_PTR, _COMMAND_LINE, 4)
-    memory.write_int(_BOOT_PARAMS + _XLOADFLAGS, flags, 2)
+    memory.write(COMMAND_LINE.start, text + b"\0")
+    memory.write_int(BOOT_PARAMS.start + _CMD_LINE_PTR, COMMAND_LINE.start, 4)
+    memory.write_int(BOOT_PARAMS.start + _XLOADFLAGS, flags, 2)

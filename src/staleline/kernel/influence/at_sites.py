@@ -15,6 +15,7 @@ from functools import partial, reduce
 from operator import or_
 from typing import TYPE_CHECKING, Final
 
+from staleline.kernel.emulator.layout import DESCRIPTORS
 from staleline.kernel.image.alternatives import passed_alternatives
 from staleline.kernel.influence.guardinputs import FollowedTraces, inputs_of, name_of, unlisted_bits
 from staleline.kernel.influence.inflow import Loaded
@@ -42,8 +43,7 @@ _MOST: Final = 0.5
 _SAMPLE: Final = 16
 #: Of one conditional jump that is executed more often than that, the first and the last.
 _MOST_DETOURS: Final = 8
-#: Physical addresses of the emulator's descriptor table, in the direct map too.
-_DESCRIPTORS: Final = range(0x1000, 0x2000)
+#: Of an address in the direct map, the physical one.
 _LOW: Final = 0xFFF_FFFF
 _SEV_STATUS: Final = 0xC001_0131
 _SEV_ES: Final = 1 << 1
@@ -305,7 +305,7 @@ class _OneSite:
 
     def _may_differ(self, memory: Memory) -> bool:
         address, size = memory.cell
-        if is_pointer(memory.content) or address & _LOW in _DESCRIPTORS:
+        if is_pointer(memory.content) or address & _LOW in DESCRIPTORS:
             return False
         return not is_fixed(self._fixed, memory.name, size)
 

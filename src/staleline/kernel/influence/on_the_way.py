@@ -18,7 +18,7 @@ from staleline.kernel.boot.rawmachine import raw_machine
 from staleline.kernel.boot.startup import boot
 from staleline.kernel.derivation import DerivationError
 from staleline.kernel.emulator.emulator import RunLimits
-from staleline.kernel.emulator.memory import APIC_BASE, PAGE
+from staleline.kernel.emulator.layout import APIC
 from staleline.kernel.emulator.traps import LogicalCpu
 from staleline.kernel.image.staticbranches import static_branches
 from staleline.kernel.influence.initialvariables import is_pointer
@@ -48,7 +48,6 @@ _HOST: Final = RawFacts(
 #: A run takes some thousand instructions.
 _LIMITS: Final = RunLimits(instructions=100_000, seconds=1.0)
 _WORD: Final = 8
-_APIC: Final = range(APIC_BASE, APIC_BASE + PAGE)
 
 
 def with_way(
@@ -118,7 +117,7 @@ class _Way:
     def _changes(self, accesses: Accesses) -> Iterator[Memory]:
         for (address, size), content in accesses.reads.items():
             name = self._emulated.places.variable(address) or f"{address:#x}"
-            is_device = address in _APIC
+            is_device = address in APIC
             if size > _WORD or is_device or is_pointer(content) or is_fixed(_FIXED, name, size):
                 continue
             for other in _others(content):

@@ -10,12 +10,12 @@ from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Final, Protocol
 
-from staleline.kernel.boot.controlpages import CONTROL_PAGES, CONTROL_SIZE
 from staleline.kernel.boot.decision import SiteDecision
 from staleline.kernel.boot.machine import EmulatedMachine, two_cpus
 from staleline.kernel.boot.startup import boot
 from staleline.kernel.derivation import DerivationError
 from staleline.kernel.emulator.emulator import RunLimits
+from staleline.kernel.emulator.layout import CONTROL_PAGES
 from staleline.kernel.rerun.constantmemory import variable_memory
 from staleline.kernel.rerun.inputs import Flips, Register, VariedCpu, nothing
 from staleline.kernel.rerun.trace import Recorder
@@ -188,9 +188,9 @@ class Reruns:
         self.memory, self.places = self._emulated.memory, self._emulated.places
         self._recorder = Recorder(self.memory, self._traced.emulator)
         self._accesses = Accesses(self.memory)
-        pages = (CONTROL_PAGES, self.memory.direct(CONTROL_PAGES))
+        pages = (CONTROL_PAGES.start, self.memory.direct(CONTROL_PAGES.start))
         self._variable = variable_memory(
-            image.symbols, (range(page, page + CONTROL_SIZE) for page in pages)
+            image.symbols, (range(page, page + len(CONTROL_PAGES)) for page in pages)
         )
         symbols = image.symbols
         self.text = range(symbols.address("_text") or 0, symbols.address("_etext") or 0)

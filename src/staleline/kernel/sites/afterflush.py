@@ -13,12 +13,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from staleline.kernel.boot.controlpages import CONTROL_PAGES, CONTROL_SIZE, SWAP_PAGE
 from staleline.kernel.boot.decision import Fate, Store
 from staleline.kernel.boot.machine import SECONDARY
 from staleline.kernel.derivation import DerivationError
 from staleline.kernel.emulator.emulator import EndKind
-from staleline.kernel.emulator.memory import PAGE, RAM_SIZE
+from staleline.kernel.emulator.layout import CONTROL_PAGES, RAM_SIZE, SWAP_PAGE
 from staleline.kernel.image.symbols import required_address
 from staleline.vocabulary import Through
 
@@ -195,5 +194,5 @@ def _named(
 
 def _through(address: int, physical: int) -> Through:
     is_identity = address < RAM_SIZE
-    is_control = 0 <= physical - CONTROL_PAGES < CONTROL_SIZE or 0 <= physical - SWAP_PAGE < PAGE
+    is_control = physical in CONTROL_PAGES or physical in SWAP_PAGE
     return Through.PLAIN if is_identity or is_control else Through.OWN

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 from staleline.kernel.boot.decision import SiteDecision
 from staleline.kernel.derivation import DerivationError
 from staleline.kernel.emulator.emulator import Emulator, End, EndKind
+from staleline.kernel.emulator.layout import REGISTERS
 from staleline.kernel.emulator.localapic import NMI_VECTOR
 from staleline.kernel.image.symbols import required_address
 from staleline.kernel.sites.afterflush import as_in_crash, stores_after_nmi
@@ -36,7 +37,6 @@ _SHUT_DOWN: Final = "machine_crash_shutdown"
 #: What shuts down in a crash, at the end of whatever a hypervisor has put into ``machine_ops``.
 _NATIVE: Final = "native_machine_crash_shutdown"
 _CALLBACK: Final = "crash_nmi_callback"
-_REGISTERS: Final = 0x6000  # physical address of the interrupted code's struct pt_regs, zeros
 _HALT: Final = "native_halt"
 #: Registers the callback. Kernels with CONFIG_MSHV_ROOT have a second function of that name,
 #: for a crash of the hypervisor (linux 7.3.4 arch/x86/hyperv/hv_crash.c:283).
@@ -79,7 +79,7 @@ def run_crash_nmi_callback(emulated: EmulatedMachine, cpus: Sequence[LogicalCpu]
     for name in (_NATIVE, _CALLBACK):
         if name not in emulated.image.symbols:
             raise DerivationError(f"the image has no symbol {name}")
-    registers = emulated.memory.direct(_REGISTERS)
+    registers = emulated.memory.direct(REGISTERS.start)
     vector = interrupt_others(emulated, (crashing, secondary), _SHUT_DOWN, registers)
     if vector is None:
         raise DerivationError(

@@ -23,8 +23,8 @@ from staleline.evidence.registers import CpuidTable
 from staleline.kernel.boot.patches import apply_always
 from staleline.kernel.boot.percpu import PerCpu
 from staleline.kernel.derivation import DerivationError
+from staleline.kernel.emulator.layout import INTERRUPT_STACK
 from staleline.kernel.emulator.localapic import NMI_VECTOR, REBOOT_VECTOR
-from staleline.kernel.emulator.ring3 import STACK_SIZE, STACK_TOP
 from staleline.kernel.emulator.traps import LogicalCpu
 
 if TYPE_CHECKING:
@@ -46,10 +46,6 @@ _CALL: Final = 0xE8
 _GATE_SIZE: Final = 16
 _PRESENT_INTERRUPT_GATE: Final = 0x8E
 _DPL: Final = 0x60
-#: Physical address of the pages that the secondary's interrupt stack is mapped to: the lower half
-#: of what it has for stacks. IRQ_STACK_SIZE is 16 KiB, 32 KiB with KASAN.
-_STACK: Final = STACK_TOP
-_STACK_PAGES: Final = STACK_SIZE // 2
 _RETURN_ZERO: Final = b"\x31\xc0\xc3"
 _HLT: Final = b"\xf4"
 _MASK_64: Final = (1 << 64) - 1
@@ -118,7 +114,7 @@ def _found(emulated: EmulatedMachine) -> Interrupts:
 
 def _answers(memory: MachineMemory) -> Mapping[str, bytes]:
     """What is asked of the memory management -> code that answers."""
-    stack = memory.direct(_STACK).to_bytes(8, "little")
+    stack = memory.direct(INTERRUPT_STACK.start).to_bytes(8, "little")
     return {
         "cea_set_pte": _RETURN_ZERO,
         "set_memory_ro": _RETURN_ZERO,
@@ -183,9 +179,7 @@ def _stack(emulated: EmulatedMachine, cpu: LogicalCpu) -> tuple[int, int] | None
         emulated.emulator.run(set_up, (cpu.number,), cpu=cpu)
     after = _values(areas.content(cpu.number))
     area = areas.linked.start + cpu.gs_base & _MASK_64
-    mapped = range(
-        emulated.memory.direct(_STACK), emulated.memory.direct(_STACK + _STACK_PAGES) + 1
-    )
+    mapped = range(*map(emulated.memory.direct, (INTERRUPT_STACK.start, INTERRUPT_STACK.stop + 1)))
     within = range(area, area + len(areas.linked))
     stacks = [(after >= where.start) & (after < where.stop) for where in (mapped, within)]
     found = np.flatnonzero((after != before) & (stacks[0] | stacks[1])).tolist()

@@ -10,24 +10,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from staleline.kernel.boot.controlpages import SWAP_PAGE
 from staleline.kernel.derivation import DerivationError
+from staleline.kernel.emulator.layout import KIMAGE, SWAP_PAGE
 from staleline.kernel.image.symbols import required_address
 
 if TYPE_CHECKING:
     from staleline.kernel.emulator.memory import MachineMemory
     from staleline.kernel.image.image import KernelImage
 
-__all__ = ["KIMAGE_SIZE", "prepare_kexec_jump"]
+__all__ = ["prepare_kexec_jump"]
 
-#: Bytes that hold a ``struct kimage`` up to its flags.
-KIMAGE_SIZE: Final = 0x400
 _FLAGS: Final = (0x278, 0x2F8)
 _PRESERVE_CONTEXT: Final = 1 << 1
 
 
-def prepare_kexec_jump(image: KernelImage, memory: MachineMemory, kimage: int) -> None:
-    """Set ``preserve_context`` of the ``struct kimage`` at this address.
+def prepare_kexec_jump(image: KernelImage, memory: MachineMemory) -> None:
+    """Set ``preserve_context`` of the ``struct kimage``.
 
     The image is then called with its swap page as its stack: ``machine_kexec()`` tells where
     it is up to 6.13, ``machine_kexec_prepare()`` from 6.14 (arch/x86/kernel/
@@ -41,7 +39,7 @@ def prepare_kexec_jump(image: KernelImage, memory: MachineMemory, kimage: int) -
     found = [offset for offset in _FLAGS if offset.to_bytes(4, "little") in code]
     if len(found) != 1:
         raise DerivationError("where struct kimage has preserve_context is not known")
-    memory.write_int(kimage + found[0], _PRESERVE_CONTEXT, 1)
+    memory.write_int(KIMAGE.start + found[0], _PRESERVE_CONTEXT, 1)
     variable = image.symbols.address("kexec_pa_swap_page")
     if variable is not None:
-        memory.write_int(variable, SWAP_PAGE, 8)
+        memory.write_int(variable, SWAP_PAGE.start, 8)

@@ -6,14 +6,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from staleline.kernel.boot.controlpages import CONTROL_PAGES, CONTROL_SIZE, SWAP_PAGE
 from staleline.kernel.boot.decision import SiteDecision
 from staleline.kernel.boot.pagestructures import page_structure
 from staleline.kernel.derivation import DerivationError
 from staleline.kernel.emulator.emulator import Emulator, End, EndKind
+from staleline.kernel.emulator.layout import CONTROL_PAGES, KIMAGE, SWAP_PAGE
 from staleline.kernel.image.symbols import required_address
 from staleline.kernel.sites.afterflush import StopWait, stores_before_jump
-from staleline.kernel.sites.kexecjump import KIMAGE_SIZE, prepare_kexec_jump
+from staleline.kernel.sites.kexecjump import prepare_kexec_jump
 from staleline.kernel.sites.stoppath import (
     NMI_CALLBACK,
     REPORT_SIZE,
@@ -47,7 +47,6 @@ __all__ = [
     "stopped_by_way",
 ]
 
-_KIMAGE: Final = 0x8000
 # struct kimage, include/linux/kexec.h, 5.10 to 7.3: these members come first.
 _KIMAGE_HEAD: Final = 0
 _KIMAGE_START: Final = 24
@@ -188,12 +187,12 @@ def run_relocate_kernel(
     """Let the jumping CPU go through ``machine_kexec()`` into the next kernel."""
     _write_kimage(emulated.image, emulated.memory, emulated.emulator.next_kernel_entry)
     if preserve_context:
-        prepare_kexec_jump(emulated.image, emulated.memory, _KIMAGE)
+        prepare_kexec_jump(emulated.image, emulated.memory)
     if "__relocate_kernel_start" in emulated.image.symbols:
         _prepare_control_page(emulated.image, emulated.memory)
-    emulated.emulator.forget_code(CONTROL_PAGES, CONTROL_SIZE)
-    emulated.emulator.forget_code(emulated.memory.direct(CONTROL_PAGES), CONTROL_SIZE)
-    kimage = emulated.memory.direct(_KIMAGE)
+    emulated.emulator.forget_code(CONTROL_PAGES.start, len(CONTROL_PAGES))
+    emulated.emulator.forget_code(emulated.memory.direct(CONTROL_PAGES.start), len(CONTROL_PAGES))
+    kimage = emulated.memory.direct(KIMAGE.start)
     before = len(cpu.flushes)
     end = emulated.emulator.run(
         required_address(emulated.image.symbols, "machine_kexec"), (kimage,), cpu=cpu
@@ -234,23 +233,25 @@ def _with_stores(
 
 def _write_kimage(image: KernelImage, memory: MachineMemory, entry: int) -> None:
     """The least a ``struct kimage`` needs: nothing to copy, one control and swap page, an entry."""
-    memory.write(_KIMAGE, bytes(KIMAGE_SIZE))
-    memory.write_int(_KIMAGE + _KIMAGE_HEAD, _IND_DONE, 8)
-    memory.write_int(_KIMAGE + _KIMAGE_START, entry, 8)
+    memory.write(KIMAGE.start, bytes(len(KIMAGE)))
+    memory.write_int(KIMAGE.start + _KIMAGE_HEAD, _IND_DONE, 8)
+    memory.write_int(KIMAGE.start + _KIMAGE_START, entry, 8)
     for member, page in (
-        (_KIMAGE_CONTROL_CODE_PAGE, CONTROL_PAGES),
-        (_KIMAGE_SWAP_PAGE, SWAP_PAGE),
+        (_KIMAGE_CONTROL_CODE_PAGE, CONTROL_PAGES.start),
+        (_KIMAGE_SWAP_PAGE, SWAP_PAGE.start),
     ):
-        memory.write_int(_KIMAGE + member, page_structure(image, memory, page), 8)
+        memory.write_int(KIMAGE.start + member, page_structure(image, memory, page), 8)
 
 
 def _prepare_control_page(image: KernelImage, memory: MachineMemory) -> None:
     """What ``machine_kexec_prepare()`` does since 6.14 (commit 207bdf7f72ae)."""
     start = required_address(image.symbols, "__relocate_kernel_start")
     size = required_address(image.symbols, "__relocate_kernel_end") - start
-    if not 0 < size <= CONTROL_SIZE:
+    if not 0 < size <= len(CONTROL_PAGES):
         raise DerivationError(f"relocate_kernel of {size:#x} bytes")
     memory.write_int(
-        required_address(image.symbols, "kexec_va_control_page"), memory.direct(CONTROL_PAGES), 8
+        required_address(image.symbols, "kexec_va_control_page"),
+        memory.direct(CONTROL_PAGES.start),
+        8,
     )
-    memory.write(CONTROL_PAGES, memory.read(start, size))
+    memory.write(CONTROL_PAGES.start, memory.read(start, size))

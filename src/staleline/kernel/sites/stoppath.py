@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from staleline.kernel.derivation import DerivationError
 from staleline.kernel.emulator.emulator import Emulator, End, EndKind
+from staleline.kernel.emulator.layout import REGISTERS
 from staleline.kernel.emulator.localapic import NMI_VECTOR, REBOOT_VECTOR
 from staleline.kernel.image.symbols import required_address
 from staleline.kernel.sites.interrupts import interrupts_of
@@ -47,7 +48,6 @@ _OPERATIONS: Final = "machine_ops"
 #: Offset in struct machine_ops (arch/x86/include/asm/reboot.h, 5.10 to 7.3).
 _MEMBERS: Final = {_SHUT_DOWN: 0x18, "machine_crash_shutdown": 0x20}
 NMI_CALLBACK: Final = "smp_stop_nmi_callback"
-_REGISTERS: Final = 0x6000  # physical address of a struct pt_regs, zeros
 _ONLINE: Final = "__cpu_online_mask"
 _REPORTS: Final = ("cpus_stop_mask", "stop_cpus_count", _ONLINE)
 REPORT_SIZE: Final = 4
@@ -230,7 +230,7 @@ def stop_by_nmi(
         DerivationError: The image has no such callback.
     """
     callback = required_address(emulated.image.symbols, NMI_CALLBACK)
-    registers = emulated.memory.direct(_REGISTERS)
+    registers = emulated.memory.direct(REGISTERS.start)
     return emulated.emulator.run(callback, (NMI_VECTOR, registers), cpu=cpu, at_flush=at_flush)
 
 
