@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
@@ -13,7 +14,7 @@ from staleline.cli.console.once import Once
 from staleline.cli.console.output import Output, output_options
 
 if TYPE_CHECKING:
-    from staleline.cli.images import ImageReport
+    from staleline.kernel.reading.many import ImageReport
 
 __all__ = ["command"]
 
@@ -63,9 +64,11 @@ def command(  # noqa: PLR0913 - one parameter per option
     Exit status: 0 if every image was read to its end, 1 if one could not be read (whatever
     else was found), 3 if something of one is unknown.
     """
-    from staleline.cli.images import GivenMachine, ReadingOptions, explained, read_images
+    from staleline.cli.console.tracking import with_progress
+    from staleline.cli.machine import GivenMachine, on_machine
+    from staleline.kernel.reading.many import ReadingOptions, explained, read_images
 
-    options = ReadingOptions(jobs, timeout, use_cache=not no_cache)
+    options = ReadingOptions(jobs, timeout, use_cache=not no_cache, tracked=with_progress)
     if since and explain:
         raise click.UsageError("--since and --explain do not go together")
     if (msr or cmdline) and snapshot is None:
@@ -73,7 +76,8 @@ def command(  # noqa: PLR0913 - one parameter per option
     if output.of_findings and (since or explain):
         raise click.UsageError(f"--since and --explain have no --format {output.format}")
     machine = None if snapshot is None else GivenMachine(snapshot, msr, cmdline).checked()
-    reports = read_images((*images, since) if since else images, options, machine)
+    behaviour = None if machine is None else partial(on_machine, machine)
+    reports = read_images((*images, since) if since else images, options, behaviour)
     if since:
         _print_changes(reports[-1], reports[:-1], output=output)
     elif explain:
