@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from staleline.errors import UsageError
+from staleline.files import replace_whole
 
 __all__ = ["STANDARD_OUTPUT", "replace_file", "unwritable", "writing"]
 
@@ -67,7 +68,7 @@ def replace_file(path: Path, text: str) -> None:
         if path.exists() and not path.is_file():  # a pipe, or /dev/stdout
             _write_into(path, content)
         else:
-            _rename_into(path.resolve(), content)
+            replace_whole(path.resolve(), content, _READABLE)
 
 
 def _write_into(path: Path, content: bytes) -> None:
@@ -75,17 +76,3 @@ def _write_into(path: Path, content: bytes) -> None:
     with open(os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC), "wb") as file:
         os.set_blocking(file.fileno(), True)
         file.write(content)
-
-
-def _rename_into(path: Path, content: bytes) -> None:
-    import tempfile  # noqa: PLC0415 - costs as much as all else that `staleline --help` imports
-
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            os.fchmod(descriptor, _READABLE)
-            file.write(content)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
