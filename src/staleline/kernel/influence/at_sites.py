@@ -89,15 +89,15 @@ def search_sites(
     reruns: Reruns,
     machines: Sequence[RawMachine],
     *,
-    pairs: int,
     sites: Sequence[Site] = SITES,
 ) -> Mapping[Site, SiteSearch]:
-    """Try everything on every machine; where a site is unknown it is left out.
+    """Try everything on every machine, each divided into two halves at random in its own way.
+
+    Where a site is unknown it is left out.
 
     Args:
         reruns: The image.
         machines: They differ in listed facts alone.
-        pairs: How many random divisions into two halves for each.
         sites: At which.
 
     Raises:
@@ -106,10 +106,9 @@ def search_sites(
     states = _States(reruns, machines, sites)
     found = {site: SiteSearch() for site in sites}
     for row, machine in enumerate(machines):
-        seeds = range(row, row + pairs * len(machines), len(machines))
         for site, search in found.items():
-            if row == 0 or pairs > 1 or _is_telling(site, machine):
-                _OneSite(reruns, site, states, row).search(search, seeds)
+            if row == 0 or _is_telling(site, machine):
+                _OneSite(reruns, site, states, row).search(search)
     return found
 
 
@@ -181,17 +180,16 @@ class _OneSite:
             for cell, content in states.contents(site, row)
         }
 
-    def search(self, found: SiteSearch, seeds: range) -> None:
+    def search(self, found: SiteSearch) -> None:
         """Try everything, and add what matters."""
         if self._base.decision.flushes is None:
             return
         for name in self._listed():
             found.influences[name] = Influence(name, explained=True)
         search = Search(self._tried)
-        for seed in seeds:
-            for complement in (False, True):
-                flips = random_flips(seed, complement=complement)
-                search.round(flips, self._half(seed, complement=complement))
+        for complement in (False, True):
+            flips = random_flips(self._row, complement=complement)
+            search.round(flips, self._half(self._row, complement=complement))
         for finding in search.findings:
             name = str(finding.change)
             if finding.lost is not None:
