@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
 __all__ = ["replace_whole"]
@@ -22,8 +23,6 @@ def replace_whole(path: Path, content: bytes, mode: int = _ONLY_MINE) -> None:
     Raises:
         OSError: It cannot be written; what was there is there.
     """
-    import tempfile  # noqa: PLC0415 - costs as much as all else that `staleline --help` imports
-
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(descriptor, "wb") as file:

@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from staleline.errors import UsageError
-from staleline.files import replace_whole
 
 __all__ = ["STANDARD_OUTPUT", "replace_file", "unwritable", "writing"]
 
@@ -63,6 +62,9 @@ def replace_file(path: Path, text: str) -> None:
     Raises:
         UsageError: It cannot be written.
     """
+    # Imports what costs as much as all else that `staleline --help` imports.
+    from staleline.files import replace_whole  # noqa: PLC0415
+
     content = text.encode("utf-8", errors="backslashreplace")
     with writing(path):
         if path.exists() and not path.is_file():  # a pipe, or /dev/stdout
