@@ -62,12 +62,15 @@ def replace_file(path: Path, text: str) -> None:
     Raises:
         UsageError: It cannot be written.
     """
+    # Imports what costs as much as all else that `staleline --help` imports.
+    from staleline.files import replace_whole  # noqa: PLC0415
+
     content = text.encode("utf-8", errors="backslashreplace")
     with writing(path):
         if path.exists() and not path.is_file():  # a pipe, or /dev/stdout
             _write_into(path, content)
         else:
-            _rename_into(path.resolve(), content)
+            replace_whole(path.resolve(), content, _READABLE)
 
 
 def _write_into(path: Path, content: bytes) -> None:
@@ -75,17 +78,3 @@ def _write_into(path: Path, content: bytes) -> None:
     with open(os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC), "wb") as file:
         os.set_blocking(file.fileno(), True)
         file.write(content)
-
-
-def _rename_into(path: Path, content: bytes) -> None:
-    import tempfile  # noqa: PLC0415 - costs as much as all else that `staleline --help` imports
-
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            os.fchmod(descriptor, _READABLE)
-            file.write(content)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise

@@ -311,6 +311,6 @@ def named_by_the_site(image: KernelImage, guard: PlantedGuard) -> set[str]:
     mutant = guard.plant(image)
     reruns = Reruns(mutant)
     with reruns.series():
-        found = search_sites(reruns, list(machines(mutant)), pairs=1, sites=(guard.site,))
+        found = search_sites(reruns, list(machines(mutant)), sites=(guard.site,))
     influences = found[guard.site].influences.values()
     return {influence.name for influence in influences if not influence.explained}

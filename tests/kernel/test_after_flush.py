@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import pytest
 
-from staleline.kernel.boot.controlpages import CONTROL_PAGES
 from staleline.kernel.boot.decision import Decision, Fate, RawMachine, SiteDecision
+from staleline.kernel.emulator.layout import CONTROL_PAGES
 from staleline.kernel.emulator.memory import MachineMemory
 from staleline.kernel.emulator.notedstores import flushes_a_line
 from staleline.kernel.image.assembly import load_image
@@ -116,7 +116,7 @@ def test_what_an_snp_host_stores_after_its_flush_in_a_crash_lies_elsewhere(real_
 
 def behind_the_flush(image: KernelImage) -> dict[str, tuple[Bytes, tuple[str, Through]]]:
     """By what it stores to: the code, and what is to be found."""
-    control = MachineMemory(image).direct(CONTROL_PAGES + 0x1800)
+    control = MachineMemory(image).direct(CONTROL_PAGES.start + 0x1800)
     return {
         "variable": (zeroes_global(address(image, VARIABLE)), (VARIABLE, Through.OWN)),
         "per-CPU": (

@@ -8,7 +8,7 @@ import pytest
 from staleline.kernel.emulator.refused import Operation, RefusedInstruction, decode_refused
 from staleline.kernel.image.assembly import load_image
 from staleline.kernel.image.image import KernelImage
-from staleline.kernel.influence.dependencies import unlisted_dependencies
+from staleline.kernel.influence.dependencies import dependencies
 from staleline.kernel.sites.runner import KernelReader
 from staleline.vocabulary import Site
 from tests.kernel.mutate import find_guard, patched
@@ -43,14 +43,14 @@ def image(request, real_kernels) -> KernelImage:
 def test_a_guard_that_asks_for_it_is_unknown_and_named(image: KernelImage, name: str) -> None:
     never = patched(image, *find_guard(image, "stop_this_cpu").no_flush)
     mutant = planted(never, "stop_this_cpu", OPEN[name], executes_wbinvd)
-    found = unlisted_dependencies(mutant)[Site.STOP_THIS_CPU]
+    found = dependencies(mutant).unlisted[Site.STOP_THIS_CPU]
     assert any(f"also depends on {name}," in reason for reason in found)
 
 
 @pytest.mark.parametrize("name", OPEN)
 def test_a_store_after_the_flush_that_asks_for_it_is_too(image: KernelImage, name: str) -> None:
     mutant = planted_before_halt(image, on_condition(storing_nothing(OPEN[name]), pushes))
-    found = unlisted_dependencies(mutant)[Site.STOP_THIS_CPU]
+    found = dependencies(mutant).unlisted[Site.STOP_THIS_CPU]
     assert any(f"also depends on {name}," in reason for reason in found)
 
 

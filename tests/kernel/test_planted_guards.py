@@ -7,7 +7,7 @@ import pytest
 
 from staleline.kernel.image.assembly import load_image
 from staleline.kernel.image.image import KernelImage
-from staleline.kernel.influence.dependencies import unlisted_dependencies
+from staleline.kernel.influence.dependencies import dependencies
 from staleline.vocabulary import Site
 from tests.kernel.plant import Bytes, planted_call, relative
 from tests.kernel.plantedguards import FORMS, PlantedGuard, named_by_the_site, planted_guards
@@ -64,7 +64,7 @@ def test_a_guard_that_fails_when_it_always_goes_the_other_way(image):
     mutant = planted_call(
         image, "stop_this_cpu", asks_twice(image.symbols.address("panic_on_warn"))
     )
-    (reason,) = unlisted_dependencies(mutant)[Site.STOP_THIS_CPU]
+    (reason,) = dependencies(mutant).unlisted[Site.STOP_THIS_CPU]
     assert "panic_on_warn" in reason
 
 

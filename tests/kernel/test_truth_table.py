@@ -153,7 +153,7 @@ def test_what_a_reader_maps_goes_with_it(real_kernels):
         assert start(machine).record
     del start
     assert reader.run(machine).record
-    memory = weakref.ref(reader._memory)
+    memory = weakref.ref(reader._emulated.memory)
     del reader
     assert memory() is None
 

@@ -13,7 +13,7 @@ from staleline.evidence.given import with_given
 from staleline.facts import from_snapshot
 from staleline.kernel.image.assembly import load_image
 from staleline.kernel.image.image import KernelImage
-from staleline.kernel.influence.dependencies import unlisted_dependencies
+from staleline.kernel.influence.dependencies import dependencies
 from staleline.kernel.reading.running import RunningImage
 from staleline.verdict.audit.audit import Audit, audit
 from staleline.verdict.audit.next_kernel import Next
@@ -59,7 +59,7 @@ def test_debians_kernel_has_no_doubts(image: KernelImage) -> None:
 def test_they_are_those_of_the_rule(image: KernelImage) -> None:
     mutant = asks_a_variable(image)
     found = RunningImage(mutant).doubts
-    listed: Mapping[Site, tuple[str, ...]] = unlisted_dependencies(mutant)
+    listed: Mapping[Site, tuple[str, ...]] = dependencies(mutant).unlisted
     assert found == {site: reasons for site, reasons in listed.items() if reasons}
     assert any("panic_on_oops" in reason for reason in found[Site.STOP_THIS_CPU])
 
@@ -82,7 +82,7 @@ def test_whether_a_line_is_left_behind_is_asked_as_well(image: KernelImage) -> N
     assert address is not None
     does = zeroes_global(address + 64)
     action = on_condition(global_variable(address), does)
-    found = unlisted_dependencies(planted_before_halt(image, action))
+    found = dependencies(planted_before_halt(image, action)).unlisted
     assert any("panic_on_oops" in reason for reason in found[Site.STOP_THIS_CPU])
 
 

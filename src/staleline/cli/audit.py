@@ -13,6 +13,7 @@ import click
 from staleline.cli.console import streams
 from staleline.cli.console.once import Once
 from staleline.cli.console.output import Output, output_options
+from staleline.cli.machine import GivenMachine, machine_options, observed
 from staleline.errors import StalelineError
 
 if TYPE_CHECKING:
@@ -35,12 +36,11 @@ _WORST_FIRST = (2, 3, 0)
 
 
 @click.command("audit", cls=Once)
-@click.option(
-    "--snapshot",
-    "snapshot_files",
-    multiple=True,
-    metavar="FILE",
-    help="A snapshot or CPUID dump, any number of times; default: this host.",
+@machine_options(
+    several=True,
+    snapshot="A snapshot or CPUID dump, any number of times; default: this host.",
+    msr="An MSR the snapshot lacks, e.g. 0xc0010010=0x800000.",
+    cmdline="The old kernel's command line, e.g. mem_encrypt=on.",
 )
 @click.option(
     "--kernel",
@@ -70,21 +70,6 @@ _WORST_FIRST = (2, 3, 0)
     show_default=True,
 )
 @click.option(
-    "--msr",
-    multiple=True,
-    metavar="NUMBER=VALUE",
-    help="An MSR the snapshot lacks, e.g. 0xc0010010=0x800000.",
-)
-@click.option(
-    "--cmdline", metavar="TEXT", help="The old kernel's command line, e.g. mem_encrypt=on."
-)
-@click.option(
-    "--state",
-    multiple=True,
-    metavar="NAME=VALUE",
-    help="State that the snapshot lacks, e.g. sev_guests_run=no or tdx_module=absent.",
-)
-@click.option(
     "--bandwidth",
     type=click.FloatRange(min=0, min_open=True),
     metavar="GB/S",
@@ -106,15 +91,12 @@ _WORST_FIRST = (2, 3, 0)
 @output_options()
 def command(  # noqa: PLR0913 - one parameter per option
     *,
-    snapshot_files: tuple[str, ...],
+    machine: GivenMachine,
     kernels: tuple[str, ...],
     following: str,
     append: str | None,
     reuse_cmdline: bool,
     path_name: str,
-    msr: tuple[str, ...],
-    cmdline: str | None,
-    state: tuple[str, ...],
     bandwidth: float | None,
     measured: str | None,
     traces: str | None,
@@ -132,11 +114,10 @@ def command(  # noqa: PLR0913 - one parameter per option
     the worst, where at risk is worse than unknown.
     """
     from staleline.cli.following import require_next
-    from staleline.evidence.given import Given
     from staleline.vocabulary import Path
 
     request = _Request(
-        given=Given(msr, cmdline, state),
+        given=machine.given,
         following=following,
         append=append,
         reuse_cmdline=reuse_cmdline,
@@ -148,7 +129,7 @@ def command(  # noqa: PLR0913 - one parameter per option
         traces=traces,
     )
     require_next(following)
-    files = tuple(dict.fromkeys(snapshot_files)) or (None,)
+    files = tuple(dict.fromkeys(machine.files)) or (None,)
     wanted = tuple(dict.fromkeys(kernels)) or (None,)
     if len(files) * len(wanted) > 1:
         return _several(output, list(_outcomes(files, wanted, request)), fail_on, verbose=verbose)
@@ -180,14 +161,14 @@ class _Request:
         asked = {"next_kernel": (self.following, "any"), "path": (self.path_name, "all")}
         return {name: value for name, (value, everything) in asked.items() if value != everything}
 
-    def audit(self, observed: Snapshot, kernel: str | None) -> tuple[Audit, Cost, list[str]]:
+    def audit(self, snapshot: Snapshot, kernel: str | None) -> tuple[Audit, Cost, list[str]]:
         """What was found, what it costs, and the images that were read."""
         from staleline.cli.following import next_kernel
         from staleline.verdict.audit.audit import audit_of
         from staleline.verdict.audit.old_kernel import image_files
         from staleline.verdict.audit.subject import subject_of
 
-        subject = subject_of(observed, kernel, self.given, use_cache=self.use_cache)
+        subject = subject_of(snapshot, kernel, self.given, use_cache=self.use_cache)
         following = next_kernel(
             self.following,
             subject.snapshot,
@@ -209,7 +190,7 @@ def _outcomes(
     number = 0
     for file in files:
         try:
-            observed = _observe(file)
+            snapshot = observed(file)
         except StalelineError as error:
             yield _failed(request, file, kernels[0] if len(kernels) == 1 else None, error)
             number += len(kernels)
@@ -217,11 +198,11 @@ def _outcomes(
         for kernel in kernels:
             number += 1
             traces = directory / str(number) if directory and several else directory
-            yield _outcome(observed, file, kernel, request, traces)
+            yield _outcome(snapshot, file, kernel, request, traces)
 
 
 def _outcome(
-    observed: Snapshot,
+    snapshot: Snapshot,
     file: str | None,
     kernel: str | None,
     request: _Request,
@@ -230,7 +211,7 @@ def _outcome(
     from staleline.report.machines.audits import AuditOutcome
 
     try:
-        found, price, images = request.audit(observed, kernel)
+        found, price, images = request.audit(snapshot, kernel)
         written = {} if traces is None else _write_traces(found, traces)
     except StalelineError as error:
         return _failed(request, file, kernel, error)
@@ -262,13 +243,6 @@ def _machine(file: str | None) -> str:
 
 def _files(file: str | None) -> tuple[str, ...]:
     return () if file is None else (file,)
-
-
-def _observe(snapshot_file: str | None) -> Snapshot:
-    from staleline.evidence.detect import read_snapshot
-    from staleline.evidence.live import collect
-
-    return collect() if snapshot_file is None else read_snapshot(FilePath(snapshot_file))
 
 
 def _write_traces(found: Audit, directory: FilePath) -> dict[str, str]:

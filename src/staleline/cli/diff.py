@@ -32,10 +32,14 @@ def command(*, old: str, new: str, no_cache: bool, output: Output) -> int:
 
     Exit status: 0 if nothing that was safe becomes unsafe, 1 error, 2 otherwise.
     """
-    from staleline.cli.images import ReadingOptions, ruled_kernels
+    from staleline.cli.console.tracking import with_progress
+    from staleline.kernel.reading.many import ReadingOptions
+    from staleline.verdict.handover.readkernel import ruled_kernels
     from staleline.verdict.policies.difference import compare_kernels
 
-    kernels = ruled_kernels((old, new), ReadingOptions(use_cache=not no_cache))
+    kernels = ruled_kernels(
+        (old, new), ReadingOptions(use_cache=not no_cache, tracked=with_progress)
+    )
     difference = compare_kernels(*kernels)
     _write(output, difference, kernels, (old, new))
     return 2 if any(changed.worse for changed in difference.handovers) else 0

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
@@ -11,18 +12,22 @@ import click
 from staleline.cli.console import streams
 from staleline.cli.console.once import Once
 from staleline.cli.console.output import Output, output_options
+from staleline.cli.machine import GivenMachine, machine_options, on_machine
 
 if TYPE_CHECKING:
-    from staleline.cli.images import ImageReport
+    from staleline.kernel.reading.many import ImageReport
 
 __all__ = ["command"]
 
 
 @click.command("kernel", cls=Once)
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
-@click.option("--snapshot", metavar="FILE", help="Also say what they do on this machine.")
-@click.option("--msr", multiple=True, metavar="NUMBER=VALUE", help="An MSR the snapshot lacks.")
-@click.option("--cmdline", metavar="TEXT", help="The kernel's command line on that machine.")
+@machine_options(
+    snapshot="Also say what they do on this machine.",
+    msr="An MSR the snapshot lacks.",
+    cmdline="The kernel's command line on that machine.",
+    state=None,
+)
 @click.option("--since", metavar="IMAGE", help="What changed from this build to each of them.")
 @click.option(
     "--explain", is_flag=True, help="Show the instructions that decide, and their inputs."
@@ -43,9 +48,7 @@ __all__ = ["command"]
 def command(  # noqa: PLR0913 - one parameter per option
     *,
     images: tuple[str, ...],
-    snapshot: str | None,
-    msr: tuple[str, ...],
-    cmdline: str | None,
+    machine: GivenMachine,
     since: str | None,
     explain: bool,
     full: bool,
@@ -63,17 +66,18 @@ def command(  # noqa: PLR0913 - one parameter per option
     Exit status: 0 if every image was read to its end, 1 if one could not be read (whatever
     else was found), 3 if something of one is unknown.
     """
-    from staleline.cli.images import GivenMachine, ReadingOptions, explained, read_images
+    from staleline.cli.console.tracking import with_progress
+    from staleline.kernel.reading.many import ReadingOptions, explained, read_images
 
-    options = ReadingOptions(jobs, timeout, use_cache=not no_cache)
+    options = ReadingOptions(jobs, timeout, use_cache=not no_cache, tracked=with_progress)
     if since and explain:
         raise click.UsageError("--since and --explain do not go together")
-    if (msr or cmdline) and snapshot is None:
+    if (machine.msr or machine.cmdline) and machine.file is None:
         raise click.UsageError("--msr and --cmdline describe the machine of --snapshot")
     if output.of_findings and (since or explain):
         raise click.UsageError(f"--since and --explain have no --format {output.format}")
-    machine = None if snapshot is None else GivenMachine(snapshot, msr, cmdline).checked()
-    reports = read_images((*images, since) if since else images, options, machine)
+    behaviour = None if machine.file is None else partial(on_machine, machine.checked())
+    reports = read_images((*images, since) if since else images, options, behaviour)
     if since:
         _print_changes(reports[-1], reports[:-1], output=output)
     elif explain:

@@ -3,19 +3,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path as FilePath
 from typing import TYPE_CHECKING
 
 import click
 
 from staleline.cli.console.once import Once
 from staleline.cli.console.output import Output, output_options
+from staleline.cli.machine import GivenMachine, machine_options
 from staleline.evidence.contradiction import ContradictionError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from staleline.evidence.snapshot import Snapshot
     from staleline.verdict.audit.preflight import Preflight
 
 __all__ = ["command"]
@@ -37,26 +36,14 @@ _ACCEPTABLE = ("load-settled",)
     "--reuse-cmdline", is_flag=True, help="The running kernel's command line, and --append."
 )
 @click.option("--crash", is_flag=True, help="It is loaded for a crash (kexec -p).")
-@click.option(
-    "--snapshot",
-    "snapshot_file",
-    metavar="FILE",
-    help="A snapshot or CPUID dump; default: this host.",
+@machine_options(
+    snapshot="A snapshot or CPUID dump; default: this host.",
+    cmdline="The running kernel's command line.",
 )
 @click.option(
     "--kernel",
     metavar="WHAT",
     help="The running kernel: an image, a release or a policy; default: the snapshot's.",
-)
-@click.option(
-    "--msr", multiple=True, metavar="NUMBER=VALUE", help="An MSR that the snapshot lacks."
-)
-@click.option("--cmdline", metavar="TEXT", help="The running kernel's command line.")
-@click.option(
-    "--state",
-    multiple=True,
-    metavar="NAME=VALUE",
-    help="State that the snapshot lacks, e.g. sev_guests_run=no or tdx_module=absent.",
 )
 @click.option(
     "--accept",
@@ -73,11 +60,8 @@ def command(  # noqa: PLR0913 - one parameter per option
     append: str | None,
     reuse_cmdline: bool,
     crash: bool,
-    snapshot_file: str | None,
+    machine: GivenMachine,
     kernel: str | None,
-    msr: tuple[str, ...],
-    cmdline: str | None,
-    state: tuple[str, ...],
     accept: tuple[str, ...],
     explain: bool,
     no_cache: bool,
@@ -90,7 +74,6 @@ def command(  # noqa: PLR0913 - one parameter per option
     Exit status: 0 safe, or all that is not was accepted; 1 error, 2 at risk, 3 unknown.
     """
     from staleline.cli.following import next_image
-    from staleline.evidence.given import Given
     from staleline.report.machines.preflight import exit_status
     from staleline.verdict.audit.old_kernel import image_files
     from staleline.verdict.audit.preflight import preflight
@@ -99,8 +82,8 @@ def command(  # noqa: PLR0913 - one parameter per option
 
     path = Path.CRASH if crash else Path.KEXEC
     try:
-        given = Given(msr, cmdline, state)
-        subject = subject_of(_observe(snapshot_file), kernel, given, use_cache=not no_cache)
+        given = machine.given
+        subject = subject_of(machine.observed(), kernel, given, use_cache=not no_cache)
         image = next_image(
             following, subject.snapshot, append=append, reuse=reuse_cmdline, crash=crash
         )
@@ -112,18 +95,11 @@ def command(  # noqa: PLR0913 - one parameter per option
         asked = {"next_kernel": following, "path": str(path)}
         nothing = Contradicted(error.found, (path,), kernel, asked)
         document = contradicted_preflight(nothing, following, str(error))
-        write_contradicted(output, nothing, document, snapshot_file)
+        write_contradicted(output, nothing, document, machine.file)
         raise
-    files = (*([snapshot_file] if snapshot_file else []), *image_files(subject.kernels))
-    _write(output, found, machine=snapshot_file or "this host", files=files, explain=explain)
+    files = (*machine.files, *image_files(subject.kernels))
+    _write(output, found, machine=machine.file or "this host", files=files, explain=explain)
     return exit_status(found)
-
-
-def _observe(snapshot_file: str | None) -> Snapshot:
-    from staleline.evidence.detect import read_snapshot
-    from staleline.evidence.live import collect
-
-    return collect() if snapshot_file is None else read_snapshot(FilePath(snapshot_file))
 
 
 def _write(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from staleline.cli.console.once import Once
+from staleline.cli.machine import GivenMachine, machine_options, observed
 from staleline.printable import printable
 
 if TYPE_CHECKING:
@@ -33,12 +34,12 @@ __all__ = ["command"]
     metavar="DIR",
     help="Directory for index.html and the counterexamples as ITF.",
 )
-@click.option(
-    "--snapshot",
-    "snapshots",
-    multiple=True,
-    metavar="FILE",
-    help="A snapshot or CPUID dump, any number of times; default: this host.",
+@machine_options(
+    several=True,
+    snapshot="A snapshot or CPUID dump, any number of times; default: this host.",
+    msr="An MSR that the snapshots lack.",
+    cmdline="The old kernel's command line.",
+    state="A state that the snapshots lack.",
 )
 @click.option(
     "--kernel",
@@ -77,25 +78,15 @@ __all__ = ["command"]
     default="all",
     show_default=True,
 )
-@click.option(
-    "--msr", multiple=True, metavar="NUMBER=VALUE", help="An MSR that the snapshots lack."
-)
-@click.option("--cmdline", metavar="TEXT", help="The old kernel's command line.")
-@click.option(
-    "--state", multiple=True, metavar="NAME=VALUE", help="A state that the snapshots lack."
-)
 def command(  # noqa: PLR0913 - one parameter per option
     *,
     directory: str,
-    snapshots: tuple[str, ...],
+    machine: GivenMachine,
     kernels: tuple[str, ...],
     policies: tuple[str, ...],
     classes: tuple[str, ...],
     following: str,
     path_name: str,
-    msr: tuple[str, ...],
-    cmdline: str | None,
-    state: tuple[str, ...],
 ) -> None:
     """Write a page with every verdict, its evidence, and its counterexample to step through.
 
@@ -104,16 +95,15 @@ def command(  # noqa: PLR0913 - one parameter per option
 
     Exit status: 0 written, 1 error; verdicts are in the page (audit and check exit with them).
     """
-    from staleline.evidence.given import Given
     from staleline.report.explorer.files import write_report
 
-    given = Given(msr, cmdline, state)
+    given = machine.given
     asked = _Asked(following, path_name)
-    _refuse_mixture(snapshots or kernels or given.anything, policies, classes)
+    _refuse_mixture(machine.files or kernels or given.anything, policies, classes)
     if policies:
         explored = _of_policies(policies, classes, asked)
     else:
-        explored = _of_machines(snapshots, kernels, given, asked)
+        explored = _of_machines(machine.files, kernels, given, asked)
     page = write_report(explored, FilePath(directory))
     size = f"{page.stat().st_size / 1024:.0f} KiB"
     click.echo(f"{printable(str(page))}: {len(explored.results)} handovers, {size}")
@@ -220,14 +210,11 @@ def _with_kernel_names(
 
 def _named_snapshots(files: tuple[str, ...]) -> dict[str, Snapshot]:
     """Each snapshot by its host's name, or its file's; by the path where that is taken."""
-    from staleline.evidence.detect import read_snapshot
-    from staleline.evidence.live import collect
-
     if not files:
-        return {"this host": collect()}
+        return {"this host": observed(None)}
     found: dict[str, Snapshot] = {}
     for file in dict.fromkeys(files):
-        snapshot = read_snapshot(FilePath(file))
+        snapshot = observed(file)
         name = snapshot.host or FilePath(file).name
         found[file if name in found else name] = snapshot
     return found

@@ -44,9 +44,7 @@ def test_a_member_counts_however_it_is_compressed(
 def test_an_archive_within_an_archive_is_not_left_out_unseen(tmp_path: Path) -> None:
     inner = archive(tmp_path / "inner.tar.gz", {"b.log": JAILHOUSE}, "w:gz").read_bytes()
     file = archive(tmp_path / "both.tar", {"rome.txt": ROME, "more.tgz": inner})
-    with pytest.raises(
-        EvidenceError, match=r"more\.tgz: is an archive within an archive"
-    ):
+    with pytest.raises(EvidenceError, match=r"more\.tgz: is an archive within an archive"):
         read_snapshot(file)
 
 

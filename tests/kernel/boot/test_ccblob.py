@@ -64,17 +64,17 @@ def test_the_kernel_keeps_the_cpuid_page(real_kernels):
     reader = KernelReader(image)
     assert reader.encrypts(guest(), "") is False  # SEV encrypts, and not the kernel
     at = image.symbols.address("__pi_cpuid_table_copy")
-    (count,) = struct.unpack("<I", reader._memory.read(at, 4))
-    entries = struct.iter_unpack("<IIQQIIIIQ", reader._memory.read(at + 16, 48 * count))
+    (count,) = struct.unpack("<I", reader._emulated.memory.read(at, 4))
+    entries = struct.iter_unpack("<IIQQIIIIQ", reader._emulated.memory.read(at + 16, 48 * count))
     copied = {leaf: registers for leaf, _, _, _, *registers, _ in entries}
     assert set(copied) == {0, 1, 7, 0x8000_0000, 0x8000_0001, 0x8000_001F}
     assert all(tuple(copied[leaf]) == cpuid("Milan").read(leaf) for leaf in copied)
-    assert reader._memory.read_int(image.symbols.address("sev_secrets_pa"), 8) == 0x7000
+    assert reader._emulated.memory.read_int(image.symbols.address("sev_secrets_pa"), 8) == 0x7000
 
 
 def test_a_host_is_given_none(real_kernels):
     memory = MachineMemory(load_image(real_kernels["7"].path))
-    give_cc_blob(memory, LogicalCpu(0, cpuid("Milan"), {SEV_STATUS: 0b11}), 0x4000)
+    give_cc_blob(memory, LogicalCpu(0, cpuid("Milan"), {SEV_STATUS: 0b11}))
     assert memory.read(0x4000, 0x5000) == bytes(0x5000)
 
 

@@ -14,15 +14,16 @@ from staleline.kernel.boot.decision import RawMachine, SiteDecision
 from staleline.kernel.boot.seamcalls import can_seamcall, make_seamcalls
 from staleline.kernel.derivation import DerivationError
 from staleline.kernel.emulator.emulator import Emulator
-from staleline.kernel.emulator.memory import KERNEL_MAP, MachineMemory
+from staleline.kernel.emulator.layout import KERNEL_MAP
+from staleline.kernel.emulator.memory import MachineMemory
 from staleline.kernel.emulator.traps import LogicalCpu
 from staleline.kernel.image.assembly import load_image
 from staleline.kernel.image.exceptiontable import fault_fixups
 from staleline.kernel.image.image import KernelImage, Section, Segment
 from staleline.kernel.image.symbols import SymbolTable
 from staleline.kernel.sites.runner import KernelReader
+from tests.kernel.inventory.test_inventory import Names
 from tests.kernel.machines import MEM_ENCRYPT_ENABLED, SYSCFG, cpuid
-from tests.kernel.test_inventory import Names
 
 TEXT = KERNEL_MAP + 0x100_0000
 FLAG = TEXT + 0x800

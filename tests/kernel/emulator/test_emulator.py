@@ -12,7 +12,8 @@ from staleline.errors import KernelImageError
 from staleline.evidence.registers import CpuidTable
 from staleline.kernel.derivation import DerivationError
 from staleline.kernel.emulator.emulator import Emulator, End, EndKind, RunLimits
-from staleline.kernel.emulator.memory import KERNEL_MAP, MachineMemory
+from staleline.kernel.emulator.layout import KERNEL_MAP
+from staleline.kernel.emulator.memory import MachineMemory
 from staleline.kernel.emulator.traps import LogicalCpu
 from staleline.kernel.image.image import KernelImage, Segment
 from staleline.kernel.image.symbols import SymbolTable

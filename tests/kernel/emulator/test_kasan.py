@@ -11,9 +11,9 @@ from dataclasses import replace
 import pytest
 
 from staleline.kernel.boot.decision import RawMachine, SiteDecision
-from staleline.kernel.emulator.kasan import SHADOW, shadow_of, shadowed_by
-from staleline.kernel.emulator.memory import APIC_BASE, MachineMemory
-from staleline.kernel.emulator.ring3 import STACK_SIZE, STACK_TOP
+from staleline.kernel.emulator.kasan import shadow_of, shadowed_by
+from staleline.kernel.emulator.layout import APIC, SHADOW, stack_of
+from staleline.kernel.emulator.memory import MachineMemory
 from staleline.kernel.image.assembly import load_image
 from staleline.kernel.image.image import KernelImage
 from staleline.kernel.sites.runner import KernelReader
@@ -50,14 +50,14 @@ def variable(image: KernelImage) -> int:
 
 
 def stack(image: KernelImage) -> int:
-    return MachineMemory(image).direct(STACK_TOP + STACK_SIZE - 64)
+    return MachineMemory(image).direct(stack_of(1).stop - 64)
 
 
 def test_what_shadows_what() -> None:
     """Documentation/arch/x86/x86_64/mm.rst (6.12): the shadow is ffffec00… to fffffbff…."""
     assert shadow_of(0xFFFF_8000_0000_0000) == 0xFFFF_EC00_0000_0000
     assert shadow_of((1 << 64) - 1) == 0xFFFF_FBFF_FFFF_FFFF == SHADOW[-1]
-    assert shadowed_by(shadow_of(APIC_BASE)) == APIC_BASE
+    assert shadowed_by(shadow_of(APIC.start)) == APIC.start
     assert 0xFFFF_8880_0000_0000 not in SHADOW  # the direct map
 
 
@@ -66,7 +66,7 @@ def test_a_look_at_the_shadow_is_no_store(image: KernelImage, where: str) -> Non
     looked_at = {
         "variable": variable(image),
         "stack": stack(image),
-        "APIC": APIC_BASE,
+        "APIC": APIC.start,
         "vmalloc": _VMALLOC,
     }
     decision = stops(image, reads_byte(shadow_of(looked_at[where])))

@@ -5,14 +5,13 @@ from __future__ import annotations
 
 import pytest
 
+from staleline.kernel.boot.machine import EmulatedMachine
 from staleline.kernel.emulator.localapic import (
     NMI_VECTOR,
     REBOOT_VECTOR,
     commanded_vector,
-    halt_at_sending,
     sending_calls,
 )
-from staleline.kernel.emulator.memory import MachineMemory
 from staleline.kernel.emulator.traps import RDI, RSI
 from staleline.kernel.image.assembly import load_image
 
@@ -41,6 +40,6 @@ def test_kernels_send_by_static_calls_since_6_6(real_kernel):
     calls = sending_calls(image.symbols)
     assert bool(calls) is (real_kernel.series not in {"5.10", "6.1"})
     assert set(calls.values()) <= {RDI, RSI}
-    memory = MachineMemory(image)
-    halt_at_sending(memory)
-    assert {memory.read(address, 1) for address in calls} <= {b"\xf4"}
+    emulated = EmulatedMachine(image)
+    emulated.start_over()
+    assert {emulated.memory.read(address, 1) for address in calls} <= {b"\xf4"}

@@ -8,8 +8,9 @@ import os
 
 import pytest
 
-from staleline.kernel.emulator.emulator import touchedpages
-from staleline.kernel.emulator.memory import PAGE, Region
+from staleline.kernel.emulator import touchedpages
+from staleline.kernel.emulator.layout import PAGE
+from staleline.kernel.emulator.memory import Region
 from staleline.kernel.emulator.touchedpages import TouchedPages
 
 _PAGES = 4096

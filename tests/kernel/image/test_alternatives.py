@@ -11,7 +11,7 @@ from staleline.kernel.boot.decision import RawMachine
 from staleline.kernel.image.alternatives import always_patched, passed_alternatives
 from staleline.kernel.image.assembly import load_image
 from staleline.kernel.image.image import KernelImage
-from staleline.kernel.influence.dependencies import unlisted_dependencies
+from staleline.kernel.influence.dependencies import dependencies
 from staleline.kernel.sites.runner import KernelReader
 from staleline.vocabulary import Site
 from tests.kernel.machines import MEM_ENCRYPT_ENABLED, SYSCFG, cpuid
@@ -81,7 +81,7 @@ def test_a_wbinvd_that_every_boot_patches_in_is_executed(image):
 def test_a_wbinvd_that_a_feature_patches_away_leaves_its_rule_unknown(image, feature):
     flush = find_guard(image, "stop_this_cpu").flush
     mutant = with_alternative(image, flush.address, b"\x90\x90", feature)
-    reasons = unlisted_dependencies(mutant)
+    reasons = dependencies(mutant).unlisted
     word, bit = divmod(feature, 32)
     what = f"code patched with CPU feature {word}*32+{bit} at stop_this_cpu+"
     assert any(what in reason for reason in reasons[Site.STOP_THIS_CPU])

@@ -8,14 +8,13 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from staleline.kernel.rule.imagepolicy import ImagePolicy, as_policy, image_policy
+from staleline.kernel.rule.imagepolicy import ImagePolicy, image_policy
 from staleline.kernel.rule.truthtable import TruthTable
 from staleline.policy.catalogue import catalogue
 from staleline.policy.evaluate import evaluate
 from staleline.policy.expression import atoms_read
 from staleline.policy.policy import Policy
 from staleline.policy.smt import equivalent
-from staleline.verdict.policies.difference import compare
 from staleline.vocabulary import ReportOrder, Site
 from tests.kernel.eras import boot_cpu_has_sme, cache_state_incoherent, sme_active, sme_in_cpuid
 from tests.kernel.tables import Rule, can_exist, combinations, named_as_in_the_kernel, table
@@ -153,7 +152,6 @@ def test_a_site_that_was_not_read_is_left_out_and_named() -> None:
     assert found.equals == ("linux-6.5",)
     assert found.unread == (Site.CRASH_NMI_CALLBACK,)
     assert found.unknown == ("crash_nmi_callback: not read",)
-    assert as_policy(found, "image") is None
 
 
 def test_without_the_secondaries_site_there_is_nothing_to_recognise() -> None:
@@ -174,7 +172,6 @@ def test_a_site_that_is_unknown_somewhere_equals_nothing() -> None:
     found = Image(open_on_hygon, SME_ACTIVE, AFTER, NEITHER).policy("6.12")
     assert found.equals == ()
     assert found.rules[Site.STOP_THIS_CPU].equals == ()
-    assert as_policy(found, "image") is None
 
 
 def test_an_order_that_was_not_established_is_unknown() -> None:
@@ -184,7 +181,6 @@ def test_an_order_that_was_not_established_is_unknown() -> None:
     assert found.reported is None
     assert found.equals == ()
     assert found.unknown == ("stop_this_cpu: the order of report and flush was not established",)
-    assert as_policy(found, "image") is None
 
 
 def test_an_order_that_differs_between_machines_is_unknown() -> None:
@@ -203,9 +199,6 @@ def test_no_flush_has_no_order() -> None:
     found = Image(never, never, AFTER, NEITHER).policy()
     assert found.reported is None
     assert found.unknown == ()
-    policy = as_policy(found, "image")
-    assert policy is not None
-    assert policy.flushes(Site.STOP_THIS_CPU, {}) is False
 
 
 # The whole catalogue
@@ -238,17 +231,6 @@ def test_a_policy_recognises_itself_and_only_its_equals(name: str) -> None:
     for other in found.equals:
         for site in Site:
             assert equivalent(policy.condition(site), catalogue()[other].condition(site))
-
-
-@pytest.mark.parametrize("name", CATALOGUE)
-def test_a_rule_that_was_read_stands_where_a_policy_stands(name: str) -> None:
-    policy = catalogue()[name]
-    read = as_policy(image_of(policy), "read")
-    assert read is not None
-    difference = compare(policy, read)
-    assert [(site.added, site.dropped) for site in difference.sites] == [(None, None)] * len(Site)
-    assert difference.handovers == ()
-    assert difference.reported == (policy.reported, policy.reported)
 
 
 def test_only_one_policy_speaks_of_tdx_guests() -> None:

@@ -14,7 +14,7 @@ import struct
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
-from staleline.kernel.emulator.memory import PAGE
+from staleline.kernel.emulator.layout import BOOT_PARAMS, CC_BLOB, CC_CPUID, CC_SECRETS, PAGE
 from staleline.kernel.emulator.traps import DECISIVE_LEAVES
 
 if TYPE_CHECKING:
@@ -25,10 +25,6 @@ __all__ = ["give_cc_blob"]
 
 #: ``cc_blob_address`` of struct boot_params (arch/x86/include/uapi/asm/bootparam.h:132, 7.3.4).
 _CC_BLOB_ADDRESS: Final = 0x13C
-#: Physical addresses, free while the startup code runs.
-_BLOB: Final = 0x6000
-_SECRETS: Final = 0x7000
-_CPUID: Final = 0x8000
 #: struct cc_blob_sev_info (arch/x86/include/asm/sev.h:58, 7.3.4): magic, version, pages.
 _BLOB_FORM: Final = struct.Struct("<IHHQIIQII")
 _MAGIC: Final = 0x4544_4D41
@@ -37,7 +33,7 @@ _TABLE_FORM: Final = struct.Struct("<IIQ")
 _LEAF_FORM: Final = struct.Struct("<IIQQIIIIQ")
 
 
-def give_cc_blob(memory: MachineMemory, cpu: LogicalCpu, boot_params: int) -> None:
+def give_cc_blob(memory: MachineMemory, cpu: LogicalCpu) -> None:
     """Leave it for the startup code of a CPU, if that is an SNP guest's.
 
     Secrets are zeros, as they are at VMPL 0: no SVSM is there to be told of. The CPUID page is
@@ -47,10 +43,10 @@ def give_cc_blob(memory: MachineMemory, cpu: LogicalCpu, boot_params: int) -> No
         return
     leaves = tuple(_leaves(cpu))
     table = _TABLE_FORM.pack(len(leaves), 0, 0) + b"".join(leaves)
-    blob = _BLOB_FORM.pack(_MAGIC, 0, 0, _SECRETS, PAGE, 0, _CPUID, PAGE, 0)
-    memory.write(_CPUID, table)
-    memory.write(_BLOB, blob)
-    memory.write_int(boot_params + _CC_BLOB_ADDRESS, _BLOB, 4)
+    blob = _BLOB_FORM.pack(_MAGIC, 0, 0, CC_SECRETS.start, PAGE, 0, CC_CPUID.start, PAGE, 0)
+    memory.write(CC_CPUID.start, table)
+    memory.write(CC_BLOB.start, blob)
+    memory.write_int(BOOT_PARAMS.start + _CC_BLOB_ADDRESS, CC_BLOB.start, 4)
 
 
 def _leaves(cpu: LogicalCpu) -> Iterator[bytes]:

@@ -10,6 +10,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from staleline.kernel.emulator.layout import (
+    DEFAULT_VMEMMAP,
+    PAGE_STRUCTURES,
+    SECTION_ROOT,
+    SECTION_ROOTS,
+)
 from staleline.kernel.image.symbols import required_address
 
 if TYPE_CHECKING:
@@ -20,17 +26,9 @@ __all__ = ["page_structure"]
 
 _PAGE_SHIFT: Final = 12
 _STRUCT_PAGE_SIZE: Final = 64
-#: ``__VMEMMAP_BASE_L4``, arch/x86/include/asm/pgtable_64_types.h.
-_DEFAULT_VMEMMAP: Final = 0xFFFF_EA00_0000_0000
 #: mm/sparse-vmemmap.c, which is built with the option only.
 _OF_VMEMMAP: Final = "vmemmap_alloc_block"
 _SECTIONS: Final = "mem_section"
-#: Physical addresses behind the per-CPU areas: the structures of 16 MiB, which are all of section
-#: 0, since nothing sets their flags; the table of roots; its first root, which begins with the
-#: section's ``section_mem_map``.
-_STRUCTURES: Final = 0xC0_0000
-_ROOTS: Final = 0xD0_0000
-_ROOT: Final = 0xD0_1000
 
 
 def page_structure(image: KernelImage, memory: MachineMemory, physical: int) -> int:
@@ -46,15 +44,15 @@ def _first(image: KernelImage, memory: MachineMemory) -> int:
     if _OF_VMEMMAP in image.symbols:
         return _vmemmap(image)
     sections = required_address(image.symbols, _SECTIONS)
-    memory.write_int(sections, memory.direct(_ROOTS), 8)
-    memory.write_int(_ROOTS, memory.direct(_ROOT), 8)
-    memory.write_int(_ROOT, memory.direct(_STRUCTURES), 8)
-    return memory.direct(_STRUCTURES)
+    memory.write_int(sections, memory.direct(SECTION_ROOTS.start), 8)
+    memory.write_int(SECTION_ROOTS.start, memory.direct(SECTION_ROOT.start), 8)
+    memory.write_int(SECTION_ROOT.start, memory.direct(PAGE_STRUCTURES.start), 8)
+    return memory.direct(PAGE_STRUCTURES.start)
 
 
 def _vmemmap(image: KernelImage) -> int:
     """``vmemmap_base`` (a variable with CONFIG_DYNAMIC_MEMORY_LAYOUT), or the constant."""
     symbol = image.symbols.address("vmemmap_base")
     if symbol is None:
-        return _DEFAULT_VMEMMAP
+        return DEFAULT_VMEMMAP
     return int.from_bytes(image.read(symbol, 8), "little")

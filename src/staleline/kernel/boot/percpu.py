@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from staleline.kernel.derivation import DerivationError
+from staleline.kernel.emulator.layout import LARGEST_PER_CPU_AREA, per_cpu_area
 
 if TYPE_CHECKING:
     from staleline.kernel.emulator.memory import MachineMemory
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
 
 __all__ = ["PerCpu"]
 
-_FIRST_AREA: Final = 0x10_0000
-_AREA_STRIDE: Final = 0x40_0000
 _MASK_64: Final = (1 << 64) - 1
 #: ``struct pcpu_hot`` (6.2 to 6.14): current_task, preempt_count, cpu_number.
 _CPU_NUMBER_IN_PCPU_HOT: Final = 12
@@ -35,7 +34,7 @@ class PerCpu:
         self._start = self._address("__per_cpu_start")
         self._initial = self._address("__per_cpu_load", "__per_cpu_start")
         self._size = self._address("__per_cpu_end") - self._start
-        if not 0 < self._size <= _AREA_STRIDE:
+        if not 0 < self._size <= LARGEST_PER_CPU_AREA:
             raise DerivationError(f"per-CPU section of {self._size:#x} bytes")
 
     @property
@@ -70,7 +69,7 @@ class PerCpu:
         return self._memory.read(self._area(cpu), self._size)
 
     def _area(self, cpu: int) -> int:
-        return self._memory.direct(_FIRST_AREA + cpu * _AREA_STRIDE)
+        return self._memory.direct(per_cpu_area(cpu).start)
 
     def _write(self, cpu: int, symbol: str, displacement: int, value: int, size: int) -> None:
         at = self._address(symbol) + displacement + self.offset(cpu)

@@ -5,11 +5,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from staleline.kernel.boot.controlpages import CONTROL_PAGES, CONTROL_SIZE, SWAP_PAGE
 from staleline.kernel.boot.percpu import PerCpu
-from staleline.kernel.emulator.kasan import SHADOW, shadowed_by
-from staleline.kernel.emulator.memory import PAGE
-from staleline.kernel.emulator.ring3 import STACK_SIZE, STACK_TOP
+from staleline.kernel.emulator.kasan import shadowed_by
+from staleline.kernel.emulator.layout import CONTROL_PAGES, PAGE, SHADOW, SWAP_PAGE, stack_of
 from staleline.printable import printable
 
 if TYPE_CHECKING:
@@ -52,11 +50,11 @@ class Places:
     def line(self, address: int, physical: int) -> str:
         """What lies in memory at an address: a variable, a stack, a page of the handover."""
         for cpu in range(len(self._areas)):
-            if 0 < STACK_TOP + cpu * STACK_SIZE - physical <= STACK_SIZE:
+            if physical in stack_of(cpu):
                 return f"the stack of CPU {cpu}"
-        if 0 <= physical - CONTROL_PAGES < CONTROL_SIZE:
+        if physical in CONTROL_PAGES:
             return "the control page"
-        if 0 <= physical - SWAP_PAGE < PAGE:
+        if physical in SWAP_PAGE:
             return "the swap page"
         if self._memory.has_shadow and address in SHADOW:
             shadowed = shadowed_by(address)
@@ -69,8 +67,8 @@ class Places:
 
     def linked(self, address: int) -> int:
         """Where the code at an address comes from: in the control pages it is a copy."""
-        for pages in (CONTROL_PAGES, self._memory.direct(CONTROL_PAGES)):
-            if 0 <= address - pages < CONTROL_SIZE:
+        for pages in (CONTROL_PAGES.start, self._memory.direct(CONTROL_PAGES.start)):
+            if 0 <= address - pages < len(CONTROL_PAGES):
                 start = next(filter(None, map(self._symbols.only_address, _RELOCATED)), pages)
                 return start + address - pages - self._copied_to(start)
         return address
@@ -78,7 +76,7 @@ class Places:
     def _copied_to(self, start: int) -> int:
         """Offset of the copy: the second page in 5.10, the first in later kernels."""
         code = self._memory.read(start, _ENOUGH)
-        return PAGE if self._memory.read(CONTROL_PAGES + PAGE, _ENOUGH) == code else 0
+        return PAGE if self._memory.read(CONTROL_PAGES.start + PAGE, _ENOUGH) == code else 0
 
     def _enclosing(self, address: int) -> str:
         found = self._symbols.enclosing(address)

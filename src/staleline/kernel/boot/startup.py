@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Final
 from staleline.evidence.commandline import decompressor_sees_on
 from staleline.kernel.boot.ccblob import give_cc_blob
 from staleline.kernel.boot.hypervisorhooks import put_hooks
-from staleline.kernel.boot.patches import apply_always
+from staleline.kernel.boot.machine import SECONDARY
 from staleline.kernel.boot.percpu import PerCpu
-from staleline.kernel.boot.seamcalls import can_seamcall
+from staleline.kernel.boot.seamcalls import can_seamcall, make_seamcalls
 from staleline.kernel.derivation import DerivationError
-from staleline.kernel.emulator.emulator import Emulator, EndKind
+from staleline.kernel.emulator.emulator import EndKind
+from staleline.kernel.emulator.layout import BOOT_PARAMS, COMMAND_LINE
 from staleline.kernel.emulator.traps import LogicalCpu
 from staleline.kernel.image.configuration import is_for_one_cpu, require_kexec_of_several_cpus
 from staleline.kernel.image.symbols import required_address
@@ -26,27 +27,20 @@ from staleline.kernel.image.symbols import required_address
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from staleline.kernel.boot.machine import EmulatedMachine
+    from staleline.kernel.emulator.emulator import Emulator
     from staleline.kernel.emulator.memory import MachineMemory
     from staleline.kernel.image.image import KernelImage
 
 __all__ = [
-    "SECONDARY",
     "boot",
     "identify",
     "read_sme_active",
     "start_up",
     "start_up_told",
-    "stub_functions",
 ]
 
-#: Number of the secondary; the jumping CPU is 0.
-SECONDARY: Final = 1
-
 _MASK_64: Final = (1 << 64) - 1
-_HLT_RET: Final = b"\xf4\xc3"
-_BOOT_PARAMS: Final = 0x4000
-_COMMAND_LINE: Final = 0x5000
-_COMMAND_LINE_SIZE: Final = 2048  # arch/x86/include/asm/setup.h, 5.10 to 7.3
 # Documentation/arch/x86/boot.rst and arch/x86/include/uapi/asm/bootparam.h, 6.12.
 _CMD_LINE_PTR: Final = 0x228
 _XLOADFLAGS: Final = 0x236
@@ -63,45 +57,17 @@ _TDX_INIT: Final = "tdx_init"
 _HIBERNATE: Final = "hibernate"  # with CONFIG_HIBERNATION only, kernel/power/hibernate.c
 _SME_ENABLE: Final = ("__pi_sme_enable", "sme_enable")  # the first since 6.18
 
-#: Functions whose result no guard depends on, made to return 0: log output, machine check
-#: set-up, which allocates memory, and what an SEV-ES guest does around an NMI, which asks its
-#: hypervisor and cares for the stacks of exceptions that do not come here.
-_STUBS: Final = (
-    "_printk",
-    "printk",
-    "__warn_printk",
-    "mcheck_cpu_init",
-    "numa_add_cpu",
-    "__sev_es_ist_enter",
-    "__sev_es_ist_exit",
-    "__sev_es_nmi_complete",
-)
-_RETURN_ZERO: Final = b"\x31\xc0\xc3"
-
-
-def stub_functions(image: KernelImage, memory: MachineMemory) -> None:
-    """The code as it is run: patched as at boot, and without functions that do not matter."""
-    for name in _STUBS:
-        for address in image.symbols.addresses(name):
-            memory.write(address, _RETURN_ZERO)
-    _halt_at_sending(memory)
-    apply_always(image, memory)
-
 
 def boot(
-    image: KernelImage,
-    memory: MachineMemory,
-    emulator: Emulator,
+    emulated: EmulatedMachine,
     cpus: Sequence[LogicalCpu],
     *,
     mem_encrypt: bool,
 ) -> None:
-    """Run every derivation step.
+    """Run every derivation step, and make the SEAMCALLs of a host that uses TDX.
 
     Args:
-        image: The kernel.
-        memory: Its memory, pristine.
-        emulator: Over the same memory.
+        emulated: Its image in its memory, pristine.
         cpus: The jumping CPU and the secondary.
         mem_encrypt: The command line says ``mem_encrypt=on``.
 
@@ -109,28 +75,25 @@ def boot(
         DerivationError: A step did not return.
     """
     try:
-        start_up(image, memory, emulator, cpus[0], mem_encrypt=mem_encrypt)
+        start_up(emulated, cpus[0], mem_encrypt=mem_encrypt)
     finally:
         cpus[0].record.clear()
-    identify(image, memory, emulator, cpus)
+    identify(emulated, cpus)
+    make_seamcalls(emulated.image, emulated.emulator, cpus)
 
 
 def start_up(
-    image: KernelImage,
-    memory: MachineMemory,
-    emulator: Emulator,
+    emulated: EmulatedMachine,
     cpu: LogicalCpu,
     *,
     mem_encrypt: bool,
 ) -> None:
     """Run the startup code with a command line that says ``mem_encrypt=on`` or nothing."""
-    start_up_told(image, memory, emulator, cpu, "mem_encrypt=on" if mem_encrypt else "")
+    start_up_told(emulated, cpu, "mem_encrypt=on" if mem_encrypt else "")
 
 
 def start_up_told(
-    image: KernelImage,
-    memory: MachineMemory,
-    emulator: Emulator,
+    emulated: EmulatedMachine,
     cpu: LogicalCpu,
     command_line: str,
 ) -> None:
@@ -140,40 +103,38 @@ def start_up_told(
     afterwards, so low RAM is empty again; what follows is a function of the kernel's memory,
     of what `cpu` keeps, and of what the hardware answers from here on.
     """
-    if any(name in image.symbols for name in (*_SME_ENABLE, _SME_MASK)):
-        alone = is_for_one_cpu(image.symbols)  # then per-CPU variables are variables
-        cpu.gs_base = 0 if alone else PerCpu(image, memory).early_offset
-        _write_boot_params(memory, command_line)
-        give_cc_blob(memory, cpu, _BOOT_PARAMS)
-        _Steps(image, emulator).run(cpu, _SME_ENABLE, _BOOT_PARAMS)
-    memory.clear_ram()
-    emulator.prepare_ram()
+    if any(name in emulated.image.symbols for name in (*_SME_ENABLE, _SME_MASK)):
+        alone = is_for_one_cpu(emulated.image.symbols)  # then per-CPU variables are variables
+        cpu.gs_base = 0 if alone else PerCpu(emulated.image, emulated.memory).early_offset
+        _write_boot_params(emulated.memory, command_line)
+        give_cc_blob(emulated.memory, cpu)
+        _Steps(emulated.image, emulated.emulator).run(cpu, _SME_ENABLE, BOOT_PARAMS.start)
+    emulated.memory.clear_ram()
+    emulated.emulator.prepare_ram()
 
 
-def identify(
-    image: KernelImage, memory: MachineMemory, emulator: Emulator, cpus: Sequence[LogicalCpu]
-) -> None:
+def identify(emulated: EmulatedMachine, cpus: Sequence[LogicalCpu]) -> None:
     """Identify the jumping CPU and the secondary, and give each its per-CPU area.
 
     Raises:
         DerivationError: A step did not return, or the kernel hands over to no other.
     """
-    require_kexec_of_several_cpus(image.symbols)
-    steps = _Steps(image, emulator)
-    areas = PerCpu(image, memory)
+    require_kexec_of_several_cpus(emulated.image.symbols)
+    steps = _Steps(emulated.image, emulated.emulator)
+    areas = PerCpu(emulated.image, emulated.memory)
     first, second = cpus
     first.gs_base = areas.early_offset
     steps.run(first, ("early_cpu_init",))
     areas.set_up_areas(len(cpus))
     first.gs_base, second.gs_base = areas.offset(0), areas.offset(SECONDARY)
     steps.run(first, ("identify_cpu",), steps.address("boot_cpu_data"))
-    if _TDX_INIT in image.symbols:
-        _forbid_hibernation_to_tdx_hosts(image, memory, first)
+    if _TDX_INIT in emulated.image.symbols:
+        _forbid_hibernation_to_tdx_hosts(emulated.image, emulated.memory, first)
         steps.run(first, (_TDX_INIT,))
-    elif can_seamcall(image):
+    elif can_seamcall(emulated.image):
         raise DerivationError(f"the image makes SEAMCALLs and has no symbol {_TDX_INIT}")
-    _store_boot_cpu_info(image, memory, first)
-    put_hooks(image, memory, first)
+    _store_boot_cpu_info(emulated.image, emulated.memory, first)
+    put_hooks(emulated.image, emulated.memory, first)
     steps.run(second, ("smp_store_cpu_info", "identify_secondary_cpu"), SECONDARY)
 
 
@@ -245,14 +206,8 @@ def _write_boot_params(memory: MachineMemory, command_line: str) -> None:
     Up to 6.8 the kernel parses ``mem_encrypt=`` itself; since 6.9 (commit cd0d9d92c8bb) the
     decompressor or EFI stub does, and tells it by XLF_MEM_ENCRYPTION.
     """
-    text = os.fsencode(command_line)[: _COMMAND_LINE_SIZE - 1]
+    text = os.fsencode(command_line)[: len(COMMAND_LINE) - 1]
     flags = _XLF_MEM_ENCRYPTION * decompressor_sees_on(text)
-    memory.write(_COMMAND_LINE, text + b"\0")
-    memory.write_int(_BOOT_PARAMS + _CMD_LINE_PTR, _COMMAND_LINE, 4)
-    memory.write_int(_BOOT_PARAMS + _XLOADFLAGS, flags, 2)
-
-
-def _halt_at_sending(memory: MachineMemory) -> None:
-    """Let the static calls meet a HLT, where the emulator sees them, and return behind it."""
-    for address in memory.sending_calls:
-        memory.write(address, _HLT_RET)
+    memory.write(COMMAND_LINE.start, text + b"\0")
+    memory.write_int(BOOT_PARAMS.start + _CMD_LINE_PTR, COMMAND_LINE.start, 4)
+    memory.write_int(BOOT_PARAMS.start + _XLOADFLAGS, flags, 2)

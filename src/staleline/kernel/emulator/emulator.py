@@ -26,14 +26,30 @@ from unicorn import x86_const as x86
 
 from staleline.kernel.derivation import DerivationError
 from staleline.kernel.emulator.detours import detoured
-from staleline.kernel.emulator.hooks import Hooks
+from staleline.kernel.emulator.engine import (
+    FLAGS,
+    KERNEL_CODE,
+    KERNEL_DATA,
+    bad_access,
+    enter_ring3,
+    map_memory,
+    map_shadow,
+    write_pages,
+)
+from staleline.kernel.emulator.hooks import (
+    EVERYWHERE,
+    Hooks,
+    accesses_told,
+    blocks_told,
+    instructions_told,
+)
+from staleline.kernel.emulator.layout import APIC, ENTRY_GATE, PAGE, RETURN_GATE, stack_of
 from staleline.kernel.emulator.localapic import (
     INTERRUPT_COMMAND,
     INTERRUPT_COMMAND_MSR,
     commanded_vector,
 )
-from staleline.kernel.emulator.mapping import bad_access, map_memory, map_shadow
-from staleline.kernel.emulator.memory import APIC_BASE, PAGE, MachineMemory
+from staleline.kernel.emulator.memory import MachineMemory
 from staleline.kernel.emulator.notedstores import NotedAccess, NotedStores, flushes_a_line
 from staleline.kernel.emulator.refused import (
     LONGEST_INSTRUCTION,
@@ -42,17 +58,6 @@ from staleline.kernel.emulator.refused import (
     decode_refused,
 )
 from staleline.kernel.emulator.registerfile import RegisterFile
-from staleline.kernel.emulator.ring3 import (
-    ENTRY_GATE,
-    FLAGS,
-    KERNEL_CODE,
-    KERNEL_DATA,
-    RETURN_GATE,
-    STACK_SIZE,
-    STACK_TOP,
-    enter_ring3,
-    write_pages,
-)
 from staleline.kernel.emulator.traps import (
     GENERAL_REGISTERS,
     RAX,
@@ -66,14 +71,8 @@ from staleline.kernel.emulator.traps import (
     answer,
 )
 from staleline.kernel.emulator.watchdog import Watchdog
-from staleline.kernel.emulator.watching import (
-    EVERYWHERE,
-    accesses_told,
-    blocks_told,
-    instructions_told,
-)
 
-__all__ = ["Emulator", "End", "EndKind", "RunLimits"]
+__all__ = ["ORDINARY_LIMITS", "Emulator", "End", "EndKind", "RunLimits"]
 
 
 class EndKind(StrEnum):
@@ -160,7 +159,7 @@ class RunLimits:
     seconds: float = 5.0
 
 
-_ORDINARY_LIMITS: Final = RunLimits()
+ORDINARY_LIMITS: Final = RunLimits()
 #: Seconds for which a run goes on without its instructions being counted; 5 ms are usual.
 _UNCOUNTED: Final = 0.1
 
@@ -184,7 +183,7 @@ class Emulator:
         name: Callable[[int], str],
         warnings: Callable[[], Container[int]],
         fixups: Callable[[], Mapping[int, int]] = dict,
-        limits: RunLimits = _ORDINARY_LIMITS,
+        limits: RunLimits = ORDINARY_LIMITS,
     ) -> None:
         self._memory = memory
         self._name = name
@@ -286,7 +285,7 @@ class Emulator:
             self._engine.ctl_flush_tb()
 
     def _called(self, function: int, arguments: Sequence[int], cpu: LogicalCpu) -> CpuState:
-        stack = self._memory.direct(STACK_TOP + cpu.number * STACK_SIZE)
+        stack = self._memory.direct(stack_of(cpu.number).stop)
         self._memory.write_int(stack - 8, self._memory.direct(RETURN_GATE), 8)
         state = CpuState(rip=function, flags=FLAGS, gs_base=cpu.gs_base)
         for register, value in zip(_ARGUMENTS, arguments, strict=False):
@@ -305,7 +304,7 @@ class Emulator:
             at_flush: As for `run`.
         """
         returns_to = self._memory.direct(RETURN_GATE)
-        stack = self._memory.direct(STACK_TOP + cpu.number * STACK_SIZE)
+        stack = self._memory.direct(stack_of(cpu.number).stop)
         frame = struct.pack("<5Q", returns_to, KERNEL_CODE, FLAGS, stack, KERNEL_DATA)
         self._memory.write(stack - len(frame), frame)
         state = CpuState(rip=gate, flags=FLAGS, gs_base=cpu.gs_base)
@@ -496,8 +495,7 @@ class Emulator:
         self._hooks.add_instruction(x86.UC_X86_INS_CPUID, self._on_cpuid)
         self._hooks.add_instruction(x86.UC_X86_INS_IN, self._on_port_in)
         self._hooks.add_instruction(x86.UC_X86_INS_OUT, self._on_port_out)
-        apic = range(APIC_BASE, APIC_BASE + PAGE)
-        self._hooks.add_device(apic, self._on_apic_read, self._on_apic_write)
+        self._hooks.add_device(APIC, self._on_apic_read, self._on_apic_write)
 
     def _on_cpuid(self) -> int:
         cpu = self._cpu
@@ -517,10 +515,10 @@ class Emulator:
             self._stop(self._failed(self._address(), f"write to I/O port {port:#x}"))
 
     def _on_apic_read(self, offset: int, size: int) -> int:
-        return self._memory.read_int(APIC_BASE + offset, size)
+        return self._memory.read_int(APIC.start + offset, size)
 
     def _on_apic_write(self, offset: int, size: int, value: int) -> None:
-        self._memory.write_int(APIC_BASE + offset, value & ((1 << 8 * size) - 1), size)
+        self._memory.write_int(APIC.start + offset, value & ((1 << 8 * size) - 1), size)
         if offset == INTERRUPT_COMMAND:
             self._send(commanded_vector(value))
 

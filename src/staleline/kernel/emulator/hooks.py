@@ -5,20 +5,23 @@ Unicorn's Python binding puts three calls around each hook; a boot meets thousan
 library calls the function itself. Hooks do not keep alive what they belong to: a callback of
 `ctypes` refers to its function, so what that holds, as much as an unpacked kernel, would live
 until the garbage collector comes by.
+
+What emulated code accesses and executes is told while it is wanted.
 """
 
 from __future__ import annotations
 
 import ctypes
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Final
 
 import unicorn
 from unicorn import x86_const as x86
 from unicorn.unicorn_py3.unicorn import uclib
 
-__all__ = ["Hooks"]
+__all__ = ["EVERYWHERE", "Hooks", "accesses_told", "blocks_told", "instructions_told"]
 
 # Signatures of uc_cb_hookinsn_cpuid_t and its like, unicorn/unicorn.h and x86.h (2.1.4); the
 # first argument is the engine, the last what `uc_hook_add` was given.
@@ -55,6 +58,9 @@ _BY_INSTRUCTION: Final[dict[int, Any]] = {
     x86.UC_X86_INS_OUT: _PORT_OUT,
 }
 _NOTHING: Final = ctypes.c_void_p(0)
+
+EVERYWHERE: Final = range(1 << 64)
+_ACCESSES: Final = unicorn.UC_HOOK_MEM_READ | unicorn.UC_HOOK_MEM_WRITE
 
 
 class Hooks:
@@ -137,3 +143,60 @@ class Hooks:
 def _require(status: int) -> None:
     if status:
         raise unicorn.UcError(status)
+
+
+@contextmanager
+def accesses_told(
+    engine: unicorn.Uc,
+    hooks: Hooks,
+    tell: Callable[[int, int, bool], None],
+    where: Sequence[range],
+) -> Iterator[None]:
+    """Tell every access to these addresses before it takes effect: address, size, is it a write."""
+    teller = _Teller(tell)
+    with _hooked(engine, hooks, [(_ACCESSES, teller.access, part) for part in where]):
+        yield
+
+
+@contextmanager
+def instructions_told(
+    engine: unicorn.Uc, hooks: Hooks, tell: Callable[[int, int], None]
+) -> Iterator[None]:
+    """Tell every instruction before it runs: address, size."""
+    teller = _Teller(tell)
+    with _hooked(engine, hooks, [(unicorn.UC_HOOK_CODE, teller.instruction)]):
+        yield
+
+
+@contextmanager
+def blocks_told(
+    engine: unicorn.Uc, hooks: Hooks, tell: Callable[[int, int], None]
+) -> Iterator[None]:
+    """Tell every run of instructions without a jump before it runs: address, size."""
+    teller = _Teller(tell)
+    with _hooked(engine, hooks, [(unicorn.UC_HOOK_BLOCK, teller.instruction)]):
+        yield
+
+
+class _Teller:
+    def __init__(self, tell: Callable[..., None]) -> None:
+        self._tell = tell
+
+    def access(self, kind: int, address: int, size: int, _: int) -> None:
+        self._tell(address, size, kind == unicorn.UC_MEM_WRITE)
+
+    def instruction(self, address: int, size: int) -> None:
+        self._tell(address, size)
+
+
+@contextmanager
+def _hooked(engine: unicorn.Uc, hooks: Hooks, wanted: Sequence[tuple[Any, ...]]) -> Iterator[None]:
+    """Code run inside calls these; translations made without them are dropped."""
+    engine.ctl_flush_tb()
+    added = [hooks.add(*one) for one in wanted]
+    try:
+        yield
+    finally:
+        for hook in added:
+            hooks.remove(hook)
+        engine.ctl_flush_tb()

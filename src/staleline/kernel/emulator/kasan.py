@@ -2,28 +2,20 @@
 """KASAN's shadow: one byte for each eight of the kernel's, zero where all eight may be accessed.
 
 Code built with CONFIG_KASAN looks at it before it accesses memory, and marks there what of its
-stack frame it may not. The offset is the only one that arch/x86/Kconfig has
-(KASAN_SHADOW_OFFSET, 5.10 to 7.3).
+stack frame it may not.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from staleline.kernel.emulator.layout import SHADOW_OFFSET, SHADOW_SCALE
+
 if TYPE_CHECKING:
     from staleline.kernel.image.symbols import SymbolTable
 
-__all__ = ["SHADOW", "SHADOW_SCALE", "has_shadow", "shadow_of", "shadowed_by"]
+__all__ = ["has_shadow", "shadow_of", "shadowed_by"]
 
-_OFFSET: Final = 0xDFFF_FC00_0000_0000
-SHADOW_SCALE: Final = 8
-#: With four levels of page tables; with five the shadow begins lower, but so does the direct map,
-#: which image files have where it is with four.
-_KERNEL_HALF: Final = range(0xFFFF_8000_0000_0000, 1 << 64)
-#: Of all that a kernel can address.
-SHADOW: Final = range(
-    _KERNEL_HALF.start // SHADOW_SCALE + _OFFSET, _KERNEL_HALF.stop // SHADOW_SCALE + _OFFSET
-)
 #: arch/x86/mm/kasan_init_64.c; Debian's kernels have neither.
 _SET_UP: Final = ("kasan_early_init", "kasan_init")
 
@@ -35,9 +27,9 @@ def has_shadow(symbols: SymbolTable) -> bool:
 
 def shadow_of(address: int) -> int:
     """Where the byte for an address is."""
-    return address // SHADOW_SCALE + _OFFSET
+    return address // SHADOW_SCALE + SHADOW_OFFSET
 
 
 def shadowed_by(shadow: int) -> int:
     """The first of the addresses that a byte of the shadow is for."""
-    return (shadow - _OFFSET) * SHADOW_SCALE
+    return (shadow - SHADOW_OFFSET) * SHADOW_SCALE

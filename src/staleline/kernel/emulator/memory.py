@@ -18,7 +18,17 @@ from typing import TYPE_CHECKING
 
 from staleline.errors import KernelImageError
 from staleline.kernel.derivation import DerivationError
-from staleline.kernel.emulator.kasan import SHADOW, SHADOW_SCALE, has_shadow, shadow_of
+from staleline.kernel.emulator.kasan import has_shadow, shadow_of
+from staleline.kernel.emulator.layout import (
+    APIC,
+    DEFAULT_PAGE_OFFSET,
+    KERNEL_MAP,
+    PAGE,
+    RAM_SIZE,
+    SHADOW,
+    SHADOW_RAM,
+    SHADOW_SCALE,
+)
 from staleline.kernel.emulator.localapic import sending_calls
 from staleline.kernel.emulator.touchedpages import TouchedPages
 from staleline.kernel.image.symbols import AmbiguousNameError
@@ -26,24 +36,12 @@ from staleline.kernel.image.symbols import AmbiguousNameError
 if TYPE_CHECKING:
     from staleline.kernel.image.image import KernelImage
 
-__all__ = ["APIC_BASE", "KERNEL_MAP", "PAGE", "RAM_SIZE", "KeptMemory", "MachineMemory", "Region"]
+__all__ = ["KeptMemory", "MachineMemory", "Region"]
 
-PAGE = 0x1000
-#: ``__START_KERNEL_map``: where Linux maps physical address 0 of its own image
-#: (arch/x86/include/asm/page_64_types.h, unchanged from 5.10 to 7.3).
-KERNEL_MAP = 0xFFFF_FFFF_8000_0000
-#: Bytes of low RAM. The image is linked above it (CONFIG_PHYSICAL_START, 16 MiB).
-RAM_SIZE = 0x100_0000
 #: KERNEL_IMAGE_SIZE with KASLR (arch/x86/include/asm/page_64_types.h).
 _LARGEST_IMAGE = 1 << 30
 #: Bytes of a region above which its pages are dropped; a boot and the sites touch 0.6 MiB.
 _MOST_WRITTEN = 8 << 20
-_DEFAULT_PAGE_OFFSET = 0xFFFF_8880_0000_0000
-#: ``APIC_BASE``, the fixmap address of the local APIC's registers (FIX_APIC_BASE,
-#: arch/x86/include/asm/fixmap.h). Up to 6.6 the APIC ID is read during identification.
-APIC_BASE = 0xFFFF_FFFF_FF5F_D000
-#: Physical address of the emulated shadow, above all else: a kernel takes free memory for it.
-_SHADOW_RAM = 1 << 32
 
 
 class KeptPages:
@@ -180,14 +178,14 @@ class MachineMemory:
         self._windows = (*memory, (PAGE, self._ram, PAGE), *shadows)
         self._places = tuple(
             (address, address + len(region) - offset, region.content, offset - address)
-            for address, region, offset in (*self._windows, (APIC_BASE, self._apic, 0))
+            for address, region, offset in (*self._windows, (APIC.start, self._apic, 0))
         )
 
     def windows(self) -> tuple[tuple[int, Region, int], ...]:
         """(virtual address, region, offset in it) of everything to map as memory.
 
         The identity map leaves page 0 out, so a null pointer is noticed. The local APIC's page
-        at `APIC_BASE` is a device.
+        at `APIC` is a device.
         """
         return self._windows
 
@@ -201,12 +199,12 @@ class MachineMemory:
         Raises:
             DerivationError: Nothing is mapped there.
         """
-        if APIC_BASE <= address < APIC_BASE + PAGE:
+        if address in APIC:
             return None
         for start, region, offset in self._windows:
             if 0 <= address - start < len(region) - offset:
                 if region in self._shadows:
-                    return _SHADOW_RAM + address - SHADOW.start
+                    return SHADOW_RAM + address - SHADOW.start
                 return address - (KERNEL_MAP if region is self._kernel else start - offset)
         raise DerivationError(f"{address:#x} is outside the machine's memory")
 
@@ -285,7 +283,7 @@ def _page_offset(image: KernelImage) -> int:
             str(error), where=image.path, do="give the vmlinux with symbols of this build"
         ) from error
     if symbol is None:
-        return _DEFAULT_PAGE_OFFSET
+        return DEFAULT_PAGE_OFFSET
     return int.from_bytes(image.read(symbol, 8), "little")
 
 

@@ -5,18 +5,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache, partial
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from staleline.kernel.boot.places import Places
-from staleline.kernel.boot.seamcalls import make_seamcalls
-from staleline.kernel.boot.startup import SECONDARY, boot, stub_functions
+from staleline.kernel.boot.machine import SECONDARY, EmulatedMachine, two_cpus
+from staleline.kernel.boot.startup import boot
 from staleline.kernel.derivation import DerivationError
-from staleline.kernel.emulator.emulator import Emulator
-from staleline.kernel.emulator.memory import MachineMemory
 from staleline.kernel.emulator.traps import Answer, LogicalCpu
-from staleline.kernel.image.bugtable import warning_addresses
-from staleline.kernel.image.exceptiontable import fault_fixups
 from staleline.kernel.rerun.trace import ExecutedInstruction, record
 from staleline.kernel.sites.crash import run_crash
 from staleline.kernel.sites.kexecstate import begin_crash, begin_kexec
@@ -25,6 +20,7 @@ from staleline.vocabulary import Site
 
 if TYPE_CHECKING:
     from staleline.kernel.boot.decision import RawMachine
+    from staleline.kernel.boot.places import Places
     from staleline.kernel.image.image import KernelImage
 
 __all__ = ["RecordedSite", "SiteRunner", "Source"]
@@ -113,12 +109,7 @@ class SiteRunner:
     """Records sites of one image; keep it for many machines."""
 
     def __init__(self, image: KernelImage) -> None:
-        self._image = image
-        self._memory = MachineMemory(image)
-        self._places = Places(image, self._memory, SECONDARY + 1)
-        warns = warning_addresses(image)
-        fixups = cache(partial(fault_fixups, image))
-        self._emulator = Emulator(self._memory, self._places.code, lambda: warns, fixups)
+        self._emulated = EmulatedMachine(image)
 
     def run(
         self, site: Site, machine: RawMachine, looking_at: Iterable[Source] = ()
@@ -138,42 +129,37 @@ class SiteRunner:
         cpu = cpus[0 if site is Site.RELOCATE_KERNEL else SECONDARY]
         cpu.leaves.clear()
         cpu.numbers.clear()
-        recorded = record(self._memory, self._emulator, self._running(site, machine, cpus))
-        steps = _of_the_site(recorded, self._image.symbols.addresses(_ENTRY[site]))
+        recorded = record(
+            self._emulated.memory, self._emulated.emulator, self._running(site, machine, cpus)
+        )
+        steps = _of_the_site(recorded, self._emulated.image.symbols.addresses(_ENTRY[site]))
         inputs = {i: found for i, found in enumerate(self._read(steps, cpu)) if found}
-        return RecordedSite(steps, self._places, inputs, before, cpu)
+        return RecordedSite(steps, self._emulated.places, inputs, before, cpu)
 
     def _boot(self, machine: RawMachine) -> tuple[_NotedCpu, _NotedCpu]:
-        msr = machine.firmware_msr
-        cpus = (
-            _NotedCpu(0, machine.jumping, msr, seam=machine.seamcalled),
-            _NotedCpu(SECONDARY, machine.secondary, msr, seam=machine.seamcalled),
-        )
-        self._memory.reset()
-        self._emulator.prepare_ram()
-        stub_functions(self._image, self._memory)
-        boot(self._image, self._memory, self._emulator, cpus, mem_encrypt=machine.mem_encrypt)
-        make_seamcalls(self._image, self._emulator, cpus)
+        cpus = two_cpus(machine, _NotedCpu)
+        self._emulated.start_over()
+        boot(self._emulated, cpus, mem_encrypt=machine.mem_encrypt)
         return cpus
 
     def _running(
         self, site: Site, machine: RawMachine, cpus: tuple[_NotedCpu, _NotedCpu]
     ) -> Callable[[], object]:
-        parts = self._image, self._memory, self._emulator
+        emulated = self._emulated
         if site is Site.STOP_THIS_CPU:
-            begin_kexec(self._image, self._memory, online=len(cpus))
-            return partial(run_stop_this_cpu, *parts, cpus[SECONDARY], jumping=cpus[0])
+            begin_kexec(emulated.image, emulated.memory, online=len(cpus))
+            return partial(run_stop_this_cpu, emulated, cpus[SECONDARY], jumping=cpus[0])
         if site is Site.RELOCATE_KERNEL:
             jump = machine.preserve_context
-            begin_kexec(self._image, self._memory, online=1)
-            return partial(run_relocate_kernel, *parts, cpus[0], preserve_context=jump)
-        begin_crash(self._image, self._memory, crashing=cpus[0].number)
-        return partial(run_crash, *parts, cpus)
+            begin_kexec(emulated.image, emulated.memory, online=1)
+            return partial(run_relocate_kernel, emulated, cpus[0], preserve_context=jump)
+        begin_crash(emulated.image, emulated.memory, crashing=cpus[0].number)
+        return partial(run_crash, emulated, cpus)
 
     def _contents(self, sources: Iterable[Source]) -> Iterator[tuple[Source, int]]:
         for source in sources:
             try:
-                yield source, self._memory.read_int(*source.place)
+                yield source, self._emulated.memory.read_int(*source.place)
             except DerivationError:
                 continue
 
@@ -199,7 +185,7 @@ class SiteRunner:
             if access.value is None:
                 written.update(covered)
             elif written.isdisjoint(covered):
-                name = self._places.variable(access.address)
+                name = self._emulated.places.variable(access.address)
                 if name is not None:
                     found[Source(name, (access.address, access.size))] = access.value
         return found

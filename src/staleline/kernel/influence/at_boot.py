@@ -35,31 +35,25 @@ _HIGHEST: Final = Register(0, 0, 0)
 _HIGHEST_EXTENDED: Final = Register(0x8000_0000, 0, 0)
 
 
-def search_boot(
-    reruns: Reruns, rows: Sequence[RawFacts], looked_at: Sequence[RawFacts], *, pairs: int
-) -> Search:
-    """Try everything on every row.
+def search_boot(reruns: Reruns, rows: Sequence[RawFacts]) -> Search:
+    """Try everything on every row, each divided into two halves at random in its own way.
 
     Args:
         reruns: The image.
-        rows: Machines to begin with.
-        looked_at: Machines on which to find out what the derivation reads.
-        pairs: How many random divisions into two halves for each row.
+        rows: Machines to begin with; on the first one is found out what the derivation reads.
 
     Raises:
-        DerivationError: The derivation does not end on a machine to look at.
+        DerivationError: The derivation does not end on the first.
     """
     variables = InitialVariables(reruns)
-    for facts in looked_at:
-        variables.look_at(raw_machine(facts))
+    variables.look_at(raw_machine(rows[0]))
     search = Search()
-    for index, facts in enumerate(rows):
+    for seed, facts in enumerate(rows):
         machine = raw_machine(facts)
         search.run = _runner(reruns, machine)
-        for seed in range(index, index + pairs * len(rows), len(rows)):
-            for complement in (False, True):
-                flips = _flips(machine, facts, seed, complement=complement)
-                search.round(flips, variables.half(seed, complement=complement))
+        for complement in (False, True):
+            flips = _flips(machine, facts, seed, complement=complement)
+            search.round(flips, variables.half(seed, complement=complement))
     return search
 
 

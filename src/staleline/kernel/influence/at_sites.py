@@ -15,6 +15,7 @@ from functools import partial, reduce
 from operator import or_
 from typing import TYPE_CHECKING, Final
 
+from staleline.kernel.emulator.layout import DESCRIPTORS
 from staleline.kernel.image.alternatives import passed_alternatives
 from staleline.kernel.influence.guardinputs import FollowedTraces, inputs_of, name_of, unlisted_bits
 from staleline.kernel.influence.inflow import Loaded
@@ -43,8 +44,7 @@ _MOST: Final = 0.5
 _SAMPLE: Final = 16
 #: Of one conditional jump that is executed more often than that, the first and the last.
 _MOST_DETOURS: Final = 8
-#: Physical addresses of the emulator's descriptor table, in the direct map too.
-_DESCRIPTORS: Final = range(0x1000, 0x2000)
+#: Of an address in the direct map, the physical one.
 _LOW: Final = 0xFFF_FFFF
 _SEV_STATUS: Final = 0xC001_0131
 _SEV_ES: Final = 1 << 1
@@ -90,15 +90,15 @@ def search_sites(
     reruns: Reruns,
     machines: Sequence[RawMachine],
     *,
-    pairs: int,
     sites: Sequence[Site] = SITES,
 ) -> Mapping[Site, SiteSearch]:
-    """Try everything on every machine; where a site is unknown it is left out.
+    """Try everything on every machine, each divided into two halves at random in its own way.
+
+    Where a site is unknown it is left out.
 
     Args:
         reruns: The image.
         machines: They differ in listed facts alone.
-        pairs: How many random divisions into two halves for each.
         sites: At which.
 
     Raises:
@@ -107,10 +107,9 @@ def search_sites(
     states = _States(reruns, machines, sites)
     found = {site: SiteSearch() for site in sites}
     for row, machine in enumerate(machines):
-        seeds = range(row, row + pairs * len(machines), len(machines))
         for site, search in found.items():
-            if row == 0 or pairs > 1 or _is_telling(site, machine):
-                _OneSite(reruns, site, states, row).search(search, seeds)
+            if row == 0 or _is_telling(site, machine):
+                _OneSite(reruns, site, states, row).search(search)
     return found
 
 
@@ -182,17 +181,16 @@ class _OneSite:
             for cell, content in states.contents(site, row)
         }
 
-    def search(self, found: SiteSearch, seeds: range) -> None:
+    def search(self, found: SiteSearch) -> None:
         """Try everything, and add what matters."""
         if self._base.decision.flushes is None:
             return
         for name in self._listed():
             found.influences[name] = Influence(name, explained=True)
         search = Search(self._tried)
-        for seed in seeds:
-            for complement in (False, True):
-                flips = random_flips(seed, complement=complement)
-                search.round(flips, self._half(seed, complement=complement))
+        for complement in (False, True):
+            flips = random_flips(self._row, complement=complement)
+            search.round(flips, self._half(self._row, complement=complement))
         for finding in search.findings:
             name = str(finding.change)
             if finding.lost is not None:
@@ -308,7 +306,7 @@ class _OneSite:
 
     def _may_differ(self, memory: Memory) -> bool:
         address, size = memory.cell
-        if is_pointer(memory.content) or address & _LOW in _DESCRIPTORS:
+        if is_pointer(memory.content) or address & _LOW in DESCRIPTORS:
             return False
         return not is_fixed(self._fixed, memory.name, size)
 

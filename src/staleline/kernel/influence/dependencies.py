@@ -19,7 +19,7 @@ pointer, or a path that is not modelled, and is listed as not varied.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from staleline.kernel.influence.search import Dependency
     from staleline.vocabulary import Site
 
-__all__ = ["Dependencies", "dependencies", "machines", "unlisted_dependencies"]
+__all__ = ["Dependencies", "dependencies", "machines"]
 
 _ACTIVE: Final = RawFacts(
     vendor="AuthenticAMD",
@@ -65,16 +65,6 @@ _ROWS: Final = (
     replace(_ACTIVE, hypervisor=True, sev_status=True),
     replace(_WITHOUT, sev=True, hypervisor=True, sev_status=True, sev_es=True),
 )
-_MORE_ROWS: Final = (
-    replace(_ACTIVE, mem_encrypt=False),
-    replace(_ACTIVE, sme_enabled=False),
-    replace(_ACTIVE, sev=False),
-    replace(_ACTIVE, sme=False),
-    replace(_WITHOUT, vendor="HygonGenuine", sme=True),
-    replace(_ACTIVE, vendor="GenuineIntel"),
-    replace(_ACTIVE, leaf=False),
-)
-_THOROUGH_PAIRS: Final = 6
 _EXTENDED: Final = 0x8000_0000
 
 
@@ -97,34 +87,18 @@ class Dependencies:
     boots: int
 
 
-def unlisted_dependencies(
-    image: KernelImage, *, thorough: bool = False
-) -> Mapping[Site, tuple[str, ...]]:
-    """Per site, why its truth table does not tell everything; empty if it does.
+def dependencies(image: KernelImage, *, side_by_side: bool = False) -> Dependencies:
+    """What the decisions depend on, and why the truth table does not tell everything.
 
     Args:
         image: The kernel.
-        thorough: Try more machines and more random rounds.
-    """
-    return dependencies(image, thorough=thorough).unlisted
-
-
-def dependencies(
-    image: KernelImage, *, thorough: bool = False, side_by_side: bool = False
-) -> Dependencies:
-    """The same, with what the decisions depend on.
-
-    Args:
-        image: The kernel.
-        thorough: Try more machines and more random rounds.
         side_by_side: Look at the boot in another process, forked from this one, in which no other
             thread may run.
     """
-    rows = (*_ROWS, *(_MORE_ROWS if thorough else ()))
-    search = partial(_search_boot, image, rows, thorough=thorough)
+    search = partial(_search_boot, image)
     found = aside(search) if side_by_side else search
     try:
-        sites, boots = _search_sites(image, rows, thorough=thorough)
+        sites, boots = _search_sites(image)
         boot = found()
     except (DerivationError, AsideError) as error:
         reason = f"what else the decision depends on could not be tried: {error}"
@@ -146,28 +120,24 @@ class _BootFindings:
     boots: int
 
 
-def _search_sites(
-    image: KernelImage, rows: Iterable[RawFacts], *, thorough: bool
-) -> tuple[Mapping[Site, SiteSearch], int]:
+def _search_sites(image: KernelImage) -> tuple[Mapping[Site, SiteSearch], int]:
     """And how often the derivation was run."""
     reruns = Reruns(image)
-    tried = list(machines(image, rows))
     with reruns.series():
-        found = search_sites(reruns, tried, pairs=_THOROUGH_PAIRS if thorough else 1)
+        found = search_sites(reruns, list(machines(image)))
     return found, reruns.boots
 
 
-def _search_boot(image: KernelImage, rows: Sequence[RawFacts], *, thorough: bool) -> _BootFindings:
+def _search_boot(image: KernelImage) -> _BootFindings:
     reruns = Reruns(image)
-    tried, pairs = (rows, _THOROUGH_PAIRS) if thorough else (rows[:1], 1)
     with reruns.series():
-        found = search_boot(reruns, rows, tried, pairs=pairs)
+        found = search_boot(reruns, _ROWS)
     return _BootFindings(tuple(found.findings), found.exhausted, reruns.boots)
 
 
-def machines(image: KernelImage, rows: Iterable[RawFacts] = _ROWS) -> Iterator[RawMachine]:
+def machines(image: KernelImage) -> Iterator[RawMachine]:
     """Also those that only some kernels can tell apart, and one without extended leaves."""
-    yield from map(raw_machine, rows)
+    yield from map(raw_machine, _ROWS)
     lacks = lacking(image)
     if "snp_host" not in lacks:
         yield raw_machine(replace(_ACTIVE, snp_host=True))

@@ -11,8 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
+from staleline.kernel.boot.machine import SECONDARY
 from staleline.kernel.boot.percpu import PerCpu
-from staleline.kernel.boot.startup import SECONDARY
+from staleline.kernel.emulator.layout import BOOT_PARAMS
 from staleline.kernel.rerun.branches import passed_branches
 from staleline.kernel.rerun.changes import Memory, changed, halved
 from staleline.kernel.rerun.fixedinputs import FIXED_IN_DERIVATION, is_fixed
@@ -27,7 +28,6 @@ __all__ = ["InitialVariables", "is_pointer"]
 
 _MASK_64: Final = (1 << 64) - 1
 _KERNEL_HALF: Final = 0xFFFF_8000_0000_0000
-_BOOT_PARAMS: Final = range(0x4000, 0x5000)
 #: Of the boot parameters: where the command line is and whether it says mem_encrypt=on, and
 #: pointers to more (Documentation/arch/x86/zero-page.rst, 6.12).
 _FIXED_BOOT_PARAMS: Final = (
@@ -77,8 +77,8 @@ class InitialVariables:
                 yield Memory((place, size), content, self._name(place))
 
     def _may_differ(self, address: int, size: int) -> bool:
-        if address in _BOOT_PARAMS:
-            offset = address - _BOOT_PARAMS.start
+        if address in BOOT_PARAMS:
+            offset = address - BOOT_PARAMS.start
             return not any(offset in fixed for fixed in _FIXED_BOOT_PARAMS)
         return address in self._image and not is_fixed(
             FIXED_IN_DERIVATION, self._name(address), size
@@ -93,8 +93,8 @@ class InitialVariables:
         return address
 
     def _name(self, address: int) -> str:
-        if address in _BOOT_PARAMS:
-            return f"boot_params+{address - _BOOT_PARAMS.start:#x}"
+        if address in BOOT_PARAMS:
+            return f"boot_params+{address - BOOT_PARAMS.start:#x}"
         linked = (address - self._areas.early_offset) & _MASK_64
         if linked in self._areas.linked:
             address = (linked + self._areas.offset(0)) & _MASK_64

@@ -10,19 +10,16 @@ variables and a run is short, so they are tried one at a time.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from functools import cache, partial
 from typing import TYPE_CHECKING, Final
 
-from staleline.kernel.boot.places import Places
+from staleline.kernel.boot.machine import EmulatedMachine, two_cpus
 from staleline.kernel.boot.rawfacts import RawFacts
 from staleline.kernel.boot.rawmachine import raw_machine
-from staleline.kernel.boot.startup import SECONDARY, boot, stub_functions
+from staleline.kernel.boot.startup import boot
 from staleline.kernel.derivation import DerivationError
-from staleline.kernel.emulator.emulator import Emulator, RunLimits
-from staleline.kernel.emulator.memory import APIC_BASE, PAGE, MachineMemory
+from staleline.kernel.emulator.emulator import RunLimits
+from staleline.kernel.emulator.layout import APIC
 from staleline.kernel.emulator.traps import LogicalCpu
-from staleline.kernel.image.bugtable import warning_addresses
-from staleline.kernel.image.exceptiontable import fault_fixups
 from staleline.kernel.image.staticbranches import static_branches
 from staleline.kernel.influence.initialvariables import is_pointer
 from staleline.kernel.rerun.changes import Memory
@@ -51,7 +48,6 @@ _HOST: Final = RawFacts(
 #: A run takes some thousand instructions.
 _LIMITS: Final = RunLimits(instructions=100_000, seconds=1.0)
 _WORD: Final = 8
-_APIC: Final = range(APIC_BASE, APIC_BASE + PAGE)
 
 
 def with_way(
@@ -84,25 +80,12 @@ class _Way:
     """One image on one machine, booted once."""
 
     def __init__(self, image: KernelImage) -> None:
-        self._image = image
-        self._memory = MachineMemory(image)
-        self._places = Places(image, self._memory, SECONDARY + 1)
-        self._emulator = Emulator(
-            self._memory,
-            self._places.code,
-            cache(partial(warning_addresses, image)),
-            cache(partial(fault_fixups, image)),
-            _LIMITS,
-        )
+        self._emulated = EmulatedMachine(image, _LIMITS)
         machine = raw_machine(_HOST)
-        self._cpus = (
-            LogicalCpu(0, machine.jumping, machine.firmware_msr),
-            LogicalCpu(SECONDARY, machine.secondary, machine.firmware_msr),
-        )
-        self._emulator.prepare_ram()
-        stub_functions(image, self._memory)
-        boot(image, self._memory, self._emulator, self._cpus, mem_encrypt=machine.mem_encrypt)
-        self._booted = self._memory.kept()
+        self._cpus = two_cpus(machine, LogicalCpu)
+        self._emulated.start_over()
+        boot(self._emulated, self._cpus, mem_encrypt=machine.mem_encrypt)
+        self._booted = self._emulated.memory.kept()
 
     def dependencies(self) -> Iterator[str]:
         """Names of what makes it interrupt nobody, or otherwise.
@@ -112,55 +95,55 @@ class _Way:
         """
         accesses = self._watched()
         as_given = self._sends()
-        with self._emulator.series():
+        with self._emulated.emulator.series():
             for change in self._changes(accesses):
                 if self._sends_otherwise(change, as_given):
                     yield str(change)
 
     def _watched(self) -> Accesses:
-        accesses = Accesses(self._memory)
-        where = variable_memory(self._image.symbols, ())
+        accesses = Accesses(self._emulated.memory)
+        where = variable_memory(self._emulated.image.symbols, ())
         with (
-            self._emulator.watched(accesses.note, where),
-            self._emulator.blocks(accesses.execute),
+            self._emulated.emulator.watched(accesses.note, where),
+            self._emulated.emulator.blocks(accesses.execute),
         ):
             self._sends()
-        self._memory.put_back(self._booted)
+        self._emulated.memory.put_back(self._booted)
         return accesses
 
     def _sends(self) -> int | None:
-        return sends(self._image, self._memory, self._emulator, forked(self._cpus))
+        return sends(self._emulated, forked(self._cpus))
 
     def _changes(self, accesses: Accesses) -> Iterator[Memory]:
         for (address, size), content in accesses.reads.items():
-            name = self._places.variable(address) or f"{address:#x}"
-            is_device = address in _APIC
+            name = self._emulated.places.variable(address) or f"{address:#x}"
+            is_device = address in APIC
             if size > _WORD or is_device or is_pointer(content) or is_fixed(_FIXED, name, size):
                 continue
             for other in _others(content):
                 yield Memory((address, size), other, name)
-        for branch in static_branches(self._image, accesses.blocks):
-            name = f"static key {self._places.code(branch.key)}"
+        for branch in static_branches(self._emulated.image, accesses.blocks):
+            name = f"static key {self._emulated.places.code(branch.key)}"
             yield Memory((branch.address, len(branch.other)), branch.other, name, is_code=True)
 
     def _sends_otherwise(self, change: Memory, as_given: int | None) -> bool:
         """With a change it gets to another end; one that fails is none."""
         address, size = change.cell
-        self._memory.put_back(self._booted)
+        self._emulated.memory.put_back(self._booted)
         self._write(address, change.content, is_code=change.is_code)
         try:
             return self._sends() != as_given
         except DerivationError:
             return False
         finally:
-            self._memory.put_back(self._booted)
+            self._emulated.memory.put_back(self._booted)
             if change.is_code:
-                self._emulator.forget_code(address, size)
+                self._emulated.emulator.forget_code(address, size)
 
     def _write(self, address: int, content: bytes, *, is_code: bool) -> None:
-        self._memory.write(address, content)
+        self._emulated.memory.write(address, content)
         if is_code:
-            self._emulator.forget_code(address, len(content))
+            self._emulated.emulator.forget_code(address, len(content))
 
 
 def _others(content: bytes) -> Iterator[bytes]:

@@ -15,7 +15,6 @@ import hashlib
 import json
 import os
 import stat
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -24,6 +23,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import staleline
+from staleline.files import replace_whole
 from staleline.kernel.reading.document import ImageDocument
 
 __all__ = ["DocumentCache", "ReadingCache", "default_directory", "edition"]
@@ -108,7 +108,7 @@ class DocumentCache(Generic[_Document]):
         try:
             self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             _require_own(self.directory.lstat(), stat.S_IFDIR)
-            _write(path, _checksum(body) + b"\n" + body)
+            replace_whole(path, _checksum(body) + b"\n" + body)
             for other in self.directory.glob(f"{document['sha256']}-*.json"):
                 if other != path:
                     other.unlink(missing_ok=True)
@@ -147,15 +147,3 @@ def _require_own(status: os.stat_result, kind: int) -> None:
 
 def _checksum(body: bytes) -> bytes:
     return hashlib.sha256(body).hexdigest().encode()
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Readers see the old file, the new one or none, never a part."""
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".writing-")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise

@@ -6,20 +6,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from functools import cache, partial
+from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Final, Protocol
 
-from staleline.kernel.boot.controlpages import CONTROL_PAGES, CONTROL_SIZE
 from staleline.kernel.boot.decision import SiteDecision
-from staleline.kernel.boot.places import Places
-from staleline.kernel.boot.seamcalls import make_seamcalls
-from staleline.kernel.boot.startup import SECONDARY, boot, stub_functions
+from staleline.kernel.boot.machine import EmulatedMachine, two_cpus
+from staleline.kernel.boot.startup import boot
 from staleline.kernel.derivation import DerivationError
-from staleline.kernel.emulator.emulator import Emulator, RunLimits
-from staleline.kernel.emulator.memory import KeptMemory, MachineMemory
-from staleline.kernel.image.bugtable import warning_addresses
-from staleline.kernel.image.exceptiontable import fault_fixups
+from staleline.kernel.emulator.emulator import RunLimits
+from staleline.kernel.emulator.layout import CONTROL_PAGES
 from staleline.kernel.rerun.constantmemory import variable_memory
 from staleline.kernel.rerun.inputs import Flips, Register, VariedCpu, nothing
 from staleline.kernel.rerun.trace import Recorder
@@ -31,6 +27,7 @@ from staleline.vocabulary import Site
 
 if TYPE_CHECKING:
     from staleline.kernel.boot.decision import RawMachine
+    from staleline.kernel.emulator.memory import KeptMemory, MachineMemory
     from staleline.kernel.emulator.traps import Answer, Question
     from staleline.kernel.image.image import KernelImage
     from staleline.kernel.rerun.detour import Detour
@@ -184,19 +181,16 @@ class Reruns:
 
     def __init__(self, image: KernelImage) -> None:
         self.image = image
-        self.memory = MachineMemory(image)
-        self.places = Places(image, self.memory, SECONDARY + 1)
-        warnings = cache(partial(warning_addresses, image))
-        fixups = cache(partial(fault_fixups, image))
         # Watching drops translated code, so what is watched has an engine of its own.
-        self._emulator, self._watching, self._tracing = (
-            Emulator(self.memory, self.places.code, warnings, fixups, _LIMITS) for _ in range(3)
-        )
-        self._recorder = Recorder(self.memory, self._tracing)
+        self._emulated = EmulatedMachine(image, _LIMITS)
+        self._watched = self._emulated.with_engine_of_its_own()
+        self._traced = self._emulated.with_engine_of_its_own()
+        self.memory, self.places = self._emulated.memory, self._emulated.places
+        self._recorder = Recorder(self.memory, self._traced.emulator)
         self._accesses = Accesses(self.memory)
-        pages = (CONTROL_PAGES, self.memory.direct(CONTROL_PAGES))
+        pages = (CONTROL_PAGES.start, self.memory.direct(CONTROL_PAGES.start))
         self._variable = variable_memory(
-            image.symbols, (range(page, page + CONTROL_SIZE) for page in pages)
+            image.symbols, (range(page, page + len(CONTROL_PAGES)) for page in pages)
         )
         symbols = image.symbols
         self.text = range(symbols.address("_text") or 0, symbols.address("_etext") or 0)
@@ -212,37 +206,34 @@ class Reruns:
             DerivationError: It did not end.
         """
         cpus = _cpus(machine, AS_GIVEN.flips)
-        self._boot(machine, AS_GIVEN, cpus, self._emulator)
+        self._boot(machine, AS_GIVEN, cpus, self._emulated)
         return Booted(self.memory.kept(), cpus)
 
     def decide(self, machine: RawMachine, variation: Variation = AS_GIVEN) -> Outcome:
         """The derivation and all sites."""
         cpus = _cpus(machine, variation.flips)
         try:
-            self._boot(machine, variation, cpus, self._emulator)
+            self._boot(machine, variation, cpus, self._emulated)
         except DerivationError as error:
             return Outcome(dict.fromkeys(SITES, SiteDecision(None, str(error))), _asked(cpus))
         sites = {}
         for site in SITES:
             self._begin(site, cpus)
-            sites[site] = self._run_site(site, cpus, self._emulator)
+            sites[site] = self._run_site(site, cpus, self._emulated)
         return Outcome(sites, _asked(cpus))
 
     def _boot(
-        self, machine: RawMachine, variation: Variation, cpus: Cpus, emulator: Emulator
+        self, machine: RawMachine, variation: Variation, cpus: Cpus, emulated: EmulatedMachine
     ) -> None:
         self.boots += 1
-        self.memory.reset()
-        emulator.prepare_ram()
-        stub_functions(self.image, self.memory)
+        emulated.start_over()
         self._forget(self._changed)
         for address, content in variation.memory.items():
             self.memory.write(address, content)
         self._forget(variation.memory)
         self._changed = variation.memory
-        boot(self.image, self.memory, emulator, cpus, mem_encrypt=machine.mem_encrypt)
-        make_seamcalls(self.image, emulator, cpus)
-        interrupts_of(self.image, self.memory, emulator)  # before anything is watched
+        boot(emulated, cpus, mem_encrypt=machine.mem_encrypt)
+        interrupts_of(emulated)  # before anything is watched
 
     def name(self, address: int) -> str:
         """What is at an address, for reports."""
@@ -258,19 +249,19 @@ class Reruns:
     @property
     def endless_runs(self) -> int:
         """How many runs so far had no end."""
-        return self._emulator.exhausted_runs
+        return self._emulated.emulator.exhausted_runs
 
     @contextmanager
     def series(self) -> Iterator[None]:
         """To be entered around all runs, which are watched inside only."""
         with (
-            self._emulator.series(),
-            self._watching.series(),
-            self._tracing.series(),
-            self._tracing.stepped(self._recorder.note_instruction),
-            self._tracing.watched(self._recorder.note_access),
-            self._watching.watched(self._note_access, self._variable),
-            self._watching.blocks(self._note_block),
+            self._emulated.emulator.series(),
+            self._watched.emulator.series(),
+            self._traced.emulator.series(),
+            self._traced.emulator.stepped(self._recorder.note_instruction),
+            self._traced.emulator.watched(self._recorder.note_access),
+            self._watched.emulator.watched(self._note_access, self._variable),
+            self._watched.emulator.blocks(self._note_block),
         ):
             yield
 
@@ -287,7 +278,7 @@ class Reruns:
             DerivationError: It did not end.
         """
         self._accesses = Accesses(self.memory)
-        self._boot(machine, AS_GIVEN, _cpus(machine, nothing), self._watching)
+        self._boot(machine, AS_GIVEN, _cpus(machine, nothing), self._watched)
         return self._accesses
 
     def restore(self, site: Site, booted: Booted) -> None:
@@ -308,14 +299,14 @@ class Reruns:
         """What a site reads and executes from a kept state."""
         self._prepare(site, booted, AS_GIVEN)
         self._accesses = Accesses(self.memory)
-        self._run_site(site, [_fork(cpu, nothing) for cpu in booted.cpus], self._watching)
+        self._run_site(site, [_fork(cpu, nothing) for cpu in booted.cpus], self._watched)
         return self._accesses
 
     def traced_site(self, site: Site, booted: Booted) -> Sequence[ExecutedInstruction]:
         """Every instruction that a site executes from a kept state."""
         self._prepare(site, booted, AS_GIVEN)
         self._recorder.steps = []
-        self._run_site(site, [_fork(cpu, nothing) for cpu in booted.cpus], self._tracing)
+        self._run_site(site, [_fork(cpu, nothing) for cpu in booted.cpus], self._traced)
         return self._recorder.steps
 
     def is_constant(self, address: int) -> bool:
@@ -328,7 +319,7 @@ class Reruns:
         def run(site: Site, variation: Variation = AS_GIVEN) -> SiteRun:
             self._prepare(site, booted, variation)
             forks = [_fork(cpu, variation.flips) for cpu in booted.cpus]
-            decision = self._run_site(site, forks, self._emulator)
+            decision = self._run_site(site, forks, self._emulated)
             record = tuple(chain.from_iterable(fork.record.items() for fork in forks))
             flushes = sum(len(fork.flushes) for fork in forks)
             return SiteRun(decision, _asked(forks), record, flushes)
@@ -337,7 +328,7 @@ class Reruns:
 
     def detoured_run(self, site: Site, booted: Booted, detour: Detour) -> SiteRun:
         """A site from a kept state, which goes another way once."""
-        with self._emulator.detour(detour.address, detour.visits, detour.target):
+        with self._emulated.emulator.detour(detour.address, detour.visits, detour.target):
             return self.runs_from(booted)(site)
 
     def _prepare(self, site: Site, booted: Booted, variation: Variation) -> None:
@@ -349,20 +340,19 @@ class Reruns:
         self._forget(variation.memory)
         self._changed = variation.memory
 
-    def _run_site(self, site: Site, cpus: Sequence[VariedCpu], emulator: Emulator) -> SiteDecision:
+    def _run_site(
+        self, site: Site, cpus: Sequence[VariedCpu], emulated: EmulatedMachine
+    ) -> SiteDecision:
         self.site_runs += 1
-        image, memory = self.image, self.memory
         first, second = cpus
         try:
             match site:
                 case Site.STOP_THIS_CPU:
-                    return run_stop_this_cpu(
-                        image, memory, emulator, second, jumping=first
-                    ).decision
+                    return run_stop_this_cpu(emulated, second, jumping=first).decision
                 case Site.RELOCATE_KERNEL:
-                    return run_relocate_kernel(image, memory, emulator, first)
+                    return run_relocate_kernel(emulated, first)
                 case Site.CRASH_NMI_CALLBACK:
-                    return run_crash_nmi_callback(image, memory, emulator, cpus)
+                    return run_crash_nmi_callback(emulated, cpus)
         except DerivationError as error:
             return SiteDecision(None, str(error))
 
@@ -371,15 +361,11 @@ class Reruns:
         for address, content in memory.items():
             if address in self.text:
                 # The others run nothing but what was given.
-                self._emulator.forget_code(address, len(content))
+                self._emulated.emulator.forget_code(address, len(content))
 
 
 def _cpus(machine: RawMachine, flips: Flips) -> Cpus:
-    msr = machine.firmware_msr
-    return (
-        VariedCpu(0, machine.jumping, msr, seam=machine.seamcalled, flips=flips),
-        VariedCpu(SECONDARY, machine.secondary, msr, seam=machine.seamcalled, flips=flips),
-    )
+    return two_cpus(machine, partial(VariedCpu, flips=flips))
 
 
 def _asked(cpus: Sequence[VariedCpu]) -> dict[Register, int]:

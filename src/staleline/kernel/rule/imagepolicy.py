@@ -12,10 +12,9 @@ from staleline.kernel.rule.grid import Grid, grid_of
 from staleline.kernel.rule.recognition import Recognition
 from staleline.kernel.rule.truthtable import TruthRow, TruthTable
 from staleline.policy.expression import Expression, TruthValue
-from staleline.policy.policy import Policy
 from staleline.vocabulary import ReportOrder, Site
 
-__all__ = ["ImagePolicy", "SiteRule", "as_policy", "image_policy"]
+__all__ = ["ImagePolicy", "SiteRule", "image_policy"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,32 +183,3 @@ def _order(rows: tuple[TruthRow, ...], grid: Grid) -> tuple[ReportOrder | None, 
 def _flushes(row: TruthRow) -> bool:
     decision = row.sites.get(Site.STOP_THIS_CPU)
     return decision is not None and decision.flushes is True
-
-
-def as_policy(image: ImagePolicy, name: str) -> Policy | None:
-    """The image's rule where a policy is asked for; None unless all of it is known.
-
-    None too if it leaves lines behind after a flush, which no policy says.
-
-    Args:
-        image: The rule.
-        name: What to call it, e.g. the image's release.
-    """
-    conditions = {
-        site: rule.condition for site, rule in image.rules.items() if rule.condition is not None
-    }
-    no_order = conditions.get(Site.STOP_THIS_CPU) == TruthValue(False)
-    reported = ReportOrder.AFTER_FLUSH if no_order else image.reported
-    if len(conditions) < len(Site) or reported is None or image.leaves_behind:
-        return None
-    return Policy(
-        name=name,
-        title="read from the image",
-        sources=(name,),
-        proposed=None,
-        releases=(),
-        bugs=(),
-        attributes={},
-        predicates=conditions,
-        reported=reported,
-    )

@@ -13,21 +13,19 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from staleline.kernel.boot.controlpages import CONTROL_PAGES, CONTROL_SIZE, SWAP_PAGE
 from staleline.kernel.boot.decision import Fate, Store
-from staleline.kernel.boot.places import Places
-from staleline.kernel.boot.startup import SECONDARY
+from staleline.kernel.boot.machine import SECONDARY
 from staleline.kernel.derivation import DerivationError
-from staleline.kernel.emulator.emulator import Emulator, EndKind
-from staleline.kernel.emulator.memory import PAGE, RAM_SIZE
+from staleline.kernel.emulator.emulator import EndKind
+from staleline.kernel.emulator.layout import CONTROL_PAGES, RAM_SIZE, SWAP_PAGE
 from staleline.kernel.image.symbols import required_address
 from staleline.vocabulary import Through
 
 if TYPE_CHECKING:
+    from staleline.kernel.boot.machine import EmulatedMachine
     from staleline.kernel.emulator.memory import KeptMemory, MachineMemory
     from staleline.kernel.emulator.notedstores import NotedAccess
     from staleline.kernel.emulator.traps import LogicalCpu
-    from staleline.kernel.image.image import KernelImage
 
 __all__ = ["StopWait", "as_in_crash", "stores_after_nmi", "stores_before_jump", "stores_offline"]
 
@@ -42,24 +40,22 @@ _FateOf = Callable[["NotedAccess", Store], Fate]
 
 
 def stores_before_jump(
-    image: KernelImage, memory: MachineMemory, accesses: Iterable[NotedAccess]
+    emulated: EmulatedMachine, accesses: Iterable[NotedAccess]
 ) -> tuple[Store, ...]:
     """On the jumping CPU, in a kexec."""
-    return _stores(image, memory, accesses, lambda _, store: _unless(Through.PLAIN, store))
+    return _stores(emulated, accesses, lambda _, store: _unless(Through.PLAIN, store))
 
 
 def stores_after_nmi(
-    image: KernelImage, memory: MachineMemory, accesses: Iterable[NotedAccess]
+    emulated: EmulatedMachine, accesses: Iterable[NotedAccess]
 ) -> tuple[Store, ...]:
     """On a secondary, in a crash."""
-    return _stores(image, memory, accesses, lambda _, store: _unless(Through.OWN, store))
+    return _stores(emulated, accesses, lambda _, store: _unless(Through.OWN, store))
 
 
-def stores_offline(
-    image: KernelImage, memory: MachineMemory, accesses: Iterable[NotedAccess]
-) -> tuple[Store, ...]:
+def stores_offline(emulated: EmulatedMachine, accesses: Iterable[NotedAccess]) -> tuple[Store, ...]:
     """On a CPU that goes offline: nobody waits for it, so nothing is taken back."""
-    return _stores(image, memory, accesses, lambda _, __: Fate.LEFT_BEHIND)
+    return _stores(emulated, accesses, lambda _, __: Fate.LEFT_BEHIND)
 
 
 def as_in_crash(stores: Iterable[Store]) -> tuple[Store, ...]:
@@ -75,17 +71,13 @@ class StopWait:
     """The jumping CPU, which waits until a secondary has stopped.
 
     Attributes:
-        image: The kernel.
-        memory: Its memory, when the secondary has halted.
-        emulator: Over the same memory.
+        emulated: The machine, when the secondary has halted.
         jumping: The CPU.
         report: The bytes by which a secondary reports itself stopped.
         began: Memory before the jumping CPU began to stop others, if it has; else None.
     """
 
-    image: KernelImage
-    memory: MachineMemory
-    emulator: Emulator
+    emulated: EmulatedMachine
     jumping: LogicalCpu
     report: range
     began: KeptMemory | None = None
@@ -107,7 +99,7 @@ class StopWait:
                 return Fate.TAKEN_BACK
             return Fate.LEFT_BEHIND
 
-        return _stores(self.image, self.memory, accesses, fate)
+        return _stores(self.emulated, accesses, fate)
 
     def lines_taken_back(self) -> frozenset[int]:
         """Lines that the jumping CPU stores to once it has seen that all others are stopped.
@@ -119,28 +111,30 @@ class StopWait:
         Raises:
             DerivationError: It did not return.
         """
-        function = required_address(self.image.symbols, _STOPS_OTHERS)
+        function = required_address(self.emulated.image.symbols, _STOPS_OTHERS)
         cpu = self.jumping.going_on_as(self.jumping, self.jumping.record)
-        kept = self.memory.kept()
+        kept = self.emulated.memory.kept()
         if self.began is not None:
-            self.memory.put_back(self.began)
+            self.emulated.memory.put_back(self.began)
         self._be_alone()
-        end, accesses = self.emulator.accesses_of(function, (1,), cpu=cpu, reads=self.report)
-        self.memory.put_back(kept)
+        end, accesses = self.emulated.emulator.accesses_of(
+            function, (1,), cpu=cpu, reads=self.report
+        )
+        self.emulated.memory.put_back(kept)
         if end.kind is not EndKind.RETURNED:
-            what = end.detail or f"{end.kind} at {self.emulator.describe(end.address)}"
+            what = end.detail or f"{end.kind} at {self.emulated.emulator.describe(end.address)}"
             raise DerivationError(f"{_STOPS_OTHERS}() did not return: {what}")
         looks = [at for at in range(len(accesses)) if _looks_at(accesses, at, self.report)]
         later = [one for one in accesses[looks[-1] + 1 :] if one.is_write] if looks else []
-        return frozenset(line for one in later for line in _written(self.memory, one))
+        return frozenset(line for one in later for line in _written(self.emulated.memory, one))
 
     def _be_alone(self) -> None:
-        online = required_address(self.image.symbols, _ONLINE)
-        self.memory.write_int(online, 1 << self.jumping.number, 8)
+        online = required_address(self.emulated.image.symbols, _ONLINE)
+        self.emulated.memory.write_int(online, 1 << self.jumping.number, 8)
         for name, value in ((_COUNT, 1), (_NUMBERS, SECONDARY + 1)):
-            address = self.image.symbols.address(name)
+            address = self.emulated.image.symbols.address(name)
             if address is not None:
-                self.memory.write_int(address, value, 4)
+                self.emulated.memory.write_int(address, value, 4)
 
 
 def _looks_at(accesses: Sequence[NotedAccess], index: int, report: range) -> bool:
@@ -173,16 +167,16 @@ def _unless(through: Through, store: Store) -> Fate:
 
 
 def _stores(
-    image: KernelImage, memory: MachineMemory, accesses: Iterable[NotedAccess], fate: _FateOf
+    emulated: EmulatedMachine, accesses: Iterable[NotedAccess], fate: _FateOf
 ) -> tuple[Store, ...]:
     """Sorted, each once."""
-    return tuple(sorted(set(_named(image, memory, accesses, fate))))
+    return tuple(sorted(set(_named(emulated, accesses, fate))))
 
 
 def _named(
-    image: KernelImage, memory: MachineMemory, accesses: Iterable[NotedAccess], fate: _FateOf
+    emulated: EmulatedMachine, accesses: Iterable[NotedAccess], fate: _FateOf
 ) -> Iterator[Store]:
-    places = Places(image, memory, SECONDARY + 1)
+    memory, places = emulated.memory, emulated.places
     for access in accesses:
         physical = memory.physical(access.address)
         if physical is None:
@@ -200,5 +194,5 @@ def _named(
 
 def _through(address: int, physical: int) -> Through:
     is_identity = address < RAM_SIZE
-    is_control = 0 <= physical - CONTROL_PAGES < CONTROL_SIZE or 0 <= physical - SWAP_PAGE < PAGE
+    is_control = physical in CONTROL_PAGES or physical in SWAP_PAGE
     return Through.PLAIN if is_identity or is_control else Through.OWN

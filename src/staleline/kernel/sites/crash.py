@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 from staleline.kernel.boot.decision import SiteDecision
 from staleline.kernel.derivation import DerivationError
 from staleline.kernel.emulator.emulator import Emulator, End, EndKind
+from staleline.kernel.emulator.layout import REGISTERS
 from staleline.kernel.emulator.localapic import NMI_VECTOR
 from staleline.kernel.image.symbols import required_address
 from staleline.kernel.sites.afterflush import as_in_crash, stores_after_nmi
@@ -25,6 +26,7 @@ from staleline.kernel.sites.stoppath import hook_name, interrupt_others, take_nm
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from staleline.kernel.boot.machine import EmulatedMachine
     from staleline.kernel.emulator.memory import MachineMemory
     from staleline.kernel.emulator.traps import LogicalCpu
     from staleline.kernel.image.image import KernelImage
@@ -35,7 +37,6 @@ _SHUT_DOWN: Final = "machine_crash_shutdown"
 #: What shuts down in a crash, at the end of whatever a hypervisor has put into ``machine_ops``.
 _NATIVE: Final = "native_machine_crash_shutdown"
 _CALLBACK: Final = "crash_nmi_callback"
-_REGISTERS: Final = 0x6000  # physical address of the interrupted code's struct pt_regs, zeros
 _HALT: Final = "native_halt"
 #: Registers the callback. Kernels with CONFIG_MSHV_ROOT have a second function of that name,
 #: for a crash of the hypervisor (linux 7.3.4 arch/x86/hyperv/hv_crash.c:283).
@@ -52,49 +53,49 @@ class CrashRun:
     relocate_kernel: SiteDecision
 
 
-def run_crash(
-    image: KernelImage, memory: MachineMemory, emulator: Emulator, cpus: Sequence[LogicalCpu]
-) -> CrashRun:
+def run_crash(emulated: EmulatedMachine, cpus: Sequence[LogicalCpu]) -> CrashRun:
     """Crash on the first of two CPUs; what stops short is unknown and says why."""
     try:
-        callback = run_crash_nmi_callback(image, memory, emulator, cpus)
+        callback = run_crash_nmi_callback(emulated, cpus)
     except DerivationError as error:
         site = SiteDecision(None, str(error))
         return CrashRun(site, site)
     try:
-        _go_on(emulator, cpus[0], hook_name(image, memory, _SHUT_DOWN))
-        relocate = run_relocate_kernel(image, memory, emulator, cpus[0])
+        _go_on(emulated.emulator, cpus[0], hook_name(emulated.image, emulated.memory, _SHUT_DOWN))
+        relocate = run_relocate_kernel(emulated, cpus[0])
         return CrashRun(callback, replace(relocate, stores=as_in_crash(relocate.stores)))
     except DerivationError as error:
         return CrashRun(callback, SiteDecision(None, str(error)))
 
 
-def run_crash_nmi_callback(
-    image: KernelImage, memory: MachineMemory, emulator: Emulator, cpus: Sequence[LogicalCpu]
-) -> SiteDecision:
+def run_crash_nmi_callback(emulated: EmulatedMachine, cpus: Sequence[LogicalCpu]) -> SiteDecision:
     """Crash on the first of two CPUs, up to where the second has taken the NMI.
 
     Raises:
         DerivationError: The first shot nobody down, or it is not known where an NMI leads.
     """
     crashing, secondary = cpus
-    _set_up_crash_notes(image, memory)
+    _set_up_crash_notes(emulated.image, emulated.memory)
     for name in (_NATIVE, _CALLBACK):
-        if name not in image.symbols:
+        if name not in emulated.image.symbols:
             raise DerivationError(f"the image has no symbol {name}")
-    registers = memory.direct(_REGISTERS)
-    vector = interrupt_others(image, memory, emulator, (crashing, secondary), _SHUT_DOWN, registers)
+    registers = emulated.memory.direct(REGISTERS.start)
+    vector = interrupt_others(emulated, (crashing, secondary), _SHUT_DOWN, registers)
     if vector is None:
-        raise DerivationError(f"{hook_name(image, memory, _SHUT_DOWN)}() shot nobody down")
+        raise DerivationError(
+            f"{hook_name(emulated.image, emulated.memory, _SHUT_DOWN)}() shot nobody down"
+        )
     if vector != NMI_VECTOR:
         raise DerivationError(f"{_SHUT_DOWN}() interrupts the other CPUs by vector {vector:#x}")
     before = len(secondary.flushes)
-    end = take_nmi(image, memory, emulator, secondary, registers)
-    wanted = EndKind.HALTED if _rests(image, end) else None
-    decision = site_decision(emulator, end, wanted, flushes=len(secondary.flushes) - before)
+    end = take_nmi(emulated, secondary, registers)
+    wanted = EndKind.HALTED if _rests(emulated.image, end) else None
+    decision = site_decision(
+        emulated.emulator, end, wanted, flushes=len(secondary.flushes) - before
+    )
     if not decision.flushes or not end.stores:
         return decision
-    return replace(decision, stores=stores_after_nmi(image, memory, end.stores))
+    return replace(decision, stores=stores_after_nmi(emulated, end.stores))
 
 
 def _rests(image: KernelImage, end: End) -> bool:

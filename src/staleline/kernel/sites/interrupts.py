@@ -23,12 +23,12 @@ from staleline.evidence.registers import CpuidTable
 from staleline.kernel.boot.patches import apply_always
 from staleline.kernel.boot.percpu import PerCpu
 from staleline.kernel.derivation import DerivationError
+from staleline.kernel.emulator.layout import INTERRUPT_STACK
 from staleline.kernel.emulator.localapic import NMI_VECTOR, REBOOT_VECTOR
-from staleline.kernel.emulator.ring3 import STACK_SIZE, STACK_TOP
 from staleline.kernel.emulator.traps import LogicalCpu
 
 if TYPE_CHECKING:
-    from staleline.kernel.emulator.emulator import Emulator
+    from staleline.kernel.boot.machine import EmulatedMachine
     from staleline.kernel.emulator.memory import MachineMemory
     from staleline.kernel.image.image import KernelImage
 
@@ -46,10 +46,6 @@ _CALL: Final = 0xE8
 _GATE_SIZE: Final = 16
 _PRESENT_INTERRUPT_GATE: Final = 0x8E
 _DPL: Final = 0x60
-#: Physical address of the pages that the secondary's interrupt stack is mapped to: the lower half
-#: of what it has for stacks. IRQ_STACK_SIZE is 16 KiB, 32 KiB with KASAN.
-_STACK: Final = STACK_TOP
-_STACK_PAGES: Final = STACK_SIZE // 2
 _RETURN_ZERO: Final = b"\x31\xc0\xc3"
 _HLT: Final = b"\xf4"
 _MASK_64: Final = (1 << 64) - 1
@@ -84,39 +80,41 @@ class Interrupts:
 _KNOWN: WeakKeyDictionary[MachineMemory, Interrupts] = WeakKeyDictionary()
 
 
-def interrupts_of(image: KernelImage, memory: MachineMemory, emulator: Emulator) -> Interrupts:
+def interrupts_of(emulated: EmulatedMachine) -> Interrupts:
     """Find it out, or say it again for the same memory, which is left as it is."""
-    found = _KNOWN.get(memory)
+    found = _KNOWN.get(emulated.memory)
     if found is None:
-        before = memory.kept()
-        memory.reset()
-        emulator.prepare_ram()
+        before = emulated.memory.kept()
+        emulated.memory.reset()
+        emulated.emulator.prepare_ram()
         try:
-            found = _found(image, memory, emulator)
+            found = _found(emulated)
         finally:
-            memory.put_back(before)
-        _KNOWN[memory] = found
+            emulated.memory.put_back(before)
+        _KNOWN[emulated.memory] = found
     return found
 
 
-def _found(image: KernelImage, memory: MachineMemory, emulator: Emulator) -> Interrupts:
-    apply_always(image, memory)
-    answers = _answers(memory)
-    stubs = [(a, code) for name, code in answers.items() for a in image.symbols.addresses(name)]
+def _found(emulated: EmulatedMachine) -> Interrupts:
+    apply_always(emulated.image, emulated.memory)
+    answers = _answers(emulated.memory)
+    stubs = [
+        (a, code) for name, code in answers.items() for a in emulated.image.symbols.addresses(name)
+    ]
     for address, code in stubs:
-        memory.write(address, code)
+        emulated.memory.write(address, code)
     cpus = [LogicalCpu(number, CpuidTable({}), {}) for number in range(2)]
     try:
-        stack = _stack(image, memory, emulator, cpus[1])
-        return Interrupts(_gates(image, memory, emulator, cpus[0]), stack)
+        stack = _stack(emulated, cpus[1])
+        return Interrupts(_gates(emulated, cpus[0]), stack)
     finally:
         for address, code in stubs:
-            emulator.forget_code(address, len(code))
+            emulated.emulator.forget_code(address, len(code))
 
 
 def _answers(memory: MachineMemory) -> Mapping[str, bytes]:
     """What is asked of the memory management -> code that answers."""
-    stack = memory.direct(_STACK).to_bytes(8, "little")
+    stack = memory.direct(INTERRUPT_STACK.start).to_bytes(8, "little")
     return {
         "cea_set_pte": _RETURN_ZERO,
         "set_memory_ro": _RETURN_ZERO,
@@ -127,27 +125,26 @@ def _answers(memory: MachineMemory) -> Mapping[str, bytes]:
     }
 
 
-def _gates(
-    image: KernelImage, memory: MachineMemory, emulator: Emulator, cpu: LogicalCpu
-) -> Mapping[int, int]:
+def _gates(emulated: EmulatedMachine, cpu: LogicalCpu) -> Mapping[int, int]:
     """Whether the functions returned does not matter; a gate that is there is there."""
-    cpu.gs_base = PerCpu(image, memory).early_offset
-    table = image.symbols.address(_TABLE)
+    cpu.gs_base = PerCpu(emulated.image, emulated.memory).early_offset
+    table = emulated.image.symbols.address(_TABLE)
     for name in _SET_UP_GATES:
-        address = image.symbols.address(name)
+        address = emulated.image.symbols.address(name)
         if address is not None:
-            emulator.run(address, (), cpu=cpu)
+            emulated.emulator.run(address, (), cpu=cpu)
     if table is None:
         return {}
     gates = {
-        v: memory.read(table + _GATE_SIZE * v, _GATE_SIZE) for v in (NMI_VECTOR, REBOOT_VECTOR)
+        v: emulated.memory.read(table + _GATE_SIZE * v, _GATE_SIZE)
+        for v in (NMI_VECTOR, REBOOT_VECTOR)
     }
     found = {
         vector: int.from_bytes(gate[0:2] + gate[6:12], "little")
         for vector, gate in gates.items()
         if gate[5] & ~_DPL == _PRESENT_INTERRUPT_GATE
     }
-    return _behind_nmi_entry(image, found)
+    return _behind_nmi_entry(emulated.image, found)
 
 
 def _behind_nmi_entry(image: KernelImage, gates: Mapping[int, int]) -> Mapping[int, int]:
@@ -168,23 +165,21 @@ def _behind_nmi_entry(image: KernelImage, gates: Mapping[int, int]) -> Mapping[i
     return {**others, NMI_VECTOR: handler} if sum(calls) == _NMI_CALLS else others
 
 
-def _stack(
-    image: KernelImage, memory: MachineMemory, emulator: Emulator, cpu: LogicalCpu
-) -> tuple[int, int] | None:
+def _stack(emulated: EmulatedMachine, cpu: LogicalCpu) -> tuple[int, int] | None:
     """By what the kernel stores, in the CPU's per-CPU area, when it is told where the pages are.
 
     Without CONFIG_VMAP_STACK they are in that area themselves.
     """
-    areas = PerCpu(image, memory)
+    areas = PerCpu(emulated.image, emulated.memory)
     areas.set_up_areas(cpu.number + 1)
     cpu.gs_base = areas.offset(cpu.number)
     before = _values(areas.content(cpu.number))
-    set_up = image.symbols.address(_SET_UP_STACK)
+    set_up = emulated.image.symbols.address(_SET_UP_STACK)
     if set_up is not None:
-        emulator.run(set_up, (cpu.number,), cpu=cpu)
+        emulated.emulator.run(set_up, (cpu.number,), cpu=cpu)
     after = _values(areas.content(cpu.number))
     area = areas.linked.start + cpu.gs_base & _MASK_64
-    mapped = range(memory.direct(_STACK), memory.direct(_STACK + _STACK_PAGES) + 1)
+    mapped = range(*map(emulated.memory.direct, (INTERRUPT_STACK.start, INTERRUPT_STACK.stop + 1)))
     within = range(area, area + len(areas.linked))
     stacks = [(after >= where.start) & (after < where.stop) for where in (mapped, within)]
     found = np.flatnonzero((after != before) & (stacks[0] | stacks[1])).tolist()

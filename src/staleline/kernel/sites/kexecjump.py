@@ -11,18 +11,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from staleline.kernel.derivation import DerivationError
+from staleline.kernel.emulator.layout import KIMAGE
 from staleline.kernel.image.symbols import required_address
 
 if TYPE_CHECKING:
     from staleline.kernel.emulator.memory import MachineMemory
     from staleline.kernel.image.image import KernelImage
 
-__all__ = ["KIMAGE", "KIMAGE_SIZE", "prepare_kexec_jump", "preserve_context_bits"]
+__all__ = ["prepare_kexec_jump", "preserve_context_bits"]
 
-#: Physical address of the ``struct kimage``.
-KIMAGE: Final = 0x8000
-#: Bytes that hold a ``struct kimage`` up to its flags.
-KIMAGE_SIZE: Final = 0x400
 _FLAGS: Final = (0x278, 0x2F8)
 _PRESERVE_CONTEXT: Final = 1 << 1
 
@@ -59,4 +56,4 @@ def _flags(image: KernelImage) -> int | None:
     start = required_address(image.symbols, "machine_kexec")
     code = image.read(start, image.symbols.size_of("machine_kexec") or 0)
     found = [offset for offset in _FLAGS if offset.to_bytes(4, "little") in code]
-    return KIMAGE + found[0] if len(found) == 1 else None
+    return KIMAGE.start + found[0] if len(found) == 1 else None

@@ -17,12 +17,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from staleline.kernel.boot.decision import SiteDecision
-from staleline.kernel.emulator.emulator import Emulator, EndKind
+from staleline.kernel.emulator.emulator import EndKind
 from staleline.kernel.image.symbols import required_address
 from staleline.kernel.sites.afterflush import stores_offline
 from staleline.kernel.sites.sites import site_decision
 
 if TYPE_CHECKING:
+    from staleline.kernel.boot.machine import EmulatedMachine
     from staleline.kernel.emulator.memory import MachineMemory
     from staleline.kernel.emulator.traps import LogicalCpu
     from staleline.kernel.image.image import KernelImage
@@ -61,20 +62,16 @@ class PlayDead:
     woken: SiteDecision | None = None
 
 
-def run_native_play_dead(
-    image: KernelImage, memory: MachineMemory, emulator: Emulator, cpu: LogicalCpu
-) -> PlayDead:
+def run_native_play_dead(emulated: EmulatedMachine, cpu: LogicalCpu) -> PlayDead:
     """Let a CPU go offline without a cpuidle driver, as ``native_play_dead()`` has it.
 
     Raises:
         DerivationError: The image has no such function.
     """
-    return _GoingOffline(image, memory, emulator, "native_play_dead").run(cpu)
+    return _GoingOffline(emulated, "native_play_dead").run(cpu)
 
 
-def run_mwait_play_dead(
-    image: KernelImage, memory: MachineMemory, emulator: Emulator, cpu: LogicalCpu
-) -> PlayDead:
+def run_mwait_play_dead(emulated: EmulatedMachine, cpu: LogicalCpu) -> PlayDead:
     """Let a CPU go offline as cpuidle drivers have it, in kernels since 6.17 at the latest.
 
     They call ``mwait_play_dead()`` with a hint (linux 7.3.4 arch/x86/kernel/acpi/cstate.c:209).
@@ -82,7 +79,7 @@ def run_mwait_play_dead(
     Raises:
         DerivationError: The image has no such function.
     """
-    return _GoingOffline(image, memory, emulator, "mwait_play_dead").run(cpu)
+    return _GoingOffline(emulated, "mwait_play_dead").run(cpu)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,69 +87,72 @@ class _GoingOffline:
     """A function in which CPUs go offline.
 
     Attributes:
-        image: The kernel.
-        memory: Its memory, booted.
-        emulator: Over the same memory.
+        emulated: The machine, booted.
         function: Its name.
     """
 
-    image: KernelImage
-    memory: MachineMemory
-    emulator: Emulator
+    emulated: EmulatedMachine
     function: str
 
     def run(self, cpu: LogicalCpu) -> PlayDead:
         """To where the CPU rests, and to where it does after a kick."""
-        _let_return(self.image, self.memory, _IDLE_TASK_EXIT)
-        before, other = self.memory.kept(), cpu.going_on_as(cpu, cpu.record)
+        _let_return(self.emulated.image, self.emulated.memory, _IDLE_TASK_EXIT)
+        before, other = self.emulated.memory.kept(), cpu.going_on_as(cpu, cpu.record)
         decision, place = self._to_rest(cpu)
-        rests_in = self.emulator.describe(place).split("+")[0]
-        if self._code(place) != _MWAIT or _KICK not in self.image.symbols:
+        rests_in = self.emulated.emulator.describe(place).split("+")[0]
+        if self._code(place) != _MWAIT or _KICK not in self.emulated.image.symbols:
             return PlayDead(decision, rests_in)
-        self.memory.put_back(before)
+        self.emulated.memory.put_back(before)
         return PlayDead(decision, rests_in, self._woken(other, place))
 
     def _to_rest(
         self, cpu: LogicalCpu, at_flush: Callable[[], None] | None = None
     ) -> tuple[SiteDecision, int]:
-        address, flushes = required_address(self.image.symbols, self.function), len(cpu.flushes)
-        end = self.emulator.run(address, (0,), cpu=cpu, at_flush=at_flush)
+        address, flushes = (
+            required_address(self.emulated.image.symbols, self.function),
+            len(cpu.flushes),
+        )
+        end = self.emulated.emulator.run(address, (0,), cpu=cpu, at_flush=at_flush)
         done = len(cpu.flushes) - flushes
-        decision = site_decision(self.emulator, end, EndKind.HALTED, flushes=done)
+        decision = site_decision(self.emulated.emulator, end, EndKind.HALTED, flushes=done)
         if decision.flushes and end.stores:
-            left = stores_offline(self.image, self.memory, end.stores)
+            left = stores_offline(self.emulated, end.stores)
             decision = replace(decision, stores=left)
         return decision, end.address
 
     def _woken(self, cpu: LogicalCpu, mwait: int) -> SiteDecision:
         """What the kick stores is there from the flush on, which is before any wait."""
-        state = required_address(self.image.symbols, _STATE) + cpu.gs_base & _MASK_64
-        self.memory.write(mwait, _NOP)
-        self.emulator.forget_code(mwait, len(_NOP))
-        decision, place = self._to_rest(cpu, lambda: self.memory.write_int(state, _TO_HLT, 4))
-        self.memory.write(mwait, _MWAIT)
-        self.emulator.forget_code(mwait, len(_MWAIT))
+        state = required_address(self.emulated.image.symbols, _STATE) + cpu.gs_base & _MASK_64
+        self.emulated.memory.write(mwait, _NOP)
+        self.emulated.emulator.forget_code(mwait, len(_NOP))
+        decision, place = self._to_rest(
+            cpu, lambda: self.emulated.memory.write_int(state, _TO_HLT, 4)
+        )
+        self.emulated.memory.write(mwait, _MWAIT)
+        self.emulated.emulator.forget_code(mwait, len(_MWAIT))
         if decision.flushes is not None and self._code(place)[:1] != _HLT:
-            where = self.emulator.describe(place)
+            where = self.emulated.emulator.describe(place)
             return SiteDecision(None, f"kicked out of MWAIT it does not halt, but rests at {where}")
         return decision
 
     def _code(self, address: int) -> bytes:
-        return self.memory.read(address, len(_MWAIT))
+        return self.emulated.memory.read(address, len(_MWAIT))
 
 
-def run_tdx_shutdown_cpu(
-    image: KernelImage, memory: MachineMemory, emulator: Emulator, cpu: LogicalCpu
-) -> SiteDecision:
+def run_tdx_shutdown_cpu(emulated: EmulatedMachine, cpu: LogicalCpu) -> SiteDecision:
     """Let a CPU do what ``tdx_shutdown()`` asks of each before a kexec (7.2 and later).
 
     Raises:
         DerivationError: The image has no such function.
     """
-    _let_return(image, memory, _PUT_REFERENCE)
+    _let_return(emulated.image, emulated.memory, _PUT_REFERENCE)
     before = len(cpu.flushes)
-    end = emulator.run(required_address(image.symbols, "tdx_shutdown_cpu"), (0,), cpu=cpu)
-    return site_decision(emulator, end, EndKind.RETURNED, flushes=len(cpu.flushes) - before)
+    end = emulated.emulator.run(
+        required_address(emulated.image.symbols, "tdx_shutdown_cpu"), (0,), cpu=cpu
+    )
+    return site_decision(
+        emulated.emulator, end, EndKind.RETURNED, flushes=len(cpu.flushes) - before
+    )
 
 
 def _let_return(image: KernelImage, memory: MachineMemory, function: str) -> None:

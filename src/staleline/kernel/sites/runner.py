@@ -6,25 +6,14 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from functools import partial
 from typing import TYPE_CHECKING
 
 from staleline.kernel.boot.decision import Decision, SiteDecision
-from staleline.kernel.boot.seamcalls import make_seamcalls
-from staleline.kernel.boot.startup import (
-    SECONDARY,
-    boot,
-    read_sme_active,
-    start_up,
-    start_up_told,
-    stub_functions,
-)
+from staleline.kernel.boot.machine import EmulatedMachine, two_cpus
+from staleline.kernel.boot.startup import boot, read_sme_active, start_up, start_up_told
 from staleline.kernel.derivation import DerivationError
-from staleline.kernel.emulator.emulator import Emulator
-from staleline.kernel.emulator.memory import MachineMemory
 from staleline.kernel.emulator.traps import Answer, LogicalCpu, Question
-from staleline.kernel.image.bugtable import warning_addresses
-from staleline.kernel.image.exceptiontable import fault_fixups
 from staleline.kernel.sites.crash import run_crash
 from staleline.kernel.sites.kexecstate import begin_crash, begin_kexec
 from staleline.kernel.sites.offline import (
@@ -44,7 +33,6 @@ from staleline.kernel.sites.stoppath import way_to_kexec
 if TYPE_CHECKING:
     from staleline.kernel.boot.decision import RawMachine
     from staleline.kernel.image.image import KernelImage
-    from staleline.kernel.image.symbols import SymbolTable
 
 __all__ = ["KernelReader", "MachineRun", "Start", "unknown_decision"]
 
@@ -87,14 +75,7 @@ class KernelReader:
     """
 
     def __init__(self, image: KernelImage) -> None:
-        self._image = image
-        self._memory = MachineMemory(image)
-        self._emulator = Emulator(
-            self._memory,
-            partial(_name, image.symbols),
-            cache(partial(warning_addresses, image)),
-            cache(partial(fault_fixups, image)),
-        )
+        self._emulated = EmulatedMachine(image, in_places=False)
 
     def decide(self, machine: RawMachine) -> Decision:
         """Boot the image on `machine` and let it kexec.
@@ -106,8 +87,8 @@ class KernelReader:
 
     def run(self, machine: RawMachine) -> MachineRun:
         """The same, and what the kernel asked of the machine after its startup code."""
-        cpus, exhausted = _cpus(machine), self._emulator.exhausted_runs
-        with self._emulator.series():
+        cpus, exhausted = _cpus(machine), self._emulated.emulator.exhausted_runs
+        with self._emulated.emulator.series():
             try:
                 decision = self._run(machine, cpus)
             except DerivationError as error:
@@ -115,7 +96,7 @@ class KernelReader:
         return MachineRun(
             _with_record(decision, *cpus),
             cpus[0].record,
-            exhausted=self._emulator.exhausted_runs > exhausted,
+            exhausted=self._emulated.emulator.exhausted_runs > exhausted,
         )
 
     def encrypts(self, machine: RawMachine, command_line: str) -> bool | None:
@@ -127,11 +108,11 @@ class KernelReader:
         looked at.
         """
         cpu = _cpus(machine)[0]
-        self._start_over()
-        with self._emulator.series():
+        self._emulated.start_over()
+        with self._emulated.emulator.series():
             try:
-                start_up_told(self._image, self._memory, self._emulator, cpu, command_line)
-                return read_sme_active(self._image, self._memory)
+                start_up_told(self._emulated, cpu, command_line)
+                return read_sme_active(self._emulated.image, self._emulated.memory)
             except DerivationError:
                 return None
 
@@ -156,19 +137,16 @@ class KernelReader:
         except DerivationError as error:
             return SiteDecision(None, str(error))
 
-    def _booted(
-        self, machine: RawMachine
-    ) -> tuple[KernelImage, MachineMemory, Emulator, LogicalCpu]:
+    def _booted(self, machine: RawMachine) -> tuple[EmulatedMachine, LogicalCpu]:
         """The secondary, after boot and what SEAMCALLs the machine made, and what it needs."""
         cpus = _cpus(machine)
-        self._start_over()
-        boot(self._image, self._memory, self._emulator, cpus, mem_encrypt=machine.mem_encrypt)
-        make_seamcalls(self._image, self._emulator, cpus)
-        return self._image, self._memory, self._emulator, cpus[1]
+        self._emulated.start_over()
+        boot(self._emulated, cpus, mem_encrypt=machine.mem_encrypt)
+        return self._emulated, cpus[1]
 
     def series(self) -> AbstractContextManager[object]:
         """Enter it around many runs: they are then watched by one thread."""
-        return self._emulator.series()
+        return self._emulated.emulator.series()
 
     @contextmanager
     def starts(self) -> Iterator[Callable[[RawMachine], Start]]:
@@ -180,59 +158,56 @@ class KernelReader:
 
         def start(machine: RawMachine) -> Start:
             before.clear()
-            cpu, exhausted = _cpus(machine)[0], self._emulator.exhausted_runs
+            cpu, exhausted = _cpus(machine)[0], self._emulated.emulator.exhausted_runs
             failure = self._start_up(machine, cpu)
-            cells = ((address, self._memory.read(address, 1)[0]) for address in sorted(before))
+            cells = (
+                (address, self._emulated.memory.read(address, 1)[0]) for address in sorted(before)
+            )
             changed = tuple((address, now) for address, now in cells if now != before[address])
             return Start(
                 (changed, cpu.kept, failure),
                 cpu.record,
-                exhausted=self._emulator.exhausted_runs > exhausted,
+                exhausted=self._emulated.emulator.exhausted_runs > exhausted,
             )
 
         with (
-            self._emulator.series(),
-            self._emulator.watched(partial(self._note_write, before)),
+            self._emulated.emulator.series(),
+            self._emulated.emulator.watched(partial(self._note_write, before)),
         ):
             yield start
 
     def _start_up(self, machine: RawMachine, cpu: LogicalCpu) -> str:
         """Run the startup code; the reason if it did not return."""
-        self._start_over()
+        self._emulated.start_over()
         try:
-            start_up(
-                self._image, self._memory, self._emulator, cpu, mem_encrypt=machine.mem_encrypt
-            )
+            start_up(self._emulated, cpu, mem_encrypt=machine.mem_encrypt)
         except DerivationError as error:
             return str(error)
         return ""
 
     def _note_write(self, before: dict[int, int], address: int, size: int, is_write: bool) -> None:
         """Keep what the kernel's memory held before a write."""
-        if is_write and not self._memory.is_ram(address):
-            for at, byte in enumerate(self._memory.read(address, size), address):
+        if is_write and not self._emulated.memory.is_ram(address):
+            for at, byte in enumerate(self._emulated.memory.read(address, size), address):
                 before.setdefault(at, byte)
 
     def _run(self, machine: RawMachine, cpus: tuple[LogicalCpu, LogicalCpu]) -> Decision:
-        image, memory, emulator = self._image, self._memory, self._emulator
+        emulated, image, memory = self._emulated, self._emulated.image, self._emulated.memory
         jumping, secondary = cpus
-        self._start_over()
-        boot(image, memory, emulator, cpus, mem_encrypt=machine.mem_encrypt)
+        self._emulated.start_over()
+        boot(emulated, cpus, mem_encrypt=machine.mem_encrypt)
         sme_active = read_sme_active(image, memory)
-        make_seamcalls(image, emulator, cpus)
         begin_kexec(image, memory, online=len(cpus))
-        way = way_to_kexec(image, memory, emulator, cpus)
+        way = way_to_kexec(emulated, cpus)
         by_nmi = None
         if way.sent is not None:
-            by_nmi = run_stop_by_nmi(image, memory, emulator, cpus, way.sent)
-        stop = run_stop_this_cpu(image, memory, emulator, secondary, jumping=jumping)
+            by_nmi = run_stop_by_nmi(emulated, cpus, way.sent)
+        stop = run_stop_this_cpu(emulated, secondary, jumping=jumping)
         stop = stopped_by_way(stop, way, by_nmi)
         begin_kexec(image, memory, online=1)
-        relocate = run_relocate_kernel(
-            image, memory, emulator, jumping, preserve_context=machine.preserve_context
-        )
+        relocate = run_relocate_kernel(emulated, jumping, preserve_context=machine.preserve_context)
         begin_crash(image, memory, crashing=jumping.number)
-        crash = run_crash(image, memory, emulator, cpus)
+        crash = run_crash(emulated, cpus)
         return Decision(
             stop_this_cpu=stop.decision,
             relocate_kernel=SiteDecision(None, way.to_jump) if way.to_jump else relocate,
@@ -244,24 +219,10 @@ class KernelReader:
             crash_stops=None if crash.crash_nmi_callback.flushes is None else True,
         )
 
-    def _start_over(self) -> None:
-        self._memory.reset()
-        self._emulator.prepare_ram()
-        stub_functions(self._image, self._memory)
-
-
-def _name(symbols: SymbolTable, address: int) -> str:
-    found = symbols.enclosing(address)
-    return f"{address:#x}" if found is None else f"{found[0]}+{found[1]:#x}"
-
 
 def _cpus(machine: RawMachine) -> tuple[LogicalCpu, LogicalCpu]:
     """The jumping CPU and the secondary, with one record."""
-    msr, record = machine.firmware_msr, dict[Question, Answer]()
-    return (
-        LogicalCpu(0, machine.jumping, msr, seam=machine.seamcalled, record=record),
-        LogicalCpu(SECONDARY, machine.secondary, msr, seam=machine.seamcalled, record=record),
-    )
+    return two_cpus(machine, partial(LogicalCpu, record={}))
 
 
 def unknown_decision(reason: str) -> Decision:

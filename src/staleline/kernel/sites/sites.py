@@ -6,14 +6,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from staleline.kernel.boot.controlpages import CONTROL_PAGES, CONTROL_SIZE, SWAP_PAGE
 from staleline.kernel.boot.decision import SiteDecision
 from staleline.kernel.boot.pagestructures import page_structure
 from staleline.kernel.derivation import DerivationError
 from staleline.kernel.emulator.emulator import Emulator, End, EndKind
+from staleline.kernel.emulator.layout import CONTROL_PAGES, KIMAGE, SWAP_PAGE
 from staleline.kernel.image.symbols import required_address
 from staleline.kernel.sites.afterflush import StopWait, stores_before_jump
-from staleline.kernel.sites.kexecjump import KIMAGE, KIMAGE_SIZE, prepare_kexec_jump
+from staleline.kernel.sites.kexecjump import prepare_kexec_jump
 from staleline.kernel.sites.stoppath import (
     NMI_CALLBACK,
     REPORT_SIZE,
@@ -27,6 +27,7 @@ from staleline.vocabulary import ReportOrder, Through
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Sequence
 
+    from staleline.kernel.boot.machine import EmulatedMachine
     from staleline.kernel.emulator.memory import KeptMemory, MachineMemory
     from staleline.kernel.emulator.notedstores import NotedAccess
     from staleline.kernel.emulator.traps import LogicalCpu
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from staleline.kernel.sites.stoppath import WayToKexec
 
     #: Tells a CPU to stop; called with what is to be done at each of its WBINVDs.
-    _Telling = Callable[[KernelImage, MachineMemory, Emulator, LogicalCpu, Callable[[], None]], End]
+    _Telling = Callable[[EmulatedMachine, LogicalCpu, Callable[[], None]], End]
 
 __all__ = [
     "StopRun",
@@ -74,21 +75,17 @@ class StopRun:
 
 
 def run_stop_this_cpu(
-    image: KernelImage,
-    memory: MachineMemory,
-    emulator: Emulator,
+    emulated: EmulatedMachine,
     cpu: LogicalCpu,
     *,
     jumping: LogicalCpu,
 ) -> StopRun:
     """Interrupt a secondary, so that it stops, while the jumping CPU waits for it."""
-    return _stopped(StopWait(image, memory, emulator, jumping, _report(image)), cpu, stop_others)
+    return _stopped(StopWait(emulated, jumping, _report(emulated.image)), cpu, stop_others)
 
 
 def run_stop_by_nmi(
-    image: KernelImage,
-    memory: MachineMemory,
-    emulator: Emulator,
+    emulated: EmulatedMachine,
     cpus: tuple[LogicalCpu, LogicalCpu],
     sent: KeptMemory,
 ) -> StopRun | None:
@@ -97,22 +94,20 @@ def run_stop_by_nmi(
     Memory and CPUs are left as they are.
 
     Args:
-        image: The kernel.
-        memory: Its memory.
-        emulator: Over the same memory.
+        emulated: The machine that they are of.
         cpus: The jumping CPU and the secondary.
         sent: Memory when the first interrupt has been sent.
     """
-    if NMI_CALLBACK not in image.symbols:
+    if NMI_CALLBACK not in emulated.image.symbols:
         return None
-    before = memory.kept()
-    memory.put_back(sent)
+    before = emulated.memory.kept()
+    emulated.memory.put_back(sent)
     try:
         jumping, secondary = forked(cpus)
-        wait = StopWait(image, memory, emulator, jumping, _report(image), before)
+        wait = StopWait(emulated, jumping, _report(emulated.image), before)
         return _stopped(wait, secondary, stop_by_nmi)
     finally:
-        memory.put_back(before)
+        emulated.memory.put_back(before)
 
 
 def _report(image: KernelImage) -> range:
@@ -125,7 +120,7 @@ def _report(image: KernelImage) -> range:
 
 def _stopped(wait: StopWait, cpu: LogicalCpu, told: _Telling) -> StopRun:
     """What a secondary does when it is told to stop in one way or another."""
-    image, memory, emulator, report = wait.image, wait.memory, wait.emulator, wait.report.start
+    emulated, memory, report = wait.emulated, wait.emulated.memory, wait.report.start
     waiting = 1 << cpu.number
     memory.write_int(report, waiting, REPORT_SIZE)
     reported_at_flush: list[bool] = []
@@ -133,10 +128,10 @@ def _stopped(wait: StopWait, cpu: LogicalCpu, told: _Telling) -> StopRun:
     def has_reported() -> bool:
         return memory.read_int(report, REPORT_SIZE) != waiting
 
-    end = told(image, memory, emulator, cpu, lambda: reported_at_flush.append(has_reported()))
+    end = told(emulated, cpu, lambda: reported_at_flush.append(has_reported()))
     # A stopped CPU halts in stop_this_cpu() itself, by native_halt().
-    wanted = EndKind.HALTED if is_in(image, end, _RESTING_PLACES) else None
-    decision = site_decision(emulator, end, wanted, flushes=len(reported_at_flush))
+    wanted = EndKind.HALTED if is_in(emulated.image, end, _RESTING_PLACES) else None
+    decision = site_decision(emulated.emulator, end, wanted, flushes=len(reported_at_flush))
     reports = has_reported()
     if decision.flushes and end.stores:
         decision = _with_stores(decision, wait, end.stores)
@@ -184,29 +179,29 @@ def _aliases_left(decision: SiteDecision) -> frozenset[Through]:
 
 
 def run_relocate_kernel(
-    image: KernelImage,
-    memory: MachineMemory,
-    emulator: Emulator,
+    emulated: EmulatedMachine,
     cpu: LogicalCpu,
     *,
     preserve_context: bool = False,
 ) -> SiteDecision:
     """Let the jumping CPU go through ``machine_kexec()`` into the next kernel."""
-    _write_kimage(image, memory, emulator.next_kernel_entry)
+    _write_kimage(emulated.image, emulated.memory, emulated.emulator.next_kernel_entry)
     if preserve_context:
-        prepare_kexec_jump(image, memory)
-    if "__relocate_kernel_start" in image.symbols:
-        _prepare_control_page(image, memory)
-    emulator.forget_code(CONTROL_PAGES, CONTROL_SIZE)
-    emulator.forget_code(memory.direct(CONTROL_PAGES), CONTROL_SIZE)
-    kimage = memory.direct(KIMAGE)
+        prepare_kexec_jump(emulated.image, emulated.memory)
+    if "__relocate_kernel_start" in emulated.image.symbols:
+        _prepare_control_page(emulated.image, emulated.memory)
+    emulated.emulator.forget_code(CONTROL_PAGES.start, len(CONTROL_PAGES))
+    emulated.emulator.forget_code(emulated.memory.direct(CONTROL_PAGES.start), len(CONTROL_PAGES))
+    kimage = emulated.memory.direct(KIMAGE.start)
     before = len(cpu.flushes)
-    end = emulator.run(required_address(image.symbols, "machine_kexec"), (kimage,), cpu=cpu)
+    end = emulated.emulator.run(
+        required_address(emulated.image.symbols, "machine_kexec"), (kimage,), cpu=cpu
+    )
     flushes = len(cpu.flushes) - before
-    decision = site_decision(emulator, end, EndKind.HANDED_OVER, flushes=flushes)
+    decision = site_decision(emulated.emulator, end, EndKind.HANDED_OVER, flushes=flushes)
     if not decision.flushes or not end.stores:
         return decision
-    return replace(decision, stores=stores_before_jump(image, memory, end.stores))
+    return replace(decision, stores=stores_before_jump(emulated, end.stores))
 
 
 def is_in(image: KernelImage, end: End, functions: Container[str]) -> bool:
@@ -238,14 +233,14 @@ def _with_stores(
 
 def _write_kimage(image: KernelImage, memory: MachineMemory, entry: int) -> None:
     """The least a ``struct kimage`` needs: nothing to copy, one control and swap page, an entry."""
-    memory.write(KIMAGE, bytes(KIMAGE_SIZE))
-    memory.write_int(KIMAGE + _KIMAGE_HEAD, _IND_DONE, 8)
-    memory.write_int(KIMAGE + _KIMAGE_START, entry, 8)
+    memory.write(KIMAGE.start, bytes(len(KIMAGE)))
+    memory.write_int(KIMAGE.start + _KIMAGE_HEAD, _IND_DONE, 8)
+    memory.write_int(KIMAGE.start + _KIMAGE_START, entry, 8)
     for member, page in (
-        (_KIMAGE_CONTROL_CODE_PAGE, CONTROL_PAGES),
-        (_KIMAGE_SWAP_PAGE, SWAP_PAGE),
+        (_KIMAGE_CONTROL_CODE_PAGE, CONTROL_PAGES.start),
+        (_KIMAGE_SWAP_PAGE, SWAP_PAGE.start),
     ):
-        memory.write_int(KIMAGE + member, page_structure(image, memory, page), 8)
+        memory.write_int(KIMAGE.start + member, page_structure(image, memory, page), 8)
 
 
 def _prepare_control_page(image: KernelImage, memory: MachineMemory) -> None:
@@ -256,12 +251,14 @@ def _prepare_control_page(image: KernelImage, memory: MachineMemory) -> None:
     """
     start = required_address(image.symbols, "__relocate_kernel_start")
     size = required_address(image.symbols, "__relocate_kernel_end") - start
-    if not 0 < size <= CONTROL_SIZE:
+    if not 0 < size <= len(CONTROL_PAGES):
         raise DerivationError(f"relocate_kernel of {size:#x} bytes")
     memory.write_int(
-        required_address(image.symbols, "kexec_va_control_page"), memory.direct(CONTROL_PAGES), 8
+        required_address(image.symbols, "kexec_va_control_page"),
+        memory.direct(CONTROL_PAGES.start),
+        8,
     )
     swap = image.symbols.address("kexec_pa_swap_page")
     if swap is not None:
-        memory.write_int(swap, SWAP_PAGE, 8)
-    memory.write(CONTROL_PAGES, memory.read(start, size))
+        memory.write_int(swap, SWAP_PAGE.start, 8)
+    memory.write(CONTROL_PAGES.start, memory.read(start, size))

@@ -16,12 +16,14 @@ from typing import TYPE_CHECKING, Final
 
 from staleline.kernel.derivation import DerivationError
 from staleline.kernel.emulator.emulator import Emulator, End, EndKind
+from staleline.kernel.emulator.layout import REGISTERS
 from staleline.kernel.emulator.localapic import NMI_VECTOR, REBOOT_VECTOR
 from staleline.kernel.image.symbols import required_address
 from staleline.kernel.sites.interrupts import interrupts_of
 from staleline.kernel.sites.kexecstate import begin_kexec
 
 if TYPE_CHECKING:
+    from staleline.kernel.boot.machine import EmulatedMachine
     from staleline.kernel.emulator.memory import KeptMemory, MachineMemory
     from staleline.kernel.emulator.traps import LogicalCpu
     from staleline.kernel.image.image import KernelImage
@@ -46,7 +48,6 @@ _OPERATIONS: Final = "machine_ops"
 #: Offset in struct machine_ops (arch/x86/include/asm/reboot.h, 5.10 to 7.3).
 _MEMBERS: Final = {_SHUT_DOWN: 0x18, "machine_crash_shutdown": 0x20}
 NMI_CALLBACK: Final = "smp_stop_nmi_callback"
-_REGISTERS: Final = 0x6000  # physical address of a struct pt_regs, zeros
 _ONLINE: Final = "__cpu_online_mask"
 _REPORTS: Final = ("cpus_stop_mask", "stop_cpus_count", _ONLINE)
 REPORT_SIZE: Final = 4
@@ -75,9 +76,7 @@ class WayToKexec:
 
 
 def way_to_kexec(
-    image: KernelImage,
-    memory: MachineMemory,
-    emulator: Emulator,
+    emulated: EmulatedMachine,
     cpus: tuple[LogicalCpu, LogicalCpu],
 ) -> WayToKexec:
     """Shut the machine down as for a kexec, and leave memory and CPUs as they are.
@@ -85,29 +84,27 @@ def way_to_kexec(
     What the others do when they are interrupted is told by `stop_others`; here they report
     themselves stopped at once.
     """
-    before = memory.kept()
+    before = emulated.memory.kept()
     jumping, secondary = forked(cpus)
     try:
-        vector = sends(image, memory, emulator, (jumping, secondary))
+        vector = sends(emulated, (jumping, secondary))
         if vector is None:
             return WayToKexec(f"{_SHUT_DOWN}() interrupts no other CPU", None, stops=False)
         if vector != REBOOT_VECTOR:
             return _nowhere(f"{_SHUT_DOWN}() interrupts the other CPUs by vector {vector:#x}")
-        sent = memory.kept()
-        _report_stopped(image, memory)
-        name = hook_name(image, memory, _SHUT_DOWN)
-        to_jump = _went_on(emulator, emulator.go_on(jumping), name)
+        sent = emulated.memory.kept()
+        _report_stopped(emulated.image, emulated.memory)
+        name = hook_name(emulated.image, emulated.memory, _SHUT_DOWN)
+        to_jump = _went_on(emulated.emulator, emulated.emulator.go_on(jumping), name)
         return WayToKexec(None, to_jump, stops=True, sent=sent)
     except DerivationError as error:
         return _nowhere(str(error))
     finally:
-        memory.put_back(before)
+        emulated.memory.put_back(before)
 
 
 def sends(
-    image: KernelImage,
-    memory: MachineMemory,
-    emulator: Emulator,
+    emulated: EmulatedMachine,
     cpus: tuple[LogicalCpu, LogicalCpu],
 ) -> int | None:
     """The vector by which a kexec interrupts the others; None if it interrupts nobody.
@@ -117,8 +114,8 @@ def sends(
     Raises:
         DerivationError: ``machine_shutdown()`` did not get there.
     """
-    begin_kexec(image, memory, online=len(cpus))
-    return interrupt_others(image, memory, emulator, cpus, _SHUT_DOWN)
+    begin_kexec(emulated.image, emulated.memory, online=len(cpus))
+    return interrupt_others(emulated, cpus, _SHUT_DOWN)
 
 
 def forked(cpus: tuple[LogicalCpu, LogicalCpu]) -> tuple[LogicalCpu, LogicalCpu]:
@@ -168,9 +165,7 @@ def _bring_online(
 
 
 def interrupt_others(
-    image: KernelImage,
-    memory: MachineMemory,
-    emulator: Emulator,
+    emulated: EmulatedMachine,
     cpus: tuple[LogicalCpu, LogicalCpu],
     function: str,
     *arguments: int,
@@ -183,14 +178,14 @@ def interrupt_others(
     Raises:
         DerivationError: It did not return.
     """
-    _bring_online(image, memory, cpus)
-    address = required_address(image.symbols, function)
-    end = emulator.run(address, arguments, cpu=cpus[0], until_sent=True)
+    _bring_online(emulated.image, emulated.memory, cpus)
+    address = required_address(emulated.image.symbols, function)
+    end = emulated.emulator.run(address, arguments, cpu=cpus[0], until_sent=True)
     if end.kind is EndKind.RETURNED:
         return None
     if end.kind is not EndKind.SENT:
-        name = hook_name(image, memory, function)
-        raise DerivationError(f"{name}() did not return: {_what(emulator, end)}")
+        name = hook_name(emulated.image, emulated.memory, function)
+        raise DerivationError(f"{name}() did not return: {_what(emulated.emulator, end)}")
     return end.vector
 
 
@@ -205,9 +200,7 @@ def hook_name(image: KernelImage, memory: MachineMemory, function: str) -> str:
 
 
 def stop_others(
-    image: KernelImage,
-    memory: MachineMemory,
-    emulator: Emulator,
+    emulated: EmulatedMachine,
     cpu: LogicalCpu,
     at_flush: Callable[[], None] | None = None,
 ) -> End:
@@ -216,17 +209,15 @@ def stop_others(
     Raises:
         DerivationError: It is not known where that leads.
     """
-    interrupts = interrupts_of(image, memory, emulator)
+    interrupts = interrupts_of(emulated)
     if interrupts.stack is not None:
         variable, value = interrupts.stack
-        memory.write_int((variable + cpu.gs_base) & _MASK_64, value, 8)
-    return emulator.interrupt(interrupts.gate(REBOOT_VECTOR), cpu=cpu, at_flush=at_flush)
+        emulated.memory.write_int((variable + cpu.gs_base) & _MASK_64, value, 8)
+    return emulated.emulator.interrupt(interrupts.gate(REBOOT_VECTOR), cpu=cpu, at_flush=at_flush)
 
 
 def stop_by_nmi(
-    image: KernelImage,
-    memory: MachineMemory,
-    emulator: Emulator,
+    emulated: EmulatedMachine,
     cpu: LogicalCpu,
     at_flush: Callable[[], None] | None = None,
 ) -> End:
@@ -238,28 +229,24 @@ def stop_by_nmi(
     Raises:
         DerivationError: The image has no such callback.
     """
-    callback = required_address(image.symbols, NMI_CALLBACK)
-    registers = memory.direct(_REGISTERS)
-    return emulator.run(callback, (NMI_VECTOR, registers), cpu=cpu, at_flush=at_flush)
+    callback = required_address(emulated.image.symbols, NMI_CALLBACK)
+    registers = emulated.memory.direct(REGISTERS.start)
+    return emulated.emulator.run(callback, (NMI_VECTOR, registers), cpu=cpu, at_flush=at_flush)
 
 
-def take_nmi(
-    image: KernelImage, memory: MachineMemory, emulator: Emulator, cpu: LogicalCpu, registers: int
-) -> End:
+def take_nmi(emulated: EmulatedMachine, cpu: LogicalCpu, registers: int) -> End:
     """Let a CPU take an NMI.
 
     Args:
-        image: The kernel.
-        memory: Its memory.
-        emulator: Over the same memory.
+        emulated: The machine that they are of.
         cpu: The CPU.
         registers: Address of the ``struct pt_regs`` of what it interrupts.
 
     Raises:
         DerivationError: It is not known where that leads.
     """
-    handler = interrupts_of(image, memory, emulator).gate(NMI_VECTOR)
-    return emulator.run(handler, (registers,), cpu=cpu)
+    handler = interrupts_of(emulated).gate(NMI_VECTOR)
+    return emulated.emulator.run(handler, (registers,), cpu=cpu)
 
 
 def _what(emulator: Emulator, end: End) -> str:

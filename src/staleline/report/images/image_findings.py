@@ -8,20 +8,21 @@ from typing import TYPE_CHECKING
 
 from staleline.kernel.boot.decision import Fate
 from staleline.report.formats.findings import LEFT_BEHIND, Finding, Findings, Level
-from staleline.report.images.kernel_json import ReportedImage, unknowns
+from staleline.report.images.kernel_json import unknowns
 from staleline.report.words.explanations import bug_id
 from staleline.report.words.words import left_words
 from staleline.vocabulary import ReportOrder, Site
 
 if TYPE_CHECKING:
     from staleline.kernel.reading.document import ImageDocument
+    from staleline.kernel.reading.many import ImageReport
 
 __all__ = ["image_findings"]
 
 _RACE = "reported-before-flush"
 
 
-def image_findings(report: ReportedImage) -> Findings:
+def image_findings(report: ImageReport) -> Findings:
     """The findings of one image."""
     release = None if report.document is None else report.document["release"]
     return Findings(
@@ -35,7 +36,7 @@ def image_findings(report: ReportedImage) -> Findings:
     )
 
 
-def _findings(report: ReportedImage) -> Iterator[Finding]:
+def _findings(report: ImageReport) -> Iterator[Finding]:
     if report.error is not None:
         yield Finding("image-unreadable", Level.ERROR, report.error)
     if report.document is not None:

@@ -4,35 +4,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from staleline.kernel.reading.document import ImageDocument
+    from staleline.kernel.reading.many import ImageReport
 
-__all__ = ["ReportedImage", "kernel_document", "unknowns"]
-
-
-class ReportedImage(Protocol):
-    """One image, as far as it was read: a document, or an error."""
-
-    @property
-    def image(self) -> str:
-        """The file, as it was given."""
-
-    @property
-    def document(self) -> ImageDocument | None:
-        """What was read of it."""
-
-    @property
-    def on_machine(self) -> dict[str, Any] | None:
-        """What it does on the snapshot's machine (`staleline.report.images.machine_json`)."""
-
-    @property
-    def error(self) -> str | None:
-        """Why it was not read."""
+__all__ = ["kernel_document", "unknowns"]
 
 
-def kernel_document(reports: Sequence[ReportedImage]) -> dict[str, Any]:
+def kernel_document(reports: Sequence[ImageReport]) -> dict[str, Any]:
     """The JSON document; an image that could not be read has an error and nothing else."""
     return {
         "schema": "staleline/kernel/1",
@@ -40,7 +20,7 @@ def kernel_document(reports: Sequence[ReportedImage]) -> dict[str, Any]:
     }
 
 
-def _image_document(report: ReportedImage) -> dict[str, Any]:
+def _image_document(report: ImageReport) -> dict[str, Any]:
     machine = report.on_machine
     return {
         "image": report.image,
@@ -53,7 +33,7 @@ def _image_document(report: ReportedImage) -> dict[str, Any]:
     }
 
 
-def unknowns(report: ReportedImage) -> list[str]:
+def unknowns(report: ImageReport) -> list[str]:
     """Everything that could not be established, each once."""
     found = list(report.document["unknown"]) if report.document is not None else []
     machine = report.on_machine["unknown"] if report.on_machine is not None else []

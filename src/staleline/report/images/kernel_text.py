@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from staleline.kernel.boot.decision import Fate
-from staleline.report.images.kernel_json import ReportedImage, unknowns
+from staleline.report.images.kernel_json import unknowns
 from staleline.report.words.console import markup_escape
 from staleline.report.words.words import left_words
 from staleline.vocabulary import ReportOrder, Site
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         PlaceDocument,
         RuleDocument,
     )
+    from staleline.kernel.reading.many import ImageReport
 
 __all__ = ["print_image", "print_images"]
 
@@ -44,7 +45,7 @@ _WARNING = "bold yellow"
 
 
 def print_image(
-    console: Console, report: ReportedImage, *, full: bool = False, all_sites: bool = False
+    console: Console, report: ImageReport, *, full: bool = False, all_sites: bool = False
 ) -> None:
     """One image; `full` adds which inputs could not be varied, `all_sites` every WBINVD."""
     document = report.document
@@ -63,7 +64,7 @@ def print_image(
     _print_machine(console, [report])
 
 
-def print_images(console: Console, reports: Sequence[ReportedImage]) -> None:
+def print_images(console: Console, reports: Sequence[ImageReport]) -> None:
     """A line for each, then each rule that occurs, once."""
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("kernel", no_wrap=True, overflow="fold")
@@ -205,12 +206,12 @@ def _not_varied(inputs: Mapping[str, str]) -> Text:
     return Text("\n".join(f"{name}: {why}" for name, why in inputs.items()))
 
 
-def _unknown_text(report: ReportedImage) -> Text:
+def _unknown_text(report: ImageReport) -> Text:
     reasons = unknowns(report)
     return Text("\n".join(reasons), style=_WARNING) if reasons else Text("nothing")
 
 
-def _line(report: ReportedImage) -> tuple[str | Text, ...]:
+def _line(report: ImageReport) -> tuple[str | Text, ...]:
     document = report.document
     if document is None:
         return (
@@ -229,7 +230,7 @@ def _line(report: ReportedImage) -> tuple[str | Text, ...]:
     )
 
 
-def _attention(report: ReportedImage, document: ImageDocument) -> Iterator[str]:
+def _attention(report: ImageReport, document: ImageDocument) -> Iterator[str]:
     if document["reported_stopped"] == ReportOrder.BEFORE_FLUSH:
         yield "race"
     if any(one["leaves_behind"] != "false" for one in document["after_flush"].values()):
@@ -242,7 +243,7 @@ def _attention(report: ReportedImage, document: ImageDocument) -> Iterator[str]:
         yield f"{len(unknowns(report))} unknown"
 
 
-def _by_rule(reports: Sequence[ReportedImage]) -> Iterable[list[ImageDocument]]:
+def _by_rule(reports: Sequence[ImageReport]) -> Iterable[list[ImageDocument]]:
     """Images of which `_rule` says the same, together."""
     found: dict[str, list[ImageDocument]] = {}
     for report in reports:
@@ -252,13 +253,13 @@ def _by_rule(reports: Sequence[ReportedImage]) -> Iterable[list[ImageDocument]]:
     return found.values()
 
 
-def _print_unknown(console: Console, reports: Sequence[ReportedImage]) -> None:
+def _print_unknown(console: Console, reports: Sequence[ImageReport]) -> None:
     for report in reports:
         for reason in unknowns(report):
             console.print(f"[{_WARNING}]unknown[/] {markup_escape(f'{report.image}: {reason}')}")
 
 
-def _print_machine(console: Console, reports: Sequence[ReportedImage]) -> None:
+def _print_machine(console: Console, reports: Sequence[ImageReport]) -> None:
     """One row per image and per machine that fits the evidence."""
     rows = [
         (report, possibility)

@@ -3,13 +3,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from staleline.errors import KernelImageError
 from staleline.kernel.boot.decision import Fate, Store
 from staleline.kernel.reading.document import ImageDocument, RuleDocument
+from staleline.kernel.reading.many import ReadingOptions, read_images
 from staleline.kernel.reading.storedocument import store_of
+from staleline.policy.catalogue import catalogue, find
 from staleline.policy.evaluate import evaluate
 from staleline.policy.expression import Expression, parse
 from staleline.policy.policy import Policy
@@ -17,7 +20,7 @@ from staleline.verdict.handover.kernels import Behaviour, PolicyKernel
 from staleline.verdict.machines.machine import Machine
 from staleline.vocabulary import ReportOrder, Site
 
-__all__ = ["ReadKernel", "read_kernel"]
+__all__ = ["ReadKernel", "read_kernel", "ruled_kernels"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,3 +123,24 @@ def _reported(document: ImageDocument) -> ReportOrder:
     """Of a kernel that never flushes there, the order does not matter."""
     order = document["reported_stopped"]
     return ReportOrder.AFTER_FLUSH if order is None else ReportOrder(order)
+
+
+def ruled_kernels(names: Sequence[str], options: ReadingOptions) -> list[ReadKernel | PolicyKernel]:
+    """Kernels by policy name, policy file or image.
+
+    Raises:
+        PolicyError: No policy and no file has this name, or the policy is not well formed.
+        KernelImageError: An image cannot be read, or a part of its rule is unknown.
+    """
+    images = [name for name in names if _is_image(name)]
+    read = {report.image: report for report in read_images(images, options)}
+    return [
+        read_kernel(read[name].required(), name)
+        if name in read
+        else PolicyKernel(find(name), "the policy")
+        for name in names
+    ]
+
+
+def _is_image(name: str) -> bool:
+    return name not in catalogue() and not name.endswith(".toml") and os.path.exists(name)

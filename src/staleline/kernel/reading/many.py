@@ -4,11 +4,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from staleline.errors import KernelImageError
 from staleline.kernel.file.buildtree import built_image
@@ -20,23 +19,18 @@ from staleline.kernel.reading.document import (
     with_surroundings,
 )
 from staleline.printable import printable
-from staleline.vocabulary import Site
 
 if TYPE_CHECKING:
-    from staleline.evidence.given import Given
-    from staleline.evidence.snapshot import Snapshot
     from staleline.kernel.guards.explain import Guard
     from staleline.kernel.image.image import KernelImage
-    from staleline.verdict.policies.difference import RuledKernel
     from staleline.workers import Failure
 
 __all__ = [
-    "GivenMachine",
     "ImageReport",
+    "OnMachine",
     "ReadingOptions",
     "explained",
     "read_images",
-    "ruled_kernels",
 ]
 
 _Input = TypeVar("_Input")
@@ -49,6 +43,22 @@ _PRELOAD = ("staleline.kernel.image.loading", _SURROUNDINGS, "staleline.kernel.r
 _PRELOAD_WITH_SPARE_CORES = ("staleline.kernel.image.loading",)
 
 
+#: What a loaded image does on a machine, by what it is known to depend on beside listed facts.
+#: Other processes call it, so it has to be picklable.
+OnMachine = Callable[["KernelImage", Mapping[str, Sequence[str]]], dict[str, Any]]
+
+
+class Tracked(Protocol):
+    """Shows how far the work is."""
+
+    def __call__(self, items: Iterable[_Input], label: str, total: int, /) -> Iterator[_Input]:
+        """The items, as they come."""
+
+
+def _silently(items: Iterable[_Input], _label: str, _total: int, /) -> Iterator[_Input]:
+    yield from items
+
+
 @dataclass(frozen=True, slots=True)
 class ReadingOptions:
     """How images are read.
@@ -57,52 +67,18 @@ class ReadingOptions:
         jobs: Processes at a time; None for one per core.
         seconds: How long one image may take.
         use_cache: Take what was read before, and keep what is read now.
+        tracked: Shows how far it is.
     """
 
     jobs: int | None = None
     seconds: float = 120.0
     use_cache: bool = True
+    tracked: Tracked = _silently
 
     @property
     def processes(self) -> int:
         """How many at a time."""
         return self.jobs or len(os.sched_getaffinity(0))
-
-
-@dataclass(frozen=True, slots=True)
-class GivenMachine:
-    """A snapshot file, and what the user adds to it."""
-
-    file: str
-    msr: tuple[str, ...] = ()
-    cmdline: str | None = None
-
-    def observed(self) -> Snapshot:
-        """Read it without what the user adds.
-
-        Raises:
-            EvidenceError: It cannot be read as a snapshot or dump.
-        """
-        from staleline.evidence.detect import read_snapshot
-
-        return read_snapshot(Path(self.file))
-
-    @property
-    def given(self) -> Given:
-        """What the user adds."""
-        from staleline.evidence.given import Given
-
-        return Given(self.msr, self.cmdline)
-
-    def checked(self) -> GivenMachine:
-        """The same, if it can be read; what is wrong is said once, not by each image.
-
-        Raises:
-            EvidenceError, UsageError: As by `observed`, or what was given makes no sense.
-        """
-        # Whether a command line contradicts the one observed depends on the image.
-        replace(self.given, cmdline=None).added_to(self.observed())
-        return self
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +88,8 @@ class ImageReport:
     Attributes:
         image: The file, as it was given.
         document: What was read of it.
-        on_machine: What it does on the snapshot's machine, if one was given.
+        on_machine: What it does on the snapshot's machine, if one was given
+            (`staleline.report.images.machine_json`).
         explanations: The guards of its sites, if wanted.
         error: Why it was not read.
     """
@@ -141,13 +118,13 @@ class _Work:
     Attributes:
         image: The file.
         rule: What no machine is needed for.
-        machine: Of which is wanted what the image does on it.
+        on_machine: What the image does on a machine, if that is wanted.
         spare: There are two cores for it.
     """
 
     image: str
     rule: bool
-    machine: GivenMachine | None
+    on_machine: OnMachine | None
     spare: bool
 
 
@@ -160,18 +137,18 @@ class _Found:
 
 
 def read_images(
-    images: Sequence[str], options: ReadingOptions, machine: GivenMachine | None = None
+    images: Sequence[str], options: ReadingOptions, on_machine: OnMachine | None = None
 ) -> list[ImageReport]:
     """Read every image; those that cannot be read say why.
 
     Args:
         images: Files.
         options: How.
-        machine: Of which is wanted what the images do on it.
+        on_machine: What an image does on a machine, if that is wanted.
     """
     cache = ReadingCache(default_directory()) if options.use_cache else None
     reports = [ImageReport(image, document=_kept(cache, image)) for image in images]
-    work = list(_work(reports, machine, options))
+    work = list(_work(reports, on_machine, options))
     spare = any(one.spare for _, one in work)
     preload = _PRELOAD_WITH_SPARE_CORES if spare else _PRELOAD
     for index, found in _worked(_read, work, options, preload):
@@ -188,41 +165,17 @@ def read_images(
 
 
 def _work(
-    reports: Sequence[ImageReport], machine: GivenMachine | None, options: ReadingOptions
+    reports: Sequence[ImageReport], on_machine: OnMachine | None, options: ReadingOptions
 ) -> Iterator[tuple[int, _Work]]:
     """For each image that is not in the cache, or of which more is wanted than is there."""
     wanted = [
         (index, report.image, report.document is None)
         for index, report in enumerate(reports)
-        if report.document is None or machine is not None
+        if report.document is None or on_machine is not None
     ]
     spare = 2 * len(wanted) <= options.processes
     for index, image, unread in wanted:
-        yield index, _Work(image, unread, machine, spare and unread)
-
-
-def ruled_kernels(names: Sequence[str], options: ReadingOptions) -> list[RuledKernel]:
-    """Kernels by policy name, policy file or image.
-
-    Raises:
-        PolicyError: No policy and no file has this name, or the policy is not well formed.
-        KernelImageError: An image cannot be read, or a part of its rule is unknown.
-    """
-    from staleline.policy.catalogue import catalogue, find
-    from staleline.verdict.handover.kernels import PolicyKernel
-    from staleline.verdict.handover.readkernel import read_kernel
-
-    def is_image(name: str) -> bool:
-        return name not in catalogue() and not name.endswith(".toml") and os.path.exists(name)
-
-    images = [name for name in names if is_image(name)]
-    read = {report.image: report for report in read_images(images, options)}
-    return [
-        read_kernel(read[name].required(), name)
-        if name in read
-        else PolicyKernel(find(name), "the policy")
-        for name in names
-    ]
+        yield index, _Work(image, unread, on_machine, spare and unread)
 
 
 def explained(reports: Sequence[ImageReport], options: ReadingOptions) -> list[ImageReport]:
@@ -268,7 +221,6 @@ def _worked(
 
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy starts threads on import
     preload_workers(preload)
-    from staleline.report.words.progress import tracked
 
     results = run_each(
         function,
@@ -277,7 +229,7 @@ def _worked(
         limits=ProcessLimits(seconds=options.seconds),
         preload=preload,
     )
-    for position, found in tracked(results, "Reading kernels", len(work)):
+    for position, found in options.tracked(results, "Reading kernels", len(work)):
         yield work[position][0], found
 
 
@@ -295,11 +247,10 @@ def _read(work: _Work) -> _Found:
     from staleline.workers import aside
 
     def besides() -> tuple[SurroundingsDocument | None, dict[str, Any] | None]:
-        machine = work.machine
         surroundings = read_surroundings(image) if work.rule else None
         # A document is kept only if nothing is unknown of it.
         unlisted = {} if surroundings is None else surroundings["unlisted"]
-        return surroundings, None if machine is None else _on_machine(image, machine, unlisted)
+        return surroundings, None if work.on_machine is None else work.on_machine(image, unlisted)
 
     found = aside(besides) if work.spare else besides
     rule = None
@@ -311,23 +262,6 @@ def _read(work: _Work) -> _Found:
     if rule is None or surroundings is None:
         return _Found(None, on_machine)
     return _Found(with_surroundings(rule, surroundings), on_machine)
-
-
-def _on_machine(
-    image: KernelImage, machine: GivenMachine, unlisted: Mapping[str, Sequence[str]]
-) -> dict[str, Any]:
-    from staleline.kernel.reading.running import RunningImage
-    from staleline.report.images.machine_json import machine_document
-    from staleline.verdict.audit.identity import facts_of, identity_of, with_given_for
-    from staleline.verdict.handover.kernels import ImageKernel
-    from staleline.verdict.handover.on_machine import read_on_machine
-
-    doubts = {Site(site): tuple(reasons) for site, reasons in unlisted.items() if reasons}
-    running, observed = RunningImage(image, doubts), machine.observed()
-    identity = identity_of(observed.kernel, (ImageKernel(running, observed),), image.path)
-    kernel = ImageKernel(running, with_given_for(observed, identity, machine.given))
-    reading = read_on_machine(kernel, facts_of(observed, identity, machine.given, image.release))
-    return {**machine_document(reading), "what_if": identity.what_if}
 
 
 def _explain(report: ImageReport) -> tuple[Guard, ...]:

@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What an engine begins with: a machine's memory, pages of its own, and the way into ring 3."""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING, Final
+
+import unicorn
+from unicorn import x86_const as x86
+
+from staleline.kernel.emulator.layout import (
+    DESCRIPTORS,
+    ENTRY_GATE,
+    GATES,
+    PAGE,
+    RETURN_GATE,
+    SHADOW,
+    stack_of,
+)
+
+if TYPE_CHECKING:
+    from staleline.kernel.emulator.memory import MachineMemory
+
+__all__ = [
+    "FLAGS",
+    "KERNEL_CODE",
+    "KERNEL_DATA",
+    "bad_access",
+    "enter_ring3",
+    "map_memory",
+    "map_shadow",
+    "write_pages",
+]
+
+_READ_ONLY: Final = unicorn.UC_PROT_READ | unicorn.UC_PROT_EXEC
+_BAD: Final = {
+    unicorn.UC_MEM_READ_UNMAPPED: "read of unmapped address",
+    unicorn.UC_MEM_WRITE_UNMAPPED: "write to unmapped address",
+    unicorn.UC_MEM_FETCH_UNMAPPED: "jump to unmapped address",
+    unicorn.UC_MEM_WRITE_PROT: "write to the kernel's code at",
+}
+_HLT: Final = b"\xf4"
+_INT3: Final = b"\xcc"
+
+#: Selectors of the kernel's segments.
+KERNEL_CODE: Final = 0x10  # __KERNEL_CS, in ring 3 here
+KERNEL_DATA: Final = 0x18  # __KERNEL_DS
+FLAGS: Final = 0x3002  # IOPL 3, interrupts off
+_CR4_TSD: Final = 1 << 2
+_IRETQ: Final = b"\x48\xcf"
+
+
+def map_memory(engine: unicorn.Uc, memory: MachineMemory) -> None:
+    """Map all of it, the kernel's code read-only.
+
+    Translated code outlives a reset of the image, so changed code would as well.
+    """
+    for address, region, offset in memory.windows():
+        host = region.host_address + offset
+        engine.mem_map_ptr(address, len(region) - offset, unicorn.UC_PROT_ALL, host)
+    if memory.text:
+        engine.mem_protect(memory.text.start, len(memory.text), _READ_ONLY)
+
+
+def map_shadow(engine: unicorn.Uc, access: int, address: int) -> bool:
+    """Map a page of KASAN's shadow that code reads; False if it does something else.
+
+    It is zero and stays so, as ``kasan_early_shadow_page`` is (mm/kasan/init.c): of what the
+    machine does not have, the access itself fails, which comes next.
+    """
+    if access != unicorn.UC_MEM_READ_UNMAPPED or address not in SHADOW:
+        return False
+    engine.mem_map(address & -PAGE, PAGE, unicorn.UC_PROT_READ)
+    return True
+
+
+def bad_access(access: int, address: int) -> str:
+    """An access that Unicorn refused, as text for reasons."""
+    return f"{_BAD.get(access, 'access to')} {address:#x}"
+
+
+def write_pages(memory: MachineMemory) -> None:
+    """The descriptor table and the gates."""
+    memory.write(DESCRIPTORS.start, _descriptors())
+    memory.write(GATES.start, _INT3 * PAGE)
+    memory.write(RETURN_GATE, _HLT)
+    memory.write(ENTRY_GATE, _HLT)
+
+
+def enter_ring3(engine: unicorn.Uc, memory: MachineMemory) -> unicorn.unicorn.UcContext:
+    """Execute an IRETQ to ring 3 and keep that state: Unicorn offers no other way."""
+    engine.reg_write(x86.UC_X86_REG_GDTR, (0, memory.direct(DESCRIPTORS.start), 0x2F, 0))
+    engine.reg_write(x86.UC_X86_REG_CR4, engine.reg_read(x86.UC_X86_REG_CR4) | _CR4_TSD)
+    frame, code, target = map(memory.direct, (stack_of(0).stop, GATES.start, RETURN_GATE))
+    write_pages(memory)
+    memory.write(code, _IRETQ)
+    memory.write(
+        frame,
+        struct.pack("<5Q", target, KERNEL_CODE | 3, FLAGS, frame, KERNEL_DATA | 3),
+    )
+    engine.reg_write(x86.UC_X86_REG_RSP, frame)
+    engine.emu_start(code, target)
+    write_pages(memory)
+    engine.ctl_remove_cache(code, code + PAGE)
+    return engine.context_save()
+
+
+def _descriptors() -> bytes:
+    """A GDT of flat ring-3 segments under the kernel's selectors."""
+    code, data = 0x00AF_FB00_0000_FFFF, 0x00CF_F300_0000_FFFF
+    return struct.pack("<6Q", 0, code, code, data, code, data)
