@@ -113,7 +113,7 @@ def command(  # noqa: PLR0913 - one parameter per option
     Exit status: 0 safe, 1 error, 2 at risk, 3 unknown; of several 1 if there was an error, else
     the worst, where at risk is worse than unknown.
     """
-    from staleline.cli.following import require_next
+    from staleline.verdict.audit.wanted_next import require_next
     from staleline.vocabulary import Path
 
     request = _Request(
@@ -163,10 +163,10 @@ class _Request:
 
     def audit(self, snapshot: Snapshot, kernel: str | None) -> tuple[Audit, Cost, list[str]]:
         """What was found, what it costs, and the images that were read."""
-        from staleline.cli.following import next_kernel
         from staleline.verdict.audit.audit import audit_of
         from staleline.verdict.audit.old_kernel import image_files
         from staleline.verdict.audit.subject import subject_of
+        from staleline.verdict.audit.wanted_next import next_kernel
 
         subject = subject_of(snapshot, kernel, self.given, use_cache=self.use_cache)
         following = next_kernel(

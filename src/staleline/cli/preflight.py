@@ -73,11 +73,11 @@ def command(  # noqa: PLR0913 - one parameter per option
 
     Exit status: 0 safe, or all that is not was accepted; 1 error, 2 at risk, 3 unknown.
     """
-    from staleline.cli.following import next_image
     from staleline.report.machines.preflight import exit_status
     from staleline.verdict.audit.old_kernel import image_files
     from staleline.verdict.audit.preflight import preflight
     from staleline.verdict.audit.subject import subject_of
+    from staleline.verdict.audit.wanted_next import next_image
     from staleline.vocabulary import Path
 
     path = Path.CRASH if crash else Path.KEXEC

@@ -7,11 +7,11 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from staleline.errors import UsageError
+from staleline.verdict.audit.next_kernel import Following, Next, NextImage
 
 if TYPE_CHECKING:
     from staleline.evidence.snapshot import Snapshot
     from staleline.kernel.image.image import KernelImage
-    from staleline.verdict.audit.next_kernel import Following, NextImage
 
 __all__ = ["next_image", "next_kernel", "require_next"]
 
@@ -28,8 +28,6 @@ def next_kernel(
     Raises:
         UsageError: It is none of them, or a command line is given where no image is.
     """
-    from staleline.verdict.audit.next_kernel import Next
-
     if wanted not in tuple(Next):
         return next_image(wanted, snapshot, append=append, reuse=reuse, crash=crash)
     if append is not None or reuse:
@@ -46,8 +44,6 @@ def require_next(wanted: str) -> None:
     Raises:
         KernelImageError: It is no word for one, and no image either.
     """
-    from staleline.verdict.audit.next_kernel import Next
-
     if wanted not in tuple(Next):
         _loaded(wanted)
 
@@ -61,15 +57,14 @@ def next_image(
         KernelImageError: The image cannot be read.
         UsageError: The running kernel's command line is to be used again, and is not known.
     """
-    from staleline.verdict.audit.next_kernel import NextImage
-
     return NextImage(_loaded(path), _command_line(snapshot, append, reuse=reuse, crash=crash))
 
 
 @cache
 def _loaded(path: str) -> KernelImage:
     """Once for all machines that are asked about it."""
-    from staleline.kernel.image.assembly import load_image
+    # Most audits have no image to load, and what reads one takes long to import.
+    from staleline.kernel.image.assembly import load_image  # noqa: PLC0415
 
     return load_image(path)
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import pytest
 
-from staleline.cli.following import next_image
 from staleline.evidence.snapshot import KernelEvidence, Snapshot
+from staleline.verdict.audit.wanted_next import next_image
 from tests.conftest import RealKernel
 
 LINES = [
