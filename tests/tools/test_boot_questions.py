@@ -11,7 +11,7 @@ from tools.boot_questions import CPUID, RDMSR, Question, questions
 from unicorn import x86_const as ux
 
 from staleline.kernel.image.assembly import load_image
-from tests.kernel.test_inventory import FUNCTION_SIZE, TEXT, kernel
+from tests.kernel.inventory.test_inventory import FUNCTION_SIZE, TEXT, kernel
 
 LEAF = 0x8000_001F
 CONSTANT = 0xFFFF_FFFF

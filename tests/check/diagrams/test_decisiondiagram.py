@@ -30,9 +30,9 @@ from staleline.model.form import (
 from staleline.model.scenario import Flush, ReportOrder, Scenario, SharedCache
 from staleline.model.state.lines import Line, Role
 from staleline.model.world import world
-from tests.check.grid import Grid, broken, small_grid
-from tests.check.random_models import expressions, models
+from tests.check.export.grid import Grid, broken, small_grid
 from tests.check.scenarios import crash, distinct_models, kexec
+from tests.check.search.random_models import expressions, models
 
 
 def _broken(model: Model, secondaries: int) -> tuple[int, tuple[str, ...]]:

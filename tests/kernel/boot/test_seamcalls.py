@@ -21,8 +21,8 @@ from staleline.kernel.image.exceptiontable import fault_fixups
 from staleline.kernel.image.image import KernelImage, Section, Segment
 from staleline.kernel.image.symbols import SymbolTable
 from staleline.kernel.sites.runner import KernelReader
+from tests.kernel.inventory.test_inventory import Names
 from tests.kernel.machines import MEM_ENCRYPT_ENABLED, SYSCFG, cpuid
-from tests.kernel.test_inventory import Names
 
 TEXT = KERNEL_MAP + 0x100_0000
 FLAG = TEXT + 0x800

@@ -8,7 +8,7 @@ import os
 
 import pytest
 
-from staleline.kernel.emulator.emulator import touchedpages
+from staleline.kernel.emulator import touchedpages
 from staleline.kernel.emulator.memory import PAGE, Region
 from staleline.kernel.emulator.touchedpages import TouchedPages
 

@@ -11,7 +11,7 @@ import pytest
 from staleline.kernel.emulator.traps import RANDOM, TIME
 from staleline.kernel.influence.inflow import Loaded, inflows
 from staleline.kernel.rerun.inputs import Register
-from tests.kernel.test_dataflow import SLOT, steps
+from tests.kernel.guards.test_dataflow import SLOT, steps
 
 EAX_OF_LEAF, EBX_OF_LEAF = Register(7, 0, 0), Register(7, 0, 1)
 SLOT_OF_4 = Loaded(SLOT, bytes(4))

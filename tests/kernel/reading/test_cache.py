@@ -14,9 +14,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from staleline.kernel.file.source import file_digest
+from staleline.kernel.reading import cache as cache_module
 from staleline.kernel.reading.cache import ReadingCache, default_directory, edition
 from staleline.kernel.reading.document import ImageDocument
-from staleline.kernel.reading.rule import cache as cache_module
 
 DIGEST = "ab" * 32
 DOCUMENT = cast("ImageDocument", {"sha256": DIGEST, "release": "6.12.107", "bugs": ["é"]})

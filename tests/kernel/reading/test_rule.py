@@ -13,8 +13,8 @@ import pytest
 from staleline.errors import KernelImageError
 from staleline.kernel.file.container import UnpackedKernel, unpack_kernel
 from staleline.kernel.file.source import ByteSource
+from staleline.kernel.image import loading
 from staleline.kernel.image.assembly import load_image
-from staleline.kernel.image.image import loading
 from staleline.kernel.image.loading import load_and_hash
 from staleline.kernel.reading.document import with_surroundings
 from staleline.kernel.reading.rule import read_image, read_rule

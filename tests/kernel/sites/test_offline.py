@@ -18,7 +18,7 @@ from staleline.kernel.sites.wakeups import wakes_offline
 from staleline.vocabulary import Through
 from tests.kernel.machines import MEM_ENCRYPT_ENABLED, SYSCFG, cpuid
 from tests.kernel.mutate import patched
-from tests.kernel.test_decisions_unknown import Without
+from tests.kernel.sites.test_decisions_unknown import Without
 
 UP_TO_6_12 = {"5.10", "6.1", "6.12"}
 FLUSHES = SiteDecision(flushes=True)

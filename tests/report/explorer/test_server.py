@@ -16,7 +16,7 @@ import pytest
 from staleline.errors import UsageError
 from staleline.report.explorer.files import write_report
 from staleline.report.explorer.server import ReportServer, read_report
-from tests.report.explored import HYGON_CASE, hygon
+from tests.report.explorer.explored import HYGON_CASE, hygon
 
 TRACE = f"/traces/{HYGON_CASE}.itf.json"
 

@@ -11,7 +11,7 @@ import pytest
 from staleline.evidence.detect import read_snapshot
 from staleline.evidence.snapshot import KernelEvidence, Snapshot
 from staleline.kernel.image.assembly import load_image
-from staleline.verdict.audit.audit import old_kernel as choice
+from staleline.verdict.audit import old_kernel as choice
 from staleline.verdict.audit.old_kernel import choose_kernels, judged_release
 from staleline.verdict.handover.kernels import ImageKernel, PolicyKernel
 from tests.conftest import RealKernel

@@ -14,7 +14,7 @@ import pytest
 from staleline.check import required_flushes
 from staleline.model.scenario import Flush, Offline, Scenario, Stop
 from staleline.policy.catalogue import find
-from staleline.verdict.handover.judgement import required
+from staleline.verdict.handover import required
 from staleline.verdict.handover.kernels import PolicyKernel
 from staleline.verdict.handover.required import requirements
 from staleline.verdict.policies.platforms import handovers_of, platforms

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from staleline.kernel.image.staticbranches import static_branches, unnamed_branches
-from tests.kernel.test_inventory import kernel
+from tests.kernel.inventory.test_inventory import kernel
 
 TABLE = {"__start___jump_table": "90", "__stop___jump_table": "90"}
 

@@ -13,7 +13,7 @@ from staleline.kernel.image.image import KernelImage
 from staleline.kernel.sites.runner import KernelReader
 from tests.kernel.machines import MEM_ENCRYPT_ENABLED, SYSCFG, cpuid, with_leaf
 from tests.kernel.mutate import find_guard, patched
-from tests.kernel.test_decisions_unknown import Without
+from tests.kernel.sites.test_decisions_unknown import Without
 
 SNP_ENABLED = 1 << 24  # MSR_AMD64_SYSCFG_SNP_EN
 AN_SNP_HOST = RawMachine(

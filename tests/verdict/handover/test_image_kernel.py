@@ -21,7 +21,7 @@ from staleline.vocabulary import Path as Handover
 from staleline.vocabulary import Site
 from tests.conftest import RealKernel
 
-CPUID = Path(__file__).parents[1] / "data" / "cpuid" / "libcpuid"
+CPUID = Path(__file__).parents[2] / "data" / "cpuid" / "libcpuid"
 DUMPS = {
     "Rome": "amd-epyc-7742-64-core-processor-dual.test",
     "Milan": "amd-epyc-7763-64-core-processor-dual.test",
