@@ -169,8 +169,8 @@ def longest_chain(modules: Layout) -> list[str]:
     # Follows from below, so that the recursion is no deeper than a chain.
     for name in TopologicalSorter(modules.imports).static_order():
         chain(name)
-    chains: list[tuple[str, ...]] = [chain(name) for name in modules.files]
-    return list(max(chains, key=len))
+    chains: list[list[str]] = [list(chain(name)) for name in modules.files]
+    return max(chains, key=len)
 
 
 def largest_folders(modules: Layout) -> Mapping[str, int]:

@@ -64,7 +64,7 @@ def test_states_and_everything_broken_equal_the_interpreter_s(secondaries: int, 
 @settings(max_examples=70, deadline=None)
 @given(model=models(), goal=expressions(Whose.GLOBAL), secondaries=st.integers(0, 2))
 def test_models_nobody_would_write_are_explored_exactly(
-    model: Model, goal: object, secondaries: int
+    model: Model, goal: Expr, secondaries: int
 ) -> None:
     model = replace(model, goal=goal)
     explored = explore(model, secondaries)

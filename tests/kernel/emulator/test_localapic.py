@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import pytest
 
+from staleline.kernel.boot.startup import stub_functions
 from staleline.kernel.emulator.localapic import (
     NMI_VECTOR,
     REBOOT_VECTOR,
     commanded_vector,
-    halt_at_sending,
     sending_calls,
 )
 from staleline.kernel.emulator.memory import MachineMemory
@@ -42,5 +42,5 @@ def test_kernels_send_by_static_calls_since_6_6(real_kernel):
     assert bool(calls) is (real_kernel.series not in {"5.10", "6.1"})
     assert set(calls.values()) <= {RDI, RSI}
     memory = MachineMemory(image)
-    halt_at_sending(memory)
+    stub_functions(image, memory)
     assert {memory.read(address, 1) for address in calls} <= {b"\xf4"}

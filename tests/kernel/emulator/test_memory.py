@@ -9,7 +9,7 @@ import os
 import pytest
 
 from staleline.kernel.emulator import touchedpages
-from staleline.kernel.emulator.memory import PAGE, Region
+from staleline.kernel.emulator.memory import PAGE, KeptPages, Region
 from staleline.kernel.emulator.touchedpages import TouchedPages
 
 _PAGES = 4096
@@ -75,7 +75,7 @@ def test_reset_leaves_nothing(region: Region) -> None:
 
 
 def test_any_kept_state_can_be_put_back(region: Region) -> None:
-    states = []
+    states: list[tuple[KeptPages, bytes]] = []
     for page in (1, 7, 2, 7):
         region.content[page * PAGE + len(states)] = 0xEE
         states.append((region.kept(), bytes(region.content)))

@@ -27,8 +27,8 @@ GUARDS = {
 
 
 @pytest.fixture(scope="module", params=GUARDS)
-def series(request) -> str:
-    return request.param
+def series(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
 
 
 @pytest.fixture(scope="module")

@@ -268,7 +268,8 @@ _STEP_TIMES = """() => {
 
 def median_step(page: Page) -> float:
     """Milliseconds; the median, as a machine with other work makes single steps wait."""
-    return statistics.median(page.evaluate(_STEP_TIMES))
+    times: list[float] = page.evaluate(_STEP_TIMES)
+    return statistics.median(times)
 
 
 def test_a_step_takes_less_than_50_ms(open_page: Opener, hygon_page: Path) -> None:

@@ -80,7 +80,7 @@ def image(release: str, **changes: object) -> ImageDocument:
     return cast("ImageDocument", {**document, **changes})
 
 
-NOT_IN_CATALOGUE = {"policy": None, "equals": [], "title": None}
+NOT_IN_CATALOGUE: dict[str, object] = {"policy": None, "equals": [], "title": None}
 
 
 def one(
