@@ -39,7 +39,7 @@ bench: $(STAMP)
 
 # The whole grid of cases against rumur and spin; `make test` takes a sample of it.
 second-opinions: $(STAMP)
-	$(BIN)/pytest -n 2 --dist worksteal tests/check/full_grid_of_second_opinions.py
+	$(BIN)/pytest -n 2 --dist worksteal tests/check/export/full_grid_of_second_opinions.py
 
 # Every kernel that tests/data/kernels.toml names; `make test` takes the required ones.
 every-kernel: $(STAMP)
@@ -49,7 +49,7 @@ every-kernel: $(STAMP)
 # Questions and guards planted into four kernels at every place and of every kind; over half an hour.
 # PLANTED_GUARDS=75 takes fewer of the 1,000 guards.
 mutants: $(STAMP)
-	$(BIN)/pytest -n 2 --dist worksteal tests/kernel/every_planted_question.py
+	$(BIN)/pytest -n 2 --dist worksteal tests/kernel/influence/every_planted_question.py
 
 # The principles of evidence over 20,000 machines and more; docs/properties.md has a result.
 PROPERTY_SECONDS ?= 3600

@@ -21,9 +21,9 @@ import time
 from pathlib import Path
 
 from benchmarks.cold_start import cached_images, decompression_seconds
-from staleline.kernel.streams import compression_of
 
 from staleline.kernel.file.bzimage import read_setup_header
+from staleline.unpacking import compression_of
 
 RUNS = 5
 MANY = 12

@@ -224,8 +224,6 @@ def test_what_the_script_prints_is_what_is_read(tmp_path: Path) -> None:
     file = tmp_path / "trace"
     file.write_text("\n".join(["Attaching 5 probes...", *lines]))
     measured = read_measured(file)
-    assert (measured.one_cpu, measured.all_cpus, measured.events) == (
-        pytest.approx(812.345e-6),
-        pytest.approx(812.345e-6),
-        2,
-    )
+    assert measured.one_cpu == pytest.approx(812.345e-6)
+    assert measured.all_cpus == pytest.approx(812.345e-6)
+    assert measured.events == 2

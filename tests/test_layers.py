@@ -1,53 +1,128 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The layout is the flow: nothing imports upward, and some layers do not know each other."""
+"""The layout is the flow: nothing imports upward or in a circle, and one name is one thing.
+
+`tests.tools.test_structure` shows that each of these checks fails where it should.
+"""
 
 from __future__ import annotations
 
-import ast
-from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
+from tools.structure import (
+    Layout,
+    circles_of_entries,
+    doubled_file_names,
+    doubled_names,
+    largest_folders,
+    layout,
+    strayed_tests,
+    upward_imports,
+)
 
 import staleline
 
 ROOT = Path(staleline.__file__).parent
+TESTS = Path(__file__).parent
 
-#: What each package may import besides itself and the modules at the top.
+#: The files at the top, for every package.
+FILES = frozenset(
+    {
+        "__init__",
+        "errors",
+        "files",
+        "inputfile",
+        "outputfile",
+        "pattern",
+        "printable",
+        "tar",
+        "unpacking",
+        "vocabulary",
+        "workers",
+    }
+)
+
+#: What each file and folder at the top may import besides itself.
 ALLOWED = {
-    "evidence": set(),
-    "facts": {"evidence"},
-    "policy": set(),
-    "kernel": {"evidence", "policy"},
-    "model": set(),
-    "check": {"model"},
-    "verdict": {"evidence", "facts", "kernel", "policy", "model", "check"},
-    "report": {"evidence", "facts", "kernel", "policy", "model", "check", "verdict"},
-    "cli": {"evidence", "facts", "kernel", "policy", "model", "check", "verdict", "report"},
+    "__init__": frozenset({"api", "errors", "vocabulary"}),
+    "errors": frozenset[str](),
+    "vocabulary": frozenset[str](),
+    "pattern": frozenset[str](),
+    "printable": frozenset[str](),
+    "inputfile": frozenset({"errors"}),
+    "files": frozenset({"errors"}),
+    "outputfile": frozenset({"errors", "files"}),
+    "unpacking": frozenset({"errors"}),
+    "workers": frozenset({"errors"}),
+    "tar": frozenset({"errors", "unpacking"}),
+    "evidence": FILES,
+    "policy": FILES,
+    "model": FILES,
+    "facts": FILES | {"evidence"},
+    "kernel": FILES | {"evidence", "policy"},
+    "check": FILES | {"model"},
+    "verdict": FILES | {"evidence", "facts", "kernel", "policy", "model", "check"},
+    "report": FILES | {"evidence", "facts", "kernel", "policy", "model", "check", "verdict"},
+    "cli": FILES | {"evidence", "facts", "kernel", "policy", "model", "check", "verdict", "report"},
+    "api": FILES | {"evidence", "facts", "kernel", "policy", "model", "check", "verdict", "report"},
+    "__main__": frozenset({"cli"}),
 }
 
+#: As many as are seen at once. The commands lie in one folder whatever their number: a user types
+#: their names side by side, and looks for each under the name that was typed.
+MODULES_AT_MOST = 15
+COMMANDS_AT_MOST = 20
 
-def imported_packages(file: Path) -> Iterator[str]:
-    """Packages of staleline that a module imports, wherever in it."""
-    for node in ast.walk(ast.parse(file.read_text())):
-        names = []
-        if isinstance(node, ast.ImportFrom) and node.module:
-            names = [node.module]
-        elif isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        for name in names:
-            parts = name.split(".")
-            if parts[0] == "staleline" and len(parts) > 1 and (ROOT / parts[1]).is_dir():
-                yield parts[1]
+#: Names that mean one thing in each of these places. A reader recognises and parses one format;
+#: `command` is what click runs; the collector runs alone on a host, so it repeats what it needs;
+#: the face for programs calls things what they are called inside.
+ONE_CONCEPT = {
+    "parse": ("evidence", "policy.expression"),
+    "parse_json": ("evidence",),
+    "is_row": ("evidence",),
+    "is_json": ("evidence",),
+    "command": ("cli",),
+    "main": ("cli.main", "evidence.staleline_collect"),
+    "collect": ("evidence.live", "evidence.staleline_collect"),
+    "read_images": ("api", "kernel.reading.many"),
+}
+
+#: Folders of tests that are not of one package: of the tools, and of everything at once.
+OF_NO_PACKAGE = frozenset({"tools", "properties", "fuzz"})
 
 
-def test_every_package_is_in_the_table() -> None:
-    packages = {entry.name for entry in ROOT.iterdir() if (entry / "__init__.py").is_file()}
-    assert packages == set(ALLOWED)
+@cache
+def modules() -> Layout:
+    return layout(ROOT)
 
 
-@pytest.mark.parametrize("package", ALLOWED)
-def test_a_package_imports_only_what_lies_before_it(package: str) -> None:
-    for file in (ROOT / package).rglob("*.py"):
-        upward = set(imported_packages(file)) - ALLOWED[package] - {package}
-        assert not upward, f"{file.relative_to(ROOT)} imports {upward}"
+def test_every_file_and_package_at_the_top_is_in_the_table() -> None:
+    entries = {(*name.split("."), "__init__")[1] for name in modules().files}
+    assert entries == set(ALLOWED)
+
+
+def test_nothing_imports_upward() -> None:
+    assert not list(upward_imports(modules(), ALLOWED))
+
+
+def test_no_files_or_folders_import_each_other_in_a_circle() -> None:
+    assert not list(circles_of_entries(modules()))
+
+
+@pytest.mark.parametrize("folder", largest_folders(modules()))
+def test_a_folder_is_seen_at_once(folder: str) -> None:
+    at_most = COMMANDS_AT_MOST if folder == "cli" else MODULES_AT_MOST
+    assert largest_folders(modules())[folder] <= at_most
+
+
+def test_no_two_modules_of_a_package_have_one_name() -> None:
+    assert not doubled_file_names(modules())
+
+
+def test_no_two_public_definitions_have_one_name() -> None:
+    assert not doubled_names(modules(), ONE_CONCEPT)
+
+
+def test_tests_lie_where_what_they_test_lies() -> None:
+    assert not list(strayed_tests(modules(), layout(TESTS), OF_NO_PACKAGE))

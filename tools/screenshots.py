@@ -6,6 +6,7 @@ from __future__ import annotations
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from playwright.sync_api import Browser
 from tools.chromium import chromium
@@ -30,7 +31,7 @@ class _Shot:
     address: str
     width: int
     height: int
-    scheme: str
+    scheme: Literal["light", "dark"]
 
 
 _SHOTS = (

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
+from types import MappingProxyType
 
 __all__ = [
     "Figures",
@@ -30,8 +31,12 @@ __all__ = [
     "largest_folders",
     "layout",
     "longest_chain",
+    "strayed_tests",
+    "upward_imports",
 ]
 
+#: Files that Python itself looks for: nobody chose their names.
+_NAMED_BY_PYTHON = frozenset({"__init__.py", "__main__.py"})
 _DEFINITIONS = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 #: Comments that speak to tools.
 _FOR_TOOLS = ("SPDX", "noqa", "type:", "pragma", "!", "fmt:")
@@ -126,9 +131,32 @@ def circles_of_entries(modules: Layout) -> Iterator[tuple[str, list[str]]]:
 
 def _entry(folder: str, name: str) -> str | None:
     """The file or folder inside `folder` that a module is, or lies in."""
+    if name == folder:
+        return "__init__"
     if not name.startswith(f"{folder}."):
         return None
     return name.removeprefix(f"{folder}.").partition(".")[0]
+
+
+def upward_imports(
+    modules: Layout, allowed: Mapping[str, frozenset[str]]
+) -> Iterator[tuple[str, str]]:
+    """Imports between the entries at the top of a package that `allowed` does not name.
+
+    Args:
+        modules: The package.
+        allowed: File or folder at its top -> those that it may import. One that has no row may
+            import none.
+
+    Yields:
+        A module, and the module that it imports.
+    """
+    for name, imported in sorted(modules.imports.items()):
+        entry = _entry(modules.root.name, name)
+        allowed_here = allowed.get(entry or "", frozenset())
+        for other in sorted(imported):
+            if _entry(modules.root.name, other) not in {entry, *allowed_here}:
+                yield name, other
 
 
 def longest_chain(modules: Layout) -> list[str]:
@@ -141,35 +169,118 @@ def longest_chain(modules: Layout) -> list[str]:
     # Follows from below, so that the recursion is no deeper than a chain.
     for name in TopologicalSorter(modules.imports).static_order():
         chain(name)
-    chains: list[tuple[str, ...]] = [chain(name) for name in modules.files]
-    return list(max(chains, key=len))
+    chains: list[list[str]] = [list(chain(name)) for name in modules.files]
+    return max(chains, key=len)
 
 
 def largest_folders(modules: Layout) -> Mapping[str, int]:
-    """Folder -> number of its modules, largest first."""
-    counted = Counter(str(file.parent.relative_to(modules.root)) for file in modules.files.values())
+    """Folder -> number of its modules that somebody named, largest first."""
+    counted = Counter(
+        str(file.parent.relative_to(modules.root))
+        for file in modules.files.values()
+        if file.name not in _NAMED_BY_PYTHON
+    )
     return dict(counted.most_common())
 
 
-def doubled_names(modules: Layout) -> Mapping[str, list[str]]:
-    """Public classes and functions of one name -> the modules that define them."""
+def doubled_names(
+    modules: Layout, alike: Mapping[str, tuple[str, ...]] = MappingProxyType({})
+) -> Mapping[str, list[str]]:
+    """Public classes and functions of one name -> the modules that define them.
+
+    Args:
+        modules: The package.
+        alike: Name -> modules and folders, without the package's name, in each of which the name
+            means the same; they are not counted.
+    """
     where: dict[str, list[str]] = defaultdict(list)
     for module, file in modules.files.items():
         for node in ast.parse(file.read_text(encoding="utf-8")).body:
             if not isinstance(node, _DEFINITIONS) or node.name.startswith("_"):
                 continue
-            where[node.name].append(module)
+            if not _lies_in(module.partition(".")[2], alike.get(node.name, ())):
+                where[node.name].append(module)
     return {name: defining for name, defining in sorted(where.items()) if len(defining) > 1}
+
+
+def _lies_in(module: str, folders: Iterable[str]) -> bool:
+    return any(module == folder or module.startswith(f"{folder}.") for folder in folders)
 
 
 def doubled_file_names(modules: Layout) -> Mapping[str, list[str]]:
     """File names that a top-level package has more than once -> their modules."""
     where: dict[str, list[str]] = defaultdict(list)
     for module, file in modules.files.items():
-        if file.name not in {"__init__.py", "__main__.py"}:
+        if file.name not in _NAMED_BY_PYTHON:
             parts = module.split(".")
             where[f"{parts[1]}: {file.name}"].append(module)
     return {name: several for name, several in sorted(where.items()) if len(several) > 1}
+
+
+def strayed_tests(
+    modules: Layout, tests: Layout, elsewhere: frozenset[str] = frozenset()
+) -> Iterator[tuple[str, str]]:
+    """Tests that do not lie where what they test lies: ``tests/a/b`` is for ``package/a/b``.
+
+    Args:
+        modules: The package.
+        tests: Its tests; those at their top are of the package as a whole.
+        elsewhere: Folders of tests that are of something else.
+
+    Yields:
+        A test, and why it is astray.
+    """
+    folders = _folders(modules)
+    for name in sorted(tests.files):
+        folder, _, file = name.removeprefix(f"{tests.root.name}.").rpartition(".")
+        if not file.startswith("test_") or not folder or folder.split(".")[0] in elsewhere:
+            continue
+        if folder not in folders:
+            yield name, f"nothing lies in {folder}"
+            continue
+        namesakes = _namesakes(modules, folder.split(".")[0], file.removeprefix("test_"))
+        if namesakes and folder not in namesakes:
+            yield name, f"what it is named for lies in {', '.join(namesakes)}"
+        elif _has_folders(folder, folders):
+            imported = _imported_folders(name, modules, tests)
+            # One that imports nothing of the package runs its command.
+            if imported and folder not in imported:
+                yield name, f"it imports nothing that lies in {folder} itself"
+
+
+def _folders(modules: Layout) -> frozenset[str]:
+    """Folders inside the package, dotted, without its name."""
+    return frozenset(
+        ".".join(file.parent.relative_to(modules.root).parts) for file in modules.files.values()
+    )
+
+
+def _has_folders(folder: str, folders: Iterable[str]) -> bool:
+    return any(other.startswith(f"{folder}.") for other in folders)
+
+
+def _namesakes(modules: Layout, package: str, file: str) -> list[str]:
+    """The folders of one package at the top that have a module of this name."""
+    return [
+        ".".join(path.parent.relative_to(modules.root).parts)
+        for path in modules.files.values()
+        if path.stem == file and path.relative_to(modules.root).parts[0] == package
+    ]
+
+
+def _imported_folders(name: str, modules: Layout, tests: Layout) -> set[str]:
+    """The package's folders that a test imports from, itself or through what tests share."""
+    both = {**modules.files, **tests.files}
+    pending, reached = [name], set[str]()
+    while pending:
+        test = pending.pop()
+        imported = set(_imported(test, tests.files[test], both)) - reached
+        reached |= imported
+        pending += imported & tests.files.keys()
+    return {
+        ".".join(modules.files[module].parent.relative_to(modules.root).parts)
+        for module in reached & modules.files.keys()
+    }
 
 
 def figures(modules: Layout, tests: Path | None) -> Figures:

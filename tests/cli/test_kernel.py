@@ -26,6 +26,7 @@ from staleline.kernel.image.assembly import load_image
 from staleline.kernel.image.image import KernelImage
 from tests.conftest import RealKernel
 from tests.kernel.patchedfile import patched_file
+from tests.kernel.places import address_of
 from tests.kernel.plant import fills_global, planted_before_halt
 
 #: What the tests of this module take for ~/.cache, so that each image is read once.
@@ -61,7 +62,7 @@ def words(text: str) -> str:
 
 def vmlinux_with_breakpoint(image: Path, function: str) -> bytes:
     """The ELF file in an image, with INT3 as the first instruction of a function."""
-    address = load_image(image).symbols.address(function)
+    address = address_of(load_image(image), function)
     content = image.read_bytes()
     unpacked = unpack_kernel(MemoryBytes(str(image), memoryview(content))).elf
     elf = bytearray(unpacked.read(0, unpacked.size))

@@ -281,13 +281,13 @@ def test_metrics_of_an_audit_and_of_loads_lie_side_by_side(
         found(capsys, "prometheus", "preflight", "--crash", *common),
     ]
     samples = [
-        (sample.name, *sorted(sample.labels.items()))
+        (sample.name, tuple(sorted(sample.labels.items())))
         for text in texts
         for family in text_string_to_metric_families(text)
         for sample in family.samples
     ]
     assert len(samples) == len(set(samples))
-    verdicts = [dict(labels) for name, *labels in samples if name == "staleline_verdict"]
+    verdicts = [dict(labels) for name, labels in samples if name == "staleline_verdict"]
     assert [one.get("next_kernel") for one in verdicts].count(common[-1]) == 6
 
 

@@ -33,7 +33,7 @@ def document(directory: Path) -> dict[str, Any]:
     page = (directory / "index.html").read_text("utf-8")
     found = re.search(r'<script id="report" type="application/json">(.*?)</script>', page)
     assert found is not None
-    data = json.loads(found.group(1))
+    data: dict[str, Any] = json.loads(found.group(1))
     assert data["schema"] == "staleline/explorer/1"
     return data
 

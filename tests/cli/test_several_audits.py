@@ -145,12 +145,12 @@ def test_every_format_holds_all(capsys: pytest.CaptureFixture[str]) -> None:
     assert junit.get("errors") == "1"
     prometheus = audit(capsys, machines, *more, "prometheus")[1]
     samples = [
-        (sample.name, *sorted(sample.labels.items()))
+        (sample.name, tuple(sorted(sample.labels.items())))
         for family in text_string_to_metric_families(prometheus)
         for sample in family.samples
     ]
     assert len(samples) == len(set(samples))
-    assert {dict(labels)["subject"] for _, *labels in samples} == set(machines)
+    assert {dict(labels)["subject"] for _, labels in samples} == set(machines)
     markdown = audit(capsys, machines, *more, "markdown")[1]
     assert markdown.count("\n# ") == 2
     assert "could not be read" in markdown

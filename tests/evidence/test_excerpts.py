@@ -69,7 +69,11 @@ def test_another_output_needs_no_heading_behind_a_log() -> None:
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "utf-16-le"])
 def test_every_file_of_an_archive_counts_in_any_encoding(tmp_path: Path, encoding: str) -> None:
     archive = tmp_path / "logs.tar"
-    files = {"a.log": _SMP, "b.log": _JAILHOUSE.encode(encoding), "c.bin": b"\x01\x02\0\3"}
+    files: dict[str, str | bytes] = {
+        "a.log": _SMP,
+        "b.log": _JAILHOUSE.encode(encoding),
+        "c.bin": b"\x01\x02\0\3",
+    }
     archive.write_bytes(as_tar(files))
     log = read_snapshot(archive).log
     assert log is not None

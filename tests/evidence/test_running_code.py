@@ -182,9 +182,9 @@ def test_what_sysfs_says_of_live_patches_now_outweighs_the_trace() -> None:
 @pytest.mark.parametrize(
     ("state", "changed"),
     [
-        (StateEvidence(livepatches={"klp": ["vmlinux:meminfo_proc_show"]}, kprobes=()), False),
-        (StateEvidence(livepatches={"klp": ["vmlinux"]}, kprobes=()), True),
-        (StateEvidence(livepatches={"klp": []}, kprobes=()), True),
+        (StateEvidence(livepatches={"klp": ("vmlinux:meminfo_proc_show",)}, kprobes=()), False),
+        (StateEvidence(livepatches={"klp": ("vmlinux",)}, kprobes=()), True),
+        (StateEvidence(livepatches={"klp": ()}, kprobes=()), True),
         (StateEvidence(livepatches={}, kprobes=("meminfo_proc_show+0x0",)), False),
         (StateEvidence(livepatches={}, kprobes=("0xffffffff81012345",)), True),
         (StateEvidence(livepatches={}, kprobes=("",)), True),

@@ -38,7 +38,7 @@ def _kernel(layout: Layout) -> Kernel:
 
 
 def _lz4(data: bytes) -> bytes:
-    block = lz4.block.compress(data, store_size=False)
+    block: bytes = lz4.block.compress(data, store_size=False)
     return struct.pack("<2I", 0x184C2102, len(block)) + block
 
 

@@ -22,7 +22,7 @@ from staleline.vocabulary import Through
 from tests.findings import FINDINGS, quotations, quoted_in_order
 from tests.kernel.eras import ERA_OF_SERIES
 from tests.kernel.machines import MEM_ENCRYPT_ENABLED, SYSCFG, cpuid
-from tests.kernel.test_truth_table import answer, expected
+from tests.kernel.rule.test_truthtable import answer, expected
 from tools import fetch_kernels
 
 BUILT = fetch_kernels.default_cache() / "built"

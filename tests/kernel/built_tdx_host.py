@@ -30,6 +30,7 @@ from tests.conftest import RealKernel
 from tests.findings import FINDINGS, quotations, quoted_in_order
 from tests.kernel.machines import MEM_ENCRYPT_ENABLED, SYSCFG, cpuid, with_leaf
 from tests.kernel.mutate import patched
+from tests.kernel.places import address_of
 from tools import fetch_kernels
 
 PAGE = tuple(quotations(FINDINGS / "tdx-sys-disable-marks-any-vendor.md"))
@@ -90,7 +91,7 @@ def test_a_crash_flushes_in_guests_too(reader: KernelReader, encryption: int) ->
 
 def test_it_is_tdx_sys_disable_that_marks_the_crashing_cpu(image: KernelImage) -> None:
     """Made to return at once, it leaves the crash as a kexec is."""
-    silent = patched(image, image.symbols.address("tdx_sys_disable"), b"\xc3")
+    silent = patched(image, address_of(image, "tdx_sys_disable"), b"\xc3")
     assert answer(decide(KernelReader(silent), "K8").crash_relocate_kernel) is DOES_NOT
 
 
@@ -109,7 +110,9 @@ def test_amd_is_as_without_tdx(reader: KernelReader) -> None:
 
 def test_every_place_is_listed_with_those_of_tdx_and_kvm(image: KernelImage) -> None:
     inventory = wbinvd_inventory(image)
-    phases = {place.function.split(".")[0]: place.role.phase for place in inventory.places}
+    phases = {
+        place.function.split(".")[0]: place.role and place.role.phase for place in inventory.places
+    }
     assert phases["tdx_shutdown_cpu"] is Phase.KEXEC
     assert phases["tdx_offline_cpu"] is Phase.OFFLINE
     assert phases["sev_guest_memory_reclaimed"] is Phase.RUNNING

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-import capstone
+import capstone  # type: ignore[import-untyped]
 
 from staleline.kernel.image.image import KernelImage
 

@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from staleline.kernel.image.image import KernelImage
 from tests.kernel.mutate import instructions, patched
+from tests.kernel.places import address_of
 
 __all__ = [
     "CAVE",
@@ -59,15 +60,15 @@ def planted(image: KernelImage, function: str, asks: Bytes, does: Bytes) -> Kern
 
 def planted_call(image: KernelImage, function: str, does: Bytes) -> KernelImage:
     """A function begins with a call of this code."""
-    cave, call = image.symbols.address(CAVE), _fentry_call(image, function)
+    cave, call = address_of(image, CAVE), _fentry_call(image, function)
     image = patched(image, cave, does(cave) + b"\xc3")
     return patched(image, call, b"\xe8" + relative(call + 5, cave))
 
 
 def planted_static_branch(image: KernelImage, function: str) -> KernelImage:
     """The first static branch of the image jumps from this function's start to a WBINVD."""
-    cave, call = image.symbols.address(CAVE), _fentry_call(image, function)
-    entry = image.symbols.address("__start___jump_table")
+    cave, call = address_of(image, CAVE), _fentry_call(image, function)
+    entry = address_of(image, "__start___jump_table")
     image = patched(image, cave, b"\x0f\x09\xe9" + relative(cave + 7, call + 5))
     image = patched(image, call, _NOP5)
     return patched(image, entry, relative(entry, call) + relative(entry + 4, cave))
@@ -87,7 +88,7 @@ def planted_before_halt(image: KernelImage, does: Bytes) -> KernelImage:
 
 def planted_before_report(image: KernelImage, does: Bytes) -> KernelImage:
     """Between the flush of ``stop_this_cpu()`` and its store to ``cpus_stop_mask``."""
-    mask = image.symbols.address("cpus_stop_mask")
+    mask = address_of(image, "cpus_stop_mask")
     report = next(
         one
         for one in instructions(image, "stop_this_cpu")
@@ -104,7 +105,7 @@ def _detour(
     image: KernelImage, address: int, size: int, does: Bytes, instead: bytes | Bytes
 ) -> KernelImage:
     """Do this on the way, then what was there, and go on behind it."""
-    cave = image.symbols.address(CAVE)
+    cave = address_of(image, CAVE)
     action = does(cave)
     kept = instead if isinstance(instead, bytes) else instead(cave + len(action))
     back = cave + len(action) + len(kept)
@@ -122,7 +123,7 @@ def without_last_mask_store(image: KernelImage) -> KernelImage:
 
     It ends with a jump to ``memset()``, which returns instead.
     """
-    mask = image.symbols.address("cpus_stop_mask") & 0xFFFF_FFFF
+    mask = address_of(image, "cpus_stop_mask") & 0xFFFF_FFFF
     code = list(instructions(image, "native_stop_other_cpus"))
     loads = b"\x48\xc7\xc7" + mask.to_bytes(4, "little")
     (jump,) = (
@@ -246,13 +247,13 @@ def zeroes_per_cpu_byte(address: int) -> Bytes:
 
 
 def _fentry_call(image: KernelImage, function: str) -> int:
-    address = image.symbols.address(function)
+    address = address_of(image, function)
     if image.read(address, 4) == _ENDBR64:
         address += 4
     code = image.read(address, 5)
     target = (address + 5 + int.from_bytes(code[1:], "little", signed=True)) % (1 << 64)
     assert code[0] == 0xE8
-    assert target == image.symbols.address("__fentry__")
+    assert target == address_of(image, "__fentry__")
     return address
 
 

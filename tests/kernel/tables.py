@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from itertools import product
+from typing import Any
 
 from staleline.kernel.boot.decision import SiteDecision
 from staleline.kernel.boot.rawfacts import RawFacts
@@ -17,18 +18,32 @@ from staleline.policy.evaluate import evaluate
 from staleline.vocabulary import ReportOrder, Site
 from tests.kernel.machines import Facts
 
-__all__ = ["Rule", "can_exist", "combinations", "machines", "named_as_in_the_kernel", "table"]
+__all__ = [
+    "Rule",
+    "can_exist",
+    "combinations",
+    "machines",
+    "named_as_in_the_kernel",
+    "table",
+    "with_flags",
+]
 
 Rule = Callable[[RawFacts], bool | None]
 
 _OPTIONAL = ("tdx_keyids", "seamcalled", "snp_host")
 
 
+def with_flags(facts: RawFacts, flags: Mapping[str, bool]) -> RawFacts:
+    """The same machine with some facts, of those that are true or false, as named."""
+    changes: dict[str, Any] = {**flags}
+    return replace(facts, **changes)
+
+
 @cache
 def combinations(*optional: str) -> tuple[RawFacts, ...]:
     """All that is enumerated, with each of the optional facts off and on."""
     return tuple(
-        replace(facts, **dict(zip(optional, values, strict=True)))
+        with_flags(facts, dict(zip(optional, values, strict=True)))
         for values in product((False, True), repeat=len(optional))
         for facts in raw_facts()
     )

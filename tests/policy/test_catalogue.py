@@ -8,11 +8,14 @@ from pathlib import Path
 import pytest
 
 from staleline.errors import PolicyError
+from staleline.policy.atoms import AtomValue
 from staleline.policy.catalogue import candidates, catalogue, find, series_of
 from staleline.policy.policy import load_policy, parse_policy
 from staleline.vocabulary import ReportOrder, Site
 
-ROME = {
+Facts = dict[str, AtomValue]
+
+ROME: Facts = {
     "vendor": "AuthenticAMD",
     "max_extended_leaf": 0x8000_0020,
     "sme_supported": True,
@@ -28,7 +31,7 @@ ROME = {
     "sev_es_guest": False,
     "tdx_guest": False,
 }
-NEHALEM = {
+NEHALEM: Facts = {
     **ROME,
     "vendor": "GenuineIntel",
     "max_extended_leaf": 0x8000_0008,
@@ -37,13 +40,18 @@ NEHALEM = {
     "sme_enabled": False,
     "sme_active": False,
 }
-MEM_ENCRYPT_OFF = {**ROME, "sme_active": False}
-FIRMWARE_OFF = {**MEM_ENCRYPT_OFF, "sme_enabled": False}
-HYGON = {**ROME, "vendor": "HygonGenuine"}
-TDX_HOST = {**NEHALEM, "sme_bit_unchecked": False, "tdx_host_enabled": True}
-PLAIN_GUEST = {**NEHALEM, "hypervisor": True}
-TDX_GUEST = {**PLAIN_GUEST, "tdx_guest": True}
-SEV_ES_GUEST = {**ROME, "hypervisor": True, "sev_guest": True, "sev_es_guest": True}
+MEM_ENCRYPT_OFF: Facts = {**ROME, "sme_active": False}
+FIRMWARE_OFF: Facts = {**MEM_ENCRYPT_OFF, "sme_enabled": False}
+HYGON: Facts = {**ROME, "vendor": "HygonGenuine"}
+TDX_HOST: Facts = {**NEHALEM, "sme_bit_unchecked": False, "tdx_host_enabled": True}
+PLAIN_GUEST: Facts = {**NEHALEM, "hypervisor": True}
+TDX_GUEST: Facts = {**PLAIN_GUEST, "tdx_guest": True}
+SEV_ES_GUEST: Facts = {
+    **ROME,
+    "hypervisor": True,
+    "sev_guest": True,
+    "sev_es_guest": True,
+}
 
 # (machine, stop_this_cpu, relocate_kernel) per policy. Sources: linux 5.10.262, 6.1.192,
 # 6.12.117, 7.3.4 arch/x86/kernel/process.c stop_this_cpu() and machine_kexec_64.c

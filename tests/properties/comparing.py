@@ -66,7 +66,7 @@ def _compared(
     one: Answers, other: Answers, differences: Callable[[Answer, Answer], Iterator[str]]
 ) -> list[str]:
     """What sets apart the answers to each question that both were asked."""
-    asked = {"facts": (one.facts, other.facts)}
+    asked: dict[object, tuple[Answer, Answer]] = {"facts": (one.facts, other.facts)}
     asked |= {
         name: (one.audits[name], other.audits[name]) for name in one.audits if name in other.audits
     }

@@ -9,7 +9,8 @@ from functools import cache
 from staleline.evidence.snapshot import Snapshot
 from staleline.kernel.reading.running import RunningImage
 from staleline.verdict.audit.old_kernel import choose_kernels
-from staleline.verdict.handover.kernels import ImageKernel, Kernel, has_cpuid
+from staleline.verdict.handover.kernels import ImageKernel, Kernel
+from staleline.verdict.machines.registers import has_cpuid
 from tests.properties.answers import Question
 from tools import fetch_kernels
 

@@ -71,7 +71,7 @@ def described(piece: Piece) -> str:
 
 
 def _of_record(record: Any, path: Piece) -> Iterator[Piece]:
-    for name, default in _fields(type(record)):
+    for name, default in _defaults(record):
         value = getattr(record, name)
         here = (*path, name)
         if value is not None and default is not MISSING and value != default:
@@ -104,6 +104,12 @@ def _is_statement(name: object, values: tuple[Any, ...]) -> bool:
     return isinstance(values[0], int) or name == "bootconfig"
 
 
+def _defaults(record: Any) -> tuple[tuple[str, object], ...]:
+    """The fields of a record, and what each is without evidence."""
+    kind: Any = type(record)
+    return _fields(kind)
+
+
 @cache
 def _fields(record: type) -> tuple[tuple[str, object], ...]:
     return tuple((field.name, _default(field)) for field in fields(record))
@@ -119,7 +125,7 @@ def _record_without(record: Any, path: Piece) -> Any:
     name, rest = str(path[0]), path[1:]
     value = getattr(record, name)
     if not rest:
-        less = replace(record, **{name: dict(_fields(type(record)))[name]})
+        less = replace(record, **{name: dict(_defaults(record))[name]})
     else:
         less = replace(record, **{name: _without(value, rest)})
     # A log from which a line was taken is no longer whole.

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from random import Random
+from typing import Any
 
 from tests.properties.tellings import Telling
 
@@ -49,9 +50,8 @@ def _without_given(telling: Telling, random: Random) -> tuple[str, Telling]:
         return "--cmdline", replace(telling, cmdline=None)
     values = getattr(telling, kind)
     lost = random.choice(values)
-    return f"--{kind} {lost}", replace(
-        telling, **{kind: tuple(value for value in values if value != lost)}
-    )
+    kept: dict[str, Any] = {kind: tuple(value for value in values if value != lost)}
+    return f"--{kind} {lost}", replace(telling, **kept)
 
 
 def _text(telling: Telling, random: Random) -> tuple[str, Telling]:

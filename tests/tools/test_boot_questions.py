@@ -12,6 +12,7 @@ from unicorn import x86_const as ux
 
 from staleline.kernel.image.assembly import load_image
 from tests.kernel.inventory.test_inventory import FUNCTION_SIZE, TEXT, kernel
+from tests.kernel.places import function_at
 
 LEAF = 0x8000_001F
 CONSTANT = 0xFFFF_FFFF
@@ -111,6 +112,6 @@ def test_a_real_kernel(real_kernels) -> None:
     """
     image = load_image(real_kernels["6.12"].path)
     found = {at: asked for at, asked in questions(image).items() if asked.may_be(LEAF)}
-    names = {image.symbols.enclosing(at)[0]: asked for at, asked in found.items()}
+    names = {function_at(image, at): asked for at, asked in found.items()}
     assert names["native_cpuid"] == Question(CPUID)
     assert names["sme_enable"] == Question(CPUID, LEAF, CONSTANT)

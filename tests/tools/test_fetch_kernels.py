@@ -128,7 +128,9 @@ def test_only_the_image_leaves_the_package(tmp_path, place):
     (tree / "DEBIAN" / "control").write_text(control + "Description: d\n")
     deb = tmp_path / "p.deb"
     subprocess.run(["dpkg-deb", "--build", tree, deb], check=True, capture_output=True)
-    assert fetch_kernels.extract(deb, tmp_path).read_bytes() == b"image"
+    image = fetch_kernels.extract(deb, tmp_path)
+    assert image is not None
+    assert image.read_bytes() == b"image"
 
 
 def test_a_package_without_image_gives_none(tmp_path):

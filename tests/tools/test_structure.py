@@ -14,13 +14,15 @@ from tools.structure import (
     largest_folders,
     layout,
     longest_chain,
+    strayed_tests,
+    upward_imports,
 )
 
 
-def package(folder: Path, files: Mapping[str, str]) -> Path:
-    root = folder / "house"
-    for name, text in files.items():
-        path = root / name
+def package(folder: Path, files: Mapping[str, str], name: str = "house") -> Path:
+    root = folder / name
+    for file, text in files.items():
+        path = root / file
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     for made in {root, *(path.parent for path in root.rglob("*.py"))}:
@@ -63,6 +65,31 @@ def test_a_circle_of_folders_is_one_without_a_circle_of_files(tmp_path: Path) ->
     assert set(entries) == {"up", "down"}
 
 
+def test_a_circle_through_a_folders_own_init_is_seen(tmp_path: Path) -> None:
+    files = {
+        "up/__init__.py": "from house.up.first import x\n",
+        "up/first.py": "def f():\n    from house.up import y\n",
+    }
+    ((folder, entries),) = circles_of_entries(layout(package(tmp_path, files)))
+    assert folder == "house.up"
+    assert set(entries) == {"__init__", "first"}
+
+
+def test_an_import_upward_is_seen_wherever_it_is(tmp_path: Path) -> None:
+    files = {
+        "up/first.py": "from house.down.deep.first import x\nfrom house import errors\n",
+        "down/deep/first.py": "def f():\n    import house.up.first\n",
+        "down/second.py": "if TYPE_CHECKING:\n    from ..up import first\n",
+        "errors.py": "from house.down.second import x\n",
+    }
+    allowed = {"up": frozenset({"down", "errors"}), "down": frozenset({"errors"})}
+    assert list(upward_imports(layout(package(tmp_path, files)), allowed)) == [
+        ("house.down.deep.first", "house.up.first"),
+        ("house.down.second", "house.up.first"),
+        ("house.errors", "house.down.second"),
+    ]
+
+
 def test_what_has_one_name_twice_is_named(tmp_path: Path) -> None:
     files = {
         "up/rule.py": "class Rule:\n    def f(self): ...\n",
@@ -72,7 +99,49 @@ def test_what_has_one_name_twice_is_named(tmp_path: Path) -> None:
     modules = layout(package(tmp_path, files))
     assert doubled_names(modules) == {"Rule": ["house.up.other", "house.up.rule"]}
     assert set(doubled_file_names(modules)) == {"up: rule.py"}
-    assert largest_folders(modules)["up"] == 3
+    assert largest_folders(modules)["up"] == 2
+
+
+def test_one_name_for_one_concept_is_named_outside_of_it_only(tmp_path: Path) -> None:
+    files = {
+        "readers/first.py": "def parse(): ...\n",
+        "readers/second.py": "def parse(): ...\n",
+        "readers_of_old/first.py": "def parse(): ...\n",
+        "up/other.py": "def parse(): ...\n",
+    }
+    modules = layout(package(tmp_path, files))
+    assert doubled_names(modules, {"parse": ("readers",)}) == {
+        "parse": ["house.readers_of_old.first", "house.up.other"]
+    }
+    assert not doubled_names(modules, {"parse": ("readers", "readers_of_old")})
+
+
+def test_a_test_lies_where_what_it_tests_lies(tmp_path: Path) -> None:
+    modules = {"up/rule.py": "", "up/deep/far.py": "", "up/deep/near.py": ""}
+    right = {
+        "test_all.py": "",
+        "tools/test_far.py": "",
+        "up/shared.py": "from house.up.rule import x\n",
+        "up/test_rule.py": "import house.up.rule\n",
+        "up/test_through_shared.py": "from tests.up.shared import x\n",
+        "up/test_command.py": "",
+        "up/deep/test_far.py": "",
+        "up/deep/test_both.py": "",
+    }
+    strayed = {
+        "up/test_far.py": "from house.up.rule import x\n",
+        "up/test_deep_things.py": "from house.up.deep.near import x\n",
+        "up/deep/test_rule.py": "",
+        "away/test_it.py": "",
+    }
+    house = layout(package(tmp_path, modules))
+    tests = layout(package(tmp_path, {**right, **strayed}, "tests"))
+    assert list(strayed_tests(house, tests, frozenset({"tools"}))) == [
+        ("tests.away.test_it", "nothing lies in away"),
+        ("tests.up.deep.test_rule", "what it is named for lies in up"),
+        ("tests.up.test_deep_things", "it imports nothing that lies in up itself"),
+        ("tests.up.test_far", "what it is named for lies in up.deep"),
+    ]
 
 
 def test_only_what_is_said_to_people_is_a_comment(tmp_path: Path) -> None:

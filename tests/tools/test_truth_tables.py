@@ -11,7 +11,7 @@ OFF = dict.fromkeys(FACTS, False)
 AMD = {**OFF, "vendor": "AuthenticAMD", "leaf": True, "sme": True, "sev": True}
 
 
-def document(*rows: dict, flush: bool = False) -> dict:
+def document(*rows: dict[str, object], flush: bool = False) -> dict[str, object]:
     sites = dict.fromkeys(("stop_this_cpu", "relocate_kernel", "crash_nmi_callback"), flush)
     others = {"preserve_context": False, "snp_guest": False}
     return {"truth_table": [{"facts": {**row, **others}, **sites} for row in rows]}

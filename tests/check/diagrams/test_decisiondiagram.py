@@ -30,9 +30,9 @@ from staleline.model.form import (
 from staleline.model.scenario import Flush, ReportOrder, Scenario, SharedCache
 from staleline.model.state.lines import Line, Role
 from staleline.model.world import world
-from tests.check.grid import Grid, broken, small_grid
-from tests.check.random_models import expressions, models
+from tests.check.export.grid import Grid, broken, small_grid
 from tests.check.scenarios import crash, distinct_models, kexec
+from tests.check.search.random_models import expressions, models
 
 
 def _broken(model: Model, secondaries: int) -> tuple[int, tuple[str, ...]]:
@@ -64,7 +64,7 @@ def test_states_and_everything_broken_equal_the_interpreter_s(secondaries: int, 
 @settings(max_examples=70, deadline=None)
 @given(model=models(), goal=expressions(Whose.GLOBAL), secondaries=st.integers(0, 2))
 def test_models_nobody_would_write_are_explored_exactly(
-    model: Model, goal: object, secondaries: int
+    model: Model, goal: Expr, secondaries: int
 ) -> None:
     model = replace(model, goal=goal)
     explored = explore(model, secondaries)

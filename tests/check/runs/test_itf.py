@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import StrEnum
 from functools import cache
 from importlib.resources import files
@@ -43,7 +43,9 @@ def test_every_counterexample_follows_the_schema() -> None:
 
 
 def test_the_schema_knows_every_parameter_of_a_scenario_and_its_values() -> None:
-    meta = schema().schema["properties"]["#meta"]["properties"]
+    whole = schema().schema
+    assert isinstance(whole, Mapping)
+    meta = whole["properties"]["#meta"]["properties"]
     known = meta["scenario"]["properties"]
     assert meta["schema"]["const"] == SCHEMA
     assert meta["scenario"]["required"] == list(known) == list(parameters())

@@ -10,6 +10,7 @@ import lzma
 import tarfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -24,8 +25,8 @@ ROME = (
 JAILHOUSE = b"[   52.100000] The Jailhouse is opening.\n"
 
 
-def archive(path: Path, files: Mapping[str, bytes], mode: str = "w") -> Path:
-    with tarfile.open(path, mode) as tar:
+def archive(path: Path, files: Mapping[str, bytes], mode: Literal["w", "w:gz"] = "w") -> Path:
+    with path.open("wb") as file, tarfile.open(fileobj=file, mode=mode) as tar:
         for name, content in files.items():
             member = tarfile.TarInfo(name)
             member.size = len(content)

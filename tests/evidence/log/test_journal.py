@@ -158,7 +158,7 @@ def test_dmesg_json_of_programs() -> None:
 
 
 def test_messages_that_are_no_text() -> None:
-    as_bytes = json.dumps(entry(BOOT[0], 0) | {"MESSAGE": list(BOOT[2].encode())})  # type: ignore[dict-item]
+    as_bytes = json.dumps(entry(BOOT[0], 0) | {"MESSAGE": list(BOOT[2].encode())})
     assert read(as_bytes + "\n").state.sme_active is True
-    null = json.dumps(entry(BOOT[0], 0) | {"MESSAGE": None})  # type: ignore[dict-item]
+    null = json.dumps(entry(BOOT[0], 0) | {"MESSAGE": None})
     assert told(read(null + "\n" + as_json(entries(B, BOOT[2]))))[:3] == (None, None, True)

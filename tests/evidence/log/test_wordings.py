@@ -16,14 +16,21 @@ from staleline.evidence.log.wordings import LogValue, Wording, silences, wording
 from staleline.evidence.snapshot import LogEvidence
 from staleline.facts.machine import from_snapshot
 
+Told = dict[str, LogValue]
+
 #: What each example proves on its own, on a CPU whose vendor nothing else tells.
-GUEST = {"sme_active": False, "sev_guest": True, "hypervisor": True}
-SME = {"sme_active": True, "sme": True, "sme_enabled": True, "sev_guest": False}
-INTEL = {"vendor": "GenuineIntel"}
-TME = {**INTEL, "tme": True, "tme_enabled": True}
-SNP = {"vendor": "AuthenticAMD", "sev_snp": True, "sme_enabled": True}
-HYPERV = {"hypervisor": True, "hypervisor_name": "Hyper-V"}
-PROVES: dict[str, dict[str, LogValue]] = {
+GUEST: Told = {"sme_active": False, "sev_guest": True, "hypervisor": True}
+SME: Told = {
+    "sme_active": True,
+    "sme": True,
+    "sme_enabled": True,
+    "sev_guest": False,
+}
+INTEL: Told = {"vendor": "GenuineIntel"}
+TME: Told = {**INTEL, "tme": True, "tme_enabled": True}
+SNP: Told = {"vendor": "AuthenticAMD", "sev_snp": True, "sme_enabled": True}
+HYPERV: Told = {"hypervisor": True, "hypervisor_name": "Hyper-V"}
+PROVES: dict[str, Told] = {
     "linux-version": {},
     "command-line": {},
     "kernel-command-line": {},

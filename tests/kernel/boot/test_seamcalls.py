@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -24,6 +25,7 @@ from staleline.kernel.image.symbols import SymbolTable
 from staleline.kernel.sites.runner import KernelReader
 from tests.kernel.inventory.test_inventory import Names
 from tests.kernel.machines import MEM_ENCRYPT_ENABLED, SYSCFG, cpuid
+from tests.kernel.places import address_of
 
 TEXT = KERNEL_MAP + 0x100_0000
 FLAG = TEXT + 0x800
@@ -37,7 +39,7 @@ def entry(place: int, instruction: int, fixup: int, kind: int) -> bytes:
     return struct.pack("<iii", instruction - place, fixup - (place + 4), kind)
 
 
-def kernel(code: str, *, table: bytes = b"", **names: int) -> KernelImage:
+def kernel(code: str, names: Mapping[str, int], *, table: bytes = b"") -> KernelImage:
     """`code` at `TEXT`, an exception table, and symbols."""
     text = bytearray(0x1000)
     text[: len(bytes.fromhex(code))] = bytes.fromhex(code)
@@ -66,17 +68,17 @@ WRAPPER = {"__seamcall": TEXT + 0x100, "tdh_phymem_cache_wb": TEXT}
 
 
 def test_the_kernel_s_wrapper_marks_the_cpu():
-    cpu, flag = call(kernel(MARK + SEAMCALL + "c3", **WRAPPER), seam=True)
+    cpu, flag = call(kernel(MARK + SEAMCALL + "c3", WRAPPER), seam=True)
     assert (cpu.seamcalls, flag) == (1, 1)
 
 
 def test_none_without_a_tdx_module():
-    cpu, flag = call(kernel(MARK + SEAMCALL + "c3", **WRAPPER), seam=False)
+    cpu, flag = call(kernel(MARK + SEAMCALL + "c3", WRAPPER), seam=False)
     assert (cpu.seamcalls, flag) == (0, 0)
 
 
 def test_none_by_a_kernel_that_cannot():
-    image = kernel(MARK + SEAMCALL + "c3", tdh_phymem_cache_wb=TEXT)
+    image = kernel(MARK + SEAMCALL + "c3", {"tdh_phymem_cache_wb": TEXT})
     assert not can_seamcall(image)
     assert call(image, seam=True)[0].seamcalls == 0
 
@@ -84,9 +86,9 @@ def test_none_by_a_kernel_that_cannot():
 @pytest.mark.parametrize(
     ("image", "reason"),
     [
-        (kernel(MARK + "c3", **WRAPPER), r"tdh_phymem_cache_wb\(\) on CPU 0 made no SEAMCALL"),
-        (kernel("f4", **WRAPPER), r"tdh_phymem_cache_wb\(\) on CPU 0 did not return: halted"),
-        (kernel("c3", __seamcall=TEXT), "the image has no symbol tdh_phymem_cache_wb"),
+        (kernel(MARK + "c3", WRAPPER), r"tdh_phymem_cache_wb\(\) on CPU 0 made no SEAMCALL"),
+        (kernel("f4", WRAPPER), r"tdh_phymem_cache_wb\(\) on CPU 0 did not return: halted"),
+        (kernel("c3", {"__seamcall": TEXT}), "the image has no symbol tdh_phymem_cache_wb"),
     ],
 )
 def test_what_does_not_get_there_is_said(image, reason):
@@ -100,14 +102,14 @@ def test_fixups_are_those_that_only_tell_the_exception():
         entry(TABLE + 12 * number, TEXT + 0x10 * number, TEXT + 0x200 + number, kind)
         for number, kind in enumerate((2, 1, 2 | 0x300, 3))
     )
-    assert fault_fixups(kernel("c3", table=table)) == {
+    assert fault_fixups(kernel("c3", {}, table=table)) == {
         TEXT: TEXT + 0x200,
         TEXT + 0x20: TEXT + 0x202,
     }
 
 
 def test_an_image_without_exception_table_has_no_fixups():
-    bare = kernel("c3")
+    bare = kernel("c3", {})
     image = KernelImage("test", None, None, None, bare.segments, {}, bare.symbols)
     assert fault_fixups(image) == {}
 
@@ -145,7 +147,7 @@ class TestATdxHostWithoutTheNameOfWhatMakesItOne:
 
     def test_is_unknown_if_another_function_has_taken_it_in(self, real_kernels):
         image = load_image(real_kernels["7"].path)
-        table = image.symbols.with_added({"__seamcall": image.symbols.address("panic")})
+        table = image.symbols.with_added({"__seamcall": address_of(image, "panic")})
         decision = KernelReader(replace(image, symbols=table)).decide(self.INTEL)
         reason = "the image makes SEAMCALLs and has no symbol tdx_init"
         assert decision.stop_this_cpu == SiteDecision(None, reason)
@@ -153,7 +155,7 @@ class TestATdxHostWithoutTheNameOfWhatMakesItOne:
     def test_is_unknown_if_it_may_be_set_to_hibernate(self, real_kernels):
         """hibernation_available(), kernel/power/hibernate.c:111 and tdx.c:1558 (7.3.4)."""
         image = load_image(real_kernels["7"].path)
-        panic = image.symbols.address("panic")
+        panic = address_of(image, "panic")
         names = {"__seamcall": panic, "tdx_init": panic, "hibernate": panic}
         table = SymbolTable(image.symbols.sorted_addresses, Without(image.symbols, "nohibernate"))
         reader = KernelReader(replace(image, symbols=table.with_added(names)))

@@ -41,7 +41,7 @@ def no_symbols() -> SymbolTable:
 class Machine:
     """One piece of code at `TEXT`, and a CPU to run it."""
 
-    def __init__(self, code: str, **limits: float) -> None:
+    def __init__(self, code: str, limits: RunLimits | None = None) -> None:
         text = bytearray(0x2000)
         text[: len(bytes.fromhex(code))] = bytes.fromhex(code)
         text[0x800:0x803] = b"\x0f\x0b\xc3"
@@ -49,7 +49,7 @@ class Machine:
         image = KernelImage("test", None, None, None, (segment,), {}, no_symbols())
         self.memory = MachineMemory(image)
         self.emulator = Emulator(
-            self.memory, hex, lambda: {WARNING}, lambda: {MAY_FAULT: FIXUP}, RunLimits(**limits)
+            self.memory, hex, lambda: {WARNING}, lambda: {MAY_FAULT: FIXUP}, limits or RunLimits()
         )
         table = CpuidTable({(0, 0): (1, 2, 3, 4), (1, 0): (5, 6, 7, 8)})
         self.cpu = LogicalCpu(0, table, {0x10: 0x1122_3344_5566_7788})
@@ -216,19 +216,19 @@ def test_behind_a_warning_the_code_goes_on():
     ],
 )
 def test_what_cannot_go_on_says_why_and_where(code, detail, address):
-    end = Machine(code, instructions=10_000).run()
+    end = Machine(code, RunLimits(instructions=10_000)).run()
     assert end == End(EndKind.FAILED, address, f"{detail} at {address:#x}")
 
 
 def test_time_limits_a_run_as_well():
-    end = Machine("ebfe", instructions=10**12, seconds=0.05).run()
+    end = Machine("ebfe", RunLimits(instructions=10**12, seconds=0.05)).run()
     assert "budget ran out" in end.detail
 
 
 def test_a_run_goes_on_where_its_instructions_begin_to_be_counted():
     # mov esi, 60000; again: xor eax, eax; cpuid; inc rdi; dec esi; jne again; mov rax, rdi
     counting = "be60ea000031c00fa248ffc7ffce75f54889f8"
-    machine = Machine(storing_rax(counting), instructions=10**9, seconds=60.0)
+    machine = Machine(storing_rax(counting), RunLimits(instructions=10**9, seconds=60.0))
     started = time.monotonic()
     assert machine.run(0).kind is EndKind.RETURNED
     assert time.monotonic() - started > 0.1  # else nothing was counted
@@ -237,7 +237,7 @@ def test_a_run_goes_on_where_its_instructions_begin_to_be_counted():
 
 def test_a_run_that_had_no_end_leaves_nothing_behind():
     # cmp edi, 7; jne itself; mov eax, edi
-    machine = Machine(storing_rax("83ff0775fe89f8"), instructions=10_000)
+    machine = Machine(storing_rax("83ff0775fe89f8"), RunLimits(instructions=10_000))
     for _ in range(2):
         assert "budget ran out" in machine.run(8).detail
         assert machine.run(7).kind is EndKind.RETURNED

@@ -10,7 +10,7 @@ import pytest
 
 from staleline.kernel.emulator import touchedpages
 from staleline.kernel.emulator.layout import PAGE
-from staleline.kernel.emulator.memory import Region
+from staleline.kernel.emulator.memory import KeptPages, Region
 from staleline.kernel.emulator.touchedpages import TouchedPages
 
 _PAGES = 4096
@@ -76,7 +76,7 @@ def test_reset_leaves_nothing(region: Region) -> None:
 
 
 def test_any_kept_state_can_be_put_back(region: Region) -> None:
-    states = []
+    states: list[tuple[KeptPages, bytes]] = []
     for page in (1, 7, 2, 7):
         region.content[page * PAGE + len(states)] = 0xEE
         states.append((region.kept(), bytes(region.content)))

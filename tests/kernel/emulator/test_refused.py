@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-import capstone
+import capstone  # type: ignore[import-untyped]
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -88,6 +88,7 @@ def test_moves_name_their_registers(opcode, special, general):
     code = rex + bytes([0x0F, opcode, 0xC0 | special << 3 | general & 7])
     found = decode_refused(code)
     (shown,) = DISASSEMBLER.disasm(code, 0)
+    assert found is not None
     assert (found.special, found.general) == (special, general)
     assert GENERAL[general] in shown.op_str.split(", ")
     assert found.length == shown.size
@@ -130,4 +131,6 @@ def test_memory_operands_have_their_length(group, mode, base, rest):
     opcode, register = group
     code = bytes([0x0F, opcode, mode << 6 | register << 3 | base]) + rest
     shown = next(DISASSEMBLER.disasm(code, 0))
-    assert decode_refused(code).length == shown.size
+    found = decode_refused(code)
+    assert found is not None
+    assert found.length == shown.size

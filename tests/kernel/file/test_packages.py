@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 import re
 import tarfile
+from collections.abc import Callable, Mapping
 
 import pytest
 from hypothesis import given, settings
@@ -33,7 +34,7 @@ from tests.kernel.packagewriter import (
 IMAGE = write_bzimage()
 MODULE = File("usr/lib/modules/6.99.1/kernel/a.ko", b"\x7fELF" * 999)
 FILES = [File("boot/config-6.99.1", b"# c\n"), File(VMLINUZ, IMAGE), MODULE]
-FORMATS = {"deb": write_deb, "rpm": write_rpm}
+FORMATS: Mapping[str, Callable[..., bytes]] = {"deb": write_deb, "rpm": write_rpm}
 
 
 def read(package: bytes) -> tuple[str, bytes]:

@@ -19,6 +19,7 @@ from staleline.kernel.rule.truthtable import TruthTable, truth_table
 from staleline.vocabulary import Site, Through
 from tests.conftest import RealKernel
 from tests.kernel.mutate import find_guard, patched
+from tests.kernel.places import address_of
 from tests.kernel.plant import fills_global, global_variable, on_condition, planted_before_halt
 
 
@@ -36,7 +37,8 @@ def facts() -> list[RawFacts]:
             sev_status=False,
             mem_encrypt=mem_encrypt,
         )
-        for vendor, leaf, sme, enabled, mem_encrypt in product(vendors, *[(False, True)] * 4)
+        for vendor in vendors
+        for leaf, sme, enabled, mem_encrypt in product((False, True), repeat=4)
     ]
 
 
@@ -138,7 +140,7 @@ def test_what_is_left_dirty_behind_the_wbinvd_is_told_with_its_place(
     real_kernels: dict[str, RealKernel],
 ) -> None:
     image = load_image(real_kernels["7"].path)
-    spoilt = planted_before_halt(image, fills_global(image.symbols.address("panic_timeout"), 4))
+    spoilt = planted_before_halt(image, fills_global(address_of(image, "panic_timeout"), 4))
     (stop,) = (
         one
         for one in explain(spoilt, table_of(spoilt), raw_machine)
@@ -155,7 +157,7 @@ def test_what_only_another_machine_leaves_behind_is_told_as_well(
 ) -> None:
     """Asked behind the flush: is this machine one with SEV?"""
     image = load_image(real_kernels["7"].path)
-    fill = fills_global(image.symbols.address("panic_timeout"), 4)
+    fill = fills_global(address_of(image, "panic_timeout"), 4)
     spoilt = planted_before_halt(image, on_condition(global_variable(mask(image)), fill))
     table = table_of(spoilt)
     left = {row.facts.encrypts for row in table.rows if row.left_behind(Site.STOP_THIS_CPU)}
@@ -172,4 +174,4 @@ def test_what_only_another_machine_leaves_behind_is_told_as_well(
 
 def mask(image: KernelImage) -> int:
     """sme_me_mask, whose C-bit is in another of its bytes."""
-    return image.symbols.address("sme_me_mask") + 5
+    return address_of(image, "sme_me_mask") + 5

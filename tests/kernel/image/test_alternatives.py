@@ -16,6 +16,7 @@ from staleline.kernel.sites.runner import KernelReader
 from staleline.vocabulary import Site
 from tests.kernel.machines import MEM_ENCRYPT_ENABLED, SYSCFG, cpuid
 from tests.kernel.mutate import find_guard, patched
+from tests.kernel.places import address_of, function_at
 
 ROME = RawMachine(cpuid("Rome"), cpuid("Rome"), {SYSCFG: MEM_ENCRYPT_ENABLED}, True)
 K8 = RawMachine(cpuid("K8"), cpuid("K8"))
@@ -46,6 +47,7 @@ def with_alternative(image: KernelImage, address: int, code: bytes, feature: int
 
 def entry_size(image: KernelImage) -> int:
     """``flags`` were added in 6.3."""
+    assert image.release is not None
     return 12 if image.release.startswith(("5.10", "6.1.")) else 14
 
 
@@ -91,13 +93,13 @@ def test_a_wbinvd_that_a_feature_patches_away_leaves_its_rule_unknown(image, fea
 def test_what_real_kernels_always_patch_is_on_no_way_to_a_site(real_kernel):
     """But for calls that become direct, tests of features, and thunks."""
     image = load_image(real_kernel.path)
-    functions = {image.symbols.enclosing(one.address)[0] for one in always_patched(image)}
+    functions = {function_at(image, one.address) for one in always_patched(image)}
     assert functions <= {"alt_reloc_selftest"}  # arch/x86/kernel/alternative.c, since 6.9
 
 
 def test_a_relative_jump_that_is_patched_in_leads_where_it_did(image):
     """apply_relocation(), arch/x86/kernel/alternative.c (6.12.118)."""
-    flush, panic = find_guard(image, "stop_this_cpu").flush, image.symbols.address("panic")
+    flush, panic = find_guard(image, "stop_this_cpu").flush, address_of(image, "panic")
     source = image.sections[".altinstr_replacement"].virtual_address
     jump = b"\xe9" + ((panic - source - 5) & 0xFFFF_FFFF).to_bytes(4, "little")
     mutant = with_alternative(image, flush.address, jump, ALWAYS)

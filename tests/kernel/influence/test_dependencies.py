@@ -18,6 +18,7 @@ from staleline.kernel.rule.imagepolicy import image_policy
 from staleline.kernel.rule.truthtable import TruthTable, truth_table
 from staleline.vocabulary import Site
 from tests.kernel.mutate import find_guard, instructions, patched
+from tests.kernel.places import address_of
 from tests.kernel.plant import (
     cpuid_bit,
     executes_wbinvd,
@@ -51,8 +52,8 @@ INFLUENCES = {
 
 
 @pytest.fixture(scope="module", params=SERIES)
-def series(request) -> str:
-    return request.param
+def series(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
 
 
 @pytest.fixture(scope="module")
@@ -86,16 +87,15 @@ def test_a_kernel_as_released(image, series):
 
 def questions(image: KernelImage):
     """Name -> code that asks, of one thing of each kind."""
-    symbols = image.symbols
     return {
         "panic_on_warn (4 bytes, 0x0 in the image)": global_variable(
-            symbols.address("panic_on_warn")
+            address_of(image, "panic_on_warn")
         ),
         "per-CPU printk_pending (4 bytes, 0x0 in the image)": per_cpu_variable(
-            symbols.address("printk_pending")
+            address_of(image, "printk_pending")
         ),
         "boot_command_line (4 bytes, 0x0 in the image)": global_variable(
-            symbols.address("boot_command_line")
+            address_of(image, "boot_command_line")
         ),
         "CPUID 0x80000021 EAX[6]": cpuid_bit(0x8000_0021, "EAX", 6),
         "CPUID 0x8000001f EAX[3]": cpuid_bit(0x8000_001F, "EAX", 3),
@@ -128,7 +128,7 @@ def what_guards(image: KernelImage):
     """Code that makes the jumping CPU's guard forget that SME is active."""
     flag = image.symbols.address("cache_state_incoherent")
     if flag is None:
-        return zeroes_global(image.symbols.address("sme_me_mask"))
+        return zeroes_global(address_of(image, "sme_me_mask"))
     return zeroes_per_cpu_byte(flag)
 
 
@@ -143,7 +143,7 @@ def test_one_more_reason_to_flush_in_some_guests(image):
 
     The facts set bits of this variable, but not this one.
     """
-    asks = global_bit(image.symbols.address("sev_status"), 2)
+    asks = global_bit(address_of(image, "sev_status"), 2)
     found = unlisted(planted(image, "machine_kexec", asks, executes_wbinvd))
     assert set(found) == {Site.RELOCATE_KERNEL}
     reason, *others = found[Site.RELOCATE_KERNEL]
@@ -166,7 +166,7 @@ def test_a_guard_that_tests_another_bit(series, image):
     if series in {"6.18", "7"}:
         load = next(i for i in instructions(image, "stop_this_cpu") if "movzx" in i.mnemonic)
         end = load.address + len(load.code)
-        other = (image.symbols.address("nmi_state") - end) & 0xFFFF_FFFF
+        other = (address_of(image, "nmi_state") - end) & 0xFFFF_FFFF
         mutant, name = patched(image, end - 4, other.to_bytes(4, "little")), "per-CPU nmi_state"
     elif series == "6.12":
         mutant, name = patched(image, jump - 1, b"\x08"), "CPUID 0x8000001f EAX[3]"
@@ -208,7 +208,7 @@ def test_another_bit_of_an_msr_that_facts_set(real_kernels, number, bit):
 def test_a_guard_that_asks_for_sev_es(real_kernels):
     """SEV_STATUS bit 1 is a fact (linux 6.12.117 arch/x86/include/asm/msr-index.h:665)."""
     image = load_image(real_kernels["6.12"].path)
-    asks = global_bit(image.symbols.address("sev_status"), 1)
+    asks = global_bit(address_of(image, "sev_status"), 1)
     mutant = planted(image, "machine_kexec", asks, executes_wbinvd)
     assert unlisted(mutant) == {}
     rule = image_policy(truth_table(mutant), lacks=lacking(mutant)).rules[Site.RELOCATE_KERNEL]

@@ -12,6 +12,7 @@ from staleline.kernel.reading.running import RunningImage
 from staleline.kernel.reading.surroundings import read_surroundings
 from staleline.vocabulary import Site
 from tests.kernel.mutate import patched
+from tests.kernel.places import address_of
 from tests.kernel.plant import CAVE, global_bit, global_variable, planted, planted_static_branch
 
 SERIES = ["5.10", "6.12", "6.18", "7"]
@@ -41,7 +42,7 @@ def test_real_kernels_ask_nothing_else(real_kernel):
 @pytest.mark.parametrize("function", WAY)
 @pytest.mark.parametrize("asks", ["bit", "value"])
 def test_a_guard_on_the_way_is_named(image, function, asks):
-    address = image.symbols.address("panic_timeout")
+    address = address_of(image, "panic_timeout")
     question = global_bit(address, 0) if asks == "bit" else global_variable(address)
     mutant = planted(image, function, question, returns_at_once)
     assert way_dependencies(mutant) == (sentence("panic_timeout"),)
@@ -50,7 +51,7 @@ def test_a_guard_on_the_way_is_named(image, function, asks):
 def test_a_guard_that_lets_it_through_is_named_too(real_kernels):
     """Set to 1 in the image, the variable stops nobody where it is 0."""
     image = load_image(real_kernels["7"].path)
-    address = image.symbols.address("panic_timeout")
+    address = address_of(image, "panic_timeout")
     mutant = patched(
         planted(image, "native_stop_other_cpus", clear_bit(address), returns_at_once),
         address,
@@ -71,13 +72,13 @@ def clear_bit(address: int):
 
 def test_a_static_branch_on_the_way_is_named(image):
     mutant = planted_static_branch(image, "native_stop_other_cpus")
-    cave = image.symbols.address(CAVE)
+    cave = address_of(image, CAVE)
     (reason,) = way_dependencies(patched(mutant, cave, b"\xc3"))
     assert reason.startswith("stop_this_cpu also depends on static key ")
 
 
 def test_a_guard_that_changes_no_end_is_no_dependency(image):
-    address = image.symbols.address("panic_timeout")
+    address = address_of(image, "panic_timeout")
     assert way_dependencies(planted(image, WAY[2], global_bit(address, 0), nothing)) == ()
 
 
@@ -87,7 +88,7 @@ def nothing(_: int) -> bytes:
 
 def test_the_rule_and_every_verdict_of_it_are_unknown(real_kernels):
     image = load_image(real_kernels["7"].path)
-    question = global_bit(image.symbols.address("panic_timeout"), 0)
+    question = global_bit(address_of(image, "panic_timeout"), 0)
     mutant = planted(image, WAY[2], question, returns_at_once)
     assert read_surroundings(mutant)["unlisted"]["stop_this_cpu"] == [sentence("panic_timeout")]
     doubts = RunningImage(mutant).doubts

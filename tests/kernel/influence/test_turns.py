@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-import capstone
+import capstone  # type: ignore[import-untyped]
 import pytest
 
 from staleline.kernel.influence.turns import turned

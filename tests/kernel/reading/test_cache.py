@@ -104,7 +104,7 @@ def test_nothing_is_left_of_an_interrupted_write(
         raise KeyboardInterrupt
 
     before = entry(kept).read_bytes()
-    monkeypatch.setattr(cache_module.os, "replace", interrupted)
+    monkeypatch.setattr(os, "replace", interrupted)
     with pytest.raises(KeyboardInterrupt):
         kept.put(DOCUMENT)
     assert entry(kept).read_bytes() == before

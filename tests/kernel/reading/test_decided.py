@@ -89,8 +89,14 @@ def test_every_other_machine_is_another_question(
     image: Path, cache: Cache, monkeypatch: pytest.MonkeyPatch, other: RawMachine
 ) -> None:
     asked: list[RawMachine] = []
-    decision = Decision(*[SiteDecision(False)] * 4, reported_stopped=None, sme_active=False)
-    monkeypatch.setattr(KernelReader, "decide", lambda _, raw: asked.append(raw) or decision)
+    no = SiteDecision(False)
+    decision = Decision(no, no, no, no, reported_stopped=None, sme_active=False)
+
+    def decide(_: KernelReader, raw: RawMachine) -> Decision:
+        asked.append(raw)
+        return decision
+
+    monkeypatch.setattr(KernelReader, "decide", decide)
     for one in (machine(), other, machine(), other):
         opened(image, cache).decide(one)
     assert asked == [machine(), other]
@@ -100,13 +106,21 @@ def test_what_is_unknown_is_tried_again(
     image: Path, cache: Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[RawMachine] = []
+    yes = SiteDecision(True)
     decision = Decision(
-        *[SiteDecision(True)] * 3,
+        yes,
+        yes,
+        yes,
         SiteDecision(None, "ran out of time"),
         reported_stopped=None,
         sme_active=None,
     )
-    monkeypatch.setattr(KernelReader, "decide", lambda _, raw: asked.append(raw) or decision)
+
+    def decide(_: KernelReader, raw: RawMachine) -> Decision:
+        asked.append(raw)
+        return decision
+
+    monkeypatch.setattr(KernelReader, "decide", decide)
     for _ in range(2):
         assert opened(image, cache).decide(machine()) == decision
     assert len(asked) == 2

@@ -21,7 +21,7 @@ from staleline.policy.evaluate import evaluate
 from staleline.policy.expression import AllOf, AnyOf, Expression, Negation, parse
 from staleline.policy.smt import equivalent
 from staleline.vocabulary import Site
-from tests.kernel.tables import Rule, can_exist, combinations, machines, table
+from tests.kernel.tables import Rule, can_exist, combinations, machines, table, with_flags
 
 TELLING = [
     'vendor == "AuthenticAMD"',
@@ -132,7 +132,7 @@ def atoms_that_matter(rule: Rule) -> set[str]:
         if any(other in everyone and rule(other) != rule(facts) for other in set(others)):
             found.add("vendor")
         for name in flags:
-            other = replace(facts, **{name: not getattr(facts, name)})
+            other = with_flags(facts, {name: not getattr(facts, name)})
             if other in everyone and rule(other) != rule(facts):
                 sme = "sme_supported" if facts.leaf else "sme_bit_unchecked"
                 found.add(sme if name == "sme" else FACT_OF_ATOM.get(name, name))

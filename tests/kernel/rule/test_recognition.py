@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 
+from staleline.kernel.boot.rawfacts import RawFacts
 from staleline.kernel.rule.imagepolicy import ImagePolicy, image_policy
 from staleline.kernel.rule.truthtable import TruthTable
 from staleline.policy.catalogue import catalogue
@@ -36,7 +37,7 @@ def always(facts) -> bool:
     return True
 
 
-def sme_unchecked(facts) -> bool:
+def sme_unchecked(facts: RawFacts) -> bool:
     """cpuid_eax(0x8000001f) & BIT(0): commit 08f253ec3767, in 5.18 to 6.4."""
     return facts.sme
 

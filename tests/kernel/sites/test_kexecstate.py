@@ -9,6 +9,7 @@ from staleline.kernel.emulator.memory import MachineMemory
 from staleline.kernel.image.assembly import load_image
 from staleline.kernel.image.image import KernelImage
 from staleline.kernel.sites.kexecstate import begin_crash, begin_kexec
+from tests.kernel.places import address_of
 
 #: SYSTEM_RUNNING and SYSTEM_RESTART: include/linux/kernel.h:432 (5.10.223), :183 (6.12.117).
 STATES = {"5.10": (2, 5), "6.12": (3, 6), "6.18": (3, 6), "7": (3, 6)}
@@ -16,8 +17,8 @@ SIZES = {"system_state": 4, "kexec_in_progress": 1, "__num_online_cpus": 4, "pan
 
 
 @pytest.fixture(params=STATES)
-def series(request) -> str:
-    return request.param
+def series(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
 
 
 @pytest.fixture
@@ -26,9 +27,7 @@ def image(series, real_kernels) -> KernelImage:
 
 
 def state(image: KernelImage, memory: MachineMemory) -> dict[str, int]:
-    return {
-        name: memory.read_int(image.symbols.address(name), size) for name, size in SIZES.items()
-    }
+    return {name: memory.read_int(address_of(image, name), size) for name, size in SIZES.items()}
 
 
 def test_a_kexec(series, image):

@@ -21,7 +21,7 @@ from staleline.printable import printable
 from staleline.report.explorer.cases import ExploredKernels
 from staleline.report.explorer.data import explorer_data
 from staleline.report.explorer.page import explorer_page
-from tests.report.explored import HYGON_CASE, RACE_CASE, explored, hygon, race
+from tests.report.explorer.explored import HYGON_CASE, RACE_CASE, explored, hygon, race
 
 
 class Reader(HTMLParser):

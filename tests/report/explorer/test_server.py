@@ -16,7 +16,7 @@ import pytest
 from staleline.errors import UsageError
 from staleline.report.explorer.files import write_report
 from staleline.report.explorer.server import ReportServer, read_report
-from tests.report.explored import HYGON_CASE, hygon
+from tests.report.explorer.explored import HYGON_CASE, hygon
 
 TRACE = f"/traces/{HYGON_CASE}.itf.json"
 
@@ -166,7 +166,8 @@ def test_clients_that_go_away_midway_are_no_error(
 def test_a_defect_of_a_request_is_one_line(
     report: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ReportServer, "is_own", lambda *_: {}["\x1b[31m"])
+    nothing: dict[str, bool] = {}
+    monkeypatch.setattr(ReportServer, "is_own", lambda *_: nothing["\x1b[31m"])
     with ReportServer(read_report(report)) as broken:
         thread = threading.Thread(target=broken.handle_request)
         thread.start()

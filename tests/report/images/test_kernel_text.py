@@ -4,22 +4,14 @@
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass
-from typing import Any, cast
+from typing import cast
 
 import pytest
 from rich.console import Console
 
 from staleline.kernel.reading.document import ImageDocument, PlaceDocument, RuleDocument
+from staleline.kernel.reading.many import ImageReport
 from staleline.report.images.kernel_text import print_image, print_images
-
-
-@dataclass(frozen=True)
-class Report:
-    image: str
-    document: ImageDocument | None = None
-    on_machine: dict[str, Any] | None = None
-    error: str | None = None
 
 
 def rule(condition: str | None, *reads: str, unknown: tuple[str, ...] = ()) -> RuleDocument:
@@ -80,21 +72,23 @@ def image(release: str, **changes: object) -> ImageDocument:
     return cast("ImageDocument", {**document, **changes})
 
 
-NOT_IN_CATALOGUE = {"policy": None, "equals": [], "title": None}
+NOT_IN_CATALOGUE: dict[str, object] = {"policy": None, "equals": [], "title": None}
 
 
 def one(
     document: ImageDocument, width: int = 100, *, full: bool = False, all_sites: bool = False
 ) -> str:
     console = Console(file=io.StringIO(), width=width)
-    print_image(console, Report("/boot/vmlinuz", document), full=full, all_sites=all_sites)
+    print_image(console, ImageReport("/boot/vmlinuz", document), full=full, all_sites=all_sites)
     return printed(console, width)
 
 
 def many(*documents: ImageDocument | str, width: int = 100) -> str:
     console = Console(file=io.StringIO(), width=width)
     reports = [
-        Report(one, error=f"{one}: bad") if isinstance(one, str) else Report("/boot/x", one)
+        ImageReport(one, error=f"{one}: bad")
+        if isinstance(one, str)
+        else ImageReport("/boot/x", one)
         for one in documents
     ]
     print_images(console, reports)

@@ -29,7 +29,7 @@ from staleline.verdict.handover.kernels import PolicyKernel
 from staleline.verdict.policies.platforms import platforms
 from staleline.vocabulary import Path, Verdict
 from tests.conftest import RealKernel
-from tests.kernel.test_decisions_unknown import Without
+from tests.kernel.sites.test_decisions_unknown import Without
 
 LIBCPUID = FilePath(__file__).parents[2] / "data" / "cpuid" / "libcpuid"
 ROME = LIBCPUID / "amd-epyc-7742-64-core-processor-dual.test"

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import fields, replace
 from random import Random
+from typing import Any
 
 import pytest
 
@@ -40,8 +41,10 @@ def some_case(random: Random) -> Case:
 def with_one_fact_changed(case: Case, random: Random) -> Case:
     names = [field.name for field in fields(Machine) if field.name not in ("vendor",)]
     name = random.choice(names)
-    value = 0 if name == "max_extended_leaf" else not getattr(case.machine, name)
-    return replace(case, machine=replace(case.machine, **{name: value}))
+    changes: dict[str, Any] = {name: not getattr(case.machine, name)}
+    if name == "max_extended_leaf":
+        changes[name] = 0
+    return replace(case, machine=replace(case.machine, **changes))
 
 
 def test_cases_that_are_alike_in_their_circumstances_are_judged_alike() -> None:

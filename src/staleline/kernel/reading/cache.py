@@ -22,7 +22,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-import staleline
 from staleline.files import replace_whole
 from staleline.kernel.reading.document import ImageDocument
 
@@ -31,7 +30,7 @@ __all__ = ["DocumentCache", "ReadingCache", "default_directory", "edition"]
 #: A TypedDict with the digest of its image as ``sha256``.
 _Document = TypeVar("_Document", bound=Mapping[str, Any])
 
-_PACKAGE = Path(staleline.__file__).parent
+_PACKAGE = Path(__file__).parents[2]
 #: What a reading depends on; verdicts and reports are made anew each time.
 _READING = ("kernel", "policy", "evidence")
 _LARGEST = 64 << 20  # a document has some 100 KiB

@@ -35,7 +35,7 @@ from staleline.verdict.policies.platforms import Selection, check_kernel
 from staleline.vocabulary import Path as Way
 from staleline.vocabulary import Verdict
 
-CPUID = Path(__file__).parents[1] / "data" / "cpuid"
+CPUID = Path(__file__).parents[2] / "data" / "cpuid"
 NOW = 1_795_454_259.0
 
 

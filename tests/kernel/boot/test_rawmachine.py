@@ -52,15 +52,16 @@ def test_beyond_the_maximum_the_given_bits_are_returned():
     for vendor in SIGNATURES:
         facts = replace(EVERYTHING[0], vendor=vendor, sme=True)
         cpuid = raw_machine(facts).jumping
+        assert cpuid.max_extended_leaf is not None
         assert cpuid.max_extended_leaf < 0x8000_001F
-        assert cpuid.read(0x8000_001F)[0] == 1
+        assert (cpuid.read(0x8000_001F) or ())[:1] == (1,)
         assert cpuid.read(0x7, 3) == (0, 0, 0, 0)
 
 
 @pytest.mark.parametrize("vendor", FAMILIES)
 def test_signatures_are_of_the_vendor_s_family(vendor):
     cpuid = raw_machine(replace(EVERYTHING[0], vendor=vendor)).jumping
-    assert cpuid.family_model_stepping[0] == FAMILIES[vendor]
+    assert (cpuid.family_model_stepping or ())[:1] == (FAMILIES[vendor],)
 
 
 def test_every_combination_of_the_eight_facts_of_a_kexec_is_there():

@@ -36,7 +36,7 @@ from tests.evidence.writers import (
     as_xen_policy,
 )
 
-DATA = Path(__file__).parents[1] / "data" / "cpuid"
+DATA = Path(__file__).parents[2] / "data" / "cpuid"
 ROME = DATA / "full" / "amd-epyc-7742-64-core-processor-dual.test.xz"
 VENDOR = "CPUID 00000000: 00000010-68747541-444D4163-69746E65"
 SIGNATURE = "CPUID 00000001: 00830F10-00800800-7EF8320B-178BFBFF"

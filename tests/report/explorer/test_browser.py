@@ -15,8 +15,8 @@ from playwright.sync_api import Page, expect
 
 from staleline.report.explorer.cases import ExploredKernels
 from staleline.report.explorer.files import write_report
-from tests.report.conftest import Opener
-from tests.report.explored import HYGON_CASE, RACE_CASE, fleet, hygon, race
+from tests.report.explorer.conftest import Opener
+from tests.report.explorer.explored import HYGON_CASE, RACE_CASE, fleet, hygon, race
 
 PHONE = {"viewport": {"width": 360, "height": 780}}
 
@@ -268,7 +268,8 @@ _STEP_TIMES = """() => {
 
 def median_step(page: Page) -> float:
     """Milliseconds; the median, as a machine with other work makes single steps wait."""
-    return statistics.median(page.evaluate(_STEP_TIMES))
+    times: list[float] = page.evaluate(_STEP_TIMES)
+    return statistics.median(times)
 
 
 def test_a_step_takes_less_than_50_ms(open_page: Opener, hygon_page: Path) -> None:

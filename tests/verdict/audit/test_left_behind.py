@@ -24,7 +24,7 @@ from staleline.vocabulary import Site, Verdict
 from tests.kernel.mutate import find_guard, patched
 from tests.kernel.plant import fills_global, flushing_at_entry, planted_before_report, zeroes_global
 
-ROME = Path(__file__).parents[1] / "data/cpuid/libcpuid/amd-epyc-7742-64-core-processor-dual.test"
+ROME = Path(__file__).parents[2] / "data/cpuid/libcpuid/amd-epyc-7742-64-core-processor-dual.test"
 SME = "0xc0010010=0x800000"
 
 

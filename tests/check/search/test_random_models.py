@@ -10,7 +10,7 @@ from staleline.check.meaning.interpreter import holds, reachable
 from staleline.check.search.search import search
 from staleline.check.search.views import views
 from staleline.model.form import Expr, Model, Whose
-from tests.check.random_models import expressions, guards_for_views, models
+from tests.check.search.random_models import expressions, guards_for_views, models
 
 
 @settings(max_examples=150, deadline=None)

@@ -132,9 +132,9 @@ def test_an_obstacle_in_the_derivation_makes_both_sites_unknown(kernel, step, ob
     decision = decide(patched(kernel.image, address, OBSTACLES[obstacle]), K8)
     for site in (decision.stop_this_cpu, decision.relocate_kernel):
         assert site.flushes is None
-        assert "did not return" in site.unknown
+        assert "did not return" in (site.unknown or "")
         if obstacle != "jump to 0":
-            assert f" at {name}+0x" in site.unknown
+            assert f" at {name}+0x" in (site.unknown or "")
     assert decision.reported_stopped is None
     assert decision.sme_active is None
 
@@ -145,7 +145,7 @@ def test_an_obstacle_in_stop_this_cpu(kernel, obstacle):
     address = kernel.image.symbols.address("stop_this_cpu")
     decision = decide(patched(kernel.image, address, OBSTACLES[obstacle]), K8)
     assert decision.stop_this_cpu.flushes is None
-    assert "did not reach its end: " in decision.stop_this_cpu.unknown
+    assert "did not reach its end: " in (decision.stop_this_cpu.unknown or "")
     assert decision.relocate_kernel.flushes is False
 
 
@@ -155,7 +155,7 @@ def test_an_obstacle_on_the_way_to_the_next_kernel(kernel, function, obstacle):
     address = kernel.image.symbols.address(function)
     decision = decide(patched(kernel.image, address, OBSTACLES[obstacle]), K8)
     assert decision.relocate_kernel.flushes is None
-    assert "did not reach its end: " in decision.relocate_kernel.unknown
+    assert "did not reach its end: " in (decision.relocate_kernel.unknown or "")
     assert decision.stop_this_cpu.flushes is False
 
 
@@ -183,7 +183,7 @@ def test_a_breakpoint_on_any_instruction_of_stop_this_cpu(kernel, name):
         if decision.stop_this_cpu == original.stop_this_cpu:
             continue
         assert decision.stop_this_cpu.flushes is None
-        assert "int3 at stop_this_cpu+0x" in decision.stop_this_cpu.unknown
+        assert "int3 at stop_this_cpu+0x" in (decision.stop_this_cpu.unknown or "")
         seen += 1
     assert seen > 10
 
@@ -193,7 +193,7 @@ def test_a_derivation_that_halts_elsewhere_is_no_stop(kernel):
     address = kernel.image.symbols.address("mcheck_cpu_clear")
     decision = decide(patched(kernel.image, address, OBSTACLES["hlt"]), ROME)
     assert decision.stop_this_cpu.flushes is None
-    assert "halted at mcheck_cpu_clear+0x" in decision.stop_this_cpu.unknown
+    assert "halted at mcheck_cpu_clear+0x" in (decision.stop_this_cpu.unknown or "")
 
 
 def test_a_secondary_that_reports_itself_before_its_flush(kernel):

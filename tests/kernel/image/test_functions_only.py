@@ -40,6 +40,7 @@ from tests.kernel.kernelwriter import (
     write_kallsyms,
 )
 from tests.kernel.machines import cpuid, every_setting
+from tests.kernel.places import address_of
 
 EXPORTS = (Symbol("boot_cpu_data", RODATA + 8), Symbol("function_3", TEXT + 64))
 
@@ -54,7 +55,8 @@ def listed(symbols: SymbolTable) -> list[tuple[str, int]]:
 def functions_of(image: KernelImage) -> list[Symbol]:
     """What symbol_valid() keeps; the end of a range belongs to it."""
     ends = [("_stext", "_etext"), ("_sinittext", "_einittext")]
-    ranges = [(image.symbols.address(a), image.symbols.address(b)) for a, b in ends]
+    assert image.release is not None
+    ranges = [(address_of(image, a), address_of(image, b)) for a, b in ends]
     return [
         Symbol(name, address, "t")
         for name, address in listed(image.symbols)
@@ -71,6 +73,7 @@ def with_functions_only(path: Path, layout: Layout) -> bytes:
     image = load_image(path)
     source = unpack_kernel(MemoryBytes("", memoryview(path.read_bytes()))).elf
     elf, rodata = bytearray(source.read(0, source.size)), read_elf(source).section(".rodata")
+    assert rodata is not None
     data = memoryview(elf)[rodata.offset : rodata.offset + rodata.size]
     table, names = next((t, n) for t, n in _tables_and_names(data) if n is not None)
     count = len(image.symbols)

@@ -9,8 +9,13 @@ from staleline.kernel.image.assembly import load_image
 from staleline.kernel.image.image import KernelImage
 from staleline.kernel.influence.dependencies import dependencies
 from staleline.vocabulary import Site
+from tests.kernel.influence.plantedguards import (
+    FORMS,
+    PlantedGuard,
+    named_by_the_site,
+    planted_guards,
+)
 from tests.kernel.plant import Bytes, planted_call, relative
-from tests.kernel.plantedguards import FORMS, PlantedGuard, named_by_the_site, planted_guards
 
 #: Form and input of a guard that changing the input does not bring out.
 GUARDS = {
@@ -22,8 +27,8 @@ GUARDS = {
 
 
 @pytest.fixture(scope="module", params=GUARDS)
-def series(request) -> str:
-    return request.param
+def series(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
 
 
 @pytest.fixture(scope="module")

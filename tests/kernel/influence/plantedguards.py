@@ -17,6 +17,7 @@ from staleline.kernel.influence.at_sites import search_sites
 from staleline.kernel.influence.dependencies import machines
 from staleline.kernel.rerun.reruns import Reruns
 from staleline.vocabulary import Site
+from tests.kernel.places import address_of
 from tests.kernel.plant import (
     Bytes,
     executes_wbinvd,
@@ -215,7 +216,7 @@ def _no_flush(image: KernelImage) -> Bytes:
     """The jumping CPU's guard forgets that SME is active."""
     flag = image.symbols.address("cache_state_incoherent")
     if flag is None:
-        return zeroes_global(image.symbols.address("sme_me_mask"))
+        return zeroes_global(address_of(image, "sme_me_mask"))
     return zeroes_per_cpu_byte(flag)
 
 
@@ -279,12 +280,12 @@ class PlantedGuard:
 
 def _inputs(image: KernelImage) -> Iterator[Asked]:
     for name, wide in _GLOBALS.items():
-        address = image.symbols.address(name)
+        address = address_of(image, name)
         if address is not None:
             yield Asked(name, _global(address, wide=wide))
     for place in _PER_CPU:
         name, _, offset = place.partition("+")
-        address = image.symbols.address(name)
+        address = address_of(image, name)
         if address is not None:
             yield Asked(f"per-CPU {place}", _per_cpu(address + int(offset or "0", 16)))
     yield from _HARDWARE.values()

@@ -12,7 +12,7 @@ from staleline.kernel.boot.rawmachine import raw_machine
 from staleline.kernel.image.assembly import load_image
 from staleline.kernel.image.image import KernelImage
 from staleline.kernel.sites.runner import KernelReader
-from tests.kernel.afterboot import as_after_boot, patches
+from tests.kernel.boot.afterboot import as_after_boot, patches
 
 HOST = RawFacts(
     vendor="AuthenticAMD",

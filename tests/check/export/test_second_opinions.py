@@ -9,7 +9,7 @@ from __future__ import annotations
 import pytest
 from tools.second_opinion import install_checkers
 
-from tests.check.grid import Grid, require_agreement, small_grid
+from tests.check.export.grid import Grid, require_agreement, small_grid
 
 
 @pytest.fixture(scope="module", autouse=True)

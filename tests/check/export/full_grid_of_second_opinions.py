@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """rumur and spin agree with us on every case of the grid, five CPUs by two roles included.
 
-Not collected by default: run ``pytest tests/check/full_grid_of_second_opinions.py``.
+Not collected by default: run ``pytest tests/check/export/full_grid_of_second_opinions.py``.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import pytest
 from tools.second_opinion import install_checkers
 
-from tests.check.grid import Grid, full_grid, require_agreement
+from tests.check.export.grid import Grid, full_grid, require_agreement
 
 
 @pytest.fixture(scope="module", autouse=True)

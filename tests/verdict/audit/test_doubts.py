@@ -30,7 +30,7 @@ from tests.kernel.plant import (
     zeroes_global,
 )
 
-ROME = Path(__file__).parents[1] / "data/cpuid/libcpuid/amd-epyc-7742-64-core-processor-dual.test"
+ROME = Path(__file__).parents[2] / "data/cpuid/libcpuid/amd-epyc-7742-64-core-processor-dual.test"
 
 
 @pytest.fixture(scope="module")

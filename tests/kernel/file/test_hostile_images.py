@@ -92,7 +92,7 @@ def zstd_bomb(window: int = 0x70) -> bytes:
 
 
 def lz4_bomb() -> bytes:
-    block = lz4.block.compress(bytes(8 << 20), store_size=False)
+    block: bytes = lz4.block.compress(bytes(8 << 20), store_size=False)
     return struct.pack("<I", 0x184C2102) + (struct.pack("<I", len(block)) + block) * (BOMB >> 23)
 
 

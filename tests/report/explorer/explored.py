@@ -25,7 +25,7 @@ RACE = "amd-sme-incoherent"
 RACE_CASE = f"{RACE}.kexec.on-on"
 
 
-_CPUID = FilePath(__file__).parents[1] / "data" / "cpuid"
+_CPUID = FilePath(__file__).parents[2] / "data" / "cpuid"
 _HYGON_DUMP = _CPUID / "registers" / "hygon-c86-3250.cpuid"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page
@@ -28,7 +29,7 @@ def open_page(browser: Browser) -> Iterator[Opener]:
     asked: list[str] = []
     contexts = []
 
-    def opened(where: Path | str, address: str = "", **window: object) -> Page:
+    def opened(where: Path | str, address: str = "", **window: Any) -> Page:
         context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **window})
         contexts.append(context)
         page = context.new_page()

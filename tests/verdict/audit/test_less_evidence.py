@@ -19,7 +19,7 @@ from staleline.verdict.audit.audit import Audit, Next, audit
 from staleline.verdict.handover.kernels import PolicyKernel
 from staleline.vocabulary import Path, Verdict
 
-CPUID = FilePath(__file__).parents[1] / "data" / "cpuid"
+CPUID = FilePath(__file__).parents[2] / "data" / "cpuid"
 ROME = "libcpuid/amd-epyc-7742-64-core-processor-dual.test"
 MILAN = "libcpuid/amd-epyc-7763-64-core-processor-dual.test"
 NEHALEM = "libcpuid/intel-xeon-cpu-e5520.test"

@@ -14,6 +14,7 @@ from staleline.kernel.emulator.traps import DECISIVE_LEAVES
 from staleline.kernel.image.assembly import load_image
 from staleline.kernel.image.configuration import is_for_one_cpu, require_kexec_of_several_cpus
 from staleline.kernel.image.image import KernelImage
+from staleline.kernel.image.symbols import SymbolTable
 from staleline.kernel.sites.runner import KernelReader
 from staleline.vocabulary import ReportOrder
 from tests.kernel.machines import MEM_ENCRYPT_ENABLED, SYSCFG, cpuid, with_leaf
@@ -34,7 +35,7 @@ def reader(image) -> KernelReader:
 def assert_unknown(decision: Decision, reason: str) -> None:
     for site in (decision.stop_this_cpu, decision.relocate_kernel):
         assert site.flushes is None
-        assert reason in site.unknown
+        assert reason in (site.unknown or "")
     assert decision.reported_stopped is None
     assert decision.sme_active is None
 
@@ -126,7 +127,7 @@ def test_a_kernel_without_kexec_is_not_answered_for(image):
     decision = reader.decide(RawMachine(cpuid("Rome"), cpuid("Rome"), ENABLED, True))
     for site in (decision.stop_this_cpu, decision.relocate_kernel, decision.crash_nmi_callback):
         assert site.flushes is None
-        assert "this kernel was built without kexec" in site.unknown
+        assert "this kernel was built without kexec" in (site.unknown or "")
 
 
 def test_a_kernel_for_one_cpu_is_known_by_all_that_it_lacks(image):
@@ -147,30 +148,27 @@ def test_one_missing_function_does_not_say_how_a_kernel_was_built(image, name):
     assert "was built" not in (decision.relocate_kernel.unknown or "")
 
 
-class Without:
+class Without(SymbolTable):
     """A symbol table with some names taken out, and some put in."""
 
-    def __init__(self, symbols, *names, **added):
+    def __init__(self, symbols: SymbolTable, *names: str, **added: int) -> None:
+        super().__init__(symbols.sorted_addresses, symbols._names)
         self._symbols = symbols
-        self._names = names
+        self._left_out = names
         self._added = added
 
-    def __contains__(self, name):
-        return self.address(name) is not None
-
-    def address(self, name):
-        if name in self._names:
+    def address(self, name: str) -> int | None:
+        if name in self._left_out:
             return None
         return self._added.get(name) or self._symbols.address(name)
 
-    def only_address(self, name):
+    def only_address(self, name: str) -> int | None:
         return self.address(name)
 
-    def addresses(self, name):
-        return () if name in self._names else self._symbols.addresses(name)
+    def addresses(self, name: str) -> tuple[int, ...]:
+        if name in self._added:
+            return (self._added[name],)
+        return () if name in self._left_out else self._symbols.addresses(name)
 
-    def enclosing(self, address):
-        return self._symbols.enclosing(address)
-
-    def size_of(self, name):
-        return None if name in self._names else self._symbols.size_of(name)
+    def size_of(self, name: str) -> int | None:
+        return None if name in self._left_out else self._symbols.size_of(name)

@@ -20,7 +20,7 @@ from staleline.facts import from_snapshot
 from staleline.report.words.explanations import explanations
 
 SOURCES = Path(staleline.__file__).parent
-CPUID = Path(__file__).parents[1] / "data" / "cpuid"
+CPUID = Path(__file__).parent / "data" / "cpuid"
 
 #: MSR -> its value on a real host, and what `rdmsr` of msr-tools 1.3 prints of it: hexadecimal
 #: without 0x, and with it as a constant of C (-c). With -a there is a line for each CPU.

@@ -24,7 +24,7 @@ from tests.kernel.plant import (
     storing_nothing,
     time_bit,
 )
-from tests.kernel.test_after_flush import ROME
+from tests.kernel.sites.test_afterflush import ROME
 
 OPEN = {
     "RDRAND or RDSEED[3]": random_bit(3),

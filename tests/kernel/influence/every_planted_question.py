@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Every question into every kernel, at every place; run by name, as it takes its time.
 
-``pytest tests/kernel/every_planted_question.py``; `test_influence` has a sample of it.
+``pytest tests/kernel/influence/every_planted_question.py``; `test_dependencies` has a sample of it.
 """
 
 from __future__ import annotations
@@ -11,6 +11,16 @@ import os
 import pytest
 
 from staleline.vocabulary import Site
+from tests.kernel.image.test_alternatives import with_alternative
+from tests.kernel.influence.plantedguards import named_by_the_site, sample
+from tests.kernel.influence.test_dependencies import (
+    assert_names,
+    image,
+    questions,
+    series,
+    unlisted,
+    what_guards,
+)
 from tests.kernel.mutate import find_guard
 from tests.kernel.plant import (
     executes_wbinvd,
@@ -21,16 +31,6 @@ from tests.kernel.plant import (
     planted_before_report,
     pushes,
     storing_nothing,
-)
-from tests.kernel.plantedguards import named_by_the_site, sample
-from tests.kernel.test_alternatives import with_alternative
-from tests.kernel.test_influence import (
-    assert_names,
-    image,
-    questions,
-    series,
-    unlisted,
-    what_guards,
 )
 
 __all__ = ["image", "series"]

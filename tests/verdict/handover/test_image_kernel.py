@@ -21,7 +21,7 @@ from staleline.vocabulary import Path as Handover
 from staleline.vocabulary import Site
 from tests.conftest import RealKernel
 
-CPUID = Path(__file__).parents[1] / "data" / "cpuid" / "libcpuid"
+CPUID = Path(__file__).parents[2] / "data" / "cpuid" / "libcpuid"
 DUMPS = {
     "Rome": "amd-epyc-7742-64-core-processor-dual.test",
     "Milan": "amd-epyc-7763-64-core-processor-dual.test",
@@ -37,7 +37,10 @@ def snapshot(name: str, syscfg: int) -> Snapshot:
 
 def behaviours(path: Path, policy: str, seen: Snapshot) -> list[tuple[Behaviour, Behaviour]]:
     """By the image and by the policy, for every machine that fits and has not used TDX."""
-    image, rule = ImageKernel(RunningImage.load(path), seen), PolicyKernel(catalogue()[policy], "")
+    image, rule = (
+        ImageKernel(RunningImage.load(str(path)), seen),
+        PolicyKernel(catalogue()[policy], ""),
+    )
     machines = [possible.machine for possible in possible_machines(from_snapshot(seen))]
     return [
         (image.behaviour(machine), rule.behaviour(machine))

@@ -18,6 +18,7 @@ import numpy as np
 
 from staleline.kernel.emulator.traps import GENERAL_REGISTERS
 from staleline.kernel.image.image import KernelImage
+from tests.kernel.places import address_of
 
 __all__ = ["as_after_boot", "patches"]
 
@@ -44,10 +45,10 @@ def as_after_boot(image: KernelImage) -> tuple[KernelImage, dict[str, int]]:
 
 def patches(image: KernelImage) -> Iterator[tuple[str, int, bytes]]:
     """Kind, address, and what is there afterwards."""
-    thunk_of_returns = image.symbols.address("__x86_return_thunk")
-    fentry = image.symbols.address("__fentry__")
+    thunk_of_returns = address_of(image, "__x86_return_thunk")
+    fentry = address_of(image, "__fentry__")
     thunks = {
-        image.symbols.address(f"__x86_indirect_thunk_{name}"): number
+        address_of(image, f"__x86_indirect_thunk_{name}"): number
         for number, name in enumerate(GENERAL_REGISTERS)
         if f"__x86_indirect_thunk_{name}" in image.symbols
     }
@@ -60,7 +61,8 @@ def patches(image: KernelImage) -> Iterator[tuple[str, int, bytes]]:
     for address in _listed(image, "__retpoline_sites", "__retpoline_sites_end", relative=True):
         prefix = int(image.read(address, 1) == _SEGMENT)
         for opcode, kind in ((_CALL, 0xD0), (_JUMP, 0xE0)):
-            register = thunks.get(_branch(image, address + prefix, opcode))
+            target = _branch(image, address + prefix, opcode)
+            register = None if target is None else thunks.get(target)
             if register is not None:
                 rex = b"\x41" if register > 7 else b""
                 code = rex + bytes([0xFF, kind | register & 7])
@@ -81,7 +83,7 @@ def _static_calls(image: KernelImage) -> Iterator[tuple[str, int, bytes]]:
 
 
 def _listed(image: KernelImage, start: str, end: str, *, relative: bool) -> list[int]:
-    first, last = image.symbols.address(start), image.symbols.address(end)
+    first, last = address_of(image, start), address_of(image, end)
     data = image.read(first, last - first)
     if not relative:  # zeros are of functions that were linked in and overridden
         return [address for address in np.frombuffer(data, "<u8").tolist() if address]
