@@ -6,6 +6,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# Formats and lints the scripts of the explorer, as deno.json says.
+DENO := DENO_DIR=$(VENV)/deno DENO_NO_UPDATE_CHECK=1 NO_COLOR=1 $(BIN)/deno
 
 .PHONY: run test lint format bench second-opinions every-kernel mutants properties fuzz \
 	fuzz-commands kernels compilers instrumented boot-test docs lock clean
@@ -13,10 +15,7 @@ STAMP := $(VENV)/.installed
 run: $(STAMP)
 	@$(BIN)/python tools/demo.py
 
-test: $(STAMP)
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+test: lint
 	$(BIN)/python tools/fetch_kernels.py
 	$(BIN)/pytest -n 2 --dist worksteal
 
@@ -24,10 +23,13 @@ lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(DENO) fmt --check --quiet
+	$(DENO) lint --quiet
 
 format: $(STAMP)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+	$(DENO) fmt --quiet
 
 bench: $(STAMP)
 	$(BIN)/python tools/fetch_kernels.py

@@ -17,8 +17,8 @@ import { transition } from "./words.js";
 export function handover(section, wanted, changed) {
   const one = wanted.found;
   const pair = pairOf(one, wanted.kernel, wanted.other);
-  const made =
-    pair && player(one, pair, (step) => changed({ step, kernel: pair[0], other: pair[1] }));
+  const made = pair &&
+    player(one, pair, (step) => changed({ step, kernel: pair[0], other: pair[1] }));
   const step = made ? Math.min(wanted.step, made.count) : 0;
   made?.show(step);
   const parts = [
@@ -97,7 +97,7 @@ function select(label, options, current, chosen) {
       "option",
       { value: String(number), selected: number === current },
       kernels[number].name,
-    ),
+    )
   );
   const node = element("select", { change: () => chosen(Number(node.value)) }, ...items);
   return element("label", {}, `${label} `, node);

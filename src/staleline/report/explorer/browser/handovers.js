@@ -5,7 +5,7 @@
 import { element } from "./dom.js";
 import { cases, casesOf, kernels, machines, resultsOf, VERDICTS } from "./report.js";
 import { matrix } from "./matrix.js";
-import { verdictMark, verdictWord } from "./words.js";
+import { verdictWord } from "./words.js";
 
 /** More than these are worth filtering. */
 const FEW_CASES = 8;
@@ -26,10 +26,9 @@ const FILTERS = {
 export function handovers(section) {
   const panels = machines.map((machine) => panel(machine));
   const list = element("div", {}, ...panels.map((one) => one.node));
-  const filter =
-    cases.length > FEW_CASES
-      ? filters((isWanted) => panels.forEach((one) => one.show(isWanted)))
-      : null;
+  const filter = cases.length > FEW_CASES
+    ? filters((isWanted) => panels.forEach((one) => one.show(isWanted)))
+    : null;
   section.append(
     element("h2", { id: "handovers-title" }, "Handovers"),
     guide(),
@@ -99,7 +98,7 @@ function tally(all) {
   return VERDICTS.map((verdict) => [verdict, verdicts.filter((one) => one === verdict).length])
     .filter(([, count]) => count)
     .map(([verdict, count]) =>
-      element("span", { class: `count ${verdict}` }, `${count} ${verdictWord(verdict)}`),
+      element("span", { class: `count ${verdict}` }, `${count} ${verdictWord(verdict)}`)
     );
 }
 

@@ -23,16 +23,16 @@ export function matrix(machine, isWanted) {
 
 function head(paths) {
   const groups = paths.map((path) =>
-    element("th", { role: "columnheader", scope: "colgroup", colspan: "3", class: "path" }, path),
+    element("th", { role: "columnheader", scope: "colgroup", colspan: "3", class: "path" }, path)
   );
-  const columns = paths.flatMap((path) =>
+  const columns = paths.flatMap(() =>
     ["secondaries", "jumping CPU", "verdict"].map((word, index) =>
       element(
         "th",
         { role: "columnheader", scope: "col", class: index === 0 ? "path" : null },
         word,
-      ),
-    ),
+      )
+    )
   );
   const corner = (word) =>
     element("th", { role: "columnheader", scope: "col", rowspan: "2" }, word);
@@ -59,15 +59,15 @@ function body(name, ofRow, paths) {
       { role: "row" },
       index === 0
         ? element(
-            "th",
-            {
-              role: "rowheader",
-              scope: "rowgroup",
-              rowspan: String(present.length),
-              class: "transition",
-            },
-            name,
-          )
+          "th",
+          {
+            role: "rowheader",
+            scope: "rowgroup",
+            rowspan: String(present.length),
+            class: "transition",
+          },
+          name,
+        )
         : null,
       kernels.length > 1
         ? element("th", { role: "rowheader", scope: "row", class: "kernel" }, kernels[kernel].name)
@@ -77,9 +77,9 @@ function body(name, ofRow, paths) {
           ofRow.find((one) => one.path === path),
           kernel,
           path,
-        ),
+        )
       ),
-    ),
+    )
   );
   return element("tbody", { role: "rowgroup" }, ...lines);
 }

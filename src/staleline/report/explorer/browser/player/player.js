@@ -19,10 +19,12 @@ import { broken, checked, verdictMark } from "../words.js";
  */
 export function player(one, [kernel, other], stepped) {
   const panes = [pane(one, kernel, one.results[kernel].run, null)];
-  const followed =
-    other === null ? undefined : (one.results[kernel].followed[other] ?? one.results[other].run);
-  if (followed !== undefined && followed !== null)
+  const followed = other === null
+    ? undefined
+    : (one.results[kernel].followed[other] ?? one.results[other].run);
+  if (followed !== undefined && followed !== null) {
     panes.push(pane(one, other, followed, panes[0].run));
+  }
   const count = panes[0].run.steps.length;
   const told = element("p", { class: "unseen", "aria-live": "polite", "aria-atomic": "true" });
   const go = (index) => {
@@ -30,8 +32,10 @@ export function player(one, [kernel, other], stepped) {
     tell(index);
     stepped(index);
   };
-  const bar = transport(count, go, (index) =>
-    Math.max(...panes.map((each) => sentences(each.run, index).length)),
+  const bar = transport(
+    count,
+    go,
+    (index) => Math.max(...panes.map((each) => sentences(each.run, index).length)),
   );
   const table = stepsTable(panes, (index) => {
     bar.stop();

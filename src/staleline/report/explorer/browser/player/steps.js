@@ -16,7 +16,7 @@ export function stepsTable(panes, go) {
   const count = panes[0].run.steps.length;
   const rows = Array.from({ length: count }, (_, index) => row(panes, index + 1, go));
   const heads = panes.map((pane) =>
-    element("th", { role: "columnheader", scope: "col" }, pane.name),
+    element("th", { role: "columnheader", scope: "col" }, pane.name)
   );
   const node = element(
     "table",
@@ -66,7 +66,7 @@ function row(panes, index, go) {
         { role: "cell", "data-label": panes.length > 1 ? pane.name : null },
         ...narration(pane.run, index, pane.beside),
         changes(pane.run, index),
-      ),
+      )
     ),
   );
 }
