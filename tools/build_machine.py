@@ -211,9 +211,7 @@ def _build(
     update = apt.run("apt-get", "update", "-q")
     product = work / "built"
     product.mkdir()
-    versions = {
-        package["name"]: _fetch_files(apt, package, work, product) for package in wanted["package"]
-    }
+    versions = _fetch_files(apt, wanted["package"], work, product)
     tree = _source(apt, wanted["source"], work, update.stderr)
     for patch in patches():
         apply(patch, tree)
@@ -239,19 +237,27 @@ def _build(
     return record
 
 
-def _fetch_files(apt: Apt, package: Mapping[str, Any], work: Path, product: Path) -> str:
-    """Files of the newest version of a binary package; its version."""
-    name = package["name"]
-    folder = work / name
+def _fetch_files(
+    apt: Apt, packages: Sequence[Mapping[str, Any]], work: Path, product: Path
+) -> dict[str, str]:
+    """Files of the newest versions of binary packages; the versions by name."""
+    folder = work / "packages"
     folder.mkdir()
-    apt.run("apt-get", "download", "-q", name, cwd=folder)
-    deb = next(folder.glob("*.deb"), None)
-    if deb is None:
-        raise BuildError(f"{name} cannot be downloaded: check the network, or give --mirror URL")
-    _run(["dpkg-deb", "--extract", str(deb), str(folder / "files")], None)
-    for inside, called in package["files"].items():
-        shutil.copyfile(folder / "files" / inside, product / called)
-    return _run(["dpkg-deb", "--field", str(deb), "Version"], None).strip()
+    names = [package["name"] for package in packages]
+    apt.run("apt-get", "download", "-q", *names, cwd=folder)
+    versions = {}
+    for package in packages:
+        name = package["name"]
+        deb = next(folder.glob(f"{name}_*.deb"), None)
+        if deb is None:
+            raise BuildError(
+                f"{name} cannot be downloaded: check the network, or give --mirror URL"
+            )
+        _run(["dpkg-deb", "--extract", str(deb), str(folder / name)], None)
+        for inside, called in package["files"].items():
+            shutil.copyfile(folder / name / inside, product / called)
+        versions[name] = _run(["dpkg-deb", "--field", str(deb), "Version"], None).strip()
+    return versions
 
 
 def _source(apt: Apt, source: Mapping[str, Any], work: Path, trouble: str) -> Path:
@@ -272,7 +278,7 @@ def _source(apt: Apt, source: Mapping[str, Any], work: Path, trouble: str) -> Pa
         if _sha256(archive) != expected:
             raise BuildError(f"{archive.name} is not the pinned one: sha256 is not {expected}")
     original, packaging = archives
-    tree = folder / source["tree"]
+    tree: Path = folder / source["tree"]
     _run(["tar", "-C", str(folder), "-xf", str(original)], None)
     _run(["tar", "-C", str(tree), "-xf", str(packaging)], None)
     series = tree / "debian" / "patches"

@@ -20,12 +20,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from tools.build_machine import MACHINE, BuildError, Emulator, installed
-from tools.simulated_machine import Configuration, Model, Run, run
+from tools.simulated_machine import Bounds, Configuration, Model, Run, run
 
 __all__ = ["Finding", "Program", "assembled", "judged", "outcome", "programs"]
 
 _LITMUS: Final = MACHINE / "litmus"
-_SECONDS: Final = 60
+_BOUNDS: Final = Bounds(seconds=60, resets=1)  # a program resets the machine
 _MEGABYTES: Final = 16
 _FLOPPY: Final = 1440 * 1024
 _SECOND_TRACK: Final = 18 * 512
@@ -152,7 +152,7 @@ def judged(program: Program, emulator: Emulator) -> Iterator[Finding]:
 def _run(program: Program, model: Model, seed: int, floppy: Path, emulator: Emulator) -> Run:
     caches = {"check": 1, "seed": seed, **dict(program.caches)}
     machine = Configuration(model=model, megabytes=_MEGABYTES, caches=caches, floppy=floppy)
-    return run(emulator, machine, floppy.parent / "run", seconds=_SECONDS)
+    return run(emulator, machine, floppy.parent / "run", _BOUNDS)
 
 
 def assembled(program: Program, work: Path) -> bytes:

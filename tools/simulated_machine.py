@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import resource
+import signal
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
@@ -15,7 +17,7 @@ from typing import Any, Final
 
 from tools.build_machine import Emulator
 
-__all__ = ["Configuration", "Ending", "Model", "Run", "run"]
+__all__ = ["Bounds", "Configuration", "Ending", "Model", "Run", "run"]
 
 _CONSOLE: Final = "console.txt"
 _REPORT: Final = "report.jsonl"
@@ -23,6 +25,8 @@ _LOG: Final = "bochs.log"
 _CONSOLE_BYTES: Final = 4 << 20
 _FILE_BYTES: Final = 256 << 20  # of any file: a last resort, beside the machine's own limits
 _POLL_SECONDS: Final = 0.1
+_SUMMARY_SECONDS: Final = 60  # to check what caches hold, and tell
+_RESET: Final = b'"event":"reset"'
 _POWERED_OFF: Final = "soft power off"
 
 
@@ -41,6 +45,7 @@ class Ending(StrEnum):
     STOPPED = "stopped by the machine"
     TIME = "time is up"
     CONSOLE = "too much console output"
+    RESET = "reset"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +57,7 @@ class Configuration:
         cpus: How many, all in one package.
         megabytes: Of RAM.
         mem_encrypt: Whether firmware has enabled memory encryption.
+        nmi_delay: Ticks by which an NMI to another CPU is late at most.
         caches: Options of the directive "caches" in bochsrc; None for a machine without.
         cd: An image to boot from, or None.
         floppy: An image to boot from, or None.
@@ -61,6 +67,7 @@ class Configuration:
     cpus: int = 2
     megabytes: int = 512
     mem_encrypt: bool = True
+    nmi_delay: int = 0
     caches: Mapping[str, str | int] | None = field(default_factory=dict)
     cd: Path | None = None
     floppy: Path | None = None
@@ -77,7 +84,8 @@ class Configuration:
             f"romimage: file={emulator.folder / 'bios'}, options=fastboot",
             f"vgaromimage: file={emulator.folder / 'vgabios'}",
             f"cpu: model={self.model}, count=1:{self.cpus}:1, ips=50000000, rdrand_seed=1, "
-            f"reset_on_triple_fault=0, mem_encrypt={int(self.mem_encrypt)}",
+            f"reset_on_triple_fault=0, mem_encrypt={int(self.mem_encrypt)}, "
+            f"nmi_delay={self.nmi_delay}",
             f"memory: guest={self.megabytes}, host={self.megabytes}",
             # Neither the time of day nor its passing reach the guest.
             "clock: sync=none, time0=1700000000",
@@ -135,22 +143,29 @@ class Run:
                         yield event
 
 
-def run(
-    emulator: Emulator,
-    configuration: Configuration,
-    folder: Path,
-    *,
-    seconds: float,
-    console_bytes: int = _CONSOLE_BYTES,
-) -> Run:
-    """Switch a machine on, and off again after `seconds` at the latest.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bounds:
+    """What ends a run that has no end of its own.
+
+    Attributes:
+        seconds: Of wall-clock time.
+        console_bytes: What comes through the serial port.
+        resets: After power-on; a kernel that panics may reset the machine, which boots again.
+    """
+
+    seconds: float
+    console_bytes: int = _CONSOLE_BYTES
+    resets: int = 0
+
+
+def run(emulator: Emulator, configuration: Configuration, folder: Path, bounds: Bounds) -> Run:
+    """Switch a machine on, and off again where a bound is reached.
 
     Args:
         emulator: A build.
         configuration: The machine.
         folder: For its files, which are replaced.
-        seconds: Of wall-clock time.
-        console_bytes: Most of what may come through the serial port.
+        bounds: Of the run.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for name in (_CONSOLE, _REPORT, _LOG):
@@ -166,7 +181,8 @@ def run(
             preexec_fn=_limit_files,  # noqa: PLW1509
         )
         try:
-            ending = _wait(machine, folder / _CONSOLE, console_bytes, time.monotonic() + seconds)
+            ending = _wait(machine, folder, bounds)
+            _switch_off(machine)
         finally:
             machine.kill()
             machine.wait()
@@ -187,16 +203,33 @@ def _limit_files() -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (_FILE_BYTES, _FILE_BYTES))
 
 
-def _wait(
-    machine: subprocess.Popen[bytes], console: Path, console_bytes: int, until: float
-) -> Ending:
+def _wait(machine: subprocess.Popen[bytes], folder: Path, bounds: Bounds) -> Ending:
+    until = time.monotonic() + bounds.seconds
+    console, report = folder / _CONSOLE, folder / _REPORT
+    told = 0
     while machine.poll() is None:
         if time.monotonic() > until:
             return Ending.TIME
-        if console.exists() and console.stat().st_size > console_bytes:
+        if _size(console) > bounds.console_bytes:
             return Ending.CONSOLE
+        if _size(report) > told:
+            told = _size(report)
+            if report.read_bytes().count(_RESET) > 1 + bounds.resets:  # power-on is the first
+                return Ending.RESET
         time.sleep(_POLL_SECONDS)
     return Ending.STOPPED
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _switch_off(machine: subprocess.Popen[bytes]) -> None:
+    """Let the emulator write its summary."""
+    if machine.poll() is None:
+        machine.send_signal(signal.SIGINT)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            machine.wait(_SUMMARY_SECONDS)
 
 
 def _console(path: Path) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from tools.build_machine import Emulator
 from tools.machine_litmus import Finding, Program, assembled, judged, outcome, programs
-from tools.simulated_machine import Configuration, Ending, Model, Run, run
+from tools.simulated_machine import Bounds, Configuration, Ending, Model, Run, run
 
 SAMPLE = (
     "aliases-are-two-entries",
@@ -74,7 +74,9 @@ class TestRepeatability:
         caches: dict[str, str | int] = {"size": 64, "ways": 1, "restless": 7, "seed": 5}
         machine = Configuration(megabytes=16, caches=caches, floppy=floppy)
         folder = tmp_path / "run"
-        runs = [run(emulator, machine, folder, seconds=60).report.read_bytes() for _ in range(2)]
+        runs = [
+            run(emulator, machine, folder, Bounds(seconds=60)).report.read_bytes() for _ in range(2)
+        ]
         assert runs[0] == runs[1]
         assert b'"event":"summary"' in runs[0]
 
@@ -86,7 +88,7 @@ class TestBounds:
         floppy = tmp_path / "floppy"
         floppy.write_bytes(b"\xeb\xfe".ljust(510, b"\0") + b"\x55\xaa" + bytes(1474560 - 512))
         machine = Configuration(megabytes=16, floppy=floppy)
-        assert run(emulator, machine, tmp_path / "run", seconds=5).ending is Ending.TIME
+        assert run(emulator, machine, tmp_path / "run", Bounds(seconds=5)).ending is Ending.TIME
 
     def test_a_console_that_does_not_end_is_stopped(
         self, emulator: Emulator, tmp_path: Path
@@ -95,5 +97,15 @@ class TestBounds:
         floppy = tmp_path / "floppy"
         floppy.write_bytes(endless.ljust(510, b"\0") + b"\x55\xaa" + bytes(1474560 - 512))
         machine = Configuration(megabytes=16, floppy=floppy)
-        ending = run(emulator, machine, tmp_path / "run", seconds=60, console_bytes=1000).ending
-        assert ending is Ending.CONSOLE
+        bounds = Bounds(seconds=60, console_bytes=1000)
+        assert run(emulator, machine, tmp_path / "run", bounds).ending is Ending.CONSOLE
+
+    def test_a_machine_that_boots_again_and_again_is_stopped(
+        self, emulator: Emulator, tmp_path: Path
+    ) -> None:
+        floppy = tmp_path / "floppy"
+        floppy.write_bytes(assembled(BY_NAME["reset-loses"], tmp_path))
+        machine = Configuration(megabytes=16, floppy=floppy)
+        ended = run(emulator, machine, tmp_path / "run", Bounds(seconds=60))
+        assert ended.ending is Ending.RESET
+        assert len(list(ended.events("summary"))) == 1
