@@ -67,6 +67,13 @@ def test_a_program_that_has_to_show_every_outcome_is_not_right_with_some() -> No
         assert Finding(program, Model.ROME, both, frozenset({"A"})).right is right
 
 
+def test_without_caches_encryption_cannot_be_seen(emulator: Emulator, tmp_path: Path) -> None:
+    floppy = tmp_path / "floppy"
+    floppy.write_bytes(assembled(BY_NAME["aliases-are-two-entries"], tmp_path))
+    machine = Configuration(megabytes=16, caches=None, floppy=floppy)
+    assert outcome(run(emulator, machine, tmp_path / "run", Bounds(seconds=60))) == "B B"
+
+
 class TestRepeatability:
     def test_same_seed_same_run_byte_for_byte(self, emulator: Emulator, tmp_path: Path) -> None:
         floppy = tmp_path / "floppy"
