@@ -10,7 +10,7 @@ STAMP := $(VENV)/.installed
 DENO := DENO_DIR=$(VENV)/deno DENO_NO_UPDATE_CHECK=1 NO_COLOR=1 $(BIN)/deno
 
 .PHONY: run test lint format bench second-opinions every-kernel mutants properties fuzz \
-	fuzz-commands kernels compilers instrumented boot-test docs lock clean
+	fuzz-commands kernels compilers instrumented boot-test machine machine-test docs lock clean
 
 run: $(STAMP)
 	@$(BIN)/python tools/demo.py
@@ -88,6 +88,17 @@ instrumented: $(STAMP)
 
 boot-test: $(STAMP)
 	$(BIN)/python -m tools.boot_kernels
+
+# The simulated machine: Debian's Bochs with the patches of machine/. See docs/machine.md.
+machine: $(STAMP)
+	$(BIN)/python -m tools.build_machine
+
+# All litmus programs, the tests that need the machine, and a kexec with and without its flush.
+machine-test: machine
+	$(BIN)/python tools/fetch_kernels.py --series 6.12
+	$(BIN)/python -m tools.machine_litmus
+	$(BIN)/pytest tests/machine
+	$(BIN)/pytest -n 2 tests/machine/kexec_on_the_machine.py
 
 # Man pages, completions, docs/explanations.md: rewrite what is generated from the program.
 docs: $(STAMP)

@@ -89,7 +89,7 @@ ONE_CONCEPT = {
 }
 
 #: Folders of tests that are not of one package: of the tools, and of everything at once.
-OF_NO_PACKAGE = frozenset({"tools", "properties", "fuzz"})
+OF_NO_PACKAGE = frozenset({"tools", "properties", "fuzz", "machine"})
 
 
 @cache

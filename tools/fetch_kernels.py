@@ -189,9 +189,10 @@ class Apt:
             (root / part).mkdir(parents=True, exist_ok=True)
         (root / "status").touch()
         main, security = (mirror, mirror) if mirror else _mirrors()
-        sources = [_source(main, suite) for suite in wanted["suites"]]
+        types = wanted.get("types", "deb")
+        sources = [_source(main, suite, types) for suite in wanted["suites"]]
         if security:
-            sources += [_source(security, suite) for suite in wanted["security_suites"]]
+            sources += [_source(security, suite, types) for suite in wanted["security_suites"]]
         (root / "sources" / "kernels.sources").write_text("\n".join(sources))
         (root / "apt.conf").write_text(_configuration(root))
         self._root = root
@@ -264,12 +265,12 @@ def _mirrors() -> tuple[str, str | None]:
     return main, security
 
 
-def _source(uri: str, suite: str) -> str:
+def _source(uri: str, suite: str, types: str) -> str:
     keyrings = (Path("/usr/share/keyrings") / name for name in _KEYRINGS)
     signed_by = next((f"Signed-By: {path}\n" for path in keyrings if path.exists()), "")
     return (
-        f"Types: deb\nURIs: {uri}\nSuites: {suite}\nComponents: main\nArchitectures: amd64\n"
-        f"Targets: Packages\nCheck-Valid-Until: no\n{signed_by}"
+        f"Types: {types}\nURIs: {uri}\nSuites: {suite}\nComponents: main\nArchitectures: amd64\n"
+        f"Targets: Packages Sources\nCheck-Valid-Until: no\n{signed_by}"
     )
 
 

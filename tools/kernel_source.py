@@ -21,6 +21,7 @@ __all__ = [
     "Source",
     "SourceError",
     "Tree",
+    "apply",
     "files_of",
     "newest",
     "private_apt",
@@ -153,18 +154,12 @@ class Tree:
         for file in files:
             self._keep(file)
         for patch in patches:
-            self._apply(patch)
+            apply(patch, self.path)
         for file, content in contents.items():
             # What is the same as in the build before is not compiled again.
             if (self.path / file).read_bytes() == content:
                 times = before[file].st_atime_ns, before[file].st_mtime_ns
                 os.utime(self.path / file, ns=times)
-
-    def _apply(self, patch: Path) -> None:
-        done = _try(["patch", "-p1", "--batch", "--forward", "-i", str(patch)], self.path)
-        if done.returncode:
-            reason = (done.stdout.strip().splitlines() or ["patch failed"])[-1]
-            raise SourceError(f"{patch.name} does not apply to {self.path.name}: {reason}")
 
     def _keep(self, file: str) -> None:
         original = self.originals / file
@@ -179,6 +174,18 @@ class Tree:
                 if original.read_bytes() != file.read_bytes():
                     shutil.copyfile(original, file)
                 original.unlink()
+
+
+def apply(patch: Path, tree: Path) -> None:
+    """Apply a patch to an unpacked tree.
+
+    Raises:
+        SourceError: It does not apply.
+    """
+    done = _try(["patch", "-p1", "--batch", "--forward", "-i", str(patch)], tree)
+    if done.returncode:
+        reason = (done.stdout.strip().splitlines() or ["patch failed"])[-1]
+        raise SourceError(f"{patch.name} does not apply to {tree.name}: {reason}")
 
 
 def files_of(patch: str) -> list[str]:
