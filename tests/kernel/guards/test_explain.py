@@ -20,7 +20,13 @@ from staleline.vocabulary import Site, Through
 from tests.conftest import RealKernel
 from tests.kernel.mutate import find_guard, patched
 from tests.kernel.places import address_of
-from tests.kernel.plant import fills_global, global_variable, on_condition, planted_before_halt
+from tests.kernel.plant import (
+    CAVE,
+    fills_global,
+    global_variable,
+    on_condition,
+    planted_before_halt,
+)
 
 
 def facts() -> list[RawFacts]:
@@ -149,7 +155,7 @@ def test_what_is_left_dirty_behind_the_wbinvd_is_told_with_its_place(
     assert stop.lines[-1].text == "wbinvd"
     (store,) = stop.left_behind
     assert (store.line, store.through) == ("panic_timeout", Through.OWN)
-    assert store.code.startswith("panic+")  # where the code was planted
+    assert store.code.startswith(f"{CAVE}+")  # where the code was planted
 
 
 def test_what_only_another_machine_leaves_behind_is_told_as_well(
