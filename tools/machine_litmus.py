@@ -53,6 +53,7 @@ class Program:
     every: bool = False
     seeds: int = 1
     model: Model = Model.ROME
+    nmi_delay: int = 0
     caches: tuple[tuple[str, str | int], ...] = ()
 
 
@@ -151,7 +152,9 @@ def judged(program: Program, emulator: Emulator) -> Iterator[Finding]:
 
 def _run(program: Program, model: Model, seed: int, floppy: Path, emulator: Emulator) -> Run:
     caches = {"check": 1, "seed": seed, **dict(program.caches)}
-    machine = Configuration(model=model, megabytes=_MEGABYTES, caches=caches, floppy=floppy)
+    machine = Configuration(
+        model=model, megabytes=_MEGABYTES, nmi_delay=program.nmi_delay, caches=caches, floppy=floppy
+    )
     return run(emulator, machine, floppy.parent / "run", _BOUNDS)
 
 

@@ -17,6 +17,7 @@
 .set PLAIN_WT,   0x180000000
 .set PLAIN_WP,   0x1c0000000
 .set CBIT_WC,    0x200000000
+.set HIGH,       0xffffff8000000000 // all windows again, where kernels run
 
 .set X, 0x200000               // lines that programs use
 .set Y, 0x201040
@@ -133,6 +134,7 @@ make_tables:
 	mov cx, 11 * 1024
 	rep stosd
 	mov dword ptr es:[0], TABLES + 0x1000 + 3
+	mov dword ptr es:[0xff8], TABLES + 0x1000 + 3 // and again at HIGH
 	xor bx, bx                 // window
 1:	mov di, bx
 	shl di, 3

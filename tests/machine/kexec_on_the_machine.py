@@ -18,7 +18,7 @@ from staleline.kernel.image.assembly import load_image
 from staleline.kernel.inventory.inventory import wbinvd_inventory
 from tests.conftest import RealKernel
 
-BOUNDS = Bounds(seconds=1800)
+BOUNDS = Bounds(seconds=3600)
 COMMAND_LINE = "console=ttyS0,115200 nokaslr no_timer_check panic=-1"
 
 
