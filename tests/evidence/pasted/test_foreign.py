@@ -30,7 +30,6 @@ FOREIGN = {
     "cpuid without its headings": "      SME: secure memory encryption support    = true\n\n",
     "VMware": "vcpu-0| guestCPUID level 00000000, 0: 0x0000000d 0x68747541 0x444d4163 0x69\n\n",
     "two logs differ in": "+[    0.100000] Memory Encryption Features active: AMD SME\n",
-    "Xen": "(XEN) Xen version 4.17.3 (Debian 4.17.3) debug=n\n(XEN) x\n",
 }
 
 
