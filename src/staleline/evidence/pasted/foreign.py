@@ -74,11 +74,6 @@ _KINDS = tuple(
             "dmesg of FreeBSD",
             "run cpucontrol -i 0 and so on for every leaf, and give its output",
         ),
-        (
-            r"\(XEN\) .*",
-            "the log of Xen itself (xl dmesg)",
-            "give the output of xen-cpuid -p in dom0, and of dmesg",
-        ),
         (r"\s*(?:QEMU|LXC): Checking .*", "the output of virt-host-validate", _GIVE),
         (r"Available CPUs:|x86 [A-Za-z0-9_-]+\s{2,}.*", "a list of QEMU's CPU models", _GIVE),
         (r"Coreinfo v[0-9].*|HYPERVISOR\s+[-*]\s.*", "the output of Coreinfo", _GIVE),
