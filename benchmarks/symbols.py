@@ -34,7 +34,7 @@ NAMES = (
 OURS = """
 import sys
 import numpy
-from staleline.kernel.image.image import load_image
+from staleline.kernel.image.assembly import load_image
 symbols = load_image(sys.argv[1]).symbols
 for address in numpy.unique(symbols.sorted_addresses).tolist():
     for name in symbols.names_at(address):

@@ -44,7 +44,7 @@ LARGE = 256 << 20  # where a bomb of 4 GB takes long to make
 LOAD = """
 import re, sys
 from staleline.errors import KernelImageError
-from staleline.kernel.image.image import load_image
+from staleline.kernel.image.assembly import load_image
 try:
     load_image(sys.argv[1])
     print("loaded")

@@ -280,12 +280,12 @@ class PlantedGuard:
 
 def _inputs(image: KernelImage) -> Iterator[Asked]:
     for name, wide in _GLOBALS.items():
-        address = address_of(image, name)
+        address = image.symbols.address(name)
         if address is not None:
             yield Asked(name, _global(address, wide=wide))
     for place in _PER_CPU:
         name, _, offset = place.partition("+")
-        address = address_of(image, name)
+        address = image.symbols.address(name)
         if address is not None:
             yield Asked(f"per-CPU {place}", _per_cpu(address + int(offset or "0", 16)))
     yield from _HARDWARE.values()
