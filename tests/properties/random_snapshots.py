@@ -90,6 +90,7 @@ _POOLS: Mapping[str, tuple[object, ...]] = {
     "config": ("y", "n", "m", ""),
     "build_id": ("00" * 20, "", "zz"),
     "lines": LOG_LINES,
+    "message": LOG_LINES,
     "tdx_module": ("initialized", "failed", "not-initialized", "absent", "", "odd"),
     "type": ("Unified", "Data", "Instruction", ""),
     "cpus": ("0", "0-7,64-71", "", "x"),

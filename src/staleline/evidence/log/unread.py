@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Messages of the kernel that stand in lines which no reader takes for the kernel's.
+
+A log behind a dump may wear anything: marks of a chat, cells of a table, strings of JSON, times
+in a form that nobody foresaw. What a line wears is not known, so whose it is is not known either:
+it may be this machine's, or prose about another. Neither is a fact, and neither may be passed
+over. So such messages are kept apart, with their places, and whoever judges asks whether they
+would change anything.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
+from itertools import accumulate, islice
+from typing import Final
+
+from staleline.evidence.log.hearts import HEARTS
+from staleline.evidence.log.printk import message_of
+from staleline.evidence.log.wordings import Wording, wordings
+from staleline.evidence.snapshot import UnreadMessage
+from staleline.pattern import Pattern
+
+__all__ = ["unread_messages"]
+
+#: All bytes but letters, digits and line ends.
+_MARKS: Final = bytes(
+    code for code in range(256) if not (chr(code).isalnum() and code < 0x80) and code != 0x0A
+)
+#: A message may be wrapped over so many lines, and takes so much of them.
+_LINES, _LENGTH = 4, 1200
+#: What stands in a message before its heart.
+_BEFORE: Final = 100
+#: What stands between words where text is put into tables, strings and markup.
+_BETWEEN = Pattern(r"(?:\\[nrt]|[\s|*`\"'\\>]|</?[a-z]{1,6}/?>)+")
+_TIME: Final = Pattern(r"[\[(]? *[0-9]{1,10}[.,][0-9]{1,9}[\])]? *")
+#: What may be a kernel's command line, and not just somebody's: it sets something.
+_SETS: Final = "="
+
+#: Is a line, of this number from 0 and with this text, read as what it says?
+_IsRead = Callable[[int, str], bool]
+
+
+def unread_messages(
+    given: str, text: str, where: str, is_read: _IsRead
+) -> tuple[UnreadMessage, ...]:
+    """The messages in a text that are in no line that is read, each once.
+
+    Args:
+        given: The text, with all that stands before its lines.
+        text: The same lines as readers get them.
+        where: The file, for the messages' places.
+        is_read: Whether a reader understands what a line of `text` says.
+    """
+    # Without what is between letters and digits, and so without line ends.
+    lines = given.encode("ascii", "ignore").translate(None, _MARKS)
+    letters = lines.replace(b"\n", b"")
+    hits = sorted(_hits(letters))
+    if not hits:
+        return ()
+    starts = list(accumulate((len(line) for line in lines.split(b"\n")), initial=0))
+    reader = _Reader(given.split("\n"), text.split("\n"), where, is_read)
+    for at, id_, length in hits:
+        first = bisect_right(starts, at) - 1
+        last = bisect_right(starts, at + length - 1) - 1
+        reader.read(first, last, id_, at - starts[first])
+    return reader.messages()
+
+
+def _hits(letters: bytes) -> Iterator[tuple[int, str, int]]:
+    """Where a heart stands, whose it is and how long it is."""
+    for begin, ends in HEARTS.items():
+        start = begin.encode()
+        at = letters.find(start)
+        while at >= 0:
+            for end, ids in ends.items():
+                if letters.startswith(end.encode(), at + len(start)):
+                    yield from ((at, id_, len(begin) + len(end)) for id_ in ids)
+            at = letters.find(start, at + 1)
+
+
+class _Reader:
+    def __init__(
+        self, lines: Sequence[str], undressed: Sequence[str], where: str, is_read: _IsRead
+    ) -> None:
+        self._lines = lines
+        self._undressed = undressed
+        self._where = where
+        self._is_read = is_read
+        self._wordings = {row.id: row for row in wordings()}
+        self._read: dict[int, bool] = {}
+        #: Text and line of those that were found, and of those that stand for what was not.
+        self._found: dict[str, int] = {}
+        self._alike: list[tuple[int, Wording]] = []
+        self._told: set[int] = set()
+
+    def read(self, first: int, last: int, id_: str, letter: int) -> None:
+        """Note what the lines from `first` to `last` say, which hold a heart from `letter` on."""
+        if all(self._passed(number) for number in range(first, last + 1)):
+            return
+        row = self._wordings[id_]
+        for window in self._windows(first, last, letter):
+            if found := row.search(window):
+                if "cmdline" not in row.texts or _SETS in found:
+                    self._found.setdefault(found, first)
+                self._told.add(first)
+                return
+        message = message_of(self._undressed[first])
+        # A message that was cut tells nothing, and is known to be the kernel's.
+        if message is None or not (row.start and message.text.startswith(row.start)):
+            self._alike.append((first, row))
+
+    def messages(self) -> tuple[UnreadMessage, ...]:
+        """What was found; of a heart whose words cannot be made out, the wording's example."""
+        for number, row in self._alike:
+            # Wordings with a command line or a release prove nothing but what stands there.
+            if number not in self._told and (row.proves or row.numbers or row.brand):
+                self._found.setdefault(row.example, number)
+        return tuple(
+            UnreadMessage(f"{self._where}:{number + 1}", text)
+            for text, number in self._found.items()
+        )
+
+    def _passed(self, number: int) -> bool:
+        passed = self._read.get(number)
+        if passed is None:
+            passed = self._read[number] = self._is_read(number, self._undressed[number])
+        return passed
+
+    def _windows(self, first: int, last: int, letter: int) -> Iterator[str]:
+        """The lines as they stand, then as one, then without what stands between their words."""
+        begun = self._lines[first][max(_column(self._lines[first], letter) - _BEFORE, 0) :]
+        yield begun[:_LENGTH] if first == last else ""
+        lines = (begun, *self._lines[first + 1 : min(last + 1, first + _LINES) + 1])
+        for joint in (" ", ""):
+            yield joint.join(line.strip() for line in lines)[: 2 * _LENGTH]
+        plain = " ".join(_BETWEEN.sub(" ", line).strip() for line in lines)
+        yield plain[: 2 * _LENGTH]
+        yield _TIME.sub("", plain)[: 2 * _LENGTH]
+
+
+def _column(line: str, letter: int) -> int:
+    """Where the letter or digit of this number stands, from 0."""
+    letters = (at for at, sign in enumerate(line) if sign.isascii() and sign.isalnum())
+    return next(islice(letters, letter, None), 0)
