@@ -6,6 +6,7 @@ from __future__ import annotations
 import html
 import json
 import re
+import urllib.parse
 from collections.abc import Callable
 from pathlib import Path
 
@@ -201,6 +202,12 @@ _WITHIN: list[Dress] = [
     lambda message: message.replace(" ", "  "),
     lambda message: message.replace(" ", "\u00a0"),
     lambda message: message.replace(" ", "\t", 1),
+    lambda message: message.replace(" ", "</b> <i class='x'>") + "</i>",
+    lambda message: message.replace(" ", "[0m [1;32m"),
+    urllib.parse.quote,
+    lambda message: message.replace(" ", r"\u0020"),
+    lambda message: message.replace(" ", "&nbsp;"),
+    lambda message: message.replace(" ", "#011"),
 ]
 
 

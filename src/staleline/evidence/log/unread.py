@@ -30,9 +30,20 @@ _MARKS: Final = bytes(
 #: A message may be wrapped over so many lines, and takes so much of them.
 _LINES, _LENGTH = 4, 1200
 #: What stands in a message before its heart.
-_BEFORE: Final = 100
+_BEFORE: Final = 400
+#: By so much a message that was cut is known, where its wording may begin in several ways.
+_CUT: Final = 12
 #: What stands between words where text is put into tables, strings and markup.
 _BETWEEN = Pattern(r"(?:\\[nrt]|[\s|*`\"'\\>]|</?[a-z]{1,6}/?>)+")
+#: Letters and digits that stand for a mark or a blank: colours without their ESC, escapes of
+#: addresses, strings, web pages and rsyslog; and tags. They are looked for where one of
+#: `_CODED` is.
+_CODES = Pattern(
+    r"\[[0-9;]{0,12}m|%[0-9A-Fa-f]{2}|\\u[0-9A-Fa-f]{4}|\\[nrt]"
+    r"|&(?:nbsp|#[0-9]{1,4}|#x[0-9A-Fa-f]{1,4});|#0[0-9]{2}"
+)
+_TAGS = Pattern(r"</?[A-Za-z][^<>\n]{0,200}>")
+_CODED: Final = ("</", "[0m", "%20", "\\u00", "\\t", "&nbsp;", "&#", "#011")
 _TIME: Final = Pattern(r"[\[(]? *[0-9]{1,10}[.,][0-9]{1,9}[\])]? *")
 #: What may be a kernel's command line, and not just somebody's: it sets something.
 _SETS: Final = "="
@@ -52,18 +63,14 @@ def unread_messages(
         where: The file, for the messages' places.
         is_read: Whether a reader understands what a line of `text` says.
     """
-    # Without what is between letters and digits, and so without line ends.
-    lines = given.encode("ascii", "ignore").translate(None, _MARKS)
-    letters = lines.replace(b"\n", b"")
-    hits = sorted(_hits(letters))
-    if not hits:
-        return ()
-    starts = list(accumulate((len(line) for line in lines.split(b"\n")), initial=0))
-    reader = _Reader(given.split("\n"), text.split("\n"), where, is_read)
-    for at, id_, length in hits:
-        first = bisect_right(starts, at) - 1
-        last = bisect_right(starts, at + length - 1) - 1
-        reader.read(first, last, id_, at - starts[first])
+    reader = _Reader(text, where, is_read)
+    reader.look(given)
+    # One character is looked for much faster than several.
+    if any(code[0] in given and code in given for code in _CODED):
+        uncoded = _CODES.sub(" ", given)
+        reader.look(uncoded)
+        # A message may stand within a tag, too.
+        reader.look(_TAGS.sub(" ", uncoded))
     return reader.messages()
 
 
@@ -80,19 +87,33 @@ def _hits(letters: bytes) -> Iterator[tuple[int, str, int]]:
 
 
 class _Reader:
-    def __init__(
-        self, lines: Sequence[str], undressed: Sequence[str], where: str, is_read: _IsRead
-    ) -> None:
-        self._lines = lines
-        self._undressed = undressed
+    def __init__(self, text: str, where: str, is_read: _IsRead) -> None:
+        self._text = text
+        self._lines: Sequence[str] = ()
+        self._undressed: Sequence[str] = ()
         self._where = where
         self._is_read = is_read
-        self._wordings = {row.id: row for row in wordings()}
+        self._wordings: dict[str, Wording] = {}
         self._read: dict[int, bool] = {}
         #: Text and line of those that were found, and of those that stand for what was not.
         self._found: dict[str, int] = {}
         self._alike: list[tuple[int, Wording]] = []
         self._told: set[int] = set()
+
+    def look(self, text: str) -> None:
+        """Note what stands in the lines of `text` that are not read."""
+        # Without what is between letters and digits, and so without line ends.
+        lines = text.encode("ascii", "ignore").translate(None, _MARKS)
+        hits = sorted(_hits(lines.replace(b"\n", b"")))
+        if not hits:
+            return
+        self._wordings = self._wordings or {row.id: row for row in wordings()}
+        self._lines, self._undressed = text.split("\n"), self._text.split("\n")
+        starts = list(accumulate((len(line) for line in lines.split(b"\n")), initial=0))
+        for at, id_, length in hits:
+            first = bisect_right(starts, at) - 1
+            last = bisect_right(starts, at + length - 1) - 1
+            self.read(first, last, id_, at - starts[first])
 
     def read(self, first: int, last: int, id_: str, letter: int) -> None:
         """Note what the lines from `first` to `last` say, which hold a heart from `letter` on."""
@@ -107,14 +128,15 @@ class _Reader:
                 return
         message = message_of(self._undressed[first])
         # A message that was cut tells nothing, and is known to be the kernel's.
-        if message is None or not (row.start and message.text.startswith(row.start)):
+        begin = row.start or row.example[:_CUT]
+        if message is None or not message.text.startswith(begin):
             self._alike.append((first, row))
 
     def messages(self) -> tuple[UnreadMessage, ...]:
         """What was found; of a heart whose words cannot be made out, the wording's example."""
         for number, row in self._alike:
             # Wordings with a command line or a release prove nothing but what stands there.
-            if number not in self._told and (row.proves or row.numbers or row.brand):
+            if number not in self._told and not row.texts:
                 self._found.setdefault(row.example, number)
         return tuple(
             UnreadMessage(f"{self._where}:{number + 1}", text)
