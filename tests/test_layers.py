@@ -81,6 +81,7 @@ ONE_CONCEPT = {
     "parse": ("evidence", "policy.expression"),
     "parse_json": ("evidence",),
     "is_row": ("evidence",),
+    "is_read": ("evidence.log",),
     "is_json": ("evidence",),
     "command": ("cli",),
     "main": ("cli.main", "evidence.staleline_collect"),

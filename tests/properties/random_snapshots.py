@@ -131,8 +131,9 @@ class _Drawing:
         if kind is CpuEvidence:
             return self._cpu()
         hints = typing.get_type_hints(kind, vars(snapshot_module))
-        drawn = {field.name: self._field(field.name, hints[field.name]) for field in fields(kind)}
-        return kind(**drawn)
+        # A doubt is no evidence: with less beside it, it may settle.
+        names = [field.name for field in fields(kind) if field.name != "unread"]
+        return kind(**{name: self._field(name, hints[name]) for name in names})
 
     def _field(self, name: str, hint: Any) -> Any:
         arguments = typing.get_args(hint)

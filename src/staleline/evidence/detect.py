@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
 from io import BytesIO
 
 from staleline.errors import EvidenceError
@@ -15,9 +16,11 @@ from staleline.evidence.hosts import trees
 from staleline.evidence.hosts.archive import read_archive
 from staleline.evidence.hosts.merge import merged
 from staleline.evidence.log import journal, kernel_log
+from staleline.evidence.log.unread import unread_messages
 from staleline.evidence.pasted import foreign
 from staleline.evidence.pasted.quoting import plain_characters, unquoted
-from staleline.evidence.snapshot import Snapshot
+from staleline.evidence.shown import shown_files
+from staleline.evidence.snapshot import Snapshot, UnreadMessage
 from staleline.evidence.source import decode, opened_evidence, whole
 from staleline.evidence.tools import rdmsr
 from staleline.evidence.transcript import JSON_MAX, Excerpt, begins_as_document, parts
@@ -81,6 +84,8 @@ def _parse_text(text: str | bytes, where: str) -> Snapshot:
     machine = _machine(text, where)
     if machine is None:
         raise _unknown(text, where)
+    if machine.unread and machine == Snapshot(cpus=(), unread=machine.unread):
+        raise foreign.refused(text, where) or _of_unknown_form(machine.unread[0])
     return machine
 
 
@@ -92,19 +97,42 @@ def _unknown(text: str, where: str) -> EvidenceError:
     )
 
 
+def _of_unknown_form(unread: UnreadMessage) -> EvidenceError:
+    what = f"holds a message of a kernel in a form that is not known: {unread.message}"
+    return EvidenceError(what, where=unread.where, do="give the output of dmesg as it was printed")
+
+
 def _machine(text: str, where: str) -> Snapshot | None:
     """The machine that all outputs in `text` are of; None where it holds none."""
     foreign.refuse_markup(text, where)
     is_json = text.lstrip()[:1] == "{" and begins_as_document(text)
-    text = plain_characters(text, is_json=is_json)
+    given = text = plain_characters(text, is_json=is_json)
     if not begins_as_document(text):
         text = unquoted(text, where, is_telling)
+    shown, text = shown_files(text, where)
     outputs = parts(text, where)
-    if not outputs:
-        return None
     for output in outputs:
         _require_bounds(output, where)
-    return merged([output.parse(output.text, where) for output in outputs], where)
+    unread = unread_messages(given, text, where, _is_read_in(outputs))
+    machines = [output.parse(output.text, where) for output in outputs]
+    if shown is not None:
+        machines.append(shown)
+    if unread:
+        machines.append(Snapshot(cpus=(), unread=unread))
+    return merged(machines, where) if machines else None
+
+
+def _is_read_in(outputs: Sequence[Excerpt]) -> Callable[[int, str], bool]:
+    """Whether a line, by its number from 0, is one that its output's reader understands."""
+
+    @cache
+    def places() -> list[tuple[range, Excerpt]]:
+        return [(output.lines, output) for output in outputs]
+
+    def is_read(number: int, line: str) -> bool:
+        return any(number in lines and output.reads(line) for lines, output in places())
+
+    return is_read
 
 
 def _require_bounds(output: Excerpt, where: str) -> None:

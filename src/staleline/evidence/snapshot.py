@@ -23,6 +23,7 @@ __all__ = [
     "Snapshot",
     "StateEvidence",
     "Statement",
+    "UnreadMessage",
 ]
 
 
@@ -190,6 +191,19 @@ class Statement:
 
 
 @dataclass(frozen=True, slots=True)
+class UnreadMessage:
+    """What may be a message of this machine's kernel, in a line that is not known to be its own.
+
+    Attributes:
+        where: The file and the number of the line.
+        message: The message.
+    """
+
+    where: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """One machine.
 
@@ -208,3 +222,4 @@ class Snapshot:
     modules: Mapping[str, Mapping[str, str]] | None = None
     log: LogEvidence | None = None
     statements: tuple[Statement, ...] = ()
+    unread: tuple[UnreadMessage, ...] = ()

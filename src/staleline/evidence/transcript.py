@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Final
@@ -24,7 +24,7 @@ from staleline.evidence.formats import (
     json_parser,
     xml_parser,
 )
-from staleline.evidence.log import dmesg, journal, printk
+from staleline.evidence.log import dmesg, journal, printk, xen
 from staleline.evidence.pasted.prompts import host_of, is_prompt, without_prompts
 from staleline.pattern import Pattern
 
@@ -50,6 +50,28 @@ class Excerpt:
     parse: Parse
     text: str
     document: bool
+
+    @property
+    def lines(self) -> range:
+        """The numbers of its lines, from 0; empty ones at its beginning are none of it."""
+        begin = len(self.text) - len(self.text.lstrip("\n"))
+        return range(begin, self.text.count("\n") + (not self.text.endswith("\n")))
+
+    def reads(self, line: str) -> bool:
+        """Is what `line` says of the kernel known, where it is a line of this output?"""
+        return self.document or _IS_READ.get(self.parse, _not)(line)
+
+
+def _not(_line: str) -> bool:
+    return False
+
+
+#: The readers of lines that the kernel said.
+_IS_READ: Final[dict[Parse, Callable[[str], bool]]] = {
+    dmesg.parse: dmesg.is_read,
+    journal.parse: journal.is_read,
+    xen.parse: xen.is_row,
+}
 
 
 def begins_as_document(text: str) -> bool:

@@ -23,6 +23,7 @@ from staleline.facts.processors import several_cpus
 from staleline.facts.told.log import log_facts, of_log
 from staleline.facts.told.registers import DUMP_AGAIN, observe
 from staleline.facts.told.table import register_facts
+from staleline.facts.unread import in_doubt, unread_fact
 
 __all__ = ["from_snapshot"]
 
@@ -38,6 +39,13 @@ def from_snapshot(snapshot: Snapshot, *, judged: str | None = None) -> MachineFa
         judged: The release of the kernel that is judged on it. If the evidence names no
             kernel, the command line is read as that one does.
     """
+    facts = _as_read(snapshot, judged)
+    if not snapshot.unread:
+        return facts
+    return in_doubt(facts, snapshot, lambda other: _as_read(other, judged))
+
+
+def _as_read(snapshot: Snapshot, judged: str | None) -> MachineFacts:
     known: dict[str, Observation] = {}
     facts: list[Fact] = []
     for fact in _facts(snapshot, known, judged):
@@ -61,6 +69,7 @@ def _facts(snapshot: Snapshot, known: dict[str, Observation], judged: str | None
     yield several_cpus(snapshot)
     yield from kernel_facts(snapshot, known, judged)
     yield from log_facts(snapshot)
+    yield unread_fact(snapshot)
 
 
 def _unchecked_sme_bit(snapshot: Snapshot) -> Fact:

@@ -195,3 +195,16 @@ def test_what_json_strings_hold_is_left_as_it_is() -> None:
     text = snapshot_text(machine)
     _same(text, text.replace("\n ", "\n\N{NO-BREAK SPACE}"))
     assert parse_snapshot(text, "file").host == machine.host
+
+
+@pytest.mark.parametrize("prompt", ["# ", "$ sudo ", "root@node17:~# "])
+@pytest.mark.parametrize(
+    "dress", ["{n}:{line}", "msr.txt:{line}", "msr.txt:{n}:{line}", "{n:6}\t{line}"]
+)
+def test_grep_over_commands_of_rdmsr_tells_the_same(prompt: str, dress: str) -> None:
+    text = f"{prompt}rdmsr 0xc0010010\nf40000\n{prompt}rdmsr -a 0xc0010131\n0\n0\n"
+    lines = text.splitlines()
+    dressed = "".join(dress.format(n=n, line=line) + "\n" for n, line in enumerate(lines, 1))
+    read = parse_snapshot(dressed, "file")
+    assert read.cpus == parse_snapshot(text, "file").cpus
+    assert read.cpus[0].msr == {0xC0010010: 0xF40000, 0xC0010131: 0}

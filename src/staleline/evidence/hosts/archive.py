@@ -134,17 +134,20 @@ class _Members:
 
 
 def _named(stream: UnpackedStream) -> Iterator[tuple[str, TarMember]]:
-    """Regular files and links under plain relative names."""
+    """Regular files and links under plain relative names.
+
+    ``tar -P`` keeps the slash at the beginning; nothing is written, so what is below / is as good.
+    """
     where = stream.complaint.where
     for count, member in enumerate(tar_members(stream)):
         if count == _MEMBERS_MAX:
             raise EvidenceError("has too many members", where=where, do="give one machine's files")
-        name = _path(member.name)
-        if name.startswith(("/", "../")) or name == "..":
+        name = _below_root(_path(member.name))
+        if name.startswith("../") or name == "..":
             raise EvidenceError(
                 f"member {member.name.decode('utf-8', 'replace')!r} leads out of the archive",
                 where=where,
-                do="make the archive with relative names",
+                do="make the archive from the directory that holds the files",
             )
         if member.regular or member.sparse or member.kind in (_HARD_LINK, _SYMBOLIC_LINK):
             yield name, member
@@ -154,11 +157,15 @@ def _path(name: bytes) -> str:
     return posixpath.normpath(name.decode("utf-8", "surrogateescape"))
 
 
+def _below_root(path: str) -> str:
+    return path.lstrip("/") or "."
+
+
 def _in_layout(name: str) -> bool:
     return re.search(r"(?:^|/)(?:proc|sys|sos_\w+|etc|var|usr|boot)/", name) is not None
 
 
 def _target(name: str, link: TarMember) -> str:
     if link.kind == _HARD_LINK:
-        return _path(link.link)
+        return _below_root(_path(link.link))
     return posixpath.normpath(posixpath.join(posixpath.dirname(name), _path(link.link)))

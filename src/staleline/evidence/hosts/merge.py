@@ -55,6 +55,7 @@ def _added(first: Snapshot, second: Snapshot) -> Snapshot:
         modules=first.modules if first.modules is not None else second.modules,
         log=_log(first.log, second.log),
         statements=tuple(dict.fromkeys((*first.statements, *second.statements))),
+        unread=tuple(dict.fromkeys((*first.unread, *second.unread))),
     )
     notes = dict.fromkeys((*first.notes, *second.notes))
     return replace(both, notes=tuple(note for note in notes if not _settled(note, both)))

@@ -26,6 +26,7 @@ from staleline.evidence.snapshot import (
     Snapshot,
     StateEvidence,
     Statement,
+    UnreadMessage,
 )
 from staleline.evidence.staleline_collect import document_text, shared_entries
 from staleline.evidence.tools.vendors import named_vendor
@@ -83,6 +84,7 @@ def to_json(snapshot: Snapshot) -> dict[str, Any]:
         "state": _fields(snapshot.state),
         "notes": [_fields(note) for note in snapshot.notes],
         **({"statements": [_fields(one) for one in said]} if (said := snapshot.statements) else {}),
+        **({"unread": [_fields(one) for one in unread]} if (unread := snapshot.unread) else {}),
     }
 
 
@@ -142,6 +144,7 @@ def _snapshot(top: Fields) -> Snapshot:
         modules=_modules(top.object("modules")),
         log=_log(top.object("log")),
         statements=tuple(filter(_names_something, map(_statement, top.objects("statements")))),
+        unread=tuple(map(_unread, top.objects("unread"))),
     )
     top.require_no_more()
     return snapshot
@@ -349,6 +352,15 @@ def _statement(statement: Fields) -> Statement:
         source=statement.text("source", required=True) or "",
     )
     statement.require_no_more()
+    return evidence
+
+
+def _unread(message: Fields) -> UnreadMessage:
+    evidence = UnreadMessage(
+        where=message.text("where", required=True) or "",
+        message=message.text("message", required=True) or "",
+    )
+    message.require_no_more()
     return evidence
 
 

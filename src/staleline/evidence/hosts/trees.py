@@ -19,6 +19,7 @@ from staleline.evidence.hosts import snapshot_json
 from staleline.evidence.hosts.archive import ArchiveTree
 from staleline.evidence.hosts.merge import merged
 from staleline.evidence.log import dmesg, xen
+from staleline.evidence.log.unread import unread_messages
 from staleline.evidence.snapshot import KernelEvidence, Snapshot
 from staleline.evidence.source import decode
 from staleline.evidence.staleline_collect import HostTree, Tree, collect, document_text
@@ -114,7 +115,11 @@ def _sources(tree: Tree, where: str) -> Iterator[Snapshot]:
             continue
         if data.strip():
             at = posixpath.join(where, path)
-            yield parse(decode(data, at), at)
+            text = decode(data, at)
+            yield parse(text, at)
+            if parse is dmesg.parse:
+                unread = unread_messages(text, text, at, lambda _, line: dmesg.is_read(line))
+                yield Snapshot(cpus=(), unread=unread)
 
 
 class _WithUname(Tree):

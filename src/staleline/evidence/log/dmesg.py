@@ -24,7 +24,7 @@ from staleline.evidence.snapshot import KernelEvidence, LogEvidence, Note, Snaps
 from staleline.evidence.staleline_collect import is_relevant
 from staleline.pattern import Pattern
 
-__all__ = ["is_row", "opens", "parse"]
+__all__ = ["is_read", "is_row", "opens", "parse"]
 
 #: journalctl puts one of these between two boots.
 _NEXT_BOOT = Pattern(r"-- (?:Boot [0-9a-f]{32}|Reboot) --")
@@ -54,6 +54,12 @@ def is_row(line: str) -> bool:
 def opens(line: str) -> bool:
     """Does only a log, or a console, hold this line?"""
     return message_of(line) is not None or xen.is_console(line)
+
+
+def is_read(line: str) -> bool:
+    """Does `line`, of a log, say something that is known, where it stands?"""
+    message = _message(line)
+    return xen.is_console(line) or (message is not None and any(_wordings_of(message.text)))
 
 
 def parse(text: str, where: str) -> Snapshot:

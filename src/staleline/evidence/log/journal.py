@@ -17,7 +17,7 @@ from staleline.evidence.log import dmesg
 from staleline.evidence.snapshot import Snapshot
 from staleline.pattern import Pattern
 
-__all__ = ["is_json", "is_row", "parse", "parse_json"]
+__all__ = ["is_json", "is_read", "is_row", "parse", "parse_json"]
 
 #: One of these stands in every entry of a journal (systemd.journal-fields(7)).
 _OF_JOURNAL: Final = frozenset({"_TRANSPORT", "_BOOT_ID", "__CURSOR", "__REALTIME_TIMESTAMP"})
@@ -42,6 +42,12 @@ def is_json(text: str) -> bool:
 def is_row(line: str) -> bool:
     """Is this the first line of an entry of ``-o export`` or ``-o verbose``?"""
     return _EXPORT.fullmatch(line) is not None or _VERBOSE.fullmatch(line) is not None
+
+
+def is_read(line: str) -> bool:
+    """Is this the field of an entry that holds its message?"""
+    field = _FIELD.fullmatch(line)
+    return field is not None and field[1] == "MESSAGE"
 
 
 def parse_json(text: str, where: str) -> Snapshot:

@@ -59,6 +59,13 @@ class Wording:
             return None
         return _compiled(self.pattern).fullmatch(message)
 
+    def search(self, text: str) -> str | None:
+        """The first message of this wording that stands anywhere in `text`."""
+        if self.start not in text:
+            return None
+        found = _compiled(self.pattern).search(text)
+        return None if found is None else found[0]
+
     def values(self, message: str, vendor: str | None = None) -> Mapping[str, LogValue]:
         """What `message` proves on a CPU of `vendor`; nothing where it is another wording."""
         found = self.match(message)

@@ -183,9 +183,13 @@ def _first_dress(lines: list[str], telling: _Telling) -> tuple[int, _Dress | Non
                 return number, None
             continue
         plain = telling(line)
-        if plain and not _goes_on_quoted(line, lines[number : number + 1]):
+        behind = lines[number : number + 1]
+        numbered = _goes_on_numbered(line, behind)
+        if plain and not numbered and not _goes_on_quoted(line, behind):
             return number, None
         for dress, rest in _dresses(line):
+            if numbered and not dress.numbered:
+                continue
             if telling(rest) or (rest == "{" and dress.marks):
                 return number, dress
         if plain:
@@ -198,6 +202,28 @@ def _goes_on_quoted(line: str, behind: list[str]) -> bool:
     here = _MARKS.match(line)
     there = _MARKS.match(behind[0]) if behind else None
     return bool(here and there and _marks(here[0]) == _marks(there[0]))
+
+
+def _goes_on_numbered(line: str, behind: list[str]) -> bool:
+    """Is what `line` begins with grep's, and not a part of a prompt?
+
+    The next line has the next number then, or the same file's name before something else than a
+    command.
+    """
+    here, there = (_NUMBERED.match(text) if text else None for text in (line, *behind, "")[:2])
+    if not here or not there or here["file"] != there["file"]:
+        return False
+    numbers = [_digits_of(found) for found in (here, there)]
+    if None not in numbers:
+        return int(numbers[0] or 0) + 1 == int(numbers[1] or 0)
+    same_file = here["file"] is not None and numbers == [None, None]
+    return same_file and not any(mark in behind[0][there.end() :] for mark in "#$%>")
+
+
+def _digits_of(found: re.Match[str]) -> str | None:
+    """The number of a line as grep -n and cat -n write it."""
+    digits = found[0][len(found["file"]) + 1 if found["file"] else 0 :].strip(" \t:-")
+    return digits if digits.isdecimal() else None
 
 
 def _rests(line: str) -> Iterator[str]:

@@ -92,7 +92,7 @@ class Audit:
     @property
     def sme_active(self) -> bool | None:
         """Does the old kernel encrypt its memory, as its rule or code derives it?"""
-        return _same(row.old for row in self.handovers)
+        return None if self.facts["unread_messages"].value else _same(r.old for r in self.handovers)
 
     def broken(self, path: Path) -> tuple[str, ...]:
         """Names of the properties that counterexamples on a path break, P1 first."""
@@ -127,7 +127,7 @@ def audit(
     if not fitting:
         raise_if_any((against_kernel(facts.boolean("sme_active")),), None)
     verdict = _agreed(world.verdict for world in fitting)
-    return Audit(
+    found = Audit(
         verdict=verdict,
         by_path={path: _agreed(world.verdict_on(path) for world in fitting) for path in paths},
         kernel=" or ".join(dict.fromkeys(kernel.name for kernel in kernels)),
@@ -136,6 +136,35 @@ def audit(
         given=tuple(given),
         handovers=tuple(_handovers(facts, fitting)),
         unknown=_unsettled(facts, fitting) if verdict is Verdict.UNKNOWN else (),
+    )
+    return _in_doubt(found) if facts["unread_messages"].value else found
+
+
+def _in_doubt(found: Audit) -> Audit:
+    """Nothing is claimed where a line that may be the kernel's would make another machine of it."""
+    reason = Unknown(str(found.facts["unread_messages"].source), "unread-message")
+    return replace(
+        found,
+        verdict=Verdict.UNKNOWN,
+        by_path=dict.fromkeys(found.by_path, Verdict.UNKNOWN),
+        handovers=tuple(_row_in_doubt(row, reason) for row in found.handovers),
+        unknown=(reason, *found.unknown),
+    )
+
+
+def _row_in_doubt(row: Handover, reason: Unknown) -> Handover:
+    return replace(
+        row,
+        verdict=Verdict.UNKNOWN,
+        because="",
+        flushes=dict.fromkeys(row.flushes),
+        needed=dict.fromkeys(row.needed),
+        unneeded={},
+        faults=(),
+        left_behind={},
+        unknown=(reason,),
+        answer=None,
+        may_fault=(),
     )
 
 

@@ -24,7 +24,8 @@ __all__ = ["NOT_COMPARED", "By", "Identity", "facts_of", "identity_of", "with_gi
 
 _UNNAMED = KernelEvidence()
 #: What another kernel finds there too: the hypervisor that dom0 or a root partition asks to jump.
-_OF_ANY_KERNEL = frozenset({"jumped_by"})
+#: What an unread message would tell of the hardware is so as well.
+_OF_ANY_KERNEL = frozenset({"jumped_by", "unread_messages"})
 
 
 class By(StrEnum):

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Files of /proc and /sys that a command in a transcript shows, read as the collector reads them.
+
+::
+
+    # cat /proc/cmdline /sys/kernel/reboot/force
+    BOOT_IMAGE=/vmlinuz ro mem_encrypt=on
+    0
+
+The files that are formats of their own, such as /proc/cpuinfo, are known by their lines. Of files
+whose neighbours have to be known, as directories of live patches, a transcript tells too little.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import takewhile
+from typing import Final
+
+from staleline.evidence.hosts import snapshot_json
+from staleline.evidence.hosts.archive import ArchiveTree
+from staleline.evidence.pasted.prompts import is_prompt
+from staleline.evidence.snapshot import Snapshot
+from staleline.evidence.staleline_collect import collect, document_text
+from staleline.pattern import Pattern
+
+__all__ = ["shown_files"]
+
+_COMMAND_MAX: Final = 512
+_LINES_MAX: Final = 64
+_COMMAND = Pattern(
+    r".*[#$%>+]\s*(?:(?:sudo|doas)\s+)?(?:/\S{0,40}/)?cat((?:\s+/(?:proc|sys)/\S+)+)"
+    r"(?:\s+2>\s*/dev/null)?\s*"
+)
+#: One line each.
+_LINE = Pattern(
+    r"/(?:proc/(?:cmdline|xen/capabilities|sys/kernel/(?:hostname|osrelease|tainted))"
+    r"|sys/(?:hypervisor/type|kernel/(?:reboot/force|kexec_(?:loaded|crash_loaded|crash_size))"
+    r"|devices/system/cpu/(?:online|present)|bus/pci/drivers/ccp/[^/\s]{1,20}/tsme_status))"
+)
+#: As many as there are; a prompt behind them shows that none is missing.
+_LINES = Pattern(r"/(?:proc/bootconfig|sys/fs/cgroup/misc\.peak)")
+#: What a command says instead, as coreutils and sudo do.
+_COMPLAINT = Pattern(r"(?:cat|sudo|doas|-?(?:ba|da|z)?sh): ")
+
+
+def shown_files(text: str, where: str) -> tuple[Snapshot | None, str]:
+    """What the files tell that `text` shows, and `text` with empty lines in their place."""
+    if "cat /" not in text and "cat  /" not in text:
+        return None, text
+    lines = text.split("\n")
+    files: dict[str, bytes] = {}
+    for shown, numbers in list(_files(lines)):
+        files.update((path[1:], f"{told}\n".encode()) for path, told in shown.items())
+        lines[numbers.start : numbers.stop] = [""] * len(numbers)
+    if not files:
+        return None, text
+    document = collect(ArchiveTree(files))
+    document.update(collected=None)
+    # What else the collector would have read is of no interest here.
+    machine = replace(snapshot_json.parse(document_text(document), where), notes=())
+    return machine, "\n".join(lines)
+
+
+def _files(lines: Sequence[str]) -> Iterator[tuple[dict[str, str], range]]:
+    """Files by path, and the lines that show them."""
+    for number, line in enumerate(lines):
+        asked = _COMMAND.fullmatch(line) if "cat" in line and len(line) <= _COMMAND_MAX else None
+        if asked is None or not is_prompt(line):
+            continue
+        paths = asked[1].split()
+        behind = lines[number + 1 :][: _LINES_MAX + len(paths)]
+        told = list(takewhile(lambda line: line.strip() and not is_prompt(line), behind))
+        # The last line of a text may be cut.
+        if len(told) == len(behind) or any(map(_COMPLAINT.match, told)):
+            continue
+        numbers = range(number + 1, number + 1 + len(told))
+        if all(map(_LINE.fullmatch, paths)) and len(told) == len(paths):
+            yield dict(zip(paths, map(str.rstrip, told), strict=True)), numbers
+        elif len(paths) == 1 and _LINES.fullmatch(paths[0]) and is_prompt(behind[len(told)]):
+            yield {paths[0]: "\n".join(told)}, numbers
