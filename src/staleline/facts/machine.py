@@ -48,6 +48,7 @@ def from_snapshot(snapshot: Snapshot, *, judged: str | None = None) -> MachineFa
 
 def _facts(snapshot: Snapshot, known: dict[str, Observation], judged: str | None) -> Iterator[Fact]:
     """Facts in an order in which each finds those it depends on in `known`."""
+    # The order is that of every document too.
     yield from identity_facts(snapshot)
     yield from hypervisor_facts(snapshot, known["hypervisor"])
     vendor = known["vendor"].value
@@ -83,6 +84,7 @@ def _unchecked(cpuid: CpuidTable) -> Observation:
             f"what {cpuid.vendor or 'this CPU'} answers at leaf {_SME_LEAF:#010x} is not recorded: "
             "read it from /dev/cpu/0/cpuid (staleline collect)"
         )
+    # A tool may print zeros for leaves that it did not read; which of both is so, nobody knows.
     if recorded is not None and (recorded[0] ^ answer[0]) & 1:
         return untold(
             f"the dump records EAX={recorded[0]:#010x} at leaf {_SME_LEAF:#010x}, where "
@@ -125,13 +127,15 @@ def _tdx_flag(snapshot: Snapshot) -> Iterator[Observation]:
 
 
 def _tdx_signature(cpuid: CpuidTable) -> Observation:
-    maximum, is_one = cpuid.max_basic_leaf, cpuid.is_tdx_guest
+    maximum, is_tdx_guest = cpuid.max_basic_leaf, cpuid.is_tdx_guest
+    # Beyond the maximum Intel's CPUs answer with their highest basic leaf, which is not signed so.
+    # Linux compares without asking for it (7.3.4 arch/x86/coco/tdx/tdx.c tdx_early_init()).
     if maximum is None:
         return untold(f"CPUID leaf 0x00000000 is not recorded: {DUMP_AGAIN}")
     if maximum < _TDX_GUEST_LEAF:
         return observed_as(
             False, f"CPUID 0x00000000 EAX: leaf 0x00000021 is beyond {maximum:#010x}"
         )
-    if is_one is None:
+    if is_tdx_guest is None:
         return untold(f"CPUID leaf {_TDX_GUEST_LEAF:#010x} is not recorded: {DUMP_AGAIN}")
-    return observed_as(is_one, "CPUID 0x00000021")
+    return observed_as(is_tdx_guest, "CPUID 0x00000021")

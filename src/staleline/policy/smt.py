@@ -153,7 +153,7 @@ class _Cubes:
         """Drop literals, negated ones first, as long as the rest implies the formula."""
         outside = _as_bool(z3.Not(self.formula))
         for literal in sorted(cube, key=is_positive):
-            rest = [one for one in cube if one is not literal]
+            rest = [kept for kept in cube if kept is not literal]
             if find_machine(to_z3(conjunction_of(rest)), outside) is None:
                 cube = rest
         return tuple(cube)

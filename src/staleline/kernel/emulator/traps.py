@@ -157,11 +157,9 @@ class LogicalCpu:
 
     @property
     def kept(self) -> tuple[tuple[tuple[int, int], ...], ...]:
-        """What a CPU keeps from one run to the next: MSRs written, control registers, time.
-
-        And whether SEAMCALL succeeds, which is no question to the hardware.
-        """
+        """What a CPU keeps from one run to the next: MSRs written, control registers, time."""
         written, control = sorted(self._msr_written.items()), sorted(self._control.items())
+        # Whether SEAMCALL succeeds is no question to the hardware, so it is not in the record.
         counts = (self._time, self._random, int(self.seam))
         return tuple(written), tuple(control), tuple(enumerate(counts))
 
@@ -234,6 +232,7 @@ def answer(cpu: LogicalCpu, instruction: RefusedInstruction, state: CpuState) ->
 
 def _read_msr(cpu: LogicalCpu, _: RefusedInstruction, state: CpuState) -> bool:
     number = state.general[RCX] & _MASK_32
+    # Unicorn holds this one, which SWAPGS and WRGSBASE change as well.
     value = state.gs_base if number == _MSR_GS_BASE else cpu.read_msr(number)
     _put_halves(state, value)
     return True
@@ -251,7 +250,7 @@ def _write_msr(cpu: LogicalCpu, _: RefusedInstruction, state: CpuState) -> bool:
 def _read_time_stamp(cpu: LogicalCpu, instruction: RefusedInstruction, state: CpuState) -> bool:
     _put_halves(state, cpu.read_time_stamp())
     if instruction.operation is Operation.RDTSCP:
-        state.general[RCX] = cpu.number
+        state.general[RCX] = cpu.number  # TSC_AUX, in which Linux has it (asm/segment.h)
     return True
 
 
@@ -259,6 +258,7 @@ def _read_random(cpu: LogicalCpu, instruction: RefusedInstruction, state: CpuSta
     """There always is one: CF is set, the other flags are cleared (APM volume 3, RDRAND)."""
     mask = (1 << instruction.width) - 1
     value = cpu.read_random() & mask
+    # A 32-bit result clears the upper half of its register, a 16-bit one leaves the rest.
     if instruction.width < 32:
         value |= state.general[instruction.general] & ~mask
     state.general[instruction.general] = value
@@ -279,6 +279,7 @@ def _write_control(cpu: LogicalCpu, instruction: RefusedInstruction, state: CpuS
 
 
 def _read_debug(_: LogicalCpu, instruction: RefusedInstruction, state: CpuState) -> bool:
+    # No breakpoint is set: whether one is would be a debugger's doing.
     state.general[instruction.general] = 0
     return True
 

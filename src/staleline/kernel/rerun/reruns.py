@@ -227,11 +227,7 @@ class Reruns:
     ) -> None:
         self.boots += 1
         emulated.start_over()
-        self._forget(self._changed)
-        for address, content in variation.memory.items():
-            self.memory.write(address, content)
-        self._forget(variation.memory)
-        self._changed = variation.memory
+        self._put(variation.memory)
         boot(emulated, cpus, mem_encrypt=machine.mem_encrypt)
         interrupts_of(emulated)  # before anything is watched
 
@@ -334,11 +330,15 @@ class Reruns:
     def _prepare(self, site: Site, booted: Booted, variation: Variation) -> None:
         """The state of then, with these changes."""
         self.restore(site, booted)
+        self._put(variation.memory)
+
+    def _put(self, memory: Mapping[int, bytes]) -> None:
+        """Other bytes into memory that has just been put back."""
         self._forget(self._changed)
-        for address, content in variation.memory.items():
+        for address, content in memory.items():
             self.memory.write(address, content)
-        self._forget(variation.memory)
-        self._changed = variation.memory
+        self._forget(memory)
+        self._changed = memory
 
     def _run_site(
         self, site: Site, cpus: Sequence[VariedCpu], emulated: EmulatedMachine

@@ -114,8 +114,9 @@ class NextImage:
         if not machine.can_encrypt:
             return ((False,),)
         if self.command_line is not None:
-            found = self.encrypts(machine, self.command_line)
-            return ((False,), (True,)) if found is None else ((found,),)
+            encrypts = self.encrypts(machine, self.command_line)
+            return ((False,), (True,)) if encrypts is None else ((encrypts,),)
+        # Any command line: what it does without the option, and what either word makes of it.
         either = {self.encrypts(machine, text) for text in ("", *_EITHER)}
         return ((False,), (True,)) if None in either else (tuple(sorted(map(bool, either))),)
 

@@ -39,6 +39,8 @@ def choose_kernels(
     """
     if wanted is None:
         return _running(snapshot, use_cache)
+    # A policy's name first: `linux-6.5` is in every documentation, and a folder of sources may be
+    # called so. A file comes before a release: who has both means the image.
     if wanted in catalogue() or wanted.endswith(".toml"):
         return (PolicyKernel(find(wanted), "policy named by the user; no image was read"),)
     if series_of(wanted) is not None and not Path(wanted).exists():
@@ -89,6 +91,7 @@ def _running(snapshot: Snapshot, use_cache: bool) -> Sequence[Kernel]:
             "the snapshot does not name a kernel",
             do="give --kernel IMAGE, RELEASE or POLICY",
         )
+    # The snapshot may be anybody's: a release with a slash would name a file of its choice.
     if build_id is not None and has_cpuid(snapshot) and "/" not in release:
         for place in _IMAGE_PLACES:
             path = Path(place.format(release))
@@ -117,8 +120,8 @@ def _load(path: str, use_cache: bool) -> Image:
 
 
 def _by_release(release: str) -> Sequence[Kernel]:
-    found = candidates(release)
-    if not found:
+    policies = candidates(release)
+    if not policies:
         raise UsageError(
             f"no rule is known for kernel release {release!r}",
             do="give the image to --kernel, or a policy of `staleline policies`",
@@ -128,4 +131,4 @@ def _by_release(release: str) -> Sequence[Kernel]:
         "because distributions backport; give the image to --kernel"
     )
     series = series_of(release)
-    return tuple(PolicyKernel(policy, evidence, series, guessed=True) for policy in found)
+    return tuple(PolicyKernel(policy, evidence, series, guessed=True) for policy in policies)

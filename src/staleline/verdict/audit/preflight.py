@@ -77,8 +77,8 @@ class Preflight:
     @property
     def verdict(self) -> Verdict:
         """The worst of the audit's verdict and the objections'."""
-        found = {self.audit.verdict, *(one.verdict for one in self.objections)}
-        return next(verdict for verdict in WORST_FIRST if verdict in found)
+        given = {self.audit.verdict, *(objection.verdict for objection in self.objections)}
+        return next(verdict for verdict in WORST_FIRST if verdict in given)
 
     @property
     def goes(self) -> bool:
@@ -109,8 +109,8 @@ class _Load:
     def release(self) -> str | None:
         """The old kernel's release, by its image where that was read."""
         kernels = self.subject.kernels
-        images = [one.image.release for one in kernels if isinstance(one, ImageKernel)]
-        return images[0] if images else self.facts.text("release")
+        releases = [kernel.image.release for kernel in kernels if isinstance(kernel, ImageKernel)]
+        return releases[0] if releases else self.facts.text("release")
 
     @property
     def safe_once_settled(self) -> bool:
@@ -133,14 +133,15 @@ def preflight(
     Raises:
         ContradictionError: The evidence contradicts itself.
     """
-    found = audit_of(subject, following=image, paths=(path,))
-    load = _Load(subject, image, found, path)
+    audit = audit_of(subject, following=image, paths=(path,))
+    load = _Load(subject, image, audit, path)
     refused = _refused(load)
     remarks = tuple(_remark(name, load) for name in (*_of_refusal(refused), *_of_load(load)))
     objections = tuple(_objections(load))
+    # Nothing that is objected to ends by itself, so with an objection there is nothing to accept.
     settled = LOAD_SETTLED in accept and not objections and load.safe_once_settled
     accepted = (LOAD_SETTLED,) if settled else ()
-    return Preflight(found, path, image, refused, remarks, objections, accepted)
+    return Preflight(audit, path, image, refused, remarks, objections, accepted)
 
 
 def _objections(load: _Load) -> Iterator[Objection]:
@@ -173,6 +174,7 @@ def _refused(load: _Load) -> bool | None:
 def _has_erratum(load: _Load) -> bool | None:
     """X86_BUG_TDX_PW_MCE: set by a TDX host's kernel on two models, and shown in /proc/cpuinfo."""
     cpuinfo, facts = load.snapshot.cpuinfo, load.facts
+    # The kernel's own word; a list without any bug is a /proc/cpuinfo from before there was one.
     if cpuinfo is not None and cpuinfo.bugs:
         return _ERRATUM_FLAG in cpuinfo.bugs
     keyids = facts.integer("tdx_keyids")
@@ -238,10 +240,14 @@ def _has_aliases(scenario: Scenario) -> bool:
     return scenario.incoherent and (encrypts or scenario.foreign is not ForeignLines.NONE)
 
 
-def _safe_once_settled(found: Audit) -> bool:
+def _safe_once_settled(audit: Audit) -> bool:
     """Is every handover safe if what was written at load has left the caches?"""
-    scenarios = (one for row in found.handovers for one in row.scenarios)
-    return all(check(replace(one, load_settled=True)).counterexample is None for one in scenarios)
+    settled = (
+        replace(scenario, load_settled=True)
+        for row in audit.handovers
+        for scenario in row.scenarios
+    )
+    return all(check(scenario).counterexample is None for scenario in settled)
 
 
 def _remark(name: str, load: _Load) -> Remark:

@@ -130,6 +130,7 @@ class PolicyKernel:
             flushes={site: self._flush(site, machine) for site in Site},
             report=self.policy.reported,
             sme_active=machine.activates_sme,
+            # A rule does not say whether its kernel can use TDX. If this host did, then it can.
             seamcalls=True,
             wakes_offline=self._wakes_offline(),
         )
@@ -145,6 +146,8 @@ class PolicyKernel:
         )
         if before:
             return Flush.ALWAYS
+        # Since commit 10df8607bf1a (6.18) each CPU remembers by itself that it made one, in
+        # cache_state_incoherent (linux 7.3.4 arch/x86/virt/vmx/tdx/seamcall_internal.h:40).
         return Flush.AFTER_SEAMCALL if after else Flush.NEVER
 
 
@@ -258,6 +261,7 @@ class ImageKernel:
                         before.crash_relocate_kernel, after.crash_relocate_kernel
                     )
                 },
+                # The order is that of the code; a run without a flush shows none.
                 report=before.reported_stopped or after.reported_stopped,
                 sme_active=before.sme_active,
                 seamcalls=seamcalls,
@@ -275,7 +279,7 @@ class ImageKernel:
         doubts = self.image.doubts
         nothing = dict.fromkeys(doubts)
         in_a_crash = {site: None for site in doubts if site in behaviour.crash_flushes}
-        reasons = (reason for several in doubts.values() for reason in several)
+        reasons = (reason for of_site in doubts.values() for reason in of_site)
         return replace(
             behaviour,
             flushes={**behaviour.flushes, **nothing},
@@ -284,10 +288,11 @@ class ImageKernel:
         )
 
     def _decide(self, machine: Machine, *, seamcalled: bool) -> Decision:
+        # An emulated run takes milliseconds; thousands of machines share a few dozen of them.
         key = (asked_of(machine), seamcalled)
         if key not in self._decisions:
-            several = registers_of(machine, self.snapshot, seamcalled=seamcalled)
-            decisions = [self.image.decide(registers) for registers in several]
+            hypervisors = registers_of(machine, self.snapshot, seamcalled=seamcalled)
+            decisions = [self.image.decide(registers) for registers in hypervisors]
             self._decisions[key] = common_decision(decisions, _UNDER_SEVERAL)
         return self._decisions[key]
 

@@ -71,7 +71,7 @@ def registers_of(machine: Machine, snapshot: Snapshot, *, seamcalled: bool) -> l
         into the next one under all of them.
     """
     jumping, secondary = _cpuids(machine, snapshot)
-    one = RawMachine(
+    as_told = RawMachine(
         jumping=jumping,
         secondary=secondary,
         msr=_msr(machine, snapshot),
@@ -80,10 +80,10 @@ def registers_of(machine: Machine, snapshot: Snapshot, *, seamcalled: bool) -> l
         seamcalled=seamcalled,
     )
     if not machine.hypervisor or names_itself(jumping):
-        return [one]
+        return [as_told]
     name = hypervisor_name(snapshot)
     return [
-        replace(one, jumping=_under(jumping, leaf), secondary=_under(secondary, leaf))
+        replace(as_told, jumping=_under(jumping, leaf), secondary=_under(secondary, leaf))
         for leaf in signatures(name)
     ]
 
@@ -97,6 +97,8 @@ def _cpuids(machine: Machine, snapshot: Snapshot) -> tuple[CpuidTable, CpuidTabl
     """Of the jumping CPU and of a secondary."""
     if has_cpuid(snapshot):
         cpus = snapshot.cpus
+        # A kexec moves to CPU 0 unless reboot= names another (linux 7.3.4 kernel/reboot.c:260
+        # migrate_to_reboot_cpu(), called at kernel/kexec_core.c:1193).
         jumping, secondary = cpus[0].cpuid, cpus[min(1, len(cpus) - 1)].cpuid
         return _with_facts(jumping, machine), _with_facts(secondary, machine)
     least = raw_machine(_facts(machine)).jumping
@@ -159,6 +161,8 @@ def _facts(machine: Machine) -> RawFacts:
 def _msr(machine: Machine, snapshot: Snapshot) -> Mapping[int, int]:
     """The observed MSRs, with the bits that this machine has set or cleared."""
     msr = dict(snapshot.cpus[0].msr) if snapshot.cpus else {}
+    # Names in linux 7.3.4 arch/x86/include/asm/msr-index.h:712-716, 868-871: MEM_ENCRYPT and
+    # SNP_EN of SYSCFG; SEV, SEV_ES and SEV_SNP of SEV_STATUS.
     bits = (
         (_SYSCFG, 23, machine.sme_enabled),
         (_SYSCFG, 24, machine.snp_host),
@@ -169,6 +173,8 @@ def _msr(machine: Machine, snapshot: Snapshot) -> Mapping[int, int]:
     for number, bit, value in bits:
         msr[number] = _with_bit(msr.get(number, 0), bit, value)
     if machine.tdx_host_enabled:
+        # Bits 63:32 count private KeyIDs; two are the fewest that TDX starts with (linux 7.3.4
+        # arch/x86/virt/vmx/tdx/tdx.c:1438, 1549).
         msr.setdefault(_TDX_KEYIDS, 2 << 32)
     return msr
 

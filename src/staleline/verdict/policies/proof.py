@@ -73,9 +73,10 @@ class PolicyProof:
     @property
     def answer(self) -> AnswerKind:
         """The worst of all answers."""
-        found = {handover.answer.kind for handover in self.handovers}
+        given = {handover.answer.kind for handover in self.handovers}
+        # Verified is for a number of CPUs, proved for any: the weaker word counts.
         worst_first = (AnswerKind.COUNTEREXAMPLE, AnswerKind.VERIFIED, AnswerKind.PROVED)
-        return next(kind for kind in worst_first if kind in found)
+        return next(kind for kind in worst_first if kind in given)
 
 
 def prove(policy: Policy, selection: Selection, *, readable: bool = False) -> PolicyProof:
@@ -90,9 +91,10 @@ def prove(policy: Policy, selection: Selection, *, readable: bool = False) -> Po
         UsageError: No handover fits the selection.
         ModelError: A bound was hit, or z3 does not confirm a proof.
     """
-    handovers = tuple(_answered(one, readable) for one in questions(policy, selection))
-    proved = [one.scenario for one in handovers if one.answer.kind is AnswerKind.PROVED]
+    handovers = tuple(_answered(question, readable) for question in questions(policy, selection))
+    proved = [proof.scenario for proof in handovers if proof.answer.kind is AnswerKind.PROVED]
     certificate = certify(proved)
+    # z3 knows nothing of views: that it agrees is what makes two engines of one.
     confirmed = recheck(certificate)
     if not confirmed.accepted:
         first = confirmed.failures[0]
@@ -110,16 +112,18 @@ def questions(policy: Policy, selection: Selection) -> tuple[Question, ...]:
     Raises:
         UsageError: No handover fits the selection.
     """
-    found = tuple(_questions(policy, selection))
-    if not found:
+    selected = tuple(_questions(policy, selection))
+    if not selected:
         raise UsageError("no handover fits the selection", do="select less narrowly")
-    return found
+    return selected
 
 
 def uncertified(asked: tuple[Question, ...], certificate: Certificate) -> tuple[Question, ...]:
     """The handovers that a certificate, from wherever it comes, says nothing about."""
     certified = {_for_any_number(case.scenario) for case in certificate.cases}
-    return tuple(one for one in asked if _for_any_number(one.scenario) not in certified)
+    return tuple(
+        question for question in asked if _for_any_number(question.scenario) not in certified
+    )
 
 
 def _questions(policy: Policy, selection: Selection) -> Iterator[Question]:
