@@ -14,11 +14,11 @@ from staleline.evidence.snapshot import Snapshot
 from staleline.facts.fact import Fact, Layer
 from staleline.facts.observation import Observation, merged_observation, observed_as, untold
 from staleline.facts.told.registers import DUMP_AGAIN
+from staleline.hardware import AMD_AND_HYGON
 
 __all__ = ["CACHE_NAMES", "Cache", "cache_facts", "cache_leaf", "caches"]
 
 _AMD_LEAF = 0x8000_001D
-_AMD_VENDORS = frozenset({"AuthenticAMD", "HygonGenuine"})
 #: (level, type) -> name; type 1 is data, 2 instructions, 3 both.
 CACHE_NAMES = {(1, 1): "l1d", (1, 2): "l1i", (2, 3): "l2", (3, 3): "l3"}
 
@@ -33,7 +33,6 @@ class Cache:
         type: 1 data, 2 instructions, 3 both.
         sharers: Logical CPUs that share it (at most).
         wbinvd_guaranteed: WBINVD by one sharer acts on the lower levels of all.
-        inclusive: It holds everything that the lower levels hold.
         bytes: Its size.
     """
 
@@ -42,7 +41,6 @@ class Cache:
     type: int
     sharers: int
     wbinvd_guaranteed: bool
-    inclusive: bool
     bytes: int
 
 
@@ -52,7 +50,7 @@ def cache_leaf(cpuid: CpuidTable) -> int | None:
         return None
     # By vendor, as Linux asks (7.3.4 arch/x86/kernel/cpu/cacheinfo.c:283): leaf 4 is reserved on
     # AMD's CPUs.
-    leaf = _AMD_LEAF if cpuid.vendor in _AMD_VENDORS else 4
+    leaf = _AMD_LEAF if cpuid.vendor in AMD_AND_HYGON else 4
     maximum = cpuid.max_extended_leaf if leaf == _AMD_LEAF else cpuid.max_basic_leaf
     return leaf if maximum is not None and leaf <= maximum else None
 
@@ -83,7 +81,6 @@ def _caches(cpuid: CpuidTable) -> Iterator[Cache]:
             # lower levels (Linux 7.3 arch/x86/include/asm/cpuid/leaf_types.h:
             # wbinvd_rll_no_guarantee).
             wbinvd_guaranteed=not edx & 1,
-            inclusive=bool(edx & 2),
             bytes=ways * partitions * line * (ecx + 1),
         )
 

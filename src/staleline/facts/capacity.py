@@ -13,10 +13,10 @@ from staleline.evidence.registers import CpuidTable
 from staleline.evidence.snapshot import Snapshot
 from staleline.evidence.staleline_collect import cpu_list
 from staleline.facts.caches import caches
+from staleline.hardware import AMD_AND_HYGON
 
 __all__ = ["CacheCapacity", "cache_capacity", "threads_per_socket"]
 
-_AMD_VENDORS = frozenset({"AuthenticAMD", "HygonGenuine"})
 _AMD_SIZES = 0x8000_0008
 _TOPOLOGY_LEAVES = (0x1F, 0xB)
 _UNIFIED = 3
@@ -98,7 +98,7 @@ def _described(cpuid: CpuidTable, threads: int) -> dict[int, _Level]:
 
 def threads_per_socket(cpuid: CpuidTable) -> int | None:
     """AMD: 0x80000008 ECX[11:0] + 1; others: EBX of the last level of leaf 0x1F or 0xB."""
-    if cpuid.vendor in _AMD_VENDORS:
+    if cpuid.vendor in AMD_AND_HYGON:
         sizes = cpuid.recorded(_AMD_SIZES)
         # Linux reads eight bits and takes the next four as reserved (7.3.4
         # arch/x86/kernel/cpu/topology_amd.c:16); eight do not hold the 384 of an EPYC 9965.

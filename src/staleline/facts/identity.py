@@ -19,12 +19,11 @@ from staleline.facts.observation import (
 from staleline.facts.told.log import of_log, of_log_before_registers
 from staleline.facts.told.registers import DUMP_AGAIN
 from staleline.facts.told.stated import stated
+from staleline.hardware import AMD_AND_HYGON
 
 __all__ = ["identity_facts"]
 
 _EXTENDED_BASE = 0x8000_0000
-#: Vendors whose leaf 0x80000000 repeats the vendor string in the layout of leaf 0.
-_REPEATS_VENDOR = frozenset({"AuthenticAMD", "HygonGenuine"})
 #: What is no number.
 _KINDS: Mapping[str, type] = {"vendor": str, "signature": str, "hypervisor": bool}
 
@@ -88,11 +87,11 @@ def _seen_beside_its_bit(snapshot: Snapshot, name: str) -> Iterator[Observation]
 def _vendor(cpuid: CpuidTable) -> Observation:
     if cpuid.vendor is not None:
         return observed_as(cpuid.vendor, "CPUID 0x00000000")
-    # For dumps that begin with the extended leaves.
+    # AMD's and Hygon's repeat it there in the layout of leaf 0; a dump may begin with it.
     repeated = cpuid.recorded(_EXTENDED_BASE)
     if repeated is not None:
         vendor = CpuidTable({(0, 0): repeated}).vendor
-        if vendor in _REPEATS_VENDOR:
+        if vendor in AMD_AND_HYGON:
             return observed_as(vendor, f"CPUID {_EXTENDED_BASE:#010x}")
     return _not_recorded(0)
 

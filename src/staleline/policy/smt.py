@@ -35,7 +35,7 @@ from staleline.policy.literals import (
     rank,
 )
 
-__all__ = ["condition_where", "equivalent", "find_machine", "holds_always", "to_z3"]
+__all__ = ["condition_where", "equivalent", "find_machine", "to_z3"]
 
 
 @cache
@@ -114,11 +114,6 @@ def find_machine(*formulas: z3.BoolRef) -> z3.ModelRef | None:
     solver = z3.Solver()
     solver.add(_machines(), *formulas)
     return solver.model() if solver.check() == z3.sat else None
-
-
-def holds_always(expression: Expression) -> bool:
-    """Does it hold on every machine that can exist?"""
-    return find_machine(_as_bool(z3.Not(to_z3(expression)))) is None
 
 
 def equivalent(left: Expression, right: Expression, *assuming: Expression) -> bool:

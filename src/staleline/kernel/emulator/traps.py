@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Final, Self
 
 from staleline.evidence.registers import CpuidTable
+from staleline.hardware import ENCRYPTION_LEAF, SEV_STATUS
 from staleline.kernel.emulator.refused import Operation, RefusedInstruction
 
 __all__ = [
@@ -47,13 +48,12 @@ GENERAL_REGISTERS: Final = (
 RAX, RCX, RDX, RSP, RSI, RDI = 0, 1, 2, 4, 6, 7
 
 #: Leaves that decide something in the code that is run; without them nothing is known.
-DECISIVE_LEAVES = frozenset((0x0, 0x1, 0x7, 0x8000_0000, 0x8000_0001, 0x8000_001F))
+DECISIVE_LEAVES = frozenset((0x0, 0x1, 0x7, 0x8000_0000, 0x8000_0001, ENCRYPTION_LEAF))
 
 _MASK_32 = (1 << 32) - 1
 _MASK_64 = (1 << 64) - 1
 _MSR_GS_BASE = 0xC000_0101
 _MSR_KERNEL_GS_BASE = 0xC000_0102
-_SEV_STATUS = 0xC001_0131
 _SNP_ENABLED = 1 << 2
 _RMP_SUCCESS = 0  # of RMPADJUST, APM volume 3
 _CR0_BOOT = 0x8005_0033  # PE MP ET NE WP AM PG: CR0_STATE, processor-flags.h
@@ -145,7 +145,7 @@ class LogicalCpu:
     @property
     def is_snp_guest(self) -> bool:
         """SEV_STATUS says so (MSR_AMD64_SEV_SNP_ENABLED, asm/msr-index.h, 5.19 to 7.3)."""
-        (status,) = self.hardware((self.number, _SEV_STATUS))
+        (status,) = self.hardware((self.number, SEV_STATUS))
         return bool(status & _SNP_ENABLED)
 
     def answer(self, question: Question) -> Answer:

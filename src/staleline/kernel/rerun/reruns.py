@@ -196,8 +196,8 @@ class Reruns:
         self.text = range(symbols.address("_text") or 0, symbols.address("_etext") or 0)
         self._names: dict[int, str] = {}
         self._changed: Mapping[int, bytes] = {}
-        #: How often the derivation was run, and how often a site.
-        self.boots = self.site_runs = 0
+        #: How often the derivation was run.
+        self.boots = 0
 
     def boot(self, machine: RawMachine) -> Booted:
         """Run the derivation, and keep the state it leaves.
@@ -343,7 +343,6 @@ class Reruns:
     def _run_site(
         self, site: Site, cpus: Sequence[VariedCpu], emulated: EmulatedMachine
     ) -> SiteDecision:
-        self.site_runs += 1
         first, second = cpus
         try:
             match site:

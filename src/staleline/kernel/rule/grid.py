@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from staleline.hardware import ENCRYPTION_LEAF
 from staleline.kernel.boot.rawfacts import RawFacts
 from staleline.policy.axioms import VENDORS, axioms, encrypts
 from staleline.policy.columns import evaluate_columns
@@ -22,8 +23,6 @@ from staleline.policy.expression import AtomIs, Comparison, Expression, Operator
 __all__ = ["AXES", "LEAF_AXIS", "SME_AXIS", "Bits", "Grid", "grid_of", "literals_over"]
 
 Bits = NDArray[np.bool_]
-
-_LEAF = 0x8000_001F
 
 #: The atoms that are facts of their own, not derived from others.
 AXES = (
@@ -148,7 +147,7 @@ def _space(shape: tuple[int, ...]) -> tuple[Bits, Mapping[str, NDArray[Any]]]:
     leaf = atoms["max_extended_leaf"]
     atoms["vendor"] = np.asarray(VENDORS)[coordinates[0]]
     # Any two maxima on either side will do: no rule asks for another leaf.
-    atoms["max_extended_leaf"] = np.where(leaf, _LEAF, _LEAF - 1)
+    atoms["max_extended_leaf"] = np.where(leaf, ENCRYPTION_LEAF, ENCRYPTION_LEAF - 1)
     atoms["sme_supported"] = leaf & atoms["sme_bit_unchecked"]
     # No row is of a TDX guest.
     atoms["tdx_guest"] = np.zeros(leaf.size, dtype=bool)
@@ -162,5 +161,5 @@ def literals_over(name: str) -> tuple[Expression, ...]:
     if name == "vendor":
         return tuple(Comparison(name, Operator.EQ, vendor) for vendor in VENDORS[1:])
     if name == "max_extended_leaf":
-        return (Comparison(name, Operator.GE, _LEAF),)
+        return (Comparison(name, Operator.GE, ENCRYPTION_LEAF),)
     return (AtomIs(name),)

@@ -235,32 +235,18 @@ class ImageKernel:
             for where, reading in _readings(decision)
             if reading.flushes is None
         ]
+        sites = {
+            Site.STOP_THIS_CPU: (before.stop_this_cpu, after.stop_this_cpu),
+            Site.RELOCATE_KERNEL: (before.relocate_kernel, after.relocate_kernel),
+            Site.CRASH_NMI_CALLBACK: (before.crash_nmi_callback, after.crash_nmi_callback),
+        }
+        jumping_in_a_crash = (before.crash_relocate_kernel, after.crash_relocate_kernel)
         return self._doubted(
             Behaviour(
-                flushes={
-                    Site.STOP_THIS_CPU: _flush(before.stop_this_cpu, after.stop_this_cpu),
-                    Site.RELOCATE_KERNEL: _flush(before.relocate_kernel, after.relocate_kernel),
-                    Site.CRASH_NMI_CALLBACK: _flush(
-                        before.crash_nmi_callback, after.crash_nmi_callback
-                    ),
-                },
-                crash_flushes={
-                    Site.RELOCATE_KERNEL: _flush(
-                        before.crash_relocate_kernel, after.crash_relocate_kernel
-                    )
-                },
-                left_behind={
-                    Site.STOP_THIS_CPU: _left(before.stop_this_cpu, after.stop_this_cpu),
-                    Site.RELOCATE_KERNEL: _left(before.relocate_kernel, after.relocate_kernel),
-                    Site.CRASH_NMI_CALLBACK: _left(
-                        before.crash_nmi_callback, after.crash_nmi_callback
-                    ),
-                },
-                crash_left_behind={
-                    Site.RELOCATE_KERNEL: _left(
-                        before.crash_relocate_kernel, after.crash_relocate_kernel
-                    )
-                },
+                flushes={site: _flush(*read) for site, read in sites.items()},
+                crash_flushes={Site.RELOCATE_KERNEL: _flush(*jumping_in_a_crash)},
+                left_behind={site: _left(*read) for site, read in sites.items()},
+                crash_left_behind={Site.RELOCATE_KERNEL: _left(*jumping_in_a_crash)},
                 # The order is that of the code; a run without a flush shows none.
                 report=before.reported_stopped or after.reported_stopped,
                 sme_active=before.sme_active,

@@ -14,13 +14,12 @@ from dataclasses import dataclass
 
 from staleline.evidence.contradiction import Contradiction, raise_if_any
 from staleline.facts import Fact, MachineFacts
+from staleline.hardware import AMD_AND_HYGON, ENCRYPTION_LEAF
 from staleline.policy.axioms import VENDORS
 from staleline.verdict.machines.exclusions import EXCLUSIONS, OF_VENDOR, POINTLESS
 from staleline.verdict.machines.machine import Machine
 
 __all__ = ["FACT_NAMES", "Possibility", "possible_machines"]
-
-_AMD_ENCRYPTION_LEAF = 0x8000_001F
 
 #: What is known of the TDX module -> were SEAMCALLs made? An initialisation that failed made
 #: some; a word that is not listed tells nothing.
@@ -96,7 +95,7 @@ def _observed(facts: MachineFacts, vendor: str) -> _Known:
     offline = facts["offline_cpus"].value
     return {
         "amd": vendor == "AuthenticAMD",
-        "amd_or_hygon": vendor in {"AuthenticAMD", "HygonGenuine"},
+        "amd_or_hygon": vendor in AMD_AND_HYGON,
         "intel": vendor == "GenuineIntel",
         # What the running kernel does follows from the rest; that it encrypts tells of the rest.
         "sme_active": bool(sme_active),
@@ -178,7 +177,7 @@ def _impossible(known: _Known) -> Mapping[str, bool] | None:
 
 def _machine(vendor: str, leaf: int | None, known: Mapping[str, bool | None]) -> Machine:
     if leaf is None:
-        leaf = _AMD_ENCRYPTION_LEAF if known["sme_supported"] or known["sev_supported"] else 0
+        leaf = ENCRYPTION_LEAF if known["sme_supported"] or known["sev_supported"] else 0
     return Machine(
         vendor=vendor,
         max_extended_leaf=leaf,
