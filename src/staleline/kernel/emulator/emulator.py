@@ -208,6 +208,7 @@ class Emulator:
         self._exhausted = 0
         self._runs = 0
         self._told = 0
+        self._stepping = False
         self._executing = 0
         self._flushes_line: dict[int, bool] = {}
         self._reads_told: set[range] = set()
@@ -327,7 +328,8 @@ class Emulator:
         self._restore(state)
         try:
             with self._watchdog:
-                self._go_on(state.rip, _UNCOUNTED)
+                if not self._stepping:
+                    self._go_on(state.rip, _UNCOUNTED)
                 if self._end is None and self._behind is None:
                     self._go_on_counting()
         except unicorn.UcError as error:
@@ -423,12 +425,20 @@ class Emulator:
         """
         return self._telling(accesses_told(self._engine, self._hooks, on_access, where))
 
-    def stepped(self, on_instruction: Callable[[int, int], None]) -> AbstractContextManager[None]:
+    @contextmanager
+    def stepped(self, on_instruction: Callable[[int, int], None]) -> Iterator[None]:
         """Tell every instruction of the code run inside, before it runs: address, size.
 
         Its accesses, if they are `watched` too, follow it.
         """
-        return self._telling(instructions_told(self._engine, self._hooks, on_instruction))
+        # Counted from the start: where a run is stopped to go on counted, the instruction that was
+        # told and had not run yet would be told again, and a trace would depend on the time.
+        self._stepping = True
+        try:
+            with self._telling(instructions_told(self._engine, self._hooks, on_instruction)):
+                yield
+        finally:
+            self._stepping = False
 
     def blocks(self, on_block: Callable[[int, int], None]) -> AbstractContextManager[None]:
         """Tell every run of instructions without a jump inside, before it runs: address, size."""

@@ -91,14 +91,13 @@ def _possible(facts: MachineFacts) -> Iterator[Possibility]:
 
 def _observed(facts: MachineFacts, vendor: str) -> _Known:
     """Yes-or-no facts in the order in which they decide each other."""
-    sme_active = facts.boolean("sme_active")
     offline = facts["offline_cpus"].value
     return {
         "amd": vendor == "AuthenticAMD",
         "amd_or_hygon": vendor in AMD_AND_HYGON,
         "intel": vendor == "GenuineIntel",
         # What the running kernel does follows from the rest; that it encrypts tells of the rest.
-        "sme_active": bool(sme_active),
+        "sme_active": facts.boolean("sme_active") or False,
         "hypervisor": facts.boolean("hypervisor"),
         # Where it is not known, nor is it known who jumps: the same leaf tells both.
         "isolated": facts.boolean("isolated") or False,
@@ -111,7 +110,7 @@ def _observed(facts: MachineFacts, vendor: str) -> _Known:
         "sev_guest": facts.boolean("sev_guest"),
         "sev_es_guest": facts.boolean("sev_es_guest"),
         "snp_guest": facts.boolean("snp_guest"),
-        "sme_enabled": True if sme_active else facts.boolean("sme_enabled"),
+        "sme_enabled": facts.boolean("sme_enabled"),
         "snp_host": facts.boolean("snp_enabled"),
         "tdx_host_enabled": _tdx_host_enabled(facts),
         "mem_encrypt": _mem_encrypt(facts),
