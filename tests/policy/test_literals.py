@@ -27,7 +27,7 @@ from staleline.policy.literals import (
     substitute,
 )
 from staleline.policy.smt import equivalent
-from tests.policy.test_readers_agree import expressions
+from tests.policy.test_expression import expressions
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_nothing_holds_together_always_and_nothing_either_never() -> None:
 
 
 def test_vendors_are_named_first_and_the_rest_in_the_vocabularys_order() -> None:
-    mixed = [AtomIs("mem_encrypt"), AtomIs("hypervisor"), Negation(AtomIs("sme_supported")),
+    mixed: list[Expression] = [AtomIs("mem_encrypt"), AtomIs("hypervisor"), Negation(AtomIs("sme_supported")),
              Comparison("vendor", Operator.EQ, "AuthenticAMD")]  # fmt: skip
     assert [str(literal) for literal in sorted(mixed, key=rank)] == [
         'vendor == "AuthenticAMD"',

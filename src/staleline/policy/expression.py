@@ -155,6 +155,7 @@ def parse(text: str, *, where: str | None = None) -> Expression:
             # Python warns of what it will refuse one day, as `1or 2`; here it is refused now.
             warnings.simplefilter("error", SyntaxWarning)
             tree = ast.parse(text.strip(), mode="eval")
+    # Beside syntax: NUL bytes, and what its parser says of nesting that is too deep for it.
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         column = getattr(error, "offset", None)
         at = "" if column is None else f" at column {column}"
@@ -241,9 +242,10 @@ def expand(expression: Expression, attributes: Mapping[str, Expression]) -> Expr
 
     Args:
         expression: May contain attributes.
-        attributes: Definitions that are free of attributes themselves.
+        attributes: Definitions, expanded.
     """
     match expression:
+        # The definition is expanded already: an attribute may name only those above it.
         case Attribute(name):
             return attributes[name]
         case Negation(operand):

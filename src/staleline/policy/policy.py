@@ -108,6 +108,7 @@ def parse_policy(text: str, *, where: str) -> Policy:
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise PolicyError(f"not TOML: {error}", where=where) from None
     reader = _TableReader(table, where)
+    # First: a misspelt optional key would otherwise be taken for one that was left out.
     reader.refuse_unknown_keys()
     attributes = reader.attributes()
     return Policy(
@@ -172,6 +173,7 @@ class _TableReader:
         return predicates
 
     def reported(self) -> ReportOrder:
+        # What upstream does since commit 1f5e7eb7868e (6.5) goes without saying.
         word = self._section("protocol").get("reported_stopped", ReportOrder.AFTER_FLUSH)
         if word not in set(ReportOrder):
             raise self._error(

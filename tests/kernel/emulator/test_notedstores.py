@@ -46,19 +46,19 @@ def test_more_than_is_kept_is_told_and_not_dropped_in_silence() -> None:
     notes = NotedStores()
     for number in range(MOST_NOTES):
         notes.note(CODE, LINE + 64 * number, 8, is_write=True)
-    assert not notes.too_many
+    before = notes.too_many
     notes.note(CODE, 0, 8, is_write=True)
-    assert notes.too_many
+    assert (before, notes.too_many) == (False, True)
     assert len(notes.accesses) == MOST_NOTES
 
 
 def test_a_line_that_is_flushed_matters_behind_a_store_only() -> None:
     notes = NotedStores()
     notes.flush_line()
-    assert not notes.flushed_lines
+    before = notes.flushed_lines
     notes.note(CODE, LINE, 8, is_write=True)
     notes.flush_line()
-    assert notes.flushed_lines
+    assert (before, notes.flushed_lines) == (False, True)
 
 
 def test_a_wbinvd_begins_anew() -> None:

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -48,10 +50,10 @@ def test_the_first_change_without_which_nothing_happens_is_the_last_one_named(
     changes: list[Change] = list(cells(number))
     asked = 0
 
-    def still(some: object) -> bool:
+    def still(some: Sequence[Change]) -> bool:
         nonlocal asked
         asked += 1
-        return changes[decisive] in some  # type: ignore[operator]
+        return changes[decisive] in some
 
     found = responsible(changes, still)
     assert found is not None
@@ -62,7 +64,12 @@ def test_the_first_change_without_which_nothing_happens_is_the_last_one_named(
 
 def test_changes_that_do_nothing_together_are_not_searched() -> None:
     asked: list[int] = []
-    assert responsible(cells(8), lambda some: bool(asked.append(len(some)))) is None
+
+    def never(some: Sequence[Change]) -> bool:
+        asked.append(len(some))
+        return False
+
+    assert responsible(cells(8), never) is None
     assert asked == [8]
 
 

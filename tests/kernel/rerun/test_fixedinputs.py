@@ -54,7 +54,7 @@ def test_the_features_of_guests_are_fixed_on_hosts_only() -> None:
     "table", [FIXED_AT_SITES, FIXED_IN_CRASH, FIXED_ON_WAY, FIXED_IN_DERIVATION]
 )
 def test_what_guards_are_made_of_is_never_fixed(table: dict[str, object], name: str) -> None:
-    # linux 7.3.4 arch/x86/kernel/process.c:841, machine_kexec_64.c:433, smp.c:164.
+    # linux 7.3.4 arch/x86/kernel/process.c:841, machine_kexec_64.c:433, smp.c:165.
     assert name not in table
 
 

@@ -37,7 +37,7 @@ REGISTERS = st.one_of(
         (Register(SEV_STATUS, None), [0, 1]),
         # Private KeyIDs (linux 7.3.4 arch/x86/virt/vmx/tdx/tdx.c:1438).
         (Register(TDX_KEYIDS, None), list(range(32, 64))),
-        # SME and SEV (linux 7.3.4 arch/x86/boot/startup/sme.c:506).
+        # SME and SEV (linux 7.3.4 arch/x86/boot/startup/sme.c:507).
         (Register(ENCRYPTION_LEAF, 0, 0), [0, 1]),
         # X86_FEATURE_HYPERVISOR.
         (Register(1, 0, 2), [31]),

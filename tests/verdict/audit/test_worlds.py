@@ -127,10 +127,10 @@ def test_what_is_unknown_and_makes_no_difference_is_not_named() -> None:
 
 
 #: Assumed of a world -> what comes out in it.
-Outcomes = Mapping[tuple[tuple[str, bool], ...], int]
+Outcomes = Mapping[tuple[tuple[str, bool | str], ...], int]
 
 
-def world(**assumed: bool) -> tuple[tuple[str, bool], ...]:
+def world(**assumed: bool | str) -> tuple[tuple[str, bool | str], ...]:
     return tuple(assumed.items())
 
 
@@ -175,7 +175,7 @@ def test_what_is_missing_is_what_splits_worlds_that_agree_in_all_else(
     outcomes: Outcomes, ids: list[str]
 ) -> None:
     seen = [World("the rule", dict(assumed), {}) for assumed in outcomes]
-    told = missing(rome(), seen, lambda each: outcomes[tuple(each.assumed.items())])  # type: ignore[index]
+    told = missing(rome(), seen, lambda each: outcomes[tuple(each.assumed.items())])
     assert [reason.id for reason in told] == ids
 
 

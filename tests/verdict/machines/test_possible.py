@@ -141,7 +141,7 @@ def test_only_an_encrypted_guest_has_aliases_of_its_own() -> None:
         (False, True, None, {True}),
         (False, False, None, {False}),
         # An SNP guest has to evict lines by itself unless EBX[31] says that it need not
-        # (linux 7.3.4 arch/x86/boot/startup/sme.c:527, arch/x86/coco/sev/core.c:234).
+        # (linux 7.3.4 arch/x86/boot/startup/sme.c:526, arch/x86/coco/sev/core.c:234).
         (True, True, True, {True}),
         (True, True, False, {False, True}),
     ],

@@ -99,10 +99,12 @@ def explain(
     runner = SiteRunner(image)
     for site in Site:
         left = {row.facts: row.left_behind(site) for row in table.rows}
+        # What leaves nothing behind has nothing to tell of that.
         told = {_places(())}
         for facts, others in _telling(table.rows, site):
             flushing = runner.run(site, machine(facts))
             variables = [source for read in flushing.inputs.values() for source in read]
+            # Of those that stay, what the flushing one read, though they may not have come to it.
             staying = {
                 name: runner.run(site, machine(other), looking_at=variables)
                 for name, other in others.items()
@@ -165,6 +167,7 @@ def _lines(flushing: RecordedSite, staying: Mapping[str, RecordedSite]) -> Itera
     turning = _turning_points(steps, staying)
     decisive = [index for index, step in enumerate(steps) if step.address in turning]
     shown = sorted(what_led_to(steps, decisive) | {end})
+    # The WBINVD is the last line, whether anything was decided before it or not.
     for before, index in pairwise([-1, *shown]):
         step = steps[index]
         yield GuardLine(

@@ -98,6 +98,7 @@ class RecordedSite:
         """What was there when the site began; None if it was not looked at."""
         if source in self.before:
             return self.before[source]
+        # Not of this run's record: the other machine may never have asked.
         number, register = source.place
         if source.name.startswith("CPUID"):
             answer = self.cpu.cpuid.read(number)
@@ -196,6 +197,7 @@ def _of_the_site(
     steps: Sequence[ExecutedInstruction], entries: Collection[int]
 ) -> Sequence[ExecutedInstruction]:
     """From the first step at one of `entries` to the next halt: of several, the one executed."""
+    # Several, where static functions share a name (`SymbolTable.address`).
     start = next((i for i, step in enumerate(steps) if step.address in entries), len(steps))
     for end in range(start, len(steps)):
         if steps[end].code.startswith(_HLT):

@@ -85,6 +85,8 @@ class CodeArea:
     @cached_property
     def _branches(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Offset of each near call and jump, and the offset it leads to."""
+        # At every offset, and for all targets at once: which of these are instructions is asked of
+        # those few that lead to a function in question.
         code = np.frombuffer(self.code, np.uint8)
         places = np.flatnonzero((code[:-4] & 0xFE) == _CALL)
         return places, places + 5 + _operands(code, places + 1)
@@ -186,6 +188,7 @@ def _instruction_starts(area: CodeArea, start: int, last: int) -> tuple[set[int]
             at = address + length
             if length != size:
                 break
+        # Else it ends here, and what lies behind is undecided.
         at += _unread_length(code[at - start :]) if at == previous else 0
     return starts, at
 

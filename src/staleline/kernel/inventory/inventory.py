@@ -132,11 +132,13 @@ class _Search:
         for blob in self._image.symbols.addresses(_REAL_MODE):
             header = self._image.read(blob, 12)
             start = blob + int.from_bytes(header[8:], "little")  # struct real_mode_header
+            # trampoline_start begins so (linux 7.3.4 arch/x86/realmode/rm/trampoline_64.S:63).
             if self._image.read(start, 3) == _CLI + _WBINVD:
                 self._note(_TRAMPOLINE, start + 1, Reach.INLINE)
 
     def passing_on(self) -> Iterator[int]:
         """Functions found that flush for their callers, also those found meanwhile."""
+        # Until there are none: a caller of one of them may be another.
         seen: set[int] = set()
         while new := {self._start(place) for place in self._passing()} - seen:
             seen |= new

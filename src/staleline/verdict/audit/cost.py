@@ -166,6 +166,7 @@ def _flush_cost(
     rows: Sequence[Handover], site: Site, times: _Times, measured: float | None
 ) -> FlushCost:
     flushes = {row.flushes[site] for row in rows}
+    # A flush that one handover needs is not spared by those that do not.
     executing = [row for row in rows if row.flushes[site]]
     at_least, likely = times
     return FlushCost(

@@ -72,6 +72,7 @@ def identity_of(running: KernelEvidence, kernels: Sequence[Kernel], wanted: str 
         if build_id is not None and running.build_id is not None:
             return Identity(build_id != running.build_id, By.BUILD_ID, running, release)
         return _by_release(running, release)
+    # Nobody named another kernel: the rule was looked for by the release that runs.
     if wanted is None:
         return Identity(False, By.RELEASE, running, running.release)
     guessed = any(getattr(kernel, "guessed", False) for kernel in kernels)

@@ -80,11 +80,7 @@ def _release(kernel: Kernel) -> str | None:
 
 
 def _running(snapshot: Snapshot, use_cache: bool) -> Sequence[Kernel]:
-    """The kernel that the snapshot names: its image, if it is installed here, else its rule.
-
-    The build ID tells whether an image is the running kernel; a release may have been built
-    again, or be that of another host.
-    """
+    """The kernel that the snapshot names: its image, if it is installed here, else its rule."""
     release, build_id = snapshot.kernel.release, snapshot.kernel.build_id
     if release is None:
         raise UsageError(
@@ -95,6 +91,7 @@ def _running(snapshot: Snapshot, use_cache: bool) -> Sequence[Kernel]:
     if build_id is not None and has_cpuid(snapshot) and "/" not in release:
         for place in _IMAGE_PLACES:
             path = Path(place.format(release))
+            # By the build ID: a release may have been built again, or be that of another host.
             if _readable(path) and (image := _load(str(path), use_cache)).build_id == build_id:
                 return (ImageKernel(image, snapshot),)
     return _by_release(release)

@@ -165,6 +165,7 @@ def _of_kernel(load: _Load) -> Iterator[str]:
 def _refused(load: _Load) -> bool | None:
     """Will machine_kexec_prepare() refuse for the partial-write erratum?"""
     series = series_of(load.release or "")
+    # Without a release it may be one of those that refuse.
     if series is not None and not _REFUSING_SINCE <= series < _REFUSING_UNTIL:
         return False
     erratum = _has_erratum(load)

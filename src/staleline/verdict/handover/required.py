@@ -40,6 +40,8 @@ def requirements(scenario: Scenario) -> Requirements:
     Raises:
         ModelError: The state limit was reached.
     """
+    # Requirements are what any kernel would have to do: what this one does is taken off, so that
+    # all kernels ask about the same few handovers.
     asked = _without_flushes(scenario)
     known = _known().get(asked)
     return required_flushes(asked) if known is None else known

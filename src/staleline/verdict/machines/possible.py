@@ -175,6 +175,7 @@ def _impossible(known: _Known) -> Mapping[str, bool] | None:
 
 
 def _machine(vendor: str, leaf: int | None, known: Mapping[str, bool | None]) -> Machine:
+    # The least maximum that agrees with the bits: rules that look at it first see them.
     if leaf is None:
         leaf = ENCRYPTION_LEAF if known["sme_supported"] or known["sev_supported"] else 0
     return Machine(

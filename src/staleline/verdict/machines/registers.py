@@ -123,6 +123,7 @@ def _with_facts(table: CpuidTable, machine: Machine) -> CpuidTable:
     changed: dict[tuple[int, int], Registers] = {}
     for leaf, register, bit, value in bits:
         registers = changed.get(leaf) or table.leaves.get(leaf)
+        # What was not dumped has no bits to set; what depends on it is unknown.
         if registers is None:
             continue
         told = _with_bit(registers[register], bit, value)

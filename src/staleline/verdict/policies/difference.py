@@ -140,6 +140,7 @@ def _cost(handovers: tuple[ChangedHandover, ...], site: Site) -> FlushCount:
 
 
 def _treatment(judgement: Judgement) -> tuple[object, ...]:
+    # Not by its run: another shortest interleaving of the same violation is no change.
     return (
         judgement.verdict,
         tuple(judgement.flushes.items()),

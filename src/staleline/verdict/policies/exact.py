@@ -58,6 +58,7 @@ def agreement(
         disagreeing=tuple(
             row
             for row in rows
+            # One line that breaks it breaks the handover, as for the other two engines.
             if any(by_model[model].violated for model in _models(row))
             is not (row.judgement.counterexample is not None)
         ),

@@ -81,6 +81,7 @@ def platforms() -> Mapping[str, Platform]:
 
 def _platform(name: str, row: dict[str, str | int | bool]) -> Platform:
     example = str(row.pop("example"))
+    # What a row does not say of its class is not so.
     defaults = {field.name: False for field in fields(Machine) if field.default is MISSING}
     return Platform(name, example, Machine(**{**defaults, **row}))  # type: ignore[arg-type]
 

@@ -152,4 +152,5 @@ def _invariant(scenario: Scenario) -> InvariantCheck:
 
 
 def _for_any_number(scenario: Scenario) -> Scenario:
+    # A proof is for any number of CPUs: that of the scenario is not part of the question.
     return replace(scenario, secondaries=SECONDARIES)
