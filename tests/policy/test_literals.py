@@ -76,8 +76,12 @@ def test_nothing_holds_together_always_and_nothing_either_never() -> None:
 
 
 def test_vendors_are_named_first_and_the_rest_in_the_vocabularys_order() -> None:
-    mixed: list[Expression] = [AtomIs("mem_encrypt"), AtomIs("hypervisor"), Negation(AtomIs("sme_supported")),
-             Comparison("vendor", Operator.EQ, "AuthenticAMD")]  # fmt: skip
+    mixed: list[Expression] = [
+        AtomIs("mem_encrypt"),
+        AtomIs("hypervisor"),
+        Negation(AtomIs("sme_supported")),
+        Comparison("vendor", Operator.EQ, "AuthenticAMD"),
+    ]
     assert [str(literal) for literal in sorted(mixed, key=rank)] == [
         'vendor == "AuthenticAMD"',
         "not sme_supported",

@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 
-from staleline.check import check
 from staleline.evidence.snapshot import Snapshot
 from staleline.facts import MachineFacts
 from staleline.model.scenario import ForeignLines, Scenario
@@ -21,6 +20,7 @@ from staleline.verdict.audit.audit import Audit, audit_of
 from staleline.verdict.audit.next_kernel import NextImage
 from staleline.verdict.audit.remarks import Remark, remark_kinds
 from staleline.verdict.audit.subject import Subject
+from staleline.verdict.handover.answers import answer_to
 from staleline.verdict.handover.kernels import ImageKernel
 from staleline.vocabulary import WORST_FIRST, Path, Site, Verdict
 
@@ -248,7 +248,7 @@ def _safe_once_settled(audit: Audit) -> bool:
         for row in audit.handovers
         for scenario in row.scenarios
     )
-    return all(check(scenario).counterexample is None for scenario in settled)
+    return all(answer_to(scenario).counterexample is None for scenario in settled)
 
 
 def _remark(name: str, load: _Load) -> Remark:

@@ -5,11 +5,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 
-from staleline.check import Answer, Counterexample, Requirements, check
+from staleline.check import Answer, Counterexample, Requirements
 from staleline.kernel.boot.decision import Store
-from staleline.model.scenario import Flush, Scenario
+from staleline.model.scenario import Flush
+from staleline.verdict.handover.answers import answer_to
 from staleline.verdict.handover.case import Case
 from staleline.verdict.handover.kernels import Behaviour
 from staleline.verdict.handover.reasons import Unneeded, why_safe, why_unneeded
@@ -151,7 +152,7 @@ def judge(case: Case) -> Judgement:
     """
     if not case.machine.jumped_by_kernel or case.machine.isolated:
         return Judgement(case, Verdict.UNKNOWN, None)
-    answers = [_check(scenario) for scenario in case.scenarios()]
+    answers = [answer_to(scenario) for scenario in case.scenarios()]
     verdict = _verdict(answers)
     # The first is of the plainest way, in which no offline CPU wakes: its run is the one shown.
     return Judgement(case, verdict, answers[0] if verdict is not Verdict.UNKNOWN else None)
@@ -161,11 +162,6 @@ def _requirements(case: Case) -> Requirements:
     """What any kernel would have to flush here; what this one does is not looked at."""
     # So the ways in which the case's unknowns may turn out share it, and the first will do.
     return requirements(next(case.scenarios()))
-
-
-@cache
-def _check(scenario: Scenario) -> Answer:
-    return check(scenario)
 
 
 def _verdict(answers: list[Answer]) -> Verdict:

@@ -7,12 +7,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from functools import cache
 
-from staleline.check import Answer, AnswerKind, check
+from staleline.check import Answer, AnswerKind
 from staleline.check.proof.certificate import Certificate, Recheck, certify, recheck
 from staleline.check.proof.invariant import InvariantCheck, check_invariant, is_written_for
 from staleline.errors import ModelError, UsageError
 from staleline.model.scenario import Scenario
 from staleline.policy.policy import Policy
+from staleline.verdict.handover.answers import answer_to
 from staleline.verdict.handover.case import SECONDARIES
 from staleline.verdict.handover.kernels import PolicyKernel
 from staleline.verdict.policies.platforms import Selection, handovers_of
@@ -138,12 +139,7 @@ def _answered(question: Question, readable: bool) -> HandoverProof:
     asked = {field.name: getattr(question, field.name) for field in fields(question)}
     scenario = question.scenario
     outcome = _invariant(scenario) if readable and is_written_for(scenario) else None
-    return HandoverProof(**asked, answer=_check(scenario), invariant=outcome)
-
-
-@cache
-def _check(scenario: Scenario) -> Answer:
-    return check(scenario)
+    return HandoverProof(**asked, answer=answer_to(scenario), invariant=outcome)
 
 
 @cache
