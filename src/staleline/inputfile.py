@@ -1,11 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Files that users name, opened so that nothing waits for ever and nothing is taken in whole.
-
-A pipe that the shell made (``<(cpuid -r)``, ``/dev/stdin``) ends when its writer ends. A FIFO in
-the file system may never have a writer, and a device may never end: both are refused. So are
-files that the kernel makes up as they are read, but for those known to end: some wait for what is
-to come, and take it from whoever else reads them (/proc/kmsg, trace_pipe of tracefs).
-"""
+"""Files that users name, opened so that nothing waits for ever and nothing is taken in whole."""
 
 from __future__ import annotations
 
@@ -87,10 +81,11 @@ def read_input(
         StalelineError: As `error`: it cannot be read, or is larger.
     """
     with opened_input(path, error) as file:
-        data = file.read(limit + 1)
-    if len(data) > limit:
+        # Read and not asked for: a pipe has no size, and a file may grow.
+        content = file.read(limit + 1)
+    if len(content) > limit:
         raise error(f"is larger than {_size(limit)}", where=path, do=do)
-    return data
+    return content
 
 
 def _size(limit: int) -> str:
@@ -105,11 +100,15 @@ def _require_bounded(
         raise error("is a directory", where=where, do="give a file in it")
     name = os.path.basename(_opened_path(descriptor, where))
     if stat.S_ISREG(status.st_mode):
+        # Some files that the kernel makes up as they are read wait for what is to come, and take
+        # it from whoever else reads them (/proc/kmsg, trace_pipe of tracefs).
         if not _is_made_up(status, name):
             return
         what = "is made up by the kernel as it is read, which may wait or take from other readers"
         do = _OF_THE_LOG if name == "kmsg" else "give a copy of what it says"
         raise error(what, where=where, do=do)
+    # A pipe that the shell made ends when its writer ends. A FIFO in the file system may never have
+    # a writer, and a device may never end.
     if pipes and _is_of_the_shell(status):
         return
     if not pipes:

@@ -34,8 +34,8 @@ def printable_values(value: Any) -> Any:
     if isinstance(value, str):
         return printable_lines(value)
     if isinstance(value, dict):
-        return {printable_values(key): printable_values(one) for key, one in value.items()}
-    return [printable_values(one) for one in value] if isinstance(value, list | tuple) else value
+        return {printable_values(key): printable_values(part) for key, part in value.items()}
+    return [printable_values(part) for part in value] if isinstance(value, list | tuple) else value
 
 
 def _number(character: str) -> str:

@@ -62,9 +62,10 @@ def tar_members(stream: UnpackedStream) -> Iterator[TarMember]:
     Raises:
         StalelineError: As the stream does; it is no tar archive, or ends too early.
     """
-    said: dict[bytes, bytes] = {}  # of the next member, by headers before it
+    said: dict[bytes, bytes] = {}  # of the next member, by headers before it; the last one counts
     while any(header := stream.read(_BLOCK)):
         member = _member(header, stream)
+        # GNU's long name and long link, and pax.
         if member.kind in (b"L", b"K", b"x"):
             end = _end(stream, member.size)
             said |= _extension(stream, member)

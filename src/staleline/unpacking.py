@@ -2,8 +2,7 @@
 """Compressed data, unpacked piece by piece and within bounds: the one way in for all of it.
 
 A package or an archive is many times larger unpacked than what is wanted of it, so nothing is
-kept but what is asked for. What a stream may unpack to is bounded by what was read of it:
-modules and text compress to no less than a fiftieth, a bomb to a thousandth.
+kept but what is asked for.
 """
 
 from __future__ import annotations
@@ -70,6 +69,7 @@ class Bounds:
 
     most: int
     free: int = 64 << 20
+    # Modules and text compress to no less than a fiftieth, a bomb to a thousandth.
     ratio: int = 100
 
     def allow(self, unpacked: int, packed: int) -> bool:
@@ -231,7 +231,7 @@ class _Decoder(Protocol):
     @property
     def unused_data(self) -> bytes: ...
 
-    def decompress(self, data: bytes, max_length: int = ..., /) -> bytes: ...
+    def decompress(self, packed: bytes, max_length: int = ..., /) -> bytes: ...
 
 
 class _Inflater:
@@ -252,8 +252,8 @@ class _Inflater:
     def unused_data(self) -> bytes:
         return self._stream.unused_data
 
-    def decompress(self, data: bytes, max_length: int = _STEP, /) -> bytes:
-        return self._stream.decompress(self._stream.unconsumed_tail + data, max_length)
+    def decompress(self, packed: bytes, max_length: int = _STEP, /) -> bytes:
+        return self._stream.decompress(self._stream.unconsumed_tail + packed, max_length)
 
 
 def _decoded(method: str, new: Callable[[], _Decoder], read: ReadPacked) -> Iterator[bytes]:
@@ -310,8 +310,8 @@ class _Frames:
         return self._step.begins and not self._held
 
     def read(self, size: int = -1) -> bytes:  # noqa: ARG002
-        data = self._read()
-        rest = memoryview(self._held + data)
+        packed = self._read()
+        rest = memoryview(self._held + packed)
         while rest and not (self._step.needed and len(rest) < self._step.size):
             known = bytes(rest[: self._step.size]) if self._step.needed else b""
             missing = self._step.size - len(rest)
@@ -319,7 +319,7 @@ class _Frames:
             more = missing > 0
             self._step = self._step._replace(size=missing) if more else self._steps.send(known)
         self._held = bytes(rest)
-        return data
+        return packed
 
 
 def _frames() -> Generator[_Step, bytes, None]:

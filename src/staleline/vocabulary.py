@@ -40,14 +40,12 @@ class ReportOrder(StrEnum):
 
 
 class Through(StrEnum):
-    """The alias of a line that a store of the old kernel goes through.
+    """The alias of a line that a store of the old kernel goes through."""
 
-    `OWN`: that of the old kernel's mapping, with the C-bit where it encrypts its memory.
-    `PLAIN`: without the C-bit in any case, as ``relocate_kernel`` maps memory and as decrypted
-    pages are mapped.
-    """
-
+    # That of the old kernel's mapping, with the C-bit where it encrypts its memory.
     OWN = "own"
+    # Without the C-bit in any case, as relocate_kernel maps memory and as decrypted pages are
+    # mapped.
     PLAIN = "plain"
 
 

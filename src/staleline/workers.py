@@ -66,6 +66,7 @@ def preload_workers(preload: Sequence[str]) -> None:
 
 
 def _context(preload: Sequence[str]) -> Any:
+    # Not fork: whoever calls may have threads, and a fork has but one of them, and all their locks.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__, *preload])
     return context
@@ -189,13 +190,13 @@ def _start(
 
 def _ended(running: dict[Connection, _Running[_Result]]) -> list[Connection]:
     """Those that sent something, died, or are out of time; waits for the first."""
-    first = min(one.deadline for one in running.values())
+    first = min(process.deadline for process in running.values())
     ready = set(wait(list(running), timeout=max(0.0, first - time.monotonic())))
     now = time.monotonic()
     return [
         connection
-        for connection, one in running.items()
-        if connection in ready or one.deadline <= now
+        for connection, process in running.items()
+        if connection in ready or process.deadline <= now
     ]
 
 
@@ -203,8 +204,9 @@ def _work(
     sender: Connection, function: Callable[[_Input], object], value: _Input, limits: ProcessLimits
 ) -> None:
     """What the process does, as the first of its own process group."""
-    os.setpgid(0, 0)
+    os.setpgid(0, 0)  # so that what it forks is killed with it
     resource.setrlimit(resource.RLIMIT_AS, (limits.memory, limits.memory))
+    # A core of a process with a kernel unpacked is as large, and nobody asked for it.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _silence()
     gc.freeze()  # what was imported stays

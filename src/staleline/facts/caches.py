@@ -1,9 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Caches by CPUID: levels, who shares them, and how far WBINVD is guaranteed to reach.
 
-Leaf 0x8000001D (AMD, Hygon) and leaf 4 (others) have one layout. EDX[0] set means WBINVD
-by one sharer is *not guaranteed* to act on the lower levels of the other sharers (Linux
-7.3 arch/x86/include/asm/cpuid/leaf_types.h: ``wbinvd_rll_no_guarantee``).
+Leaf 0x8000001D (AMD, Hygon) and leaf 4 (others) have one layout.
 """
 
 from __future__ import annotations
@@ -16,11 +14,11 @@ from staleline.evidence.snapshot import Snapshot
 from staleline.facts.fact import Fact, Layer
 from staleline.facts.observation import Observation, merged_observation, observed_as, untold
 from staleline.facts.told.registers import DUMP_AGAIN
+from staleline.hardware import AMD_AND_HYGON
 
 __all__ = ["CACHE_NAMES", "Cache", "cache_facts", "cache_leaf", "caches"]
 
 _AMD_LEAF = 0x8000_001D
-_AMD_VENDORS = frozenset({"AuthenticAMD", "HygonGenuine"})
 #: (level, type) -> name; type 1 is data, 2 instructions, 3 both.
 CACHE_NAMES = {(1, 1): "l1d", (1, 2): "l1i", (2, 3): "l2", (3, 3): "l3"}
 
@@ -35,7 +33,6 @@ class Cache:
         type: 1 data, 2 instructions, 3 both.
         sharers: Logical CPUs that share it (at most).
         wbinvd_guaranteed: WBINVD by one sharer acts on the lower levels of all.
-        inclusive: It holds everything that the lower levels hold.
         bytes: Its size.
     """
 
@@ -44,7 +41,6 @@ class Cache:
     type: int
     sharers: int
     wbinvd_guaranteed: bool
-    inclusive: bool
     bytes: int
 
 
@@ -52,7 +48,9 @@ def cache_leaf(cpuid: CpuidTable) -> int | None:
     """The leaf that describes this CPU's caches; None where it has none or is not known."""
     if cpuid.vendor is None:
         return None
-    leaf = _AMD_LEAF if cpuid.vendor in _AMD_VENDORS else 4
+    # By vendor, as Linux asks (7.3.4 arch/x86/kernel/cpu/cacheinfo.c:283): leaf 4 is reserved on
+    # AMD's CPUs.
+    leaf = _AMD_LEAF if cpuid.vendor in AMD_AND_HYGON else 4
     maximum = cpuid.max_extended_leaf if leaf == _AMD_LEAF else cpuid.max_basic_leaf
     return leaf if maximum is not None and leaf <= maximum else None
 
@@ -66,19 +64,23 @@ def _caches(cpuid: CpuidTable) -> Iterator[Cache]:
     leaf = cache_leaf(cpuid)
     if leaf is None:
         return
+    # Type 0 says that there are no more; a bound, as a dump may repeat one sub-leaf for ever.
     for subleaf in range(32):
         registers = cpuid.recorded(leaf, subleaf)
         if registers is None or registers[0] & 0x1F == 0:
             return
         eax, ebx, ecx, edx = registers
+        # Each count is stored as one less (Intel SDM volume 2, CPUID leaf 4).
         ways, partitions, line = (ebx >> 22) + 1, (ebx >> 12 & 0x3FF) + 1, (ebx & 0xFFF) + 1
         yield Cache(
             subleaf=subleaf,
             level=eax >> 5 & 0x7,
             type=eax & 0x1F,
             sharers=(eax >> 14 & 0xFFF) + 1,
+            # Set, the bit says that WBINVD by one sharer is *not guaranteed* to act on the others'
+            # lower levels (Linux 7.3 arch/x86/include/asm/cpuid/leaf_types.h:
+            # wbinvd_rll_no_guarantee).
             wbinvd_guaranteed=not edx & 1,
-            inclusive=bool(edx & 2),
             bytes=ways * partitions * line * (ecx + 1),
         )
 

@@ -13,10 +13,10 @@ from staleline.evidence.registers import CpuidTable
 from staleline.evidence.snapshot import Snapshot
 from staleline.evidence.staleline_collect import cpu_list
 from staleline.facts.caches import caches
+from staleline.hardware import AMD_AND_HYGON
 
 __all__ = ["CacheCapacity", "cache_capacity", "threads_per_socket"]
 
-_AMD_VENDORS = frozenset({"AuthenticAMD", "HygonGenuine"})
 _AMD_SIZES = 0x8000_0008
 _TOPOLOGY_LEAVES = (0x1F, 0xB)
 _UNIFIED = 3
@@ -54,6 +54,7 @@ def cache_capacity(snapshot: Snapshot) -> CacheCapacity | None:
     if threads is None:
         return None
     listed, described = _listed(snapshot, threads), _described(cpuid, threads)
+    # What the kernel lists is counted; by CPUID every CPU has the caches of the first.
     if listed.keys() >= {2, 3}:
         return _capacity(listed, "/sys/devices/system/cpu/cpu*/cache: CPUs that are online")
     return _capacity(described, "CPUID of the first CPU") if described.keys() >= {2, 3} else None
@@ -70,29 +71,40 @@ def _capacity(levels: dict[int, _Level], source: str) -> CacheCapacity:
 
 
 def _listed(snapshot: Snapshot, threads: int) -> dict[int, _Level]:
-    unified = [one for one in snapshot.caches if one.type == "Unified" and one.cpus and one.bytes]
+    unified = [
+        cache for cache in snapshot.caches if cache.type == "Unified" and cache.cpus and cache.bytes
+    ]
     try:
-        online = max((sum(len(cpu_list(cpus)) for cpus in one.cpus) for one in unified), default=0)
+        online = max(
+            (sum(len(cpu_list(cpus)) for cpus in cache.cpus) for cache in unified), default=0
+        )
     except ValueError:  # not what the kernel writes: of no use here
         return {}
+    # sysfs lists the caches of CPUs that are online only; offline ones fill their sockets too.
     present = online + len(snapshot.state.offline_cpus or ())
     sockets = max(1, -(-present // threads))
-    return {one.level: _Level(one.bytes, len(one.cpus) / sockets) for one in unified}
+    return {cache.level: _Level(cache.bytes, len(cache.cpus) / sockets) for cache in unified}
 
 
 def _described(cpuid: CpuidTable, threads: int) -> dict[int, _Level]:
     return {
-        one.level: _Level(one.bytes, max(1.0, threads / one.sharers))
-        for one in caches(cpuid)
-        if one.type == _UNIFIED
+        # Sharers are a maximum, rounded up to a power of two (Intel SDM volume 2, CPUID leaf 4
+        # EAX[25:14]): where they exceed the socket's CPUs, it has one such cache.
+        cache.level: _Level(cache.bytes, max(1.0, threads / cache.sharers))
+        for cache in caches(cpuid)
+        if cache.type == _UNIFIED
     }
 
 
 def threads_per_socket(cpuid: CpuidTable) -> int | None:
-    """AMD: 0x80000008 ECX[7:0] + 1; others: EBX of the last level of leaf 0x1F or 0xB."""
-    if cpuid.vendor in _AMD_VENDORS:
+    """AMD: 0x80000008 ECX[11:0] + 1; others: EBX of the last level of leaf 0x1F or 0xB."""
+    if cpuid.vendor in AMD_AND_HYGON:
         sizes = cpuid.recorded(_AMD_SIZES)
+        # Linux reads eight bits and takes the next four as reserved (7.3.4
+        # arch/x86/kernel/cpu/topology_amd.c:16); eight do not hold the 384 of an EPYC 9965.
         return None if sizes is None else (sizes[2] & 0xFFF) + 1
+    # Leaf 0x1F first: it has levels above the core that leaf 0xB leaves out (Intel SDM volume 2,
+    # CPUID). A level of type 0 in ECX[15:8] ends the list.
     for leaf in _TOPOLOGY_LEAVES:
         levels = [cpuid.recorded(leaf, subleaf) for subleaf in range(8)]
         counts = [level[1] & 0xFFFF for level in levels if level is not None and level[2] >> 8]

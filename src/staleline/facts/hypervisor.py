@@ -96,6 +96,7 @@ def _name(snapshot: Snapshot, hypervisor: Observation) -> Observation:
 
 def hypervisor_name(snapshot: Snapshot) -> str | None:
     """Of a guest: its hypervisor, where log, CPUID or tools name one."""
+    # Asked of machines that are taken for guests, so a bit that says otherwise is left aside.
     name = _name(snapshot, observed_as(True, "it is a guest")).value
     return name if isinstance(name, str) else None
 
@@ -143,6 +144,7 @@ def _jumped_by(snapshot: Snapshot, hypervisor: Observation, name: Observation) -
         return said[0]
     if hypervisor.value is False:
         return observed_as("kernel", hypervisor.source or "")
+    # Any other name may be that of one which the kernel is run from, as Xen's dom0 is.
     if name.value in _BELOW:
         return observed_as("kernel", f"{name.source}: {name.value} has guests only")
     if name.value == "Jailhouse":
@@ -162,6 +164,7 @@ def _root_partition(cpuid: CpuidTable) -> Observation:
     leaf = cpuid.recorded(_HYPERV_PRIVILEGES)
     if leaf is None:
         return untold(f"CPUID leaf {_HYPERV_PRIVILEGES:#010x} is not recorded: {DUMP_AGAIN}")
+    # Either privilege: an isolated guest may be given both, and is no root all the same.
     root = leaf[1] & _ROOT and not leaf[1] & _ISOLATION
     source = f"CPUID {_HYPERV_PRIVILEGES:#010x} EBX[12] and EBX[0]"
     return observed_as("hyper-v" if root else "kernel", source)
@@ -172,6 +175,7 @@ def _isolated(snapshot: Snapshot, hypervisor: Observation, name: Observation) ->
         return observed_as(False, hypervisor.source or "")
     if name.value is not None and name.value != "Hyper-V":
         return observed_as(False, name.source or "")
+    # CPUID first, as the kernel asks it; the log's line may have been lost from its ring.
     by_cpuid = merged_observation((_isolation(cpu.cpuid) for cpu in snapshot.cpus), DUMP_AGAIN)
     return first_told((by_cpuid, *of_log(snapshot, "isolated")))
 

@@ -19,12 +19,11 @@ from staleline.facts.observation import (
 from staleline.facts.told.log import of_log, of_log_before_registers
 from staleline.facts.told.registers import DUMP_AGAIN
 from staleline.facts.told.stated import stated
+from staleline.hardware import AMD_AND_HYGON
 
 __all__ = ["identity_facts"]
 
 _EXTENDED_BASE = 0x8000_0000
-#: Vendors whose leaf 0x80000000 repeats the vendor string in the layout of leaf 0.
-_REPEATS_VENDOR = frozenset({"AuthenticAMD", "HygonGenuine"})
 #: What is no number.
 _KINDS: Mapping[str, type] = {"vendor": str, "signature": str, "hypervisor": bool}
 
@@ -60,6 +59,7 @@ def _fact(
         (of_cpu(cpu.cpuid) for cpu in snapshot.cpus), f"CPUID was not read: {DUMP_AGAIN}"
     )
     cpuinfo = () if of_cpuinfo is None else (observed_as(of_cpuinfo, "/proc/cpuinfo"),)
+    # The best witness first; the first two know that the registers show another machine's.
     observations = (
         *of_log_before_registers(snapshot, name),
         *_seen_beside_its_bit(snapshot, name),
@@ -78,18 +78,20 @@ def _seen_beside_its_bit(snapshot: Snapshot, name: str) -> Iterator[Observation]
     (util-linux 2.38.1 sys-utils/lscpu-virt.c:538-600).
     """
     if name == "hypervisor":
-        yield from (one for one in stated(name, snapshot, bool) if one.value)
-        named = (one for one in stated("hypervisor_name", snapshot, str) if one.value != "none")
-        yield from (observed_as(True, one.source or "") for one in named)
+        yield from (seen for seen in stated(name, snapshot, bool) if seen.value)
+        for named in stated("hypervisor_name", snapshot, str):
+            if named.value != "none":
+                yield observed_as(True, named.source or "")
 
 
 def _vendor(cpuid: CpuidTable) -> Observation:
     if cpuid.vendor is not None:
         return observed_as(cpuid.vendor, "CPUID 0x00000000")
+    # AMD's and Hygon's repeat it there in the layout of leaf 0; a dump may begin with it.
     repeated = cpuid.recorded(_EXTENDED_BASE)
     if repeated is not None:
         vendor = CpuidTable({(0, 0): repeated}).vendor
-        if vendor in _REPEATS_VENDOR:
+        if vendor in AMD_AND_HYGON:
             return observed_as(vendor, f"CPUID {_EXTENDED_BASE:#010x}")
     return _not_recorded(0)
 
@@ -128,6 +130,7 @@ def _max_extended_leaf(cpuid: CpuidTable) -> Observation:
 
 
 def _hypervisor(cpuid: CpuidTable) -> Observation:
+    # Before the bit: a hypervisor may hide that, and its signature is on no bare machine.
     if names_itself(cpuid):
         return observed_as(True, "CPUID 0x40000000")
     leaf = cpuid.recorded(1)

@@ -38,6 +38,7 @@ def _observations(
     snapshot: Snapshot, known: Mapping[str, Observation], judged: str | None
 ) -> Iterator[tuple[str, str, Observation]]:
     kernel, state = snapshot.kernel, snapshot.state
+    # Only for mem_encrypt=, which startup code reads; reboot= is of the kernel that runs.
     reading = replace(kernel, release=kernel.release or judged)
     yield "release", "kernel release", _given(kernel.release, "uname -r", _COLLECT)
     yield "cmdline", "kernel command line", _given(kernel.cmdline, "/proc/cmdline", _COLLECT)
@@ -106,6 +107,7 @@ def _given(value: Value, source: str, missing: str) -> Observation:
 def _stated(snapshot: Snapshot, name: str, missing: str) -> Observation:
     """What the snapshot states, with the message of the log that tells the same."""
     stated = _given(getattr(snapshot.state, name), f"state.{name}", missing)
+    # Where both say the same, the log's message can be looked up; where not, the state is newer.
     by_log = next(of_log(snapshot, name), stated)
     return by_log if by_log.value == stated.value else stated
 
@@ -134,6 +136,7 @@ def _sme_active(snapshot: Snapshot, known: Mapping[str, Observation]) -> Observa
             _stated(
                 snapshot, "sme_active", f"the kernel log from its beginning is missing: {_COLLECT}"
             ),
+            # Each of these keeps sme_enable() from setting the mask: firmware, CPU, or build.
             *_impossible(known, "sme_enabled"),
             *_without_capability(known),
             *_not_built_in(snapshot.kernel.config),

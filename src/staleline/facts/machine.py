@@ -24,11 +24,9 @@ from staleline.facts.told.log import log_facts, of_log
 from staleline.facts.told.registers import DUMP_AGAIN, observe
 from staleline.facts.told.table import register_facts
 from staleline.facts.unread import in_doubt, unread_fact
+from staleline.hardware import AMD_AND_HYGON, ENCRYPTION_LEAF, TDX_GUEST_LEAF
 
 __all__ = ["from_snapshot"]
-
-_SME_LEAF = 0x8000_001F
-_TDX_GUEST_LEAF = 0x21
 
 
 def from_snapshot(snapshot: Snapshot, *, judged: str | None = None) -> MachineFacts:
@@ -56,6 +54,7 @@ def _as_read(snapshot: Snapshot, judged: str | None) -> MachineFacts:
 
 def _facts(snapshot: Snapshot, known: dict[str, Observation], judged: str | None) -> Iterator[Fact]:
     """Facts in an order in which each finds those it depends on in `known`."""
+    # The order is that of every document too.
     yield from identity_facts(snapshot)
     yield from hypervisor_facts(snapshot, known["hypervisor"])
     vendor = known["vendor"].value
@@ -84,26 +83,29 @@ def _unchecked_sme_bit(snapshot: Snapshot) -> Fact:
 
 
 def _unchecked(cpuid: CpuidTable) -> Observation:
-    answer, recorded = cpuid.read(_SME_LEAF), cpuid.recorded(_SME_LEAF)
+    answer, recorded = cpuid.read(ENCRYPTION_LEAF), cpuid.recorded(ENCRYPTION_LEAF)
     if cpuid.max_extended_leaf is None:
         return untold(f"CPUID leaf 0x80000000 is not recorded: {DUMP_AGAIN}")
     if answer is None:
         return untold(
-            f"what {cpuid.vendor or 'this CPU'} answers at leaf {_SME_LEAF:#010x} is not recorded: "
-            "read it from /dev/cpu/0/cpuid (staleline collect)"
+            f"what {cpuid.vendor or 'this CPU'} answers at leaf {ENCRYPTION_LEAF:#010x} is not "
+            "recorded: read it from /dev/cpu/0/cpuid (staleline collect)"
         )
+    # A tool may print zeros for leaves that it did not read; which of both is so, nobody knows.
     if recorded is not None and (recorded[0] ^ answer[0]) & 1:
         return untold(
-            f"the dump records EAX={recorded[0]:#010x} at leaf {_SME_LEAF:#010x}, where "
+            f"the dump records EAX={recorded[0]:#010x} at leaf {ENCRYPTION_LEAF:#010x}, where "
             f"{cpuid.vendor} answers {answer[0]:#010x} beyond the maximum: {DUMP_AGAIN}"
         )
-    return observed_as(bool(answer[0] & 1), f"CPUID {_SME_LEAF:#010x} EAX[0], maximum not checked")
+    return observed_as(
+        bool(answer[0] & 1), f"CPUID {ENCRYPTION_LEAF:#010x} EAX[0], maximum not checked"
+    )
 
 
 def _tsme(snapshot: Snapshot, known: Mapping[str, Observation]) -> Fact:
     if snapshot.state.tsme is not None:
         observation = observed_as(snapshot.state.tsme, "tsme_status of the ccp driver")
-    elif known["vendor"].value not in (None, "AuthenticAMD", "HygonGenuine"):
+    elif known["vendor"].value not in (None, *AMD_AND_HYGON):
         observation = observed_as(False, f"TSME is AMD's; vendor by {known['vendor'].source}")
     else:
         observation = untold(
@@ -134,13 +136,15 @@ def _tdx_flag(snapshot: Snapshot) -> Iterator[Observation]:
 
 
 def _tdx_signature(cpuid: CpuidTable) -> Observation:
-    maximum, is_one = cpuid.max_basic_leaf, cpuid.is_tdx_guest
+    maximum, is_tdx_guest = cpuid.max_basic_leaf, cpuid.is_tdx_guest
+    # Beyond the maximum Intel's CPUs answer with their highest basic leaf, which is not signed so.
+    # Linux compares without asking for it (7.3.4 arch/x86/coco/tdx/tdx.c tdx_early_init()).
     if maximum is None:
         return untold(f"CPUID leaf 0x00000000 is not recorded: {DUMP_AGAIN}")
-    if maximum < _TDX_GUEST_LEAF:
+    if maximum < TDX_GUEST_LEAF:
         return observed_as(
             False, f"CPUID 0x00000000 EAX: leaf 0x00000021 is beyond {maximum:#010x}"
         )
-    if is_one is None:
-        return untold(f"CPUID leaf {_TDX_GUEST_LEAF:#010x} is not recorded: {DUMP_AGAIN}")
-    return observed_as(is_one, "CPUID 0x00000021")
+    if is_tdx_guest is None:
+        return untold(f"CPUID leaf {TDX_GUEST_LEAF:#010x} is not recorded: {DUMP_AGAIN}")
+    return observed_as(is_tdx_guest, "CPUID 0x00000021")

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from staleline.facts.fact import Fact, Layer, Value
@@ -63,9 +63,7 @@ def merged_observation(per_cpu: Iterable[Observation], missing: str) -> Observat
 
 
 def _disagreement(*observed: tuple[int, Observation]) -> str:
-    return "CPUs differ: " + " and ".join(_one(observed))
-
-
-def _one(observed: Iterable[tuple[int, Observation]]) -> Iterator[str]:
-    for cpu, observation in observed:
-        yield f"cpus[{cpu}] {observation.source} is {observation.value!r}"
+    return "CPUs differ: " + " and ".join(
+        f"cpus[{cpu}] {observation.source} is {observation.value!r}"
+        for cpu, observation in observed
+    )

@@ -44,13 +44,18 @@ def _several(snapshot: Snapshot) -> Iterator[Observation]:
 def _one(snapshot: Snapshot) -> Iterator[Observation]:
     """The kernel's own count, as one CPU may have been read for all."""
     state = snapshot.state
+    # All three: a secondary that is overlooked leaves its lines behind unseen, while one that is
+    # assumed where there is none only asks for more evidence.
     alone = state.online_cpus == 1 and state.offline_cpus == ()
     if alone and len(snapshot.cpus) == 1 and _threads(snapshot.cpus[0].cpuid) == 1:
         yield observed_as(False, "/sys/devices/system/cpu/{present,online}, and CPUID")
 
 
 def _threads(cpuid: CpuidTable) -> int | None:
-    """Logical CPUs in a socket; leaf 1 EBX[23:16] where EDX[28] says that it counts."""
+    """Logical CPUs in a socket; leaf 1 EBX[23:16] where EDX[28] says that it counts.
+
+    That is the older count and a maximum (Intel SDM volume 2, AMD APM volume 3: CPUID leaf 1).
+    """
     threads = threads_per_socket(cpuid)
     leaf = cpuid.recorded(1)
     if leaf is None:

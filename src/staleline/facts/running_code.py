@@ -33,9 +33,10 @@ def stop_path_changed(snapshot: Snapshot) -> Observation:
         return observed_as(True, "; ".join(changes))
     unread = [
         file
-        for file, found in ((_LIVE_PATCHES, state.livepatches), (_KPROBES, state.kprobes))
-        if found is None
+        for file, listed in ((_LIVE_PATCHES, state.livepatches), (_KPROBES, state.kprobes))
+        if listed is None
     ]
+    # One that was read and has nothing on the way says nothing of the other.
     if unread:
         return untold(f"{' and '.join(unread)} not read: run staleline collect, as root")
     return observed_as(False, f"{_LIVE_PATCHES}, {_KPROBES}")

@@ -241,6 +241,7 @@ def any_of(*operands: Expr) -> Expr:
 
 def in_order(*groups: tuple[Assign, ...]) -> tuple[Assign, ...]:
     """Assignments that happen one group after the other, as one step: the last one counts."""
+    # A dict keeps the place of a key's first value, so the order does not depend on the last.
     return tuple({assign.target: assign for group in groups for assign in group}.values())
 
 

@@ -59,6 +59,7 @@ def handover_done() -> Expr:
 
 def _stale_read(scenario: Scenario, line: Line) -> Expr:
     """A CPU holds an entry that the next kernel reads, while DRAM holds newer data."""
+    # An entry alone is no harm: it has to be one that the kernel on that CPU reads through.
     secondary = each("pc").one_of(SecondaryAt.NEXT) & _stale(each(line.next), line.next)
     jumping = JUMPING.at(JumpingAt.NEXT) & _stale(JUMPING.entry(line.next), line.next)
     early = (
@@ -75,6 +76,7 @@ def _stale(entry: Ref, alias: Alias) -> Expr:
 
 def _flush_ahead(scenario: Scenario, line: Line) -> Expr:
     left = JUMPING.ref("pc").none_of(JumpingAt.RUNNING, JumpingAt.WAITING, JumpingAt.FAULTED)
+    # Two kinds of place: where the site has yet to ask whether it flushes, and where it is at it.
     deciding = [SecondaryAt.STOPPING, SecondaryAt.REPORTED]
     flushing = [SecondaryAt.FLUSHING]
     if scenario.stop is Stop.GIVES_UP:

@@ -39,17 +39,16 @@ class ForeignLines(StrEnum):
 
 
 class Stop(StrEnum):
-    """How the other CPUs are stopped (7.3 arch/x86/kernel/smp.c:150 native_stop_other_cpus).
+    """How the other CPUs are stopped (7.3 arch/x86/kernel/smp.c:150 native_stop_other_cpus)."""
 
-    `COMPLETE`: the jumping CPU waits until each has reported; who does not within a second
-    gets an NMI (smp.c:203,221). `GIVES_UP`: it waits for a while and goes on: a second in a
-    crash (reboot.c:895), 10 ms after the NMI where the caller does not ask to wait (smp.c:228;
-    reboot and kexec do ask). `SKIPPED`: with ``reboot=force`` nobody is asked to stop, in a
-    kexec neither (smp.c:155, 5.10 smp.c:152): they go on with the old kernel.
-    """
-
+    # The jumping CPU waits until each has reported; who does not within a second gets an NMI
+    # (smp.c:203,221).
     COMPLETE = "complete"
+    # It waits for a while and goes on: a second in a crash (reboot.c:895), 10 ms after the NMI
+    # where the caller does not ask to wait (smp.c:228; reboot and kexec do ask).
     GIVES_UP = "gives-up"
+    # With reboot=force nobody is asked to stop, in a kexec neither (smp.c:155, 5.10 smp.c:152):
+    # they go on with the old kernel.
     SKIPPED = "skipped"
 
 
@@ -57,25 +56,27 @@ class Offline(StrEnum):
     """Secondaries that were taken offline before the handover.
 
     Each executed WBINVD in `play_dead`, whatever the policy (7.3
-    arch/x86/kernel/smpboot.c:1429,1498). `HALTED`: it has slept since. `WOKEN`: an NMI, an SMI
-    or a store to the line it monitors wakes it now and then (smpboot.c:1436), and its handler
-    dirties lines again until the jumping CPU has left its wait.
+    arch/x86/kernel/smpboot.c:1429,1498).
     """
 
     NONE = "none"
+    # It has slept since.
     HALTED = "halted"
+    # An NMI, an SMI or a store to the line it monitors wakes it now and then (smpboot.c:1436), and
+    # its handler dirties lines again until the jumping CPU has left its wait.
     WOKEN = "woken"
 
 
 class LeftBehind(StrEnum):
     """Through which alias a CPU stores to a line after its flush, so that the line stays dirty.
 
-    `KERNEL`: the old kernel's own. `PLAIN`: plain whether or not the old kernel encrypts, as
-    decrypted pages are mapped. The stop mask, which the jumping CPU takes back, is not meant.
+    The stop mask, which the jumping CPU takes back, is not meant.
     """
 
     NONE = "none"
+    # The old kernel's own.
     KERNEL = "kernel-alias"
+    # Plain whether or not the old kernel encrypts, as decrypted pages are mapped.
     PLAIN = "plain-alias"
     BOTH = "both"
 
@@ -91,19 +92,16 @@ class LeftBehind(StrEnum):
 
 
 class SharedCache(StrEnum):
-    """A last-level cache that all CPUs share, and what WBINVD reaches beside it.
+    """A last-level cache that all CPUs share, and what WBINVD reaches beside it."""
 
-    `NONE`: not modelled; WBINVD reaches the caches of its own CPU. `OWN_CORE`: its own private
-    caches and the shared one, which is all that CPUID 0x8000001D EDX[0] = 1 guarantees (every
-    AMD Zen; 7.3 asm/cpuid/leaf_types.h:1901). `ALL_CORES`: the private caches of all sharers
-    too (CPUID 4 EDX[0] = 0; Intel TDX parts, where the sharers are the package).
-
-    Hardware that guarantees `OWN_CORE` may do as `ALL_CORES` does at times. That adds no
-    behaviour: it is the same as evictions on the other CPUs at that moment.
-    """
-
+    # Not modelled; WBINVD reaches the caches of its own CPU.
     NONE = "none"
+    # Its own private caches and the shared one, which is all that CPUID 0x8000001D EDX[0] = 1
+    # guarantees (every AMD Zen; 7.3 asm/cpuid/leaf_types.h:1901). Hardware may do as `ALL_CORES`
+    # does at times. That adds no behaviour: it is the same as evictions on the other CPUs then.
     OWN_CORE = "own-core"
+    # The private caches of all sharers too (CPUID 4 EDX[0] = 0; Intel TDX parts, where the sharers
+    # are the package).
     ALL_CORES = "all-cores"
 
 
@@ -123,38 +121,27 @@ class Scenario:
         flush_faults: WBINVD traps here (TDX and SEV-ES guests). Such a guest keeps the
             encryption that its hypervisor gave it: both kernels encrypt, or neither.
         guest: An encrypted guest in which WBINVD does not trap (SEV). It keeps its encryption
-            likewise: nothing is encrypted in place (7.3 arch/x86/boot/startup/sme.c:490), and
-            the image is copied through its own alias (7.3 machine_kexec_64.c:255).
+            likewise: nothing is encrypted in place, and the image is copied through its own alias.
         secondaries: Number of secondaries, at least 0.
         flush_at_load: Crash path only: an encrypting kernel that loads the crash kernel
-            converts each page to decrypted, which flushes its C-bit lines out of every
-            CPU's caches, and converts segments back, which flushes what it wrote (7.3
-            kernel/kexec_core.c:457,899,922; arch/x86/kernel/machine_kexec_64.c:686;
-            arch/x86/mm/pat/set_memory.c:2461). Has no effect when the old kernel does not
-            encrypt: then nothing is converted.
+            converts each page to decrypted and segments back, and flushes both times.
         load_settled: Crash path only: assume that everything written at load has left the
             caches by the time of the crash. Nothing enforces that; time makes it likely.
         clears_stop_mask: The jumping CPU writes the stop mask after every secondary has
-            reported, which takes the line away from their caches (7.3
-            arch/x86/kernel/smp.c:238-242).
+            reported, which takes the line away from their caches.
         stop: Whether the other CPUs are stopped, and waited for.
         late_nmi: A secondary that has reported takes the NMI that was meant for laggards. It
-            enters `stop_this_cpu` again while the jumping CPU no longer waits for it: the race
-            that the comment at 7.3 arch/x86/kernel/smp.c:184-189 leaves open.
+            enters `stop_this_cpu` again while the jumping CPU no longer waits for it.
         offline: Secondaries that were taken offline before.
-        preserve_context: kexec jump: secondaries are taken offline instead of stopped
-            (7.3 kernel/kexec_core.c:1181), and the next kernel is confined to the image, as all
-            other memory is preserved. The way back is not modelled.
+        preserve_context: kexec jump: secondaries are taken offline instead of stopped, and the
+            next kernel is confined to the image. The way back is not modelled.
         play_dead_settled: Assume that an offline CPU's WBINVD is complete by the time of the
-            handover. Nothing waits for it: the CPU reports itself dead before (7.3
-            arch/x86/kernel/smpboot.c:1412 against 1429, 5.10 smpboot.c:1662 against 1726).
+            handover.
         shared_cache: Whether there is a shared cache, and what WBINVD reaches.
         work_area: Look also at the work area of the next kernel's in-place encryption. Its
             exposure is the next kernel's own; no flush of the old kernel can help.
         mtrr_flush: The next kernel executes WBINVD again where it programs MTRRs, before it
-            hands out the work area as ordinary memory (7.3 arch/x86/kernel/cpu/cacheinfo.c:658,
-            from setup.c:1051; 5.10 arch/x86/kernel/cpu/mtrr/generic.c:754, from setup.c:1018).
-            Matters to the work area only.
+            hands out the work area as ordinary memory. Matters to the work area only.
         left_by_secondary: Each secondary stores to other lines between its flush and its halt.
         left_by_jumping: The jumping CPU does, between its flush and the copy of the image.
 
@@ -171,18 +158,29 @@ class Scenario:
     flush_jumping: Flush
     report: ReportOrder = ReportOrder.AFTER_FLUSH
     flush_faults: bool = False
+    # 7.3 arch/x86/boot/startup/sme.c:490 sme_enable(); machine_kexec_64.c:255, the identity map.
     guest: bool = False
     secondaries: int = 2
+    # Converted to decrypted, a page's C-bit lines are flushed out of every CPU's caches, converted
+    # back, what was written (7.3 kernel/kexec_core.c:457,899,922;
+    # arch/x86/kernel/machine_kexec_64.c:686; arch/x86/mm/pat/set_memory.c:2461). A kernel that does
+    # not encrypt converts nothing.
     flush_at_load: bool = True
     load_settled: bool = False
-    clears_stop_mask: bool = True
+    clears_stop_mask: bool = True  # 7.3 arch/x86/kernel/smp.c:238-242
     stop: Stop = Stop.COMPLETE
+    # The race that the comment at 7.3 arch/x86/kernel/smp.c:184-189 leaves open.
     late_nmi: bool = False
     offline: Offline = Offline.NONE
+    # 7.3 kernel/kexec_core.c:1181; all memory but the image's destination is preserved.
     preserve_context: bool = False
+    # Nothing waits for it: the CPU reports itself dead before (7.3 arch/x86/kernel/smpboot.c:1412
+    # against 1429, 5.10 smpboot.c:1662 against 1726).
     play_dead_settled: bool = True
     shared_cache: SharedCache = SharedCache.NONE
     work_area: bool = False
+    # 7.3 arch/x86/kernel/cpu/cacheinfo.c:658, from setup.c:1051; 5.10
+    # arch/x86/kernel/cpu/mtrr/generic.c:754, from setup.c:1018.
     mtrr_flush: bool = False
     left_by_secondary: LeftBehind = LeftBehind.NONE
     left_by_jumping: LeftBehind = LeftBehind.NONE

@@ -62,6 +62,7 @@ def _actions(scenario: Scenario, line: Line) -> Iterator[Action]:
         evictions(scenario, line),
     ):
         for action in part:
+            # What can never be taken would only be one more sentence for a reader.
             if action.guard != FALSE:
                 yield beside_shared_cache(scenario, line, action)
 
@@ -69,6 +70,7 @@ def _actions(scenario: Scenario, line: Line) -> Iterator[Action]:
 def _globals(scenario: Scenario, line: Line, reached: set[str]) -> Iterator[Variable]:
     yield from _per_cpu(scenario, line, _values(JumpingAt, reached), prefix="jumping_")
     yield Variable(DRAM.name, _values(Data, reached))
+    # A variable's first value is its initial one: nothing of the next kernel's is written yet.
     yield Variable(NEWEST.name, ("none", *(str(alias) for alias in line.aliases)))
     if scenario.shared_cache is not SharedCache.NONE:
         for alias in line.aliases:

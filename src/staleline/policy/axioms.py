@@ -31,8 +31,11 @@ _AXIOMS = (
     '(vendor == "AuthenticAMD" or vendor == "HygonGenuine")'
     " or (not sme_supported and not sev_supported)",
     'vendor == "GenuineIntel" or (not tdx_host_enabled and not tdx_guest)',
+    # Derived, not a fact of its own: on every machine it is what sme_enable() makes of the others.
     f"not sme_active or ({_ENCRYPTS})",
     f"sme_active or not ({_ENCRYPTS})",
+    # SEV_STATUS is read only where CPUID shows SME or SEV (linux 7.3.4
+    # arch/x86/boot/startup/sme.c:529).
     "not sev_guest or (hypervisor and sev_supported)",
     # SEV-ES is SEV that hides the registers too (AMD APM volume 2, 15.34.10, SEV_STATUS).
     "not sev_es_guest or sev_guest",
@@ -44,6 +47,7 @@ _AXIOMS = (
     "not seamcalled or (tdx_host_enabled and not hypervisor)",
     # A guest is given no host key.
     "not hypervisor or (not sme_enabled and not tdx_host_enabled)",
+    # SYSCFG[23] is reserved without either.
     "sme_supported or sev_supported or not sme_enabled",
 )
 

@@ -54,8 +54,7 @@ def evaluate_columns(
 
     Args:
         expression: Without ``cc(NAME)``; see `expression.expand`.
-        columns: Atom name -> one value per row; a missing column and None mean unknown. An
-            array that is not of objects has no unknowns and is not looked through for them.
+        columns: Atom name -> one value per row; a missing column and None mean unknown.
         rows: Number of rows.
     """
     match expression:
@@ -98,6 +97,7 @@ def _observed(
 ) -> TruthColumn:
     if column is None:
         return TruthColumn(np.full(rows, True), np.full(rows, True))
+    # An array that is not of objects has no None to be looked for: the grid's have none.
     if isinstance(column, np.ndarray) and column.dtype != object:
         true = holds(column)
         return TruthColumn(true, ~true)
@@ -106,6 +106,7 @@ def _observed(
     can_be_true = unknown.copy()
     can_be_false = unknown.copy()
     known = ~unknown
+    # Compared without the unknown ones: None has no order.
     if known.any():
         true = np.asarray(holds(np.asarray(values[known].tolist())), dtype=bool)
         can_be_true[known] = true

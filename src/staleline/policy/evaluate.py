@@ -72,9 +72,10 @@ def evaluate(expression: Expression, values: Mapping[str, AtomValue]) -> bool | 
             assert_never(expression)
 
 
-def _strongest(results: Iterable[bool | None], decisive: bool) -> bool | None:
+def _strongest(operands: Iterable[bool | None], decisive: bool) -> bool | None:
     """The decisive value if any operand has it; unknown if any is unknown; else the other."""
-    seen = set(results)
-    if decisive in seen:
+    values = set(operands)
+    # Before unknown: what is false whatever the rest may be is not open.
+    if decisive in values:
         return decisive
-    return None if None in seen else not decisive
+    return None if None in values else not decisive

@@ -34,6 +34,7 @@ __all__ = [
     "atoms_read",
     "attributes_read",
     "expand",
+    "nodes_of",
     "parse",
 ]
 
@@ -154,6 +155,7 @@ def parse(text: str, *, where: str | None = None) -> Expression:
             # Python warns of what it will refuse one day, as `1or 2`; here it is refused now.
             warnings.simplefilter("error", SyntaxWarning)
             tree = ast.parse(text.strip(), mode="eval")
+    # Beside syntax: NUL bytes, and what its parser says of nesting that is too deep for it.
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         column = getattr(error, "offset", None)
         at = "" if column is None else f" at column {column}"
@@ -201,6 +203,7 @@ class _Reader:
         kind = self._type(left)
         operator = _OPERATORS.get(type(op))
         literal = right.value
+        # By the exact type: Python's True is an int, and `max_extended_leaf == true` no question.
         fits = (kind is AtomType.INT and type(literal) is int) or (
             kind is AtomType.STR
             and isinstance(literal, str)
@@ -239,9 +242,10 @@ def expand(expression: Expression, attributes: Mapping[str, Expression]) -> Expr
 
     Args:
         expression: May contain attributes.
-        attributes: Definitions that are free of attributes themselves.
+        attributes: Definitions, expanded.
     """
     match expression:
+        # The definition is expanded already: an attribute may name only those above it.
         case Attribute(name):
             return attributes[name]
         case Negation(operand):
@@ -254,27 +258,27 @@ def expand(expression: Expression, attributes: Mapping[str, Expression]) -> Expr
             return expression
 
 
-def _nodes(expression: Expression) -> Iterator[Expression]:
+def nodes_of(expression: Expression) -> Iterator[Expression]:
     """Every node, parents first."""
     yield expression
     match expression:
         case Negation(operand):
-            yield from _nodes(operand)
+            yield from nodes_of(operand)
         case AllOf(operands) | AnyOf(operands):
             for operand in operands:
-                yield from _nodes(operand)
+                yield from nodes_of(operand)
         case _:
             return
 
 
 def atoms_read(expression: Expression) -> tuple[str, ...]:
     """Names of the atoms that occur, in order of first occurrence."""
-    names = [node.name for node in _nodes(expression) if isinstance(node, AtomIs | Comparison)]
+    names = [node.name for node in nodes_of(expression) if isinstance(node, AtomIs | Comparison)]
     return tuple(dict.fromkeys(names))
 
 
 def attributes_read(expression: Expression) -> tuple[str, ...]:
     """Names of the attributes that occur, in order of first occurrence."""
     return tuple(
-        dict.fromkeys(node.name for node in _nodes(expression) if isinstance(node, Attribute))
+        dict.fromkeys(node.name for node in nodes_of(expression) if isinstance(node, Attribute))
     )

@@ -10,11 +10,13 @@ from staleline.policy.expression import (
     AllOf,
     AnyOf,
     AtomIs,
+    Attribute,
     Comparison,
     Expression,
     Negation,
     Operator,
     TruthValue,
+    nodes_of,
 )
 
 __all__ = [
@@ -47,6 +49,7 @@ def opposite(literal: Expression) -> Expression:
 def is_positive(literal: Expression) -> bool:
     """Does it say what a machine has, rather than what it lacks?"""
     if isinstance(literal, Comparison):
+        # A leaf number below a bound is a leaf that is not there.
         return literal.operator not in {Operator.NE, Operator.LT, Operator.LE}
     return not isinstance(literal, Negation)
 
@@ -60,23 +63,9 @@ def rank(literal: Expression) -> tuple[int, str]:
 
 def literals(*expressions: Expression) -> tuple[Expression, ...]:
     """Every atom or comparison that occurs, once, in order of first occurrence."""
-    found: dict[Expression, None] = {}
-    for expression in expressions:
-        _collect(expression, found)
-    return tuple(found)
-
-
-def _collect(expression: Expression, found: dict[Expression, None]) -> None:
-    match expression:
-        case AtomIs() | Comparison():
-            found[expression] = None
-        case Negation(operand):
-            _collect(operand, found)
-        case AllOf(operands) | AnyOf(operands):
-            for operand in operands:
-                _collect(operand, found)
-        case _:
-            assert isinstance(expression, TruthValue), "attributes are expanded before"
+    nodes = [node for expression in expressions for node in nodes_of(expression)]
+    assert not any(isinstance(node, Attribute) for node in nodes), "they are expanded before"
+    return tuple(dict.fromkeys(node for node in nodes if isinstance(node, AtomIs | Comparison)))
 
 
 def conjunction_of(parts: Iterable[Expression]) -> Expression:

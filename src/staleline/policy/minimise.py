@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from staleline.policy.expression import Expression, TruthValue
 from staleline.policy.literals import conjunction_of, disjunction_of, is_positive, opposite, rank
@@ -113,15 +114,16 @@ def _told_apart(machines: int, masks: Iterable[int]) -> list[int]:
 
 def _implicants(signed: _Signed, on: int, off: int) -> list[_Conjunction]:
     """Conjunctions that hold on machines of `on` only: among them a cheapest cover's."""
-    found: list[_Conjunction] = []
+    implicants: list[_Conjunction] = []
     seen = {on | off}
     level = [_Conjunction(0, (), on | off)]
     while level and len(seen) < _MAX_CONJUNCTIONS:
         longer = _one_longer(signed, level, on, seen)
         seen.update(conjunction.rows for conjunction in longer)
-        found += (conjunction for conjunction in longer if not conjunction.rows & off)
+        implicants += (conjunction for conjunction in longer if not conjunction.rows & off)
+        # An implicant with one literal more holds on fewer machines, and costs more.
         level = [conjunction for conjunction in longer if conjunction.rows & off]
-    return found + list(_completion(signed, on, off, found))
+    return implicants + list(_completion(signed, on, off, implicants))
 
 
 def _one_longer(
@@ -141,10 +143,10 @@ def _one_longer(
 
 
 def _completion(
-    signed: _Signed, on: int, off: int, found: Iterable[_Conjunction]
+    signed: _Signed, on: int, off: int, implicants: Iterable[_Conjunction]
 ) -> Iterator[_Conjunction]:
     """For machines that the bounded search left uncovered: irredundant conjunctions."""
-    for conjunction in found:
+    for conjunction in implicants:
         on &= ~conjunction.rows
     while on:
         machine = on & -on
@@ -168,8 +170,9 @@ def _rows(signed: _Signed, indices: Iterable[int], machines: int) -> int:
 def _cheapest_cover(on: int, implicants: list[_Conjunction]) -> tuple[_Conjunction, ...]:
     """A set of implicants that together hold on all of `on`, at the lowest sum of costs."""
     useful = _undominated(on, implicants)
-    classes = [block & -block for block in _told_apart(on, (one.rows for one in useful))]
-    options = {row: [one for one in useful if one.rows & row] for row in classes}
+    # One machine stands for all on which the same implicants hold: `block & -block` is its bit.
+    classes = [block & -block for block in _told_apart(on, (option.rows for option in useful))]
+    options = {row: [option for option in useful if option.rows & row] for row in classes}
     search = _Cover({row: options[row] for row in sorted(classes, key=lambda r: len(options[r]))})
     search.extend((), 0, sum(classes))
     return search.best
@@ -178,9 +181,9 @@ def _cheapest_cover(on: int, implicants: list[_Conjunction]) -> tuple[_Conjuncti
 def _undominated(on: int, implicants: list[_Conjunction]) -> list[_Conjunction]:
     """Without those that a cheaper one makes superfluous."""
     kept: list[_Conjunction] = []
-    for one in sorted(implicants):
-        if all(one.rows & on & ~cheaper.rows for cheaper in kept):
-            kept.append(one)
+    for implicant in sorted(implicants):
+        if all(implicant.rows & on & ~cheaper.rows for cheaper in kept):
+            kept.append(implicant)
     return kept
 
 
@@ -206,9 +209,11 @@ class _Cover:
             return
         self._steps += 1
         hardest = next(row for row in self.options if row & left)
-        for one in sorted(self.options[hardest], key=lambda one: _price_per_row(one, left)):
-            self.extend((*chosen, one), cost + one.cost, left & ~one.rows)
+        # The cheapest per machine first: a good cover early cuts off most of what follows.
+        for option in sorted(self.options[hardest], key=partial(_price_per_row, left=left)):
+            self.extend((*chosen, option), cost + option.cost, left & ~option.rows)
 
 
-def _price_per_row(one: _Conjunction, left: int) -> tuple[float, _Conjunction]:
-    return (one.cost / (one.rows & left).bit_count(), one)
+def _price_per_row(option: _Conjunction, left: int) -> tuple[float, _Conjunction]:
+    # The conjunction behind the price keeps the order, and so the answer, always the same.
+    return (option.cost / (option.rows & left).bit_count(), option)

@@ -108,6 +108,7 @@ def parse_policy(text: str, *, where: str) -> Policy:
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise PolicyError(f"not TOML: {error}", where=where) from None
     reader = _TableReader(table, where)
+    # First: a misspelt optional key would otherwise be taken for one that was left out.
     reader.refuse_unknown_keys()
     attributes = reader.attributes()
     return Policy(
@@ -144,12 +145,13 @@ class _TableReader:
     def texts(self, key: str) -> tuple[str, ...]:
         value = self.table.get(key, [])
         values = [value] if isinstance(value, str) else value
-        if not isinstance(values, list) or not all(isinstance(item, str) for item in values):
+        if not isinstance(values, list) or not all(isinstance(text, str) for text in values):
             raise self._error(f"{key} is neither text nor a list of texts")
         return tuple(values)
 
     def attributes(self) -> dict[str, Expression]:
         defined: dict[str, Expression] = {}
+        # In the file's order: an attribute may name those above it, so none can name itself.
         for name, text in self._section("attributes").items():
             expression = self._expression(text, f"attributes.{name}")
             self._check_defined(expression, defined, f"attributes.{name}")
@@ -157,6 +159,7 @@ class _TableReader:
         return defined
 
     def sites(self, attributes: Mapping[str, Expression]) -> dict[Site, Expression]:
+        # Kernels that cannot be hosts of SNP have no flush there, so it may be left out.
         section = {"crash_nmi_callback": "false", **self._section("sites")}
         unknown = sorted(set(section) - set(Site))
         if unknown:
@@ -170,6 +173,7 @@ class _TableReader:
         return predicates
 
     def reported(self) -> ReportOrder:
+        # What upstream does since commit 1f5e7eb7868e (6.5) goes without saying.
         word = self._section("protocol").get("reported_stopped", ReportOrder.AFTER_FLUSH)
         if word not in set(ReportOrder):
             raise self._error(
@@ -180,17 +184,17 @@ class _TableReader:
     def releases(self) -> tuple[ReleaseRange, ...]:
         section = self._section("releases")
         return tuple(
-            self._range(item, backported=key == "backported")
+            self._range(series, backported=key == "backported")
             for key in ("upstream", "backported")
-            for item in section.get(key, [])
+            for series in section.get(key, [])
         )
 
-    def _range(self, item: object, *, backported: bool) -> ReleaseRange:
-        ends = item.split("..") if isinstance(item, str) else []
+    def _range(self, series: object, *, backported: bool) -> ReleaseRange:
+        ends = series.split("..") if isinstance(series, str) else []
         try:
             first, last = (_series(end) for end in (ends[0], ends[-1]))
         except (IndexError, ValueError):
-            raise self._error(f"releases: {item!r}", 'write "6.5..6.17" or "6.1"') from None
+            raise self._error(f"releases: {series!r}", 'write "6.5..6.17" or "6.1"') from None
         return ReleaseRange(first, last, backported)
 
     def _section(self, key: str) -> dict[str, Any]:

@@ -35,7 +35,7 @@ from staleline.policy.literals import (
     rank,
 )
 
-__all__ = ["condition_where", "equivalent", "find_machine", "holds_always", "to_z3"]
+__all__ = ["condition_where", "equivalent", "find_machine", "to_z3"]
 
 
 @cache
@@ -116,11 +116,6 @@ def find_machine(*formulas: z3.BoolRef) -> z3.ModelRef | None:
     return solver.model() if solver.check() == z3.sat else None
 
 
-def holds_always(expression: Expression) -> bool:
-    """Does it hold on every machine that can exist?"""
-    return find_machine(_as_bool(z3.Not(to_z3(expression)))) is None
-
-
 def equivalent(left: Expression, right: Expression, *assuming: Expression) -> bool:
     """Do both rules decide alike on every machine that can exist and is as assumed?"""
     assumed = (to_z3(assumption) for assumption in assuming)
@@ -153,7 +148,7 @@ class _Cubes:
         """Drop literals, negated ones first, as long as the rest implies the formula."""
         outside = _as_bool(z3.Not(self.formula))
         for literal in sorted(cube, key=is_positive):
-            rest = [one for one in cube if one is not literal]
+            rest = [kept for kept in cube if kept is not literal]
             if find_machine(to_z3(conjunction_of(rest)), outside) is None:
                 cube = rest
         return tuple(cube)

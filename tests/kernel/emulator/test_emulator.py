@@ -289,3 +289,19 @@ def test_segments_that_are_too_far_apart():
     image = KernelImage("far", None, None, None, segments, {}, no_symbols())
     with pytest.raises(KernelImageError, match=r"far: segments span 0x10000001000 bytes"):
         MachineMemory(image)
+
+
+@pytest.mark.parametrize("slow", range(1, 7))
+def test_each_instruction_of_a_slow_run_is_told_once(slow):
+    """A run that takes long goes on counted; what is told of it must not depend on the time."""
+    machine = Machine("b903000000" + "ffc9" + "75fc" + "c3")  # mov ecx, 3; dec ecx; jnz; ret
+    told = []
+
+    def tell(address: int, _: int) -> None:
+        told.append(address - TEXT)
+        if len(told) == slow:
+            time.sleep(0.35)
+
+    with machine.emulator.stepped(tell):
+        assert machine.run().kind is EndKind.RETURNED
+    assert [address for address in told if 0 <= address < 0x10] == [0, *[5, 7] * 3, 9]

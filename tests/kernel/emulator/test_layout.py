@@ -8,26 +8,35 @@ from itertools import pairwise
 import pytest
 
 from staleline.kernel.boot.machine import SECONDARY
+from staleline.kernel.emulator import layout
 from staleline.kernel.emulator.kasan import shadow_of
 from staleline.kernel.emulator.layout import (
     APIC,
+    BOOT_PARAMS,
     CC_BLOB,
+    CC_CPUID,
+    CC_SECRETS,
+    COMMAND_LINE,
     CONTROL_PAGES,
     DEFAULT_PAGE_OFFSET,
     DEFAULT_VMEMMAP,
+    DESCRIPTORS,
     ENTRY_GATE,
     GATES,
     INTERRUPT_STACK,
     KERNEL_MAP,
+    KIMAGE,
     PAGE,
     PAGE_STRUCTURES,
     RAM_SIZE,
+    REGISTERS,
     RETURN_GATE,
+    SECTION_ROOT,
+    SECTION_ROOTS,
     SHADOW,
     SHADOW_RAM,
     SWAP_PAGE,
-    areas_at_kexec,
-    areas_at_startup,
+    per_cpu_area,
     stack_of,
 )
 
@@ -35,8 +44,22 @@ CPUS = SECONDARY + 1
 #: include/linux/mm_types.h, 5.10 to 7.3, as all distributions build it.
 STRUCT_PAGE_SIZE = 64
 
+AT_ALL_TIMES = (DESCRIPTORS, GATES, *map(stack_of, range(CPUS)))
+#: All of low RAM that is in use while the startup code runs, and from a kexec on.
+AT_STARTUP = (*AT_ALL_TIMES, BOOT_PARAMS, COMMAND_LINE, CC_BLOB, CC_SECRETS, CC_CPUID)
+AT_KEXEC = (
+    *(*AT_ALL_TIMES, *map(per_cpu_area, range(CPUS)), REGISTERS, KIMAGE, SWAP_PAGE, CONTROL_PAGES),
+    *(PAGE_STRUCTURES, SECTION_ROOTS, SECTION_ROOT),
+)
 
-@pytest.mark.parametrize("areas", [areas_at_startup(CPUS), areas_at_kexec(CPUS)])
+
+def test_every_area_of_low_ram_is_looked_at() -> None:
+    areas = {value for value in vars(layout).values() if isinstance(value, range)}
+    in_ram = {area for area in areas - {INTERRUPT_STACK} if area.stop <= RAM_SIZE}
+    assert in_ram <= {*AT_STARTUP, *AT_KEXEC}
+
+
+@pytest.mark.parametrize("areas", [AT_STARTUP, AT_KEXEC])
 def test_no_two_areas_overlap(areas: tuple[range, ...]) -> None:
     ordered = sorted(areas, key=lambda area: area.start)
     assert all(ordered)

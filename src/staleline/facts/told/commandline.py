@@ -92,6 +92,8 @@ def mem_encrypt(kernel: KernelEvidence) -> Observation:
     """``on`` or ``off``: does it use memory encryption where the hardware has it?"""
     release = _release(kernel.release)
     flags, later = kernel.xloadflags, release is not None and _is_later(release)
+    # The flag is the reader's own answer, handed on to startup code, so it needs no command line.
+    # Up to 6.8 nobody set it, and that it is clear says nothing.
     if flags is not None and (flags & _XLF_MEM_ENCRYPTION or later):
         choice = "on" if flags & _XLF_MEM_ENCRYPTION else "off"
         return observed_as(choice, "xloadflags in /sys/kernel/boot_params/data")
@@ -126,6 +128,8 @@ def seen_by_startup(kernel: KernelEvidence) -> frozenset[bytes]:
     if kernel.loader_cmdline is not None:
         return frozenset({encoded(kernel.loader_cmdline)})
     line = encoded(kernel.cmdline or "")
+    # boot_command_line has room for this many bytes, and drops what is more without a word
+    # (linux 7.3.4 arch/x86/kernel/setup.c:915-921).
     if len(line) >= COMMAND_LINE_SIZE - 1:
         raise UnseenError(f"/proc/cmdline has {len(line)} bytes and may have been cut: {_COLLECT}")
     return frozenset(
@@ -310,10 +314,10 @@ def _cuts(line: bytes) -> Iterator[int]:
 
 
 def _release(text: str | None) -> _Release | None:
-    found = re.match(r"([0-9]{1,3})\.([0-9]{1,4})(?:\.([0-9]{1,5}))?", text or "")
-    if found is None:
+    numbers = re.match(r"([0-9]{1,3})\.([0-9]{1,4})(?:\.([0-9]{1,5}))?", text or "")
+    if numbers is None:
         return None
-    return _Release((int(found[1]), int(found[2])), int(found[3] or 0))
+    return _Release((int(numbers[1]), int(numbers[2])), int(numbers[3] or 0))
 
 
 def _is_later(release: _Release) -> bool:

@@ -45,6 +45,7 @@ def _observations(
     if row.vendors and vendor is not None and vendor not in row.vendors:
         yield _absent(row, f"vendor {vendor} defines no {row.field}")
         return
+    # No register of such a guest counts, whatever the dump has there.
     if row.hidden_if is not None and known[row.hidden_if].value:
         yield untold(f"{row.field} is hidden from this guest: {known[row.hidden_if].source}")
         yield from of_log(snapshot, row.name, vendor)
@@ -60,7 +61,7 @@ def _observations(
     yield from of_log(snapshot, row.name, vendor)
     for alternatives in row.requires:
         observed = [known[name] for name in alternatives]
-        if all(one.value is False for one in observed):
+        if all(observation.value is False for observation in observed):
             told_by = " and ".join(f"{n} is false by {known[n].source}" for n in alternatives)
             yield _absent(row, told_by)
 
@@ -75,6 +76,7 @@ def _of_msr(row: RegisterFact, field: MsrField, cpu: CpuEvidence) -> Observation
     value = cpu.msr.get(field.number)
     if value is not None:
         return observed_as(field.bits.of(value), str(field))
+    # RDMSR of a reserved address raises #GP (AMD APM volume 3, Intel SDM volume 2: RDMSR).
     if field.number in cpu.msr_faults:
         return _absent(row, f"MSR {field.number:#x}: does not exist, RDMSR faults")
     return untold(_how_to_get(row))

@@ -29,6 +29,7 @@ class _Visited:
 
     def visit(self, _address: int, _size: int) -> None:
         """Before it is executed."""
+        # Below zero the detour was taken: it is taken once.
         if self._visits.left == 0:
             self._engine.reg_write(x86.UC_X86_REG_RIP, self._visits.target)
         self._visits.left -= 1

@@ -4,12 +4,9 @@
 The code runs in ring 3 with IOPL 3 and CR4.TSD. The emulator itself then refuses every
 instruction that asks something of the machine, at whatever address and however it was
 reached, and `staleline.kernel.emulator.traps` answers; nothing can run past an unseen RDMSR or
-WBINVD, and no hook is needed on ordinary instructions. CPUID, which ring 3 may execute, is
-answered by Unicorn's own CPUID hook, which lies inside the instruction. RDRAND and RDSEED, which
-ring 3 may execute as well, are refused because the CPU that Unicorn is told to be lacks them.
+WBINVD, and no hook is needed on ordinary instructions.
 
-What a CPU stores after its WBINVD is noted. Hooks on memory make all code slow that is translated
-with them, so there are two engines over one memory: behind a WBINVD a run goes on in the second.
+What a CPU stores after its WBINVD is noted by a second engine over the same memory.
 """
 
 from __future__ import annotations
@@ -197,6 +194,7 @@ class Emulator:
         self._until_sent = self._in_interrupt = False
         self._paused: dict[int, CpuState] = {}
         self._engine = unicorn.Uc(unicorn.UC_ARCH_X86, unicorn.UC_MODE_64)
+        # Older than RDRAND and RDSEED, which ring 3 could execute otherwise.
         self._engine.ctl_set_cpu_model(x86.UC_CPU_X86_SANDYBRIDGE)
         self._engine.ctl_set_tcg_buffer_size(_TRANSLATIONS)
         # The default TLB truncates addresses of the kernel half.
@@ -210,6 +208,7 @@ class Emulator:
         self._exhausted = 0
         self._runs = 0
         self._told = 0
+        self._stepping = False
         self._executing = 0
         self._flushes_line: dict[int, bool] = {}
         self._reads_told: set[range] = set()
@@ -235,6 +234,7 @@ class Emulator:
     def forget_code(self, address: int, size: int) -> None:
         """Drop translations of code that was rewritten through another alias."""
         self._engine.ctl_remove_cache(address, address + size)
+        # An instruction that begins before the bytes may reach into them.
         begun = range(address - LONGEST_INSTRUCTION, address + size)
         for start in [start for start in self._flushes_line if start in begun]:
             del self._flushes_line[start]
@@ -286,6 +286,7 @@ class Emulator:
 
     def _called(self, function: int, arguments: Sequence[int], cpu: LogicalCpu) -> CpuState:
         stack = self._memory.direct(stack_of(cpu.number).stop)
+        # The return address, above which the stack is aligned to 16 (System V ABI, AMD64, 3.2.2).
         self._memory.write_int(stack - 8, self._memory.direct(RETURN_GATE), 8)
         state = CpuState(rip=function, flags=FLAGS, gs_base=cpu.gs_base)
         for register, value in zip(_ARGUMENTS, arguments, strict=False):
@@ -305,6 +306,8 @@ class Emulator:
         """
         returns_to = self._memory.direct(RETURN_GATE)
         stack = self._memory.direct(stack_of(cpu.number).stop)
+        # RIP, CS, RFLAGS, RSP, SS: AMD APM volume 2, 8.9.3. Of ring 0, so that the kernel takes it
+        # for an interrupt of its own code, and does not swap GS.
         frame = struct.pack("<5Q", returns_to, KERNEL_CODE, FLAGS, stack, KERNEL_DATA)
         self._memory.write(stack - len(frame), frame)
         state = CpuState(rip=gate, flags=FLAGS, gs_base=cpu.gs_base)
@@ -325,7 +328,8 @@ class Emulator:
         self._restore(state)
         try:
             with self._watchdog:
-                self._go_on(state.rip, _UNCOUNTED)
+                if not self._stepping:
+                    self._go_on(state.rip, _UNCOUNTED)
                 if self._end is None and self._behind is None:
                     self._go_on_counting()
         except unicorn.UcError as error:
@@ -355,6 +359,7 @@ class Emulator:
         second._until_sent, second._in_interrupt = self._until_sent, self._in_interrupt
         end = second._run_from(state, cpu, at_flush)
         self._paused |= second._paused
+        # With either it is not known which stores are dirty at the end.
         if notes.too_many or notes.flushed_lines:
             what = "more stores than are kept" if notes.too_many else "a flush of a single line"
             return self._failed(end.address, f"{what} after WBINVD, before the end")
@@ -362,6 +367,7 @@ class Emulator:
 
     def _after_flush(self) -> Emulator:
         """The second engine; without one, code that does not flush costs nothing more."""
+        # Hooks on memory make all code slow that is translated with them, so it has them alone.
         if self._second is None:
             self._second = Emulator(
                 self._memory, self._name, self._warnings, self._fixups, self._limits
@@ -419,12 +425,20 @@ class Emulator:
         """
         return self._telling(accesses_told(self._engine, self._hooks, on_access, where))
 
-    def stepped(self, on_instruction: Callable[[int, int], None]) -> AbstractContextManager[None]:
+    @contextmanager
+    def stepped(self, on_instruction: Callable[[int, int], None]) -> Iterator[None]:
         """Tell every instruction of the code run inside, before it runs: address, size.
 
         Its accesses, if they are `watched` too, follow it.
         """
-        return self._telling(instructions_told(self._engine, self._hooks, on_instruction))
+        # Counted from the start: where a run is stopped to go on counted, the instruction that was
+        # told and had not run yet would be told again, and a trace would depend on the time.
+        self._stepping = True
+        try:
+            with self._telling(instructions_told(self._engine, self._hooks, on_instruction)):
+                yield
+        finally:
+            self._stepping = False
 
     def blocks(self, on_block: Callable[[int, int], None]) -> AbstractContextManager[None]:
         """Tell every run of instructions without a jump inside, before it runs: address, size."""
@@ -498,6 +512,7 @@ class Emulator:
         self._hooks.add_device(APIC, self._on_apic_read, self._on_apic_write)
 
     def _on_cpuid(self) -> int:
+        # Ring 3 may execute CPUID: this hook of Unicorn's lies inside the instruction.
         cpu = self._cpu
         assert cpu is not None
         cpu.traps += 1
@@ -519,6 +534,7 @@ class Emulator:
 
     def _on_apic_write(self, offset: int, size: int, value: int) -> None:
         self._memory.write_int(APIC.start + offset, value & ((1 << 8 * size) - 1), size)
+        # A write of its low half sends; the target is in the high one (SDM volume 3, 12.6.1).
         if offset == INTERRUPT_COMMAND:
             self._send(commanded_vector(value))
 
@@ -568,6 +584,7 @@ class Emulator:
             return False
         if self._end is None:
             self._running.traps += 1
+        # Unless it was put somewhere else: by a fix-up of the exception table.
         if state.rip == address:
             state.rip += instruction.length
         if instruction.operation is Operation.WBINVD and self._goes_elsewhere:
@@ -602,6 +619,7 @@ class Emulator:
                 self._stop(End(EndKind.RETURNED, state.rip))
                 return True
             case Operation.HLT | Operation.MWAIT:
+                # Where a function returns to and where the next kernel begins lies a HLT too.
                 gates = {
                     self._memory.direct(RETURN_GATE): EndKind.RETURNED,
                     ENTRY_GATE: EndKind.HANDED_OVER,
@@ -616,8 +634,10 @@ class Emulator:
                     self._notes.clear()
                 return True
             case Operation.UD1 | Operation.UD2:
+                # A WARN goes on behind it; a BUG ends the kernel, and here the run.
                 return state.rip in self._warnings()
             case Operation.SEAMCALL if not self._running.seam:
+                # The kernel is prepared for #UD (linux 7.3.4 arch/x86/virt/vmx/tdx/tdxcall.S:200).
                 return self._go_on_after_fault(state)
             case _:
                 return answer(self._running, instruction, state)

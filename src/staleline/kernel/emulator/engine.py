@@ -52,13 +52,11 @@ _IRETQ: Final = b"\x48\xcf"
 
 
 def map_memory(engine: unicorn.Uc, memory: MachineMemory) -> None:
-    """Map all of it, the kernel's code read-only.
-
-    Translated code outlives a reset of the image, so changed code would as well.
-    """
+    """Map all of it, the kernel's code read-only."""
     for address, region, offset in memory.windows():
         host = region.host_address + offset
         engine.mem_map_ptr(address, len(region) - offset, unicorn.UC_PROT_ALL, host)
+    # Translated code outlives a reset of the image, so changed code would as well.
     if memory.text:
         engine.mem_protect(memory.text.start, len(memory.text), _READ_ONLY)
 
@@ -108,5 +106,7 @@ def enter_ring3(engine: unicorn.Uc, memory: MachineMemory) -> unicorn.unicorn.Uc
 
 def _descriptors() -> bytes:
     """A GDT of flat ring-3 segments under the kernel's selectors."""
-    code, data = 0x00AF_FB00_0000_FFFF, 0x00CF_F300_0000_FFFF
-    return struct.pack("<6Q", 0, code, code, data, code, data)
+    # Present, DPL 3, code (execute and read, long mode) and data (read and write): AMD APM volume
+    # 2, 4.8.
+    code, data_segment = 0x00AF_FB00_0000_FFFF, 0x00CF_F300_0000_FFFF
+    return struct.pack("<6Q", 0, code, code, data_segment, code, data_segment)

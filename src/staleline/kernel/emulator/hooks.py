@@ -2,11 +2,7 @@
 """Hooks of an engine that cost little when they are called.
 
 Unicorn's Python binding puts three calls around each hook; a boot meets thousands. Here the C
-library calls the function itself. Hooks do not keep alive what they belong to: a callback of
-`ctypes` refers to its function, so what that holds, as much as an unpacked kernel, would live
-until the garbage collector comes by.
-
-What emulated code accesses and executes is told while it is wanted.
+library calls the function itself.
 """
 
 from __future__ import annotations
@@ -82,6 +78,7 @@ class Hooks:
         Returns:
             What `remove` takes.
         """
+        # A range that ends before it begins means everywhere (unicorn/unicorn.h, uc_hook_add()).
         first, last = (1, 0) if where is None else (where.start, where.stop - 1)
         return self._add(kind, _BY_KIND[kind](self._guarded(method)), first, last)
 
@@ -127,6 +124,8 @@ class Hooks:
 
     def _guarded(self, method: Callable[..., Any]) -> Callable[..., Any]:
         """What C may call: no exception leaves it."""
+        # A weak reference: a callback of ctypes refers to its function, so what that holds, as much
+        # as an unpacked kernel, would live until the garbage collector comes by.
         function, owner = method.__func__, weakref.ref(method.__self__)  # type: ignore[attr-defined]
 
         def call(_: int, *arguments: int | None) -> Any:
@@ -193,7 +192,7 @@ class _Teller:
 def _hooked(engine: unicorn.Uc, hooks: Hooks, wanted: Sequence[tuple[Any, ...]]) -> Iterator[None]:
     """Code run inside calls these; translations made without them are dropped."""
     engine.ctl_flush_tb()
-    added = [hooks.add(*one) for one in wanted]
+    added = [hooks.add(*hook) for hook in wanted]
     try:
         yield
     finally:

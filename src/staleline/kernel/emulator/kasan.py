@@ -22,7 +22,7 @@ _SET_UP: Final = ("kasan_early_init", "kasan_init")
 
 def has_shadow(symbols: SymbolTable) -> bool:
     """Was the kernel built with CONFIG_KASAN?"""
-    return any(name in symbols for name in _SET_UP)
+    return any(name in symbols for name in _SET_UP)  # either may lie inside its caller
 
 
 def shadow_of(address: int) -> int:

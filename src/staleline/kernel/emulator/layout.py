@@ -38,8 +38,6 @@ __all__ = [
     "SHADOW_RAM",
     "SHADOW_SCALE",
     "SWAP_PAGE",
-    "areas_at_kexec",
-    "areas_at_startup",
     "per_cpu_area",
     "stack_of",
 ]
@@ -124,23 +122,3 @@ def per_cpu_area(cpu: int) -> range:
     """Room for a CPU's per-CPU variables."""
     start = _PER_CPU + cpu * LARGEST_PER_CPU_AREA
     return range(start, start + LARGEST_PER_CPU_AREA)
-
-
-def _areas_at_all_times(cpus: int) -> tuple[range, ...]:
-    return (DESCRIPTORS, GATES, *map(stack_of, range(cpus)))
-
-
-def areas_at_startup(cpus: int) -> tuple[range, ...]:
-    """All of low RAM that is in use while the startup code runs."""
-    return (
-        *_areas_at_all_times(cpus), BOOT_PARAMS, COMMAND_LINE, CC_BLOB, CC_SECRETS, CC_CPUID,
-    )  # fmt: skip
-
-
-def areas_at_kexec(cpus: int) -> tuple[range, ...]:
-    """All of low RAM that is in use from then on."""
-    return (
-        *_areas_at_all_times(cpus), *map(per_cpu_area, range(cpus)),
-        REGISTERS, KIMAGE, SWAP_PAGE, CONTROL_PAGES,
-        PAGE_STRUCTURES, SECTION_ROOTS, SECTION_ROOT,
-    )  # fmt: skip

@@ -1,10 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""How a CPU sends an interrupt to others, which is how the emulator sees that it does.
-
-By the interrupt command register of the local APIC, in memory or as an MSR; or by a static call
-(since 6.6, arch/x86/kernel/apic/init.c), whose trampoline leads nowhere in an image, since the
-driver of the machine's APIC is put there at boot. SDM volume 3, 12.6.1 and 12.12.
-"""
+"""How a CPU sends an interrupt to others, which is how the emulator sees that it does."""
 
 from __future__ import annotations
 
@@ -25,7 +20,8 @@ __all__ = [
     "sending_calls",
 ]
 
-#: Offset in the APIC's page, and MSR of an x2APIC.
+#: The interrupt command register: its offset in the local APIC's page, and the MSR of an x2APIC
+#: (SDM volume 3, 12.6.1 and 12.12).
 INTERRUPT_COMMAND: Final = 0x300
 INTERRUPT_COMMAND_MSR: Final = 0x830
 #: arch/x86/include/asm/irq_vectors.h and trapnr.h, 5.10 to 7.3.
@@ -34,7 +30,8 @@ NMI_VECTOR: Final = 2
 _DELIVERY_MODE: Final = 0x700
 _NMI_MODE: Final = 0x400
 _FIXED_MODE: Final = 0
-#: Static call -> the register that holds the vector.
+#: Static call (since 6.6, arch/x86/kernel/apic/init.c) -> the register that holds the vector. Its
+#: trampoline leads nowhere in an image: the driver of the machine's APIC is put there at boot.
 _SENDING: Final[Mapping[str, int]] = {
     "__SCT__apic_call_send_IPI": RSI,
     "__SCT__apic_call_send_IPI_mask": RSI,

@@ -1,10 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The memory of the emulated machine: a kernel image at its link addresses, and some RAM.
 
-The kernel's bytes are written once to an anonymous file and mapped copy-on-write, so going
-back to the pristine image between two machines costs what was written in between. RAM below 16 MiB
-appears twice, as on hardware: identity-mapped (kexec's last code runs there) and in the
-kernel's direct map. A kernel with KASAN has a shadow of both besides.
+RAM below 16 MiB appears twice, as on hardware: identity-mapped (kexec's last code runs there) and
+in the kernel's direct map. A kernel with KASAN has a shadow of both besides.
 """
 
 from __future__ import annotations
@@ -70,17 +68,17 @@ def _overlaid(
     under: Sequence[tuple[int, bytes]], over: Sequence[tuple[int, bytes]]
 ) -> Sequence[tuple[int, bytes]]:
     """What is there after writing both, in this order; usually each lies within one below."""
-    content = [(start, bytearray(data)) for start, data in under]
+    lower = [(start, bytearray(pages)) for start, pages in under]
     beside = []
-    for offset, data in over:
-        end = offset + len(data)
-        within = (one for one in content if one[0] <= offset and end <= one[0] + len(one[1]))
-        start, below = next(within, (offset, None))
+    for offset, pages in over:
+        end = offset + len(pages)
+        around = (span for span in lower if span[0] <= offset and end <= span[0] + len(span[1]))
+        start, below = next(around, (offset, None))
         if below is None:
-            beside.append((offset, data))
+            beside.append((offset, pages))
         else:
-            below[offset - start : end - start] = data
-    return [*((start, bytes(data)) for start, data in content), *beside]
+            below[offset - start : end - start] = pages
+    return [*((start, bytes(pages)) for start, pages in lower), *beside]
 
 
 class Region:
@@ -116,11 +114,9 @@ class Region:
         return KeptPages([(span.start, self.content[span.start : span.stop]) for span in spans])
 
     def put_back(self, kept: KeptPages) -> None:
-        """The content of when it was kept.
-
-        Pages are written over and not dropped: this process would fault on them in every run.
-        """
+        """The content of when it was kept."""
         spans = self._touched()
+        # Pages are written over and not dropped: this process would fault on them in every run.
         if sum(map(len, spans)) > _MOST_WRITTEN:
             self.content.madvise(mmap.MADV_DONTNEED)
             self._touched_pages.forget()
@@ -175,6 +171,7 @@ class MachineMemory:
         memory = (self._base, self._kernel, 0), (self.page_offset, self._ram, 0)
         shadows = [_shadow(*window) for window in memory if self.has_shadow]
         self._shadows = tuple(region for _, region, _ in shadows)
+        # The identity map leaves page 0 out, so that a null pointer is noticed.
         self._windows = (*memory, (PAGE, self._ram, PAGE), *shadows)
         self._places = tuple(
             (address, address + len(region) - offset, region.content, offset - address)
@@ -184,8 +181,7 @@ class MachineMemory:
     def windows(self) -> tuple[tuple[int, Region, int], ...]:
         """(virtual address, region, offset in it) of everything to map as memory.
 
-        The identity map leaves page 0 out, so a null pointer is noticed. The local APIC's page
-        at `APIC` is a device.
+        The local APIC's page at `APIC` is a device.
         """
         return self._windows
 
@@ -296,11 +292,9 @@ def _text(image: KernelImage, kernel: range) -> range:
 
 
 def _map_image(image: KernelImage) -> tuple[int, Region]:
-    """The image as one copy-on-write region, and its virtual address.
-
-    Placement follows the physical addresses: up to 6.15 the per-CPU segment is linked at
-    virtual address 0 but loaded between data and init text (arch/x86/kernel/vmlinux.lds.S).
-    """
+    """The image as one copy-on-write region, and its virtual address."""
+    # By physical addresses: up to 6.15 the per-CPU segment is linked at virtual address 0 but
+    # loaded between data and init text (arch/x86/kernel/vmlinux.lds.S).
     start = min(segment.physical_address for segment in image.segments) & -PAGE
     end = max(segment.physical_address + segment.memory_size for segment in image.segments)
     size = (end - start + PAGE - 1) & -PAGE
@@ -310,6 +304,8 @@ def _map_image(image: KernelImage) -> tuple[int, Region]:
             where=image.path,
             do="give an image whose segments are not further apart than 1 GiB",
         )
+    # Written once and mapped copy-on-write, so that to go back to the pristine image between two
+    # machines costs what was written in between.
     descriptor = os.memfd_create("kernel")
     try:
         os.ftruncate(descriptor, size)

@@ -67,6 +67,7 @@ class NotedStores:
 
     def flush_line(self) -> None:
         """The CPU flushes a single line."""
+        # Without a store before it there is nothing that it could have written back.
         self.flushed_lines = bool(self.accesses)
 
 

@@ -1,12 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Decode the few instructions that the emulated CPU refuses to execute.
 
-Kernel code is emulated in ring 3, so every privileged instruction raises #GP. ``ud1`` and
-``ud2`` raise #UD by definition, SEAMCALL and RMPADJUST because nothing here has SEAM or SNP, and
-the instructions that CR4.PKE and CR4.FSGSBASE enable because those bits are never really set,
-RDRAND and RDSEED because the CPU that Unicorn is told to be is older than they are. All of them are
-answered in Python (`staleline.kernel.emulator.emulator`). Whatever this module does not recognise
-stays unmodelled, and the run that met it stays unknown.
+They are answered in Python (`staleline.kernel.emulator.emulator`). Whatever this module does not
+recognise stays unmodelled, and the run that met it stays unknown.
 Opcodes: AMD64 APM volume 3, appendix A.
 """
 
@@ -82,6 +78,7 @@ class RefusedInstruction:
     width: int = 64
 
 
+# Privileged instructions raise #GP in ring 3; ud1 and ud2 raise #UD by definition.
 _TWO_BYTE = {
     0x06: Operation.CLTS,
     0x09: Operation.WBINVD,
@@ -110,8 +107,10 @@ _GROUP_7_REGISTER = {
 _GROUP_7_MEMORY = {2: Operation.LGDT, 3: Operation.LIDT, 7: Operation.INVLPG}
 _GROUP_6 = {2: Operation.LLDT, 3: Operation.LTR}
 _SEGMENT_OVERRIDES = frozenset((0x26, 0x2E, 0x36, 0x3E, 0x64, 0x65, 0x66, 0x67))
+# Of an instruction set that Unicorn's CPU model is too old for (`Emulator`).
 _GROUP_9 = 0xC7
 _GROUP_9_REGISTER = {6: Operation.RDRAND, 7: Operation.RDSEED}
+# Enabled by CR4.FSGSBASE, as RDPKRU and WRPKRU are by CR4.PKE: neither bit is ever really set.
 _GROUP_15_BASES = (
     Operation.RDFSBASE,
     Operation.RDGSBASE,
@@ -120,6 +119,7 @@ _GROUP_15_BASES = (
 )
 _STACK_SEGMENT = 2
 _UD1 = 0xB9
+# Nothing here has SEAM or SNP, so both raise #UD.
 _SEAMCALL = _IRET = 0xCF
 _RMPADJUST = b"\xf3\x0f\x01\xfe"
 _MANDATORY_66 = 0x66
@@ -129,13 +129,11 @@ _REX_W = 0x48
 
 @lru_cache(maxsize=1024)  # every run meets the same few
 def decode_refused(code: bytes) -> RefusedInstruction | None:
-    """The refused instruction at the start of `code`, or None if it is not one of ours.
-
-    An F2 or F3 prefix is never skipped: F3 0F 09 is WBNOINVD, which writes back but does
-    not invalidate.
-    """
+    """The refused instruction at the start of `code`, or None if it is not one of ours."""
     if code[:4] == _RMPADJUST:
         return RefusedInstruction(Operation.RMPADJUST, len(_RMPADJUST))
+    # An F2 or F3 prefix is never skipped: F3 0F 09 is WBNOINVD, which writes back but does not
+    # invalidate.
     if code[:1] == bytes((_REPEAT,)):
         return _decode_base_access(code[1:6].ljust(5, b"\0"))
     at, rex = _skip_prefixes(code)
@@ -146,8 +144,10 @@ def decode_refused(code: bytes) -> RefusedInstruction | None:
         return RefusedInstruction(Operation.SEAMCALL, at + 3)
     if body[0] == 0xF4:
         return RefusedInstruction(Operation.HLT, at + 1)
+    # Without REX.W it pops a 32-bit frame, which the kernel's 64-bit code never does.
     if body[0] == _IRET and rex & 0xF8 == _REX_W:
         return RefusedInstruction(Operation.IRET, at + 1)
+    # A selector of ring 0 does not fit into SS in ring 3; the other segment registers take it.
     if body[0] == 0x8E and (body[1] >> 3) & 7 == _STACK_SEGMENT:
         return RefusedInstruction(Operation.MOV_TO_SS, at + 1 + _modrm_length(body[1:]))
     if body[0] == 0x0F:

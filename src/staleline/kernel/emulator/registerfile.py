@@ -1,9 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Registers of an emulated CPU, read and written by one C call.
-
-Unicorn's Python binding builds its argument arrays anew for every call, which took four
-fifths of the time of a run; here they are built once.
-"""
+"""Registers of an emulated CPU, read and written by one C call."""
 
 from __future__ import annotations
 
@@ -26,6 +22,8 @@ class RegisterFile:
     """
 
     def __init__(self, engine: unicorn.Uc, registers: Sequence[int]) -> None:
+        # Unicorn's Python binding builds these arrays anew for every call, which took four fifths
+        # of the time of a run.
         count = len(registers)
         self._values = (ctypes.c_uint64 * count)()
         start = ctypes.addressof(self._values)

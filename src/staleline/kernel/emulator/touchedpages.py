@@ -1,14 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Which pages of a private mapping hold something of their own.
-
-Linux says so in ``/proc/self/pagemap`` (Documentation/admin-guide/mm/pagemap.rst, 6.12): per
-page a u64 in which bit 63 says that it is in memory, bit 62 that it is swapped out, and bit 61
-that it is still the mapped file's. A page of this process is one of its own.
-
-A page becomes one's own by a page fault. So while the thread that runs code in the mapping has
-had no fault, which getrusage() tells in a hundredth of the time, there are no others than there
-were.
-"""
+"""Which pages of a private mapping hold something of their own."""
 
 from __future__ import annotations
 
@@ -23,6 +14,8 @@ import numpy as np
 
 __all__ = ["TouchedPages"]
 
+#: Per page a u64 in which bit 63 says that it is in memory, bit 62 that it is swapped out, and bit
+#: 61 that it is still the mapped file's (Documentation/admin-guide/mm/pagemap.rst, 6.12).
 _PAGEMAP: Final = "/proc/self/pagemap"
 _ENTRY: Final = 8
 _STATE = np.uint64(61)
@@ -52,6 +45,9 @@ class TouchedPages:
         The same list as before if they are the same. Pages of anonymous memory that were
         merely read may be among them. None where there is no pagemap.
         """
+        # A page becomes one's own by a page fault. So while the thread that runs code in the
+        # mapping has had none, which getrusage() tells in a hundredth of the time, there are no
+        # others than there were.
         now = (threading.get_native_id(), _faults())  # before looking, lest one is missed
         if self._spans is None or now != self._seen or not _are_counted():
             spans = _touched(self._address, self._size)
@@ -99,7 +95,7 @@ def _entries(first: int, count: int) -> np.ndarray[tuple[int], np.dtype[np.uint6
     """The entries of these pages, or None if Linux does not tell."""
     try:
         with open(_PAGEMAP, "rb", buffering=0) as pagemap:
-            data = os.pread(pagemap.fileno(), count * _ENTRY, first * _ENTRY)
+            entries = os.pread(pagemap.fileno(), count * _ENTRY, first * _ENTRY)
     except OSError:
         return None
-    return np.frombuffer(data, np.uint64) if len(data) == count * _ENTRY else None
+    return np.frombuffer(entries, np.uint64) if len(entries) == count * _ENTRY else None

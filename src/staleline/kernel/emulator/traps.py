@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Final, Self
 
 from staleline.evidence.registers import CpuidTable
+from staleline.hardware import ENCRYPTION_LEAF, SEV_STATUS
 from staleline.kernel.emulator.refused import Operation, RefusedInstruction
 
 __all__ = [
@@ -47,13 +48,12 @@ GENERAL_REGISTERS: Final = (
 RAX, RCX, RDX, RSP, RSI, RDI = 0, 1, 2, 4, 6, 7
 
 #: Leaves that decide something in the code that is run; without them nothing is known.
-DECISIVE_LEAVES = frozenset((0x0, 0x1, 0x7, 0x8000_0000, 0x8000_0001, 0x8000_001F))
+DECISIVE_LEAVES = frozenset((0x0, 0x1, 0x7, 0x8000_0000, 0x8000_0001, ENCRYPTION_LEAF))
 
 _MASK_32 = (1 << 32) - 1
 _MASK_64 = (1 << 64) - 1
 _MSR_GS_BASE = 0xC000_0101
 _MSR_KERNEL_GS_BASE = 0xC000_0102
-_SEV_STATUS = 0xC001_0131
 _SNP_ENABLED = 1 << 2
 _RMP_SUCCESS = 0  # of RMPADJUST, APM volume 3
 _CR0_BOOT = 0x8005_0033  # PE MP ET NE WP AM PG: CR0_STATE, processor-flags.h
@@ -145,7 +145,7 @@ class LogicalCpu:
     @property
     def is_snp_guest(self) -> bool:
         """SEV_STATUS says so (MSR_AMD64_SEV_SNP_ENABLED, asm/msr-index.h, 5.19 to 7.3)."""
-        (status,) = self.hardware((self.number, _SEV_STATUS))
+        (status,) = self.hardware((self.number, SEV_STATUS))
         return bool(status & _SNP_ENABLED)
 
     def answer(self, question: Question) -> Answer:
@@ -157,11 +157,9 @@ class LogicalCpu:
 
     @property
     def kept(self) -> tuple[tuple[tuple[int, int], ...], ...]:
-        """What a CPU keeps from one run to the next: MSRs written, control registers, time.
-
-        And whether SEAMCALL succeeds, which is no question to the hardware.
-        """
+        """What a CPU keeps from one run to the next: MSRs written, control registers, time."""
         written, control = sorted(self._msr_written.items()), sorted(self._control.items())
+        # Whether SEAMCALL succeeds is no question to the hardware, so it is not in the record.
         counts = (self._time, self._random, int(self.seam))
         return tuple(written), tuple(control), tuple(enumerate(counts))
 
@@ -234,6 +232,7 @@ def answer(cpu: LogicalCpu, instruction: RefusedInstruction, state: CpuState) ->
 
 def _read_msr(cpu: LogicalCpu, _: RefusedInstruction, state: CpuState) -> bool:
     number = state.general[RCX] & _MASK_32
+    # Unicorn holds this one, which SWAPGS and WRGSBASE change as well.
     value = state.gs_base if number == _MSR_GS_BASE else cpu.read_msr(number)
     _put_halves(state, value)
     return True
@@ -251,7 +250,7 @@ def _write_msr(cpu: LogicalCpu, _: RefusedInstruction, state: CpuState) -> bool:
 def _read_time_stamp(cpu: LogicalCpu, instruction: RefusedInstruction, state: CpuState) -> bool:
     _put_halves(state, cpu.read_time_stamp())
     if instruction.operation is Operation.RDTSCP:
-        state.general[RCX] = cpu.number
+        state.general[RCX] = cpu.number  # TSC_AUX, in which Linux has it (asm/segment.h)
     return True
 
 
@@ -259,6 +258,7 @@ def _read_random(cpu: LogicalCpu, instruction: RefusedInstruction, state: CpuSta
     """There always is one: CF is set, the other flags are cleared (APM volume 3, RDRAND)."""
     mask = (1 << instruction.width) - 1
     value = cpu.read_random() & mask
+    # A 32-bit result clears the upper half of its register, a 16-bit one leaves the rest.
     if instruction.width < 32:
         value |= state.general[instruction.general] & ~mask
     state.general[instruction.general] = value
@@ -279,6 +279,7 @@ def _write_control(cpu: LogicalCpu, instruction: RefusedInstruction, state: CpuS
 
 
 def _read_debug(_: LogicalCpu, instruction: RefusedInstruction, state: CpuState) -> bool:
+    # No breakpoint is set: whether one is would be a debugger's doing.
     state.general[instruction.general] = 0
     return True
 

@@ -1,9 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A limit on the wall-clock time of emulated code.
-
-Unicorn has one, but polls it every few microseconds from a thread it starts for each run,
-which costs more than the runs themselves. Here one thread looks ten times a second.
-"""
+"""A limit on the wall-clock time of emulated code."""
 
 from __future__ import annotations
 
@@ -15,6 +11,8 @@ from typing import Final
 
 __all__ = ["Watchdog"]
 
+#: Seconds between two looks. Unicorn has a limit of its own, but polls it every few microseconds
+#: from a thread that it starts for each run, which costs more than the runs themselves.
 _INTERVAL: Final = 0.1
 
 

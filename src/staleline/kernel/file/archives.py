@@ -132,10 +132,11 @@ def cpio_members(stream: UnpackedStream) -> Iterator[Member]:
         member = Member(relative(name), size, mode & _S_IFMT == _S_IFREG)
         if member.name == _CPIO_END:
             return
+        # Name and content are each padded to four bytes.
         stream.skip_to(-(-stream.position // 4) * 4)
         end = stream.position + -(-size // 4) * 4
         yield member
-        stream.skip_to(end)
+        stream.skip_to(end)  # whether it was read, or in part, or not
 
 
 def relative(name: bytes) -> str:

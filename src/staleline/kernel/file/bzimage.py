@@ -43,16 +43,16 @@ class SetupHeader:
     release: str | None
 
 
-def has_setup_header(data: memoryview) -> bool:
+def has_setup_header(head: memoryview) -> bool:
     """Does a file that begins with these bytes carry the mark of a Linux x86 boot image?"""
-    return bytes(data[_MAGIC_OFFSET : _MAGIC_OFFSET + 4]) == _MAGIC
+    return bytes(head[_MAGIC_OFFSET : _MAGIC_OFFSET + 4]) == _MAGIC
 
 
-def read_setup_header(data: memoryview, where: str, size: int) -> SetupHeader:
+def read_setup_header(head: memoryview, where: str, size: int) -> SetupHeader:
     """Read the header of a file for which `has_setup_header` holds.
 
     Args:
-        data: The first `HEADER_REACH` bytes of the file, or all if it is shorter.
+        head: The first `HEADER_REACH` bytes of the file, or all if it is shorter.
         where: The file, for messages.
         size: The file's length in bytes.
 
@@ -60,26 +60,27 @@ def read_setup_header(data: memoryview, where: str, size: int) -> SetupHeader:
         KernelImageError: The header is cut off, too old, of a 32-bit kernel, or points
             outside the file.
     """
-    if len(data) < _HEADER_END:
+    if len(head) < _HEADER_END:
         raise KernelImageError(
-            f"setup header ends at {len(data):#x} of {_HEADER_END:#x} bytes",
-            where=f"{where}+{len(data):#x}",
+            f"setup header ends at {len(head):#x} of {_HEADER_END:#x} bytes",
+            where=f"{where}+{len(head):#x}",
             do="the file is truncated, copy it again",
         )
-    (protocol,) = unpack_from("<H", data, 0x206)
+    (protocol,) = unpack_from("<H", head, 0x206)
     if protocol < _PAYLOAD_PROTOCOL:
         raise KernelImageError(
             f"boot protocol {protocol >> 8}.{protocol & 0xFF:02d} has no payload field",
             where=f"{where}+0x206",
             do="use a kernel of 2.6.26 or later",
         )
-    _require_64_bit(data, protocol, where)
-    offset, length = _payload(data, where, size)
-    return SetupHeader(protocol, offset, length, _release(data))
+    _require_64_bit(head, protocol, where)
+    offset, length = _payload(head, where, size)
+    return SetupHeader(protocol, offset, length, _release(head))
 
 
-def _require_64_bit(data: memoryview, protocol: int, where: str) -> None:
-    (xloadflags,) = unpack_from("<H", data, 0x236)
+def _require_64_bit(head: memoryview, protocol: int, where: str) -> None:
+    (xloadflags,) = unpack_from("<H", head, 0x236)
+    # An older header does not say; the ELF file inside is asked again.
     if protocol >= _XLOADFLAGS_PROTOCOL and not xloadflags & _XLF_KERNEL_64:
         raise KernelImageError(
             "a 32-bit x86 kernel (XLF_KERNEL_64 is clear)",
@@ -88,15 +89,16 @@ def _require_64_bit(data: memoryview, protocol: int, where: str) -> None:
         )
 
 
-def _payload(data: memoryview, where: str, size: int) -> tuple[int, int]:
-    setup_sectors = data[0x1F1] or 4  # 0 means 4, boot.rst "setup_sects"
-    relative, length = unpack_from("<II", data, 0x248)
+def _payload(head: memoryview, where: str, size: int) -> tuple[int, int]:
+    setup_sectors = head[0x1F1] or 4  # 0 means 4, boot.rst "setup_sects"
+    relative, length = unpack_from("<II", head, 0x248)
     if length == 0:
         raise KernelImageError(
             "a bzImage without payload",
             where=f"{where}+0x24c",
             do="give the image as the kernel's build installed it",
         )
+    # From the start of the protected-mode code: behind the boot sector and the set-up code.
     offset = (setup_sectors + 1) * _SECTOR + relative
     if offset + length > size:
         raise KernelImageError(
@@ -107,10 +109,10 @@ def _payload(data: memoryview, where: str, size: int) -> tuple[int, int]:
     return offset, length
 
 
-def _release(data: memoryview) -> str | None:
-    (pointer,) = unpack_from("<H", data, 0x20E)
+def _release(head: memoryview) -> str | None:
+    (pointer,) = unpack_from("<H", head, 0x20E)
     if pointer == 0:
         return None
-    start = pointer + _SECTOR
-    words = bytes(data[start : start + _VERSION_LIMIT]).split(b"\0")[0].split()
+    start = pointer + _SECTOR  # boot.rst "kernel_version": it counts from behind the boot sector
+    words = bytes(head[start : start + _VERSION_LIMIT]).split(b"\0")[0].split()
     return words[0].decode("ascii", "replace") if words else None

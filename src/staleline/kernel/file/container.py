@@ -62,6 +62,7 @@ def _unpack_image(file: ByteSource) -> tuple[ByteSource, str | None]:
     head = _head(file)
     if is_elf(head):
         return file, None
+    # Before PE: with an EFI stub a bzImage is one as well (arch/x86/boot/header.S).
     if has_setup_header(head):
         return _unpack_bzimage(file)
     section = linux_section(file) if is_pe(head) else None
@@ -88,6 +89,7 @@ def _unpack_bzimage(file: ByteSource) -> tuple[ByteSource, str | None]:
 def _without_headers(file: ByteSource) -> KernelImageError | None:
     """For the bytes of a kernel's memory, from objcopy, a debugger or a hypervisor's monitor."""
     for start in range(0, min(file.size, MAX_UNPACKED), _PIECE):
+        # Pieces overlap by the longest banner, which may lie across the end of one.
         piece = file.read(start, min(_PIECE + _LONGEST_BANNER, file.size - start))
         if banner := _BANNER.search(piece):
             return KernelImageError(
@@ -99,18 +101,19 @@ def _without_headers(file: ByteSource) -> KernelImageError | None:
     return None
 
 
-def _foreign(data: memoryview, path: str) -> KernelImageError:
+def _foreign(head: memoryview, path: str) -> KernelImageError:
     """What else the file is, as far as its first bytes tell."""
     wanted = "give a vmlinuz or vmlinux for x86-64"
-    if not data:
+    if not head:
         return KernelImageError("empty file", where=f"{path}+0x0", do="copy it again")
-    if bytes(data[0x38:0x3C]) == b"ARM\x64":  # Documentation/arch/arm64/booting.rst
+    # Before PE: with an EFI stub it is one as well.
+    if bytes(head[0x38:0x3C]) == b"ARM\x64":  # Documentation/arch/arm64/booting.rst
         return KernelImageError("a kernel for arm64", where=f"{path}+0x38", do=wanted)
-    if (method := compression_of(data)) is not None:
+    if (method := compression_of(head)) is not None:
         return KernelImageError(
             f"a bare {method} stream, not a bzImage", where=f"{path}+0x0", do="unpack it first"
         )
-    if is_pe(data):
+    if is_pe(head):
         return KernelImageError(
             "a PE file with neither a Linux setup header nor a section .linux",
             where=f"{path}+0x202",

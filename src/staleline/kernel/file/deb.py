@@ -41,17 +41,17 @@ def open_deb(source: ByteSource) -> Package:
         KernelImageError: It is damaged.
     """
     parts = _parts(source)
-    data = _tar(parts, "data")
-    if data is None:
+    archive = _tar(parts, "data")
+    if archive is None:
         raise damaged_package("no part data.tar", source, len(DEB_MAGIC))
-    return Package(unpacked_part(source, *data), archive_members, _files(source, parts))
+    return Package(unpacked_part(source, *archive), archive_members, _files(source, parts))
 
 
 def _parts(source: ByteSource) -> Mapping[str, _Range]:
     """Where each part is, by name."""
-    found: dict[str, _Range] = {}
+    parts: dict[str, _Range] = {}
     at = len(DEB_MAGIC)
-    while at + _AR_HEADER.size <= source.size and len(found) < _AR_MEMBERS:
+    while at + _AR_HEADER.size <= source.size and len(parts) < _AR_MEMBERS:
         name, digits, end = _AR_HEADER.unpack(source.read(at, _AR_HEADER.size))
         start = at + _AR_HEADER.size
         if end != b"`\n" or not digits.strip().isdigit():
@@ -59,12 +59,14 @@ def _parts(source: ByteSource) -> Mapping[str, _Range]:
         size = int(digits)
         if start + size > source.size:
             raise damaged_package("a part ends after the file", source, at)
-        found.setdefault(name.decode("ascii", "replace").rstrip(" /"), (start, size))
-        at = start + size + size % 2
-    return found
+        # Some ar programs end names with a slash (deb(5) allows it); the first of a name counts.
+        parts.setdefault(name.decode("ascii", "replace").rstrip(" /"), (start, size))
+        at = start + size + size % 2  # members begin at even offsets, ar(5)
+    return parts
 
 
 def _tar(parts: Mapping[str, _Range], stem: str) -> _Range | None:
+    # What compresses it stands behind, and is told by its first bytes.
     return next((part for name, part in parts.items() if name.startswith(f"{stem}.tar")), None)
 
 

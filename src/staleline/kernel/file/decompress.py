@@ -117,6 +117,7 @@ def _lz4(payload: memoryview, size: int) -> bytearray:
     while position + 4 <= end:
         (length,) = unpack_from("<I", payload, position)
         position += 4
+        # Of the frame, and of one that was put behind it: lib/decompress_unlz4.c goes on as well.
         if length == _LZ4_LEGACY_MAGIC:
             continue
         if position + length > end:

@@ -1,10 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The parts of an ELF64 file that describe a kernel: segments, sections, notes, symbols.
+"""The parts of an ELF64 file that describe a kernel: segments, sections, notes, symbols."""
 
-The headers are read here rather than with pyelftools: importing that takes as long as
-unpacking half a kernel, and its errors do not name the file offset a user needs. A test
-compares the two.
-"""
+# Not read with pyelftools: importing that takes as long as unpacking half a kernel, and its errors
+# do not name the file offset that a user needs. A test compares the two.
 
 from __future__ import annotations
 
@@ -152,6 +150,7 @@ def _segments(source: ByteSource, offset: int, count: int) -> Iterator[ElfSegmen
         at = f"{source.where}+{offset + index * _PROGRAM_HEADER.size:#x}"
         if start + file_size > source.size:
             raise _malformed("a segment that ends after the file", at)
+        # ELF gives the rest of a segment as zeros, so that it is never the smaller in memory.
         if memory_size < file_size:
             raise _malformed("a segment smaller in memory than in the file", at)
         yield ElfSegment(virtual, physical, start, file_size, memory_size, bool(flags & _PF_X))
@@ -177,17 +176,19 @@ def _section_names(source: ByteSource, offset: int, size: int) -> bytes:
     return bytes(source.read(offset, size))
 
 
-def _notes(data: memoryview) -> Iterator[tuple[bytes, int, bytes]]:
+def _notes(section: memoryview) -> Iterator[tuple[bytes, int, bytes]]:
     """Owner, type and content of each note; a note that runs past the end stops it."""
     position = 0
-    while position + _NOTE_HEADER.size <= len(data):
-        owner_size, size, kind = _NOTE_HEADER.unpack_from(data, position)
+    while position + _NOTE_HEADER.size <= len(section):
+        owner_size, size, kind = _NOTE_HEADER.unpack_from(section, position)
         position += _NOTE_HEADER.size
-        owner = bytes(data[position : position + owner_size]).rstrip(b"\0")
+        owner = bytes(section[position : position + owner_size]).rstrip(b"\0")
+        # Both are padded to four bytes in ELF64 too, unlike what its specification says; so
+        # include/linux/elfnote.h writes them.
         position += (owner_size + 3) & ~3
-        if position + size > len(data):
+        if position + size > len(section):
             return
-        yield owner, kind, bytes(data[position : position + size])
+        yield owner, kind, bytes(section[position : position + size])
         position += (size + 3) & ~3
 
 

@@ -25,11 +25,11 @@ class LzopError(Exception):
     """The data break a rule of the format."""
 
 
-def read_lzop(data: memoryview, limit: int) -> bytearray:
+def read_lzop(file: memoryview, limit: int) -> bytearray:
     """Unpack all blocks.
 
     Args:
-        data: The file from its first byte; what follows the last block is passed over.
+        file: From its first byte; what follows the last block is passed over.
         limit: Most bytes that may come out.
 
     Raises:
@@ -37,28 +37,28 @@ def read_lzop(data: memoryview, limit: int) -> bytearray:
     """
     unpacked = bytearray()
     try:
-        at = _header_size(data)
-        while size := _u32(data, at):
+        at = _header_size(file)
+        while size := _u32(file, at):
             if len(unpacked) + size > limit:
                 raise LzopError(f"more than the claimed {limit} bytes")
-            packed = _u32(data, at + 4)
+            packed = _u32(file, at + 4)
             start = at + 12  # behind a checksum
-            unpacked += _block(data[start : start + packed], packed, size, at)
+            unpacked += _block(file[start : start + packed], packed, size, at)
             at = start + packed
     except StructError as error:
         raise LzopError("it ends too early") from error
     return unpacked
 
 
-def _header_size(data: memoryview) -> int:
-    if bytes(data[: len(_MAGIC)]) != _MAGIC:
+def _header_size(file: memoryview) -> int:
+    if bytes(file[: len(_MAGIC)]) != _MAGIC:
         raise LzopError("not the header of lzop")
-    (version,) = unpack_from(">H", data, 9)
+    (version,) = unpack_from(">H", file, 9)
     has_level = version >= _WITH_LEVEL
     at = 17 if has_level else 16  # versions and method
-    at += 8 if _u32(data, at) & _HAS_FILTER else 4  # flags
+    at += 8 if _u32(file, at) & _HAS_FILTER else 4  # flags
     at += 12 if has_level else 8  # mode and mtime
-    (name_size,) = unpack_from("B", data, at)
+    (name_size,) = unpack_from("B", file, at)
     return at + 1 + int(name_size) + 4  # checksum
 
 
@@ -76,6 +76,6 @@ def _block(packed: memoryview, packed_size: int, size: int, at: int) -> bytes:
     return unpacked
 
 
-def _u32(data: memoryview, at: int) -> int:
-    (value,) = unpack_from(">I", data, at)
-    return int(value)
+def _u32(file: memoryview, at: int) -> int:
+    (number,) = unpack_from(">I", file, at)
+    return int(number)

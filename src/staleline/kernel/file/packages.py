@@ -1,9 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The kernel image inside a Debian or RPM package, without unpacking the package.
-
-A package lists its files apart from their content, so a package of several images is told
-from one of a single image before anything large is unpacked.
-"""
+"""The kernel image inside a Debian or RPM package, without unpacking the package."""
 
 from __future__ import annotations
 
@@ -38,21 +34,24 @@ def read_package(source: ByteSource) -> tuple[str, MemoryBytes]:
     """
     rpm = bytes(source.read(0, len(RPM_MAGIC))) == RPM_MAGIC
     package = open_rpm(source) if rpm else open_deb(source)
+    # Files are listed apart from their content, so that a package of several images is told from
+    # one of a single image before anything large is unpacked.
     listed = package.files and tuple(filter(_IMAGE.fullmatch, package.files))
     if listed is not None and len(listed) != 1:
         raise _number_of_images(source, listed)
-    found: dict[str, MemoryBytes] = {}
+    images: dict[str, MemoryBytes] = {}
     for member in package.members(package.stream):
+        # A hard link has its content at the last of its names only (`cpio_members`).
         if not (member.regular and member.size and _IMAGE.fullmatch(member.name)):
             continue
-        if found:
-            raise _number_of_images(source, (*found, member.name))
-        found[member.name] = _content(source, package.stream, member)
+        if images:
+            raise _number_of_images(source, (*images, member.name))
+        images[member.name] = _content(source, package.stream, member)
         if listed:
             break
-    if not found:
+    if not images:
         raise _number_of_images(source, ())
-    return found.popitem()
+    return images.popitem()
 
 
 def _content(source: ByteSource, stream: UnpackedStream, member: Member) -> MemoryBytes:
@@ -63,11 +62,11 @@ def _content(source: ByteSource, stream: UnpackedStream, member: Member) -> Memo
             where=where,
             do="unpack the package and give the image",
         )
-    data = stream.read(member.size)
-    if len(data) != member.size:
-        what = f"{member.name} ends after {len(data)} of {member.size} bytes"
+    content = stream.read(member.size)
+    if len(content) != member.size:
+        what = f"{member.name} ends after {len(content)} of {member.size} bytes"
         raise damaged_package(what, source, 0)
-    return MemoryBytes(where, memoryview(data))
+    return MemoryBytes(where, memoryview(content))
 
 
 def _number_of_images(source: ByteSource, names: tuple[str, ...]) -> KernelImageError:

@@ -73,6 +73,7 @@ def open_rpm(source: ByteSource) -> Package:
         KernelImageError: It is damaged.
     """
     signature = _header(source, _LEAD)
+    # The signature is padded to eight bytes, the header is not (format_v4.md, "Signature").
     header = _header(source, -(-signature.end // 8) * 8)
     stream = unpacked_part(source, header.end, source.size - header.end)
     return Package(stream, cpio_members, _files(header))
@@ -97,6 +98,7 @@ def _files(header: _Header) -> tuple[str, ...] | None:
     names, directories = header.strings(_BASE_NAMES), header.strings(_DIR_NAMES)
     indexes = header.numbers(_DIR_INDEXES)
     modes, flags = header.numbers(_FILE_MODES), header.numbers(_FILE_FLAGS)
+    # A list that does not hang together is none: then the archive itself is read for names.
     if not names or {len(indexes), len(modes), len(flags)} != {len(names)}:
         return None
     if max(indexes) >= len(directories):

@@ -2,8 +2,7 @@
 """Bytes by offset, from memory or from a file of which only parts are wanted.
 
 A vmlinux with debug information has hundreds of megabytes, of which the kernel itself is
-a tenth. It is read in parts and not mapped: a mapped file that a build truncates kills
-the reader with SIGBUS.
+a tenth.
 """
 
 from __future__ import annotations
@@ -74,10 +73,11 @@ class FileBytes:
     def read(self, offset: int, size: int) -> memoryview:
         """Exactly these bytes, see `ByteSource.read`."""
         _require_range(self, offset, size)
-        data = memoryview(os.pread(self.file.fileno(), size, offset))
-        if len(data) != size:
-            raise _truncated(self.where, offset, size, offset + len(data))
-        return data
+        # Not mapped: a mapped file that a build truncates kills the reader with SIGBUS.
+        content = memoryview(os.pread(self.file.fileno(), size, offset))
+        if len(content) != size:
+            raise _truncated(self.where, offset, size, offset + len(content))
+        return content
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,7 +38,8 @@ def linux_section(source: ByteSource) -> tuple[int, int] | None:
     table = source.read(at + _FILE_HEADER.size + optional, count * _SECTION.size)
     for name, used, stored, start in _SECTION.iter_unpack(table):
         if name == _NAME:
+            # Stored sizes are rounded up to the file's alignment, used ones are not.
             size = min(used, stored)
-            source.read(start + size, 0)
+            source.read(start + size, 0)  # raises if it ends after the file
             return start, size
     return None

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Final
 import capstone  # type: ignore[import-untyped]
 from capstone import x86 as cx
 
+from staleline.kernel.rerun.instructionform import parts_of
+
 if TYPE_CHECKING:
     from staleline.kernel.rerun.trace import ExecutedInstruction
 
 __all__ = ["disassembled", "what_led_to"]
 
 _MASK_64: Final = (1 << 64) - 1
-_FLAGS: Final = "eflags"
 _CPUID_INPUT: Final = frozenset({"rax", "rcx"})
 _CPUID_OUTPUT: Final = frozenset({"rax", "rbx", "rcx", "rdx"})
 #: Registers that say where something is, not what it is.
@@ -26,13 +27,13 @@ def disassembled(step: ExecutedInstruction, name: Callable[[int], str]) -> str:
     """One instruction in Intel's syntax; `name` says where a jump or call goes."""
     decoder = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64)
     decoder.detail = True
-    found = next(decoder.disasm(step.code, step.address, 1), None)
-    if found is None:
+    read = next(decoder.disasm(step.code, step.address, 1), None)
+    if read is None:
         return f"(bytes {step.code.hex()})"
-    goes = found.group(capstone.CS_GRP_JUMP) or found.group(capstone.CS_GRP_CALL)
-    if goes and found.operands[0].type == cx.X86_OP_IMM:
-        return f"{found.mnemonic} {name(found.operands[0].imm & _MASK_64)}"
-    return f"{found.mnemonic} {found.op_str}".rstrip()
+    goes = read.group(capstone.CS_GRP_JUMP) or read.group(capstone.CS_GRP_CALL)
+    if goes and read.operands[0].type == cx.X86_OP_IMM:
+        return f"{read.mnemonic} {name(read.operands[0].imm & _MASK_64)}"
+    return f"{read.mnemonic} {read.op_str}".rstrip()
 
 
 def what_led_to(steps: Sequence[ExecutedInstruction], wanted: Collection[int]) -> frozenset[int]:
@@ -46,14 +47,14 @@ def what_led_to(steps: Sequence[ExecutedInstruction], wanted: Collection[int]) -
         Indices, the wanted ones included.
     """
     sources = _sources(steps)
-    found: set[int] = set()
+    led: set[int] = set()
     left = list(wanted)
     while left:
         index = left.pop()
-        if index not in found:
-            found.add(index)
+        if index not in led:
+            led.add(index)
             left.extend(sources[index])
-    return frozenset(found)
+    return frozenset(led)
 
 
 def _sources(steps: Sequence[ExecutedInstruction]) -> list[set[int]]:
@@ -101,16 +102,18 @@ class _Decoder:
         if instruction.id == cx.X86_INS_CPUID:
             return _CPUID_INPUT, _CPUID_OUTPUT
         read, written = instruction.regs_access()
+        # What stands in a register that is an address has no part in what was loaded from there.
         into = {_whole(instruction.reg_name(number)) for number in written} - _PLACES
         if _clears(instruction):
             return frozenset(), frozenset(into)
         outof = {_whole(instruction.reg_name(number)) for number in read}
+        # Writing 8 or 16 bits leaves the rest, so that the whole depends on what it was.
         kept = {_whole(name) for n in written if _is_part(name := instruction.reg_name(n))}
         return frozenset((outof | kept) - _PLACES - _pointers(instruction)), frozenset(into)
 
 
 def _clears(instruction: capstone.CsInsn) -> bool:
-    """XOR or SUB of a register with itself."""
+    """XOR or SUB of a register with itself: what was in it has no part in the result."""
     if instruction.id not in (cx.X86_INS_XOR, cx.X86_INS_SUB):
         return False
     first, second = instruction.operands
@@ -131,25 +134,10 @@ def _pointers(instruction: capstone.CsInsn) -> set[str]:
 
 def _whole(name: str) -> str:
     """The 64-bit register that a name is a part of: ``al`` and ``eax`` are ``rax``."""
-    return _WHOLE.get(name, name)
+    return parts_of(name)[0].register
 
 
 def _is_part(name: str) -> bool:
     """Does writing this register leave the rest of the whole one as it was?"""
-    clears_the_rest = name[0] == "e" or name.endswith("d")  # 32 bits
-    return _whole(name) not in {name, _FLAGS} and not clears_the_rest
-
-
-def _named_parts() -> Iterator[tuple[str, str]]:
-    for letter in "abcd":
-        for part in (f"{letter}l", f"{letter}h", f"{letter}x", f"e{letter}x"):
-            yield part, f"r{letter}x"
-    for legacy in ("si", "di", "bp", "sp"):
-        for part in (f"{legacy}l", legacy, f"e{legacy}"):
-            yield part, f"r{legacy}"
-    for number in range(8, 16):
-        for suffix in "bwd":
-            yield f"r{number}{suffix}", f"r{number}"
-
-
-_WHOLE: Final = {**dict(_named_parts()), "rflags": _FLAGS, "flags": _FLAGS}
+    # A write of 32 bits clears the upper half (AMD APM volume 1, 3.1.2).
+    return sum(part.width for part in parts_of(name)) < 32

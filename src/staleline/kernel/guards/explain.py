@@ -99,10 +99,12 @@ def explain(
     runner = SiteRunner(image)
     for site in Site:
         left = {row.facts: row.left_behind(site) for row in table.rows}
+        # What leaves nothing behind has nothing to tell of that.
         told = {_places(())}
         for facts, others in _telling(table.rows, site):
             flushing = runner.run(site, machine(facts))
             variables = [source for read in flushing.inputs.values() for source in read]
+            # Of those that stay, what the flushing one read, though they may not have come to it.
             staying = {
                 name: runner.run(site, machine(other), looking_at=variables)
                 for name, other in others.items()
@@ -134,6 +136,7 @@ def _telling(
         facts, others = max(
             around, key=lambda pair: (len(pair[1].keys() - told), pair[0].sme is pair[0].leaf)
         )
+        # A second machine is shown only for what the first left untold.
         if told and not others.keys() - told:
             return
         yield facts, others
@@ -145,14 +148,14 @@ def _telling(
 def _neighbours(facts: RawFacts, candidates: Set[RawFacts]) -> dict[str, RawFacts]:
     """Fact -> a candidate that differs in this one only."""
     vendors = {candidate.vendor for candidate in candidates}
-    found = {}
+    neighbours = {}
     for name in (field.name for field in fields(facts)):
         values: list[Any] = sorted(vendors) if name == "vendor" else [not getattr(facts, name)]
         others = (replace(facts, **{name: value}) for value in values)
         other = next((other for other in others if other in candidates), None)
         if other is not None:
-            found[name] = other
-    return found
+            neighbours[name] = other
+    return neighbours
 
 
 def _lines(flushing: RecordedSite, staying: Mapping[str, RecordedSite]) -> Iterator[GuardLine]:
@@ -164,6 +167,7 @@ def _lines(flushing: RecordedSite, staying: Mapping[str, RecordedSite]) -> Itera
     turning = _turning_points(steps, staying)
     decisive = [index for index, step in enumerate(steps) if step.address in turning]
     shown = sorted(what_led_to(steps, decisive) | {end})
+    # The WBINVD is the last line, whether anything was decided before it or not.
     for before, index in pairwise([-1, *shown]):
         step = steps[index]
         yield GuardLine(
@@ -180,22 +184,23 @@ def _turning_points(
 ) -> Mapping[int, Sequence[str]]:
     """Conditional jumps -> the facts without which they go another way."""
     went = conditional_outcomes(steps)
-    found: dict[int, list[str]] = {}
+    turning: dict[int, list[str]] = {}
     for name, run in staying.items():
         for address, targets in conditional_outcomes(run.steps).items():
+            # A jump that the other machine alone came to lies behind the one that decided.
             if address in went and targets != went[address]:
-                found.setdefault(address, []).append(name)
-    return found
+                turning.setdefault(address, []).append(name)
+    return turning
 
 
 def _inputs(read: Mapping[Source, int], staying: Mapping[str, RecordedSite]) -> Iterator[Input]:
     """What a step read; of CPUID's registers those that differ, or the first."""
-    found = [
+    inputs = [
         Input(source.name, value, dict(_differing(source, value, staying)))
         for source, value in read.items()
     ]
-    telling = [one for one in found if one.others]
-    yield from telling or found[:1]
+    telling = [entry for entry in inputs if entry.others]
+    yield from telling or inputs[:1]
 
 
 def _differing(

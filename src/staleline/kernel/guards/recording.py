@@ -91,13 +91,14 @@ class RecordedSite:
     @property
     def flush(self) -> int | None:
         """Index of the first WBINVD."""
-        found = (i for i, step in enumerate(self.steps) if step.code.startswith(_WBINVD))
-        return next(found, None)
+        flushes = (i for i, step in enumerate(self.steps) if step.code.startswith(_WBINVD))
+        return next(flushes, None)
 
     def value(self, source: Source) -> int | None:
         """What was there when the site began; None if it was not looked at."""
         if source in self.before:
             return self.before[source]
+        # Not of this run's record: the other machine may never have asked.
         number, register = source.place
         if source.name.startswith("CPUID"):
             answer = self.cpu.cpuid.read(number)
@@ -127,13 +128,13 @@ class SiteRunner:
         cpus = self._boot(machine)
         before = dict(self._contents(looking_at))
         cpu = cpus[0 if site is Site.RELOCATE_KERNEL else SECONDARY]
-        cpu.leaves.clear()
+        cpu.leaves.clear()  # what the boot asked is not the site's
         cpu.numbers.clear()
         recorded = record(
             self._emulated.memory, self._emulated.emulator, self._running(site, machine, cpus)
         )
         steps = _of_the_site(recorded, self._emulated.image.symbols.addresses(_ENTRY[site]))
-        inputs = {i: found for i, found in enumerate(self._read(steps, cpu)) if found}
+        inputs = {i: read for i, read in enumerate(self._read(steps, cpu)) if read}
         return RecordedSite(steps, self._emulated.places, inputs, before, cpu)
 
     def _boot(self, machine: RawMachine) -> tuple[_NotedCpu, _NotedCpu]:
@@ -179,22 +180,24 @@ class SiteRunner:
                 yield self._variables(step, written)
 
     def _variables(self, step: ExecutedInstruction, written: set[int]) -> dict[Source, int]:
-        found = {}
+        variables = {}
         for access in step.accesses:
             covered = range(access.address, access.address + access.size)
             if access.value is None:
                 written.update(covered)
             elif written.isdisjoint(covered):
+                # What the site itself stored is no input; nor is what has no name, a stack's.
                 name = self._emulated.places.variable(access.address)
                 if name is not None:
-                    found[Source(name, (access.address, access.size))] = access.value
-        return found
+                    variables[Source(name, (access.address, access.size))] = access.value
+        return variables
 
 
 def _of_the_site(
     steps: Sequence[ExecutedInstruction], entries: Collection[int]
 ) -> Sequence[ExecutedInstruction]:
     """From the first step at one of `entries` to the next halt: of several, the one executed."""
+    # Several, where static functions share a name (`SymbolTable.address`).
     start = next((i for i, step in enumerate(steps) if step.address in entries), len(steps))
     for end in range(start, len(steps)):
         if steps[end].code.startswith(_HLT):

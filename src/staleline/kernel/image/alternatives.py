@@ -1,10 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Code that the kernel patches in at boot, on CPUs with or without a feature.
 
-``.altinstructions`` holds a ``struct alt_instr`` for each patch (asm/alternative.h): where, from
-where, for which feature, and both lengths; 12 bytes in 5.10.262 and 6.1.192, 14 since 6.3. What
-is patched in lies in ``.altinstr_replacement``, in the order of ``.altinstructions`` or not.
-
 Code is run as it is in the image. For nearly all of it that is no difference: calls through
 ``pv_ops`` become direct ones, ``static_cpu_has()`` jumps where it would have tested the same bit,
 instructions that tune or mitigate are NOPs. What every boot patches without a condition, in a
@@ -26,9 +22,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Alternative", "always_patched", "passed_alternatives", "patches_with"]
 
+#: A struct alt_instr for each patch (asm/alternative.h): where, from where, for which feature, and
+#: both lengths; 12 bytes in 5.10.262 and 6.1.192, 14 since 6.3.
 _PATCHES: Final = ".altinstructions"
-_REPLACEMENTS: Final = ".altinstr_replacement"
 _ENTRY_SIZES: Final = (12, 14)
+#: What is patched in, in the order of the patches or not.
+_REPLACEMENTS: Final = ".altinstr_replacement"
 #: X86_FEATURE_ALWAYS, which every CPU has (asm/cpufeatures.h, 5.10 to 7.3).
 _ALWAYS: Final = 3 * 32 + 21
 #: ALT_FLAG_NOT and ALT_FLAG_DIRECT_CALL; up to 6.2 the first is bit 15 of the feature.
@@ -72,8 +71,8 @@ def always_patched(image: KernelImage) -> list[Alternative]:
     places, counts = np.unique(table.places, return_counts=True)
     single = np.isin(table.places, places[counts == 1])
     plain = (table.features == _ALWAYS) & (table.flags == 0)
-    found = (table.alternative(index) for index in np.flatnonzero(single & plain).tolist())
-    return [one for one in found if not _is_thunk(image, one)]
+    patches = (table.alternative(index) for index in np.flatnonzero(single & plain).tolist())
+    return [patch for patch in patches if not _is_thunk(image, patch)]
 
 
 def passed_alternatives(
@@ -91,15 +90,17 @@ def passed_alternatives(
     passed = np.zeros(len(table.places), np.bool_)
     for start, size in executed:
         passed |= (table.places < start + size) & (start < table.places + table.replaced)
+    # static_cpu_has() patches its place twice: for every CPU, and for those with the feature
+    # (linux 7.3.4 arch/x86/include/asm/cpufeature.h).
     always = np.isin(table.places, table.places[table.features == _ALWAYS])
     for index in np.flatnonzero(passed & ~always).tolist():
-        found = table.alternative(index)
-        if not found.direct_call and not _is_thunk(image, found):
-            yield found
+        patch = table.alternative(index)
+        if not patch.direct_call and not _is_thunk(image, patch):
+            yield patch
 
 
-def _is_thunk(image: KernelImage, one: Alternative) -> bool:
-    enclosing = image.symbols.enclosing(one.address)
+def _is_thunk(image: KernelImage, patch: Alternative) -> bool:
+    enclosing = image.symbols.enclosing(patch.address)
     return enclosing is not None and _THUNK in enclosing[0]
 
 
@@ -145,6 +146,7 @@ class _Table:
         place, size = int(self.places[index]), int(self.replaced[index])
         source, length = int(self.sources[index]), int(self.lengths[index])
         code = self.content[source : source + length][:size]
+        # A call or jump says how far its target is from where it lies, which is another place now.
         if code[:1] in _RELATIVE and len(code) == 5:
             distance = int.from_bytes(code[1:], "little") + self.base + source - place
             code = code[:1] + (distance & 0xFFFF_FFFF).to_bytes(4, "little")
@@ -164,6 +166,7 @@ def _table(image: KernelImage) -> _Table | None:
         return None
     table, start = image.section_bytes(_PATCHES), image.sections[_PATCHES].virtual_address
     code, base = image.section_bytes(_REPLACEMENTS), image.sections[_REPLACEMENTS].virtual_address
+    # A table of a length that fits both is told by where its entries point to.
     for size in _ENTRY_SIZES:
         if len(table) % size == 0:
             entries = np.frombuffer(table, np.uint8).reshape(-1, size)
@@ -192,10 +195,10 @@ def _holding(
     code: bytes, pattern: bytes, sources: NDArray[np.int64], lengths: NDArray[np.int64]
 ) -> list[int]:
     """Indices of the entries whose replacement holds the pattern."""
-    found: set[int] = set()
+    entries: set[int] = set()
     at = code.find(pattern)
     while at >= 0:
         inside = (sources <= at) & (at + len(pattern) <= sources + lengths)
-        found.update(np.flatnonzero(inside).tolist())
+        entries.update(np.flatnonzero(inside).tolist())
         at = code.find(pattern, at + 1)
-    return sorted(found)
+    return sorted(entries)

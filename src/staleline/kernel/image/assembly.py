@@ -63,6 +63,7 @@ def image_of(unpacked: UnpackedKernel, where: str) -> KernelImage:
     areas = _read_only_areas(elf, segments)
     symbols = _symbols(elf, segments, areas)
     banner = _banner(areas, segments, symbols)
+    # Only LLVM renames; to look through all names takes a second.
     if banner is not None and _LLVM in banner:
         symbols = symbols.with_added(promoted_symbols(symbols))
     image = KernelImage(
@@ -91,10 +92,10 @@ def _require_start_code(image: KernelImage) -> None:
     variable, begins = map(image.symbols.only_address, (_INITIAL_CODE, _START))
     if variable is None or begins is None:
         return
-    found = int.from_bytes(image.read(variable, 8), "little")
-    if found != begins:
+    initial = int.from_bytes(image.read(variable, 8), "little")
+    if initial != begins:
         raise KernelImageError(
-            f"{_INITIAL_CODE} is {found:#x}, and {_START} is at {begins:#x}: this is loaded at "
+            f"{_INITIAL_CODE} is {initial:#x}, and {_START} is at {begins:#x}: this is loaded at "
             "another address, or the memory of a kernel that has run",
             where=image.path,
             do="give the vmlinuz or vmlinux that was booted",
@@ -156,13 +157,13 @@ def _segments(elf: ElfFile) -> tuple[Segment, ...]:
 
 
 def _sections(elf: ElfFile) -> Mapping[str, Section]:
-    found: dict[str, Section] = {}
+    sections: dict[str, Section] = {}
     for section in elf.sections:
         if section.allocated:
             name, start, size = section.name, section.virtual_address, section.size
             _require_end_of_addresses(f"section {name!r}", start, size, elf.where)
-            found.setdefault(name, Section(name, start, size))
-    return found
+            sections.setdefault(name, Section(name, start, size))
+    return sections
 
 
 def _require_end_of_addresses(what: str, start: int, size: int, where: str) -> None:
@@ -176,11 +177,9 @@ def _require_end_of_addresses(what: str, start: int, size: int, where: str) -> N
 
 
 def _symbols(elf: ElfFile, segments: tuple[Segment, ...], areas: list[Area]) -> SymbolTable:
-    """From the ELF symbol table if the file has a kernel's, else from kallsyms; perhaps none.
-
-    A linker that puts headers around a kernel's memory adds a table of its own symbols.
-    """
+    """From the ELF symbol table if the file has a kernel's, else from kallsyms; perhaps none."""
     table = read_symbol_table(elf)
+    # A linker that puts headers around a kernel's memory adds a table of its own symbols.
     if table is not None and _TEXT in table:
         return table
     text = min(s.virtual_address for s in segments if s.virtual_address >= _KERNEL_HALF)
@@ -197,9 +196,9 @@ def _require_text_at(start: int, symbols: SymbolTable, where: str) -> None:
     """``_text`` is where the first segment starts."""
     address = symbols.only_address(_TEXT)
     if address != start:
-        found = "nowhere" if address is None else f"at {address:#x}"
+        place = "nowhere" if address is None else f"at {address:#x}"
         raise KernelImageError(
-            f"kallsyms has _text {found}, the image starts at {start:#x}",
+            f"kallsyms has _text {place}, the image starts at {start:#x}",
             where=where,
             do="give the vmlinux with symbols of this build",
         )
@@ -223,16 +222,16 @@ def _banner(areas: list[Area], segments: tuple[Segment, ...], symbols: SymbolTab
     """The text at ``linux_banner``; without CONFIG_KALLSYMS_ALL, the text that reads like it."""
     address = symbols.only_address("linux_banner")
     if address is None:
-        found = (
+        texts = (
             area.data[match.start() :][:_BANNER_LIMIT]
             for area in areas
             for match in islice(_BANNER_START.finditer(area.data), _BANNERS)
         )
     else:
-        found = (
+        texts = (
             segment.data[start : start + _BANNER_LIMIT]
             for segment in segments
             if 0 <= (start := address - segment.virtual_address) < len(segment.data)
         )
-    match = next(filter(None, map(_BANNER.match, found)), None)
+    match = next(filter(None, map(_BANNER.match, texts)), None)
     return match["line"].decode("ascii") if match else None

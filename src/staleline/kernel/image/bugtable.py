@@ -1,11 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Which undefined instructions of a kernel are WARNs: it logs them and goes on.
 
-Every other one is a BUG, or no part of the kernel at all. ``__bug_table`` holds one
-``struct bug_entry`` per ``ud2`` (include/asm-generic/bug.h): the address, a format string since
-6.19, file and line with CONFIG_DEBUG_BUGVERBOSE, and flags. Since 6.19
-(arch/x86/include/asm/bug.h, seen in 7.3) a WARN with a message goes through ``__WARN_trap()``,
-whose one instruction is ``ud1``; its entries carry BUGFLAG_ARGS and name no undefined instruction.
+Every other one is a BUG, or no part of the kernel at all.
 """
 
 from __future__ import annotations
@@ -21,6 +17,8 @@ if TYPE_CHECKING:
 
 __all__ = ["warning_addresses"]
 
+#: One struct bug_entry per ud2 (include/asm-generic/bug.h): the address, a format string since
+#: 6.19, file and line with CONFIG_DEBUG_BUGVERBOSE, and flags.
 _SECTION: Final = "__bug_table"
 #: Bytes of an entry, and 16-bit words before its flags: with file and line and without, until 6.18
 #: and since.
@@ -33,6 +31,8 @@ _PROBES: Final = 32
 
 def warning_addresses(image: KernelImage) -> frozenset[int]:
     """Addresses of the ``ud1`` and ``ud2`` instructions that only warn."""
+    # Since 6.19 a WARN with a message goes through __WARN_trap(), whose one instruction is ud1; its
+    # entries carry BUGFLAG_ARGS and name no undefined instruction (7.3 arch/x86/include/asm/bug.h).
     trap = image.symbols.address("__WARN_trap")
     shared = frozenset() if trap is None else frozenset((trap,))
     section = image.sections.get(_SECTION)

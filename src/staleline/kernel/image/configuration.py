@@ -1,9 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What a kernel was built without, as far as its functions tell.
-
-One function alone may be missing because a linker put it into its caller; of each option all
-that it builds has to be missing.
-"""
+"""What a kernel was built without, as far as its functions tell."""
 
 from __future__ import annotations
 
@@ -35,6 +31,7 @@ def require_kexec_of_several_cpus(symbols: SymbolTable) -> None:
     Raises:
         DerivationError: It is none.
     """
+    # All of them: one alone may be missing because a linker put it into its caller.
     if not any(name in symbols for name in _OF_KEXEC):
         raise DerivationError(
             "this kernel was built without kexec (CONFIG_KEXEC and CONFIG_KEXEC_FILE are off), so "

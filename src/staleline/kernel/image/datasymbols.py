@@ -44,8 +44,10 @@ def data_symbols(image: KernelImage) -> Mapping[str, int]:
         **_per_cpu_area(image),
         **_reports(image, exports),
         **_sev_status(image, exports),
+        # kernel/crash_core.c (kernel/kexec_core.c in 5.10), arch/x86/kernel/reboot.c.
         **_set_and_used(image, "crash_notes", "crash_notes_memory_init", "crash_save_cpu"),
         **_set_and_used(image, "shootdown_callback", "nmi_shootdown_cpus", "crash_nmi_callback"),
+        # kernel/power/hibernate.c; clang makes one byte of the int.
         **_set_and_used(
             image, "nohibernate", "nohibernate_setup", "hibernation_available", sizes=(1, 4)
         ),
@@ -60,21 +62,17 @@ def _per_cpu_area(image: KernelImage) -> Mapping[str, int]:
     if section is None:
         return {}
     start = section.virtual_address
-    found = {"__per_cpu_start": start, "__per_cpu_end": start + section.size}
+    bounds = {"__per_cpu_start": start, "__per_cpu_end": start + section.size}
     for segment in image.segments:
         if start == 0 == segment.virtual_address:
-            found["__per_cpu_load"] = (_KERNEL_MAP + segment.physical_address) & _MASK_64
-    return found
+            bounds["__per_cpu_load"] = (_KERNEL_MAP + segment.physical_address) & _MASK_64
+    return bounds
 
 
 def _reports(image: KernelImage, exports: Mapping[str, int]) -> Mapping[str, int]:
-    """The exports, and where ``stop_this_cpu()`` reports itself stopped if it is none of them.
-
-    It clears its bit of ``cpus_stop_mask`` since 6.5, or counts down ``stop_cpus_count`` in
-    some before, or has cleared its bit of ``__cpu_online_mask``, which is exported
-    (arch/x86/kernel/process.c). If it changes something else, the last is left out, so that
-    nobody takes it for the report.
-    """
+    """The exports, and where ``stop_this_cpu()`` reports itself stopped if it is none of them."""
+    # It clears its bit of cpus_stop_mask since 6.5, or counts down stop_cpus_count in some before,
+    # or has cleared its bit of __cpu_online_mask, which is exported (arch/x86/kernel/process.c).
     names = {"lock btr": "cpus_stop_mask", "lock dec": "stop_cpus_count"}
     changed = {
         (instruction.mnemonic, cell)
@@ -83,9 +81,10 @@ def _reports(image: KernelImage, exports: Mapping[str, int]) -> Mapping[str, int
     }
     if not changed:
         return exports
-    found = {names[how]: cell for how, cell in changed if how in names}
-    if len(changed) == len(found) == 1 and _ONLINE in exports:
-        return {**exports, **found}
+    reports = {names[how]: cell for how, cell in changed if how in names}
+    if len(changed) == len(reports) == 1 and _ONLINE in exports:
+        return {**exports, **reports}
+    # It changes something else: then nobody may take the online mask for the report.
     return {name: address for name, address in exports.items() if name != _ONLINE}
 
 
@@ -97,6 +96,8 @@ def _sev_status(image: KernelImage, exports: Mapping[str, int]) -> Mapping[str, 
     setters = _cells(image, "__pi_sme_enable") | _cells(image, "sme_enable")
     readers = _cells(image, "amd_cc_platform_has") | _cells(image, "cc_platform_has")
     readers |= _cells(image, "sev_active")
+    # Eight bytes each in .data, defined one behind the other (linux 7.3.4
+    # arch/x86/mm/mem_encrypt_amd.c:42, 5.10.223 arch/x86/mm/mem_encrypt.c:41).
     beside = {cell for cell in setters & readers if abs(cell - mask) == 8}
     return {"sev_status": beside.pop()} if len(beside) == 1 and mask in setters else {}
 
@@ -104,11 +105,7 @@ def _sev_status(image: KernelImage, exports: Mapping[str, int]) -> Mapping[str, 
 def _set_and_used(
     image: KernelImage, name: str, setter: str, user: str, sizes: Sequence[int] = (8,)
 ) -> Mapping[str, int]:
-    """The only variable of one of these sizes that one function stores and another uses.
-
-    kernel/crash_core.c (kernel/kexec_core.c in 5.10), arch/x86/kernel/reboot.c and
-    kernel/power/hibernate.c, where clang makes one byte of an int.
-    """
+    """The only variable of one of these sizes that one function stores and another uses."""
     stored = {
         cell
         for instruction, cell in _uses(image, setter)

@@ -56,8 +56,8 @@ class _StringTableNames:
         left = np.flatnonzero(self._offsets + len(wanted) <= len(self._letters))
         for at, letter in enumerate(wanted):
             left = left[self._letters[self._offsets[left] + at] == letter]
-        found: list[int] = left.tolist()
-        return found
+        indices: list[int] = left.tolist()
+        return indices
 
 
 def read_symbol_table(elf: ElfFile) -> SymbolTable | None:
@@ -65,9 +65,6 @@ def read_symbol_table(elf: ElfFile) -> SymbolTable | None:
 
     Raises:
         KernelImageError: The tables are larger than a kernel's can be.
-
-    Absolute symbols are left out, as in ``mksysmap`` and kallsyms, since they are values
-    and not places; a zero-based per-CPU symbol belongs to its section and stays.
     """
     section = elf.section(".symtab")
     if section is None or section.link >= len(elf.sections):
@@ -76,6 +73,8 @@ def read_symbol_table(elf: ElfFile) -> SymbolTable | None:
     symbols = np.frombuffer(table[: len(table) // _SYMBOL.itemsize * _SYMBOL.itemsize], _SYMBOL)
     kind = symbols["info"] & 0xF
     places = ~np.isin(kind, (_STT_SECTION, _STT_FILE))
+    # Without absolute symbols, as in mksysmap and kallsyms: they are values and not places. A
+    # zero-based per-CPU symbol belongs to its section and stays.
     places &= ~np.isin(symbols["section"], (_SHN_UNDEF, _SHN_ABS)) & (symbols["name"] != 0)
     symbols = symbols[places]
     if not len(symbols):

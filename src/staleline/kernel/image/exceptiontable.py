@@ -1,11 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Instructions of a kernel that may fault, and where it goes on if they do.
-
-``__ex_table`` holds a ``struct exception_table_entry`` for each (asm/extable.h, 5.16 to 7.3):
-two addresses relative to their own place, and a type. Read is only the type whose handler
-does no more than put the exception's number into RAX, which SEAMCALL has
-(``ex_handler_fault()``, arch/x86/mm/extable.c).
-"""
+"""Instructions of a kernel that may fault, and where it goes on if they do."""
 
 from __future__ import annotations
 
@@ -20,9 +14,13 @@ if TYPE_CHECKING:
 
 __all__ = ["fault_fixups"]
 
+#: A struct exception_table_entry for each (asm/extable.h, 5.16 to 7.3): two addresses relative to
+#: their own place, and a type.
 _SECTION: Final = "__ex_table"
 _WORDS: Final = 3
-_EX_TYPE_FAULT: Final = 2  # asm/extable_fixup_types.h
+#: The type that SEAMCALL has: its handler does no more than put the exception's number into RAX
+#: (ex_handler_fault(), arch/x86/mm/extable.c; asm/extable_fixup_types.h).
+_EX_TYPE_FAULT: Final = 2
 _TYPE_MASK: Final = 0xFF
 _MASK_64: Final = (1 << 64) - 1
 

@@ -1,10 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The symbols a kernel exports to modules: names and addresses as the linker placed them.
-
-``__ksymtab`` (and ``__ksymtab_gpl`` up to 7.0) hold entries of three i32, each relative to
-its own place: value, name, namespace (CONFIG_HAVE_ARCH_PREL32_RELOCATIONS;
-include/linux/export.h, 5.10; include/linux/export-internal.h, 6.12).
-"""
+"""The symbols a kernel exports to modules: names and addresses as the linker placed them."""
 
 from __future__ import annotations
 
@@ -18,8 +13,11 @@ if TYPE_CHECKING:
 
 __all__ = ["exported_symbols"]
 
-_TABLES: Final = ("__ksymtab", "__ksymtab_gpl")
+_TABLES: Final = ("__ksymtab", "__ksymtab_gpl")  # the latter up to 7.0
 _STRINGS: Final = "__ksymtab_strings"
+#: Three i32, each relative to its own place: value, name, namespace
+#: (CONFIG_HAVE_ARCH_PREL32_RELOCATIONS; include/linux/export.h, 5.10;
+#: include/linux/export-internal.h, 6.12).
 _ENTRY: Final = 12
 _MAX_ENTRIES: Final = 1 << 17  # kernels have 5 000 to 25 000
 _MAX_STRINGS: Final = 16 << 20
@@ -33,7 +31,7 @@ def exported_symbols(image: KernelImage) -> Mapping[str, int]:
     if strings is None or strings.size > _MAX_STRINGS:
         return {}
     text = image.section_bytes(_STRINGS)
-    found: dict[str, int] = {}
+    exports: dict[str, int] = {}
     for table in filter(None, map(image.sections.get, _TABLES)):
         count = min(table.size // _ENTRY, _MAX_ENTRIES)
         entries = np.frombuffer(image.read(table.virtual_address, count * _ENTRY), "<i4")
@@ -42,5 +40,5 @@ def exported_symbols(image: KernelImage) -> Mapping[str, int]:
             start = at + 4 + name - strings.virtual_address
             if 0 <= start < len(text):
                 label = text[start : start + _LONGEST_NAME].split(b"\0", 1)[0]
-                found[label.decode("ascii", "replace")] = (at + value) & _MASK_64
-    return found
+                exports[label.decode("ascii", "replace")] = (at + value) & _MASK_64
+    return exports

@@ -87,6 +87,8 @@ class CompressedNames:
         self._starts = starts
         self._ends = ends
         self._tokens = tokens
+        # Random, so that names of the same letters in another order are few; seeded, so that the
+        # same image takes the same time.
         self._weights = np.random.default_rng(0).integers(0, 1 << 32, 256, dtype=np.uint32)
         self._signatures: NDArray[np.uint32] | None = None
 
@@ -108,14 +110,14 @@ class CompressedNames:
         wanted = self._sign(name.encode())
         candidates = np.flatnonzero(self._signatures == wanted)
         same: dict[bytes, bool] = {}  # thousands may share a name, and then its codes
-        found = []
+        bearers = []
         for index in candidates.tolist():
             codes = self._codes(index)
             if codes not in same:
                 same[codes] = self.name(index) == name
             if same[codes]:
-                found.append(index)
-        return found
+                bearers.append(index)
+        return bearers
 
     def _codes(self, index: int) -> bytes:
         return self._names[self._starts[index] : self._ends[index]]
@@ -184,65 +186,66 @@ def find_kallsyms(area: Area, image: range) -> Kallsyms | None:
     return None
 
 
-def _tables_and_names(data: memoryview) -> Iterator[tuple[_TokenTable, _Names | None]]:
+def _tables_and_names(rodata: memoryview) -> Iterator[tuple[_TokenTable, _Names | None]]:
     """Every walk of the names that could be tried, and what came of it.
 
     Markers lie before the tokens, names before the markers, the count before the names.
     """
-    for table in islice(_token_tables(data), _TABLE_CANDIDATES):
-        for markers_at, run in _marker_runs(data, table.start):
-            markers = np.frombuffer(data, "<u4", run, markers_at).astype(np.int64)
-            starts = _names_starts(data, markers_at, markers)
+    for table in islice(_token_tables(rodata), _TABLE_CANDIDATES):
+        for markers_at, run in _marker_runs(rodata, table.start):
+            markers = np.frombuffer(rodata, "<u4", run, markers_at).astype(np.int64)
+            starts = _names_starts(rodata, markers_at, markers)
             for start, num_syms_at in islice(starts, _NAMES_CANDIDATES):
-                if _first_chunk_fits(data[start : start + int(markers[1])]):
-                    yield table, _walk(data, start, num_syms_at, markers, markers_at)
+                if _first_chunk_fits(rodata[start : start + int(markers[1])]):
+                    yield table, _walk(rodata, start, num_syms_at, markers, markers_at)
 
 
-def _token_tables(data: memoryview) -> Iterator[_TokenTable]:
+def _token_tables(rodata: memoryview) -> Iterator[_TokenTable]:
     """Every digit occurs in some name, so tokens 0x30 to 0x39 are always the digits."""
-    for digits in islice(_occurrences(data, _DIGITS), _DIGITS_CANDIDATES):
-        table = _token_table(data, digits)
+    for digits in islice(_occurrences(rodata, _DIGITS), _DIGITS_CANDIDATES):
+        table = _token_table(rodata, digits)
         if table is not None:
             yield table
 
 
-def _occurrences(data: memoryview, pattern: bytes) -> Iterator[int]:
+def _occurrences(rodata: memoryview, pattern: bytes) -> Iterator[int]:
     """Where the pattern occurs; searched in parts, so that nothing large is copied."""
-    for start in range(0, len(data), _WINDOW):
-        window = bytes(data[start : start + _WINDOW + len(pattern) - 1])
+    for start in range(0, len(rodata), _WINDOW):
+        window = bytes(rodata[start : start + _WINDOW + len(pattern) - 1])
         at = window.find(pattern)
         while at >= 0:
             yield start + at
             at = window.find(pattern, at + 1)
 
 
-def _token_table(data: memoryview, digits: int) -> _TokenTable | None:
+def _token_table(rodata: memoryview, digits: int) -> _TokenTable | None:
     """The table around the digit tokens, if the index behind it agrees in all entries."""
-    tail = bytes(data[digits : digits + _MAX_TOKEN_TABLE]).split(b"\0", _TOKENS - ord("0"))
+    tail = bytes(rodata[digits : digits + _MAX_TOKEN_TABLE]).split(b"\0", _TOKENS - ord("0"))
     if len(tail) <= _TOKENS - ord("0"):
         return None
     lengths = np.array([len(token) + 1 for token in tail[:-1]])
     offsets = np.concatenate(([0], np.cumsum(lengths)))  # of tokens 0x30.. from the digits
     end = digits + int(offsets[-1])
+    # Labels of the table are aligned to 4 or 8 bytes, so that padding may stand before the index.
     for at in range(end, end + 8):
-        packed = bytes(data[at : at + 2 * _TOKENS])
+        packed = bytes(rodata[at : at + 2 * _TOKENS])
         index = np.frombuffer(packed.ljust(2 * _TOKENS, b"\0"), "<u2")
         start = digits - int(index[ord("0")])
         if index[0] == 0 and start >= 0 and np.array_equal(index[48:], offsets[:-1] + index[48]):
-            tokens = bytes(data[start:end]).split(b"\0")[:-1]
+            tokens = bytes(rodata[start:end]).split(b"\0")[:-1]
             starts = np.cumsum([0] + [len(token) + 1 for token in tokens])[:-1]
             if np.array_equal(starts, index):
                 return _TokenTable(start, at + 2 * _TOKENS, tuple(tokens))
     return None
 
 
-def _marker_runs(data: memoryview, end: int) -> Iterator[tuple[int, int]]:
+def _marker_runs(rodata: memoryview, end: int) -> Iterator[tuple[int, int]]:
     """Offset and length of ascending u32 runs that begin with 0, longest first.
 
     The area begins aligned, and so do the markers in it.
     """
     first = max(0, end - _MARKER_SEARCH) & ~3
-    words = np.frombuffer(data, "<u4", (end - first) // 4, first)
+    words = np.frombuffer(rodata, "<u4", (end - first) // 4, first)
     if len(words) < 2:
         return
     starts = np.concatenate(([0], np.flatnonzero(words[1:] <= words[:-1]) + 1))
@@ -254,7 +257,7 @@ def _marker_runs(data: memoryview, end: int) -> Iterator[tuple[int, int]]:
 
 
 def _names_starts(
-    data: memoryview, markers_at: int, markers: _Indices
+    rodata: memoryview, markers_at: int, markers: _Indices
 ) -> Iterator[tuple[int, int]]:
     """Offsets where names may start, each with that of the symbol count before it.
 
@@ -263,7 +266,7 @@ def _names_starts(
     is longer, the bytes behind the markers happened to go on ascending.
     """
     first = max(0, markers_at - _NAMES_SEARCH) & ~3
-    counts = np.frombuffer(data, "<u4", (markers_at - first) // 4, first)
+    counts = np.frombuffer(rodata, "<u4", (markers_at - first) // 4, first)
     fewest = max(2, len(markers) - _RUN_ON)
     most = min(len(markers) * _CHUNK, _MAX_SYMBOLS)
     plausible = np.flatnonzero((counts > (fewest - 1) * _CHUNK) & (counts <= most))
@@ -279,12 +282,12 @@ def _names_starts(
 
 
 def _walk(
-    data: memoryview, start: int, num_syms_at: int, markers: _Indices, end: int
+    rodata: memoryview, start: int, num_syms_at: int, markers: _Indices, end: int
 ) -> _Names | None:
     """Step through all chunks of names at once; every step must end on the next marker."""
-    count = int.from_bytes(data[num_syms_at : num_syms_at + 4], "little")
+    count = int.from_bytes(rodata[num_syms_at : num_syms_at + 4], "little")
     chunks = -(-count // _CHUNK)
-    names = np.frombuffer(data, np.uint8, end - start, start)
+    names = np.frombuffer(rodata, np.uint8, end - start, start)
     starts, ends = np.zeros((2, _CHUNK, chunks), np.int64)
     position = markers[:chunks].copy()
     in_last = count - _CHUNK * (chunks - 1)
@@ -326,23 +329,24 @@ def _first_chunk_fits(chunk: memoryview) -> bool:
     return position == len(chunk)
 
 
-def _begin_with_nothing(data: memoryview, table: _TokenTable, names: _Names) -> bool:
+def _begin_with_nothing(rodata: memoryview, table: _TokenTable, names: _Names) -> bool:
     """Some name begins with a token that is not in use; it would have no type letter."""
     empty = np.array([not token for token in table.tokens])
-    first = np.frombuffer(data, np.uint8)[names.start + names.starts]
+    first = np.frombuffer(rodata, np.uint8)[names.start + names.starts]
     return bool(empty[first].any())
 
 
 def _addresses(
-    area: int, data: memoryview, table: _TokenTable, names: _Names, image: range
+    area: int, rodata: memoryview, table: _TokenTable, names: _Names, image: range
 ) -> NDArray[np.uint64] | None:
     """Addresses in whichever known layout gives an ascending list inside the image."""
     count = len(names.starts)
-    for start, base in _offset_tables(data, table, names):
-        if start < 0 or start + 4 * count > len(data):
+    for start, base in _offset_tables(rodata, table, names):
+        if start < 0 or start + 4 * count > len(rodata):
             continue
-        offsets = np.frombuffer(data, "<i4", count, start).astype(np.int64)
+        offsets = np.frombuffer(rodata, "<i4", count, start).astype(np.int64)
         addresses = _decode(offsets, base, area + start).view(np.uint64)
+        # Three tests that hold for every kernel, and for a wrong layout by chance only.
         inside = (addresses >= np.uint64(image.start)) & (addresses < np.uint64(image.stop))
         zero_based_percpu = addresses < np.uint64(_MAX_PERCPU)
         ascending = np.all(addresses[1:] >= addresses[:-1])
@@ -352,14 +356,14 @@ def _addresses(
 
 
 def _offset_tables(
-    data: memoryview, table: _TokenTable, names: _Names
+    rodata: memoryview, table: _TokenTable, names: _Names
 ) -> Iterator[tuple[int, bytes | None]]:
     """Where offsets may start, and the relative_base to use; None for PC-relative ones."""
     size = 4 * len(names.starts)
     base = names.num_syms_at - 8  # 5.10, 6.1
-    yield base - _align8(size), bytes(data[base : base + 8])
+    yield base - _align8(size), bytes(rodata[base : base + 8])
     base = _align8(table.end + size)  # 6.12 to 6.19
-    yield table.end, bytes(data[base : base + 8])
+    yield table.end, bytes(rodata[base : base + 8])
     yield table.end, None  # from 7.0
 
 

@@ -22,8 +22,10 @@ _MARK: Final = ".llvm."
 
 def promoted_symbols(symbols: SymbolTable) -> Mapping[str, int]:
     """Name in the source -> link address, where only one symbol can be meant by it."""
-    found = [
+    promoted = [
         (name.partition(_MARK)[0], address) for name, address in symbols.listed() if _MARK in name
     ]
-    bearers = Counter(name for name, _ in found)
-    return {name: address for name, address in found if bearers[name] == 1 and name not in symbols}
+    bearers = Counter(name for name, _ in promoted)
+    return {
+        name: address for name, address in promoted if bearers[name] == 1 and name not in symbols
+    }

@@ -1,10 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Branches that a kernel patches into its code, and how each looks the other way round.
-
-``__jump_table`` lists them: i32 code, i32 target and i64 key, each relative to its own place
-(include/linux/jump_label.h, struct jump_entry, linux 5.10 to 7.3). At `code` is a NOP or a
-jump to `target`, of 2 or 5 bytes (arch/x86/kernel/jump_label.c).
-"""
+"""Branches that a kernel patches into its code, and how each looks the other way round."""
 
 from __future__ import annotations
 
@@ -21,9 +16,12 @@ if TYPE_CHECKING:
 
 __all__ = ["StaticBranch", "static_branches", "unnamed_branches"]
 
+#: i32 code, i32 target and i64 key for each, relative to its own place
+#: (include/linux/jump_label.h, struct jump_entry, linux 5.10 to 7.3).
 _BOUNDS: Final = ("__start___jump_table", "__stop___jump_table")
-_SET_UP: Final = "jump_label_init"  # with CONFIG_JUMP_LABEL only, kernel/jump_label.c
 _ENTRY_SIZE: Final = 16
+_SET_UP: Final = "jump_label_init"  # with CONFIG_JUMP_LABEL only, kernel/jump_label.c
+#: At `code` is one of these, of 2 or 5 bytes (arch/x86/kernel/jump_label.c).
 _JUMP_SHORT, _JUMP_NEAR = b"\xeb", b"\xe9"
 _NOPS: Final = {b"\x66\x90": _JUMP_SHORT, b"\x0f\x1f\x44\x00\x00": _JUMP_NEAR}
 _NOP_OF_LENGTH: Final = {len(nop): nop for nop in _NOPS}
@@ -60,8 +58,8 @@ def static_branches(
     start, end = map(image.symbols.address, _BOUNDS)
     if start is None or end is None or not start < end:
         return
-    data = image.read(start, (end - start) // _ENTRY_SIZE * _ENTRY_SIZE)
-    fields = np.frombuffer(data, np.dtype([("code", "<i4"), ("target", "<i4"), ("key", "<i8")]))
+    table = image.read(start, (end - start) // _ENTRY_SIZE * _ENTRY_SIZE)
+    fields = np.frombuffer(table, np.dtype([("code", "<i4"), ("target", "<i4"), ("key", "<i8")]))
     own = np.arange(len(fields)) * _ENTRY_SIZE
     passed = _inside(np.uint64(start) + (own + fields["code"]).view(np.uint64), executed)
     for index in np.flatnonzero(passed).tolist():

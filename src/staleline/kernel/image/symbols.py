@@ -59,7 +59,7 @@ class SymbolTable:
     def __init__(self, addresses: NDArray[np.uint64], names: SymbolNames) -> None:
         self._addresses = addresses
         self._names = names
-        self._found: dict[str, tuple[int, ...]] = {}  # every run asks for the same few
+        self._places: dict[str, tuple[int, ...]] = {}  # every run asks for the same few
 
     def __len__(self) -> int:
         return len(self._addresses)
@@ -82,24 +82,24 @@ class SymbolTable:
         Raises:
             AmbiguousNameError: Several places carry the name.
         """
-        found = self.addresses(name)
-        if len(found) > 1:
-            raise AmbiguousNameError(name, found)
-        return found[0] if found else None
+        places = self.addresses(name)
+        if len(places) > 1:
+            raise AmbiguousNameError(name, places)
+        return places[0] if places else None
 
     def only_address(self, name: str) -> int | None:
         """The same, but None if several places carry the name."""
-        found = self.addresses(name)
-        return found[0] if len(found) == 1 else None
+        places = self.addresses(name)
+        return places[0] if len(places) == 1 else None
 
     def addresses(self, name: str) -> tuple[int, ...]:
         """Link addresses of all symbols of that name, each once, ascending."""
-        found = self._found.get(name)
-        if found is None:
+        places = self._places.get(name)
+        if places is None:
+            # An alias has the same place again: one symbol of several names is not ambiguous.
             every = (int(self._addresses[index]) for index in self._names.find(name))
-            found = tuple(sorted(set(every)))
-            self._found[name] = found
-        return found
+            places = self._places[name] = tuple(sorted(set(every)))
+        return places
 
     def names_at(self, address: int) -> tuple[str, ...]:
         """All names at exactly this address."""
@@ -202,10 +202,10 @@ class _JoinedNames:
 
     def find(self, name: str) -> Sequence[int]:
         """Indices of all symbols of that name, ascending."""
-        found = [index + len(self._names) for index in self._table.find(name)]
+        joined = [index + len(self._names) for index in self._table.find(name)]
         if name in self._index:
-            found.append(self._index[name])
-        return sorted(self._place[found].tolist()) if found else []
+            joined.append(self._index[name])
+        return sorted(self._place[joined].tolist()) if joined else []
 
 
 def required_address(symbols: SymbolTable, name: str) -> int:

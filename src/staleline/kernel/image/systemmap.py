@@ -52,9 +52,9 @@ class _ListedNames:
 
     def __init__(self, names: Sequence[str]) -> None:
         self._names = names
-        self._found: dict[str, list[int]] = {}
+        self._indices: dict[str, list[int]] = {}
         for index, name in enumerate(names):
-            self._found.setdefault(name, []).append(index)
+            self._indices.setdefault(name, []).append(index)
 
     def name(self, index: int) -> str:
         """Name of one symbol."""
@@ -62,7 +62,7 @@ class _ListedNames:
 
     def find(self, name: str) -> Sequence[int]:
         """Indices of all symbols of that name, ascending."""
-        return self._found.get(name, [])
+        return self._indices.get(name, [])
 
 
 def parse_system_map(text: bytes, percpu_size: int) -> SymbolTable:
@@ -112,6 +112,7 @@ def _places(image: KernelImage) -> Iterator[Path]:
     if directory.parts[-3:] == _BUILT:
         yield directory.parents[2] / "System.map"
     release = image.release
+    # It stands in the image, and a slash in it would lead to a file of its choice.
     if release and _RELEASE.fullmatch(release):
         yield directory / f"System.map-{release}"
         yield Path(f"/boot/System.map-{release}")
@@ -151,4 +152,4 @@ def _has_the_same_sections(table: SymbolTable, image: KernelImage) -> bool:
         is_there = image.read(banner, len(text)) == text.encode()
     except KernelImageError:
         return False
-    return is_there and all(found == wanted for found, wanted in starts)
+    return is_there and all(section == symbol for section, symbol in starts)

@@ -1,9 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Find instructions of a kernel's code by their bytes, and keep only real ones.
-
-Any byte sequence also occurs inside longer instructions. A candidate counts only if
-disassembling its function from the start arrives at it. Data is not searched.
-"""
+"""Find instructions of a kernel's code by their bytes, and keep only real ones."""
 
 from __future__ import annotations
 
@@ -89,6 +85,8 @@ class CodeArea:
     @cached_property
     def _branches(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Offset of each near call and jump, and the offset it leads to."""
+        # At every offset, and for all targets at once: which of these are instructions is asked of
+        # those few that lead to a function in question.
         code = np.frombuffer(self.code, np.uint8)
         places = np.flatnonzero((code[:-4] & 0xFE) == _CALL)
         return places, places + 5 + _operands(code, places + 1)
@@ -99,8 +97,8 @@ class CodeArea:
         code = np.frombuffer(self.code, np.uint8)
         opcodes = np.flatnonzero(code[1:-5] == _MOV_IMMEDIATE) + 1
         rex, modrm = code[opcodes - 1], code[opcodes + 1]
-        found = opcodes[((rex & 0xFE) == _REX_W) & ((modrm & 0xF8) == _REGISTER)]
-        return found - 1, _operands(code, found + 2)
+        moves = opcodes[((rex & 0xFE) == _REX_W) & ((modrm & 0xF8) == _REGISTER)]
+        return moves - 1, _operands(code, moves + 2)
 
 
 def _operands(code: NDArray[np.uint8], places: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -139,6 +137,7 @@ def code_areas(image: KernelImage) -> tuple[CodeArea, ...]:
         executable = [segment for segment in image.segments if segment.executable]
         ranges = [(segment.virtual_address, len(segment.data)) for segment in executable]
     start, end = (image.symbols.only_address(name) for name in _RELOCATE_KERNEL)
+    # Before 6.14 it lies in .text, which is searched already.
     if start and end and start < end and not any(a <= start < a + n for a, n in ranges):
         ranges.append((start, end - start))
     if sum(size for _, size in ranges) > _MOST_CODE:
@@ -153,14 +152,16 @@ def verify(image: KernelImage, area: CodeArea, candidates: Iterable[int]) -> Ver
     by_function: dict[tuple[str, int], set[int]] = {}
     undecided: list[int] = []
     for candidate in candidates:
-        found = image.symbols.enclosing(candidate)
-        if found is None or found[1] > _LONGEST_FUNCTION or candidate - found[1] < area.address:
+        name, distance = image.symbols.enclosing(candidate) or (None, 0)
+        start = candidate - distance
+        if name is None or distance > _LONGEST_FUNCTION or start < area.address:
             undecided.append(candidate)
         else:
-            by_function.setdefault((found[0], candidate - found[1]), set()).add(candidate)
+            by_function.setdefault((name, start), set()).add(candidate)
     functions: dict[int, str] = {}
     for (name, start), wanted in by_function.items():
         starts, end = _instruction_starts(area, start, max(wanted))
+        # The bytes also occur inside longer instructions: to be one, it has to be arrived at.
         functions |= dict.fromkeys(wanted & starts, name)
         undecided += [candidate for candidate in wanted if candidate >= end]
     return Verified(functions, tuple(sorted(undecided)))
@@ -180,12 +181,14 @@ def _instruction_starts(area: CodeArea, start: int, last: int) -> tuple[set[int]
         previous = at
         for address, size, mnemonic, _ in _DISASSEMBLER.disasm_lite(code[at - start :], at):
             starts.add(address)
+            # capstone goes on behind what it took an instruction for, which is not always its end.
             length = size
             if mnemonic in _MISREAD:
                 length = _misread_length(code[address - start :]) or size
             at = address + length
             if length != size:
                 break
+        # Else it ends here, and what lies behind is undecided.
         at += _unread_length(code[at - start :]) if at == previous else 0
     return starts, at
 

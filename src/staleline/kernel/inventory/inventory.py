@@ -91,6 +91,7 @@ def wbinvd_inventory(image: KernelImage) -> Inventory:
     """
     search = _Search(image)
     search.find_inline()
+    # After inline code, which a patch may only put in another form.
     search.find_alternatives()
     search.find_trampoline()
     for function in search.passing_on():
@@ -111,9 +112,10 @@ class _Search:
     def find_inline(self) -> None:
         """The instruction itself, with or without the prefix that makes it WBNOINVD."""
         for area in self._areas:
-            found = list(area.find(_WBINVD))
-            prefixed = [at - 1 for at in found if area.byte_before(at) == _REPEAT]
-            self._add(area, found, Reach.INLINE)
+            places = list(area.find(_WBINVD))
+            # F3 makes WBNOINVD of it (AMD APM volume 3); which of the two it is, disassembly says.
+            prefixed = [at - 1 for at in places if area.byte_before(at) == _REPEAT]
+            self._add(area, places, Reach.INLINE)
             self._add(area, prefixed, Reach.INLINE, keeps_lines=True)
 
     def find_alternatives(self) -> None:
@@ -130,11 +132,13 @@ class _Search:
         for blob in self._image.symbols.addresses(_REAL_MODE):
             header = self._image.read(blob, 12)
             start = blob + int.from_bytes(header[8:], "little")  # struct real_mode_header
+            # trampoline_start begins so (linux 7.3.4 arch/x86/realmode/rm/trampoline_64.S:63).
             if self._image.read(start, 3) == _CLI + _WBINVD:
                 self._note(_TRAMPOLINE, start + 1, Reach.INLINE)
 
     def passing_on(self) -> Iterator[int]:
         """Functions found that flush for their callers, also those found meanwhile."""
+        # Until there are none: a caller of one of them may be another.
         seen: set[int] = set()
         while new := {self._start(place) for place in self._passing()} - seen:
             seen |= new
@@ -154,8 +158,8 @@ class _Search:
         return (place for place in self.places.values() if place.role and place.role.passes_on)
 
     def _start(self, place: FlushPlace) -> int:
-        found = self._image.symbols.enclosing(place.address)
-        return place.address - (0 if found is None else found[1])
+        _, distance = self._image.symbols.enclosing(place.address) or ("", 0)
+        return place.address - distance
 
     def _add(
         self,

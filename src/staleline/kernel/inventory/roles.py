@@ -53,6 +53,7 @@ class FlushRole:
 
 def role_of(function: str) -> FlushRole | None:
     """The role of a function, or of a part that the compiler split off from it."""
+    # Compilers add suffixes such as .cold and .isra.0 to a name.
     return _roles().get(function.removeprefix(_POSITION_INDEPENDENT).split(".")[0])
 
 
@@ -60,7 +61,7 @@ def role_of(function: str) -> FlushRole | None:
 def _roles() -> dict[str, FlushRole]:
     """Function -> its role."""
     text = files(__package__).joinpath("flushroles.toml").read_text(encoding="utf-8")
-    found: dict[str, FlushRole] = {}
+    roles: dict[str, FlushRole] = {}
     for entry in tomllib.loads(text)["role"]:
         role = FlushRole(
             name=entry["name"],
@@ -72,5 +73,5 @@ def _roles() -> dict[str, FlushRole]:
             run=entry.get("run", False),
             passes_on=entry.get("passes_on", False),
         )
-        found |= dict.fromkeys(role.functions, role)
-    return found
+        roles |= dict.fromkeys(role.functions, role)
+    return roles

@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What no running kernel changes: code and read-only data, and pages written for each run.
-
-Variables that are read-only only after initialisation are not among it.
-"""
+"""What no running kernel changes: code and read-only data, and pages written for each run."""
 
 from __future__ import annotations
 
@@ -15,7 +12,8 @@ if TYPE_CHECKING:
 
 __all__ = ["variable_memory"]
 
-#: include/asm-generic/vmlinux.lds.h and arch/x86/kernel/vmlinux.lds.S, 5.10 to 7.3.
+#: include/asm-generic/vmlinux.lds.h and arch/x86/kernel/vmlinux.lds.S, 5.10 to 7.3. Around what is
+#: read-only only after initialisation, which a boot sets.
 _BOUNDS: Final = (
     ("_text", "_etext"),
     ("_sinittext", "_einittext"),
@@ -33,9 +31,9 @@ def variable_memory(symbols: SymbolTable, written_anew: Iterable[range]) -> list
     """
     bounds = [(symbols.only_address(start), symbols.only_address(end)) for start, end in _BOUNDS]
     known = [range(a, b) for a, b in bounds if a is not None and b is not None]
-    found, start = [], 0
+    variable, start = [], 0
     for constant in sorted((*known, *written_anew), key=lambda part: part.start):
         if start < constant.start:
-            found.append(range(start, constant.start))
+            variable.append(range(start, constant.start))
         start = max(start, constant.stop)
-    return [*found, range(start, 1 << 64)]
+    return [*variable, range(start, 1 << 64)]

@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from staleline.hardware import ENCRYPTION_LEAF, SEV_STATUS, SYSCFG, TDX_KEYIDS
 from staleline.kernel.emulator.traps import RANDOM, TIME, Answer, LogicalCpu, Question
 
 __all__ = [
@@ -65,17 +66,16 @@ class Register:
 #: Register -> the bits to turn over.
 Flips = Callable[[Register], int]
 
-_SEV_STATUS: Final = 0xC001_0131
 #: Listed bits, by (leaf, register) and MSR: what the attributes of RawFacts are.
 _LISTED_CPUID: Final[Mapping[tuple[int, int], int]] = {
     **{(leaf, index): _MASK_32 for leaf in (0, 0x8000_0000) for index in range(4)},
     (1, _ECX): 1 << 31,  # hypervisor
-    (0x8000_001F, _EAX): 0b11,
+    (ENCRYPTION_LEAF, _EAX): 0b11,
 }
 _LISTED_MSR: Final[Mapping[int, int]] = {
-    0x87: _MASK_32 << 32,  # IA32_MKTME_KEYID_PARTITIONING: KeyIDs of TDX
-    0xC001_0010: 1 << 23,  # SYSCFG: memory encryption
-    _SEV_STATUS: 0b11,  # this is an SEV guest, and with SEV-ES
+    TDX_KEYIDS: _MASK_32 << 32,
+    SYSCFG: 1 << 23,  # memory encryption
+    SEV_STATUS: 0b11,  # this is an SEV guest, and with SEV-ES
     0xC001_0132: _MASK_64,  # RMP_BASE and RMP_END, which an SNP host has
     0xC001_0133: _MASK_64,
 }
@@ -118,7 +118,7 @@ REAL_SIGNATURES: Final[Mapping[str, tuple[int, ...]]] = {
 HIGHEST_LEAVES: Final = (0x1, 0x7, 0xD, 0x16, 0x20)
 HIGHEST_EXTENDED: Final[Mapping[bool, tuple[int, ...]]] = {
     False: (0x8000_0008, 0x8000_0018, 0x8000_001E),
-    True: (0x8000_001F, 0x8000_0021, 0x8000_0028),
+    True: (ENCRYPTION_LEAF, 0x8000_0021, 0x8000_0028),
 }
 
 
@@ -196,7 +196,7 @@ class VariedCpu(LogicalCpu):
 
 def _variable_bits(register: Register, value: int) -> int:
     """Bits that may be turned over: SEV_STATUS of a host says nothing of what guests use."""
-    is_host = register == Register(_SEV_STATUS, None) and not value & 1
+    is_host = register == Register(SEV_STATUS, None) and not value & 1
     return 1 if is_host else _MASK_64
 
 

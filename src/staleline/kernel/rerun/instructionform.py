@@ -174,6 +174,7 @@ def _form(instruction: capstone.CsInsn) -> InstructionForm:
         written -= {"rdi", "rsi", "rcx", "edi", "esi", "ecx"}
         pointers &= {"rsi"}  # what is stored through RDI is loaded from elsewhere
     moves_or_not = instruction.mnemonic.startswith("cmov")
+    # A write of 32 bits clears the upper half (AMD APM volume 1, 3.1.2).
     narrow = [name for name in written if _NAMED.get(name, ("", 0, 0))[1:] == (0, 32)]
     return InstructionForm(
         reads=_parts(read),
@@ -206,8 +207,12 @@ def _registers(instruction: capstone.CsInsn) -> tuple[frozenset[str], frozenset[
     read, written = (
         {instruction.reg_name(number) for number in some} for some in instruction.regs_access()
     )
-    operands = [one for one in instruction.operands if one.type == cx.X86_OP_REG]
-    values = {instruction.reg_name(one.reg) for one in operands if one.access & capstone.CS_AC_READ}
+    values = {
+        instruction.reg_name(operand.reg)
+        for operand in instruction.operands
+        if operand.type == cx.X86_OP_REG and operand.access & capstone.CS_AC_READ
+    }
+    # LEA computes an address and loads nothing: what it adds up is its value.
     if instruction.id == cx.X86_INS_LEA:
         return frozenset(read - _PLACES - _SEGMENTS), frozenset(written)
     read -= set(_pointers(instruction)) - values
@@ -242,7 +247,10 @@ def _clears(instruction: capstone.CsInsn) -> bool:
 
 def _bits(instruction: capstone.CsInsn) -> tuple[BitsKept, int]:
     number, operands = instruction.id, instruction.operands
-    high = [one for one in operands if one.type == cx.X86_OP_REG and _is_high(instruction, one.reg)]
+    # AH and its like are bits 8 to 15: whatever they take or give is not where it was.
+    high = any(
+        operand.type == cx.X86_OP_REG and _is_high(instruction, operand.reg) for operand in operands
+    )
     constant = operands[-1].imm if operands and operands[-1].type == cx.X86_OP_IMM else None
     if constant is not None and operands[0].type != cx.X86_OP_IMM:
         width = 8 * operands[0].size

@@ -196,8 +196,8 @@ class Reruns:
         self.text = range(symbols.address("_text") or 0, symbols.address("_etext") or 0)
         self._names: dict[int, str] = {}
         self._changed: Mapping[int, bytes] = {}
-        #: How often the derivation was run, and how often a site.
-        self.boots = self.site_runs = 0
+        #: How often the derivation was run.
+        self.boots = 0
 
     def boot(self, machine: RawMachine) -> Booted:
         """Run the derivation, and keep the state it leaves.
@@ -227,11 +227,7 @@ class Reruns:
     ) -> None:
         self.boots += 1
         emulated.start_over()
-        self._forget(self._changed)
-        for address, content in variation.memory.items():
-            self.memory.write(address, content)
-        self._forget(variation.memory)
-        self._changed = variation.memory
+        self._put(variation.memory)
         boot(emulated, cpus, mem_encrypt=machine.mem_encrypt)
         interrupts_of(emulated)  # before anything is watched
 
@@ -334,16 +330,19 @@ class Reruns:
     def _prepare(self, site: Site, booted: Booted, variation: Variation) -> None:
         """The state of then, with these changes."""
         self.restore(site, booted)
+        self._put(variation.memory)
+
+    def _put(self, memory: Mapping[int, bytes]) -> None:
+        """Other bytes into memory that has just been put back."""
         self._forget(self._changed)
-        for address, content in variation.memory.items():
+        for address, content in memory.items():
             self.memory.write(address, content)
-        self._forget(variation.memory)
-        self._changed = variation.memory
+        self._forget(memory)
+        self._changed = memory
 
     def _run_site(
         self, site: Site, cpus: Sequence[VariedCpu], emulated: EmulatedMachine
     ) -> SiteDecision:
-        self.site_runs += 1
         first, second = cpus
         try:
             match site:

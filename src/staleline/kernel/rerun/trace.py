@@ -112,8 +112,8 @@ def record(
 
 def conditional_outcomes(steps: Sequence[ExecutedInstruction]) -> dict[int, frozenset[int]]:
     """Address of each conditional jump -> where it went."""
-    found: dict[int, set[int]] = {}
+    went: dict[int, set[int]] = {}
     for step, following in pairwise(steps):
         if step.conditional:
-            found.setdefault(step.address, set()).add(following.address)
-    return {address: frozenset(targets) for address, targets in found.items()}
+            went.setdefault(step.address, set()).add(following.address)
+    return {address: frozenset(targets) for address, targets in went.items()}

@@ -17,34 +17,34 @@ from staleline.kernel.emulator.traps import Answer, Question
 
 __all__ = ["AnswerTree"]
 
-Result = TypeVar("Result")
+Outcome = TypeVar("Outcome")
 
 
-class _Node(Generic[Result]):
-    """A question with the answers met so far, or a result."""
+class _Node(Generic[Outcome]):
+    """A question with the answers met so far, or what came out."""
 
-    __slots__ = ("branches", "question", "result")
+    __slots__ = ("branches", "outcome", "question")
 
     def __init__(self) -> None:
         self.question: Question | None = None
-        self.branches: dict[Answer, _Node[Result]] = {}
-        self.result: Result | None = None
+        self.branches: dict[Answer, _Node[Outcome]] = {}
+        self.outcome: Outcome | None = None
 
 
-class AnswerTree(Generic[Result]):
-    """Results of runs that all began in the same state."""
+class AnswerTree(Generic[Outcome]):
+    """Outcomes of runs that all began in the same state."""
 
     def __init__(self) -> None:
-        self._root: _Node[Result] = _Node()
+        self._root: _Node[Outcome] = _Node()
 
-    def find(self, answer: Callable[[Question], Answer]) -> Result | None:
-        """The result of the run that a machine answering like this would repeat, if any."""
-        node: _Node[Result] | None = self._root
+    def find(self, answer: Callable[[Question], Answer]) -> Outcome | None:
+        """What came of the run that a machine answering like this would repeat, if any."""
+        node: _Node[Outcome] | None = self._root
         while node is not None and node.question is not None:
             node = node.branches.get(answer(node.question))
-        return None if node is None else node.result
+        return None if node is None else node.outcome
 
-    def add(self, record: Mapping[Question, Answer], result: Result) -> None:
+    def add(self, record: Mapping[Question, Answer], outcome: Outcome) -> None:
         """Keep a run: all it asked, in order, and what came out.
 
         Raises:
@@ -53,9 +53,10 @@ class AnswerTree(Generic[Result]):
         node = self._root
         for question, answer in record.items():
             node.question = node.question or question
-            if node.question != question or node.result is not None:
+            # Then a run is no function of its answers: it saw something of the emulator.
+            if node.question != question or node.outcome is not None:
                 raise DerivationError(
                     "given the same answers again, the image asked something else"
                 )
             node = node.branches.setdefault(answer, _Node())
-        node.result = result
+        node.outcome = outcome

@@ -2,9 +2,7 @@
 """From what an image did in every row to the condition on which it does it.
 
 The condition is the shortest that agrees with every combination of facts that a machine can
-have; z3 then proves that it does, from the rows themselves and not from the minimiser's view
-of them. A combination that was not run, or whose run did not reach its end, leaves no room
-for a condition: whichever way it turned out would make another rule of it.
+have.
 """
 
 from __future__ import annotations
@@ -60,12 +58,15 @@ def site_rule(
     """
     happens, does_not = _seen(grid, decisions)
     reads = _influences(grid, happens, does_not)
+    # A combination that was not run, or whose run did not reach its end, leaves no room for a
+    # condition: whichever way it turned out would make another rule of it.
     undecided = grid.possible & ~(happens | does_not)
     if undecided.any():
         return SiteRule(None, reads, reasons(grid, facts, decisions, undecided))
     condition = _shortest(grid, happens, reads, sme_active=sme_active)
     if condition is None or len(str(condition)) > _MAX_LENGTH:
         return SiteRule(None, reads, (f"no condition of up to {_MAX_LENGTH} characters says it",))
+    # From the rows themselves, and not from the minimiser's view of them.
     if not agrees(condition, grid.along_axes(happens), grid.along_axes(does_not)):
         return SiteRule(None, reads, (f"z3 does not confirm the condition {condition}",))
     return SiteRule(condition, reads)
@@ -84,13 +85,15 @@ def _seen(grid: Grid, decisions: Sequence[SiteDecision]) -> tuple[Bits, Bits]:
 def _influences(grid: Grid, happens: Bits, does_not: Bits) -> tuple[str, ...]:
     """Atoms on which it depends: somewhere, this fact alone changes the outcome."""
     true, false = grid.along_axes(happens), grid.along_axes(does_not)
-    found = set()
+    influences = set()
     for axis, name in enumerate(AXES):
         split = true.any(axis=axis, keepdims=True) & false.any(axis=axis, keepdims=True)
         if split.any():
+            # A bit that is read only where its leaf exists is the feature; one that is read
+            # without looking is what that CPU answers beyond its maximum.
             only_of_a_leaf = axis == SME_AXIS and not split.take(0, axis=LEAF_AXIS).any()
-            found.add("sme_supported" if only_of_a_leaf else name)
-    return tuple(name for name in atoms() if name in found)
+            influences.add("sme_supported" if only_of_a_leaf else name)
+    return tuple(name for name in atoms() if name in influences)
 
 
 def _shortest(
@@ -99,8 +102,9 @@ def _shortest(
     """From the atoms read if these suffice, else from all."""
     on, off = grid.machines(happens), grid.machines(~happens)
     derived = ("sme_active",) if sme_active else ()
+    # A rule may depend on atoms only together, so that none of them alone changes it.
     for names in (reads, grid.varied):
-        found = minimise(on=on, off=off, literals=grid.literals((*names, *derived)))
-        if found is not None:
-            return found
+        condition = minimise(on=on, off=off, literals=grid.literals((*names, *derived)))
+        if condition is not None:
+            return condition
     return None

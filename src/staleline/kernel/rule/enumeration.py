@@ -41,17 +41,16 @@ def lacking(image: KernelImage) -> tuple[str, ...]:
 def raw_facts(lacks: Collection[str] = tuple(_CODE_FOR)) -> tuple[RawFacts, ...]:
     """Every combination for a kexec, then those of a kexec jump on a physical AMD machine.
 
-    None is left out because no such machine exists: Intel with SME, or SEV active without
-    SEV, are asked as well, since code that tells them apart has a guard of its own. Only of
-    SEV-ES and SNP guests and of SNP and TDX hosts there are no others than can exist.
-
     Args:
         lacks: ``seamcalled`` or ``snp_host`` for kernels that have no code for it.
     """
+    # None is left out because no such machine exists: Intel with SME, or SEV active without SEV,
+    # are asked as well, since code that tells them apart has a guard of its own.
     every = tuple(_every_combination())
     physical = tuple(facts for facts in every if not (facts.hypervisor or facts.sev_status))
     amd = tuple(facts for facts in physical if facts.vendor == "AuthenticAMD")
     rows = [*every, *(replace(facts, preserve_context=True) for facts in amd)]
+    # Of SEV-ES and SNP guests and of SNP and TDX hosts there are no others than can exist.
     sev_es = [replace(facts, sev_es=True) for facts in every if _may_be_sev_es_guest(facts)]
     rows += sev_es
     rows += [replace(facts, snp_guest=True) for facts in sev_es if facts.vendor == _WITH_SNP]

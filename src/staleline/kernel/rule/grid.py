@@ -1,9 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The combinations of facts as a grid: one axis per atom, one cell per combination.
 
-Only cells that a machine can have count (`staleline.policy.axioms`). Several rows of a truth
-table may fall into one cell, where they differ in something that no atom names: bit 1 of a
-leaf that does not exist, a vendor that no policy names, or a kexec jump.
+Only cells that a machine can have count (`staleline.policy.axioms`).
 """
 
 from __future__ import annotations
@@ -16,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from staleline.hardware import ENCRYPTION_LEAF
 from staleline.kernel.boot.rawfacts import RawFacts
 from staleline.policy.axioms import VENDORS, axioms, encrypts
 from staleline.policy.columns import evaluate_columns
@@ -24,8 +23,6 @@ from staleline.policy.expression import AtomIs, Comparison, Expression, Operator
 __all__ = ["AXES", "LEAF_AXIS", "SME_AXIS", "Bits", "Grid", "grid_of", "literals_over"]
 
 Bits = NDArray[np.bool_]
-
-_LEAF = 0x8000_001F
 
 #: The atoms that are facts of their own, not derived from others.
 AXES = (
@@ -99,8 +96,8 @@ class Grid:
 
     def literals(self, names: Sequence[str]) -> Mapping[Expression, int]:
         """The positive literals over these atoms, with the machines on which they hold."""
-        found = [literal for name in names for literal in literals_over(name)]
-        return {literal: self.machines(self.where(literal)) for literal in found}
+        positive = [literal for name in names for literal in literals_over(name)]
+        return {literal: self.machines(self.where(literal)) for literal in positive}
 
 
 def grid_of(rows: Sequence[RawFacts], lacks: Collection[str]) -> Grid:
@@ -122,6 +119,8 @@ def grid_of(rows: Sequence[RawFacts], lacks: Collection[str]) -> Grid:
 
 
 def _cell(facts: RawFacts) -> tuple[int, ...]:
+    # Several rows may fall into one, where they differ in something that no atom names: bit 1 of a
+    # leaf that does not exist, a vendor that no policy names, or a kexec jump.
     return (
         VENDORS.index(facts.vendor) if facts.vendor in VENDORS else 0,
         facts.leaf,
@@ -147,8 +146,10 @@ def _space(shape: tuple[int, ...]) -> tuple[Bits, Mapping[str, NDArray[Any]]]:
     }
     leaf = atoms["max_extended_leaf"]
     atoms["vendor"] = np.asarray(VENDORS)[coordinates[0]]
-    atoms["max_extended_leaf"] = np.where(leaf, _LEAF, _LEAF - 1)
+    # Any two maxima on either side will do: no rule asks for another leaf.
+    atoms["max_extended_leaf"] = np.where(leaf, ENCRYPTION_LEAF, ENCRYPTION_LEAF - 1)
     atoms["sme_supported"] = leaf & atoms["sme_bit_unchecked"]
+    # No row is of a TDX guest.
     atoms["tdx_guest"] = np.zeros(leaf.size, dtype=bool)
     atoms["sme_active"] = evaluate_columns(encrypts(), atoms, leaf.size).can_be_true
     holding = (evaluate_columns(axiom, atoms, leaf.size).can_be_true for axiom in axioms())
@@ -160,5 +161,5 @@ def literals_over(name: str) -> tuple[Expression, ...]:
     if name == "vendor":
         return tuple(Comparison(name, Operator.EQ, vendor) for vendor in VENDORS[1:])
     if name == "max_extended_leaf":
-        return (Comparison(name, Operator.GE, _LEAF),)
+        return (Comparison(name, Operator.GE, ENCRYPTION_LEAF),)
     return (AtomIs(name),)

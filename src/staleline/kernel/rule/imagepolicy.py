@@ -44,7 +44,7 @@ class ImagePolicy:
     def stores(self) -> Mapping[Site, tuple[Store, ...]]:
         """Per site, what is stored after its flush on some machine, each once."""
         return {
-            site: tuple(sorted({one for row in self.table.rows for one in row.stores(site)}))
+            site: tuple(sorted({store for row in self.table.rows for store in row.stores(site)}))
             for site in self.rules
         }
 
@@ -150,19 +150,20 @@ def _recognised(
 ) -> ImagePolicy:
     reported, unknown = _order(table.rows, recognition.grid)
     # No policy of the catalogue stores anything that its flush would have had to reach.
-    found = {
+    named = {
         site: rule
         if site in leaves
         else replace(rule, equals=recognition.at_site(site, rule.condition))
         for site, rule in rules.items()
     }
-    stop = found.get(Site.STOP_THIS_CPU)
+    stop = named.get(Site.STOP_THIS_CPU)
     if stop is not None and unknown is not None:
-        found[Site.STOP_THIS_CPU] = replace(stop, unknown=(*stop.unknown, unknown))
+        named[Site.STOP_THIS_CPU] = replace(stop, unknown=(*stop.unknown, unknown))
+    # What never flushes has no order in which to flush and report, and equals rules of either.
     flushes = stop is not None and stop.condition != TruthValue(False)
-    alike = {site: rule.equals for site, rule in found.items()}
+    alike = {site: rule.equals for site, rule in named.items()}
     equals = recognition.whole(alike, reported, flushes=flushes)
-    return ImagePolicy(found, encrypts, reported, equals, recognition.lacks, table, leaves)
+    return ImagePolicy(named, encrypts, reported, equals, recognition.lacks, table, leaves)
 
 
 def _order(rows: tuple[TruthRow, ...], grid: Grid) -> tuple[ReportOrder | None, str | None]:
@@ -170,6 +171,7 @@ def _order(rows: tuple[TruthRow, ...], grid: Grid) -> tuple[ReportOrder | None, 
     orders = {
         row.reported
         for row, possible in zip(rows, grid.possible[grid.places], strict=True)
+        # Rows of machines that cannot exist may show another: nobody meets them.
         if possible and _flushes(row)
     }
     if len(orders) > 1:

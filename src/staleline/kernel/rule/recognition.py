@@ -2,14 +2,8 @@
 """Which catalogue policies an image carries: as a whole, and site by site.
 
 Distributions backport one site and not another, so a site's rule is recognised by itself.
-Equal means: decides alike on every machine that can exist, by z3. A policy's ``sme_active``
-stands for what this image makes of it, so that a kernel without memory encryption, which
-never flushes at ``relocate_kernel``, is recognised too. What the image has no code for
-(SEAMCALLs, SNP guests) does not happen under it, and is left out of the comparison.
-
-linux-6.18 and linux-7.2 have the same predicates and differ in flushes elsewhere (at TDX
-shutdown and when a CPU goes offline): an image that equals one equals both, and the release
-orders them. TDX guests are in no row; a condition says of them what it says of any guest.
+Equal means: decides alike on every machine that can exist, by z3. TDX guests are in no row; a
+condition says of them what it says of any guest.
 """
 
 from __future__ import annotations
@@ -77,6 +71,8 @@ class Recognition:
 
     def _same(self, policy: Policy, site: Site, condition: Expression) -> bool:
         theirs = policy.condition(site)
+        # A policy's sme_active stands for what this image makes of it, so that a kernel without
+        # memory encryption, which never flushes at relocate_kernel, is recognised too.
         if _SME_ACTIVE.name in atoms_read(theirs):
             if self.encrypts is None:
                 return False
@@ -91,10 +87,13 @@ class Recognition:
 
     @property
     def _assumptions(self) -> tuple[Expression, ...]:
+        # What the image has no code for (SEAMCALLs, SNP guests) does not happen under it.
         return tuple(Negation(AtomIs(name)) for name in self.lacks)
 
     def _ordered(self, policies: Iterable[Policy]) -> tuple[str, ...]:
         """Those of the image's series first, proposals last, else by age."""
+        # linux-6.18 and linux-7.2 have the same predicates and differ in flushes elsewhere (at TDX
+        # shutdown and when a CPU goes offline), so an image may equal several.
         series = series_of(self.release or "")
         names = list(catalogue())
 

@@ -1,11 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""z3's proof that a condition is what the rows of a truth table say.
-
-The rows become two formulas over the raw facts: where it was seen to happen, and where it
-was seen not to. The condition must lie in the first wherever it holds, and in the second
-wherever it does not, on every machine that can exist. So a machine whose combination is in
-no row refutes it as well.
-"""
+"""z3's proof that a condition is what the rows of a truth table say."""
 
 from __future__ import annotations
 
@@ -29,6 +23,8 @@ def agrees(condition: Expression, happens: Bits, does_not: Bits) -> bool:
         does_not: Likewise, the cells in which it was seen not to.
     """
     stated = to_z3(condition)
+    # It must lie in the first wherever it holds, and in the second wherever it does not: so a
+    # machine whose combination is in no row refutes it as well.
     contradicted = z3.Or(
         z3.And(stated, z3.Not(_Formula().over(happens))),
         z3.And(z3.Not(stated), z3.Not(_Formula().over(does_not))),

@@ -1,14 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What an image does for every combination of raw facts.
 
-Few combinations have to be run. A run has two parts. The startup code begins in a state that
-only the command line changes. What follows begins in the state that the startup code left and
-in what is asked of the kernel (a kexec jump or not). Each part is a deterministic program that
+Few combinations have to be run: a run that begins in the same state and is given the same answers
+as an earlier one repeats it (`staleline.kernel.rule.answers`). Each is a deterministic program that
 learns of the machine by CPUID and RDMSR alone: I/O ports hold an empty PCI bus, the local
 APIC's page is zero, the time stamp counts how often it was read, control registers start the
-same and keep what was written, and registers are the same at each call. So a part that begins
-in the same state and is given the same answers repeats an earlier one
-(`staleline.kernel.rule.answers`), and its result is taken from there.
+same and keep what was written, and registers are the same at each call.
 """
 
 from __future__ import annotations
@@ -133,6 +130,7 @@ class _Runs:
 
     def _starts(self, machines: Sequence[RawMachine]) -> list[Hashable]:
         """Equal for machines on which the startup code leaves the same state."""
+        # The startup code begins in a state that only the command line changes.
         trees: dict[bool, AnswerTree[Hashable]] = {False: AnswerTree(), True: AnswerTree()}
         states = []
         with self._reader.starts() as start:
@@ -151,6 +149,8 @@ class _Runs:
         return start.state
 
     def _decide(self, machine: RawMachine, start: Hashable) -> Decision:
+        # What follows begins in the state that the startup code left, and in what is asked of the
+        # kernel: a kexec jump or not.
         tree = self._decisions.setdefault((start, _asked_of_the_kernel(machine)), AnswerTree())
         return tree.find(_answers_of(machine)) or self._run(machine, tree)
 

@@ -44,12 +44,13 @@ def _causes(
 ) -> Iterator[tuple[str, Bits]]:
     run = grid.cells([True] * len(decisions))
     yield "no run with these facts", ~run
-    without_end = [one.flushes is None for one in decisions]
-    texts = [one.unknown or "no reason is given" for one in decisions]
+    without_end = [decision.flushes is None for decision in decisions]
+    texts = [decision.unknown or "no reason is given" for decision in decisions]
     for text in dict.fromkeys(compress(texts, without_end)):
         yield text, grid.cells([a and b == text for a, b in zip(without_end, texts, strict=True)])
+    # What is left ran to its end in every row, so rows of one cell must have come out differently.
     split = run & ~grid.cells(without_end) & grid.possible
-    outcomes = zip(facts, (one.flushes for one in decisions), strict=True)
+    outcomes = zip(facts, (decision.flushes for decision in decisions), strict=True)
     outcome = dict(compress(outcomes, split[grid.places]))
     yield f"depends on more than the facts: {_unnamed(outcome)}", split
 
@@ -61,11 +62,11 @@ def _unnamed(outcome: Mapping[RawFacts, bool | None]) -> str:
         pairs = ({value, outcome.get(other(facts))} for facts, value in outcome.items())
         return any(pair == {True, False} for pair in pairs)
 
-    if decides(lambda one: replace(one, preserve_context=not one.preserve_context)):
+    if decides(lambda facts: replace(facts, preserve_context=not facts.preserve_context)):
         return "preserve_context"
-    if decides(lambda one: replace(one, snp_guest=not one.snp_guest)):
+    if decides(lambda facts: replace(facts, snp_guest=not facts.snp_guest)):
         return "SEV_STATUS[2], an SNP guest"
-    if decides(lambda one: one if one.leaf else replace(one, sev=not one.sev)):
+    if decides(lambda facts: facts if facts.leaf else replace(facts, sev=not facts.sev)):
         return "bit 1 of CPUID 0x8000001F where that leaf does not exist"
     return "which of the vendors that no policy names"
 

@@ -4,9 +4,6 @@
 An entry needs no value of its own: within one alias caches are coherent, so an entry holds
 the next kernel's newest data if and only if its alias is the one that data was written
 through (`NEWEST`), and is stale otherwise.
-
-Dropping a clean entry is not an action: to fill it was optional, so that the state without it
-is reached by not filling it.
 """
 
 from __future__ import annotations
@@ -47,6 +44,8 @@ class _Cache:
 
 def evictions(scenario: Scenario, line: Line) -> Iterator[Action]:
     """Write a dirty entry back and drop it, in any cache."""
+    # To drop a clean entry is not among them: to fill it was optional, so that the state without
+    # it is reached by not filling it.
     for cpu in CPUS:
         private = _Cache(str(cpu.actor), "The cache of {cpu}", cpu.actor, cpu.entry)
         for alias in line.aliases:
@@ -60,6 +59,7 @@ def evictions(scenario: Scenario, line: Line) -> Iterator[Action]:
 
 
 def _write_backs(line: Line, cache: _Cache, alias: Alias) -> Iterator[Action]:
+    # The next kernel writes through these two, so only their entries can be the newest.
     if alias in (line.early, line.next):
         yield _write_back_newest(line, cache, alias)
     yield _write_back_stale(line, cache, alias)

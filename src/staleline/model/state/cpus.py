@@ -38,14 +38,12 @@ DRAM = Ref(Whose.GLOBAL, "dram")
 
 
 class Data(StrEnum):
-    """What DRAM holds: anything older, the next kernel's newest data, or its ruins.
-
-    `OVERWRITTEN`: what was newest, in DRAM or in a cache, was lost to a store of the old kernel.
-    """
+    """What DRAM holds: anything older, the next kernel's newest data, or its ruins."""
 
     OLD = "old"
     NEWEST = "newest"
     LOST = "lost"
+    # What was newest, in DRAM or in a cache, was lost to a store of the old kernel.
     OVERWRITTEN = "overwritten"
 
 

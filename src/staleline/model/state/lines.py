@@ -116,13 +116,13 @@ def _roles_left_behind(scenario: Scenario) -> Iterator[Role]:
     """A line that is stored to after a flush may lie anywhere in the old kernel's memory."""
     left = (scenario.left_by_secondary, scenario.left_by_jumping)
     confined = scenario.path is Path.CRASH or scenario.preserve_context
-    if any(one.by_kernel_alias for one in left):
+    if any(alias.by_kernel_alias for alias in left):
         if not confined:
             yield Role.LEFT_BEHIND
         # Of the reservation of a crash the old kernel's own mapping is read-only.
         if scenario.path is not Path.CRASH:
             yield Role.LEFT_IMAGE
-    if any(one.by_plain_alias for one in left) and not scenario.preserve_context:
+    if any(alias.by_plain_alias for alias in left) and not scenario.preserve_context:
         yield Role.LEFT_PLAIN
 
 
@@ -132,12 +132,14 @@ def _ordinary_roles(scenario: Scenario) -> tuple[Role, ...]:
         loaded_only = Role.CRASH_SEGMENT
         return (loaded_only,) if scenario.load_settled else (loaded_only, Role.CRASH_CONTROL)
     foreign = scenario.foreign is not ForeignLines.NONE
+    # Before the other roles: nothing else that the old kernel had is written again.
     if scenario.preserve_context:
         # The next kernel is confined to the image's destination, the rest is preserved.
         return (Role.IMAGE, Role.FOREIGN_IMAGE) if foreign else (Role.IMAGE,)
     roles = [Role.IMAGE, Role.REST]
     roles += [Role.FOREIGN_IMAGE, Role.FOREIGN_REST] if foreign else []
     roles += [Role.DECRYPTED] if scenario.old_encrypts else []
+    # Where nobody is asked to stop, nobody reports.
     roles += [] if scenario.stop is Stop.SKIPPED else [Role.STOP_MASK]
     encrypts = scenario.next_encrypts and not scenario.keeps_encryption
     roles += [Role.WORK_AREA] if scenario.work_area and encrypts else []
@@ -171,5 +173,7 @@ def _line(scenario: Scenario, role: Role) -> Line:
 def _names(scenario: Scenario) -> dict[Alias, str]:
     if not scenario.incoherent:
         return dict.fromkeys(Alias, "only")
+    # TDX has a KeyID per guest, SEV a key per ASID (Intel TDX module base architecture
+    # specification; AMD APM volume 2, 15.34).
     third = "private KeyID" if scenario.foreign is ForeignLines.TDX else "guest ASID"
     return {Alias.PLAIN: "plain", Alias.CBIT: "C-bit", Alias.FOREIGN: third}

@@ -1,10 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A last-level cache that all CPUs share.
-
-It takes what private caches evict, and holds a dirty entry or none: a clean entry in it would
-only supply what DRAM supplies. A fill leaves its dirty entry where it is. If hardware moves
-the dirty entry along instead, that CPU could as well have made the store itself.
-"""
+"""A last-level cache that all CPUs share: it takes what private caches evict."""
 
 from __future__ import annotations
 
@@ -20,6 +15,8 @@ __all__ = ["beside_shared_cache", "shared_clean", "shared_entry"]
 
 def shared_entry(alias: Alias) -> Ref:
     """What the shared cache holds of one alias: absent or dirty."""
+    # A clean entry would only supply what DRAM supplies. A fill leaves the dirty entry where it is:
+    # if hardware moves it along instead, that CPU could as well have made the store itself.
     return Ref(Whose.GLOBAL, f"shared_{alias}")
 
 

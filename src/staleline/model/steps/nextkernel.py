@@ -129,12 +129,11 @@ def _enc_copy(name: str, guard: Expr, assigns: tuple[Assign, ...], sentence: str
 
 
 def _conversion(line: Line) -> tuple[Assign, ...]:
-    """The copy's store. Its load may fill a clean entry, which `_fill` has done or not.
-
-    Nobody wants the work area's contents after the copy.
-    """
+    """The copy's store."""
+    # Nobody wants the work area's contents after the copy.
     if line.scratch:
         return (NEWEST.becomes("none"), DRAM.becomes(Data.OLD))
+    # Its load may fill a clean entry, which `_fill` has done or not.
     return next_write(JUMPING, line.next) if line.converted else ()
 
 
@@ -151,6 +150,7 @@ def _conversion_text(line: Line) -> str:
 
 def _secondary_starts(scenario: Scenario, line: Line) -> Iterator[Action]:
     """INIT-SIPI. The trampoline's WBINVD writes back what the old kernel left here."""
+    # INIT takes a CPU from wherever it waits, and a straggler out of the old kernel.
     places = [SecondaryAt.HALTED]
     if scenario.plays_dead:
         places += [SecondaryAt.OFFLINE]

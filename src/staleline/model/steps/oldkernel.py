@@ -52,6 +52,7 @@ def can_overwrite(scenario: Scenario) -> bool:
 
 def _running(line: Line, cpu: Cpu) -> Expr:
     """Its old user can still run on this CPU: guests only while the scheduler does."""
+    # The jumping CPU is the old kernel itself while it waits.
     if cpu is JUMPING and not line.foreign:
         return cpu.at(JumpingAt.RUNNING, JumpingAt.WAITING)
     return cpu.at(JumpingAt.RUNNING) if cpu is JUMPING else cpu.at(SecondaryAt.RUNNING)
@@ -152,12 +153,10 @@ def _overwrite(line: Line) -> Action:
 
 
 def _load(scenario: Scenario, line: Line, cpu: Cpu) -> Action:
-    """Loading the crash kernel: its data is in the reservation from here on.
-
-    An encrypting kernel converts each page to decrypted, writes it, and converts it back.
-    Both conversions flush the page by CLFLUSH, which reaches every CPU's entries of the
-    alias it goes through. In between only clean entries can appear, so it is one step.
-    """
+    """Loading the crash kernel: its data is in the reservation from here on."""
+    # An encrypting kernel converts each page to decrypted, writes it, and converts it back. Both
+    # conversions flush the page by CLFLUSH, which reaches every CPU's entries of the alias it goes
+    # through. In between only clean entries can appear, so it is one step.
     converts = scenario.flush_at_load and scenario.old_encrypts
     written_out = converts or scenario.load_settled
     flushed = _gone_everywhere(cpu, line.old) if converts else ()

@@ -49,6 +49,7 @@ def goes_offline(scenario: Scenario, line: Line) -> Iterator[Action]:
         (SECONDARY.goes(SecondaryAt.OFFLINE), *left),
         ("play_dead", WBINVD, "The WBINVD of play_dead completes on {cpu}, which is offline."),
     )
+    # The handler is the kernel's: it touches no page of a guest.
     if scenario.offline is Offline.WOKEN and not line.foreign:
         yield _wakes_up(line)
 

@@ -98,6 +98,7 @@ def _secondary(scenario: Scenario, line: Line) -> Iterator[Action]:
     choice = flushes(scenario, line, scenario.flush_secondary, SECONDARY.ref(SEAMCALLED))
     stopping = SECONDARY.at(SecondaryAt.STOPPING)
     asked = JUMPING.at(JumpingAt.WAITING)
+    # An NMI that was sent before the wait was given up may be taken at any time after.
     if scenario.stop is Stop.GIVES_UP:
         asked = JUMPING.ref("pc").none_of(JumpingAt.RUNNING)
     yield step(
@@ -198,12 +199,14 @@ def _stored_late(
 ) -> tuple[Assign, ...]:
     """What a secondary stores behind its flush: it reports, and may leave other lines dirty."""
     late = line.left_by(scenario.left_by_secondary)
+    # No line is both: those left behind are other lines than the stop mask's.
     return SECONDARY.dirties(line.old) if late else reporting
 
 
 def _all_stopped(scenario: Scenario, line: Line) -> Action:
     where = _control(scenario)
     mask: tuple[Assign, ...] = ()
+    # The store takes the line from those caches that reporting left it dirty in.
     if line.role is Role.STOP_MASK and scenario.clears_stop_mask:
         mask = JUMPING.dirties(line.old)
     last = ", clears the stop mask" if mask else ""

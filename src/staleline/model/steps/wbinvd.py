@@ -1,11 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""WBINVD: at which sites it is executed, and when it is complete.
-
-It takes time: it begins, evictions go on in any order, and it is complete when nothing dirty
-is left on that CPU, whose entries are then all invalid. It reaches its own CPU's caches and
-what `Scenario.shared_cache` says. Reaching further would be an eviction at that moment, which
-may happen anyway.
-"""
+"""WBINVD: at which sites it is executed, and when it is complete."""
 
 from __future__ import annotations
 
@@ -39,14 +33,12 @@ def counts_seamcalls(scenario: Scenario, line: Line) -> bool:
 
 
 def flushes(scenario: Scenario, line: Line, flush: Flush, seamcalled: Ref) -> Choice:
-    """What a site does on the CPU that this flag belongs to.
-
-    A SEAMCALL that dirties other lines than this one may have been made or not: both ways.
-    """
+    """What a site does on the CPU that this flag belongs to."""
     if flush is Flush.ALWAYS:
         return Choice(TRUE, FALSE)
     if flush is Flush.NEVER or scenario.foreign is not ForeignLines.TDX:
         return Choice(FALSE, TRUE)
+    # A SEAMCALL that dirties other lines than this one may have been made or not.
     if not counts_seamcalls(scenario, line):
         return Choice(TRUE, TRUE)
     return Choice(seamcalled.one_of("yes"), seamcalled.one_of("no"))
@@ -54,20 +46,22 @@ def flushes(scenario: Scenario, line: Line, flush: Flush, seamcalled: Ref) -> Ch
 
 def forgets(scenario: Scenario, line: Line, cpu: Cpu) -> tuple[Assign, ...]:
     """Past its site nobody asks for a CPU's SEAMCALLs again: fewer states to tell apart."""
+    # A late NMI takes a CPU through its site a second time.
     if scenario.late_nmi or not counts_seamcalls(scenario, line):
         return ()
     return (cpu.ref(SEAMCALLED).becomes("no"),)
 
 
 def completes(scenario: Scenario, line: Line, cpu: Cpu) -> tuple[Expr, tuple[Assign, ...]]:
-    """When a WBINVD that runs on this CPU is complete, and what it leaves.
-
-    Clean entries that it reaches on other CPUs may go at any time anyway.
-    """
+    """When a WBINVD that runs on this CPU is complete, and what it leaves."""
+    # It takes time: evictions go on in any order meanwhile, and it is complete once nothing dirty
+    # is left where it reaches. If it reached further, that would be an eviction at that moment,
+    # which may happen anyway.
     clean = [_nothing_dirty(line, cpu.entry), shared_clean(scenario, line)]
     if scenario.shared_cache is SharedCache.ALL_CORES:
         clean += [All(_nothing_dirty(line, each))]
         clean += [] if cpu is JUMPING else [_nothing_dirty(line, JUMPING.entry)]
+    # Clean entries that it reaches on other CPUs may go at any time anyway.
     return all_of(*clean), tuple(cpu.entry(alias).becomes(ABSENT) for alias in line.aliases)
 
 

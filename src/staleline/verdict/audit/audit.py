@@ -97,8 +97,8 @@ class Audit:
     def broken(self, path: Path) -> tuple[str, ...]:
         """Names of the properties that counterexamples on a path break, P1 first."""
         rows = [row for row in self.handovers if row.path is path]
-        found = {row.answer.property for row in rows if row.answer is not None}
-        return tuple(sorted(name for name in found if name is not None))
+        broken = {row.answer.property for row in rows if row.answer is not None}
+        return tuple(sorted(name for name in broken if name is not None))
 
 
 def audit(
@@ -124,6 +124,7 @@ def audit(
     raise_if_any(tuple(_not_by_this_image(facts, kernels)), None)
     kernels = _as_changed(facts, kernels)
     fitting = tuple(worlds(facts, kernels, following, paths))
+    # Machines fit, or `possible_machines` would have said so: it is the rules that do not.
     if not fitting:
         raise_if_any((against_kernel(facts.boolean("sme_active")),), None)
     verdict = _agreed(world.verdict for world in fitting)
@@ -174,10 +175,10 @@ def audit_of(subject: Subject, *, following: Following, paths: Sequence[Path]) -
     Raises:
         ContradictionError: No machine fits the evidence.
     """
-    found = audit(
+    judged = audit(
         subject.facts, subject.kernels, following=following, paths=paths, given=subject.given
     )
-    return replace(found, identity=subject.identity)
+    return replace(judged, identity=subject.identity)
 
 
 def _not_by_this_image(facts: MachineFacts, kernels: Sequence[Kernel]) -> Iterator[Contradiction]:
@@ -202,8 +203,8 @@ def _agreed(verdicts: Iterable[Verdict]) -> Verdict:
 
 def _same(values: Iterable[_T]) -> _T | None:
     """The value that all share, or None."""
-    found = set(values)
-    return found.pop() if len(found) == 1 else None
+    different = set(values)
+    return different.pop() if len(different) == 1 else None
 
 
 def _handovers(facts: MachineFacts, fitting: Sequence[World]) -> Iterator[Handover]:
@@ -219,44 +220,45 @@ def _row_order(key: Key) -> tuple[int, bool, bool]:
 def _row(facts: MachineFacts, key: Key, containing: Sequence[World]) -> Handover:
     """What all worlds that contain a handover agree on."""
     # Worlds that differ in nothing that matters share theirs.
-    shared = {id(one): one for one in (world.judgements[key] for world in containing)}
-    judgements = list(shared.values())
-    first = judgements[0]
-    verdict = _agreed(one.verdict for one in judgements)
+    judged = {id(world.judgements[key]): world.judgements[key] for world in containing}
+    rows = list(judged.values())
+    first = rows[0]
+    verdict = _agreed(row.verdict for row in rows)
     open_traps = tuple(dict.fromkeys(_may_trap(facts, key, containing)))
-    reasons = dict.fromkeys(one.because for one in judgements) if verdict is Verdict.SAFE else ()
+    reasons = dict.fromkeys(row.because for row in rows) if verdict is Verdict.SAFE else ()
     return Handover(
         old=key[0],
         next=key[1],
         path=key[2],
         verdict=verdict,
         because="; or ".join(reasons),
-        flushes={site: _same(one.flushes[site] for one in judgements) for site in first.flushes},
-        needed={site: _same(one.needed[site] for one in judgements) for site in first.needed},
-        attainable=any(one.attainable for one in judgements),
+        flushes={site: _same(row.flushes[site] for row in rows) for site in first.flushes},
+        needed={site: _same(row.needed[site] for row in rows) for site in first.needed},
+        attainable=any(row.attainable for row in rows),
         unneeded={
-            site: in_all_worlds(one.unneeded[site] for one in judgements)
+            site: in_all_worlds(row.unneeded[site] for row in rows)
             for site in first.unneeded
-            if all(site in one.unneeded for one in judgements)
+            if all(site in row.unneeded for row in rows)
         },
-        faults=tuple(site for site in first.faults if all(site in o.faults for o in judgements)),
-        left_behind={site: _all_left(site, judgements) for site in _leaving(judgements)},
+        # A trap ends the handover, so it is told where it is sure; `may_fault` has the rest.
+        faults=tuple(site for site in first.faults if all(site in row.faults for row in rows)),
+        left_behind={site: _all_left(site, rows) for site in _leaving(rows)},
         unknown=tuple(
             dict.fromkeys((*_unsettled_in_row(facts, key, containing, verdict), *open_traps))
         ),
         answer=first.answer if verdict is not Verdict.UNKNOWN else None,
-        scenarios=tuple(dict.fromkeys(s for one in judgements for s in one.case.scenarios())),
+        scenarios=tuple(dict.fromkeys(asked for row in rows for asked in row.case.scenarios())),
         may_fault=open_traps,
     )
 
 
 def _leaving(judgements: Sequence[Judgement]) -> Iterable[Site]:
     """Sites that leave something behind in any world."""
-    return dict.fromkeys(site for one in judgements for site in one.left_behind)
+    return dict.fromkeys(site for judgement in judgements for site in judgement.left_behind)
 
 
 def _all_left(site: Site, judgements: Sequence[Judgement]) -> tuple[Store, ...]:
-    stores = (store for one in judgements for store in one.left_behind.get(site, ()))
+    stores = (store for judgement in judgements for store in judgement.left_behind.get(site, ()))
     return tuple(dict.fromkeys(stores))
 
 
@@ -267,8 +269,8 @@ def _unsettled(facts: MachineFacts, fitting: Sequence[World]) -> tuple[Unknown, 
         *(
             reason
             for world in fitting
-            for one in world.judgements.values()
-            for reason in one.unknown
+            for judgement in world.judgements.values()
+            for reason in judgement.unknown
         ),
     ]
     return tuple(dict.fromkeys(reasons)) or (_SEVERAL_MACHINES,)

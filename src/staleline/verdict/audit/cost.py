@@ -96,7 +96,7 @@ class Cost:
 
 
 def cost(
-    found: Audit,
+    audit: Audit,
     capacity: CacheCapacity | None,
     bandwidth: Bandwidth,
     measured: Measured | None = None,
@@ -104,16 +104,16 @@ def cost(
     """Bound the flushes of every path of an audit.
 
     Args:
-        found: Which flushes are executed, and which of them are needed.
+        audit: Which flushes are executed, and which of them are needed.
         capacity: What can be dirty.
         bandwidth: At which rate it can be written.
         measured: Durations of WBINVD on this machine, if somebody measured them.
     """
-    unbounded = _why_unbounded(found.facts, capacity)
+    unbounded = _why_unbounded(audit.facts, capacity)
     times = _times(None if unbounded else capacity, bandwidth)
     paths = tuple(
-        _path_cost([row for row in found.handovers if row.path is path], times, measured)
-        for path in found.by_path
+        _path_cost([row for row in audit.handovers if row.path is path], times, measured)
+        for path in audit.by_path
     )
     return Cost(paths, capacity, bandwidth, measured, unbounded)
 
@@ -122,17 +122,18 @@ def bandwidth_of(facts: MachineFacts, given: float | None = None) -> Bandwidth:
     """As given, in bytes per second; else by the table of CPUs, else as assumed there."""
     if given is not None:
         return Bandwidth(given, None, "given by you", assumed=False)
-    row = next((row for row in _data()["memory"] if _is(facts, row)), None)
-    chosen = row or _data()["assumed"]
+    row = next((row for row in _table()["memory"] if _is(facts, row)), None)
+    chosen = row or _table()["assumed"]
     memory = f"{chosen['channels']} channels at {chosen['mega_transfers']} MT/s"
     source = f"{row['cpu']}: {memory}" if row else f"this CPU is in no table: {memory} assumed"
-    cluster = _data()["fabric_bytes_per_second"] if chosen.get("fabric") else None
+    cluster = _table()["fabric_bytes_per_second"] if chosen.get("fabric") else None
     return Bandwidth(_peak(chosen), cluster, source, assumed=row is None)
 
 
 def _is(facts: MachineFacts, row: Mapping[str, Any]) -> bool:
     if (facts.text("vendor"), facts.integer("family")) != (row["vendor"], row["family"]):
         return False
+    # CPUID 1 EAX has four bits for the stepping (AMD APM volume 3, Intel SDM volume 2: CPUID).
     bounds = (("model", row["models"]), ("stepping", row.get("steppings", [0, 15])))
     return all(low <= (facts.integer(name) or 0) <= high for name, (low, high) in bounds)
 
@@ -165,6 +166,7 @@ def _flush_cost(
     rows: Sequence[Handover], site: Site, times: _Times, measured: float | None
 ) -> FlushCost:
     flushes = {row.flushes[site] for row in rows}
+    # A flush that one handover needs is not spared by those that do not.
     executing = [row for row in rows if row.flushes[site]]
     at_least, likely = times
     return FlushCost(
@@ -182,8 +184,10 @@ def _times(capacity: CacheCapacity | None, bandwidth: Bandwidth) -> Mapping[str,
     if capacity is None:
         return {"socket": (None, None), "jumping_cpu": (None, None)}
     peak = bandwidth.bytes_per_second
-    writes = peak * _data()["likely_share"]
+    writes = peak * _table()["likely_share"]
     cluster = bandwidth.cluster_bytes_per_second or writes
+    # All CPUs flush at once, and share the memory's bandwidth: the socket takes as long as that
+    # lets it, or as the fabric lets its slowest cluster. One CPU has all of both to itself.
     likely = {
         "socket": max(capacity.socket / writes, capacity.cluster / cluster),
         "jumping_cpu": capacity.jumping_cpu / min(writes, cluster),
@@ -197,5 +201,5 @@ def _times(capacity: CacheCapacity | None, bandwidth: Bandwidth) -> Mapping[str,
 
 
 @cache
-def _data() -> Mapping[str, Any]:
+def _table() -> Mapping[str, Any]:
     return tomllib.loads(files(__package__).joinpath("cost.toml").read_text("utf-8"))

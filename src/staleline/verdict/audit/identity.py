@@ -65,12 +65,15 @@ def identity_of(running: KernelEvidence, kernels: Sequence[Kernel], wanted: str 
         kernels: What is judged.
         wanted: How the user named it; None for the kernel that the snapshot names.
     """
-    image = next((one.image for one in kernels if isinstance(one, ImageKernel)), None)
+    image = next((kernel.image for kernel in kernels if isinstance(kernel, ImageKernel)), None)
     if image is not None:
         release, build_id = image.release, image.build_id
+        # The build ID is of the very bytes; a distribution may build a release again under its
+        # name.
         if build_id is not None and running.build_id is not None:
             return Identity(build_id != running.build_id, By.BUILD_ID, running, release)
         return _by_release(running, release)
+    # Nobody named another kernel: the rule was looked for by the release that runs.
     if wanted is None:
         return Identity(False, By.RELEASE, running, running.release)
     guessed = any(getattr(kernel, "guessed", False) for kernel in kernels)
@@ -88,6 +91,7 @@ def _by_release(running: KernelEvidence, release: str | None) -> Identity:
 
 def _begins(first: str, second: str) -> bool:
     short, long = sorted((first, second), key=len)
+    # A number that goes on with a digit is another number: 6.1 does not begin 6.12.
     return long.startswith(short) and long[len(short)] in ".-+_~"
 
 
@@ -110,6 +114,7 @@ def facts_of(
     facts = from_snapshot(with_given_for(observed, identity, given), judged=judged)
     if not identity.what_if:
         return facts
+    # MSRs are the machine's under any kernel; what else was given is of the one that is judged.
     seen = from_snapshot(Given(msr=given.msr).added_to(observed))
     own = {fact.name for fact in facts.layer(Layer.KERNEL)} - _OF_ANY_KERNEL
     return MachineFacts.of(

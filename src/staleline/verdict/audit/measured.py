@@ -44,8 +44,8 @@ def read_measured(path: Path) -> Measured:
     Raises:
         EvidenceError: It cannot be read, or holds no such line.
     """
-    data = read_input(path, EvidenceError, limit=_SIZE_MAX, do="record for a shorter time")
-    text = data.decode("utf-8", "replace")
+    recorded = read_input(path, EvidenceError, limit=_SIZE_MAX, do="record for a shorter time")
+    text = recorded.decode("utf-8", "replace")
     events = list(_events(text))
     if not events:
         raise EvidenceError(
@@ -55,6 +55,7 @@ def read_measured(path: Path) -> Measured:
         )
     of_one = [seconds for alone, seconds in events if alone]
     of_all = [seconds for alone, seconds in events if not alone]
+    # Not the mean: an interrupt or an SMI in one WBINVD is no property of the caches.
     return Measured(
         one_cpu=median(of_one) if of_one else None,
         all_cpus=median(of_all) if of_all else None,

@@ -71,6 +71,7 @@ def missing(
     Yields:
         One sentence per fact that splits the worlds by outcome, and one if the rule does.
     """
+    # Which of several rules a release carries is one more thing that was assumed.
     told = [({**world.assumed, _RULE: world.kernel}, outcome(world)) for world in worlds]
     if len({outcome for _, outcome in told}) == 1:
         return

@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
 from staleline.errors import UsageError
+from staleline.hardware import ENCRYPTION_LEAF
 from staleline.kernel.boot.rawfacts import RawFacts
 from staleline.kernel.boot.rawmachine import raw_machine
 from staleline.verdict.machines.machine import Machine
@@ -27,7 +28,6 @@ __all__ = ["COMMAND_LINE_MAX", "Following", "Next", "NextImage"]
 #: header of a bzImage says it takes, and kexec refuses to exceed.
 COMMAND_LINE_MAX = 2047
 
-_ENCRYPTION_LEAF = 0x8000_001F
 #: Any vendor that `raw_machine` knows: startup code does not ask for it.
 _VENDOR = "AuthenticAMD"
 #: Either is there if CONFIG_AMD_MEM_ENCRYPT is set, whatever kallsyms lists.
@@ -60,11 +60,9 @@ class Next(StrEnum):
     ANY = "any"
 
     def choices(self, machine: Machine, old: bool) -> tuple[tuple[bool, ...], ...]:
-        """What is asked for; no kernel can use what is not there."""
-        if machine.sev_guest:  # the hypervisor encrypts: no kernel has a choice
-            return ((True,),)
-        if not machine.can_encrypt:
-            return ((False,),)
+        """What is asked for."""
+        if (only := _only_use(machine)) is not None:
+            return ((only,),)
         match self:
             case Next.SAME:
                 return ((old,),)
@@ -109,13 +107,12 @@ class NextImage:
 
     def choices(self, machine: Machine, old: bool) -> tuple[tuple[bool, ...], ...]:  # noqa: ARG002
         """What its startup code makes of the machine and of the command line."""
-        if machine.sev_guest:  # the hypervisor encrypts: no kernel has a choice
-            return ((True,),)
-        if not machine.can_encrypt:
-            return ((False,),)
+        if (only := _only_use(machine)) is not None:
+            return ((only,),)
         if self.command_line is not None:
-            found = self.encrypts(machine, self.command_line)
-            return ((False,), (True,)) if found is None else ((found,),)
+            encrypts = self.encrypts(machine, self.command_line)
+            return ((False,), (True,)) if encrypts is None else ((encrypts,),)
+        # Any command line: what it does without the option, and what either word makes of it.
         either = {self.encrypts(machine, text) for text in ("", *_EITHER)}
         return ((False,), (True,)) if None in either else (tuple(sorted(map(bool, either))),)
 
@@ -134,11 +131,17 @@ class NextImage:
         return KernelReader(self.image)
 
 
+def _only_use(machine: Machine) -> bool | None:
+    """Of the C-bit, where no kernel has a choice; None where it has one."""
+    # In a guest the hypervisor encrypts; on a host no kernel can use what is not there.
+    return True if machine.sev_guest else None if machine.can_encrypt else False
+
+
 def _raw_facts(machine: Machine) -> RawFacts:
     """All that startup code asks of a machine (linux 7.3.4 arch/x86/boot/startup/sme.c:490)."""
     return RawFacts(
         vendor=_VENDOR,
-        leaf=machine.max_extended_leaf >= _ENCRYPTION_LEAF,
+        leaf=machine.max_extended_leaf >= ENCRYPTION_LEAF,
         sme=machine.sme_supported,
         sev=machine.sev_supported,
         hypervisor=machine.hypervisor,

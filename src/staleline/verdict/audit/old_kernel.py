@@ -39,6 +39,8 @@ def choose_kernels(
     """
     if wanted is None:
         return _running(snapshot, use_cache)
+    # A policy's name first: `linux-6.5` is in every documentation, and a folder of sources may be
+    # called so. A file comes before a release: who has both means the image.
     if wanted in catalogue() or wanted.endswith(".toml"):
         return (PolicyKernel(find(wanted), "policy named by the user; no image was read"),)
     if series_of(wanted) is not None and not Path(wanted).exists():
@@ -78,20 +80,18 @@ def _release(kernel: Kernel) -> str | None:
 
 
 def _running(snapshot: Snapshot, use_cache: bool) -> Sequence[Kernel]:
-    """The kernel that the snapshot names: its image, if it is installed here, else its rule.
-
-    The build ID tells whether an image is the running kernel; a release may have been built
-    again, or be that of another host.
-    """
+    """The kernel that the snapshot names: its image, if it is installed here, else its rule."""
     release, build_id = snapshot.kernel.release, snapshot.kernel.build_id
     if release is None:
         raise UsageError(
             "the snapshot does not name a kernel",
             do="give --kernel IMAGE, RELEASE or POLICY",
         )
+    # The snapshot may be anybody's: a release with a slash would name a file of its choice.
     if build_id is not None and has_cpuid(snapshot) and "/" not in release:
         for place in _IMAGE_PLACES:
             path = Path(place.format(release))
+            # By the build ID: a release may have been built again, or be that of another host.
             if _readable(path) and (image := _load(str(path), use_cache)).build_id == build_id:
                 return (ImageKernel(image, snapshot),)
     return _by_release(release)
@@ -117,8 +117,8 @@ def _load(path: str, use_cache: bool) -> Image:
 
 
 def _by_release(release: str) -> Sequence[Kernel]:
-    found = candidates(release)
-    if not found:
+    policies = candidates(release)
+    if not policies:
         raise UsageError(
             f"no rule is known for kernel release {release!r}",
             do="give the image to --kernel, or a policy of `staleline policies`",
@@ -128,4 +128,4 @@ def _by_release(release: str) -> Sequence[Kernel]:
         "because distributions backport; give the image to --kernel"
     )
     series = series_of(release)
-    return tuple(PolicyKernel(policy, evidence, series, guessed=True) for policy in found)
+    return tuple(PolicyKernel(policy, evidence, series, guessed=True) for policy in policies)

@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 
-from staleline.check import check
 from staleline.evidence.snapshot import Snapshot
 from staleline.facts import MachineFacts
 from staleline.model.scenario import ForeignLines, Scenario
@@ -21,6 +20,7 @@ from staleline.verdict.audit.audit import Audit, audit_of
 from staleline.verdict.audit.next_kernel import NextImage
 from staleline.verdict.audit.remarks import Remark, remark_kinds
 from staleline.verdict.audit.subject import Subject
+from staleline.verdict.handover.answers import answer_to
 from staleline.verdict.handover.kernels import ImageKernel
 from staleline.vocabulary import WORST_FIRST, Path, Site, Verdict
 
@@ -77,8 +77,8 @@ class Preflight:
     @property
     def verdict(self) -> Verdict:
         """The worst of the audit's verdict and the objections'."""
-        found = {self.audit.verdict, *(one.verdict for one in self.objections)}
-        return next(verdict for verdict in WORST_FIRST if verdict in found)
+        given = {self.audit.verdict, *(objection.verdict for objection in self.objections)}
+        return next(verdict for verdict in WORST_FIRST if verdict in given)
 
     @property
     def goes(self) -> bool:
@@ -109,8 +109,8 @@ class _Load:
     def release(self) -> str | None:
         """The old kernel's release, by its image where that was read."""
         kernels = self.subject.kernels
-        images = [one.image.release for one in kernels if isinstance(one, ImageKernel)]
-        return images[0] if images else self.facts.text("release")
+        releases = [kernel.image.release for kernel in kernels if isinstance(kernel, ImageKernel)]
+        return releases[0] if releases else self.facts.text("release")
 
     @property
     def safe_once_settled(self) -> bool:
@@ -133,14 +133,15 @@ def preflight(
     Raises:
         ContradictionError: The evidence contradicts itself.
     """
-    found = audit_of(subject, following=image, paths=(path,))
-    load = _Load(subject, image, found, path)
+    audit = audit_of(subject, following=image, paths=(path,))
+    load = _Load(subject, image, audit, path)
     refused = _refused(load)
     remarks = tuple(_remark(name, load) for name in (*_of_refusal(refused), *_of_load(load)))
     objections = tuple(_objections(load))
+    # Nothing that is objected to ends by itself, so with an objection there is nothing to accept.
     settled = LOAD_SETTLED in accept and not objections and load.safe_once_settled
     accepted = (LOAD_SETTLED,) if settled else ()
-    return Preflight(found, path, image, refused, remarks, objections, accepted)
+    return Preflight(audit, path, image, refused, remarks, objections, accepted)
 
 
 def _objections(load: _Load) -> Iterator[Objection]:
@@ -164,6 +165,7 @@ def _of_kernel(load: _Load) -> Iterator[str]:
 def _refused(load: _Load) -> bool | None:
     """Will machine_kexec_prepare() refuse for the partial-write erratum?"""
     series = series_of(load.release or "")
+    # Without a release it may be one of those that refuse.
     if series is not None and not _REFUSING_SINCE <= series < _REFUSING_UNTIL:
         return False
     erratum = _has_erratum(load)
@@ -173,6 +175,7 @@ def _refused(load: _Load) -> bool | None:
 def _has_erratum(load: _Load) -> bool | None:
     """X86_BUG_TDX_PW_MCE: set by a TDX host's kernel on two models, and shown in /proc/cpuinfo."""
     cpuinfo, facts = load.snapshot.cpuinfo, load.facts
+    # The kernel's own word; a list without any bug is a /proc/cpuinfo from before there was one.
     if cpuinfo is not None and cpuinfo.bugs:
         return _ERRATUM_FLAG in cpuinfo.bugs
     keyids = facts.integer("tdx_keyids")
@@ -238,10 +241,14 @@ def _has_aliases(scenario: Scenario) -> bool:
     return scenario.incoherent and (encrypts or scenario.foreign is not ForeignLines.NONE)
 
 
-def _safe_once_settled(found: Audit) -> bool:
+def _safe_once_settled(audit: Audit) -> bool:
     """Is every handover safe if what was written at load has left the caches?"""
-    scenarios = (one for row in found.handovers for one in row.scenarios)
-    return all(check(replace(one, load_settled=True)).counterexample is None for one in scenarios)
+    settled = (
+        replace(scenario, load_settled=True)
+        for row in audit.handovers
+        for scenario in row.scenarios
+    )
+    return all(answer_to(scenario).counterexample is None for scenario in settled)
 
 
 def _remark(name: str, load: _Load) -> Remark:

@@ -40,7 +40,7 @@ class Subject:
     @property
     def guessed(self) -> bool:
         """Is the kernel's rule guessed from its release?"""
-        return any(isinstance(one, PolicyKernel) and one.guessed for one in self.kernels)
+        return any(isinstance(kernel, PolicyKernel) and kernel.guessed for kernel in self.kernels)
 
 
 def subject_of(
@@ -66,8 +66,8 @@ def subject_of(
         snapshot=snapshot,
         facts=facts_of(observed, identity, added, judged_release(kernels, wanted)),
         kernels=tuple(
-            replace(one, snapshot=snapshot) if isinstance(one, ImageKernel) else one
-            for one in kernels
+            replace(kernel, snapshot=snapshot) if isinstance(kernel, ImageKernel) else kernel
+            for kernel in kernels
         ),
         identity=identity,
     )

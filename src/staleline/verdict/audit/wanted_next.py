@@ -28,6 +28,7 @@ def next_kernel(
     Raises:
         UsageError: It is none of them, or a command line is given where no image is.
     """
+    # A file that is called `on` has to be given as ./on.
     if wanted not in tuple(Next):
         return next_image(wanted, snapshot, append=append, reuse=reuse, crash=crash)
     if append is not None or reuse:

@@ -39,7 +39,7 @@ class World:
 
     def verdict_on(self, path: Path) -> Verdict:
         """The worst of its handovers on one path."""
-        return _worst(one for key, one in self.judgements.items() if key[2] is path)
+        return _worst(judged for key, judged in self.judgements.items() if key[2] is path)
 
 
 def worlds(
@@ -51,6 +51,7 @@ def worlds(
     for possibility in possible_machines(facts):
         for kernel in kernels:
             for behaviour in _settled(kernel.behaviour(possibility.machine)):
+                # What was seen of the running kernel rules out a rule that would do otherwise.
                 if observed is None or behaviour.sme_active is observed:
                     yield from _next_worlds(possibility, kernel, behaviour, following, judging)
 
@@ -74,14 +75,16 @@ class _Judging:
             for encrypts in uses
             for path in self.paths
         )
-        return {(one.old_encrypts, one.next_encrypts, one.path): self._judge(one) for one in cases}
+        return {
+            (case.old_encrypts, case.next_encrypts, case.path): self._judge(case) for case in cases
+        }
 
     def _judge(self, case: Case) -> Judgement:
         circumstances = case.circumstances
-        found = self._judged.get(circumstances)
-        if found is None:
-            found = self._judged[circumstances] = judge(case)
-        return found
+        judged = self._judged.get(circumstances)
+        if judged is None:
+            judged = self._judged[circumstances] = judge(case)
+        return judged
 
 
 def _settled(behaviour: Behaviour) -> Iterable[Behaviour]:
@@ -108,5 +111,5 @@ def _next_worlds(
 
 
 def _worst(judgements: Iterable[Judgement]) -> Verdict:
-    found = {judgement.verdict for judgement in judgements}
-    return next(verdict for verdict in WORST_FIRST if verdict in found)
+    given = {judgement.verdict for judgement in judgements}
+    return next(verdict for verdict in WORST_FIRST if verdict in given)

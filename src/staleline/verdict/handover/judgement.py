@@ -5,11 +5,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 
-from staleline.check import Answer, Counterexample, Requirements, check
+from staleline.check import Answer, Counterexample, Requirements
 from staleline.kernel.boot.decision import Store
-from staleline.model.scenario import Flush, Scenario
+from staleline.model.scenario import Flush
+from staleline.verdict.handover.answers import answer_to
 from staleline.verdict.handover.case import Case
 from staleline.verdict.handover.kernels import Behaviour
 from staleline.verdict.handover.reasons import Unneeded, why_safe, why_unneeded
@@ -66,6 +67,7 @@ class Judgement:
         """Per site: is WBINVD executed? None where that was not established."""
         flushes = {site: _executed(self.case.flush(site)) for site in self.case.sites}
         if not self.case.stops_secondaries:
+            # Whatever the rule says there: CPUs that nobody stops never come to it.
             flushes[self.case.path.secondaries_site] = False
         return flushes
 
@@ -77,9 +79,9 @@ class Judgement:
     @cached_property
     def needed(self) -> Mapping[Site, bool | None]:
         """Per site: does every safe choice of flushes include it? None if there is none."""
-        found = _requirements(self.case)
-        known = found.attainable and self._is_modelled
-        return {site: site in found.needed if known else None for site in self.case.sites}
+        required = _requirements(self.case)
+        known = required.attainable and self._is_modelled
+        return {site: site in required.needed if known else None for site in self.case.sites}
 
     @property
     def _is_modelled(self) -> bool:
@@ -88,8 +90,8 @@ class Judgement:
     @cached_property
     def minimal(self) -> tuple[tuple[Site, ...], ...]:
         """The minimal sets of flushes that make it safe; empty if no set does."""
-        found = sorted(_requirements(self.case).minimal, key=sorted)
-        return tuple(tuple(sorted(sites)) for sites in found)
+        sets = sorted(_requirements(self.case).minimal, key=sorted)
+        return tuple(tuple(sorted(sites)) for sites in sets)
 
     @cached_property
     def unneeded(self) -> Mapping[Site, Unneeded]:
@@ -128,6 +130,7 @@ class Judgement:
         """What could not be established, where that leaves the verdict open."""
         if self.verdict is not Verdict.UNKNOWN:
             return ()
+        # These two first: with either the model was not asked, so nothing below left it open.
         if not self.case.machine.jumped_by_kernel:
             return (_JUMPED_FOR_IT,)
         if self.case.machine.isolated:
@@ -149,19 +152,16 @@ def judge(case: Case) -> Judgement:
     """
     if not case.machine.jumped_by_kernel or case.machine.isolated:
         return Judgement(case, Verdict.UNKNOWN, None)
-    answers = [_check(scenario) for scenario in case.scenarios()]
+    answers = [answer_to(scenario) for scenario in case.scenarios()]
     verdict = _verdict(answers)
+    # The first is of the plainest way, in which no offline CPU wakes: its run is the one shown.
     return Judgement(case, verdict, answers[0] if verdict is not Verdict.UNKNOWN else None)
 
 
 def _requirements(case: Case) -> Requirements:
     """What any kernel would have to flush here; what this one does is not looked at."""
+    # So the ways in which the case's unknowns may turn out share it, and the first will do.
     return requirements(next(case.scenarios()))
-
-
-@cache
-def _check(scenario: Scenario) -> Answer:
-    return check(scenario)
 
 
 def _verdict(answers: list[Answer]) -> Verdict:
@@ -176,6 +176,7 @@ def _executed(flush: Flush | None) -> bool | None:
 
 
 def _reasons(behaviour: Behaviour, path: Path) -> Sequence[str]:
+    # What stopped a reading says more than which sites it left open.
     if behaviour.unknown:
         return behaviour.unknown
     unread = [

@@ -130,6 +130,7 @@ class PolicyKernel:
             flushes={site: self._flush(site, machine) for site in Site},
             report=self.policy.reported,
             sme_active=machine.activates_sme,
+            # A rule does not say whether its kernel can use TDX. If this host did, then it can.
             seamcalls=True,
             wakes_offline=self._wakes_offline(),
         )
@@ -145,6 +146,8 @@ class PolicyKernel:
         )
         if before:
             return Flush.ALWAYS
+        # Since commit 10df8607bf1a (6.18) each CPU remembers by itself that it made one, in
+        # cache_state_incoherent (linux 7.3.4 arch/x86/virt/vmx/tdx/seamcall_internal.h:40).
         return Flush.AFTER_SEAMCALL if after else Flush.NEVER
 
 
@@ -232,32 +235,19 @@ class ImageKernel:
             for where, reading in _readings(decision)
             if reading.flushes is None
         ]
+        sites = {
+            Site.STOP_THIS_CPU: (before.stop_this_cpu, after.stop_this_cpu),
+            Site.RELOCATE_KERNEL: (before.relocate_kernel, after.relocate_kernel),
+            Site.CRASH_NMI_CALLBACK: (before.crash_nmi_callback, after.crash_nmi_callback),
+        }
+        jumping_in_a_crash = (before.crash_relocate_kernel, after.crash_relocate_kernel)
         return self._doubted(
             Behaviour(
-                flushes={
-                    Site.STOP_THIS_CPU: _flush(before.stop_this_cpu, after.stop_this_cpu),
-                    Site.RELOCATE_KERNEL: _flush(before.relocate_kernel, after.relocate_kernel),
-                    Site.CRASH_NMI_CALLBACK: _flush(
-                        before.crash_nmi_callback, after.crash_nmi_callback
-                    ),
-                },
-                crash_flushes={
-                    Site.RELOCATE_KERNEL: _flush(
-                        before.crash_relocate_kernel, after.crash_relocate_kernel
-                    )
-                },
-                left_behind={
-                    Site.STOP_THIS_CPU: _left(before.stop_this_cpu, after.stop_this_cpu),
-                    Site.RELOCATE_KERNEL: _left(before.relocate_kernel, after.relocate_kernel),
-                    Site.CRASH_NMI_CALLBACK: _left(
-                        before.crash_nmi_callback, after.crash_nmi_callback
-                    ),
-                },
-                crash_left_behind={
-                    Site.RELOCATE_KERNEL: _left(
-                        before.crash_relocate_kernel, after.crash_relocate_kernel
-                    )
-                },
+                flushes={site: _flush(*read) for site, read in sites.items()},
+                crash_flushes={Site.RELOCATE_KERNEL: _flush(*jumping_in_a_crash)},
+                left_behind={site: _left(*read) for site, read in sites.items()},
+                crash_left_behind={Site.RELOCATE_KERNEL: _left(*jumping_in_a_crash)},
+                # The order is that of the code; a run without a flush shows none.
                 report=before.reported_stopped or after.reported_stopped,
                 sme_active=before.sme_active,
                 seamcalls=seamcalls,
@@ -275,7 +265,7 @@ class ImageKernel:
         doubts = self.image.doubts
         nothing = dict.fromkeys(doubts)
         in_a_crash = {site: None for site in doubts if site in behaviour.crash_flushes}
-        reasons = (reason for several in doubts.values() for reason in several)
+        reasons = (reason for of_site in doubts.values() for reason in of_site)
         return replace(
             behaviour,
             flushes={**behaviour.flushes, **nothing},
@@ -284,10 +274,11 @@ class ImageKernel:
         )
 
     def _decide(self, machine: Machine, *, seamcalled: bool) -> Decision:
+        # An emulated run takes milliseconds; thousands of machines share a few dozen of them.
         key = (asked_of(machine), seamcalled)
         if key not in self._decisions:
-            several = registers_of(machine, self.snapshot, seamcalled=seamcalled)
-            decisions = [self.image.decide(registers) for registers in several]
+            hypervisors = registers_of(machine, self.snapshot, seamcalled=seamcalled)
+            decisions = [self.image.decide(registers) for registers in hypervisors]
             self._decisions[key] = common_decision(decisions, _UNDER_SEVERAL)
         return self._decisions[key]
 

@@ -48,8 +48,8 @@ class Reading:
         return tuple(dict.fromkeys(reason for _, row in self.rows for reason in row.unknown))
 
     def _agreed(self, site: Site) -> bool | None:
-        found = {executed(behaviour, site) for _, behaviour in self.rows}
-        return found.pop() if len(found) == 1 else None
+        decisions = {executed(behaviour, site) for _, behaviour in self.rows}
+        return decisions.pop() if len(decisions) == 1 else None
 
 
 def executed(behaviour: Behaviour, site: Site) -> bool | None:
@@ -68,14 +68,15 @@ def read_on_machine(kernel: ImageKernel, facts: MachineFacts) -> Reading:
             if name not in _NO_REGISTER_TELLS
         }
         rows.setdefault(tuple(assumed.items()), (assumed, kernel.behaviour(possibility.machine)))
-    found = tuple(rows.values())
-    return Reading(found if len(found) <= _FEW else tuple(_alike(found)))
+    different = tuple(rows.values())
+    return Reading(different if len(different) <= _FEW else tuple(_alike(different)))
 
 
 def _alike(rows: Sequence[Row]) -> Iterator[Row]:
     """One row per behaviour, with what was assumed wherever the image behaves so."""
     groups: list[tuple[dict[str, bool | str], Behaviour]] = []
     for assumed, behaviour in rows:
+        # By equality, not by hash: a behaviour holds mappings, which have none.
         shared = next((known for known, other in groups if other == behaviour), None)
         if shared is None:
             groups.append((dict(assumed), behaviour))

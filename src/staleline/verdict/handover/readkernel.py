@@ -103,10 +103,11 @@ def _leaves_behind(
     document: ImageDocument,
 ) -> Iterator[tuple[Site, tuple[Expression, tuple[Store, ...]]]]:
     """A site of which the condition is unknown has no rule either."""
-    for site, found in document["after_flush"].items():
-        left = [one for one in map(store_of, found["stores"]) if one.fate is Fate.LEFT_BEHIND]
-        if left and found["leaves_behind"] is not None:
-            yield Site(site), (parse(found["leaves_behind"]), tuple(left))
+    for site, after_flush in document["after_flush"].items():
+        stores = map(store_of, after_flush["stores"])
+        left = tuple(store for store in stores if store.fate is Fate.LEFT_BEHIND)
+        if left and after_flush["leaves_behind"] is not None:
+            yield Site(site), (parse(after_flush["leaves_behind"]), left)
 
 
 def _condition(rule: RuleDocument | None, what: str, image: str) -> Expression:

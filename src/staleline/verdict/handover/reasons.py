@@ -77,6 +77,8 @@ def why_safe(case: Case, needed: AbstractSet[Site]) -> str:
 def why_unneeded(case: Case, site: Site) -> Unneeded:
     """Why no stale line required this site's WBINVD."""
     machine = case.machine
+    # From the widest reason to the narrowest: who owns the caches, what the CPU can, what firmware
+    # enabled, what the kernels do, and only then what this path has of it.
     if machine.guest is Guest.PLAIN:
         return Unneeded.IN_GUEST
     if machine.guest_encrypts:
@@ -92,6 +94,8 @@ def why_unneeded(case: Case, site: Site) -> Unneeded:
         return Unneeded.TSME if machine.tsme else Unneeded.OFF_TO_OFF
     if site is not Site.RELOCATE_KERNEL and not machine.several_cpus:
         return Unneeded.NO_SECONDARY
+    # __enc_copy() runs on the CPU that starts the next kernel, and flushes before it encrypts
+    # (linux 7.3.4 arch/x86/mm/mem_encrypt_boot.S:124).
     if site is Site.RELOCATE_KERNEL and not case.old_encrypts:
         return Unneeded.ENC_COPY
     if case.path is Path.CRASH:

@@ -40,6 +40,8 @@ def requirements(scenario: Scenario) -> Requirements:
     Raises:
         ModelError: The state limit was reached.
     """
+    # Requirements are what any kernel would have to do: what this one does is taken off, so that
+    # all kernels ask about the same few handovers.
     asked = _without_flushes(scenario)
     known = _known().get(asked)
     return required_flushes(asked) if known is None else known
@@ -47,7 +49,7 @@ def requirements(scenario: Scenario) -> Requirements:
 
 def required_toml() -> str:
     """The table, worked out anew."""
-    rows = (f'"{_name(one)}" = {json.dumps(_row(one))}\n' for one in _handovers())
+    rows = (f'"{_name(scenario)}" = {json.dumps(_row(scenario))}\n' for scenario in _handovers())
     return _HEAD + "".join(rows)
 
 
@@ -67,6 +69,7 @@ def _handovers() -> Iterator[Scenario]:
     for path, old, following, incoherent, foreign, stop, guest, secondaries in product(
         Path, either, either, either, ForeignLines, stops, either, (SECONDARIES, 0)
     ):
+        # Lines of two KeyIDs are never coherent, as a `Case` has it.
         tdx_is_coherent = foreign is ForeignLines.TDX and not incoherent
         # Both kernels of an encrypted guest are encrypted, and it runs no guests of its own.
         no_guest = guest and not (old and following and foreign is ForeignLines.NONE)
@@ -115,9 +118,9 @@ def _sites(path: Path) -> tuple[Site, Site]:
 def _row(scenario: Scenario) -> list[str]:
     named = list(zip(_sites(scenario.path), _LETTERS, strict=True))
     safe = required_flushes(scenario).safe
-    return ["".join(letter for site, letter in named if site in one) for one in safe]
+    return ["".join(letter for site, letter in named if site in flushing) for flushing in safe]
 
 
 def _sets(row: list[str], path: Path) -> tuple[frozenset[Site], ...]:
     letters = dict(zip(_LETTERS, _sites(path), strict=True))
-    return tuple(frozenset(letters[letter] for letter in one) for one in row)
+    return tuple(frozenset(letters[letter] for letter in flushing) for flushing in row)

@@ -14,13 +14,12 @@ from dataclasses import dataclass
 
 from staleline.evidence.contradiction import Contradiction, raise_if_any
 from staleline.facts import Fact, MachineFacts
+from staleline.hardware import AMD_AND_HYGON, ENCRYPTION_LEAF
 from staleline.policy.axioms import VENDORS
 from staleline.verdict.machines.exclusions import EXCLUSIONS, OF_VENDOR, POINTLESS
 from staleline.verdict.machines.machine import Machine
 
 __all__ = ["FACT_NAMES", "Possibility", "possible_machines"]
-
-_AMD_ENCRYPTION_LEAF = 0x8000_001F
 
 #: What is known of the TDX module -> were SEAMCALLs made? An initialisation that failed made
 #: some; a word that is not listed tells nothing.
@@ -92,14 +91,13 @@ def _possible(facts: MachineFacts) -> Iterator[Possibility]:
 
 def _observed(facts: MachineFacts, vendor: str) -> _Known:
     """Yes-or-no facts in the order in which they decide each other."""
-    sme_active = facts.boolean("sme_active")
     offline = facts["offline_cpus"].value
     return {
         "amd": vendor == "AuthenticAMD",
-        "amd_or_hygon": vendor in {"AuthenticAMD", "HygonGenuine"},
+        "amd_or_hygon": vendor in AMD_AND_HYGON,
         "intel": vendor == "GenuineIntel",
         # What the running kernel does follows from the rest; that it encrypts tells of the rest.
-        "sme_active": bool(sme_active),
+        "sme_active": facts.boolean("sme_active") or False,
         "hypervisor": facts.boolean("hypervisor"),
         # Where it is not known, nor is it known who jumps: the same leaf tells both.
         "isolated": facts.boolean("isolated") or False,
@@ -112,7 +110,7 @@ def _observed(facts: MachineFacts, vendor: str) -> _Known:
         "sev_guest": facts.boolean("sev_guest"),
         "sev_es_guest": facts.boolean("sev_es_guest"),
         "snp_guest": facts.boolean("snp_guest"),
-        "sme_enabled": True if sme_active else facts.boolean("sme_enabled"),
+        "sme_enabled": facts.boolean("sme_enabled"),
         "snp_host": facts.boolean("snp_enabled"),
         "tdx_host_enabled": _tdx_host_enabled(facts),
         "mem_encrypt": _mem_encrypt(facts),
@@ -177,8 +175,9 @@ def _impossible(known: _Known) -> Mapping[str, bool] | None:
 
 
 def _machine(vendor: str, leaf: int | None, known: Mapping[str, bool | None]) -> Machine:
+    # The least maximum that agrees with the bits: rules that look at it first see them.
     if leaf is None:
-        leaf = _AMD_ENCRYPTION_LEAF if known["sme_supported"] or known["sev_supported"] else 0
+        leaf = ENCRYPTION_LEAF if known["sme_supported"] or known["sev_supported"] else 0
     return Machine(
         vendor=vendor,
         max_extended_leaf=leaf,

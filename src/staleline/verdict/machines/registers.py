@@ -21,6 +21,7 @@ from staleline.facts.hypervisor import (
     names_itself,
     signatures,
 )
+from staleline.hardware import ENCRYPTION_LEAF, SEV_STATUS, SYSCFG, TDX_GUEST_LEAF, TDX_KEYIDS
 from staleline.kernel.boot.decision import RawMachine
 from staleline.kernel.boot.rawfacts import RawFacts
 from staleline.kernel.boot.rawmachine import raw_machine
@@ -28,13 +29,8 @@ from staleline.verdict.machines.machine import Machine
 
 __all__ = ["asked_of", "has_cpuid", "registers_of"]
 
-_ENCRYPTION_LEAF = 0x8000_001F
-_TDX_GUEST_LEAF = 0x21
 #: "IntelTDX    " in EBX, EDX, ECX.
 _INTEL_TDX = (0, 0x6574_6E49, 0x2020_2020, 0x5844_546C)
-_SYSCFG = 0xC001_0010
-_SEV_STATUS = 0xC001_0131
-_TDX_KEYIDS = 0x87
 
 
 def has_cpuid(snapshot: Snapshot) -> bool:
@@ -71,7 +67,7 @@ def registers_of(machine: Machine, snapshot: Snapshot, *, seamcalled: bool) -> l
         into the next one under all of them.
     """
     jumping, secondary = _cpuids(machine, snapshot)
-    one = RawMachine(
+    as_told = RawMachine(
         jumping=jumping,
         secondary=secondary,
         msr=_msr(machine, snapshot),
@@ -80,10 +76,10 @@ def registers_of(machine: Machine, snapshot: Snapshot, *, seamcalled: bool) -> l
         seamcalled=seamcalled,
     )
     if not machine.hypervisor or names_itself(jumping):
-        return [one]
+        return [as_told]
     name = hypervisor_name(snapshot)
     return [
-        replace(one, jumping=_under(jumping, leaf), secondary=_under(secondary, leaf))
+        replace(as_told, jumping=_under(jumping, leaf), secondary=_under(secondary, leaf))
         for leaf in signatures(name)
     ]
 
@@ -97,6 +93,8 @@ def _cpuids(machine: Machine, snapshot: Snapshot) -> tuple[CpuidTable, CpuidTabl
     """Of the jumping CPU and of a secondary."""
     if has_cpuid(snapshot):
         cpus = snapshot.cpus
+        # A kexec moves to CPU 0 unless reboot= names another (linux 7.3.4 kernel/reboot.c:260
+        # migrate_to_reboot_cpu(), called at kernel/kexec_core.c:1193).
         jumping, secondary = cpus[0].cpuid, cpus[min(1, len(cpus) - 1)].cpuid
         return _with_facts(jumping, machine), _with_facts(secondary, machine)
     least = raw_machine(_facts(machine)).jumping
@@ -107,7 +105,7 @@ def _cpuids(machine: Machine, snapshot: Snapshot) -> tuple[CpuidTable, CpuidTabl
 def _as_tdx_guest(table: CpuidTable) -> CpuidTable:
     """With the leaf that a TDX guest knows itself by (linux 7.3.4 arch/x86/coco/tdx/tdx.c)."""
     _, ebx, ecx, edx = table.leaves[0, 0]
-    own = {(0, 0): (_TDX_GUEST_LEAF, ebx, ecx, edx), (_TDX_GUEST_LEAF, 0): _INTEL_TDX}
+    own = {(0, 0): (TDX_GUEST_LEAF, ebx, ecx, edx), (TDX_GUEST_LEAF, 0): _INTEL_TDX}
     return type(table)({**table.leaves, **own})
 
 
@@ -119,12 +117,13 @@ def _with_facts(table: CpuidTable, machine: Machine) -> CpuidTable:
     """
     bits = (
         ((0x1, 0), 2, 31, machine.hypervisor),
-        ((_ENCRYPTION_LEAF, 0), 0, 0, machine.sme_supported),
-        ((_ENCRYPTION_LEAF, 0), 0, 1, machine.sev_supported),
+        ((ENCRYPTION_LEAF, 0), 0, 0, machine.sme_supported),
+        ((ENCRYPTION_LEAF, 0), 0, 1, machine.sev_supported),
     )
     changed: dict[tuple[int, int], Registers] = {}
     for leaf, register, bit, value in bits:
         registers = changed.get(leaf) or table.leaves.get(leaf)
+        # What was not dumped has no bits to set; what depends on it is unknown.
         if registers is None:
             continue
         told = _with_bit(registers[register], bit, value)
@@ -142,7 +141,7 @@ def _with_register(registers: Registers, number: int, value: int) -> Registers:
 
 def _facts(machine: Machine) -> RawFacts:
     """What CPUID says of them."""
-    leaf = machine.max_extended_leaf >= _ENCRYPTION_LEAF
+    leaf = machine.max_extended_leaf >= ENCRYPTION_LEAF
     return RawFacts(
         vendor=machine.vendor,
         leaf=leaf,
@@ -159,17 +158,21 @@ def _facts(machine: Machine) -> RawFacts:
 def _msr(machine: Machine, snapshot: Snapshot) -> Mapping[int, int]:
     """The observed MSRs, with the bits that this machine has set or cleared."""
     msr = dict(snapshot.cpus[0].msr) if snapshot.cpus else {}
+    # Names in linux 7.3.4 arch/x86/include/asm/msr-index.h:712-716, 868-871: MEM_ENCRYPT and
+    # SNP_EN of SYSCFG; SEV, SEV_ES and SEV_SNP of SEV_STATUS.
     bits = (
-        (_SYSCFG, 23, machine.sme_enabled),
-        (_SYSCFG, 24, machine.snp_host),
-        (_SEV_STATUS, 0, machine.sev_guest),
-        (_SEV_STATUS, 1, machine.sev_es_guest),
-        (_SEV_STATUS, 2, machine.snp_guest),
+        (SYSCFG, 23, machine.sme_enabled),
+        (SYSCFG, 24, machine.snp_host),
+        (SEV_STATUS, 0, machine.sev_guest),
+        (SEV_STATUS, 1, machine.sev_es_guest),
+        (SEV_STATUS, 2, machine.snp_guest),
     )
     for number, bit, value in bits:
         msr[number] = _with_bit(msr.get(number, 0), bit, value)
     if machine.tdx_host_enabled:
-        msr.setdefault(_TDX_KEYIDS, 2 << 32)
+        # Bits 63:32 count private KeyIDs; two are the fewest that TDX starts with (linux 7.3.4
+        # arch/x86/virt/vmx/tdx/tdx.c:1438, 1549).
+        msr.setdefault(TDX_KEYIDS, 2 << 32)
     return msr
 
 

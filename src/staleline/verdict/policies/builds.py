@@ -45,6 +45,7 @@ def build_change(
         set_change("in a crash, WBINVD on the jumping CPU", _in_a_crash(old), _in_a_crash(new)),
     )
     difference, unknown = None, None
+    # What the images say of themselves is compared all the same where a rule is unknown.
     try:
         kernels = read_kernel(old, old_image), read_kernel(new, new_image)
         difference = compare_kernels(*kernels)
@@ -64,8 +65,8 @@ def _functions(document: ImageDocument) -> Iterable[str]:
 
 def _left_behind(document: ImageDocument) -> Iterable[str]:
     """By what, since offsets are another build's."""
-    for site, found in document["after_flush"].items():
-        for store in found["stores"]:
+    for site, after_flush in document["after_flush"].items():
+        for store in after_flush["stores"]:
             if store["fate"] == Fate.LEFT_BEHIND:
                 line, code = store["line"].split("+")[0], store["code"].split("+")[0]
                 yield f"{line}, by {code} after the WBINVD of {site}"

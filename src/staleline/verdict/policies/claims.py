@@ -137,14 +137,15 @@ def _decide(statement: Statement) -> StatementOutcome:
     if isinstance(statement, RuleStatement):
         return _decide_rule(statement)
     rows = tuple(check_kernel(statement.kernel, statement.selection))
+    # Of no handover every statement holds; one that selects none has a slip in its table.
     if not rows:
         raise ValueError("a statement of claims.toml selects no handover")
     exceptions = [row for row in rows if not _as_expected(row, statement.expect)]
-    found = f"{statement.expect} in {len(rows) - len(exceptions)} of {len(rows)} handovers"
+    counted = f"{statement.expect} in {len(rows) - len(exceptions)} of {len(rows)} handovers"
     return StatementOutcome(
         holds=not exceptions,
         cases=len(rows),
-        evidence=f"{statement.kernel.name}: {found}",
+        evidence=f"{statement.kernel.name}: {counted}",
         exception=exceptions[0] if exceptions else None,
     )
 
@@ -171,9 +172,11 @@ def _decide_rule(statement: RuleStatement) -> StatementOutcome:
     dropped = AllOf((before, Negation(after)))
     expected = [AllOf((part, statement.assuming)) for part in (statement.adds, statement.drops)]
     holds = equivalent(added, expected[0]) and equivalent(dropped, expected[1])
-    found = (condition_where(after, before), condition_where(before, after))
-    words = [str(one) if one is not None else "nowhere" for one in found]
-    return StatementOutcome(holds, 0, f"{statement.site}: adds {words[0]}; drops {words[1]}", None)
+    adds, drops = (
+        "nowhere" if where is None else str(where)
+        for where in (condition_where(after, before), condition_where(before, after))
+    )
+    return StatementOutcome(holds, 0, f"{statement.site}: adds {adds}; drops {drops}", None)
 
 
 @cache
@@ -192,40 +195,40 @@ def _claim(row: dict[str, Any]) -> Claim:
         source=row["source"],
         says=row["says"],
         condition=row.get("condition"),
-        statements=tuple(_statement(item) for item in row["statement"]),
-        under_condition=tuple(_statement(item) for item in row.get("under_condition", ())),
+        statements=tuple(map(_statement, row["statement"])),
+        under_condition=tuple(map(_statement, row.get("under_condition", ()))),
     )
 
 
-def _statement(item: dict[str, Any]) -> Statement:
-    if "adds" in item:
+def _statement(row: dict[str, Any]) -> Statement:
+    if "adds" in row:
         return RuleStatement(
-            old=item["old"],
-            new=item["new"],
-            site=Site(item["site"]),
-            adds=_condition(item["adds"]),
-            drops=_condition(item["drops"]),
-            assuming=parse(item["assuming"]) if "assuming" in item else TruthValue(True),
+            old=row["old"],
+            new=row["new"],
+            site=Site(row["site"]),
+            adds=_condition(row["adds"]),
+            drops=_condition(row["drops"]),
+            assuming=parse(row["assuming"]) if "assuming" in row else TruthValue(True),
         )
-    return HandoverStatement(_kernel(item), _selection(item), Expect(item["expect"]))
+    return HandoverStatement(_kernel(row), _selection(row), Expect(row["expect"]))
 
 
 def _condition(text: str) -> Expression:
     return parse(text) if text else TruthValue(False)
 
 
-def _kernel(item: dict[str, Any]) -> Kernel:
-    if "policy" in item:
-        return PolicyKernel(catalogue()[item["policy"]], "policy of the catalogue")
-    return FixedKernel({Site(site): flush for site, flush in item["flushes"].items()})
+def _kernel(row: dict[str, Any]) -> Kernel:
+    if "policy" in row:
+        return PolicyKernel(catalogue()[row["policy"]], "policy of the catalogue")
+    return FixedKernel({Site(site): flush for site, flush in row["flushes"].items()})
 
 
-def _selection(item: dict[str, Any]) -> Selection:
+def _selection(row: dict[str, Any]) -> Selection:
     states = {"on": True, "off": False}
     return Selection(
-        platforms=frozenset(item["platforms"]) if "platforms" in item else None,
-        old=states.get(item.get("old", "")),
-        next=states.get(item.get("next", "")),
-        path=Path(item["path"]) if "path" in item else None,
-        sev_guests=item.get("sev_guests"),
+        platforms=frozenset(row["platforms"]) if "platforms" in row else None,
+        old=states.get(row.get("old", "")),
+        next=states.get(row.get("next", "")),
+        path=Path(row["path"]) if "path" in row else None,
+        sev_guests=row.get("sev_guests"),
     )

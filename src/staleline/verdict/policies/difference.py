@@ -54,8 +54,7 @@ class ChangedHandover:
 
     def flushes(self, site: Site) -> tuple[bool | None, bool | None]:
         """Is WBINVD executed at the site, before and now? None if it is not on this path."""
-        before, after = (one.judgement.flushes.get(site) for one in (self.old, self.new))
-        return before, after
+        return self.old.judgement.flushes.get(site), self.new.judgement.flushes.get(site)
 
     @property
     def _safe_now(self) -> bool:
@@ -127,19 +126,21 @@ def _site(old: Policy, new: Policy, site: Site) -> SiteDifference:
 
 
 def _changed(old: Kernel, new: Kernel) -> Iterator[ChangedHandover]:
+    # Strict: rules do not decide which handovers there are, so both kernels have the same.
     for before, after in zip(check_kernel(old), check_kernel(new), strict=True):
         if _treatment(before.judgement) != _treatment(after.judgement):
             yield ChangedHandover(before, after)
 
 
 def _cost(handovers: tuple[ChangedHandover, ...], site: Site) -> FlushCount:
-    more = [one for one in handovers if one.flushes(site) == (False, True)]
-    less = [one for one in handovers if one.flushes(site) == (True, False)]
-    unneeded = [one for one in more if site in one.new.judgement.unneeded]
+    more = [handover for handover in handovers if handover.flushes(site) == (False, True)]
+    less = [handover for handover in handovers if handover.flushes(site) == (True, False)]
+    unneeded = [handover for handover in more if site in handover.new.judgement.unneeded]
     return FlushCount(site, len(more), len(unneeded), len(less))
 
 
 def _treatment(judgement: Judgement) -> tuple[object, ...]:
+    # Not by its run: another shortest interleaving of the same violation is no change.
     return (
         judgement.verdict,
         tuple(judgement.flushes.items()),

@@ -50,15 +50,16 @@ def agreement(
     rows: Sequence[PlatformHandover], explored: Sequence[tuple[Model, Explored]], cpus: int
 ) -> ExactCheck:
     """Compare the handovers' verdicts with what was explored."""
-    found = dict(explored)
+    by_model = dict(explored)
     return ExactCheck(
         cpus=cpus,
-        models=len(found),
-        states=sum(one.states for one in found.values()),
+        models=len(by_model),
+        states=sum(reached.states for reached in by_model.values()),
         disagreeing=tuple(
             row
             for row in rows
-            if any(found[model].violated for model in _models(row))
+            # One line that breaks it breaks the handover, as for the other two engines.
+            if any(by_model[model].violated for model in _models(row))
             is not (row.judgement.counterexample is not None)
         ),
     )

@@ -81,6 +81,7 @@ def platforms() -> Mapping[str, Platform]:
 
 def _platform(name: str, row: dict[str, str | int | bool]) -> Platform:
     example = str(row.pop("example"))
+    # What a row does not say of its class is not so.
     defaults = {field.name: False for field in fields(Machine) if field.default is MISSING}
     return Platform(name, example, Machine(**{**defaults, **row}))  # type: ignore[arg-type]
 
@@ -126,6 +127,7 @@ def handovers_of(kernel: Kernel, selection: Selection = _EVERYTHING) -> Iterator
 
 def _cases(kernel: Kernel, machine: Machine, selection: Selection) -> Iterator[Case]:
     behaviour = kernel.behaviour(machine)
+    # Whether the old kernel encrypts is not chosen but follows, so it is selected afterwards.
     if selection.old in (None, bool(behaviour.sme_active)):
         for path, following in product(Path, _next_states(machine)):
             if selection.path in (None, path) and selection.next in (None, following):
@@ -138,6 +140,8 @@ def _selected(name: str, names: frozenset[str] | None) -> bool:
 
 def _variants(machine: Machine, sev_guests: bool | None) -> Iterator[Machine]:
     """The machine with memory encryption off and on, and with SEV guests run or not."""
+    # KVM runs SEV guests only where the firmware's SYSCFG[23] is set (linux 6.12.118
+    # arch/x86/kvm/svm/sev.c sev_hardware_setup()).
     if not machine.can_encrypt:
         yield machine
         return

@@ -7,12 +7,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from functools import cache
 
-from staleline.check import Answer, AnswerKind, check
+from staleline.check import Answer, AnswerKind
 from staleline.check.proof.certificate import Certificate, Recheck, certify, recheck
 from staleline.check.proof.invariant import InvariantCheck, check_invariant, is_written_for
 from staleline.errors import ModelError, UsageError
 from staleline.model.scenario import Scenario
 from staleline.policy.policy import Policy
+from staleline.verdict.handover.answers import answer_to
 from staleline.verdict.handover.case import SECONDARIES
 from staleline.verdict.handover.kernels import PolicyKernel
 from staleline.verdict.policies.platforms import Selection, handovers_of
@@ -73,9 +74,10 @@ class PolicyProof:
     @property
     def answer(self) -> AnswerKind:
         """The worst of all answers."""
-        found = {handover.answer.kind for handover in self.handovers}
+        given = {handover.answer.kind for handover in self.handovers}
+        # Verified is for a number of CPUs, proved for any: the weaker word counts.
         worst_first = (AnswerKind.COUNTEREXAMPLE, AnswerKind.VERIFIED, AnswerKind.PROVED)
-        return next(kind for kind in worst_first if kind in found)
+        return next(kind for kind in worst_first if kind in given)
 
 
 def prove(policy: Policy, selection: Selection, *, readable: bool = False) -> PolicyProof:
@@ -90,9 +92,10 @@ def prove(policy: Policy, selection: Selection, *, readable: bool = False) -> Po
         UsageError: No handover fits the selection.
         ModelError: A bound was hit, or z3 does not confirm a proof.
     """
-    handovers = tuple(_answered(one, readable) for one in questions(policy, selection))
-    proved = [one.scenario for one in handovers if one.answer.kind is AnswerKind.PROVED]
+    handovers = tuple(_answered(question, readable) for question in questions(policy, selection))
+    proved = [proof.scenario for proof in handovers if proof.answer.kind is AnswerKind.PROVED]
     certificate = certify(proved)
+    # z3 knows nothing of views: that it agrees is what makes two engines of one.
     confirmed = recheck(certificate)
     if not confirmed.accepted:
         first = confirmed.failures[0]
@@ -110,16 +113,18 @@ def questions(policy: Policy, selection: Selection) -> tuple[Question, ...]:
     Raises:
         UsageError: No handover fits the selection.
     """
-    found = tuple(_questions(policy, selection))
-    if not found:
+    selected = tuple(_questions(policy, selection))
+    if not selected:
         raise UsageError("no handover fits the selection", do="select less narrowly")
-    return found
+    return selected
 
 
 def uncertified(asked: tuple[Question, ...], certificate: Certificate) -> tuple[Question, ...]:
     """The handovers that a certificate, from wherever it comes, says nothing about."""
     certified = {_for_any_number(case.scenario) for case in certificate.cases}
-    return tuple(one for one in asked if _for_any_number(one.scenario) not in certified)
+    return tuple(
+        question for question in asked if _for_any_number(question.scenario) not in certified
+    )
 
 
 def _questions(policy: Policy, selection: Selection) -> Iterator[Question]:
@@ -134,12 +139,7 @@ def _answered(question: Question, readable: bool) -> HandoverProof:
     asked = {field.name: getattr(question, field.name) for field in fields(question)}
     scenario = question.scenario
     outcome = _invariant(scenario) if readable and is_written_for(scenario) else None
-    return HandoverProof(**asked, answer=_check(scenario), invariant=outcome)
-
-
-@cache
-def _check(scenario: Scenario) -> Answer:
-    return check(scenario)
+    return HandoverProof(**asked, answer=answer_to(scenario), invariant=outcome)
 
 
 @cache
@@ -148,4 +148,5 @@ def _invariant(scenario: Scenario) -> InvariantCheck:
 
 
 def _for_any_number(scenario: Scenario) -> Scenario:
+    # A proof is for any number of CPUs: that of the scenario is not part of the question.
     return replace(scenario, secondaries=SECONDARIES)

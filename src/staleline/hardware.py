@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Numbers and names by which hardware is asked, so that each is written once."""
+
+from __future__ import annotations
+
+from typing import Final
+
+__all__ = [
+    "AMD_AND_HYGON",
+    "ENCRYPTION_LEAF",
+    "SEV_STATUS",
+    "SYSCFG",
+    "TDX_GUEST_LEAF",
+    "TDX_KEYIDS",
+]
+
+#: Whose CPUs encrypt memory by SME and SEV; Hygon's are built on AMD's family 17h.
+AMD_AND_HYGON: Final = frozenset({"AuthenticAMD", "HygonGenuine"})
+
+# Leaves of CPUID.
+#: "AMD encrypted memory capabilities" (linux 7.3.4 arch/x86/include/asm/cpuid/leaf_types.h:1931).
+ENCRYPTION_LEAF: Final = 0x8000_001F
+#: TDX_CPUID_LEAF_ID, by which a guest of TDX knows itself (linux 7.3.4
+#: arch/x86/include/asm/shared/tdx.h:11).
+TDX_GUEST_LEAF: Final = 0x21
+
+# MSRs, linux 7.3.4 arch/x86/include/asm/msr-index.h.
+SYSCFG: Final = 0xC001_0010  # MSR_AMD64_SYSCFG
+SEV_STATUS: Final = 0xC001_0131  # MSR_AMD64_SEV
+TDX_KEYIDS: Final = 0x87  # MSR_IA32_MKTME_KEYID_PARTITIONING

@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Platform classes: which handovers there are, whatever a policy makes of them."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from staleline.policy.catalogue import catalogue
+from staleline.verdict.handover.kernels import FixedKernel, PolicyKernel
+from staleline.verdict.machines.exclusions import EXCLUSIONS
+from staleline.verdict.machines.machine import Guest, Machine
+from staleline.verdict.policies.platforms import (
+    Selection,
+    count_handovers,
+    handovers_of,
+    platforms,
+)
+from staleline.vocabulary import Path
+
+NO_FLUSH = FixedKernel({})
+#: What a machine's vendor is, by the names that exclusions have for it.
+VENDORS = {
+    "amd": {"AuthenticAMD"},
+    "amd_or_hygon": {"AuthenticAMD", "HygonGenuine"},
+    "intel": {"GenuineIntel"},
+}
+
+
+def value(machine: Machine, name: str) -> bool | None:
+    """None of what is no field of a machine."""
+    if name in VENDORS:
+        return machine.vendor in VENDORS[name]
+    return machine.activates_sme if name == "sme_active" else getattr(machine, name, None)
+
+
+@pytest.mark.parametrize("name", platforms())
+def test_a_class_is_of_machines_that_can_exist(name: str) -> None:
+    machine = platforms()[name].machine
+    for exclusion in EXCLUSIONS:
+        assert [value(machine, each) for each in exclusion] != list(exclusion.values()), exclusion
+
+
+def test_there_is_a_class_for_every_kind_of_guest() -> None:
+    assert {each.machine.guest for each in platforms().values()} == set(Guest)
+
+
+def test_every_rule_meets_the_same_handovers() -> None:
+    """So two rules can be compared row by row."""
+    met = {
+        name: [
+            (platform, case.machine, case.path, case.next_encrypts)
+            for platform, case in handovers_of(PolicyKernel(policy, "the policy"))
+        ]
+        for name, policy in catalogue().items()
+    }
+    first, *others = met.values()
+    assert all(other == first for other in others)
+    assert len(first) == len(set(first)) == count_handovers(next(iter(catalogue().values())))
+
+
+def test_only_a_host_that_can_encrypt_has_a_choice_of_it() -> None:
+    # sme_enable(): SYSCFG[23], and no hypervisor (linux 7.3.4 arch/x86/boot/startup/sme.c:541-562).
+    for _, case in handovers_of(NO_FLUSH):
+        if not case.machine.can_encrypt:
+            assert not case.next_encrypts
+            assert not case.machine.sev_guests_run
+    both = {
+        (case.old_encrypts, case.next_encrypts)
+        for _, case in handovers_of(NO_FLUSH, Selection(platforms=frozenset({"amd-sme-coherent"})))
+    }
+    assert len(both) == 4
+
+
+def test_a_selection_and_the_rest_are_all() -> None:
+    def met(**only: object) -> Counter[object]:
+        selected = handovers_of(NO_FLUSH, Selection(**only))  # type: ignore[arg-type]
+        return Counter(
+            (name, case.machine, case.path, case.next_encrypts) for name, case in selected
+        )
+
+    everything = met()
+    assert met(path=Path.KEXEC) + met(path=Path.CRASH) == everything
+    assert met(old=False) + met(old=True) == everything
+    assert met(next=False) + met(next=True) == everything
+    names = frozenset(platforms())
+    assert sum((met(platforms=frozenset({name})) for name in names), Counter()) == everything
+    # Machines on which no SEV guest can run are in both.
+    with_guests, without = met(sev_guests=True), met(sev_guests=False)
+    assert with_guests | without == everything
+    assert all(not key[1].can_encrypt for key in with_guests & without)  # type: ignore[index]
