@@ -9,17 +9,11 @@ from io import BytesIO
 
 from staleline.errors import EvidenceError
 from staleline.evidence.consistency import require_consistent
-from staleline.evidence.cpuid import hwloc
-from staleline.evidence.formats import is_telling
-from staleline.evidence.hosts import trees
-from staleline.evidence.hosts.archive import read_archive
+from staleline.evidence.formats import is_of_messages, is_telling
 from staleline.evidence.hosts.merge import merged
-from staleline.evidence.log import journal, kernel_log
-from staleline.evidence.pasted import foreign
-from staleline.evidence.pasted.quoting import plain_characters, unquoted
+from staleline.evidence.log import kernel_log
 from staleline.evidence.snapshot import Snapshot
 from staleline.evidence.source import decode, opened_evidence, whole
-from staleline.evidence.tools import rdmsr
 from staleline.evidence.transcript import JSON_MAX, Excerpt, begins_as_document, parts
 from staleline.tar import is_tar
 from staleline.unpacking import Bounds, Complaint, UnpackedStream, compression_of
@@ -63,16 +57,28 @@ def _whole(snapshot: Snapshot, where: str) -> Snapshot:
     return machine
 
 
+# What most evidence does not need is imported where it is needed: it takes longer than reading.
+
+
 def _read(where: str) -> Snapshot:
     if os.path.isdir(where):
-        if hwloc.is_directory(where):
-            return hwloc.read_hwloc_directory(where)
-        return trees.read_directory(where)
+        return _of_directory(where)
     with opened_evidence(where) as stream:
         if is_tar(stream.peek(512)):
+            from staleline.evidence.hosts.archive import read_archive
+
             return _of_archive(read_archive(stream), where)
         data = whole(stream)
     return _parse_text(data, where)
+
+
+def _of_directory(where: str) -> Snapshot:
+    from staleline.evidence.cpuid import hwloc
+    from staleline.evidence.hosts import trees
+
+    if hwloc.is_directory(where):
+        return hwloc.read_hwloc_directory(where)
+    return trees.read_directory(where)
 
 
 def _parse_text(text: str | bytes, where: str) -> Snapshot:
@@ -85,6 +91,9 @@ def _parse_text(text: str | bytes, where: str) -> Snapshot:
 
 
 def _unknown(text: str, where: str) -> EvidenceError:
+    from staleline.evidence.pasted import foreign
+    from staleline.evidence.tools import rdmsr
+
     if rdmsr.is_bare(text):
         rdmsr.refuse_bare(text, where)
     return foreign.refused(text, where) or EvidenceError(
@@ -94,12 +103,7 @@ def _unknown(text: str, where: str) -> EvidenceError:
 
 def _machine(text: str, where: str) -> Snapshot | None:
     """The machine that all outputs in `text` are of; None where it holds none."""
-    foreign.refuse_markup(text, where)
-    is_json = text.lstrip()[:1] == "{" and begins_as_document(text)
-    text = plain_characters(text, is_json=is_json)
-    if not begins_as_document(text):
-        text = unquoted(text, where, is_telling)
-    outputs = parts(text, where)
+    outputs = parts(_plain(text, where), where)
     if not outputs:
         return None
     for output in outputs:
@@ -107,10 +111,23 @@ def _machine(text: str, where: str) -> Snapshot | None:
     return merged([output.parse(output.text, where) for output in outputs], where)
 
 
+def _plain(text: str, where: str) -> str:
+    """`text` as the tools printed it, without what mails, pages and terminals put to it."""
+    from staleline.evidence.pasted.quoting import plain_characters, unquoted
+
+    if text.lstrip()[:1] == "{" and begins_as_document(text):
+        return plain_characters(text, is_json=True)
+    from staleline.evidence.pasted import foreign
+
+    foreign.refuse_markup(text, where)
+    text = plain_characters(text, is_json=False)
+    return text if begins_as_document(text) else unquoted(text, where, is_telling)
+
+
 def _require_bounds(output: Excerpt, where: str) -> None:
     if not output.document:
         _require_lines(output.text, where)
-    elif output.parse is not journal.parse_json and len(output.text) > JSON_MAX:
+    elif len(output.text) > JSON_MAX and not is_of_messages(output.parse):
         what = f"is JSON of more than {JSON_MAX >> 20} MiB, which no snapshot has"
         raise EvidenceError(what, where=where, do="give one snapshot per machine")
 
@@ -125,6 +142,8 @@ def _require_lines(text: str, where: str) -> None:
 
 
 def _of_archive(files: Mapping[str, bytes], where: str) -> Snapshot:
+    from staleline.evidence.hosts import trees
+
     tree = trees.layout_of(files, where)
     if tree is not None:
         return trees.read_tree(tree, where)
@@ -136,6 +155,8 @@ def _of_archive(files: Mapping[str, bytes], where: str) -> Snapshot:
 
 def _loose(texts: Mapping[str, str], where: str) -> Iterator[Snapshot]:
     """The evidence in files that are laid out as nothing, but for hwloc's, a file a CPU."""
+    from staleline.evidence.cpuid import hwloc
+
     of_hwloc = {
         name: text
         for name, text in texts.items()

@@ -21,10 +21,10 @@ from staleline.evidence.formats import (
     Parse,
     begins_document,
     format_of_line,
+    is_of_messages,
     json_parser,
     xml_parser,
 )
-from staleline.evidence.log import dmesg, journal, printk
 from staleline.evidence.pasted.prompts import host_of, is_prompt, without_prompts
 from staleline.pattern import Pattern
 
@@ -60,8 +60,14 @@ def begins_as_document(text: str) -> bool:
     return (
         begun[:1] == "<"
         and not _FRAGMENT.match(begun)
-        and not printk.message_of(begun.partition("\n")[0])
+        and not _is_message(begun.partition("\n")[0])
     )
+
+
+def _is_message(line: str) -> bool:
+    from staleline.evidence.log import printk
+
+    return printk.message_of(line) is not None
 
 
 def parts(text: str, where: str) -> list[Excerpt]:
@@ -119,7 +125,7 @@ class _Parting:
 
         What it shows need not come behind what the first showed, as lines of one log do.
         """
-        return prompt if current.parse is dmesg.parse else None
+        return prompt if current.is_log else None
 
     @staticmethod
     def _format(line: str, current: Format | None, *, prompted: bool) -> Format | None:
@@ -151,7 +157,7 @@ class _Parting:
         begun = self._text[self._starts[number] : self._starts[number] + 200]
         if _ROOT.match(begun.lstrip()):
             return True
-        return journal.is_json(begun) or json_parser(begun) is not json_parser("{")
+        return json_parser(begun) is not json_parser("{")
 
     def _document(self, number: int) -> tuple[Excerpt, int]:
         """The document that begins at this line, and the number of the line behind it."""
@@ -175,7 +181,7 @@ class _Parting:
         return len(self._text) if end < 0 else end + len(closing)
 
     def _end_of_json(self, start: int, parse: Parse) -> int:
-        lines_of_json = parse is journal.parse_json and '"dmesg"' not in self._text[start:][:200]
+        lines_of_json = is_of_messages(parse) and '"dmesg"' not in self._text[start:][:200]
         whole = self._text.rstrip()[-1:] == "}" and not _JSON_AND_MORE.search(self._text, start)
         if lines_of_json or whole or len(self._text) - start > JSON_MAX:
             return len(self._text)
