@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from staleline.evidence.registers import CpuidTable
 
 __all__ = [
+    "GIVEN",
     "TDX_MODULE_STATES",
     "CacheEvidence",
     "CpuEvidence",
@@ -23,7 +24,11 @@ __all__ = [
     "Snapshot",
     "StateEvidence",
     "Statement",
+    "given_by_user",
 ]
+
+#: Why there is a note of a value that the user gave.
+GIVEN = "given by the user, not observed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,3 +213,8 @@ class Snapshot:
     modules: Mapping[str, Mapping[str, str]] | None = None
     log: LogEvidence | None = None
     statements: tuple[Statement, ...] = ()
+
+
+def given_by_user(snapshot: Snapshot) -> tuple[str, ...]:
+    """What in this snapshot the user gave."""
+    return tuple(note.what for note in snapshot.notes if note.why == GIVEN)
