@@ -22,7 +22,7 @@ __all__ = ["TarMember", "is_tar", "tar_members"]
 _BLOCK: Final = 512
 _LONGEST_NAME: Final = 4096  # PATH_MAX
 _LONGEST_PAX: Final = 1 << 16
-_PAX_RECORD: Final = re.compile(rb"\d+ (path|linkpath|size|GNU\.sparse\.[a-z]+)=([^\n]*)\n")
+_PAX_RECORD: Final = rb"\d+ (path|linkpath|size|GNU\.sparse\.[a-z]+)=([^\n]*)\n"
 _LONGEST_SIZE: Final = 1 << 62
 _CHECKSUM: Final = slice(148, 156)
 
@@ -131,7 +131,7 @@ def _extension(stream: UnpackedStream, member: TarMember) -> dict[bytes, bytes]:
         raise _damaged(stream)
     content = stream.read(member.size)
     if member.kind == b"x":
-        return dict(_PAX_RECORD.findall(content))
+        return dict(re.findall(_PAX_RECORD, content))
     return {b"path" if member.kind == b"L" else b"linkpath": content.split(b"\0", 1)[0]}
 
 

@@ -27,6 +27,7 @@ from staleline.evidence.snapshot import (
     LogEvidence,
     Snapshot,
     StateEvidence,
+    Statement,
 )
 from staleline.verdict.machines import possible
 
@@ -273,3 +274,11 @@ def test_no_cpu_enters_a_tdx_module_that_is_not_there(module: str) -> None:
     state = StateEvidence(tdx_module=module, seamcalled_cpus=(3,))
     message = contradiction_in(replace(RAPIDS, state=state), "seamcalls-without-tdx")
     assert "state.seamcalled_cpus holds 3" in message
+
+
+def test_a_tool_and_the_log_that_exclude_each_other() -> None:
+    log = LogEvidence(("AMD Secure Memory Encryption (SME) active",), complete=False)
+    told = Statement("sme_enabled", value=False, source="snphost")
+    contradiction_in(Snapshot(cpus=(), log=log, statements=(told,)), "told-otherwise")
+    agreeing = replace(told, value=True)
+    assert not contradictions(Snapshot(cpus=(), log=log, statements=(agreeing,)))

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from staleline.errors import UsageError
 from staleline.evidence.contradiction import ContradictionError
 from staleline.evidence.detect import read_snapshot
-from staleline.evidence.given import STATES, Given, given_by_user, with_given
-from staleline.evidence.snapshot import KernelEvidence, Snapshot, StateEvidence
+from staleline.evidence.given import STATES, Given, with_given
+from staleline.evidence.snapshot import KernelEvidence, Snapshot, StateEvidence, given_by_user
 
 CPUID = Path(__file__).parents[1] / "data" / "cpuid" / "libcpuid"
 ROME = read_snapshot(CPUID / "amd-epyc-7742-64-core-processor-dual.test")

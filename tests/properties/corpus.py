@@ -205,7 +205,7 @@ def some_truth(random: Random) -> Truth:
         msr=msr,
         faults=faults,
         guest=guest,
-        release=random.choice(RELEASES),
+        release=(release := random.choice(RELEASES)),
         cmdline=" ".join(word for word in words if word),
         sme_active=usable and asked == "mem_encrypt=on" and not guest,
         tdx_module=random.choice(("initialized", "failed", "not-initialized"))
@@ -214,7 +214,9 @@ def some_truth(random: Random) -> Truth:
         sev_guests_run=guests and random.random() < 0.5,
         cpus=random.choice((1, 2, 3)),
         offline=random.choice(((), (), (7,))),
-        reboot_force=("reboot=force" in words) is (random.random() < 0.95),
+        # Only sysfs changes it after boot, which has it since 5.11 (linux kernel/reboot.c).
+        reboot_force=("reboot=force" in words)
+        is (random.random() < 0.95 or release.startswith(("4.", "5.4", "5.10"))),
         hypervisor=hypervisor,
         log_complete=random.random() < 0.5,
     )

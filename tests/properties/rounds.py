@@ -113,7 +113,11 @@ def thinned_round(random: Random, images: Mapping[str, Question]) -> Round:
 
 
 def random_round(random: Random, images: Mapping[str, Question]) -> Round:
-    """Any snapshot at all, which then loses one or two pieces."""
+    """Any snapshot at all, which then loses one or two pieces.
+
+    One with a word that its field cannot hold is no document of the format: its refusal names the
+    field, and says nothing of a machine that less could claim more of.
+    """
     questions = some_questions(random, images)
     return _thinned(some_snapshot(random), questions, random, random.choice((1, 2)))
 
@@ -129,7 +133,11 @@ def _thinned(
             break
         less = without(more, piece)
         found = done.judged(_reading(less), questions, f"without {described(piece)}")
-        if full is not None and found is not None and (wrong := overclaims(found, full)):
+        if full is None or found is None or full.facts.refused:
+            pass
+        elif found.facts.refused:
+            done.add("less", [f"less is refused: {found.facts.refused}"], described(piece))
+        elif wrong := overclaims(found, full):
             least = _least(more, piece, questions)
             done.add("less", wrong, f"without {described(piece)}", least)
         more, full = less, found

@@ -20,7 +20,12 @@ from staleline.evidence.commandline import (
 )
 from staleline.evidence.contradiction import Contradiction, raise_if_any
 from staleline.evidence.log import kernel_log
-from staleline.evidence.log.log_consistency import log_clashes, shown_features, shown_identity
+from staleline.evidence.log.log_consistency import (
+    log_clashes,
+    shown_by_log,
+    shown_features,
+    shown_identity,
+)
 from staleline.evidence.registers import CpuidTable
 from staleline.evidence.snapshot import (
     CpuEvidence,
@@ -405,7 +410,9 @@ def _statements_agree(snapshot: Snapshot) -> _Found:
         first = said.setdefault(statement.name, statement)
         if first.value != statement.value:
             yield _clash("told-otherwise", *(_said(one) for one in (first, statement)))
-    shown = {**shown_identity(snapshot), **shown_features(snapshot)}
+    identity = shown_identity(snapshot)
+    _, vendor = identity.get("vendor", ("", None))
+    shown = {**shown_by_log(snapshot, vendor), **identity, **shown_features(snapshot)}
     for cpu in snapshot.cpus[:1]:
         shown |= _told_by_registers(cpu)
     for name, (field, value) in shown.items():

@@ -10,19 +10,11 @@ from io import BytesIO
 
 from staleline.errors import EvidenceError
 from staleline.evidence.consistency import require_consistent
-from staleline.evidence.cpuid import hwloc
-from staleline.evidence.formats import is_telling
-from staleline.evidence.hosts import trees
-from staleline.evidence.hosts.archive import read_archive
+from staleline.evidence.formats import is_of_messages, is_telling
 from staleline.evidence.hosts.merge import merged
-from staleline.evidence.log import journal, kernel_log
-from staleline.evidence.log.unread import unread_messages
-from staleline.evidence.pasted import foreign
-from staleline.evidence.pasted.quoting import plain_characters, unquoted
-from staleline.evidence.shown import shown_files
+from staleline.evidence.log import kernel_log
 from staleline.evidence.snapshot import Snapshot, UnreadMessage
 from staleline.evidence.source import decode, opened_evidence, whole
-from staleline.evidence.tools import rdmsr
 from staleline.evidence.transcript import JSON_MAX, Excerpt, begins_as_document, parts
 from staleline.tar import is_tar
 from staleline.unpacking import Bounds, Complaint, UnpackedStream, compression_of
@@ -66,16 +58,28 @@ def _whole(snapshot: Snapshot, where: str) -> Snapshot:
     return machine
 
 
+# What most evidence does not need is imported where it is needed: it takes longer than reading.
+
+
 def _read(where: str) -> Snapshot:
     if os.path.isdir(where):
-        if hwloc.is_directory(where):
-            return hwloc.read_hwloc_directory(where)
-        return trees.read_directory(where)
+        return _of_directory(where)
     with opened_evidence(where) as stream:
         if is_tar(stream.peek(512)):
+            from staleline.evidence.hosts.archive import read_archive
+
             return _of_archive(read_archive(stream), where)
         data = whole(stream)
     return _parse_text(data, where)
+
+
+def _of_directory(where: str) -> Snapshot:
+    from staleline.evidence.cpuid import hwloc
+    from staleline.evidence.hosts import trees
+
+    if hwloc.is_directory(where):
+        return hwloc.read_hwloc_directory(where)
+    return trees.read_directory(where)
 
 
 def _parse_text(text: str | bytes, where: str) -> Snapshot:
@@ -85,11 +89,16 @@ def _parse_text(text: str | bytes, where: str) -> Snapshot:
     if machine is None:
         raise _unknown(text, where)
     if machine.unread and machine == Snapshot(cpus=(), unread=machine.unread):
+        from staleline.evidence.pasted import foreign
+
         raise foreign.refused(text, where) or _of_unknown_form(machine.unread[0])
     return machine
 
 
 def _unknown(text: str, where: str) -> EvidenceError:
+    from staleline.evidence.pasted import foreign
+    from staleline.evidence.tools import rdmsr
+
     if rdmsr.is_bare(text):
         rdmsr.refuse_bare(text, where)
     return foreign.refused(text, where) or EvidenceError(
@@ -104,16 +113,13 @@ def _of_unknown_form(unread: UnreadMessage) -> EvidenceError:
 
 def _machine(text: str, where: str) -> Snapshot | None:
     """The machine that all outputs in `text` are of; None where it holds none."""
-    foreign.refuse_markup(text, where)
-    is_json = text.lstrip()[:1] == "{" and begins_as_document(text)
-    given = text = plain_characters(text, is_json=is_json)
-    if not begins_as_document(text):
-        text = unquoted(text, where, is_telling)
-    shown, text = shown_files(text, where)
+    given = _plain_characters(text, where)
+    text = _undressed(given, where)
+    shown, text = _shown(text, where)
     outputs = parts(text, where)
     for output in outputs:
         _require_bounds(output, where)
-    unread = unread_messages(given, text, where, _is_read_in(outputs))
+    unread = _unread(given, text, where, outputs)
     machines = [output.parse(output.text, where) for output in outputs]
     if shown is not None:
         machines.append(shown)
@@ -135,10 +141,50 @@ def _is_read_in(outputs: Sequence[Excerpt]) -> Callable[[int, str], bool]:
     return is_read
 
 
+def _plain_characters(text: str, where: str) -> str:
+    """`text` without what terminals put to it, and with no character that stands for another."""
+    from staleline.evidence.pasted import foreign
+    from staleline.evidence.pasted.quoting import plain_characters
+
+    is_document = begins_as_document(text)
+    if not is_document:
+        foreign.refuse_markup(text, where)
+    return plain_characters(text, is_json=is_document and text.lstrip()[:1] == "{")
+
+
+def _undressed(text: str, where: str) -> str:
+    """`text` as the tools printed it, without what mails and pages put before its lines."""
+    if begins_as_document(text):
+        return text
+    from staleline.evidence.pasted.quoting import unquoted
+
+    return unquoted(text, where, is_telling)
+
+
+def _shown(text: str, where: str) -> tuple[Snapshot | None, str]:
+    """What a terminal shows of files that the collector reads, and the rest of `text`."""
+    if begins_as_document(text):
+        return None, text
+    from staleline.evidence.shown import shown_files
+
+    return shown_files(text, where)
+
+
+def _unread(
+    given: str, text: str, where: str, outputs: Sequence[Excerpt]
+) -> tuple[UnreadMessage, ...]:
+    """The messages of a kernel in `given` that no output holds in a form that is read."""
+    if [output.text.strip() for output in outputs if output.document] == [text.strip()]:
+        return ()  # a document, whose reader refuses what it does not know
+    from staleline.evidence.log.unread import unread_messages
+
+    return unread_messages(given, text, where, _is_read_in(outputs))
+
+
 def _require_bounds(output: Excerpt, where: str) -> None:
     if not output.document:
         _require_lines(output.text, where)
-    elif output.parse is not journal.parse_json and len(output.text) > JSON_MAX:
+    elif len(output.text) > JSON_MAX and not is_of_messages(output.parse):
         what = f"is JSON of more than {JSON_MAX >> 20} MiB, which no snapshot has"
         raise EvidenceError(what, where=where, do="give one snapshot per machine")
 
@@ -153,6 +199,8 @@ def _require_lines(text: str, where: str) -> None:
 
 
 def _of_archive(files: Mapping[str, bytes], where: str) -> Snapshot:
+    from staleline.evidence.hosts import trees
+
     tree = trees.layout_of(files, where)
     if tree is not None:
         return trees.read_tree(tree, where)
@@ -164,6 +212,8 @@ def _of_archive(files: Mapping[str, bytes], where: str) -> Snapshot:
 
 def _loose(texts: Mapping[str, str], where: str) -> Iterator[Snapshot]:
     """The evidence in files that are laid out as nothing, but for hwloc's, a file a CPU."""
+    from staleline.evidence.cpuid import hwloc
+
     of_hwloc = {
         name: text
         for name, text in texts.items()

@@ -23,21 +23,21 @@ from staleline.evidence.contradiction import (
 )
 from staleline.evidence.registers import CpuidTable
 from staleline.evidence.snapshot import (
+    GIVEN,
     TDX_MODULE_STATES,
     CpuEvidence,
     Note,
     Snapshot,
     StateEvidence,
+    given_by_user,
 )
 from staleline.evidence.staleline_collect import cpu_list
 from staleline.pattern import Pattern
 
-__all__ = ["STATES", "Given", "given_by_user", "with_given"]
+__all__ = ["STATES", "Given", "with_given"]
 
 _Name = TypeVar("_Name")
 _Value = TypeVar("_Value")
-
-_WHY = "given by the user, not observed"
 
 #: What a state may be given as: as sysfs prints it, or in words.
 _TRUTH = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
@@ -125,15 +125,10 @@ def with_given(
     told = None if another_kernel else cmdline
     raise_if_any(tuple(_against_observed(snapshot, earlier, registers, told, values)), None)
     machine = _added(snapshot, registers, cmdline, values)
-    notes = (*machine.notes, *(Note(name, _WHY) for name in given if name not in earlier))
+    notes = (*machine.notes, *(Note(name, GIVEN) for name in given if name not in earlier))
     machine = replace(machine, notes=notes)
     _require_consistent(machine, given_by_user(machine))
     return machine
-
-
-def given_by_user(snapshot: Snapshot) -> tuple[str, ...]:
-    """What in this snapshot the user gave."""
-    return tuple(note.what for note in snapshot.notes if note.why == _WHY)
 
 
 def _added(

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from staleline.evidence.registers import CpuidTable
 
 __all__ = [
+    "GIVEN",
     "TDX_MODULE_STATES",
     "CacheEvidence",
     "CpuEvidence",
@@ -24,7 +25,11 @@ __all__ = [
     "StateEvidence",
     "Statement",
     "UnreadMessage",
+    "given_by_user",
 ]
+
+#: Why there is a note of a value that the user gave.
+GIVEN = "given by the user, not observed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,3 +228,8 @@ class Snapshot:
     log: LogEvidence | None = None
     statements: tuple[Statement, ...] = ()
     unread: tuple[UnreadMessage, ...] = ()
+
+
+def given_by_user(snapshot: Snapshot) -> tuple[str, ...]:
+    """What in this snapshot the user gave."""
+    return tuple(note.what for note in snapshot.notes if note.why == GIVEN)

@@ -72,20 +72,18 @@ def decode(data: bytes, where: str) -> str:
 
 
 #: As Windows editors save text, with or without a byte-order mark: ASCII, a zero in each pair.
-_UTF16_LE, _UTF16_BE = re.compile(rb"(?:[\t\r\n -~]\0){8}"), re.compile(rb"(?:\0[\t\r\n -~]){8}")
-
-
+_UTF16 = {"utf-16-le": rb"(?:[\t\r\n -~]\0){8}", "utf-16-be": rb"(?:\0[\t\r\n -~]){8}"}
 #: What a log holds where the machine went down before it was written, and a console at a reset.
-_HOLE = re.compile(rb"\0+")
+_HOLE = rb"\0+"
 #: No terminal's: neither blanks, bell and backspace, nor the escape character.
-_OF_NO_TEXT = re.compile(rb"[\x01-\x06\x0e-\x1a\x1c-\x1f\x7f]")
+_OF_NO_TEXT = rb"[\x01-\x06\x0e-\x1a\x1c-\x1f\x7f]"
 
 
 def _is_text_with_holes(data: bytes) -> bool:
     """Are zeros the only bytes that no text has, and are the pieces between them long?"""
-    holes = sum(1 for _ in _HOLE.finditer(data))
+    holes = sum(1 for _ in re.finditer(_HOLE, data))
     words = len(data) - data.count(0)
-    return words > 8 * holes and _OF_NO_TEXT.search(data) is None
+    return words > 8 * holes and re.search(_OF_NO_TEXT, data) is None
 
 
 def _decode(data: bytes, where: str) -> str:
@@ -93,12 +91,12 @@ def _decode(data: bytes, where: str) -> str:
         raise EvidenceError("is empty", where=where, do=_DO_WHOLE)
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return _decode_utf16(data, where, "utf-16")
-    for pattern, encoding in ((_UTF16_LE, "utf-16-le"), (_UTF16_BE, "utf-16-be")):
-        if pattern.match(data):
-            return _decode_utf16(data, where, encoding)
     offset = data.find(0)
+    for encoding, pattern in _UTF16.items():
+        if offset in (0, 1) and re.match(pattern, data):
+            return _decode_utf16(data, where, encoding)
     if offset >= 0 and _is_text_with_holes(data):
-        data = _HOLE.sub(b"\n", data)
+        data = re.sub(_HOLE, b"\n", data)
     elif offset >= 0:
         raise EvidenceError(
             "is binary, not a text dump",

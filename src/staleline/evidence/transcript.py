@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Final
@@ -21,10 +21,10 @@ from staleline.evidence.formats import (
     Parse,
     begins_document,
     format_of_line,
+    is_of_messages,
     json_parser,
     xml_parser,
 )
-from staleline.evidence.log import dmesg, journal, printk, xen
 from staleline.evidence.pasted.prompts import host_of, is_prompt, without_prompts
 from staleline.pattern import Pattern
 
@@ -59,19 +59,18 @@ class Excerpt:
 
     def reads(self, line: str) -> bool:
         """Is what `line` says of the kernel known, where it is a line of this output?"""
-        return self.document or _IS_READ.get(self.parse, _not)(line)
+        return self.document or _understood(self.parse, line)
 
 
-def _not(_line: str) -> bool:
-    return False
+def _understood(parse: Parse, line: str) -> bool:
+    """Does the reader of an output know what `line` is, where it is a line that a kernel said?"""
+    from staleline.evidence.log import dmesg, journal, xen
 
-
-#: The readers of lines that the kernel said.
-_IS_READ: Final[dict[Parse, Callable[[str], bool]]] = {
-    dmesg.parse: dmesg.is_read,
-    journal.parse: journal.is_read,
-    xen.parse: xen.is_row,
-}
+    if parse is dmesg.parse:
+        return dmesg.is_read(line)
+    if parse is journal.parse:
+        return journal.is_read(line)
+    return parse is xen.parse and xen.is_row(line)
 
 
 def begins_as_document(text: str) -> bool:
@@ -82,8 +81,14 @@ def begins_as_document(text: str) -> bool:
     return (
         begun[:1] == "<"
         and not _FRAGMENT.match(begun)
-        and not printk.message_of(begun.partition("\n")[0])
+        and not _is_message(begun.partition("\n")[0])
     )
+
+
+def _is_message(line: str) -> bool:
+    from staleline.evidence.log import printk
+
+    return printk.message_of(line) is not None
 
 
 def parts(text: str, where: str) -> list[Excerpt]:
@@ -141,7 +146,7 @@ class _Parting:
 
         What it shows need not come behind what the first showed, as lines of one log do.
         """
-        return prompt if current.parse is dmesg.parse else None
+        return prompt if current.is_log else None
 
     @staticmethod
     def _format(line: str, current: Format | None, *, prompted: bool) -> Format | None:
@@ -173,7 +178,7 @@ class _Parting:
         begun = self._text[self._starts[number] : self._starts[number] + 200]
         if _ROOT.match(begun.lstrip()):
             return True
-        return journal.is_json(begun) or json_parser(begun) is not json_parser("{")
+        return json_parser(begun) is not json_parser("{")
 
     def _document(self, number: int) -> tuple[Excerpt, int]:
         """The document that begins at this line, and the number of the line behind it."""
@@ -197,7 +202,7 @@ class _Parting:
         return len(self._text) if end < 0 else end + len(closing)
 
     def _end_of_json(self, start: int, parse: Parse) -> int:
-        lines_of_json = parse is journal.parse_json and '"dmesg"' not in self._text[start:][:200]
+        lines_of_json = is_of_messages(parse) and '"dmesg"' not in self._text[start:][:200]
         whole = self._text.rstrip()[-1:] == "}" and not _JSON_AND_MORE.search(self._text, start)
         if lines_of_json or whole or len(self._text) - start > JSON_MAX:
             return len(self._text)

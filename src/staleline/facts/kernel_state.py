@@ -6,8 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
-from staleline.evidence.given import given_by_user
-from staleline.evidence.snapshot import KernelEvidence, Snapshot
+from staleline.evidence.snapshot import KernelEvidence, Snapshot, given_by_user
 from staleline.facts.fact import Fact, Layer, Value
 from staleline.facts.observation import Observation, first_told, observed_as, untold
 from staleline.facts.running_code import stop_path_changed, tainted
@@ -112,21 +111,26 @@ def _stated(snapshot: Snapshot, name: str, missing: str) -> Observation:
     return by_log if by_log.value == stated.value else stated
 
 
+#: What may have been written to sysfs since boot, by what the command line says.
+_CHANGED = {
+    False: "CPUs may have been told not to stop since boot: cat /sys/kernel/reboot/force",
+    True: "reboot=force may have been taken back since boot: cat /sys/kernel/reboot/force",
+}
+
+
 def _reboot_force(snapshot: Snapshot, kernel: KernelEvidence) -> Observation:
-    """What sysfs says now, else the command line, which proves a yes.
+    """What sysfs says now, else the command line.
 
     Since 5.11 it can be changed there (linux 6.1.192 kernel/reboot.c:1141), so a command line
-    that was observed proves a no only of older kernels. One that the user gave describes a
+    that was observed tells it only of older kernels. One that the user gave describes a
     machine, not a moment.
     """
     if snapshot.state.reboot_force is not None:
         return observed_as(snapshot.state.reboot_force, "/sys/kernel/reboot/force")
     by_line = commandline.reboot_force(kernel)
     described = "kernel.cmdline" in given_by_user(snapshot)
-    if by_line.value is False and not described and commandline.can_change(kernel.release):
-        return untold(
-            "CPUs may have been told not to stop since boot: cat /sys/kernel/reboot/force"
-        )
+    if by_line.value is not None and not described and commandline.can_change(kernel.release):
+        return untold(_CHANGED[bool(by_line.value)])
     return by_line
 
 

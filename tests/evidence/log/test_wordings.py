@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import re
+import tomllib
+from importlib.resources import files
 
 import pytest
 from hypothesis import given
@@ -12,7 +14,7 @@ from hypothesis import strategies as st
 from staleline.evidence import staleline_collect
 from staleline.evidence.detect import parse_snapshot
 from staleline.evidence.log import kernel_log
-from staleline.evidence.log.wordings import LogValue, Wording, silences, wordings
+from staleline.evidence.log.wordings import LogValue, Wording, silences, wordings, wordings_of
 from staleline.evidence.snapshot import LogEvidence
 from staleline.facts.machine import from_snapshot
 
@@ -298,3 +300,13 @@ class TestHyperVFlags:
         by_log, by_cpuid = (from_snapshot(parse_snapshot(text, "file")) for text in (log, dump))
         for name in ("hypervisor", "hypervisor_name", "jumped_by", "isolated"):
             assert by_log[name].value == by_cpuid[name].value is not None
+
+
+def test_a_row_that_is_parsed_alone_is_what_it_is_in_the_whole_table() -> None:
+    text = files("staleline.evidence.log").joinpath("wordings.toml").read_text("utf-8")
+    table = tomllib.loads(text)
+    assert [row["id"] for row in table["wording"]] == [row.id for row in wordings()]
+    assert [row["pattern"] for row in table["wording"]] == [row.pattern for row in wordings()]
+    assert [row["fact"] for row in table["silence"]] == [row.fact for row in silences()]
+    for row in wordings():
+        assert row in wordings_of(row.example)

@@ -54,7 +54,7 @@ def parse(text: str, where: str) -> Snapshot:
     """Return the machine that `text` describes.
 
     Raises:
-        EvidenceError: A row is malformed or the dump is cut short.
+        EvidenceError: A row is malformed or cut.
     """
     reader = _Reader(where)
     lines = text.split("\n")
@@ -84,8 +84,6 @@ class _Reader:
             raise self.dump.error(number, "is not a whole AIDA64 CPUID row")
         elif self._in_msrs:
             self._msr(line, number)
-        elif line.strip() and not line.startswith("allcpu"):
-            self.dump.end_rows()
 
     def snapshot(self) -> Snapshot:
         for cpu, number, value in self._msrs:
@@ -97,9 +95,7 @@ class _Reader:
         cpu = None if named is None else int(named[1])
         self._in_msrs = heading.upper().startswith("MSR")
         self._msr_cpu = cpu
-        if self._in_msrs or not _NAMES_CPU.search(heading):
-            self.dump.end_rows()
-        else:
+        if not self._in_msrs and _NAMES_CPU.search(heading):
             self.dump.start_cpu(cpu, line)
 
     def _msr(self, line: str, number: int) -> None:

@@ -28,7 +28,7 @@ def parse(text: str, where: str) -> Snapshot:
     """Return the machine that `text` describes.
 
     Raises:
-        EvidenceError: A row is malformed or the dump is cut short.
+        EvidenceError: A row is malformed or cut.
     """
     dump = CpuidDump(where)
     for number, line in enumerate(text.split("\n"), 1):

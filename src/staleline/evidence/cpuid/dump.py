@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The rows of a CPUID dump, gathered per logical CPU and checked for wholeness.
+"""The rows of a CPUID dump, gathered per logical CPU.
 
 Used by every reader of a dump format; each format brings only its line syntax.
 """
@@ -37,7 +37,6 @@ class _Section:
         lines: Where each was recorded.
         msr: The MSRs that the dump gives for this CPU.
         again: The line of the heading that took this CPU up again.
-        ended: Text that is no row stands behind the last row.
     """
 
     number: int | None
@@ -45,7 +44,6 @@ class _Section:
     lines: dict[_Key, int] = field(default_factory=dict)
     msr: dict[int, int] = field(default_factory=dict)
     again: int | None = None
-    ended: bool = False
 
 
 class CpuidDump:
@@ -100,12 +98,6 @@ class CpuidDump:
                 f"{section.lines[key]}",
             )
         section.lines.setdefault(key, line)
-        section.ended = False
-
-    def end_rows(self) -> None:
-        """Note text that is no row: the section before it was not cut at its last row."""
-        if self._current is not None:
-            self._current.ended = True
 
     def add_msr(self, line: int, number: int, value: int) -> None:
         """Record an MSR that the dump gives for the machine (formats with one CPU).
@@ -130,15 +122,16 @@ class CpuidDump:
             del section.msr[number]
 
     def snapshot(self) -> Snapshot:
-        """Return the machine.
+        """Return the machine; of a CPU at which the dump was cut off, what came before.
+
+        What a CPU lacks is unknown of it, as if it had been taken out of the dump.
 
         Raises:
-            EvidenceError: There are no rows, or the last section is visibly cut short.
+            EvidenceError: There are no rows.
         """
         filled = [section for section in self._sections if section.leaves]
         if not filled:
             raise EvidenceError("holds no CPUID leaves", where=self._where, do=_DUMP_AGAIN)
-        self._require_whole_end(filled)
         return Snapshot(
             cpus=tuple(
                 CpuEvidence(CpuidTable(section.leaves), {**self._machine_msr, **section.msr})
@@ -174,26 +167,3 @@ class CpuidDump:
         while (leaf, subleaf) in section.leaves:
             subleaf += 1
         return subleaf
-
-    def _require_whole_end(self, filled: list[_Section]) -> None:
-        """Refuse a dump whose last CPU ends in the middle of what an earlier one has.
-
-        What CPUs lack alike, no CPU of this machine has, or the tool did not ask for it.
-        """
-        last = self._current
-        assert last is not None
-        keys = [tuple(section.leaves) for section in filled if section is not last]
-        own = tuple(last.leaves)
-        if last.ended or own in keys:
-            return
-        longer = next((one for one in keys if len(one) > len(own) and one[: len(own)] == own), None)
-        if longer is None:
-            return
-        line = max(last.lines.values(), default=None)
-        missing = longer[len(own)]
-        raise EvidenceError(
-            f"CPU {self._name(last)} ends before leaf {missing[0]:#010x} sub-leaf {missing[1]}, "
-            "which CPUs before it have",
-            where=self._where if line is None else f"{self._where}:{line}",
-            do=_DUMP_AGAIN,
-        )

@@ -98,7 +98,6 @@ def parse_files(texts: Mapping[str, str], where: str) -> Snapshot:
     for name in sorted(texts, key=_number):
         dump.start_cpu(_number(name), 1)
         _add(dump, texts[name], f"{where}:{name}")
-        dump.end_rows()
     return dump.snapshot()
 
 

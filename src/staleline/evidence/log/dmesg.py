@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from staleline.errors import EvidenceError
 from staleline.evidence.log import xen
 from staleline.evidence.log.printk import Message, is_of_log, message_of
-from staleline.evidence.log.wordings import Wording, wordings
+from staleline.evidence.log.wordings import Wording, wordings, wordings_of
 from staleline.evidence.pasted.prompts import is_prompt
 from staleline.evidence.snapshot import KernelEvidence, LogEvidence, Note, Snapshot
 from staleline.evidence.staleline_collect import is_relevant
@@ -94,7 +94,7 @@ def _message(line: str) -> Message | None:
 
 def _wordings_of(message: str) -> Iterator[Wording]:
     if is_relevant(message) or message.startswith(_UNKEPT):
-        yield from (row for row in wordings() if row.match(message))
+        yield from wordings_of(message)
 
 
 def _last_boot(text: str, where: str) -> tuple[list[str], list[str]]:

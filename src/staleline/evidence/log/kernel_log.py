@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TypeVar
 
-from staleline.evidence.log.wordings import LogValue, Wording, release_of, silences, wordings
+from staleline.evidence.log.wordings import LogValue, Wording, release_of, silences, wordings_of
 from staleline.evidence.snapshot import LogEvidence, Snapshot
 
 __all__ = ["WITHOUT_SEAMCALLS", "Told", "by_peak", "spoken", "told", "told_twice", "with_state"]
@@ -124,7 +124,7 @@ def _statements(lines: tuple[str, ...], vendor: str | None) -> Mapping[str, list
 
 @lru_cache(maxsize=4096)
 def _spoken(line: str) -> tuple[tuple[Wording, str], ...]:
-    return tuple((wording, line) for wording in wordings() if wording.match(line))
+    return tuple((wording, line) for wording in wordings_of(line))
 
 
 def _silent(

@@ -9,7 +9,7 @@ from staleline.evidence.log import kernel_log
 from staleline.evidence.registers import CpuidTable
 from staleline.evidence.snapshot import CpuEvidence, Snapshot
 
-__all__ = ["LogClash", "log_clashes", "shown_features", "shown_identity"]
+__all__ = ["LogClash", "log_clashes", "shown_by_log", "shown_features", "shown_identity"]
 
 #: Kind of contradiction, and two fields that cannot both be as they are, with what each says.
 LogClash = tuple[str, tuple[str, str], tuple[str, str]]
@@ -112,6 +112,17 @@ def shown_features(snapshot: Snapshot) -> dict[str, tuple[str, object]]:
     A hypervisor is none of it: other things than its bit tell of one that hides the bit.
     """
     return {name: at for name, at in _registers(snapshot).items() if name != "hypervisor"}
+
+
+def shown_by_log(snapshot: Snapshot, vendor: object) -> dict[str, tuple[str, object]]:
+    """What the log proves of the registers of a CPU of `vendor`, a hypervisor's bit left out."""
+    known = vendor if isinstance(vendor, str) else None
+    told = kernel_log.told(snapshot.log, snapshot.kernel.release, known)
+    return {
+        name: ("log", said.value)
+        for name, said in told.items()
+        if name != "hypervisor" and not said.unlike_registers
+    }
 
 
 def _cpuinfo(snapshot: Snapshot) -> dict[str, tuple[str, object]]:

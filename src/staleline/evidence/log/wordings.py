@@ -11,7 +11,18 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-__all__ = ["LogValue", "Release", "Silence", "Wording", "release_of", "silences", "wordings"]
+from staleline.pattern import Pattern
+
+__all__ = [
+    "LogValue",
+    "Release",
+    "Silence",
+    "Wording",
+    "release_of",
+    "silences",
+    "wordings",
+    "wordings_of",
+]
 
 LogValue = bool | int | str
 #: The first two numbers of a kernel release.
@@ -101,15 +112,22 @@ class Silence:
     why: str
 
 
-@cache
 def wordings() -> tuple[Wording, ...]:
     """Every wording, in table order."""
-    return tuple(_wording(row) for row in _table()["wording"])
+    return tuple(_wording(text) for _, text in _rows())
+
+
+def wordings_of(message: str) -> Iterator[Wording]:
+    """The wordings whose pattern is that of the whole of `message`, in table order."""
+    for start, text in _rows():
+        if message.startswith(start) and (wording := _wording(text)).match(message):
+            yield wording
 
 
 @cache
 def silences() -> tuple[Silence, ...]:
     """Every row of what silence proves."""
+    rows = tomllib.loads("".join(_tables("silence")))["silence"]
     return tuple(
         Silence(
             row["fact"],
@@ -119,7 +137,7 @@ def silences() -> tuple[Silence, ...]:
             frozenset(row["of"]),
             row["why"],
         )
-        for row in _table()["silence"]
+        for row in rows
     )
 
 
@@ -129,11 +147,33 @@ def release_of(text: str | None) -> Release | None:
     return None if found is None else (int(found[1]), int(found[2]))
 
 
-def _table() -> Mapping[str, Any]:
-    return tomllib.loads(files(__package__).joinpath("wordings.toml").read_text("utf-8"))
+# Parsing the whole table takes longer than reading a log: a row is parsed when a message begins as
+# its pattern does.
+
+#: In either kind of quotes; where an escape stands, what can be told at a glance has ended.
+_PATTERN = Pattern("""^pattern = ['"](.*)['"]$""", re.MULTILINE)
 
 
-def _wording(row: Mapping[str, Any]) -> Wording:
+@cache
+def _rows() -> tuple[tuple[str, str], ...]:
+    """Of each wording how its pattern begins, and the text of its row."""
+    return tuple((_start(_PATTERN.findall(text)[0]), text) for text in _tables("wording"))
+
+
+def _tables(name: str) -> list[str]:
+    """The text of each table of the array `name`, its heading first."""
+    tables = _table_text().split("\n[[")
+    return [f"[[{text}\n" for text in tables if text.startswith(f"{name}]]")]
+
+
+@cache
+def _table_text() -> str:
+    return files(__package__).joinpath("wordings.toml").read_text("utf-8")
+
+
+@cache
+def _wording(text: str) -> Wording:
+    (row,) = tomllib.loads(text)["wording"]
     return Wording(
         id=row["id"],
         pattern=row["pattern"],

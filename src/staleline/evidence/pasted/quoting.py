@@ -10,8 +10,6 @@ Lines keep their numbers.
 
 from __future__ import annotations
 
-import html
-import quopri
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -72,6 +70,8 @@ def plain_characters(text: str, *, is_json: bool) -> str:
     if _BEGINS_BARE.search(text):
         text = _BARE_COLOUR.sub("", text)
     if _REFERENCE.search(text) and not _MARKUP.search(text):
+        import html
+
         text = html.unescape(text)
     return _decoded_mail(_without_visible_ends(text))
 
@@ -99,6 +99,8 @@ def _decoded_mail(text: str) -> str:
         return text
     if len(_QUOTED_PRINTABLE.findall(text)) != text.count("="):
         return text
+    import quopri
+
     return quopri.decodestring(text.encode()).decode("utf-8", "replace")
 
 

@@ -17,6 +17,7 @@ import rich.markup
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 
+from staleline.pattern import Pattern
 from staleline.printable import printable, printable_lines
 
 __all__ = ["VERDICT_STYLE", "json_text", "markup_escape", "print_json", "text_console"]
@@ -27,7 +28,7 @@ _PIPE_WIDTH = 100
 
 
 #: A surrogate in JSON that is none of a pair, which other readers refuse.
-_LONE = re.compile(r"\\\\|\\ud[89ab]..\\ud[c-f]..|\\u(d[89a-f]..)")
+_LONE = Pattern(r"\\\\|\\ud[89ab]..\\ud[c-f]..|\\u(d[89a-f]..)")
 
 
 def markup_escape(text: str) -> str:
@@ -42,9 +43,11 @@ class _Console(Console):
         self, renderable: RenderableType, options: ConsoleOptions | None = None
     ) -> Iterable[Segment]:
         for segment in super().render(renderable, options):
-            yield (
-                segment if segment.control else segment._replace(text=printable_lines(segment.text))
-            )
+            # Each passes here once for every renderable that it is in.
+            if segment.control or segment.text.isprintable() or segment.text == "\n":
+                yield segment
+            else:
+                yield segment._replace(text=printable_lines(segment.text))
 
 
 def text_console(file: TextIO | None = None) -> Console:

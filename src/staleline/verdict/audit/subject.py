@@ -6,8 +6,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from staleline.evidence.given import Given, given_by_user
-from staleline.evidence.snapshot import Snapshot
+from staleline.evidence.given import Given
+from staleline.evidence.snapshot import Snapshot, given_by_user
 from staleline.facts import MachineFacts
 from staleline.verdict.audit.identity import Identity, facts_of, identity_of, with_given_for
 from staleline.verdict.audit.old_kernel import choose_kernels, judged_release
