@@ -12,7 +12,7 @@ from __future__ import annotations
 import ctypes
 import mmap
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -40,47 +40,43 @@ __all__ = ["KeptMemory", "MachineMemory", "Region"]
 
 #: KERNEL_IMAGE_SIZE with KASLR (arch/x86/include/asm/page_64_types.h).
 _LARGEST_IMAGE = 1 << 30
-#: Bytes of a region above which its pages are dropped; a boot and the sites touch 0.6 MiB.
-_MOST_WRITTEN = 8 << 20
+#: Bytes beside what is put back above which pages are dropped; a site touches a tenth of that
+#: beside what its boot did, and what has gone astray as much as there is.
+_MOST_BESIDE = 1 << 18
 
 
 class KeptPages:
     """What a region held at some time.
 
     Args:
-        pages: Offset in the region, and what was there; everything else is as after a reset.
+        pages: Offset in the region, and what was there, ascending; everything else is as after a
+            reset.
     """
 
     def __init__(self, pages: Sequence[tuple[int, bytes]] = ()) -> None:
-        self._pages = pages
+        self.pages = pages
         self._spans: Sequence[range] | None = None
-        self._content: Sequence[tuple[int, bytes]] = ()
+        self._beside: Sequence[range] = ()
 
-    def content(
-        self, spans: Sequence[range], original: Callable[[range], bytes]
-    ) -> Sequence[tuple[int, bytes]]:
-        """The same, of all these spans; made once for the same list of them."""
+    def beside(self, spans: Sequence[range]) -> Sequence[range]:
+        """What these spans have beside the pages; found out once for the same list of them."""
         if self._spans is not spans:
-            self._content = _overlaid([(span.start, original(span)) for span in spans], self._pages)
+            kept = [range(offset, offset + len(content)) for offset, content in self.pages]
+            self._beside = [part for span in spans for part in _without(span, kept)]
             self._spans = spans
-        return self._content
+        return self._beside
 
 
-def _overlaid(
-    under: Sequence[tuple[int, bytes]], over: Sequence[tuple[int, bytes]]
-) -> Sequence[tuple[int, bytes]]:
-    """What is there after writing both, in this order; usually each lies within one below."""
-    content = [(start, bytearray(data)) for start, data in under]
-    beside = []
-    for offset, data in over:
-        end = offset + len(data)
-        within = (one for one in content if one[0] <= offset and end <= one[0] + len(one[1]))
-        start, below = next(within, (offset, None))
-        if below is None:
-            beside.append((offset, data))
-        else:
-            below[offset - start : end - start] = data
-    return [*((start, bytes(data)) for start, data in content), *beside]
+def _without(span: range, kept: Sequence[range]) -> Iterator[range]:
+    """The parts of a span that are in none of the ranges, which ascend."""
+    start = span.start
+    for one in kept:
+        if one.stop > start and one.start < span.stop:
+            if one.start > start:
+                yield range(start, one.start)
+            start = one.stop
+    if start < span.stop:
+        yield range(start, span.stop)
 
 
 class Region:
@@ -120,12 +116,14 @@ class Region:
 
         Pages are written over and not dropped: this process would fault on them in every run.
         """
-        spans = self._touched()
-        if sum(map(len, spans)) > _MOST_WRITTEN:
+        beside = kept.beside(self._touched())
+        if sum(map(len, beside)) > _MOST_BESIDE:
             self.content.madvise(mmap.MADV_DONTNEED)
             self._touched_pages.forget()
-            spans = []
-        for offset, content in kept.content(spans, self._original):
+            beside = ()
+        for span in beside:
+            self.content[span.start : span.stop] = self._original(span)
+        for offset, content in kept.pages:
             self.content[offset : offset + len(content)] = content
 
     def _original(self, span: range) -> bytes:
