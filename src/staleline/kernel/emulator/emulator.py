@@ -162,7 +162,7 @@ class RunLimits:
 
 ORDINARY_LIMITS: Final = RunLimits()
 #: Seconds for which a run goes on without its instructions being counted; 5 ms are usual.
-_UNCOUNTED: Final = 0.1
+_UNCOUNTED: Final = 0.05
 
 
 class Emulator:
