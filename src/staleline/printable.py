@@ -26,7 +26,7 @@ def printable(text: str) -> str:
 
 def printable_lines(text: str) -> str:
     """The same for text of several lines, which stay lines."""
-    return "\n".join(map(printable, text.split("\n")))
+    return str(text) if text.isprintable() else "\n".join(map(printable, text.split("\n")))
 
 
 def printable_values(value: Any) -> Any:

@@ -40,6 +40,7 @@ from staleline.kernel.emulator.hooks import (
     blocks_told,
     instructions_told,
 )
+from staleline.kernel.emulator.knowncalls import KnownCalls, TakenMemory
 from staleline.kernel.emulator.layout import APIC, ENTRY_GATE, PAGE, RETURN_GATE, stack_of
 from staleline.kernel.emulator.localapic import (
     INTERRUPT_COMMAND,
@@ -158,7 +159,7 @@ class RunLimits:
 
 ORDINARY_LIMITS: Final = RunLimits()
 #: Seconds for which a run goes on without its instructions being counted; 5 ms are usual.
-_UNCOUNTED: Final = 0.1
+_UNCOUNTED: Final = 0.05
 
 
 class Emulator:
@@ -212,6 +213,9 @@ class Emulator:
         self._executing = 0
         self._flushes_line: dict[int, bool] = {}
         self._reads_told: set[range] = set()
+        self._taken: TakenMemory | None = None
+        self._known_calls = KnownCalls[tuple[End, Sequence[NotedAccess]]](memory)
+        self._detours = 0
         self._behind: CpuState | None = None
         self._second: Emulator | None = None
         self._hooks = Hooks(self._engine)
@@ -267,27 +271,48 @@ class Emulator:
     ) -> tuple[End, Sequence[NotedAccess]]:
         """Call a function; all that it stores, and what it reads of some bytes, in order.
 
-        Since its last WBINVD, if it executes any.
+        Since its last WBINVD, if it executes any. Memory is left as it was: a call that would
+        repeat an earlier one is not run.
         """
-        second = self._after_flush()
-        notes = second._notes
+        begins = function, tuple(arguments), cpu.number, cpu.gs_base, reads
+        known = None if self._detours else self._known_calls.find(begins)
+        if known is not None:
+            return known
+        second, before, traps = self._after_flush(), self._memory.kept(), cpu.traps
+        second._taken = taken = TakenMemory(self._memory)
+        try:
+            called = second._run_noted(function, arguments, cpu, reads)
+        finally:
+            second._taken = None
+            self._memory.put_back(before)
+        if called[0].kind is EndKind.RETURNED and cpu.traps == traps and not self._detours:
+            self._known_calls.keep(begins, taken, called)
+        return called
+
+    def _run_noted(
+        self, function: int, arguments: Sequence[int], cpu: LogicalCpu, reads: range
+    ) -> tuple[End, Sequence[NotedAccess]]:
+        """Call a function in the second engine."""
+        notes = self._notes
         assert notes is not None
-        second._look_at_reads(reads)
+        self._look_at_reads(reads)
         notes.clear()
-        end = second.run(function, arguments, cpu=cpu)
+        end = self.run(function, arguments, cpu=cpu)
         return end, tuple(notes.accesses)
 
     def _look_at_reads(self, where: range) -> None:
         """From here on reads of these bytes are told; they are the same for one image."""
-        if where not in self._reads_told:
-            self._hooks.add(unicorn.UC_HOOK_MEM_READ, self._on_access, where)
-            self._reads_told.add(where)
+        if not self._reads_told:
+            self._hooks.add(unicorn.UC_HOOK_MEM_READ, self._on_access)
             self._engine.ctl_flush_tb()
+        self._reads_told.add(where)
 
     def _called(self, function: int, arguments: Sequence[int], cpu: LogicalCpu) -> CpuState:
         stack = self._memory.direct(stack_of(cpu.number).stop)
         # The return address, above which the stack is aligned to 16 (System V ABI, AMD64, 3.2.2).
         self._memory.write_int(stack - 8, self._memory.direct(RETURN_GATE), 8)
+        if self._taken is not None:
+            self._taken.write(stack - 8, 8)
         state = CpuState(rip=function, flags=FLAGS, gs_base=cpu.gs_base)
         for register, value in zip(_ARGUMENTS, arguments, strict=False):
             state.general[register] = value
@@ -455,8 +480,12 @@ class Emulator:
         """
         second = self._after_flush()
         engines = (self._engine, self._hooks), (second._engine, second._hooks)
-        with detoured(engines, address, visits, target):
-            yield
+        self._detours += 1
+        try:
+            with detoured(engines, address, visits, target):
+                yield
+        finally:
+            self._detours -= 1
 
     @contextmanager
     def _telling(self, told: AbstractContextManager[None]) -> Iterator[None]:
@@ -530,6 +559,8 @@ class Emulator:
             self._stop(self._failed(self._address(), f"write to I/O port {port:#x}"))
 
     def _on_apic_read(self, offset: int, size: int) -> int:
+        if self._taken is not None:
+            self._taken.read(APIC.start + offset, size)
         return self._memory.read_int(APIC.start + offset, size)
 
     def _on_apic_write(self, offset: int, size: int, value: int) -> None:
@@ -544,6 +575,8 @@ class Emulator:
 
     def _on_instruction(self, address: int, _size: int) -> None:
         self._executing = address
+        if self._taken is not None:
+            self._taken.read(address, LONGEST_INSTRUCTION)
         flushes = self._flushes_line.get(address)
         if flushes is None:
             flushes = self._flushes_line[address] = flushes_a_line(self._code(address))
@@ -553,6 +586,10 @@ class Emulator:
     def _on_access(self, kind: int, address: int, size: int, _: int) -> None:
         assert self._notes is not None
         is_write = kind == unicorn.UC_MEM_WRITE
+        if self._taken is not None:
+            (self._taken.write if is_write else self._taken.read)(address, size)
+        if not is_write and not any(address in told for told in self._reads_told):
+            return
         self._notes.note(self._executing, address, size, is_write=is_write)
 
     def _on_invalid(self) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import ctypes
 import mmap
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -38,47 +38,43 @@ __all__ = ["KeptMemory", "MachineMemory", "Region"]
 
 #: KERNEL_IMAGE_SIZE with KASLR (arch/x86/include/asm/page_64_types.h).
 _LARGEST_IMAGE = 1 << 30
-#: Bytes of a region above which its pages are dropped; a boot and the sites touch 0.6 MiB.
-_MOST_WRITTEN = 8 << 20
+#: Bytes beside what is put back above which pages are dropped; a site touches a tenth of that
+#: beside what its boot did, and what has gone astray as much as there is.
+_MOST_BESIDE = 1 << 18
 
 
 class KeptPages:
     """What a region held at some time.
 
     Args:
-        pages: Offset in the region, and what was there; everything else is as after a reset.
+        pages: Offset in the region, and what was there, ascending; everything else is as after a
+            reset.
     """
 
     def __init__(self, pages: Sequence[tuple[int, bytes]] = ()) -> None:
-        self._pages = pages
+        self.pages = pages
         self._spans: Sequence[range] | None = None
-        self._content: Sequence[tuple[int, bytes]] = ()
+        self._beside: Sequence[range] = ()
 
-    def content(
-        self, spans: Sequence[range], original: Callable[[range], bytes]
-    ) -> Sequence[tuple[int, bytes]]:
-        """The same, of all these spans; made once for the same list of them."""
+    def beside(self, spans: Sequence[range]) -> Sequence[range]:
+        """What these spans have beside the pages; found out once for the same list of them."""
         if self._spans is not spans:
-            self._content = _overlaid([(span.start, original(span)) for span in spans], self._pages)
+            kept = [range(offset, offset + len(content)) for offset, content in self.pages]
+            self._beside = [part for span in spans for part in _without(span, kept)]
             self._spans = spans
-        return self._content
+        return self._beside
 
 
-def _overlaid(
-    under: Sequence[tuple[int, bytes]], over: Sequence[tuple[int, bytes]]
-) -> Sequence[tuple[int, bytes]]:
-    """What is there after writing both, in this order; usually each lies within one below."""
-    lower = [(start, bytearray(pages)) for start, pages in under]
-    beside = []
-    for offset, pages in over:
-        end = offset + len(pages)
-        around = (span for span in lower if span[0] <= offset and end <= span[0] + len(span[1]))
-        start, below = next(around, (offset, None))
-        if below is None:
-            beside.append((offset, pages))
-        else:
-            below[offset - start : end - start] = pages
-    return [*((start, bytes(pages)) for start, pages in lower), *beside]
+def _without(span: range, kept: Sequence[range]) -> Iterator[range]:
+    """The parts of a span that are in none of the ranges, which ascend."""
+    start = span.start
+    for part in kept:
+        if part.stop > start and part.start < span.stop:
+            if part.start > start:
+                yield range(start, part.start)
+            start = part.stop
+    if start < span.stop:
+        yield range(start, span.stop)
 
 
 class Region:
@@ -114,14 +110,18 @@ class Region:
         return KeptPages([(span.start, self.content[span.start : span.stop]) for span in spans])
 
     def put_back(self, kept: KeptPages) -> None:
-        """The content of when it was kept."""
-        spans = self._touched()
-        # Pages are written over and not dropped: this process would fault on them in every run.
-        if sum(map(len, spans)) > _MOST_WRITTEN:
+        """The content of when it was kept.
+
+        Pages are written over and not dropped: this process would fault on them in every run.
+        """
+        beside = kept.beside(self._touched())
+        if sum(map(len, beside)) > _MOST_BESIDE:
             self.content.madvise(mmap.MADV_DONTNEED)
             self._touched_pages.forget()
-            spans = []
-        for offset, content in kept.content(spans, self._original):
+            beside = ()
+        for span in beside:
+            self.content[span.start : span.stop] = self._original(span)
+        for offset, content in kept.pages:
             self.content[offset : offset + len(content)] = content
 
     def _original(self, span: range) -> bytes:

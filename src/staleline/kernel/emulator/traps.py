@@ -7,10 +7,9 @@ the record of what the kernel asked and which WBINVDs it executed.
 
 from __future__ import annotations
 
-import copy
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Final, Self
 
 from staleline.evidence.registers import CpuidTable
@@ -170,7 +169,9 @@ class LogicalCpu:
             other: A CPU that would have come to the same state.
             record: What it asks from here on is added to this.
         """
-        fork = copy.copy(self)
+        fork = type(self).__new__(type(self))
+        for one in fields(self):  # as `copy.copy` does, which takes three times as long
+            setattr(fork, one.name, getattr(self, one.name))
         fork.cpuid, fork.msr, fork.record = other.cpuid, other.msr, record
         fork.flushes = self.flushes.copy()
         fork.msrs_read = self.msrs_read.copy()

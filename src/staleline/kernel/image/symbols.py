@@ -59,7 +59,9 @@ class SymbolTable:
     def __init__(self, addresses: NDArray[np.uint64], names: SymbolNames) -> None:
         self._addresses = addresses
         self._names = names
-        self._places: dict[str, tuple[int, ...]] = {}  # every run asks for the same few
+        # Every run asks for the same few.
+        self._places: dict[str, tuple[int, ...]] = {}
+        self._enclosing: dict[int, tuple[str, int] | None] = {}
 
     def __len__(self) -> int:
         return len(self._addresses)
@@ -121,6 +123,11 @@ class SymbolTable:
         what has another (linux 7.3.4 arch/x86/boot/startup/Makefile:42). None below the first
         symbol.
         """
+        if address not in self._enclosing:
+            self._enclosing[address] = self._nearest(address)
+        return self._enclosing[address]
+
+    def _nearest(self, address: int) -> tuple[str, int] | None:
         _, end = self._range(address)
         if end == 0:
             return None

@@ -173,6 +173,7 @@ class _OneSite:
         self._states, self._row = states, row
         self._base = self._run(site)
         self._looked_at: dict[Cell, Influence] = {}
+        self._turned_over: dict[tuple[Cell, bytes], bool] = {}
         self._fixed = FIXED_IN_CRASH if site is Site.CRASH_NMI_CALLBACK else FIXED_AT_SITES
         # What flows into a guard is told, whatever reason there is not to change it.
         self._partly_fixed = {name: one for name, one in self._fixed.items() if not one.is_whole}
@@ -341,12 +342,17 @@ class _OneSite:
         return sum(self._matters(cell, [bit]) for bit in sample) > _MOST * len(sample)
 
     def _matters(self, cell: Cell, bits: Sequence[int]) -> bool:
-        """Does turning these bits over change the decision?"""
+        """Does turning these bits over change the decision? No bits do not."""
+        if not bits:
+            return False
         content = int.from_bytes(self._cells[cell].content, "little")
         for bit in bits:
             content ^= 1 << bit
-        change = Memory(cell, content.to_bytes(cell[1], "little"), "")
-        return bool(self._tried(variation([change])).changed)
+        other = content.to_bytes(cell[1], "little")
+        if (cell, other) not in self._turned_over:
+            tried = self._tried(variation([Memory(cell, other, "")]))
+            self._turned_over[cell, other] = bool(tried.changed)
+        return self._turned_over[cell, other]
 
 
 def _spread(detours: Sequence[Detour]) -> Sequence[Detour]:

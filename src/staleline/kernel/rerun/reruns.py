@@ -163,10 +163,17 @@ class SiteRun:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Booted:
-    """A machine behind the derivation."""
+    """A machine behind the derivation.
+
+    Attributes:
+        memory: As that left it.
+        cpus: Likewise.
+        begun: The same memory when a site begins, where that was asked for.
+    """
 
     memory: KeptMemory
     cpus: Cpus
+    begun: dict[Site, KeptMemory] = field(default_factory=dict)
 
 
 class RunSite(Protocol):
@@ -279,8 +286,11 @@ class Reruns:
 
     def restore(self, site: Site, booted: Booted) -> None:
         """The memory in which a site begins."""
-        self.memory.put_back(booted.memory)
-        self._begin(site, booted.cpus)
+        if site not in booted.begun:
+            self.memory.put_back(booted.memory)
+            self._begin(site, booted.cpus)
+            booted.begun[site] = self.memory.kept()
+        self.memory.put_back(booted.begun[site])
 
     def _begin(self, site: Site, cpus: Cpus) -> None:
         match site:

@@ -10,6 +10,7 @@ arch/x86/kernel/machine_kexec_64.c:245 _KERNPG_TABLE_NOENC). Registers of device
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
@@ -113,14 +114,10 @@ class StopWait:
         """
         function = required_address(self.emulated.image.symbols, _STOPS_OTHERS)
         cpu = self.jumping.going_on_as(self.jumping, self.jumping.record)
-        kept = self.emulated.memory.kept()
-        if self.began is not None:
-            self.emulated.memory.put_back(self.began)
-        self._be_alone()
-        end, accesses = self.emulated.emulator.accesses_of(
-            function, (1,), cpu=cpu, reads=self.report
-        )
-        self.emulated.memory.put_back(kept)
+        with self._as_it_began(), self._alone():
+            end, accesses = self.emulated.emulator.accesses_of(
+                function, (1,), cpu=cpu, reads=self.report
+            )
         if end.kind is not EndKind.RETURNED:
             what = end.detail or f"{end.kind} at {self.emulated.emulator.describe(end.address)}"
             raise DerivationError(f"{_STOPS_OTHERS}() did not return: {what}")
@@ -128,13 +125,38 @@ class StopWait:
         later = [one for one in accesses[looks[-1] + 1 :] if one.is_write] if looks else []
         return frozenset(line for one in later for line in _written(self.emulated.memory, one))
 
-    def _be_alone(self) -> None:
-        online = required_address(self.emulated.image.symbols, _ONLINE)
-        self.emulated.memory.write_int(online, 1 << self.jumping.number, 8)
-        for name, value in ((_COUNT, 1), (_NUMBERS, SECONDARY + 1)):
-            address = self.emulated.image.symbols.address(name)
-            if address is not None:
-                self.emulated.memory.write_int(address, value, 4)
+    @contextmanager
+    def _as_it_began(self) -> Iterator[None]:
+        """Memory of when the jumping CPU began to stop others, if it has."""
+        if self.began is None:
+            yield
+            return
+        kept = self.emulated.memory.kept()
+        self.emulated.memory.put_back(self.began)
+        try:
+            yield
+        finally:
+            self.emulated.memory.put_back(kept)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """No other CPU is online, as far as memory says."""
+        memory, symbols = self.emulated.memory, self.emulated.image.symbols
+        online = required_address(symbols, _ONLINE)
+        counts = {symbols.address(_COUNT): 1, symbols.address(_NUMBERS): SECONDARY + 1}
+        wanted = {online: (1 << self.jumping.number).to_bytes(8, "little")} | {
+            address: value.to_bytes(4, "little")
+            for address, value in counts.items()
+            if address is not None
+        }
+        before = {address: memory.read(address, len(value)) for address, value in wanted.items()}
+        try:
+            for address, value in wanted.items():
+                memory.write(address, value)
+            yield
+        finally:
+            for address, value in before.items():
+                memory.write(address, value)
 
 
 def _looks_at(accesses: Sequence[NotedAccess], index: int, report: range) -> bool:
