@@ -8,6 +8,7 @@ from typing import cast
 from staleline.kernel.image.image import KernelImage
 from staleline.kernel.influence.dependencies import dependencies
 from staleline.kernel.influence.on_the_way import with_way
+from staleline.kernel.influence.second_ways import second_ways_aside
 from staleline.kernel.inventory.inventory import wbinvd_inventory
 from staleline.kernel.reading.document import SurroundingsDocument
 from staleline.kernel.reading.inventory_json import inventory_document
@@ -18,8 +19,9 @@ __all__ = ["read_surroundings"]
 
 def read_surroundings(image: KernelImage) -> SurroundingsDocument:
     """Look for inputs of the sites that no fact sets, and for every WBINVD."""
+    with_second_ways = second_ways_aside(image)
     found = dependencies(image)
-    unlisted = with_way(image, found.unlisted)
+    unlisted = with_second_ways(with_way(image, found.unlisted))
     document: SurroundingsDocument = {
         "inventory": inventory_document(wbinvd_inventory(image)),
         "inputs": {site: list(names) for site, names in found.influences.items()},
