@@ -59,12 +59,16 @@ class Offline(StrEnum):
     Each executed WBINVD in `play_dead`, whatever the policy (7.3
     arch/x86/kernel/smpboot.c:1429,1498). `HALTED`: it has slept since. `WOKEN`: an NMI, an SMI
     or a store to the line it monitors wakes it now and then (smpboot.c:1436), and its handler
-    dirties lines again until the jumping CPU has left its wait.
+    dirties lines again until the jumping CPU has left its wait. `STORES`: between its WBINVD and
+    its sleep it stores to lines of its own (7.3 drivers/acpi/processor_idle.c:592).
+    `UNFLUSHED`: it does not execute WBINVD, which no released kernel does.
     """
 
     NONE = "none"
     HALTED = "halted"
     WOKEN = "woken"
+    STORES = "stores"
+    UNFLUSHED = "unflushed"
 
 
 class LeftBehind(StrEnum):

@@ -9,19 +9,14 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from staleline.kernel.boot.decision import Decision, SiteDecision
+from staleline.kernel.boot.decision import Decision, OfflineWay, SiteDecision
 from staleline.kernel.boot.machine import EmulatedMachine, two_cpus
 from staleline.kernel.boot.startup import boot, read_sme_active, start_up, start_up_told
 from staleline.kernel.derivation import DerivationError
 from staleline.kernel.emulator.traps import Answer, LogicalCpu, Question
 from staleline.kernel.sites.crash import run_crash
 from staleline.kernel.sites.kexecstate import begin_crash, begin_kexec
-from staleline.kernel.sites.offline import (
-    PlayDead,
-    run_mwait_play_dead,
-    run_native_play_dead,
-    run_tdx_shutdown_cpu,
-)
+from staleline.kernel.sites.offline import offline_ways, run_tdx_shutdown_cpu
 from staleline.kernel.sites.sites import (
     run_relocate_kernel,
     run_stop_by_nmi,
@@ -116,19 +111,13 @@ class KernelReader:
             except DerivationError:
                 return None
 
-    def play_dead(self, machine: RawMachine) -> PlayDead:
-        """Boot the image on `machine` and let the secondary go offline."""
-        try:
-            return run_native_play_dead(*self._booted(machine))
-        except DerivationError as error:
-            return PlayDead(SiteDecision(None, str(error)), "")
-
-    def mwait_play_dead(self, machine: RawMachine) -> PlayDead:
-        """Boot the image on `machine` and let a cpuidle driver take the secondary offline."""
-        try:
-            return run_mwait_play_dead(*self._booted(machine))
-        except DerivationError as error:
-            return PlayDead(SiteDecision(None, str(error)), "")
+    def offline_ways(self, machine: RawMachine) -> tuple[OfflineWay, ...]:
+        """Boot the image on `machine` and let the secondary go offline in each way."""
+        with self._emulated.emulator.series():
+            try:
+                return offline_ways(*self._booted(machine))
+            except DerivationError as error:
+                return (OfflineWay("a CPU that goes offline", SiteDecision(None, str(error))),)
 
     def tdx_shutdown_cpu(self, machine: RawMachine) -> SiteDecision:
         """Boot the image on `machine`, and let the secondary do what TDX does before a kexec."""

@@ -12,6 +12,7 @@ from staleline.kernel.boot.decision import Store
 from staleline.model.scenario import Flush, Scenario
 from staleline.verdict.handover.case import Case
 from staleline.verdict.handover.kernels import Behaviour
+from staleline.verdict.handover.offline import what_is_left
 from staleline.verdict.handover.reasons import Unneeded, why_safe, why_unneeded
 from staleline.verdict.handover.required import requirements
 from staleline.verdict.handover.unknown import Unknown
@@ -29,11 +30,6 @@ _ISOLATED = Unknown(
     "Hyper-V keeps this guest's memory private and hides by which means, so nothing is known of "
     "its aliases, nor of what its WBINVD does",
     "unknown-guest-aliases",
-)
-_MAY_BE_WOKEN = Unknown(
-    "if CPUs are offline and wait in MWAIT, this kernel wakes them at the kexec, and each leaves "
-    "a dirty line behind: bring all online before (echo 1 > /sys/devices/system/cpu/cpuN/online)",
-    "offline-cpus-woken",
 )
 
 
@@ -133,7 +129,7 @@ class Judgement:
         if self.case.machine.isolated:
             return (_ISOLATED,)
         if len(self.case.offline) > 1 and not self.case.behaviour.unknown:
-            return (_MAY_BE_WOKEN,)
+            return (_may_be_dirty(self.case),)
         reasons = _reasons(self.case.behaviour, self.case.path)
         return tuple(
             reason if isinstance(reason, Unknown) else Unknown(reason, "image-not-read")
@@ -152,6 +148,16 @@ def judge(case: Case) -> Judgement:
     answers = [_check(scenario) for scenario in case.scenarios()]
     verdict = _verdict(answers)
     return Judgement(case, verdict, answers[0] if verdict is not Verdict.UNKNOWN else None)
+
+
+def _may_be_dirty(case: Case) -> Unknown:
+    left = what_is_left(case.behaviour.offline, mwait=case.machine.mwait)
+    return Unknown(
+        "whether a CPU that is offline sleeps with clean caches, which depends on its idle driver: "
+        f"{'; '.join(left)}. Bring all online before "
+        "(echo 1 > /sys/devices/system/cpu/cpuN/online)",
+        "offline-cpus-dirty",
+    )
 
 
 def _requirements(case: Case) -> Requirements:
