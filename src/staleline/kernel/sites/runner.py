@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from staleline.kernel.boot.decision import Decision, OfflineWay, SiteDecision
 from staleline.kernel.boot.machine import EmulatedMachine, two_cpus
 from staleline.kernel.boot.startup import boot, read_sme_active, start_up, start_up_told
+from staleline.kernel.boot.unreadcode import unread_code
 from staleline.kernel.derivation import DerivationError
 from staleline.kernel.emulator.traps import Answer, LogicalCpu, Question
 from staleline.kernel.sites.crash import run_crash
@@ -197,7 +198,7 @@ class KernelReader:
         relocate = run_relocate_kernel(emulated, jumping, preserve_context=machine.preserve_context)
         begin_crash(image, memory, crashing=jumping.number)
         crash = run_crash(emulated, cpus)
-        return Decision(
+        decision = Decision(
             stop_this_cpu=stop.decision,
             relocate_kernel=SiteDecision(None, way.to_jump) if way.to_jump else relocate,
             crash_nmi_callback=crash.crash_nmi_callback,
@@ -207,6 +208,8 @@ class KernelReader:
             stops=stop.stops,
             crash_stops=None if crash.crash_nmi_callback.flushes is None else True,
         )
+        unread = unread_code(image, jumping)
+        return decision if unread is None else _unread_decision(decision, unread)
 
 
 def _cpus(machine: RawMachine) -> tuple[LogicalCpu, LogicalCpu]:
@@ -218,6 +221,28 @@ def unknown_decision(reason: str) -> Decision:
     """Nothing is known of any site."""
     site = SiteDecision(None, reason)
     return Decision(site, site, site, site, None, None)
+
+
+def _unread_decision(decision: Decision, reason: str) -> Decision:
+    """What was found by running, in so far as it is unknown or that nobody is stopped."""
+    found = (
+        decision.stop_this_cpu,
+        decision.relocate_kernel,
+        decision.crash_nmi_callback,
+        decision.crash_relocate_kernel,
+    )
+    unread = SiteDecision(None, reason)
+    stop, jump, crash, crash_jump = (unread if site.unknown is None else site for site in found)
+    return replace(
+        decision,
+        stop_this_cpu=stop,
+        relocate_kernel=jump,
+        crash_nmi_callback=crash,
+        crash_relocate_kernel=crash_jump,
+        reported_stopped=None,
+        stops=decision.stops and None,
+        crash_stops=decision.crash_stops and None,
+    )
 
 
 def _with_record(decision: Decision, *cpus: LogicalCpu) -> Decision:
