@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A limit on the wall-clock time of emulated code.
+"""A limit on the time of emulated code, so far as this process had a processor.
+
+On a busy machine a run would otherwise end before it has come to anything, and what it would have
+shown be missed: what an image does must not depend on who else is at work.
 
 Unicorn has one, but polls it every few microseconds from a thread it starts for each run,
 which costs more than the runs themselves. Here one thread looks ten times a second.
@@ -37,10 +40,15 @@ class Watchdog:
         self._thread: threading.Thread | None = None
 
     def limit(self, seconds: float, stop: Callable[[], None] | None = None) -> None:
-        """Stop what is running `seconds` from now, from here on by `stop` if that is given."""
+        """Stop what is running after so many seconds of a processor's time.
+
+        Args:
+            seconds: From now.
+            stop: By which, from here on, if it is given.
+        """
         with self._deciding:
             self._stop = stop or self._stop
-            self._deadline = time.monotonic() + seconds
+            self._deadline = time.process_time() + seconds
 
     def rest(self) -> None:
         """Nothing is running any more."""
@@ -70,5 +78,5 @@ class Watchdog:
     def _watch(self) -> None:
         while not self._left.wait(_INTERVAL):
             with self._deciding:
-                if time.monotonic() > self._deadline:
+                if time.process_time() > self._deadline:
                     self._stop()
