@@ -30,9 +30,10 @@ def test_the_line_that_preflight_is_quoted_with(
     (quoted,) = quotations(DOCS / "preflight.md")
     image = str(real_kernels["7"].path)
     words = [image if word.startswith("/boot/vmlinuz-7.3") else word for word in quoted.arguments]
-    known = ("--msr", "0xc0010010=0x800000", "--cmdline", "quiet", "--state", "reboot_force=no")
+    states = ("reboot_force=no", "offline_cpus=none", "sev_guests_run=no")
+    known = ("--msr", "0xc0010010=0x800000", "--cmdline", "quiet")
     here = ("--snapshot", str(ROME), *known, "--kernel", str(real_kernels["6.12"].path))
-    assert main([*words, *here, "--state", "sev_guests_run=no"]) == 0
+    assert main([*words, *here, *(f"--state={state}" for state in states)]) == 0
     output = capsys.readouterr().out
     assert quoted_in_order(quoted, output), output
 

@@ -20,7 +20,7 @@ from tests.conftest import RealKernel
 CPUID = Path(__file__).parents[1] / "data" / "cpuid"
 ROME = CPUID / "libcpuid/amd-epyc-7742-64-core-processor-dual.test"
 ENABLED = ("--msr", "0xc0010010=0x800000", "--state", "sev_guests_run=no")
-STOPPED = ("--state", "reboot_force=no")
+STOPPED = ("--state", "reboot_force=no", "--state", "offline_cpus=none")
 OFF = ("--cmdline", "mem_encrypt=off")
 
 

@@ -34,8 +34,9 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def audited(image: Path, *options: str) -> tuple[int, str, str]:
-    known = ("--msr", "0xc0010010=0x800000", "--cmdline", "mem_encrypt=on", "--state")
-    asked = ("--snapshot", str(ROME), *known, "reboot_force=no", "--path", "kexec")
+    known = ("--msr", "0xc0010010=0x800000", "--cmdline", "mem_encrypt=on")
+    states = ("--state", "reboot_force=no", "--state", "offline_cpus=none")
+    asked = ("--snapshot", str(ROME), *known, *states, "--path", "kexec")
     output, errors = io.StringIO(), io.StringIO()
     with redirect_stdout(output), redirect_stderr(errors):
         status = main(["audit", *asked, "--kernel", str(image), *options])

@@ -26,6 +26,7 @@ __all__ = [
     "global_variable",
     "msr_bit",
     "on_condition",
+    "per_cpu_bit",
     "per_cpu_variable",
     "planted",
     "planted_before_halt",
@@ -173,6 +174,11 @@ def global_bit(address: int, bit: int) -> Bytes:
 def per_cpu_variable(address: int) -> Bytes:
     """The same of a per-CPU variable, by its link address."""
     return lambda at: b"\x65\x83\x3d" + relative(at + 8, address) + b"\0"
+
+
+def per_cpu_bit(address: int, bit: int) -> Bytes:
+    """Is a bit of the first byte of a per-CPU variable set, by its link address?"""
+    return lambda at: b"\x65\xf6\x05" + relative(at + 8, address) + bytes([1 << bit])
 
 
 def cpuid_bit(leaf: int, register: str, bit: int) -> Bytes:

@@ -65,6 +65,11 @@ class Offline(StrEnum):
     # An NMI, an SMI or a store to the line it monitors wakes it now and then (smpboot.c:1436), and
     # its handler dirties lines again until the jumping CPU has left its wait.
     WOKEN = "woken"
+    # Between its WBINVD and its sleep it stores to lines of its own (7.3
+    # drivers/acpi/processor_idle.c:592).
+    STORES = "stores"
+    # It does not execute WBINVD, which no released kernel does.
+    UNFLUSHED = "unflushed"
 
 
 class LeftBehind(StrEnum):

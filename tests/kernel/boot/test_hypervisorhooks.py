@@ -18,6 +18,7 @@ from staleline.kernel.sites.runner import KernelReader
 from tests.kernel.machines import HYPERVISOR, cpuid, with_leaf
 from tests.kernel.mutate import instructions, patched
 from tests.kernel.places import address_of, function_at
+from tests.kernel.sites.test_decisions_unknown import Without
 
 RETURN = b"\xc3"
 SIGNATURES = {
@@ -84,7 +85,7 @@ def test_what_each_hypervisor_puts_into_machine_ops(image):
     assert stored(image, "x86_hyper_vmware") == {}
 
 
-@pytest.mark.parametrize("name", ["KVM", "Hyper-V", "VMware", "Jailhouse"])
+@pytest.mark.parametrize("name", ["KVM", "VMware", "Jailhouse"])
 def test_a_guest_s_own_way_is_run_and_leads_to_the_same_sites(image, name):
     """Each ends in native_machine_shutdown() and native_machine_crash_shutdown()."""
     reader = KernelReader(image)
@@ -95,14 +96,34 @@ def test_a_guest_s_own_way_is_run_and_leads_to_the_same_sites(image, name):
 
 def test_where_only_the_hypervisor_knows_it_is_unknown_with_the_function(image):
     """xen_reboot() asks Xen for a soft reset, enlighten_hvm.c:137 xen_hvm_shutdown() (7.3.4)."""
-    reader = KernelReader(image)
-    plain, decision = reader.decide(guest()), reader.decide(guest("Xen"))
+    decision = KernelReader(image).decide(guest("Xen"))
     assert "xen_hvm_shutdown() did not return: " in (decision.relocate_kernel.unknown or "")
     assert "xen_hvm_crash_shutdown() did not return: " in (
         decision.crash_relocate_kernel.unknown or ""
     )
-    assert decision.stop_this_cpu == plain.stop_this_cpu  # native_machine_shutdown() comes first
-    assert decision.crash_nmi_callback == plain.crash_nmi_callback
+
+
+def test_a_pv_domain_may_be_meant_where_an_image_has_code_for_both(image):
+    reader, without = KernelReader(image), Without(image.symbols, "x86_hyper_xen_pv")
+    decision = reader.decide(guest("Xen"))
+    for site in (decision.stop_this_cpu, decision.crash_nmi_callback):
+        assert site.flushes is None
+        assert "a PV domain of Xen" in (site.unknown or "")
+    assert (decision.stops, decision.crash_stops) == (None, None)
+    plain = reader.decide(guest())
+    alone = KernelReader(replace(image, symbols=without)).decide(guest("Xen"))
+    assert alone.stop_this_cpu == plain.stop_this_cpu  # native_machine_shutdown() comes first
+    assert alone.crash_nmi_callback == plain.crash_nmi_callback
+
+
+def test_what_a_module_of_hyper_v_registers_is_not_read(image):
+    """linux 7.3.4 arch/x86/kernel/cpu/mshyperv.c:244 and :267, arch/x86/hyperv/hv_apic.c:302."""
+    decision = KernelReader(image).decide(guest("Hyper-V"))
+    for site in (decision.stop_this_cpu, decision.relocate_kernel):
+        assert site.flushes is None
+        assert "hv_setup_kexec_handler()" in (site.unknown or "")
+        assert "hv_apic_init()" in (site.unknown or "")
+    assert (decision.stops, decision.crash_stops) == (None, None)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import threading
+import time
 
 from staleline.kernel.emulator.watchdog import Watchdog
 
@@ -29,6 +30,18 @@ def test_what_is_in_time_is_left_alone():
     with work.watchdog as watchdog:
         watchdog.limit(1000)
         assert not work.told.acquire(timeout=0.3)
+
+
+def test_time_without_a_processor_does_not_count():
+    """What waits here does so as a process does that others do not let run."""
+    work = Work()
+    with work.watchdog as watchdog:
+        watchdog.limit(0.5)
+        assert not work.told.acquire(timeout=1.5)
+        begun = time.process_time()
+        while time.process_time() < begun + 1:
+            pass
+        assert work.told.acquire(timeout=20)
 
 
 def test_what_rests_is_left_alone():

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import os
+import random
 
 import pytest
 
@@ -22,10 +23,13 @@ from tests.kernel.influence.test_dependencies import (
     what_guards,
 )
 from tests.kernel.mutate import find_guard
+from tests.kernel.places import address_of
 from tests.kernel.plant import (
     executes_wbinvd,
     flushing_at_entry,
+    global_bit,
     on_condition,
+    per_cpu_bit,
     planted,
     planted_before_halt,
     planted_before_report,
@@ -97,6 +101,25 @@ def test_a_feature_that_patches_a_flush_away(image, place, feature):
     site = Site.STOP_THIS_CPU if place == "stop_this_cpu" else Site.RELOCATE_KERNEL
     (reason,) = found[site]
     assert "code patched with CPU feature" in reason
+
+
+#: Bytes of x86_capability in struct cpuinfo_x86, which begin at 0x28 and are 80 in 5.10, more since
+#: (arch/x86/include/asm/processor.h, cpufeatures.h NCAPINTS, 5.10 to 7.3).
+CAPABILITIES = range(0x28, 0x78)
+
+
+@pytest.mark.parametrize("number", range(8))
+@pytest.mark.parametrize("where", ["boot_cpu_data", "cpu_info"])
+def test_a_guard_on_a_feature_flag(image, series, where, number):
+    """``boot_cpu_has()`` and ``this_cpu_has()``; what facts set of a word leaves others open."""
+    choice = random.Random(f"{series} {where} {number}")
+    place, bit = choice.choice(CAPABILITIES), choice.randrange(8)
+    asks = global_bit if where == "boot_cpu_data" else per_cpu_bit
+    question = asks(address_of(image, where) + place, bit)
+    found = unlisted(planted(image, "stop_this_cpu", question, executes_wbinvd))
+    words = {place & ~mask for mask in (0, 3, 7)}
+    names = [f"{where}+{word:#x}" for word in words]
+    assert any(name in reason for reason in found[Site.STOP_THIS_CPU] for name in names)
 
 
 @pytest.mark.parametrize("number", range(GUARDS))

@@ -51,6 +51,12 @@ def test_what_a_guard_asks_is_named(image, series):
     assert any(name.startswith(asked) for name in named)
 
 
+def test_the_lowest_bits_of_a_pointer_may_be_an_index(real_kernels):
+    image = load_image(real_kernels["5.10"].path)
+    planted = guard(image, "a flush in stop_this_cpu", "a jump table", "page_offset_base")
+    assert "page_offset_base" in named_by_the_site(image, planted)
+
+
 def asks_twice(variable: int) -> Bytes:
     """Is it 42? The first time that ends in INT3, the second in a WBINVD."""
 

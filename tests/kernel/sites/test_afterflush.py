@@ -8,7 +8,7 @@ import pytest
 from staleline.kernel.boot.decision import Decision, Fate, RawMachine, SiteDecision
 from staleline.kernel.emulator.layout import CONTROL_PAGES
 from staleline.kernel.emulator.memory import MachineMemory
-from staleline.kernel.emulator.notedstores import flushes_a_line
+from staleline.kernel.emulator.notedstores import NotedStores, flushes_a_line
 from staleline.kernel.image.assembly import load_image
 from staleline.kernel.image.image import KernelImage
 from staleline.kernel.sites.runner import KernelReader
@@ -30,7 +30,7 @@ from tests.kernel.plant import (
 
 ROME = RawMachine(cpuid("Rome"), cpuid("Rome"), {SYSCFG: MEM_ENCRYPT_ENABLED}, mem_encrypt=True)
 #: With the report before the flush, in the mask of CPUs, and with a flag for the flush.
-SERIES = ["5.10", "6.12", "7-generic"]
+SERIES = ["5.10", "6.12", "6.18", "7-generic"]
 #: Nobody but the stop path and the panic path uses them.
 VARIABLE, PER_CPU = "panic_timeout", "cpu_info"
 
@@ -152,6 +152,18 @@ def test_a_memset_is_one_store_of_all_its_lines(image: KernelImage) -> None:
     assert (store.address, store.size) == (where, 2048)
 
 
+def test_a_memset_that_is_stopped_in_between_is_one_store() -> None:
+    """Its byte of then is told twice: before the run is stopped, and when it goes on."""
+    notes = NotedStores()
+    for at in (0, 1, 2, 2, 3):
+        notes.note(0x400, 0x1000 + at, 1, is_write=True)
+    notes.note(0x402, 0x1003, 1, is_write=True)
+    assert [(one.code, one.address, one.size) for one in notes.accesses] == [
+        (0x400, 0x1000, 4),
+        (0x402, 0x1003, 1),
+    ]
+
+
 def test_a_store_to_the_mask_behind_the_report_may_come_too_late(masked: KernelImage) -> None:
     """The jumping CPU may have stored to it for the last time."""
     does = zeroes_global(address(masked, "cpus_stop_mask") + 8)
@@ -184,6 +196,17 @@ def test_a_flush_at_the_entry_leaves_behind_what_comes_after_it(
     cpu = 0 if function == "machine_kexec" else 1
     assert site.flushes
     assert (f"the stack of CPU {cpu}", Through.OWN) in left(site)
+
+
+@pytest.mark.parametrize("handler", ["__sysvec_reboot", "smp_stop_nmi_callback"])
+def test_a_flush_in_one_of_two_handlers_is_not_alike(image: KernelImage, handler: str) -> None:
+    """A slow CPU is told by the other one."""
+    late = patched(image, *find_guard(image, "stop_this_cpu").no_flush)
+    site = decide(flushing_at_entry(late, handler)).stop_this_cpu
+    assert site.flushes is None
+    assert "told by an NMI does not stop alike: it stops, but flushes otherwise" in str(
+        site.unknown
+    )
 
 
 def test_a_second_flush_takes_away_what_comes_before_it(image: KernelImage) -> None:

@@ -51,6 +51,7 @@ def image(release: str, **changes: object) -> ImageDocument:
         "bugs": [],
         "nearest": None,
         "inventory": {"places": [place("stop_this_cpu", "kexec")], "undecided": []},
+        "offline": {},
         "inputs": {},
         "not_varied": {},
         "after_flush": {},
@@ -70,6 +71,26 @@ def image(release: str, **changes: object) -> ImageDocument:
         "truth_table": [],
     }
     return cast("ImageDocument", {**document, **changes})
+
+
+def asleep(*lines: str) -> dict[str, object]:
+    stores = [
+        {
+            "line": line,
+            "code": "some_function+0x1",
+            "address": "0x1000",
+            "physical": "0x1000",
+            "size": 8,
+            "through": "own",
+            "fate": "left-behind",
+        }
+        for line in lines
+    ]
+    return {"flushes": True, "unknown": None, "stores": stores}
+
+
+def way(name: str, *lines: str) -> dict[str, object]:
+    return {"way": name, "by_mwait": False, "asleep": asleep(*lines), "woken": None}
 
 
 NOT_IN_CATALOGUE: dict[str, object] = {"policy": None, "equals": [], "title": None}
@@ -215,3 +236,19 @@ def test_what_is_left_behind_is_told_and_what_is_taken_back_is_not():
     assert "dirty, if sme_supported" in text
     assert "__gcov0.stop_this_cpu+0x28, stored to by stop_this_cpu+0x91" in text
     assert "cpus_stop_mask" not in text
+
+
+def test_cpus_that_are_offline_are_told_by_what_they_leave() -> None:
+    clean, dirty = way("hlt_play_dead() by HLT"), way("acpi_idle_play_dead() by HLT", "the stack")
+    found = words(one_image(image("6.12", offline={"A": [clean, dirty], "B": [clean, dirty]})))
+    assert "may leave a dirty line" in found
+    assert (
+        "in acpi_idle_play_dead() by HLT it stores to the stack behind its WBINVD (A, B)" in found
+    )
+    assert "sleeps with clean caches" in words(one_image(image("6.12", offline={"A": [clean]})))
+
+
+def one_image(document: ImageDocument) -> str:
+    console = Console(file=io.StringIO(), width=100)
+    print_image(console, ImageReport("vmlinuz", document))
+    return printed(console, 100)

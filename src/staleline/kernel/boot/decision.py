@@ -16,7 +16,15 @@ from typing import Final, TypeVar
 from staleline.evidence.registers import CpuidTable
 from staleline.vocabulary import ReportOrder, Through
 
-__all__ = ["Decision", "Fate", "RawMachine", "SiteDecision", "Store", "common_decision"]
+__all__ = [
+    "Decision",
+    "Fate",
+    "OfflineWay",
+    "RawMachine",
+    "SiteDecision",
+    "Store",
+    "common_decision",
+]
 
 _T = TypeVar("_T")
 
@@ -128,6 +136,24 @@ class SiteDecision:
     def left_behind(self) -> tuple[Store, ...]:
         """Those of the stores whose lines are still dirty when the next kernel runs."""
         return tuple(store for store in self.stores if store.fate is Fate.LEFT_BEHIND)
+
+
+@dataclass(frozen=True, slots=True)
+class OfflineWay:
+    """A way in which a CPU goes offline; which of them it is depends on its idle driver.
+
+    Attributes:
+        name: What it sleeps in, and by what.
+        asleep: Did it flush, and what did it store behind that until it sleeps?
+        woken: The same when a kexec has kicked it out of MWAIT, until it halts; None where it
+            sleeps otherwise, or the kernel kicks nobody.
+        by_mwait: It sleeps in MWAIT.
+    """
+
+    name: str
+    asleep: SiteDecision
+    woken: SiteDecision | None = None
+    by_mwait: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,7 +41,14 @@ from staleline.kernel.emulator.hooks import (
     instructions_told,
 )
 from staleline.kernel.emulator.knowncalls import KnownCalls, TakenMemory
-from staleline.kernel.emulator.layout import APIC, ENTRY_GATE, PAGE, RETURN_GATE, stack_of
+from staleline.kernel.emulator.layout import (
+    APIC,
+    ENTRY_GATE,
+    IDLE_PORT,
+    PAGE,
+    RETURN_GATE,
+    stack_of,
+)
 from staleline.kernel.emulator.localapic import (
     INTERRUPT_COMMAND,
     INTERRUPT_COMMAND_MSR,
@@ -550,7 +557,9 @@ class Emulator:
         return _ANSWERED
 
     def _on_port_in(self, port: int, _size: int) -> int:
-        if port not in _PCI_DATA:
+        if port == IDLE_PORT:
+            self._stop(End(EndKind.HALTED, self._address()))
+        elif port not in _PCI_DATA:
             self._stop(self._failed(self._address(), f"read from I/O port {port:#x}"))
         return _NO_DEVICE
 

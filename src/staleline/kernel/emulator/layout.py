@@ -22,6 +22,7 @@ __all__ = [
     "DESCRIPTORS",
     "ENTRY_GATE",
     "GATES",
+    "IDLE_PORT",
     "INTERRUPT_STACK",
     "KERNEL_MAP",
     "KIMAGE",
@@ -83,6 +84,9 @@ SECTION_ROOTS: Final = range(0xD0_0000, 0xD0_1000)
 SECTION_ROOT: Final = range(0xD0_1000, 0xD0_2000)
 #: Physical address of KASAN's shadow, above all else: a kernel takes free memory for it.
 SHADOW_RAM: Final = 1 << 32
+
+#: The I/O port that a CPU sleeps at which is put to sleep by one, PMIO's P_LVL2 as firmware has it.
+IDLE_PORT: Final = 0x414
 
 # The kernel's view.
 #: ``__START_KERNEL_map``: where Linux maps physical address 0 of its own image

@@ -52,7 +52,13 @@ class NotedStores:
         self.flushed_lines = self.too_many = False
 
     def note(self, code: int, address: int, size: int, *, is_write: bool) -> None:
-        """One access of the instruction at `code`."""
+        """One access of the instruction at `code`.
+
+        A repeated instruction that is stopped in between, because its time is over, is told again
+        of what it did last.
+        """
+        if self.accesses and self._is_told(self.accesses[-1], code, address, size, is_write):
+            return
         if self.accesses and self._goes_on(self.accesses[-1], code, address, is_write=is_write):
             last = self.accesses[-1]
             self.accesses[-1] = last._replace(size=last.size + size)
@@ -60,6 +66,11 @@ class NotedStores:
             self.accesses.append(NotedAccess(code, address, size, is_write))
         else:
             self.too_many = True
+
+    @staticmethod
+    def _is_told(last: NotedAccess, code: int, address: int, size: int, is_write: bool) -> bool:
+        within = last.address <= address and address + size <= last.address + last.size
+        return within and (last.code, last.is_write) == (code, is_write)
 
     @staticmethod
     def _goes_on(last: NotedAccess, code: int, address: int, *, is_write: bool) -> bool:

@@ -91,6 +91,7 @@ def search_sites(
     machines: Sequence[RawMachine],
     *,
     sites: Sequence[Site] = SITES,
+    is_telling: Callable[[Site, RawMachine], bool] | None = None,
 ) -> Mapping[Site, SiteSearch]:
     """Try everything on every machine, each divided into two halves at random in its own way.
 
@@ -100,15 +101,18 @@ def search_sites(
         reruns: The image.
         machines: They differ in listed facts alone.
         sites: At which.
+        is_telling: On which machines, beside the first, a site is searched; by itself, on all
+            that matter to it.
 
     Raises:
         DerivationError: The derivation does not end on one of them.
     """
     states = _States(reruns, machines, sites)
     found = {site: SiteSearch() for site in sites}
+    tells = is_telling or _is_telling
     for row, machine in enumerate(machines):
         for site, search in found.items():
-            if row == 0 or _is_telling(site, machine):
+            if row == 0 or tells(site, machine):
                 _OneSite(reruns, site, states, row).search(search)
     return found
 

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from staleline.kernel.influence.search import Dependency
     from staleline.vocabulary import Site
 
-__all__ = ["Dependencies", "dependencies", "machines"]
+__all__ = ["Dependencies", "dependencies", "described", "machines"]
 
 _ACTIVE: Final = RawFacts(
     vendor="AuthenticAMD",
@@ -158,7 +158,7 @@ def _unlisted(site: Site, search: SiteSearch, boot: _BootFindings) -> Iterator[s
     influences = [found for found in search.influences.values() if not found.explained]
     told = {found.name for found in influences}
     for influence in influences:
-        yield f"{site} also depends on {_described(influence)}, which no fact sets"
+        yield f"{site} also depends on {described(influence)}, which no fact sets"
     for finding in boot.findings:
         name = str(finding.change)
         if site in finding.sites and name not in told:
@@ -168,7 +168,8 @@ def _unlisted(site: Site, search: SiteSearch, boot: _BootFindings) -> Iterator[s
         yield f"{site} depends on more than could be told apart"
 
 
-def _described(influence: Influence) -> str:
+def described(influence: Influence) -> str:
+    """As sentences call it."""
     if influence.bits:
         return f"{influence.name}[{', '.join(map(str, influence.bits))}]"
     if influence.initial is None:

@@ -46,6 +46,9 @@ def _doubts(image: KernelImage) -> Doubts:
     # Nobody else needs the searches.
     from staleline.kernel.influence.dependencies import dependencies  # noqa: PLC0415
     from staleline.kernel.influence.on_the_way import with_way  # noqa: PLC0415
+    from staleline.kernel.influence.second_ways import second_ways_aside  # noqa: PLC0415
 
+    with_second_ways = second_ways_aside(image)
     unlisted = with_way(image, dependencies(image, side_by_side=True).unlisted)
+    unlisted = with_second_ways(unlisted)
     return {site: tuple(map(printable, reasons)) for site, reasons in unlisted.items() if reasons}

@@ -25,6 +25,8 @@ __all__ = ["Flow", "Inflow", "Loaded", "Origin", "inflows"]
 
 _MASK_32: Final = (1 << 32) - 1
 _MASK_64: Final = (1 << 64) - 1
+#: Bits of an address that are all alike (SDM vol. 1, 3.3.7.1).
+_CANONICAL: Final = _MASK_64 ^ ((1 << 47) - 1)
 _CPUID_OUTPUT: Final = ("rax", "rbx", "rcx", "rdx")
 #: What has an origin of its own, whatever instruction asks for it.
 _ASKED: Final = {
@@ -209,9 +211,13 @@ def _is_of_a_run(part: Part) -> bool:
 
 
 def _chooses(inflow: Inflow) -> bool:
-    """Is it part of an address that could be another, and not where something always is?"""
+    """Is it part of an address that could be another, and not where something always is?
+
+    Of a pointer some bits may be an index, but not with those that make it an address.
+    """
     if isinstance(inflow.origin, Loaded):
-        return not is_pointer(inflow.origin.content)
+        is_address = inflow.mask & _CANONICAL == _CANONICAL
+        return not (is_address and is_pointer(inflow.origin.content))
     return isinstance(inflow.origin, Register) or not inflow.origin.endswith(_AT_THE_START)
 
 

@@ -19,10 +19,12 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from staleline.errors import KernelImageError
 from staleline.evidence.registers import CpuidTable
-from staleline.kernel.boot.decision import Decision, RawMachine, SiteDecision
+from staleline.kernel.boot.decision import Decision, OfflineWay, RawMachine, SiteDecision
 from staleline.kernel.file.buildtree import built_image
 from staleline.kernel.file.source import file_digest
 from staleline.kernel.reading.cache import DocumentCache, default_directory
+from staleline.kernel.reading.document import OfflineWayDocument
+from staleline.kernel.reading.offlinedocument import offline_way_document, offline_way_of
 from staleline.kernel.reading.storedocument import store_document, store_of
 from staleline.vocabulary import ReportOrder, Site
 
@@ -39,8 +41,8 @@ class DecidedDocument(TypedDict):
     release: str | None
     build_id: str | None
     seamcalls: bool
-    wakes_offline: bool
     decisions: dict[str, dict[str, Any]]
+    offline: dict[str, list[OfflineWayDocument]]
     doubts: dict[str, list[str]] | None
 
 
@@ -78,11 +80,6 @@ class RememberedImage:
         """It has the code to use TDX as a host."""
         return self._document["seamcalls"]
 
-    @property
-    def wakes_offline(self) -> bool:
-        """A kexec wakes CPUs of AMD and Hygon that are offline and wait in MWAIT."""
-        return self._document["wakes_offline"]
-
     def decide(self, machine: RawMachine) -> Decision:
         """What its code does on a machine; what it read there is left out."""
         key = _key(machine)
@@ -97,6 +94,18 @@ class RememberedImage:
             self._document["decisions"][key] = _plain(decision)
             self.cache.put(self._document)
         return decision
+
+    def offline_ways(self, machine: RawMachine) -> tuple[OfflineWay, ...]:
+        """The ways in which its code takes CPUs of a machine offline."""
+        key = _key(machine)
+        known = self._document["offline"].get(key)
+        if known is not None:
+            return tuple(map(offline_way_of, known))
+        ways = self._running.offline_ways(machine)
+        if all(one.flushes is not None for way in ways for one in (way.asleep, way.woken) if one):
+            self._document["offline"][key] = list(map(offline_way_document, ways))
+            self.cache.put(self._document)
+        return ways
 
     @cached_property
     def doubts(self) -> Mapping[Site, tuple[str, ...]]:
@@ -147,8 +156,8 @@ def _new(file: str, cache: DocumentCache[DecidedDocument]) -> RememberedImage:
         release=image.release,
         build_id=image.build_id,
         seamcalls=image.seamcalls,
-        wakes_offline=image.wakes_offline,
         decisions={},
+        offline={},
         doubts=None,
     )
     return RememberedImage(file, cache, document, image)

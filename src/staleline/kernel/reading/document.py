@@ -10,10 +10,12 @@ from typing import Any, TypedDict
 
 __all__ = [
     "AfterFlushDocument",
+    "AsleepDocument",
     "ImageDocument",
     "ImageRuleDocument",
     "InventoryDocument",
     "NearestDocument",
+    "OfflineWayDocument",
     "PlaceDocument",
     "RuleDocument",
     "StoreDocument",
@@ -50,6 +52,23 @@ class AfterFlushDocument(TypedDict):
     stores: list[StoreDocument]
 
 
+class AsleepDocument(TypedDict):
+    """What a CPU has done when it sleeps; null where it is not known whether it flushed."""
+
+    flushes: bool | None
+    unknown: str | None
+    stores: list[StoreDocument]
+
+
+class OfflineWayDocument(TypedDict):
+    """A way in which a CPU goes offline."""
+
+    way: str
+    by_mwait: bool
+    asleep: AsleepDocument
+    woken: AsleepDocument | None
+
+
 class NearestDocument(TypedDict):
     """The catalogue policy that agrees with an image at most sites, but not at all."""
 
@@ -84,10 +103,12 @@ class SurroundingsDocument(TypedDict):
     """What is found out of an image besides the rule that its truth table shows.
 
     What a site depends on, and what of it the table is not over, are by site; `not_varied` is
-    by input: what could not be tried, and how the code failed when it was.
+    by input: what could not be tried, and how the code failed when it was. Ways of going offline
+    are by vendor of the CPU.
     """
 
     inventory: InventoryDocument
+    offline: dict[str, list[OfflineWayDocument]]
     inputs: dict[str, list[str]]
     unlisted: dict[str, list[str]]
     not_varied: dict[str, str]
@@ -121,6 +142,7 @@ class ImageDocument(ImageRuleDocument):
     """One image, independent of any machine."""
 
     inventory: InventoryDocument
+    offline: dict[str, list[OfflineWayDocument]]
     inputs: dict[str, list[str]]
     not_varied: dict[str, str]
 
@@ -130,6 +152,7 @@ def with_surroundings(document: ImageRuleDocument, found: SurroundingsDocument) 
     whole: ImageDocument = {
         **document,
         "inventory": found["inventory"],
+        "offline": found["offline"],
         "inputs": found["inputs"],
         "not_varied": found["not_varied"],
         "sites": {

@@ -14,10 +14,9 @@ from staleline.kernel.image.assembly import load_image
 from staleline.kernel.image.image import KernelImage
 from staleline.kernel.influence.doubts import Doubts, doubts_aside
 from staleline.kernel.sites.runner import KernelReader
-from staleline.kernel.sites.wakeups import wakes_offline
 
 if TYPE_CHECKING:
-    from staleline.kernel.boot.decision import Decision, RawMachine
+    from staleline.kernel.boot.decision import Decision, OfflineWay, RawMachine
 
 __all__ = ["RunningImage"]
 
@@ -63,15 +62,15 @@ class RunningImage:
         """It has the code to use TDX as a host."""
         return can_seamcall(self.image)
 
-    @property
-    def wakes_offline(self) -> bool:
-        """A kexec wakes CPUs of AMD and Hygon that are offline and wait in MWAIT."""
-        return wakes_offline(self.image)
-
     def decide(self, machine: RawMachine) -> Decision:
         """Run its code."""
         self._begin_to_doubt()
         return self._reader.decide(machine)
+
+    def offline_ways(self, machine: RawMachine) -> tuple[OfflineWay, ...]:
+        """Run its code that takes CPUs offline."""
+        self._begin_to_doubt()
+        return self._reader.offline_ways(machine)
 
     @cached_property
     def doubts(self) -> Doubts:

@@ -1,29 +1,66 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What is read of an image besides its rule: inputs that no fact sets, and every WBINVD."""
+"""What is read of an image besides its rule: inputs that no fact sets, every WBINVD, and sleep."""
 
 from __future__ import annotations
 
-from typing import cast
+from dataclasses import replace
+from typing import Final, cast
 
+from staleline.kernel.boot.rawfacts import RawFacts
+from staleline.kernel.boot.rawmachine import raw_machine
 from staleline.kernel.image.image import KernelImage
 from staleline.kernel.influence.dependencies import dependencies
 from staleline.kernel.influence.on_the_way import with_way
+from staleline.kernel.influence.second_ways import second_ways_aside
 from staleline.kernel.inventory.inventory import wbinvd_inventory
-from staleline.kernel.reading.document import SurroundingsDocument
+from staleline.kernel.reading.document import OfflineWayDocument, SurroundingsDocument
 from staleline.kernel.reading.inventory_json import inventory_document
+from staleline.kernel.reading.offlinedocument import offline_way_document
+from staleline.kernel.sites.runner import KernelReader
 from staleline.printable import printable_values
 
 __all__ = ["read_surroundings"]
 
+_ENCRYPTING: Final = RawFacts(
+    vendor="AuthenticAMD",
+    leaf=True,
+    sme=True,
+    sev=True,
+    hypervisor=False,
+    sme_enabled=True,
+    sev_status=False,
+    mem_encrypt=True,
+)
+_TDX_HOST: Final = replace(
+    _ENCRYPTING,
+    vendor="GenuineIntel",
+    leaf=False,
+    sme=False,
+    sev=False,
+    sme_enabled=False,
+    mem_encrypt=False,
+)
+
 
 def read_surroundings(image: KernelImage) -> SurroundingsDocument:
     """Look for inputs of the sites that no fact sets, and for every WBINVD."""
+    with_second_ways = second_ways_aside(image)
     found = dependencies(image)
-    unlisted = with_way(image, found.unlisted)
+    unlisted = with_second_ways(with_way(image, found.unlisted))
     document: SurroundingsDocument = {
         "inventory": inventory_document(wbinvd_inventory(image)),
+        "offline": _offline(image),
         "inputs": {site: list(names) for site, names in found.influences.items()},
         "unlisted": {site: list(reasons) for site, reasons in unlisted.items()},
         "not_varied": dict(found.not_varied),
     }
     return cast("SurroundingsDocument", printable_values(document))
+
+
+def _offline(image: KernelImage) -> dict[str, list[OfflineWayDocument]]:
+    """On a machine of each vendor that has two aliases of a line, or may have."""
+    reader = KernelReader(image)
+    return {
+        facts.vendor: list(map(offline_way_document, reader.offline_ways(raw_machine(facts))))
+        for facts in (_ENCRYPTING, replace(_ENCRYPTING, vendor="HygonGenuine"), _TDX_HOST)
+    }

@@ -353,17 +353,27 @@ class Reruns:
     def _run_site(
         self, site: Site, cpus: Sequence[VariedCpu], emulated: EmulatedMachine
     ) -> SiteDecision:
-        first, second = cpus
         try:
-            match site:
-                case Site.STOP_THIS_CPU:
-                    return run_stop_this_cpu(emulated, second, jumping=first).decision
-                case Site.RELOCATE_KERNEL:
-                    return run_relocate_kernel(emulated, first)
-                case Site.CRASH_NMI_CALLBACK:
-                    return run_crash_nmi_callback(emulated, cpus)
+            return self.at_site(site, cpus, emulated)
         except DerivationError as error:
             return SiteDecision(None, str(error))
+
+    def at_site(
+        self, site: Site, cpus: Sequence[VariedCpu], emulated: EmulatedMachine
+    ) -> SiteDecision:
+        """Run a site, in memory that is as it begins.
+
+        Raises:
+            DerivationError: It could not be run.
+        """
+        first, second = cpus
+        match site:
+            case Site.STOP_THIS_CPU:
+                return run_stop_this_cpu(emulated, second, jumping=first).decision
+            case Site.RELOCATE_KERNEL:
+                return run_relocate_kernel(emulated, first)
+            case Site.CRASH_NMI_CALLBACK:
+                return run_crash_nmi_callback(emulated, cpus)
 
     def _forget(self, memory: Mapping[int, bytes]) -> None:
         """Code among what was changed must be translated again."""

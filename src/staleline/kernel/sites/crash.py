@@ -31,7 +31,13 @@ if TYPE_CHECKING:
     from staleline.kernel.emulator.traps import LogicalCpu
     from staleline.kernel.image.image import KernelImage
 
-__all__ = ["CrashRun", "run_crash", "run_crash_nmi_callback"]
+__all__ = [
+    "CrashRun",
+    "end_crash_shutdown",
+    "run_crash",
+    "run_crash_nmi_callback",
+    "run_jump_in_crash",
+]
 
 _SHUT_DOWN: Final = "machine_crash_shutdown"
 #: What shuts down in a crash, at the end of whatever a hypervisor has put into ``machine_ops``.
@@ -61,11 +67,26 @@ def run_crash(emulated: EmulatedMachine, cpus: Sequence[LogicalCpu]) -> CrashRun
         site = SiteDecision(None, str(error))
         return CrashRun(site, site)
     try:
-        _go_on(emulated.emulator, cpus[0], hook_name(emulated.image, emulated.memory, _SHUT_DOWN))
-        relocate = run_relocate_kernel(emulated, cpus[0])
-        return CrashRun(callback, replace(relocate, stores=as_in_crash(relocate.stores)))
+        end_crash_shutdown(emulated, cpus[0])
+        return CrashRun(callback, run_jump_in_crash(emulated, cpus[0]))
     except DerivationError as error:
         return CrashRun(callback, SiteDecision(None, str(error)))
+
+
+def end_crash_shutdown(emulated: EmulatedMachine, crashing: LogicalCpu) -> None:
+    """Let the crashing CPU go on from its NMI until ``machine_crash_shutdown()`` returns.
+
+    Raises:
+        DerivationError: It did not return.
+    """
+    name = hook_name(emulated.image, emulated.memory, _SHUT_DOWN)
+    _go_on(emulated.emulator, crashing, name)
+
+
+def run_jump_in_crash(emulated: EmulatedMachine, crashing: LogicalCpu) -> SiteDecision:
+    """Let the crashing CPU jump, once it has shut down."""
+    jump = run_relocate_kernel(emulated, crashing)
+    return replace(jump, stores=as_in_crash(jump.stores))
 
 
 def run_crash_nmi_callback(emulated: EmulatedMachine, cpus: Sequence[LogicalCpu]) -> SiteDecision:

@@ -16,8 +16,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from staleline.kernel.boot.decision import SiteDecision
+from staleline.kernel.boot.decision import OfflineWay, SiteDecision
+from staleline.kernel.derivation import DerivationError
 from staleline.kernel.emulator.emulator import EndKind
+from staleline.kernel.emulator.layout import IDLE_PORT, KIMAGE
 from staleline.kernel.image.symbols import required_address
 from staleline.kernel.sites.afterflush import stores_offline
 from staleline.kernel.sites.sites import site_decision
@@ -28,13 +30,27 @@ if TYPE_CHECKING:
     from staleline.kernel.emulator.traps import LogicalCpu
     from staleline.kernel.image.image import KernelImage
 
-__all__ = ["PlayDead", "run_mwait_play_dead", "run_native_play_dead", "run_tdx_shutdown_cpu"]
+__all__ = ["offline_ways", "run_tdx_shutdown_cpu"]
 
 _RETURN: Final = b"\xc3"
 _HLT: Final = b"\xf4"
 _MWAIT: Final = b"\x0f\x01\xc9"
 _NOP: Final = b"\x0f\x1f\x00"
+_SLEEPS: Final = {_MWAIT: "MWAIT"}
 _MASK_64: Final = (1 << 64) - 1
+_NATIVE: Final = "native_play_dead"
+_BY_DRIVER: Final = "mwait_play_dead"
+_BY_ACPI: Final = "acpi_idle_play_dead"
+#: ACPI_CSTATE_HALT and ACPI_CSTATE_SYSTEMIO (include/acpi/processor.h, 5.10 to 7.3); with
+#: ACPI_CSTATE_FFH it returns, or calls ``mwait_play_dead()``.
+_METHODS: Final = ((2, "HLT"), (0, "an I/O port"))
+#: Per CPU, pointers to ``struct acpi_processor_cx`` (drivers/acpi/processor_idle.c).
+_STATES: Final = "acpi_cstate"
+_STATE_ADDRESS: Final = 4
+_STATE_METHOD: Final = 8
+#: In ``struct cpuidle_device`` (include/linux/cpuidle.h, 5.10 to 7.3).
+_DEVICE_CPU: Final = 4
+_STATE_BEHIND_DEVICE: Final = 0x200
 _KICK: Final = "smp_kick_mwait_play_dead"
 #: Per CPU a struct mwait_cpu_dead, whose first member the kick sets to CPUDEAD_MWAIT_KEXEC_HLT
 #: (linux 6.1.176 arch/x86/kernel/smpboot.c:109, 7.3.4 :115).
@@ -46,40 +62,26 @@ _IDLE_TASK_EXIT: Final = "idle_task_exit"
 _PUT_REFERENCE: Final = "x86_virt_put_ref"
 
 
-@dataclass(frozen=True, slots=True)
-class PlayDead:
-    """What a CPU did on its way offline.
+def offline_ways(emulated: EmulatedMachine, cpu: LogicalCpu) -> tuple[OfflineWay, ...]:
+    """Let a CPU go offline in each way that the image has.
 
-    Attributes:
-        decision: Did it flush, and what did it store behind that until it rested?
-        rests_in: The function in which it waits, by HLT or MWAIT.
-        woken: The same when a kexec has kicked it out of MWAIT, until it halts; None where it
-            waits in HLT, or the kernel kicks nobody.
+    Without a cpuidle driver as ``native_play_dead()`` has it; as the drivers for MWAIT have it
+    in kernels since 6.17 at the latest, which call ``mwait_play_dead()`` with a hint (linux 7.3.4
+    arch/x86/kernel/acpi/cstate.c:209); and as the driver for ACPI's states has it, which halts or
+    reads an I/O port (drivers/acpi/processor_idle.c acpi_idle_play_dead(), 5.10 to 7.3).
     """
-
-    decision: SiteDecision
-    rests_in: str
-    woken: SiteDecision | None = None
-
-
-def run_native_play_dead(emulated: EmulatedMachine, cpu: LogicalCpu) -> PlayDead:
-    """Let a CPU go offline without a cpuidle driver, as ``native_play_dead()`` has it.
-
-    Raises:
-        DerivationError: The image has no such function.
-    """
-    return _GoingOffline(emulated, "native_play_dead").run(cpu)
-
-
-def run_mwait_play_dead(emulated: EmulatedMachine, cpu: LogicalCpu) -> PlayDead:
-    """Let a CPU go offline as cpuidle drivers have it, in kernels since 6.17 at the latest.
-
-    They call ``mwait_play_dead()`` with a hint (linux 7.3.4 arch/x86/kernel/acpi/cstate.c:209).
-
-    Raises:
-        DerivationError: The image has no such function.
-    """
-    return _GoingOffline(emulated, "mwait_play_dead").run(cpu)
+    symbols = emulated.image.symbols
+    ways = [_GoingOffline(emulated, _NATIVE)]
+    if _BY_DRIVER in symbols:
+        ways.append(_GoingOffline(emulated, _BY_DRIVER))
+    if _BY_ACPI in symbols:
+        ways += [_ByAcpi(emulated, _BY_ACPI, method, how) for method, how in _METHODS]
+    _let_return(emulated.image, emulated.memory, _IDLE_TASK_EXIT)
+    before, found = emulated.memory.kept(), []
+    for way in ways:
+        found.append(way.run(cpu.going_on_as(cpu, cpu.record)))
+        emulated.memory.put_back(before)
+    return tuple(found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,25 +96,41 @@ class _GoingOffline:
     emulated: EmulatedMachine
     function: str
 
-    def run(self, cpu: LogicalCpu) -> PlayDead:
+    def run(self, cpu: LogicalCpu) -> OfflineWay:
         """To where the CPU rests, and to where it does after a kick."""
-        _let_return(self.emulated.image, self.emulated.memory, _IDLE_TASK_EXIT)
+        try:
+            return self._run(cpu)
+        except DerivationError as error:
+            return OfflineWay(self._title, SiteDecision(None, str(error)))
+
+    def _run(self, cpu: LogicalCpu) -> OfflineWay:
         before, other = self.emulated.memory.kept(), cpu.going_on_as(cpu, cpu.record)
         decision, place = self._to_rest(cpu)
-        rests_in = self.emulated.emulator.describe(place).split("+")[0]
-        if self._code(place) != _MWAIT or _KICK not in self.emulated.image.symbols:
-            return PlayDead(decision, rests_in)
+        if self._code(place) != _MWAIT:
+            return OfflineWay(self._name(place), decision)
+        if _KICK not in self.emulated.image.symbols:
+            return OfflineWay(self._name(place), decision, by_mwait=True)
         self.emulated.memory.put_back(before)
-        return PlayDead(decision, rests_in, self._woken(other, place))
+        return OfflineWay(self._name(place), decision, self._woken(other, place), by_mwait=True)
+
+    @property
+    def _title(self) -> str:
+        return f"{self.function}()"
+
+    def _name(self, place: int) -> str:
+        function = self.emulated.emulator.describe(place).split("+")[0]
+        return f"{function}() by {_SLEEPS.get(self._code(place), 'HLT')}"
+
+    def _arguments(self, _: LogicalCpu) -> tuple[int, ...]:
+        """What is handed to the function, once what they point to is in memory."""
+        return (0,)
 
     def _to_rest(
         self, cpu: LogicalCpu, at_flush: Callable[[], None] | None = None
     ) -> tuple[SiteDecision, int]:
-        address, flushes = (
-            required_address(self.emulated.image.symbols, self.function),
-            len(cpu.flushes),
-        )
-        end = self.emulated.emulator.run(address, (0,), cpu=cpu, at_flush=at_flush)
+        address = required_address(self.emulated.image.symbols, self.function)
+        flushes = len(cpu.flushes)
+        end = self.emulated.emulator.run(address, self._arguments(cpu), cpu=cpu, at_flush=at_flush)
         done = len(cpu.flushes) - flushes
         decision = site_decision(self.emulated.emulator, end, EndKind.HALTED, flushes=done)
         if decision.flushes and end.stores:
@@ -137,6 +155,38 @@ class _GoingOffline:
 
     def _code(self, address: int) -> bytes:
         return self.emulated.memory.read(address, len(_MWAIT))
+
+
+@dataclass(frozen=True, slots=True)
+class _ByAcpi(_GoingOffline):
+    """What the driver for ACPI's states does, from its own function on.
+
+    Attributes:
+        method: Of ``struct acpi_processor_cx``.
+        how: The same in words.
+    """
+
+    method: int
+    how: str
+
+    @property
+    def _title(self) -> str:
+        return f"{self.function}() by {self.how}"
+
+    def _name(self, _: int) -> str:
+        return self._title
+
+    def _arguments(self, cpu: LogicalCpu) -> tuple[int, ...]:
+        """``dev->cpu``, and of that CPU's first state the address and the method to enter it."""
+        memory = self.emulated.memory
+        device, state = KIMAGE.start, KIMAGE.start + _STATE_BEHIND_DEVICE
+        memory.write(device, bytes(len(KIMAGE)))
+        memory.write_int(device + _DEVICE_CPU, cpu.number, 4)
+        memory.write_int(state + _STATE_ADDRESS, IDLE_PORT, 4)
+        memory.write_int(state + _STATE_METHOD, self.method, 1)
+        states = required_address(self.emulated.image.symbols, _STATES) + cpu.gs_base & _MASK_64
+        memory.write_int(states, memory.direct(state), 8)
+        return memory.direct(device), 0
 
 
 def run_tdx_shutdown_cpu(emulated: EmulatedMachine, cpu: LogicalCpu) -> SiteDecision:

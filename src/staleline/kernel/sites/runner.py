@@ -9,19 +9,15 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from staleline.kernel.boot.decision import Decision, SiteDecision
+from staleline.kernel.boot.decision import Decision, OfflineWay, SiteDecision
 from staleline.kernel.boot.machine import EmulatedMachine, two_cpus
 from staleline.kernel.boot.startup import boot, read_sme_active, start_up, start_up_told
+from staleline.kernel.boot.unreadcode import unread_code
 from staleline.kernel.derivation import DerivationError
 from staleline.kernel.emulator.traps import Answer, LogicalCpu, Question
 from staleline.kernel.sites.crash import run_crash
 from staleline.kernel.sites.kexecstate import begin_crash, begin_kexec
-from staleline.kernel.sites.offline import (
-    PlayDead,
-    run_mwait_play_dead,
-    run_native_play_dead,
-    run_tdx_shutdown_cpu,
-)
+from staleline.kernel.sites.offline import offline_ways, run_tdx_shutdown_cpu
 from staleline.kernel.sites.sites import (
     run_relocate_kernel,
     run_stop_by_nmi,
@@ -116,19 +112,13 @@ class KernelReader:
             except DerivationError:
                 return None
 
-    def play_dead(self, machine: RawMachine) -> PlayDead:
-        """Boot the image on `machine` and let the secondary go offline."""
-        try:
-            return run_native_play_dead(*self._booted(machine))
-        except DerivationError as error:
-            return PlayDead(SiteDecision(None, str(error)), "")
-
-    def mwait_play_dead(self, machine: RawMachine) -> PlayDead:
-        """Boot the image on `machine` and let a cpuidle driver take the secondary offline."""
-        try:
-            return run_mwait_play_dead(*self._booted(machine))
-        except DerivationError as error:
-            return PlayDead(SiteDecision(None, str(error)), "")
+    def offline_ways(self, machine: RawMachine) -> tuple[OfflineWay, ...]:
+        """Boot the image on `machine` and let the secondary go offline in each way."""
+        with self._emulated.emulator.series():
+            try:
+                return offline_ways(*self._booted(machine))
+            except DerivationError as error:
+                return (OfflineWay("a CPU that goes offline", SiteDecision(None, str(error))),)
 
     def tdx_shutdown_cpu(self, machine: RawMachine) -> SiteDecision:
         """Boot the image on `machine`, and let the secondary do what TDX does before a kexec."""
@@ -208,7 +198,7 @@ class KernelReader:
         relocate = run_relocate_kernel(emulated, jumping, preserve_context=machine.preserve_context)
         begin_crash(image, memory, crashing=jumping.number)
         crash = run_crash(emulated, cpus)
-        return Decision(
+        decision = Decision(
             stop_this_cpu=stop.decision,
             relocate_kernel=SiteDecision(None, way.to_jump) if way.to_jump else relocate,
             crash_nmi_callback=crash.crash_nmi_callback,
@@ -218,6 +208,8 @@ class KernelReader:
             stops=stop.stops,
             crash_stops=None if crash.crash_nmi_callback.flushes is None else True,
         )
+        unread = unread_code(image, jumping)
+        return decision if unread is None else _unread_decision(decision, unread)
 
 
 def _cpus(machine: RawMachine) -> tuple[LogicalCpu, LogicalCpu]:
@@ -229,6 +221,28 @@ def unknown_decision(reason: str) -> Decision:
     """Nothing is known of any site."""
     site = SiteDecision(None, reason)
     return Decision(site, site, site, site, None, None)
+
+
+def _unread_decision(decision: Decision, reason: str) -> Decision:
+    """What was found by running, in so far as it is unknown or that nobody is stopped."""
+    found = (
+        decision.stop_this_cpu,
+        decision.relocate_kernel,
+        decision.crash_nmi_callback,
+        decision.crash_relocate_kernel,
+    )
+    unread = SiteDecision(None, reason)
+    stop, jump, crash, crash_jump = (unread if site.unknown is None else site for site in found)
+    return replace(
+        decision,
+        stop_this_cpu=stop,
+        relocate_kernel=jump,
+        crash_nmi_callback=crash,
+        crash_relocate_kernel=crash_jump,
+        reported_stopped=None,
+        stops=decision.stops and None,
+        crash_stops=decision.crash_stops and None,
+    )
 
 
 def _with_record(decision: Decision, *cpus: LogicalCpu) -> Decision:

@@ -41,6 +41,7 @@ __all__ = [
     "StopRun",
     "is_in",
     "run_relocate_kernel",
+    "run_slow_to_stop",
     "run_stop_by_nmi",
     "run_stop_this_cpu",
     "site_decision",
@@ -104,10 +105,24 @@ def run_stop_by_nmi(
     emulated.memory.put_back(sent)
     try:
         jumping, secondary = forked(cpus)
-        wait = StopWait(emulated, jumping, _report(emulated.image), before)
-        return _stopped(wait, secondary, stop_by_nmi)
+        return run_slow_to_stop(emulated, secondary, jumping=jumping, began=before)
     finally:
         emulated.memory.put_back(before)
+
+
+def run_slow_to_stop(
+    emulated: EmulatedMachine, cpu: LogicalCpu, *, jumping: LogicalCpu, began: KeptMemory
+) -> StopRun:
+    """Let a secondary take the NMI, in memory as it is when the first interrupt has been sent.
+
+    Args:
+        emulated: The machine that they are of.
+        cpu: The secondary.
+        jumping: The CPU that waits for it.
+        began: Memory before the jumping CPU began to stop others.
+    """
+    wait = StopWait(emulated, jumping, _report(emulated.image), began)
+    return _stopped(wait, cpu, stop_by_nmi)
 
 
 def _report(image: KernelImage) -> range:

@@ -11,15 +11,18 @@ from rich.table import Table
 from rich.text import Text
 
 from staleline.kernel.boot.decision import Fate
+from staleline.kernel.reading.offlinedocument import offline_way_of
 from staleline.report.images.kernel_json import unknowns
 from staleline.report.words.console import markup_escape
 from staleline.report.words.words import left_words
+from staleline.verdict.handover.offline import left_offline
 from staleline.vocabulary import ReportOrder, Site
 
 if TYPE_CHECKING:
     from staleline.kernel.reading.document import (
         ImageDocument,
         InventoryDocument,
+        OfflineWayDocument,
         PlaceDocument,
         RuleDocument,
     )
@@ -57,6 +60,7 @@ def print_image(
         grid.add_row(label, text)
     inventory = _inventory(document["inventory"], all_sites=all_sites)
     grid.add_row("WBINVD in code", Text("\n").join(inventory))
+    grid.add_row("CPUs offline", _offline(document["offline"]))
     if full and document["not_varied"]:
         grid.add_row("not varied", _not_varied(document["not_varied"]))
     grid.add_row("unknown", _unknown_text(report))
@@ -133,6 +137,20 @@ def _after_flush(site: Site, document: ImageDocument) -> Iterator[tuple[str, Tex
     left = [store for store in found["stores"] if store["fate"] == Fate.LEFT_BEHIND]
     lines = [left_words(site, one["line"], one["code"], one["through"]) for one in left]
     yield "leaves behind", Text("\n".join([f"dirty, {condition}:", *lines]), style=_WARNING)
+
+
+def _offline(by_vendor: Mapping[str, Sequence[OfflineWayDocument]]) -> Text:
+    """Ways in which a CPU may leave something dirty, each once with the vendors."""
+    vendors: dict[str, list[str]] = {}
+    for vendor, ways in by_vendor.items():
+        for way in ways:
+            left = left_offline(offline_way_of(way))
+            if left is not None:
+                vendors.setdefault(left, []).append(vendor)
+    if not vendors:
+        return Text("each flushes, and sleeps with clean caches")
+    lines = (f"{left} ({', '.join(names)})" for left, names in vendors.items())
+    return Text("\n".join(("may leave a dirty line:", *lines)), style=_WARNING)
 
 
 def _rule_name(document: ImageDocument) -> Text:

@@ -18,6 +18,7 @@ from staleline.model.scenario import (
     Stop,
 )
 from staleline.verdict.handover.kernels import Behaviour
+from staleline.verdict.handover.offline import offline_ends
 from staleline.verdict.machines.machine import Guest, Machine
 from staleline.vocabulary import Path, ReportOrder, Site, Through
 
@@ -57,7 +58,7 @@ class Case:
             behaviour.report,
             behaviour.sme_active,
             behaviour.seamcalls,
-            behaviour.wakes_offline,
+            self.offline,
             behaviour.unknown,
             self.machine.circumstances,
         )
@@ -94,7 +95,7 @@ class Case:
 
     @property
     def _ways_of_stopping_and_waking(self) -> tuple[tuple[Stop, Offline], ...]:
-        """Offline CPUs wake only where others are stopped."""
+        """Where others are not stopped, offline CPUs make it no worse."""
         return tuple(
             (stop, offline)
             for stop in self._ways_of_stopping
@@ -111,15 +112,13 @@ class Case:
 
     @property
     def offline(self) -> tuple[Offline, ...]:
-        """What CPUs that are offline may do; whether one waits in MWAIT depends on its idle driver.
-
-        Only a kexec that stops CPUs wakes them (linux 7.3.4 arch/x86/kernel/smp.c:155,165).
-        """
-        machine = self.machine
-        wakes = machine.offline and machine.mwait and self.behaviour.wakes_offline
-        if wakes and self.path is Path.KEXEC and self.stops_secondaries:
-            return (Offline.NONE, Offline.WOKEN)
-        return (Offline.NONE,)
+        """What CPUs that are offline may do; which of it depends on their idle driver."""
+        if not self.machine.offline:
+            return (Offline.NONE,)
+        kicks = self.path is Path.KEXEC and self.stops_secondaries
+        return offline_ends(
+            self.behaviour.offline, self.path, mwait=self.machine.mwait, kicks=kicks
+        )
 
     def scenarios(self) -> Iterator[Scenario]:
         """One scenario per way in which the behaviour's unknowns may turn out."""

@@ -13,6 +13,7 @@ from staleline.model.scenario import Flush
 from staleline.verdict.handover.answers import answer_to
 from staleline.verdict.handover.case import Case
 from staleline.verdict.handover.kernels import Behaviour
+from staleline.verdict.handover.offline import what_is_left
 from staleline.verdict.handover.reasons import Unneeded, why_safe, why_unneeded
 from staleline.verdict.handover.required import requirements
 from staleline.verdict.handover.unknown import Unknown
@@ -30,11 +31,6 @@ _ISOLATED = Unknown(
     "Hyper-V keeps this guest's memory private and hides by which means, so nothing is known of "
     "its aliases, nor of what its WBINVD does",
     "unknown-guest-aliases",
-)
-_MAY_BE_WOKEN = Unknown(
-    "if CPUs are offline and wait in MWAIT, this kernel wakes them at the kexec, and each leaves "
-    "a dirty line behind: bring all online before (echo 1 > /sys/devices/system/cpu/cpuN/online)",
-    "offline-cpus-woken",
 )
 
 
@@ -136,7 +132,7 @@ class Judgement:
         if self.case.machine.isolated:
             return (_ISOLATED,)
         if len(self.case.offline) > 1 and not self.case.behaviour.unknown:
-            return (_MAY_BE_WOKEN,)
+            return (_may_be_dirty(self.case),)
         reasons = _reasons(self.case.behaviour, self.case.path)
         return tuple(
             reason if isinstance(reason, Unknown) else Unknown(reason, "image-not-read")
@@ -156,6 +152,16 @@ def judge(case: Case) -> Judgement:
     verdict = _verdict(answers)
     # The first is of the plainest way, in which no offline CPU wakes: its run is the one shown.
     return Judgement(case, verdict, answers[0] if verdict is not Verdict.UNKNOWN else None)
+
+
+def _may_be_dirty(case: Case) -> Unknown:
+    left = what_is_left(case.behaviour.offline, mwait=case.machine.mwait)
+    return Unknown(
+        "whether a CPU that is offline sleeps with clean caches, which depends on its idle driver: "
+        f"{'; '.join(left)}. Bring all online before "
+        "(echo 1 > /sys/devices/system/cpu/cpuN/online)",
+        "offline-cpus-dirty",
+    )
 
 
 def _requirements(case: Case) -> Requirements:

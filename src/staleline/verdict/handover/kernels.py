@@ -15,6 +15,7 @@ from typing import Protocol
 from staleline.evidence.snapshot import Snapshot
 from staleline.kernel.boot.decision import (
     Decision,
+    OfflineWay,
     RawMachine,
     SiteDecision,
     Store,
@@ -24,7 +25,7 @@ from staleline.model.scenario import Flush
 from staleline.policy.policy import Policy
 from staleline.verdict.machines.machine import Machine
 from staleline.verdict.machines.registers import asked_of, registers_of
-from staleline.vocabulary import Path, ReportOrder, Site
+from staleline.vocabulary import Path, ReportOrder, Site, Through
 
 __all__ = [
     "Behaviour",
@@ -54,9 +55,8 @@ class Behaviour:
         report: Order of the stop protocol; None where it could not be established.
         sme_active: The kernel encrypts its memory as a host.
         seamcalls: The kernel contains the code to use TDX as a host.
-        wakes_offline: A kexec wakes CPUs that are offline and wait in MWAIT; each then dirties
-            a line and halts without a flush (linux 7.3.4 arch/x86/kernel/smp.c:165,
-            smpboot.c:1459).
+        offline: The ways in which its CPUs go offline, if any are on this machine. Whether any are
+            makes it no other behaviour.
         unknown: One sentence per thing that could not be established.
         left_behind: Per site, what its CPU stores to after its flush and leaves dirty.
         crash_left_behind: Sites at which it is something else in a crash.
@@ -68,7 +68,7 @@ class Behaviour:
     report: ReportOrder | None
     sme_active: bool | None
     seamcalls: bool
-    wakes_offline: bool = False
+    offline: tuple[OfflineWay, ...] = field(default=(), compare=False)
     unknown: tuple[str, ...] = ()
     crash_flushes: Mapping[Site, Flush | None] = field(default_factory=dict)
     left_behind: Mapping[Site, tuple[Store, ...]] = field(default_factory=dict)
@@ -132,11 +132,8 @@ class PolicyKernel:
             sme_active=machine.activates_sme,
             # A rule does not say whether its kernel can use TDX. If this host did, then it can.
             seamcalls=True,
-            wakes_offline=self._wakes_offline(),
+            offline=() if self.release is None else tuple(_offline_ways(self.release)),
         )
-
-    def _wakes_offline(self) -> bool:
-        return self.release is not None and self.release >= _WAKES_SINCE
 
     def _flush(self, site: Site, machine: Machine) -> Flush:
         """Never, always, or only on CPUs that made a SEAMCALL (where any CPU can)."""
@@ -196,15 +193,14 @@ class Image(Protocol):
         """It has the code to use TDX as a host."""
 
     @property
-    def wakes_offline(self) -> bool:
-        """A kexec wakes CPUs of AMD and Hygon that are offline and wait in MWAIT."""
-
-    @property
     def doubts(self) -> Mapping[Site, tuple[str, ...]]:
         """Per site, what its decision depends on that no listed fact sets."""
 
     def decide(self, machine: RawMachine) -> Decision:
         """What its code does on a machine."""
+
+    def offline_ways(self, machine: RawMachine) -> tuple[OfflineWay, ...]:
+        """The ways in which its code takes CPUs of a machine offline."""
 
 
 @dataclass(frozen=True)
@@ -215,6 +211,9 @@ class ImageKernel:
     snapshot: Snapshot
     evidence: str = "read by running the image's own code"
     _decisions: dict[tuple[Hashable, ...], Decision] = field(
+        init=False, repr=False, default_factory=dict
+    )
+    _ways: dict[Hashable, tuple[OfflineWay, ...]] = field(
         init=False, repr=False, default_factory=dict
     )
 
@@ -251,7 +250,7 @@ class ImageKernel:
                 report=before.reported_stopped or after.reported_stopped,
                 sme_active=before.sme_active,
                 seamcalls=seamcalls,
-                wakes_offline=self.image.wakes_offline,
+                offline=self._offline_ways(machine),
                 unknown=tuple(dict.fromkeys(unknown)),
                 stops={
                     Path.KEXEC: _both(before.stops, after.stops),
@@ -273,6 +272,17 @@ class ImageKernel:
             unknown=tuple(dict.fromkeys((*behaviour.unknown, *reasons))),
         )
 
+    def _offline_ways(self, machine: Machine) -> tuple[OfflineWay, ...]:
+        """Of a machine of which CPUs are offline; no other is asked."""
+        if not machine.offline:
+            return ()
+        key = asked_of(machine)
+        if key not in self._ways:
+            several = registers_of(machine, self.snapshot, seamcalled=False)
+            ways = (way for one in several for way in self.image.offline_ways(one))
+            self._ways[key] = tuple(dict.fromkeys(ways))
+        return self._ways[key]
+
     def _decide(self, machine: Machine, *, seamcalled: bool) -> Decision:
         # An emulated run takes milliseconds; thousands of machines share a few dozen of them.
         key = (asked_of(machine), seamcalled)
@@ -281,6 +291,20 @@ class ImageKernel:
             decisions = [self.image.decide(registers) for registers in hypervisors]
             self._decisions[key] = common_decision(decisions, _UNDER_SEVERAL)
         return self._decisions[key]
+
+
+def _offline_ways(release: tuple[int, int]) -> Iterator[OfflineWay]:
+    """What releases do by their sources, from 5.10 to 7.3; which lines they are is not told."""
+    store = Store(0, 0, 8, Through.OWN, "the stack of the CPU", "acpi_idle_play_dead")
+    stores = SiteDecision(flushes=True, stores=(store,))
+    yield OfflineWay("hlt_play_dead() by HLT", SiteDecision(flushes=True))
+    yield OfflineWay("acpi_idle_play_dead() by HLT", stores)
+    if release >= _WAKES_SINCE:
+        state = replace(store, line="per-CPU mwait_cpu_dead", code="mwait_play_dead")
+        woken = SiteDecision(flushes=True, stores=(state,))
+        yield OfflineWay(
+            "mwait_play_dead() by MWAIT", SiteDecision(flushes=True), woken, by_mwait=True
+        )
 
 
 def _readings(decision: Decision) -> Iterator[tuple[str, SiteDecision]]:

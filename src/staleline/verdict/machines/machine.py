@@ -114,6 +114,7 @@ class Machine:
             self.guest_flushes,
             self.several_cpus,
             self.reboot_force,
+            self.offline,
             self.offline and self.mwait,
             self.jumped_by_kernel,
             self.isolated,
