@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from staleline.kernel.boot.decision import Store
+from staleline.kernel.boot.decision import OfflineWay, SiteDecision, Store
 from staleline.model.scenario import Flush, ForeignLines, LeftBehind, Offline, Scenario, Stop
 from staleline.verdict.handover.case import Case
 from staleline.verdict.handover.kernels import Behaviour
@@ -89,7 +89,11 @@ def test_one_cpu_has_no_secondaries_and_nobody_to_stop() -> None:
 
 def test_offline_cpus_may_be_woken_only_where_all_of_it_comes_together() -> None:
     # smp_kick_mwait_play_dead() is called by a kexec that stops CPUs (smp.c:165).
-    offline, waking = replace(ROME, offline=True), replace(FLUSHES, wakes_offline=True)
+    clean = SiteDecision(flushes=True)
+    state = Store(0, 0, 8, Through.OWN, "per-CPU mwait_cpu_dead", "mwait_play_dead")
+    by_mwait = OfflineWay("MWAIT", clean, replace(clean, stores=(state,)), by_mwait=True)
+    waking = replace(FLUSHES, offline=(OfflineWay("HLT", clean), by_mwait))
+    offline = replace(ROME, offline=True)
     both = [Offline.NONE, Offline.WOKEN]
     assert [each.offline for each in scenarios(waking, offline)] == both
     for behaviour, machine, path in (
