@@ -110,7 +110,6 @@ def test_nobody_reports_where_nobody_is_asked_to_stop() -> None:
         ({"left_by_secondary": LeftBehind.PLAIN, "path": Path.CRASH}, {Role.LEFT_PLAIN}),
         ({"left_by_jumping": LeftBehind.BOTH, "preserve_context": True}, {Role.LEFT_IMAGE}),
     ],
-    ids=str,
 )
 def test_where_a_line_that_is_stored_to_late_may_lie(
     changes: dict[str, object], there: set[Role]
