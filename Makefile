@@ -107,7 +107,7 @@ docs: $(STAMP)
 # Rewrites the lock file from pyproject.toml; the only target that may change it.
 lock: $(STAMP)
 	$(BIN)/pip install --quiet uv
-	$(BIN)/uv pip compile --quiet --universal --generate-hashes --group dev \
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --extra all --group dev \
 		--python-version 3.11 --custom-compile-command 'make lock' \
 		--output-file requirements.lock pyproject.toml
 
