@@ -8,6 +8,7 @@ from a copy of the same minimal root, installs as the README says, and has to an
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import shutil
 import subprocess
@@ -135,6 +136,12 @@ def _try(way: str, root: CleanRoot, image: Path | None) -> str:
     )
 
 
+def _kept_image() -> Path | None:
+    """The image that `tools/fetch_kernels.py` keeps of the series that the README shows."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return max(cache.glob("staleline/kernels/vmlinuz-6.12.*"), default=None)
+
+
 @contextmanager
 def _copied(base: Path, folder: Path) -> Iterator[CleanRoot]:
     """A copy of the minimal root, with the checkout at /src."""
@@ -162,7 +169,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--suite", default="bookworm")
     parser.add_argument("--mirror", default="http://deb.debian.org/debian")
     parser.add_argument("--base", type=Path, help="a minimal root that is there already")
-    parser.add_argument("--image", type=Path, help="a kernel image to read where that works")
+    parser.add_argument(
+        "--image", type=Path, default=_kept_image(), help="a kernel image to read where that works"
+    )
     chosen = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as temporary:
         base = chosen.base or Path(temporary, "base")
