@@ -29,7 +29,7 @@ class Extra:
 
 
 _IMAGES = Extra("images", "reading a kernel image")
-_PROVE = Extra("prove", "checking and proving policies")
+_PROVE = Extra("prove", "proving for any number of CPUs")
 
 #: Top-level module -> the extra that brings it. numpy is in both, and images ask for it first.
 EXTRAS = {

@@ -27,7 +27,6 @@ __all__ = [
 ]
 
 
-
 class DamagedZstdError(Exception):
     """What zstd's decoder says of damage; its own error would have to be imported by all."""
 

@@ -102,9 +102,7 @@ def test_every_command_has_examples() -> None:
 NAMED = ("rome.txt", "dump.txt", "a.json", "b.json", "vmlinuz-6.12", "trace.itf.json")
 
 
-@pytest.mark.parametrize(
-    "line", [line for lines in examples().values() for line in lines.values()]
-)
+@pytest.mark.parametrize("line", [line for lines in examples().values() for line in lines.values()])
 def test_examples_are_lines_that_the_command_takes(
     line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -31,7 +31,17 @@ _AUDIT = ("audit", "--snapshot", f"/src/{_DUMP}", "--kernel", "linux-6.18")
 _TOLD = ("--msr", "0xc0010010=0x800000", "--cmdline", "mem_encrypt=on", "--path", "kexec")
 _SAFE = re.compile(r"SAFE on kexec")
 #: How this host reaches the index and its certificates; the ways to install know nothing of it.
-_BORROWED = ("/etc/resolv.conf", "/etc/hosts", "/etc/pip.conf", "/etc/ssl/certs")
+_BORROWED = ("/etc/resolv.conf", "/etc/hosts", "/etc/pip.conf")
+#: What this host trusts, which may be more than Debian's ca-certificates.
+_TRUSTED = Path("/etc/ssl/certs/ca-certificates.crt")
+_TRUSTED_THERE = "/etc/trusted-by-the-host.crt"
+_ENVIRONMENT = {
+    "PATH": "/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "HOME": "/root",
+    "LC_ALL": "C.UTF-8",
+    "DEBIAN_FRONTEND": "noninteractive",
+    "PIP_CERT": _TRUSTED_THERE,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +61,7 @@ class CleanRoot:
             check=True,
             text=True,
             stdout=subprocess.PIPE,
-            env={"PATH": "/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root",
-                 "LC_ALL": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive"},
+            env=_ENVIRONMENT,
         )
         return done.stdout
 
@@ -65,7 +74,9 @@ class CleanRoot:
         """Bytes that it takes on disk."""
         told = subprocess.run(  # noqa: S603
             ["du", "-sxb", "--exclude=./proc", "--exclude=./src", str(self.folder)],  # noqa: S607
-            check=True, text=True, stdout=subprocess.PIPE,
+            check=True,
+            text=True,
+            stdout=subprocess.PIPE,
         )
         return int(told.stdout.split()[0])
 
@@ -149,10 +160,9 @@ def _copied(base: Path, folder: Path) -> Iterator[CleanRoot]:
     subprocess.run(["cp", "-a", str(base), str(root)], check=True)  # noqa: S603, S607
     shutil.copytree(ROOT, root / "src", ignore=shutil.ignore_patterns(".*", "dist", "__pycache__"))
     for name in map(Path, _BORROWED):
-        if name.is_dir():
-            shutil.copytree(name, root / name.relative_to("/"), dirs_exist_ok=True)
-        elif name.exists():
+        if name.exists():
             shutil.copy(name, root / name.relative_to("/"))
+    shutil.copy(_TRUSTED, root / _TRUSTED_THERE.lstrip("/"))
     proc = root / "proc"
     subprocess.run(["mount", "-t", "proc", "proc", str(proc)], check=True)  # noqa: S603, S607
     try:

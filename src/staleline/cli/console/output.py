@@ -83,7 +83,10 @@ class Output:
 
 
 # click has made it generic with 8.2; Debian 12 has 8.1.3.
-_Choice = click.Choice[str] if TYPE_CHECKING else click.Choice
+if TYPE_CHECKING:
+    _Choice = click.Choice[str]
+else:
+    _Choice = click.Choice
 
 
 class _Format(_Choice):
