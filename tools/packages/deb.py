@@ -83,8 +83,8 @@ def _fill(tree: Path) -> None:
     documents = tree / "usr/share/doc/staleline"
     shutil.copytree(ROOT / "docs/examples", documents / "examples", dirs_exist_ok=True)
     (documents / "copyright").write_text(_COPYRIGHT)
-    for page in ("README.md", "CHANGELOG.md", "docs/preflight.md"):
-        shutil.copy(ROOT / page, documents)
+    for name in ("README.md", "CHANGELOG.md", "docs/preflight.md"):
+        shutil.copy(ROOT / name, documents)
 
 
 def _control(tree: Path, project: dict[str, object]) -> None:
@@ -102,7 +102,7 @@ def _control(tree: Path, project: dict[str, object]) -> None:
         "Suggests": ", ".join(_SUGGESTS),
         "Section": "admin",
         "Priority": "optional",
-        "Description": f"{project['description']}\n"
+        "Description": "can this kexec leave incoherent cache lines behind?\n"
         " Audits hosts with memory encryption (AMD SME and SEV, Intel TDX) before they kexec.",
     }
     folder = tree / "DEBIAN"
