@@ -10,7 +10,8 @@ STAMP := $(VENV)/.installed
 DENO := DENO_DIR=$(VENV)/deno DENO_NO_UPDATE_CHECK=1 NO_COLOR=1 $(BIN)/deno
 
 .PHONY: run test lint format bench second-opinions every-kernel mutants properties fuzz \
-	fuzz-commands kernels compilers instrumented boot-test machine machine-test docs lock clean
+	fuzz-commands kernels compilers instrumented boot-test machine machine-test docs lock pyz deb \
+	install-test clean
 
 run: $(STAMP)
 	@$(BIN)/python tools/demo.py
@@ -104,10 +105,22 @@ machine-test: machine
 docs: $(STAMP)
 	$(BIN)/python -m tools.generate_docs
 
+# One file for hosts where nothing may be installed, and a Debian package.
+pyz: $(STAMP)
+	@$(BIN)/python -m tools.packages.single_file
+
+deb: $(STAMP)
+	@$(BIN)/python -m tools.packages.deb
+
+# Every way to install, each in a root of Debian that has nothing else; needs root and debootstrap.
+install-test: $(STAMP)
+	$(BIN)/python tools/fetch_kernels.py --series 6.12
+	$(BIN)/python -m tools.packages.clean_root
+
 # Rewrites the lock file from pyproject.toml; the only target that may change it.
 lock: $(STAMP)
 	$(BIN)/pip install --quiet uv
-	$(BIN)/uv pip compile --quiet --universal --generate-hashes --group dev \
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --extra all --group dev \
 		--python-version 3.11 --custom-compile-command 'make lock' \
 		--output-file requirements.lock pyproject.toml
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from functools import cache
 from importlib.metadata import version
+from pathlib import Path
+from tomllib import loads
 
 import click
 
-__all__ = ["man_pages"]
+__all__ = ["examples", "man_pages"]
 
 _EXIT_STATUS = "Exit status: "
 _FILES = """\
@@ -28,6 +31,12 @@ def man_pages(program: click.Group) -> Mapping[str, str]:
     pages = {f"{program.name}.1": _page(context, tuple(commands))}
     pages |= {f"{program.name}-{name}.1": _page(one, ()) for name, one in commands.items()}
     return pages
+
+
+@cache
+def examples() -> Mapping[str, Mapping[str, str]]:
+    """Command -> what for -> what to type."""
+    return loads(Path(__file__).with_name("man_examples.toml").read_text(encoding="utf-8"))
 
 
 def _command(program: click.Group, parent: click.Context, name: str) -> click.Context:
@@ -52,6 +61,7 @@ def _lines(context: click.Context, commands: tuple[str, ...]) -> Iterator[str]:
     yield from (".SH DESCRIPTION", *_paragraphs(description))
     yield from _options(context)
     yield from _commands(context, commands)
+    yield from _examples(str(context.info_name))
     if status:
         yield from (".SH EXIT STATUS", *_paragraphs(status))
     yield from (".SH FILES", *_paragraphs(_FILES))
@@ -100,6 +110,14 @@ def _commands(context: click.Context, commands: tuple[str, ...]) -> Iterator[str
         command = _command(context.command, context, name).command
         summary = _summary(_help(command)[0])
         yield from (".TP", f".BR {_text(f'{context.info_name}-{name}')} (1)", _text(summary))
+
+
+def _examples(command: str) -> Iterator[str]:
+    shown = examples().get(command, {})
+    if shown:
+        yield ".SH EXAMPLES"
+    for purpose, line in shown.items():
+        yield from (".TP", _text(purpose), f".B {_text(line)}")
 
 
 def _see_also(context: click.Context, commands: tuple[str, ...]) -> Iterator[str]:

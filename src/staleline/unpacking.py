@@ -14,8 +14,6 @@ from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from typing import IO, Final, NamedTuple, Protocol, cast
 
-import zstandard
-
 from staleline.errors import StalelineError
 
 __all__ = [
@@ -27,7 +25,12 @@ __all__ = [
     "unpacked_pieces",
 ]
 
-DAMAGED: Final = (EOFError, OSError, lzma.LZMAError, zlib.error, zstandard.ZstdError)
+
+class DamagedZstdError(Exception):
+    """What zstd's decoder says of damage; its own error would have to be imported by all."""
+
+
+DAMAGED: Final = (EOFError, OSError, lzma.LZMAError, zlib.error, DamagedZstdError)
 """What the decoders raise on data that is not what its first bytes promise."""
 
 #: Dictionaries of 128 MiB, far more than what compresses kernels and sosreports asks for.
@@ -278,11 +281,16 @@ def _decoded(method: str, new: Callable[[], _Decoder], read: ReadPacked) -> Iter
 
 
 def _zstd(read: ReadPacked) -> Iterator[bytes]:
+    import zstandard  # noqa: PLC0415 - compiled, so the single file can do without
+
     decoder = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW)
     frames = _Frames(read)
     stream = decoder.stream_reader(cast("IO[bytes]", frames), read_across_frames=True)
-    while piece := stream.read(_STEP):
-        yield piece
+    try:
+        while piece := stream.read(_STEP):
+            yield piece
+    except zstandard.ZstdError as error:
+        raise DamagedZstdError(str(error)) from error
     if not frames.ended:  # the decoder takes a frame that is cut short for whole
         raise EOFError("it is cut short")
 

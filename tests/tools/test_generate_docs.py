@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ import click
 import pytest
 from tools.debian_package import installed
 from tools.generate_docs import ROOT, generated
-from tools.man_pages import man_pages
+from tools.man_pages import examples, man_pages
 
 from staleline.cli.main import program
 
@@ -91,3 +92,28 @@ def test_bash_completes(words: list[str], completed: list[str]) -> None:
         env={**os.environ, "PATH": path},
     )
     assert sorted(done.stdout.split()) == completed
+
+
+def test_every_command_has_examples() -> None:
+    assert set(examples()) == set(program.list_commands(click.Context(program)))
+
+
+#: Names in the examples that have to exist before a line is taken.
+NAMED = ("rome.txt", "dump.txt", "a.json", "b.json", "vmlinuz-6.12", "trace.itf.json")
+
+
+@pytest.mark.parametrize("line", [line for lines in examples().values() for line in lines.values()])
+def test_examples_are_lines_that_the_command_takes(
+    line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in NAMED:
+        (tmp_path / name).touch()
+    (tmp_path / "report").mkdir()
+    start, name, *arguments = shlex.split(line)
+    assert start == "staleline"
+    command = program.get_command(click.Context(program), name)
+    assert command is not None
+    command.make_context(name, arguments)
+    for option in (word for word in arguments if word.startswith("--")):
+        assert any(option in parameter.opts for parameter in command.params), option

@@ -15,6 +15,7 @@ import click
 
 from staleline.cli.console import streams
 from staleline.errors import StalelineError
+from staleline.extras import lacking
 from staleline.outputfile import STANDARD_OUTPUT, unwritable
 
 __all__ = ["TRACEBACK", "main", "program"]
@@ -34,6 +35,7 @@ _COMMANDS = {
     "serve": "Show a report on this host's loopback address.",
     "export": "A model for another checker: Murphi or Promela.",
     "policies": "The catalogue of rules, by era and proposal.",
+    "schema": "The JSON Schema of a document that the program prints.",
     "explain": "What a finding, an unknown or a check means, by its id.",
     "collect": "Write a snapshot of this host.",
 }
@@ -119,6 +121,8 @@ def _told(error: Exception) -> str:
             return str(unwritable(error, STANDARD_OUTPUT))
         place = "the system" if error.filename is None else os.fsdecode(error.filename)
         return f"{place}: {os.strerror(error.errno)}"
+    if isinstance(error, ModuleNotFoundError) and (missing := lacking(error)):
+        return str(missing)
     if isinstance(error, MemoryError):
         return "there is not enough memory for this"
     if os.environ.get(TRACEBACK):

@@ -82,7 +82,14 @@ class Output:
         self.write(buffer.getvalue())
 
 
-class _Format(click.Choice[str]):
+# click has made it generic with 8.2; Debian 12 has 8.1.3.
+if TYPE_CHECKING:
+    _Choice = click.Choice[str]
+else:
+    _Choice = click.Choice
+
+
+class _Format(_Choice):
     """A format; those that make no sense for a command are refused with the reason."""
 
     def __init__(self, refused: Mapping[str, str]) -> None:

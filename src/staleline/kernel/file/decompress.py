@@ -73,6 +73,7 @@ _DAMAGED = (
     _DamagedError,
     LzopError,
     *DAMAGED,
+    zstandard.ZstdError,
     MemoryError,
     ValueError,
     RuntimeError,
