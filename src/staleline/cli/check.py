@@ -1,20 +1,21 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""``staleline check``: model-check policies on every platform, transition and path."""
+"""``staleline check``: model-check rules on every platform, transition and path."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import click
 
 from staleline.cli.console.once import Once
 from staleline.cli.console.output import Output, output_options
+from staleline.cli.console.selecting import Wanted, selection_options
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from staleline.policy.policy import Policy
+    from staleline.report.policies.check import RuleCheck
+    from staleline.verdict.handover.readkernel import NamedRule
     from staleline.verdict.policies.exact import ExactCheck
     from staleline.verdict.policies.platforms import PlatformHandover
 
@@ -22,41 +23,60 @@ __all__ = ["command"]
 
 
 @click.command("check", cls=Once)
-@click.argument("policies", nargs=-1, required=True, metavar="POLICY...")
+@click.argument("rules", nargs=-1, required=True, metavar="RULE...")
+@selection_options()
 @click.option(
     "--cpus",
     type=click.IntRange(1, 1024),
     metavar="N",
     help="Check for exactly N CPUs as well, by decision diagrams.",
 )
+@click.option("--no-cache", is_flag=True, help="Read images anew, and keep nothing.")
 @output_options()
-def command(*, policies: tuple[str, ...], cpus: int | None, output: Output) -> int:
-    """Check policies (catalogue names or .toml files) on every platform class.
+def command(
+    *, rules: tuple[str, ...], wanted: Wanted, cpus: int | None, no_cache: bool, output: Output
+) -> int:
+    """Check rules on every platform class: what holds, what does not, and why.
+
+    A RULE is a policy of the catalogue, a policy file (.toml), or a kernel image.
 
     Exit status: 0 safe everywhere, 1 error, 2 at risk somewhere, 3 unknown somewhere.
     """
-    from staleline.policy.catalogue import find
+    from staleline.cli.console.tracking import with_progress
+    from staleline.kernel.reading.many import ReadingOptions
+    from staleline.verdict.handover.readkernel import named_rules
 
-    checked = [_check(find(name), cpus) for name in policies]
+    options = ReadingOptions(use_cache=not no_cache, tracked=with_progress)
+    checked = [_check(rule, wanted, cpus) for rule in named_rules(rules, options)]
     _write(output, checked)
     return _status(checked)
 
 
-@dataclass(frozen=True, slots=True)
-class _Checked:
-    """One policy, on every platform class."""
+def _check(rule: NamedRule, wanted: Wanted, cpus: int | None) -> RuleCheck:
+    from dataclasses import replace
 
-    policy: Policy
-    rows: tuple[PlatformHandover, ...]
-    exact: ExactCheck | None
-
-
-def _check(policy: Policy, cpus: int | None) -> _Checked:
+    from staleline.errors import UsageError
+    from staleline.report.policies.check import RuleCheck
     from staleline.report.words.progress import tracked
-    from staleline.verdict.policies.platforms import check_policy, count_handovers
+    from staleline.verdict.policies.platforms import check_kernel, count_handovers
 
-    rows = tuple(tracked(check_policy(policy), policy.name, count_handovers(policy)))
-    return _Checked(policy, rows, None if cpus is None else _exactly(rows, cpus))
+    selection, kernel = wanted.selection, rule.kernel
+    total = count_handovers(kernel, selection)
+    if not total:
+        raise UsageError("no handover fits the selection", do="select less narrowly")
+    rows = tuple(tracked(check_kernel(kernel, selection), rule.name, total))
+    fewer = 0
+    if selection.load_settled:
+        without = tuple(check_kernel(kernel, replace(selection, load_settled=False)))
+        fewer = _safe(rows) - _safe(without)
+    exact = None if cpus is None else _exactly(rows, cpus)
+    return RuleCheck(rule, rows, exact, wanted.accepted, fewer)
+
+
+def _safe(rows: Sequence[PlatformHandover]) -> int:
+    from staleline.vocabulary import Verdict
+
+    return sum(row.judgement.verdict is Verdict.SAFE for row in rows)
 
 
 def _exactly(rows: Sequence[PlatformHandover], cpus: int) -> ExactCheck:
@@ -68,22 +88,22 @@ def _exactly(rows: Sequence[PlatformHandover], cpus: int) -> ExactCheck:
     return agreement(rows, explored, cpus)
 
 
-def _write(output: Output, checked: Sequence[_Checked]) -> None:
+def _write(output: Output, checked: Sequence[RuleCheck]) -> None:
     from staleline.report.policies.check import check_document, print_check
 
     if output.of_findings:
         from staleline.report.formats.findings import check_findings
 
-        output.write_findings([check_findings(one.policy, one.rows) for one in checked])
+        output.write_findings([check_findings(one.rule, one.rows, one.accepted) for one in checked])
     elif output.format == "json":
-        output.write_json(*(check_document(one.policy, one.rows, one.exact) for one in checked))
+        output.write_json(*map(check_document, checked))
     else:
         with output.console() as console:
             for one in checked:
-                print_check(console, one.policy, one.rows, one.exact)
+                print_check(console, one)
 
 
-def _status(checked: Sequence[_Checked]) -> int:
+def _status(checked: Sequence[RuleCheck]) -> int:
     from staleline.vocabulary import Verdict
 
     verdicts = {row.judgement.verdict for one in checked for row in one.rows}

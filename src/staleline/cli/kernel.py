@@ -15,7 +15,7 @@ from staleline.cli.console.output import Output, output_options
 from staleline.cli.machine import GivenMachine, machine_options, on_machine
 
 if TYPE_CHECKING:
-    from staleline.kernel.reading.many import ImageReport
+    from staleline.kernel.reading.many import ImageReport, ReadingOptions
 
 __all__ = ["command"]
 
@@ -31,6 +31,16 @@ __all__ = ["command"]
 @click.option("--since", metavar="IMAGE", help="What changed from this build to each of them.")
 @click.option(
     "--explain", is_flag=True, help="Show the instructions that decide, and their inputs."
+)
+@click.option(
+    "--syntax",
+    type=click.Choice(["intel", "att"]),
+    default="intel",
+    show_default=True,
+    help="How --explain writes instructions.",
+)
+@click.option(
+    "--as-policy", is_flag=True, help="Write the rule of one image as a policy file (TOML)."
 )
 @click.option("--full", is_flag=True, help="Everything of each image, however many.")
 @click.option("--all-sites", is_flag=True, help="List every WBINVD in the code (with --full).")
@@ -51,6 +61,8 @@ def command(  # noqa: PLR0913 - one parameter per option
     machine: GivenMachine,
     since: str | None,
     explain: bool,
+    syntax: str,
+    as_policy: bool,
     full: bool,
     all_sites: bool,
     jobs: int | None,
@@ -76,12 +88,14 @@ def command(  # noqa: PLR0913 - one parameter per option
         raise click.UsageError("--msr and --cmdline describe the machine of --snapshot")
     if output.of_findings and (since or explain):
         raise click.UsageError(f"--since and --explain have no --format {output.format}")
+    if as_policy:
+        return _write_policy(images, options, output)
     behaviour = None if machine.file is None else partial(on_machine, machine.checked())
     reports = read_images((*images, since) if since else images, options, behaviour)
     if since:
         _print_changes(reports[-1], reports[:-1], output=output)
     elif explain:
-        reports = explained(reports, options)
+        reports = explained(reports, options, att=syntax == "att")
         _print_explanations(reports, output=output)
     else:
         _print(reports, full=full or all_sites, all_sites=all_sites, output=output)
@@ -89,6 +103,18 @@ def command(  # noqa: PLR0913 - one parameter per option
         if report.error is not None:
             streams.complain(report.error)
     return _status(reports)
+
+
+def _write_policy(images: Sequence[str], options: ReadingOptions, output: Output) -> int:
+    """One image's rule as a policy file; a rule of which a part is unknown makes none."""
+    from staleline.kernel.reading.imagerule import policy_file
+    from staleline.kernel.reading.many import read_images
+
+    if len(images) != 1:
+        raise click.UsageError("--as-policy is for one image")
+    (report,) = read_images(images, options)
+    output.write(policy_file(report.required(), report.image))
+    return 0
 
 
 def _print(reports: Sequence[ImageReport], *, full: bool, all_sites: bool, output: Output) -> None:

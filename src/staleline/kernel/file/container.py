@@ -35,11 +35,15 @@ class UnpackedKernel:
         elf: The ELF file.
         release: As the setup header has it; None for a bare ELF file.
         member: Name of the image in its package; None if it came by itself.
+        package: Name of that package.
+        version: Its version.
     """
 
     elf: ByteSource
     release: str | None
-    member: str | None
+    member: str | None = None
+    package: str | None = None
+    version: str | None = None
 
 
 def unpack_kernel(file: ByteSource) -> UnpackedKernel:
@@ -49,9 +53,10 @@ def unpack_kernel(file: ByteSource) -> UnpackedKernel:
         KernelImageError: It is of none, or damaged, or larger than a kernel can be.
     """
     if is_package(_head(file)):
-        name, image = read_package(file)
-        return UnpackedKernel(*_unpack_image(image), name)
-    return UnpackedKernel(*_unpack_image(file), None)
+        found = read_package(file)
+        unpacked = _unpack_image(found.content)
+        return UnpackedKernel(*unpacked, found.member, found.package, found.version)
+    return UnpackedKernel(*_unpack_image(file))
 
 
 def _head(file: ByteSource) -> memoryview:

@@ -8,6 +8,7 @@ from one of a single image before anything large is unpacked.
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import Final
 
 from staleline.errors import KernelImageError
@@ -17,7 +18,7 @@ from staleline.kernel.file.rpm import RPM_MAGIC, open_rpm
 from staleline.kernel.file.source import ByteSource, MemoryBytes
 from staleline.unpacking import UnpackedStream
 
-__all__ = ["MAX_IMAGE", "is_package", "read_package"]
+__all__ = ["MAX_IMAGE", "PackagedImage", "is_package", "read_package"]
 
 MAX_IMAGE: Final = 96 << 20
 """Largest image taken out of a package, in bytes; compressed ones have 7 to 20 MiB."""
@@ -25,13 +26,30 @@ MAX_IMAGE: Final = 96 << 20
 _IMAGE: Final = re.compile(r"boot/vmlinuz-[^/]+|(usr/)?lib/modules/[^/]+/vmlinuz(-virt\.efi)?")
 
 
+@dataclass(frozen=True, slots=True)
+class PackagedImage:
+    """A kernel image, and the package that it was found in.
+
+    Attributes:
+        member: Its name in the package.
+        content: Its bytes.
+        package: The package's name; None if it does not say.
+        version: The package's version; likewise.
+    """
+
+    member: str
+    content: MemoryBytes
+    package: str | None
+    version: str | None
+
+
 def is_package(head: memoryview) -> bool:
     """Does a file that begins with these bytes call itself a .deb or .rpm?"""
     return bytes(head[: len(DEB_MAGIC)]).startswith((DEB_MAGIC, RPM_MAGIC))
 
 
-def read_package(source: ByteSource) -> tuple[str, MemoryBytes]:
-    """Name and content of the image in a package for whose first bytes `is_package` holds.
+def read_package(source: ByteSource) -> PackagedImage:
+    """The image in a package for whose first bytes `is_package` holds.
 
     Raises:
         KernelImageError: The package is damaged, or does not hold exactly one image.
@@ -52,7 +70,7 @@ def read_package(source: ByteSource) -> tuple[str, MemoryBytes]:
             break
     if not found:
         raise _number_of_images(source, ())
-    return found.popitem()
+    return PackagedImage(*found.popitem(), package.name, package.version)
 
 
 def _content(source: ByteSource, stream: UnpackedStream, member: Member) -> MemoryBytes:

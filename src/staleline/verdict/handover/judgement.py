@@ -10,6 +10,7 @@ from functools import cache, cached_property
 from staleline.check import Answer, Counterexample, Requirements, check
 from staleline.kernel.boot.decision import Store
 from staleline.model.scenario import Flush, Scenario
+from staleline.model.state.lines import Role
 from staleline.verdict.handover.case import Case
 from staleline.verdict.handover.kernels import Behaviour
 from staleline.verdict.handover.reasons import Unneeded, why_safe, why_unneeded
@@ -134,7 +135,8 @@ class Judgement:
             return (_ISOLATED,)
         if len(self.case.offline) > 1 and not self.case.behaviour.unknown:
             return (_MAY_BE_WOKEN,)
-        reasons = _reasons(self.case.behaviour, self.case.path)
+        open_parts = self.case.behaviour.open.get(self.case.path)
+        reasons = open_parts or _reasons(self.case.behaviour, self.case.path)
         return tuple(
             reason if isinstance(reason, Unknown) else Unknown(reason, "image-not-read")
             for reason in reasons
@@ -149,19 +151,21 @@ def judge(case: Case) -> Judgement:
     """
     if not case.machine.jumped_by_kernel or case.machine.isolated:
         return Judgement(case, Verdict.UNKNOWN, None)
-    answers = [_check(scenario) for scenario in case.scenarios()]
+    if case.path in case.behaviour.open:
+        return Judgement(case, Verdict.UNKNOWN, None)
+    answers = [_check(scenario, case.roles) for scenario in case.scenarios()]
     verdict = _verdict(answers)
     return Judgement(case, verdict, answers[0] if verdict is not Verdict.UNKNOWN else None)
 
 
 def _requirements(case: Case) -> Requirements:
     """What any kernel would have to flush here; what this one does is not looked at."""
-    return requirements(next(case.scenarios()))
+    return requirements(next(case.scenarios()), case.roles)
 
 
 @cache
-def _check(scenario: Scenario) -> Answer:
-    return check(scenario)
+def _check(scenario: Scenario, roles: frozenset[Role] | None) -> Answer:
+    return check(scenario, roles)
 
 
 def _verdict(answers: list[Answer]) -> Verdict:
