@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import click
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
     from staleline.verdict.policies.platforms import PlatformHandover
 
 __all__ = ["command"]
+
+#: With so many CPUs an exact check takes seconds; with more, its time is told beforehand.
+_QUICK = 64
+_MINUTE = 90
 
 
 @click.command("check", cls=Once)
@@ -81,11 +86,24 @@ def _safe(rows: Sequence[PlatformHandover]) -> int:
 
 def _exactly(rows: Sequence[PlatformHandover], cpus: int) -> ExactCheck:
     from staleline.report.words.progress import tracked
-    from staleline.verdict.policies.exact import agreement, distinct_models, explored_models
+    from staleline.verdict.policies.exact import (
+        agreement,
+        distinct_models,
+        expected_seconds,
+        explored_models,
+    )
 
-    models = distinct_models(rows)
-    explored = tuple(tracked(explored_models(models, cpus), f"{cpus} CPUs", len(models)))
-    return agreement(rows, explored, cpus)
+    models, cores = distinct_models(rows), len(os.sched_getaffinity(0))
+    jobs = 1 if cpus <= _QUICK else min(cores, len(models))
+    if cpus > _QUICK:
+        seconds = expected_seconds(models, cpus) / jobs
+        told = f"{seconds / 60:.0f} min" if seconds > _MINUTE else f"{seconds:.0f} s"
+        click.echo(
+            f"staleline: {len(models)} models with {cpus} CPUs each: about {told} on {jobs} cores",
+            err=True,
+        )
+    explored = explored_models(models, cpus, jobs)
+    return agreement(rows, tuple(tracked(explored, f"{cpus} CPUs", len(models))), cpus)
 
 
 def _write(output: Output, checked: Sequence[RuleCheck]) -> None:

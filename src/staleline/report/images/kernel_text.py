@@ -89,7 +89,7 @@ def print_images(console: Console, reports: Sequence[ImageReport]) -> None:
 def _grid() -> Table:
     grid = Table.grid(padding=(0, 2), pad_edge=True)
     grid.add_column(style="dim", no_wrap=True)
-    grid.add_column()
+    grid.add_column(overflow="fold")
     return grid
 
 

@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 from staleline.report.policies.folding import FoldedRow, Reason, counted, folded, why_not_safe
 from staleline.report.policies.folding import where_words as where
 from staleline.report.policies.subject import identity_lines, subject_fields
-from staleline.report.words.console import VERDICT_STYLE, is_narrow, markup_escape
+from staleline.report.words.console import VERDICT_STYLE, markup_escape
 from staleline.report.words.lanes import lanes
+from staleline.report.words.rows import Column, Rows
 from staleline.report.words.words import state_word, transition_words
 from staleline.verdict.handover.readkernel import NamedRule
 from staleline.verdict.policies.platforms import PlatformHandover
@@ -117,7 +117,7 @@ def print_check(console: Console, checked: RuleCheck) -> None:
     """What holds, why the rest does not, the folded table, and each counterexample once."""
     _print_head(console, checked)
     console.print()
-    _print_rows(console, folded(checked.rows))
+    console.print(_table(folded(checked.rows)))
     if checked.exact is not None:
         console.print()
         console.print(_exact_words(checked.exact))
@@ -162,33 +162,28 @@ def _print_head(console: Console, checked: RuleCheck) -> None:
         console.print(_hanging(Text(label, "dim"), Text(text)))
 
 
-def _hanging(label: Text, text: Text, *, indent: str = "  ") -> Table:
+def _hanging(label: Text, text: Text) -> Table:
     """A label, and a text that is indented behind it as far as it goes on."""
     grid = Table.grid(padding=(0, 2))
-    grid.add_column(no_wrap=True, min_width=len(f"{indent}evidence"))
+    grid.add_column(no_wrap=True, min_width=len("  evidence"))
     grid.add_column()
-    grid.add_row(Text.assemble(indent, label), text)
+    grid.add_row(Text.assemble("  ", label), text)
     return grid
 
 
-def _print_rows(console: Console, rows: Sequence[FoldedRow]) -> None:
-    """A table where there is room for it; verdict, path and handover are whole in either case."""
-    if is_narrow(console):
-        for row in rows:
-            verdict = Text(_WORDS[row.verdict], VERDICT_STYLE[row.verdict])
-            console.print(_hanging(verdict, Text(f"{row.path}  {row.transitions}"), indent=""))
-            told = f"WBINVD: {row.executed}; required: {row.required}; {', '.join(row.platforms)}"
-            console.print(Padding(Text(told), (0, 0, 0, 2)))
-        return
-    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
-    for heading in ("verdict", "path"):
-        table.add_column(heading, no_wrap=True)
-    table.add_column("old→next", overflow="fold", min_width=len("off→off, "))
-    table.add_column("WBINVD", overflow="fold", min_width=len("secondaries,"))
-    table.add_column("required", no_wrap=True)
-    table.add_column("on", overflow="fold", min_width=len("hygon-sme-incoherent,"))
+def _table(rows: Sequence[FoldedRow]) -> Rows:
+    table = Rows(
+        (
+            Column("verdict", whole=True),
+            Column("path", whole=True),
+            Column("old→next", first=True),
+            Column("WBINVD"),
+            Column("required"),
+            Column("on"),
+        )
+    )
     for row in rows:
-        table.add_row(
+        table.add(
             Text(_WORDS[row.verdict], style=VERDICT_STYLE[row.verdict]),
             row.path,
             row.transitions,
@@ -196,7 +191,7 @@ def _print_rows(console: Console, rows: Sequence[FoldedRow]) -> None:
             row.required,
             ", ".join(row.platforms),
         )
-    console.print(table)
+    return table
 
 
 def _exact_words(exact: ExactCheck) -> str:

@@ -22,7 +22,6 @@ from staleline.printable import printable, printable_lines
 
 __all__ = [
     "VERDICT_STYLE",
-    "is_narrow",
     "json_text",
     "markup_escape",
     "print_json",
@@ -34,8 +33,6 @@ VERDICT_STYLE = {"safe": "bold green", "at-risk": "bold red", "unknown": "bold y
 _PIPE_WIDTH = 100
 #: No report is laid out for less.
 _LEAST_WIDTH = 60
-#: A table of handovers with all its columns needs this much.
-_TABLE_WIDTH = 80
 #: Blanks, and escapes of colour among them, up to the end of a line.
 _BEFORE_END = re.compile(r"(?: |\x1b\[[\d;]*m)+(?=\n)")
 _COLOUR = re.compile(r"\x1b\[[\d;]*m")
@@ -91,11 +88,6 @@ def text_console(file: TextIO | None = None, *, width: int | None = None) -> Con
         width = _width_of_pipe()
     trimmed = cast("IO[str]", _Trimmed(stream))
     return _Console(file=trimmed, highlight=False, width=width, emoji=False, markup=True)
-
-
-def is_narrow(console: Console) -> bool:
-    """Is there no room for a table of handovers?"""
-    return console.width < _TABLE_WIDTH
 
 
 def _width_of_pipe() -> int:
