@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -166,3 +167,44 @@ def test_findings_of_an_image_name_its_file(
     _, text = run(capsys, "check", image, *narrow, "--format", "sarif")
     (log,) = json.loads(text)["runs"]
     assert log["artifacts"][0]["location"]["uri"] == image.as_uri()
+
+
+def test_a_mail_is_plain_narrow_and_says_what_was_looked_at(
+    capsys: pytest.CaptureFixture[str], real_kernels: dict[str, RealKernel]
+) -> None:
+    image = real_kernels["6.18"]
+    narrow = ("--platform", "hygon-sme-incoherent", "--path", "kexec", "--format", "lkml")
+    status, text = run(capsys, "check", image.path, *narrow, "--ascii")
+    lines = text.splitlines()
+    assert status == AT_RISK
+    assert text.isascii()
+    assert all(line == line.rstrip() for line in lines)
+    # Longer is only what cannot be broken: a path, a build ID.
+    assert all(len(line) <= 72 or len(line.split()) <= 2 for line in lines)
+    assert lines[0].startswith("staleline ")
+    typed = text[text.index("$ ") + 2 : text.index("\n\n")].replace("\\\n", "")
+    assert shlex.split(typed) == ["staleline", "check", str(image.path), *narrow, "--ascii"]
+    found = checked(capsys, image.path, *narrow[:4])
+    assert found["image"]["build_id"] in text
+    assert image.release in text
+    shortest = min((row["steps"] for row in found["handovers"] if row["steps"]), key=len)
+    assert " 9. " in text
+    assert len(shortest) == 9
+    assert len(lines) < 60
+    assert "→" in run(capsys, "check", image.path, *narrow)[1]
+    assert main(["check", "linux-6.5", "--ascii"]) == 1
+    assert "--ascii is for a mail; add --format lkml" in capsys.readouterr().err
+
+
+def test_a_mail_of_a_comparison_has_the_diff_of_the_rule(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    status, text = run(capsys, "diff", "linux-6.5", "linux-6.18", "--format", "lkml")
+    assert status == AT_RISK
+    assert "--- linux-6.5\n+++ linux-6.18\n@@ stop_this_cpu @@\n-WBINVD if " in text
+    assert "\n+WBINVD if " in text
+    assert "handovers no longer safe: kexec" in text
+    assert all(line == line.rstrip() and len(line) <= 72 for line in text.splitlines())
+    same = run(capsys, "diff", "linux-6.5", "linux-6.5", "--format", "lkml")
+    assert same[0] == 0
+    assert "The rule is the same." in same[1]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from staleline.cli.console.once import Once
-from staleline.cli.console.output import Output, output_options
+from staleline.cli.console.output import MAIL, Output, command_line, output_options
 from staleline.cli.console.selecting import Wanted, selection_options
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ _MINUTE = 90
     help="Check for exactly N CPUs as well, by decision diagrams.",
 )
 @click.option("--no-cache", is_flag=True, help="Read images anew, and keep nothing.")
-@output_options()
+@output_options(extra=(MAIL,))
 def command(
     *, rules: tuple[str, ...], wanted: Wanted, cpus: int | None, no_cache: bool, output: Output
 ) -> int:
@@ -113,6 +113,10 @@ def _write(output: Output, checked: Sequence[RuleCheck]) -> None:
         from staleline.report.formats.findings import check_findings
 
         output.write_findings([check_findings(one.rule, one.rows, one.accepted) for one in checked])
+    elif output.format == MAIL:
+        from staleline.report.policies.lkml import Mail, check_mail
+
+        output.write(check_mail(Mail(command_line(), output.ascii), checked))
     elif output.format == "json":
         output.write_json(*map(check_document, checked))
     else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import functools
 import io
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,13 +23,15 @@ if TYPE_CHECKING:
 
     from staleline.report.formats.findings import Findings
 
-__all__ = ["FINDING_FORMATS", "Output", "output_options", "written"]
+__all__ = ["FINDING_FORMATS", "MAIL", "Output", "command_line", "output_options", "written"]
 
 _Result = TypeVar("_Result")
 
 #: Formats of findings, which all commands that judge handovers share.
 FINDING_FORMATS = ("sarif", "junit", "prometheus", "markdown")
 _FORMATS = ("text", "json", *FINDING_FORMATS)
+MAIL = "lkml"
+"""The format for a mailing list, which not all commands have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +41,12 @@ class Output:
     Attributes:
         format: ``text``, ``json`` or one of `FINDING_FORMATS`.
         file: Where to; None for standard output.
+        ascii: For a mailing list: without any character beyond ASCII.
     """
 
     format: str
     file: str | None = None
+    ascii: bool = False
 
     @property
     def of_findings(self) -> bool:
@@ -85,8 +90,8 @@ class Output:
 class _Format(click.Choice[str]):
     """A format; those that make no sense for a command are refused with the reason."""
 
-    def __init__(self, refused: Mapping[str, str]) -> None:
-        super().__init__([form for form in _FORMATS if form not in refused])
+    def __init__(self, refused: Mapping[str, str], extra: Sequence[str]) -> None:
+        super().__init__([form for form in (*_FORMATS, *extra) if form not in refused])
         self._refused = refused
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
@@ -97,19 +102,20 @@ class _Format(click.Choice[str]):
 
 
 def output_options(
-    refused: Mapping[str, str] | None = None,
+    refused: Mapping[str, str] | None = None, *, extra: Sequence[str] = ()
 ) -> Callable[[Callable[..., _Result]], Callable[..., _Result]]:
     """Give a command the three options, as its one parameter `output`.
 
     Args:
         refused: Formats that it has not, and why.
+        extra: Formats that it has and most have not; `MAIL` brings ``--ascii`` along.
     """
 
     def decorate(function: Callable[..., _Result]) -> Callable[..., _Result]:
         @click.option(
             "--format",
             "form",
-            type=_Format(refused or {}),
+            type=_Format(refused or {}, extra),
             help="What to write.  [default: text]",
         )
         @click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
@@ -123,16 +129,33 @@ def output_options(
         )
         @functools.wraps(function)
         def with_output(
-            *, form: str | None, as_json: bool, file: str | None, **options: object
+            *,
+            form: str | None,
+            as_json: bool,
+            file: str | None,
+            in_ascii: bool = False,
+            **options: object,
         ) -> _Result:
             if as_json and form not in (None, "json"):
                 raise UsageError(f"--json and --format {form}", do="ask for one of them")
             chosen = "json" if as_json else form or "text"
-            return function(output=Output(chosen, file), **options)
+            if in_ascii and chosen != MAIL:
+                raise UsageError("--ascii is for a mail", do=f"add --format {MAIL}")
+            return function(output=Output(chosen, file, in_ascii), **options)
 
-        return with_output
+        if MAIL not in extra:
+            return with_output
+        return click.option(
+            "--ascii", "in_ascii", is_flag=True, help=f"With --format {MAIL}: ASCII only."
+        )(with_output)
 
     return decorate
+
+
+def command_line() -> tuple[str, ...]:
+    """Its words as they were typed, each quoted for a shell."""
+    arguments = click.get_current_context().find_root().obj
+    return ("staleline", *(shlex.quote(str(one)) for one in arguments or ()))
 
 
 def written(form: str, several: Sequence[Findings]) -> str:

@@ -16,9 +16,9 @@ from staleline.facts import Fact, MachineFacts
 from staleline.printable import printable
 from staleline.report.formats.findings import LEFT_BEHIND, violation_id
 from staleline.report.words.console import VERDICT_STYLE, markup_escape
+from staleline.report.words.handovertable import Column, HandoverTable
 from staleline.report.words.identity import identity_words
 from staleline.report.words.lanes import lanes
-from staleline.report.words.rows import Column, Rows
 from staleline.report.words.words import flush_words, left_words, required_words
 from staleline.verdict.audit.audit import Audit, Handover
 from staleline.verdict.handover.reasons import Unneeded, UnneededEither
@@ -184,8 +184,8 @@ def _word(fact: Fact) -> str:
     return str(fact.value)
 
 
-def _handovers(audit: Audit) -> Rows:
-    table = Rows(
+def _handovers(audit: Audit) -> HandoverTable:
+    table = HandoverTable(
         (
             Column("path", whole=True),
             Column("old→next", whole=True),

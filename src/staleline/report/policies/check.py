@@ -15,8 +15,8 @@ from staleline.report.policies.folding import FoldedRow, Reason, counted, folded
 from staleline.report.policies.folding import where_words as where
 from staleline.report.policies.subject import identity_lines, subject_fields
 from staleline.report.words.console import VERDICT_STYLE, markup_escape
+from staleline.report.words.handovertable import Column, HandoverTable
 from staleline.report.words.lanes import lanes
-from staleline.report.words.rows import Column, Rows
 from staleline.report.words.words import state_word, transition_words
 from staleline.verdict.handover.readkernel import NamedRule
 from staleline.verdict.policies.platforms import PlatformHandover
@@ -171,8 +171,8 @@ def _hanging(label: Text, text: Text) -> Table:
     return grid
 
 
-def _table(rows: Sequence[FoldedRow]) -> Rows:
-    table = Rows(
+def _table(rows: Sequence[FoldedRow]) -> HandoverTable:
+    table = HandoverTable(
         (
             Column("verdict", whole=True),
             Column("path", whole=True),

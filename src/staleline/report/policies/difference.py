@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from staleline.report.words.console import VERDICT_STYLE, markup_escape
-from staleline.report.words.rows import Column, Rows
+from staleline.report.words.handovertable import Column, HandoverTable
 from staleline.report.words.words import flush_words, state_word, transition_words
 from staleline.verdict.policies.difference import (
     ChangedHandover,
@@ -114,9 +114,9 @@ def _handovers_of(count: int) -> str:
     return f"{count} handover{'' if count == 1 else 's'}"
 
 
-def _handovers(difference: Difference) -> Rows:
+def _handovers(difference: Difference) -> HandoverTable:
     """One row for all transitions of a platform that change alike; CPUs as in `_WHO`."""
-    table = Rows(
+    table = HandoverTable(
         (
             Column("platform", whole=True),
             Column("path", whole=True),

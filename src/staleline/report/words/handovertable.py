@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Rows of handovers: a table where every word of it has room, else one below the other.
+"""HandoverTable of handovers: a table where every word of it has room, else one below the other.
 
 Whatever the width, nothing is elided, and what tells a handover from others stays in one piece.
 """
@@ -14,7 +14,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["Column", "Rows"]
+__all__ = ["Column", "HandoverTable"]
 
 _GAP = 2
 _INDENT = 2
@@ -22,7 +22,7 @@ _INDENT = 2
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column of `Rows`.
+    """A column of `HandoverTable`.
 
     Attributes:
         heading: Its name; below each other, what stands before a cell.
@@ -39,7 +39,7 @@ class Column:
 
 
 @dataclass(frozen=True)
-class Rows:
+class HandoverTable:
     """Some rows, which fit themselves into the width there is."""
 
     columns: tuple[Column, ...]
