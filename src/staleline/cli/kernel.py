@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -11,10 +13,11 @@ import click
 
 from staleline.cli.console import streams
 from staleline.cli.console.once import Once
-from staleline.cli.console.output import Output, output_options
+from staleline.cli.console.output import LINES, Output, output_options
 from staleline.cli.machine import GivenMachine, machine_options, on_machine
 
 if TYPE_CHECKING:
+    from staleline.kernel.file.pools import ImagePool
     from staleline.kernel.reading.many import ImageReport, ReadingOptions
 
 __all__ = ["command"]
@@ -54,7 +57,9 @@ __all__ = ["command"]
     help="Give up an image after this time.",
 )
 @click.option("--no-cache", is_flag=True, help="Read every image anew, and keep nothing.")
-@output_options()
+@click.option("--brief", is_flag=True, help="With --format json or jsonl: under 4 kB an image.")
+@click.option("--matrix", is_flag=True, help="Kernels against the rules of the catalogue.")
+@output_options(extra=(LINES,))
 def command(  # noqa: PLR0913 - one parameter per option
     *,
     images: tuple[str, ...],
@@ -68,9 +73,15 @@ def command(  # noqa: PLR0913 - one parameter per option
     jobs: int | None,
     timeout: float,
     no_cache: bool,
+    brief: bool,
+    matrix: bool,
     output: Output,
 ) -> int:
     """Which rule do these images carry, and when do they execute WBINVD?
+
+    An IMAGE may be a directory, of which all kernels and packages are read, an ISO image (with
+    pycdlib installed), or - for a list of files on standard input. Packages without a kernel in
+    these are skipped and counted.
 
     Each image's own code is run for every combination of what CPUID, MSRs and the command
     line may say. What was read is kept under ~/.cache/staleline.
@@ -79,6 +90,7 @@ def command(  # noqa: PLR0913 - one parameter per option
     else was found), 3 if something of one is unknown.
     """
     from staleline.cli.console.tracking import with_progress
+    from staleline.kernel.file.pools import ImagePool
     from staleline.kernel.reading.many import ReadingOptions, explained, read_images
 
     options = ReadingOptions(jobs, timeout, use_cache=not no_cache, tracked=with_progress)
@@ -90,19 +102,67 @@ def command(  # noqa: PLR0913 - one parameter per option
         raise click.UsageError(f"--since and --explain have no --format {output.format}")
     if as_policy:
         return _write_policy(images, options, output)
+    if brief and output.format not in ("json", LINES):
+        raise click.UsageError("--brief is for --format json and jsonl")
+    if output.format == LINES and (since or explain or matrix):
+        raise click.UsageError("--format jsonl has a line per image, and nothing of several")
+    if matrix and output.of_findings:
+        raise click.UsageError(f"--matrix has no --format {output.format}")
     behaviour = None if machine.file is None else partial(on_machine, machine.checked())
-    reports = read_images((*images, since) if since else images, options, behaviour)
+    with ImagePool() as pool:
+        pool.add(images, sys.stdin)
+        files = (*pool.images, since) if since else pool.images
+        reports = read_images(files, options, behaviour)
+        if explain:
+            reports = explained(reports, options, att=syntax == "att")
+    reports = [_called(report, pool) for report in reports]
     if since:
         _print_changes(reports[-1], reports[:-1], output=output)
     elif explain:
-        reports = explained(reports, options, att=syntax == "att")
         _print_explanations(reports, output=output)
+    elif matrix:
+        _print_matrix(reports, output=output)
+    elif brief or output.format == LINES:
+        _print_lines(reports, brief=brief, output=output)
     else:
-        _print(reports, full=full or all_sites, all_sites=all_sites, output=output)
+        _print(reports, pool.skipped, full=full or all_sites, all_sites=all_sites, output=output)
+    if pool.skipped:
+        count = len(pool.skipped)
+        streams.complain(f"{count} package{'' if count == 1 else 's'} without kernel skipped")
     for report in reports:
         if report.error is not None:
             streams.complain(report.error)
     return _status(reports)
+
+
+def _called(report: ImageReport, pool: ImagePool) -> ImageReport:
+    """What lay in an archive is called by that, and not by the file it was put into."""
+    called = pool.called.get(report.image)
+    if called is None:
+        return report
+    error = report.error and report.error.replace(report.image, called)
+    return replace(report, image=called, error=error)
+
+
+def _print_lines(reports: Sequence[ImageReport], *, brief: bool, output: Output) -> None:
+    from staleline.report.images.brief import brief_document
+    from staleline.report.images.kernel_json import kernel_document
+
+    documents = [brief_document(one) if brief else kernel_document([one]) for one in reports]
+    if output.format == LINES:
+        output.write_json_lines(documents)
+    else:
+        output.write_json(*documents)
+
+
+def _print_matrix(reports: Sequence[ImageReport], *, output: Output) -> None:
+    from staleline.report.images.matrix import matrix_document, print_matrix
+
+    if output.format == "json":
+        output.write_json(matrix_document(reports))
+        return
+    with output.console() as console:
+        print_matrix(console, reports)
 
 
 def _write_policy(images: Sequence[str], options: ReadingOptions, output: Output) -> int:
@@ -117,16 +177,23 @@ def _write_policy(images: Sequence[str], options: ReadingOptions, output: Output
     return 0
 
 
-def _print(reports: Sequence[ImageReport], *, full: bool, all_sites: bool, output: Output) -> None:
+def _print(
+    reports: Sequence[ImageReport],
+    skipped: Sequence[str],
+    *,
+    full: bool,
+    all_sites: bool,
+    output: Output,
+) -> None:
     from staleline.report.images.kernel_json import kernel_document
     from staleline.report.images.kernel_text import print_image, print_images
 
     if output.of_findings:
         from staleline.report.images.image_findings import image_findings
 
-        output.write_findings([image_findings(report) for report in reports])
+        output.write_findings([image_findings(report) for report in reports], together=True)
     elif output.format == "json":
-        output.write_json(kernel_document(reports))
+        output.write_json({**kernel_document(reports), "skipped": list(skipped)})
     else:
         with output.console() as console:
             if full or len(reports) == 1:

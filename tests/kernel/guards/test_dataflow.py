@@ -89,6 +89,6 @@ def test_disassembly_names_where_jumps_go() -> None:
 
 def test_atts_syntax_has_the_source_first() -> None:
     # Opcode 89 /r: mov %ebx, %eax in AT&T's syntax, mov eax, ebx in Intel's (SDM vol. 2).
-    move = step(0x1000, "89d8")
-    assert disassembled(move, name) == "mov eax, ebx"
-    assert disassembled(move, name, att=True).replace("\t", " ") == "movl %ebx, %eax"
+    (move,) = steps("89d8")
+    assert disassembled(move, str) == "mov eax, ebx"
+    assert disassembled(move, str, att=True) == "movl %ebx, %eax"

@@ -7,7 +7,7 @@ import functools
 import io
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,15 @@ if TYPE_CHECKING:
 
     from staleline.report.formats.findings import Findings
 
-__all__ = ["FINDING_FORMATS", "MAIL", "Output", "command_line", "output_options", "written"]
+__all__ = [
+    "FINDING_FORMATS",
+    "LINES",
+    "MAIL",
+    "Output",
+    "command_line",
+    "output_options",
+    "written",
+]
 
 _Result = TypeVar("_Result")
 
@@ -32,6 +40,8 @@ FINDING_FORMATS = ("sarif", "junit", "prometheus", "markdown")
 _FORMATS = ("text", "json", *FINDING_FORMATS)
 MAIL = "lkml"
 """The format for a mailing list, which not all commands have."""
+LINES = "jsonl"
+"""A JSON document per line, likewise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,15 +74,21 @@ class Output:
         else:
             replace_file(Path(self.file), text)
 
-    def write_findings(self, several: Sequence[Findings]) -> None:
-        """Write findings in the wanted format."""
-        self.write(written(self.format, several))
+    def write_findings(self, several: Sequence[Findings], *, together: bool = False) -> None:
+        """Write findings in the wanted format; `together` is for `sarif_document`."""
+        self.write(written(self.format, several, together=together))
 
     def write_json(self, *documents: dict[str, Any]) -> None:
         """Write documents, one after the other."""
         from staleline.report.words.console import json_text
 
         self.write("".join(map(json_text, documents)))
+
+    def write_json_lines(self, documents: Iterable[dict[str, Any]]) -> None:
+        """Write documents, each on a line of its own."""
+        from staleline.report.words.console import json_line
+
+        self.write("".join(map(json_line, documents)))
 
     @contextmanager
     def console(self) -> Iterator[Console]:
@@ -158,14 +174,14 @@ def command_line() -> tuple[str, ...]:
     return ("staleline", *(shlex.quote(str(one)) for one in arguments or ()))
 
 
-def written(form: str, several: Sequence[Findings]) -> str:
+def written(form: str, several: Sequence[Findings], *, together: bool = False) -> str:
     """Findings in one of `FINDING_FORMATS`."""
     match form:
         case "sarif":
             from staleline.report.formats.sarif import sarif_document
             from staleline.report.words.console import json_text
 
-            return json_text(sarif_document(several))
+            return json_text(sarif_document(several, together=together))
         case "junit":
             from staleline.report.formats.junit import junit_xml
 

@@ -16,14 +16,19 @@ from staleline.kernel.file.archives import Member, damaged_package
 from staleline.kernel.file.deb import DEB_MAGIC, open_deb
 from staleline.kernel.file.rpm import RPM_MAGIC, open_rpm
 from staleline.kernel.file.source import ByteSource, MemoryBytes
+from staleline.kernel.file.spool import MAX_SPOOLED, spooled
 from staleline.unpacking import UnpackedStream
 
-__all__ = ["MAX_IMAGE", "PackagedImage", "is_package", "read_package"]
+__all__ = ["MAX_IMAGE", "PackagedImage", "has_kernel", "is_package", "read_package"]
 
 MAX_IMAGE: Final = 96 << 20
 """Largest image taken out of a package, in bytes; compressed ones have 7 to 20 MiB."""
 
-_IMAGE: Final = re.compile(r"boot/vmlinuz-[^/]+|(usr/)?lib/modules/[^/]+/vmlinuz(-virt\.efi)?")
+_IMAGE: Final = re.compile(
+    r"boot/vmlinuz-[^/]+|(usr/)?lib/modules/[^/]+/vmlinuz(-virt\.efi)?"
+    # With debug information: Debian's linux-image-*-dbg, Fedora's kernel-debuginfo.
+    r"|usr/lib/debug/(boot/vmlinux-[^/]+|(usr/)?lib/modules/[^/]+/vmlinux)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +43,7 @@ class PackagedImage:
     """
 
     member: str
-    content: MemoryBytes
+    content: ByteSource
     package: str | None
     version: str | None
 
@@ -59,7 +64,7 @@ def read_package(source: ByteSource) -> PackagedImage:
     listed = package.files and tuple(filter(_IMAGE.fullmatch, package.files))
     if listed is not None and len(listed) != 1:
         raise _number_of_images(source, listed)
-    found: dict[str, MemoryBytes] = {}
+    found: dict[str, ByteSource] = {}
     for member in package.members(package.stream):
         if not (member.regular and member.size and _IMAGE.fullmatch(member.name)):
             continue
@@ -73,8 +78,21 @@ def read_package(source: ByteSource) -> PackagedImage:
     return PackagedImage(*found.popitem(), package.name, package.version)
 
 
-def _content(source: ByteSource, stream: UnpackedStream, member: Member) -> MemoryBytes:
+def has_kernel(source: ByteSource) -> bool | None:
+    """Does its own list of files name a kernel image? None if there is no list.
+
+    Raises:
+        KernelImageError: The package is damaged.
+    """
+    rpm = bytes(source.read(0, len(RPM_MAGIC))) == RPM_MAGIC
+    files = (open_rpm(source) if rpm else open_deb(source)).files
+    return None if files is None else any(map(_IMAGE.fullmatch, files))
+
+
+def _content(source: ByteSource, stream: UnpackedStream, member: Member) -> ByteSource:
     where = f"{source.where} ({member.name})"
+    if "/debug/" in member.name and member.size <= MAX_SPOOLED:
+        return spooled(stream, member.size, where)
     if member.size > MAX_IMAGE:
         raise KernelImageError(
             f"an image of {member.size} bytes, the limit is {MAX_IMAGE}",

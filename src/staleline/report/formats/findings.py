@@ -139,6 +139,11 @@ class Findings:
     other: tuple[Finding, ...]
     asked: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def properties(self) -> Mapping[str, str]:
+        """What tells it from others, in formats that have a place for it."""
+        return {"subject": self.subject, "kernel": self.kernel, **self.asked}
+
     def each(self) -> Iterator[tuple[HandoverFindings | None, Finding]]:
         """Every finding, with its handover."""
         yield from ((None, finding) for finding in self.other)

@@ -22,6 +22,7 @@ from staleline.printable import printable, printable_lines
 
 __all__ = [
     "VERDICT_STYLE",
+    "json_line",
     "json_text",
     "markup_escape",
     "print_json",
@@ -104,6 +105,11 @@ def print_json(document: dict[str, Any]) -> None:
 def json_text(document: dict[str, Any]) -> str:
     """The document as indented JSON in ASCII, with a line end."""
     return _LONE.sub(_as_bytes, json.dumps(document, indent=2)) + "\n"
+
+
+def json_line(document: dict[str, Any]) -> str:
+    """The same on one line."""
+    return _LONE.sub(_as_bytes, json.dumps(document, separators=(",", ":"))) + "\n"
 
 
 def _as_bytes(found: re.Match[str]) -> str:
