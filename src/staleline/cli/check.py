@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from staleline.cli.console import streams
 from staleline.cli.console.once import Once
 from staleline.cli.console.output import MAIL, Output, command_line, output_options
 from staleline.cli.console.selecting import Wanted, selection_options
@@ -15,6 +16,8 @@ from staleline.cli.console.selecting import Wanted, selection_options
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from staleline.report.formats.findings import Findings
+    from staleline.report.formats.waivers import Waivers
     from staleline.report.policies.check import RuleCheck
     from staleline.verdict.handover.readkernel import NamedRule
     from staleline.verdict.policies.exact import ExactCheck
@@ -36,25 +39,39 @@ _MINUTE = 90
     metavar="N",
     help="Check for exactly N CPUs as well, by decision diagrams.",
 )
+@click.option(
+    "--waivers", metavar="FILE", help="Findings to put up with, each with a reason and an end."
+)
 @click.option("--no-cache", is_flag=True, help="Read images anew, and keep nothing.")
 @output_options(extra=(MAIL,))
-def command(
-    *, rules: tuple[str, ...], wanted: Wanted, cpus: int | None, no_cache: bool, output: Output
+def command(  # noqa: PLR0913 - one parameter per option
+    *,
+    rules: tuple[str, ...],
+    wanted: Wanted,
+    cpus: int | None,
+    waivers: str | None,
+    no_cache: bool,
+    output: Output,
 ) -> int:
     """Check rules on every platform class: what holds, what does not, and why.
 
     A RULE is a policy of the catalogue, a policy file (.toml), or a kernel image.
 
-    Exit status: 0 safe everywhere, 1 error, 2 at risk somewhere, 3 unknown somewhere.
+    Exit status: 0 safe everywhere, 1 error, 2 at risk somewhere, 3 unknown somewhere; what is
+    waived does not count.
     """
     from staleline.cli.console.tracking import with_progress
     from staleline.kernel.reading.many import ReadingOptions
+    from staleline.report.formats.waivers import read_waivers
     from staleline.verdict.handover.readkernel import named_rules
 
     options = ReadingOptions(use_cache=not no_cache, tracked=with_progress)
+    accepted = read_waivers(waivers) if waivers is not None else None
     checked = [_check(rule, wanted, cpus) for rule in named_rules(rules, options)]
-    _write(output, checked)
-    return _status(checked)
+    _write(output, checked, accepted)
+    for complaint in accepted.complaints() if accepted is not None else ():
+        streams.complain(complaint)
+    return _status(checked, accepted)
 
 
 def _check(rule: NamedRule, wanted: Wanted, cpus: int | None) -> RuleCheck:
@@ -106,13 +123,18 @@ def _exactly(rows: Sequence[PlatformHandover], cpus: int) -> ExactCheck:
     return agreement(rows, tuple(tracked(explored, f"{cpus} CPUs", len(models))), cpus)
 
 
-def _write(output: Output, checked: Sequence[RuleCheck]) -> None:
+def _findings(checked: Sequence[RuleCheck], waivers: Waivers | None) -> list[Findings]:
+    from staleline.report.formats.findings import check_findings
+
+    found = [check_findings(one.rule, one.rows, one.accepted) for one in checked]
+    return found if waivers is None else [waivers.applied(one) for one in found]
+
+
+def _write(output: Output, checked: Sequence[RuleCheck], waivers: Waivers | None) -> None:
     from staleline.report.policies.check import check_document, print_check
 
     if output.of_findings:
-        from staleline.report.formats.findings import check_findings
-
-        output.write_findings([check_findings(one.rule, one.rows, one.accepted) for one in checked])
+        output.write_findings(_findings(checked, waivers))
     elif output.format == MAIL:
         from staleline.report.policies.lkml import Mail, check_mail
 
@@ -125,10 +147,19 @@ def _write(output: Output, checked: Sequence[RuleCheck]) -> None:
                 print_check(console, one)
 
 
-def _status(checked: Sequence[RuleCheck]) -> int:
+def _status(checked: Sequence[RuleCheck], waivers: Waivers | None) -> int:
+    from staleline.report.formats.findings import Level
     from staleline.vocabulary import Verdict
 
-    verdicts = {row.judgement.verdict for one in checked for row in one.rows}
+    if waivers is None:
+        verdicts = {row.judgement.verdict for one in checked for row in one.rows}
+    else:
+        verdicts = {
+            row.verdict
+            for found in _findings(checked, waivers)
+            for row in found.handovers
+            if any(finding.level is not Level.NOTE for finding in row.findings)
+        }
     if Verdict.AT_RISK in verdicts:
         return 2
     disagreeing = any(one.exact is not None and one.exact.disagreeing for one in checked)

@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -19,6 +20,9 @@ from staleline.cli.machine import GivenMachine, machine_options, on_machine
 if TYPE_CHECKING:
     from staleline.kernel.file.pools import ImagePool
     from staleline.kernel.reading.many import ImageReport, ReadingOptions
+    from staleline.report.formats.findings import Findings
+    from staleline.report.formats.waivers import Waivers
+    from staleline.report.images.series import SeriesStep
 
 __all__ = ["command"]
 
@@ -31,7 +35,14 @@ __all__ = ["command"]
     cmdline="The kernel's command line on that machine.",
     state=None,
 )
-@click.option("--since", metavar="IMAGE", help="What changed from this build to each of them.")
+@click.option(
+    "--since",
+    metavar="IMAGE",
+    help="What changed from this build, or from the JSON of an earlier run, to each of them.",
+)
+@click.option(
+    "--series", is_flag=True, help="What changed from each of them to the next: first bad named."
+)
 @click.option(
     "--explain", is_flag=True, help="Show the instructions that decide, and their inputs."
 )
@@ -45,8 +56,13 @@ __all__ = ["command"]
 @click.option(
     "--as-policy", is_flag=True, help="Write the rule of one image as a policy file (TOML)."
 )
+@click.option("--matrix", is_flag=True, help="Kernels against the rules of the catalogue.")
+@click.option("--brief", is_flag=True, help="With --format json or jsonl: under 4 kB an image.")
 @click.option("--full", is_flag=True, help="Everything of each image, however many.")
 @click.option("--all-sites", is_flag=True, help="List every WBINVD in the code (with --full).")
+@click.option(
+    "--waivers", metavar="FILE", help="Findings to put up with, each with a reason and an end."
+)
 @click.option("--jobs", type=click.IntRange(1), help="Images at a time; default: one per core.")
 @click.option(
     "--timeout",
@@ -57,25 +73,16 @@ __all__ = ["command"]
     help="Give up an image after this time.",
 )
 @click.option("--no-cache", is_flag=True, help="Read every image anew, and keep nothing.")
-@click.option("--brief", is_flag=True, help="With --format json or jsonl: under 4 kB an image.")
-@click.option("--matrix", is_flag=True, help="Kernels against the rules of the catalogue.")
 @output_options(extra=(LINES,))
 def command(  # noqa: PLR0913 - one parameter per option
     *,
     images: tuple[str, ...],
     machine: GivenMachine,
-    since: str | None,
-    explain: bool,
-    syntax: str,
-    as_policy: bool,
-    full: bool,
-    all_sites: bool,
     jobs: int | None,
     timeout: float,
     no_cache: bool,
-    brief: bool,
-    matrix: bool,
     output: Output,
+    **wanted: Any,
 ) -> int:
     """Which rule do these images carry, and when do they execute WBINVD?
 
@@ -87,52 +94,74 @@ def command(  # noqa: PLR0913 - one parameter per option
     line may say. What was read is kept under ~/.cache/staleline.
 
     Exit status: 0 if every image was read to its end, 1 if one could not be read (whatever
-    else was found), 3 if something of one is unknown.
+    else was found), 3 if something of one is unknown; with --since or --series 2 if something
+    that was safe is not any more.
     """
     from staleline.cli.console.tracking import with_progress
     from staleline.kernel.file.pools import ImagePool
     from staleline.kernel.reading.many import ReadingOptions, explained, read_images
+    from staleline.report.formats.waivers import read_waivers
 
     options = ReadingOptions(jobs, timeout, use_cache=not no_cache, tracked=with_progress)
-    if since and explain:
-        raise click.UsageError("--since and --explain do not go together")
-    if (machine.msr or machine.cmdline) and machine.file is None:
-        raise click.UsageError("--msr and --cmdline describe the machine of --snapshot")
-    if output.of_findings and (since or explain):
-        raise click.UsageError(f"--since and --explain have no --format {output.format}")
-    if as_policy:
+    asked = _Asked(**wanted)
+    asked.refuse_mixtures(machine, output)
+    if asked.as_policy:
         return _write_policy(images, options, output)
-    if brief and output.format not in ("json", LINES):
-        raise click.UsageError("--brief is for --format json and jsonl")
-    if output.format == LINES and (since or explain or matrix):
-        raise click.UsageError("--format jsonl has a line per image, and nothing of several")
-    if matrix and output.of_findings:
-        raise click.UsageError(f"--matrix has no --format {output.format}")
+    waivers = None if asked.waivers is None else read_waivers(asked.waivers)
     behaviour = None if machine.file is None else partial(on_machine, machine.checked())
     with ImagePool() as pool:
         pool.add(images, sys.stdin)
-        files = (*pool.images, since) if since else pool.images
-        reports = read_images(files, options, behaviour)
-        if explain:
-            reports = explained(reports, options, att=syntax == "att")
+        reports = read_images(pool.images, options, behaviour)
+        if asked.explain:
+            reports = explained(reports, options, att=asked.syntax == "att")
     reports = [_called(report, pool) for report in reports]
-    if since:
-        _print_changes(reports[-1], reports[:-1], output=output)
-    elif explain:
-        _print_explanations(reports, output=output)
-    elif matrix:
-        _print_matrix(reports, output=output)
-    elif brief or output.format == LINES:
-        _print_lines(reports, brief=brief, output=output)
-    else:
-        _print(reports, pool.skipped, full=full or all_sites, all_sites=all_sites, output=output)
-    if pool.skipped:
-        count = len(pool.skipped)
-        streams.complain(f"{count} package{'' if count == 1 else 's'} without kernel skipped")
-    for report in reports:
-        if report.error is not None:
-            streams.complain(report.error)
-    return _status(reports)
+    steps = _steps(asked, reports, options)
+    _write(asked, reports, steps, pool.skipped, waivers=waivers, output=output)
+    _complain(reports, pool.skipped, waivers)
+    return _status(reports, steps, waivers)
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What is wanted of the images."""
+
+    since: str | None
+    series: bool
+    explain: bool
+    syntax: str
+    as_policy: bool
+    matrix: bool
+    brief: bool
+    full: bool
+    all_sites: bool
+    waivers: str | None
+
+    def refuse_mixtures(self, machine: GivenMachine, output: Output) -> None:
+        """Of two things that exclude each other.
+
+        Raises:
+            UsageError: There are such two.
+        """
+        kinds = {
+            "--since": self.since,
+            "--series": self.series,
+            "--explain": self.explain,
+            "--matrix": self.matrix,
+            "--as-policy": self.as_policy,
+        }
+        chosen = [name for name, given in kinds.items() if given]
+        if len(chosen) > 1:
+            raise click.UsageError(f"{chosen[0]} and {chosen[1]} do not go together")
+        if (machine.msr or machine.cmdline) and machine.file is None:
+            raise click.UsageError("--msr and --cmdline describe the machine of --snapshot")
+        if self.brief and output.format not in ("json", LINES):
+            raise click.UsageError("--brief is for --format json and jsonl")
+        if chosen and (self.brief or output.format == LINES):
+            raise click.UsageError(f"a line per image has nothing of {chosen[0]}")
+        compares = self.since or self.series
+        refused = ("prometheus",) if compares else ()
+        if (chosen and not compares and output.of_findings) or output.format in refused:
+            raise click.UsageError(f"{chosen[0]} has no --format {output.format}")
 
 
 def _called(report: ImageReport, pool: ImagePool) -> ImageReport:
@@ -144,83 +173,118 @@ def _called(report: ImageReport, pool: ImagePool) -> ImageReport:
     return replace(report, image=called, error=error)
 
 
-def _print_lines(reports: Sequence[ImageReport], *, brief: bool, output: Output) -> None:
-    from staleline.report.images.brief import brief_document
-    from staleline.report.images.kernel_json import kernel_document
-
-    documents = [brief_document(one) if brief else kernel_document([one]) for one in reports]
-    if output.format == LINES:
-        output.write_json_lines(documents)
-    else:
-        output.write_json(*documents)
-
-
-def _print_matrix(reports: Sequence[ImageReport], *, output: Output) -> None:
-    from staleline.report.images.matrix import matrix_document, print_matrix
-
-    if output.format == "json":
-        output.write_json(matrix_document(reports))
-        return
-    with output.console() as console:
-        print_matrix(console, reports)
-
-
-def _write_policy(images: Sequence[str], options: ReadingOptions, output: Output) -> int:
-    """One image's rule as a policy file; a rule of which a part is unknown makes none."""
-    from staleline.kernel.reading.imagerule import policy_file
+def _steps(
+    asked: _Asked, reports: Sequence[ImageReport], options: ReadingOptions
+) -> list[SeriesStep]:
+    """The pairs that are compared."""
+    if asked.series:
+        return [_step(old, new) for old, new in pairwise(reports)]
+    if asked.since is None:
+        return []
+    from staleline.kernel.reading.earlier import earlier_reports, is_earlier_run, same_flavour
     from staleline.kernel.reading.many import read_images
 
-    if len(images) != 1:
-        raise click.UsageError("--as-policy is for one image")
-    (report,) = read_images(images, options)
-    output.write(policy_file(report.required(), report.image))
-    return 0
+    if not is_earlier_run(asked.since):
+        (old,) = read_images((asked.since,), options)
+        if old.error is not None:
+            streams.complain(old.error)
+        return [_step(old, new) for new in reports]
+    earlier = earlier_reports(asked.since)
+    pairs = [(same_flavour(new, earlier), new) for new in reports]
+    for before, new in pairs:
+        if before is None and new.error is None:
+            streams.complain(f"{new.image}: {asked.since} has none of its series and flavour")
+    return [_step(before, new) for before, new in pairs if before is not None]
+
+
+def _step(old: ImageReport, new: ImageReport) -> SeriesStep:
+    from staleline.report.images.series import SeriesStep
+    from staleline.verdict.policies.builds import build_change
+
+    if old.document is None or new.document is None:
+        return SeriesStep(old.image, new.image, None)
+    change = build_change(old.document, new.document, old_image=old.image, new_image=new.image)
+    return SeriesStep(old.image, new.image, change)
+
+
+def _write(  # noqa: PLR0913 - all that is known
+    asked: _Asked,
+    reports: Sequence[ImageReport],
+    steps: Sequence[SeriesStep],
+    skipped: Sequence[str],
+    *,
+    waivers: Waivers | None,
+    output: Output,
+) -> None:
+    if output.of_findings:
+        output.write_findings(_findings(asked, reports, steps, waivers), together=True)
+    elif asked.since or asked.series:
+        _print_changes(asked, reports, steps, output=output)
+    elif asked.explain:
+        _print_explanations(reports, output=output)
+    elif asked.matrix:
+        _print_matrix(reports, output=output)
+    elif asked.brief or output.format == LINES:
+        _print_lines(reports, brief=asked.brief, output=output)
+    else:
+        _print(asked, reports, skipped, output=output)
+
+
+def _findings(
+    asked: _Asked,
+    reports: Sequence[ImageReport],
+    steps: Sequence[SeriesStep],
+    waivers: Waivers | None,
+) -> list[Findings]:
+    """Of comparisons what they brought in, else what each image was read to do."""
+    from staleline.report.images.image_findings import image_findings
+    from staleline.report.images.series import change_findings
+
+    if asked.since or asked.series:
+        found = [change_findings(step) for step in steps]
+    else:
+        found = [image_findings(report) for report in reports]
+    return found if waivers is None else [waivers.applied(one) for one in found]
 
 
 def _print(
-    reports: Sequence[ImageReport],
-    skipped: Sequence[str],
-    *,
-    full: bool,
-    all_sites: bool,
-    output: Output,
+    asked: _Asked, reports: Sequence[ImageReport], skipped: Sequence[str], *, output: Output
 ) -> None:
     from staleline.report.images.kernel_json import kernel_document
     from staleline.report.images.kernel_text import print_image, print_images
 
-    if output.of_findings:
-        from staleline.report.images.image_findings import image_findings
-
-        output.write_findings([image_findings(report) for report in reports], together=True)
-    elif output.format == "json":
+    full = asked.full or asked.all_sites
+    if output.format == "json":
         output.write_json({**kernel_document(reports), "skipped": list(skipped)})
-    else:
-        with output.console() as console:
-            if full or len(reports) == 1:
-                for report in reports:
-                    print_image(console, report, full=full, all_sites=all_sites)
-            else:
-                print_images(console, reports)
+        return
+    with output.console() as console:
+        if full or len(reports) == 1:
+            for report in reports:
+                print_image(console, report, full=full, all_sites=asked.all_sites)
+        else:
+            print_images(console, reports)
 
 
-def _print_changes(old: ImageReport, reports: Sequence[ImageReport], *, output: Output) -> None:
-    """What changed from one build to each of the others, as far as they were read."""
+def _print_changes(
+    asked: _Asked, reports: Sequence[ImageReport], steps: Sequence[SeriesStep], *, output: Output
+) -> None:
+    """What changed from one build to the other of each pair, as far as they were read."""
     from staleline.report.images.builds import change_document, print_change
     from staleline.report.images.kernel_json import kernel_document
-    from staleline.verdict.policies.builds import build_change
+    from staleline.report.images.series import first_bad, print_series
 
-    changes = [
-        build_change(old.document, report.document, old_image=old.image, new_image=report.image)
-        for report in reports
-        if old.document is not None and report.document is not None
-    ]
+    changes = [step.change for step in steps if step.change is not None]
     if output.format == "json":
         since = [change_document(change) for change in changes]
-        output.write_json({**kernel_document(reports), "since": since})
-    else:
-        with output.console() as console:
-            for change in changes:
-                print_change(console, change)
+        series = {"first_bad": first_bad(steps)} if asked.series else {}
+        output.write_json({**kernel_document(reports), "since": since, **series})
+        return
+    with output.console() as console:
+        if asked.series:
+            print_series(console, steps)
+            return
+        for change in changes:
+            print_change(console, change)
 
 
 def _print_explanations(reports: Sequence[ImageReport], *, output: Output) -> None:
@@ -237,9 +301,77 @@ def _print_explanations(reports: Sequence[ImageReport], *, output: Output) -> No
                 print_explanations(console, report.image, report.explanations)
 
 
-def _status(reports: Sequence[ImageReport]) -> int:
+def _print_matrix(reports: Sequence[ImageReport], *, output: Output) -> None:
+    from staleline.report.images.matrix import matrix_document, print_matrix
+
+    if output.format == "json":
+        output.write_json(matrix_document(reports))
+        return
+    with output.console() as console:
+        print_matrix(console, reports)
+
+
+def _print_lines(reports: Sequence[ImageReport], *, brief: bool, output: Output) -> None:
+    from staleline.report.images.brief import brief_document
+    from staleline.report.images.kernel_json import kernel_document
+
+    documents = [brief_document(one) if brief else kernel_document([one]) for one in reports]
+    if output.format == LINES:
+        output.write_json_lines(documents)
+    else:
+        output.write_json(*documents)
+
+
+def _write_policy(images: Sequence[str], options: ReadingOptions, output: Output) -> int:
+    """One image's rule as a policy file; a rule of which a part is unknown makes none."""
+    from staleline.kernel.reading.imagerule import policy_file
+    from staleline.kernel.reading.many import read_images
+
+    if len(images) != 1:
+        raise click.UsageError("--as-policy is for one image")
+    if output.format != "text":
+        raise click.UsageError("--as-policy writes TOML, and has no --format")
+    (report,) = read_images(images, options)
+    output.write(policy_file(report.required(), report.image))
+    return 0
+
+
+def _complain(
+    reports: Sequence[ImageReport], skipped: Sequence[str], waivers: Waivers | None
+) -> None:
+    """What could not be read, what was left out, and what is wrong with waivers."""
+    if skipped:
+        streams.complain(
+            f"{len(skipped)} package{'' if len(skipped) == 1 else 's'} without kernel skipped"
+        )
+    for report in reports:
+        if report.error is not None:
+            streams.complain(report.error)
+    for complaint in waivers.complaints() if waivers is not None else ():
+        streams.complain(complaint)
+
+
+def _status(
+    reports: Sequence[ImageReport], steps: Sequence[SeriesStep], waivers: Waivers | None
+) -> int:
     from staleline.report.images.kernel_json import unknowns
+    from staleline.report.images.series import worse_handovers
 
     if any(report.error is not None for report in reports):
         return 1
-    return 3 if any(unknowns(report) for report in reports) else 0
+    worse = [step for step in steps if worse_handovers(step.change)]
+    if any(_counts(step, waivers) for step in worse):
+        return 2
+    compared = all(step.change is not None and step.change.unknown is None for step in steps)
+    return 0 if compared and not any(map(unknowns, reports)) else 3
+
+
+def _counts(step: SeriesStep, waivers: Waivers | None) -> bool:
+    """Is something of what became worse not waived?"""
+    from staleline.report.formats.findings import Level
+    from staleline.report.images.series import change_findings
+
+    if waivers is None:
+        return True
+    found = waivers.applied(change_findings(step))
+    return any(finding.level is Level.ERROR for _, finding in found.each())

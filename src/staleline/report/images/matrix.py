@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["matrix_document", "print_matrix"]
 
 _WHOLE, _NONE, _UNKNOWN = "=", "-", "?"
+#: Few rules do anything in a crash, so that to be alike there tells nothing.
+_TELLING = (Site.STOP_THIS_CPU, Site.RELOCATE_KERNEL)
 #: What stands for a site at which the two decide alike.
 _LETTERS = {Site.STOP_THIS_CPU: "S", Site.RELOCATE_KERNEL: "J", Site.CRASH_NMI_CALLBACK: "C"}
 
@@ -51,9 +53,7 @@ def matrix_document(reports: Sequence[ImageReport]) -> dict[str, Any]:
 def print_matrix(console: Console, reports: Sequence[ImageReport]) -> None:
     """A row per kernel and a column per rule that any of them carries somewhere."""
     documents = [report.document for report in reports if report.document is not None]
-    rules = [
-        name for name in catalogue() if any(name in _alike(document) for document in documents)
-    ]
+    rules = [name for name in catalogue() if any(_told(one).get(name) for one in documents)]
     table = HandoverTable((Column("kernel", whole=True), *(Column(name) for name in rules)))
     for report in reports:
         document = report.document
@@ -84,6 +84,14 @@ def _alike(document: ImageDocument) -> dict[str, list[str]]:
         for name in rule["equals"]:
             found.setdefault(name, []).append(site)
     return found
+
+
+def _told(document: ImageDocument) -> dict[str, bool]:
+    """Rules that it carries as a whole, or at a site at which rules differ much."""
+    return {
+        name: name in document["equals"] or any(site in _TELLING for site in sites)
+        for name, sites in _alike(document).items()
+    }
 
 
 def _unknown(document: ImageDocument) -> list[str]:
