@@ -162,7 +162,7 @@ def test_a_series_names_the_first_bad_build(
     assert run(capsys, "kernel", "--series", *images[:2])[0] == 0
     _, text = run(capsys, "kernel", "--series", *images, "--format", "junit")
     suites = junitparser.JUnitXml.fromstring(text.encode())
-    worse = [one for one in found["since"][1]["handovers"]["handovers"]]
+    worse = found["since"][1]["handovers"]["handovers"]
     assert suites.failures == sum(
         (before == "safe" != after) or not set(now) <= set(then)
         for row in worse

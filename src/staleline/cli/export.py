@@ -167,7 +167,7 @@ def _case_of_kernel(
     from staleline.verdict.policies.platforms import Selection, handovers_of, platforms
 
     rule, platform, sev_guests = asked
-    if platform not in platforms():
+    if platform is None or platform not in platforms():
         do = f"give --platform with one of {', '.join(platforms())}"
         raise UsageError(f"no platform class {platform!a}" if platform else "no platform", do=do)
     path, old, following = path_and_transition(case)

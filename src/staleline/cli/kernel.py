@@ -319,7 +319,7 @@ def _print_lines(reports: Sequence[ImageReport], *, brief: bool, output: Output)
     if output.format == LINES:
         output.write_json_lines(documents)
     else:
-        output.write_json(*documents)
+        output.write_json(*documents, files=False)
 
 
 def _write_policy(images: Sequence[str], options: ReadingOptions, output: Output) -> int:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path as FilePath
 from typing import TYPE_CHECKING
 
@@ -92,9 +92,21 @@ def command(  # noqa: PLR0913 - one parameter per option
         explored = _of_rules(policies, wanted, asked)
     else:
         explored = _of_machines(machine.files, kernels, given, asked)
+    explored = replace(explored, files={**_digests((*machine.files, *kernels)), **explored.files})
     page = write_report(explored, FilePath(directory))
     size = f"{page.stat().st_size / 1024:.0f} KiB"
     click.echo(f"{printable(str(page))}: {len(explored.results)} handovers, {size}")
+
+
+def _digests(files: Iterable[str]) -> dict[str, str]:
+    """Of snapshots and images that are files."""
+    from staleline.kernel.file.source import file_digest
+
+    found = {}
+    for file in files:
+        if FilePath(file).is_file():
+            found[file] = f"SHA-256 {file_digest(file)}"
+    return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ __all__ = [
     "FINDING_FORMATS",
     "LINES",
     "MAIL",
+    "PICTURES",
     "Output",
     "command_line",
     "output_options",
@@ -40,6 +41,8 @@ FINDING_FORMATS = ("sarif", "junit", "prometheus", "markdown")
 _FORMATS = ("text", "json", *FINDING_FORMATS)
 MAIL = "lkml"
 """The format for a mailing list, which not all commands have."""
+PICTURES = ("svg", "mermaid", "plantuml")
+"""A run as a picture, or the text of one."""
 LINES = "jsonl"
 """A JSON document per line, likewise."""
 
@@ -78,17 +81,20 @@ class Output:
         """Write findings in the wanted format; `together` is for `sarif_document`."""
         self.write(written(self.format, several, together=together))
 
-    def write_json(self, *documents: dict[str, Any]) -> None:
-        """Write documents, one after the other."""
+    def write_json(self, *documents: dict[str, Any], files: bool = True) -> None:
+        """Write documents, one after the other; `files` is for `with_provenance`."""
+        from staleline.cli.console.provenance import with_provenance
         from staleline.report.words.console import json_text
 
-        self.write("".join(map(json_text, documents)))
+        self.write("".join(json_text(with_provenance(one, files=files)) for one in documents))
 
     def write_json_lines(self, documents: Iterable[dict[str, Any]]) -> None:
         """Write documents, each on a line of its own."""
+        from staleline.cli.console.provenance import with_provenance
         from staleline.report.words.console import json_line
 
-        self.write("".join(map(json_line, documents)))
+        # Each image has its own digest, and all of them on every line would be too much.
+        self.write("".join(json_line(with_provenance(one, files=False)) for one in documents))
 
     @contextmanager
     def console(self) -> Iterator[Console]:

@@ -8,7 +8,7 @@ platform classes (a reviewer's); from here on both are the same.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from staleline.model.scenario import Scenario
 from staleline.report.explorer.layers import Layers, audit_layers, platform_layers
@@ -103,6 +103,7 @@ class ExploredKernels:
         results: Handover -> name of the kernel -> its result.
         overall: (machine's name, kernel's name) -> what it comes to.
         called: What the machines are together: ``machines`` or ``platform classes``.
+        files: File that it rests on -> its digest, and an image's build ID.
     """
 
     machines: tuple[ExploredMachine, ...]
@@ -110,6 +111,7 @@ class ExploredKernels:
     results: Mapping[ComparedCase, Mapping[str, Result]]
     overall: Mapping[tuple[str, str], Overall]
     called: str = "machines"
+    files: Mapping[str, str] = field(default_factory=dict)
 
 
 def of_audits(audits: Iterable[tuple[str, str, Audit]]) -> ExploredKernels:
@@ -169,6 +171,11 @@ def of_rules(
             for platform in named
         },
         called="platform classes",
+        files={
+            rule.given: f"SHA-256 {rule.document['sha256']}, build ID {rule.document['build_id']}"
+            for _, rule, _ in checks
+            if rule.document is not None
+        },
     )
 
 

@@ -45,7 +45,7 @@ _ORDERS = {
 _PHASES = {"kexec": "on a kexec", "crash": "in a crash", "offline": "when a CPU goes offline"}
 _WARNING = "bold yellow"
 #: So much of a build ID tells images apart; all of it is in the other formats.
-_SHORT_ID = 12
+_SHORT_ID = 8
 
 
 def print_image(
@@ -76,7 +76,7 @@ def print_images(console: Console, reports: Sequence[ImageReport]) -> None:
             Column("rule", whole=True),
             Column("version"),
             Column("build ID"),
-            Column("reported stopped"),
+            Column("reported"),
             Column("attention"),
         )
     )

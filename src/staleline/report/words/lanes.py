@@ -13,9 +13,9 @@ from rich.console import Console, ConsoleOptions, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from staleline.check.runs.trace import DRAM_NAME, SHARED_NAME, Counterexample, Step
+from staleline.check.runs.trace import DRAM_NAME, SHARED_NAME, Change, Counterexample, Step
 
-__all__ = ["lanes", "steps_in_lines"]
+__all__ = ["change_words", "lanes", "steps_in_lines"]
 
 _STYLES = {"dirty, old": "yellow", "destroyed": "bold red", "faulted": "bold red"}
 
@@ -55,10 +55,7 @@ def steps_in_lines(counterexample: Counterexample) -> RenderableType:
     table.add_column(justify="right", no_wrap=True)
     table.add_column()
     for number, step in enumerate(counterexample.steps, 1):
-        changes = "; ".join(
-            f"{change.cpu}, {_value(change.variable, change.after).plain}"
-            for change in step.changes
-        )
+        changes = "; ".join(f"{change.cpu}, {change_words(change)}" for change in step.changes)
         table.add_row(f"{number}.", Group(Text(step.sentence), Text(f"[{changes}]", "dim")))
     return table
 
@@ -112,6 +109,11 @@ def _cell(step: Step, column: str) -> Text:
         _value(change.variable, change.after) for change in step.changes if change.cpu == column
     ]
     return Text("\n").join(shown)
+
+
+def change_words(change: Change) -> str:
+    """For instance ``C-bit: dirty, old``."""
+    return _value(change.variable, change.after).plain
 
 
 def _value(variable: str, after: str) -> Text:
