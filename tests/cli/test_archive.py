@@ -14,6 +14,8 @@ import junitparser
 import pytest
 
 from staleline.cli.main import main
+from staleline.kernel.file.container import unpack_kernel
+from staleline.kernel.file.source import opened_file
 from tests.cli.test_diff import sarif
 from tests.cli.test_documents import document, run
 from tests.conftest import RealKernel
@@ -73,6 +75,31 @@ def test_a_package_that_is_named_and_has_no_kernel_is_an_error(
 ) -> None:
     assert main(["kernel", str(archive / "linux-doc_6.12_all.deb")]) == 1
     assert "a package without kernel image" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("form", ["gz", "deb"])
+def test_a_vmlinux_that_is_compressed_or_in_a_debug_package_is_read_like_its_image(
+    capsys: pytest.CaptureFixture[str],
+    real_kernels: dict[str, RealKernel],
+    tmp_path: Path,
+    form: str,
+) -> None:
+    """Where Debian's linux-image-*-dbg has it (usr/lib/debug/boot), and as builds pack it."""
+    kernel = real_kernels["6.12"]
+    with opened_file(str(kernel.path)) as file:
+        elf = unpack_kernel(file).elf
+        vmlinux = bytes(elf.read(0, elf.size))
+    packed = tmp_path / f"vmlinux.{form}"
+    if form == "gz":
+        packed.write_bytes(gzip.compress(vmlinux, 1))
+    else:
+        name = f"usr/lib/debug/boot/vmlinux-{kernel.release}"
+        packed.write_bytes(write_deb([File(name, vmlinux)]))
+    images = (kernel.path, packed)
+    whole, debug = lines(run(capsys, "kernel", *images, "--format", "jsonl", "--brief")[1])
+    for key in ("release", "build_id", "rule", "sites", "encrypts", "reported_stopped"):
+        assert debug[key] == whole[key]
+    assert debug["member"] == (name if form == "deb" else None)
 
 
 def test_every_format_names_rule_release_build_and_version(
