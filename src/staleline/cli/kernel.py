@@ -186,8 +186,7 @@ def _steps(
 
     if not is_earlier_run(asked.since):
         (old,) = read_images((asked.since,), options)
-        if old.error is not None:
-            streams.complain(old.error)
+        old.required()
         return [_step(old, new) for new in reports]
     earlier = earlier_reports(asked.since)
     pairs = [(same_flavour(new, earlier), new) for new in reports]

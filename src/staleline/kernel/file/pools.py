@@ -116,7 +116,7 @@ class ImagePool:
             return
         found = list(_below(name))
         if not found:
-            built_image(name)  # which says what is missing
+            self._append(name)  # of which reading it says what is missing
         for path in found:
             self._add(path, chosen=False)
 

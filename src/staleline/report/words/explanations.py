@@ -66,12 +66,12 @@ def explanations() -> Mapping[str, Explanation]:
 
 
 def explanation(name: str) -> Explanation:
-    """The page with an id; a property may be in small letters, a role by its name alone.
+    """The page with an id; a property may be in capital letters, a role by its name alone.
 
     Raises:
         UsageError: There is none; the message names ids that come near.
     """
-    spelt = (name, name.upper(), f"role-{name}")
+    spelt = (name, name.lower(), f"role-{name}")
     found = next((page for one in spelt if (page := explanations().get(one))), None)
     if found is None:
         near = difflib.get_close_matches(name, explanations(), n=3)
