@@ -9,12 +9,16 @@ STAMP := $(VENV)/.installed
 # Formats and lints the scripts of the explorer, as deno.json says.
 DENO := DENO_DIR=$(VENV)/deno DENO_NO_UPDATE_CHECK=1 NO_COLOR=1 $(BIN)/deno
 
-.PHONY: run test lint format bench second-opinions every-kernel mutants properties fuzz \
+.PHONY: run examples test lint format bench second-opinions every-kernel mutants properties fuzz \
 	fuzz-commands kernels compilers instrumented boot-test machine machine-test docs lock pyz deb \
 	install-test clean
 
 run: $(STAMP)
 	@$(BIN)/python tools/demo.py
+
+# The dumps and kernels that README.md names, in examples/.
+examples: $(STAMP)
+	@$(BIN)/python tools/examples.py
 
 test: lint
 	$(BIN)/python tools/fetch_kernels.py

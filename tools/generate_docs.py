@@ -6,7 +6,7 @@ The files below share/ are installed with the package (data-files of pyproject.t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -14,8 +14,11 @@ from click.shell_completion import ShellComplete, get_completion_class
 from tools.man_pages import man_pages
 
 from staleline.cli.main import program
+from staleline.policy.atoms import atoms
+from staleline.report.words.commonmark import escaped
 from staleline.report.words.explanations_text import explanations_markdown
 from staleline.verdict.handover.required import required_toml
+from staleline.verdict.policies.platforms import platforms
 
 __all__ = ["generated", "main"]
 
@@ -36,10 +39,35 @@ def generated() -> Mapping[str, str]:
     completions = {path: _completion(shell) for shell, path in _COMPLETIONS.items()}
     return {
         "docs/explanations.md": explanations_markdown(),
+        "docs/policies.md": policies_reference(),
         "src/staleline/verdict/handover/required.toml": required_toml(),
         **pages,
         **completions,
     }
+
+
+def policies_reference() -> str:
+    """The page on policy files, with its tables of atoms and platform classes made anew."""
+    text = (ROOT / "docs/policies.md").read_text("utf-8")
+    atom_rows = (
+        (f"`{one.name}`", one.type, one.layer, escaped(one.meaning)) for one in atoms().values()
+    )
+    class_rows = ((f"`{one.name}`", escaped(one.example)) for one in platforms().values())
+    tables = {
+        "atoms": _table(("atom", "type", "layer", "meaning"), atom_rows),
+        "platforms": _table(("class", "example"), class_rows),
+    }
+    for name, table in tables.items():
+        begin = f"<!-- {name}: made by tools/generate_docs.py -->"
+        before, after = text.split(begin)
+        _, heading, rest = after.partition("\n## ")
+        text = f"{before}{begin}\n\n{table}{heading}{rest}"
+    return text
+
+
+def _table(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [heading, ["---"] * len(heading), *rows]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
 
 
 def _completion(shell: str) -> str:

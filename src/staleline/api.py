@@ -245,46 +245,54 @@ def read_images(
     )
 
 
-def check_rule(policy: str) -> CheckedRule:
-    """Is a rule safe on every class of platform?
+def check_rule(policy: str, *, cache: bool = True) -> CheckedRule:
+    """Is a rule safe on every class of platform? What of it is unknown is never safe.
 
     Args:
-        policy: A name of the catalogue, or a .toml file.
+        policy: A name of the catalogue, a .toml file, or a kernel image.
+        cache: As of `read_images`.
 
     Raises:
         PolicyError: There is none of this name, or it is not well formed.
+        KernelImageError: The image cannot be read.
     """
-    from staleline.policy.catalogue import find
-    from staleline.report.policies.check import check_document
-    from staleline.verdict.policies.platforms import check_policy
+    from staleline.kernel.reading.many import ReadingOptions
+    from staleline.report.policies import check as report
+    from staleline.verdict.handover.readkernel import named_rules
+    from staleline.verdict.policies.platforms import check_kernel
 
-    rule = find(policy)
-    rows = tuple(check_policy(rule))
+    (rule,) = named_rules((policy,), ReadingOptions(use_cache=cache))
+    rows = tuple(check_kernel(rule.kernel))
     verdicts = {row.judgement.verdict for row in rows}
     return CheckedRule(
         verdict=next(verdict for verdict in WORST_FIRST if verdict in verdicts),
-        document=check_document(rule, rows, None),
+        document=report.check_document(report.RuleCheck(rule, rows)),
     )
 
 
-def prove_rule(policy: str, *, platforms: Iterable[str] | None = None) -> ProvedRule:
+def prove_rule(
+    policy: str, *, platforms: Iterable[str] | None = None, cache: bool = True
+) -> ProvedRule:
     """Is a rule safe with any number of CPUs? Every proof is confirmed by z3.
 
     Args:
-        policy: A name of the catalogue, or a .toml file.
+        policy: A name of the catalogue, a .toml file, or a kernel image.
         platforms: Names of platform classes; None for all.
+        cache: As of `read_images`.
 
     Raises:
         PolicyError: There is none of this name, or it is not well formed.
+        KernelImageError: The image cannot be read, or a part of its rule is unknown.
     """
-    from staleline.policy.catalogue import find
+    from staleline.kernel.reading.many import ReadingOptions
     from staleline.report.policies.prove import proof_document
+    from staleline.verdict.handover.readkernel import named_rules
     from staleline.verdict.policies.platforms import Selection
     from staleline.verdict.policies.proof import prove
 
-    rule = find(policy)
+    (rule,) = named_rules((policy,), ReadingOptions(use_cache=cache))
     selection = Selection(platforms=None if platforms is None else frozenset(platforms))
-    proof = prove(rule, selection)
+    proof = prove(rule.required(), selection)
     return ProvedRule(
         proved=_PROVED[proof.answer],
         document=proof_document(rule, proof, certificate=None, traces={}),

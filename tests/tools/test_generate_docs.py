@@ -55,7 +55,7 @@ def test_pages_render_without_warnings(name: str) -> None:
 
 def test_a_page_has_every_option_and_the_exit_status() -> None:
     text = rendered((MAN / "staleline-check.1").read_text())
-    assert "staleline check [OPTIONS] POLICY..." in text
+    assert "staleline check [OPTIONS] RULE..." in text
     for option in ("--cpus N", "--format [text|json|", "-o, --output FILE"):
         assert option in text
     assert "EXIT STATUS" in text

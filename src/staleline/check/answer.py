@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
@@ -14,7 +15,7 @@ from staleline.check.search.search import STATE_LIMIT, Found, Run, search
 from staleline.check.search.views import views
 from staleline.model.form import Model
 from staleline.model.scenario import Scenario
-from staleline.model.state.lines import Line
+from staleline.model.state.lines import Line, Role
 from staleline.model.world import world
 
 __all__ = ["Answer", "AnswerKind", "check", "is_safe"]
@@ -53,7 +54,9 @@ class Answer:
     counterexample: Counterexample | None
 
 
-def check(scenario: Scenario, *, limit: int = STATE_LIMIT) -> Answer:
+def check(
+    scenario: Scenario, roles: Collection[Role] | None = None, *, limit: int = STATE_LIMIT
+) -> Answer:
     """Check every line role of a scenario.
 
     The search covers the scenario's number of secondaries, views every number. Where views
@@ -62,12 +65,13 @@ def check(scenario: Scenario, *, limit: int = STATE_LIMIT) -> Answer:
 
     Args:
         scenario: The handover.
+        roles: Only lines of these roles; None for all that exist.
         limit: Most states to visit per line role.
 
     Raises:
         ModelError: The limit was reached.
     """
-    cases = tuple(_Case(scenario, line, model) for line, model in world(scenario))
+    cases = tuple(_Case(scenario, line, model) for line, model in _world(scenario, roles))
     if all(_proved(case.model) for case in cases):
         return _search(cases, scenario.secondaries, limit, otherwise=AnswerKind.PROVED)
     for secondaries in range(min(1, scenario.secondaries), scenario.secondaries):
@@ -77,7 +81,9 @@ def check(scenario: Scenario, *, limit: int = STATE_LIMIT) -> Answer:
     return _search(cases, scenario.secondaries, limit, otherwise=AnswerKind.VERIFIED)
 
 
-def is_safe(scenario: Scenario, *, limit: int = STATE_LIMIT) -> bool:
+def is_safe(
+    scenario: Scenario, roles: Collection[Role] | None = None, *, limit: int = STATE_LIMIT
+) -> bool:
     """Whether `check` finds no counterexample; it stops at the first role that has one.
 
     Raises:
@@ -85,8 +91,14 @@ def is_safe(scenario: Scenario, *, limit: int = STATE_LIMIT) -> bool:
     """
     return all(
         search(model, scenario.secondaries, limit=limit).violated is None
-        for _, model in world(scenario)
+        for _, model in _world(scenario, roles)
     )
+
+
+def _world(scenario: Scenario, roles: Collection[Role] | None) -> Iterator[tuple[Line, Model]]:
+    for line, model in world(scenario):
+        if roles is None or line.role in roles:
+            yield line, model
 
 
 @dataclass(frozen=True, slots=True)

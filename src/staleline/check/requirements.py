@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import Self
 
 from staleline.check.answer import is_safe
 from staleline.model.scenario import Flush, ReportOrder, Scenario
+from staleline.model.state.lines import Role
 from staleline.vocabulary import Site
 
 __all__ = ["Requirements", "required_flushes"]
@@ -48,7 +50,7 @@ class Requirements:
         return bool(self.safe)
 
 
-def required_flushes(scenario: Scenario) -> Requirements:
+def required_flushes(scenario: Scenario, roles: Collection[Role] | None = None) -> Requirements:
     """Check the four ways in which the two sites can flush, otherwise as in the scenario.
 
     The report order is set right, because a flush that comes after the report is a defect
@@ -56,6 +58,7 @@ def required_flushes(scenario: Scenario) -> Requirements:
 
     Args:
         scenario: The handover; its own flushes and report order are not looked at.
+        roles: Only for lines of these roles; None for all.
 
     Raises:
         ModelError: The state limit was reached.
@@ -64,16 +67,18 @@ def required_flushes(scenario: Scenario) -> Requirements:
     safe = tuple(
         frozenset(site for site, flush in zip(sites, flushes, strict=True) if flush is Flush.ALWAYS)
         for flushes in product((Flush.NEVER, Flush.ALWAYS), repeat=2)
-        if _is_safe(scenario, *flushes)
+        if _is_safe(scenario, roles, *flushes)
     )
     return Requirements.of(sites, safe)
 
 
-def _is_safe(scenario: Scenario, secondary: Flush, jumping: Flush) -> bool:
+def _is_safe(
+    scenario: Scenario, roles: Collection[Role] | None, secondary: Flush, jumping: Flush
+) -> bool:
     variant = replace(
         scenario,
         flush_secondary=secondary,
         flush_jumping=jumping,
         report=ReportOrder.AFTER_FLUSH,
     )
-    return is_safe(variant)
+    return is_safe(variant, roles)

@@ -1,92 +1,165 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""``staleline check``: model-check policies on every platform, transition and path."""
+"""``staleline check``: model-check rules on every platform, transition and path."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import os
 from typing import TYPE_CHECKING
 
 import click
 
+from staleline.cli.console import streams
 from staleline.cli.console.once import Once
-from staleline.cli.console.output import Output, output_options
+from staleline.cli.console.output import MAIL, Output, command_line, output_options
+from staleline.cli.console.selecting import Wanted, selection_options
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from staleline.policy.policy import Policy
+    from staleline.report.formats.findings import Findings
+    from staleline.report.formats.waivers import Waivers
+    from staleline.report.policies.check import RuleCheck
+    from staleline.verdict.handover.readkernel import NamedRule
     from staleline.verdict.policies.exact import ExactCheck
     from staleline.verdict.policies.platforms import PlatformHandover
 
 __all__ = ["command"]
 
+#: With so many CPUs an exact check takes seconds; with more, its time is told beforehand.
+_QUICK = 64
+_MINUTE = 90
+
 
 @click.command("check", cls=Once)
-@click.argument("policies", nargs=-1, required=True, metavar="POLICY...")
+@click.argument("rules", nargs=-1, required=True, metavar="RULE...")
+@selection_options()
 @click.option(
     "--cpus",
     type=click.IntRange(1, 1024),
     metavar="N",
     help="Check for exactly N CPUs as well, by decision diagrams.",
 )
-@output_options()
-def command(*, policies: tuple[str, ...], cpus: int | None, output: Output) -> int:
-    """Check policies (catalogue names or .toml files) on every platform class.
+@click.option(
+    "--waivers", metavar="FILE", help="Findings to put up with, each with a reason and an end."
+)
+@click.option("--no-cache", is_flag=True, help="Read images anew, and keep nothing.")
+@output_options(extra=(MAIL,))
+def command(  # noqa: PLR0913 - one parameter per option
+    *,
+    rules: tuple[str, ...],
+    wanted: Wanted,
+    cpus: int | None,
+    waivers: str | None,
+    no_cache: bool,
+    output: Output,
+) -> int:
+    """Check rules on every platform class: what holds, what does not, and why.
 
-    Exit status: 0 safe everywhere, 1 error, 2 at risk somewhere, 3 unknown somewhere.
+    A RULE is a policy of the catalogue, a policy file (.toml), or a kernel image.
+
+    Exit status: 0 safe everywhere, 1 error, 2 at risk somewhere, 3 unknown somewhere; what is
+    waived does not count.
     """
-    from staleline.policy.catalogue import find
+    from staleline.cli.console.tracking import with_progress
+    from staleline.kernel.reading.many import ReadingOptions
+    from staleline.report.formats.waivers import read_waivers
+    from staleline.verdict.handover.readkernel import named_rules
 
-    checked = [_check(find(name), cpus) for name in policies]
-    _write(output, checked)
-    return _status(checked)
-
-
-@dataclass(frozen=True, slots=True)
-class _Checked:
-    """One policy, on every platform class."""
-
-    policy: Policy
-    rows: tuple[PlatformHandover, ...]
-    exact: ExactCheck | None
+    options = ReadingOptions(use_cache=not no_cache, tracked=with_progress)
+    accepted = read_waivers(waivers) if waivers is not None else None
+    checked = [_check(rule, wanted, cpus) for rule in named_rules(rules, options)]
+    _write(output, checked, accepted)
+    for complaint in accepted.complaints() if accepted is not None else ():
+        streams.complain(complaint)
+    return _status(checked, accepted)
 
 
-def _check(policy: Policy, cpus: int | None) -> _Checked:
+def _check(rule: NamedRule, wanted: Wanted, cpus: int | None) -> RuleCheck:
+    from dataclasses import replace
+
+    from staleline.errors import UsageError
+    from staleline.report.policies.check import RuleCheck
     from staleline.report.words.progress import tracked
-    from staleline.verdict.policies.platforms import check_policy, count_handovers
+    from staleline.verdict.policies.platforms import check_kernel, count_handovers
 
-    rows = tuple(tracked(check_policy(policy), policy.name, count_handovers(policy)))
-    return _Checked(policy, rows, None if cpus is None else _exactly(rows, cpus))
+    selection, kernel = wanted.selection, rule.kernel
+    total = count_handovers(kernel, selection)
+    if not total:
+        raise UsageError("no handover fits the selection", do="select less narrowly")
+    rows = tuple(tracked(check_kernel(kernel, selection), rule.name, total))
+    fewer = 0
+    if selection.load_settled:
+        without = tuple(check_kernel(kernel, replace(selection, load_settled=False)))
+        fewer = _safe(rows) - _safe(without)
+    exact = None if cpus is None else _exactly(rows, cpus)
+    return RuleCheck(rule, rows, exact, wanted.accepted, fewer)
+
+
+def _safe(rows: Sequence[PlatformHandover]) -> int:
+    from staleline.vocabulary import Verdict
+
+    return sum(row.judgement.verdict is Verdict.SAFE for row in rows)
 
 
 def _exactly(rows: Sequence[PlatformHandover], cpus: int) -> ExactCheck:
     from staleline.report.words.progress import tracked
-    from staleline.verdict.policies.exact import agreement, distinct_models, explored_models
+    from staleline.verdict.policies.exact import (
+        agreement,
+        distinct_models,
+        expected_seconds,
+        explored_models,
+    )
 
-    models = distinct_models(rows)
-    explored = tuple(tracked(explored_models(models, cpus), f"{cpus} CPUs", len(models)))
-    return agreement(rows, explored, cpus)
+    models, cores = distinct_models(rows), len(os.sched_getaffinity(0))
+    jobs = 1 if cpus <= _QUICK else min(cores, len(models))
+    if cpus > _QUICK:
+        seconds = expected_seconds(models, cpus) / jobs
+        told = f"{seconds / 60:.0f} min" if seconds > _MINUTE else f"{seconds:.0f} s"
+        click.echo(
+            f"staleline: {len(models)} models with {cpus} CPUs each: about {told} on {jobs} cores",
+            err=True,
+        )
+    explored = explored_models(models, cpus, jobs)
+    return agreement(rows, tuple(tracked(explored, f"{cpus} CPUs", len(models))), cpus)
 
 
-def _write(output: Output, checked: Sequence[_Checked]) -> None:
+def _findings(checked: Sequence[RuleCheck], waivers: Waivers | None) -> list[Findings]:
+    from staleline.report.formats.findings import check_findings
+
+    found = [check_findings(one.rule, one.rows, one.accepted) for one in checked]
+    return found if waivers is None else [waivers.applied(one) for one in found]
+
+
+def _write(output: Output, checked: Sequence[RuleCheck], waivers: Waivers | None) -> None:
     from staleline.report.policies.check import check_document, print_check
 
     if output.of_findings:
-        from staleline.report.formats.findings import check_findings
+        output.write_findings(_findings(checked, waivers))
+    elif output.format == MAIL:
+        from staleline.report.policies.lkml import Mail, check_mail
 
-        output.write_findings([check_findings(one.policy, one.rows) for one in checked])
+        output.write(check_mail(Mail(command_line(), output.ascii), checked))
     elif output.format == "json":
-        output.write_json(*(check_document(one.policy, one.rows, one.exact) for one in checked))
+        output.write_json(*map(check_document, checked))
     else:
         with output.console() as console:
             for one in checked:
-                print_check(console, one.policy, one.rows, one.exact)
+                print_check(console, one)
 
 
-def _status(checked: Sequence[_Checked]) -> int:
+def _status(checked: Sequence[RuleCheck], waivers: Waivers | None) -> int:
+    from staleline.report.formats.findings import Level
     from staleline.vocabulary import Verdict
 
-    verdicts = {row.judgement.verdict for one in checked for row in one.rows}
+    if waivers is None:
+        verdicts = {row.judgement.verdict for one in checked for row in one.rows}
+    else:
+        verdicts = {
+            row.verdict
+            for found in _findings(checked, waivers)
+            for row in found.handovers
+            if any(finding.level is not Level.NOTE for finding in row.findings)
+        }
     if Verdict.AT_RISK in verdicts:
         return 2
     disagreeing = any(one.exact is not None and one.exact.disagreeing for one in checked)

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 import click
 
 from staleline.cli.console.once import Once
-from staleline.cli.console.output import Output, output_options
+from staleline.cli.console.output import MAIL, Output, command_line, output_options
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from staleline.verdict.policies.difference import Difference, RuledKernel
+    from staleline.verdict.handover.readkernel import NamedRule
+    from staleline.verdict.policies.difference import Difference
 
 __all__ = ["command"]
 
@@ -24,7 +25,7 @@ _REFUSED = {"prometheus": "metrics are of one state, and a comparison is of two"
 @click.argument("old", metavar="OLD")
 @click.argument("new", metavar="NEW")
 @click.option("--no-cache", is_flag=True, help="Read images anew, and keep nothing.")
-@output_options(_REFUSED)
+@output_options(_REFUSED, extra=(MAIL,))
 def command(*, old: str, new: str, no_cache: bool, output: Output) -> int:
     """Compare two rules: where they differ, and which handovers change at what cost.
 
@@ -34,34 +35,36 @@ def command(*, old: str, new: str, no_cache: bool, output: Output) -> int:
     """
     from staleline.cli.console.tracking import with_progress
     from staleline.kernel.reading.many import ReadingOptions
-    from staleline.verdict.handover.readkernel import ruled_kernels
+    from staleline.verdict.handover.readkernel import named_rules
     from staleline.verdict.policies.difference import compare_kernels
 
-    kernels = ruled_kernels(
-        (old, new), ReadingOptions(use_cache=not no_cache, tracked=with_progress)
-    )
-    difference = compare_kernels(*kernels)
-    _write(output, difference, kernels, (old, new))
+    rules = named_rules((old, new), ReadingOptions(use_cache=not no_cache, tracked=with_progress))
+    difference = compare_kernels(*(rule.required() for rule in rules))
+    _write(output, difference, rules)
     return 2 if any(changed.worse for changed in difference.handovers) else 0
 
 
 def _write(
     output: Output,
     difference: Difference,
-    kernels: Sequence[RuledKernel],
-    names: tuple[str, str],
+    rules: Sequence[NamedRule],
 ) -> None:
     from staleline.report.policies.difference import difference_document, print_difference
 
     if output.of_findings:
         from staleline.report.policies.difference_findings import difference_findings
 
-        old, new = names
-        evidence = kernels[1].evidence
+        old, new = (rule.given for rule in rules)
+        evidence = rules[1].kernel.evidence
         found = difference_findings(
-            difference, old=old, new=new, evidence=evidence, files=_files(names)
+            difference, old=old, new=new, evidence=evidence, files=_files((old, new))
         )
         output.write_findings([found])
+    elif output.format == MAIL:
+        from staleline.report.policies.lkml import Mail, difference_mail
+
+        mail = Mail(command_line(), output.ascii)
+        output.write(difference_mail(mail, difference, *rules))
     elif output.format == "json":
         output.write_json(difference_document(difference))
     else:

@@ -16,8 +16,13 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from staleline.check.export.case import ExportedCase
+    from staleline.verdict.handover.readkernel import NamedRule
 
 __all__ = ["PRINTERS", "command"]
+
+#: How a line of comment begins in each format.
+_COMMENT = {"murphi": "-- ", "promela": "// ", "smt2": "; "}
+_WIDTH = 96
 
 
 def _murphi(case: ExportedCase, *, symmetry: bool) -> str:
@@ -57,6 +62,16 @@ PRINTERS: Mapping[str, Callable[..., str]] = {
     metavar="ROLE",
     help="Line role, e.g. image; several give one model of all. Default: the first there is.",
 )
+@click.option(
+    "--kernel",
+    "rule",
+    metavar="RULE",
+    help="What a policy, policy file or image does there on --platform, e.g. its refuted case.",
+)
+@click.option(
+    "--platform", metavar="CLASS", help="With --kernel: the platform class, e.g. intel-tdx."
+)
+@click.option("--sev-guests", is_flag=True, help="With --kernel: SEV guests have run.")
 @click.option("--secondaries", type=click.IntRange(0, 64), metavar="N", help="Default: 2.")
 @click.option(
     "--set",
@@ -77,6 +92,9 @@ def command(  # noqa: PLR0913 - one parameter per option
     case: str,
     target: str,
     roles: tuple[str, ...],
+    rule: str | None,
+    platform: str | None,
+    sev_guests: bool,
     secondaries: int | None,
     changes: tuple[str, ...],
     symmetry: bool,
@@ -85,23 +103,114 @@ def command(  # noqa: PLR0913 - one parameter per option
     """Print the model of one case for rumur (Murphi) or spin (Promela), or its proof (smt2).
 
     CASE is PATH:TRANSITION, e.g. kexec:on-off or crash:off-on, on incoherent hardware where
-    every site flushes unless --set says otherwise; or a counterexample's .itf.json file.
+    every site flushes unless --set says otherwise; or a counterexample's .itf.json file. With
+    --kernel and --platform it is that kernel's handover there. The header says what the case
+    was found to be here: proved, or refuted.
     """
     if secondaries is not None:
         changes = (*changes, f"secondaries={secondaries}")
-    found = _case(case, changes, roles)
-    _write(PRINTERS[target](found, symmetry=symmetry), output)
+    if rule is None and (platform is not None or sev_guests):
+        raise click.UsageError("--platform and --sev-guests are for --kernel")
+    if rule is None:
+        told, found = case, _case(case, changes, roles)
+    else:
+        told, found = _case_of_kernel(case, changes, roles, (rule, platform, sev_guests))
+    text = PRINTERS[target](found, symmetry=symmetry)
+    _write(_header(told, found, _COMMENT[target]) + text, output)
+
+
+def _header(told: str, case: ExportedCase, comment: str) -> str:
+    """Which case it is, and what became of it here."""
+    from importlib.metadata import version
+    from textwrap import wrap
+
+    from staleline.printable import printable
+
+    lines = [f"{told}, by staleline {version('staleline')}", _outcome(case)]
+    wrapped = (part for line in lines for part in wrap(printable(line), _WIDTH))
+    return "".join(f"{comment}{line}\n" for line in wrapped) + "\n"
+
+
+def _outcome(case: ExportedCase) -> str:
+    """What the checker says of it."""
+    from staleline.check import AnswerKind
+    from staleline.errors import ModelError
+
+    try:
+        answer = case.answer()
+    except ModelError as error:
+        return f"NOT CHECKED here: {error}"
+    found = answer.counterexample
+    if found is not None:
+        return (
+            f"REFUTED here: {found.property} is broken ({found.title.rstrip('.')}), in "
+            f"{len(found.steps)} steps with {answer.cpus} CPUs: expect a violation. Last step: "
+            f"{found.steps[-1].sentence}"
+        )
+    if answer.kind is AnswerKind.PROVED:
+        return "PROVED here for any number of CPUs: expect no violation."
+    return f"No violation found here with up to {answer.cpus} CPUs."
+
+
+def _case_of_kernel(
+    case: str,
+    changes: Sequence[str],
+    roles: Sequence[str],
+    asked: tuple[str, str | None, bool],
+) -> tuple[str, ExportedCase]:
+    """The handover of a rule on a platform class, and how it is called."""
+    from staleline.check.export.case import ExportedCase, path_and_transition
+    from staleline.check.meaning.scenario_json import scenario_document, scenario_from
+    from staleline.errors import UsageError
+    from staleline.kernel.reading.many import ReadingOptions
+    from staleline.verdict.handover.readkernel import named_rules
+    from staleline.verdict.policies.platforms import Selection, handovers_of, platforms
+
+    rule, platform, sev_guests = asked
+    if platform is None or platform not in platforms():
+        do = f"give --platform with one of {', '.join(platforms())}"
+        raise UsageError(f"no platform class {platform!a}" if platform else "no platform", do=do)
+    path, old, following = path_and_transition(case)
+    (named,) = named_rules((rule,), ReadingOptions())
+    selection = Selection(
+        platforms=frozenset({platform}), path=path, next=following, sev_guests=sev_guests
+    )
+    for _, handover in handovers_of(named.required(), selection):
+        if handover.old_encrypts is old:
+            scenario = next(handover.scenarios())
+            values = dict(_parameters(changes))
+            if values:
+                scenario = scenario_from({**scenario_document(scenario), **values}, "case")
+            told = f"{_called(named)}: {case} on {platform}"
+            guests = ", SEV guests have run" if sev_guests else ""
+            return f"{told}{guests}", ExportedCase(scenario, tuple(roles))
+    raise UsageError(
+        f"{case} does not happen on {platform} with {named.name}",
+        do="see `staleline check` for the handovers that do",
+    )
+
+
+def _called(rule: NamedRule) -> str:
+    if rule.document is None:
+        return rule.name
+    return f"{rule.name}, build ID {rule.document['build_id']}"
+
+
+def _parameters(changes: Sequence[str]) -> Mapping[str, object]:
+    from staleline.check.meaning.scenario_json import parameter
+
+    values: dict[str, object] = {}
+    for change in changes:
+        name, _, value = change.partition("=")
+        values[name] = parameter(name, value, "--set")
+    return values
 
 
 def _case(case: str, changes: Sequence[str], roles: Sequence[str]) -> ExportedCase:
     from staleline.check.export.case import case_named, case_of_trace
-    from staleline.check.meaning.scenario_json import parameter
     from staleline.check.runs.replay import read_trace
 
-    values = {}
-    for change in changes:
-        name, _, value = change.partition("=")
-        values[name] = parameter(name, value, "--set")
+    values = _parameters(changes)
     if case.endswith(".json"):
         return case_of_trace(read_trace(case), case, values, roles)
     return case_named(case, values, roles)

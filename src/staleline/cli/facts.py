@@ -9,6 +9,7 @@ import click
 
 from staleline.cli.console import streams
 from staleline.cli.console.once import Once
+from staleline.cli.console.provenance import with_provenance
 from staleline.errors import EvidenceError
 from staleline.evidence.contradiction import ContradictionError
 
@@ -66,7 +67,7 @@ def _print_json(
     from staleline.report.machines.facts_json import facts_document
     from staleline.report.words.console import print_json
 
-    print_json(facts_document(machines, contradictory, unreadable))
+    print_json(with_provenance(facts_document(machines, contradictory, unreadable)))
 
 
 def _print_text(machines: Machines, contradictory: Contradictory) -> None:

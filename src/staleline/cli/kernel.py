@@ -3,19 +3,26 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from staleline.cli.console import streams
 from staleline.cli.console.once import Once
-from staleline.cli.console.output import Output, output_options
+from staleline.cli.console.output import LINES, Output, output_options
 from staleline.cli.machine import GivenMachine, machine_options, on_machine
 
 if TYPE_CHECKING:
-    from staleline.kernel.reading.many import ImageReport
+    from staleline.kernel.file.pools import ImagePool
+    from staleline.kernel.reading.many import ImageReport, ReadingOptions
+    from staleline.report.formats.findings import Findings
+    from staleline.report.formats.waivers import Waivers
+    from staleline.report.images.series import SeriesStep
 
 __all__ = ["command"]
 
@@ -28,12 +35,34 @@ __all__ = ["command"]
     cmdline="The kernel's command line on that machine.",
     state=None,
 )
-@click.option("--since", metavar="IMAGE", help="What changed from this build to each of them.")
+@click.option(
+    "--since",
+    metavar="IMAGE",
+    help="What changed from this build, or from the JSON of an earlier run, to each of them.",
+)
+@click.option(
+    "--series", is_flag=True, help="What changed from each of them to the next: first bad named."
+)
 @click.option(
     "--explain", is_flag=True, help="Show the instructions that decide, and their inputs."
 )
+@click.option(
+    "--syntax",
+    type=click.Choice(["intel", "att"]),
+    default="intel",
+    show_default=True,
+    help="How --explain writes instructions.",
+)
+@click.option(
+    "--as-policy", is_flag=True, help="Write the rule of one image as a policy file (TOML)."
+)
+@click.option("--matrix", is_flag=True, help="Kernels against the rules of the catalogue.")
+@click.option("--brief", is_flag=True, help="With --format json or jsonl: under 4 kB an image.")
 @click.option("--full", is_flag=True, help="Everything of each image, however many.")
 @click.option("--all-sites", is_flag=True, help="List every WBINVD in the code (with --full).")
+@click.option(
+    "--waivers", metavar="FILE", help="Findings to put up with, each with a reason and an end."
+)
 @click.option("--jobs", type=click.IntRange(1), help="Images at a time; default: one per core.")
 @click.option(
     "--timeout",
@@ -44,90 +73,217 @@ __all__ = ["command"]
     help="Give up an image after this time.",
 )
 @click.option("--no-cache", is_flag=True, help="Read every image anew, and keep nothing.")
-@output_options()
+@output_options(extra=(LINES,))
 def command(  # noqa: PLR0913 - one parameter per option
     *,
     images: tuple[str, ...],
     machine: GivenMachine,
-    since: str | None,
-    explain: bool,
-    full: bool,
-    all_sites: bool,
     jobs: int | None,
     timeout: float,
     no_cache: bool,
     output: Output,
+    **wanted: Any,
 ) -> int:
     """Which rule do these images carry, and when do they execute WBINVD?
+
+    An IMAGE may be a directory, of which all kernels and packages are read, an ISO image (with
+    pycdlib installed), or - for a list of files on standard input. Packages without a kernel in
+    these are skipped and counted.
 
     Each image's own code is run for every combination of what CPUID, MSRs and the command
     line may say. What was read is kept under ~/.cache/staleline.
 
     Exit status: 0 if every image was read to its end, 1 if one could not be read (whatever
-    else was found), 3 if something of one is unknown.
+    else was found), 3 if something of one is unknown; with --since or --series 2 if something
+    that was safe is not any more.
     """
     from staleline.cli.console.tracking import with_progress
+    from staleline.kernel.file.pools import ImagePool
     from staleline.kernel.reading.many import ReadingOptions, explained, read_images
+    from staleline.report.formats.waivers import read_waivers
 
     options = ReadingOptions(jobs, timeout, use_cache=not no_cache, tracked=with_progress)
-    if since and explain:
-        raise click.UsageError("--since and --explain do not go together")
-    if (machine.msr or machine.cmdline) and machine.file is None:
-        raise click.UsageError("--msr and --cmdline describe the machine of --snapshot")
-    if output.of_findings and (since or explain):
-        raise click.UsageError(f"--since and --explain have no --format {output.format}")
+    asked = _Asked(**wanted)
+    asked.refuse_mixtures(machine, output)
+    if asked.as_policy:
+        return _write_policy(images, options, output)
+    waivers = None if asked.waivers is None else read_waivers(asked.waivers)
     behaviour = None if machine.file is None else partial(on_machine, machine.checked())
-    reports = read_images((*images, since) if since else images, options, behaviour)
-    if since:
-        _print_changes(reports[-1], reports[:-1], output=output)
-    elif explain:
-        reports = explained(reports, options)
+    with ImagePool() as pool:
+        pool.add(images, sys.stdin)
+        reports = read_images(pool.images, options, behaviour)
+        if asked.explain:
+            reports = explained(reports, options, att=asked.syntax == "att")
+    reports = [_called(report, pool) for report in reports]
+    steps = _steps(asked, reports, options)
+    _write(asked, reports, steps, pool.skipped, waivers=waivers, output=output)
+    _complain(reports, pool.skipped, waivers)
+    return _status(reports, steps, waivers)
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What is wanted of the images."""
+
+    since: str | None
+    series: bool
+    explain: bool
+    syntax: str
+    as_policy: bool
+    matrix: bool
+    brief: bool
+    full: bool
+    all_sites: bool
+    waivers: str | None
+
+    def refuse_mixtures(self, machine: GivenMachine, output: Output) -> None:
+        """Of two things that exclude each other.
+
+        Raises:
+            UsageError: There are such two.
+        """
+        kinds = {
+            "--since": self.since,
+            "--series": self.series,
+            "--explain": self.explain,
+            "--matrix": self.matrix,
+            "--as-policy": self.as_policy,
+        }
+        chosen = [name for name, given in kinds.items() if given]
+        if len(chosen) > 1:
+            raise click.UsageError(f"{chosen[0]} and {chosen[1]} do not go together")
+        if (machine.msr or machine.cmdline) and machine.file is None:
+            raise click.UsageError("--msr and --cmdline describe the machine of --snapshot")
+        if self.brief and output.format not in ("json", LINES):
+            raise click.UsageError("--brief is for --format json and jsonl")
+        if chosen and (self.brief or output.format == LINES):
+            raise click.UsageError(f"a line per image has nothing of {chosen[0]}")
+        compares = self.since or self.series
+        refused = ("prometheus",) if compares else ()
+        if (chosen and not compares and output.of_findings) or output.format in refused:
+            raise click.UsageError(f"{chosen[0]} has no --format {output.format}")
+
+
+def _called(report: ImageReport, pool: ImagePool) -> ImageReport:
+    """What lay in an archive is called by that, and not by the file it was put into."""
+    called = pool.called.get(report.image)
+    if called is None:
+        return report
+    error = report.error and report.error.replace(report.image, called)
+    return replace(report, image=called, error=error)
+
+
+def _steps(
+    asked: _Asked, reports: Sequence[ImageReport], options: ReadingOptions
+) -> list[SeriesStep]:
+    """The pairs that are compared."""
+    if asked.series:
+        return [_step(old, new) for old, new in pairwise(reports)]
+    if asked.since is None:
+        return []
+    from staleline.kernel.reading.earlier import earlier_reports, is_earlier_run, same_flavour
+    from staleline.kernel.reading.many import read_images
+
+    if not is_earlier_run(asked.since):
+        (old,) = read_images((asked.since,), options)
+        old.required()
+        return [_step(old, new) for new in reports]
+    earlier = earlier_reports(asked.since)
+    pairs = [(same_flavour(new, earlier), new) for new in reports]
+    for before, new in pairs:
+        if before is None and new.error is None:
+            streams.complain(f"{new.image}: {asked.since} has none of its series and flavour")
+    return [_step(before, new) for before, new in pairs if before is not None]
+
+
+def _step(old: ImageReport, new: ImageReport) -> SeriesStep:
+    from staleline.report.images.series import SeriesStep
+    from staleline.verdict.policies.builds import build_change
+
+    if old.document is None or new.document is None:
+        return SeriesStep(old.image, new.image, None)
+    change = build_change(old.document, new.document, old_image=old.image, new_image=new.image)
+    return SeriesStep(old.image, new.image, change)
+
+
+def _write(  # noqa: PLR0913 - all that is known
+    asked: _Asked,
+    reports: Sequence[ImageReport],
+    steps: Sequence[SeriesStep],
+    skipped: Sequence[str],
+    *,
+    waivers: Waivers | None,
+    output: Output,
+) -> None:
+    if output.of_findings:
+        output.write_findings(_findings(asked, reports, steps, waivers), together=True)
+    elif asked.since or asked.series:
+        _print_changes(asked, reports, steps, output=output)
+    elif asked.explain:
         _print_explanations(reports, output=output)
+    elif asked.matrix:
+        _print_matrix(reports, output=output)
+    elif asked.brief or output.format == LINES:
+        _print_lines(reports, brief=asked.brief, output=output)
     else:
-        _print(reports, full=full or all_sites, all_sites=all_sites, output=output)
-    for report in reports:
-        if report.error is not None:
-            streams.complain(report.error)
-    return _status(reports)
+        _print(asked, reports, skipped, output=output)
 
 
-def _print(reports: Sequence[ImageReport], *, full: bool, all_sites: bool, output: Output) -> None:
+def _findings(
+    asked: _Asked,
+    reports: Sequence[ImageReport],
+    steps: Sequence[SeriesStep],
+    waivers: Waivers | None,
+) -> list[Findings]:
+    """Of comparisons what they brought in, else what each image was read to do."""
+    from staleline.report.images.image_findings import image_findings
+    from staleline.report.images.series import change_findings
+
+    if asked.since or asked.series:
+        found = [change_findings(step) for step in steps]
+    else:
+        found = [image_findings(report) for report in reports]
+    return found if waivers is None else [waivers.applied(one) for one in found]
+
+
+def _print(
+    asked: _Asked, reports: Sequence[ImageReport], skipped: Sequence[str], *, output: Output
+) -> None:
     from staleline.report.images.kernel_json import kernel_document
     from staleline.report.images.kernel_text import print_image, print_images
 
-    if output.of_findings:
-        from staleline.report.images.image_findings import image_findings
-
-        output.write_findings([image_findings(report) for report in reports])
-    elif output.format == "json":
-        output.write_json(kernel_document(reports))
-    else:
-        with output.console() as console:
-            if full or len(reports) == 1:
-                for report in reports:
-                    print_image(console, report, full=full, all_sites=all_sites)
-            else:
-                print_images(console, reports)
+    full = asked.full or asked.all_sites
+    if output.format == "json":
+        output.write_json({**kernel_document(reports), "skipped": list(skipped)})
+        return
+    with output.console() as console:
+        if full or len(reports) == 1:
+            for report in reports:
+                print_image(console, report, full=full, all_sites=asked.all_sites)
+        else:
+            print_images(console, reports)
 
 
-def _print_changes(old: ImageReport, reports: Sequence[ImageReport], *, output: Output) -> None:
-    """What changed from one build to each of the others, as far as they were read."""
+def _print_changes(
+    asked: _Asked, reports: Sequence[ImageReport], steps: Sequence[SeriesStep], *, output: Output
+) -> None:
+    """What changed from one build to the other of each pair, as far as they were read."""
     from staleline.report.images.builds import change_document, print_change
     from staleline.report.images.kernel_json import kernel_document
-    from staleline.verdict.policies.builds import build_change
+    from staleline.report.images.series import first_bad, print_series
 
-    changes = [
-        build_change(old.document, report.document, old_image=old.image, new_image=report.image)
-        for report in reports
-        if old.document is not None and report.document is not None
-    ]
+    changes = [step.change for step in steps if step.change is not None]
     if output.format == "json":
         since = [change_document(change) for change in changes]
-        output.write_json({**kernel_document(reports), "since": since})
-    else:
-        with output.console() as console:
-            for change in changes:
-                print_change(console, change)
+        series = {"first_bad": first_bad(steps)} if asked.series else {}
+        output.write_json({**kernel_document(reports), "since": since, **series})
+        return
+    with output.console() as console:
+        if asked.series:
+            print_series(console, steps)
+            return
+        for change in changes:
+            print_change(console, change)
 
 
 def _print_explanations(reports: Sequence[ImageReport], *, output: Output) -> None:
@@ -144,9 +300,77 @@ def _print_explanations(reports: Sequence[ImageReport], *, output: Output) -> No
                 print_explanations(console, report.image, report.explanations)
 
 
-def _status(reports: Sequence[ImageReport]) -> int:
+def _print_matrix(reports: Sequence[ImageReport], *, output: Output) -> None:
+    from staleline.report.images.matrix import matrix_document, print_matrix
+
+    if output.format == "json":
+        output.write_json(matrix_document(reports))
+        return
+    with output.console() as console:
+        print_matrix(console, reports)
+
+
+def _print_lines(reports: Sequence[ImageReport], *, brief: bool, output: Output) -> None:
+    from staleline.report.images.brief import brief_document
+    from staleline.report.images.kernel_json import kernel_document
+
+    documents = [brief_document(one) if brief else kernel_document([one]) for one in reports]
+    if output.format == LINES:
+        output.write_json_lines(documents)
+    else:
+        output.write_json(*documents, files=False)
+
+
+def _write_policy(images: Sequence[str], options: ReadingOptions, output: Output) -> int:
+    """One image's rule as a policy file; a rule of which a part is unknown makes none."""
+    from staleline.kernel.reading.imagerule import policy_file
+    from staleline.kernel.reading.many import read_images
+
+    if len(images) != 1:
+        raise click.UsageError("--as-policy is for one image")
+    if output.format != "text":
+        raise click.UsageError("--as-policy writes TOML, and has no --format")
+    (report,) = read_images(images, options)
+    output.write(policy_file(report.required(), report.image))
+    return 0
+
+
+def _complain(
+    reports: Sequence[ImageReport], skipped: Sequence[str], waivers: Waivers | None
+) -> None:
+    """What could not be read, what was left out, and what is wrong with waivers."""
+    if skipped:
+        streams.complain(
+            f"{len(skipped)} package{'' if len(skipped) == 1 else 's'} without kernel skipped"
+        )
+    for report in reports:
+        if report.error is not None:
+            streams.complain(report.error)
+    for complaint in waivers.complaints() if waivers is not None else ():
+        streams.complain(complaint)
+
+
+def _status(
+    reports: Sequence[ImageReport], steps: Sequence[SeriesStep], waivers: Waivers | None
+) -> int:
     from staleline.report.images.kernel_json import unknowns
+    from staleline.report.images.series import worse_handovers
 
     if any(report.error is not None for report in reports):
         return 1
-    return 3 if any(unknowns(report) for report in reports) else 0
+    worse = [step for step in steps if worse_handovers(step.change)]
+    if any(_counts(step, waivers) for step in worse):
+        return 2
+    compared = all(step.change is not None and step.change.unknown is None for step in steps)
+    return 0 if compared and not any(map(unknowns, reports)) else 3
+
+
+def _counts(step: SeriesStep, waivers: Waivers | None) -> bool:
+    """Is something of what became worse not waived?"""
+    from staleline.report.formats.findings import Level
+    from staleline.report.images.series import change_findings
+
+    if waivers is None:
+        return True
+    found = waivers.applied(change_findings(step))
+    return any(finding.level is Level.ERROR for _, finding in found.each())

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import importlib
 import os
+import sys
 from collections.abc import Sequence
 
 import click
@@ -98,7 +99,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     streams.prepare_streams()
     try:
-        status = program.main(arguments, prog_name="staleline", standalone_mode=False)
+        words = sys.argv[1:] if arguments is None else list(arguments)
+        status = program.main(words, prog_name="staleline", standalone_mode=False, obj=words)
         streams.flush()
     except (BrokenPipeError, SystemExit):  # which click makes of EPIPE
         streams.drop_output()

@@ -11,10 +11,11 @@ import click
 
 from staleline.cli.console.once import Once
 from staleline.cli.console.output import FINDING_FORMATS, Output, output_options
+from staleline.cli.console.selecting import Wanted, selection_options
 from staleline.outputfile import writing
 
 if TYPE_CHECKING:
-    from staleline.policy.policy import Policy
+    from staleline.verdict.handover.readkernel import NamedRule
     from staleline.verdict.policies.platforms import Selection
     from staleline.verdict.policies.proof import PolicyProof
 
@@ -30,66 +31,56 @@ _MAX_BYTES = 64 << 20
 
 
 @click.command("prove", cls=Once)
-@click.argument("policy_name", metavar="POLICY")
-@click.option(
-    "--platform",
-    "platform_names",
-    multiple=True,
-    metavar="CLASS",
-    help="Only this platform class, e.g. intel-tdx; may be repeated.",
-)
+@click.argument("name", metavar="RULE")
+@selection_options(roles=False)
 @click.option("--certificate", metavar="FILE", help="Write the proofs there.")
 @click.option("--check", "checked", metavar="FILE", help="Have z3 check such a file instead.")
 @click.option("--traces", metavar="DIR", help="Write counterexamples there as ITF (.itf.json).")
 @click.option(
     "--readable", is_flag=True, help="Check the readable invariant of each kexec too (slower)."
 )
+@click.option("--no-cache", is_flag=True, help="Read an image anew, and keep nothing.")
 @output_options(_REFUSED)
 def command(  # noqa: PLR0913 - one parameter per option
     *,
-    policy_name: str,
-    platform_names: tuple[str, ...],
+    name: str,
+    wanted: Wanted,
     certificate: str | None,
     checked: str | None,
     traces: str | None,
     readable: bool,
+    no_cache: bool,
     output: Output,
 ) -> int:
-    """Prove a policy (catalogue name or .toml file) for any number of CPUs, or refute it.
+    """Prove a rule for any number of CPUs, or refute it.
+
+    RULE is a policy of the catalogue, a policy file (.toml), or a kernel image.
 
     Every proof is confirmed by z3, which reads the model on its own.
 
     Exit status: 0 proved everywhere, 1 error or a certificate that is no proof, 2 a
     counterexample somewhere, 3 neither proved nor refuted somewhere.
     """
-    from staleline.policy.catalogue import find
+    from staleline.cli.console.tracking import with_progress
+    from staleline.kernel.reading.many import ReadingOptions
+    from staleline.verdict.handover.readkernel import named_rules
 
-    policy, selection = find(policy_name), _selection(platform_names)
+    options = ReadingOptions(use_cache=not no_cache, tracked=with_progress)
+    (rule,), selection = named_rules((name,), options), wanted.selection
     if checked is not None:
-        return _check(policy, selection, FilePath(checked), output=output)
+        return _check(rule, selection, FilePath(checked), output=output)
     from staleline.verdict.policies.proof import prove
 
-    proof = prove(policy, selection, readable=readable)
+    proof = prove(rule.required(), selection, readable=readable)
     if certificate is not None:
         _write_certificate(proof, FilePath(certificate))
     written = _write_traces(proof, FilePath(traces)) if traces is not None else {}
-    _print(policy, proof, certificate, written, output=output)
+    _print(rule, proof, certificate, written, output=output)
     return _STATUS[proof.answer]
 
 
-def _selection(names: tuple[str, ...]) -> Selection:
-    from staleline.errors import UsageError
-    from staleline.verdict.policies.platforms import Selection, platforms
-
-    for name in names:
-        if name not in platforms():
-            do = f"give one of {', '.join(platforms())}"
-            raise UsageError(f"no platform class {name!a}", where="--platform", do=do)
-    return Selection(platforms=frozenset(names) if names else None)
-
-
 def _print(
-    policy: Policy,
+    rule: NamedRule,
     proof: PolicyProof,
     certificate: str | None,
     written: dict[str, str],
@@ -99,21 +90,21 @@ def _print(
     from staleline.report.policies.prove import print_proof, proof_document
 
     if output.format == "json":
-        output.write_json(proof_document(policy, proof, certificate=certificate, traces=written))
+        output.write_json(proof_document(rule, proof, certificate=certificate, traces=written))
     else:
         with output.console() as console:
-            print_proof(console, policy, proof)
+            print_proof(console, rule, proof)
 
 
-def _check(policy: Policy, selection: Selection, file: FilePath, *, output: Output) -> int:
-    """Have z3 check a certificate, and see what it covers of the policy."""
+def _check(rule: NamedRule, selection: Selection, file: FilePath, *, output: Output) -> int:
+    """Have z3 check a certificate, and see what it covers of the rule."""
     from staleline.check.proof.certificate import recheck
     from staleline.check.proof.certificate_json import certificate_from
     from staleline.errors import ModelError
     from staleline.report.policies.prove import certified_document, print_certified
     from staleline.verdict.policies.proof import questions, uncertified
 
-    asked = questions(policy, selection)
+    asked = questions(rule.required(), selection)
     certificate = certificate_from(_read(file), where=str(file))
     found = recheck(certificate)
     if not found.accepted:
@@ -126,7 +117,7 @@ def _check(policy: Policy, selection: Selection, file: FilePath, *, output: Outp
         )
     missing = uncertified(asked, certificate)
     if output.format == "json":
-        output.write_json(certified_document(policy, str(file), found, missing))
+        output.write_json(certified_document(rule, str(file), found, missing))
     else:
         with output.console() as console:
             print_certified(console, str(file), found, missing)

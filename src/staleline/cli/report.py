@@ -4,23 +4,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path as FilePath
 from typing import TYPE_CHECKING
 
 import click
 
 from staleline.cli.console.once import Once
+from staleline.cli.console.selecting import Wanted, selection_options
 from staleline.cli.machine import GivenMachine, machine_options, observed
 from staleline.printable import printable
 
 if TYPE_CHECKING:
     from staleline.evidence.given import Given
     from staleline.evidence.snapshot import Snapshot
-    from staleline.policy.policy import Policy
     from staleline.report.explorer.cases import ExploredKernels
     from staleline.verdict.audit.audit import Audit
-    from staleline.verdict.policies.platforms import PlatformHandover, Selection
+    from staleline.verdict.handover.readkernel import NamedRule
+    from staleline.verdict.policies.platforms import PlatformHandover
 
 __all__ = ["command"]
 
@@ -53,16 +54,11 @@ __all__ = ["command"]
     "--policy",
     "policies",
     multiple=True,
-    metavar="NAME",
-    help="Instead of machines: policies on platform classes, any number of times.",
+    metavar="RULE",
+    help="Instead of machines: a policy, policy file or image on platform classes, any number "
+    "of times; --platform, --role and --accept are for these.",
 )
-@click.option(
-    "--platform",
-    "classes",
-    multiple=True,
-    metavar="NAME",
-    help="With --policy: these platform classes only.",
-)
+@selection_options()
 @click.option(
     "--next",
     "following",
@@ -71,22 +67,14 @@ __all__ = ["command"]
     show_default=True,
     help="Memory encryption of the next kernel.",
 )
-@click.option(
-    "--path",
-    "path_name",
-    type=click.Choice(["kexec", "crash", "all"]),
-    default="all",
-    show_default=True,
-)
 def command(  # noqa: PLR0913 - one parameter per option
     *,
     directory: str,
     machine: GivenMachine,
     kernels: tuple[str, ...],
     policies: tuple[str, ...],
-    classes: tuple[str, ...],
+    wanted: Wanted,
     following: str,
-    path_name: str,
 ) -> None:
     """Write a page with every verdict, its evidence, and its counterexample to step through.
 
@@ -98,15 +86,27 @@ def command(  # noqa: PLR0913 - one parameter per option
     from staleline.report.explorer.files import write_report
 
     given = machine.given
-    asked = _Asked(following, path_name)
-    _refuse_mixture(machine.files or kernels or given.anything, policies, classes)
+    asked = _Asked(following, wanted.path)
+    _refuse_mixture(machine.files or kernels or given.anything, policies, wanted)
     if policies:
-        explored = _of_policies(policies, classes, asked)
+        explored = _of_rules(policies, wanted, asked)
     else:
         explored = _of_machines(machine.files, kernels, given, asked)
+    explored = replace(explored, files={**_digests((*machine.files, *kernels)), **explored.files})
     page = write_report(explored, FilePath(directory))
     size = f"{page.stat().st_size / 1024:.0f} KiB"
     click.echo(f"{printable(str(page))}: {len(explored.results)} handovers, {size}")
+
+
+def _digests(files: Iterable[str]) -> dict[str, str]:
+    """Of snapshots and images that are files."""
+    from staleline.kernel.file.source import file_digest
+
+    found = {}
+    for file in files:
+        if FilePath(file).is_file():
+            found[file] = f"SHA-256 {file_digest(file)}"
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +122,7 @@ class _Asked:
         return row.next is wanted[self.following]
 
 
-def _refuse_mixture(of_machines: object, policies: object, classes: object) -> None:
+def _refuse_mixture(of_machines: object, policies: object, wanted: Wanted) -> None:
     from staleline.errors import UsageError
 
     if policies and of_machines:
@@ -130,55 +130,46 @@ def _refuse_mixture(of_machines: object, policies: object, classes: object) -> N
             "--policy is for platform classes, the other options are for machines",
             do="to judge a policy on a machine, give it to --kernel",
         )
-    if classes and not policies:
-        raise UsageError("--platform without a policy", do="give --policy NAME")
+    for option, given in (
+        ("--platform", wanted.platforms),
+        ("--role", wanted.roles),
+        ("--accept", wanted.accepted),
+    ):
+        if given and not policies:
+            raise UsageError(f"{option} without a policy", do="give --policy RULE")
 
 
-def _of_policies(
-    names: tuple[str, ...], classes: tuple[str, ...], asked: _Asked
-) -> ExploredKernels:
+def _of_rules(names: tuple[str, ...], wanted: Wanted, asked: _Asked) -> ExploredKernels:
     from staleline.errors import UsageError
-    from staleline.report.explorer.cases import of_policies
+    from staleline.report.explorer.cases import of_rules
     from staleline.report.words.progress import tracked
-    from staleline.verdict.handover.kernels import PolicyKernel
-    from staleline.verdict.policies.platforms import check_kernel, handovers_of
+    from staleline.verdict.policies.platforms import check_kernel, count_handovers
 
-    selection = _selection(classes, asked)
+    selection = wanted.selection
     checks = []
-    for policy in _policies(names):
-        kernel = PolicyKernel(policy, "the policy itself")
-        total = sum(1 for _ in handovers_of(kernel, selection))
-        rows = tracked(check_kernel(kernel, selection), policy.name, total)
-        checks.append((policy, tuple(row for row in rows if asked.next_is_wanted(row))))
-    if not all(rows for _, rows in checks):
+    for name, rule in _rules(names).items():
+        total = count_handovers(rule.kernel, selection)
+        rows = tracked(check_kernel(rule.kernel, selection), name, total)
+        checks.append((name, rule, tuple(row for row in rows if asked.next_is_wanted(row))))
+    if not all(rows for _, _, rows in checks):
         raise UsageError("no handover of these platforms is left", do="ask for --next any")
-    return of_policies(checks)
+    return of_rules(checks)
 
 
-def _policies(names: tuple[str, ...]) -> list[Policy]:
-    """The policies, each once."""
+def _rules(names: tuple[str, ...]) -> dict[str, NamedRule]:
+    """Each rule once, by its name; two builds of one release by their files too."""
+    from staleline.cli.console.tracking import with_progress
     from staleline.errors import UsageError
-    from staleline.policy.catalogue import find
+    from staleline.kernel.reading.many import ReadingOptions
+    from staleline.verdict.handover.readkernel import named_rules
 
-    found: dict[str, Policy] = {}
-    for policy in map(find, names):
-        if found.setdefault(policy.name, policy) != policy:
-            raise UsageError(f"two policies are called {policy.name!r}", do="rename one of them")
-    return list(found.values())
-
-
-def _selection(classes: tuple[str, ...], asked: _Asked) -> Selection:
-    from staleline.errors import UsageError
-    from staleline.verdict.policies.platforms import Selection, platforms
-    from staleline.vocabulary import Path
-
-    for name in classes:
-        if name not in platforms():
-            raise UsageError(f"no platform class {name!r}", do=f"one of {', '.join(platforms())}")
-    return Selection(
-        platforms=frozenset(classes) if classes else None,
-        path=None if asked.path_name == "all" else Path(asked.path_name),
-    )
+    found: dict[str, NamedRule] = {}
+    for rule in named_rules(tuple(dict.fromkeys(names)), ReadingOptions(tracked=with_progress)):
+        if rule.name in found and rule.document is None and rule.policy != found[rule.name].policy:
+            raise UsageError(f"two policies are called {rule.name!r}", do="rename one of them")
+        is_other_build = rule.name in found and rule.document is not None
+        found[f"{rule.name} ({rule.given})" if is_other_build else rule.name] = rule
+    return found
 
 
 def _of_machines(

@@ -5,15 +5,21 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from staleline.errors import PolicyError
 from staleline.inputfile import read_input
-from staleline.policy.atoms import AtomValue
+from staleline.policy.atoms import AtomValue, atoms
 from staleline.policy.evaluate import evaluate
-from staleline.policy.expression import Expression, attributes_read, expand, parse
+from staleline.policy.expression import (
+    Expression,
+    atoms_read,
+    attributes_read,
+    expand,
+    parse,
+)
 from staleline.vocabulary import ReportOrder, Site
 
 __all__ = ["Policy", "ReleaseRange", "load_policy", "parse_policy"]
@@ -28,8 +34,11 @@ _KEYS = {
     "bugs",
     "attributes",
     "sites",
+    "crash",
+    "kernel",
     "protocol",
 }
+_KERNEL_KEYS = {"encrypts", "lacks"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +71,10 @@ class Policy:
         attributes: ``cc()`` attributes it defines.
         predicates: Per site, as written.
         reported: Order of the stop protocol.
+        in_a_crash: Sites at which it decides otherwise in a crash, expanded.
+        encrypts: When it encrypts its own memory as a host, expanded; None for the condition of
+            ``sme_enable()``.
+        lacks: Atoms that cannot come about under it, because it has no code for them.
     """
 
     name: str
@@ -73,6 +86,9 @@ class Policy:
     attributes: Mapping[str, Expression]
     predicates: Mapping[Site, Expression]
     reported: ReportOrder
+    in_a_crash: Mapping[Site, Expression] = field(default_factory=dict)
+    encrypts: Expression | None = None
+    lacks: tuple[str, ...] = ()
 
     def condition(self, site: Site) -> Expression:
         """The site's predicate with all attributes expanded."""
@@ -121,6 +137,9 @@ def parse_policy(text: str, *, where: str) -> Policy:
         attributes=attributes,
         predicates=reader.sites(attributes),
         reported=reader.reported(),
+        in_a_crash=reader.in_a_crash(attributes),
+        encrypts=reader.encrypts(attributes),
+        lacks=reader.lacks(),
     )
 
 
@@ -161,15 +180,63 @@ class _TableReader:
     def sites(self, attributes: Mapping[str, Expression]) -> dict[Site, Expression]:
         # Kernels that cannot be hosts of SNP have no flush there, so it may be left out.
         section = {"crash_nmi_callback": "false", **self._section("sites")}
+        missing = [site for site in Site if site not in section]
+        predicates = self._predicates(section, "sites", attributes)
+        if missing:
+            raise self._error(f"sites.{missing[0]} is missing", "give its predicate")
+        return predicates
+
+    def in_a_crash(self, attributes: Mapping[str, Expression]) -> dict[Site, Expression]:
+        """Sites of which ``[crash]`` says something else."""
+        found = self._predicates(self._section("crash"), "crash", attributes)
+        return {site: expand(predicate, attributes) for site, predicate in found.items()}
+
+    def encrypts(self, attributes: Mapping[str, Expression]) -> Expression | None:
+        """``kernel.encrypts``, expanded."""
+        text = self._kernel().get("encrypts")
+        if text is None:
+            return None
+        expression = self._expression(text, "kernel.encrypts")
+        self._check_defined(expression, attributes, "kernel.encrypts")
+        expression = expand(expression, attributes)
+        if "sme_active" in atoms_read(expression):
+            raise self._error(
+                "kernel.encrypts: sme_active is what it says", "say it by other atoms"
+            )
+        return expression
+
+    def lacks(self) -> tuple[str, ...]:
+        """``kernel.lacks``: names of atoms."""
+        names = self._kernel().get("lacks", [])
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise self._error("kernel.lacks is no list of texts", 'write lacks = ["seamcalled"]')
+        strange = [name for name in names if name not in atoms()]
+        if strange:
+            raise self._error(
+                f"kernel.lacks: unknown atom {strange[0]!a}", "see `staleline policies --atoms`"
+            )
+        return tuple(names)
+
+    def _kernel(self) -> dict[str, Any]:
+        section = self._section("kernel")
+        unknown = sorted(set(section) - _KERNEL_KEYS)
+        if unknown:
+            raise self._error(
+                f"kernel.{unknown[0]}: unknown key", f"use {', '.join(sorted(_KERNEL_KEYS))}"
+            )
+        return section
+
+    def _predicates(
+        self, section: Mapping[str, Any], table: str, attributes: Mapping[str, Expression]
+    ) -> dict[Site, Expression]:
         unknown = sorted(set(section) - set(Site))
         if unknown:
-            raise self._error(f"sites.{unknown[0]}: unknown site", f"use {', '.join(Site)}")
+            raise self._error(f"{table}.{unknown[0]}: unknown site", f"use {', '.join(Site)}")
         predicates: dict[Site, Expression] = {}
         for site in Site:
-            if site not in section:
-                raise self._error(f"sites.{site} is missing", "give its predicate")
-            predicates[site] = self._expression(section[site], f"sites.{site}")
-            self._check_defined(predicates[site], attributes, f"sites.{site}")
+            if site in section:
+                predicates[site] = self._expression(section[site], f"{table}.{site}")
+                self._check_defined(predicates[site], attributes, f"{table}.{site}")
         return predicates
 
     def reported(self) -> ReportOrder:

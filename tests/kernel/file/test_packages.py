@@ -38,8 +38,8 @@ FORMATS: Mapping[str, Callable[..., bytes]] = {"deb": write_deb, "rpm": write_rp
 
 
 def read(package: bytes) -> tuple[str, bytes]:
-    name, image = read_package(MemoryBytes("package", memoryview(package)))
-    return name, bytes(image.data)
+    found = read_package(MemoryBytes("package", memoryview(package)))
+    return found.member, bytes(found.content.read(0, found.content.size))
 
 
 def message(package: bytes) -> str:

@@ -85,3 +85,10 @@ def test_disassembly_names_where_jumps_go() -> None:
     assert disassembled(jump, name) == "je function+0x4"
     assert disassembled(flush, name) == "wbinvd"
     assert disassembled(junk, name) == "(bytes 06)"
+
+
+def test_atts_syntax_has_the_source_first() -> None:
+    # Opcode 89 /r: mov %ebx, %eax in AT&T's syntax, mov eax, ebx in Intel's (SDM vol. 2).
+    (move,) = steps("89d8")
+    assert disassembled(move, str) == "mov eax, ebx"
+    assert disassembled(move, str, att=True) == "movl %ebx, %eax"

@@ -9,10 +9,12 @@ from pathlib import Path as FilePath
 from staleline.evidence.detect import read_snapshot
 from staleline.evidence.given import with_given
 from staleline.facts import from_snapshot
+from staleline.kernel.reading.many import ReadingOptions
 from staleline.policy.catalogue import find
-from staleline.report.explorer.cases import ExploredKernels, of_audits, of_policies
+from staleline.report.explorer.cases import ExploredKernels, of_audits, of_rules
 from staleline.verdict.audit.audit import Next, audit
 from staleline.verdict.handover.kernels import PolicyKernel
+from staleline.verdict.handover.readkernel import named_rules
 from staleline.verdict.policies.platforms import Selection, check_kernel
 from staleline.vocabulary import Path
 
@@ -33,9 +35,9 @@ _HYGON_DUMP = _CPUID / "registers" / "hygon-c86-3250.cpuid"
 def explored(platform: str, *policies: str) -> ExploredKernels:
     """Policies side by side on one platform class."""
     selection = Selection(platforms=frozenset({platform}))
-    kernels = [PolicyKernel(find(name), "the policy itself") for name in policies]
-    return of_policies(
-        (kernel.policy, tuple(check_kernel(kernel, selection))) for kernel in kernels
+    rules = named_rules(policies, ReadingOptions())
+    return of_rules(
+        (rule.name, rule, tuple(check_kernel(rule.kernel, selection))) for rule in rules
     )
 
 

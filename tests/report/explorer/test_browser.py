@@ -117,7 +117,7 @@ def test_every_step_has_an_address_that_leads_back_to_it(
     expect(page).to_have_url(re.compile(f"#{HYGON_CASE}/6/1-2$"))
     again = open_page(page.url)
     assert position(again) == "6 / 9"
-    assert again.locator("h2").last.inner_text() == "kexec on→off on hygon-sme-incoherent"
+    assert again.locator("#handover-title").inner_text() == "kexec on→off on hygon-sme-incoherent"
 
 
 _ADDRESSES_OF_500_KEYS = """() => {

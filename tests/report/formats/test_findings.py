@@ -20,7 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from staleline.evidence.detect import read_snapshot
 from staleline.evidence.given import with_given
 from staleline.facts import from_snapshot
-from staleline.policy.catalogue import find
+from staleline.kernel.reading.many import ReadingOptions
 from staleline.report.formats.findings import Findings, Level, audit_findings, check_findings
 from staleline.report.formats.junit import junit_xml
 from staleline.report.formats.markdown import markdown_text
@@ -30,7 +30,7 @@ from staleline.report.words.commonmark import escaped
 from staleline.report.words.explanations import explanations
 from staleline.verdict.audit.audit import Next, audit
 from staleline.verdict.audit.old_kernel import choose_kernels
-from staleline.verdict.handover.kernels import PolicyKernel
+from staleline.verdict.handover.readkernel import named_rules
 from staleline.verdict.policies.platforms import Selection, check_kernel
 from staleline.vocabulary import Path as Way
 from staleline.vocabulary import Verdict
@@ -56,12 +56,9 @@ def audited(dump: str, policy: str, *added: str) -> Findings:
 
 @cache
 def checked(policy: str, platform: str) -> Findings:
-    rows = tuple(
-        check_kernel(
-            PolicyKernel(find(policy), "the policy"), Selection(platforms=frozenset([platform]))
-        )
-    )
-    return check_findings(find(policy), rows)
+    (rule,) = named_rules((policy,), ReadingOptions())
+    rows = tuple(check_kernel(rule.kernel, Selection(platforms=frozenset([platform]))))
+    return check_findings(rule, rows)
 
 
 def hygon() -> Findings:

@@ -8,9 +8,10 @@ incoherent hardware where every site flushes; or it is the case of a counterexam
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from staleline.check.answer import Answer, check
 from staleline.check.export.combine import combined
 from staleline.check.meaning.scenario_json import scenario_from
 from staleline.errors import UsageError
@@ -19,8 +20,9 @@ from staleline.model.scenario import Flush, Path, Scenario
 from staleline.model.state.lines import Role
 from staleline.model.world import world
 
-__all__ = ["ExportedCase", "case_named", "case_of_trace"]
+__all__ = ["ExportedCase", "case_named", "case_of_trace", "path_and_transition"]
 
+_FEW = 2
 _TRANSITIONS = {
     f"{old}-{following}": (old == "on", following == "on")
     for old in ("off", "on")
@@ -39,6 +41,20 @@ class ExportedCase:
 
     scenario: Scenario
     roles: tuple[str, ...] = ()
+
+    def answer(self) -> Answer:
+        """What the checker says of these lines with up to two secondaries.
+
+        What these refute, more refute too.
+
+        Raises:
+            UsageError: As by `model`.
+            ModelError: The search hit its bound.
+        """
+        self.model()
+        first = str(world(self.scenario)[0][0].role)
+        few = replace(self.scenario, secondaries=min(self.scenario.secondaries, _FEW))
+        return check(few, frozenset(Role(role) for role in self.roles or (first,)))
 
     def model(self) -> Model:
         """The model of the case.
@@ -70,14 +86,7 @@ def case_named(name: str, changes: Mapping[str, Any], roles: Sequence[str]) -> E
         UsageError: The name is not of that form.
         ModelError: The changes are not a scenario's.
     """
-    path, _, transition = name.partition(":")
-    if path not in set(Path) or transition not in _TRANSITIONS:
-        raise UsageError(
-            f"no case {name!a}",
-            do=f"give PATH:TRANSITION ({', '.join(Path)}; {', '.join(_TRANSITIONS)}) "
-            "or a counterexample's .itf.json file",
-        )
-    old, following = _TRANSITIONS[transition]
+    path, old, following = path_and_transition(name)
     document = {
         "path": path,
         "old_encrypts": old,
@@ -87,6 +96,22 @@ def case_named(name: str, changes: Mapping[str, Any], roles: Sequence[str]) -> E
         "flush_jumping": str(Flush.ALWAYS),
     }
     return ExportedCase(scenario_from({**document, **changes}, "case"), tuple(roles))
+
+
+def path_and_transition(name: str) -> tuple[Path, bool, bool]:
+    """A case by its name: the path, and whether the old and the next kernel encrypt.
+
+    Raises:
+        UsageError: The name is not of that form.
+    """
+    path, _, transition = name.partition(":")
+    if path not in set(Path) or transition not in _TRANSITIONS:
+        raise UsageError(
+            f"no case {name!a}",
+            do=f"give PATH:TRANSITION ({', '.join(Path)}; {', '.join(_TRANSITIONS)}) "
+            "or a counterexample's .itf.json file",
+        )
+    return (Path(path), *_TRANSITIONS[transition])
 
 
 def case_of_trace(

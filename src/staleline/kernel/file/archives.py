@@ -57,11 +57,15 @@ class Package:
         stream: Its files, as an archive.
         members: Reads that archive.
         files: Names as its own list has them; None if it has none.
+        name: What it is called; None if it does not say so.
+        version: Its version, as its own kind of package manager shows it; likewise.
     """
 
     stream: UnpackedStream
     members: Callable[[UnpackedStream], Iterator[Member]]
     files: tuple[str, ...] | None
+    name: str | None = None
+    version: str | None = None
 
 
 def damaged_package(what: str, source: ByteSource, offset: int) -> KernelImageError:

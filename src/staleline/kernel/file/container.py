@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """From whatever a kernel comes in to its ELF file.
 
+Any of these may be compressed as a whole, as vmlinux.gz is.
+
 A package holds an image, a unified kernel image holds a bzImage, a bzImage holds the
 compressed ELF file; each may also come by itself.
 """
@@ -17,6 +19,7 @@ from staleline.kernel.file.decompress import MAX_PACKED, MAX_UNPACKED, decompres
 from staleline.kernel.file.elf import is_elf
 from staleline.kernel.file.packages import is_package, read_package
 from staleline.kernel.file.source import ByteSource, MemoryBytes, PartBytes
+from staleline.kernel.file.spool import is_stream, unpacked_image
 from staleline.kernel.file.uki import is_pe, linux_section
 from staleline.unpacking import compression_of
 
@@ -35,11 +38,15 @@ class UnpackedKernel:
         elf: The ELF file.
         release: As the setup header has it; None for a bare ELF file.
         member: Name of the image in its package; None if it came by itself.
+        package: Name of that package.
+        version: Its version.
     """
 
     elf: ByteSource
     release: str | None
-    member: str | None
+    member: str | None = None
+    package: str | None = None
+    version: str | None = None
 
 
 def unpack_kernel(file: ByteSource) -> UnpackedKernel:
@@ -48,10 +55,13 @@ def unpack_kernel(file: ByteSource) -> UnpackedKernel:
     Raises:
         KernelImageError: It is of none, or damaged, or larger than a kernel can be.
     """
+    if is_stream(_head(file)):
+        file = unpacked_image(file)
     if is_package(_head(file)):
-        name, image = read_package(file)
-        return UnpackedKernel(*_unpack_image(image), name)
-    return UnpackedKernel(*_unpack_image(file), None)
+        found = read_package(file)
+        unpacked = _unpack_image(found.content)
+        return UnpackedKernel(*unpacked, found.member, found.package, found.version)
+    return UnpackedKernel(*_unpack_image(file))
 
 
 def _head(file: ByteSource) -> memoryview:

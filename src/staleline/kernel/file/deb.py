@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A Debian package: an ar(5) archive of a control and a data archive, see deb(5).
 
-The control archive's ``md5sums`` lists the files. Policy recommends it and kernel packages
-have it; without it the whole data archive has to be read.
+The control archive's ``control`` names the package, its ``md5sums`` lists the files. Policy
+recommends the latter and kernel packages have it; without it the whole data archive has to be
+read.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from struct import Struct
 from typing import Final
 
@@ -28,7 +29,9 @@ DEB_MAGIC: Final = b"!<arch>\n"
 _AR_HEADER: Final = Struct("16s32x10s2s")
 _AR_MEMBERS: Final = 16  # a .deb has three
 _MD5SUM: Final = re.compile(rb"^[0-9a-f]{32} [ *](.+)$", re.MULTILINE)
-_MAX_MD5SUMS: Final = 16 << 20
+_FIELD: Final = re.compile(rb"^(Package|Version): *([!-~]{1,255})\s*$", re.MULTILINE)
+#: File of the control archive -> most bytes that are read of it.
+_WANTED: Final = {"control": 1 << 20, "md5sums": 16 << 20}
 _MAX_CONTROL: Final = 64 << 20
 
 _Range = tuple[int, int]  # offset and size
@@ -44,7 +47,15 @@ def open_deb(source: ByteSource) -> Package:
     archive = _tar(parts, "data")
     if archive is None:
         raise damaged_package("no part data.tar", source, len(DEB_MAGIC))
-    return Package(unpacked_part(source, *archive), archive_members, _files(source, parts))
+    control = dict(_control(source, parts))
+    fields = dict(_FIELD.findall(control.get("control", b"")))
+    return Package(
+        unpacked_part(source, *archive),
+        archive_members,
+        None if "md5sums" not in control else _listed(control["md5sums"]),
+        _text(fields.get(b"Package")),
+        _text(fields.get(b"Version")),
+    )
 
 
 def _parts(source: ByteSource) -> Mapping[str, _Range]:
@@ -70,12 +81,24 @@ def _tar(parts: Mapping[str, _Range], stem: str) -> _Range | None:
     return next((part for name, part in parts.items() if name.startswith(f"{stem}.tar")), None)
 
 
-def _files(source: ByteSource, parts: Mapping[str, _Range]) -> tuple[str, ...] | None:
+def _control(source: ByteSource, parts: Mapping[str, _Range]) -> Iterator[tuple[str, bytes]]:
+    """The files of the control archive that are wanted, by name."""
     control = _tar(parts, "control")
     if control is None:
-        return None
+        return
     stream = unpacked_part(source, *control, limit=_MAX_CONTROL)
+    wanted = set(_WANTED)
     for member in archive_members(stream):
-        if member.name == "md5sums" and 0 < member.size <= _MAX_MD5SUMS:
-            return tuple(map(relative, _MD5SUM.findall(stream.read(member.size))))
-    return None
+        if member.name in wanted and 0 < member.size <= _WANTED[member.name]:
+            yield member.name, stream.read(member.size)
+            wanted.remove(member.name)
+        if not wanted:
+            return
+
+
+def _listed(md5sums: bytes) -> tuple[str, ...]:
+    return tuple(map(relative, _MD5SUM.findall(md5sums)))
+
+
+def _text(value: bytes | None) -> str | None:
+    return None if value is None else value.decode("utf-8", "replace")

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import Final
 
 from staleline.errors import KernelImageError
@@ -11,14 +12,36 @@ from staleline.kernel.file.archives import Member, damaged_package
 from staleline.kernel.file.deb import DEB_MAGIC, open_deb
 from staleline.kernel.file.rpm import RPM_MAGIC, open_rpm
 from staleline.kernel.file.source import ByteSource, MemoryBytes
+from staleline.kernel.file.spool import MAX_SPOOLED, spooled
 from staleline.unpacking import UnpackedStream
 
-__all__ = ["MAX_IMAGE", "is_package", "read_package"]
+__all__ = ["MAX_IMAGE", "PackagedImage", "has_kernel", "is_package", "read_package"]
 
 MAX_IMAGE: Final = 96 << 20
 """Largest image taken out of a package, in bytes; compressed ones have 7 to 20 MiB."""
 
-_IMAGE: Final = re.compile(r"boot/vmlinuz-[^/]+|(usr/)?lib/modules/[^/]+/vmlinuz(-virt\.efi)?")
+_IMAGE: Final = re.compile(
+    r"boot/vmlinuz-[^/]+|(usr/)?lib/modules/[^/]+/vmlinuz(-virt\.efi)?"
+    # With debug information: Debian's linux-image-*-dbg, Fedora's kernel-debuginfo.
+    r"|usr/lib/debug/(boot/vmlinux-[^/]+|(usr/)?lib/modules/[^/]+/vmlinux)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class PackagedImage:
+    """A kernel image, and the package that it was found in.
+
+    Attributes:
+        member: Its name in the package.
+        content: Its bytes.
+        package: The package's name; None if it does not say.
+        version: The package's version; likewise.
+    """
+
+    member: str
+    content: ByteSource
+    package: str | None
+    version: str | None
 
 
 def is_package(head: memoryview) -> bool:
@@ -26,8 +49,8 @@ def is_package(head: memoryview) -> bool:
     return bytes(head[: len(DEB_MAGIC)]).startswith((DEB_MAGIC, RPM_MAGIC))
 
 
-def read_package(source: ByteSource) -> tuple[str, MemoryBytes]:
-    """Name and content of the image in a package for whose first bytes `is_package` holds.
+def read_package(source: ByteSource) -> PackagedImage:
+    """The image in a package for whose first bytes `is_package` holds.
 
     Raises:
         KernelImageError: The package is damaged, or does not hold exactly one image.
@@ -39,7 +62,7 @@ def read_package(source: ByteSource) -> tuple[str, MemoryBytes]:
     listed = package.files and tuple(filter(_IMAGE.fullmatch, package.files))
     if listed is not None and len(listed) != 1:
         raise _number_of_images(source, listed)
-    images: dict[str, MemoryBytes] = {}
+    images: dict[str, ByteSource] = {}
     for member in package.members(package.stream):
         # A hard link has its content at the last of its names only (`cpio_members`).
         if not (member.regular and member.size and _IMAGE.fullmatch(member.name)):
@@ -51,11 +74,24 @@ def read_package(source: ByteSource) -> tuple[str, MemoryBytes]:
             break
     if not images:
         raise _number_of_images(source, ())
-    return images.popitem()
+    return PackagedImage(*images.popitem(), package.name, package.version)
 
 
-def _content(source: ByteSource, stream: UnpackedStream, member: Member) -> MemoryBytes:
+def has_kernel(source: ByteSource) -> bool | None:
+    """Does its own list of files name a kernel image? None if there is no list.
+
+    Raises:
+        KernelImageError: The package is damaged.
+    """
+    rpm = bytes(source.read(0, len(RPM_MAGIC))) == RPM_MAGIC
+    files = (open_rpm(source) if rpm else open_deb(source)).files
+    return None if files is None else any(map(_IMAGE.fullmatch, files))
+
+
+def _content(source: ByteSource, stream: UnpackedStream, member: Member) -> ByteSource:
     where = f"{source.where} ({member.name})"
+    if "/debug/" in member.name and member.size <= MAX_SPOOLED:
+        return spooled(stream, member.size, where)
     if member.size > MAX_IMAGE:
         raise KernelImageError(
             f"an image of {member.size} bytes, the limit is {MAX_IMAGE}",

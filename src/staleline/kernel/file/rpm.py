@@ -30,9 +30,11 @@ _HEADER: Final = Struct(">4s4x2I")
 _HEADER_MAGIC: Final = b"\x8e\xad\xe8\x01"
 _ENTRY: Final = Struct(">4I")
 # Tags and types, rpmtag.h.
+_NAME, _VERSION, _RELEASE, _EPOCH = 1000, 1001, 1002, 1003
 _FILE_MODES, _FILE_FLAGS = 1030, 1037
 _DIR_INDEXES, _BASE_NAMES, _DIR_NAMES = 1116, 1117, 1118
-_STRING_ARRAY: Final = 8
+_STRING, _STRING_ARRAY = 6, 8
+_LONGEST_TEXT: Final = 255
 _NUMBERS: Final = {3: ("H", 2), 4: ("I", 4)}
 _GHOST: Final = 1 << 6  # belongs to the package and is not in it: Fedora's /boot/vmlinuz-*
 _S_IFMT, _S_IFREG = 0o170000, 0o100000
@@ -57,6 +59,13 @@ class _Header:
             return []
         return self.data[offset:].split(b"\0", count)[:count]
 
+    def text(self, tag: int) -> str | None:
+        """A string; None if it is missing or none."""
+        kind, offset, _ = self.entries.get(tag, (0, 0, 0))
+        if kind != _STRING:
+            return None
+        return self.data[offset:].split(b"\0", 1)[0][:_LONGEST_TEXT].decode("utf-8", "replace")
+
     def numbers(self, tag: int) -> tuple[int, ...]:
         """An array of 16- or 32-bit numbers; empty if it is missing or no such array."""
         kind, offset, count = self.entries.get(tag, (0, 0, 0))
@@ -76,7 +85,7 @@ def open_rpm(source: ByteSource) -> Package:
     # The signature is padded to eight bytes, the header is not (format_v4.md, "Signature").
     header = _header(source, -(-signature.end // 8) * 8)
     stream = unpacked_part(source, header.end, source.size - header.end)
-    return Package(stream, cpio_members, _files(header))
+    return Package(stream, cpio_members, _files(header), header.text(_NAME), _version(header))
 
 
 def _header(source: ByteSource, at: int) -> _Header:
@@ -91,6 +100,15 @@ def _header(source: ByteSource, at: int) -> _Header:
         bytes(source.read(start, size)),
         start + size,
     )
+
+
+def _version(header: _Header) -> str | None:
+    """As ``rpm -q --qf '%{EVR}'`` has it."""
+    version, release = header.text(_VERSION), header.text(_RELEASE)
+    if version is None or release is None:
+        return version
+    epoch = header.numbers(_EPOCH)
+    return f"{epoch[0]}:{version}-{release}" if epoch else f"{version}-{release}"
 
 
 def _files(header: _Header) -> tuple[str, ...] | None:

@@ -23,9 +23,13 @@ _CPUID_OUTPUT: Final = frozenset({"rax", "rbx", "rcx", "rdx"})
 _PLACES: Final = frozenset({"rsp", "rip", "gs", "fs", "ds", "es", "ss", "cs"})
 
 
-def disassembled(step: ExecutedInstruction, name: Callable[[int], str]) -> str:
-    """One instruction in Intel's syntax; `name` says where a jump or call goes."""
+def disassembled(
+    step: ExecutedInstruction, name: Callable[[int], str], *, att: bool = False
+) -> str:
+    """One instruction in Intel's syntax, or in AT&T's; `name` says where a jump or call goes."""
     decoder = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64)
+    if att:
+        decoder.syntax = capstone.CS_OPT_SYNTAX_ATT
     decoder.detail = True
     read = next(decoder.disasm(step.code, step.address, 1), None)
     if read is None:

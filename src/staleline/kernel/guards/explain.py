@@ -82,7 +82,11 @@ class Guard:
 
 
 def explain(
-    image: KernelImage, table: TruthTable, machine: Callable[[RawFacts], RawMachine]
+    image: KernelImage,
+    table: TruthTable,
+    machine: Callable[[RawFacts], RawMachine],
+    *,
+    att: bool = False,
 ) -> Iterator[Guard]:
     """Explain every WBINVD that the table shows, each way in which it comes about.
 
@@ -92,6 +96,7 @@ def explain(
         image: The kernel.
         table: What it does, by facts.
         machine: A machine with these facts.
+        att: Write instructions in AT&T's syntax, as the kernel's sources do.
 
     Raises:
         DerivationError: The kernel's code did not run as it did for the table.
@@ -109,14 +114,13 @@ def explain(
                 name: runner.run(site, machine(other), looking_at=variables)
                 for name, other in others.items()
             }
-            yield Guard(site, facts, tuple(_lines(flushing, staying)), left[facts])
+            yield Guard(site, facts, tuple(_lines(flushing, staying, att)), left[facts])
             told.add(_places(left[facts]))
         for facts, stores in left.items():
             if _places(stores) not in told:
                 told.add(_places(stores))
-                yield Guard(
-                    site, facts, tuple(_lines(runner.run(site, machine(facts)), {})), stores
-                )
+                alone = runner.run(site, machine(facts))
+                yield Guard(site, facts, tuple(_lines(alone, {}, att)), stores)
 
 
 def _places(stores: Iterable[Store]) -> frozenset[tuple[str, str, str]]:
@@ -158,7 +162,9 @@ def _neighbours(facts: RawFacts, candidates: Set[RawFacts]) -> dict[str, RawFact
     return neighbours
 
 
-def _lines(flushing: RecordedSite, staying: Mapping[str, RecordedSite]) -> Iterator[GuardLine]:
+def _lines(
+    flushing: RecordedSite, staying: Mapping[str, RecordedSite], att: bool
+) -> Iterator[GuardLine]:
     """The jumps that went another way, what they depend on, and the WBINVD."""
     end = flushing.flush
     if end is None:
@@ -172,7 +178,7 @@ def _lines(flushing: RecordedSite, staying: Mapping[str, RecordedSite]) -> Itera
         step = steps[index]
         yield GuardLine(
             place=flushing.places.code(step.address),
-            text=disassembled(step, flushing.places.code),
+            text=disassembled(step, flushing.places.code, att=att),
             inputs=tuple(_inputs(flushing.inputs.get(index, {}), staying)),
             decides=tuple(turning.get(step.address, ())),
             skipped=index - before - 1,

@@ -75,6 +75,8 @@ def image_of(unpacked: UnpackedKernel, where: str) -> KernelImage:
         sections=_sections(elf),
         symbols=symbols,
         member=unpacked.member,
+        package=unpacked.package,
+        version=unpacked.version,
     )
     has_variables = "linux_banner" in symbols  # which every kernel has
     if not has_variables:

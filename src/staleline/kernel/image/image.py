@@ -53,6 +53,8 @@ class KernelImage:
         sections: By name; empty if the file has no section headers.
         symbols: All symbols; see `staleline.kernel.image.symbols` for per-CPU addresses.
         member: Its name in the package it was read from; None if it came by itself.
+        package: The name of that package.
+        version: Its version.
     """
 
     path: str
@@ -63,6 +65,8 @@ class KernelImage:
     sections: Mapping[str, Section]
     symbols: SymbolTable
     member: str | None = None
+    package: str | None = None
+    version: str | None = None
 
     def read(self, address: int, size: int) -> bytes:
         """Bytes at a link address.

@@ -119,6 +119,8 @@ class ImageRuleDocument(TypedDict):
 
     sha256: str
     member: str | None
+    package: str | None
+    version: str | None
     release: str | None
     banner: str | None
     build_id: str | None

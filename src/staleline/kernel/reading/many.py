@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -178,11 +179,19 @@ def _work(
         yield index, _Work(image, unread, on_machine, spare and unread)
 
 
-def explained(reports: Sequence[ImageReport], options: ReadingOptions) -> list[ImageReport]:
-    """Add to every image that was read why it executes its WBINVDs."""
+def explained(
+    reports: Sequence[ImageReport], options: ReadingOptions, *, att: bool = False
+) -> list[ImageReport]:
+    """Add to every image that was read why it executes its WBINVDs.
+
+    Args:
+        reports: What was read.
+        options: How.
+        att: Write instructions in AT&T's syntax.
+    """
     done = list(reports)
     work = [(index, report) for index, report in enumerate(reports) if report.document is not None]
-    for index, found in _worked(_explain, work, options):
+    for index, found in _worked(partial(_explain, att=att), work, options):
         report = done[index]
         if isinstance(found, tuple):
             done[index] = replace(report, explanations=found)
@@ -264,7 +273,7 @@ def _read(work: _Work) -> _Found:
     return _Found(with_surroundings(rule, surroundings), on_machine)
 
 
-def _explain(report: ImageReport) -> tuple[Guard, ...]:
+def _explain(report: ImageReport, *, att: bool) -> tuple[Guard, ...]:
     """Likewise."""
     from staleline.kernel.boot.rawmachine import raw_machine
     from staleline.kernel.guards.explain import explain
@@ -272,4 +281,4 @@ def _explain(report: ImageReport) -> tuple[Guard, ...]:
     from staleline.kernel.reading.rule_json import from_document
 
     image, _ = load_and_hash(report.image)
-    return tuple(explain(image, from_document(report.required()).table, raw_machine))
+    return tuple(explain(image, from_document(report.required()).table, raw_machine, att=att))

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import cast
 
@@ -29,6 +30,7 @@ from staleline.vocabulary import Site
 __all__ = ["read_image", "read_rule"]
 
 _ORDER = "reported_stopped"
+_IN_BANNER = re.compile(r" Debian (\d\S*) \(\d{4}-")
 #: Sites at which eras differ.
 _TELLING = (Site.STOP_THIS_CPU, Site.RELOCATE_KERNEL)
 
@@ -50,6 +52,8 @@ def image_document(image: KernelImage, policy: ImagePolicy, digest: str) -> Imag
     document: ImageRuleDocument = {
         "sha256": digest,
         "member": image.member,
+        "package": image.package,
+        "version": image.version or _version(image.banner),
         "release": image.release,
         "banner": None if image.banner is None else printable(image.banner),
         "build_id": image.build_id,
@@ -60,6 +64,15 @@ def image_document(image: KernelImage, policy: ImagePolicy, digest: str) -> Imag
         **to_document(policy),  # type: ignore[typeddict-item]
     }
     return cast("ImageRuleDocument", printable_values(document))
+
+
+def _version(banner: str | None) -> str | None:
+    """Of the package that an image is from, as Debian's kernels have it in their banner.
+
+    For instance ``#1 SMP PREEMPT_DYNAMIC Debian 6.12.117-1 (2026-11-12)``, 5.10 to 7.3.
+    """
+    found = None if banner is None else _IN_BANNER.search(banner)
+    return None if found is None else found[1]
 
 
 def _in_a_crash(policy: ImagePolicy) -> RuleDocument | None:

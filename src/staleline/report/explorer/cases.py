@@ -8,13 +8,14 @@ platform classes (a reviewer's); from here on both are the same.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from staleline.model.scenario import Scenario
-from staleline.policy.policy import Policy
 from staleline.report.explorer.layers import Layers, audit_layers, platform_layers
+from staleline.report.policies.subject import identity_lines
 from staleline.report.words.judged import Judged
 from staleline.verdict.audit.audit import Audit
+from staleline.verdict.handover.readkernel import NamedRule, PartlyReadKernel
 from staleline.verdict.policies.platforms import PlatformHandover, platforms
 from staleline.vocabulary import WORST_FIRST, Path, Site, Verdict
 
@@ -26,7 +27,7 @@ __all__ = [
     "Overall",
     "Result",
     "of_audits",
-    "of_policies",
+    "of_rules",
 ]
 
 
@@ -60,7 +61,7 @@ class ExploredKernel:
     Attributes:
         name: The policy's name or the image's release.
         note: The policy's title, or how the image's behaviour is known.
-        rule: What is written of its rule: (label, text); empty for an image.
+        rule: What is written of its rule: (label, text); empty for a machine's image.
     """
 
     name: str
@@ -102,6 +103,7 @@ class ExploredKernels:
         results: Handover -> name of the kernel -> its result.
         overall: (machine's name, kernel's name) -> what it comes to.
         called: What the machines are together: ``machines`` or ``platform classes``.
+        files: File that it rests on -> its digest, and an image's build ID.
     """
 
     machines: tuple[ExploredMachine, ...]
@@ -109,6 +111,7 @@ class ExploredKernels:
     results: Mapping[ComparedCase, Mapping[str, Result]]
     overall: Mapping[tuple[str, str], Overall]
     called: str = "machines"
+    files: Mapping[str, str] = field(default_factory=dict)
 
 
 def of_audits(audits: Iterable[tuple[str, str, Audit]]) -> ExploredKernels:
@@ -138,18 +141,20 @@ def of_audits(audits: Iterable[tuple[str, str, Audit]]) -> ExploredKernels:
     )
 
 
-def of_policies(checks: Iterable[tuple[Policy, Iterable[PlatformHandover]]]) -> ExploredKernels:
-    """The page of policies with their checks on platform classes."""
-    checks = tuple((policy, tuple(rows)) for policy, rows in checks)
-    named = dict.fromkeys(row.platform for _, rows in checks for row in rows)
+def of_rules(
+    checks: Iterable[tuple[str, NamedRule, Iterable[PlatformHandover]]],
+) -> ExploredKernels:
+    """The page of rules, each with its name there and its check on platform classes."""
+    checks = tuple((name, rule, tuple(rows)) for name, rule, rows in checks)
+    named = dict.fromkeys(row.platform for _, _, rows in checks for row in rows)
     rows = (
         (
             ComparedCase(row.platform, row.path, row.old, row.next, row.sev_guests_run),
-            policy.name,
+            name,
             Result(row.judgement, tuple(row.judgement.case.scenarios())),
         )
-        for policy, of_policy in checks
-        for row in of_policy
+        for name, _, of_rule in checks
+        for row in of_rule
     )
     return ExploredKernels(
         machines=tuple(
@@ -157,15 +162,20 @@ def of_policies(checks: Iterable[tuple[Policy, Iterable[PlatformHandover]]]) -> 
             for name in named
         ),
         kernels=tuple(
-            ExploredKernel(policy.name, policy.title, tuple(_rule(policy))) for policy, _ in checks
+            ExploredKernel(name, _note(rule), tuple(_rule(rule))) for name, rule, _ in checks
         ),
         results=_by_case(rows),
         overall={
-            (name, policy.name): Overall(_worst_by_path(rows, name))
-            for policy, rows in checks
-            for name in named
+            (platform, name): Overall(_worst_by_path(rows, platform), rule.unknown)
+            for name, rule, rows in checks
+            for platform in named
         },
         called="platform classes",
+        files={
+            rule.given: f"SHA-256 {rule.document['sha256']}, build ID {rule.document['build_id']}"
+            for _, rule, _ in checks
+            if rule.document is not None
+        },
     )
 
 
@@ -192,9 +202,22 @@ def _processor(audit: Audit) -> str:
     return " ".join(f"{'' if part == 'vendor' else part + ' '}{value}" for part, value in known)
 
 
-def _rule(policy: Policy) -> Iterator[tuple[str, str]]:
+def _note(rule: NamedRule) -> str:
+    return rule.title if rule.document is None else f"{rule.title}; {rule.kernel.evidence}"
+
+
+def _rule(rule: NamedRule) -> Iterator[tuple[str, str]]:
+    """What is known of it."""
+    policy, kernel = rule.policy, rule.kernel
+    open_sites = kernel.unknown if isinstance(kernel, PartlyReadKernel) else {}
     for site in Site:
-        yield f"WBINVD in {site} if", str(policy.condition(site))
-    yield "reported stopped", policy.reported.replace("-", " ")
+        known = site not in open_sites
+        yield f"WBINVD in {site} if", str(policy.condition(site)) if known else "unknown"
+    for site, condition in policy.in_a_crash.items():
+        yield f"WBINVD in {site} in a crash if", str(condition)
+    if not (isinstance(kernel, PartlyReadKernel) and kernel.order):
+        yield "reported stopped", policy.reported.replace("-", " ")
+    if rule.document is not None:
+        yield from identity_lines(rule)
     yield from (("source", source) for source in policy.sources)
     yield from (("known bug", bug) for bug in policy.bugs)

@@ -15,12 +15,13 @@ from staleline.outputfile import replace_file, writing
 from staleline.report.explorer.cases import ExploredKernels
 from staleline.report.explorer.data import explorer_data
 from staleline.report.explorer.page import explorer_page
+from staleline.report.pictures.svg import svg
 
 __all__ = ["PAGE", "report_files", "write_report"]
 
 PAGE = "index.html"
 _TRACES = "traces"
-_TRACE_SUFFIX = ".itf.json"
+_TRACE_SUFFIX, _PICTURE_SUFFIX = ".itf.json", ".svg"
 
 
 def write_report(explored: ExploredKernels, directory: Path) -> Path:
@@ -63,8 +64,10 @@ def _traces(directory: Path) -> list[Path]:
         return []
     return sorted(
         path
-        for path in traces.glob(f"*{_TRACE_SUFFIX}")
-        if path.is_file() and not path.is_symlink()
+        for path in traces.iterdir()
+        if path.name.endswith((_TRACE_SUFFIX, _PICTURE_SUFFIX))
+        and path.is_file()
+        and not path.is_symlink()
     )
 
 
@@ -86,3 +89,5 @@ def _write_traces(traces: Path, counterexamples: Mapping[str, Counterexample]) -
     for name, counterexample in counterexamples.items():
         document = json.dumps(itf_document(counterexample), indent=1)
         (traces / name).write_text(document, "utf-8")
+        stem = name.removesuffix(_TRACE_SUFFIX)
+        (traces / f"{stem}{_PICTURE_SUFFIX}").write_text(svg(counterexample, stem), "utf-8")

@@ -21,12 +21,15 @@ from staleline.printable import printable_values
 from staleline.report.explorer.bundle import bundle
 from staleline.report.explorer.cases import ExploredKernels
 from staleline.report.explorer.summary import heading, summary, title
+from staleline.report.explorer.withoutscript import provenance_html, worst_run
+from staleline.report.pictures.svg import svg
 from staleline.report.words.markup import html_escape
 
 __all__ = ["explorer_page"]
 
 _BROWSER = (("browser",), ("browser", "player"))
 _ENTRY = "main.js"
+_TOLD = "The shortest counterexample is shown as a picture, the others are beside this page."
 #: Later ones outweigh earlier ones.
 _STYLES = (
     *("page.css", "matrix.css", "layers.css", "player.css"),
@@ -54,11 +57,15 @@ def explorer_page(explored: ExploredKernels, document: Mapping[str, Any]) -> str
         document: The data (`explorer_json.explorer_data`).
     """
     script, style = _script(), "".join(map(_asset, _STYLES))
+    worst = worst_run(explored)
     return Template(_asset("index.html")).substitute(
         policy=html_escape(_content_policy(script, style)),
         title=html_escape(title(explored)),
         heading=html_escape(heading(explored)),
         summary=summary(explored),
+        told=_TOLD if worst is not None else "No counterexample was found.",
+        without="" if worst is None else f'<div class="picture">{svg(worst[1], worst[0])}</div>',
+        provenance=provenance_html(explored),
         style=style,
         script=script,
         data=_data(document),

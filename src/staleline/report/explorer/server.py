@@ -23,7 +23,7 @@ __all__ = ["ReportServer", "read_report"]
 
 _LOOPBACK = "127.0.0.1"
 _HTML = "text/html; charset=utf-8"
-_JSON = "application/json"
+_JSON, _SVG = "application/json", "image/svg+xml"
 _TEXT = "text/plain; charset=utf-8"
 
 #: The page names its own script and style by hash; this adds what a meta element cannot say.
@@ -108,7 +108,7 @@ class _Handler(BaseHTTPRequestHandler):
         if content is None:
             self._answer(HTTPStatus.NOT_FOUND, _TEXT, b"not a file of this report\n")
             return
-        self._answer(HTTPStatus.OK, _JSON if address.endswith(".json") else _HTML, content)
+        self._answer(HTTPStatus.OK, _kind_of(address), content)
 
     do_HEAD = do_GET  # noqa: N815 - the base class calls it
 
@@ -136,3 +136,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name it overrides
         """Say nothing: what one reads on one's own host needs no log."""
+
+
+def _kind_of(address: str) -> str:
+    kinds = {".json": _JSON, ".svg": _SVG}
+    return next((kind for end, kind in kinds.items() if address.endswith(end)), _HTML)

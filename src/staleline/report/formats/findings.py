@@ -10,13 +10,13 @@ from typing import Protocol
 
 from staleline.check import Answer, Counterexample
 from staleline.model.state.lines import Role
-from staleline.policy.policy import Policy
 from staleline.report.words.explanations import Kind, bug_id, explanations
 from staleline.report.words.identity import identity_words
 from staleline.report.words.judged import Judged
 from staleline.report.words.words import left_words, state_word, transition_words
 from staleline.verdict.audit.audit import Audit, Handover
 from staleline.verdict.audit.identity import Identity
+from staleline.verdict.handover.readkernel import NamedRule
 from staleline.verdict.handover.unknown import Unknown
 from staleline.verdict.policies.platforms import PlatformHandover
 from staleline.vocabulary import WORST_FIRST, Path, Site, Verdict
@@ -139,6 +139,11 @@ class Findings:
     other: tuple[Finding, ...]
     asked: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def properties(self) -> Mapping[str, str]:
+        """What tells it from others, in formats that have a place for it."""
+        return {"subject": self.subject, "kernel": self.kernel, **self.asked}
+
     def each(self) -> Iterator[tuple[HandoverFindings | None, Finding]]:
         """Every finding, with its handover."""
         yield from ((None, finding) for finding in self.other)
@@ -185,19 +190,30 @@ def audit_findings(
     )
 
 
-def check_findings(policy: Policy, rows: Sequence[PlatformHandover]) -> Findings:
-    """What the check of a policy on all platform classes found."""
+def check_findings(
+    rule: NamedRule, rows: Sequence[PlatformHandover], accepted: Sequence[str] = ()
+) -> Findings:
+    """What the check of a rule on platform classes found.
+
+    Args:
+        rule: A policy, or an image.
+        rows: Its handovers.
+        accepted: Assumptions that were accepted, by name.
+    """
+    policy, document = rule.policy, rule.document
     return Findings(
         subject=policy.name,
         kernel=policy.name,
-        kernel_evidence="the policy itself",
-        files=(),
+        kernel_evidence=rule.kernel.evidence,
+        files=() if document is None else (rule.given,),
         by_path={
             path: _worst([row.judgement.verdict for row in rows if row.path is path])
             for path in Path
+            if any(row.path is path for row in rows)
         },
         handovers=tuple(checked_handover(row) for row in rows),
         other=tuple(Finding(bug_id(bug), Level.NOTE, bug) for bug in policy.bugs),
+        asked={"accepted": " ".join(accepted)} if accepted else {},
     )
 
 

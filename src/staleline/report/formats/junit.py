@@ -19,6 +19,8 @@ __all__ = ["junit_xml"]
 
 #: Kinds of findings that tell of no fault, but why there is no verdict.
 _WITHOUT_VERDICT = frozenset({Kind.UNKNOWN, Kind.CONTRADICTION})
+#: Findings that something could not be read.
+_UNREAD = frozenset({"image-unreadable"})
 
 
 def junit_xml(several: Sequence[Findings]) -> str:
@@ -95,7 +97,8 @@ def _case(
 
 
 def _outcome(finding: Finding) -> ET.Element:
-    outcome = "error" if finding.kind in _WITHOUT_VERDICT else "failure"
+    unanswered = finding.kind in _WITHOUT_VERDICT or finding.id in _UNREAD
+    outcome = "error" if unanswered else "failure"
     element = ET.Element(outcome, type=finding.id, message=_text(finding.message))
     element.text = _text("\n".join(_details(finding)))
     return element

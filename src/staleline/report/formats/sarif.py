@@ -33,13 +33,57 @@ SCHEMA = (
 _SAFE = "safe-handover"
 
 
-def sarif_document(several: Sequence[Findings]) -> dict[str, Any]:
-    """One log with a run per audit or policy."""
-    return {"$schema": SCHEMA, "version": "2.1.0", "runs": [_run(one) for one in several]}
+def sarif_document(several: Sequence[Findings], *, together: bool = False) -> dict[str, Any]:
+    """One log with a run per audit or policy.
+
+    Args:
+        several: The findings.
+        together: All of them in one run instead, as results of one reading of many files.
+    """
+    runs = [_run_of_all(several)] if together else [_run(one) for one in several]
+    return {"$schema": SCHEMA, "version": "2.1.0", "runs": runs}
+
+
+def _run_of_all(several: Sequence[Findings]) -> dict[str, Any]:
+    """Each result says what it is of, and is found in a file of its own."""
+    files = list(dict.fromkeys(file for found in several for file in found.files))
+    results = []
+    for found in several:
+        for result in _results(found):
+            result["properties"] |= found.properties
+            for location in result["locations"]:
+                if "physicalLocation" in location:
+                    place = location["physicalLocation"]["artifactLocation"]
+                    place["index"] = files.index(found.files[place["index"]])
+            results.append(result)
+    return {**_tool(results), **_made_of(files, results)}
 
 
 def _run(found: Findings) -> dict[str, Any]:
     results = list(_results(found))
+    return {
+        **_tool(results),
+        **_made_of(found.files, results),
+        "properties": {
+            "subject": found.subject,
+            "kernel": found.kernel,
+            "kernelEvidence": found.kernel_evidence,
+            **found.asked,
+            "verdicts": {str(path): verdict for path, verdict in found.by_path.items()},
+        },
+    }
+
+
+def _made_of(files: Sequence[str], results: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "artifacts": [{"location": {"uri": _uri(file)}} for file in files],
+        "results": list(results),
+        "columnKind": "utf16CodeUnits",
+    }
+
+
+def _tool(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The driver with the rules of these results, which are numbered by them."""
     rules = list(dict.fromkeys(result["ruleId"] for result in results))
     for result in results:
         result["ruleIndex"] = rules.index(result["ruleId"])
@@ -50,16 +94,6 @@ def _run(found: Findings) -> dict[str, Any]:
                 "semanticVersion": version("staleline"),
                 "rules": [_rule(explanations()[name]) for name in rules],
             }
-        },
-        "artifacts": [{"location": {"uri": _uri(file)}} for file in found.files],
-        "results": results,
-        "columnKind": "utf16CodeUnits",
-        "properties": {
-            "subject": found.subject,
-            "kernel": found.kernel,
-            "kernelEvidence": found.kernel_evidence,
-            **found.asked,
-            "verdicts": {str(path): verdict for path, verdict in found.by_path.items()},
         },
     }
 

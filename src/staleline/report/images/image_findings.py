@@ -17,14 +17,17 @@ if TYPE_CHECKING:
     from staleline.kernel.reading.document import ImageDocument
     from staleline.kernel.reading.many import ImageReport
 
-__all__ = ["image_findings"]
+__all__ = ["NO_RULE", "image_findings"]
 
 _RACE = "reported-before-flush"
+NO_RULE = "not in the catalogue"
+"""Instead of a rule's name."""
 
 
 def image_findings(report: ImageReport) -> Findings:
     """The findings of one image."""
-    release = None if report.document is None else report.document["release"]
+    document = report.document
+    release = None if document is None else document["release"]
     return Findings(
         subject=report.image,
         kernel=release or report.image,
@@ -33,7 +36,20 @@ def image_findings(report: ImageReport) -> Findings:
         by_path={},
         handovers=(),
         other=tuple(_findings(report)),
+        asked={} if document is None else _identity(document),
     )
+
+
+def _identity(document: ImageDocument) -> dict[str, str]:
+    """What tells an image from every other, as far as it is known."""
+    found = {
+        "rule": document["policy"] or NO_RULE,
+        "release": document["release"],
+        "build_id": document["build_id"],
+        "package": document["package"],
+        "version": document["version"],
+    }
+    return {name: text for name, text in found.items() if text is not None}
 
 
 def _findings(report: ImageReport) -> Iterator[Finding]:
@@ -47,6 +63,9 @@ def _findings(report: ImageReport) -> Iterator[Finding]:
 
 
 def _of_rule(document: ImageDocument) -> Iterator[Finding]:
+    if document["policy"] is not None:
+        message = f"carries {document['policy']}: {document['title']}"
+        yield Finding("rule-carried", Level.NOTE, message)
     bugs = {bug_id(bug): bug for bug in document["bugs"]}
     if document["reported_stopped"] == ReportOrder.BEFORE_FLUSH:
         bugs[_RACE] = "a secondary reports itself stopped, then flushes"

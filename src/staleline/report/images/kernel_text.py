@@ -12,8 +12,10 @@ from rich.text import Text
 
 from staleline.kernel.boot.decision import Fate
 from staleline.kernel.reading.offlinedocument import offline_way_of
+from staleline.printable import printable
 from staleline.report.images.kernel_json import unknowns
 from staleline.report.words.console import markup_escape
+from staleline.report.words.handovertable import Column, HandoverTable
 from staleline.report.words.words import left_words
 from staleline.verdict.handover.offline import left_offline
 from staleline.vocabulary import ReportOrder, Site
@@ -45,6 +47,8 @@ _ORDERS = {
 #: Phases of functions that flush on the way to the next kernel, or whose flush may spare one.
 _PHASES = {"kexec": "on a kexec", "crash": "in a crash", "offline": "when a CPU goes offline"}
 _WARNING = "bold yellow"
+#: So much of a build ID tells images apart; all of it is in the other formats.
+_SHORT_ID = 8
 
 
 def print_image(
@@ -70,13 +74,18 @@ def print_image(
 
 def print_images(console: Console, reports: Sequence[ImageReport]) -> None:
     """A line for each, then each rule that occurs, once."""
-    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column("kernel", no_wrap=True, overflow="fold")
-    table.add_column("rule", no_wrap=True)
-    table.add_column("reported stopped")
-    table.add_column("attention")
+    table = HandoverTable(
+        (
+            Column("kernel", whole=True),
+            Column("rule", whole=True),
+            Column("version"),
+            Column("build ID"),
+            Column("reported"),
+            Column("attention"),
+        )
+    )
     for report in reports:
-        table.add_row(*_line(report))
+        table.add(*_line(report))
     console.print(table)
     for carriers in _by_rule(reports):
         console.print()
@@ -93,12 +102,16 @@ def print_images(console: Console, reports: Sequence[ImageReport]) -> None:
 def _grid() -> Table:
     grid = Table.grid(padding=(0, 2), pad_edge=True)
     grid.add_column(style="dim", no_wrap=True)
-    grid.add_column()
+    grid.add_column(overflow="fold")
     return grid
 
 
 def _identity(document: ImageDocument) -> Iterator[tuple[str, str | Text]]:
     yield "release", markup_escape(document["release"] or "not named")
+    if document["package"] is not None:
+        yield "package", markup_escape(document["package"])
+    if document["version"] is not None:
+        yield "version", markup_escape(document["version"])
     if document["member"] is not None:
         yield "in the package", markup_escape(document["member"])
     yield "build ID", document["build_id"] or "none"
@@ -233,16 +246,20 @@ def _line(report: ImageReport) -> tuple[str | Text, ...]:
     document = report.document
     if document is None:
         return (
-            markup_escape(report.image),
+            printable(report.image),
             Text("not read", style="bold red"),
+            "",
+            "",
             "",
             "error, see below",
         )
     name = document["policy"]
     order = (document["reported_stopped"] or "").replace("-", " ")
     return (
-        markup_escape(document["release"] or report.image),
+        document["release"] or printable(report.image),
         name if name is not None else Text("not in catalogue", style=_WARNING),
+        " ".join(filter(None, (document["package"], document["version"]))),
+        (document["build_id"] or "none")[:_SHORT_ID],
         Text(order, style=_WARNING if order == "before flush" else ""),
         Text(", ".join(_attention(report, document))),
     )

@@ -16,6 +16,7 @@ from staleline.facts import Fact, MachineFacts
 from staleline.printable import printable
 from staleline.report.formats.findings import LEFT_BEHIND, violation_id
 from staleline.report.words.console import VERDICT_STYLE, markup_escape
+from staleline.report.words.handovertable import Column, HandoverTable
 from staleline.report.words.identity import identity_words
 from staleline.report.words.lanes import lanes
 from staleline.report.words.words import flush_words, left_words, required_words
@@ -135,7 +136,7 @@ def _explained(audit: Audit, path: Path) -> Iterator[str]:
 def _subject(audit: Audit, machine: str) -> RenderableType:
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="dim", no_wrap=True)
-    grid.add_column()
+    grid.add_column(overflow="fold")
     grid.add_row("machine", markup_escape(_cpu(audit.facts)))
     grid.add_row("", f"[dim]{markup_escape(machine)}[/]")
     for title, shown in _SHOWN.items():
@@ -183,13 +184,18 @@ def _word(fact: Fact) -> str:
     return str(fact.value)
 
 
-def _handovers(audit: Audit) -> Table:
-    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
-    for heading in ("path", "old→next", "secondaries", "jumping CPU", "required", "verdict"):
-        table.add_column(heading)
-    table.add_column("CPUs (states)", style="dim", no_wrap=True)
+def _handovers(audit: Audit) -> HandoverTable:
+    table = HandoverTable(
+        (
+            Column("path", whole=True),
+            Column("old→next", whole=True),
+            *(Column(name) for name in ("secondaries", "jumping CPU", "required")),
+            Column("verdict", whole=True),
+            Column("CPUs (states)", style="dim"),
+        )
+    )
     for row in audit.handovers:
-        table.add_row(
+        table.add(
             row.path,
             row.transition,
             flush_words(row, row.path.secondaries_site),

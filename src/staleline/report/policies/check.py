@@ -1,39 +1,66 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A policy's model check, as a table or ``staleline/check/1``."""
+"""A rule's model check: what holds first, then a folded table, or ``staleline/check/1``."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from staleline.policy.policy import Policy
-from staleline.report.formats.findings import violation_id
+from staleline.report.policies.folding import FoldedRow, Reason, counted, folded, why_not_safe
+from staleline.report.policies.folding import where_words as where
+from staleline.report.policies.subject import identity_lines, subject_fields
 from staleline.report.words.console import VERDICT_STYLE, markup_escape
+from staleline.report.words.handovertable import Column, HandoverTable
 from staleline.report.words.lanes import lanes
-from staleline.report.words.words import required_words, state_word, transition_words
+from staleline.report.words.words import state_word, transition_words
+from staleline.verdict.handover.readkernel import NamedRule
 from staleline.verdict.policies.platforms import PlatformHandover
-from staleline.vocabulary import Site, Verdict
+from staleline.vocabulary import Verdict
 
 if TYPE_CHECKING:  # what checks exactly is imported only where it is asked for
     from staleline.verdict.policies.exact import ExactCheck
 
-__all__ = ["check_document", "print_check"]
+__all__ = ["RuleCheck", "check_document", "headline", "print_check", "told_reasons"]
 
-_ROW = ("platform", "path", "old→next")
+_WORDS = {Verdict.SAFE: "safe", Verdict.AT_RISK: "at risk", Verdict.UNKNOWN: "unknown"}
 
 
-def check_document(
-    policy: Policy, rows: Sequence[PlatformHandover], exact: ExactCheck | None = None
-) -> dict[str, Any]:
-    """The JSON document of one policy; `states` of an exact check is a text of digits."""
+@dataclass(frozen=True, slots=True)
+class RuleCheck:
+    """One rule, judged on platform classes.
+
+    Attributes:
+        rule: The policy or image.
+        rows: Its handovers.
+        exact: The check for an exact number of CPUs, if it was asked for.
+        accepted: Assumptions that were accepted, by their names.
+        only_accepted: How many handovers are safe because of these, and not without them.
+    """
+
+    rule: NamedRule
+    rows: tuple[PlatformHandover, ...]
+    exact: ExactCheck | None = None
+    accepted: tuple[str, ...] = ()
+    only_accepted: int = 0
+
+
+def check_document(checked: RuleCheck) -> dict[str, Any]:
+    """The JSON document of one rule; `states` of an exact check is a text of digits."""
+    exact = checked.exact
     return {
         "schema": "staleline/check/1",
-        "policy": policy.name,
-        "handovers": [_handover_document(row) for row in rows],
+        "policy": checked.rule.name,
+        "image": subject_fields(checked.rule),
+        "accepted": list(checked.accepted),
+        "only_accepted": checked.only_accepted,
+        "summary": counted(checked.rows),
+        "reasons": [_reason_document(reason) for reason in why_not_safe(checked.rows)],
+        "handovers": [_handover_document(row) for row in checked.rows],
         "exact": None
         if exact is None
         else {
@@ -42,6 +69,17 @@ def check_document(
             "states": str(exact.states),
             "agrees": not exact.disagreeing,
         },
+    }
+
+
+def _reason_document(reason: Reason) -> dict[str, Any]:
+    return {
+        "verdict": reason.verdict,
+        "path": reason.path,
+        "id": reason.id or None,
+        "reason": reason.words,
+        "where": where(reason.rows),
+        "handovers": len(reason.rows),
     }
 
 
@@ -75,34 +113,85 @@ def _handover_document(row: PlatformHandover) -> dict[str, Any]:
     }
 
 
-def print_check(
-    console: Console,
-    policy: Policy,
-    rows: Sequence[PlatformHandover],
-    exact: ExactCheck | None = None,
-) -> None:
-    """Print the table, and one counterexample per platform that is at risk."""
-    console.print(f"[bold]{markup_escape(policy.name)}[/]  {markup_escape(policy.title)}")
-    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
-    for heading in (*_ROW, "secondaries", "jumping CPU", "required", "verdict"):
-        table.add_column(heading, no_wrap=True)
-    for row in rows:
-        judgement, site = row.judgement, row.path.secondaries_site
-        table.add_row(
-            row.platform,
-            row.path,
-            transition_words(row),
-            _executed(row, site),
-            _executed(row, Site.RELOCATE_KERNEL),
-            required_words(judgement.needed, site, attainable=judgement.attainable),
-            Text(row.judgement.verdict, style=VERDICT_STYLE[row.judgement.verdict]),
-        )
-    console.print(table)
-    if exact is not None:
-        console.print()
-        console.print(_exact_words(exact))
-    _print_counterexamples(console, rows)
+def print_check(console: Console, checked: RuleCheck) -> None:
+    """What holds, why the rest does not, the folded table, and each counterexample once."""
+    _print_head(console, checked)
     console.print()
+    console.print(_table(folded(checked.rows)))
+    if checked.exact is not None:
+        console.print()
+        console.print(_exact_words(checked.exact))
+    _print_counterexamples(console, checked.rows)
+    console.print()
+
+
+def headline(checked: RuleCheck) -> str:
+    """For instance: 38 of 54 handovers safe, 16 at risk."""
+    counts = counted(checked.rows)
+    total = len(checked.rows)
+    worse = [f"{counts[v]} {_WORDS[v]}" for v in counts if v is not Verdict.SAFE and counts[v]]
+    text = f"{counts[Verdict.SAFE]} of {total} handovers safe"
+    if not worse:
+        text = "the handover is safe" if total == 1 else f"all {total} handovers safe"
+    return ", ".join((text, *worse))
+
+
+def told_reasons(rows: Iterable[PlatformHandover]) -> Iterator[tuple[Reason, str]]:
+    """Each reason with where it holds, in a sentence."""
+    for reason in why_not_safe(rows):
+        explain = f" ({reason.id})" if reason.id else ""
+        yield reason, f"{reason.path} {where(reason.rows)}: {reason.words}{explain}"
+
+
+def _print_head(console: Console, checked: RuleCheck) -> None:
+    counts = counted(checked.rows)
+    worst = next(verdict for verdict, count in counts.items() if count)
+    name = markup_escape(checked.rule.name)
+    style = VERDICT_STYLE[worst]
+    console.print(f"[bold]{name}[/]: [{style}]{headline(checked)}[/]")
+    for name in checked.accepted:
+        console.print(
+            f"  accepted, not shown: {name}; without it {checked.only_accepted} of these are not "
+            "safe"
+        )
+    for reason, text in told_reasons(checked.rows):
+        style = VERDICT_STYLE[reason.verdict]
+        console.print(_hanging(Text(_WORDS[reason.verdict], style), Text(text)))
+    console.print()
+    for label, text in identity_lines(checked.rule):
+        console.print(_hanging(Text(label, "dim"), Text(text)))
+
+
+def _hanging(label: Text, text: Text) -> Table:
+    """A label, and a text that is indented behind it as far as it goes on."""
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(no_wrap=True, min_width=len("  evidence"))
+    grid.add_column()
+    grid.add_row(Text.assemble("  ", label), text)
+    return grid
+
+
+def _table(rows: Sequence[FoldedRow]) -> HandoverTable:
+    table = HandoverTable(
+        (
+            Column("verdict", whole=True),
+            Column("path", whole=True),
+            Column("old→next", first=True),
+            Column("WBINVD"),
+            Column("required"),
+            Column("on"),
+        )
+    )
+    for row in rows:
+        table.add(
+            Text(_WORDS[row.verdict], style=VERDICT_STYLE[row.verdict]),
+            row.path,
+            row.transitions,
+            row.executed,
+            row.required,
+            ", ".join(row.platforms),
+        )
+    return table
 
 
 def _exact_words(exact: ExactCheck) -> str:
@@ -118,20 +207,15 @@ def _rounded(states: int) -> str:
     return digits if len(digits) < 10 else f"{digits[0]}.{digits[1:3]}·10^{len(digits) - 1}"
 
 
-def _executed(row: PlatformHandover, site: Site) -> str:
-    """What the policy does; whether it has to is the next column's."""
-    if site in row.judgement.faults:
-        return "faults"
-    return "WBINVD" if row.judgement.flushes[site] else "no WBINVD"
-
-
 def _print_counterexamples(console: Console, rows: Sequence[PlatformHandover]) -> None:
-    shown: set[str] = set()
-    for row in rows:
-        found = row.judgement.counterexample
-        if row.judgement.verdict is Verdict.AT_RISK and found and row.platform not in shown:
-            shown.add(row.platform)
-            console.print()
-            title = f"Counterexample: {row.platform}, {row.path} {transition_words(row)}"
-            console.print(f"[bold]{markup_escape(title)}[/]  [dim]{violation_id(found)}[/]")
-            console.print(lanes(found))
+    """The shortest of each reason, which stands for the others."""
+    for reason in why_not_safe(rows):
+        if reason.shortest is None:
+            continue
+        row, run = reason.shortest
+        others = len(reason.rows) - 1
+        title = f"Counterexample: {row.platform}, {row.path} {transition_words(row)}"
+        alike = f"; {others} more handover{'' if others == 1 else 's'} alike" if others else ""
+        console.print()
+        console.print(f"[bold]{markup_escape(title)}[/]  [dim]{reason.id}{alike}[/]")
+        console.print(lanes(run))

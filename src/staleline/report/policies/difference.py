@@ -6,10 +6,10 @@ from __future__ import annotations
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from staleline.report.words.console import VERDICT_STYLE, markup_escape
+from staleline.report.words.handovertable import Column, HandoverTable
 from staleline.report.words.words import flush_words, state_word, transition_words
 from staleline.verdict.policies.difference import (
     ChangedHandover,
@@ -114,18 +114,24 @@ def _handovers_of(count: int) -> str:
     return f"{count} handover{'' if count == 1 else 's'}"
 
 
-def _handovers(difference: Difference) -> Table:
+def _handovers(difference: Difference) -> HandoverTable:
     """One row for all transitions of a platform that change alike; CPUs as in `_WHO`."""
-    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column("platform", no_wrap=True)
-    for heading in ("path", "old→next", "secondaries", "jumping CPU", "verdict"):
-        table.add_column(heading)
+    table = HandoverTable(
+        (
+            Column("platform", whole=True),
+            Column("path", whole=True),
+            Column("old→next", first=True),
+            Column("secondaries"),
+            Column("jumping CPU"),
+            Column("verdict", whole=True),
+        )
+    )
     alike: dict[tuple[str, ...], list[ChangedHandover]] = {}
     for changed in difference.handovers:
         alike.setdefault(_row(changed), []).append(changed)
     for (platform, path, secondaries, jumping, _), rows in alike.items():
         transitions = "; ".join(transition_words(one.new) for one in rows)
-        table.add_row(platform, path, transitions, secondaries, jumping, _verdicts(rows[0]))
+        table.add(platform, path, transitions, secondaries, jumping, _verdicts(rows[0]))
     return table
 
 

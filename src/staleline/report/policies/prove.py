@@ -14,10 +14,12 @@ from rich.text import Text
 from staleline.check import AnswerKind
 from staleline.check.proof.certificate import Recheck
 from staleline.check.proof.invariant import InvariantCheck
-from staleline.policy.policy import Policy
+from staleline.report.policies.folding import where_words
+from staleline.report.policies.subject import subject_fields
 from staleline.report.words.console import markup_escape
 from staleline.report.words.lanes import lanes
 from staleline.report.words.words import state_word, transition_words
+from staleline.verdict.handover.readkernel import NamedRule
 from staleline.verdict.policies.proof import HandoverProof, PolicyProof, Question
 
 __all__ = [
@@ -33,6 +35,7 @@ _STYLE = {
     AnswerKind.COUNTEREXAMPLE: "bold red",
     AnswerKind.VERIFIED: "bold yellow",
 }
+_WORST_FIRST = (AnswerKind.COUNTEREXAMPLE, AnswerKind.VERIFIED, AnswerKind.PROVED)
 _WORDS = {
     AnswerKind.PROVED: "proved for every number of CPUs",
     AnswerKind.COUNTEREXAMPLE: "refuted by a counterexample",
@@ -48,24 +51,26 @@ def proof_trace_name(row: HandoverProof) -> str:
 
 
 def proof_document(
-    policy: Policy, proof: PolicyProof, *, certificate: str | None, traces: Mapping[str, str]
+    rule: NamedRule, proof: PolicyProof, *, certificate: str | None, traces: Mapping[str, str]
 ) -> dict[str, Any]:
     """The JSON document.
 
     Args:
-        policy: The policy.
+        rule: The policy or image.
         proof: Its proofs.
         certificate: Path of the written certificate.
         traces: `proof_trace_name` of a handover -> path of its written counterexample.
     """
     return {
         "schema": "staleline/prove/1",
-        "policy": policy.name,
+        "policy": rule.name,
+        "image": subject_fields(rule),
         "answer": proof.answer,
         "handovers": [_handover(row, traces.get(proof_trace_name(row))) for row in proof.handovers],
         "uncertified": [],
         "recheck": _recheck(proof.recheck),
         "certificate": certificate,
+        "accepted": list(proof.accepted),
     }
 
 
@@ -102,31 +107,40 @@ def _invariant(outcome: InvariantCheck) -> dict[str, Any]:
     return {"conditions": outcome.conditions, "failures": failures}
 
 
-def print_proof(console: Console, policy: Policy, proof: PolicyProof) -> None:
-    """Print the table, some counterexamples, and how good the answers are."""
-    console.print(f"[bold]{markup_escape(policy.name)}[/]  {markup_escape(policy.title)}")
+def print_proof(console: Console, rule: NamedRule, proof: PolicyProof) -> None:
+    """Print what holds, the table, some counterexamples, and how good the answers are."""
+    console.print(f"[bold]{markup_escape(rule.name)}[/]  {markup_escape(rule.title)}")
+    _print_kinds(console, proof)
+    for name in proof.accepted:
+        console.print(f"Accepted, not shown: {name} (docs/model.md).")
     console.print()
     console.print(_table(proof.handovers))
     _print_counterexamples(console, proof.handovers)
     _print_invariants(console, proof.handovers)
-    console.print()
-    kinds = Counter(row.answer.kind for row in proof.handovers)
-    total = len(proof.handovers)
-    for kind in AnswerKind:
-        if kinds[kind]:
-            text = f"{kinds[kind]} of {total} handovers {_WORDS[kind]}."
-            console.print(Text(text, style=_STYLE[kind]))
-    if kinds[AnswerKind.PROVED]:
+    if any(row.answer.kind is AnswerKind.PROVED for row in proof.handovers):
+        console.print()
         console.print(_fine_print(proof))
 
 
+def _print_kinds(console: Console, proof: PolicyProof) -> None:
+    kinds = Counter(row.answer.kind for row in proof.handovers)
+    for kind in AnswerKind:
+        if kinds[kind]:
+            text = f"{kinds[kind]} of {len(proof.handovers)} handovers {_WORDS[kind]}."
+            console.print(Text(text, style=_STYLE[kind]))
+
+
 def _table(rows: Sequence[HandoverProof]) -> Table:
+    """One row for all handovers of a path with the same answer."""
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
-    for heading in ("platform", "path", "old→next", "answer"):
-        table.add_column(heading, no_wrap=True)
-    for row in rows:
-        answer = Text(_answer_words(row), style=_STYLE[row.answer.kind])
-        table.add_row(row.platform, row.path, transition_words(row), answer)
+    table.add_column("path", no_wrap=True)
+    table.add_column("answer", min_width=len("counterexample:"))
+    table.add_column("old→next", ratio=1)
+    alike: dict[tuple[str, AnswerKind, str], list[HandoverProof]] = {}
+    for row in sorted(rows, key=lambda one: _WORST_FIRST.index(one.answer.kind)):
+        alike.setdefault((row.path, row.answer.kind, _answer_words(row)), []).append(row)
+    for (path, kind, words), several in alike.items():
+        table.add_row(path, Text(words, style=_STYLE[kind]), where_words(several))
     return table
 
 
@@ -144,9 +158,9 @@ def _answer_words(row: HandoverProof) -> str:
 def _fine_print(proof: PolicyProof) -> Text:
     found = proof.recheck
     return Text(
-        f"z3 confirmed the proofs: {found.obligations} obligations of {found.models} models.\n"
+        f"z3 confirmed the proofs: {found.obligations} obligations of {found.models} models. "
         "Proved are P1 (no stale write-back or read), P2 (no handover before a flush), P3 (no "
-        f"fault)\nand {_hangs(found)}; see docs/proof.md.",
+        f"fault) and {_hangs(found)}; see docs/proof.md.",
         style="dim",
     )
 
@@ -191,17 +205,19 @@ def _outcome_words(outcome: InvariantCheck) -> Text:
 
 
 def certified_document(
-    policy: Policy, file: str, found: Recheck, missing: Sequence[Question]
+    rule: NamedRule, file: str, found: Recheck, missing: Sequence[Question]
 ) -> dict[str, Any]:
     """The JSON document of an accepted certificate."""
     return {
         "schema": "staleline/prove/1",
-        "policy": policy.name,
+        "policy": rule.name,
+        "image": subject_fields(rule),
         "answer": AnswerKind.VERIFIED if missing else AnswerKind.PROVED,
         "handovers": [],
         "uncertified": [_question(row) for row in missing],
         "recheck": _recheck(found),
         "certificate": file,
+        "accepted": [],
     }
 
 

@@ -1,17 +1,18 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Terminal output: one console for text and one way to print a JSON document.
 
-Nothing reaches the terminal but printable text and what rich itself writes.
+Nothing reaches the terminal but printable text and what rich itself writes, and no line ends in
+blanks.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import re
-import shutil
 import sys
 from collections.abc import Iterable
-from typing import Any, TextIO
+from typing import IO, Any, TextIO, cast
 
 import rich.markup
 from rich.console import Console, ConsoleOptions, RenderableType
@@ -20,12 +21,23 @@ from rich.segment import Segment
 from staleline.pattern import Pattern
 from staleline.printable import printable, printable_lines
 
-__all__ = ["VERDICT_STYLE", "json_text", "markup_escape", "print_json", "text_console"]
+__all__ = [
+    "VERDICT_STYLE",
+    "json_line",
+    "json_text",
+    "markup_escape",
+    "print_json",
+    "text_console",
+]
 
 VERDICT_STYLE = {"safe": "bold green", "at-risk": "bold red", "unknown": "bold yellow"}
 
 _PIPE_WIDTH = 100
-
+#: No report is laid out for less.
+_LEAST_WIDTH = 60
+#: Blanks, and escapes of colour among them, up to the end of a line.
+_BEFORE_END = re.compile(r"(?: |\x1b\[[\d;]*m)+(?=\n)")
+_COLOUR = re.compile(r"\x1b\[[\d;]*m")
 
 #: A surrogate in JSON that is none of a pair, which other readers refuse.
 _LONE = Pattern(r"\\\\|\\ud[89ab]..\\ud[c-f]..|\\u(d[89a-f]..)")
@@ -34,6 +46,24 @@ _LONE = Pattern(r"\\\\|\\ud[89ab]..\\ud[c-f]..|\\u(d[89a-f]..)")
 def markup_escape(text: str) -> str:
     """Somebody else's text inside console markup: on one line, and meaning itself."""
     return rich.markup.escape(printable(text))
+
+
+class _Trimmed:
+    """A stream without blanks at the ends of lines, whatever padding a table has."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write it, which has whole lines."""
+        return self._stream.write(_BEFORE_END.sub(_without_blanks, text))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def _without_blanks(found: re.Match[str]) -> str:
+    return "".join(_COLOUR.findall(found[0]))
 
 
 class _Console(Console):
@@ -50,15 +80,24 @@ class _Console(Console):
                 yield segment._replace(text=printable_lines(segment.text))
 
 
-def text_console(file: TextIO | None = None) -> Console:
-    """A console, by default standard output: colour only on a terminal and without NO_COLOR."""
+def text_console(file: TextIO | None = None, *, width: int | None = None) -> Console:
+    """A console, by default standard output: colour only on a terminal and without NO_COLOR.
+
+    Args:
+        file: Where to instead.
+        width: In columns; None for that of the terminal, or of `COLUMNS`.
+    """
     stream = file or sys.stdout
-    width = None if stream.isatty() else _width_of_pipe()
-    return _Console(file=stream, highlight=False, width=width, emoji=False, markup=True)
+    if width is None and not stream.isatty():
+        width = _width_of_pipe()
+    trimmed = cast("IO[str]", _Trimmed(stream))
+    return _Console(file=trimmed, highlight=False, width=width, emoji=False, markup=True)
 
 
 def _width_of_pipe() -> int:
-    return max(_PIPE_WIDTH, shutil.get_terminal_size((_PIPE_WIDTH, 24)).columns)
+    """As COLUMNS says; what is no number of columns says nothing."""
+    columns = os.environ.get("COLUMNS", "")
+    return max(_LEAST_WIDTH, int(columns)) if columns.isdecimal() and int(columns) else _PIPE_WIDTH
 
 
 def print_json(document: dict[str, Any]) -> None:
@@ -69,6 +108,11 @@ def print_json(document: dict[str, Any]) -> None:
 def json_text(document: dict[str, Any]) -> str:
     """The document as indented JSON in ASCII, with a line end."""
     return _LONE.sub(_as_bytes, json.dumps(document, indent=2)) + "\n"
+
+
+def json_line(document: dict[str, Any]) -> str:
+    """The same on one line."""
+    return _LONE.sub(_as_bytes, json.dumps(document, separators=(",", ":"))) + "\n"
 
 
 def _as_bytes(found: re.Match[str]) -> str:

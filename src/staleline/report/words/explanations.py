@@ -33,6 +33,8 @@ class Kind(StrEnum):
     CHANGE = "change"
     LOAD = "load"
     CHECK = "check"
+    PROPERTY = "property"
+    ROLE = "role"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +66,13 @@ def explanations() -> Mapping[str, Explanation]:
 
 
 def explanation(name: str) -> Explanation:
-    """The page with an id.
+    """The page with an id; a property may be in capital letters, a role by its name alone.
 
     Raises:
         UsageError: There is none; the message names ids that come near.
     """
-    found = explanations().get(name)
+    spelt = (name, name.lower(), f"role-{name}")
+    found = next((page for one in spelt if (page := explanations().get(one))), None)
     if found is None:
         near = difflib.get_close_matches(name, explanations(), n=3)
         hint = f"did you mean {' or '.join(near)}?" if near else "see `staleline explain`"

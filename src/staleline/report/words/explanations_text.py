@@ -30,6 +30,8 @@ _HEADINGS = {
     Kind.CHANGE: "What changes from one rule or image to another",
     Kind.LOAD: "Before a load",
     Kind.CHECK: "Checks",
+    Kind.PROPERTY: "What must hold of a handover",
+    Kind.ROLE: "The lines that it is asked of",
 }
 _WIDTH = 100
 _PREFACE = """\

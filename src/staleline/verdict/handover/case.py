@@ -17,6 +17,7 @@ from staleline.model.scenario import (
     Scenario,
     Stop,
 )
+from staleline.model.state.lines import Role, lines_of
 from staleline.verdict.handover.kernels import Behaviour
 from staleline.verdict.handover.offline import offline_ends
 from staleline.verdict.machines.machine import Guest, Machine
@@ -38,12 +39,24 @@ class Case:
         behaviour: What the old kernel does there.
         path: How it hands over.
         next_encrypts: The next kernel uses the C-bit.
+        roles: Lines of these roles are looked at; None for all of them.
+        load_settled: It is accepted without evidence that what was written when a crash kernel
+            was loaded has left the caches (docs/model.md).
     """
 
     machine: Machine
     behaviour: Behaviour
     path: Path
     next_encrypts: bool
+    roles: frozenset[Role] | None = None
+    load_settled: bool = False
+
+    @property
+    def has_lines(self) -> bool:
+        """Is there a line of a role that is looked at?"""
+        return self.roles is None or any(
+            line.role in self.roles for scenario in self.scenarios() for line in lines_of(scenario)
+        )
 
     @property
     def circumstances(self) -> tuple[Hashable, ...]:
@@ -60,6 +73,9 @@ class Case:
             behaviour.seamcalls,
             self.offline,
             behaviour.unknown,
+            behaviour.open.get(self.path),
+            self.roles,
+            self.load_settled,
             self.machine.circumstances,
         )
 
@@ -146,6 +162,7 @@ class Case:
                 offline=offline,
                 left_by_secondary=by_secondary,
                 left_by_jumping=by_jumping,
+                load_settled=self.load_settled and self.path is Path.CRASH,
             )
 
     def _flush(self, site: Site) -> Flush | None:

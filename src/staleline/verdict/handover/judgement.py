@@ -10,6 +10,7 @@ from functools import cached_property
 from staleline.check import Answer, Counterexample, Requirements
 from staleline.kernel.boot.decision import Store
 from staleline.model.scenario import Flush
+from staleline.model.state.lines import Role
 from staleline.verdict.handover.answers import answer_to
 from staleline.verdict.handover.case import Case
 from staleline.verdict.handover.kernels import Behaviour
@@ -133,7 +134,8 @@ class Judgement:
             return (_ISOLATED,)
         if len(self.case.offline) > 1 and not self.case.behaviour.unknown:
             return (_may_be_dirty(self.case),)
-        reasons = _reasons(self.case.behaviour, self.case.path)
+        open_parts = self.case.behaviour.open.get(self.case.path)
+        reasons = open_parts or _reasons(self.case.behaviour, self.case.path)
         return tuple(
             reason if isinstance(reason, Unknown) else Unknown(reason, "image-not-read")
             for reason in reasons
@@ -148,7 +150,9 @@ def judge(case: Case) -> Judgement:
     """
     if not case.machine.jumped_by_kernel or case.machine.isolated:
         return Judgement(case, Verdict.UNKNOWN, None)
-    answers = [answer_to(scenario) for scenario in case.scenarios()]
+    if case.path in case.behaviour.open:
+        return Judgement(case, Verdict.UNKNOWN, None)
+    answers = [answer_to(scenario, case.roles) for scenario in case.scenarios()]
     verdict = _verdict(answers)
     # The first is of the plainest way, in which no offline CPU wakes: its run is the one shown.
     return Judgement(case, verdict, answers[0] if verdict is not Verdict.UNKNOWN else None)
@@ -167,7 +171,7 @@ def _may_be_dirty(case: Case) -> Unknown:
 def _requirements(case: Case) -> Requirements:
     """What any kernel would have to flush here; what this one does is not looked at."""
     # So the ways in which the case's unknowns may turn out share it, and the first will do.
-    return requirements(next(case.scenarios()))
+    return requirements(next(case.scenarios()), case.roles)
 
 
 def _verdict(answers: list[Answer]) -> Verdict:

@@ -22,6 +22,8 @@ from staleline.kernel.boot.decision import (
     common_decision,
 )
 from staleline.model.scenario import Flush
+from staleline.policy.evaluate import evaluate
+from staleline.policy.expression import Expression
 from staleline.policy.policy import Policy
 from staleline.verdict.machines.machine import Machine
 from staleline.verdict.machines.registers import asked_of, registers_of
@@ -43,6 +45,7 @@ _UNDER_SEVERAL = (
 #: CPUs of AMD and Hygon wait in MWAIT while offline: 6.12.118 does not let them
 #: (arch/x86/kernel/smpboot.c mwait_play_dead()), some later release before 6.17 does.
 _WAKES_SINCE = (6, 13)
+_SEAMCALLED = "seamcalled"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +65,8 @@ class Behaviour:
         crash_left_behind: Sites at which it is something else in a crash.
         stops: Paths on which it may not stop the secondaries: False if it does not, None if that
             could not be established.
+        open: Paths of which a part of the rule is not known, and why: nothing is safe there,
+            however the part turns out, since what is stored behind a flush is not known either.
     """
 
     flushes: Mapping[Site, Flush | None]
@@ -74,6 +79,7 @@ class Behaviour:
     left_behind: Mapping[Site, tuple[Store, ...]] = field(default_factory=dict)
     crash_left_behind: Mapping[Site, tuple[Store, ...]] = field(default_factory=dict)
     stops: Mapping[Path, bool | None] = field(default_factory=dict)
+    open: Mapping[Path, tuple[str, ...]] = field(default_factory=dict)
 
     def flush(self, site: Site, path: Path) -> Flush | None:
         """At a site on a path; None where it could not be established."""
@@ -126,20 +132,32 @@ class PolicyKernel:
 
     def behaviour(self, machine: Machine) -> Behaviour:
         """Evaluate the policy; nothing is unknown on a machine that is fully known."""
+        rules = {site: self.policy.condition(site) for site in Site}
         return Behaviour(
-            flushes={site: self._flush(site, machine) for site in Site},
+            flushes={site: self._flush(rule, machine) for site, rule in rules.items()},
+            crash_flushes={
+                site: self._flush(rule, machine) for site, rule in self.policy.in_a_crash.items()
+            },
             report=self.policy.reported,
-            sme_active=machine.activates_sme,
-            # A rule does not say whether its kernel can use TDX. If this host did, then it can.
-            seamcalls=True,
+            sme_active=self._encrypts(machine),
+            # A rule does not say whether its kernel can use TDX. If this host did, then it can,
+            # unless it was read from an image that has no such code.
+            seamcalls=_SEAMCALLED not in self.policy.lacks,
             offline=() if self.release is None else tuple(_offline_ways(self.release)),
         )
 
-    def _flush(self, site: Site, machine: Machine) -> Flush:
+    def _encrypts(self, machine: Machine) -> bool:
+        encrypts = self.policy.encrypts
+        if encrypts is None:
+            return machine.activates_sme
+        return bool(evaluate(encrypts, machine.atoms(seamcalled=False)))
+
+    def _flush(self, rule: Expression, machine: Machine) -> Flush:
         """Never, always, or only on CPUs that made a SEAMCALL (where any CPU can)."""
+        active = {"sme_active": self._encrypts(machine)}
         before, after = (
-            self.policy.flushes(site, machine.atoms(seamcalled=called))
-            for called in (False, machine.tdx_used)
+            evaluate(rule, {**machine.atoms(seamcalled=called), **active})
+            for called in (False, machine.tdx_used and _SEAMCALLED not in self.policy.lacks)
         )
         if before:
             return Flush.ALWAYS

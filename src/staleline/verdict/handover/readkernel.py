@@ -7,20 +7,33 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from staleline.errors import KernelImageError
+from staleline.errors import KernelImageError, PolicyError
 from staleline.kernel.boot.decision import Fate, Store
 from staleline.kernel.reading.document import ImageDocument, RuleDocument
+from staleline.kernel.reading.imagerule import image_rule
 from staleline.kernel.reading.many import ReadingOptions, read_images
 from staleline.kernel.reading.storedocument import store_of
+from staleline.model.scenario import Flush
 from staleline.policy.catalogue import catalogue, find
 from staleline.policy.evaluate import evaluate
-from staleline.policy.expression import Expression, parse
+from staleline.policy.expression import Expression, TruthValue, parse
 from staleline.policy.policy import Policy
 from staleline.verdict.handover.kernels import Behaviour, PolicyKernel
 from staleline.verdict.machines.machine import Machine
-from staleline.vocabulary import ReportOrder, Site
+from staleline.vocabulary import Path, Site
 
-__all__ = ["ReadKernel", "read_kernel", "ruled_kernels"]
+__all__ = [
+    "NamedRule",
+    "PartlyReadKernel",
+    "ReadKernel",
+    "image_rule_of",
+    "named_rules",
+    "read_kernel",
+    "ruled_kernels",
+]
+
+_BY_CODE = "read by running the image's own code"
+_STOP_ORDER = "the order of report and flush"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,18 +42,12 @@ class ReadKernel:
 
     Attributes:
         policy: Its rule.
-        in_a_crash: The same policy with what the jumping CPU does in a crash.
-        encrypts: When it encrypts its own memory as a host.
-        lacks: Atoms that cannot come about under it, because it has no code for them.
         leaves_behind: Per site that leaves lines dirty after its flush, when, and which.
     """
 
     policy: Policy
-    in_a_crash: Policy
-    encrypts: Expression
-    lacks: frozenset[str]
     leaves_behind: Mapping[Site, tuple[Expression, tuple[Store, ...]]] = field(default_factory=dict)
-    evidence: str = "read by running the image's own code"
+    evidence: str = _BY_CODE
 
     @property
     def name(self) -> str:
@@ -48,16 +55,9 @@ class ReadKernel:
         return self.policy.name
 
     def behaviour(self, machine: Machine) -> Behaviour:
-        """As of a kernel with this policy, but for what it has no code for."""
-        kexec, crash = (
-            PolicyKernel(policy, self.evidence).behaviour(machine)
-            for policy in (self.policy, self.in_a_crash)
-        )
+        """As of a kernel with this policy, and with what it leaves behind."""
         return replace(
-            kexec,
-            crash_flushes=crash.flushes,
-            sme_active=evaluate(self.encrypts, machine.atoms(seamcalled=False)),
-            seamcalls="seamcalled" not in self.lacks,
+            PolicyKernel(self.policy, self.evidence).behaviour(machine),
             left_behind={site: self._left(site, machine) for site in self.leaves_behind},
             # What is left behind in a kexec lies outside the reservation of a crash.
             crash_left_behind={Site.RELOCATE_KERNEL: ()},
@@ -70,33 +70,176 @@ class ReadKernel:
         return stores if left else ()
 
 
+@dataclass(frozen=True, slots=True)
+class PartlyReadKernel:
+    """An image of which a part of the rule could not be read.
+
+    Attributes:
+        known: A kernel with what was read; what it does where that is unknown means nothing.
+        unknown: Each part that was not read, and why.
+        in_a_crash: Of these, what the jumping CPU does in a crash, if only that is unknown.
+        encrypts: It is unknown when it encrypts its own memory.
+        order: So is when a CPU reports itself stopped.
+    """
+
+    known: ReadKernel
+    unknown: Mapping[Site, tuple[str, ...]]
+    in_a_crash: tuple[str, ...] = ()
+    encrypts: tuple[str, ...] = ()
+    order: tuple[str, ...] = ()
+    evidence: str = f"{_BY_CODE}, not all of it"
+
+    @property
+    def name(self) -> str:
+        """The image's release."""
+        return self.known.name
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Why, each once."""
+        several = (*self.unknown.values(), self.in_a_crash, self.encrypts, self.order)
+        return tuple(dict.fromkeys(reason for reasons in several for reason in reasons))
+
+    def behaviour(self, machine: Machine) -> Behaviour:
+        """What was read, with nothing where it was not; which paths that leaves open."""
+        known = self.known.behaviour(machine)
+        in_a_crash: dict[Site, Flush | None] = dict(known.crash_flushes)
+        in_a_crash.update(dict.fromkeys(self.unknown))
+        if self.in_a_crash:
+            in_a_crash[Site.RELOCATE_KERNEL] = None
+        return replace(
+            known,
+            flushes={**known.flushes, **dict.fromkeys(self.unknown)},
+            crash_flushes=in_a_crash,
+            report=None if self.order else known.report,
+            unknown=self.reasons,
+            open={path: reasons for path in Path if (reasons := self._open(path))},
+        )
+
+    def _open(self, path: Path) -> tuple[str, ...]:
+        sites = (path.secondaries_site, Site.RELOCATE_KERNEL)
+        reasons = [*self.encrypts, *(why for site in sites for why in self.unknown.get(site, ()))]
+        reasons += self.in_a_crash if path is Path.CRASH else self.order
+        return tuple(dict.fromkeys(reasons))
+
+
+@dataclass(frozen=True, slots=True)
+class NamedRule:
+    """What a user named where a rule is asked for: a policy, a policy file, or an image.
+
+    Attributes:
+        given: As it was named.
+        kernel: A kernel that carries it.
+        document: What was read of the image; None for a policy.
+    """
+
+    given: str
+    kernel: PolicyKernel | ReadKernel | PartlyReadKernel
+    document: ImageDocument | None = None
+
+    @property
+    def policy(self) -> Policy:
+        """Its rule, as far as it is known; see `required`."""
+        kernel = self.kernel
+        return kernel.known.policy if isinstance(kernel, PartlyReadKernel) else kernel.policy
+
+    @property
+    def name(self) -> str:
+        """The policy's name, or the image's release."""
+        return self.policy.name
+
+    @property
+    def title(self) -> str:
+        """What it is, in a line."""
+        return self.policy.title
+
+    @property
+    def unknown(self) -> tuple[str, ...]:
+        """What of it is not known."""
+        return self.kernel.reasons if isinstance(self.kernel, PartlyReadKernel) else ()
+
+    def required(self) -> PolicyKernel | ReadKernel:
+        """The kernel, where the whole rule is needed.
+
+        Raises:
+            KernelImageError: A part of it is unknown.
+        """
+        if isinstance(self.kernel, PartlyReadKernel):
+            raise KernelImageError(
+                f"a part of its rule is unknown: {self.unknown[0]}",
+                where=self.given,
+                do="see all of it with `staleline kernel` and the image",
+            )
+        return self.kernel
+
+
 def read_kernel(document: ImageDocument, image: str) -> ReadKernel:
     """The kernel of a reading.
 
     Raises:
         KernelImageError: A part of its rule is unknown, so that it cannot be compared.
     """
-    conditions = {site: _condition(document["sites"].get(site), site, image) for site in Site}
-    policy = Policy(
-        name=document["release"] or image,
-        title=document["title"] or "in no catalogue",
-        sources=(image,),
-        proposed=None,
-        releases=(),
-        bugs=tuple(document["bugs"]),
-        attributes={},
-        predicates=conditions,
-        reported=_reported(document),
-    )
-    crash = document["crash_relocate_kernel"] or document["sites"][Site.RELOCATE_KERNEL]
-    jumping = {Site.RELOCATE_KERNEL: _condition(crash, "relocate_kernel in a crash", image)}
-    return ReadKernel(
-        policy=policy,
-        in_a_crash=replace(policy, predicates={**conditions, **jumping}),
-        encrypts=_condition(document["encrypts"], "encryption of its memory", image),
-        lacks=frozenset(document["lacks"]),
-        leaves_behind=dict(_leaves_behind(document)),
-    )
+    kernel = image_rule_of(document, image).required()
+    assert isinstance(kernel, ReadKernel)
+    return kernel
+
+
+def image_rule_of(document: ImageDocument, image: str) -> NamedRule:
+    """The rule of a reading, as far as it is known."""
+    return NamedRule(image, _kernel_of(document, image), document)
+
+
+def named_rules(names: Sequence[str], options: ReadingOptions) -> list[NamedRule]:
+    """Rules by policy name, policy file or image; of images also those that are partly unknown.
+
+    Raises:
+        PolicyError: No policy and no file has this name, or the policy is not well formed.
+        KernelImageError: An image cannot be read.
+    """
+    images = [name for name in names if _is_image(name)]
+    read = {report.image: report for report in read_images(images, options)}
+    return [
+        image_rule_of(read[name].required(), name)
+        if name in read
+        else NamedRule(name, PolicyKernel(_find(name), "the policy itself"))
+        for name in names
+    ]
+
+
+def ruled_kernels(names: Sequence[str], options: ReadingOptions) -> list[ReadKernel | PolicyKernel]:
+    """The same, of rules that are known as a whole.
+
+    Raises:
+        PolicyError: As by `named_rules`.
+        KernelImageError: An image cannot be read, or a part of its rule is unknown.
+    """
+    return [rule.required() for rule in named_rules(names, options)]
+
+
+def _kernel_of(document: ImageDocument, image: str) -> ReadKernel | PartlyReadKernel:
+    found = document["sites"]
+    unread = {site: why for site in Site if (why := _why_unknown(found.get(site), site))}
+    crash = document["crash_relocate_kernel"]
+    in_a_crash = () if crash is None else _why_unknown(crash, "relocate_kernel in a crash")
+    encrypts = _why_unknown(document["encrypts"], "encryption of its memory")
+    stop = found.get(Site.STOP_THIS_CPU)
+    # A rule with a condition and still a reason: the order could not be established.
+    order = () if stop is None or stop["condition"] is None else tuple(stop["unknown"])
+    policy = image_rule(document, image, otherwise=TruthValue(False))
+    if encrypts:  # each handover is then told by what the kernel is told to do
+        policy = replace(policy, encrypts=None)
+    kernel = ReadKernel(policy, dict(_leaves_behind(document)))
+    if not (unread or in_a_crash or encrypts or order):
+        return kernel
+    return PartlyReadKernel(kernel, unread, in_a_crash, encrypts, order)
+
+
+def _why_unknown(rule: RuleDocument | None, what: str) -> tuple[str, ...]:
+    if rule is None:
+        return (f"{what}: not read from this image",)
+    if rule["condition"] is not None:
+        return ()
+    return tuple(f"{what}: {reason}" for reason in rule["unknown"] or ["not established"])
 
 
 def _leaves_behind(
@@ -110,37 +253,14 @@ def _leaves_behind(
             yield Site(site), (parse(after_flush["leaves_behind"]), left)
 
 
-def _condition(rule: RuleDocument | None, what: str, image: str) -> Expression:
-    if rule is None or rule["condition"] is None:
-        raise KernelImageError(
-            f"its rule for {what} is unknown",
-            where=image,
-            do="see why with `staleline kernel` and the image",
-        )
-    return parse(rule["condition"])
-
-
-def _reported(document: ImageDocument) -> ReportOrder:
-    """Of a kernel that never flushes there, the order does not matter."""
-    order = document["reported_stopped"]
-    return ReportOrder.AFTER_FLUSH if order is None else ReportOrder(order)
-
-
-def ruled_kernels(names: Sequence[str], options: ReadingOptions) -> list[ReadKernel | PolicyKernel]:
-    """Kernels by policy name, policy file or image.
-
-    Raises:
-        PolicyError: No policy and no file has this name, or the policy is not well formed.
-        KernelImageError: An image cannot be read, or a part of its rule is unknown.
-    """
-    images = [name for name in names if _is_image(name)]
-    read = {report.image: report for report in read_images(images, options)}
-    return [
-        read_kernel(read[name].required(), name)
-        if name in read
-        else PolicyKernel(find(name), "the policy")
-        for name in names
-    ]
+def _find(name: str) -> Policy:
+    try:
+        return find(name)
+    except PolicyError:
+        if name.endswith(".toml") or ("/" not in name and not name.startswith("vmlinu")):
+            raise
+        do = "give an image, a policy file or a name of `staleline policies`"
+        raise PolicyError("no such file", where=name, do=do) from None
 
 
 def _is_image(name: str) -> bool:

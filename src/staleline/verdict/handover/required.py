@@ -18,6 +18,7 @@ from itertools import product
 
 from staleline.check import Requirements, required_flushes
 from staleline.model.scenario import Flush, ForeignLines, LeftBehind, Scenario, Stop
+from staleline.model.state.lines import Role
 from staleline.verdict.handover.case import SECONDARIES
 from staleline.vocabulary import Path, ReportOrder, Site
 
@@ -32,7 +33,7 @@ _LETTERS = ("S", "J")
 
 
 @cache
-def requirements(scenario: Scenario) -> Requirements:
+def requirements(scenario: Scenario, roles: frozenset[Role] | None = None) -> Requirements:
     """The same as `required_flushes`, which says what is not looked at.
 
     Nor is what this kernel stores after its flushes, for which no set of flushes is to blame.
@@ -43,8 +44,8 @@ def requirements(scenario: Scenario) -> Requirements:
     # Requirements are what any kernel would have to do: what this one does is taken off, so that
     # all kernels ask about the same few handovers.
     asked = _without_flushes(scenario)
-    known = _known().get(asked)
-    return required_flushes(asked) if known is None else known
+    known = None if roles is not None else _known().get(asked)
+    return required_flushes(asked, roles) if known is None else known
 
 
 def required_toml() -> str:

@@ -7,15 +7,23 @@ check by a third engine, which shares nothing with the other two but the model.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from staleline.check.diagrams.decisiondiagram import Explored, explore
+from staleline.errors import ModelError
 from staleline.model.form import Model
 from staleline.model.world import world
 from staleline.verdict.policies.platforms import PlatformHandover
+from staleline.workers import Failure, ProcessLimits, run_each
 
-__all__ = ["ExactCheck", "agreement", "distinct_models", "explored_models"]
+__all__ = ["ExactCheck", "agreement", "distinct_models", "expected_seconds", "explored_models"]
+
+#: From how many models, with how many CPUs, the time is told beforehand.
+_SAMPLE, _FEW = 6, 32
+_LIMITS = ProcessLimits(seconds=3600.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +48,42 @@ def distinct_models(rows: Sequence[PlatformHandover]) -> tuple[Model, ...]:
     return tuple(dict.fromkeys(model for row in rows for model in _models(row)))
 
 
-def explored_models(models: Sequence[Model], cpus: int) -> Iterator[tuple[Model, Explored]]:
-    """Explore each model with `cpus` CPUs, one after the other."""
-    for model in models:
-        yield model, explore(model, cpus - 1)
+def explored_models(
+    models: Sequence[Model], cpus: int, jobs: int = 1
+) -> Iterator[tuple[Model, Explored]]:
+    """Explore each model with `cpus` CPUs.
+
+    Args:
+        models: The models.
+        cpus: Number of CPUs, the jumping one included.
+        jobs: Processes at a time.
+
+    Raises:
+        ModelError: One could not be explored.
+    """
+    if jobs == 1:
+        for model in models:
+            yield model, explore(model, cpus - 1)
+        return
+    work = partial(explore, secondaries=cpus - 1)
+    for number, found in run_each(work, models, jobs=jobs, limits=_LIMITS, preload=(__name__,)):
+        if isinstance(found, Failure):
+            raise ModelError(f"{models[number].title} with {cpus} CPUs: {found.reason}")
+        yield models[number], found
+
+
+def expected_seconds(models: Sequence[Model], cpus: int) -> float:
+    """About how long one process takes to explore them.
+
+    The time is in proportion to the number of CPUs (docs/benchmarks.md); it is measured here,
+    with fewer CPUs, on some of the models.
+    """
+    sample = models[:: max(1, len(models) // _SAMPLE)][:_SAMPLE]
+    few = min(cpus, _FEW)
+    start = time.perf_counter()
+    for model in sample:
+        explore(model, few - 1)
+    return (time.perf_counter() - start) / len(sample) * len(models) * cpus / few
 
 
 def agreement(

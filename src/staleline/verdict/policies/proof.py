@@ -12,10 +12,9 @@ from staleline.check.proof.certificate import Certificate, Recheck, certify, rec
 from staleline.check.proof.invariant import InvariantCheck, check_invariant, is_written_for
 from staleline.errors import ModelError, UsageError
 from staleline.model.scenario import Scenario
-from staleline.policy.policy import Policy
 from staleline.verdict.handover.answers import answer_to
 from staleline.verdict.handover.case import SECONDARIES
-from staleline.verdict.handover.kernels import PolicyKernel
+from staleline.verdict.handover.kernels import Kernel
 from staleline.verdict.policies.platforms import Selection, handovers_of
 from staleline.vocabulary import Path
 
@@ -65,11 +64,13 @@ class PolicyProof:
         handovers: Each of them.
         certificate: The proofs of those that are proved.
         recheck: What z3 says of that certificate.
+        accepted: Assumptions that it rests on, by their names in docs/model.md.
     """
 
     handovers: tuple[HandoverProof, ...]
     certificate: Certificate
     recheck: Recheck
+    accepted: tuple[str, ...] = ()
 
     @property
     def answer(self) -> AnswerKind:
@@ -80,11 +81,11 @@ class PolicyProof:
         return next(kind for kind in worst_first if kind in given)
 
 
-def prove(policy: Policy, selection: Selection, *, readable: bool = False) -> PolicyProof:
-    """Prove or refute every selected handover of a policy.
+def prove(kernel: Kernel, selection: Selection, *, readable: bool = False) -> PolicyProof:
+    """Prove or refute every selected handover of a kernel.
 
     Args:
-        policy: The policy.
+        kernel: A kernel whose rule is known on every machine.
         selection: Which handovers; at least one has to fit.
         readable: Check the readable invariant too, which says why.
 
@@ -92,7 +93,7 @@ def prove(policy: Policy, selection: Selection, *, readable: bool = False) -> Po
         UsageError: No handover fits the selection.
         ModelError: A bound was hit, or z3 does not confirm a proof.
     """
-    handovers = tuple(_answered(question, readable) for question in questions(policy, selection))
+    handovers = tuple(_answered(question, readable) for question in questions(kernel, selection))
     proved = [proof.scenario for proof in handovers if proof.answer.kind is AnswerKind.PROVED]
     certificate = certify(proved)
     # z3 knows nothing of views: that it agrees is what makes two engines of one.
@@ -104,16 +105,17 @@ def prove(policy: Policy, selection: Selection, *, readable: bool = False) -> Po
             where=first.line,
             do="report this as a defect of staleline",
         )
-    return PolicyProof(handovers, certificate, confirmed)
+    accepted = ("load_settled",) if selection.load_settled else ()
+    return PolicyProof(handovers, certificate, confirmed, accepted)
 
 
-def questions(policy: Policy, selection: Selection) -> tuple[Question, ...]:
-    """The selected handovers of a policy.
+def questions(kernel: Kernel, selection: Selection) -> tuple[Question, ...]:
+    """The selected handovers of a kernel.
 
     Raises:
         UsageError: No handover fits the selection.
     """
-    selected = tuple(_questions(policy, selection))
+    selected = tuple(_questions(kernel, selection))
     if not selected:
         raise UsageError("no handover fits the selection", do="select less narrowly")
     return selected
@@ -127,8 +129,8 @@ def uncertified(asked: tuple[Question, ...], certificate: Certificate) -> tuple[
     )
 
 
-def _questions(policy: Policy, selection: Selection) -> Iterator[Question]:
-    for platform, case in handovers_of(PolicyKernel(policy, "the policy itself"), selection):
+def _questions(kernel: Kernel, selection: Selection) -> Iterator[Question]:
+    for platform, case in handovers_of(kernel, selection):
         for scenario in case.scenarios():
             guests = case.machine.sev_guests_run
             old, new = case.old_encrypts, case.next_encrypts

@@ -5,7 +5,7 @@
 import { element } from "./dom.js";
 import { cases, casesOf, kernels, machines, resultsOf, VERDICTS } from "./report.js";
 import { matrix } from "./matrix.js";
-import { verdictWord } from "./words.js";
+import { transition, verdictWord } from "./words.js";
 
 /** More than these are worth filtering. */
 const FEW_CASES = 8;
@@ -24,7 +24,7 @@ const FILTERS = {
 
 /** Fill the section; returns a function that shows which case is looked at. */
 export function handovers(section) {
-  const panels = machines.map((machine) => panel(machine));
+  const panels = worstFirst(machines).map((machine) => panel(machine));
   const list = element("div", {}, ...panels.map((one) => one.node));
   const filter = cases.length > FEW_CASES
     ? filters((isWanted) => panels.forEach((one) => one.show(isWanted)))
@@ -32,7 +32,7 @@ export function handovers(section) {
   section.append(
     element("h2", { id: "handovers-title" }, "Handovers"),
     guide(),
-    ...(filter ? [filter] : []),
+    ...(filter ? [search(panels), filter] : []),
     list,
   );
   section.hidden = false;
@@ -57,13 +57,24 @@ function panel(machine) {
     place,
   );
   let isWanted = FILTERS.all[1];
+  let isFound = () => true;
+  const both = () => {
+    const [wanted, found] = [isWanted, isFound];
+    return (one) => wanted(one) && found(one);
+  };
+  let chosen = both();
   let marked = null;
   let made = null;
   const make = () => {
-    if (!node.open || made === isWanted) return;
-    made = isWanted;
-    place.replaceChildren(matrix(machine, isWanted));
+    if (!node.open || made === chosen) return;
+    made = chosen;
+    place.replaceChildren(matrix(machine, chosen));
     markLinks(place, marked);
+  };
+  const choose = () => {
+    chosen = both();
+    node.hidden = !all.some(chosen);
+    make();
   };
   node.addEventListener("toggle", make);
   counts.append(...tally(all));
@@ -72,8 +83,11 @@ function panel(machine) {
     node,
     show(wanted) {
       isWanted = wanted;
-      node.hidden = !all.some(wanted);
-      make();
+      choose();
+    },
+    find(found) {
+      isFound = found;
+      choose();
     },
     mark(current) {
       marked = current;
@@ -100,6 +114,39 @@ function tally(all) {
     .map(([verdict, count]) =>
       element("span", { class: `count ${verdict}` }, `${count} ${verdictWord(verdict)}`)
     );
+}
+
+/** Machines by their worst verdict; else in the order of the report. */
+function worstFirst(all) {
+  const worst = new Map(
+    all.map((machine) => [
+      machine,
+      VERDICTS.findIndex((verdict) => casesOf(machine).some((one) => has(one, verdict))),
+    ]),
+  );
+  return [...all].sort((one, other) => worst.get(one) - worst.get(other));
+}
+
+/** Finds handovers by words of their machine, path, transition and verdict. */
+function search(panels) {
+  const input = element("input", {
+    type: "search",
+    id: "search",
+    autocomplete: "off",
+    input: () => {
+      const words = input.value.toLowerCase().split(/\s+/).filter(Boolean);
+      const found = (one) => words.every((word) => wordsOf(one).includes(word));
+      panels.forEach((panel) => panel.find(found));
+    },
+  });
+  return element("p", { class: "search" }, element("label", { for: "search" }, "Find "), input);
+}
+
+function wordsOf(one) {
+  const machine = machines.find((each) => each.id === one.machine);
+  const verdicts = resultsOf(one).map(([, result]) => verdictWord(result.verdict));
+  return [machine.name, machine.note, one.path, transition(one), ...verdicts].join(" ")
+    .toLowerCase();
 }
 
 function has(one, verdict) {
@@ -134,7 +181,7 @@ function guide() {
   return element(
     "p",
     { class: "note hint" },
-    "Per path, what the old kernel executes on the secondaries and on the jumping CPU, and what the handover requires. A verdict opens its handover below.",
+    "Per path, what the old kernel executes on the secondaries and on the jumping CPU, and what the handover requires. A verdict opens its handover above.",
   );
 }
 

@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Kernels against rules: which rule each carries, as a whole or at some sites.
+
+As text, and as ``staleline/matrix/1``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.text import Text
+
+from staleline.policy.catalogue import catalogue
+from staleline.report.words.handovertable import Column, HandoverTable
+from staleline.vocabulary import Site
+
+if TYPE_CHECKING:
+    from staleline.kernel.reading.document import ImageDocument
+    from staleline.kernel.reading.many import ImageReport
+
+__all__ = ["matrix_document", "print_matrix"]
+
+_WHOLE, _NONE, _UNKNOWN = "=", "-", "?"
+#: Few rules do anything in a crash, so that to be alike there tells nothing.
+_TELLING = (Site.STOP_THIS_CPU, Site.RELOCATE_KERNEL)
+#: What stands for a site at which the two decide alike.
+_LETTERS = {Site.STOP_THIS_CPU: "S", Site.RELOCATE_KERNEL: "J", Site.CRASH_NMI_CALLBACK: "C"}
+
+
+def matrix_document(reports: Sequence[ImageReport]) -> dict[str, Any]:
+    """The JSON document; per image and rule, the sites at which they decide alike."""
+    return {
+        "schema": "staleline/matrix/1",
+        "rules": list(catalogue()),
+        "images": [
+            {
+                "image": report.image,
+                "error": report.error,
+                "release": report.document and report.document["release"],
+                "version": report.document and report.document["version"],
+                "build_id": report.document and report.document["build_id"],
+                "equals": [] if report.document is None else report.document["equals"],
+                "alike": {} if report.document is None else _alike(report.document),
+                "unknown": [] if report.document is None else _unknown(report.document),
+            }
+            for report in reports
+        ],
+    }
+
+
+def print_matrix(console: Console, reports: Sequence[ImageReport]) -> None:
+    """A row per kernel and a column per rule that any of them carries somewhere."""
+    documents = [report.document for report in reports if report.document is not None]
+    rules = [name for name in catalogue() if any(_told(one).get(name) for one in documents)]
+    table = HandoverTable((Column("kernel", whole=True), *(Column(name) for name in rules)))
+    for report in reports:
+        document = report.document
+        if document is None:
+            table.add(report.image, *(Text(_UNKNOWN, "bold red") for _ in rules))
+            continue
+        table.add(document["release"] or report.image, *(_cell(document, name) for name in rules))
+    console.print(table)
+    console.print()
+    letters = ", ".join(f"{letter} at {site}" for site, letter in _LETTERS.items())
+    console.print(
+        f"{_WHOLE} the same rule; only {letters}; {_NONE} nowhere; {_UNKNOWN} unknown somewhere"
+    )
+
+
+def _cell(document: ImageDocument, name: str) -> Text:
+    if name in document["equals"]:
+        return Text(_WHOLE, "bold green")
+    letters = "".join(_LETTERS[Site(site)] for site in _alike(document).get(name, ()))
+    unknown = _UNKNOWN if _unknown(document) else ""
+    return Text(f"{letters}{unknown}" or _NONE, "bold yellow" if unknown else "")
+
+
+def _alike(document: ImageDocument) -> dict[str, list[str]]:
+    """Rule -> sites at which it decides as the image does; rules without any are left out."""
+    found: dict[str, list[str]] = {}
+    for site, rule in document["sites"].items():
+        for name in rule["equals"]:
+            found.setdefault(name, []).append(site)
+    return found
+
+
+def _told(document: ImageDocument) -> dict[str, bool]:
+    """Rules that it carries as a whole, or at a site at which rules differ much."""
+    return {
+        name: name in document["equals"] or any(site in _TELLING for site in sites)
+        for name, sites in _alike(document).items()
+    }
+
+
+def _unknown(document: ImageDocument) -> list[str]:
+    """Sites of which the rule is unknown."""
+    rules = document["sites"]
+    return [site for site in Site if site not in rules or rules[site]["condition"] is None]

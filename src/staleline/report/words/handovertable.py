@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""HandoverTable of handovers: a table where every word of it has room, else one below the other.
+
+Whatever the width, nothing is elided, and what tells a handover from others stays in one piece.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+__all__ = ["Column", "HandoverTable"]
+
+_GAP = 2
+_INDENT = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of `HandoverTable`.
+
+    Attributes:
+        heading: Its name; below each other, what stands before a cell.
+        whole: It is never wrapped in a table.
+        first: It tells which handover this is, or the verdict, and comes first where rows are
+            below each other; what is whole does.
+        style: For all of it.
+    """
+
+    heading: str
+    whole: bool = False
+    first: bool = False
+    style: str = ""
+
+
+@dataclass(frozen=True)
+class HandoverTable:
+    """Some rows, which fit themselves into the width there is."""
+
+    columns: tuple[Column, ...]
+    _rows: list[tuple[Text, ...]] = field(default_factory=list)
+
+    def add(self, *cells: str | Text) -> None:
+        """One more row, a cell per column; a text has no markup."""
+        self._rows.append(tuple(Text(one) if isinstance(one, str) else one for one in cells))
+
+    def __rich_console__(
+        self, console: Console, options: ConsoleOptions
+    ) -> Iterator[RenderableType]:
+        widths = [self._least(number) for number in range(len(self.columns))]
+        if sum(widths) + _GAP * (len(widths) - 1) <= options.max_width:
+            yield self._table(widths)
+        else:
+            yield from self._below_each_other()
+
+    def _least(self, number: int) -> int:
+        column = self.columns[number]
+        cells = [row[number].plain for row in self._rows]
+        pieces = cells if column.whole else [word for cell in cells for word in cell.split()]
+        return max(map(len, (*_words(column), *pieces)), default=0)
+
+    def _table(self, widths: Sequence[int]) -> Table:
+        table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, _GAP, 0, 0))
+        for column, width in zip(self.columns, widths, strict=True):
+            table.add_column(
+                column.heading,
+                no_wrap=column.whole,
+                min_width=width,
+                overflow="fold",
+                style=column.style,
+            )
+        for row in self._rows:
+            table.add_row(*row)
+        return table
+
+    def _below_each_other(self) -> Iterator[RenderableType]:
+        for row in self._rows:
+            cells = list(zip(self.columns, row, strict=True))
+            yield Text("  ").join(cell for column, cell in cells if _leads(column))
+            told = [
+                f"{column.heading}: {cell.plain}"
+                for column, cell in cells
+                if not _leads(column) and cell.plain
+            ]
+            yield Padding(Text("; ".join(told), overflow="fold"), (0, 0, 0, _INDENT))
+
+
+def _leads(column: Column) -> bool:
+    return column.whole or column.first
+
+
+def _words(column: Column) -> list[str]:
+    return [column.heading] if column.whole else column.heading.split()

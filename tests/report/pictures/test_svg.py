@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A run as a picture: all of it is there, inside the frame, and as well-formed XML."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+from collections.abc import Callable
+
+import pytest
+
+from staleline.check import Counterexample, check
+from staleline.model.scenario import Flush
+from staleline.report.pictures.sequence import mermaid, plantuml
+from staleline.report.pictures.svg import svg
+from tests.check.scenarios import kexec
+
+NAMESPACE = "{http://www.w3.org/2000/svg}"
+
+
+def run(transition: str = "on→off") -> Counterexample:
+    found = check(kexec(transition, flush_secondary=Flush.NEVER)).counterexample
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize("transition", ["off→on", "on→off", "on→on"])
+def test_every_step_and_lane_is_in_the_picture(transition: str) -> None:
+    shown = run(transition)
+    root = ET.fromstring(svg(shown, "a <title> & more"))
+    texts = [one.text or "" for one in root.iter(f"{NAMESPACE}text")]
+    told = " ".join(texts)
+    assert texts[0] == "a <title> & more"
+    assert {*shown.cpus, "DRAM"} <= set(texts)
+    for number, step in enumerate(shown.steps, 1):
+        assert str(number) in texts
+        assert step.sentence.split()[-1] in told
+        assert all(change.after.split(",")[0] in told for change in step.changes)
+    assert "destroyed" in told
+
+
+def test_nothing_lies_outside_the_frame_and_nothing_is_loaded() -> None:
+    root = ET.fromstring(svg(run()))
+    width, height = (float(root.attrib[name]) for name in ("width", "height"))
+    for one in root.iter(f"{NAMESPACE}rect"):
+        assert float(one.get("x", 0)) + float(one.attrib["width"]) <= width
+        assert float(one.get("y", 0)) + float(one.attrib["height"]) <= height
+    for one in root.iter(f"{NAMESPACE}text"):
+        assert float(one.attrib["y"]) < height
+    tags = {one.tag.removeprefix(NAMESPACE) for one in root.iter()}
+    assert tags == {"svg", "title", "desc", "rect", "line", "text"}
+    assert not any("href" in name or "style" in name for one in root.iter() for name in one.attrib)
+
+
+@pytest.mark.parametrize(("write", "arrow"), [(mermaid, "->>"), (plantuml, " -> ")])
+def test_a_message_per_step_and_a_note_per_change(
+    write: Callable[[Counterexample, str], str], arrow: str
+) -> None:
+    shown = run()
+    lines = write(shown, "title").splitlines()
+    messages = [line for line in lines if arrow in line]
+    notes = [line for line in lines if "note over" in line.lower()]
+    assert len(messages) == len(shown.steps)
+    assert len(notes) == sum(len(step.changes) for step in shown.steps)
+    for step, message in zip(shown.steps, messages, strict=True):
+        assert message.strip().startswith(step.actor.replace(" ", "_"))
+        assert ";" not in message
