@@ -10,7 +10,6 @@ from functools import cached_property
 from staleline.check import Answer, Counterexample, Requirements
 from staleline.kernel.boot.decision import Store
 from staleline.model.scenario import Flush
-from staleline.model.state.lines import Role
 from staleline.verdict.handover.answers import answer_to
 from staleline.verdict.handover.case import Case
 from staleline.verdict.handover.kernels import Behaviour
