@@ -24,7 +24,7 @@ from staleline.evidence.transcript import JSON_MAX, Excerpt, begins_as_document,
 from staleline.tar import is_tar
 from staleline.unpacking import Bounds, Complaint, UnpackedStream, compression_of
 
-__all__ = ["parse_snapshot", "read_snapshot"]
+__all__ = ["parse_snapshot", "read_snapshot", "read_stream"]
 
 #: What a member of an archive may unpack to.
 _OF_MEMBER = Bounds(most=16 << 20, free=1 << 20)
@@ -48,6 +48,15 @@ def read_snapshot(path: str | os.PathLike[str]) -> Snapshot:
     return _whole(_read(where), where)
 
 
+def read_stream(stream: UnpackedStream, where: str) -> Snapshot:
+    """Return the machine that a file or an archive describes, read from a stream.
+
+    Raises:
+        EvidenceError: As `read_snapshot`.
+    """
+    return _whole(_of_stream(stream, where), where)
+
+
 def parse_snapshot(text: str | bytes, where: str) -> Snapshot:
     """Return the machine that `text` describes; `where` names it in errors.
 
@@ -69,10 +78,13 @@ def _read(where: str) -> Snapshot:
             return hwloc.read_hwloc_directory(where)
         return trees.read_directory(where)
     with opened_evidence(where) as stream:
-        if is_tar(stream.peek(512)):
-            return _of_archive(read_archive(stream), where)
-        data = whole(stream)
-    return _parse_text(data, where)
+        return _of_stream(stream, where)
+
+
+def _of_stream(stream: UnpackedStream, where: str) -> Snapshot:
+    if is_tar(stream.peek(512)):
+        return _of_archive(read_archive(stream), where)
+    return _parse_text(whole(stream), where)
 
 
 def _parse_text(text: str | bytes, where: str) -> Snapshot:

@@ -1,0 +1,290 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""From inputs to one part of each table: a row for each machine, or for why there is none."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from staleline.errors import EvidenceError, StalelineError
+from staleline.evidence.contradiction import ContradictionError
+from staleline.fleet.asked import ASKED, BOOLEANS, INTEGERS, REGISTERS, number_of
+from staleline.fleet.profile import Description, Profiles, described
+from staleline.fleet.sources import Input, Record, records
+from staleline.fleet.store import TABLES, Fleet
+from staleline.printable import printable
+
+__all__ = ["Batch", "BatchCount", "add_batch", "class_number", "parquet", "seconds_of", "try_input"]
+
+#: No collector of snapshots is older: a clock that says so was never set.
+_FIRST_SECOND = int(datetime(2017, 1, 1, tzinfo=UTC).timestamp())
+_REASON_MAX = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """The inputs of one part.
+
+    Attributes:
+        refused: Inputs that ended the process that read them, and why.
+    """
+
+    directory: str
+    number: int
+    inputs: tuple[Input, ...]
+    refused: tuple[tuple[int, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class BatchCount:
+    """What became of a batch."""
+
+    hosts: int
+    quarantined: int
+    inputs: int
+
+
+@dataclass(slots=True)
+class _Rows:
+    """Rows of each table; of those that describe, each once."""
+
+    hosts: list[dict[str, Any]] = field(default_factory=list)
+    quarantine: list[dict[str, Any]] = field(default_factory=list)
+    inputs: list[dict[str, Any]] = field(default_factory=list)
+    profiles: dict[int, dict[str, Any]] = field(default_factory=dict)
+    classes: dict[int, dict[str, Any]] = field(default_factory=dict)
+    subjects: dict[int, dict[str, Any]] = field(default_factory=dict)
+    hardware: dict[int, dict[str, Any]] = field(default_factory=dict)
+
+    def of(self, table: str) -> list[dict[str, Any]]:
+        """In an order that does not depend on which host came first."""
+        rows = getattr(self, table)
+        return [rows[key] for key in sorted(rows)] if isinstance(rows, dict) else rows
+
+
+def add_batch(batch: Batch) -> BatchCount:
+    """Read the inputs of a batch, and write its part of each table; the inputs' own comes last."""
+    profiles, rows = Profiles(), _Rows()
+    refused = dict(batch.refused)
+    for number, input_ in enumerate(batch.inputs):
+        if number in refused:
+            error = EvidenceError(refused[number], do="look at the file, and give it again")
+            _quarantine(rows, input_, Record("", "", error=error), error)
+        else:
+            _add_input(rows, profiles, input_)
+        rows.inputs.append(
+            {
+                "file": printable(input_.location),
+                "bytes": input_.bytes,
+                "modified": input_.modified,
+                "piece": json.dumps(input_.piece),
+                "part": batch.number,
+            }
+        )
+    fleet = Fleet(Path(batch.directory))
+    for table in TABLES:
+        fleet.write(fleet.part(table, batch.number), parquet(table, rows.of(table)))
+    return BatchCount(len(rows.hosts), len(rows.quarantine), len(batch.inputs))
+
+
+def try_input(input_: Input) -> None:
+    """Read one input, and keep nothing: does that end the process?"""
+    _add_input(_Rows(), Profiles(), input_)
+
+
+def _add_input(rows: _Rows, profiles: Profiles, input_: Input) -> None:
+    try:
+        for record in records(input_):
+            _add(rows, profiles, input_, record)
+    except Exception as error:  # a defect, which is not to cost the other inputs
+        _quarantine(rows, input_, Record("", ""), error)
+
+
+def _add(rows: _Rows, profiles: Profiles, input_: Input, record: Record) -> None:
+    file = printable(input_.location)
+    try:
+        told = _described(profiles, input_, record)
+    except Exception as error:  # whatever a hostile record brings about is that record's fault
+        _quarantine(rows, input_, record, error)
+        return
+    host = printable(told.host) if told.host else f"{file}:{record.place}".removesuffix(":")
+    known = class_number(told)
+    subject = number_of("subject", known, told.kernel.release, told.kernel.build_id)
+    collected, time = seconds_of(told.collected)
+    hardware = told.hardware
+    values = dict(zip(ASKED, told.values, strict=True))
+    rows.hosts.append(
+        {
+            "host": host,
+            "named": bool(told.host),
+            "collected": collected,
+            "time": time,
+            "release": _plain(told.kernel.release),
+            "build_id": _plain(told.kernel.build_id),
+            "subject": subject,
+            "class": known,
+            "profile": told.profile.number,
+            "hardware": hardware.number,
+            "file": file,
+            "place": record.place,
+            "evidence": record.digest,
+            **values,
+        }
+    )
+    rows.profiles[told.profile.number] = {
+        "profile": told.profile.number,
+        "snapshot": told.profile.text,
+    }
+    rows.classes[known] = {"class": known, **values, REGISTERS: told.registers}
+    rows.subjects[subject] = _representing(
+        rows.subjects.get(subject),
+        {
+            "subject": subject,
+            "class": known,
+            "release": told.kernel.release,
+            "build_id": told.kernel.build_id,
+            "profile": told.profile.number,
+        },
+    )
+    socket, cluster, jumping = hardware.capacity or (None, None, None)
+    rows.hardware[hardware.number] = {
+        "hardware": hardware.number,
+        "vendor": _plain(hardware.vendor),
+        "family": hardware.family,
+        "model": hardware.model,
+        "stepping": hardware.stepping,
+        "cpu": printable(hardware.cpu),
+        "socket": socket,
+        "cluster": cluster,
+        "jumping_cpu": jumping,
+    }
+
+
+def _representing(known: dict[str, Any] | None, row: dict[str, Any]) -> dict[str, Any]:
+    """Of hosts that are alike, the one of the least profile stands for all."""
+    return row if known is None or row["profile"] < known["profile"] else known
+
+
+def class_number(told: Description) -> int:
+    """The same for hosts that no verdict tells apart."""
+    return number_of("class", told.values, told.registers)
+
+
+def _described(profiles: Profiles, input_: Input, record: Record) -> Description:
+    if record.error is not None:
+        raise record.error
+    if record.snapshot is not None:
+        return described(record.snapshot)
+    where = f"{input_.location}:{record.place}".removesuffix(":")
+    return profiles.describe(record.text or "", where)
+
+
+def _quarantine(rows: _Rows, input_: Input, record: Record, error: Exception) -> None:
+    contradicted = error.ids if isinstance(error, ContradictionError) else ()
+    what = str(error)
+    if not isinstance(error, StalelineError):
+        what = f"{type(error).__name__} while it was read: {error}"
+    rows.quarantine.append(
+        {
+            "host": _named_in(record.text),
+            "file": printable(input_.location),
+            "place": record.place,
+            "modified": input_.modified,
+            "reason": printable(" ".join(what.split()))[:_REASON_MAX],
+            "contradictions": ",".join(contradicted),
+            "evidence": record.digest,
+        }
+    )
+
+
+def _named_in(text: str | None) -> str | None:
+    """The host that a snapshot names which is not believed otherwise."""
+    if text is None or not text.startswith("{"):
+        return None
+    try:
+        host = json.loads(text).get("host")
+    except (ValueError, RecursionError, AttributeError):
+        return None
+    return printable(host) if isinstance(host, str) and host else None
+
+
+def _plain(text: str | None) -> str | None:
+    return None if text is None else printable(text)
+
+
+def seconds_of(collected: str | None) -> tuple[int | None, str]:
+    """Seconds since 1970, and ``told``, ``none``, or why they are not known.
+
+    A time without a zone may be off by a day, and one before there were collectors is that of a
+    clock that was never set.
+    """
+    if collected is None:
+        return None, "none"
+    try:
+        time = datetime.fromisoformat(collected.strip())
+    except ValueError:
+        return None, "no-time"
+    if time.tzinfo is None:
+        return None, "no-zone"
+    try:
+        seconds = int(time.timestamp())
+    except (OverflowError, ValueError):
+        return None, "no-time"
+    return (None, "not-set") if seconds < _FIRST_SECOND else (seconds, "told")
+
+
+# ---- Parquet -------------------------------------------------------------------------------
+
+
+def parquet(table: str, rows: Sequence[dict[str, Any]]) -> bytes:
+    """Rows as a file of Parquet: the same bytes for the same rows."""
+    import pyarrow as pa  # noqa: PLC0415 - of the extra
+    import pyarrow.parquet as pq  # noqa: PLC0415
+
+    schema = pa.schema([(name, _kinds(pa)[kind]) for name, kind in _columns(table)])
+    sink = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(list(rows), schema), sink, compression="zstd")
+    return sink.getvalue()
+
+
+def _kinds(pa: Any) -> dict[type, Any]:
+    return {str: pa.string(), int: pa.int64(), bool: pa.bool_()}
+
+
+def _columns(table: str) -> Iterator[tuple[str, type]]:
+    yield from _COLUMNS[table]
+    if table in ("hosts", "classes"):
+        yield from ((name, _kind_of(name)) for name in ASKED)
+
+
+def _kind_of(name: str) -> type:
+    return bool if name in BOOLEANS else int if name in INTEGERS else str
+
+
+_COLUMNS: dict[str, tuple[tuple[str, type], ...]] = {
+    "hosts": (
+        *(("host", str), ("named", bool), ("collected", int), ("time", str), ("release", str)),
+        *(("build_id", str), ("subject", int), ("class", int), ("profile", int)),
+        *(("hardware", int), ("file", str), ("place", str), ("evidence", str)),
+    ),
+    "quarantine": (
+        *(("host", str), ("file", str), ("place", str), ("modified", str), ("reason", str)),
+        *(("contradictions", str), ("evidence", str)),
+    ),
+    "inputs": (("file", str), ("bytes", int), ("modified", str), ("piece", str), ("part", int)),
+    "profiles": (("profile", int), ("snapshot", str)),
+    "classes": (("class", int), (REGISTERS, str)),
+    "subjects": (
+        *(("subject", int), ("class", int), ("release", str), ("build_id", str)),
+        ("profile", int),
+    ),
+    "hardware": (
+        *(("hardware", int), ("vendor", str), ("family", int), ("model", int), ("stepping", int)),
+        *(("cpu", str), ("socket", int), ("cluster", int), ("jumping_cpu", int)),
+    ),
+}

@@ -1,0 +1,330 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A fleet, asked: what its hosts come to, counted and one by one."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from staleline.errors import UsageError
+from staleline.fleet import statements
+from staleline.fleet.asked import ASKED, REGISTERS
+from staleline.fleet.judging import (
+    ClassVerdict,
+    Judge,
+    Question,
+    Subject,
+    flush_milliseconds,
+    keep_verdicts,
+    kept_verdicts,
+)
+from staleline.fleet.statements import Told
+from staleline.fleet.store import Fleet, opened
+from staleline.fleet.tables import Engine, engine, relation, with_tables
+from staleline.vocabulary import WORST_FIRST, Verdict
+
+__all__ = ["AskedFleet", "AuditOptions", "Fault", "asked_fleet"]
+
+_VERDICT_COLUMNS = {
+    "subject": "BIGINT",
+    "profile": "BIGINT",
+    "class": "BIGINT",
+    "release": "VARCHAR",
+    "build_id": "VARCHAR",
+    **{one.name: "VARCHAR" for one in fields(ClassVerdict)},
+}
+_COST_COLUMNS = {"pattern": "VARCHAR", "hardware": "BIGINT", "flush_ms": "DOUBLE"}
+
+
+@dataclass(frozen=True, slots=True)
+class AuditOptions:
+    """How a fleet is looked at.
+
+    Attributes:
+        question: Which kernels.
+        max_age: Seconds; None for any age.
+        now: Seconds since 1970; None for now.
+        by: Columns of the inventory to count by.
+    """
+
+    question: Question = field(default_factory=Question)
+    max_age: int | None = None
+    now: int | None = None
+    by: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """A record that could not be read."""
+
+    host: str | None
+    file: str
+    place: str
+    reason: str
+    contradictions: str
+
+
+@dataclass(frozen=True)
+class AskedFleet:
+    """The answer, while its tables are open.
+
+    Attributes:
+        fleet: Of which directory.
+        options: What was asked.
+        told: How the evidence was looked at.
+        running: The tables.
+        judge: The engine, with what it knows.
+        subjects: By their numbers, and profile where the kernel is another one.
+        faults: What could not be read.
+    """
+
+    fleet: Fleet
+    options: AuditOptions
+    told: Told
+    running: Engine
+    judge: Judge
+    subjects: Mapping[tuple[int, int | None], Subject]
+    faults: tuple[Fault, ...]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Verdict -> hosts; what could not be read is unknown."""
+        found = dict.fromkeys((verdict.value for verdict in WORST_FIRST), 0)
+        for row in self.running.rows(
+            "SELECT verdict, SUM(hosts) AS n FROM judged GROUP BY verdict"
+        ):
+            found[row["verdict"]] += int(row["n"])
+        found[Verdict.UNKNOWN] += len(self.faults)
+        return found
+
+    @property
+    def status(self) -> int:
+        """0 all safe, 2 any at risk, 3 any unknown, 1 if nothing could be judged."""
+        counts = self.counts
+        judged = self.running.value(
+            "SELECT COUNT(*) FROM judged WHERE rule IS NOT NULL AND verdict = verdict"
+        )
+        if not judged:
+            return 1
+        if counts[Verdict.AT_RISK]:
+            return 2
+        return 3 if counts[Verdict.UNKNOWN] else 0
+
+    def by(self, *columns: str, where: str = "TRUE") -> list[dict[str, Any]]:
+        """Hosts by columns of ``judged``, worst first."""
+        return self.running.rows(statements.grouped(columns, where))
+
+    @property
+    def open_subjects(self) -> list[dict[str, Any]]:
+        """What is missing of which subjects, and how many hosts that is."""
+        return self.running.rows(statements.OPEN)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Of a row for each host."""
+        first, second, *others = statements.COLUMNS
+        return (first, second, *self.told.inventory, *others)
+
+    def rows(self, where: str = "TRUE", limit: int | None = None) -> list[dict[str, Any]]:
+        """A row for each host and fault, worst first."""
+        bound = "" if limit is None else f"LIMIT {limit}"
+        return self.running.rows(
+            f"""SELECT * FROM ({statements.rows(self.told)}) WHERE {where}
+            ORDER BY CASE verdict WHEN 'at-risk' THEN 0 WHEN 'unknown' THEN 1 ELSE 2 END, host
+            {bound}"""  # noqa: S608 - statements of our own
+        )
+
+    def write_rows(self, file: Path) -> int:
+        """Write a row for each host and fault as Parquet or CSV.
+
+        Returns:
+            How many rows.
+
+        Raises:
+            UsageError: It cannot be written; AssertionError: a host has got lost.
+        """
+        told = {"schema": "staleline/fleet-rows/1", "now": self.told.now, "classes": self._classes}
+        kind = "FORMAT parquet, COMPRESSION zstd"
+        if file.suffix != ".csv":
+            text = json.dumps(told).replace("'", "''")
+            kind += f", KV_METADATA {{staleline: '{text}'}}"
+        statement = statements.rows(self.told)
+        if file.suffix == ".csv":
+            kind, statement = "FORMAT csv, HEADER", _for_sheets(statement, self.columns)
+        name = str(file).replace("'", "''")
+        written = self.running.value(f"COPY ({statement}) TO '{name}' ({kind})")
+        hosts = self.running.value("SELECT SUM(hosts) FROM counted") or 0
+        if written != hosts + len(self.faults):
+            raise AssertionError(f"{written} rows of {hosts} hosts and {len(self.faults)} faults")
+        return int(written)
+
+    @property
+    def _classes(self) -> dict[str, list[Any]]:
+        """Class -> its facts, so that two results tell by which of them they differ."""
+        return {
+            str(subject.number if False else number): list(values)
+            for number, values in sorted(self.class_values.items())
+        }
+
+    @property
+    def class_values(self) -> dict[int, tuple[Any, ...]]:
+        """Class -> its facts under the kernels that were asked about."""
+        found: dict[int, tuple[Any, ...]] = {}
+        numbers = {
+            (row["subject"], row["profile"] if self.told.by_profile else None): row["class"]
+            for row in self.running.rows("SELECT subject, profile, class FROM verdicts")
+        }
+        for key, subject in self.subjects.items():
+            found[numbers[key]] = self.judge.asked(subject).values
+        return found
+
+
+def _for_sheets(statement: str, columns: Sequence[str]) -> str:
+    """With names that no spreadsheet takes for a formula."""
+    guarded = {"host", "note", "model", "release", "build_id", "missing"}
+    chosen = ", ".join(
+        f"CASE WHEN regexp_matches({name}, '^[=+@\\t\\r-]') THEN '''' || {name} ELSE {name} END "
+        f"AS {name}"
+        if column in guarded or column not in statements.COLUMNS
+        else name
+        for column in columns
+        for name in (statements.quoted(column),)
+    )
+    return f"SELECT {chosen} FROM ({statement})"  # noqa: S608 - statements of our own
+
+
+@contextmanager
+def asked_fleet(directory: Path, options: AuditOptions) -> Iterator[AskedFleet]:
+    """Ask a fleet; inside, the answer can be looked at from all sides.
+
+    Raises:
+        UsageError: It is no fleet, is not finished, or is being written to.
+    """
+    fleet = opened(directory)
+    judge = Judge(options.question, kept_verdicts(fleet))
+    with fleet.locked(writing_to_it=False):
+        fleet.require_finished()
+        with engine() as running:
+            with_tables(running, fleet)
+            told = _look(running, fleet, options)
+            subjects = _judge_all(running, judge, told)
+            if judge.judged:
+                keep_verdicts(fleet, judge.verdicts)
+            faults = tuple(
+                Fault(*(row[one.name] for one in fields(Fault)))
+                for row in running.rows("SELECT * FROM faults ORDER BY file, place")
+            )
+            _count(running, told, options.by)
+            yield AskedFleet(fleet, options, told, running, judge, subjects, faults)
+
+
+def _look(running: Engine, fleet: Fleet, options: AuditOptions) -> Told:
+    """What is told of which hosts, and whether all of it can be trusted."""
+    now = int(time.time()) if options.now is None else options.now
+    again = False
+    if fleet.repeated.exists():
+        running.connection.execute(f"CREATE VIEW repeated AS FROM {relation([fleet.repeated])}")
+        again = bool(running.value("SELECT COUNT(*) FROM repeated"))
+    doubtful = running.value(
+        f"SELECT COALESCE(SUM(CASE WHEN time <> 'told' OR collected > {now} THEN 1 ELSE 0 END), 0) "
+        "FROM hosts"  # noqa: S608 - statements of our own
+    )
+    told = Told(
+        now=now,
+        max_age=options.max_age,
+        again=again,
+        doubtful=bool(doubtful),
+        inventory=_inventory(running, fleet, options.by),
+        by_profile=options.question.kernel is not None,
+    )
+    running.connection.execute(f"CREATE TEMP TABLE faults AS {statements.LATEST_FAULTS}")
+    if again:
+        running.connection.execute(f"CREATE TEMP TABLE told_again AS {statements.told_again(told)}")
+    return told
+
+
+def _inventory(running: Engine, fleet: Fleet, by: Sequence[str]) -> tuple[str, ...]:
+    names: tuple[str, ...] = ()
+    if fleet.inventory.exists():
+        running.connection.execute(f"CREATE VIEW inventory AS FROM {relation([fleet.inventory])}")
+        columns = running.rows("DESCRIBE inventory")
+        names = tuple(row["column_name"] for row in columns if row["column_name"] != "host")
+    strange = [name for name in by if name not in names]
+    if strange:
+        do = f"give one of {', '.join(names)}" if names else "add one with --inventory"
+        raise UsageError(f"the inventory has no column {strange[0]!a}", do=do)
+    return names
+
+
+def _judge_all(running: Engine, judge: Judge, told: Told) -> dict[tuple[int, int | None], Subject]:
+    """Fill ``verdicts`` and ``costs``: the only place where anything is judged."""
+    classes = {row["class"]: row for row in running.rows("SELECT DISTINCT * FROM classes")}
+    subjects: dict[tuple[int, int | None], Subject] = {}
+    rows: list[dict[str, Any]] = []
+    for row in running.rows(_SUBJECTS_BY_PROFILE if told.by_profile else _SUBJECTS):
+        known = classes[row["class"]]
+        subject = Subject(
+            number=row["subject"],
+            values=tuple(known[name] for name in ASKED),
+            registers=known[REGISTERS],
+            release=row["release"],
+            build_id=row["build_id"],
+            profile=row["snapshot"],
+        )
+        key = (row["subject"], row["profile"] if told.by_profile else None)
+        subjects[key] = subject
+        rows.append(
+            {
+                **{name: row[name] for name in ("subject", "profile", "class", "release")},
+                "build_id": row["build_id"],
+                **asdict(judge.verdict(subject)),
+            }
+        )
+    running.table("verdicts", rows, _VERDICT_COLUMNS)
+    patterns = sorted({row["pattern"] for row in rows})
+    running.connection.execute(
+        "CREATE OR REPLACE TEMP TABLE hardware_once AS SELECT DISTINCT * FROM hardware"
+    )
+    running.connection.execute("DROP VIEW IF EXISTS hardware")
+    running.connection.execute("CREATE OR REPLACE TEMP VIEW hardware AS FROM hardware_once")
+    costs = [
+        {
+            "pattern": pattern,
+            "hardware": row["hardware"],
+            "flush_ms": flush_milliseconds(pattern, row),
+        }
+        for row in running.rows("FROM hardware_once")
+        for pattern in patterns
+    ]
+    running.table("costs", costs, _COST_COLUMNS)
+    return subjects
+
+
+#: One of the hosts of each subject: that of the least profile.
+_SUBJECTS = """
+WITH least AS (SELECT subject, MIN(profile) AS profile FROM subjects GROUP BY subject),
+    texts AS (SELECT profile, MIN(snapshot) AS snapshot FROM profiles
+        WHERE profile IN (SELECT profile FROM least) GROUP BY profile)
+SELECT DISTINCT s.subject, s.class, s.release, s.build_id, s.profile, t.snapshot
+FROM subjects s JOIN least l ON l.subject = s.subject AND l.profile = s.profile
+    JOIN texts t ON t.profile = s.profile
+ORDER BY s.subject
+"""
+_SUBJECTS_BY_PROFILE = """
+WITH pairs AS (SELECT DISTINCT subject, profile FROM hosts),
+    texts AS (SELECT profile, MIN(snapshot) AS snapshot FROM profiles GROUP BY profile),
+    once AS (SELECT DISTINCT subject, class, release, build_id FROM subjects)
+SELECT p.subject, o.class, o.release, o.build_id, p.profile, t.snapshot
+FROM pairs p JOIN once o ON o.subject = p.subject JOIN texts t ON t.profile = p.profile
+ORDER BY p.subject, p.profile
+"""
+
+
+def _count(running: Engine, told: Told, by: Sequence[str]) -> None:
+    running.connection.execute(f"CREATE TEMP TABLE counted AS {statements.counted(told, by)}")
+    running.connection.execute(f"CREATE TEMP TABLE judged AS {statements.judged(told, by)}")
