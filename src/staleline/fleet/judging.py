@@ -44,6 +44,7 @@ __all__ = [
     "flush_milliseconds",
     "keep_verdicts",
     "kept_verdicts",
+    "with_kernel",
 ]
 
 #: Ids of why nothing was judged; they have pages in `explain`.
@@ -231,7 +232,6 @@ class Judge:
         self.question = question
         self.verdicts = verdicts
         self.judged = 0
-        self.used: set[str] = set()
         self.following: Following = next_kernel(
             question.following, _NOTHING_GIVEN, append=question.append, reuse=False, crash=False
         )
@@ -242,38 +242,30 @@ class Judge:
 
     def verdict(self, subject: Subject) -> ClassVerdict:
         """What its hosts come to."""
-        asked = self.asked(subject)
+        return self.verdict_of(self.asked(subject))
+
+    def verdict_of(self, asked: Asked) -> ClassVerdict:
+        """What a class comes to, be it one of the fleet's or one that is supposed."""
         if asked.unjudged is not None:
             return asked.unjudged
         known = json.dumps([asked.values, asked.key, self.question.following, self.question.append])
-        self.used.add(known)
         if known not in self.verdicts:
             self.judged += 1
             self.verdicts[known] = self._judge(asked)
         return replace(self.verdicts[known], kernel_evidence=asked.evidence)
 
-    def audit(
-        self,
-        asked: Asked,
-        values: ClassValues | None = None,
-        kernels: Sequence[Kernel] | None = None,
-    ) -> Audit:
+    def audit(self, asked: Asked) -> Audit:
         """What `audit` says of a class.
-
-        Args:
-            asked: The class with its kernels.
-            values: Other facts than its own.
-            kernels: Other kernels than its own.
 
         Raises:
             ContradictionError: No machine fits.
         """
-        own = asked.values if values is None else values
         on_this = [
             replace(one, snapshot=asked.snapshot()) if isinstance(one, ImageKernel) else one
-            for one in (asked.kernels if kernels is None else kernels)
+            for one in asked.kernels
         ]
-        return audit(machine_facts(own), on_this, following=self.following, paths=tuple(Path))
+        facts = machine_facts(asked.values)
+        return audit(facts, on_this, following=self.following, paths=tuple(Path))
 
     def _judge(self, asked: Asked) -> ClassVerdict:
         try:
@@ -320,6 +312,11 @@ class Judge:
 @cache
 def _by_release(release: str) -> Sequence[Kernel]:
     return choose_kernels(Snapshot(cpus=(), kernel=KernelEvidence(release=release)), None)
+
+
+def with_kernel(asked: Asked, kernel: Kernel, registers: str) -> Asked:
+    """The same class with one of its kernels alone."""
+    return replace(asked, kernels=(kernel,), key=_key((kernel,), registers))
 
 
 def _key(kernels: Sequence[Kernel], registers: str) -> list[object]:

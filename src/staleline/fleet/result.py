@@ -167,7 +167,7 @@ class AskedFleet:
     def _classes(self) -> dict[str, list[Any]]:
         """Class -> its facts, so that two results tell by which of them they differ."""
         return {
-            str(subject.number if False else number): list(values)
+            str(number): list(values)
             for number, values in sorted(self.class_values.items())
         }
 
@@ -213,14 +213,14 @@ def asked_fleet(directory: Path, options: AuditOptions) -> Iterator[AskedFleet]:
             with_tables(running, fleet)
             told = _look(running, fleet, options)
             subjects = _judge_all(running, judge, told)
-            if judge.judged:
-                keep_verdicts(fleet, judge.verdicts)
             faults = tuple(
                 Fault(*(row[one.name] for one in fields(Fault)))
                 for row in running.rows("SELECT * FROM faults ORDER BY file, place")
             )
             _count(running, told, options.by)
             yield AskedFleet(fleet, options, told, running, judge, subjects, faults)
+            if judge.judged:
+                keep_verdicts(fleet, judge.verdicts)
 
 
 def _look(running: Engine, fleet: Fleet, options: AuditOptions) -> Told:
