@@ -13,9 +13,9 @@ from staleline.evidence.contradiction import ContradictionError
 from staleline.evidence.detect import parse_snapshot
 from staleline.evidence.hosts.snapshot_json import snapshot_text
 from staleline.evidence.snapshot import KernelEvidence, Snapshot, StateEvidence
-from staleline.fleet.adding import AddOptions, add_to_fleet
 from staleline.fleet.images import Images
-from staleline.fleet.judging import ClassVerdict, Question, class_verdict
+from staleline.fleet.intake.adding import AddOptions, add_to_fleet
+from staleline.fleet.judging import ClassVerdict, FleetQuestion, class_verdict
 from staleline.fleet.result import AuditOptions, asked_fleet
 from staleline.verdict.audit.audit import audit_of
 from staleline.verdict.audit.next_kernel import Next
@@ -34,7 +34,7 @@ _WITH_SNP_RULE = ("6.19.3", "7.3.4+deb13-amd64")
 
 
 def some_hosts(number: int, seed: int) -> dict[str, str]:
-    """Hosts by name: corpus × firmware × command lines × state, and some that tell less."""
+    """Hosts by name: corpus by firmware by command lines by state, and some that tell less."""
     random = Random(seed)
     hosts: dict[str, str] = {}
     while len(hosts) < number:
@@ -117,7 +117,7 @@ def differences(
 ) -> Iterator[str]:
     """Each column of each host in which the fleet's answer is another than `audit`'s."""
     for kernel in wanted:
-        options = AuditOptions(Question(kernel=kernel, images=Images()))
+        options = AuditOptions(FleetQuestion(kernel=kernel, images=Images()))
         with asked_fleet(fleet, options) as asked:
             rows = {row["host"]: row for row in asked.rows()}
         if rows.keys() != hosts.keys():

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""`make fleet-equality`: thousands of hosts × every rule of the catalogue × images.
+"""`make fleet-equality`: thousands of hosts by every rule of the catalogue by images.
 
 FLEET_HOSTS and FLEET_IMAGE_HOSTS say how many hosts are judged by rules, and by images.
 """

@@ -9,6 +9,7 @@ import pytest
 
 from staleline.facts.fact import MachineFacts
 from staleline.fleet.asked import ASKED
+from staleline.verdict.audit import identity, subject
 from tests.conftest import RealKernel
 from tests.fleet.equality import audited_alone, differences, fleet_of, some_hosts
 
@@ -52,17 +53,14 @@ def test_no_verdict_asks_a_fact_that_is_not_of_the_class(hosts, monkeypatch):
 
         return recorded
 
+    # Where facts are told, before they are judged, all are copied.
+    facts_of = identity.facts_of
+    monkeypatch.setattr(subject, "facts_of", lambda *given: _quietly(asked, facts_of, given))
+    monkeypatch.setattr(MachineFacts, "__getitem__", recording)
+    for kind in ("boolean", "integer", "text"):
+        monkeypatch.setattr(MachineFacts, kind, reading(kind))
     for text in list(hosts.values())[:15]:
-        with monkeypatch.context() as during:
-            # From where facts are told to where they are judged they are copied whole.
-            from staleline.verdict.audit import subject
-
-            facts_of = subject.facts_of
-            during.setattr(subject, "facts_of", lambda *given: _quietly(asked, facts_of, given))
-            during.setattr(MachineFacts, "__getitem__", recording)
-            for kind in ("boolean", "integer", "text"):
-                during.setattr(MachineFacts, kind, reading(kind))
-            audited_alone(text, None)
+        audited_alone(text, None)
     assert asked - set(ASKED) == set()
     assert len(asked) > 20
 

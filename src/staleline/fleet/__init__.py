@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Many hosts, many kernels: hosts that no verdict can tell apart are judged once, by `audit`'s engine."""
+"""Many hosts by many kernels: those that no verdict tells apart are judged once."""

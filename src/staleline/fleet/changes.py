@@ -15,7 +15,7 @@ from staleline.fleet.asked import ASKED
 from staleline.fleet.tables import Engine, engine, relation
 from staleline.vocabulary import WORST_FIRST
 
-__all__ = ["ROWS_SCHEMA", "Change", "Changes", "changes"]
+__all__ = ["ROWS_SCHEMA", "Changes", "VerdictChange", "changes"]
 
 ROWS_SCHEMA = "staleline/fleet-rows/1"
 _HOSTS_SHOWN = 5
@@ -23,7 +23,7 @@ _DO = "give results that `staleline fleet audit -o FILE.parquet` wrote"
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class VerdictChange:
     """Hosts whose verdict changed in the same way for the same reason.
 
     Attributes:
@@ -55,7 +55,7 @@ class Changes:
 
     old: int
     new: int
-    changed: tuple[Change, ...]
+    changed: tuple[VerdictChange, ...]
 
     @property
     def worse(self) -> int:
@@ -81,7 +81,7 @@ def changes(old: Path, new: Path) -> Changes:
             known[0] += row["hosts"]
             known[1].extend(row["examples"])
     changed = [
-        Change(before, after, by, hosts, tuple(sorted(examples)[:_HOSTS_SHOWN]))
+        VerdictChange(before, after, by, hosts, tuple(sorted(examples)[:_HOSTS_SHOWN]))
         for (before, after, by), (hosts, examples) in found.items()
     ]
     changed.sort(key=lambda one: (not one.worse, _place(one.new), -one.hosts, one.by))
@@ -94,7 +94,7 @@ def _place(verdict: str | None) -> int:
 
 
 def _count(running: Engine, name: str) -> int:
-    return int(running.value(f"SELECT COUNT(*) FROM {name}"))  # noqa: S608 - names of our own
+    return int(running.value(f"SELECT COUNT(*) FROM {name}"))
 
 
 def _once(file: Path) -> str:
@@ -104,14 +104,14 @@ def _once(file: Path) -> str:
     return f"""SELECT {columns} FROM {table} WHERE class IS NOT NULL
         UNION ALL SELECT DISTINCT ON (f.host) {", ".join("f." + c for c in columns.split(", "))}
         FROM {table} f WHERE f.class IS NULL
-            AND f.host NOT IN (SELECT host FROM {table} WHERE class IS NOT NULL)"""  # noqa: S608
+            AND f.host NOT IN (SELECT host FROM {table} WHERE class IS NOT NULL)"""
 
 
 _GROUPED = f"""
 SELECT old, new, old_class, new_class, old_rule, new_rule, old_release, new_release, old_missing,
     new_missing, COUNT(*) AS hosts, (LIST(host ORDER BY host))[1:{_HOSTS_SHOWN}] AS examples
 FROM ({statements.CHANGED}) GROUP BY ALL
-"""  # noqa: S608
+"""
 
 
 def _by(row: Mapping[str, Any], facts: Mapping[str, list[Any]]) -> tuple[str, ...]:
@@ -141,7 +141,7 @@ def _word(value: object) -> str:
 
 def _classes(file: Path) -> dict[str, list[Any]]:
     """Class -> facts, which a result carries with it."""
-    import pyarrow.parquet as pq  # noqa: PLC0415 - of the extra
+    import pyarrow.parquet as pq
 
     try:
         kept = pq.read_schema(file).metadata or {}

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from itertools import product
 
 from staleline.fleet.asked import ASKED, BOOLEANS, ClassValues
-from staleline.fleet.judging import Asked, Judge, Subject, with_kernel
+from staleline.fleet.judging import Asked, FleetSubject, Judge, with_kernel
 from staleline.fleet.result import AskedFleet
 from staleline.policy.axioms import VENDORS
 from staleline.vocabulary import Verdict
@@ -74,7 +74,7 @@ def gains(asked: AskedFleet) -> list[Gain]:
     settled: Counter[str] = Counter()
     perhaps: Counter[str] = Counter()
     found: dict[str, dict[str, bool | None]] = {}
-    representatives: dict[int, Subject] = {}
+    representatives: dict[int, FleetSubject] = {}
     for (number, _), subject in asked.subjects.items():
         representatives.setdefault(number, subject)
     for row in asked.open_subjects:

@@ -9,12 +9,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cache
 from pathlib import Path as FilePath
 from typing import Any
 
-import staleline
 from staleline.errors import UsageError
 from staleline.evidence.contradiction import ContradictionError
 from staleline.evidence.snapshot import KernelEvidence, Snapshot
@@ -37,9 +36,9 @@ from staleline.vocabulary import Path, Site, Verdict
 __all__ = [
     "Asked",
     "ClassVerdict",
+    "FleetQuestion",
+    "FleetSubject",
     "Judge",
-    "Question",
-    "Subject",
     "class_verdict",
     "flush_milliseconds",
     "keep_verdicts",
@@ -54,7 +53,7 @@ _NOTHING_GIVEN = Snapshot(cpus=())
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class FleetQuestion:
     """What is asked of every host.
 
     Attributes:
@@ -67,11 +66,11 @@ class Question:
     kernel: str | None = None
     following: str = "any"
     append: str | None = None
-    images: Images = Images()
+    images: Images = field(default_factory=Images)
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
+class FleetSubject:
     """Hosts that are alike in every fact and run the same kernel.
 
     Attributes:
@@ -194,10 +193,15 @@ def flush_milliseconds(pattern: str, hardware: Mapping[str, Any]) -> float | Non
         pattern: Of `ClassVerdict`.
         hardware: A row of the table.
     """
-    sizes = [hardware[name] for name in ("socket", "cluster", "jumping_cpu")]
-    if pattern not in {"yy", "yn", "ny", "nn"} or None in sizes:
+    if pattern not in {"yy", "yn", "ny", "nn"} or hardware["socket"] is None:
         return None
-    times = flush_times(CacheCapacity(*sizes, source="the fleet"), bandwidth_of(_cpu(hardware)))
+    capacity = CacheCapacity(
+        socket=hardware["socket"],
+        cluster=hardware["cluster"],
+        jumping_cpu=hardware["jumping_cpu"],
+        source="the fleet",
+    )
+    times = flush_times(capacity, bandwidth_of(_cpu(hardware)))
     parts = zip(pattern, ("socket", "jumping_cpu"), strict=True)
     return 1000 * sum(times[what][1] or 0.0 for flushes, what in parts if flushes == "y")
 
@@ -215,7 +219,7 @@ def _cpu(hardware: Mapping[str, Any]) -> MachineFacts:
 
 @cache
 def _facts_of_nothing() -> MachineFacts:
-    from staleline.facts import from_snapshot  # noqa: PLC0415 - once
+    from staleline.facts import from_snapshot
 
     return from_snapshot(_NOTHING_GIVEN)
 
@@ -228,7 +232,7 @@ class Judge:
         verdicts: What is known, by what decides it.
     """
 
-    def __init__(self, question: Question, verdicts: dict[str, ClassVerdict]) -> None:
+    def __init__(self, question: FleetQuestion, verdicts: dict[str, ClassVerdict]) -> None:
         self.question = question
         self.verdicts = verdicts
         self.judged = 0
@@ -240,7 +244,7 @@ class Judge:
         )
         self._as_if: dict[tuple[Hashable, ...], tuple[ClassValues, str, Snapshot]] = {}
 
-    def verdict(self, subject: Subject) -> ClassVerdict:
+    def verdict(self, subject: FleetSubject) -> ClassVerdict:
         """What its hosts come to."""
         return self.verdict_of(self.asked(subject))
 
@@ -273,7 +277,7 @@ class Judge:
         except ContradictionError as error:
             return _unjudged(asked.evidence, "", error.what, contradicted=_joined(error.ids))
 
-    def asked(self, subject: Subject) -> Asked:
+    def asked(self, subject: FleetSubject) -> Asked:
         """Its facts and kernels under this question."""
         if self._wanted is not None and self.question.kernel is not None:
             return self._under_another(subject, self._wanted, self.question.kernel)
@@ -293,7 +297,9 @@ class Judge:
             return Asked(subject.values, unjudged=_unjudged("release", NO_RULE, str(error)))
         return Asked(subject.values, kernels, "release", _key(kernels, subject.registers))
 
-    def _under_another(self, subject: Subject, kernels: Sequence[Kernel], wanted: str) -> Asked:
+    def _under_another(
+        self, subject: FleetSubject, kernels: Sequence[Kernel], wanted: str
+    ) -> Asked:
         """Its facts as they are under another kernel: what its own did counts no more."""
         observed = subject.snapshot
         identity = (
@@ -320,7 +326,7 @@ def with_kernel(asked: Asked, kernel: Kernel, registers: str) -> Asked:
 
 
 def _key(kernels: Sequence[Kernel], registers: str) -> list[object]:
-    """What of kernels decides: rules and what their release does, or an image and what it runs on."""
+    """What of kernels decides: rules and what their release does, or an image and its machine."""
     return [
         [one.policy.name, _rule(one), one.release]
         if isinstance(one, PolicyKernel)
@@ -339,7 +345,7 @@ def _rule(kernel: PolicyKernel) -> list[str]:
 @cache
 def _edition() -> str:
     """Tells one state of this program from every other."""
-    root = FilePath(staleline.__file__).parent
+    root = FilePath(__file__).parents[1]
     digest = hashlib.sha256()
     for path in sorted(path for path in root.rglob("*") if path.suffix in _SUFFIXES):
         digest.update(f"{path.relative_to(root)}\0".encode())

@@ -16,14 +16,14 @@ from staleline.fleet import statements
 from staleline.fleet.asked import ASKED, REGISTERS
 from staleline.fleet.judging import (
     ClassVerdict,
+    FleetQuestion,
+    FleetSubject,
     Judge,
-    Question,
-    Subject,
     flush_milliseconds,
     keep_verdicts,
     kept_verdicts,
 )
-from staleline.fleet.statements import Told
+from staleline.fleet.statements import Outlook
 from staleline.fleet.store import Fleet, opened
 from staleline.fleet.tables import Engine, engine, relation, with_tables
 from staleline.vocabulary import WORST_FIRST, Verdict
@@ -52,7 +52,7 @@ class AuditOptions:
         by: Columns of the inventory to count by.
     """
 
-    question: Question = field(default_factory=Question)
+    question: FleetQuestion = field(default_factory=FleetQuestion)
     max_age: int | None = None
     now: int | None = None
     by: tuple[str, ...] = ()
@@ -81,15 +81,17 @@ class AskedFleet:
         judge: The engine, with what it knows.
         subjects: By their numbers, and profile where the kernel is another one.
         faults: What could not be read.
+        doubtful: Hosts whose time of collecting is none, or lies in the future.
     """
 
     fleet: Fleet
     options: AuditOptions
-    told: Told
+    told: Outlook
     running: Engine
     judge: Judge
-    subjects: Mapping[tuple[int, int | None], Subject]
+    subjects: Mapping[tuple[int, int | None], FleetSubject]
     faults: tuple[Fault, ...]
+    doubtful: int = 0
 
     @property
     def counts(self) -> dict[str, int]:
@@ -136,7 +138,7 @@ class AskedFleet:
         return self.running.rows(
             f"""SELECT * FROM ({statements.rows(self.told)}) WHERE {where}
             ORDER BY CASE verdict WHEN 'at-risk' THEN 0 WHEN 'unknown' THEN 1 ELSE 2 END, host
-            {bound}"""  # noqa: S608 - statements of our own
+            {bound}"""
         )
 
     def write_rows(self, file: Path) -> int:
@@ -166,10 +168,7 @@ class AskedFleet:
     @property
     def _classes(self) -> dict[str, list[Any]]:
         """Class -> its facts, so that two results tell by which of them they differ."""
-        return {
-            str(number): list(values)
-            for number, values in sorted(self.class_values.items())
-        }
+        return {str(number): list(values) for number, values in sorted(self.class_values.items())}
 
     @property
     def class_values(self) -> dict[int, tuple[Any, ...]]:
@@ -195,7 +194,7 @@ def _for_sheets(statement: str, columns: Sequence[str]) -> str:
         for column in columns
         for name in (statements.quoted(column),)
     )
-    return f"SELECT {chosen} FROM ({statement})"  # noqa: S608 - statements of our own
+    return f"SELECT {chosen} FROM ({statement})"
 
 
 @contextmanager
@@ -218,12 +217,12 @@ def asked_fleet(directory: Path, options: AuditOptions) -> Iterator[AskedFleet]:
                 for row in running.rows("SELECT * FROM faults ORDER BY file, place")
             )
             _count(running, told, options.by)
-            yield AskedFleet(fleet, options, told, running, judge, subjects, faults)
+            yield AskedFleet(fleet, options, told, running, judge, subjects, faults, told.doubtful)
             if judge.judged:
                 keep_verdicts(fleet, judge.verdicts)
 
 
-def _look(running: Engine, fleet: Fleet, options: AuditOptions) -> Told:
+def _look(running: Engine, fleet: Fleet, options: AuditOptions) -> Outlook:
     """What is told of which hosts, and whether all of it can be trusted."""
     now = int(time.time()) if options.now is None else options.now
     again = False
@@ -232,13 +231,13 @@ def _look(running: Engine, fleet: Fleet, options: AuditOptions) -> Told:
         again = bool(running.value("SELECT COUNT(*) FROM repeated"))
     doubtful = running.value(
         f"SELECT COALESCE(SUM(CASE WHEN time <> 'told' OR collected > {now} THEN 1 ELSE 0 END), 0) "
-        "FROM hosts"  # noqa: S608 - statements of our own
+        "FROM hosts"
     )
-    told = Told(
+    told = Outlook(
         now=now,
         max_age=options.max_age,
         again=again,
-        doubtful=bool(doubtful),
+        doubtful=int(doubtful),
         inventory=_inventory(running, fleet, options.by),
         by_profile=options.question.kernel is not None,
     )
@@ -261,14 +260,16 @@ def _inventory(running: Engine, fleet: Fleet, by: Sequence[str]) -> tuple[str, .
     return names
 
 
-def _judge_all(running: Engine, judge: Judge, told: Told) -> dict[tuple[int, int | None], Subject]:
+def _judge_all(
+    running: Engine, judge: Judge, told: Outlook
+) -> dict[tuple[int, int | None], FleetSubject]:
     """Fill ``verdicts`` and ``costs``: the only place where anything is judged."""
     classes = {row["class"]: row for row in running.rows("SELECT DISTINCT * FROM classes")}
-    subjects: dict[tuple[int, int | None], Subject] = {}
+    subjects: dict[tuple[int, int | None], FleetSubject] = {}
     rows: list[dict[str, Any]] = []
     for row in running.rows(_SUBJECTS_BY_PROFILE if told.by_profile else _SUBJECTS):
         known = classes[row["class"]]
-        subject = Subject(
+        subject = FleetSubject(
             number=row["subject"],
             values=tuple(known[name] for name in ASKED),
             registers=known[REGISTERS],
@@ -325,6 +326,6 @@ ORDER BY p.subject, p.profile
 """
 
 
-def _count(running: Engine, told: Told, by: Sequence[str]) -> None:
+def _count(running: Engine, told: Outlook, by: Sequence[str]) -> None:
     running.connection.execute(f"CREATE TEMP TABLE counted AS {statements.counted(told, by)}")
     running.connection.execute(f"CREATE TEMP TABLE judged AS {statements.judged(told, by)}")

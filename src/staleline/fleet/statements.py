@@ -20,7 +20,7 @@ __all__ = [
     "FAULTS",
     "LATEST_FAULTS",
     "OPEN",
-    "Told",
+    "Outlook",
     "counted",
     "grouped",
     "judged",
@@ -49,14 +49,14 @@ def quoted(text: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class Outlook:
     """How a run looks at the evidence.
 
     Attributes:
         now: Seconds since 1970.
         max_age: Older evidence tells nothing any more; None for any age.
         again: Are there hosts that were told more than once?
-        doubtful: Are there times that are none, or in the future?
+        doubtful: How many times are none, or lie in the future.
         inventory: Names of the owner's columns.
         by_profile: Is a verdict of a profile, as for another kernel than the host's own?
     """
@@ -64,7 +64,7 @@ class Told:
     now: int
     max_age: int | None = None
     again: bool = False
-    doubtful: bool = False
+    doubtful: int = 0
     inventory: Sequence[str] = ()
     by_profile: bool = False
 
@@ -92,7 +92,7 @@ class Told:
         return f"v.subject = t.subject{own}"
 
 
-def told_again(told: Told) -> str:
+def told_again(told: Outlook) -> str:
     """The hosts that were told more than once: of each the newest evidence, and what it replaced.
 
     Evidence of the same time, or of none that can be trusted, has to tell the same of host and
@@ -142,7 +142,7 @@ FROM quarantine q JOIN latest l ON l.file = q.file AND l.modified = q.modified A
 """
 
 
-def _told_rows(told: Told, columns: Sequence[str]) -> str:
+def _told_rows(told: Outlook, columns: Sequence[str]) -> str:
     """`columns` of a row for each host."""
     plain = ", ".join(f"h.{name}" for name in columns)
     if not told.again:
@@ -153,7 +153,7 @@ def _told_rows(told: Told, columns: Sequence[str]) -> str:
     UNION ALL SELECT {own}, conflict, again FROM told_again"""
 
 
-def counted(told: Told, by: Sequence[str] = ()) -> str:
+def counted(told: Outlook, by: Sequence[str] = ()) -> str:
     """How many hosts share class, kernel and hardware, and the columns of `by`."""
     names = ["subject", "hardware", *(["profile"] if told.by_profile else [])]
     columns = [*names, "collected", "time", *(["host"] if by else [])]
@@ -167,14 +167,14 @@ GROUP BY {own}{owner}, {told.old}, {told.conflict}
 """
 
 
-def _verdict(column: str, told: Told) -> str:
+def _verdict(column: str, told: Outlook) -> str:
     """A column of verdicts, unless something else than its class makes a host unknown."""
     if told.max_age is None and not told.again:
         return f"v.{column}"
     return f"CASE WHEN {told.conflict} OR {told.old} THEN 'unknown' ELSE v.{column} END"
 
 
-def judged(told: Told, by: Sequence[str] = ()) -> str:
+def judged(told: Outlook, by: Sequence[str] = ()) -> str:
     """What is counted, with what it comes to."""
     owner = "".join(f", t.{quoted(name)}" for name in by)
     missing = f"CASE WHEN t.conflict THEN '{TWICE}' WHEN t.old THEN '{OLD}' ELSE v.missing END"
@@ -213,7 +213,7 @@ WHERE verdict = 'unknown' AND missing <> '' GROUP BY subject, missing ORDER BY h
 """
 
 
-def _note(told: Told) -> str:
+def _note(told: Outlook) -> str:
     """What has to be said of a host besides its verdict."""
     if not (told.again or told.doubtful):
         return "v.note"
@@ -226,7 +226,7 @@ def _note(told: Told) -> str:
     return f"CONCAT_WS('; ', {again}, {time}, NULLIF(v.note, ''))"
 
 
-def rows(told: Told) -> str:
+def rows(told: Outlook) -> str:
     """A row for each host, and one for each fault: `COLUMNS`, and the owner's."""
     owner = "".join(f", i.{quoted(name)}" for name in told.inventory)
     nothing = "".join(f", CAST(NULL AS VARCHAR(20)) AS {quoted(name)}" for name in told.inventory)

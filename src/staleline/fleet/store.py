@@ -131,8 +131,8 @@ class Fleet:
             return
         done = len(self.parts("inputs"))
         raise UsageError(
-            f"adding to it was not finished: {done - plan['first']} of {len(plan['batches'])} parts "
-            "are there",
+            f"adding to it was not finished: {done - plan['first']} of {len(plan['batches'])} "
+            "parts are there",
             where=self.directory,
             do="finish it with `staleline fleet add --into` and this directory",
         )

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from staleline.fleet.ingest import parquet
+from staleline.fleet.columns import parquet
 from staleline.fleet.store import TABLES, Fleet
 
 __all__ = [
@@ -46,21 +46,21 @@ class Engine:
         self, name: str, rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]
     ) -> None:
         """Make a small table of rows; `columns` are names and SQL types."""
-        import pyarrow as pa  # noqa: PLC0415 - of the extra
+        import pyarrow as pa
 
         kinds = {"VARCHAR": pa.string(), "BIGINT": pa.int64(), "BOOLEAN": pa.bool_()}
         kinds["DOUBLE"] = pa.float64()
         schema = pa.schema([(column, kinds[kind]) for column, kind in columns.items()])
         given = pa.Table.from_pylist([dict(row) for row in rows], schema)
         self.connection.register("given_rows", given)
-        self.connection.execute(f"CREATE OR REPLACE TEMP TABLE {name} AS SELECT * FROM given_rows")  # noqa: S608 - names of our own
+        self.connection.execute(f"CREATE OR REPLACE TEMP TABLE {name} AS SELECT * FROM given_rows")
         self.connection.unregister("given_rows")
 
 
 @contextmanager
 def engine() -> Iterator[Engine]:
     """A database in memory."""
-    import duckdb  # noqa: PLC0415 - of the extra
+    import duckdb
 
     with duckdb.connect(config={"memory_limit": _MEMORY}) as connection:
         connection.execute("SET preserve_insertion_order = false")
@@ -75,7 +75,7 @@ def relation(files: Iterable[Path]) -> str:
 
 def with_tables(running: Engine, fleet: Fleet) -> None:
     """Make a view of each of the fleet's tables; without parts it has columns and no rows."""
-    import pyarrow.parquet as pq  # noqa: PLC0415 - of the extra
+    import pyarrow.parquet as pq
 
     for table in TABLES:
         parts = fleet.parts(table)
@@ -91,7 +91,7 @@ def known_inputs(fleet: Fleet) -> set[tuple[str, int, str]]:
     if not fleet.parts("inputs"):
         return set()
     with engine() as running:
-        statement = f"SELECT file, bytes, modified FROM {relation(fleet.parts('inputs'))}"  # noqa: S608
+        statement = f"SELECT file, bytes, modified FROM {relation(fleet.parts('inputs'))}"
         return {(row["file"], row["bytes"], row["modified"]) for row in running.rows(statement)}
 
 
@@ -102,20 +102,20 @@ def quarantined_files(fleet: Fleet, *, since: int) -> list[tuple[str, str, str]]
         return []
     with engine() as running:
         statement = f"""SELECT file, place, reason FROM {relation(parts)}
-            ORDER BY file, place LIMIT {_FAULTS_SHOWN}"""  # noqa: S608
+            ORDER BY file, place LIMIT {_FAULTS_SHOWN}"""
         return [(row["file"], row["place"], row["reason"]) for row in running.rows(statement)]
 
 
 def count_repeated(fleet: Fleet) -> int:
     """Write down which hosts were told more than once; there are few, or none."""
-    import pyarrow as pa  # noqa: PLC0415 - of the extra
-    import pyarrow.parquet as pq  # noqa: PLC0415
+    import pyarrow as pa
+    import pyarrow.parquet as pq
 
     names: list[str] = []
     if fleet.parts("hosts"):
         with engine() as running:
             statement = f"""SELECT host FROM {relation(fleet.parts("hosts"))}
-                GROUP BY host HAVING count(*) > 1 ORDER BY host"""  # noqa: S608
+                GROUP BY host HAVING count(*) > 1 ORDER BY host"""
             names = [row["host"] for row in running.rows(statement)]
     sink = io.BytesIO()
     pq.write_table(pa.table({"host": pa.array(names, pa.string())}), sink, compression="zstd")

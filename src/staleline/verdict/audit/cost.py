@@ -21,7 +21,16 @@ from staleline.verdict.audit.audit import Audit, Handover
 from staleline.verdict.audit.measured import Measured
 from staleline.vocabulary import Path, Site
 
-__all__ = ["Bandwidth", "Cost", "FlushCost", "PathCost", "Times", "bandwidth_of", "cost", "flush_times"]
+__all__ = [
+    "Bandwidth",
+    "Cost",
+    "FlushCost",
+    "PathCost",
+    "Times",
+    "bandwidth_of",
+    "cost",
+    "flush_times",
+]
 
 _TRANSFER_BYTES = 8
 

@@ -58,7 +58,9 @@ def subject_of(
         UsageError, KernelImageError, PolicyError: As `choose_kernels` and `with_given`.
         ContradictionError: What was given cannot be true of what was observed.
     """
-    return subject_with(observed, choose_kernels(observed, wanted, use_cache=use_cache), wanted, given)
+    return subject_with(
+        observed, choose_kernels(observed, wanted, use_cache=use_cache), wanted, given
+    )
 
 
 def subject_with(

@@ -3,9 +3,7 @@
 
 from __future__ import annotations
 
-import io
 import json
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,13 +11,14 @@ from typing import Any
 
 from staleline.errors import EvidenceError, StalelineError
 from staleline.evidence.contradiction import ContradictionError
-from staleline.fleet.asked import ASKED, BOOLEANS, INTEGERS, REGISTERS, number_of
+from staleline.fleet.asked import ASKED, REGISTERS, number_of
+from staleline.fleet.columns import parquet
+from staleline.fleet.intake.sources import FleetInput, Record, records
 from staleline.fleet.profile import Description, Profiles, described
-from staleline.fleet.sources import Input, Record, records
 from staleline.fleet.store import TABLES, Fleet
 from staleline.printable import printable
 
-__all__ = ["Batch", "BatchCount", "add_batch", "class_number", "parquet", "seconds_of", "try_input"]
+__all__ = ["Batch", "BatchCount", "add_batch", "class_number", "seconds_of", "try_input"]
 
 #: No collector of snapshots is older: a clock that says so was never set.
 _FIRST_SECOND = int(datetime(2017, 1, 1, tzinfo=UTC).timestamp())
@@ -36,7 +35,7 @@ class Batch:
 
     directory: str
     number: int
-    inputs: tuple[Input, ...]
+    inputs: tuple[FleetInput, ...]
     refused: tuple[tuple[int, str], ...] = ()
 
 
@@ -92,12 +91,12 @@ def add_batch(batch: Batch) -> BatchCount:
     return BatchCount(len(rows.hosts), len(rows.quarantine), len(batch.inputs))
 
 
-def try_input(input_: Input) -> None:
+def try_input(input_: FleetInput) -> None:
     """Read one input, and keep nothing: does that end the process?"""
     _add_input(_Rows(), Profiles(), input_)
 
 
-def _add_input(rows: _Rows, profiles: Profiles, input_: Input) -> None:
+def _add_input(rows: _Rows, profiles: Profiles, input_: FleetInput) -> None:
     try:
         for record in records(input_):
             _add(rows, profiles, input_, record)
@@ -105,7 +104,7 @@ def _add_input(rows: _Rows, profiles: Profiles, input_: Input) -> None:
         _quarantine(rows, input_, Record("", ""), error)
 
 
-def _add(rows: _Rows, profiles: Profiles, input_: Input, record: Record) -> None:
+def _add(rows: _Rows, profiles: Profiles, input_: FleetInput, record: Record) -> None:
     file = printable(input_.location)
     try:
         told = _described(profiles, input_, record)
@@ -175,7 +174,7 @@ def class_number(told: Description) -> int:
     return number_of("class", told.values, told.registers)
 
 
-def _described(profiles: Profiles, input_: Input, record: Record) -> Description:
+def _described(profiles: Profiles, input_: FleetInput, record: Record) -> Description:
     if record.error is not None:
         raise record.error
     if record.snapshot is not None:
@@ -184,7 +183,7 @@ def _described(profiles: Profiles, input_: Input, record: Record) -> Description
     return profiles.describe(record.text or "", where)
 
 
-def _quarantine(rows: _Rows, input_: Input, record: Record, error: Exception) -> None:
+def _quarantine(rows: _Rows, input_: FleetInput, record: Record, error: Exception) -> None:
     contradicted = error.ids if isinstance(error, ContradictionError) else ()
     what = str(error)
     if not isinstance(error, StalelineError):
@@ -236,55 +235,3 @@ def seconds_of(collected: str | None) -> tuple[int | None, str]:
     except (OverflowError, ValueError):
         return None, "no-time"
     return (None, "not-set") if seconds < _FIRST_SECOND else (seconds, "told")
-
-
-# ---- Parquet -------------------------------------------------------------------------------
-
-
-def parquet(table: str, rows: Sequence[dict[str, Any]]) -> bytes:
-    """Rows as a file of Parquet: the same bytes for the same rows."""
-    import pyarrow as pa  # noqa: PLC0415 - of the extra
-    import pyarrow.parquet as pq  # noqa: PLC0415
-
-    schema = pa.schema([(name, _kinds(pa)[kind]) for name, kind in _columns(table)])
-    sink = io.BytesIO()
-    pq.write_table(pa.Table.from_pylist(list(rows), schema), sink, compression="zstd")
-    return sink.getvalue()
-
-
-def _kinds(pa: Any) -> dict[type, Any]:
-    return {str: pa.string(), int: pa.int64(), bool: pa.bool_()}
-
-
-def _columns(table: str) -> Iterator[tuple[str, type]]:
-    yield from _COLUMNS[table]
-    if table in ("hosts", "classes"):
-        yield from ((name, _kind_of(name)) for name in ASKED)
-
-
-def _kind_of(name: str) -> type:
-    return bool if name in BOOLEANS else int if name in INTEGERS else str
-
-
-_COLUMNS: dict[str, tuple[tuple[str, type], ...]] = {
-    "hosts": (
-        *(("host", str), ("named", bool), ("collected", int), ("time", str), ("release", str)),
-        *(("build_id", str), ("subject", int), ("class", int), ("profile", int)),
-        *(("hardware", int), ("file", str), ("place", str), ("evidence", str)),
-    ),
-    "quarantine": (
-        *(("host", str), ("file", str), ("place", str), ("modified", str), ("reason", str)),
-        *(("contradictions", str), ("evidence", str)),
-    ),
-    "inputs": (("file", str), ("bytes", int), ("modified", str), ("piece", str), ("part", int)),
-    "profiles": (("profile", int), ("snapshot", str)),
-    "classes": (("class", int), (REGISTERS, str)),
-    "subjects": (
-        *(("subject", int), ("class", int), ("release", str), ("build_id", str)),
-        ("profile", int),
-    ),
-    "hardware": (
-        *(("hardware", int), ("vendor", str), ("family", int), ("model", int), ("stepping", int)),
-        *(("cpu", str), ("socket", int), ("cluster", int), ("jumping_cpu", int)),
-    ),
-}

@@ -31,7 +31,7 @@ from staleline.printable import printable
 from staleline.tar import is_tar, tar_members
 from staleline.unpacking import Bounds, Complaint, UnpackedStream, compression_of
 
-__all__ = ["Input", "Record", "listed", "records"]
+__all__ = ["FleetInput", "Record", "listed", "records"]
 
 _DO_WHOLE = "collect it again, and check that it was copied whole"
 _DO_ROWS = "give rows with a column `snapshot` that holds what staleline collect writes"
@@ -47,7 +47,7 @@ _IN_SCHEMA = b'"staleline/snapshot/'
 
 
 @dataclass(frozen=True, slots=True)
-class Input:
+class FleetInput:
     """A file, a host's directory or a piece of a large file.
 
     Attributes:
@@ -85,7 +85,7 @@ class Record:
 # ---- what there is -------------------------------------------------------------------------
 
 
-def listed(sources: Sequence[str]) -> Iterator[Input]:
+def listed(sources: Sequence[str]) -> Iterator[FleetInput]:
     """Every input of the sources, in an order that does not depend on the file system.
 
     Raises:
@@ -100,9 +100,9 @@ def listed(sources: Sequence[str]) -> Iterator[Input]:
             yield from _local(source)
 
 
-def _directory(path: str) -> Iterator[Input]:
+def _directory(path: str) -> Iterator[FleetInput]:
     if is_host_directory(path) or hwloc.is_directory(path):
-        yield Input(path)
+        yield FleetInput(path)
         return
     for entry in sorted(os.scandir(path), key=lambda entry: entry.name):
         if entry.is_dir(follow_symlinks=False):
@@ -111,12 +111,12 @@ def _directory(path: str) -> Iterator[Input]:
             yield from _local(entry.path)
 
 
-def _local(path: str) -> Iterator[Input]:
+def _local(path: str) -> Iterator[FleetInput]:
     try:
         status = os.stat(path)
     except (OSError, ValueError) as error:
         if os.path.islink(path):  # it leads nowhere, and is named as what cannot be read
-            yield Input(path)
+            yield FleetInput(path)
             return
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise UsageError(
@@ -124,7 +124,7 @@ def _local(path: str) -> Iterator[Input]:
         ) from error
     modified = str(status.st_mtime_ns)
     for piece in _pieces(path, status.st_size) if os.path.isfile(path) else [None]:
-        yield Input(path, status.st_size, modified, piece)
+        yield FleetInput(path, status.st_size, modified, piece)
 
 
 def _pieces(path: str, size: int) -> list[tuple[int, int] | None]:
@@ -144,7 +144,7 @@ def _pieces(path: str, size: int) -> list[tuple[int, int] | None]:
 
 
 def _row_groups(path: str) -> Iterator[tuple[int, int]]:
-    import pyarrow.parquet as pq  # noqa: PLC0415 - of the extra
+    import pyarrow.parquet as pq
 
     try:
         groups = pq.ParquetFile(path).num_row_groups
@@ -153,8 +153,8 @@ def _row_groups(path: str) -> Iterator[tuple[int, int]]:
     yield from ((group, group + 1) for group in range(groups))
 
 
-def _remote(source: str) -> Iterator[Input]:
-    import fsspec  # noqa: PLC0415 - of the extra
+def _remote(source: str) -> Iterator[FleetInput]:
+    import fsspec
 
     try:
         files, path = fsspec.core.url_to_fs(source)
@@ -170,13 +170,13 @@ def _remote(source: str) -> Iterator[Input]:
     for name in sorted(details):
         about = details[name]
         changed = about.get("mtime") or about.get("LastModified") or about.get("ETag") or ""
-        yield Input(files.unstrip_protocol(name), int(about.get("size") or 0), str(changed))
+        yield FleetInput(files.unstrip_protocol(name), int(about.get("size") or 0), str(changed))
 
 
 # ---- what it says --------------------------------------------------------------------------
 
 
-def records(input_: Input) -> Iterator[Record]:
+def records(input_: FleetInput) -> Iterator[Record]:
     """Every machine in an input; what is wrong with the input itself is a record as well."""
     try:
         if os.path.isdir(input_.location):
@@ -199,7 +199,7 @@ def _of_snapshot(place: str, snapshot: Snapshot) -> Record:
     return Record(place, _digest(snapshot_text(snapshot).encode()), snapshot=snapshot)
 
 
-def _of_file(input_: Input) -> Iterator[Record]:
+def _of_file(input_: FleetInput) -> Iterator[Record]:
     where = input_.location
     with _opened(where) as stream:
         head = stream.peek(_HEAD)
@@ -226,7 +226,7 @@ def _opened(where: str) -> Iterator[UnpackedStream]:
 
 @contextmanager
 def _remote_file(where: str) -> Iterator[IO[bytes]]:
-    import fsspec  # noqa: PLC0415 - of the extra
+    import fsspec
 
     try:
         file = fsspec.open(where, "rb").open()
@@ -361,8 +361,8 @@ def _is_parquet(path: str) -> bool:
         return file.read(len(_PARQUET)) == _PARQUET
 
 
-def _of_parquet(input_: Input) -> Iterator[Record]:
-    import pyarrow.parquet as pq  # noqa: PLC0415 - of the extra
+def _of_parquet(input_: FleetInput) -> Iterator[Record]:
+    import pyarrow.parquet as pq
 
     where = input_.location
     with _remote_file(where) if "://" in where else open(where, "rb") as file:

@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from staleline.errors import UsageError
-from staleline.fleet.ingest import Batch, BatchCount, add_batch, try_input
-from staleline.fleet.sources import Input, listed
+from staleline.fleet.intake.ingest import Batch, BatchCount, add_batch, try_input
+from staleline.fleet.intake.sources import FleetInput, listed
 from staleline.fleet.store import Fleet, created
 from staleline.fleet.tables import count_repeated, known_inputs, quarantined_files
 from staleline.printable import printable
 from staleline.workers import Failure, ProcessLimits, run_each
 
-__all__ = ["Added", "AddOptions", "Progress", "add_to_fleet"]
+__all__ = ["AddOptions", "Added", "Progress", "add_to_fleet"]
 
 _PLAN = "staleline/fleet-adding/1"
 _INPUTS_MAX = 4096
@@ -30,7 +30,7 @@ _BYTES_MAX = 64 << 20
 _MEMORY = 8 << 30
 #: Generous: they are there to end what never ends.
 _SECONDS, _BYTES_A_SECOND = 300.0, 100_000
-_MODULE = "staleline.fleet.ingest"
+_MODULE = "staleline.fleet.intake.ingest"
 
 #: Called with inputs done, inputs in all, hosts and quarantined so far.
 Progress = Callable[[int, int, int, int], None]
@@ -42,7 +42,7 @@ class AddOptions:
 
     Attributes:
         jobs: Processes at a time; None for one per core.
-        progress: Told after each batch.
+        progress: Outlook after each batch.
         inputs_at_most: Of one batch.
     """
 
@@ -102,12 +102,12 @@ def add_to_fleet(directory: Path, sources: Sequence[str], options: AddOptions) -
         )
 
 
-def _key(input_: Input) -> tuple[str, int, str]:
+def _key(input_: FleetInput) -> tuple[str, int, str]:
     return printable(input_.location), input_.bytes, input_.modified
 
 
-def _batches(inputs: Iterable[Input], at_most: int) -> Iterator[list[Input]]:
-    batch: list[Input] = []
+def _batches(inputs: Iterable[FleetInput], at_most: int) -> Iterator[list[FleetInput]]:
+    batch: list[FleetInput] = []
     size = 0
     for one in inputs:
         own = one.piece[1] - one.piece[0] if one.piece else one.bytes
@@ -119,7 +119,7 @@ def _batches(inputs: Iterable[Input], at_most: int) -> Iterator[list[Input]]:
     yield batch
 
 
-def _plan(first: int, batches: Iterable[Iterable[Input]]) -> dict[str, Any]:
+def _plan(first: int, batches: Iterable[Iterable[FleetInput]]) -> dict[str, Any]:
     return {
         "schema": _PLAN,
         "first": first,
@@ -149,10 +149,10 @@ def _planned(fleet: Fleet) -> list[Batch]:
     ]
 
 
-def _read(row: Sequence[Any]) -> Input:
+def _read(row: Sequence[Any]) -> FleetInput:
     location, size, modified, piece = row
     name = os.fsdecode(location.encode("latin-1"))
-    return Input(name, size, modified, tuple(piece) if piece else None)
+    return FleetInput(name, size, modified, tuple(piece) if piece else None)
 
 
 def _finish(fleet: Fleet, options: AddOptions) -> list[BatchCount]:
@@ -181,7 +181,7 @@ def _run(batches: Sequence[Batch], jobs: int) -> Iterator[BatchCount]:
             yield count
 
 
-def _limits(inputs: Sequence[Input]) -> ProcessLimits:
+def _limits(inputs: Sequence[FleetInput]) -> ProcessLimits:
     size = sum(one.piece[1] - one.piece[0] if one.piece else one.bytes for one in inputs)
     return ProcessLimits(_SECONDS + len(inputs) + size / _BYTES_A_SECOND, _MEMORY)
 
