@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cache
@@ -229,6 +230,7 @@ class Judge:
 
     Attributes:
         judged: How many were judged by the engine, and not known before.
+        seconds: Of the CPU, that these took.
         verdicts: What is known, by what decides it.
     """
 
@@ -236,6 +238,7 @@ class Judge:
         self.question = question
         self.verdicts = verdicts
         self.judged = 0
+        self.seconds = 0.0
         self.following: Following = next_kernel(
             question.following, _NOTHING_GIVEN, append=question.append, reuse=False, crash=False
         )
@@ -254,8 +257,10 @@ class Judge:
             return asked.unjudged
         known = json.dumps([asked.values, asked.key, self.question.following, self.question.append])
         if known not in self.verdicts:
-            self.judged += 1
+            start = time.process_time()
             self.verdicts[known] = self._judge(asked)
+            self.judged += 1
+            self.seconds += time.process_time() - start
         return replace(self.verdicts[known], kernel_evidence=asked.evidence)
 
     def audit(self, asked: Asked) -> Audit:

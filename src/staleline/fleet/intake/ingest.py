@@ -18,7 +18,16 @@ from staleline.fleet.profile import Description, Profiles, described
 from staleline.fleet.store import TABLES, Fleet
 from staleline.printable import printable
 
-__all__ = ["Batch", "BatchCount", "add_batch", "class_number", "seconds_of", "try_input"]
+__all__ = [
+    "Batch",
+    "BatchCount",
+    "Rows",
+    "add_batch",
+    "add_record",
+    "class_number",
+    "seconds_of",
+    "try_input",
+]
 
 #: No collector of snapshots is older: a clock that says so was never set.
 _FIRST_SECOND = int(datetime(2017, 1, 1, tzinfo=UTC).timestamp())
@@ -49,7 +58,7 @@ class BatchCount:
 
 
 @dataclass(slots=True)
-class _Rows:
+class Rows:
     """Rows of each table; of those that describe, each once."""
 
     hosts: list[dict[str, Any]] = field(default_factory=list)
@@ -68,7 +77,7 @@ class _Rows:
 
 def add_batch(batch: Batch) -> BatchCount:
     """Read the inputs of a batch, and write its part of each table; the inputs' own comes last."""
-    profiles, rows = Profiles(), _Rows()
+    profiles, rows = Profiles(), Rows()
     refused = dict(batch.refused)
     for number, input_ in enumerate(batch.inputs):
         if number in refused:
@@ -93,18 +102,19 @@ def add_batch(batch: Batch) -> BatchCount:
 
 def try_input(input_: FleetInput) -> None:
     """Read one input, and keep nothing: does that end the process?"""
-    _add_input(_Rows(), Profiles(), input_)
+    _add_input(Rows(), Profiles(), input_)
 
 
-def _add_input(rows: _Rows, profiles: Profiles, input_: FleetInput) -> None:
+def _add_input(rows: Rows, profiles: Profiles, input_: FleetInput) -> None:
     try:
         for record in records(input_):
-            _add(rows, profiles, input_, record)
+            add_record(rows, profiles, input_, record)
     except Exception as error:  # a defect, which is not to cost the other inputs
         _quarantine(rows, input_, Record("", ""), error)
 
 
-def _add(rows: _Rows, profiles: Profiles, input_: FleetInput, record: Record) -> None:
+def add_record(rows: Rows, profiles: Profiles, input_: FleetInput, record: Record) -> None:
+    """Add a row for a record, or for why there is none."""
     file = printable(input_.location)
     try:
         told = _described(profiles, input_, record)
@@ -183,7 +193,7 @@ def _described(profiles: Profiles, input_: FleetInput, record: Record) -> Descri
     return profiles.describe(record.text or "", where)
 
 
-def _quarantine(rows: _Rows, input_: FleetInput, record: Record, error: Exception) -> None:
+def _quarantine(rows: Rows, input_: FleetInput, record: Record, error: Exception) -> None:
     contradicted = error.ids if isinstance(error, ContradictionError) else ()
     what = str(error)
     if not isinstance(error, StalelineError):

@@ -126,6 +126,13 @@ def _told_again(asked: AskedFleet) -> list[ToldAgain]:
     return [ToldAgain(row["host"], bool(row["conflict"]), row["again"]) for row in rows]
 
 
+#: What is got otherwise for a fleet than for one host.
+_OF_FLEETS = {
+    "unknown-rule": "Put the images of these kernels into a directory, and give it with --kernels: "
+    "each host's is found by its build ID, and its own code is run."
+}
+
+
 def title_of(name: str) -> str:
     """What is missing, in a few words."""
     page = explanations().get(name)
@@ -135,4 +142,4 @@ def title_of(name: str) -> str:
 def how_to_get(name: str) -> str:
     """How to get what is missing."""
     page = explanations().get(name)
-    return "" if page is None else page.do
+    return _OF_FLEETS.get(name) or ("" if page is None else page.do)
