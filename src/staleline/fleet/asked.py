@@ -33,6 +33,9 @@ INTEGERS = ("max_extended_leaf", "tdx_keyids")
 TEXTS = ("vendor", "mem_encrypt", "tdx_module", "jumped_by")
 #: Lists of CPUs of which only matters whether there are any.
 _LISTS = ("offline_cpus", "seamcalled_cpus")
+#: Numbers of which only matters whether they reach so much: a host with TDX needs two KeyIDs
+#: (`staleline.verdict.machines.possible`).
+_ONLY_UP_TO = {"tdx_keyids": 2}
 BOOLEANS = (
     *("hypervisor", "isolated", "sme", "sev", "unchecked_sme_bit", "coherency_enforced"),
     *("coherency_sfw_no", "tdx_guest", "sev_guest", "sev_es_guest", "snp_guest", "sme_enabled"),
@@ -60,6 +63,8 @@ def asked_values(facts: MachineFacts) -> ClassValues:
 def _comparable(name: str, value: Value) -> bool | int | str | None:
     if isinstance(value, tuple) or name in _LISTS:
         return None if value is None else bool(value)
+    if name in _ONLY_UP_TO and isinstance(value, int):
+        return min(value, _ONLY_UP_TO[name])
     return value
 
 

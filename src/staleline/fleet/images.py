@@ -59,6 +59,13 @@ class Images:
     unread: Mapping[str, str] = field(default_factory=dict)
     _loaded: dict[str, Image] = field(default_factory=dict, compare=False)
 
+    @property
+    def digests(self) -> list[str]:
+        """Of all files."""
+        return sorted(
+            {one.digest for one in (*self.by_build_id.values(), *self.by_release.values())}
+        )
+
     def of(self, release: str | None, build_id: str | None) -> OwnImage | None:
         """The image of a host; one of the same release counts if nothing tells its build."""
         if build_id is not None and build_id in self.by_build_id:

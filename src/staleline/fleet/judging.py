@@ -20,10 +20,17 @@ from staleline.evidence.contradiction import ContradictionError
 from staleline.evidence.snapshot import KernelEvidence, Snapshot
 from staleline.facts import MachineFacts
 from staleline.facts.capacity import CacheCapacity
-from staleline.fleet.asked import ClassValues, asked_values, machine_facts, registers_kind
+from staleline.fleet.asked import (
+    ClassValues,
+    asked_values,
+    machine_facts,
+    number_of,
+    registers_kind,
+)
 from staleline.fleet.images import Images
 from staleline.fleet.profile import snapshot_of
 from staleline.fleet.store import Fleet
+from staleline.kernel.file.source import file_digest
 from staleline.verdict.audit.audit import Audit, audit
 from staleline.verdict.audit.cost import bandwidth_of, flush_times
 from staleline.verdict.audit.identity import identity_of
@@ -69,6 +76,17 @@ class FleetQuestion:
     append: str | None = None
     images: Images = field(default_factory=Images)
 
+    @property
+    def number(self) -> int:
+        """The same for the same question about the same files, asked of the same program."""
+        named = (self.kernel, self.following, self.append)
+        files = [file_digest(name) for name in (self.kernel, self.following) if _is_file(name)]
+        return number_of(_edition(), named, files, self.images.digests)
+
+
+def _is_file(name: str | None) -> bool:
+    return name is not None and FilePath(name).is_file()
+
 
 @dataclass(frozen=True, slots=True)
 class FleetSubject:
@@ -78,7 +96,8 @@ class FleetSubject:
         number: Of its row.
         values: Its class's, one per name of `ASKED`.
         registers: What an image would be run on, beside these.
-        profile: The snapshot of one of them.
+        profile: The number of a profile that some of them have.
+        profile_text: Gets a profile by its number.
     """
 
     number: int
@@ -86,12 +105,13 @@ class FleetSubject:
     registers: str
     release: str | None
     build_id: str | None
-    profile: str
+    profile: int
+    profile_text: Callable[[int], str] = field(compare=False)
 
     @property
     def snapshot(self) -> Snapshot:
         """One of these hosts, but for what tells it from the others."""
-        return snapshot_of(self.profile, self.release, self.build_id)
+        return snapshot_of(self.profile_text(self.profile), self.release, self.build_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,14 +326,14 @@ class Judge:
         self, subject: FleetSubject, kernels: Sequence[Kernel], wanted: str
     ) -> Asked:
         """Its facts as they are under another kernel: what its own did counts no more."""
-        observed = subject.snapshot
+        running = KernelEvidence(release=subject.release, build_id=subject.build_id)
         identity = (
             subject.profile,
-            identity_of(observed.kernel, kernels, wanted).what_if,
+            identity_of(running, kernels, wanted).what_if,
             None if judged_release(kernels, wanted) else subject.release,
         )
         if identity not in self._as_if:
-            under = subject_with(observed, kernels, wanted)
+            under = subject_with(subject.snapshot, kernels, wanted)
             values, registers = asked_values(under.facts), registers_kind(under.snapshot)
             self._as_if[identity] = values, registers, under.snapshot
         values, registers, snapshot = self._as_if[identity]
@@ -333,7 +353,7 @@ def with_kernel(asked: Asked, kernel: Kernel, registers: str) -> Asked:
 def _key(kernels: Sequence[Kernel], registers: str) -> list[object]:
     """What of kernels decides: rules and what their release does, or an image and its machine."""
     return [
-        [one.policy.name, _rule(one), one.release]
+        [one.policy.name, _rule(one), one.wakes_offline]
         if isinstance(one, PolicyKernel)
         else [getattr(getattr(one, "image", None), "path", one.name), registers]
         for one in kernels

@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
+import importlib
+import io
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +82,6 @@ class AskedFleet:
         told: How the evidence was looked at.
         running: The tables.
         judge: The engine, with what it knows.
-        subjects: By their numbers, and profile where the kernel is another one.
         faults: What could not be read.
         doubtful: Hosts whose time of collecting is none, or lies in the future.
     """
@@ -89,7 +91,6 @@ class AskedFleet:
     told: Outlook
     running: Engine
     judge: Judge
-    subjects: Mapping[tuple[int, int | None], FleetSubject]
     faults: tuple[Fault, ...]
     doubtful: int = 0
 
@@ -150,7 +151,11 @@ class AskedFleet:
         Raises:
             UsageError: It cannot be written; AssertionError: a host has got lost.
         """
-        told = {"schema": "staleline/fleet-rows/1", "now": self.told.now, "classes": self._classes}
+        told = {
+            "schema": "staleline/fleet-rows/1",
+            "now": self.told.now,
+            "classes": {str(number): list(values) for number, values in self.class_values.items()},
+        }
         kind = "FORMAT parquet, COMPRESSION zstd"
         if file.suffix != ".csv":
             text = json.dumps(told).replace("'", "''")
@@ -165,22 +170,19 @@ class AskedFleet:
             raise AssertionError(f"{written} rows of {hosts} hosts and {len(self.faults)} faults")
         return int(written)
 
-    @property
-    def _classes(self) -> dict[str, list[Any]]:
-        """Class -> its facts, so that two results tell by which of them they differ."""
-        return {str(number): list(values) for number, values in sorted(self.class_values.items())}
+    @cached_property
+    def subjects(self) -> Mapping[tuple[int, int | None], FleetSubject]:
+        """By their numbers, and profile where the kernel is another one."""
+        return {
+            (row["subject"], row["profile"] if self.told.by_profile else None): subject
+            for row, subject in _subjects(self.running, self.told)
+        }
 
     @property
     def class_values(self) -> dict[int, tuple[Any, ...]]:
-        """Class -> its facts under the kernels that were asked about."""
-        found: dict[int, tuple[Any, ...]] = {}
-        numbers = {
-            (row["subject"], row["profile"] if self.told.by_profile else None): row["class"]
-            for row in self.running.rows("SELECT subject, profile, class FROM verdicts")
-        }
-        for key, subject in self.subjects.items():
-            found[numbers[key]] = self.judge.asked(subject).values
-        return found
+        """Class -> its facts under its own kernels."""
+        rows = self.running.rows("SELECT DISTINCT * FROM classes ORDER BY class")
+        return {row["class"]: tuple(row[name] for name in ASKED) for row in rows}
 
 
 def _for_sheets(statement: str, columns: Sequence[str]) -> str:
@@ -211,13 +213,13 @@ def asked_fleet(directory: Path, options: AuditOptions) -> Iterator[AskedFleet]:
         with engine() as running:
             with_tables(running, fleet)
             told = _look(running, fleet, options)
-            subjects = _judge_all(running, judge, told)
+            _verdicts(running, fleet, judge, told)
             faults = tuple(
                 Fault(*(row[one.name] for one in fields(Fault)))
                 for row in running.rows("SELECT * FROM faults ORDER BY file, place")
             )
             _count(running, told, options.by)
-            yield AskedFleet(fleet, options, told, running, judge, subjects, faults, told.doubtful)
+            yield AskedFleet(fleet, options, told, running, judge, faults, told.doubtful)
             if judge.judged:
                 keep_verdicts(fleet, judge.verdicts)
 
@@ -260,68 +262,84 @@ def _inventory(running: Engine, fleet: Fleet, by: Sequence[str]) -> tuple[str, .
     return names
 
 
-def _judge_all(
-    running: Engine, judge: Judge, told: Outlook
-) -> dict[tuple[int, int | None], FleetSubject]:
-    """Fill ``verdicts`` and ``costs``: the only place where anything is judged."""
-    classes = {row["class"]: row for row in running.rows("SELECT DISTINCT * FROM classes")}
-    subjects: dict[tuple[int, int | None], FleetSubject] = {}
-    rows: list[dict[str, Any]] = []
-    for row in running.rows(_SUBJECTS_BY_PROFILE if told.by_profile else _SUBJECTS):
-        known = classes[row["class"]]
-        subject = FleetSubject(
-            number=row["subject"],
-            values=tuple(known[name] for name in ASKED),
-            registers=known[REGISTERS],
-            release=row["release"],
-            build_id=row["build_id"],
-            profile=row["snapshot"],
-        )
-        key = (row["subject"], row["profile"] if told.by_profile else None)
-        subjects[key] = subject
-        rows.append(
+def _verdicts(running: Engine, fleet: Fleet, judge: Judge, outlook: Outlook) -> None:
+    """Fill ``verdicts`` and ``costs``, from what was judged before if all of it was."""
+    kept = fleet.table_of_verdicts(judge.question.number)
+    if kept.exists():
+        running.connection.execute(f"CREATE TEMP TABLE verdicts AS FROM {relation([kept])}")
+    else:
+        rows = [
             {
-                **{name: row[name] for name in ("subject", "profile", "class", "release")},
-                "build_id": row["build_id"],
+                **{name: row[name] for name in _OF_SUBJECTS},
                 **asdict(judge.verdict(subject)),
             }
-        )
-    running.table("verdicts", rows, _VERDICT_COLUMNS)
-    patterns = sorted({row["pattern"] for row in rows})
-    running.connection.execute(
-        "CREATE OR REPLACE TEMP TABLE hardware_once AS SELECT DISTINCT * FROM hardware"
-    )
-    running.connection.execute("DROP VIEW IF EXISTS hardware")
+            for row, subject in _subjects(running, outlook)
+        ]
+        running.table("verdicts", rows, _VERDICT_COLUMNS)
+        _keep(running, fleet, kept)
+    patterns = running.rows("SELECT DISTINCT pattern FROM verdicts ORDER BY pattern")
+    running.connection.execute("CREATE TEMP TABLE hardware_once AS SELECT DISTINCT * FROM hardware")
     running.connection.execute("CREATE OR REPLACE TEMP VIEW hardware AS FROM hardware_once")
     costs = [
         {
-            "pattern": pattern,
-            "hardware": row["hardware"],
-            "flush_ms": flush_milliseconds(pattern, row),
+            "pattern": row["pattern"],
+            "hardware": hardware["hardware"],
+            "flush_ms": flush_milliseconds(row["pattern"], hardware),
         }
-        for row in running.rows("FROM hardware_once")
-        for pattern in patterns
+        for hardware in running.rows("FROM hardware_once")
+        for row in patterns
     ]
     running.table("costs", costs, _COST_COLUMNS)
-    return subjects
 
 
+def _keep(running: Engine, fleet: Fleet, file: Path) -> None:
+    """Keep the table for the next time; a fleet that cannot be written to goes without."""
+    sink = io.BytesIO()
+    pq = importlib.import_module("pyarrow.parquet")
+    pq.write_table(running.connection.execute("FROM verdicts").to_arrow_table(), sink)
+    try:
+        fleet.write(file, sink.getvalue())
+    except UsageError:
+        return
+
+
+def _subjects(running: Engine, outlook: Outlook) -> Iterator[tuple[dict[str, Any], FleetSubject]]:
+    classes = {row["class"]: row for row in running.rows("SELECT DISTINCT * FROM classes")}
+
+    @cache
+    def profile(number: int) -> str:
+        statement = "SELECT MIN(snapshot) AS snapshot FROM profiles WHERE profile = ?"
+        return str(running.rows(statement, [number])[0]["snapshot"])
+
+    for row in running.rows(_SUBJECTS_BY_PROFILE if outlook.by_profile else _SUBJECTS):
+        known = classes[row["class"]]
+        yield (
+            row,
+            FleetSubject(
+                number=row["subject"],
+                values=tuple(known[name] for name in ASKED),
+                registers=known[REGISTERS],
+                release=row["release"],
+                build_id=row["build_id"],
+                profile=row["profile"],
+                profile_text=profile,
+            ),
+        )
+
+
+_OF_SUBJECTS = ("subject", "profile", "class", "release", "build_id")
 #: One of the hosts of each subject: that of the least profile.
 _SUBJECTS = """
-WITH least AS (SELECT subject, MIN(profile) AS profile FROM subjects GROUP BY subject),
-    texts AS (SELECT profile, MIN(snapshot) AS snapshot FROM profiles
-        WHERE profile IN (SELECT profile FROM least) GROUP BY profile)
-SELECT DISTINCT s.subject, s.class, s.release, s.build_id, s.profile, t.snapshot
+WITH least AS (SELECT subject, MIN(profile) AS profile FROM subjects GROUP BY subject)
+SELECT DISTINCT s.subject, s.class, s.release, s.build_id, s.profile
 FROM subjects s JOIN least l ON l.subject = s.subject AND l.profile = s.profile
-    JOIN texts t ON t.profile = s.profile
 ORDER BY s.subject
 """
 _SUBJECTS_BY_PROFILE = """
 WITH pairs AS (SELECT DISTINCT subject, profile FROM hosts),
-    texts AS (SELECT profile, MIN(snapshot) AS snapshot FROM profiles GROUP BY profile),
     once AS (SELECT DISTINCT subject, class, release, build_id FROM subjects)
-SELECT p.subject, o.class, o.release, o.build_id, p.profile, t.snapshot
-FROM pairs p JOIN once o ON o.subject = p.subject JOIN texts t ON t.profile = p.profile
+SELECT p.subject, o.class, o.release, o.build_id, p.profile
+FROM pairs p JOIN once o ON o.subject = p.subject
 ORDER BY p.subject, p.profile
 """
 

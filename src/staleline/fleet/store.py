@@ -6,7 +6,7 @@
     hosts/ …            one file per part and table
     inventory.parquet   columns of the owner's, by host
     repeated.parquet    hosts that were told more than once
-    verdicts.json       what was judged before; may be deleted
+    verdicts*           what was judged before; may be deleted
 
 A part is there as a whole or not at all, and never changes.
 """
@@ -89,6 +89,11 @@ class Fleet:
     def verdicts(self) -> Path:
         """What was judged before."""
         return self.directory / "verdicts.json"
+
+    def table_of_verdicts(self, question: int) -> Path:
+        """What subjects come to under a question, of the parts that are there."""
+        parts = len(self.parts("inputs"))
+        return self.directory / f"verdicts-{question:016x}-{parts}.parquet"
 
     @property
     def plan(self) -> dict[str, Any] | None:

@@ -131,10 +131,12 @@ class PolicyKernel:
             report=self.policy.reported,
             sme_active=machine.activates_sme,
             seamcalls=True,
-            wakes_offline=self._wakes_offline(),
+            wakes_offline=self.wakes_offline,
         )
 
-    def _wakes_offline(self) -> bool:
+    @property
+    def wakes_offline(self) -> bool:
+        """A kexec wakes CPUs that are offline, by its release."""
         return self.release is not None and self.release >= _WAKES_SINCE
 
     def _flush(self, site: Site, machine: Machine) -> Flush:
