@@ -31,6 +31,7 @@ _NO_FINDINGS = {
     "markdown": "a fleet's page is made by `staleline fleet page`",
 }
 _ONLY_TEXT = {**_NO_FINDINGS, "prometheus": "metrics are those of `staleline fleet audit`"}
+_USES = ("on", "off", "same", "any")
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 
@@ -310,6 +311,58 @@ def fleet_diff(*, old: str, new: str, output: Output) -> int:
         with output.console() as console:
             print_changes(console, found)
     return 2 if found.worse else 0
+
+
+@command.command("pairs")
+@click.argument("fleet", metavar="FLEET")
+@click.option("--kernels", metavar="DIR", help="Your kernel images, found by build ID.")
+@click.option(
+    "--next",
+    "several",
+    metavar="WHAT",
+    multiple=True,
+    required=True,
+    help="A next kernel, any number of times: on, off, same or any, or an image.",
+)
+@click.option("--append", metavar="CMDLINE", help="The next images' command line.")
+@click.option("--max-age", metavar="AGE", help="Older evidence is unknown.")
+@output_options(_ONLY_TEXT)
+def fleet_pairs(  # noqa: PLR0913 - one parameter per option
+    *,
+    fleet: str,
+    kernels: str | None,
+    several: tuple[str, ...],
+    append: str | None,
+    max_age: str | None,
+    output: Output,
+) -> int:
+    """What each old kernel of the fleet comes to with each of several next ones."""
+    from staleline.fleet.result import asked_fleet
+    from staleline.report.fleets.document import pairs_document
+    from staleline.report.fleets.summary_text import print_pairs
+
+    pairs = {}
+    for following in dict.fromkeys(several):
+        image = following not in _USES
+        options = _options(
+            {
+                "kernels": kernels,
+                "kernel": None,
+                "following": following,
+                "append": append if image else None,
+                "max_age": max_age,
+                "by": (),
+                "now": None,
+            }
+        )
+        with asked_fleet(Path(fleet), options) as asked:
+            pairs[following] = asked.by("release", "rule")
+    if output.format == "json":
+        output.write_json(pairs_document(pairs))
+    else:
+        with output.console() as console:
+            print_pairs(console, pairs)
+    return 0
 
 
 @command.command("sql")

@@ -28,10 +28,19 @@ from staleline.fleet.judging import (
 )
 from staleline.fleet.statements import Outlook
 from staleline.fleet.store import Fleet, opened
-from staleline.fleet.tables import Engine, engine, relation, with_tables
+from staleline.fleet.tables import Engine, Statements, engine, relation, with_tables
 from staleline.vocabulary import WORST_FIRST, Verdict
 
-__all__ = ["AskedFleet", "AuditOptions", "Fault", "asked_fleet"]
+__all__ = [
+    "AskedFleet",
+    "AuditOptions",
+    "Fault",
+    "asked_fleet",
+    "count",
+    "count_costs",
+    "judge_subjects",
+    "look",
+]
 
 _VERDICT_COLUMNS = {
     "subject": "BIGINT",
@@ -212,41 +221,49 @@ def asked_fleet(directory: Path, options: AuditOptions) -> Iterator[AskedFleet]:
         fleet.require_finished()
         with engine() as running:
             with_tables(running, fleet)
-            told = _look(running, fleet, options)
-            _verdicts(running, fleet, judge, told)
+            again = _with_repeated(running, fleet)
+            inventory = _inventory(running, fleet, options.by)
+            outlook = look(running, options, again=again, inventory=inventory)
+            _verdicts(running, fleet, judge, outlook)
             faults = tuple(
                 Fault(*(row[one.name] for one in fields(Fault)))
                 for row in running.rows("SELECT * FROM faults ORDER BY file, place")
             )
-            _count(running, told, options.by)
-            yield AskedFleet(fleet, options, told, running, judge, faults, told.doubtful)
+            count(running, outlook, options.by)
+            yield AskedFleet(fleet, options, outlook, running, judge, faults, outlook.doubtful)
             if judge.judged:
                 keep_verdicts(fleet, judge.verdicts)
 
 
-def _look(running: Engine, fleet: Fleet, options: AuditOptions) -> Outlook:
+def _with_repeated(running: Engine, fleet: Fleet) -> bool:
+    """Are there hosts that were told more than once?"""
+    if not fleet.repeated.exists():
+        return False
+    running.connection.execute(f"CREATE VIEW repeated AS FROM {relation([fleet.repeated])}")
+    return bool(running.value("SELECT COUNT(*) FROM repeated"))
+
+
+def look(
+    running: Statements, options: AuditOptions, *, again: bool, inventory: Sequence[str] = ()
+) -> Outlook:
     """What is told of which hosts, and whether all of it can be trusted."""
     now = int(time.time()) if options.now is None else options.now
-    again = False
-    if fleet.repeated.exists():
-        running.connection.execute(f"CREATE VIEW repeated AS FROM {relation([fleet.repeated])}")
-        again = bool(running.value("SELECT COUNT(*) FROM repeated"))
     doubtful = running.value(
         f"SELECT COALESCE(SUM(CASE WHEN time <> 'told' OR collected > {now} THEN 1 ELSE 0 END), 0) "
         "FROM hosts"
     )
-    told = Outlook(
+    outlook = Outlook(
         now=now,
         max_age=options.max_age,
         again=again,
         doubtful=int(doubtful),
-        inventory=_inventory(running, fleet, options.by),
+        inventory=inventory,
         by_profile=options.question.kernel is not None,
     )
-    running.connection.execute(f"CREATE TEMP TABLE faults AS {statements.LATEST_FAULTS}")
+    running.make("faults", statements.LATEST_FAULTS)
     if again:
-        running.connection.execute(f"CREATE TEMP TABLE told_again AS {statements.told_again(told)}")
-    return told
+        running.make("told_again", statements.told_again(outlook))
+    return outlook
 
 
 def _inventory(running: Engine, fleet: Fleet, by: Sequence[str]) -> tuple[str, ...]:
@@ -266,27 +283,33 @@ def _verdicts(running: Engine, fleet: Fleet, judge: Judge, outlook: Outlook) -> 
     """Fill ``verdicts`` and ``costs``, from what was judged before if all of it was."""
     kept = fleet.table_of_verdicts(judge.question.number)
     if kept.exists():
-        running.connection.execute(f"CREATE TEMP TABLE verdicts AS FROM {relation([kept])}")
+        running.make("verdicts", f"SELECT * FROM {relation([kept])}")
     else:
-        rows = [
-            {
-                **{name: row[name] for name in _OF_SUBJECTS},
-                **asdict(judge.verdict(subject)),
-            }
-            for row, subject in _subjects(running, outlook)
-        ]
-        running.table("verdicts", rows, _VERDICT_COLUMNS)
+        judge_subjects(running, judge, outlook)
         _keep(running, fleet, kept)
+    count_costs(running)
+
+
+def judge_subjects(running: Statements, judge: Judge, outlook: Outlook) -> None:
+    """Fill ``verdicts``: the only place where anything is judged."""
+    rows = [
+        {**{name: row[name] for name in _OF_SUBJECTS}, **asdict(judge.verdict(subject))}
+        for row, subject in _subjects(running, outlook)
+    ]
+    running.table("verdicts", rows, _VERDICT_COLUMNS)
+
+
+def count_costs(running: Statements) -> None:
+    """Fill ``costs``: what the flushes of each pattern take on each kind of hardware."""
     patterns = running.rows("SELECT DISTINCT pattern FROM verdicts ORDER BY pattern")
-    running.connection.execute("CREATE TEMP TABLE hardware_once AS SELECT DISTINCT * FROM hardware")
-    running.connection.execute("CREATE OR REPLACE TEMP VIEW hardware AS FROM hardware_once")
+    running.make("kinds", "SELECT DISTINCT * FROM hardware")
     costs = [
         {
             "pattern": row["pattern"],
             "hardware": hardware["hardware"],
             "flush_ms": flush_milliseconds(row["pattern"], hardware),
         }
-        for hardware in running.rows("FROM hardware_once")
+        for hardware in running.rows("SELECT * FROM kinds")
         for row in patterns
     ]
     running.table("costs", costs, _COST_COLUMNS)
@@ -296,14 +319,16 @@ def _keep(running: Engine, fleet: Fleet, file: Path) -> None:
     """Keep the table for the next time; a fleet that cannot be written to goes without."""
     sink = io.BytesIO()
     pq = importlib.import_module("pyarrow.parquet")
-    pq.write_table(running.connection.execute("FROM verdicts").to_arrow_table(), sink)
+    pq.write_table(running.connection.execute("SELECT * FROM verdicts").to_arrow_table(), sink)
     try:
         fleet.write(file, sink.getvalue())
     except UsageError:
         return
 
 
-def _subjects(running: Engine, outlook: Outlook) -> Iterator[tuple[dict[str, Any], FleetSubject]]:
+def _subjects(
+    running: Statements, outlook: Outlook
+) -> Iterator[tuple[dict[str, Any], FleetSubject]]:
     classes = {row["class"]: row for row in running.rows("SELECT DISTINCT * FROM classes")}
 
     @cache
@@ -344,6 +369,7 @@ ORDER BY p.subject, p.profile
 """
 
 
-def _count(running: Engine, told: Outlook, by: Sequence[str]) -> None:
-    running.connection.execute(f"CREATE TEMP TABLE counted AS {statements.counted(told, by)}")
-    running.connection.execute(f"CREATE TEMP TABLE judged AS {statements.judged(told, by)}")
+def count(running: Statements, outlook: Outlook, by: Sequence[str] = ()) -> None:
+    """Fill ``counted`` and ``judged``."""
+    running.make("counted", statements.counted(outlook, by))
+    running.make("judged", statements.judged(outlook, by))

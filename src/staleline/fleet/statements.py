@@ -11,6 +11,7 @@ No rule is in here: what a class comes to is a row of the table ``verdicts``, wh
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -44,7 +45,9 @@ TWICE, OLD, FAULTS = "told-twice-differently", "evidence-too-old", "not-read"
 
 
 def quoted(text: str) -> str:
-    """A name of a column."""
+    """A name of a column; only those that need it are quoted, as engines do it differently."""
+    if re.fullmatch(r"[a-z][a-z0-9_]*", text):
+        return text
     return '"' + text.replace('"', '""') + '"'
 
 
@@ -187,7 +190,7 @@ SELECT t.subject, v.class, v.rule, v.kernel_evidence, v.release, v.build_id, hw.
     hw.cpu AS model, {verdict("verdict")}, {verdict("kexec")}, {verdict("crash")},
     v.broken, {missing} AS missing, v.contradictions, v.unneeded, v.faults, v.note,
     c.flush_ms, t.hosts{owner}
-FROM counted t JOIN verdicts v ON {told.key} JOIN hardware hw ON hw.hardware = t.hardware
+FROM counted t JOIN verdicts v ON {told.key} JOIN kinds hw ON hw.hardware = t.hardware
     LEFT JOIN costs c ON c.pattern = v.pattern AND c.hardware = t.hardware
 """
 
@@ -245,7 +248,7 @@ SELECT t.host, t.collected{owner}, hw.vendor, hw.cpu AS model, v.release, v.buil
     {missing} AS missing, v.contradictions, v.unneeded, v.faults, c.flush_ms, t.evidence,
     {told.now} - t.collected AS age, {_note(told)} AS note
 FROM ({_told_rows(told, columns)}) t
-    JOIN verdicts v ON {told.key} JOIN hardware hw ON hw.hardware = t.hardware
+    JOIN verdicts v ON {told.key} JOIN kinds hw ON hw.hardware = t.hardware
     LEFT JOIN costs c ON c.pattern = v.pattern AND c.hardware = t.hardware {join}
 UNION ALL
 SELECT COALESCE(host, CONCAT(file, CASE WHEN place = '' THEN '' ELSE ':' END, place)),

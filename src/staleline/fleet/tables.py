@@ -7,13 +7,14 @@ import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from staleline.fleet.columns import parquet
 from staleline.fleet.store import TABLES, Fleet
 
 __all__ = [
     "Engine",
+    "Statements",
     "count_repeated",
     "engine",
     "known_inputs",
@@ -24,6 +25,24 @@ __all__ = [
 
 _FAULTS_SHOWN = 20
 _MEMORY = "600MB"
+
+
+class Statements(Protocol):
+    """An engine that has a fleet's tables."""
+
+    def rows(self, statement: str, values: Sequence[object] = ()) -> list[dict[str, Any]]:
+        """What a statement gives, as one dictionary a row."""
+
+    def value(self, statement: str) -> Any:
+        """The one value that a statement gives."""
+
+    def make(self, name: str, select: str) -> None:
+        """Keep what a statement gives under a name."""
+
+    def table(
+        self, name: str, rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]
+    ) -> None:
+        """Make a small table of rows; `columns` are names and SQL types."""
 
 
 class Engine:
@@ -41,6 +60,10 @@ class Engine:
     def value(self, statement: str) -> Any:
         """The one value that a statement gives."""
         return self.connection.execute(statement).fetchone()[0]
+
+    def make(self, name: str, select: str) -> None:
+        """Keep what a statement gives under a name."""
+        self.connection.execute(f"CREATE OR REPLACE TEMP TABLE {name} AS {select}")
 
     def table(
         self, name: str, rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]

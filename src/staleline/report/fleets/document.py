@@ -12,7 +12,7 @@ from staleline.fleet.changes import Changes
 from staleline.fleet.gains import Gain
 from staleline.report.fleets.overview import FleetOverview, how_to_get, title_of
 
-__all__ = ["changes_document", "fleet_document", "gain_documents"]
+__all__ = ["changes_document", "fleet_document", "gain_documents", "pairs_document"]
 
 
 def fleet_document(found: FleetOverview) -> dict[str, Any]:
@@ -76,5 +76,22 @@ def changes_document(found: Changes) -> dict[str, Any]:
         "changes": [
             {**asdict(one), "by": list(one.by), "examples": list(one.examples), "worse": one.worse}
             for one in found.changed
+        ],
+    }
+
+
+def pairs_document(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
+    """Hosts by old kernel and next one."""
+    return {
+        "schema": "staleline/fleet-pairs/1",
+        "pairs": [
+            {
+                "next": following,
+                "release": row["release"],
+                "rule": row["rule"],
+                **{name: int(row[name]) for name in ("hosts", "at_risk", "unknown", "safe")},
+            }
+            for following, rows in found.items()
+            for row in rows
         ],
     }

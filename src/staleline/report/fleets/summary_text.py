@@ -17,7 +17,7 @@ from staleline.report.fleets.overview import FleetOverview, how_to_get, title_of
 from staleline.report.words.console import VERDICT_STYLE
 from staleline.vocabulary import Verdict
 
-__all__ = ["print_changes", "print_fleet", "print_gains"]
+__all__ = ["print_changes", "print_fleet", "print_gains", "print_pairs"]
 
 _GROUPS_SHOWN = 12
 _FAULTS_SHOWN = 10
@@ -192,6 +192,22 @@ def print_changes(console: Console, found: Changes) -> None:
         examples = ", ".join(_cell(host) for host in one.examples[:3])
         line.append(f"  {printable('; '.join(one.by))}  ({examples}…)")
         console.print(line, soft_wrap=True)
+
+
+def print_pairs(console: Console, found: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
+    """A line for each old kernel and next one, the worst first."""
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    for head in ("next", "old kernel", "rule", "hosts", "at risk", "unknown", "safe"):
+        table.add_column(head, justify="right" if head in {"hosts", *_WORDS.values()} else "left")
+    for following, rows in found.items():
+        for row in rows:
+            table.add_row(
+                Text(_cell(following)),
+                Text(_cell(row["release"])),
+                Text(_cell(row["rule"])),
+                *(_number(row[name]) for name in ("hosts", "at_risk", "unknown", "safe")),
+            )
+    console.print(table)
 
 
 def _number(value: object) -> str:
