@@ -224,7 +224,7 @@ def flush_milliseconds(pattern: str, hardware: Mapping[str, Any]) -> float | Non
     )
     times = flush_times(capacity, bandwidth_of(_cpu(hardware)))
     parts = zip(pattern, ("socket", "jumping_cpu"), strict=True)
-    return 1000 * sum(times[what][1] or 0.0 for flushes, what in parts if flushes == "y")
+    return 1000 * sum((times[what][1] or 0.0 for flushes, what in parts if flushes == "y"), 0.0)
 
 
 def _cpu(hardware: Mapping[str, Any]) -> MachineFacts:

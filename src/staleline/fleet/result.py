@@ -319,7 +319,7 @@ def _keep(running: Engine, fleet: Fleet, file: Path) -> None:
     """Keep the table for the next time; a fleet that cannot be written to goes without."""
     sink = io.BytesIO()
     pq = importlib.import_module("pyarrow.parquet")
-    pq.write_table(running.connection.execute("SELECT * FROM verdicts").to_arrow_table(), sink)
+    pq.write_table(running.connection.sql("SELECT * FROM verdicts").to_arrow_table(), sink)
     try:
         fleet.write(file, sink.getvalue())
     except UsageError:

@@ -72,7 +72,7 @@ def keep_inventory(fleet: Fleet, file: Path, key: str) -> tuple[int, int]:
             for column in columns
             if column != key
         )
-        table = running.connection.execute(
+        table = running.connection.sql(
             f"SELECT CAST({name} AS VARCHAR) AS host{own} FROM given WHERE {name} IS NOT NULL "
             "ORDER BY host"
         ).to_arrow_table()
