@@ -29,7 +29,7 @@ from staleline.evidence.detect import parse_snapshot
 from staleline.evidence.hosts.snapshot_json import snapshot_text
 from staleline.facts import from_snapshot
 from staleline.fleet.columns import parquet
-from staleline.fleet.intake.ingest import Rows, add_record
+from staleline.fleet.intake.ingest import TableRows, add_record
 from staleline.fleet.intake.sources import FleetInput, Record
 from staleline.fleet.profile import Profiles
 from staleline.fleet.result import AuditOptions, asked_fleet
@@ -51,7 +51,7 @@ CASE WHEN sme_enabled IS NULL AND vendor = 'AuthenticAMD' THEN 'unknown'
 
 def million(directory: Path, hosts: int, *, seed: int = 1) -> Fleet:
     """A fleet of hosts drawn from a thousand real dumps with firmware, state and releases."""
-    fleet, rows = created(directory), Rows()
+    fleet, rows = created(directory), TableRows()
     random, profiles = Random(seed), Profiles()
     for number in range(_MACHINES):
         snapshot = some_truth(random).snapshot()
@@ -84,7 +84,7 @@ def _hosts(kinds: pa.Table, drawn: Any, first: int, count: int) -> pa.Table:
     return table
 
 
-def _write_part(fleet: Fleet, part: int, hosts: pa.Table, rows: Rows) -> None:
+def _write_part(fleet: Fleet, part: int, hosts: pa.Table, rows: TableRows) -> None:
     for table in TABLES:
         path = fleet.part(table, part)
         if table == "hosts":
@@ -152,7 +152,7 @@ def _ingestion(count: int) -> tuple[float, float]:
     for text in texts:
         from_snapshot(parse_snapshot(text, "a host"))
     single = time.process_time() - start
-    rows, profiles = Rows(), Profiles()
+    rows, profiles = TableRows(), Profiles()
     start = time.process_time()
     for number, text in enumerate(texts):
         add_record(rows, profiles, FleetInput("drawn"), Record("", f"{number:032}", text=text))

@@ -8,6 +8,7 @@ import re
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import pytest
@@ -45,8 +46,8 @@ def run(capsys, *arguments: object) -> tuple[int, str]:
     return status, capsys.readouterr().out
 
 
-def document(text: str) -> dict:
-    found = json.loads(text)
+def document(text: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(text)
     name = found["schema"].removeprefix("staleline/").replace("/", "-")
     schema = json.loads(files("staleline").joinpath(f"schemas/{name}.json").read_text())
     jsonschema.validate(found, schema)

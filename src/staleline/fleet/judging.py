@@ -80,12 +80,9 @@ class FleetQuestion:
     def number(self) -> int:
         """The same for the same question about the same files, asked of the same program."""
         named = (self.kernel, self.following, self.append)
-        files = [file_digest(name) for name in (self.kernel, self.following) if _is_file(name)]
+        names = [name for name in (self.kernel, self.following) if name is not None]
+        files = [file_digest(name) for name in names if FilePath(name).is_file()]
         return number_of(_edition(), named, files, self.images.digests)
-
-
-def _is_file(name: str | None) -> bool:
-    return name is not None and FilePath(name).is_file()
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from staleline.printable import printable
 __all__ = [
     "Batch",
     "BatchCount",
-    "Rows",
+    "TableRows",
     "add_batch",
     "add_record",
     "class_number",
@@ -58,8 +58,8 @@ class BatchCount:
 
 
 @dataclass(slots=True)
-class Rows:
-    """Rows of each table; of those that describe, each once."""
+class TableRows:
+    """TableRows of each table; of those that describe, each once."""
 
     hosts: list[dict[str, Any]] = field(default_factory=list)
     quarantine: list[dict[str, Any]] = field(default_factory=list)
@@ -77,7 +77,7 @@ class Rows:
 
 def add_batch(batch: Batch) -> BatchCount:
     """Read the inputs of a batch, and write its part of each table; the inputs' own comes last."""
-    profiles, rows = Profiles(), Rows()
+    profiles, rows = Profiles(), TableRows()
     refused = dict(batch.refused)
     for number, input_ in enumerate(batch.inputs):
         if number in refused:
@@ -102,10 +102,10 @@ def add_batch(batch: Batch) -> BatchCount:
 
 def try_input(input_: FleetInput) -> None:
     """Read one input, and keep nothing: does that end the process?"""
-    _add_input(Rows(), Profiles(), input_)
+    _add_input(TableRows(), Profiles(), input_)
 
 
-def _add_input(rows: Rows, profiles: Profiles, input_: FleetInput) -> None:
+def _add_input(rows: TableRows, profiles: Profiles, input_: FleetInput) -> None:
     try:
         for record in records(input_):
             add_record(rows, profiles, input_, record)
@@ -113,7 +113,7 @@ def _add_input(rows: Rows, profiles: Profiles, input_: FleetInput) -> None:
         _quarantine(rows, input_, Record("", ""), error)
 
 
-def add_record(rows: Rows, profiles: Profiles, input_: FleetInput, record: Record) -> None:
+def add_record(rows: TableRows, profiles: Profiles, input_: FleetInput, record: Record) -> None:
     """Add a row for a record, or for why there is none."""
     file = printable(input_.location)
     try:
@@ -193,7 +193,7 @@ def _described(profiles: Profiles, input_: FleetInput, record: Record) -> Descri
     return profiles.describe(record.text or "", where)
 
 
-def _quarantine(rows: Rows, input_: FleetInput, record: Record, error: Exception) -> None:
+def _quarantine(rows: TableRows, input_: FleetInput, record: Record, error: Exception) -> None:
     contradicted = error.ids if isinstance(error, ContradictionError) else ()
     what = str(error)
     if not isinstance(error, StalelineError):

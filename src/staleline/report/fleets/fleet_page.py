@@ -15,6 +15,7 @@ from typing import Any
 
 from staleline.errors import StalelineError
 from staleline.fleet.asked import ASKED
+from staleline.fleet.judging import FleetSubject
 from staleline.fleet.result import AskedFleet
 from staleline.printable import printable
 from staleline.report.explorer.page import STYLES, content_policy, data_block, script_of, style_of
@@ -123,7 +124,9 @@ class _AtRisk:
 
     def rows(self, asked: AskedFleet, texts: Numbers) -> Iterator[list[Any]]:
         """Name, rule, hosts, facts and runs of each class with a kernel."""
-        representatives = {number: one for (number, _), one in reversed(asked.subjects.items())}
+        representatives: dict[int, FleetSubject] = {}
+        for (number, _), one in asked.subjects.items():
+            representatives.setdefault(number, one)
         known: dict[str, list[Any]] = {}
         for row in asked.running.rows(_SUBJECTS_AT_RISK):
             judged = asked.judge.asked(representatives[row["subject"]])
@@ -149,7 +152,7 @@ class _AtRisk:
             number = self._runs.of(answer.counterexample)
             check = [answer.kind, answer.cpus, answer.states]
             result = {"verdict": "at-risk", "run": number, "followed": {}, "check": check}
-            case = {"id": f"run-{number + 1}", "machine": "", "path": row.path}
+            case: dict[str, Any] = {"id": f"run-{number + 1}", "machine": "", "path": row.path}
             case |= {"old": row.old, "next": row.next, "guests": False}
             self._cases.setdefault(number, {**case, "results": {"0": self._results.number(result)}})
             yield _Run(f"run-{number + 1}", f"{row.path} {row.transition}")

@@ -12,8 +12,10 @@ import subprocess
 import sys
 import tarfile
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import pyarrow as pa
@@ -41,7 +43,7 @@ def hosts() -> dict[str, str]:
     return some_hosts(12, seed=4)
 
 
-def rows_of(fleet: Path, **options) -> dict[str, dict]:
+def rows_of(fleet: Path, **options) -> dict[str, dict[str, Any]]:
     with asked_fleet(fleet, AuditOptions(now=NOW, **options)) as asked:
         return {row["host"]: row for row in asked.rows()}
 
@@ -53,7 +55,7 @@ def told(text: str, **changes) -> str:
     return snapshot_text(replace(snapshot, kernel=kernel, **changes))
 
 
-def written(folder: Path, texts: dict[str, str | bytes]) -> Path:
+def written(folder: Path, texts: Mapping[str, str | bytes]) -> Path:
     folder.mkdir(exist_ok=True)
     for name, text in texts.items():
         (folder / name).write_bytes(text if isinstance(text, bytes) else text.encode())
@@ -106,7 +108,7 @@ def faults(hosts) -> dict[str, bytes]:
     }
 
 
-def _parquet(columns: dict[str, list]) -> bytes:
+def _parquet(columns: dict[str, list[Any]]) -> bytes:
     sink = io.BytesIO()
     pq.write_table(pa.table(columns), sink)
     return sink.getvalue()
