@@ -47,6 +47,24 @@ CASE WHEN sme_enabled IS NULL AND vendor = 'AuthenticAMD' THEN 'unknown'
     WHEN release LIKE '4.%' OR release LIKE '5.1%' THEN 'at-risk'
     WHEN reboot_force THEN 'at-risk' WHEN mem_encrypt IS NULL THEN 'unknown' ELSE 'safe' END
 """
+_SUMMARY = f"""
+SELECT verdict, release, hw.cpu, COUNT(*)
+FROM (SELECT {_BY_HAND} AS verdict, release, hardware FROM {{hosts}}) h
+    JOIN (SELECT DISTINCT hardware, cpu FROM {{hardware}}) hw ON hw.hardware = h.hardware
+GROUP BY ALL
+"""  # noqa: S608 - the names of its own files
+_ROWS = f"""
+COPY (SELECT host, collected, vendor, hw.cpu AS model, release, build_id,
+    'release' AS kernel_evidence, CASE WHEN release LIKE '4.%' THEN 'linux-4.15'
+        WHEN release LIKE '5.%' THEN 'linux-5.18' ELSE 'linux-6.5' END AS rule,
+    class, {_BY_HAND} AS verdict, {_BY_HAND} AS kexec, {_BY_HAND} AS crash, '' AS broken,
+    CASE WHEN sme_enabled IS NULL THEN 'unknown-syscfg' ELSE '' END AS missing,
+    '' AS contradictions, '' AS unneeded, '' AS faults, hw.socket / 1e8 AS flush_ms, evidence,
+    1796040000 - collected AS age, '' AS note
+    FROM {{hosts}} h JOIN (SELECT DISTINCT hardware, cpu, socket FROM {{hardware}}) hw
+        ON hw.hardware = h.hardware)
+TO '{{out}}' (FORMAT parquet, COMPRESSION zstd)
+"""  # noqa: S608 - likewise
 
 
 def million(directory: Path, hosts: int, *, seed: int = 1) -> Fleet:
@@ -115,25 +133,10 @@ def _by_hand(fleet: Fleet, out: Path) -> tuple[Callable[[], object], Callable[[]
         return connection
 
     def summary() -> object:
-        return (
-            connected()
-            .execute(f"""SELECT verdict, release, hw.cpu, COUNT(*) FROM (
-            SELECT {_BY_HAND} AS verdict, release, hardware FROM {hosts}) h
-            JOIN (SELECT DISTINCT hardware, cpu FROM {hardware}) hw ON hw.hardware = h.hardware
-            GROUP BY ALL""")
-            .fetchall()
-        )
+        return connected().execute(_SUMMARY.format(hosts=hosts, hardware=hardware)).fetchall()
 
     def rows() -> object:
-        return connected().execute(f"""COPY (SELECT host, collected, vendor, hw.cpu AS model, release,
-            build_id, 'release' AS kernel_evidence, CASE WHEN release LIKE '4.%' THEN 'linux-4.15'
-            WHEN release LIKE '5.%' THEN 'linux-5.18' ELSE 'linux-6.5' END AS rule, class,
-            {_BY_HAND} AS verdict, {_BY_HAND} AS kexec, {_BY_HAND} AS crash, '' AS broken,
-            CASE WHEN sme_enabled IS NULL THEN 'unknown-syscfg' ELSE '' END AS missing,
-            '' AS contradictions, '' AS unneeded, '' AS faults, hw.socket / 1e8 AS flush_ms, evidence,
-            1796040000 - collected AS age, '' AS note
-            FROM {hosts} h JOIN (SELECT DISTINCT hardware, cpu, socket FROM {hardware}) hw
-            ON hw.hardware = h.hardware) TO '{out}' (FORMAT parquet, COMPRESSION zstd)""")
+        return connected().execute(_ROWS.format(hosts=hosts, hardware=hardware, out=out))
 
     return summary, rows
 

@@ -20,7 +20,13 @@ from staleline.fleet.result import AskedFleet
 from staleline.printable import printable
 from staleline.report.explorer.page import STYLES, content_policy, data_block, script_of, style_of
 from staleline.report.explorer.runs import Numbers, Runs
-from staleline.report.fleets.overview import FleetOverview, how_to_get, title_of
+from staleline.report.fleets.overview import (
+    FleetOverview,
+    counted_as,
+    how_to_get,
+    settling,
+    title_of,
+)
 from staleline.report.words.markup import html_escape
 from staleline.verdict.audit.audit import Audit
 from staleline.vocabulary import Verdict
@@ -33,8 +39,8 @@ _SCRIPTS = (
     "player/transport.js",
 )
 _ENTRY = "fleet.js"
-#: A class has one line of the page, and runs; more than so many nobody steps through.
-_CLASSES_MAX = 500
+#: A class has one line of the page, and runs; of more than so many those of most hosts are there.
+_CLASSES_MAX = 5000
 _NAME_MAX = 200
 _FACTS_SAID = (
     *("vendor", "hypervisor", "sme", "sev", "coherency_enforced", "sme_enabled", "mem_encrypt"),
@@ -49,6 +55,7 @@ def fleet_page(asked: AskedFleet, found: FleetOverview) -> str:
     document = {
         "groups": [_group(texts, row) for row in found.groups],
         "classes": list(classes.rows(asked, texts)),
+        "left_out": classes.left_out,
         "rows": None if found.rows is None else [_row(texts, row) for row in found.rows],
         "faults": [[_short(one.file), _short(one.place), one.reason] for one in found.faults],
     }
@@ -56,7 +63,7 @@ def fleet_page(asked: AskedFleet, found: FleetOverview) -> str:
     style = style_of((*STYLES, "fleet.css"))
     return Template(_template()).substitute(
         policy=html_escape(content_policy(script, style)),
-        title=html_escape(f"A fleet of {found.hosts:,} hosts"),
+        title=html_escape(f"A fleet of {counted_as(found.hosts, 'host')}"),
         summary=_summary(found),
         style=style,
         script=script,
@@ -107,6 +114,8 @@ class _AtRisk:
         self._texts, self._results = Numbers(), Numbers()
         self._runs = Runs(self._texts)
         self._cases: dict[int, dict[str, Any]] = {}
+        #: Subjects whose class is not on the page.
+        self.left_out = 0
 
     @property
     def document(self) -> dict[str, Any]:
@@ -133,7 +142,9 @@ class _AtRisk:
             key = repr((judged.values, judged.key))
             if key in known:
                 known[key][2] += int(row["hosts"])
-            elif len(known) < _CLASSES_MAX:
+            elif len(known) == _CLASSES_MAX:
+                self.left_out += 1
+            else:
                 try:
                     audit = asked.judge.audit(judged)
                 except StalelineError:
@@ -210,26 +221,24 @@ def _steps(found: FleetOverview) -> Iterator[str]:
     at_risk = found.counts[Verdict.AT_RISK]
     if at_risk:
         yield (
-            f"{at_risk:,} hosts are at risk: boot a kernel that flushes, or do not kexec them. "
-            "What another kernel would come to: staleline fleet audit --kernel IMAGE"
+            f"At risk: {counted_as(at_risk, 'host')}. Boot a kernel that flushes, or do not kexec "
+            "them. What another kernel would come to: staleline fleet audit --kernel IMAGE"
         )
     for gain in found.gains:
         if gain.settled or gain.perhaps:
-            perhaps = f", and {gain.perhaps:,} perhaps" if gain.perhaps else ""
-            yield (
-                f"{title_of(gain.id)}: settles {gain.settled:,} hosts for certain{perhaps}. "
-                f"{how_to_get(gain.id)}"
-            )
+            yield f"{settling(gain)}: {title_of(gain.id)}. {how_to_get(gain.id)}"
     if found.faults:
-        yield f"{len(found.faults):,} records could not be read: collect those hosts again."
+        yield f"Could not be read: {counted_as(len(found.faults), 'record')}. Collect them again."
     if found.again:
-        conflicts = sum(one.conflict for one in found.again)
         yield (
-            f"{found.again_count:,} hosts were told more than once; of {conflicts:,} of those that "
-            "were looked at nothing tells which is newer."
+            f"Told more than once: {counted_as(found.again_count, 'host')}. Their notes name the "
+            "files; where nothing tells which is newer they are unknown."
         )
     if found.doubtful:
-        yield f"Of {found.doubtful:,} hosts the time of collecting is none, or in the future."
+        yield (
+            f"Of {counted_as(found.doubtful, 'host')} the time of collecting is none, or in the "
+            "future, and is not trusted."
+        )
     if found.rows is None:
         yield "A row for each host: staleline fleet audit -o hosts.parquet"
 

@@ -12,7 +12,15 @@ from staleline.fleet.result import AskedFleet, Fault
 from staleline.report.words.explanations import explanations
 from staleline.vocabulary import Verdict
 
-__all__ = ["FleetOverview", "ToldAgain", "how_to_get", "overview", "title_of"]
+__all__ = [
+    "FleetOverview",
+    "ToldAgain",
+    "counted_as",
+    "how_to_get",
+    "overview",
+    "settling",
+    "title_of",
+]
 
 #: Hosts with columns of their own; more are in a file of rows.
 ROWS_SHOWN = 20_000
@@ -124,6 +132,20 @@ def _told_again(asked: AskedFleet) -> list[ToldAgain]:
         [_AGAIN_SHOWN],
     )
     return [ToldAgain(row["host"], bool(row["conflict"]), row["again"]) for row in rows]
+
+
+def counted_as(number: int, word: str) -> str:
+    """For instance ``1 host`` or ``2,000 hosts``."""
+    return f"{number:,} {word}" if number == 1 else f"{number:,} {word}s"
+
+
+def settling(gain: Gain) -> str:
+    """What getting a thing would bring, in words."""
+    certain = f"Settles {counted_as(gain.settled, 'host')} for certain" if gain.settled else ""
+    perhaps = f"{gain.perhaps:,} more perhaps" if gain.perhaps else ""
+    if not certain:
+        return f"May settle {counted_as(gain.perhaps, 'host')}"
+    return ", ".join(part for part in (certain, perhaps) if part)
 
 
 #: What is got otherwise for a fleet than for one host.

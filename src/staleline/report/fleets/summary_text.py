@@ -13,7 +13,13 @@ from rich.text import Text
 from staleline.fleet.changes import Changes
 from staleline.fleet.gains import Gain
 from staleline.printable import printable
-from staleline.report.fleets.overview import FleetOverview, how_to_get, title_of
+from staleline.report.fleets.overview import (
+    FleetOverview,
+    counted_as,
+    how_to_get,
+    settling,
+    title_of,
+)
 from staleline.report.words.console import VERDICT_STYLE
 from staleline.vocabulary import Verdict
 
@@ -43,7 +49,7 @@ def print_fleet(console: Console, found: FleetOverview) -> None:
 
 def _print_headline(console: Console, found: FleetOverview) -> None:
     line = Text.assemble((f"{found.verdict.value.upper()}", VERDICT_STYLE[found.verdict.value]))
-    line.append(f" for a fleet of {_number(found.hosts)} hosts: ")
+    line.append(f" for a fleet of {counted_as(found.hosts, 'host')}: ")
     parts = (
         Text(f"{_number(found.counts[verdict])} {_WORDS[verdict]}", VERDICT_STYLE[verdict])
         for verdict in ("at-risk", "unknown", "safe")
@@ -98,8 +104,8 @@ def _next_steps(found: FleetOverview) -> Iterator[str]:
         }
         ways = ", ".join(sorted({one for words in broken for one in words.split(",")} - {""}))
         yield (
-            f"{_number(at_risk)} hosts are at risk ({ways}): boot a kernel that flushes, or do not "
-            "kexec them; `staleline fleet audit --kernel IMAGE` says what another kernel would "
+            f"At risk ({ways}): {counted_as(at_risk, 'host')}. Boot a kernel that flushes, or do "
+            "not kexec them; `staleline fleet audit --kernel IMAGE` says what another kernel would "
             "come to, `staleline explain stale-write-back` why"
         )
     valuable = [gain for gain in found.gains if gain.settled or gain.perhaps]
@@ -108,16 +114,13 @@ def _next_steps(found: FleetOverview) -> Iterator[str]:
     if found.counts[Verdict.UNKNOWN] and not valuable and not found.faults:
         yield "no single fact settles the unknown hosts: `staleline fleet missing` lists all"
     if found.faults:
-        yield f"{_number(len(found.faults))} records could not be read: collect them again"
+        yield f"Could not be read: {counted_as(len(found.faults), 'record')}. Collect them again."
     if not at_risk and not found.counts[Verdict.UNKNOWN]:
         yield "nothing: every host may kexec"
 
 
 def _gain_line(gain: Gain) -> str:
-    certain = f"settles {_number(gain.settled)} hosts for certain" if gain.settled else ""
-    perhaps = f"may settle {_number(gain.perhaps)}" if gain.perhaps else ""
-    both = " and ".join(part for part in (certain, perhaps) if part)
-    return f"{both}: {title_of(gain.id)} ({gain.id}). {how_to_get(gain.id)}"
+    return f"{settling(gain)}: {title_of(gain.id)} ({gain.id}). {how_to_get(gain.id)}"
 
 
 def _print_faults(console: Console, found: FleetOverview) -> None:

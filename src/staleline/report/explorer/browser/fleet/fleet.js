@@ -12,7 +12,7 @@ const said = (number) => (number === null ? null : fleet.texts[number]);
 const count = (number) => number.toLocaleString("en");
 
 function kernelCell(release, rule, evidence) {
-  const weaker = evidence === "release" ? " (guessed from the release: weaker evidence)" : "";
+  const weaker = evidence === "release" ? " (by release: weaker evidence)" : "";
   return element(
     "span",
     {},
@@ -87,7 +87,8 @@ function classes() {
   listing(section, {
     title: "Classes at risk",
     lead: "Hosts of a class agree in every fact that a verdict can ask for. Each handover that " +
-      "breaks has a shortest sequence of events, to step through.",
+      "breaks has a shortest sequence of events, to step through." +
+      (fleet.left_out ? ` Not shown: ${count(fleet.left_out)} kinds of fewer hosts.` : ""),
     heads: ["class", "hosts", "rule", "facts", "counterexamples"],
     rows,
     what: "rule or fact",
