@@ -42,6 +42,8 @@ from staleline.verdict.handover.kernels import ImageKernel, Kernel, PolicyKernel
 from staleline.vocabulary import Path, Site, Verdict
 
 __all__ = [
+    "NO_KERNEL",
+    "NO_RULE",
     "Asked",
     "ClassVerdict",
     "FleetQuestion",
