@@ -26,7 +26,7 @@ from staleline.vocabulary import Verdict
 __all__ = ["print_changes", "print_fleet", "print_gains", "print_pairs"]
 
 _GROUPS_SHOWN = 12
-_FAULTS_SHOWN = 10
+_FAULTS_SHOWN = 50
 _AGAIN_SHOWN = 5
 _NAME_MAX = 60
 _WORDS = {"at-risk": "at risk", "unknown": "unknown", "safe": "safe"}
