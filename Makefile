@@ -9,9 +9,9 @@ STAMP := $(VENV)/.installed
 # Formats and lints the scripts of the explorer, as deno.json says.
 DENO := DENO_DIR=$(VENV)/deno DENO_NO_UPDATE_CHECK=1 NO_COLOR=1 $(BIN)/deno
 
-.PHONY: run examples test lint format bench second-opinions every-kernel mutants properties fuzz \
-	fuzz-commands kernels compilers instrumented boot-test machine machine-test docs lock pyz deb \
-	install-test clean
+.PHONY: run examples test lint format bench second-opinions every-kernel mutants properties \
+	fleet-equality fleet-spark fuzz fuzz-commands kernels compilers instrumented boot-test machine \
+	machine-test docs lock pyz deb install-test clean
 
 run: $(STAMP)
 	@$(BIN)/python tools/demo.py
@@ -43,6 +43,7 @@ bench: $(STAMP)
 	$(BIN)/python -m benchmarks.symbols
 	$(BIN)/python -m benchmarks.decision_diagrams
 	$(BIN)/python -m benchmarks.checkers
+	$(BIN)/python -m benchmarks.fleet
 
 # The whole grid of cases against rumur and spin; `make test` takes a sample of it.
 second-opinions: $(STAMP)
@@ -65,6 +66,16 @@ properties: $(STAMP)
 	$(BIN)/python -m tests.properties.long_run --machines 20000 --seconds $(PROPERTY_SECONDS) \
 		--workers 2
 	$(BIN)/pytest -n 2 --dist worksteal tests/properties/planted_defects.py
+
+# Hosts judged one by one and as a fleet, by every rule and by images; FLEET_HOSTS=200 takes fewer.
+fleet-equality: $(STAMP)
+	$(BIN)/python tools/fetch_kernels.py
+	$(BIN)/pytest -n 2 --dist worksteal tests/fleet/every_host_and_rule.py
+
+# The fleet's statements on Spark against DuckDB, row by row; needs a Java runtime.
+fleet-spark: $(STAMP)
+	$(BIN)/pip install -qq --disable-pip-version-check --require-hashes -r requirements-spark.lock
+	$(BIN)/pytest tests/fleet/rows_of_spark.py
 
 FUZZ_SECONDS ?= 1800
 fuzz: $(STAMP)
@@ -127,6 +138,9 @@ lock: $(STAMP)
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --extra all --group dev \
 		--python-version 3.11 --custom-compile-command 'make lock' \
 		--output-file requirements.lock pyproject.toml
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --group spark --no-emit-package \
+		setuptools --constraint requirements.lock --python-version 3.11 \
+		--custom-compile-command 'make lock' --output-file requirements-spark.lock
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist src/*.egg-info

@@ -44,6 +44,10 @@ FILES = frozenset(
     }
 )
 
+BELOW_REPORT = frozenset(
+    {"evidence", "facts", "kernel", "policy", "model", "check", "verdict", "fleet"}
+)
+
 #: What each file and folder at the top may import besides itself.
 ALLOWED = {
     "__init__": frozenset({"api", "errors", "vocabulary"}),
@@ -65,9 +69,10 @@ ALLOWED = {
     "kernel": FILES | {"evidence", "policy"},
     "check": FILES | {"model"},
     "verdict": FILES | {"evidence", "facts", "kernel", "policy", "model", "check"},
-    "report": FILES | {"evidence", "facts", "kernel", "policy", "model", "check", "verdict"},
-    "cli": FILES | {"evidence", "facts", "kernel", "policy", "model", "check", "verdict", "report"},
-    "api": FILES | {"evidence", "facts", "kernel", "policy", "model", "check", "verdict", "report"},
+    "fleet": FILES | {"evidence", "facts", "kernel", "policy", "model", "check", "verdict"},
+    "report": FILES | BELOW_REPORT,
+    "cli": FILES | BELOW_REPORT | {"report"},
+    "api": FILES | BELOW_REPORT | {"report"},
     "__main__": frozenset({"cli"}),
 }
 

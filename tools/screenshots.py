@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from playwright.sync_api import Browser
+from tests.fleet.equality import fleet_of, some_hosts
 from tools.chromium import chromium
 
 from staleline.cli.main import main as staleline
@@ -34,11 +35,17 @@ class _Shot:
     scheme: Literal["light", "dark"]
 
 
+#: Of a fleet drawn from the dumps of the tests.
+_FLEET_HOSTS = 200
+
 _SHOTS = (
     _Shot("overview", "hygon", "", 1280, 1000, "light"),
     _Shot("side-by-side", "hygon", "#hygon-sme-incoherent.kexec.on-off/8", 1280, 760, "light"),
     _Shot("race", "race", "#amd-sme-incoherent.kexec.on-on/4", 1280, 760, "dark"),
     _Shot("phone", "hygon", "#hygon-sme-incoherent.kexec.on-off/9", 360, 760, "dark"),
+    _Shot("fleet", "fleet", "", 1280, 1000, "light"),
+    _Shot("fleet-dark", "fleet", "", 820, 1000, "dark"),
+    _Shot("fleet-phone", "fleet", "", 390, 844, "light"),
 )
 
 
@@ -50,8 +57,15 @@ def main() -> None:
             where = Path(temporary) / name
             policies = ("--policy", first, "--policy", second)
             staleline(["report", "-o", str(where), *policies, "--platform", platform])
+        _write_fleet(Path(temporary) / "fleet")
         for shot in _SHOTS:
             _take(browser, Path(temporary) / shot.report / "index.html", shot)
+
+
+def _write_fleet(where: Path) -> None:
+    where.mkdir()
+    fleet = fleet_of(some_hosts(_FLEET_HOSTS, seed=1) | {"cut": "{"}, where)
+    staleline(["fleet", "page", str(fleet), "-o", str(where / "index.html")])
 
 
 def _take(browser: Browser, page: Path, shot: _Shot) -> None:

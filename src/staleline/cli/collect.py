@@ -16,12 +16,13 @@ __all__ = ["command"]
 @click.command("collect", cls=Once)
 @click.option("-o", "--output", metavar="FILE", default="-", help="Where to; default: stdout.")
 @click.option("--redact", is_flag=True, help="Leave out host names.")
+@click.option("--slim", is_flag=True, help="Some kB for a fleet: CPUs that are alike told once.")
 @click.option(
     "--script",
     is_flag=True,
     help="Write the collector itself: one file to run on hosts without staleline.",
 )
-def command(*, output: str, redact: bool, script: bool) -> None:
+def command(*, output: str, redact: bool, slim: bool, script: bool) -> None:
     """Write a snapshot of this host: registers, command line, kernel state.
 
     Without root it collects what it can and notes what is missing and why. For another host:
@@ -30,7 +31,9 @@ def command(*, output: str, redact: bool, script: bool) -> None:
     """
     from staleline.evidence.live import collector_source, snapshot_of_this_host
 
-    text = collector_source() if script else snapshot_of_this_host(redact=redact)
+    text = collector_source()
+    if not script:
+        text = snapshot_of_this_host(redact=redact, small=slim)
     if output == "-":
         click.echo(text, nl=False)
         return

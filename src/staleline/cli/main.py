@@ -27,6 +27,7 @@ _COMMANDS = {
     "preflight": "Is it safe to load this kernel with kexec, here and now?",
     "facts": "What dumps say of a machine, in layers.",
     "kernel": "Which rule kernel images carry, and what they do on a machine.",
+    "fleet": "Many hosts and kernels: add evidence, and ask what they come to.",
     "check": "Model-check a policy on every platform and transition.",
     "prove": "Prove a policy for every number of CPUs, with a certificate, or refute it.",
     "diff": "What changes from one policy or image to another: rules and handovers.",

@@ -19,7 +19,7 @@ from staleline.evidence.transcript import JSON_MAX, Excerpt, begins_as_document,
 from staleline.tar import is_tar
 from staleline.unpacking import Bounds, Complaint, UnpackedStream, compression_of
 
-__all__ = ["parse_snapshot", "read_snapshot"]
+__all__ = ["parse_snapshot", "read_snapshot", "read_stream"]
 
 #: What a member of an archive may unpack to.
 _OF_MEMBER = Bounds(most=16 << 20, free=1 << 20)
@@ -41,6 +41,15 @@ def read_snapshot(path: str | os.PathLike[str]) -> Snapshot:
     """
     where = os.fspath(path)
     return _whole(_read(where), where)
+
+
+def read_stream(stream: UnpackedStream, where: str) -> Snapshot:
+    """Return the machine that a file or an archive describes, read from a stream.
+
+    Raises:
+        EvidenceError: As `read_snapshot`.
+    """
+    return _whole(_of_stream(stream, where), where)
 
 
 def parse_snapshot(text: str | bytes, where: str) -> Snapshot:
@@ -65,12 +74,15 @@ def _read(where: str) -> Snapshot:
     if os.path.isdir(where):
         return _of_directory(where)
     with opened_evidence(where) as stream:
-        if is_tar(stream.peek(512)):
-            from staleline.evidence.hosts.archive import read_archive
+        return _of_stream(stream, where)
 
-            return _of_archive(read_archive(stream), where)
-        data = whole(stream)
-    return _parse_text(data, where)
+
+def _of_stream(stream: UnpackedStream, where: str) -> Snapshot:
+    if is_tar(stream.peek(512)):
+        from staleline.evidence.hosts.archive import read_archive
+
+        return _of_archive(read_archive(stream), where)
+    return _parse_text(whole(stream), where)
 
 
 def _of_directory(where: str) -> Snapshot:

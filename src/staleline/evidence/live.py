@@ -12,7 +12,7 @@ from importlib.resources import files
 
 from staleline.evidence.detect import parse_snapshot
 from staleline.evidence.snapshot import Snapshot
-from staleline.evidence.staleline_collect import HostTree, ReadAt, document_text, redacted
+from staleline.evidence.staleline_collect import HostTree, ReadAt, document_text, redacted, slim
 from staleline.evidence.staleline_collect import collect as collect_document
 
 __all__ = ["collect", "collector_source", "snapshot_of_this_host"]
@@ -32,9 +32,9 @@ def collect(root: str | os.PathLike[str] = "/", *, read_at: ReadAt = os.pread) -
     return parse_snapshot(document_text(document), os.fspath(root))
 
 
-def snapshot_of_this_host(*, redact: bool = False) -> str:
+def snapshot_of_this_host(*, redact: bool = False, small: bool = False) -> str:
     """The text of this host's snapshot, as the collector writes it."""
-    document = collect_document()
+    document = slim(collect_document()) if small else collect_document()
     return document_text(redacted(document) if redact else document)
 
 

@@ -7,6 +7,7 @@ where staleline is not installed:
 
     ssh host python3 -I - < staleline-collect.py > host.json
     ssh host sudo python3 -I - --redact < staleline-collect.py > host.json
+    ssh host sudo python3 -I - --slim < staleline-collect.py > host.json
 
 Without root it collects what it can; everything that is missing is noted with the reason.
 """
@@ -51,6 +52,7 @@ __all__ = [
     "main",
     "redacted",
     "shared_entries",
+    "slim",
 ]
 
 SCHEMA = "staleline/snapshot/1"
@@ -1113,6 +1115,94 @@ def _field(name: str, value: Any) -> str:
     return f"{json.dumps(name)}: {text}"
 
 
+# ---- a slim snapshot -----------------------------------------------------------------------
+
+#: Leaves that tell a fact, the cost of a flush, or what the CPU is called; and the highest basic
+#: one, with which Intel's CPUs answer beyond it.
+_SLIM_LEAVES = frozenset(
+    (
+        *(0x0, 0x1, 0x4, 0x7, 0xB, 0x1F, 0x21, 0x4000_0000, 0x4000_0001, 0x4000_0002, 0x4000_0003),
+        *(0x8000_0000, 0x8000_0002, 0x8000_0003, 0x8000_0004, 0x8000_0008, 0x8000_001D),
+        *(0x8000_001F, 0x8000_0023),
+    )
+)
+#: AMD's and Hygon's CPUs tell caches and threads in leaves of their own.
+_NOT_OF_AMD = frozenset((0x4, 0xB, 0x1F))
+_AMD_EBX = ("0x68747541", "0x6f677948")  # the first letters of their vendor strings
+#: Leaves of which EDX numbers the CPU; in leaf 1 bits 31:24 of EBX do.
+_NUMBERING = (0xB, 0x1F)
+#: Flags of /proc/cpuinfo that some fact or contradiction rests on.
+_SLIM_FLAGS = (
+    *("hypervisor", "monitor", "movdir64b", "pconfig", "sev", "sev_es", "sev_snp", "sme", "ss"),
+    *("tdx_guest", "tdx_host_platform", "tme", "wbnoinvd"),
+)
+
+
+def slim(document: Document) -> Document:
+    """`document` with what facts and costs are told by, and CPUs that are alike told once.
+
+    How many there are is told by state.online_cpus.
+    """
+    small = dict(document, cpus=shared_entries(_unlike(_whole_entries(document["cpus"]))))
+    small["caches"] = [one for one in document.get("caches") or [] if one["type"] == "Unified"]
+    cpuinfo = document.get("cpuinfo")
+    if cpuinfo:
+        flags = [flag for flag in cpuinfo.get("flags") or [] if flag in _SLIM_FLAGS]
+        small["cpuinfo"] = dict(cpuinfo, flags=flags, bugs=[])
+    for table in ("kernel", "state"):
+        known = (document.get(table) or {}).items()
+        small[table] = {name: value for name, value in known if value is not None}
+    return small
+
+
+def _whole_entries(entries: List[Document]) -> List[Document]:
+    """Entries without ``like``."""
+    whole: List[Document] = []
+    for entry in entries:
+        own = {name: value for name, value in entry.items() if name != "like"}
+        if entry.get("like") is not None:
+            base = whole[entry["like"]]
+            for table in ("cpuid", "msr"):
+                own[table] = dict(base.get(table) or {}, **(entry.get(table) or {}))
+            if own.get("msr_faults") is None and base.get("msr_faults"):
+                own["msr_faults"] = base["msr_faults"]
+        whole.append(own)
+    return whole
+
+
+def _unlike(entries: List[Document]) -> List[Document]:
+    """The first two, and each that is like none before it, with the leaves that are kept."""
+    kept: List[Document] = []
+    seen: Set[str] = set()
+    for index, entry in enumerate(entries):
+        cpuid = entry.get("cpuid") or {}
+        first = cpuid.get("0x00000000:0") or ["0x0", "", "", ""]
+        wanted = _SLIM_LEAVES - _NOT_OF_AMD if first[1] in _AMD_EBX else _SLIM_LEAVES
+        wanted |= {int(first[0], 16)} if first[1] not in _AMD_EBX else set()
+        leaves = {
+            name: registers
+            for name, registers in cpuid.items()
+            if int(name.split(":")[0], 16) in wanted
+        }
+        kind = json.dumps([_unnumbered(leaves), entry.get("msr"), entry.get("msr_faults")])
+        if index < 2 or kind not in seen:
+            kept.append(dict(entry, cpuid=leaves))
+        seen.add(kind)
+    return kept
+
+
+def _unnumbered(leaves: Dict[str, List[str]]) -> List[Any]:
+    """Leaves without what numbers the CPU that they are of."""
+    found: List[Any] = []
+    for name, registers in sorted(leaves.items()):
+        leaf = int(name.split(":")[0], 16)
+        eax, ebx, ecx, edx = (int(register, 16) for register in registers)
+        if leaf == 1:
+            ebx &= 0xFF_FFFF
+        found.append([name, eax, ebx, ecx, 0 if leaf in _NUMBERING else edx])
+    return found
+
+
 # ---- redaction ---------------------------------------------------------------------------
 
 
@@ -1215,9 +1305,10 @@ def main(arguments: Optional[List[str]] = None) -> int:
     )
     parser.add_argument("-o", "--output", metavar="FILE", default="-", help="default: stdout")
     parser.add_argument("--redact", action="store_true", help="leave out names and addresses")
+    parser.add_argument("--slim", action="store_true", help="some kB: tell CPUs alike once")
     options = parser.parse_args(arguments)
     try:
-        document = collect()
+        document = slim(collect()) if options.slim else collect()
         _write(document_text(redacted(document) if options.redact else document), options.output)
     except KeyboardInterrupt:
         return 130  # 128 and SIGINT, as shells have it

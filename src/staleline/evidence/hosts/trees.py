@@ -26,7 +26,7 @@ from staleline.evidence.staleline_collect import HostTree, Tree, collect, docume
 from staleline.evidence.tools import cpuinfo, lscpu
 from staleline.pattern import Pattern
 
-__all__ = ["layout_of", "read_directory", "read_tree"]
+__all__ = ["is_host_directory", "layout_of", "read_directory", "read_tree"]
 
 _Parse = Callable[[str, str], Snapshot]
 
@@ -40,13 +40,18 @@ _MARK = Pattern(r"(?:(.*?)/)?(?:" + "|".join(_MARKS) + r")(?:/.*)?")
 _UNAME = "sos_commands/kernel/uname_-a"
 
 
+def is_host_directory(path: str) -> bool:
+    """Is it laid out as one host's files?"""
+    return any(os.path.exists(os.path.join(path, mark)) for mark in _MARKS)
+
+
 def read_directory(path: str) -> Snapshot:
     """Return the machine whose files the directory `path` holds.
 
     Raises:
         EvidenceError: It holds no such files, or they are damaged or contradict each other.
     """
-    if not any(os.path.exists(os.path.join(path, mark)) for mark in _MARKS):
+    if not is_host_directory(path):
         raise EvidenceError("is a directory that is not laid out as a host", where=path, do=_GIVE)
     return read_tree(HostTree(path), path)
 

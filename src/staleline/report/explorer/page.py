@@ -11,7 +11,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib.resources import files
 from string import Template
@@ -25,13 +25,13 @@ from staleline.report.explorer.withoutscript import provenance_html, worst_run
 from staleline.report.pictures.svg import svg
 from staleline.report.words.markup import html_escape
 
-__all__ = ["explorer_page"]
+__all__ = ["STYLES", "content_policy", "data_block", "explorer_page", "script_of", "style_of"]
 
 _BROWSER = (("browser",), ("browser", "player"))
 _ENTRY = "main.js"
 _TOLD = "The shortest counterexample is shown as a picture, the others are beside this page."
 #: Later ones outweigh earlier ones.
-_STYLES = (
+STYLES = (
     *("page.css", "matrix.css", "layers.css", "player.css"),
     *("narrow.css", "wishes.css", "paper.css"),
 )
@@ -56,10 +56,10 @@ def explorer_page(explored: ExploredKernels, document: Mapping[str, Any]) -> str
         explored: What it is about, for what is there without JavaScript.
         document: The data (`explorer_json.explorer_data`).
     """
-    script, style = _script(), "".join(map(_asset, _STYLES))
+    script, style = _script(), style_of(STYLES)
     worst = worst_run(explored)
     return Template(_asset("index.html")).substitute(
-        policy=html_escape(_content_policy(script, style)),
+        policy=html_escape(content_policy(script, style)),
         title=html_escape(title(explored)),
         heading=html_escape(heading(explored)),
         summary=summary(explored),
@@ -68,11 +68,12 @@ def explorer_page(explored: ExploredKernels, document: Mapping[str, Any]) -> str
         provenance=provenance_html(explored),
         style=style,
         script=script,
-        data=_data(document),
+        data=data_block(document),
     )
 
 
-def _content_policy(script: str, style: str) -> str:
+def content_policy(script: str, style: str) -> str:
+    """What the page lets run and load: this script and style, and nothing else."""
     return "; ".join(
         (
             "default-src 'none'",
@@ -90,20 +91,37 @@ def _hash(source: str) -> str:
     return f"sha256-{base64.b64encode(digest).decode()}"
 
 
-def _data(document: Mapping[str, Any]) -> str:
+def data_block(document: Mapping[str, Any]) -> str:
+    """A document as a data block of a page: whatever is in it ends nothing."""
     text = json.dumps(printable_values(document), ensure_ascii=False, separators=(",", ":"))
     return text.translate(_ESCAPED)
 
 
 @cache
 def _script() -> str:
-    modules = {
-        entry.name: entry.read_text("utf-8")
+    names = [
+        "/".join((*folder[1:], entry.name))
         for folder in _BROWSER
         for entry in files(__package__).joinpath(*folder).iterdir()
         if entry.name.endswith(".js")
+    ]
+    return script_of(tuple(names), _ENTRY)
+
+
+@cache
+def script_of(names: tuple[str, ...], entry: str) -> str:
+    """The modules of these names, below the folder of the browser's, as one script."""
+    folder = files(__package__).joinpath("browser")
+    modules = {
+        name.rpartition("/")[2]: folder.joinpath(*name.split("/")).read_text("utf-8")
+        for name in names
     }
-    return bundle(modules, _ENTRY)
+    return bundle(modules, entry)
+
+
+def style_of(names: Iterable[str]) -> str:
+    """Style sheets, one after the other."""
+    return "".join(map(_asset, names))
 
 
 def _asset(name: str) -> str:

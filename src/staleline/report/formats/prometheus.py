@@ -16,7 +16,7 @@ from staleline.printable import printable
 from staleline.report.formats.findings import Findings, HandoverFindings
 from staleline.vocabulary import Verdict
 
-__all__ = ["prometheus_text"]
+__all__ = ["Metric", "metrics_text", "prometheus_text"]
 
 #: The exposition format's escapes in label values.
 _ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
@@ -26,14 +26,15 @@ _Samples = Iterable[tuple[_Labels, float]]
 
 
 @dataclass(frozen=True, slots=True)
-class _Metric:
+class Metric:
     """One metric family; all are gauges."""
 
     name: str
     help: str
-    samples: Sequence[tuple[_Labels, float]]
+    samples: Sequence[tuple[Mapping[str, str], float]]
 
     def lines(self) -> Iterator[str]:
+        """In the text exposition format."""
         if self.samples:
             yield f"# HELP {self.name} {self.help}"
             yield f"# TYPE {self.name} gauge"
@@ -51,42 +52,47 @@ def prometheus_text(several: Sequence[Findings], *, now: float) -> str:
         now: When they were made, in seconds since 1970.
     """
     metrics = (
-        _Metric(
+        Metric(
             "staleline_info",
             "What was looked at, and how the kernel's behaviour is known.",
             [(_labels(one) | _info(one), 1) for one in several],
         ),
-        _Metric(
+        Metric(
             "staleline_verdict",
             "The worst verdict of a path's handovers: the sample that is 1.",
             [sample for one in several for sample in _verdicts(one)],
         ),
-        _Metric(
+        Metric(
             "staleline_handover_verdict",
             "The verdict of a handover: the sample that is 1.",
             [sample for one in several for sample in _handover_verdicts(one)],
         ),
-        _Metric(
+        Metric(
             "staleline_wbinvd_executed",
             "Whether the kernel executes WBINVD at a site; absent where that is unknown.",
             [sample for one in several for sample in _at_sites(one, needed=False)],
         ),
-        _Metric(
+        Metric(
             "staleline_wbinvd_required",
             "Whether the handover requires WBINVD at a site; absent where that depends.",
             [sample for one in several for sample in _at_sites(one, needed=True)],
         ),
-        _Metric(
+        Metric(
             "staleline_findings",
             "Findings by id (staleline explain ID) and level.",
             [sample for one in several for sample in _counts(one)],
         ),
-        _Metric(
+        Metric(
             "staleline_last_run_timestamp_seconds",
             "When this was written, in seconds since 1970.",
             [(_labels(one), now) for one in several],
         ),
     )
+    return metrics_text(metrics)
+
+
+def metrics_text(metrics: Iterable[Metric]) -> str:
+    """Metric families, one after the other."""
     return "".join(f"{line}\n" for metric in metrics for line in metric.lines())
 
 

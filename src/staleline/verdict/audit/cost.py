@@ -21,12 +21,21 @@ from staleline.verdict.audit.audit import Audit, Handover
 from staleline.verdict.audit.measured import Measured
 from staleline.vocabulary import Path, Site
 
-__all__ = ["Bandwidth", "Cost", "FlushCost", "PathCost", "bandwidth_of", "cost"]
+__all__ = [
+    "Bandwidth",
+    "Cost",
+    "FlushCost",
+    "PathCost",
+    "Times",
+    "bandwidth_of",
+    "cost",
+    "flush_times",
+]
 
 _TRANSFER_BYTES = 8
 
 #: (at least, likely), in seconds; None where they cannot be bounded.
-_Times = tuple[float | None, float | None]
+Times = tuple[float | None, float | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +119,7 @@ def cost(
         measured: Durations of WBINVD on this machine, if somebody measured them.
     """
     unbounded = _why_unbounded(audit.facts, capacity)
-    times = _times(None if unbounded else capacity, bandwidth)
+    times = flush_times(None if unbounded else capacity, bandwidth)
     paths = tuple(
         _path_cost([row for row in audit.handovers if row.path is path], times, measured)
         for path in audit.by_path
@@ -151,7 +160,7 @@ def _why_unbounded(facts: MachineFacts, capacity: CacheCapacity | None) -> str |
 
 
 def _path_cost(
-    rows: Sequence[Handover], times: Mapping[str, _Times], measured: Measured | None
+    rows: Sequence[Handover], times: Mapping[str, Times], measured: Measured | None
 ) -> PathCost:
     path = rows[0].path
     all_cpus, one_cpu = (None, None) if measured is None else (measured.all_cpus, measured.one_cpu)
@@ -163,7 +172,7 @@ def _path_cost(
 
 
 def _flush_cost(
-    rows: Sequence[Handover], site: Site, times: _Times, measured: float | None
+    rows: Sequence[Handover], site: Site, times: Times, measured: float | None
 ) -> FlushCost:
     flushes = {row.flushes[site] for row in rows}
     # A flush that one handover needs is not spared by those that do not.
@@ -179,8 +188,8 @@ def _flush_cost(
     )
 
 
-def _times(capacity: CacheCapacity | None, bandwidth: Bandwidth) -> Mapping[str, _Times]:
-    """(at least, likely) for a whole socket, and for one CPU alone."""
+def flush_times(capacity: CacheCapacity | None, bandwidth: Bandwidth) -> Mapping[str, Times]:
+    """(at least, likely) of WBINVD, for a whole ``socket`` and for the ``jumping_cpu`` alone."""
     if capacity is None:
         return {"socket": (None, None), "jumping_cpu": (None, None)}
     peak = bandwidth.bytes_per_second

@@ -13,7 +13,7 @@ from staleline.verdict.audit.identity import Identity, facts_of, identity_of, wi
 from staleline.verdict.audit.old_kernel import choose_kernels, judged_release
 from staleline.verdict.handover.kernels import ImageKernel, Kernel, PolicyKernel
 
-__all__ = ["Subject", "subject_of"]
+__all__ = ["Subject", "subject_of", "subject_with"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +58,21 @@ def subject_of(
         UsageError, KernelImageError, PolicyError: As `choose_kernels` and `with_given`.
         ContradictionError: What was given cannot be true of what was observed.
     """
+    return subject_with(
+        observed, choose_kernels(observed, wanted, use_cache=use_cache), wanted, given
+    )
+
+
+def subject_with(
+    observed: Snapshot, kernels: Sequence[Kernel], wanted: str | None, given: Given | None = None
+) -> Subject:
+    """As `subject_of`, with kernels that were chosen before.
+
+    Raises:
+        UsageError: As `with_given`.
+        ContradictionError: What was given cannot be true of what was observed.
+    """
     added = given or Given()
-    kernels = choose_kernels(observed, wanted, use_cache=use_cache)
     identity = identity_of(observed.kernel, kernels, wanted)
     snapshot = with_given_for(observed, identity, added)
     return Subject(

@@ -1,0 +1,220 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A fleet of a million hosts against a query written by hand over the same Parquet, in one run.
+
+    python -m benchmarks.fleet [--hosts 1000000] [--keep DIR]
+
+The query by hand knows one rule of thumb and no model; it is what somebody would write who has
+only the columns. Ingestion is compared with the readers of single snapshots.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from tests.properties.corpus import RELEASES, some_truth
+
+from staleline.evidence.detect import parse_snapshot
+from staleline.evidence.hosts.snapshot_json import snapshot_text
+from staleline.facts import from_snapshot
+from staleline.fleet.columns import parquet
+from staleline.fleet.intake.ingest import TableRows, add_record
+from staleline.fleet.intake.sources import FleetInput, Record
+from staleline.fleet.profile import Profiles
+from staleline.fleet.result import AuditOptions, asked_fleet
+from staleline.fleet.store import TABLES, Fleet, created
+from staleline.fleet.tables import count_repeated, relation
+
+__all__ = ["main", "million"]
+
+_PART = 125_000
+_MACHINES, _KERNELS = 1_000, 5
+_BY_HAND = """
+CASE WHEN sme_enabled IS NULL AND vendor = 'AuthenticAMD' THEN 'unknown'
+    WHEN NOT COALESCE(sme_enabled, FALSE) AND NOT COALESCE(tdx_keyids >= 2, FALSE) THEN 'safe'
+    WHEN coherency_enforced THEN 'safe'
+    WHEN release LIKE '4.%' OR release LIKE '5.1%' THEN 'at-risk'
+    WHEN reboot_force THEN 'at-risk' WHEN mem_encrypt IS NULL THEN 'unknown' ELSE 'safe' END
+"""
+_SUMMARY = f"""
+SELECT verdict, release, hw.cpu, COUNT(*)
+FROM (SELECT {_BY_HAND} AS verdict, release, hardware FROM {{hosts}}) h
+    JOIN (SELECT DISTINCT hardware, cpu FROM {{hardware}}) hw ON hw.hardware = h.hardware
+GROUP BY ALL
+"""  # noqa: S608 - the names of its own files
+_ROWS = f"""
+COPY (SELECT host, collected, vendor, hw.cpu AS model, release, build_id,
+    'release' AS kernel_evidence, CASE WHEN release LIKE '4.%' THEN 'linux-4.15'
+        WHEN release LIKE '5.%' THEN 'linux-5.18' ELSE 'linux-6.5' END AS rule,
+    class, {_BY_HAND} AS verdict, {_BY_HAND} AS kexec, {_BY_HAND} AS crash, '' AS broken,
+    CASE WHEN sme_enabled IS NULL THEN 'unknown-syscfg' ELSE '' END AS missing,
+    '' AS contradictions, '' AS unneeded, '' AS faults, hw.socket / 1e8 AS flush_ms, evidence,
+    1796040000 - collected AS age, '' AS note
+    FROM {{hosts}} h JOIN (SELECT DISTINCT hardware, cpu, socket FROM {{hardware}}) hw
+        ON hw.hardware = h.hardware)
+TO '{{out}}' (FORMAT parquet, COMPRESSION zstd)
+"""  # noqa: S608 - likewise
+
+
+def million(directory: Path, hosts: int, *, seed: int = 1) -> Fleet:
+    """A fleet of hosts drawn from a thousand real dumps with firmware, state and releases."""
+    fleet, rows = created(directory), TableRows()
+    random, profiles = Random(seed), Profiles()
+    for number in range(_MACHINES):
+        snapshot = some_truth(random).snapshot()
+        for release in random.sample(RELEASES, _KERNELS):
+            kernel = replace(snapshot.kernel, release=release)
+            text = snapshot_text(replace(snapshot, host=f"kind{number}-{release}", kernel=kernel))
+            add_record(rows, profiles, FleetInput("drawn"), Record("", "0" * 32, text=text))
+    kinds = pq.read_table(pa.BufferReader(parquet("hosts", rows.of("hosts"))))
+    drawn = np.random.default_rng(seed)
+    for part, first in enumerate(range(0, hosts, _PART)):
+        count = min(_PART, hosts - first)
+        _write_part(fleet, part, _hosts(kinds, drawn, first, count), rows)
+    count_repeated(fleet)
+    return fleet
+
+
+def _hosts(kinds: pa.Table, drawn: Any, first: int, count: int) -> pa.Table:
+    table = kinds.take(pa.array(drawn.integers(0, kinds.num_rows, count)))
+    numbers = range(first, first + count)
+    times = 1_796_000_000 + drawn.integers(0, 86_400, count)
+    own = {
+        "host": pa.array([f"node{number:07}.example" for number in numbers]),
+        "collected": pa.array(times, pa.int64()),
+        "file": pa.array([f"in/{number // 10_000}.tar" for number in numbers]),
+        "place": pa.array([f"node{number:07}.json" for number in numbers]),
+        "evidence": pa.array([one.hex() for one in (drawn.bytes(16) for _ in numbers)]),
+    }
+    for name, column in own.items():
+        table = table.set_column(table.schema.get_field_index(name), name, column)
+    return table
+
+
+def _write_part(fleet: Fleet, part: int, hosts: pa.Table, rows: TableRows) -> None:
+    for table in TABLES:
+        path = fleet.part(table, part)
+        if table == "hosts":
+            pq.write_table(hosts, path, compression="zstd")
+        else:
+            described = (
+                rows.of(table) if part == 0 and table not in ("inputs", "quarantine") else []
+            )
+            path.write_bytes(parquet(table, described))
+
+
+def _timed(function: Callable[[], object]) -> tuple[float, float]:
+    """The best of three: wall-clock and CPU seconds."""
+    found = []
+    for _ in range(3):
+        wall, cpu = time.perf_counter(), time.process_time()
+        function()
+        found.append((time.perf_counter() - wall, time.process_time() - cpu))
+    return min(found)
+
+
+def _by_hand(fleet: Fleet, out: Path) -> tuple[Callable[[], object], Callable[[], object]]:
+    hosts, hardware = (relation(fleet.parts(name)) for name in ("hosts", "hardware"))
+
+    def connected() -> Any:
+        connection = duckdb.connect(config={"memory_limit": "600MB"})
+        connection.execute("SET preserve_insertion_order = false")
+        return connection
+
+    def summary() -> object:
+        return connected().execute(_SUMMARY.format(hosts=hosts, hardware=hardware)).fetchall()
+
+    def rows() -> object:
+        return connected().execute(_ROWS.format(hosts=hosts, hardware=hardware, out=out))
+
+    return summary, rows
+
+
+def _ingestion(count: int) -> tuple[float, float]:
+    """Snapshots a CPU second: the single readers, and a fleet's."""
+    random = Random(7)
+    kinds = [some_truth(random).snapshot() for _ in range(20)]
+    texts = [
+        snapshot_text(
+            replace(kinds[n % 20], host=f"node{n}", collected=f"2026-11-30T06:{n % 60:02}:00Z")
+        )
+        for n in range(count)
+    ]
+    start = time.process_time()
+    for text in texts:
+        from_snapshot(parse_snapshot(text, "a host"))
+    single = time.process_time() - start
+    rows, profiles = TableRows(), Profiles()
+    start = time.process_time()
+    for number, text in enumerate(texts):
+        add_record(rows, profiles, FleetInput("drawn"), Record("", f"{number:032}", text=text))
+    return count / single, count / (time.process_time() - start)
+
+
+def main() -> int:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--hosts", type=int, default=1_000_000)
+    parser.add_argument("--keep", type=Path)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        directory = options.keep or Path(temporary)
+        fleet_directory = directory / "fleet"
+        if not (fleet_directory / "repeated.parquet").exists():
+            million(fleet_directory, options.hosts)
+        fleet = Fleet(fleet_directory)
+        size = sum(path.stat().st_size for path in fleet.parts("hosts"))
+        print(f"{options.hosts:,} hosts, {size / 1e6:.0f} MB of Parquet")
+        fleet.verdicts.unlink(missing_ok=True)
+        _print_fleet(fleet, directory)
+        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        print(f"memory at most: {memory:.0f} MB")
+    single, many = _ingestion(2000)
+    print(f"ingestion: {single:.0f} snapshots a CPU second by the single readers, {many:.0f} by")
+    print(f"           a fleet's: {many / single:.1f} times as many")
+    return 0
+
+
+def _print_fleet(fleet: Fleet, directory: Path) -> None:
+    options = AuditOptions(now=1_796_100_000)
+    wall, cpu = time.perf_counter(), time.process_time()
+    with asked_fleet(fleet.directory, options) as asked:
+        first = asked.judge.judged, asked.judge.seconds
+        counts = asked.counts
+    print(f"first time: {time.perf_counter() - wall:.2f} s, {time.process_time() - cpu:.2f} s CPU")
+    print(f"            {first[0]} judged in {first[1]:.2f} CPU seconds of the engine; {counts}")
+
+    def summary() -> None:
+        with asked_fleet(fleet.directory, options) as again:
+            again.by("verdict", "release", "model")
+
+    def rows() -> None:
+        with asked_fleet(fleet.directory, options) as again:
+            assert again.judge.judged == 0
+            again.write_rows(directory / "rows.parquet")
+
+    summary_by_hand, rows_by_hand = _by_hand(fleet, directory / "by-hand.parquet")
+    for name, own, by_hand in (
+        ("summary", summary, summary_by_hand),
+        ("a row for each host", rows, rows_by_hand),
+    ):
+        hand, ours = _timed(by_hand), _timed(own)
+        print(
+            f"{name:20} by hand {hand[0]:.2f} s ({hand[1]:.2f} CPU), the fleet {ours[0]:.2f} s "
+            f"({ours[1]:.2f} CPU): {ours[0] / hand[0]:.2f}x wall, {ours[1] / hand[1]:.2f}x CPU"
+        )
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The facts that a verdict can ask of a machine: hosts that agree in them are one class.
+
+`machine_facts` makes facts of a class that hold these and nothing else, so that a verdict that
+asked for another one would not come about at all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from functools import cache
+
+from staleline.evidence.snapshot import Snapshot
+from staleline.facts import Fact, MachineFacts, Value, from_snapshot
+from staleline.facts.hypervisor import hypervisor_name, names_itself
+from staleline.verdict.machines.registers import has_cpuid
+
+__all__ = [
+    "ASKED",
+    "BOOLEANS",
+    "INTEGERS",
+    "REGISTERS",
+    "ClassValues",
+    "asked_values",
+    "machine_facts",
+    "number_of",
+    "registers_kind",
+]
+
+INTEGERS = ("max_extended_leaf", "tdx_keyids")
+TEXTS = ("vendor", "mem_encrypt", "tdx_module", "jumped_by")
+#: Lists of CPUs of which only matters whether there are any.
+_LISTS = ("offline_cpus", "seamcalled_cpus")
+#: Numbers of which only matters whether they reach so much: a host with TDX needs two KeyIDs
+#: (`staleline.verdict.machines.possible`).
+_ONLY_UP_TO = {"tdx_keyids": 2}
+BOOLEANS = (
+    *("hypervisor", "isolated", "sme", "sev", "unchecked_sme_bit", "coherency_enforced"),
+    *("coherency_sfw_no", "tdx_guest", "sev_guest", "sev_es_guest", "snp_guest", "sme_enabled"),
+    *("snp_enabled", "tme", "tsme", "several_cpus", "mwait", "sme_active", "sev_guests_run"),
+    *("reboot_force", "stop_path_changed", *_LISTS),
+)
+#: In the order of their columns.
+ASKED = (*TEXTS, *INTEGERS, *BOOLEANS)
+#: What an image's code is run on besides these facts; no rule that is believed depends on more
+#: (`staleline.verdict.machines.registers`).
+REGISTERS = "registers"
+
+#: One per name in `ASKED`.
+ClassValues = tuple[bool | int | str | None, ...]
+
+_SOURCE = "as the hosts of this class tell"
+_BITS = 63
+
+
+def asked_values(facts: MachineFacts) -> ClassValues:
+    """The values of `ASKED`, of which two hosts are judged alike."""
+    return tuple(_comparable(name, facts[name].value) for name in ASKED)
+
+
+def _comparable(name: str, value: Value) -> bool | int | str | None:
+    if isinstance(value, tuple) or name in _LISTS:
+        return None if value is None else bool(value)
+    if name in _ONLY_UP_TO and isinstance(value, int):
+        return min(value, _ONLY_UP_TO[name])
+    return value
+
+
+def machine_facts(values: Sequence[bool | int | str | None]) -> MachineFacts:
+    """A class as a machine: its facts, and of those that nothing tells how to get them."""
+    templates = _untold()
+    return MachineFacts.of(
+        _fact(templates[name], value) for name, value in zip(ASKED, values, strict=True)
+    )
+
+
+def _fact(template: Fact, value: bool | int | str | None) -> Fact:
+    told: Value = (
+        ((0,) if value else ()) if value is not None and template.name in _LISTS else value
+    )
+    if told is None:
+        missing = template.missing or f"{template.name} is not known"
+        return Fact(template.name, template.layer, template.text, None, missing=missing)
+    return Fact(template.name, template.layer, template.text, told, source=_SOURCE)
+
+
+@cache
+def _untold() -> Mapping[str, Fact]:
+    """What is said of each fact where there is no evidence at all."""
+    return from_snapshot(Snapshot(cpus=())).facts
+
+
+def registers_kind(snapshot: Snapshot) -> str:
+    """What an image's code would be run on, beside the facts: whose registers, below whom."""
+    if not has_cpuid(snapshot):
+        return f"made up, below {hypervisor_name(snapshot)}"
+    cpuids = [cpu.cpuid for cpu in snapshot.cpus[:2]]
+    return f"read, {[names_itself(one) for one in cpuids]}, below {hypervisor_name(snapshot)}"
+
+
+def number_of(*values: object) -> int:
+    """A number for values that JSON has, the same on every machine and in every run."""
+    digest = hashlib.sha256(json.dumps(values, separators=(",", ":")).encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> (64 - _BITS)

@@ -1,0 +1,407 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A class with a kernel, judged once by the engine of `audit`, and kept.
+
+There is no rule here. What a class comes to is what `audit` says of a machine with its facts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from functools import cache
+from pathlib import Path as FilePath
+from typing import Any
+
+from staleline.errors import UsageError
+from staleline.evidence.contradiction import ContradictionError
+from staleline.evidence.snapshot import KernelEvidence, Snapshot
+from staleline.facts import MachineFacts
+from staleline.facts.capacity import CacheCapacity
+from staleline.fleet.asked import (
+    ClassValues,
+    asked_values,
+    machine_facts,
+    number_of,
+    registers_kind,
+)
+from staleline.fleet.images import Images
+from staleline.fleet.profile import snapshot_of
+from staleline.fleet.store import Fleet
+from staleline.kernel.file.source import file_digest
+from staleline.verdict.audit.audit import Audit, audit
+from staleline.verdict.audit.cost import bandwidth_of, flush_times
+from staleline.verdict.audit.identity import identity_of
+from staleline.verdict.audit.next_kernel import Following
+from staleline.verdict.audit.old_kernel import choose_kernels, judged_release
+from staleline.verdict.audit.subject import subject_with
+from staleline.verdict.audit.wanted_next import next_kernel
+from staleline.verdict.handover.kernels import ImageKernel, Kernel, PolicyKernel
+from staleline.vocabulary import Path, Site, Verdict
+
+__all__ = [
+    "NO_KERNEL",
+    "NO_RULE",
+    "Asked",
+    "ClassVerdict",
+    "FleetQuestion",
+    "FleetSubject",
+    "Judge",
+    "class_verdict",
+    "flush_milliseconds",
+    "keep_verdicts",
+    "kept_verdicts",
+    "with_kernel",
+]
+
+#: Ids of why nothing was judged; they have pages in `explain`.
+NO_KERNEL, NO_RULE = "kernel-not-named", "no-rule-for-release"
+_SUFFIXES = {".py", ".toml"}
+_NOTHING_GIVEN = Snapshot(cpus=())
+
+
+@dataclass(frozen=True, slots=True)
+class FleetQuestion:
+    """What is asked of every host.
+
+    Attributes:
+        kernel: Another kernel than its own: an image, a release or a policy.
+        following: The next kernel: on, off, same, any, or an image.
+        append: That image's command line; None for any.
+        images: The owner's kernels, for hosts that run one of them.
+    """
+
+    kernel: str | None = None
+    following: str = "any"
+    append: str | None = None
+    images: Images = field(default_factory=Images)
+
+    @property
+    def number(self) -> int:
+        """The same for the same question about the same files, asked of the same program."""
+        named = (self.kernel, self.following, self.append)
+        names = [name for name in (self.kernel, self.following) if name is not None]
+        files = [file_digest(name) for name in names if FilePath(name).is_file()]
+        return number_of(_edition(), named, files, self.images.digests)
+
+
+@dataclass(frozen=True, slots=True)
+class FleetSubject:
+    """Hosts that are alike in every fact and run the same kernel.
+
+    Attributes:
+        number: Of its row.
+        values: Its class's, one per name of `ASKED`.
+        registers: What an image would be run on, beside these.
+        profile: The number of a profile that some of them have.
+        profile_text: Gets a profile by its number.
+    """
+
+    number: int
+    values: ClassValues
+    registers: str
+    release: str | None
+    build_id: str | None
+    profile: int
+    profile_text: Callable[[int], str] = field(compare=False)
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """One of these hosts, but for what tells it from the others."""
+        return snapshot_of(self.profile_text(self.profile), self.release, self.build_id)
+
+
+@dataclass(frozen=True, slots=True)
+class ClassVerdict:
+    """What all hosts of a class with a kernel come to; lists are joined by commas.
+
+    Attributes:
+        rule: The policy, or the image's release; several policies joined by "or".
+        kernel_evidence: How the rule is known.
+        broken: Properties that counterexamples break, as PATH:PROPERTY.
+        missing: Ids of what is not known and decides.
+        contradictions: Ids of what excludes each other.
+        unneeded: Flushes that no stale line required, as PATH:SITE.
+        faults: Flushes that trap, as PATH:SITE.
+        pattern: Which flushes a kexec executes, for their cost.
+        note: Why, where nothing was judged.
+    """
+
+    rule: str | None
+    kernel_evidence: str
+    verdict: str
+    kexec: str
+    crash: str
+    broken: str = ""
+    missing: str = ""
+    contradictions: str = ""
+    unneeded: str = ""
+    faults: str = ""
+    pattern: str = ""
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A class with the kernels that it is judged with.
+
+    Attributes:
+        values: Its facts under these kernels.
+        kernels: None if that is not known.
+        evidence: How they are known.
+        key: What of them decides.
+        snapshot: One of its hosts, for an image to be run on.
+        unjudged: Why it is not judged.
+    """
+
+    values: ClassValues
+    kernels: Sequence[Kernel] = ()
+    evidence: str = ""
+    key: object = None
+    snapshot: Callable[[], Snapshot] = lambda: _NOTHING_GIVEN
+    unjudged: ClassVerdict | None = None
+
+
+def _unjudged(evidence: str, missing: str, note: str, *, contradicted: str = "") -> ClassVerdict:
+    unknown = Verdict.UNKNOWN.value
+    return ClassVerdict(
+        None, evidence, unknown, unknown, unknown, "", missing, contradicted, note=note
+    )
+
+
+def class_verdict(found: Audit, evidence: str) -> ClassVerdict:
+    """An audit as columns."""
+    return ClassVerdict(
+        rule=found.kernel,
+        kernel_evidence=evidence,
+        verdict=found.verdict.value,
+        kexec=found.by_path[Path.KEXEC].value,
+        crash=found.by_path[Path.CRASH].value,
+        broken=_joined(f"{path}:{name}" for path in Path for name in found.broken(path)),
+        missing=_joined(reason.id for reason in found.unknown),
+        unneeded=_joined(f"{row.path}:{site}" for row in found.handovers for site in row.unneeded),
+        faults=_joined(f"{row.path}:{site}" for row in found.handovers for site in row.faults),
+        pattern=_pattern(found),
+    )
+
+
+def _joined(words: Iterable[str]) -> str:
+    return ",".join(sorted(set(words)))
+
+
+def _pattern(found: Audit) -> str:
+    """Which flushes a kexec executes: yes, no or ? for the secondaries and the jumping CPU."""
+    if found.facts.boolean("hypervisor"):
+        return "guest"
+    rows = [row for row in found.handovers if row.path is Path.KEXEC]
+    return "".join(
+        _executed({row.flushes[site] for row in rows})
+        for site in (Site.STOP_THIS_CPU, Site.RELOCATE_KERNEL)
+    )
+
+
+def _executed(flushes: set[bool | None]) -> str:
+    return {True: "y", False: "n", None: "?"}[flushes.pop() if len(flushes) == 1 else None]
+
+
+def flush_milliseconds(pattern: str, hardware: Mapping[str, Any]) -> float | None:
+    """What the flushes of a kexec likely take; None where they are not bounded.
+
+    Args:
+        pattern: Of `ClassVerdict`.
+        hardware: A row of the table.
+    """
+    if pattern not in {"yy", "yn", "ny", "nn"} or hardware["socket"] is None:
+        return None
+    capacity = CacheCapacity(
+        socket=hardware["socket"],
+        cluster=hardware["cluster"],
+        jumping_cpu=hardware["jumping_cpu"],
+        source="the fleet",
+    )
+    times = flush_times(capacity, bandwidth_of(_cpu(hardware)))
+    parts = zip(pattern, ("socket", "jumping_cpu"), strict=True)
+    return 1000 * sum((times[what][1] or 0.0 for flushes, what in parts if flushes == "y"), 0.0)
+
+
+def _cpu(hardware: Mapping[str, Any]) -> MachineFacts:
+    names = ("vendor", "family", "model", "stepping")
+    untold = _facts_of_nothing()
+    return MachineFacts.of(
+        untold[name]
+        if hardware[name] is None
+        else type(untold[name])(name, untold[name].layer, "", hardware[name], source="the fleet")
+        for name in names
+    )
+
+
+@cache
+def _facts_of_nothing() -> MachineFacts:
+    from staleline.facts import from_snapshot
+
+    return from_snapshot(_NOTHING_GIVEN)
+
+
+class Judge:
+    """Answers a question for each subject; subjects that are alike are judged once.
+
+    Attributes:
+        judged: How many were judged by the engine, and not known before.
+        seconds: Of the CPU, that these took.
+        verdicts: What is known, by what decides it.
+    """
+
+    def __init__(self, question: FleetQuestion, verdicts: dict[str, ClassVerdict]) -> None:
+        self.question = question
+        self.verdicts = verdicts
+        self.judged = 0
+        self.seconds = 0.0
+        self.following: Following = next_kernel(
+            question.following, _NOTHING_GIVEN, append=question.append, reuse=False, crash=False
+        )
+        self._wanted = (
+            None if question.kernel is None else choose_kernels(_NOTHING_GIVEN, question.kernel)
+        )
+        self._as_if: dict[tuple[Hashable, ...], tuple[ClassValues, str, Snapshot]] = {}
+
+    def verdict(self, subject: FleetSubject) -> ClassVerdict:
+        """What its hosts come to."""
+        return self.verdict_of(self.asked(subject))
+
+    def verdict_of(self, asked: Asked) -> ClassVerdict:
+        """What a class comes to, be it one of the fleet's or one that is supposed."""
+        if asked.unjudged is not None:
+            return asked.unjudged
+        known = json.dumps([asked.values, asked.key, self.question.following, self.question.append])
+        if known not in self.verdicts:
+            start = time.process_time()
+            self.verdicts[known] = self._judge(asked)
+            self.judged += 1
+            self.seconds += time.process_time() - start
+        return replace(self.verdicts[known], kernel_evidence=asked.evidence)
+
+    def audit(self, asked: Asked) -> Audit:
+        """What `audit` says of a class.
+
+        Raises:
+            ContradictionError: No machine fits.
+        """
+        on_this = [
+            replace(one, snapshot=asked.snapshot()) if isinstance(one, ImageKernel) else one
+            for one in asked.kernels
+        ]
+        facts = machine_facts(asked.values)
+        return audit(facts, on_this, following=self.following, paths=tuple(Path))
+
+    def _judge(self, asked: Asked) -> ClassVerdict:
+        try:
+            return class_verdict(self.audit(asked), asked.evidence)
+        except ContradictionError as error:
+            return _unjudged(asked.evidence, "", error.what, contradicted=_joined(error.ids))
+
+    def asked(self, subject: FleetSubject) -> Asked:
+        """Its facts and kernels under this question."""
+        if self._wanted is not None and self.question.kernel is not None:
+            return self._under_another(subject, self._wanted, self.question.kernel)
+        image = self.question.images.of(subject.release, subject.build_id)
+        if image is not None:
+            kernels: Sequence[Kernel] = (ImageKernel(image.image, _NOTHING_GIVEN),)
+            key = [image.digest, subject.registers]
+            return Asked(
+                subject.values, kernels, f"image, by {image.by}", key, lambda: subject.snapshot
+            )
+        if subject.release is None:
+            note = "the evidence names no kernel; give --kernel, or collect again"
+            return Asked(subject.values, unjudged=_unjudged("none", NO_KERNEL, note))
+        try:
+            kernels = _by_release(subject.release)
+        except UsageError as error:
+            return Asked(subject.values, unjudged=_unjudged("release", NO_RULE, str(error)))
+        return Asked(subject.values, kernels, "release", _key(kernels, subject.registers))
+
+    def _under_another(
+        self, subject: FleetSubject, kernels: Sequence[Kernel], wanted: str
+    ) -> Asked:
+        """Its facts as they are under another kernel: what its own did counts no more."""
+        running = KernelEvidence(release=subject.release, build_id=subject.build_id)
+        identity = (
+            subject.profile,
+            identity_of(running, kernels, wanted).what_if,
+            None if judged_release(kernels, wanted) else subject.release,
+        )
+        if identity not in self._as_if:
+            under = subject_with(subject.snapshot, kernels, wanted)
+            values, registers = asked_values(under.facts), registers_kind(under.snapshot)
+            self._as_if[identity] = values, registers, under.snapshot
+        values, registers, snapshot = self._as_if[identity]
+        return Asked(values, kernels, "named", _key(kernels, registers), lambda: snapshot)
+
+
+@cache
+def _by_release(release: str) -> Sequence[Kernel]:
+    return choose_kernels(Snapshot(cpus=(), kernel=KernelEvidence(release=release)), None)
+
+
+def with_kernel(asked: Asked, kernel: Kernel, registers: str) -> Asked:
+    """The same class with one of its kernels alone."""
+    return replace(asked, kernels=(kernel,), key=_key((kernel,), registers))
+
+
+def _key(kernels: Sequence[Kernel], registers: str) -> list[object]:
+    """What of kernels decides: rules and what their release does, or an image and its machine."""
+    return [
+        [kernel.policy.name, _rule(kernel), kernel.release]
+        if isinstance(kernel, PolicyKernel)
+        else [getattr(getattr(kernel, "image", None), "path", kernel.name), registers]
+        for kernel in kernels
+    ]
+
+
+def _rule(kernel: PolicyKernel) -> list[str]:
+    policy = kernel.policy
+    in_a_crash = [f"{site}: {rule}" for site, rule in sorted(policy.in_a_crash.items())]
+    conditions = [str(policy.condition(site)) for site in Site]
+    return [*conditions, *in_a_crash, str(policy.encrypts), *sorted(policy.lacks)]
+
+
+# ---- what was judged before ----------------------------------------------------------------
+
+
+@cache
+def _edition() -> str:
+    """Tells one state of this program from every other."""
+    root = FilePath(__file__).parents[1]
+    digest = hashlib.sha256()
+    for path in sorted(path for path in root.rglob("*") if path.suffix in _SUFFIXES):
+        digest.update(f"{path.relative_to(root)}\0".encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def kept_verdicts(fleet: Fleet) -> dict[str, ClassVerdict]:
+    """What this edition judged before for this fleet; nothing if that cannot be read."""
+    try:
+        document = json.loads(fleet.verdicts.read_bytes())
+        if document["edition"] != _edition():
+            return {}
+        names = [one.name for one in fields(ClassVerdict)]
+        return {
+            key: ClassVerdict(**dict(zip(names, row, strict=True)))
+            for key, row in document["verdicts"].items()
+        }
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
+
+
+def keep_verdicts(fleet: Fleet, verdicts: Mapping[str, ClassVerdict]) -> None:
+    """Keep them; a fleet that cannot be written to goes without."""
+    document = {
+        "edition": _edition(),
+        "verdicts": {key: list(asdict(one).values()) for key, one in sorted(verdicts.items())},
+    }
+    try:
+        fleet.write(fleet.verdicts, json.dumps(document).encode())
+    except UsageError:
+        return

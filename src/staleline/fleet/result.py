@@ -1,0 +1,375 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A fleet, asked: what its hosts come to, counted and one by one."""
+
+from __future__ import annotations
+
+import importlib
+import io
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, fields
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any
+
+from staleline.errors import UsageError
+from staleline.fleet import statements
+from staleline.fleet.asked import ASKED, REGISTERS
+from staleline.fleet.judging import (
+    ClassVerdict,
+    FleetQuestion,
+    FleetSubject,
+    Judge,
+    flush_milliseconds,
+    keep_verdicts,
+    kept_verdicts,
+)
+from staleline.fleet.statements import Outlook
+from staleline.fleet.store import Fleet, opened
+from staleline.fleet.tables import Engine, Statements, engine, relation, with_tables
+from staleline.vocabulary import WORST_FIRST, Verdict
+
+__all__ = [
+    "AskedFleet",
+    "AuditOptions",
+    "Fault",
+    "asked_fleet",
+    "count",
+    "count_costs",
+    "judge_subjects",
+    "look",
+]
+
+_VERDICT_COLUMNS = {
+    "subject": "BIGINT",
+    "profile": "BIGINT",
+    "class": "BIGINT",
+    "release": "VARCHAR",
+    "build_id": "VARCHAR",
+    **{one.name: "VARCHAR" for one in fields(ClassVerdict)},
+}
+_COST_COLUMNS = {"pattern": "VARCHAR", "hardware": "BIGINT", "flush_ms": "DOUBLE"}
+
+
+@dataclass(frozen=True, slots=True)
+class AuditOptions:
+    """How a fleet is looked at.
+
+    Attributes:
+        question: Which kernels.
+        max_age: Seconds; None for any age.
+        now: Seconds since 1970; None for now.
+        by: Columns of the inventory to count by.
+    """
+
+    question: FleetQuestion = field(default_factory=FleetQuestion)
+    max_age: int | None = None
+    now: int | None = None
+    by: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """A record that could not be read."""
+
+    host: str | None
+    file: str
+    place: str
+    reason: str
+    contradictions: str
+
+
+@dataclass(frozen=True)
+class AskedFleet:
+    """The answer, while its tables are open.
+
+    Attributes:
+        fleet: Of which directory.
+        options: What was asked.
+        told: How the evidence was looked at.
+        running: The tables.
+        judge: The engine, with what it knows.
+        faults: What could not be read.
+        doubtful: Hosts whose time of collecting is none, or lies in the future.
+    """
+
+    fleet: Fleet
+    options: AuditOptions
+    told: Outlook
+    running: Engine
+    judge: Judge
+    faults: tuple[Fault, ...]
+    doubtful: int = 0
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Verdict -> hosts; what could not be read is unknown."""
+        found = dict.fromkeys((verdict.value for verdict in WORST_FIRST), 0)
+        for row in self.running.rows(
+            "SELECT verdict, SUM(hosts) AS n FROM judged GROUP BY verdict"
+        ):
+            found[row["verdict"]] += int(row["n"])
+        found[Verdict.UNKNOWN] += len(self.faults)
+        return found
+
+    @property
+    def status(self) -> int:
+        """0 all safe, 2 any at risk, 3 any unknown, 1 if nothing could be judged."""
+        counts = self.counts
+        judged = self.running.value(
+            "SELECT COUNT(*) FROM judged WHERE rule IS NOT NULL AND verdict = verdict"
+        )
+        if not judged:
+            return 1
+        if counts[Verdict.AT_RISK]:
+            return 2
+        return 3 if counts[Verdict.UNKNOWN] else 0
+
+    def by(self, *columns: str, where: str = "TRUE") -> list[dict[str, Any]]:
+        """Hosts by columns of ``judged``, worst first."""
+        return self.running.rows(statements.grouped(columns, where))
+
+    @property
+    def open_subjects(self) -> list[dict[str, Any]]:
+        """What is missing of which subjects, and how many hosts that is."""
+        return self.running.rows(statements.OPEN)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Of a row for each host."""
+        first, second, *others = statements.COLUMNS
+        return (first, second, *self.told.inventory, *others)
+
+    def rows(self, where: str = "TRUE", limit: int | None = None) -> list[dict[str, Any]]:
+        """A row for each host and fault, worst first."""
+        bound = "" if limit is None else f"LIMIT {limit}"
+        return self.running.rows(
+            f"""SELECT * FROM ({statements.rows(self.told)}) WHERE {where}
+            ORDER BY CASE verdict WHEN 'at-risk' THEN 0 WHEN 'unknown' THEN 1 ELSE 2 END, host
+            {bound}"""
+        )
+
+    def write_rows(self, file: Path) -> int:
+        """Write a row for each host and fault as Parquet or CSV.
+
+        Returns:
+            How many rows.
+
+        Raises:
+            UsageError: It cannot be written; AssertionError: a host has got lost.
+        """
+        told = {
+            "schema": "staleline/fleet-rows/1",
+            "now": self.told.now,
+            "classes": {str(number): list(values) for number, values in self.class_values.items()},
+        }
+        kind = "FORMAT parquet, COMPRESSION zstd"
+        if file.suffix != ".csv":
+            text = json.dumps(told).replace("'", "''")
+            kind += f", KV_METADATA {{staleline: '{text}'}}"
+        statement = statements.rows(self.told)
+        if file.suffix == ".csv":
+            kind, statement = "FORMAT csv, HEADER", _for_sheets(statement, self.columns)
+        name = str(file).replace("'", "''")
+        written = self.running.value(f"COPY ({statement}) TO '{name}' ({kind})")
+        hosts = self.running.value("SELECT SUM(hosts) FROM counted") or 0
+        if written != hosts + len(self.faults):
+            raise AssertionError(f"{written} rows of {hosts} hosts and {len(self.faults)} faults")
+        return int(written)
+
+    @cached_property
+    def subjects(self) -> Mapping[tuple[int, int | None], FleetSubject]:
+        """By their numbers, and profile where the kernel is another one."""
+        return {
+            (row["subject"], row["profile"] if self.told.by_profile else None): subject
+            for row, subject in _subjects(self.running, self.told)
+        }
+
+    @property
+    def class_values(self) -> dict[int, tuple[Any, ...]]:
+        """Class -> its facts under its own kernels."""
+        rows = self.running.rows("SELECT DISTINCT * FROM classes ORDER BY class")
+        return {row["class"]: tuple(row[name] for name in ASKED) for row in rows}
+
+
+def _for_sheets(statement: str, columns: Sequence[str]) -> str:
+    """With names that no spreadsheet takes for a formula."""
+    guarded = {"host", "note", "model", "release", "build_id", "missing"}
+    chosen = ", ".join(
+        f"CASE WHEN regexp_matches({name}, '^[=+@\\t\\r-]') THEN '''' || {name} ELSE {name} END "
+        f"AS {name}"
+        if column in guarded or column not in statements.COLUMNS
+        else name
+        for column in columns
+        for name in (statements.quoted(column),)
+    )
+    return f"SELECT {chosen} FROM ({statement})"
+
+
+@contextmanager
+def asked_fleet(directory: Path, options: AuditOptions) -> Iterator[AskedFleet]:
+    """Ask a fleet; inside, the answer can be looked at from all sides.
+
+    Raises:
+        UsageError: It is no fleet, is not finished, or is being written to.
+    """
+    fleet = opened(directory)
+    judge = Judge(options.question, kept_verdicts(fleet))
+    with fleet.locked(writing_to_it=False):
+        fleet.require_finished()
+        with engine() as running:
+            with_tables(running, fleet)
+            again = _with_repeated(running, fleet)
+            inventory = _inventory(running, fleet, options.by)
+            outlook = look(running, options, again=again, inventory=inventory)
+            _verdicts(running, fleet, judge, outlook)
+            faults = tuple(
+                Fault(*(row[one.name] for one in fields(Fault)))
+                for row in running.rows("SELECT * FROM faults ORDER BY file, place")
+            )
+            count(running, outlook, options.by)
+            yield AskedFleet(fleet, options, outlook, running, judge, faults, outlook.doubtful)
+            if judge.judged:
+                keep_verdicts(fleet, judge.verdicts)
+
+
+def _with_repeated(running: Engine, fleet: Fleet) -> bool:
+    """Are there hosts that were told more than once?"""
+    if not fleet.repeated.exists():
+        return False
+    running.connection.execute(f"CREATE VIEW repeated AS FROM {relation([fleet.repeated])}")
+    return bool(running.value("SELECT COUNT(*) FROM repeated"))
+
+
+def look(
+    running: Statements, options: AuditOptions, *, again: bool, inventory: Sequence[str] = ()
+) -> Outlook:
+    """What is told of which hosts, and whether all of it can be trusted."""
+    now = int(time.time()) if options.now is None else options.now
+    doubtful = running.value(
+        f"SELECT COALESCE(SUM(CASE WHEN time <> 'told' OR collected > {now} THEN 1 ELSE 0 END), 0) "
+        "FROM hosts"
+    )
+    outlook = Outlook(
+        now=now,
+        max_age=options.max_age,
+        again=again,
+        doubtful=int(doubtful),
+        inventory=inventory,
+        by_profile=options.question.kernel is not None,
+    )
+    running.make("faults", statements.LATEST_FAULTS)
+    if again:
+        running.make("told_again", statements.told_again(outlook))
+    return outlook
+
+
+def _inventory(running: Engine, fleet: Fleet, by: Sequence[str]) -> tuple[str, ...]:
+    names: tuple[str, ...] = ()
+    if fleet.inventory.exists():
+        running.connection.execute(f"CREATE VIEW inventory AS FROM {relation([fleet.inventory])}")
+        columns = running.rows("DESCRIBE inventory")
+        names = tuple(row["column_name"] for row in columns if row["column_name"] != "host")
+    strange = [name for name in by if name not in names]
+    if strange:
+        do = f"give one of {', '.join(names)}" if names else "add one with --inventory"
+        raise UsageError(f"the inventory has no column {strange[0]!a}", do=do)
+    return names
+
+
+def _verdicts(running: Engine, fleet: Fleet, judge: Judge, outlook: Outlook) -> None:
+    """Fill ``verdicts`` and ``costs``, from what was judged before if all of it was."""
+    kept = fleet.table_of_verdicts(judge.question.number)
+    if kept.exists():
+        running.make("verdicts", f"SELECT * FROM {relation([kept])}")
+    else:
+        judge_subjects(running, judge, outlook)
+        _keep(running, fleet, kept)
+    count_costs(running)
+
+
+def judge_subjects(running: Statements, judge: Judge, outlook: Outlook) -> None:
+    """Fill ``verdicts``: the only place where anything is judged."""
+    rows = [
+        {**{name: row[name] for name in _OF_SUBJECTS}, **asdict(judge.verdict(subject))}
+        for row, subject in _subjects(running, outlook)
+    ]
+    running.table("verdicts", rows, _VERDICT_COLUMNS)
+
+
+def count_costs(running: Statements) -> None:
+    """Fill ``costs``: what the flushes of each pattern take on each kind of hardware."""
+    patterns = running.rows("SELECT DISTINCT pattern FROM verdicts ORDER BY pattern")
+    running.make("kinds", "SELECT DISTINCT * FROM hardware")
+    costs = [
+        {
+            "pattern": row["pattern"],
+            "hardware": hardware["hardware"],
+            "flush_ms": flush_milliseconds(row["pattern"], hardware),
+        }
+        for hardware in running.rows("SELECT * FROM kinds")
+        for row in patterns
+    ]
+    running.table("costs", costs, _COST_COLUMNS)
+
+
+def _keep(running: Engine, fleet: Fleet, file: Path) -> None:
+    """Keep the table for the next time; a fleet that cannot be written to goes without."""
+    sink = io.BytesIO()
+    pq = importlib.import_module("pyarrow.parquet")
+    pq.write_table(running.connection.sql("SELECT * FROM verdicts").to_arrow_table(), sink)
+    try:
+        fleet.write(file, sink.getvalue())
+    except UsageError:
+        return
+
+
+def _subjects(
+    running: Statements, outlook: Outlook
+) -> Iterator[tuple[dict[str, Any], FleetSubject]]:
+    classes = {row["class"]: row for row in running.rows("SELECT DISTINCT * FROM classes")}
+
+    @cache
+    def profile(number: int) -> str:
+        statement = "SELECT MIN(snapshot) AS snapshot FROM profiles WHERE profile = ?"
+        return str(running.rows(statement, [number])[0]["snapshot"])
+
+    for row in running.rows(_SUBJECTS_BY_PROFILE if outlook.by_profile else _SUBJECTS):
+        known = classes[row["class"]]
+        yield (
+            row,
+            FleetSubject(
+                number=row["subject"],
+                values=tuple(known[name] for name in ASKED),
+                registers=known[REGISTERS],
+                release=row["release"],
+                build_id=row["build_id"],
+                profile=row["profile"],
+                profile_text=profile,
+            ),
+        )
+
+
+_OF_SUBJECTS = ("subject", "profile", "class", "release", "build_id")
+#: One of the hosts of each subject: that of the least profile.
+_SUBJECTS = """
+WITH least AS (SELECT subject, MIN(profile) AS profile FROM subjects GROUP BY subject)
+SELECT DISTINCT s.subject, s.class, s.release, s.build_id, s.profile
+FROM subjects s JOIN least l ON l.subject = s.subject AND l.profile = s.profile
+ORDER BY s.subject
+"""
+_SUBJECTS_BY_PROFILE = """
+WITH pairs AS (SELECT DISTINCT subject, profile FROM hosts),
+    once AS (SELECT DISTINCT subject, class, release, build_id FROM subjects)
+SELECT p.subject, o.class, o.release, o.build_id, p.profile
+FROM pairs p JOIN once o ON o.subject = p.subject
+ORDER BY p.subject, p.profile
+"""
+
+
+def count(running: Statements, outlook: Outlook, by: Sequence[str] = ()) -> None:
+    """Fill ``counted`` and ``judged``."""
+    running.make("counted", statements.counted(outlook, by))
+    running.make("judged", statements.judged(outlook, by))

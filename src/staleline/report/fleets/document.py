@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A fleet as JSON: ``staleline/fleet-audit/1`` and ``staleline/fleet-diff/1``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from staleline.fleet.asked import ASKED
+from staleline.fleet.changes import Changes
+from staleline.fleet.gains import Gain
+from staleline.report.fleets.overview import FleetOverview, how_to_get, title_of
+
+__all__ = ["changes_document", "fleet_document", "gain_documents", "pairs_document"]
+
+
+def fleet_document(found: FleetOverview) -> dict[str, Any]:
+    """Everything; rows of hosts where there are few enough to be looked at."""
+    return {
+        "schema": "staleline/fleet-audit/1",
+        "fleet": found.fleet,
+        "asked": {
+            "kernel": found.kernel,
+            "next": found.following,
+            "max_age": found.max_age,
+            "now": found.now,
+        },
+        "verdict": found.verdict.value,
+        "hosts": found.hosts,
+        "counts": dict(found.counts),
+        "groups": [_group(row) for row in found.groups],
+        "by": {name: [_owners(name, row) for row in rows] for name, rows in found.by.items()},
+        "missing": gain_documents(found.gains),
+        "faults": [asdict(fault) for fault in found.faults],
+        "told_again": {
+            "hosts": found.again_count,
+            "shown": [asdict(one) for one in found.again],
+        },
+        "doubtful_times": found.doubtful,
+        "cost": {"flush_ms": found.flush_ms, "hosts_unknown": found.flush_unknown},
+        "classes": {
+            str(number): dict(zip(ASKED, values, strict=True))
+            for number, values in sorted(found.classes.items())
+        },
+        "rows": None if found.rows is None else [_row(row) for row in found.rows],
+    }
+
+
+def _group(row: Mapping[str, Any]) -> dict[str, Any]:
+    names = ("verdict", "release", "model", "rule", "kernel_evidence", "broken", "flush_ms")
+    return {**{name: row[name] for name in names}, "hosts": int(row["hosts"])}
+
+
+def _owners(name: str, row: Mapping[str, Any]) -> dict[str, Any]:
+    counts = {key: int(row[key]) for key in ("hosts", "at_risk", "unknown", "safe")}
+    return {"value": row[name], **counts, "flush_ms": row["flush_ms"]}
+
+
+def _row(row: Mapping[str, Any]) -> dict[str, Any]:
+    """With the class as a text: JSON's numbers are not exact beyond 2^53."""
+    return {**row, "class": None if row["class"] is None else str(row["class"])}
+
+
+def gain_documents(found: Sequence[Gain]) -> list[dict[str, Any]]:
+    """What is missing, the most valuable first, and how to get it."""
+    return [{**asdict(one), "title": title_of(one.id), "do": how_to_get(one.id)} for one in found]
+
+
+def changes_document(found: Changes) -> dict[str, Any]:
+    """What changed between two results."""
+    return {
+        "schema": "staleline/fleet-diff/1",
+        "hosts": {"old": found.old, "new": found.new},
+        "worse": found.worse,
+        "changes": [
+            {**asdict(one), "by": list(one.by), "examples": list(one.examples), "worse": one.worse}
+            for one in found.changed
+        ],
+    }
+
+
+def pairs_document(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
+    """Hosts by old kernel and next one."""
+    return {
+        "schema": "staleline/fleet-pairs/1",
+        "pairs": [
+            {
+                "next": following,
+                "release": row["release"],
+                "rule": row["rule"],
+                **{name: int(row[name]) for name in ("hosts", "at_risk", "unknown", "safe")},
+            }
+            for following, rows in found.items()
+            for row in rows
+        ],
+    }

@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What every report of a fleet says, gathered once; renderers add nothing to it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from staleline.fleet.gains import Gain, gains
+from staleline.fleet.result import AskedFleet, Fault
+from staleline.report.words.explanations import explanations
+from staleline.vocabulary import Verdict
+
+__all__ = [
+    "FleetOverview",
+    "ToldAgain",
+    "counted_as",
+    "how_to_get",
+    "overview",
+    "settling",
+    "title_of",
+]
+
+#: Hosts with columns of their own; more are in a file of rows.
+ROWS_SHOWN = 20_000
+_AGAIN_SHOWN = 100
+
+
+@dataclass(frozen=True, slots=True)
+class ToldAgain:
+    """A host of which there was more than one snapshot."""
+
+    host: str
+    conflict: bool
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
+class FleetOverview:
+    """A fleet, asked.
+
+    Attributes:
+        fleet: Its directory.
+        kernel: The kernel that was asked about; None for each host's own.
+        following: The next kernel.
+        now: When it was asked, in seconds since 1970.
+        max_age: Evidence that is older tells nothing.
+        counts: Verdict -> hosts.
+        judged: Of how many hosts the kernel's rule is known.
+        groups: Hosts by verdict, kernel and CPU, worst first.
+        by: Columns of the inventory -> hosts by them and by verdict.
+        gains: What is missing, the most valuable first.
+        faults: What could not be read.
+        again: Hosts that were told more than once, those first of which nothing tells the newest.
+        again_count: How many.
+        doubtful: Hosts whose time of collecting is none, or lies in the future.
+        flush_ms: What the flushes of a kexec of each host take altogether.
+        flush_unknown: Of how many hosts that is not known.
+        rows: A row for each host; None if there are more than can be looked at.
+        columns: Of the rows.
+        classes: Class -> its facts.
+    """
+
+    fleet: str
+    kernel: str | None
+    following: str
+    now: int
+    max_age: int | None
+    counts: Mapping[str, int]
+    judged: int
+    groups: Sequence[Mapping[str, Any]]
+    by: Mapping[str, Sequence[Mapping[str, Any]]]
+    gains: Sequence[Gain]
+    faults: Sequence[Fault]
+    again: Sequence[ToldAgain]
+    again_count: int
+    doubtful: int
+    flush_ms: float
+    flush_unknown: int
+    rows: Sequence[Mapping[str, Any]] | None
+    columns: Sequence[str]
+    classes: Mapping[int, Sequence[Any]]
+
+    @property
+    def hosts(self) -> int:
+        """All of them, faults too."""
+        return sum(self.counts.values())
+
+    @property
+    def verdict(self) -> Verdict:
+        """The worst; of nothing, unknown."""
+        if self.counts[Verdict.AT_RISK]:
+            return Verdict.AT_RISK
+        unknown = self.counts[Verdict.UNKNOWN] or not self.hosts
+        return Verdict.UNKNOWN if unknown else Verdict.SAFE
+
+
+def overview(asked: AskedFleet, *, with_gains: bool = True) -> FleetOverview:
+    """Gather it."""
+    groups = asked.by("verdict", "release", "model", "rule", "kernel_evidence", "broken")
+    hosts = sum(int(row["hosts"]) for row in groups) + len(asked.faults)
+    again = _told_again(asked)
+    return FleetOverview(
+        fleet=str(asked.fleet.directory),
+        kernel=asked.options.question.kernel,
+        following=asked.options.question.following,
+        now=asked.told.now,
+        max_age=asked.options.max_age,
+        counts=asked.counts,
+        judged=sum(int(row["hosts"]) for row in groups if row["rule"] is not None),
+        groups=groups,
+        by={name: asked.by(name) for name in asked.options.by},
+        gains=gains(asked) if with_gains else (),
+        faults=asked.faults,
+        again=again,
+        again_count=asked.running.value("SELECT COUNT(*) FROM told_again") if again else 0,
+        doubtful=asked.doubtful,
+        flush_ms=sum(float(row["flush_ms"] or 0) for row in groups),
+        flush_unknown=sum(int(row["flush_unknown"]) for row in groups) + len(asked.faults),
+        rows=asked.rows() if hosts <= ROWS_SHOWN else None,
+        columns=asked.columns,
+        classes=asked.class_values,
+    )
+
+
+def _told_again(asked: AskedFleet) -> list[ToldAgain]:
+    if not asked.told.again:
+        return []
+    rows = asked.running.rows(
+        "SELECT host, conflict, again FROM told_again ORDER BY conflict DESC, host LIMIT ?",
+        [_AGAIN_SHOWN],
+    )
+    return [ToldAgain(row["host"], bool(row["conflict"]), row["again"]) for row in rows]
+
+
+def counted_as(number: int, word: str) -> str:
+    """For instance ``1 host`` or ``2,000 hosts``."""
+    return f"{number:,} {word}" if number == 1 else f"{number:,} {word}s"
+
+
+def settling(gain: Gain) -> str:
+    """What getting a thing would bring, in words."""
+    certain = f"Settles {counted_as(gain.settled, 'host')} for certain" if gain.settled else ""
+    perhaps = f"{gain.perhaps:,} more perhaps" if gain.perhaps else ""
+    if not certain:
+        return f"May settle {counted_as(gain.perhaps, 'host')}"
+    return ", ".join(part for part in (certain, perhaps) if part)
+
+
+#: What is got otherwise for a fleet than for one host.
+_OF_FLEETS = {
+    "unknown-rule": "Put the images of these kernels into a directory, and give it with --kernels: "
+    "each host's is found by its build ID, and its own code is run."
+}
+
+
+def title_of(name: str) -> str:
+    """What is missing, in a few words."""
+    page = explanations().get(name)
+    return name if page is None else page.title
+
+
+def how_to_get(name: str) -> str:
+    """How to get what is missing."""
+    page = explanations().get(name)
+    return _OF_FLEETS.get(name) or ("" if page is None else page.do)

@@ -1,0 +1,232 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A fleet on a terminal: how many, the worst first, what to do next, and what was not read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from staleline.fleet.changes import Changes
+from staleline.fleet.gains import Gain
+from staleline.printable import printable
+from staleline.report.fleets.overview import (
+    FleetOverview,
+    counted_as,
+    how_to_get,
+    settling,
+    title_of,
+)
+from staleline.report.words.console import VERDICT_STYLE
+from staleline.vocabulary import Verdict
+
+__all__ = ["print_changes", "print_fleet", "print_gains", "print_pairs"]
+
+_GROUPS_SHOWN = 12
+_FAULTS_SHOWN = 50
+_AGAIN_SHOWN = 5
+_NAME_MAX = 60
+_WORDS = {"at-risk": "at risk", "unknown": "unknown", "safe": "safe"}
+
+
+def print_fleet(console: Console, found: FleetOverview) -> None:
+    """All that fits on two screens."""
+    _print_headline(console, found)
+    _print_groups(console, found)
+    for name, rows in found.by.items():
+        _print_by(console, name, rows)
+    console.print()
+    console.print(Text("What to do next", "bold"))
+    for number, line in enumerate(_next_steps(found), 1):
+        console.print(Text(f"  {number}. {line}"), soft_wrap=False)
+    _print_faults(console, found)
+    _print_again(console, found)
+    _print_cost(console, found)
+
+
+def _print_headline(console: Console, found: FleetOverview) -> None:
+    line = Text.assemble((f"{found.verdict.value.upper()}", VERDICT_STYLE[found.verdict.value]))
+    line.append(f" for a fleet of {counted_as(found.hosts, 'host')}: ")
+    parts = (
+        Text(f"{_number(found.counts[verdict])} {_WORDS[verdict]}", VERDICT_STYLE[verdict])
+        for verdict in ("at-risk", "unknown", "safe")
+    )
+    console.print(line.append_text(Text(", ").join(parts)))
+    asked = "each with its own kernel" if found.kernel is None else f"what if: {found.kernel}"
+    console.print(Text(f"  {asked}; next kernel: {found.following}"))
+
+
+def _print_groups(console: Console, found: FleetOverview) -> None:
+    shown = [row for row in found.groups if row["verdict"] != Verdict.SAFE][:_GROUPS_SHOWN]
+    shown = shown or list(found.groups[:_GROUPS_SHOWN])
+    if not shown:
+        return
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    for name in ("verdict", "hosts", "kernel", "rule", "CPU"):
+        table.add_column(name, justify="right" if name == "hosts" else "left", overflow="fold")
+    for row in shown:
+        table.add_row(
+            Text(row["verdict"], VERDICT_STYLE[row["verdict"]]),
+            _number(row["hosts"]),
+            Text(_cell(row["release"])),
+            Text(_cell(row["rule"]) + (" *" if row["kernel_evidence"] == "release" else "")),
+            Text(_cell(row["model"])),
+        )
+    console.print()
+    console.print(table)
+    left = len(found.groups) - len(shown)
+    if left:
+        console.print(Text(f"  and {_number(left)} more groups, with --format json"), style="dim")
+    if any(row["kernel_evidence"] == "release" for row in shown):
+        text = "  * guessed from the release: weaker evidence; --kernels DIR reads the images"
+        console.print(Text(text), style="dim")
+
+
+def _print_by(console: Console, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    for head in (_cell(name), "hosts", "at risk", "unknown", "safe", "flushes"):
+        table.add_column(Text(head), justify="left" if head == _cell(name) else "right")
+    for row in rows:
+        counts = [_number(row[key]) for key in ("hosts", "at_risk", "unknown", "safe")]
+        table.add_row(Text(_cell(row[name])), *counts, _seconds(row["flush_ms"]))
+    console.print()
+    console.print(table)
+
+
+def _next_steps(found: FleetOverview) -> Iterator[str]:
+    at_risk = found.counts[Verdict.AT_RISK]
+    if at_risk:
+        broken = {
+            word for row in found.groups if row["verdict"] == "at-risk" for word in [row["broken"]]
+        }
+        ways = ", ".join(sorted({one for words in broken for one in words.split(",")} - {""}))
+        yield (
+            f"At risk ({ways}): {counted_as(at_risk, 'host')}. Boot a kernel that flushes, or do "
+            "not kexec them; `staleline fleet audit --kernel IMAGE` says what another kernel would "
+            "come to, `staleline explain stale-write-back` why"
+        )
+    valuable = [gain for gain in found.gains if gain.settled or gain.perhaps]
+    for gain in valuable[:3]:
+        yield _gain_line(gain)
+    if found.counts[Verdict.UNKNOWN] and not valuable and not found.faults:
+        yield "no single fact settles the unknown hosts: `staleline fleet missing` lists all"
+    if found.faults:
+        yield f"Could not be read: {counted_as(len(found.faults), 'record')}. Collect them again."
+    if not at_risk and not found.counts[Verdict.UNKNOWN]:
+        yield "nothing: every host may kexec"
+
+
+def _gain_line(gain: Gain) -> str:
+    return f"{settling(gain)}: {title_of(gain.id)} ({gain.id}). {how_to_get(gain.id)}"
+
+
+def _print_faults(console: Console, found: FleetOverview) -> None:
+    if not found.faults:
+        return
+    console.print()
+    head = f"Not read, and counted as unknown: {_number(len(found.faults))}"
+    console.print(Text(head, "bold"))
+    for fault in found.faults[:_FAULTS_SHOWN]:
+        console.print(Text(f"  {_short(fault.reason, 300)}"), soft_wrap=True)
+    left = len(found.faults) - _FAULTS_SHOWN
+    if left > 0:
+        console.print(Text(f"  and {_number(left)} more, with --format json"), style="dim")
+
+
+def _print_again(console: Console, found: FleetOverview) -> None:
+    if found.again:
+        console.print()
+        head = f"Told more than once: {_number(found.again_count)} hosts"
+        console.print(Text(head, "bold"))
+        for one in found.again[:_AGAIN_SHOWN]:
+            line = Text(f"  {_cell(one.host)}: {_short(one.note, 300)}")
+            console.print(line, soft_wrap=True)
+    if found.doubtful:
+        console.print(
+            Text(
+                f"\nOf {_number(found.doubtful)} hosts the time of collecting is none, or lies in "
+                "the future, and is not trusted"
+            )
+        )
+
+
+def _print_cost(console: Console, found: FleetOverview) -> None:
+    known = found.hosts - found.flush_unknown
+    if known:
+        console.print()
+        line = (
+            f"Flushes of a kexec: {_seconds(found.flush_ms)} altogether on {_number(known)} hosts"
+        )
+        unknown = f", not known on {_number(found.flush_unknown)}" if found.flush_unknown else ""
+        console.print(Text(line + unknown))
+
+
+def print_gains(console: Console, found: Sequence[Gain]) -> None:
+    """What is missing, the most valuable first."""
+    if not found:
+        console.print("nothing is missing that would settle a host")
+        return
+    for gain in found:
+        line = Text.assemble(
+            (f"{gain.id}", "bold"),
+            f": missing of {_number(gain.hosts)} hosts, "
+            f"settles {_number(gain.settled)} for certain",
+            f", {_number(gain.perhaps)} perhaps" if gain.perhaps else "",
+        )
+        console.print(line, soft_wrap=True)
+        console.print(Text(f"    {title_of(gain.id)}. {how_to_get(gain.id)}"))
+
+
+def print_changes(console: Console, found: Changes) -> None:
+    """What changed, the worst first."""
+    same = found.new - sum(one.hosts for one in found.changed if one.new is not None)
+    console.print(
+        f"{_number(found.old)} hosts before, {_number(found.new)} now: "
+        f"{_number(found.worse)} worse, {_number(same)} the same"
+    )
+    for one in found.changed:
+        line = Text(f"  {_number(one.hosts):>9}  ")
+        for verdict in (one.old, one.new):
+            line.append(verdict or "not there", VERDICT_STYLE.get(verdict or "", ""))
+            line.append(" → " if verdict is one.old else "")
+        examples = ", ".join(_cell(host) for host in one.examples[:3])
+        line.append(f"  {printable('; '.join(one.by))}  ({examples}…)")
+        console.print(line, soft_wrap=True)
+
+
+def print_pairs(console: Console, found: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
+    """A line for each old kernel and next one, the worst first."""
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    for head in ("next", "old kernel", "rule", "hosts", "at risk", "unknown", "safe"):
+        table.add_column(head, justify="right" if head in {"hosts", *_WORDS.values()} else "left")
+    for following, rows in found.items():
+        for row in rows:
+            table.add_row(
+                Text(_cell(following)),
+                Text(_cell(row["release"])),
+                Text(_cell(row["rule"])),
+                *(_number(row[name]) for name in ("hosts", "at_risk", "unknown", "safe")),
+            )
+    console.print(table)
+
+
+def _number(value: object) -> str:
+    return f"{int(str(value)):,}"
+
+
+def _cell(text: object) -> str:
+    return "unknown" if text is None else _short(str(text), _NAME_MAX)
+
+
+def _short(text: str, most: int) -> str:
+    shown = printable(text)
+    return shown if len(shown) <= most else f"{shown[: most - 1]}…"
+
+
+def _seconds(milliseconds: float | None) -> str:
+    if milliseconds is None:
+        return "unknown"
+    return f"{milliseconds / 1000:,.3g} s" if milliseconds >= 1000 else f"{milliseconds:.3g} ms"

@@ -1,0 +1,381 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Nothing is lost on the way into a fleet, whatever lies among the files and whoever is killed."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from staleline.cli.main import main
+from staleline.errors import UsageError
+from staleline.evidence.detect import parse_snapshot
+from staleline.evidence.hosts.snapshot_json import snapshot_text
+from staleline.fleet.intake import sources
+from staleline.fleet.intake.adding import AddOptions, add_to_fleet
+from staleline.fleet.intake.sources import listed, records
+from staleline.fleet.result import AuditOptions, asked_fleet
+from staleline.fleet.store import created, opened
+from tests.fleet.equality import some_hosts
+
+ONE = AddOptions(jobs=1)
+NOW = 1_796_040_000  # some hours after the hosts were collected
+TIME = "2026-11-30T06:00:00Z"
+
+
+@pytest.fixture(scope="module")
+def hosts() -> dict[str, str]:
+    return some_hosts(12, seed=4)
+
+
+def rows_of(fleet: Path, **options) -> dict[str, dict[str, Any]]:
+    with asked_fleet(fleet, AuditOptions(now=NOW, **options)) as asked:
+        return {row["host"]: row for row in asked.rows()}
+
+
+def told(text: str, **changes) -> str:
+    """The same host, told otherwise."""
+    snapshot = parse_snapshot(text, "a host")
+    kernel = replace(snapshot.kernel, **{k: changes.pop(k) for k in ("release",) if k in changes})
+    return snapshot_text(replace(snapshot, kernel=kernel, **changes))
+
+
+def written(folder: Path, texts: Mapping[str, str | bytes]) -> Path:
+    folder.mkdir(exist_ok=True)
+    for name, text in texts.items():
+        (folder / name).write_bytes(text if isinstance(text, bytes) else text.encode())
+    return folder
+
+
+def with_field(text: str, **fields: object) -> str:
+    return json.dumps({**json.loads(text), **fields})
+
+
+def tar_of(texts: dict[str, bytes]) -> bytes:
+    sink = io.BytesIO()
+    with tarfile.open(fileobj=sink, mode="w:gz") as archive:
+        for name, content in texts.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    return sink.getvalue()
+
+
+@pytest.fixture(scope="module")
+def faults(hosts) -> dict[str, bytes]:
+    """One of each fault."""
+    text = hosts["node0"]
+    found = json.loads(text)
+    contradicting = with_field(
+        hosts["node1"], state={"tsme": True}, cpuinfo={"vendor": "GenuineIntel"}
+    )
+    texts = {
+        "cut.json": text[: len(text) // 2],
+        "empty.json": "",
+        "blank.txt": "\n\n",
+        "foreign.txt": "Dear all,\nattached is the list of hosts.\n",
+        "contradicting.json": contradicting,
+        "schema-of-tomorrow.json": with_field(text, schema="staleline/snapshot/2"),
+        "misspelt.json": with_field(text, kernal={}),
+        "twice.json": text.replace('"host":', '"host": "another",\n "host":', 1),
+        "null-byte.json": text.replace("node0", "no\0de"),
+        "deep.json": '{"a":' * 100_000,
+        "number.json": "17",
+    }
+    assert found["schema"] == "staleline/snapshot/1"
+    return {
+        **{name: content.encode() for name, content in texts.items()},
+        "binary": bytes(range(256)) * 9,
+        "cut.tar.gz": tar_of({"a.json": text.encode()})[:-40],
+        "cut.json.gz": gzip.compress(text.encode())[:-9],
+        "no-snapshot.parquet": _parquet({"text": ["x"]}),
+        "cut.parquet": _parquet({"snapshot": [text]})[:-30],
+    }
+
+
+def _parquet(columns: dict[str, list[Any]]) -> bytes:
+    sink = io.BytesIO()
+    pq.write_table(pa.table(columns), sink)
+    return sink.getvalue()
+
+
+def test_every_fault_is_counted_and_named_in_every_format(hosts, faults, tmp_path, capsys):
+    good = {f"{name}.json": text for name, text in hosts.items()}
+    source = written(tmp_path / "in", good | faults)
+    fleet = tmp_path / "fleet"
+    added = add_to_fleet(fleet, [str(source)], ONE)
+    assert (added.hosts, added.quarantined) == (len(hosts), len(faults))
+    with asked_fleet(fleet, AuditOptions(now=NOW)) as asked:
+        rows = asked.rows()
+    assert len(rows) == len(hosts) + len(faults)
+    assert sum(row["verdict"] == "unknown" for row in rows) >= len(faults)
+    assert main(["fleet", "audit", str(fleet), "--json", "--fail-on", "nothing"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert {Path(one["file"]).name for one in document["faults"]} == set(faults)
+    assert all(one["reason"] for one in document["faults"])
+    assert sum(document["counts"].values()) == len(rows) == len(document["rows"])
+    main(["fleet", "audit", str(fleet)])
+    text = capsys.readouterr().out
+    assert f"Not read, and counted as unknown: {len(faults)}" in text
+    page = tmp_path / "page.html"
+    main(["fleet", "page", str(fleet), "-o", str(page)])
+    html = page.read_text()
+    for name in faults:
+        assert name in html
+    rows_file = tmp_path / "rows.csv"
+    main(["fleet", "audit", str(fleet), "-o", str(rows_file)])
+    assert all(name in rows_file.read_text() for name in faults)
+
+
+def test_all_kinds_of_sources_tell_the_same(hosts, tmp_path):
+    plain = written(tmp_path / "plain", {f"{name}.json": text for name, text in hosts.items()})
+    lines = "".join(json.dumps(json.loads(text)) + "\n" for text in hosts.values())
+    others = {
+        "tar": {"all.tar.gz": tar_of({f"a/{n}.json": t.encode() for n, t in hosts.items()})},
+        "lines": {"all.ndjson": lines.encode()},
+        "parquet": {"all.parquet": _parquet({"snapshot": list(hosts.values()), "n": [1] * 12})},
+        "packed": {f"{n}.gz": gzip.compress(t.encode()) for n, t in hosts.items()},
+    }
+    add_to_fleet(tmp_path / "of-plain", [str(plain)], ONE)
+    compared = ("verdict", "class", "rule", "missing", "flush_ms", "collected", "release")
+    wanted = {
+        host: [row[c] for c in compared] for host, row in rows_of(tmp_path / "of-plain").items()
+    }
+    assert len(wanted) == len(hosts)
+    for kind, files in others.items():
+        source = written(tmp_path / kind, files)
+        add_to_fleet(tmp_path / f"of-{kind}", [str(source)], ONE)
+        rows = rows_of(tmp_path / f"of-{kind}")
+        assert {host: [row[c] for c in compared] for host, row in rows.items()} == wanted, kind
+    memory = fsspec.filesystem("memory")
+    for name, text in hosts.items():
+        memory.pipe(f"/hosts/{name}.json", text.encode())
+    found = list(listed(["memory://hosts"]))
+    assert [next(iter(records(one))).text for one in found] == [
+        hosts[name] for name in sorted(hosts, key=lambda name: f"{name}.json")
+    ]
+
+
+def test_large_lines_are_read_in_pieces_without_loss(hosts, tmp_path, monkeypatch):
+    lines = [json.dumps(json.loads(text)) for text in hosts.values()]
+    file = tmp_path / "all.ndjson"
+    file.write_text("\n".join(lines))
+    monkeypatch.setattr(sources, "_PIECE", 7001)
+    pieces = list(listed([str(file)]))
+    assert len(pieces) > 3
+    digests = [record.digest for piece in pieces for record in records(piece)]
+    monkeypatch.undo()
+    (whole,) = listed([str(file)])
+    assert digests == [record.digest for record in records(whole)]
+    assert len(digests) == len(hosts)
+
+
+def test_the_newest_of_several_holds_and_both_are_named(hosts, tmp_path):
+    text = told(hosts["node0"], collected=TIME)
+    newer = told(text, collected="2026-11-30T07:00:00Z", release="5.4.0-216-generic")
+    source = written(tmp_path / "in", {"old.json": text, "new.json": newer})
+    add_to_fleet(tmp_path / "fleet", [str(source)], ONE)
+    (row,) = rows_of(tmp_path / "fleet").values()
+    assert row["release"] == "5.4.0-216-generic"
+    assert "new.json" in row["note"]
+    assert "old.json" in row["note"]
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (TIME, TIME),
+        (None, TIME),
+        (None, None),
+        ("yesterday", TIME),
+        ("2031-01-01T00:00:00Z", TIME),
+        ("2026-11-30T06:30:00", TIME),
+        ("1970-01-01T00:10:00Z", TIME),
+    ],
+)
+def test_what_nothing_puts_in_order_is_a_contradiction(hosts, tmp_path, first, second):
+    text = told(hosts["node0"], collected=first, release="6.12.117+deb13-amd64")
+    other = told(text, collected=second, release="5.4.0-216-generic")
+    source = written(tmp_path / "in", {"a.json": text, "b.json": other})
+    add_to_fleet(tmp_path / "fleet", [str(source)], ONE)
+    (row,) = rows_of(tmp_path / "fleet").values()
+    assert (row["verdict"], row["missing"]) == ("unknown", "told-twice-differently")
+    assert "a.json" in row["note"]
+    assert "b.json" in row["note"]
+
+
+def test_the_same_evidence_twice_is_no_contradiction(hosts, tmp_path):
+    text = told(hosts["node0"], collected=TIME)
+    alone = written(tmp_path / "alone", {"a.json": text})
+    twice = written(tmp_path / "twice", {"a.json": text, "b.json": text})
+    add_to_fleet(tmp_path / "of-alone", [str(alone)], ONE)
+    add_to_fleet(tmp_path / "of-twice", [str(twice)], ONE)
+    (row,), (again,) = (rows_of(tmp_path / f"of-{n}").values() for n in ("alone", "twice"))
+    assert {**again, "note": ""} == {**row, "note": ""}
+
+
+@pytest.mark.parametrize(
+    ("collected", "word"),
+    [
+        (None, "nothing says when"),
+        ("yesterday", "is no time"),
+        ("2031-01-01T00:00:00Z", "lies in the future"),
+        ("2026-11-30T06:00:00", "names no zone"),
+        ("1970-01-01T00:10:00Z", "clock was not set"),
+    ],
+)
+def test_a_time_that_is_none_is_told_and_not_trusted(hosts, tmp_path, collected, word):
+    text = told(hosts["node0"], collected=collected)
+    add_to_fleet(tmp_path / "fleet", [str(written(tmp_path / "in", {"a": text}))], ONE)
+    (row,) = rows_of(tmp_path / "fleet").values()
+    assert word in row["note"]
+    (row,) = rows_of(tmp_path / "fleet", max_age=86400).values()
+    assert (row["verdict"], row["missing"]) == ("unknown", "evidence-too-old")
+
+
+def test_old_evidence_tells_nothing_beyond_its_age(hosts, tmp_path):
+    text = told(hosts["node0"], collected=TIME, release="4.14.336")
+    add_to_fleet(tmp_path / "fleet", [str(written(tmp_path / "in", {"a": text}))], ONE)
+    (plain,) = rows_of(tmp_path / "fleet").values()
+    (young,) = rows_of(tmp_path / "fleet", max_age=86400).values()
+    (old,) = rows_of(tmp_path / "fleet", max_age=60).values()
+    assert young["verdict"] == plain["verdict"]
+    assert (old["verdict"], old["kexec"], old["missing"]) == (
+        "unknown",
+        "unknown",
+        "evidence-too-old",
+    )
+
+
+def test_a_mended_file_replaces_its_fault(hosts, tmp_path):
+    source = written(tmp_path / "in", {"a.json": hosts["node0"][:900]})
+    fleet = tmp_path / "fleet"
+    add_to_fleet(fleet, [str(source)], ONE)
+    assert [row["missing"] for row in rows_of(fleet).values()] == ["not-read"]
+    written(source, {"a.json": hosts["node0"]})
+    assert add_to_fleet(fleet, [str(source)], ONE).hosts == 1
+    assert list(rows_of(fleet)) == ["node0"]
+    assert add_to_fleet(fleet, [str(source)], ONE).already == 1
+
+
+HOSTILE = (
+    "\x1b[31mred",
+    "<script>alert(1)</script>",
+    "=cmd|' /C calc'!A0",
+    "ä" * 5000,
+    "a\nb",
+    "\u202ex",
+)
+
+
+def test_names_are_harmless_everywhere(hosts, tmp_path, capsys):
+    texts = {f"{n}.json": told(hosts["node0"], host=name) for n, name in enumerate(HOSTILE)}
+    fleet, page, rows = tmp_path / "fleet", tmp_path / "page.html", tmp_path / "rows.csv"
+    add_to_fleet(fleet, [str(written(tmp_path / "in", texts))], ONE)
+    assert len(rows_of(fleet)) == len(HOSTILE)
+    main(["fleet", "audit", str(fleet)])
+    main(["fleet", "audit", str(fleet), "--format", "prometheus"])
+    out = capsys.readouterr().out
+    assert "\x1b" not in out
+    assert "\u202e" not in out
+    main(["fleet", "page", str(fleet), "-o", str(page)])
+    main(["fleet", "audit", str(fleet), "-o", str(rows)])
+    assert "<script>alert" not in page.read_text()
+    assert "\n=cmd" not in rows.read_text()
+    assert "'=cmd" in rows.read_text()
+
+
+# ---- what is written -----------------------------------------------------------------------
+
+SCRIPT = """
+import sys
+from pathlib import Path
+from staleline.fleet.intake import sources
+from staleline.fleet.intake.adding import AddOptions, add_to_fleet
+if __name__ == "__main__":
+    add_to_fleet(Path(sys.argv[1]), [sys.argv[2]], AddOptions(jobs=1, inputs_at_most=2))
+"""
+
+
+def tree_bytes(folder: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != "lock"
+    }
+
+
+def test_a_kill_at_any_moment_changes_no_byte(hosts, tmp_path):
+    source = written(tmp_path / "in", {f"{name}.json": text for name, text in hosts.items()})
+    script = tmp_path / "adding.py"
+    script.write_text(SCRIPT)
+    add_to_fleet(tmp_path / "whole", [str(source)], AddOptions(jobs=1, inputs_at_most=2))
+    killed = tmp_path / "killed"
+    command = [sys.executable, str(script), str(killed), str(source)]
+    kills = 0
+    for parts in (0, 2, 4):
+        process = subprocess.Popen(command, start_new_session=True, stderr=subprocess.DEVNULL)
+        deadline = time.monotonic() + 120
+        while process.poll() is None and time.monotonic() < deadline:
+            if (killed / "adding.json").exists() and (
+                len(list(killed.glob("hosts/part-*"))) >= parts
+            ):
+                break
+            time.sleep(0.002)
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            kills += 1
+        process.wait()
+        if (killed / "adding.json").exists():
+            with pytest.raises(UsageError, match="not finished"):
+                rows_of(killed)
+    assert kills
+    (killed / "hosts" / ".part-000000.parquet.abc").write_bytes(b"half")
+    time.sleep(1)  # the processes of the last one have let go of the lock
+    add_to_fleet(killed, [str(source)], AddOptions(jobs=1, inputs_at_most=2))
+    assert tree_bytes(killed) == tree_bytes(tmp_path / "whole")
+
+
+def test_a_fleet_that_is_written_to_is_locked(hosts, tmp_path):
+    fleet = tmp_path / "fleet"
+    source = str(written(tmp_path / "in", {"a.json": hosts["node0"]}))
+    add_to_fleet(fleet, [source], ONE)
+    before = tree_bytes(fleet)
+    with created(fleet).locked(writing_to_it=True):
+        with pytest.raises(UsageError, match="another process"):
+            add_to_fleet(fleet, [source], ONE)
+        with pytest.raises(UsageError, match="another process"):
+            rows_of(fleet)
+    assert tree_bytes(fleet) == before
+
+
+def test_what_is_no_fleet_of_this_edition_is_refused_and_left_alone(hosts, tmp_path):
+    source = str(written(tmp_path / "in", {"a.json": hosts["node0"]}))
+    strange = written(tmp_path / "strange", {"thesis.tex": "years of work"})
+    with pytest.raises(UsageError, match="is no fleet, and holds"):
+        add_to_fleet(strange, [source], ONE)
+    older = written(tmp_path / "older", {"fleet.json": '{"schema": "staleline/fleet/0"}'})
+    for attempt in (lambda: add_to_fleet(older, [source], ONE), lambda: opened(older)):
+        with pytest.raises(UsageError, match="another edition"):
+            attempt()
+    damaged = written(tmp_path / "damaged", {"fleet.json": "{"})
+    with pytest.raises(UsageError, match="cannot be read"):
+        opened(damaged)
+    assert tree_bytes(strange) == {"thesis.tex": b"years of work"}
+    with pytest.raises(UsageError, match="cannot be read"):
+        add_to_fleet(tmp_path / "new", [str(tmp_path / "nothing-there")], ONE)
