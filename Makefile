@@ -138,8 +138,8 @@ lock: $(STAMP)
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --extra all --group dev \
 		--python-version 3.11 --custom-compile-command 'make lock' \
 		--output-file requirements.lock pyproject.toml
-	$(BIN)/uv pip compile --quiet --universal --generate-hashes --group spark --no-emit-package \
-		setuptools --constraint requirements.lock --python-version 3.11 \
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --group spark \
+		--constraint requirements.lock --python-version 3.11 \
 		--custom-compile-command 'make lock' --output-file requirements-spark.lock
 
 clean:
