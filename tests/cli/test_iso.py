@@ -7,7 +7,7 @@ import io
 import sys
 from pathlib import Path
 
-import pycdlib  # type: ignore[import-untyped]
+import pycdlib  # type: ignore[import-not-found,import-untyped,unused-ignore]
 import pytest
 
 from staleline.cli.main import main

@@ -150,7 +150,7 @@ def test_a_report_replaces_an_older_one(tmp_path: Path) -> None:
     ("arguments", "says"),
     [
         ((*REVIEW, "--snapshot", HYGON), "--policy is for platform classes"),
-        (("--platform", "amd-no-sme"), "--platform without a policy; give --policy NAME"),
+        (("--platform", "amd-no-sme"), "--platform without a policy; give --policy RULE"),
         (("--policy", "linux-6.18", "--platform", "vax"), "no platform class 'vax'"),
         (("--policy", "linux-9.9"), "linux-9.9"),
         (
