@@ -43,6 +43,9 @@ FILES = frozenset(
     }
 )
 
+#: What a verdict is made of.
+JUDGING = frozenset({"evidence", "facts", "kernel", "policy", "model", "check"})
+
 #: What each file and folder at the top may import besides itself.
 ALLOWED = {
     "__init__": frozenset({"api", "errors", "vocabulary"}),
@@ -62,10 +65,11 @@ ALLOWED = {
     "facts": FILES | {"evidence"},
     "kernel": FILES | {"evidence", "policy"},
     "check": FILES | {"model"},
-    "verdict": FILES | {"evidence", "facts", "kernel", "policy", "model", "check"},
-    "report": FILES | {"evidence", "facts", "kernel", "policy", "model", "check", "verdict"},
-    "cli": FILES | {"evidence", "facts", "kernel", "policy", "model", "check", "verdict", "report"},
-    "api": FILES | {"evidence", "facts", "kernel", "policy", "model", "check", "verdict", "report"},
+    "verdict": FILES | JUDGING,
+    "simulation": FILES | JUDGING | {"verdict"},
+    "report": FILES | JUDGING | {"verdict", "simulation"},
+    "cli": FILES | JUDGING | {"verdict", "simulation", "report"},
+    "api": FILES | JUDGING | {"verdict", "report"},
     "__main__": frozenset({"cli"}),
 }
 
