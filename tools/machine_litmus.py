@@ -52,6 +52,7 @@ class Program:
     code: str
     outcomes: frozenset[str]
     coherent: frozenset[str] = frozenset()
+    counts: bool = False
     every: bool = False
     seeds: int = 1
     model: CpuModel = CpuModel.ROME
@@ -146,7 +147,7 @@ def judged(program: Program, emulator: BuiltMachine) -> Iterator[Finding]:
         floppy.write_bytes(assembled(program, Path(work)))
         for model, allowed in machines:
             seen = {
-                outcome(_run(program, model, seed, floppy, emulator))
+                _outcome_of(program, _run(program, model, seed, floppy, emulator))
                 for seed in range(1, program.seeds + 1)
             }
             yield Finding(program, model, allowed, frozenset(seen))
@@ -180,6 +181,17 @@ def _tool(*command: str) -> None:
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or ["failed"])[-1]
         raise BuildError(f"{command[0]}: {reason}")
+
+
+def _outcome_of(program: Program, ended: EndedRun) -> str:
+    if not program.counts:
+        return outcome(ended)
+    counted = [
+        (sum(event["destroyed"].values()), event["destroyed_loads"])
+        for event in ended.events("summary")
+    ]
+    destroyed, loaded = counted[-1] if counted else ("no", "none")
+    return f"{outcome(ended)}, {destroyed} destroyed, {loaded} loaded"
 
 
 def outcome(ended: EndedRun) -> str:

@@ -3,7 +3,7 @@
 
 Every kernel is booted on every machine and goes on from there in many ways, each to a probe in the
 next kernel's place (machine/guest/probe.S). What was seen of each is kept, so that an interrupted
-matrix goes on where it was. Prints where every way stands; ``--table`` writes docs/machine.md's.
+matrix goes on where it was. Prints the table of docs/machine.md.
 
 Exit status: 0 nothing contradicts what was predicted, 2 something does, 1 bad input.
 """
@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import sys
-import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from itertools import product
@@ -26,11 +27,12 @@ from tools.fetch_kernels import default_cache
 from staleline.errors import StalelineError
 from staleline.kernel.image.assembly import load_image
 from staleline.simulation.emulator import BuiltMachine, built_machine, machine_cache
-from staleline.simulation.execution import RunBounds
-from staleline.simulation.experiment import Experiment, SimulatedCpus, run_experiments
+from staleline.simulation.execution import RunBounds, ended_in
+from staleline.simulation.experiment import COMMAND_LINE, Experiment, SimulatedCpus, run_experiments
 from staleline.simulation.medium import BootImage, Probe, boot_image
-from staleline.simulation.observation import RunOutcome, SeenRun
+from staleline.simulation.observation import RunOutcome, SeenRun, seen_run
 from staleline.simulation.prediction import (
+    NOTHING_PREDICTED,
     Prediction,
     disagreement,
     machine_evidence,
@@ -169,35 +171,65 @@ def _run(options: argparse.Namespace) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     left = options.at_most
     for boot in boots(options.kernels):
-        missing = [cell for cell in cells(boot) if not (folder / f"{cell.name}.json").exists()]
         file = default_cache() / _KERNELS[boot.kernel]
-        if not missing or left == 0 or not file.exists():
+        if left == 0 or not file.exists():
             continue
-        left = None if left is None else left - 1
-        sys.stderr.write(f"{boot.name}: {len(missing)} ways\n")
-        for cell, record in _observed(boot, missing, file, emulator):
-            (folder / f"{cell.name}.json").write_text(json.dumps(record, indent=1) + "\n")
-            sys.stderr.write(f"  {cell.name}: {record['verdict']}, {record['outcome']}\n")
+        _keep_finished(boot, file, folder)
+        missing = [cell for cell in cells(boot) if not (folder / f"{cell.name}.json").exists()]
+        if missing:
+            left = None if left is None else left - 1
+            sys.stderr.write(f"{boot.name}: {len(missing)} ways\n")
+            _observe(boot, missing, file, emulator, folder)
 
 
-def _observed(
-    boot: Boot, missing: list[Cell], file: FilePath, emulator: BuiltMachine
-) -> Iterator[tuple[Cell, dict[str, Any]]]:
+def _observe(
+    boot: Boot, missing: list[Cell], file: FilePath, emulator: BuiltMachine, folder: FilePath
+) -> None:
     image, program = _boot_image(file), emulator.guest("probe")
     experiments = [_experiment(cell, image, file, program) for cell in missing]
     first = replace(experiments[0], caches=dict(_PATIENT))
-    with tempfile.TemporaryDirectory(prefix="matrix-") as work:
-        seen = run_experiments(first, experiments, emulator, FilePath(work), _BOUNDS)
-    for cell, experiment, observed in zip(missing, experiments, seen, strict=True):
-        evidence = machine_evidence(
-            observed.cpuid,
-            cpus=boot.cpus,
-            mem_encrypt=True,
-            command_line=experiment.whole_command_line,
-        )
-        following = Next.ON if cell.next_encrypts else Next.OFF
-        prediction = predicted(evidence, str(file), following, cell.path, cell.without)
-        yield cell, _record(cell, prediction, observed)
+    work = _work(boot, folder)
+    work.mkdir()
+    (work / "cells").write_text("\n".join(cell.name for cell in missing) + "\n")
+    run_experiments(first, experiments, emulator, work, _BOUNDS)
+    _keep_finished(boot, file, folder, whole=True)
+
+
+def _work(boot: Boot, folder: FilePath) -> FilePath:
+    """Where a boot's machines leave their files, until all of them have ended."""
+    return folder / f"{boot.name}.work"
+
+
+def _keep_finished(boot: Boot, file: FilePath, folder: FilePath, *, whole: bool = False) -> None:
+    """Records of a boot's ways; of one that was interrupted, of those that came to their end."""
+    work = _work(boot, folder)
+    if not (work / "cells").exists():
+        return
+    by_name = {cell.name: cell for cell in cells(boot)}
+    for number, name in enumerate((work / "cells").read_text().split()):
+        seen = seen_run(ended_in(work / str(number)))
+        if name in by_name and (seen.counts or whole):
+            record = _judged(by_name[name], file, seen)
+            (folder / f"{name}.json").write_text(json.dumps(record, indent=1) + "\n")
+            sys.stderr.write(f"  {name}: {record['verdict']}, {record['outcome']}\n")
+    shutil.rmtree(work)
+
+
+def _judged(cell: Cell, file: FilePath, seen: SeenRun) -> dict[str, Any]:
+    if not seen.tells_cpuid:
+        return _record(cell, NOTHING_PREDICTED, seen)
+    evidence = machine_evidence(
+        seen.cpuid,
+        cpus=cell.boot.cpus,
+        mem_encrypt=True,
+        command_line=f"{COMMAND_LINE} {_command_line(cell.boot)}",
+    )
+    following = Next.ON if cell.next_encrypts else Next.OFF
+    return _record(cell, predicted(evidence, str(file), following, cell.path, cell.without), seen)
+
+
+def _command_line(boot: Boot) -> str:
+    return f"mem_encrypt={_word(boot.encrypts)} {_OPTIONS}"
 
 
 @cache
@@ -211,7 +243,7 @@ def _experiment(cell: Cell, image: BootImage, file: FilePath, program: bytes) ->
     return Experiment(
         kernel=image,
         following=Probe(program, cell.next_encrypts, wait),
-        command_line=f"mem_encrypt={_word(cell.boot.encrypts)} {_OPTIONS}",
+        command_line=_command_line(cell.boot),
         path=cell.path,
         machine=cell.boot.machine,
         cpus=cell.boot.cpus,
@@ -265,7 +297,57 @@ def _records(results: FilePath) -> Iterator[dict[str, Any]]:
 
 
 def _table(records: list[dict[str, Any]]) -> str:
-    return f"{len(records)} runs\n"
+    """For docs/machine.md: what was predicted of each handover, and what its runs have shown."""
+    rows = [
+        "| kernel | CPUs | handover | predicted | runs | destroyed in, at most | other |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    keys = sorted({_handover(record) for record in records})
+    for key in keys:
+        several = [record for record in records if _handover(record) == key]
+        rows.append(f"| {' | '.join((*key, *_seen(several)))} |")
+    observed = [record for record in records if record["outcome"] != RunOutcome.NOT_OBSERVED]
+    contradicting = [record for record in observed if record["disagreement"]]
+    missed = [key for key in keys if _is_missed([r for r in records if _handover(r) == key])]
+    rows.append("")
+    rows.append(
+        f"{len(records)} runs, {len(observed)} of them observed; {len(contradicting)} contradict "
+        f"what is predicted, and {len(missed)} handovers at risk were not seen to destroy anything."
+    )
+    rows += [f"- {_cell_words(record)}: {record['disagreement']}" for record in contradicting]
+    rows += [f"- nothing seen: {', '.join(key)}" for key in missed]
+    return "\n".join(rows) + "\n"
+
+
+def _handover(record: Mapping[str, Any]) -> tuple[str, str, str]:
+    transition = f"{_word(record['old'])}→{_word(record['next'])} {record['path']}"
+    without = f", without {record['without']}" if record["without"] else ""
+    return record["kernel"], f"{record['cpus']} {record['machine']}", f"{transition}{without}"
+
+
+def _seen(several: Sequence[Mapping[str, Any]]) -> tuple[str, str, str, str]:
+    first = several[0]
+    broken = f" ({first['broken']}, {first['role']})" if first["broken"] else ""
+    counts = [record["destroyed"] for record in several if record["destroyed"]]
+    destroyed = f"{len(counts)}, {max(counts):,}" if counts else "0"
+    others = Counter(
+        record["outcome"]
+        for record in several
+        if record["outcome"] not in (RunOutcome.CLEAN, RunOutcome.DESTROYED)
+    )
+    other = ", ".join(f"{count} {outcome}" for outcome, count in sorted(others.items()))
+    return f"{first['verdict']}{broken}", str(len(several)), destroyed, other
+
+
+def _is_missed(several: Sequence[Mapping[str, Any]]) -> bool:
+    """At risk is predicted, and no run has shown it, though each adversary was tried."""
+    at_risk = several[0]["verdict"] == "at-risk"
+    bad = (RunOutcome.DESTROYED, RunOutcome.RACE)
+    return at_risk and not any(record["outcome"] in bad for record in several)
+
+
+def _cell_words(record: Mapping[str, Any]) -> str:
+    return f"{', '.join(_handover(record))}, {record['adversary']}"
 
 
 if __name__ == "__main__":

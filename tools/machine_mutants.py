@@ -150,7 +150,8 @@ def _mutated(emulator: BuiltMachine, cache: Path) -> BuiltMachine:
         errors = [line for line in done.stderr.splitlines() if "error:" in line]
         raise BuildError((errors or ["make failed"])[0])
     folder = cache / "built"
-    shutil.copytree(emulator.folder, folder, dirs_exist_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)  # one that runs goes on with its own files
+    shutil.copytree(emulator.folder, folder)
     shutil.copyfile(objects / "bochs", folder / "bochs")
     return BuiltMachine(folder, "mutants")
 

@@ -18,7 +18,17 @@ from typing import Any, Final
 from staleline.simulation.emulator import BuiltMachine
 from staleline.simulation.medium import MemoryImage
 
-__all__ = ["Configuration", "CpuModel", "EndedRun", "Ending", "RunBounds", "Way", "run", "run_ways"]
+__all__ = [
+    "Configuration",
+    "CpuModel",
+    "EndedRun",
+    "Ending",
+    "RunBounds",
+    "Way",
+    "ended_in",
+    "run",
+    "run_ways",
+]
 
 _CONSOLE: Final = "console.txt"
 _REPORT: Final = "report.jsonl"
@@ -188,10 +198,17 @@ def run(
             machine.kill()
             machine.wait()
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return _seen(folder, ending, after.ru_utime - before.ru_utime)
+    return ended_in(folder, ending, after.ru_utime - before.ru_utime)
 
 
-def _seen(folder: Path, ending: Ending, seconds: float) -> EndedRun:
+def ended_in(folder: Path, ending: Ending = Ending.STOPPED, seconds: float = 0) -> EndedRun:
+    """A run by what it has left in its folder.
+
+    Args:
+        folder: Of its files.
+        ending: How it ended, as far as its starter knows.
+        seconds: CPU time.
+    """
     reason = _last_words(folder) if ending is Ending.STOPPED else ""
     if any(word in reason for word in _POWERED_OFF):
         ending = Ending.POWERED_OFF
@@ -245,7 +262,7 @@ def run_ways(
     whole = run(emulator, replace(configuration, caches=caches), folder, bounds)
     seconds = whole.seconds / len(ways)
     return [
-        _seen(place, Ending.STOPPED, seconds)
+        ended_in(place, Ending.STOPPED, seconds)
         if (place / _CONSOLE).exists()
         else replace(whole, seconds=seconds)
         for place in (folder / str(way.number) for way in ways)

@@ -23,7 +23,14 @@ from staleline.verdict.handover.kernels import Behaviour, Kernel
 from staleline.verdict.machines.machine import Machine
 from staleline.vocabulary import Path, Site, Verdict
 
-__all__ = ["Prediction", "WithoutFlush", "disagreement", "machine_evidence", "predicted"]
+__all__ = [
+    "NOTHING_PREDICTED",
+    "Prediction",
+    "WithoutFlush",
+    "disagreement",
+    "machine_evidence",
+    "predicted",
+]
 
 _SYSCFG: Final = "0xc0010010"
 _SYSCFG_MEM_ENCRYPT: Final = 1 << 23
@@ -50,6 +57,12 @@ class Prediction:
     role: str | None
     flushes: Mapping[Site, bool | None]
     unknown: tuple[str, ...]
+
+
+#: Of a machine that did not tell what it is.
+NOTHING_PREDICTED: Final = Prediction(
+    Verdict.UNKNOWN, "", None, None, {}, ("the machine did not come so far",)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +147,7 @@ def predicted(
     if without is not None:
         kernels = tuple(WithoutFlush(each, without) for each in kernels)
     judged = audit(subject.facts, kernels, following=following, paths=(path,), given=subject.given)
-    return _of_row(judged.handovers) if judged.handovers else _nothing()
+    return _of_row(judged.handovers) if judged.handovers else NOTHING_PREDICTED
 
 
 def _of_row(rows: tuple[Handover, ...]) -> Prediction:
@@ -150,10 +163,6 @@ def _of_row(rows: tuple[Handover, ...]) -> Prediction:
         flushes=row.flushes,
         unknown=tuple(map(str, row.unknown)),
     )
-
-
-def _nothing() -> Prediction:
-    return Prediction(Verdict.UNKNOWN, "", None, None, {}, ("no handover is possible there",))
 
 
 def disagreement(prediction: Prediction, seen: SeenRun) -> str | None:
