@@ -158,6 +158,13 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n", maxsplit=1)[0])
     parser.add_argument("--kernels", nargs="*", default=list(_KERNELS), choices=list(_KERNELS))
     parser.add_argument(
+        "--machines",
+        nargs="*",
+        type=SimulatedCpus,
+        default=list(SimulatedCpus),
+        help="amd, amd-coherent, hygon (default: all)",
+    )
+    parser.add_argument(
         "--results", type=FilePath, default=machine_cache() / "matrix", help="default: %(default)s"
     )
     parser.add_argument("--table", action="store_true", help="run nothing, tell what was seen")
@@ -172,7 +179,7 @@ def _run(options: argparse.Namespace) -> None:
     left = options.at_most
     for boot in boots(options.kernels):
         file = default_cache() / _KERNELS[boot.kernel]
-        if left == 0 or not file.exists():
+        if left == 0 or not file.exists() or boot.machine not in options.machines:
             continue
         _keep_finished(boot, file, folder)
         missing = [cell for cell in cells(boot) if not (folder / f"{cell.name}.json").exists()]
