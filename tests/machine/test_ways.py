@@ -10,7 +10,8 @@ import pytest
 from staleline.simulation.emulator import BuiltMachine
 from staleline.simulation.execution import Configuration, Ending, RunBounds, Way, run, run_ways
 
-#: A boot sector that sends 8 bits, tells "w", asks CPUID 0x57415953, tells EAX as a digit, and switches off.
+#: A boot sector that sends 8 bits, tells "w", asks CPUID 0x57415953, tells EAX as a digit, and
+#: switches off.
 TELL = "baf803ee bafd03 ec a840 74fb"  # AL to the serial port, until it is sent
 ASK = "bafb03b003ee b077" + TELL + "66b853594157 0fa2 0430" + TELL
 SWITCH_OFF = "ba0089" + "".join(f"b0{letter:02x}ee" for letter in b"Shutdown")

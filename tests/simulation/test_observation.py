@@ -86,9 +86,23 @@ def test_what_the_first_kernel_said_is_no_fault_of_the_next(tmp_path: Path) -> N
     assert observed.outcome is RunOutcome.CLEAN
 
 
+def test_the_crash_itself_is_no_fault_of_the_next_kernel(tmp_path: Path) -> None:
+    panic = "[ 2.6] Kernel panic - not syncing: sysrq triggered crash"
+    console = CONSOLE.replace("== jump 7.3.4", f"== crash 7.3.4\n{panic}")
+    assert seen(tmp_path, console, *HANDOVERS, summary(0)).outcome is RunOutcome.CLEAN
+    another = console.replace("== worked", "Kernel panic - not syncing: VFS\n== worked")
+    assert seen(tmp_path, another, *HANDOVERS, summary(0)).outcome is RunOutcome.FAILED
+
+
+def test_what_looks_like_a_jump_in_the_next_kernel_is_none(tmp_path: Path) -> None:
+    observed = seen(tmp_path, CONSOLE, *HANDOVERS, *HANDOVERS, summary(0))
+    assert [each.moment for each in observed.handovers] == ["relocation", "handover"]
+
+
 def test_a_flush_that_goes_on_at_the_handover_is_a_race(tmp_path: Path) -> None:
-    race = {"event": "flush-race", "at": "handover", "cpu": 0, "flushing": 1}
-    observed = seen(tmp_path, CONSOLE, *HANDOVERS, race, summary(0))
+    race = {"event": "flush-race", "at": "handover", "cpu": 0, "flushing": 1, "tick": 9}
+    later = {**race, "tick": 10, "flushing": 0}
+    observed = seen(tmp_path, CONSOLE, *HANDOVERS, race, later, summary(0))
     assert (observed.outcome, observed.races) == (RunOutcome.RACE, (1,))
 
 

@@ -8,7 +8,7 @@ on hardware. See docs/machine.md.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import islice
@@ -32,8 +32,10 @@ _CHAINS: Final = 100
 _UP: Final = re.compile(r"^== up (\S+) online (\d+)$", re.MULTILINE)
 _LEFT: Final = re.compile(r"^== (?:jump|crash) ", re.MULTILINE)
 _WORKED: Final = "== worked "
+#: The first kernel's own crash is none of the next one's faults.
 _FAULT: Final = re.compile(
-    r".*(?:Kernel panic|general protection fault|BUG: |Oops: |== files differ|triple fault).*"
+    r".*(?:Kernel panic(?! - not syncing: sysrq triggered crash)|general protection fault"
+    r"|BUG: |Oops: |== files differ|triple fault).*"
 )
 _CANNOT_LOAD: Final = re.compile(r"^== (cannot load: .*)$", re.MULTILINE)
 _CPUID: Final = re.compile(r"^   0x[0-9a-f]{8} 0x[0-9a-f]{2}: eax=.*$", re.MULTILINE)
@@ -252,9 +254,9 @@ def seen_run(ended: EndedRun) -> SeenRun:
         left=left is not None,
         worked=_WORKED in after and not fault,
         fault=fault[0].strip() if fault else "",
-        handovers=tuple(_handovers(ended)),
+        handovers=tuple(_first_way(_handovers(ended))),
         flushes=tuple(_flushes(ended)),
-        races=tuple(event["flushing"] for event in ended.events("flush-race")),
+        races=tuple(_races(ended)),
         released=(releases[0]["dirty"], releases[0]["destroyed"]) if releases else None,
         chains=tuple(_chains(ended)),
         counts=summaries[-1] if summaries else {},
@@ -269,6 +271,24 @@ def _handovers(ended: EndedRun) -> Iterator[Moment]:
         caches = tuple(map(_cache, event["caches"]))
         lstar = int(event["lstar"], 16)
         yield Moment(event["event"], event["cpu"], lstar, event["tick"], caches)
+
+
+def _races(ended: EndedRun) -> Iterator[int]:
+    """CPUs that flush at the first jump."""
+    jump = None
+    for event in ended.events("handover", "flush-race"):
+        if event["event"] == "handover":
+            jump = event["tick"] if jump is None else jump
+        elif event["at"] == "handover" and event["tick"] == jump:
+            yield event["flushing"]
+
+
+def _first_way(moments: Iterable[Moment]) -> Iterator[Moment]:
+    """Until the first jump: starting CPUs of the next kernel run at low addresses, too."""
+    for moment in moments:
+        yield moment
+        if moment.moment == "handover":
+            return
 
 
 def _cache(told: Mapping[str, Any]) -> CpuCache:
