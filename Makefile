@@ -11,7 +11,7 @@ DENO := DENO_DIR=$(VENV)/deno DENO_NO_UPDATE_CHECK=1 NO_COLOR=1 $(BIN)/deno
 
 .PHONY: run examples test lint format bench second-opinions every-kernel mutants properties \
 	fleet-equality fleet-spark fuzz fuzz-commands kernels compilers instrumented boot-test machine \
-	machine-test docs lock pyz deb install-test clean
+	machine-test machine-matrix machine-mutants docs lock pyz deb install-test clean
 
 run: $(STAMP)
 	@$(BIN)/python tools/demo.py
@@ -115,6 +115,15 @@ machine-test: machine
 	$(BIN)/python -m tools.machine_litmus
 	$(BIN)/pytest tests/machine
 	$(BIN)/pytest -n 2 tests/machine/kexec_on_the_machine.py
+
+# Predicted against observed over kernels, machines, transitions and adversaries. Goes on where it was
+# interrupted; hours.
+machine-matrix: machine
+	nice -n 15 $(BIN)/python -m tools.machine_matrix
+
+# Mistakes in the simulated caches, which the litmus programs have to notice.
+machine-mutants: machine
+	nice $(BIN)/python -m tools.machine_mutants
 
 # Man pages, completions, docs/explanations.md: rewrite what is generated from the program.
 docs: $(STAMP)

@@ -44,9 +44,10 @@ FILES = frozenset(
     }
 )
 
-BELOW_REPORT = frozenset(
-    {"evidence", "facts", "kernel", "policy", "model", "check", "verdict", "fleet"}
-)
+#: What a verdict is made of.
+JUDGING = frozenset({"evidence", "facts", "kernel", "policy", "model", "check"})
+#: What asks for many verdicts, or beside a verdict.
+ASKING = frozenset({"fleet", "simulation"})
 
 #: What each file and folder at the top may import besides itself.
 ALLOWED = {
@@ -68,11 +69,12 @@ ALLOWED = {
     "facts": FILES | {"evidence"},
     "kernel": FILES | {"evidence", "policy"},
     "check": FILES | {"model"},
-    "verdict": FILES | {"evidence", "facts", "kernel", "policy", "model", "check"},
-    "fleet": FILES | {"evidence", "facts", "kernel", "policy", "model", "check", "verdict"},
-    "report": FILES | BELOW_REPORT,
-    "cli": FILES | BELOW_REPORT | {"report"},
-    "api": FILES | BELOW_REPORT | {"report"},
+    "verdict": FILES | JUDGING,
+    "fleet": FILES | JUDGING | {"verdict"},
+    "simulation": FILES | JUDGING | {"verdict"},
+    "report": FILES | JUDGING | ASKING | {"verdict"},
+    "cli": FILES | JUDGING | ASKING | {"verdict", "report"},
+    "api": FILES | JUDGING | ASKING | {"verdict", "report"},
     "__main__": frozenset({"cli"}),
 }
 

@@ -2,8 +2,8 @@
 """Build the simulated machine: Debian's Bochs with the patches of machine/patches.
 
 What a build depends on (source, patches, options, compiler) names it; one that is there is not
-made again. Prints its folder, which holds bochs, its BIOS images, what boot media are made of, and
-build.json.
+made again; programs of guests are made each time. Prints its folder, which holds bochs, its BIOS
+images, programs of guests, and build.json.
 
 Exit status: 0 it is there, 1 it could not be built (one line on standard error).
 """
@@ -26,12 +26,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from tools.boot_medium import GuestFiles
 from tools.fetch_kernels import Apt, FetchError
-from tools.fetch_kernels import default_cache as kernels_cache
 from tools.kernel_source import SourceError, apply
 
-__all__ = ["MACHINE", "BuildError", "Emulator", "default_cache", "installed"]
+from staleline.simulation.emulator import BuiltMachine, machine_cache
+
+__all__ = ["MACHINE", "BuildError", "build", "installed", "patches", "unpacked"]
 
 MACHINE: Final = Path(__file__).resolve().parent.parent / "machine"
 _NEEDED: Final = {  # program: Debian package
@@ -42,44 +42,24 @@ _NEEDED: Final = {  # program: Debian package
     "dpkg-deb": "dpkg",
     "apt-get": "apt",
 }
-_GUEST_COMPILER: Final = (
+_COMPILED: Final = (
     *("gcc", "-O2", "-s", "-static", "-nostdlib", "-ffreestanding", "-fno-pie", "-no-pie"),
     *("-fno-stack-protector", "-fno-tree-loop-distribute-patterns", "-Wl,--build-id=none"),
 )
+_ASSEMBLED: Final = (
+    *("gcc", "-nostdlib", "-static", "-no-pie", "-Wl,--build-id=none"),
+    "-Wl,--oformat=binary",
+)
+#: Programs of guests: source, and how each is made.
+_GUESTS: Final = {
+    "init": ("init.c", _COMPILED),
+    "boot": ("boot.S", (*_ASSEMBLED, "-Wl,-Ttext=0x7c00")),
+    "probe": ("probe.S", (*_ASSEMBLED, "-Wl,-Ttext=0")),
+}
 
 
 class BuildError(Exception):
     """One line for the user."""
-
-
-@dataclass(frozen=True, slots=True)
-class Emulator:
-    """A built machine.
-
-    Attributes:
-        folder: Where its files are.
-        key: What names the build: the same key, the same runs.
-    """
-
-    folder: Path
-    key: str
-
-    @property
-    def program(self) -> Path:
-        """The emulator."""
-        return self.folder / "bochs"
-
-    @property
-    def guest(self) -> GuestFiles:
-        """What boot media are made of."""
-        folder = self.folder
-        return GuestFiles(
-            busybox=folder / "busybox",
-            kexec=folder / "kexec",
-            init=MACHINE / "guest" / "init",
-            isolinux=folder / "isolinux.bin",
-            ldlinux=folder / "ldlinux.c32",
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +67,7 @@ class Record:
     """What build.json says about a build."""
 
     key: str
+    interface: int
     package: str
     version: str
     compiler: str
@@ -113,13 +94,8 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n", maxsplit=1)[0])
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="default: %(default)s")
     parser.add_argument("--mirror", help="URL of a Debian mirror, if apt is configured for none")
-    parser.add_argument("--cache", type=Path, default=default_cache(), help="default: %(default)s")
+    parser.add_argument("--cache", type=Path, default=machine_cache(), help="default: %(default)s")
     return parser.parse_args(arguments)
-
-
-def default_cache() -> Path:
-    """Where the machine is kept: ``$XDG_CACHE_HOME/staleline/machine``."""
-    return kernels_cache().parent / "machine"
 
 
 def patches() -> list[Path]:
@@ -127,13 +103,13 @@ def patches() -> list[Path]:
     return sorted((MACHINE / "patches").glob("*.patch"))
 
 
-def installed(cache: Path | None = None) -> Emulator:
+def installed(cache: Path | None = None) -> BuiltMachine:
     """The machine of this checkout's patches.
 
     Raises:
         BuildError: It is not built; it says how.
     """
-    folder = (cache or default_cache()) / "built"
+    folder = (cache or machine_cache()) / "built"
     try:
         record = _read_record(folder)
         current = record is not None and record.key == _key(_wanted())
@@ -142,10 +118,10 @@ def installed(cache: Path | None = None) -> Emulator:
     if record is None or not current:
         state = "not built" if record is None else "built of other patches or by another compiler"
         raise BuildError(f"the simulated machine is {state}: make machine")
-    return Emulator(folder, record.key)
+    return BuiltMachine(folder, record.key)
 
 
-def build(cache: Path, jobs: int, mirror: str | None = None) -> Emulator:
+def build(cache: Path, jobs: int, mirror: str | None = None) -> BuiltMachine:
     """The machine in the cache, made now if it is not there or not of these patches.
 
     Raises:
@@ -162,7 +138,35 @@ def build(cache: Path, jobs: int, mirror: str | None = None) -> Emulator:
         if record is None or record.key != _key(wanted):
             with tempfile.TemporaryDirectory(dir=cache, prefix="build-") as work:
                 record = _build(Path(work), cache / "built", wanted, jobs, mirror)
-    return Emulator(cache / "built", record.key)
+        for name, (source, compiler) in _GUESTS.items():
+            _compile_guest(name, source, compiler, cache / "built")
+    return BuiltMachine(cache / "built", record.key)
+
+
+def unpacked(cache: Path) -> tuple[Path, Path]:
+    """The emulator's patched sources, and their objects, which are compiled if they are not there.
+
+    Raises:
+        As `build`.
+    """
+    wanted = _wanted()
+    tree, objects, key = (
+        cache / "source" / wanted["source"]["tree"],
+        cache / "objects",
+        cache / "key",
+    )
+    if not key.exists() or key.read_text() != _key(wanted):
+        _check_prerequisites()
+        shutil.rmtree(cache, ignore_errors=True)
+        cache.mkdir(parents=True)
+        apt = Apt(cache / "apt", wanted, None)
+        update = apt.run("apt-get", "update", "-q")
+        tree = _source(apt, wanted["source"], cache, update.stderr)
+        for patch in patches():
+            apply(patch, tree)
+        _compile(tree, objects, wanted["configure"]["options"], os.cpu_count() or 1, cache)
+        key.write_text(_key(wanted))
+    return tree, objects
 
 
 def _wanted() -> Mapping[str, Any]:
@@ -183,9 +187,8 @@ def _key(wanted: Mapping[str, Any]) -> str:
     digest = hashlib.sha256()
     # What a patch argues does not change the machine.
     series = [patch.read_text().partition("\n---\n")[2] for patch in patches()]
-    loader = (MACHINE / "guest" / "kexec.c").read_text()
     pins = (source["version"], *source["sha256"].values(), *wanted["configure"]["options"])
-    for part in (*pins, _compiler(), loader, *series):
+    for part in (*pins, _compiler(), *series):
         digest.update(part.encode() + b"\0")
     return digest.hexdigest()[:16]
 
@@ -218,9 +221,9 @@ def _build(
     _compile(tree, work / "objects", wanted["configure"]["options"], jobs, folder.parent)
     shutil.copyfile(work / "objects" / "bochs", product / "bochs")
     (product / "bochs").chmod(0o755)
-    _run([*_GUEST_COMPILER, "-o", str(product / "kexec"), str(MACHINE / "guest/kexec.c")], None)
     record = Record(
         key=key,
+        interface=wanted["interface"],
         package=wanted["source"]["package"],
         version=wanted["source"]["version"],
         compiler=_compiler(),
@@ -300,6 +303,14 @@ def _compile(tree: Path, objects: Path, options: Sequence[str], jobs: int, logs:
                 lines = log.read_text(errors="replace").splitlines()
                 reason = next((line for line in lines if "error:" in line), f"{command[0]} failed")
                 raise BuildError(f"{reason} (all of it in {log})")
+
+
+def _compile_guest(name: str, source: str, compiler: Sequence[str], folder: Path) -> None:
+    """Replaced as a whole, for others may run machines meanwhile."""
+    with tempfile.TemporaryDirectory(dir=folder, prefix="guest-") as work:
+        made = Path(work) / name
+        _run([*compiler, "-o", str(made), str(MACHINE / "guest" / source)], None)
+        made.replace(folder / name)
 
 
 def _sha256(path: Path) -> str:

@@ -19,13 +19,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from tools.build_machine import MACHINE, BuildError, Emulator, installed
-from tools.simulated_machine import Bounds, Configuration, Model, Run, run
+from tools.build_machine import MACHINE, BuildError, installed
+
+from staleline.simulation.emulator import BuiltMachine
+from staleline.simulation.execution import Configuration, CpuModel, EndedRun, RunBounds, run
 
 __all__ = ["Finding", "Program", "assembled", "judged", "outcome", "programs"]
 
 _LITMUS: Final = MACHINE / "litmus"
-_BOUNDS: Final = Bounds(seconds=60, resets=1)  # a program resets the machine
+_BOUNDS: Final = RunBounds(seconds=60, resets=1)  # a program resets the machine
 _MEGABYTES: Final = 16
 _FLOPPY: Final = 1440 * 1024
 _SECOND_TRACK: Final = 18 * 512
@@ -50,9 +52,10 @@ class Program:
     code: str
     outcomes: frozenset[str]
     coherent: frozenset[str] = frozenset()
+    counts: bool = False
     every: bool = False
     seeds: int = 1
-    model: Model = Model.ROME
+    model: CpuModel = CpuModel.ROME
     nmi_delay: int = 0
     caches: tuple[tuple[str, str | int], ...] = ()
 
@@ -69,7 +72,7 @@ class Finding:
     """
 
     program: Program
-    model: Model
+    model: CpuModel
     allowed: frozenset[str]
     seen: frozenset[str]
 
@@ -130,27 +133,29 @@ def programs() -> list[Program]:
 def _program(entry: Mapping[str, Any]) -> Program:
     lists = {name: frozenset(entry.get(name, ())) for name in ("outcomes", "coherent")}
     caches = tuple(entry.get("caches", {}).items())
-    model = Model(entry.get("model", Model.ROME))
+    model = CpuModel(entry.get("model", CpuModel.ROME))
     return Program(**{**entry, **lists, "caches": caches, "model": model})
 
 
-def judged(program: Program, emulator: Emulator) -> Iterator[Finding]:
+def judged(program: Program, emulator: BuiltMachine) -> Iterator[Finding]:
     """Run a program on each machine that litmus.toml has outcomes for."""
     machines = [(program.model, program.outcomes)]
     if program.coherent:
-        machines.append((Model.MILAN, program.coherent))
+        machines.append((CpuModel.MILAN, program.coherent))
     with tempfile.TemporaryDirectory(prefix="litmus-") as work:
         floppy = Path(work) / "floppy"
         floppy.write_bytes(assembled(program, Path(work)))
         for model, allowed in machines:
             seen = {
-                outcome(_run(program, model, seed, floppy, emulator))
+                _outcome_of(program, _run(program, model, seed, floppy, emulator))
                 for seed in range(1, program.seeds + 1)
             }
             yield Finding(program, model, allowed, frozenset(seen))
 
 
-def _run(program: Program, model: Model, seed: int, floppy: Path, emulator: Emulator) -> Run:
+def _run(
+    program: Program, model: CpuModel, seed: int, floppy: Path, emulator: BuiltMachine
+) -> EndedRun:
     caches = {"check": 1, "seed": seed, **dict(program.caches)}
     machine = Configuration(
         model=model, megabytes=_MEGABYTES, nmi_delay=program.nmi_delay, caches=caches, floppy=floppy
@@ -178,7 +183,18 @@ def _tool(*command: str) -> None:
         raise BuildError(f"{command[0]}: {reason}")
 
 
-def outcome(ended: Run) -> str:
+def _outcome_of(program: Program, ended: EndedRun) -> str:
+    if not program.counts:
+        return outcome(ended)
+    counted = [
+        (sum(event["destroyed"].values()), event["destroyed_loads"])
+        for event in ended.events("summary")
+    ]
+    destroyed, loaded = counted[-1] if counted else ("no", "none")
+    return f"{outcome(ended)}, {destroyed} destroyed, {loaded} loaded"
+
+
+def outcome(ended: EndedRun) -> str:
     """What a run has shown, by the names that litmus.toml uses."""
     words = ended.console.split()
     if not ended.console.endswith("\n") or not all(len(word) == 16 for word in words):

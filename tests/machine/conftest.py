@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import pytest
-from tools.build_machine import BuildError, Emulator, installed
+from tools.build_machine import BuildError, installed
+
+from staleline.simulation.emulator import BuiltMachine
 
 
 @pytest.fixture(scope="session")
-def emulator() -> Emulator:
+def emulator() -> BuiltMachine:
     """The simulated machine of this checkout's patches."""
     try:
         return installed()

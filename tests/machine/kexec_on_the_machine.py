@@ -9,29 +9,30 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tools.boot_medium import BootChain
-from tools.build_machine import Emulator
-from tools.observe_kexec import Observation, observe
-from tools.simulated_machine import Bounds, Configuration, Ending
 
 from staleline.kernel.image.assembly import load_image
 from staleline.kernel.inventory.inventory import wbinvd_inventory
+from staleline.simulation.emulator import BuiltMachine
+from staleline.simulation.execution import CpuModel, Ending, RunBounds
+from staleline.simulation.experiment import Experiment, run_experiment
+from staleline.simulation.medium import boot_image
+from staleline.simulation.observation import RunOutcome, SeenRun
+from staleline.simulation.skipping import skipped_flush
+from staleline.vocabulary import Site
 from tests.conftest import RealKernel
+from tests.simulation.cpus import cpuid_of
 
-BOUNDS = Bounds(seconds=3600)
-COMMAND_LINE = "console=ttyS0,115200 nokaslr no_timer_check panic=-1"
+BOUNDS = RunBounds(seconds=3600)
 
 
 def seen(
-    kernel: Path, emulator: Emulator, folder: Path, caches: dict[str, str | int]
-) -> Observation:
-    chain = BootChain(
-        kernel=kernel,
-        command_line=f"{COMMAND_LINE} mem_encrypt=on",
-        next_kernel=kernel,
-        next_command_line=f"{COMMAND_LINE} mem_encrypt=off",
+    kernel: Path, emulator: BuiltMachine, folder: Path, caches: dict[str, str | int]
+) -> SeenRun:
+    image = boot_image(kernel)
+    experiment = Experiment(
+        kernel=image, following=image, next_command_line="mem_encrypt=off", caches=caches
     )
-    return observe(chain, Configuration(caches=caches), emulator, folder, BOUNDS)
+    return run_experiment(experiment, emulator, folder, BOUNDS)
 
 
 def place_of(function: str, kernel: Path) -> int:
@@ -49,30 +50,30 @@ def kernel(real_kernels: dict[str, RealKernel]) -> Path:
 
 
 def test_flushes_are_observed_where_they_are_read(
-    kernel: Path, emulator: Emulator, tmp_path: Path
+    kernel: Path, emulator: BuiltMachine, tmp_path: Path
 ) -> None:
     observed = seen(kernel, emulator, tmp_path, {})
     assert observed.ending is Ending.POWERED_OFF, observed.last_lines
-    assert (observed.destroyed, observed.worked, len(observed.up)) == (0, True, 2)
-    assert observed.summary["invariants_broken"] == 0
+    assert (observed.outcome, len(observed.up)) == (RunOutcome.CLEAN, 2)
+    assert observed.counts["invariants_broken"] == 0
+    assert observed.cpuid == cpuid_of(CpuModel.ROME)
 
     # The secondary flushes in stop_this_cpu, the jumping CPU in the copy of relocate_kernel.
     stop = place_of("stop_this_cpu", kernel)
     relocation, handover = observed.handovers
-    flushes = [(flush["cpu"], int(flush["rip"], 16)) for flush in observed.flushes]
+    flushes = [(flush.at.cpu, flush.at.rip) for flush in observed.flushes]
     assert flushes.count((1, stop)) == 2  # before the jump, and before power-off
     page = place_of("identity_mapped", kernel) & 0xFFF
     assert any(cpu == 0 and rip < 1 << 47 and rip & 0xFFF == page for cpu, rip in flushes)
-    assert relocation.caches[0]["dirty"]["C-bit"] > 0
-    assert [cache["dirty"]["C-bit"] for cache in handover.caches] == [0, 0]
+    assert relocation.caches[0].dirty["C-bit"] > 0
+    assert [cache.dirty["C-bit"] for cache in handover.caches] == [0, 0]
 
 
 def test_a_flush_that_is_left_out_is_missed(
-    kernel: Path, emulator: Emulator, tmp_path: Path
+    kernel: Path, emulator: BuiltMachine, tmp_path: Path
 ) -> None:
-    skip = f"{place_of('stop_this_cpu', kernel):x}@1"
+    skip = skipped_flush(load_image(kernel), Site.STOP_THIS_CPU)
     observed = seen(kernel, emulator, tmp_path, {"skip_wbinvd": skip})
-    assert "skipped" in {flush["instruction"] for flush in observed.flushes}
-    assert observed.handovers[-1].caches[1]["dirty"]["C-bit"] > 0
-    assert observed.destroyed > 0
-    assert observed.status == 2
+    assert "skipped" in {flush.instruction for flush in observed.flushes}
+    assert observed.handovers[-1].caches[1].dirty["C-bit"] > 0
+    assert observed.outcome is RunOutcome.DESTROYED

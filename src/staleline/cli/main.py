@@ -34,6 +34,7 @@ _COMMANDS = {
     "claims": "The claims of the mail threads, each proved, refuted or conditional.",
     "replay": "Execute a counterexample (.itf.json) again.",
     "report": "One HTML page with every verdict and counterexample, to step through and to send.",
+    "run": "One kernel kexecs into another on a simulated machine with incoherent caches.",
     "serve": "Show a report on this host's loopback address.",
     "export": "A model for another checker: Murphi or Promela.",
     "policies": "The catalogue of rules, by era and proposal.",

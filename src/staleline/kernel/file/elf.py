@@ -67,9 +67,10 @@ class ElfSection:
 
 @dataclass(frozen=True, slots=True)
 class ElfFile:
-    """Headers of one ELF64 x86-64 file and where its bytes are."""
+    """Headers of one ELF64 x86-64 file, where it is entered and where its bytes are."""
 
     source: ByteSource
+    entry: int
     segments: tuple[ElfSegment, ...]
     sections: tuple[ElfSection, ...]
 
@@ -124,6 +125,7 @@ def read_elf(source: ByteSource) -> ElfFile:
         raise _malformed("section name table index out of range", f"{where}+0x3e")
     return ElfFile(
         source,
+        header[4],
         tuple(_segments(source, program_offset, program_count)),
         tuple(_sections(source, section_offset, section_count, names_index)),
     )

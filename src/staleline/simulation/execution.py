@@ -9,15 +9,26 @@ import resource
 import signal
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
 
-from tools.build_machine import Emulator
+from staleline.simulation.emulator import BuiltMachine
+from staleline.simulation.medium import MemoryImage
 
-__all__ = ["Bounds", "Configuration", "Ending", "Model", "Run", "run"]
+__all__ = [
+    "Configuration",
+    "CpuModel",
+    "EndedRun",
+    "Ending",
+    "RunBounds",
+    "Way",
+    "ended_in",
+    "run",
+    "run_ways",
+]
 
 _CONSOLE: Final = "console.txt"
 _REPORT: Final = "report.jsonl"
@@ -27,10 +38,12 @@ _FILE_BYTES: Final = 256 << 20  # of any file: a last resort, beside the machine
 _POLL_SECONDS: Final = 0.1
 _SUMMARY_SECONDS: Final = 60  # to check what caches hold, and tell
 _RESET: Final = b'"event":"reset"'
-_POWERED_OFF: Final = "soft power off"
+#: By ACPI, and by the port that machine/guest/probe.S uses (iodev/unmapped.cc of Bochs).
+_POWERED_OFF: Final = ("soft power off", "Shutdown port")
+_CPU_TIME: Final = f"SIGNAL {int(signal.SIGXCPU)} caught"
 
 
-class Model(StrEnum):
+class CpuModel(StrEnum):
     """A CPU model of machine/patches."""
 
     ROME = "epyc_rome"
@@ -59,24 +72,20 @@ class Configuration:
         mem_encrypt: Whether firmware has enabled memory encryption.
         nmi_delay: Ticks by which an NMI to another CPU is late at most.
         caches: Options of the directive "caches" in bochsrc; None for a machine without.
-        cd: An image to boot from, or None.
+        memory: What it holds when it is switched on.
         floppy: An image to boot from, or None.
     """
 
-    model: Model = Model.ROME
+    model: CpuModel = CpuModel.ROME
     cpus: int = 2
     megabytes: int = 512
     mem_encrypt: bool = True
     nmi_delay: int = 0
     caches: Mapping[str, str | int] | None = field(default_factory=dict)
-    cd: Path | None = None
+    memory: tuple[MemoryImage, ...] = ()
     floppy: Path | None = None
 
-    def booting(self, cd: Path) -> Configuration:
-        """The same machine, with a CD to boot from."""
-        return replace(self, cd=cd)
-
-    def bochsrc(self, emulator: Emulator, folder: Path) -> str:
+    def bochsrc(self, emulator: BuiltMachine, folder: Path) -> str:
         """The configuration as the emulator reads it; its output goes to `folder`."""
         lines = [
             "config_interface: textconfig",
@@ -98,12 +107,10 @@ class Configuration:
             "info: action=ignore",
             "debug: action=ignore",
         ]
-        if self.cd:
-            lines += [
-                "boot: cdrom",
-                "ata0: enabled=1, ioaddr1=0x1f0, ioaddr2=0x3f0, irq=14",
-                f"ata0-master: type=cdrom, path={self.cd}, status=inserted",
-            ]
+        lines += [
+            f"optramimage{number}: file={folder / _memory(number)}, address={image.address:#x}"
+            for number, image in enumerate(self.memory, 1)
+        ]
         if self.floppy:
             lines += ["boot: floppy", f"floppya: 1_44={self.floppy}, status=inserted"]
         if self.caches is not None:
@@ -114,7 +121,7 @@ class Configuration:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
+class EndedRun:
     """What was seen of a machine from power-on to its end.
 
     Attributes:
@@ -144,7 +151,7 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Bounds:
+class RunBounds:
     """What ends a run that has no end of its own.
 
     Attributes:
@@ -158,7 +165,9 @@ class Bounds:
     resets: int = 0
 
 
-def run(emulator: Emulator, configuration: Configuration, folder: Path, bounds: Bounds) -> Run:
+def run(
+    emulator: BuiltMachine, configuration: Configuration, folder: Path, bounds: RunBounds
+) -> EndedRun:
     """Switch a machine on, and off again where a bound is reached.
 
     Args:
@@ -170,6 +179,8 @@ def run(emulator: Emulator, configuration: Configuration, folder: Path, bounds: 
     folder.mkdir(parents=True, exist_ok=True)
     for name in (_CONSOLE, _REPORT, _LOG):
         (folder / name).unlink(missing_ok=True)
+    for number, image in enumerate(configuration.memory, 1):
+        (folder / _memory(number)).write_bytes(image.content)
     (folder / "bochsrc").write_text(configuration.bochsrc(emulator, folder))
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     with (folder / "emulator.txt").open("w") as out:
@@ -187,23 +198,86 @@ def run(emulator: Emulator, configuration: Configuration, folder: Path, bounds: 
             machine.kill()
             machine.wait()
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return ended_in(folder, ending, after.ru_utime - before.ru_utime)
+
+
+def ended_in(folder: Path, ending: Ending = Ending.STOPPED, seconds: float = 0) -> EndedRun:
+    """A run by what it has left in its folder.
+
+    Args:
+        folder: Of its files.
+        ending: How it ended, as far as its starter knows.
+        seconds: CPU time.
+    """
     reason = _last_words(folder) if ending is Ending.STOPPED else ""
-    if _POWERED_OFF in reason:
+    if any(word in reason for word in _POWERED_OFF):
         ending = Ending.POWERED_OFF
-    return Run(
+    elif _CPU_TIME in reason:
+        ending = Ending.TIME
+    return EndedRun(
         ending=ending,
         reason=reason,
         console=_console(folder / _CONSOLE),
         report=folder / _REPORT,
-        seconds=after.ru_utime - before.ru_utime,
+        seconds=seconds,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """One of several ways in which a machine goes on from where its guest asks for it.
+
+    Attributes:
+        number: What the guest reads, from 0 on.
+        seconds: Of CPU time at most.
+        caches: Options of the caches from then on.
+    """
+
+    number: int
+    seconds: int
+    caches: Mapping[str, str | int]
+
+
+def run_ways(
+    emulator: BuiltMachine,
+    configuration: Configuration,
+    folder: Path,
+    bounds: RunBounds,
+    ways: Sequence[Way],
+) -> list[EndedRun]:
+    """Switch a machine on once and let it go on in several ways, as `run` does with one.
+
+    What comes before that is in each of them.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    told = folder / "ways"
+    lines = []
+    for way in ways:
+        place = folder / str(way.number)
+        place.mkdir(exist_ok=True)
+        options = (f"{name}={value}" for name, value in way.caches.items())
+        lines.append(" ".join((str(way.number), str(place), str(way.seconds), *options)))
+    told.write_text("\n".join(lines) + "\n")
+    caches = {**(configuration.caches or {}), "variants": str(told)}
+    whole = run(emulator, replace(configuration, caches=caches), folder, bounds)
+    seconds = whole.seconds / len(ways)
+    return [
+        ended_in(place, Ending.STOPPED, seconds)
+        if (place / _CONSOLE).exists()
+        else replace(whole, seconds=seconds)
+        for place in (folder / str(way.number) for way in ways)
+    ]
+
+
+def _memory(number: int) -> str:
+    return f"memory-{number}"
 
 
 def _limit_files() -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (_FILE_BYTES, _FILE_BYTES))
 
 
-def _wait(machine: subprocess.Popen[bytes], folder: Path, bounds: Bounds) -> Ending:
+def _wait(machine: subprocess.Popen[bytes], folder: Path, bounds: RunBounds) -> Ending:
     until = time.monotonic() + bounds.seconds
     console, report = folder / _CONSOLE, folder / _REPORT
     told = 0

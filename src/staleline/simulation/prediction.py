@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the model and an image's reading predict of what is run on a simulated machine.
+
+The machine is described by its own CPUID, as a dump from hardware would be, and judged as such.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Final
+
+from staleline.evidence.detect import parse_snapshot
+from staleline.evidence.given import Given
+from staleline.evidence.snapshot import Snapshot, StateEvidence
+from staleline.model.scenario import Flush
+from staleline.simulation.observation import RunOutcome, SeenRun
+from staleline.verdict.audit.audit import Handover, audit
+from staleline.verdict.audit.next_kernel import Following
+from staleline.verdict.audit.subject import subject_of
+from staleline.verdict.handover.kernels import Behaviour, Kernel
+from staleline.verdict.machines.machine import Machine
+from staleline.vocabulary import Path, Site, Verdict
+
+__all__ = [
+    "NOTHING_PREDICTED",
+    "Prediction",
+    "WithoutFlush",
+    "disagreement",
+    "machine_evidence",
+    "predicted",
+]
+
+_SYSCFG: Final = "0xc0010010"
+_SYSCFG_MEM_ENCRYPT: Final = 1 << 23
+_ENCRYPTION_LEAF: Final = re.compile(r"(0x8000001f 0x00: eax=0x)([0-9a-f]{8})")
+_CPUID: Final = "the simulated machine's CPUID"
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What is predicted of one handover.
+
+    Attributes:
+        verdict: Safe, at risk or unknown.
+        because: Why it is safe, as a clause; else what breaks.
+        broken: The property that breaks, e.g. "P1"; None if none does.
+        role: Of the line with which it breaks; None if none does.
+        flushes: Per site, whether WBINVD is executed.
+        unknown: What is missing for a verdict.
+    """
+
+    verdict: Verdict
+    because: str
+    broken: str | None
+    role: str | None
+    flushes: Mapping[Site, bool | None]
+    unknown: tuple[str, ...]
+
+
+#: Of a machine that did not tell what it is.
+NOTHING_PREDICTED: Final = Prediction(
+    Verdict.UNKNOWN, "", None, None, {}, ("the machine did not come so far",)
+)
+
+
+@dataclass(frozen=True, slots=True)
+class WithoutFlush:
+    """A kernel from which the flush of one site is taken away."""
+
+    kernel: Kernel
+    site: Site
+
+    @property
+    def name(self) -> str:
+        """The kernel's."""
+        return self.kernel.name
+
+    @property
+    def evidence(self) -> str:
+        """The kernel's, and what it lacks."""
+        return f"{self.kernel.evidence}, without its WBINVD in {self.site}"
+
+    def behaviour(self, machine: Machine) -> Behaviour:
+        """As it is, but for that site."""
+        before = self.kernel.behaviour(machine)
+        crash = dict(before.crash_flushes)
+        if self.site in crash:
+            crash[self.site] = Flush.NEVER
+        return replace(
+            before, flushes={**before.flushes, self.site: Flush.NEVER}, crash_flushes=crash
+        )
+
+
+def machine_evidence(
+    cpuid: str, *, cpus: int, mem_encrypt: bool, command_line: str, coherent: bool = False
+) -> Snapshot:
+    """A simulated machine as a snapshot of it would have it.
+
+    Args:
+        cpuid: As ``cpuid -1 -r`` prints it.
+        cpus: How many are online.
+        mem_encrypt: Firmware has set SYSCFG[23].
+        command_line: Of the kernel that runs.
+        coherent: Its caches keep aliases coherent, whatever CPUID says.
+    """
+    snapshot = parse_snapshot(_coherent(cpuid) if coherent else cpuid, _CPUID)
+    given = Given(
+        msr=(f"{_SYSCFG}={_SYSCFG_MEM_ENCRYPT if mem_encrypt else 0:#x}",), cmdline=command_line
+    )
+    state = StateEvidence(
+        sev_guests_run=False,
+        offline_cpus=(),
+        reboot_force=False,
+        livepatches={},
+        kprobes=(),
+        online_cpus=cpus,
+        tsme=False,
+    )
+    return given.added_to(replace(snapshot, state=state))
+
+
+def _coherent(cpuid: str) -> str:
+    """The same with CPUID 0x8000001F EAX[10], by which hardware tells that it does."""
+    return _ENCRYPTION_LEAF.sub(lambda row: f"{row[1]}{int(row[2], 16) | 1 << 10:08x}", cpuid)
+
+
+def predicted(
+    evidence: Snapshot,
+    kernel: str,
+    following: Following,
+    path: Path,
+    without: Site | None = None,
+) -> Prediction:
+    """What is predicted of one handover.
+
+    Args:
+        evidence: The machine.
+        kernel: The image that runs there.
+        following: The next kernel.
+        path: How it is reached.
+        without: A site whose WBINVD is taken away.
+    """
+    subject = subject_of(evidence, kernel)
+    kernels: tuple[Kernel, ...] = tuple(subject.kernels)
+    if without is not None:
+        kernels = tuple(WithoutFlush(each, without) for each in kernels)
+    judged = audit(subject.facts, kernels, following=following, paths=(path,), given=subject.given)
+    return _of_row(judged.handovers) if judged.handovers else NOTHING_PREDICTED
+
+
+def _of_row(rows: tuple[Handover, ...]) -> Prediction:
+    row = next((each for each in rows if each.verdict is Verdict.AT_RISK), rows[0])
+    broken = row.answer.counterexample if row.answer else None
+    verdicts = {each.verdict for each in rows}
+    verdict = verdicts.pop() if len(verdicts) == 1 else Verdict.UNKNOWN
+    return Prediction(
+        verdict=verdict,
+        because=broken.title if broken else row.because,
+        broken=broken.property if broken else None,
+        role=broken.line if broken else None,
+        flushes=row.flushes,
+        unknown=tuple(map(str, row.unknown)),
+    )
+
+
+def disagreement(prediction: Prediction, seen: SeenRun) -> str | None:
+    """Where one run contradicts what was predicted; None where it does not.
+
+    Safe says that nothing is ever destroyed, and that nobody flushes any more at the handover. At
+    risk says only that it can be: one run that shows nothing contradicts it not.
+    """
+    if prediction.verdict is Verdict.SAFE:
+        if seen.destroyed:
+            return f"safe is predicted, {seen.destroyed:,} lines were destroyed"
+        if seen.races:
+            return "safe is predicted, the jumping CPU handed over while another one flushed"
+        if seen.outcome is RunOutcome.FAILED:
+            return "safe is predicted, the next kernel did not work"
+    return None

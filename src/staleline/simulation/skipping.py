@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The WBINVD of one site, as the simulated machine is told not to execute it."""
+
+from __future__ import annotations
+
+from staleline.errors import UsageError
+from staleline.kernel.image.image import KernelImage
+from staleline.kernel.inventory.inventory import Reach, wbinvd_inventory
+from staleline.vocabulary import Site
+
+__all__ = ["skipped_flush"]
+
+_COPIED = ("identity_mapped", "relocate_kernel")
+
+
+def skipped_flush(image: KernelImage, site: Site) -> str:
+    """The option skip_wbinvd of the machine's caches.
+
+    Raises:
+        UsageError: The image has no WBINVD in that site's own code.
+    """
+    functions = _COPIED if site is Site.RELOCATE_KERNEL else (str(site),)
+    inline = [
+        place.address
+        for place in wbinvd_inventory(image).places
+        if place.function in functions and place.reach is Reach.INLINE
+    ]
+    if not inline:
+        raise UsageError(
+            f"no WBINVD in {site}'s own code, which could be taken away", where=image.path
+        )
+    if site is not Site.RELOCATE_KERNEL:
+        return ";".join(f"{address:x}@1" for address in inline)
+    # It is copied to a page, and executed there under the number of the next kernel.
+    symbols = image.symbols
+    start = symbols.only_address("__relocate_kernel_start")
+    if start is None:
+        start = symbols.only_address("relocate_kernel") or 0
+    return ";".join(f"+{address - start:x}@2" for address in inline)
