@@ -8,7 +8,7 @@ import sys
 import tomllib
 from pathlib import Path
 
-from staleline.extras import EXTRAS, lacking
+from staleline.extras import EXTRAS, missing_extra
 
 ROOT = Path(__file__).parents[1]
 ROME = ROOT / "tests/data/cpuid/libcpuid/amd-epyc-7742-64-core-processor-dual.test"
@@ -70,4 +70,5 @@ def test_what_needs_one_says_which() -> None:
 
 
 def test_a_module_that_no_extra_brings_is_a_defect_and_not_advice() -> None:
-    assert lacking(ModuleNotFoundError("No module named 'stalelines'", name="stalelines")) is None
+    unknown = ModuleNotFoundError("No module named 'stalelines'", name="stalelines")
+    assert missing_extra(unknown) is None

@@ -31,6 +31,7 @@ FILES = frozenset(
     {
         "__init__",
         "errors",
+        "extras",
         "files",
         "hardware",
         "inputfile",
@@ -61,7 +62,8 @@ ALLOWED = {
     "files": frozenset({"errors"}),
     "outputfile": frozenset({"errors", "files"}),
     "unpacking": frozenset({"errors"}),
-    "workers": frozenset({"errors"}),
+    "extras": frozenset({"errors"}),
+    "workers": frozenset({"errors", "extras"}),
     "tar": frozenset({"errors", "unpacking"}),
     "evidence": FILES,
     "policy": FILES,

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from staleline.errors import StalelineError
 
-__all__ = ["EXTRAS", "Extra", "MissingExtraError", "lacking"]
+__all__ = ["EXTRAS", "Extra", "MissingExtraError", "missing_extra"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class MissingExtraError(StalelineError):
     """A library that this question needs is not installed."""
 
 
-def lacking(error: ModuleNotFoundError) -> MissingExtraError | None:
+def missing_extra(error: ModuleNotFoundError) -> MissingExtraError | None:
     """The error to show where a library of an extra is missing; None for any other module."""
     module = (error.name or "").partition(".")[0]
     if module in _COMPILED:

@@ -25,7 +25,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any, Generic, TypeVar
 
 from staleline.errors import StalelineError
-from staleline.extras import lacking
+from staleline.extras import missing_extra
 
 __all__ = ["AsideError", "Failure", "ProcessLimits", "aside", "preload_workers", "run_each"]
 
@@ -228,7 +228,7 @@ def _result(function: Callable[[_Input], object], value: _Input) -> object:
         limit, _ = resource.getrlimit(resource.RLIMIT_AS)
         return Failure(f"needs more than {limit // _MIB} MiB of memory: stopped")
     except Exception as error:
-        missing = lacking(error) if isinstance(error, ModuleNotFoundError) else None
+        missing = missing_extra(error) if isinstance(error, ModuleNotFoundError) else None
         return Failure(
             str(missing) if missing else f"{type(error).__name__} while it was read: {error}"
         )

@@ -190,7 +190,11 @@ DIALECTS = ("spark", "trino", "clickhouse")
 )
 def test_statements_are_understood_elsewhere(dialect, outlook):
     """Each is parsed as DuckDB has it, written in another dialect, and parsed as that."""
-    texts = [statements.rows(outlook), statements.counted(outlook), statements.judged(outlook)]
+    texts = [
+        statements.rows(outlook),
+        statements.counted_table(outlook),
+        statements.judged(outlook),
+    ]
     texts += [statements.told_again(outlook), statements.LATEST_FAULTS, statements.CHANGED]
     texts += [statements.grouped(("verdict", "release")), statements.OPEN]
     for text in texts:

@@ -15,7 +15,7 @@ from staleline.evidence.snapshot import CacheEvidence, Snapshot
 from staleline.evidence.staleline_collect import document_text, slim
 from staleline.facts import from_snapshot
 from staleline.facts.capacity import cache_capacity
-from staleline.fleet.profile import described
+from staleline.fleet.profile import description_of
 from tests.fleet.equality import some_hosts
 from tests.properties.corpus import DATA, DUMPS, some_truth
 
@@ -37,7 +37,7 @@ def test_every_fact_of_a_real_dump(dump):
     small, _ = slimmed(whole)
     assert values(small) == values(whole)
     assert cache_capacity(small) == cache_capacity(whole)
-    assert described(small).hardware == described(whole).hardware
+    assert description_of(small).hardware == description_of(whole).hardware
 
 
 def test_every_fact_of_whole_hosts():
@@ -45,9 +45,9 @@ def test_every_fact_of_whole_hosts():
         whole = parse_snapshot(text, name)
         small, _ = slimmed(whole)
         assert values(small) == values(whole)
-        assert (described(small).values, described(small).registers) == (
-            described(whole).values,
-            described(whole).registers,
+        assert (description_of(small).values, description_of(small).registers) == (
+            description_of(whole).values,
+            description_of(whole).registers,
         )
 
 

@@ -378,7 +378,7 @@ def fleet_sql(*, fleet: str, now: int | None) -> int:
     pieces = {"faults": statements.LATEST_FAULTS}
     if told.again:
         pieces["told_again"] = statements.told_again(told)
-    pieces |= {"counted": statements.counted(told), "judged": statements.judged(told)}
+    pieces |= {"counted": statements.counted_table(told), "judged": statements.judged(told)}
     pieces["rows"] = statements.rows(told)
     click.echo("\n".join(f"-- {name}\n{text.strip()};\n" for name, text in pieces.items()))
     return 0

@@ -16,7 +16,7 @@ import click
 
 from staleline.cli.console import streams
 from staleline.errors import StalelineError
-from staleline.extras import lacking
+from staleline.extras import missing_extra
 from staleline.outputfile import STANDARD_OUTPUT, unwritable
 
 __all__ = ["TRACEBACK", "main", "program"]
@@ -125,7 +125,7 @@ def _told(error: Exception) -> str:
             return str(unwritable(error, STANDARD_OUTPUT))
         place = "the system" if error.filename is None else os.fsdecode(error.filename)
         return f"{place}: {os.strerror(error.errno)}"
-    if isinstance(error, ModuleNotFoundError) and (missing := lacking(error)):
+    if isinstance(error, ModuleNotFoundError) and (missing := missing_extra(error)):
         return str(missing)
     if isinstance(error, MemoryError):
         return "there is not enough memory for this"

@@ -30,7 +30,7 @@ __all__ = [
     "Hardware",
     "Profile",
     "Profiles",
-    "described",
+    "description_of",
     "essential_words",
     "profile_of",
     "snapshot_of",
@@ -123,13 +123,13 @@ class Profiles:
         """
         parted = _parted(text, where)
         if parted is None:
-            return described(parse_snapshot(text, where))
+            return description_of(parse_snapshot(text, where))
         own, rest = parted
         shorter = _shorter(own.kernel)
         key = (_digest(rest, shorter), own.kernel.release)
         known = self._known.get(key)
         if known is None:
-            whole = described(parse_snapshot(text, where))
+            whole = description_of(parse_snapshot(text, where))
             if (whole.host, whole.collected, whole.kernel) != (
                 own.host,
                 own.collected,
@@ -181,7 +181,7 @@ def _parted(text: str, where: str) -> tuple[Snapshot, str] | None:
     return read, "\n".join(lines)
 
 
-def described(snapshot: Snapshot) -> Description:
+def description_of(snapshot: Snapshot) -> Description:
     """What one snapshot tells, with the profile of its kind of host."""
     profile = profile_of(snapshot)
     alike = _with_kernel(_reduced(snapshot), snapshot.kernel)

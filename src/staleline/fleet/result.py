@@ -371,5 +371,5 @@ ORDER BY p.subject, p.profile
 
 def count(running: Statements, outlook: Outlook, by: Sequence[str] = ()) -> None:
     """Fill ``counted`` and ``judged``."""
-    running.make("counted", statements.counted(outlook, by))
+    running.make("counted", statements.counted_table(outlook, by))
     running.make("judged", statements.judged(outlook, by))

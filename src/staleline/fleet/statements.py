@@ -24,7 +24,7 @@ __all__ = [
     "OPEN",
     "TWICE",
     "Outlook",
-    "counted",
+    "counted_table",
     "grouped",
     "judged",
     "quoted",
@@ -158,7 +158,7 @@ def _told_rows(told: Outlook, columns: Sequence[str]) -> str:
     UNION ALL SELECT {own}, conflict, again FROM told_again"""
 
 
-def counted(told: Outlook, by: Sequence[str] = ()) -> str:
+def counted_table(told: Outlook, by: Sequence[str] = ()) -> str:
     """How many hosts share class, kernel and hardware, and the columns of `by`."""
     names = ["subject", "hardware", *(["profile"] if told.by_profile else [])]
     columns = [*names, "collected", "time", *(["host"] if by else [])]

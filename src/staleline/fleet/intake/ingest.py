@@ -14,7 +14,7 @@ from staleline.evidence.contradiction import ContradictionError
 from staleline.fleet.asked import ASKED, REGISTERS, number_of
 from staleline.fleet.columns import parquet
 from staleline.fleet.intake.sources import FleetInput, Record, records
-from staleline.fleet.profile import Description, Profiles, described
+from staleline.fleet.profile import Description, Profiles, description_of
 from staleline.fleet.store import TABLES, Fleet
 from staleline.printable import printable
 
@@ -188,7 +188,7 @@ def _described(profiles: Profiles, input_: FleetInput, record: Record) -> Descri
     if record.error is not None:
         raise record.error
     if record.snapshot is not None:
-        return described(record.snapshot)
+        return description_of(record.snapshot)
     where = f"{input_.location}:{record.place}".removesuffix(":")
     return profiles.describe(record.text or "", where)
 
