@@ -294,6 +294,7 @@ class TestKernel:
             assert facts.boolean("reboot_force") is now
         by_line = from_snapshot(Snapshot(cpus=(), kernel=told))
         assert by_line.boolean("reboot_force") is None  # somebody may have written 0 there
+        assert "--state reboot_force=no" in str(by_line["reboot_force"].missing)
         older = from_snapshot(Snapshot(cpus=(), kernel=replace(told, release="5.10.262")))
         assert older.boolean("reboot_force") is True
 

@@ -111,10 +111,14 @@ def _stated(snapshot: Snapshot, name: str, missing: str) -> Observation:
     return by_log if by_log.value == stated.value else stated
 
 
+_SAY_FORCE = (
+    "give --state reboot_force=no if cat /sys/kernel/reboot/force prints 0, "
+    "or --state reboot_force=yes if it prints 1"
+)
 #: What may have been written to sysfs since boot, by what the command line says.
 _CHANGED = {
-    False: "CPUs may have been told not to stop since boot: cat /sys/kernel/reboot/force",
-    True: "reboot=force may have been taken back since boot: cat /sys/kernel/reboot/force",
+    False: f"CPUs may have been told not to stop since boot: {_SAY_FORCE}",
+    True: f"reboot=force may have been taken back since boot: {_SAY_FORCE}",
 }
 
 

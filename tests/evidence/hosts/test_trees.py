@@ -6,6 +6,7 @@ from __future__ import annotations
 import io
 import os
 import tarfile
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from staleline.evidence.contradiction import ContradictionError
 from staleline.evidence.detect import read_snapshot
 from staleline.evidence.hosts import archive
 from staleline.evidence.hosts.snapshot_json import snapshot_text
+from staleline.evidence.hosts.trees import layout_of
 from staleline.evidence.snapshot import CacheEvidence, CpuinfoEvidence, Snapshot
 from staleline.unpacking import Bounds
 from tests.evidence.writers import (
@@ -139,6 +141,26 @@ def test_two_machines_in_one_archive(tmp_path: Path) -> None:
     assert "holds several machines: top/a and top/b" in message_of(
         packed(files, tmp_path / "two.tar")
     )
+
+
+def test_copies_of_trees_further_down_are_no_other_machines() -> None:
+    # "a.b" and "a-b" sort between "a" and "a/b" as text, and are in neither.
+    inside = {f"a{below}/proc/cmdline": b"quiet\n" for below in ("", "/b", "/b/c", "/sos/host")}
+    tree = layout_of(inside, "top")
+    assert tree is not None
+    assert tree.read("proc/cmdline") == b"quiet\n"
+    for beside in ("a.b", "a-b", "a0"):
+        with pytest.raises(EvidenceError, match=f"holds several machines: a and {beside};"):
+            layout_of({**inside, f"{beside}/proc/cmdline": b"quiet\n"}, "top")
+
+
+def test_an_archive_of_very_many_trees_is_refused_at_once() -> None:
+    # Each against each, these took minutes of CPU time.
+    files = {f"host/{number}/proc/cpuinfo": b"" for number in range(30_000)}
+    before = time.process_time()
+    with pytest.raises(EvidenceError, match="holds several machines"):
+        layout_of(files, "hosts.tar")
+    assert time.process_time() - before < 10
 
 
 def test_dumps_of_two_machines_in_one_archive(tmp_path: Path) -> None:

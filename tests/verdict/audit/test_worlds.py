@@ -168,8 +168,20 @@ def world(**assumed: bool | str) -> tuple[tuple[str, bool | str], ...]:
             },
             ["unknown-reboot-force"],
         ),
+        # mem_encrypt of an Intel host: what decides is assumed in some worlds only.
+        (
+            {
+                world(tdx_host_enabled=False, mem_encrypt=False): 1,
+                world(tdx_host_enabled=False, mem_encrypt=True): 1,
+                world(tdx_host_enabled=True, mem_encrypt=False, tdx_used=False): 1,
+                world(tdx_host_enabled=True, mem_encrypt=False, tdx_used=True): 2,
+                world(tdx_host_enabled=True, mem_encrypt=True, tdx_used=False): 1,
+                world(tdx_host_enabled=True, mem_encrypt=True, tdx_used=True): 2,
+            },
+            ["unknown-tdx-keyids", "unknown-tdx-use"],
+        ),
     ],
-    ids=["agree", "one-fact", "two-facts", "only-where-it-matters", "one-of-two"],
+    ids=["agree", "one-fact", "two-facts", "only-where-it-matters", "one-of-two", "beside"],
 )
 def test_what_is_missing_is_what_splits_worlds_that_agree_in_all_else(
     outcomes: Outcomes, ids: list[str]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import posixpath
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
 
 from staleline.errors import EvidenceError
@@ -63,8 +63,7 @@ def layout_of(files: Mapping[str, bytes], where: str) -> ArchiveTree | None:
         EvidenceError: It holds several.
     """
     tops = {found[1] or "" for name in files if (found := _MARK.fullmatch(name))}
-    # A sosreport may hold copies of other trees further down.
-    outermost = sorted(top for top in tops if not any(_below(top, other) for other in tops))
+    outermost = _outermost(tops)
     if len(outermost) > 1:
         raise EvidenceError(
             f"holds several machines: {outermost[0]} and {outermost[1]}",
@@ -81,6 +80,19 @@ def layout_of(files: Mapping[str, bytes], where: str) -> ArchiveTree | None:
             if not top or name.startswith(f"{top}/")
         }
     )
+
+
+def _outermost(tops: Collection[str]) -> list[str]:
+    """Those of `tops` that are in no other: a sosreport may hold copies of trees further down.
+
+    By components a directory stands right before all that is in it, so that one pass does: an
+    archive may have a hundred thousand tops, and each against each would take hours.
+    """
+    outermost: list[str] = []
+    for top in sorted(tops, key=lambda path: path.split("/")):
+        if not outermost or not _below(top, outermost[-1]):
+            outermost.append(top)
+    return outermost
 
 
 def _below(path: str, top: str) -> bool:

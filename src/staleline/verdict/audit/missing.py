@@ -96,20 +96,36 @@ def _splits(name: str, told: Sequence[_Told]) -> bool:
         if name in assumed:
             alike.setdefault(frozenset(assumed), []).append((assumed, outcome))
     return any(
-        _differ(name, sorted((first & second) - {name}), (*alike[first], *alike[second]))
+        _differ(name, sorted((first & second) - {name}), alike[first], alike[second])
         for first, second in combinations_with_replacement(alike, 2)
     )
 
 
-def _differ(name: str, others: Sequence[str], told: Iterable[_Told]) -> bool:
-    """Do two of them that agree in `others` differ in `name` and in the outcome?"""
-    seen: dict[tuple[bool | str, ...], dict[Hashable, set[bool | str]]] = {}
-    for assumed, outcome in told:
-        values = seen.setdefault(tuple(assumed[other] for other in others), {})
-        values.setdefault(outcome, set()).add(assumed[name])
+def _differ(
+    name: str, others: Sequence[str], first: Iterable[_Told], second: Iterable[_Told]
+) -> bool:
+    """Do one of `first` and one of `second` that agree in `others` differ in `name` and outcome?
+
+    Two of the same side are not compared: they may differ in what the other side does not assume.
+    """
+    left, right = _by(others, name, first), _by(others, name, second)
     return any(
-        len(values) > 1 and len(frozenset().union(*values.values())) > 1 for values in seen.values()
+        value != other_value and outcome != other_outcome
+        for key in left.keys() & right.keys()
+        for value, outcome in left[key]
+        for other_value, other_outcome in right[key]
     )
+
+
+def _by(
+    others: Sequence[str], name: str, told: Iterable[_Told]
+) -> dict[tuple[bool | str, ...], set[tuple[bool | str, Hashable]]]:
+    """The values of `name` with their outcomes, by what is assumed of `others`."""
+    seen: dict[tuple[bool | str, ...], set[tuple[bool | str, Hashable]]] = {}
+    for assumed, outcome in told:
+        key = tuple(assumed[other] for other in others)
+        seen.setdefault(key, set()).add((assumed[name], outcome))
+    return seen
 
 
 def _unknown_rule(worlds: Sequence[World]) -> Unknown:
