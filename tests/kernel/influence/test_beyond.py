@@ -70,3 +70,14 @@ def test_a_flush_on_several_conditions(image: KernelImage, count: int) -> None:
     guard = kept_flags(if_all(image, count, executes_wbinvd))
     mutant = planted_call(image, "machine_kexec", guard)
     assert "panic_on_warn" in unlisted(mutant, Site.RELOCATE_KERNEL)
+
+
+def test_a_condition_on_a_constant_behind_another_is_none(image: KernelImage) -> None:
+    """``if (a == 3 && 1 == 5)``, which no input makes true."""
+
+    def code(at: int) -> bytes:
+        compare = relative(at + 7, address_of(image, "panic_on_warn")) + b"\3"
+        constant = b"\xb8\1\0\0\0\x83\xf8\5\x75\2"  # mov eax, 1; cmp eax, 5; jne
+        return b"\x83\x3d" + compare + b"\x75\x0c" + constant + pushes(0)
+
+    assert unlisted(planted_before_halt(image, code), Site.STOP_THIS_CPU) == set()

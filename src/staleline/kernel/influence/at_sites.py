@@ -286,9 +286,22 @@ class _OneSite:
             run = self._limited(
                 changes, endless, partial(self._run, self._site, variation(changes))
             )
-            if run is not None and run.differs(self._base):
+            if run is not None and run.differs(self._base) and self._asks_last(changes):
                 return True
         return False
+
+    def _asks_last(self, changes: Sequence[Memory]) -> bool:
+        """Does an input decide the last jump, where the others are turned, and no constant?"""
+        booted = self._states.rows[self._row]
+        steps = self._reruns.traced_site(self._site, booted, variation(changes[:-1]))
+        flows = self._states.traces.flows(steps)
+        last, _ = changes[-1].cell
+        linked = self._reruns.places.linked
+        return any(
+            flow
+            for step, flow in zip(steps, flows, strict=True)
+            if step.conditional and linked(step.address) == last
+        )
 
     def _detoured(self, detour: Detour, endless: set[Hashable]) -> SiteRun | None:
         booted = self._states.rows[self._row]

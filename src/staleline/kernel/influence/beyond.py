@@ -28,8 +28,8 @@ _JUMP_SHORT: Final = range(0x70, 0x80)
 _JUMP_NEAR: Final = range(0x80, 0x90)
 _TWO_BYTES: Final = 0x0F
 #: Conditions in one statement, and instructions in which they are.
-_MOST_JUMPS: Final = 3
-_MOST_INSTRUCTIONS: Final = 24
+_MOST_JUMPS: Final = 8
+_MOST_INSTRUCTIONS: Final = 32
 _ENDS: Final = frozenset(("jmp", "ret", "hlt", "ud2", "int3", "iretq"))
 
 
