@@ -15,13 +15,16 @@ from staleline.kernel.emulator.localapic import (
 from staleline.kernel.emulator.traps import RDI, RSI
 from staleline.kernel.image.assembly import load_image
 
-ALL_BUT_SELF = 3 << 18
+SELF, ALL, ALL_BUT_SELF = 1 << 18, 2 << 18, 3 << 18
 
 
 @pytest.mark.parametrize(
     ("command", "vector"),
     [
         (ALL_BUT_SELF | REBOOT_VECTOR, REBOOT_VECTOR),
+        (ALL | REBOOT_VECTOR, REBOOT_VECTOR),
+        (SELF | REBOOT_VECTOR, None),
+        (SELF | 4 << 8, None),
         (1 << 11 | 0xFD, 0xFD),  # logical destination
         (ALL_BUT_SELF | 4 << 8, NMI_VECTOR),
         (4 << 8 | 0x33, NMI_VECTOR),  # the vector of an NMI is ignored

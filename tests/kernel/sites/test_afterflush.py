@@ -10,18 +10,21 @@ from staleline.kernel.emulator.layout import CONTROL_PAGES
 from staleline.kernel.emulator.memory import MachineMemory
 from staleline.kernel.emulator.notedstores import NotedStores, flushes_a_line
 from staleline.kernel.image.assembly import load_image
+from staleline.kernel.image.bugtable import warning_addresses
 from staleline.kernel.image.image import KernelImage
 from staleline.kernel.sites.runner import KernelReader
 from staleline.vocabulary import Through
 from tests.kernel.machines import MEM_ENCRYPT_ENABLED, SYSCFG, cpuid
 from tests.kernel.mutate import find_guard, patched
 from tests.kernel.plant import (
+    CAVE,
     Bytes,
     fills_global,
     flushing_at_entry,
     planted_before_halt,
     planted_before_report,
     pushes,
+    relative,
     stores_control_page,
     without_last_mask_store,
     zeroes_global,
@@ -182,6 +185,36 @@ def test_registers_of_the_apic_are_no_memory(masked: KernelImage) -> None:
     register = 0xFFFF_FFFF_FF5F_D000 + 0x80
     does = stores_control_page(register)
     assert decide(planted_before_halt(masked, does)).stop_this_cpu.answer == (True, False)
+
+
+def first_warning(image: KernelImage, address: int) -> tuple[int, bytes]:
+    """The first word in the table of BUGs that is of a WARN, and how it is of this address."""
+    warnings, content = warning_addresses(image), image.section_bytes("__bug_table")
+    start = image.sections["__bug_table"].virtual_address
+    for at in range(start, start + len(content), 4):
+        offset = at - start
+        distance = int.from_bytes(content[offset : offset + 4], "little", signed=True)
+        if at + distance in warnings:
+            return at, relative(at, address)
+    raise AssertionError("no WARN")
+
+
+def test_a_warning_behind_the_flush_is_not_understood(image: KernelImage) -> None:
+    """The exception stores its frame, and the warning is logged (linux 7.3.4 traps.c:388)."""
+    cave = address(image, CAVE)
+    mutant = planted_before_halt(image, lambda _: b"\x0f\x0b")
+    mutant = patched(mutant, *first_warning(image, cave))
+    assert cave in warning_addresses(mutant)
+    decision = decide(mutant).stop_this_cpu
+    assert decision.flushes is None
+    assert "unexpected ud2" in str(decision.unknown)
+
+
+def test_a_cpu_that_halts_with_interrupts_enabled_has_not_stopped(image: KernelImage) -> None:
+    """STI in front of the HLT: the next interrupt is taken, and stores."""
+    decision = decide(planted_before_halt(image, lambda _: b"\xfb")).stop_this_cpu
+    assert decision.flushes is None
+    assert str(decision.unknown).endswith(", with interrupts enabled")
 
 
 @pytest.mark.parametrize("function", ["stop_this_cpu", "machine_kexec"])

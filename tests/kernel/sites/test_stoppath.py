@@ -9,13 +9,15 @@ import pytest
 
 from staleline.errors import KernelImageError
 from staleline.kernel.boot.decision import Decision, RawMachine, SiteDecision
+from staleline.kernel.emulator.layout import APIC
+from staleline.kernel.emulator.localapic import INTERRUPT_COMMAND, REBOOT_VECTOR
 from staleline.kernel.emulator.memory import MachineMemory
 from staleline.kernel.image.assembly import load_image
 from staleline.kernel.image.image import KernelImage
 from staleline.kernel.image.symbols import SymbolTable
 from staleline.kernel.sites.runner import KernelReader
 from tests.kernel.machines import MEM_ENCRYPT_ENABLED, SYSCFG, cpuid
-from tests.kernel.mutate import instructions, patched
+from tests.kernel.mutate import Instruction, instructions, patched
 from tests.kernel.places import address_of
 
 ROME = RawMachine(cpuid("Rome"), cpuid("Rome"), {SYSCFG: MEM_ENCRYPT_ENABLED}, True)
@@ -65,6 +67,48 @@ def test_an_interrupt_that_is_not_sent_is_waited_for(kernel):
     decision = kernel.decide_with("apic_send_IPI_allbutself", RETURN)
     assert "machine_shutdown() did not return: " in decision.stop_this_cpu.unknown
     assert "machine_crash_shutdown() did not return: " in decision.crash_nmi_callback.unknown
+
+
+def ipi_sent_otherwise(kernel: Kernel, code: bytes) -> Decision:
+    """With this code instead of what sends the interrupt to all others."""
+    return kernel.decide_with("apic_send_IPI_allbutself", code)
+
+
+def test_an_interrupt_that_a_cpu_sends_to_itself_stops_nobody(kernel):
+    """SDM volume 3, 12.6.1: destination shorthand 01, self."""
+    store = b"\x48\xb8" + (APIC.start + INTERRUPT_COMMAND).to_bytes(8, "little") + b"\xc7\x00"
+    for_self, for_others = (
+        ipi_sent_otherwise(kernel, store + command.to_bytes(4, "little") + RETURN)
+        for command in (1 << 18 | REBOOT_VECTOR, 3 << 18 | REBOOT_VECTOR)
+    )
+    assert for_others.stop_this_cpu.flushes is True
+    assert "did not return: " in str(for_self.stop_this_cpu.unknown)
+    assert for_self.reported_stopped is None
+
+
+def test_a_shutdown_that_does_not_wait_for_the_others(kernel):
+    """native_stop_other_cpus() goes to its end once it has sent the interrupt."""
+    code = list(instructions(kernel.image, "native_stop_other_cpus"))
+    sends = address_of(kernel.image, "apic_send_IPI_allbutself")
+    after = next(
+        code[at + 1].address
+        for at, one in enumerate(code)
+        if one.mnemonic == "call" and one.operands == hex(sends)
+    )
+    ends = without_wait(kernel, code)
+    jump = b"\xe9" + (ends - after - 5).to_bytes(4, "little", signed=True)
+    decision = KernelReader(patched(kernel.image, after, jump)).decide(ROME)
+    reason = "machine_shutdown() does not wait until the other CPUs have stopped"
+    assert decision.stop_this_cpu.unknown == reason
+    assert decision.reported_stopped is None
+    assert decision.relocate_kernel.flushes is True
+
+
+def without_wait(kernel: Kernel, code: list[Instruction]) -> int:
+    """Where it disables interrupts and its APIC, once the wait is over (smp.c:225, 7.3.4)."""
+    disables = hex(address_of(kernel.image, "disable_local_APIC"))
+    at = next(i for i, one in enumerate(code) if (one.mnemonic, one.operands) == ("call", disables))
+    return code[at].address
 
 
 @pytest.mark.parametrize("function", ["asm_sysvec_reboot", "sysvec_reboot", "__sysvec_reboot"])

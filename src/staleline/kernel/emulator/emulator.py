@@ -87,6 +87,7 @@ class EndKind(StrEnum):
     HALTED = "halted"
     HANDED_OVER = "handed over"
     SENT = "sent an interrupt"
+    LOOKED = "looked"
     FAILED = "failed"
 
 
@@ -101,6 +102,7 @@ class End:
         vector: Of the interrupt that it sent to other CPUs.
         stores: What the CPU stored after its last WBINVD, in order; None if it executed none
             in this run, or while it was watched.
+        interruptible: It halted with interrupts enabled, so that one makes it go on.
     """
 
     kind: EndKind
@@ -108,9 +110,11 @@ class End:
     detail: str = ""
     vector: int | None = None
     stores: tuple[NotedAccess, ...] | None = None
+    interruptible: bool = False
 
 
 _GENERAL_PROTECTION: Final = 13
+_INTERRUPTS_ENABLED: Final = 1 << 9  # EFLAGS.IF
 _BREAKPOINT: Final = 3
 _INVALID_OPCODE: Final = 6
 _TLB_VIRTUAL: Final = 1
@@ -220,6 +224,7 @@ class Emulator:
         self._executing = 0
         self._flushes_line: dict[int, bool] = {}
         self._reads_told: set[range] = set()
+        self._looks_left = 0
         self._taken: TakenMemory | None = None
         self._known_calls = KnownCalls[tuple[End, Sequence[NotedAccess]]](memory)
         self._detours = 0
@@ -351,6 +356,23 @@ class Emulator:
         """Go on where the CPU sent an interrupt."""
         self._until_sent = self._in_interrupt = False
         return self._run_from(self._paused.pop(cpu.number), cpu, None)
+
+    def look_on(self, cpu: LogicalCpu, where: Sequence[range], times: int) -> End:
+        """Go on where the CPU sent an interrupt, to where it has read some bytes so many times.
+
+        It may `go_on` from where it sent it all the same.
+        """
+        second, state = self._after_flush(), self._paused[cpu.number]
+        for one in where:
+            second._look_at_reads(one)
+        assert second._notes is not None
+        second._notes.clear()
+        second._until_sent = second._in_interrupt = False
+        second._looks_left = times
+        try:
+            return second._run_from(state, cpu, None)
+        finally:
+            second._looks_left = 0
 
     def _run_from(
         self, state: CpuState, cpu: LogicalCpu, at_flush: Callable[[], None] | None
@@ -600,6 +622,10 @@ class Emulator:
         if not is_write and not any(address in told for told in self._reads_told):
             return
         self._notes.note(self._executing, address, size, is_write=is_write)
+        if self._looks_left and not is_write:
+            self._looks_left -= 1
+            if not self._looks_left:
+                self._stop(End(EndKind.LOOKED, self._executing))
 
     def _on_invalid(self) -> bool:
         return self._answer(self._state())
@@ -640,6 +666,11 @@ class Emulator:
         return True
 
     @property
+    def _is_behind_flush(self) -> bool:
+        """Stores are noted because the CPU has executed WBINVD, and not because they are asked."""
+        return self._notes is not None and bool(self._running.flushes)
+
+    @property
     def _goes_elsewhere(self) -> bool:
         """Behind a WBINVD this run goes on in the second engine."""
         return self._notes is None and not self._told
@@ -670,7 +701,9 @@ class Emulator:
                     self._memory.direct(RETURN_GATE): EndKind.RETURNED,
                     ENTRY_GATE: EndKind.HANDED_OVER,
                 }
-                self._stop(End(gates.get(state.rip, EndKind.HALTED), state.rip))
+                kind = gates.get(state.rip, EndKind.HALTED)
+                enabled = bool(state.flags & _INTERRUPTS_ENABLED)
+                self._stop(End(kind, state.rip, interruptible=enabled))
                 return True
             case Operation.WBINVD:
                 if self._at_flush is not None:
@@ -680,8 +713,9 @@ class Emulator:
                     self._notes.clear()
                 return True
             case Operation.UD1 | Operation.UD2:
-                # A WARN goes on behind it; a BUG ends the kernel, and here the run.
-                return state.rip in self._warnings()
+                # A WARN goes on behind it; a BUG ends the kernel, and here the run. What a WARN
+                # stores, from the exception's frame to the log, is not known behind a WBINVD.
+                return state.rip in self._warnings() and not self._is_behind_flush
             case Operation.SEAMCALL if not self._running.seam:
                 # The kernel is prepared for #UD (linux 7.3.4 arch/x86/virt/vmx/tdx/tdxcall.S:200).
                 return self._go_on_after_fault(state)

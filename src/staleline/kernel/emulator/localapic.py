@@ -27,13 +27,16 @@ INTERRUPT_COMMAND_MSR: Final = 0x830
 #: arch/x86/include/asm/irq_vectors.h and trapnr.h, 5.10 to 7.3.
 REBOOT_VECTOR: Final = 0xF8
 NMI_VECTOR: Final = 2
+#: Destination shorthand, and that of the CPU itself (SDM volume 3, 12.6.1).
+_SHORTHAND: Final = 3 << 18
+_SELF: Final = 1 << 18
 _DELIVERY_MODE: Final = 0x700
 _NMI_MODE: Final = 0x400
 _FIXED_MODE: Final = 0
 #: Static call (since 6.6, arch/x86/kernel/apic/init.c) -> the register that holds the vector. Its
 #: trampoline leads nowhere in an image: the driver of the machine's APIC is put there at boot.
+#: One that interrupts a single CPU stops or shoots down no others, so it is none of these.
 _SENDING: Final[Mapping[str, int]] = {
-    "__SCT__apic_call_send_IPI": RSI,
     "__SCT__apic_call_send_IPI_mask": RSI,
     "__SCT__apic_call_send_IPI_mask_allbutself": RSI,
     "__SCT__apic_call_send_IPI_allbutself": RDI,
@@ -42,7 +45,12 @@ _SENDING: Final[Mapping[str, int]] = {
 
 
 def commanded_vector(command: int) -> int | None:
-    """The vector that a write of the interrupt command register sends; None for INIT and others."""
+    """The vector that a write of the interrupt command register sends to other CPUs.
+
+    None for INIT and others, and for what a CPU sends to itself.
+    """
+    if command & _SHORTHAND == _SELF:
+        return None
     mode = command & _DELIVERY_MODE
     if mode == _NMI_MODE:
         return NMI_VECTOR

@@ -9,7 +9,7 @@ variable that the facts set, whatever bits they leave alone are turned over on e
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial, reduce
 from operator import or_
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 from staleline.kernel.emulator.layout import DESCRIPTORS
 from staleline.kernel.image.alternatives import passed_alternatives
+from staleline.kernel.influence.beyond import turned_beyond
 from staleline.kernel.influence.guardinputs import FollowedTraces, inputs_of, name_of, unlisted_bits
 from staleline.kernel.influence.inflow import Loaded
 from staleline.kernel.influence.initialvariables import is_pointer
@@ -83,7 +84,7 @@ class SiteSearch:
     lost: dict[str, str] = field(default_factory=dict)
     exhausted: bool = False
     met: set[Hashable] = field(default_factory=set)
-    endless: set[Memory | Detour] = field(default_factory=set)
+    endless: set[Hashable] = field(default_factory=set)
 
 
 def search_sites(
@@ -244,11 +245,15 @@ class _OneSite:
                 if not influence.explained:
                     yield influence
 
-    def _at_turns(self, told: set[str], endless: set[Memory | Detour]) -> Iterator[Influence]:
+    def _at_turns(self, told: set[str], endless: set[Hashable]) -> Iterator[Influence]:
         """What flows into the conditions on which the site does otherwise."""
         steps = self._reruns.traced_site(self._site, self._states.rows[self._row])
+        executed = frozenset(self._reruns.places.linked(step.address) for step in steps)
         for turn in turns(self._reruns, steps):
-            if not self._turns_out_otherwise(turn, endless):
+            if not (
+                self._turns_out_otherwise(turn, endless)
+                or self._does_otherwise_beyond(turn, executed, endless)
+            ):
                 continue
             flows = self._states.traces.flows(steps)
             for origin, mask in inputs_of(flows[index] for index in turn.indices):
@@ -257,7 +262,7 @@ class _OneSite:
                     told.add(influence.name)
                     yield influence
 
-    def _turns_out_otherwise(self, turn: Turn, endless: set[Memory | Detour]) -> bool:
+    def _turns_out_otherwise(self, turn: Turn, endless: set[Hashable]) -> bool:
         failed = False
         for other in turn.others:
             run = self._limited(other, endless, partial(self._run, self._site, variation([other])))
@@ -269,13 +274,42 @@ class _OneSite:
         runs = (self._detoured(detour, endless) for detour in _spread(turn.detours))
         return any(run is not None and run.differs(self._base) for run in runs)
 
-    def _detoured(self, detour: Detour, endless: set[Memory | Detour]) -> SiteRun | None:
+    def _does_otherwise_beyond(
+        self, turn: Turn, executed: Container[int], endless: set[Hashable]
+    ) -> bool:
+        """With conditions that are asked only where the jump is turned."""
+        if not turn.detours or not endless.isdisjoint(turn.others):
+            return False
+        first = turn.detours[0]
+        other_way = first.target - first.address + turn.address
+        for changes in turned_beyond(self._reruns.memory.read, turn, other_way, executed):
+            run = self._limited(
+                changes, endless, partial(self._run, self._site, variation(changes))
+            )
+            if run is not None and run.differs(self._base) and self._asks_last(changes):
+                return True
+        return False
+
+    def _asks_last(self, changes: Sequence[Memory]) -> bool:
+        """Does an input decide the last jump, where the others are turned, and no constant?"""
+        booted = self._states.rows[self._row]
+        steps = self._reruns.traced_site(self._site, booted, variation(changes[:-1]))
+        flows = self._states.traces.flows(steps)
+        last, _ = changes[-1].cell
+        linked = self._reruns.places.linked
+        return any(
+            flow
+            for step, flow in zip(steps, flows, strict=True)
+            if step.conditional and linked(step.address) == last
+        )
+
+    def _detoured(self, detour: Detour, endless: set[Hashable]) -> SiteRun | None:
         booted = self._states.rows[self._row]
         run = partial(self._reruns.detoured_run, self._site, booted, detour)
         return self._limited(detour, endless, run)
 
     def _limited(
-        self, change: Memory | Detour, endless: set[Memory | Detour], run: Callable[[], SiteRun]
+        self, change: Hashable, endless: set[Hashable], run: Callable[[], SiteRun]
     ) -> SiteRun | None:
         """A run, but for one that is known to have no end."""
         if change in endless:

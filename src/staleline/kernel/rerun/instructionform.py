@@ -12,7 +12,7 @@ from typing import Final
 import capstone  # type: ignore[import-untyped]
 from capstone import x86 as cx
 
-__all__ = ["FLAGS", "BitsKept", "InstructionForm", "Part", "form_of", "parts_of"]
+__all__ = ["FLAGS", "BitsKept", "InstructionForm", "Part", "decoded", "form_of", "parts_of"]
 
 #: No distance within something is that negative; an address of the kernel, as 32 bits, is.
 _LOWEST: Final = -(1 << 29)
@@ -140,6 +140,13 @@ def form_of(code: bytes) -> InstructionForm | None:
     """The form of an instruction; None if it is none that is known."""
     instruction = next(_decoder().disasm(code, 0, 1), None)
     return None if instruction is None else _form(instruction)
+
+
+@cache
+def decoded(code: bytes) -> tuple[str, bytes]:
+    """The name and the bytes of the first instruction; neither if it is none that is known."""
+    instruction = next(_decoder().disasm(code, 0, 1), None)
+    return ("", b"") if instruction is None else (instruction.mnemonic, bytes(instruction.bytes))
 
 
 @cache

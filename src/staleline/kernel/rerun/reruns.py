@@ -308,12 +308,20 @@ class Reruns:
         self._run_site(site, [_fork(cpu, nothing) for cpu in booted.cpus], self._watched)
         return self._accesses
 
-    def traced_site(self, site: Site, booted: Booted) -> Sequence[ExecutedInstruction]:
+    def traced_site(
+        self, site: Site, booted: Booted, variation: Variation = AS_GIVEN
+    ) -> Sequence[ExecutedInstruction]:
         """Every instruction that a site executes from a kept state."""
-        self._prepare(site, booted, AS_GIVEN)
+        self._prepare(site, booted, variation)
         self._recorder.steps = []
+        self._forget_traced(variation.memory)
         self._run_site(site, [_fork(cpu, nothing) for cpu in booted.cpus], self._traced)
+        self._forget_traced(variation.memory)
         return self._recorder.steps
+
+    def _forget_traced(self, memory: Mapping[int, bytes]) -> None:
+        for address, content in memory.items():
+            self._traced.emulator.forget_code(address, len(content))
 
     def is_constant(self, address: int) -> bool:
         """Does no running kernel change what is there, nor anything but the emulator?"""

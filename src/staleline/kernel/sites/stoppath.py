@@ -52,6 +52,8 @@ _ONLINE: Final = "__cpu_online_mask"
 _REPORTS: Final = ("cpus_stop_mask", "stop_cpus_count", _ONLINE)
 REPORT_SIZE: Final = 4
 _ONLINE_COUNT: Final = "__num_online_cpus"
+#: So often it has to look before it counts as waiting; a wait looks a million times.
+_LOOKS: Final = 8
 _MASK_SIZE: Final = 8
 _COUNT_SIZE: Final = 4
 _MASK_64: Final = (1 << 64) - 1
@@ -93,6 +95,9 @@ def way_to_kexec(
         if vector != REBOOT_VECTOR:
             return _nowhere(f"{_SHUT_DOWN}() interrupts the other CPUs by vector {vector:#x}")
         sent = emulated.memory.kept()
+        if not _waits(emulated, jumping):
+            return _nowhere(f"{_SHUT_DOWN}() does not wait until the other CPUs have stopped")
+        emulated.memory.put_back(sent)
         _report_stopped(emulated.image, emulated.memory)
         name = hook_name(emulated.image, emulated.memory, _SHUT_DOWN)
         to_jump = _went_on(emulated.emulator, emulated.emulator.go_on(jumping), name)
@@ -122,6 +127,20 @@ def forked(cpus: tuple[LogicalCpu, LogicalCpu]) -> tuple[LogicalCpu, LogicalCpu]
     """CPUs in the same state, with the same record; what they do leaves the given ones alone."""
     first, second = (cpu.going_on_as(cpu, cpu.record) for cpu in cpus)
     return first, second
+
+
+def _waits(emulated: EmulatedMachine, jumping: LogicalCpu) -> bool:
+    """Does it go on looking while no other CPU reports itself stopped? It leaves memory changed.
+
+    It may give up later than it is looked at here; where it fails, that is told when it goes on.
+    """
+    waiting = jumping.going_on_as(jumping, dict(jumping.record))
+    count = required_address(emulated.image.symbols, _ONLINE_COUNT)
+    watched = [
+        range(address, address + REPORT_SIZE) for address in (report_address(emulated.image), count)
+    ]
+    end = emulated.emulator.look_on(waiting, watched, _LOOKS)
+    return end.kind is not EndKind.RETURNED
 
 
 def _nowhere(reason: str) -> WayToKexec:

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What a conditional jump leads to when it is turned: more conditions, which no run came to.
+
+``a && b`` is two jumps, and where ``a`` is false the second is not executed: turning the first one
+alone leads to where ``b`` is false as well. So the jumps in the code there are turned with it, each
+by itself, and as many as there are are not taken, up to where the code comes back to what was
+executed anyway.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Iterator
+from itertools import islice
+from typing import TYPE_CHECKING, Final
+
+from staleline.kernel.derivation import DerivationError
+from staleline.kernel.emulator.refused import LONGEST_INSTRUCTION
+from staleline.kernel.rerun.changes import Memory
+from staleline.kernel.rerun.instructionform import decoded
+
+if TYPE_CHECKING:
+    from staleline.kernel.influence.turns import Turn
+
+__all__ = ["turned_beyond"]
+
+_NOP: Final = b"\x90"
+_JUMP_SHORT: Final = range(0x70, 0x80)
+_JUMP_NEAR: Final = range(0x80, 0x90)
+_TWO_BYTES: Final = 0x0F
+#: Conditions in one statement, and instructions in which they are.
+_MOST_JUMPS: Final = 8
+_MOST_INSTRUCTIONS: Final = 32
+_ENDS: Final = frozenset(("jmp", "ret", "hlt", "ud2", "int3", "iretq"))
+
+
+def turned_beyond(
+    read: Callable[[int, int], bytes], turn: Turn, other_way: int, executed: Container[int]
+) -> Iterator[tuple[Memory, ...]]:
+    """The turned jump with others behind it.
+
+    Args:
+        read: What is in memory.
+        turn: Of a conditional jump.
+        other_way: Where that leads when it is turned.
+        executed: Addresses that a run came to.
+    """
+    untaken: tuple[Memory, ...] = tuple(turn.others)[:1]
+    # All at once: what is tried in between changes memory.
+    jumps = list(islice(_jumps(read, other_way, executed), _MOST_JUMPS))
+    for count, (address, code) in enumerate(jumps):
+        yield *tuple(turn.others)[:1], _code(address, _inverted(code))
+        untaken = (*untaken, _code(address, _NOP * len(code)))
+        if count:
+            yield untaken
+
+
+def _jumps(
+    read: Callable[[int, int], bytes], address: int, executed: Container[int]
+) -> Iterator[tuple[int, bytes]]:
+    """Conditional jumps in what lies at an address, and is executed if none of them is taken."""
+    for _ in range(_MOST_INSTRUCTIONS):
+        try:
+            name, code = decoded(read(address, LONGEST_INSTRUCTION))
+        except DerivationError:
+            return
+        if not code or name in _ENDS or address in executed:
+            return
+        if _condition_at(code) is not None:
+            yield address, code
+        address += len(code)
+
+
+def _condition_at(code: bytes) -> int | None:
+    """Which byte of a conditional jump is the condition; None if it is none."""
+    if code[0] in _JUMP_SHORT:
+        return 0
+    return 1 if code[0] == _TWO_BYTES and code[1] in _JUMP_NEAR else None
+
+
+def _inverted(code: bytes) -> bytes:
+    at = _condition_at(code)
+    assert at is not None
+    return code[:at] + bytes([code[at] ^ 1]) + code[at + 1 :]
+
+
+def _code(address: int, code: bytes) -> Memory:
+    return Memory((address, len(code)), code, "", is_code=True)
