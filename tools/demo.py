@@ -28,7 +28,8 @@ def main() -> int:
         return int(failed)
     status = _staleline(
         *("audit", "--snapshot", str(ROME), "--kernel", str(image)),
-        *("--msr", "0xc0010010=0x800000", "--cmdline", "mem_encrypt=on", "--path", "kexec"),
+        *("--msr", "0xc0010010=0x800000", "--cmdline", "mem_encrypt=on"),
+        *("--state", "offline_cpus=none", "--path", "kexec"),
     )
     return int(failed or status == 1)
 

@@ -24,7 +24,9 @@ ROME = CPUID / "libcpuid/amd-epyc-7742-64-core-processor-dual.test"
 MILAN = CPUID / "libcpuid/amd-epyc-7763-64-core-processor-dual.test"
 NEHALEM = CPUID / "libcpuid/intel-xeon-cpu-e5520.test"
 HYGON = CPUID / "registers/hygon-c86-3250.cpuid"
-SME_ON = ("--msr", "0xc0010010=0x800000", "--cmdline", "mem_encrypt=on")
+#: With offline CPUs it is unknown (docs/findings/offline-cpus-store-behind-their-flush.md).
+ALL_ONLINE = ("--state", "offline_cpus=none")
+SME_ON = ("--msr", "0xc0010010=0x800000", "--cmdline", "mem_encrypt=on", *ALL_ONLINE)
 BOTH = {"stop_this_cpu": True, "relocate_kernel": True}
 NEITHER = {"stop_this_cpu": False, "relocate_kernel": False}
 
@@ -63,7 +65,7 @@ def test_rome_with_sme_on_6_12_is_safe_and_both_sites_flush(
         assert row["required"] == BOTH
         assert row["unneeded"] == []
     assert document["cost"]["wbinvd"] == {"jumping_cpu": 1, "each_secondary": 1}
-    assert document["given"] == ["msr 0xc0010010", "kernel.cmdline"]
+    assert document["given"] == ["msr 0xc0010010", "state.offline_cpus", "kernel.cmdline"]
 
 
 def test_milan_is_safe_and_both_flushes_are_unneeded_because_of_coherency(
@@ -316,6 +318,6 @@ def test_words_of_bootconfig_are_never_the_reason_to_call_it_safe(
     status, document = audit(capsys, "--snapshot", file, "--kernel", "linux-6.5", "--path", "kexec")
     facts = document["layers"]["kernel"]
     assert facts["mem_encrypt"] is None
-    # What no word turned on may have been turned on since, in a file that was not read.
-    assert facts["reboot_force"] is (True if "reboot" in cmdline else None)
-    assert status == (2 if facts["reboot_force"] else 3)
+    # What a word turned on, or none did, may have been turned since in a file that was not read.
+    assert facts["reboot_force"] is None
+    assert status == 3

@@ -144,6 +144,7 @@ def _snapshot() -> dict[str, Any]:
         "log": {"complete": False, "lines": ["Memory Encryption Features active: AMD SME"]},
         "notes": [{"what": "msr 0xc0010131", "why": "no such register"}],
         "statements": [{"name": "sme_active", "value": "yes", "source": "sevctl: yes"}],
+        "unread": [{"where": "rome.txt:9", "message": "Memory Encryption Features active: SME"}],
     }
     document["kernel"] = {
         "release": "6.12.107",
@@ -189,7 +190,7 @@ def test_a_field_of_a_snapshot_is_not_obeyed(place: str, said: Said, tmp_path: P
 def _evil_snapshot(directory: Path) -> Path:
     """Hostile wherever it still gets as far as a verdict."""
     document = _snapshot()
-    document |= {"host": EVIL, "collected": EVIL, "statements": [], "modules": None}
+    document |= {"host": EVIL, "collected": EVIL, "statements": [], "modules": None, "unread": []}
     document["notes"] = [{"what": "msr 0xc0010131", "why": EVIL}, {"what": EVIL, "why": EVIL}]
     document["kernel"] = {"release": f"6.12{EVIL}", "cmdline": f"mem_encrypt=on {EVIL}"}
     document["state"]["livepatches"] = None

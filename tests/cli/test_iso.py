@@ -23,8 +23,8 @@ def write_iso(path: Path, files: dict[str, bytes], *, rock_ridge: bool) -> None:
     for name, content in files.items():
         stem, _, end = name.upper().replace("-", "_").partition(".")
         short = f"/{stem}.{end};1"
-        more = {"rr_name": name} if rock_ridge else {}
-        iso.add_fp(io.BytesIO(content), len(content), short, **more)
+        long = name if rock_ridge else None
+        iso.add_fp(io.BytesIO(content), len(content), short, rr_name=long)
     iso.write(str(path))
     iso.close()
 

@@ -104,7 +104,7 @@ def boot_image(path: str | Path) -> BootImage:
         source: ByteSource = file
         head = file.read(0, min(file.size, 1 << 16))
         if is_package(head):
-            _, source = read_package(file)
+            source = read_package(file).source
             head = source.read(0, min(source.size, 1 << 16))
         if not has_setup_header(head):
             raise KernelImageError(

@@ -57,7 +57,8 @@ def test_every_rule_meets_the_same_handovers() -> None:
     }
     first, *others = met.values()
     assert all(other == first for other in others)
-    assert len(first) == len(set(first)) == count_handovers(next(iter(catalogue().values())))
+    kernel = PolicyKernel(next(iter(catalogue().values())), "the policy")
+    assert len(first) == len(set(first)) == count_handovers(kernel)
 
 
 def test_only_a_host_that_can_encrypt_has_a_choice_of_it() -> None:
