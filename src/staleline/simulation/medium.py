@@ -104,7 +104,7 @@ def boot_image(path: str | Path) -> BootImage:
         source: ByteSource = file
         head = file.read(0, min(file.size, 1 << 16))
         if is_package(head):
-            source = read_package(file).source
+            source = read_package(file).content
             head = source.read(0, min(source.size, 1 << 16))
         if not has_setup_header(head):
             raise KernelImageError(
