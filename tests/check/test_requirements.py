@@ -13,6 +13,7 @@ import pytest
 
 from staleline.check import required_flushes
 from staleline.model.scenario import Flush, ForeignLines
+from staleline.model.state.lines import Role
 from staleline.vocabulary import Site
 from tests.check.scenarios import TRANSITIONS, crash, kexec
 
@@ -61,12 +62,18 @@ def test_tdx_needs_a_flush_on_every_cpu_that_made_a_seamcall() -> None:
     assert requirements.needed == {SECONDARIES, JUMPING}
 
 
-@pytest.mark.parametrize("transition", ["off→off", "on→off"])
-def test_a_crash_kernel_without_encryption_needs_no_flush(transition: str) -> None:
-    # It is confined to its reservation, where the old kernel wrote through the plain alias
-    # (7.3 kernel/kexec_core.c:457,899), after flushing what it held through the C-bit one.
-    requirements = required_flushes(crash(transition))
+def test_a_crash_between_kernels_without_encryption_needs_no_flush() -> None:
+    requirements = required_flushes(crash("off→off"))
     assert requirements.unneeded == {Site.CRASH_NMI_CALLBACK, JUMPING}
+
+
+def test_the_vmcoreinfo_copy_needs_both_flushes_where_only_the_old_kernel_encrypts() -> None:
+    # Stored through vmap(PAGE_KERNEL) by the CPU that loads (7.3 kernel/crash_core.c:76,83), and
+    # again by the CPU that crashes (kernel/crash_core.c:142, kernel/vmcore_info.c:109).
+    requirements = required_flushes(crash("on→off"))
+    assert requirements.needed == {Site.CRASH_NMI_CALLBACK, JUMPING}
+    others = frozenset(Role) - {Role.CRASH_VMCOREINFO}
+    assert required_flushes(crash("on→off"), others).minimal == (frozenset(),)
 
 
 @pytest.mark.parametrize("transition", ["off→on", "on→on"])
@@ -79,10 +86,17 @@ def test_a_crash_kernel_that_encrypts_needs_the_secondaries_flush(transition: st
     assert requirements.unneeded == {JUMPING}
 
 
-@pytest.mark.parametrize("transition", TRANSITIONS)
+@pytest.mark.parametrize("transition", ["off→off", "off→on", "on→on"])
 def test_once_the_load_has_settled_a_crash_needs_no_flush(transition: str) -> None:
     requirements = required_flushes(crash(transition, load_settled=True))
     assert requirements.unneeded == {Site.CRASH_NMI_CALLBACK, JUMPING}
+
+
+def test_no_time_settles_what_the_crashing_cpu_stores_to_vmcoreinfo() -> None:
+    # CRASHTIME, in crash_save_vmcoreinfo() (7.3 kernel/vmcore_info.c:93).
+    requirements = required_flushes(crash("on→off", load_settled=True))
+    assert requirements.needed == {JUMPING}
+    assert requirements.unneeded == {Site.CRASH_NMI_CALLBACK}
 
 
 @pytest.mark.parametrize("transition", ["on→off", "on→on"])

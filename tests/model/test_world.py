@@ -70,9 +70,10 @@ def test_roles_of_a_kexec() -> None:
 
 
 def test_a_crash_kernel_uses_its_reservation_only() -> None:
-    segment, control = lines_of(crash("on→on", foreign=ForeignLines.SEV_GUESTS))
+    segment, control, vmcoreinfo = lines_of(crash("on→on", foreign=ForeignLines.SEV_GUESTS))
     assert (segment.role, segment.old) == (Role.CRASH_SEGMENT, Alias.CBIT)
     assert (control.role, control.old) == (Role.CRASH_CONTROL, Alias.PLAIN)
+    assert (vmcoreinfo.role, vmcoreinfo.old) == (Role.CRASH_VMCOREINFO, Alias.CBIT)
 
 
 @pytest.mark.parametrize(

@@ -131,7 +131,8 @@ class Scenario:
         flush_at_load: Crash path only: an encrypting kernel that loads the crash kernel
             converts each page to decrypted and segments back, and flushes both times.
         load_settled: Crash path only: assume that everything written at load has left the
-            caches by the time of the crash. Nothing enforces that; time makes it likely.
+            caches by the time of the crash. Nothing enforces that; time makes it likely. What
+            the crashing CPU writes is not meant.
         clears_stop_mask: The jumping CPU writes the stop mask after every secondary has
             reported, which takes the line away from their caches.
         stop: Whether the other CPUs are stopped, and waited for.

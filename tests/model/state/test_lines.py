@@ -67,6 +67,14 @@ def test_a_hosts_control_page_is_decrypted_and_a_guests_is_not() -> None:
     assert line(Role.CRASH_CONTROL, **crash, guest=True, next_encrypts=True).old is Alias.CBIT
 
 
+def test_the_vmcoreinfo_copy_is_mapped_as_the_kernels_own_memory() -> None:
+    # vmap() with PAGE_KERNEL (linux 7.3.4 kernel/crash_core.c:76, 6.12.117 :62; 5.10.223
+    # kernel/kexec_core.c:522, 6.1.176 :523).
+    crash = {"path": Path.CRASH}
+    assert line(Role.CRASH_VMCOREINFO, **crash).old is Alias.CBIT
+    assert line(Role.CRASH_VMCOREINFO, **crash, old_encrypts=False).old is Alias.PLAIN
+
+
 def test_guests_lines_are_under_a_third_key() -> None:
     for foreign, name in (
         (ForeignLines.SEV_GUESTS, "guest ASID"),
@@ -80,8 +88,9 @@ def test_guests_lines_are_under_a_third_key() -> None:
 
 
 def test_a_crash_kernel_writes_its_reservation_only() -> None:
-    assert roles(path=Path.CRASH) == {Role.CRASH_SEGMENT, Role.CRASH_CONTROL}
-    assert roles(path=Path.CRASH, load_settled=True) == {Role.CRASH_SEGMENT}
+    written_in_crash = {Role.CRASH_SEGMENT, Role.CRASH_VMCOREINFO}
+    assert roles(path=Path.CRASH) == {*written_in_crash, Role.CRASH_CONTROL}
+    assert roles(path=Path.CRASH, load_settled=True) == written_in_crash
     assert roles(path=Path.CRASH, foreign=ForeignLines.SEV_GUESTS) == roles(path=Path.CRASH)
 
 

@@ -35,6 +35,7 @@ class Role(StrEnum):
     FOREIGN_REST = "foreign-page"
     CRASH_SEGMENT = "crash-segment"
     CRASH_CONTROL = "crash-control-page"
+    CRASH_VMCOREINFO = "crash-vmcoreinfo"
     WORK_AREA = "work-area"
     LEFT_BEHIND = "left-behind"
     LEFT_IMAGE = "left-behind-under-image"
@@ -129,8 +130,9 @@ def _roles_left_behind(scenario: Scenario) -> Iterator[Role]:
 def _ordinary_roles(scenario: Scenario) -> tuple[Role, ...]:
     if scenario.path is Path.CRASH:
         # The next kernel is confined to its reservation; other memory it only reads.
-        loaded_only = Role.CRASH_SEGMENT
-        return (loaded_only,) if scenario.load_settled else (loaded_only, Role.CRASH_CONTROL)
+        control = () if scenario.load_settled else (Role.CRASH_CONTROL,)
+        # Not written at load alone, but by the CPU that crashes as well.
+        return (Role.CRASH_SEGMENT, *control, Role.CRASH_VMCOREINFO)
     foreign = scenario.foreign is not ForeignLines.NONE
     # Before the other roles: nothing else that the old kernel had is written again.
     if scenario.preserve_context:

@@ -16,6 +16,7 @@ _PHRASES = {
     Role.FOREIGN_REST: "the line in a {foreign} page",
     Role.CRASH_SEGMENT: "the line of a segment in the crash reservation",
     Role.CRASH_CONTROL: "the line of a control page in the crash reservation",
+    Role.CRASH_VMCOREINFO: "the line of the vmcoreinfo copy in the crash reservation",
     Role.WORK_AREA: "the line in the work area of the in-place encryption",
     Role.LEFT_BEHIND: "the line stored to after a flush",
     Role.LEFT_IMAGE: "the line under the image that is stored to after a flush",

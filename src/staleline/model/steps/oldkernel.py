@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from staleline.model.form import Action, Assign, Expr, in_order
+from staleline.model.form import FALSE, Action, Assign, Expr, in_order
 from staleline.model.scenario import Path, Scenario
 from staleline.model.state.cpus import (
     ABSENT,
@@ -30,6 +30,12 @@ __all__ = ["can_overwrite", "old_kernel"]
 
 _SEAMCALL = "7.3 arch/x86/virt/vmx/tdx/seamcall_internal.h: flag set before the instruction"
 _CONTROL = "7.3 kernel/kexec_core.c:457 kimage_alloc_crash_control_pages"
+# A control page, but mapped once more, by vmap() with PAGE_KERNEL: through the kernel's own alias.
+# The same in 5.10.223 and 6.1.176 kernel/kexec_core.c:522,523 and 6.12.117 kernel/crash_core.c:62.
+_VMCOREINFO = (
+    "7.3 kernel/crash_core.c:76 kimage_crash_copy_vmcoreinfo, :142 __crash_kexec; "
+    "kernel/vmcore_info.c:79,109"
+)
 _STRAGGLER = "7.3 arch/x86/kernel/smp.c:155,229: CPUs that were not stopped go on"
 _LOAD = "7.3 kernel/kexec_core.c:899-922 kimage_load_crash_segment"
 
@@ -113,6 +119,12 @@ def _writing(scenario: Scenario, line: Line, cpu: Cpu) -> Expr:
     if line.role is Role.CRASH_CONTROL:
         # Written at load, and up to 6.12 once more by the CPU that crashes (machine_kexec).
         return running if cpu is JUMPING else running & JUMPING.at(JumpingAt.RUNNING)
+    if line.role is Role.CRASH_VMCOREINFO:
+        # Written at load, and once more by the CPU that crashes, which no time settles
+        # (crash_save_vmcoreinfo, 7.3 kernel/crash_core.c:142).
+        if cpu is JUMPING:
+            return running
+        return FALSE if scenario.load_settled else running & JUMPING.at(JumpingAt.RUNNING)
     return running
 
 
@@ -120,6 +132,9 @@ def _write_text(line: Line) -> tuple[str, str, str]:
     """Function, source and beginning of the sentence of a store."""
     if line.role is Role.CRASH_CONTROL:
         return "machine_kexec_prepare", _CONTROL, "Preparing for a crash, the old kernel writes"
+    if line.role is Role.CRASH_VMCOREINFO:
+        says = "Preparing for a crash, or in it, the old kernel writes"
+        return "crash_update_vmcoreinfo_safecopy", _VMCOREINFO, says
     user = _user(line)
     return user, _SEAMCALL if user == "TDX module" else "", f"The {user} writes"
 
