@@ -12,12 +12,16 @@ from staleline.cli.console.once import Once
 from staleline.cli.main import main, program
 
 
-def commands() -> Iterator[click.Command]:
-    context = click.Context(program)
-    for name in program.list_commands(context):
-        command = program.get_command(context, name)
+def commands(group: click.Group = program) -> Iterator[tuple[str, click.Command]]:
+    """What is typed for each command that does something, and the command."""
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
         assert command is not None, name
-        yield command
+        if isinstance(command, click.Group):
+            yield from ((f"{name} {words}", inner) for words, inner in commands(command))
+        else:
+            yield name, command
 
 
 def value_of(option: click.Option) -> list[str]:
@@ -32,8 +36,8 @@ def value_of(option: click.Option) -> list[str]:
 
 
 SINGLE = [
-    (command.name, option)
-    for command in commands()
+    (words, option)
+    for words, command in commands()
     for option in command.params
     if isinstance(option, click.Option) and not option.multiple
 ]
@@ -41,7 +45,7 @@ SINGLE = [
 
 def test_there_are_commands_with_such_options() -> None:
     assert len(SINGLE) > 60
-    assert all(isinstance(command, Once) for command in commands())
+    assert all(isinstance(command, Once) for _, command in commands())
 
 
 @pytest.mark.parametrize(
@@ -52,7 +56,7 @@ def test_a_single_option_given_twice_is_refused(
 ) -> None:
     for first in {option.opts[0], option.opts[-1]}:
         twice = [first, *value_of(option), option.opts[-1], *value_of(option)]
-        assert main([name, *twice]) == 1
+        assert main([*name.split(), *twice]) == 1
         captured = capsys.readouterr()
         assert captured.err == f"staleline: {option.opts[-1]} is given twice; give it once\n"
         assert captured.out == ""

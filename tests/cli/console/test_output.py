@@ -141,7 +141,7 @@ def test_the_race_is_found_at_its_function(
 
 def test_text_names_the_explanation_of_what_it_found(capsys: pytest.CaptureFixture[str]) -> None:
     _, text = run(capsys, *HYGON)
-    assert text.splitlines()[1] == "  staleline explain stale-write-back"
+    assert "  staleline explain stale-write-back" in text.splitlines()[:3]
     rome = CPUID / "libcpuid/amd-epyc-7742-64-core-processor-dual.test"
     _, text = run(capsys, "audit", "--snapshot", rome, "--kernel", "linux-6.5")
     assert "[unknown-sev-guests]" in text

@@ -31,7 +31,6 @@ def test_what_one_instruction_stores_by_and_by_is_one_store() -> None:
     [
         NotedAccess(CODE + 4, LINE + 8, 8, True),  # another instruction
         NotedAccess(CODE, LINE + 16, 8, True),  # a gap
-        NotedAccess(CODE, LINE, 8, True),  # the same place again
         NotedAccess(CODE, LINE + 8, 8, False),  # a read
     ],
 )
@@ -40,6 +39,14 @@ def test_anything_else_is_a_note_of_its_own(second: NotedAccess) -> None:
     notes.note(CODE, LINE, 8, is_write=True)
     notes.note(second.code, second.address, second.size, is_write=second.is_write)
     assert notes.accesses == [NotedAccess(CODE, LINE, 8, True), second]
+
+
+def test_the_same_place_again_is_told_once() -> None:
+    """A repeated instruction is told again of what it did last, once it was stopped in between."""
+    notes = NotedStores()
+    for _ in range(2):
+        notes.note(CODE, LINE, 8, is_write=True)
+    assert notes.accesses == [NotedAccess(CODE, LINE, 8, True)]
 
 
 def test_more_than_is_kept_is_told_and_not_dropped_in_silence() -> None:

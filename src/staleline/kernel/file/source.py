@@ -62,7 +62,7 @@ class MemoryBytes:
         return self.data[offset : offset + size]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class FileBytes:
     """An open regular file."""
 

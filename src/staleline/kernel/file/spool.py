@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import os
 import tempfile
-from typing import Final
+import weakref
+from contextlib import ExitStack
+from typing import IO, Final
 
 from staleline.errors import KernelImageError
 from staleline.kernel.file.source import ByteSource, FileBytes
@@ -61,6 +63,18 @@ def spooled(stream: UnpackedStream, size: int | None, where: str) -> FileBytes:
         KernelImageError: There are fewer, or more than `MAX_SPOOLED`, or the disk is full.
     """
     file = tempfile.TemporaryFile(prefix="staleline-")  # noqa: SIM115 - as long as it is read
+    with ExitStack() as undone:
+        undone.callback(file.close)
+        written = _write(stream, size, where, file)
+        undone.pop_all()
+    content = FileBytes(where, file, written)
+    # Whoever reads a source does not close it: sources in memory have nothing to close.
+    weakref.finalize(content, file.close)
+    return content
+
+
+def _write(stream: UnpackedStream, size: int | None, where: str, file: IO[bytes]) -> int:
+    """Write what `spooled` is to hold, and tell how many bytes that are."""
     written = 0
     try:
         while size is None or written < size:
@@ -71,7 +85,6 @@ def spooled(stream: UnpackedStream, size: int | None, where: str) -> FileBytes:
             written += len(piece)
         file.flush()
     except OSError as error:
-        file.close()
         do = f"make room in {tempfile.gettempdir()}, or set TMPDIR"
         raise KernelImageError(
             f"cannot be unpacked: {os.strerror(error.errno or 0)}", where=where, do=do
@@ -80,4 +93,4 @@ def spooled(stream: UnpackedStream, size: int | None, where: str) -> FileBytes:
         raise KernelImageError(
             f"{written} of {size} bytes are there", where=where, do="copy the file again"
         )
-    return FileBytes(where, file, written)
+    return written
