@@ -25,7 +25,9 @@ ROME = CPUID / "libcpuid/amd-epyc-7742-64-core-processor-dual.test"
 MILAN = CPUID / "libcpuid/amd-epyc-7763-64-core-processor-dual.test"
 HYGON = CPUID / "registers/hygon-c86-3250.cpuid"
 NO_GUESTS = ("--state", "sev_guests_run=no")
-ENABLED = ("--msr", "0xc0010010=0x800000", *NO_GUESTS)
+#: With offline CPUs it is unknown (docs/findings/offline-cpus-store-behind-their-flush.md).
+ALL_ONLINE = ("--state", "offline_cpus=none")
+ENABLED = ("--msr", "0xc0010010=0x800000", *NO_GUESTS, *ALL_ONLINE)
 ON, OFF = ("--cmdline", "mem_encrypt=on"), ("--cmdline", "mem_encrypt=off")
 
 
@@ -186,6 +188,7 @@ def test_audit_takes_an_image_for_the_next_kernel_too(
     audited = main(["audit", "--json", "--path", "kexec", *common, *command_line])
     document = json.loads(capsys.readouterr().out)
     document["cost"] = {"wbinvd": document["cost"]["wbinvd"]}
+    del document["provenance"]  # the outer document's says it once
     checked = main(["preflight", "--json", *common, *command_line])
     assert document == json.loads(capsys.readouterr().out)["audit"]
     assert audited == checked == 0

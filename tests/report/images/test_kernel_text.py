@@ -47,6 +47,8 @@ def image(release: str, **changes: object) -> ImageDocument:
         "release": release,
         "banner": None,
         "build_id": "0123456789abcdef",
+        "package": None,
+        "version": None,
         "title": "Checked leaf",
         "bugs": [],
         "nearest": None,

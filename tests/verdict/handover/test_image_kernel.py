@@ -109,7 +109,7 @@ def test_code_runs_under_the_hypervisor_that_the_log_names_and_cpuid_hides(
     assert both
     for image, policy in both:
         assert image.sme_active is policy.sme_active is False
-        # Xen's guests have Xen shut them down, which no image of Linux tells of.
-        assert all("shutdown() did not return" in reason for reason in image.unknown)
-        assert all(": xen_hvm_" in reason for reason in image.unknown)
+        # Xen's guests have Xen shut them down, which no image of Linux tells of, and an image with
+        # code for PV domains does not tell which kind of domain it is in.
+        assert all("Xen" in reason or ": xen_hvm_" in reason for reason in image.unknown)
         assert bool(image.unknown) is ("Xen" in message)
