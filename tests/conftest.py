@@ -33,6 +33,12 @@ class RealKernel:
     sha256: str
 
 
+@pytest.fixture(autouse=True)
+def no_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports are as wide as in any pipe: pytest-xdist sets COLUMNS for its own output."""
+    monkeypatch.delenv("COLUMNS", raising=False)
+
+
 @pytest.fixture(scope="session")
 def real_kernels() -> dict[str, RealKernel]:
     """The required images by series, fetched if this is the first run."""

@@ -329,7 +329,7 @@ def test_a_machine_that_says_nothing_leaves_every_behaviour_open(
     assert document["on_snapshot"] == {
         "stop_this_cpu": None,
         "relocate_kernel": None,
-        "crash_nmi_callback": False,
+        "crash_nmi_callback": None,
     }
     behaviours = [{**row, "assumed": None} for row in document["possibilities"]]
     assert 1 < len(behaviours) <= 32

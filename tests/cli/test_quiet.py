@@ -50,6 +50,9 @@ WRITES = {
     "policies": "policies",
     "explain": "explain",
     "collect": "collect",
+    "schema": "schema audit",
+    "run": "run --help",
+    "fleet": "fleet --help",
 }
 
 

@@ -113,6 +113,9 @@ def test_examples_are_lines_that_the_command_takes(
     start, name, *arguments = shlex.split(line)
     assert start == "staleline"
     command = program.get_command(click.Context(program), name)
+    while isinstance(command, click.Group):
+        name, *arguments = arguments
+        command = command.get_command(click.Context(command), name)
     assert command is not None
     command.make_context(name, arguments)
     for option in (word for word in arguments if word.startswith("--")):

@@ -354,15 +354,21 @@ def _status(
     reports: Sequence[ImageReport], steps: Sequence[SeriesStep], waivers: Waivers | None
 ) -> int:
     from staleline.report.images.kernel_json import unknowns
-    from staleline.report.images.series import worse_handovers
 
     if any(report.error is not None for report in reports):
         return 1
-    worse = [step for step in steps if worse_handovers(step.change)]
-    if any(_counts(step, waivers) for step in worse):
+    if steps and _is_worse(steps, waivers):
         return 2
     compared = all(step.change is not None and step.change.unknown is None for step in steps)
     return 0 if compared and not any(map(unknowns, reports)) else 3
+
+
+def _is_worse(steps: Sequence[SeriesStep], waivers: Waivers | None) -> bool:
+    """Did something become worse that is not waived?"""
+    from staleline.report.images.series import worse_handovers
+
+    worse = [step for step in steps if worse_handovers(step.change)]
+    return any(_counts(step, waivers) for step in worse)
 
 
 def _counts(step: SeriesStep, waivers: Waivers | None) -> bool:

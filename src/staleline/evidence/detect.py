@@ -158,10 +158,9 @@ def _plain_characters(text: str, where: str) -> str:
     from staleline.evidence.pasted import foreign
     from staleline.evidence.pasted.quoting import plain_characters
 
-    is_document = begins_as_document(text)
-    if not is_document:
-        foreign.refuse_markup(text, where)
-    return plain_characters(text, is_json=is_document and text.lstrip()[:1] == "{")
+    foreign.refuse_markup(text, where)
+    is_json = text.lstrip()[:1] == "{" and begins_as_document(text)
+    return plain_characters(text, is_json=is_json)
 
 
 def _undressed(text: str, where: str) -> str:
