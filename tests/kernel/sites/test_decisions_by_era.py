@@ -76,6 +76,10 @@ def test_every_dump_of_the_corpus(real_kernels, series):
         if table.max_extended_leaf is None:
             assert "CPUID leaf 0x80000000 of CPU 0" in (decision.stop_this_cpu.unknown or "")
             incomplete.add(name)
+        elif "hv_vmbus" in (decision.stop_this_cpu.unknown or ""):
+            # In a guest of Hyper-V a module's handlers run first (drivers/hv/vmbus_drv.c); an
+            # image that has it built in is read.
+            assert table.leaves[0x40000000, 0][1].to_bytes(4, "little") == b"Micr", name
         else:
             assert answer(decision) == expected(era, machine), name
     assert incomplete == {"amd-k5-pr75", "amd-k5-pr100", "intel-pentium-iii-katmai-dual"}
