@@ -115,26 +115,22 @@ _SAY_FORCE = (
     "give --state reboot_force=no if cat /sys/kernel/reboot/force prints 0, "
     "or --state reboot_force=yes if it prints 1"
 )
-#: What may have been written to sysfs since boot, by what the command line says.
-_CHANGED = {
-    False: f"CPUs may have been told not to stop since boot: {_SAY_FORCE}",
-    True: f"reboot=force may have been taken back since boot: {_SAY_FORCE}",
-}
+_MAY_HAVE_BEEN_TOLD = f"CPUs may have been told not to stop since boot: {_SAY_FORCE}"
 
 
 def _reboot_force(snapshot: Snapshot, kernel: KernelEvidence) -> Observation:
-    """What sysfs says now, else the command line.
+    """What sysfs says now, else the command line, which counts for a yes.
 
     Since 5.11 it can be changed there (linux 6.1.192 kernel/reboot.c:1141), so a command line
-    that was observed tells it only of older kernels. One that the user gave describes a
+    that was observed proves a no only of older kernels. One that the user gave describes a
     machine, not a moment.
     """
     if snapshot.state.reboot_force is not None:
         return observed_as(snapshot.state.reboot_force, "/sys/kernel/reboot/force")
     by_line = commandline.reboot_force(kernel)
     described = "kernel.cmdline" in given_by_user(snapshot)
-    if by_line.value is not None and not described and commandline.can_change(kernel.release):
-        return untold(_CHANGED[bool(by_line.value)])
+    if by_line.value is False and not described and commandline.can_change(kernel.release):
+        return untold(_MAY_HAVE_BEEN_TOLD)
     return by_line
 
 
