@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import tomllib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,10 +34,12 @@ class RealKernel:
     sha256: str
 
 
-@pytest.fixture(autouse=True)
-def no_columns(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Reports are as wide as in any pipe: pytest-xdist sets COLUMNS for its own output."""
-    monkeypatch.delenv("COLUMNS", raising=False)
+@pytest.fixture(autouse=True, scope="session")
+def no_columns() -> Iterator[None]:
+    """Reports are as wide as in any pipe, in every fixture too: runners of tests set COLUMNS."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("COLUMNS", raising=False)
+        yield
 
 
 @pytest.fixture(scope="session")

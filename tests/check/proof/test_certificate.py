@@ -37,7 +37,8 @@ AFTER_SEAMCALL = kexec(
 )
 SAFE = [
     *(kexec(transition, foreign=foreign) for transition in TRANSITIONS for foreign in ForeignLines),
-    crash("on→off"),
+    crash("off→off"),
+    crash("on→off", load_settled=True),
     AFTER_SEAMCALL,
 ]
 

@@ -15,7 +15,7 @@ from playwright.sync_api import Page, expect
 
 from staleline.report.explorer.cases import ExploredKernels
 from staleline.report.explorer.files import write_report
-from tests.report.explorer.conftest import Opener
+from tests.report.conftest import Opener
 from tests.report.explorer.explored import HYGON_CASE, RACE_CASE, fleet, hygon, race
 
 PHONE = {"viewport": {"width": 360, "height": 780}}

@@ -14,9 +14,7 @@ from staleline.cli.main import main
 from staleline.evidence.detect import parse_snapshot
 from staleline.evidence.hosts.snapshot_json import snapshot_text
 from tests.fleet.equality import fleet_of, some_hosts
-from tests.report.explorer.conftest import Opener, _browser, open_page
-
-__all__ = ["_browser", "open_page"]
+from tests.report.conftest import Opener
 
 PHONE = {"viewport": {"width": 390, "height": 844}}
 HOSTILE = '<img src=x onerror="alert(1)">'
