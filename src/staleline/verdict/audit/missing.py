@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import combinations_with_replacement
 
 from staleline.facts import MachineFacts
@@ -58,6 +59,12 @@ _NO_EVIDENCE = {
 }
 
 
+#: What is assumed of a world, by name.
+_Assumed = Mapping[str, bool | str]
+#: The same as a number, and what comes out in that world.
+_Told = tuple[int, Hashable]
+
+
 def missing(
     facts: MachineFacts, worlds: Sequence[World], outcome: Callable[[World], Hashable]
 ) -> Iterator[Unknown]:
@@ -71,44 +78,80 @@ def missing(
     Yields:
         One sentence per fact that splits the worlds by outcome, and one if the rule does.
     """
-    # Which of several rules a release carries is one more thing that was assumed.
-    told = [({**world.assumed, _RULE: world.kernel}, outcome(world)) for world in worlds]
-    if len({outcome for _, outcome in told}) == 1:
+    outcomes = [outcome(world) for world in worlds]
+    if len(set(outcomes)) == 1:
         return
-    for name in dict.fromkeys(name for assumed, _ in told for name in assumed):
+    # Which of several rules a release carries is one more thing that was assumed.
+    assumed = [{**world.assumed, _RULE: world.kernel} for world in worlds]
+    names = dict.fromkeys(name for each in assumed for name in each)
+    if len(worlds) > _FEW:
         # So little is known of this machine that nearly every fact may matter.
-        open_and_many = len(told) > _FEW and len({assumed.get(name) for assumed, _ in told}) > 1
-        if open_and_many or (len(told) <= _FEW and _splits(name, told)):
-            yield _unknown_rule(worlds) if name == _RULE else _how_to_get(facts, name)
+        splitting = [name for name in names if len({each.get(name) for each in assumed}) > 1]
+    else:
+        splitting = list(_splitting(list(names), assumed, outcomes))
+    for name in splitting:
+        yield _unknown_rule(worlds) if name == _RULE else _how_to_get(facts, name)
 
 
-#: What is assumed of a world, and what comes out in it.
-_Told = tuple[Mapping[str, bool | str], Hashable]
+def _splitting(
+    names: Sequence[str], assumed: Sequence[_Assumed], outcomes: Sequence[Hashable]
+) -> Iterator[str]:
+    """Names of facts in which two worlds differ, and in nothing else but the outcome.
 
-
-def _splits(name: str, told: Sequence[_Told]) -> bool:
-    """Are there two worlds that differ in this fact, in nothing else, and in the outcome?
-
-    What is assumed in one of them only, as it cannot matter in the other, makes no difference.
+    What is assumed in one of the two only, as it cannot matter in the other, makes no difference.
     """
-    alike: dict[frozenset[str], list[_Told]] = {}
-    for assumed, outcome in told:
-        if name in assumed:
-            alike.setdefault(frozenset(assumed), []).append((assumed, outcome))
-    return any(
-        _differ(name, sorted((first & second) - {name}), alike[first], alike[second])
-        for first, second in combinations_with_replacement(alike, 2)
-    )
+    # What is assumed of a world as one number, a digit for each name: worlds agree in some names
+    # if their numbers, masked by these, are equal.
+    alike: dict[int, list[_Told]] = {}
+    digits = _digits(names, assumed)
+    for each, outcome in zip(assumed, outcomes, strict=True):
+        told = mask = 0
+        for name, value in each.items():
+            digit = digits[name]
+            told |= digit.values[value]
+            mask |= digit.mask
+        alike.setdefault(mask, []).append((told, outcome))
+    for name in names:
+        mask = digits[name].mask
+        groups = [group for group in alike if group & mask]
+        if any(
+            _differ(mask, first & second & ~mask, alike[first], alike[second])
+            for first, second in combinations_with_replacement(groups, 2)
+        ):
+            yield name
 
 
-def _differ(
-    name: str, others: Sequence[str], first: Iterable[_Told], second: Iterable[_Told]
-) -> bool:
-    """Do one of `first` and one of `second` that agree in `others` differ in `name` and outcome?
+@dataclass(frozen=True, slots=True)
+class _Digit:
+    """Where a name's value stands in the number that is made of all of them, and each value there.
+
+    No value is 0: that is where nothing is assumed.
+    """
+
+    mask: int
+    values: Mapping[bool | str, int]
+
+
+def _digits(names: Iterable[str], assumed: Iterable[_Assumed]) -> Mapping[str, _Digit]:
+    values: dict[str, dict[bool | str, None]] = {name: {} for name in names}
+    for each in assumed:
+        for name, value in each.items():
+            values[name][value] = None
+    digits, shift = {}, 0
+    for name, known in values.items():
+        width = len(known).bit_length()
+        numbers = {value: number << shift for number, value in enumerate(known, start=1)}
+        digits[name] = _Digit(((1 << width) - 1) << shift, numbers)
+        shift += width
+    return digits
+
+
+def _differ(mask: int, others: int, first: Iterable[_Told], second: Iterable[_Told]) -> bool:
+    """Do one of `first` and one of `second` that agree in `others` differ in `mask` and outcome?
 
     Two of the same side are not compared: they may differ in what the other side does not assume.
     """
-    left, right = _by(others, name, first), _by(others, name, second)
+    left, right = _by(others, mask, first), _by(others, mask, second)
     return any(
         value != other_value and outcome != other_outcome
         for key in left.keys() & right.keys()
@@ -117,14 +160,11 @@ def _differ(
     )
 
 
-def _by(
-    others: Sequence[str], name: str, told: Iterable[_Told]
-) -> dict[tuple[bool | str, ...], set[tuple[bool | str, Hashable]]]:
-    """The values of `name` with their outcomes, by what is assumed of `others`."""
-    seen: dict[tuple[bool | str, ...], set[tuple[bool | str, Hashable]]] = {}
+def _by(others: int, mask: int, told: Iterable[_Told]) -> dict[int, set[_Told]]:
+    """The values at `mask` with their outcomes, by what is assumed of `others`."""
+    seen: dict[int, set[_Told]] = {}
     for assumed, outcome in told:
-        key = tuple(assumed[other] for other in others)
-        seen.setdefault(key, set()).add((assumed[name], outcome))
+        seen.setdefault(assumed & others, set()).add((assumed & mask, outcome))
     return seen
 
 

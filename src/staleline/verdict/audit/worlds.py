@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from staleline.facts import MachineFacts
 from staleline.verdict.audit.next_kernel import Following
@@ -47,33 +47,53 @@ def worlds(
 ) -> Iterator[World]:
     """Every known machine that fits the facts, with each kernel, as its own world."""
     observed = facts.boolean("sme_active")
-    judging = _Judging(paths)
+    by_kernel = [_JudgedKernel(kernel, following, paths) for kernel in kernels]
     for possibility in possible_machines(facts):
-        for kernel in kernels:
-            for behaviour in _settled(kernel.behaviour(possibility.machine)):
-                # What was seen of the running kernel rules out a rule that would do otherwise.
-                if observed is None or behaviour.sme_active is observed:
-                    yield from _next_worlds(possibility, kernel, behaviour, following, judging)
+        for kernel in by_kernel:
+            yield from kernel.worlds(possibility, observed)
 
 
-@dataclass(frozen=True, slots=True)
-class _Judging:
-    """Judges handovers on some paths, those that are alike in all that matters only once.
+class _JudgedKernel:
+    """The handovers of one kernel, those that are alike in all that matters judged only once.
 
     Thousands of machines may fit the evidence, and most differ in nothing that matters here.
     """
 
-    paths: Sequence[Path]
-    _judged: dict[Hashable, Judgement] = field(default_factory=dict)
+    def __init__(self, kernel: Kernel, following: Following, paths: Sequence[Path]) -> None:
+        self._kernel, self._following, self._paths = kernel, following, paths
+        self._behaviours: dict[Hashable, tuple[Behaviour, ...]] = {}
+        self._rows: dict[Hashable, Mapping[Key, Judgement]] = {}
+        self._judged: dict[Hashable, Judgement] = {}
 
-    def rows(
+    def worlds(self, possibility: Possibility, observed: bool | None) -> Iterator[World]:
+        """Those in which the kernel encrypts as it was observed to."""
+        machine = possibility.machine
+        seen, circumstances = machine.seen, machine.circumstances
+        if seen not in self._behaviours:
+            self._behaviours[seen] = _settled(self._kernel.behaviour(machine))
+        for behaviour in self._behaviours[seen]:
+            # What was seen of the running kernel rules out a rule that would do otherwise.
+            if observed is not None and behaviour.sme_active is not observed:
+                continue
+            choices = self._following.choices(machine, bool(behaviour.sme_active))
+            # One world per way in which the next kernel may turn out.
+            for uses in choices:
+                alike = id(behaviour), circumstances, uses
+                if alike not in self._rows:
+                    self._rows[alike] = self._judge_all(machine, behaviour, uses)
+                assumed = possibility.assumed
+                if len(choices) > 1:
+                    assumed = {**assumed, NEXT_ENCRYPTS: any(uses)}
+                yield World(self._kernel.name, assumed, self._rows[alike])
+
+    def _judge_all(
         self, machine: Machine, behaviour: Behaviour, uses: Sequence[bool]
     ) -> Mapping[Key, Judgement]:
         """The handovers to kernels with these uses of the C-bit."""
         cases = (
             Case(machine=machine, behaviour=behaviour, path=path, next_encrypts=encrypts)
             for encrypts in uses
-            for path in self.paths
+            for path in self._paths
         )
         return {
             (case.old_encrypts, case.next_encrypts, case.path): self._judge(case) for case in cases
@@ -87,27 +107,11 @@ class _Judging:
         return judged
 
 
-def _settled(behaviour: Behaviour) -> Iterable[Behaviour]:
+def _settled(behaviour: Behaviour) -> tuple[Behaviour, ...]:
     """Both ways where the image's own derivation of sme_active could not be run."""
     if behaviour.sme_active is not None:
         return (behaviour,)
     return tuple(replace(behaviour, sme_active=active) for active in (False, True))
-
-
-def _next_worlds(
-    possibility: Possibility,
-    kernel: Kernel,
-    behaviour: Behaviour,
-    following: Following,
-    judging: _Judging,
-) -> Iterator[World]:
-    """One world per way in which the next kernel may turn out."""
-    machine = possibility.machine
-    choices = following.choices(machine, bool(behaviour.sme_active))
-    for uses in choices:
-        assumed = {} if len(choices) == 1 else {NEXT_ENCRYPTS: any(uses)}
-        rows = judging.rows(machine, behaviour, uses)
-        yield World(kernel.name, {**possibility.assumed, **assumed}, rows)
 
 
 def _worst(judgements: Iterable[Judgement]) -> Verdict:

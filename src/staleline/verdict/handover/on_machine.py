@@ -9,17 +9,14 @@ from dataclasses import dataclass
 from staleline.facts import MachineFacts
 from staleline.model.scenario import Flush
 from staleline.verdict.handover.kernels import Behaviour, ImageKernel
+from staleline.verdict.machines.machine import UNSEEN
 from staleline.verdict.machines.possible import possible_machines
 from staleline.vocabulary import Site
 
 __all__ = ["Reading", "read_on_machine"]
 
 #: What the code of an image that is run here cannot see.
-_NO_REGISTER_TELLS = frozenset(
-    {"sev_guests_run", "several_cpus", "offline", "mwait", "reboot_force", "jumped_by_kernel"}
-    | {"isolated"}
-    | {"guest_keys_snooped", "guest_aliases_coherent", "guest_flushes", "coherency_sfw_no"}
-)
+_NO_REGISTER_TELLS = UNSEEN | {"offline", "coherency_sfw_no"}
 #: What was assumed of a machine, and what the image does on it.
 Row = tuple[Mapping[str, bool | str], Behaviour]
 #: Rows that a reader can compare with each other.

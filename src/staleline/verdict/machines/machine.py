@@ -4,12 +4,20 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import StrEnum
+from operator import attrgetter
+from typing import Final
 
 from staleline.policy.atoms import AtomValue
 
-__all__ = ["Guest", "Machine"]
+__all__ = ["UNSEEN", "Guest", "Machine"]
+
+#: Fields that a kernel's rule does not ask for, nor its code: with them it does the same.
+UNSEEN: Final = frozenset(
+    {"sev_guests_run", "several_cpus", "mwait", "reboot_force", "jumped_by_kernel", "isolated"}
+    | {"guest_keys_snooped", "guest_aliases_coherent", "guest_flushes"}
+)
 
 
 class Guest(StrEnum):
@@ -98,6 +106,11 @@ class Machine:
         return next((kind for holds, kind in kinds if holds), Guest.NONE)
 
     @property
+    def seen(self) -> Hashable:
+        """All that what a kernel does can depend on."""
+        return _SEEN(self)
+
+    @property
     def circumstances(self) -> tuple[Hashable, ...]:
         """All that the judgement of a handover here depends on, but for what the kernel does."""
         return (
@@ -159,3 +172,6 @@ class Machine:
             "snp_host": self.snp_host,
             "seamcalled": seamcalled,
         }
+
+
+_SEEN = attrgetter(*(field.name for field in fields(Machine) if field.name not in UNSEEN))

@@ -16,7 +16,8 @@ from staleline.evidence.contradiction import Contradiction, raise_if_any
 from staleline.facts import Fact, MachineFacts
 from staleline.hardware import AMD_AND_HYGON, ENCRYPTION_LEAF
 from staleline.policy.axioms import VENDORS
-from staleline.verdict.machines.exclusions import EXCLUSIONS, OF_VENDOR, POINTLESS
+from staleline.verdict.machines.answered import Answered, followed
+from staleline.verdict.machines.exclusions import OF_VENDOR
 from staleline.verdict.machines.machine import Machine
 
 __all__ = ["FACT_NAMES", "Possibility", "possible_machines"]
@@ -45,9 +46,6 @@ FACT_NAMES = {
 #: What is looked at to find the possible machines, and is no field of one.
 _NO_FIELDS = OF_VENDOR | {"sme_active", "coherency_sfw_no"}
 
-#: Known, or None.
-_Known = dict[str, bool | None]
-
 
 @dataclass(frozen=True, slots=True)
 class Possibility:
@@ -75,21 +73,22 @@ def _possible(facts: MachineFacts) -> Iterator[Possibility]:
     # An unknown vendor is one of these four, not a fifth that has no encryption.
     for name in VENDORS if vendor is None else (vendor,):
         given: dict[str, bool | str] = {"vendor": name} if vendor is None else {}
-        open_ends: list[tuple[_Known, dict[str, bool | str]]] = [(_observed(facts, name), given)]
+        open_ends = [(Answered.of(_observed(facts, name)), given)]
         while open_ends:
-            known, assumed = open_ends.pop()
-            if _impossible(known) is not None:
+            answered, assumed = open_ends.pop()
+            answered, broken = followed(answered)
+            if broken is not None:
                 continue
-            unknown = next((name for name, value in known.items() if value is None), None)
+            unknown = answered.first_unknown
             if unknown is None:
-                yield Possibility(_machine(name, leaf, known), assumed)
+                yield Possibility(_machine(name, leaf, answered.as_mapping), assumed)
                 continue
             # The plainest machine comes first: it gives the counterexample that is shown.
             for value in (True, False):
-                open_ends.append((known | {unknown: value}, assumed | {unknown: value}))
+                open_ends.append((answered.answering(unknown, value), {**assumed, unknown: value}))
 
 
-def _observed(facts: MachineFacts, vendor: str) -> _Known:
+def _observed(facts: MachineFacts, vendor: str) -> Mapping[str, bool | None]:
     """Yes-or-no facts in the order in which they decide each other."""
     offline = facts["offline_cpus"].value
     return {
@@ -156,40 +155,22 @@ def _jumped_by_kernel(facts: MachineFacts) -> bool | None:
     return None if jumper is None else jumper == "kernel"
 
 
-def _impossible(known: _Known) -> Mapping[str, bool] | None:
-    """Fill in what other facts leave no choice about; the exclusion that is broken, if one is."""
-    settled = False
-    while not settled:
-        settled = True
-        for exclusion in EXCLUSIONS:
-            left = [name for name, value in exclusion.items() if known[name] is not value]
-            if not left:
-                return exclusion
-            if len(left) == 1 and known[left[0]] is None:
-                known[left[0]] = not exclusion[left[0]]
-                settled = False
-    for when, names in POINTLESS:
-        if all(known[name] is value for name, value in when.items()):
-            known.update({name: False for name in names if known[name] is None})
-    return None
-
-
-def _machine(vendor: str, leaf: int | None, known: Mapping[str, bool | None]) -> Machine:
+def _machine(vendor: str, leaf: int | None, known: Mapping[str, bool]) -> Machine:
     # The least maximum that agrees with the bits: rules that look at it first see them.
     if leaf is None:
         leaf = ENCRYPTION_LEAF if known["sme_supported"] or known["sev_supported"] else 0
     return Machine(
         vendor=vendor,
         max_extended_leaf=leaf,
-        **{name: bool(value) for name, value in known.items() if name not in _NO_FIELDS},
+        **{name: value for name, value in known.items() if name not in _NO_FIELDS},
     )
 
 
 def _excluded(facts: MachineFacts) -> Contradiction:
     """Which facts exclude each other, on the first vendor that the facts leave."""
     vendor = facts.text("vendor") or VENDORS[0]
-    broken = _impossible(_observed(facts, vendor)) or {}
-    told = dict(_told(facts, broken))
+    _, broken = followed(Answered.of(_observed(facts, vendor)))
+    told = dict(_told(facts, broken or {}))
     return Contradiction("facts-exclude-each-other", " and ".join(told.values()), tuple(told))
 
 
