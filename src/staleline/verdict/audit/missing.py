@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations_with_replacement
+from itertools import chain, combinations_with_replacement
 
 from staleline.facts import MachineFacts
 from staleline.verdict.audit.worlds import NEXT_ENCRYPTS, World
@@ -83,10 +84,13 @@ def missing(
         return
     # Which of several rules a release carries is one more thing that was assumed.
     assumed = [{**world.assumed, _RULE: world.kernel} for world in worlds]
-    names = dict.fromkeys(name for each in assumed for name in each)
+    names = Counter(chain.from_iterable(assumed))
     if len(worlds) > _FEW:
         # So little is known of this machine that nearly every fact may matter.
-        splitting = [name for name in names if len({each.get(name) for each in assumed}) > 1]
+        values = Counter(
+            name for name, _ in set(chain.from_iterable(each.items() for each in assumed))
+        )
+        splitting = [name for name in names if values[name] > 1 or names[name] < len(worlds)]
     else:
         splitting = list(_splitting(list(names), assumed, outcomes))
     for name in splitting:

@@ -62,6 +62,7 @@ class _JudgedKernel:
     def __init__(self, kernel: Kernel, following: Following, paths: Sequence[Path]) -> None:
         self._kernel, self._following, self._paths = kernel, following, paths
         self._behaviours: dict[Hashable, tuple[Behaviour, ...]] = {}
+        self._different: list[Behaviour] = []
         self._rows: dict[Hashable, Mapping[Key, Judgement]] = {}
         self._judged: dict[Hashable, Judgement] = {}
 
@@ -70,7 +71,8 @@ class _JudgedKernel:
         machine = possibility.machine
         seen, circumstances = machine.seen, machine.circumstances
         if seen not in self._behaviours:
-            self._behaviours[seen] = _settled(self._kernel.behaviour(machine))
+            settled = _settled(self._kernel.behaviour(machine))
+            self._behaviours[seen] = tuple(map(self._shared, settled))
         for behaviour in self._behaviours[seen]:
             # What was seen of the running kernel rules out a rule that would do otherwise.
             if observed is not None and behaviour.sme_active is not observed:
@@ -85,6 +87,14 @@ class _JudgedKernel:
                 if len(choices) > 1:
                     assumed = {**assumed, NEXT_ENCRYPTS: any(uses)}
                 yield World(self._kernel.name, assumed, self._rows[alike])
+
+    def _shared(self, behaviour: Behaviour) -> Behaviour:
+        """The first one that is equal to it, in what depends on offline CPUs too."""
+        for other in self._different:
+            if other == behaviour and other.offline == behaviour.offline:
+                return other
+        self._different.append(behaviour)
+        return behaviour
 
     def _judge_all(
         self, machine: Machine, behaviour: Behaviour, uses: Sequence[bool]

@@ -96,14 +96,15 @@ class Machine:
     @property
     def guest(self) -> Guest:
         """The kind of guest, from the strongest isolation down."""
-        kinds = (
-            (self.tdx_guest, Guest.TDX),
-            (self.snp_guest, Guest.SNP),
-            (self.sev_es_guest, Guest.SEV_ES),
-            (self.sev_guest, Guest.SEV),
-            (self.hypervisor, Guest.PLAIN),
-        )
-        return next((kind for holds, kind in kinds if holds), Guest.NONE)
+        if self.tdx_guest:
+            return Guest.TDX
+        if self.snp_guest:
+            return Guest.SNP
+        if self.sev_es_guest:
+            return Guest.SEV_ES
+        if self.sev_guest:
+            return Guest.SEV
+        return Guest.PLAIN if self.hypervisor else Guest.NONE
 
     @property
     def seen(self) -> Hashable:
