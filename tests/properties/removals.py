@@ -28,6 +28,9 @@ TELLING_LEAVES = frozenset(
 )
 #: Words of a command line that no code asks for: without one, nothing else is said.
 NEUTRAL_WORDS = frozenset({"quiet", "ro", "splash", "console=ttyS0", "audit=0", "panic=30"})
+#: Lists that say of what they do not have that it is not there: what bootconfig adds to the command
+#: line, and what /sys/kernel/livepatch and kprobes/list have.
+_STATEMENTS = frozenset({"bootconfig", "livepatches", "kprobes"})
 
 
 def some_piece(snapshot: Snapshot, random: Random) -> Piece | None:
@@ -84,7 +87,7 @@ def _of_record(record: Any, path: Piece) -> Iterator[Piece]:
 def _inside(value: Any, path: Piece) -> Iterator[Piece]:
     if is_dataclass(value):
         yield from _of_record(value, path)
-    elif isinstance(value, Mapping):
+    elif isinstance(value, Mapping) and path[-1] not in _STATEMENTS:
         if value:
             yield (*path, ALL)
         for key, inner in value.items():
@@ -102,8 +105,8 @@ def _inside(value: Any, path: Piece) -> Iterator[Piece]:
 
 
 def _is_statement(name: object, values: tuple[Any, ...]) -> bool:
-    """CPUs that are offline, and what bootconfig adds to the command line."""
-    return isinstance(values[0], int) or name == "bootconfig"
+    """CPUs that are offline too: with one of them less the list says another thing."""
+    return isinstance(values[0], int) or name in _STATEMENTS
 
 
 def _defaults(record: Any) -> tuple[tuple[str, object], ...]:

@@ -120,15 +120,13 @@ def _given(truth: Truth, random: Random) -> Telling:
     if truth.cpuid.vendor == "GenuineIntel":
         state.append(f"tdx_module={truth.tdx_module}")
     cmdline = random.choice((truth.cmdline, None))
-    # A command line that is given describes the machine: then what sysfs says goes with it.
-    forced = () if cmdline is None else (f"reboot_force={_word(truth.reboot_force)}",)
     return replace(
         dump,
         name="given",
         files=files,
         msr=kept,
         cmdline=cmdline,
-        state=(*(one for one in state if random.random() < 0.5), *forced),
+        state=(*(one for one in state if random.random() < 0.5), *_beside(cmdline, truth)),
     )
 
 
@@ -143,7 +141,13 @@ def _cpuinfo(truth: Truth, random: Random) -> Telling:
     cmdline = random.choice((truth.cmdline, None))
     offline = () if write is as_cpuinfo else (_listed(truth.offline),)
     text = write(truth.shown, truth.cpus, *offline)
-    return Telling(write.__name__, {"cpuinfo": text}, cmdline=cmdline, loose=True)
+    state = _beside(cmdline, truth)
+    return Telling(write.__name__, {"cpuinfo": text}, cmdline=cmdline, state=state, loose=True)
+
+
+def _beside(cmdline: str | None, truth: Truth) -> tuple[str, ...]:
+    """A command line that is given describes the machine: then what sysfs says goes with it."""
+    return () if cmdline is None else (f"reboot_force={_word(truth.reboot_force)}",)
 
 
 def _listed(cpus: tuple[int, ...]) -> str | None:
