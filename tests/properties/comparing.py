@@ -3,10 +3,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from staleline.facts.caches import CACHE_NAMES
-from tests.properties.answers import Answer, Answers
+from tests.properties.answers import Answer, Answers, Question
 
 __all__ = ["disagreements", "overclaims"]
 
@@ -26,7 +26,11 @@ _OF_EACH_CPU = frozenset(
 
 def overclaims(less: Answers, more: Answers) -> list[str]:
     """Where less evidence claims what more evidence does not."""
-    return _compared(less, more, _overclaims)
+    return [
+        f"{question or 'facts'}: {what}"
+        for question, answer, full in _pairs(less, more)
+        for what in _overclaims(answer, full)
+    ]
 
 
 def _overclaims(less: Answer, more: Answer) -> Iterator[str]:
@@ -57,24 +61,36 @@ def _definite_with_less(less: Answer, more: Answer) -> Iterator[str]:
             yield f"{name} is {value} with less and {full} with more"
 
 
-def disagreements(one: Answers, other: Answers) -> list[str]:
-    """Where two tellings of one machine are given two definite answers."""
-    return _compared(one, other, _disagreements)
+def disagreements(one: Answers, other: Answers, whole: Answers | None = None) -> list[str]:
+    """Where two tellings of one machine are given two definite answers.
+
+    What each says of a transition that the whole machine, as far as it is told, rules out is of
+    other machines.
+    """
+    whole = whole or one
+    return [
+        f"{question or 'facts'}: {what}"
+        for question, answer, again in _pairs(one, other)
+        for what in _disagreements(answer, again, _to(question, whole))
+    ]
 
 
-def _compared(
-    one: Answers, other: Answers, differences: Callable[[Answer, Answer], Iterator[str]]
-) -> list[str]:
-    """What sets apart the answers to each question that both were asked."""
-    asked: dict[object, tuple[Answer, Answer]] = {"facts": (one.facts, other.facts)}
-    asked |= {
-        name: (one.audits[name], other.audits[name]) for name in one.audits if name in other.audits
-    }
-    return [f"{name}: {what}" for name, pair in asked.items() for what in differences(*pair)]
+def _pairs(one: Answers, other: Answers) -> Iterator[tuple[Question | None, Answer, Answer]]:
+    """The answers to each question that both were asked, and the facts without one."""
+    yield None, one.facts, other.facts
+    for question in one.audits.keys() & other.audits.keys():
+        yield question, one.audits[question], other.audits[question]
 
 
-def _disagreements(one: Answer, other: Answer) -> Iterator[str]:
+def _to(question: Question | None, told: Answers) -> Answer:
+    return told.facts if question is None else told.audits.get(question, Answer())
+
+
+def _disagreements(one: Answer, other: Answer, whole: Answer) -> Iterator[str]:
     for name in one.values.keys() & other.values.keys():
         values = (one.values[name], other.values[name])
-        if name not in _QUOTATIONS and None not in values and values[0] != values[1]:
+        ruled_out = bool(whole.values) and name not in whole.values
+        if name in _QUOTATIONS or ruled_out or None in values:
+            continue
+        if values[0] != values[1]:
             yield f"{name} is {values[0]} and {values[1]}"

@@ -28,9 +28,12 @@ TELLING_LEAVES = frozenset(
 )
 #: Words of a command line that no code asks for: without one, nothing else is said.
 NEUTRAL_WORDS = frozenset({"quiet", "ro", "splash", "console=ttyS0", "audit=0", "panic=30"})
+#: What tells that a message was not understood, or that the running kernel is not its image's any
+#: more: a doubt, and no evidence. Without it the kernel is what it is for everybody else.
+_DOUBTS = frozenset({"unread", "livepatches", "kprobes", "tainted"})
 #: Lists that say of what they do not have that it is not there: what bootconfig adds to the command
-#: line, and what /sys/kernel/livepatch and kprobes/list have.
-_STATEMENTS = frozenset({"bootconfig", "livepatches", "kprobes"})
+#: line.
+_STATEMENTS = frozenset({"bootconfig"})
 
 
 def some_piece(snapshot: Snapshot, random: Random) -> Piece | None:
@@ -76,7 +79,7 @@ def described(piece: Piece) -> str:
 def _of_record(record: Any, path: Piece) -> Iterator[Piece]:
     for name, default in _defaults(record):
         value = getattr(record, name)
-        if name == "unread":  # a doubt, and no evidence
+        if name in _DOUBTS:
             continue
         here = (*path, name)
         if value is not None and default is not MISSING and value != default:
@@ -87,7 +90,7 @@ def _of_record(record: Any, path: Piece) -> Iterator[Piece]:
 def _inside(value: Any, path: Piece) -> Iterator[Piece]:
     if is_dataclass(value):
         yield from _of_record(value, path)
-    elif isinstance(value, Mapping) and path[-1] not in _STATEMENTS:
+    elif isinstance(value, Mapping):
         if value:
             yield (*path, ALL)
         for key, inner in value.items():

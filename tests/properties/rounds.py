@@ -151,10 +151,12 @@ def retold_round(random: Random, images: Mapping[str, Question]) -> Round:
     done = Round()
     tellings = [TELLINGS[0](truth, random), *(some_telling(truth, random) for _ in range(3))]
     told = [(one, done.judged(one.read, questions, one.name)) for one in tellings]
+    whole = told[0][1]
     for i, (one, found) in enumerate(told):
         for other, again in told[:i]:
             if found is not None and again is not None:
-                done.add("two", disagreements(again, found), f"{other.name} and {one.name}")
+                wrong = disagreements(again, found, whole)
+                done.add("two", wrong, f"{other.name} and {one.name}")
     for one, found in told[1:]:
         _thin_twice(one, found, questions, random, done)
     return done
