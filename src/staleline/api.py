@@ -189,8 +189,7 @@ def judge_machine(
     """
     from staleline.evidence.given import Given
     from staleline.report.machines.audit_json import audit_document
-    from staleline.verdict.audit.audit import audit_of
-    from staleline.verdict.audit.subject import subject_of
+    from staleline.verdict.audit.subject import audit_of, subject_of
     from staleline.verdict.audit.wanted_next import next_kernel
 
     given = Given(tuple(msr), cmdline, tuple(state))

@@ -17,9 +17,8 @@ from staleline.fleet.images import Images
 from staleline.fleet.intake.adding import AddOptions, add_to_fleet
 from staleline.fleet.judging import ClassVerdict, FleetQuestion, class_verdict
 from staleline.fleet.result import AuditOptions, asked_fleet
-from staleline.verdict.audit.audit import audit_of
 from staleline.verdict.audit.next_kernel import Next
-from staleline.verdict.audit.subject import subject_of
+from staleline.verdict.audit.subject import audit_of, subject_of
 from staleline.vocabulary import Path as Way
 from tests.properties.corpus import RELEASES, some_truth
 

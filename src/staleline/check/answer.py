@@ -110,18 +110,19 @@ class _Case:
     model: Model
 
 
-# A machine's handovers differ in few of their models: half of those of an audit are alike.
-_MODELS = 64
-_compiled = lru_cache(_MODELS)(CompiledModel)
+# A machine's handovers differ in few of their models: half of those of an audit are alike. So do
+# the machines of a fleet, which come in any order; what was found of a model is small.
+_compiled = lru_cache(64)(CompiledModel)
+_KEPT = 4096
 
 
-@lru_cache(_MODELS)
+@lru_cache(_KEPT)
 def _proved(model: Model) -> bool:
     """Do P1 to P3 hold for every number of CPUs?"""
     return views(model, _compiled(model)).proved
 
 
-@lru_cache(_MODELS)
+@lru_cache(_KEPT)
 def _found(model: Model, secondaries: int, limit: int) -> Found:
     return search(model, secondaries, _compiled(model), limit=limit)
 

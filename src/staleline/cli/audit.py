@@ -163,9 +163,8 @@ class _Request:
 
     def audit(self, snapshot: Snapshot, kernel: str | None) -> tuple[Audit, Cost, list[str]]:
         """What was found, what it costs, and the images that were read."""
-        from staleline.verdict.audit.audit import audit_of
         from staleline.verdict.audit.old_kernel import image_files
-        from staleline.verdict.audit.subject import subject_of
+        from staleline.verdict.audit.subject import audit_of, subject_of
         from staleline.verdict.audit.wanted_next import next_kernel
 
         subject = subject_of(snapshot, kernel, self.given, use_cache=self.use_cache)

@@ -212,8 +212,8 @@ def _named_snapshots(files: tuple[str, ...]) -> dict[str, Snapshot]:
 
 
 def _audit(snapshot: Snapshot, kernel: str | None, given: Given, asked: _Asked) -> Audit:
-    from staleline.verdict.audit.audit import Next, audit_of
-    from staleline.verdict.audit.subject import subject_of
+    from staleline.verdict.audit.audit import Next
+    from staleline.verdict.audit.subject import audit_of, subject_of
     from staleline.vocabulary import Path
 
     return audit_of(

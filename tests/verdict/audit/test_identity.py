@@ -20,9 +20,9 @@ from staleline.evidence.snapshot import (
 )
 from staleline.kernel.image.assembly import load_image
 from staleline.policy.catalogue import catalogue
-from staleline.verdict.audit.audit import Next, audit_of
+from staleline.verdict.audit.audit import Next
 from staleline.verdict.audit.identity import By, identity_of
-from staleline.verdict.audit.subject import Subject, subject_of
+from staleline.verdict.audit.subject import Subject, audit_of, subject_of
 from staleline.verdict.handover.kernels import PolicyKernel
 from staleline.vocabulary import Path as HandoverPath
 from staleline.vocabulary import Verdict

@@ -26,7 +26,6 @@ from staleline.model.scenario import Scenario
 from staleline.verdict.audit.identity import NOT_COMPARED, Identity
 from staleline.verdict.audit.missing import missing
 from staleline.verdict.audit.next_kernel import Following, Next
-from staleline.verdict.audit.subject import Subject
 from staleline.verdict.audit.worlds import Key, World, worlds
 from staleline.verdict.handover.changed import ChangedKernel
 from staleline.verdict.handover.judgement import Judgement
@@ -35,7 +34,7 @@ from staleline.verdict.handover.reasons import Unneeded, UnneededEither, in_all_
 from staleline.verdict.handover.unknown import Unknown
 from staleline.vocabulary import Path, Site, Verdict
 
-__all__ = ["Audit", "Handover", "Next", "audit", "audit_of"]
+__all__ = ["Audit", "Handover", "Next", "audit"]
 
 _T = TypeVar("_T")
 
@@ -167,18 +166,6 @@ def _row_in_doubt(row: Handover, reason: Unknown) -> Handover:
         answer=None,
         may_fault=(),
     )
-
-
-def audit_of(subject: Subject, *, following: Following, paths: Sequence[Path]) -> Audit:
-    """As `audit`, of one machine with one kernel.
-
-    Raises:
-        ContradictionError: No machine fits the evidence.
-    """
-    judged = audit(
-        subject.facts, subject.kernels, following=following, paths=paths, given=subject.given
-    )
-    return replace(judged, identity=subject.identity)
 
 
 def _not_by_this_image(facts: MachineFacts, kernels: Sequence[Kernel]) -> Iterator[Contradiction]:

@@ -9,11 +9,14 @@ from dataclasses import dataclass, replace
 from staleline.evidence.given import Given
 from staleline.evidence.snapshot import Snapshot, given_by_user
 from staleline.facts import MachineFacts
+from staleline.verdict.audit.audit import Audit, audit
 from staleline.verdict.audit.identity import Identity, facts_of, identity_of, with_given_for
+from staleline.verdict.audit.next_kernel import Following
 from staleline.verdict.audit.old_kernel import choose_kernels, judged_release
 from staleline.verdict.handover.kernels import ImageKernel, Kernel, PolicyKernel
+from staleline.vocabulary import Path
 
-__all__ = ["Subject", "subject_of", "subject_with"]
+__all__ = ["Subject", "audit_of", "subject_of", "subject_with"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,3 +87,15 @@ def subject_with(
         ),
         identity=identity,
     )
+
+
+def audit_of(subject: Subject, *, following: Following, paths: Sequence[Path]) -> Audit:
+    """As `audit`, of one machine with one kernel.
+
+    Raises:
+        ContradictionError: No machine fits the evidence.
+    """
+    judged = audit(
+        subject.facts, subject.kernels, following=following, paths=paths, given=subject.given
+    )
+    return replace(judged, identity=subject.identity)
