@@ -29,6 +29,7 @@ HOST = {0xC0010010: 0xF40000, 0xC0010131: 0, 0x87: 0x4000000020, 0x982: 0x270000
 FILES = {
     "/proc/cmdline": "BOOT_IMAGE=/boot/vmlinuz-6.12 root=/dev/sda1 mem_encrypt=on quiet\n",
     "/sys/kernel/kexec_loaded": "1\n",
+    "/sys/devices/system/cpu/present": "0-127\n",
 }
 #: What stands for what the user knows.
 LIST = "0-3,8"

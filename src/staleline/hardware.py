@@ -8,6 +8,8 @@ from typing import Final
 __all__ = [
     "AMD_AND_HYGON",
     "ENCRYPTION_LEAF",
+    "HYPERVISORS",
+    "HYPERVISOR_LEAF",
     "SEV_STATUS",
     "SYSCFG",
     "TDX_GUEST_LEAF",
@@ -23,6 +25,21 @@ ENCRYPTION_LEAF: Final = 0x8000_001F
 #: TDX_CPUID_LEAF_ID, by which a guest of TDX knows itself (linux 7.3.4
 #: arch/x86/include/asm/shared/tdx.h:11).
 TDX_GUEST_LEAF: Final = 0x21
+#: Where hypervisors name themselves; no CPU has the leaf.
+HYPERVISOR_LEAF: Final = 0x4000_0000
+#: Its EBX, ECX, EDX -> name. Linux 7.3 arch/x86/kernel/cpu/{hypervisor,mshyperv,vmware,acrn,
+#: bhyve}.c, arch/x86/kernel/{kvm,jailhouse}.c, asm/xen/cpuid.h.
+HYPERVISORS: Final = {
+    b"KVMKVMKVM\0\0\0": "KVM",
+    b"TCGTCGTCGTCG": "QEMU",
+    b"VMwareVMware": "VMware",
+    b"VBoxVBoxVBox": "VirtualBox",
+    b"bhyve bhyve ": "bhyve",
+    b"ACRNACRNACRN": "ACRN",
+    b"Microsoft Hv": "Hyper-V",
+    b"XenVMMXenVMM": "Xen",
+    b"Jailhouse\0\0\0": "Jailhouse",
+}
 
 # MSRs, linux 7.3.4 arch/x86/include/asm/msr-index.h.
 SYSCFG: Final = 0xC001_0010  # MSR_AMD64_SYSCFG

@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 from staleline.errors import StalelineError
 
-__all__ = ["opened_input", "read_input"]
+__all__ = ["opened_input", "read_input", "whole_number"]
 
 _DO = {
     FileNotFoundError: "check the path",
@@ -26,6 +26,20 @@ _ENDS = frozenset({"cpuinfo", "cmdline"})
 #: Files that wait, wherever they are mounted: linux 7.3.4 fs/proc/kmsg.c, kernel/trace/trace.c.
 _WAITS = frozenset({"kmsg", "trace_pipe", "trace_pipe_raw"})
 _OF_THE_LOG = "give a file with the output of dmesg, or run staleline collect"
+
+#: No number that is read has more; int() refuses longer ones in words of Python.
+_DIGITS = 40
+
+
+def whole_number(digits: str) -> int:
+    """A whole number in a document of JSON, for `json.loads`.
+
+    Raises:
+        ValueError: It is longer than any that is used.
+    """
+    if len(digits) > _DIGITS:
+        raise ValueError(f"number of {len(digits)} digits")
+    return int(digits)
 
 
 @contextmanager

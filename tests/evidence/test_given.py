@@ -16,7 +16,18 @@ from staleline.errors import UsageError
 from staleline.evidence.contradiction import ContradictionError
 from staleline.evidence.detect import read_snapshot
 from staleline.evidence.given import STATES, Given, with_given
-from staleline.evidence.snapshot import KernelEvidence, Snapshot, StateEvidence, given_by_user
+from staleline.evidence.registers import CpuidTable
+from staleline.evidence.snapshot import (
+    CpuinfoEvidence,
+    KernelEvidence,
+    LogEvidence,
+    Snapshot,
+    StateEvidence,
+    Statement,
+    given_by_user,
+)
+from staleline.evidence.statements import said_by_user
+from staleline.facts import from_snapshot
 
 CPUID = Path(__file__).parents[1] / "data" / "cpuid" / "libcpuid"
 ROME = read_snapshot(CPUID / "amd-epyc-7742-64-core-processor-dual.test")
@@ -46,7 +57,8 @@ def contradicted(snapshot: Snapshot, **options: Any) -> ContradictionError:
 @given(st.integers(0, 2**32 - 1), st.integers(0, 2**64 - 1), st.booleans())
 def test_hexadecimal_with_0x_is_read_in_either_case(number: int, value: int, upper: bool) -> None:
     text = f"{number:#x}={value:#x}"
-    snapshot = with_given(ROME, msr=[text.upper() if upper else text])
+    # Without CPUID, which some values of some MSRs contradict.
+    snapshot = with_given(Snapshot(cpus=()), msr=[text.upper() if upper else text])
     assert snapshot.cpus[0].msr[number] == value
 
 
@@ -131,9 +143,111 @@ def test_state_is_given_in_words_or_as_sysfs_prints_it(text: str, value: object)
     assert given_by_user(snapshot) == (f"state.{name}",)
 
 
-def test_every_state_is_a_field_of_the_snapshot_and_says_how_it_is_written() -> None:
-    for name, (form, _) in STATES.items():
-        assert hasattr(StateEvidence(), name)
+@pytest.mark.parametrize(
+    ("text", "facts"),
+    [
+        ("cpus=1", {"several_cpus": False}),
+        ("cpus=2", {"several_cpus": True}),
+        # As /sys/devices/system/cpu/present has it, in which CPU 0 always is.
+        ("cpus=0", {"several_cpus": False}),
+        ("cpus=0-127,256", {"several_cpus": True}),
+        ("hypervisor=none", {"hypervisor": False}),
+        ("hypervisor=KVM", {"hypervisor": True, "hypervisor_name": "KVM"}),
+        ("hypervisor=hyper-v", {"hypervisor": True, "hypervisor_name": "Hyper-V"}),
+    ],
+)
+def test_what_no_field_holds_is_given_as_facts(text: str, facts: Mapping[str, object]) -> None:
+    machine = with_given(Snapshot(cpus=()), state=[text])
+    assert {one.name: one.value for one in machine.statements} == facts
+    assert {one.source.casefold().split("=")[0] for one in machine.statements} == {
+        f"--state {text.partition('=')[0]}"
+    }
+    assert given_by_user(machine) == (f"state.{text.partition('=')[0]}",)
+    for name, value in facts.items():
+        assert from_snapshot(machine)[name].value == value
+
+
+@pytest.mark.parametrize("text", ["cpus=1-3", "cpus=-1", "cpus=1234567", "cpus=0x2", "cpus=two"])
+def test_what_counts_no_cpus_is_refused(text: str) -> None:
+    assert "write cpus=a number" in refused(state=[text])
+
+
+def test_what_was_said_before_of_a_fact_may_be_replaced() -> None:
+    first = with_given(Snapshot(cpus=()), state=["hypervisor=kvm"])
+    (again,) = with_given(first, state=["hypervisor=none"]).statements
+    assert (again.name, again.value) == ("hypervisor", False)
+
+
+ONE_CPU = replace(ROME, cpus=(replace(ROME.cpus[0], cpuid=CpuidTable({})),))
+UNDER_KVM = Statement("hypervisor_name", "KVM", "lscpu")
+
+
+@pytest.mark.parametrize(
+    ("snapshot", "state", "field"),
+    [
+        (replace(ONE_CPU, cpus=ONE_CPU.cpus * 2), "cpus=1", "cpus"),
+        (replace(ONE_CPU, state=StateEvidence(online_cpus=4)), "cpus=3", "state.online_cpus"),
+        (replace(ONE_CPU, state=StateEvidence(offline_cpus=(1,))), "cpus=1", "state.offline_cpus"),
+        (
+            replace(ONE_CPU, log=LogEvidence(("smp: Brought up 1 node, 8 CPUs",), complete=False)),
+            "cpus=4",
+            "log",
+        ),
+        # CPUID counts 128 logical CPUs in a socket: a maximum, but more than one.
+        (ROME, "cpus=1", "cpus[0].cpuid"),
+        (ROME, "hypervisor=kvm", "cpus[0].cpuid.0x00000001:0 ECX[31]"),
+        (
+            replace(ONE_CPU, statements=(UNDER_KVM,)),
+            "hypervisor=none",
+            "statements.hypervisor_name",
+        ),
+        (replace(ONE_CPU, statements=(UNDER_KVM,)), "hypervisor=xen", "statements.hypervisor_name"),
+        (
+            replace(ONE_CPU, cpuinfo=CpuinfoEvidence(flags=frozenset({"hypervisor"}))),
+            "hypervisor=none",
+            "cpuinfo.flags",
+        ),
+        (
+            replace(ONE_CPU, log=LogEvidence(("Hypervisor detected: KVM",), complete=False)),
+            "hypervisor=none",
+            "log",
+        ),
+    ],
+)
+def test_facts_that_are_given_never_replace_what_was_observed(
+    snapshot: Snapshot, state: str, field: str
+) -> None:
+    error = contradicted(snapshot, state=[state])
+    assert error.ids == ("given-against-observed",)
+    assert error.found[0].fields == (field,)
+
+
+def test_a_clear_bit_shows_no_machine_without_xen() -> None:
+    """In a PV domain CPUID is the machine's own, so that only its user can tell."""
+    facts = from_snapshot(with_given(ROME, state=["hypervisor=xen"]))
+    assert (facts["hypervisor"].value, facts["jumped_by"].value) == (True, None)
+
+
+def test_two_that_are_given_can_exclude_each_other() -> None:
+    error = contradicted(ONE_CPU, state=["cpus=1", "offline_cpus=3"])
+    assert error.ids == ("told-otherwise",)
+
+
+def test_what_is_the_machines_is_told_apart_from_what_its_kernel_did() -> None:
+    whole = Given(
+        msr=("0x87=0x0",),
+        cmdline="quiet",
+        state=("cpus=1", "sme_active=no", "hypervisor=none", "tsme=no", "kexec_loaded=1"),
+    )
+    assert whole.of_machine == Given(
+        msr=("0x87=0x0",), state=("cpus=1", "hypervisor=none", "tsme=no")
+    )
+
+
+def test_every_state_is_a_field_of_the_snapshot_or_a_fact_and_says_how_it_is_written() -> None:
+    for name, (form, read) in STATES.items():
+        example = read(form.split("|")[0].split()[-1])
+        assert hasattr(StateEvidence(), name) or list(said_by_user(name, example))
         assert refused(state=[f"{name}=?"]).endswith(f"write {name}={form}")
 
 

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from staleline.evidence.registers import CpuidTable, Registers
 from staleline.evidence.snapshot import CpuEvidence, Snapshot, StateEvidence
-from staleline.facts.capacity import threads_per_socket
 from staleline.facts.processors import several_cpus
 
 AMD: Registers = (0x10, 0x68747541, 0x444D4163, 0x69746E65)
@@ -55,7 +54,7 @@ ALONE = {"online_cpus": 1, "offline_cpus": ()}
     ],
 )
 def test_how_many_logical_cpus_a_socket_has(table: CpuidTable, threads: int | None) -> None:
-    assert threads_per_socket(table) == threads
+    assert table.threads_per_socket == threads
 
 
 @pytest.mark.parametrize(

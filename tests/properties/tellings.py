@@ -17,6 +17,7 @@ from staleline.evidence.detect import parse_snapshot, read_snapshot
 from staleline.evidence.given import with_given
 from staleline.evidence.hosts.snapshot_json import snapshot_text
 from staleline.evidence.snapshot import Snapshot
+from staleline.hardware import HYPERVISORS
 from tests.evidence.writers import (
     as_aida64,
     as_cpuid_tool,
@@ -119,6 +120,7 @@ def _given(truth: Truth, random: Random) -> Telling:
     state += [f"sev_guests_run={_word(truth.sev_guests_run)}"]
     if truth.cpuid.vendor == "GenuineIntel":
         state.append(f"tdx_module={truth.tdx_module}")
+    state += _of_machine(truth)
     cmdline = random.choice((truth.cmdline, None))
     return replace(
         dump,
@@ -128,6 +130,17 @@ def _given(truth: Truth, random: Random) -> Telling:
         cmdline=cmdline,
         state=(*(one for one in state if random.random() < 0.5), *_beside(cmdline, truth)),
     )
+
+
+def _of_machine(truth: Truth) -> Iterator[str]:
+    cpus = truth.cpus + len(truth.offline)
+    # A socket of many CPUs in CPUID is no machine with one.
+    if cpus > 1 or truth.cpuid.logical_cpus == 1:
+        yield f"cpus={cpus}"
+    if not truth.guest:
+        yield "hypervisor=none"
+    elif truth.hypervisor in HYPERVISORS.values():
+        yield f"hypervisor={truth.hypervisor.lower()}"
 
 
 def _word(value: bool) -> str:

@@ -35,6 +35,7 @@ from staleline.evidence.snapshot import (
     StateEvidence,
     Statement,
 )
+from staleline.evidence.statements import shown_otherwise
 from staleline.pattern import Pattern
 
 __all__ = [
@@ -410,6 +411,9 @@ def _statements_agree(snapshot: Snapshot) -> _Found:
         first = said.setdefault(statement.name, statement)
         if first.value != statement.value:
             yield _clash("told-otherwise", *(_said(one) for one in (first, statement)))
+    if "several_cpus" in said and not said["several_cpus"].value:
+        for field, count in shown_otherwise(snapshot, "cpus", 1):
+            yield _clash("told-otherwise", _said(said["several_cpus"]), (field, f"shows {count}"))
     identity = shown_identity(snapshot)
     _, vendor = identity.get("vendor", ("", None))
     shown = {**shown_by_log(snapshot, vendor), **identity, **shown_features(snapshot)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from io import BytesIO
 
@@ -101,20 +102,26 @@ def _parse_text(text: str | bytes, where: str) -> Snapshot:
     if machine is None:
         raise _unknown(text, where)
     if machine.unread and machine == Snapshot(cpus=(), unread=machine.unread):
-        from staleline.evidence.pasted import foreign
+        from staleline.evidence.pasted import encoded, foreign
 
-        raise foreign.refused(text, where) or _of_unknown_form(machine.unread[0])
+        raise (
+            foreign.refused(text, where)
+            or encoded.numbers_refused(text, where)
+            or _of_unknown_form(machine.unread[0])
+        )
     return machine
 
 
 def _unknown(text: str, where: str) -> EvidenceError:
-    from staleline.evidence.pasted import foreign
+    from staleline.evidence.pasted import encoded, foreign
     from staleline.evidence.tools import rdmsr
 
     if rdmsr.is_bare(text):
         rdmsr.refuse_bare(text, where)
-    return foreign.refused(text, where) or EvidenceError(
-        "is of no known format", where=where, do=_KNOWN
+    return (
+        foreign.refused(text, where)
+        or encoded.numbers_refused(text, where)
+        or EvidenceError("is of no known format", where=where, do=_KNOWN)
     )
 
 
@@ -188,8 +195,18 @@ def _unread(
     if [output.text.strip() for output in outputs if output.document] == [text.strip()]:
         return ()  # a document, whose reader refuses what it does not know
     from staleline.evidence.log.unread import unread_messages
+    from staleline.evidence.pasted.encoded import texts_in_numbers
 
-    return unread_messages(given, text, where, _is_read_in(outputs))
+    in_numbers = (
+        replace(message, where=f"{where}:{number + 1}")
+        for number, shown in texts_in_numbers(text)
+        for message in unread_messages(shown, shown, where, _is_read_nowhere)
+    )
+    return (*unread_messages(given, text, where, _is_read_in(outputs)), *dict.fromkeys(in_numbers))
+
+
+def _is_read_nowhere(_number: int, _line: str) -> bool:
+    return False
 
 
 def _require_bounds(output: Excerpt, where: str) -> None:

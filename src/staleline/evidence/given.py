@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from staleline.errors import UsageError
 from staleline.evidence.consistency import contradictions
@@ -32,6 +32,8 @@ from staleline.evidence.snapshot import (
     given_by_user,
 )
 from staleline.evidence.staleline_collect import cpu_list
+from staleline.evidence.statements import is_of, said_by_user, shown_otherwise
+from staleline.hardware import HYPERVISORS
 from staleline.pattern import Pattern
 
 __all__ = ["STATES", "Given", "with_given"]
@@ -48,6 +50,9 @@ _BARE = Pattern(r"(?!0[bB])[0-9a-fA-F]+")  # 0b1000 may be binary
 _EXAMPLE = "0xc0010010=0x800000"
 #: The value of an MSR that the CPU does not have: RDMSR was executed and faulted.
 _FAULTS = "none"
+
+#: More CPUs than a number of so many digits can count no machine has.
+_DIGITS: Final = 5
 
 #: None for an MSR that does not exist.
 _Registers = Mapping[int, int | None]
@@ -80,6 +85,11 @@ class Given:
     def anything(self) -> bool:
         """Was something given?"""
         return bool(self.msr or self.cmdline is not None or self.state)
+
+    @property
+    def of_machine(self) -> Given:
+        """What of it holds whatever kernel runs."""
+        return Given(self.msr, state=tuple(item for item in self.state if _name(item) in _MACHINE))
 
     def added_to(self, snapshot: Snapshot, *, another_kernel: bool = False) -> Snapshot:
         """As `with_given`."""
@@ -140,6 +150,12 @@ def _added(
     # Without CPUID (e.g. /proc/cpuinfo alone) what is given still needs a CPU to belong to.
     cpus = snapshot.cpus or ((CpuEvidence(CpuidTable({})),) if registers else ())
     known = {field.name: getattr(snapshot.state, field.name) for field in fields(StateEvidence)}
+    fielded = {name: value for name, value in values.items() if name in known}
+    said = tuple(
+        one
+        for name in sorted(values.keys() - known.keys())
+        for one in said_by_user(name, values[name])
+    )
     if cmdline is not None and cmdline.split() != (snapshot.kernel.cmdline or "").split():
         # What was observed of another line tells nothing of this one.
         kernel = replace(
@@ -151,7 +167,8 @@ def _added(
     return replace(
         snapshot,
         cpus=tuple(_with_msr(cpu, registers) for cpu in cpus),
-        state=StateEvidence(**{**known, **values}),
+        state=StateEvidence(**{**known, **fielded}),
+        statements=(*(one for one in snapshot.statements if not is_of(one, said)), *said),
     )
 
 
@@ -184,8 +201,13 @@ def _against_observed(
     ):
         yield against_observed("--cmdline", repr(cmdline), "kernel.cmdline", repr(observed))
     for name, state in values.items():
-        seen = getattr(snapshot.state, name)
-        if seen is not None and f"state.{name}" not in earlier and seen != state:
+        if f"state.{name}" in earlier:
+            continue
+        for field, shown in shown_otherwise(snapshot, name, state):
+            yield against_observed(f"--state {name}", _word(state), field, shown)
+            break
+        seen = getattr(snapshot.state, name, None)
+        if seen is not None and seen != state:
             yield against_observed(f"--state {name}", _word(state), f"state.{name}", _word(seen))
 
 
@@ -312,6 +334,18 @@ def _cpus(text: str) -> tuple[int, ...] | None:
         return None
 
 
+def _count(text: str) -> int | None:
+    """A number, or the list that sysfs prints, in which CPU 0 is always."""
+    if text.isascii() and text.isdecimal() and len(text) <= _DIGITS and int(text):
+        return int(text)
+    cpus = _cpus(text)
+    return len(set(cpus)) if cpus and 0 in cpus else None
+
+
+def _hypervisor(text: str) -> str | None:
+    return {name.lower(): name for name in ("none", *HYPERVISORS.values())}.get(text.lower())
+
+
 #: State that can be given -> how it is written, and what reads that.
 STATES: Mapping[str, tuple[str, Callable[[str], object | None]]] = {
     "sme_active": ("yes|no", _truth),
@@ -323,7 +357,15 @@ STATES: Mapping[str, tuple[str, Callable[[str], object | None]]] = {
     "offline_cpus": ("none or a list such as 64-127", _cpus),
     "kexec_loaded": ("yes|no", _flag),
     "kexec_crash_loaded": ("yes|no", _flag),
+    "cpus": ("a number, or a list such as 0-3", _count),
+    "hypervisor": ("|".join(("none", *map(str.lower, HYPERVISORS.values()))), _hypervisor),
 }
+#: Of those, what is the machine's under any kernel.
+_MACHINE = frozenset({"cpus", "hypervisor", "tsme"})
+
+
+def _name(item: str) -> str:
+    return item.partition("=")[0]
 
 
 def _state(item: str) -> tuple[str, object]:

@@ -15,6 +15,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from staleline.hardware import AMD_AND_HYGON, HYPERVISOR_LEAF
+
 __all__ = ["CpuidTable", "Registers"]
 
 #: EAX, EBX, ECX, EDX, each an unsigned 32-bit value.
@@ -24,7 +26,8 @@ _ZEROS: Registers = (0, 0, 0, 0)
 _EXTENDED_BASE = 0x8000_0000
 _TDX_GUEST_LEAF = 0x21
 _TDX_GUEST_SIGNATURE = (0x65746E49, 0x5844546C, 0x20202020)  # "IntelTDX    " in EBX, EDX, ECX
-_ZEROS_BEYOND = frozenset({"AuthenticAMD", "HygonGenuine"})
+_AMD_SIZES = 0x8000_0008
+_TOPOLOGY_LEAVES = (0x1F, 0xB)
 #: Highest hexadecimal digit of leaf ranges that leaf 0 and 0x80000000 say nothing about.
 _OWN_MAXIMUM = frozenset({0x4, 0xC})
 
@@ -92,6 +95,41 @@ class CpuidTable:
             return None
         return (leaf[1], leaf[3], leaf[2]) == _TDX_GUEST_SIGNATURE
 
+    @property
+    def hypervisor_signature(self) -> bytes | None:
+        """The 12 bytes by which a hypervisor names itself, or None without its leaf."""
+        leaf = self.recorded(HYPERVISOR_LEAF)
+        return None if leaf is None else b"".join(part.to_bytes(4, "little") for part in leaf[1:])
+
+    @property
+    def threads_per_socket(self) -> int | None:
+        """AMD: 0x80000008 ECX[11:0] + 1; others: EBX of the last level of leaf 0x1F or 0xB."""
+        if self.vendor in AMD_AND_HYGON:
+            sizes = self.recorded(_AMD_SIZES)
+            # Linux reads eight bits and takes the next four as reserved (7.3.4
+            # arch/x86/kernel/cpu/topology_amd.c:16); eight do not hold the 384 of an EPYC 9965.
+            return None if sizes is None else (sizes[2] & 0xFFF) + 1
+        # Leaf 0x1F first: it has levels above the core that leaf 0xB leaves out (Intel SDM volume
+        # 2, CPUID). A level of type 0 in ECX[15:8] ends the list.
+        for leaf in _TOPOLOGY_LEAVES:
+            levels = [self.recorded(leaf, subleaf) for subleaf in range(8)]
+            counts = [level[1] & 0xFFFF for level in levels if level is not None and level[2] >> 8]
+            if any(counts):
+                return max(counts)
+        return None
+
+    @property
+    def logical_cpus(self) -> int | None:
+        """Logical CPUs in a socket; leaf 1 EBX[23:16] where EDX[28] says that it counts.
+
+        That is the older count and a maximum (Intel SDM volume 2, AMD APM volume 3: CPUID leaf 1).
+        """
+        leaf = self.recorded(1)
+        if leaf is None:
+            return self.threads_per_socket
+        counted = leaf[1] >> 16 & 0xFF if leaf[3] >> 28 & 1 else 1
+        return max(self.threads_per_socket or 0, counted)
+
     def recorded(self, leaf: int, subleaf: int = 0) -> Registers | None:
         """The dump's own entry, or None; a leaf beyond the maximum is not looked up."""
         return self.leaves.get((leaf, subleaf))
@@ -117,7 +155,7 @@ class CpuidTable:
         return maximum is not None and leaf > maximum
 
     def _beyond(self, subleaf: int) -> Registers | None:
-        if self.vendor in _ZEROS_BEYOND:
+        if self.vendor in AMD_AND_HYGON:
             return _ZEROS
         if self.vendor != "GenuineIntel":
             return None

@@ -13,7 +13,7 @@ from staleline.evidence.registers import CpuidTable
 from staleline.evidence.snapshot import Snapshot
 from staleline.facts.fact import Fact, Layer
 from staleline.facts.observation import Observation, merged_observation, observed_as, untold
-from staleline.facts.told.registers import DUMP_AGAIN
+from staleline.facts.told.registers import DUMP_AGAIN, NOT_READ
 from staleline.hardware import AMD_AND_HYGON
 
 __all__ = ["CACHE_NAMES", "Cache", "cache_facts", "cache_leaf", "caches"]
@@ -88,7 +88,7 @@ def _caches(cpuid: CpuidTable) -> Iterator[Cache]:
 def cache_facts(snapshot: Snapshot) -> Iterator[Fact]:
     """For each of `CACHE_NAMES`: its sharers, and whether WBINVD is guaranteed for them."""
     per_cpu = [_named(cpu.cpuid) for cpu in snapshot.cpus]
-    missing = f"CPUID was not read: {DUMP_AGAIN}"
+    missing = NOT_READ
     for name in CACHE_NAMES.values():
         observed = (
             _wbinvd(cpu.cpuid, named.get(name), name)

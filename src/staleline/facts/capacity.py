@@ -13,12 +13,9 @@ from staleline.evidence.registers import CpuidTable
 from staleline.evidence.snapshot import Snapshot
 from staleline.evidence.staleline_collect import cpu_list
 from staleline.facts.caches import caches
-from staleline.hardware import AMD_AND_HYGON
 
-__all__ = ["CacheCapacity", "cache_capacity", "threads_per_socket"]
+__all__ = ["CacheCapacity", "cache_capacity"]
 
-_AMD_SIZES = 0x8000_0008
-_TOPOLOGY_LEAVES = (0x1F, 0xB)
 _UNIFIED = 3
 
 
@@ -50,7 +47,7 @@ class _Level:
 def cache_capacity(snapshot: Snapshot) -> CacheCapacity | None:
     """By what the kernel lists, else by CPUID of the first CPU; None where neither tells."""
     cpuid = snapshot.cpus[0].cpuid if snapshot.cpus else CpuidTable({})
-    threads = threads_per_socket(cpuid)
+    threads = cpuid.threads_per_socket
     if threads is None:
         return None
     listed, described = _listed(snapshot, threads), _described(cpuid, threads)
@@ -94,20 +91,3 @@ def _described(cpuid: CpuidTable, threads: int) -> dict[int, _Level]:
         for cache in caches(cpuid)
         if cache.type == _UNIFIED
     }
-
-
-def threads_per_socket(cpuid: CpuidTable) -> int | None:
-    """AMD: 0x80000008 ECX[11:0] + 1; others: EBX of the last level of leaf 0x1F or 0xB."""
-    if cpuid.vendor in AMD_AND_HYGON:
-        sizes = cpuid.recorded(_AMD_SIZES)
-        # Linux reads eight bits and takes the next four as reserved (7.3.4
-        # arch/x86/kernel/cpu/topology_amd.c:16); eight do not hold the 384 of an EPYC 9965.
-        return None if sizes is None else (sizes[2] & 0xFFF) + 1
-    # Leaf 0x1F first: it has levels above the core that leaf 0xB leaves out (Intel SDM volume 2,
-    # CPUID). A level of type 0 in ECX[15:8] ends the list.
-    for leaf in _TOPOLOGY_LEAVES:
-        levels = [cpuid.recorded(leaf, subleaf) for subleaf in range(8)]
-        counts = [level[1] & 0xFFFF for level in levels if level is not None and level[2] >> 8]
-        if any(counts):
-            return max(counts)
-    return None

@@ -23,33 +23,29 @@ from staleline.facts.observation import (
 from staleline.facts.told.log import of_log
 from staleline.facts.told.registers import DUMP_AGAIN
 from staleline.facts.told.stated import stated
+from staleline.hardware import HYPERVISOR_LEAF, HYPERVISORS
+from staleline.printable import printable
 
 __all__ = [
     "HYPERVISOR_LEAF",
+    "WHICH_HYPERVISOR",
     "hypervisor_facts",
     "hypervisor_name",
     "names_itself",
     "signatures",
 ]
 
-HYPERVISOR_LEAF = 0x4000_0000
-#: Leaf 0x40000000 EBX, ECX, EDX -> name. Linux 7.3 arch/x86/kernel/cpu/{hypervisor,mshyperv,
-#: vmware,acrn,bhyve}.c, arch/x86/kernel/{kvm,jailhouse}.c, asm/xen/cpuid.h.
-_NAMES = {
-    b"KVMKVMKVM\0\0\0": "KVM",
-    b"TCGTCGTCGTCG": "QEMU",
-    b"VMwareVMware": "VMware",
-    b"VBoxVBoxVBox": "VirtualBox",
-    b"bhyve bhyve ": "bhyve",
-    b"ACRNACRNACRN": "ACRN",
-    b"Microsoft Hv": "Hyper-V",
-    b"XenVMMXenVMM": "Xen",
-    b"Jailhouse\0\0\0": "Jailhouse",
-}
+#: Where nothing tells of one or of its name.
+WHICH_HYPERVISOR = (
+    f"which hypervisor this runs under was not read: {DUMP_AGAIN}, or give "
+    "--state hypervisor=none, or its name such as --state hypervisor=kvm"
+)
 #: Those whose guests change machine_ops or smp_ops at boot (linux 7.3.4
 #: arch/x86/kernel/{kvm,jailhouse}.c, kernel/cpu/{mshyperv,vmware}.c, xen/enlighten_hvm.c).
 _OWN_WAYS = tuple(
-    raw for raw, name in _NAMES.items() if name in {"KVM", "VMware", "Hyper-V", "Xen", "Jailhouse"}
+    raw
+    for raw, name in HYPERVISORS.items()
+    if name in {"KVM", "VMware", "Hyper-V", "Xen", "Jailhouse"}
 )
 #: What no hypervisor calls itself.
 _UNKNOWN = b"\0" * 12
@@ -85,7 +81,7 @@ def _name(snapshot: Snapshot, hypervisor: Observation) -> Observation:
         return observed_as("none", hypervisor.source or "")
     signature = merged_observation(
         (_signature(cpu.cpuid) for cpu in snapshot.cpus),
-        f"which hypervisor this runs under was not read: {DUMP_AGAIN}",
+        WHICH_HYPERVISOR,
     )
     # Linux looks for more than the first signature: KVM and Xen may show Hyper-V's there as well
     # (7.3.4 arch/x86/include/asm/cpuid/api.h cpuid_base_hypervisor()).
@@ -109,7 +105,7 @@ def signatures(name: str | None) -> list[Registers]:
     """
     if name is None:
         return [_signature_leaf(raw) for raw in (*_OWN_WAYS, _UNKNOWN)]
-    known = [raw for raw, known in _NAMES.items() if known == name]
+    known = [raw for raw, known in HYPERVISORS.items() if known == name]
     return [_signature_leaf(raw) for raw in known or [_UNKNOWN]]
 
 
@@ -127,14 +123,19 @@ def names_itself(cpuid: CpuidTable) -> bool:
 
 
 def _signature(cpuid: CpuidTable) -> Observation:
-    leaf = cpuid.recorded(HYPERVISOR_LEAF)
-    if leaf is None:
+    raw = cpuid.hypervisor_signature
+    if raw is None:
         return untold(f"CPUID leaf {HYPERVISOR_LEAF:#010x}, the hypervisor's name: {DUMP_AGAIN}")
-    raw = b"".join(register.to_bytes(4, "little") for register in leaf[1:])
-    name = _NAMES.get(raw)
+    name = HYPERVISORS.get(raw)
     if name is None:
-        return untold(f"the hypervisor that calls itself {raw!r} is not known to staleline")
+        return untold(f"the hypervisor calls itself {_shown(raw)}, which is not known to staleline")
     return observed_as(name, f"CPUID {HYPERVISOR_LEAF:#010x}")
+
+
+def _shown(raw: bytes) -> str:
+    """A name as people write it; hypervisors fill up with zeros, and some leave it out."""
+    name = raw.rstrip(b"\0")
+    return f'"{printable(name.decode("latin-1"))}"' if name else "nothing at all"
 
 
 def _jumped_by(snapshot: Snapshot, hypervisor: Observation, name: Observation) -> Observation:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from staleline.evidence.registers import CpuidTable
 from staleline.evidence.snapshot import CpuinfoEvidence, Snapshot
 from staleline.facts.fact import Fact, Layer, Value
-from staleline.facts.hypervisor import names_itself
+from staleline.facts.hypervisor import WHICH_HYPERVISOR, names_itself
 from staleline.facts.observation import (
     Observation,
     first_told,
@@ -17,7 +17,7 @@ from staleline.facts.observation import (
     untold,
 )
 from staleline.facts.told.log import of_log, of_log_before_registers
-from staleline.facts.told.registers import DUMP_AGAIN
+from staleline.facts.told.registers import DUMP_AGAIN, NOT_READ
 from staleline.facts.told.stated import stated
 from staleline.hardware import AMD_AND_HYGON
 
@@ -55,9 +55,8 @@ def _fact(
     of_cpu: Callable[[CpuidTable], Observation],
     of_cpuinfo: Value = None,
 ) -> Fact:
-    observation = merged_observation(
-        (of_cpu(cpu.cpuid) for cpu in snapshot.cpus), f"CPUID was not read: {DUMP_AGAIN}"
-    )
+    missing = WHICH_HYPERVISOR if name == "hypervisor" else NOT_READ
+    observation = merged_observation((of_cpu(cpu.cpuid) for cpu in snapshot.cpus), missing)
     cpuinfo = () if of_cpuinfo is None else (observed_as(of_cpuinfo, "/proc/cpuinfo"),)
     # The best witness first; the first two know that the registers show another machine's.
     observations = (

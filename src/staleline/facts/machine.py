@@ -21,7 +21,7 @@ from staleline.facts.observation import (
 )
 from staleline.facts.processors import several_cpus
 from staleline.facts.told.log import log_facts, of_log
-from staleline.facts.told.registers import DUMP_AGAIN, observe
+from staleline.facts.told.registers import DUMP_AGAIN, NOT_READ, observe
 from staleline.facts.told.table import register_facts
 from staleline.facts.unread import in_doubt, unread_fact
 from staleline.hardware import AMD_AND_HYGON, ENCRYPTION_LEAF, TDX_GUEST_LEAF
@@ -72,9 +72,7 @@ def _facts(snapshot: Snapshot, known: dict[str, Observation], judged: str | None
 
 
 def _unchecked_sme_bit(snapshot: Snapshot) -> Fact:
-    observation = merged_observation(
-        (_unchecked(cpu.cpuid) for cpu in snapshot.cpus), f"CPUID was not read: {DUMP_AGAIN}"
-    )
+    observation = merged_observation((_unchecked(cpu.cpuid) for cpu in snapshot.cpus), NOT_READ)
     return observation.fact(
         "unchecked_sme_bit",
         Layer.HARDWARE,
@@ -118,9 +116,7 @@ def _tsme(snapshot: Snapshot, known: Mapping[str, Observation]) -> Fact:
 
 
 def _tdx_guest(snapshot: Snapshot, known: Mapping[str, Observation]) -> Fact:
-    observation = merged_observation(
-        (_tdx_signature(cpu.cpuid) for cpu in snapshot.cpus), f"CPUID was not read: {DUMP_AGAIN}"
-    )
+    observation = merged_observation((_tdx_signature(cpu.cpuid) for cpu in snapshot.cpus), NOT_READ)
     if known["isolated"].value and not observation.value:
         # Hyper-V's paravisor hides the leaf from its TDX guests.
         observation = untold(f"CPUID 0x00000021 may be hidden: {known['isolated'].source}")

@@ -5,23 +5,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from staleline.evidence.registers import CpuidTable
 from staleline.evidence.snapshot import Snapshot
-from staleline.facts.capacity import threads_per_socket
 from staleline.facts.fact import Fact, Layer
 from staleline.facts.observation import Observation, first_told, observed_as, untold
 from staleline.facts.told.log import of_log
+from staleline.facts.told.stated import stated
 
 __all__ = ["several_cpus"]
 
 _MISSING = untold(
-    "how many CPUs there are: cat /sys/devices/system/cpu/present, or staleline collect"
+    'how many CPUs there are: give --state "cpus=$(cat /sys/devices/system/cpu/present)", or run '
+    "staleline collect"
 )
 
 
 def several_cpus(snapshot: Snapshot) -> Fact:
     """True where any evidence shows two; false only where CPUID and the kernel agree on one."""
-    observation = first_told((*_several(snapshot), *_one(snapshot), _MISSING))
+    observation = first_told(
+        (*_several(snapshot), *stated("several_cpus", snapshot, bool), *_one(snapshot), _MISSING)
+    )
     return observation.fact("several_cpus", Layer.KERNEL, "there is more than one CPU")
 
 
@@ -32,7 +34,7 @@ def _several(snapshot: Snapshot) -> Iterator[Observation]:
         yield observed_as(True, "/sys/devices/system/cpu/{present,online}")
     # CPUs that Linux was told not to use (nr_cpus=) count: CPUID is the better witness, as
     # what is said of one CPU alone must not depend on what else was collected.
-    threads = max((_threads(cpu.cpuid) or 0 for cpu in snapshot.cpus), default=0)
+    threads = max((cpu.cpuid.logical_cpus or 0 for cpu in snapshot.cpus), default=0)
     if threads > 1:
         yield observed_as(True, f"CPUID: {threads} logical CPUs in a socket")
     for name in ("present_cpus", "cpus_brought_up"):
@@ -47,18 +49,5 @@ def _one(snapshot: Snapshot) -> Iterator[Observation]:
     # All three: a secondary that is overlooked leaves its lines behind unseen, while one that is
     # assumed where there is none only asks for more evidence.
     alone = state.online_cpus == 1 and state.offline_cpus == ()
-    if alone and len(snapshot.cpus) == 1 and _threads(snapshot.cpus[0].cpuid) == 1:
+    if alone and len(snapshot.cpus) == 1 and snapshot.cpus[0].cpuid.logical_cpus == 1:
         yield observed_as(False, "/sys/devices/system/cpu/{present,online}, and CPUID")
-
-
-def _threads(cpuid: CpuidTable) -> int | None:
-    """Logical CPUs in a socket; leaf 1 EBX[23:16] where EDX[28] says that it counts.
-
-    That is the older count and a maximum (Intel SDM volume 2, AMD APM volume 3: CPUID leaf 1).
-    """
-    threads = threads_per_socket(cpuid)
-    leaf = cpuid.recorded(1)
-    if leaf is None:
-        return threads
-    counted = leaf[1] >> 16 & 0xFF if leaf[3] >> 28 & 1 else 1
-    return max(threads or 0, counted)

@@ -123,6 +123,9 @@ def parse_policy(text: str, *, where: str) -> Policy:
         table = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise PolicyError(f"not TOML: {error}", where=where) from None
+    except ValueError:  # of int(), which takes a few thousand digits
+        what = "has a number of more digits than any that is used"
+        raise PolicyError(what, where=where) from None
     reader = _TableReader(table, where)
     # First: a misspelt optional key would otherwise be taken for one that was left out.
     reader.refuse_unknown_keys()

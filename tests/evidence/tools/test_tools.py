@@ -214,11 +214,23 @@ class TestCpuidInWords:
         assert {one.name: one.value for one in machine.statements} == CPUID_SAYS
         assert known(machine).items() >= CPUID_SAYS.items()
 
-    def test_one_leaf_alone(self) -> None:
+    def test_one_leaf_alone_may_be_another_leaf(self) -> None:
+        """`cpuid -l` asks for any leaf, and names what Intel's CPUs answer there by it.
+
+        cpuid 20230120 prints "SME: secure memory encryption support = true" under the heading
+        "AMD Secure Encryption (0x8000001f):" for a GenuineIntel CPU whose highest leaf is smaller.
+        """
         text = "CPU:\n" + CPUID[CPUID.index("   AMD Secure") :]
-        facts = known(read(text))
+        machine = read(text)
+        assert not machine.statements
+        assert any("without vendor_id" in note.why for note in machine.notes)
+
+    def test_one_leaf_behind_the_vendors(self) -> None:
+        leaf = CPUID[CPUID.index("   AMD Secure") :]
+        facts = known(read(f'CPU:\n   vendor_id = "AuthenticAMD"\nCPU:\n{leaf}'))
         assert facts["sme"] is True
-        assert "vendor" not in facts
+        facts = known(read(f'CPU:\n   vendor_id = "GenuineIntel"\nCPU:\n{leaf}'))
+        assert facts["sme"] is False
 
     def test_words_count_only_below_their_leaf(self) -> None:
         text = CPUID.replace("   AMD Secure Encryption (0x8000001f):\n", "   other (0x8000001e):\n")

@@ -90,17 +90,23 @@ def test_tdx_stays_open_on_a_cpu_that_may_have_keyids() -> None:
 
 @pytest.mark.parametrize(
     ("module", "used"),
-    [("initialized", True), ("failed", True), ("not-initialized", False), ("absent", False)],
+    [
+        ("initialized", {True}),
+        # linux 7.3.4 arch/x86/virt/vmx/tdx/tdx.c init_tdx_module() makes many SEAMCALLs before it
+        # can fail, and where the module may have written memory flushes all CPUs.
+        ("failed", {False, True}),
+        ("not-initialized", {False}),
+        ("absent", {False}),
+    ],
 )
-def test_an_initialisation_of_the_tdx_module_made_seamcalls_even_if_it_failed(
-    module: str, used: bool
+def test_an_initialisation_of_the_tdx_module_that_failed_proves_no_line_of_its_keys(
+    module: str, used: set[bool]
 ) -> None:
-    # linux 7.3.4 arch/x86/virt/vmx/tdx/tdx.c init_tdx_module() makes many before it can fail.
     given = with_given(
         read_snapshot(SAPPHIRE_RAPIDS), msr=["0x87=0x4000000020"], state=[f"tdx_module={module}"]
     )
-    (only,) = possible_machines(from_snapshot(running(given)))
-    assert only.machine.tdx_used is used
+    possible = possible_machines(from_snapshot(running(given)))
+    assert {one.machine.tdx_used for one in possible} == used
 
 
 def test_a_word_about_the_tdx_module_that_means_nothing_here_leaves_it_open() -> None:

@@ -9,7 +9,10 @@
           SME: secure memory encryption support    = true
           encryption bit position in PTE           = 0x2f (47)
 
-Only words of cpuid_words.toml are read: those that tell a register's bits as they are.
+Only words of cpuid_words.toml are read: those that tell a register's bits as they are. With -l
+the tool asks for any leaf, whether or not the CPU has it, and names what comes by the leaf: AMD's
+CPUs answer with zeros there, Intel's with the data of another leaf. What stands without the vendor
+is therefore read of the leaves that every CPU has, and of no other.
 """
 
 from __future__ import annotations
@@ -31,6 +34,14 @@ _HEADING = Pattern(r"\s*.*\((0x[0-9a-f]{1,8}|[0-9]{1,2})(?:/[a-z/]{3,12})?\):\s*
 _VALUE = Pattern(r"\s*(\S.*?)\s*=\s*(true|false|0x[0-9a-f]{1,8} \([0-9]{1,10}\))\s*")
 _BEGINS = Pattern(r"\s*(?:AMD Secure Encryption|Memory Encryption) \(0x8000001f\):\s*")
 _NOTE = Note("cpuid", "only decoded output of cpuid was given; run cpuid -r, or staleline collect")
+_UNNAMED = Note(
+    "cpuid",
+    "without vendor_id nothing tells whether the CPU has the leaf; run cpuid -1 without -l",
+)
+#: By whether the vendor is told.
+_NOTES = {True: (_NOTE,), False: (_NOTE, _UNNAMED)}
+#: Leaves that all CPUs of 64 bits have.
+_EVERYWHERE = frozenset({0, 1})
 
 
 def is_row(line: str) -> bool:
@@ -41,20 +52,25 @@ def is_row(line: str) -> bool:
 def parse(text: str, where: str) -> Snapshot:
     """Return what `text` says of a machine; `where` is not needed, as nothing is refused."""
     del where
-    return Snapshot(cpus=(), statements=agreed(_statements(text)), notes=(_NOTE,))
+    named = any(_VENDOR.fullmatch(line) for line in text.split("\n"))
+    statements = [
+        statement for leaf, statement in _statements(text) if named or leaf in _EVERYWHERE
+    ]
+    return Snapshot(cpus=(), statements=agreed(statements), notes=_NOTES[named])
 
 
-def _statements(text: str) -> Iterator[Statement]:
+def _statements(text: str) -> Iterator[tuple[int, Statement]]:
+    """What lines say, each with the leaf that it is of."""
     leaf: int | None = None
     for line in text.split("\n"):
         if vendor := _VENDOR.fullmatch(line):
-            yield Statement("vendor", vendor[1], "cpuid, vendor_id")
+            yield 0, Statement("vendor", vendor[1], "cpuid, vendor_id")
         elif heading := _HEADING.fullmatch(line):
             leaf = int(heading[1], 0)
         elif leaf is not None and (said := _VALUE.fullmatch(line)):
             fact = _facts().get((leaf, said[1].casefold()))
             if fact is not None:
-                yield Statement(fact, _value(said[2]), f"cpuid, {said[1]}")
+                yield leaf, Statement(fact, _value(said[2]), f"cpuid, {said[1]}")
 
 
 def _value(text: str) -> bool | int:

@@ -30,6 +30,7 @@ from staleline.evidence.snapshot import (
 )
 from staleline.evidence.staleline_collect import document_text, shared_entries
 from staleline.evidence.tools.vendors import named_vendor
+from staleline.inputfile import whole_number
 
 __all__ = ["SCHEMA", "parse", "snapshot_text", "to_json"]
 
@@ -51,7 +52,9 @@ def parse(text: str, where: str) -> Snapshot:
         EvidenceError: `text` is not JSON, or not a ``staleline/snapshot/1`` document.
     """
     try:
-        document = json.loads(text, object_pairs_hook=_object, parse_constant=_constant)
+        document = json.loads(
+            text, object_pairs_hook=_object, parse_constant=_constant, parse_int=whole_number
+        )
     except json.JSONDecodeError as error:
         raise EvidenceError(
             f"is not JSON: {error.msg}",

@@ -25,6 +25,7 @@ from staleline.evidence.snapshot import (
 from staleline.evidence.staleline_collect import cpu_list
 from staleline.evidence.tools.flagrow import flag_row
 from staleline.evidence.tools.vendors import named_vendor
+from staleline.inputfile import whole_number
 from staleline.pattern import Pattern
 
 __all__ = ["is_json", "is_other_output", "is_row", "parse", "parse_json", "refuse"]
@@ -113,9 +114,11 @@ def parse_json(text: str, where: str) -> Snapshot:
         EvidenceError: `text` is not whole, or as for `parse`.
     """
     try:
-        document = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        document = json.loads(text, parse_int=whole_number)
+    except (json.JSONDecodeError, RecursionError) as error:
         raise EvidenceError("is not whole JSON", where=where, do=_LSCPU_AGAIN) from error
+    except ValueError as error:
+        raise EvidenceError(f"has a {error}", where=where, do=_LSCPU_AGAIN) from error
     rows = list(_of_json(document["lscpu"]))
     flags = next((value for name, value in rows if name == _FLAGS), "")
     return _machine(_Rows(rows, frozenset(flags.split())), where)

@@ -22,6 +22,7 @@ from typing import Any
 from staleline.errors import EvidenceError
 from staleline.evidence.snapshot import Note, Snapshot, StateEvidence, Statement
 from staleline.evidence.statements import agreed
+from staleline.inputfile import whole_number
 from staleline.pattern import Pattern
 
 __all__ = ["is_json", "is_row", "parse", "parse_json"]
@@ -45,6 +46,7 @@ _NUMBERS = {
 }
 #: Tests of a bit of SYSCFG.
 _IN_MSR = {"SME": "sme_enabled", "SNP": "snp_enabled", "SEV-SNP": "snp_enabled"}
+_AGAIN = "run snphost ok again and copy its output whole"
 _READ_OF_MSR = {"Enabled in MSR": True, "Disabled in MSR": False}
 _RUNS_GUEST = "currently running a guest"
 
@@ -83,11 +85,11 @@ def parse_json(text: str, where: str) -> Snapshot:
         EvidenceError: `text` is not whole.
     """
     try:
-        document = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise EvidenceError(
-            "is not whole JSON", where=where, do="run snphost ok again and copy its output whole"
-        ) from error
+        document = json.loads(text, parse_int=whole_number)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise EvidenceError("is not whole JSON", where=where, do=_AGAIN) from error
+    except ValueError as error:
+        raise EvidenceError(f"has a {error}", where=where, do=_AGAIN) from error
     return _machine(_of_json(document.get("tests")))
 
 

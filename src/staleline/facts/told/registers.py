@@ -18,9 +18,12 @@ from staleline.facts.told.log import of_log, of_log_before_registers
 from staleline.facts.told.stated import stated
 from staleline.facts.told.table import CpuidField, MsrField, RegisterFact
 
-__all__ = ["DUMP_AGAIN", "observe"]
+__all__ = ["DUMP_AGAIN", "NOT_READ", "observe"]
 
 DUMP_AGAIN = "dump all leaves (cpuid -r), or staleline collect"
+#: Where all is got at once, all is told in one way, so that it is asked for once.
+NOT_READ = f"CPUID was not read: {DUMP_AGAIN}"
+_NO_VENDOR = f"the CPU vendor, without which registers have no meaning: {DUMP_AGAIN}"
 
 _EXTENDED_BASE = 0x8000_0000
 
@@ -53,7 +56,7 @@ def _observations(
     yield from of_log_before_registers(snapshot, row.name)
     if row.vendors and vendor is None:
         # The same bits may mean something else, or nothing, to another vendor.
-        yield untold(f"the CPU vendor, without which {row.field} has no meaning: {DUMP_AGAIN}")
+        yield untold(_NO_VENDOR)
     else:
         yield merged_observation((_of_cpu(row, cpu) for cpu in snapshot.cpus), _how_to_get(row))
     yield from _of_cpuinfo(row, snapshot, vendor)
@@ -129,4 +132,4 @@ def _how_to_get(row: RegisterFact) -> str:
             f"MSR {number:#x} was not read: as root, modprobe msr, and give what rdmsr prints: "
             f'--msr "{number:#x}=$(rdmsr -a -c {number:#x})"'
         )
-    return f"{row.field} was not read: {DUMP_AGAIN}"
+    return NOT_READ

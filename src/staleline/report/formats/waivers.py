@@ -124,6 +124,9 @@ def read_waivers(file: str, today: datetime.date | None = None) -> Waivers:
         table = tomllib.loads(text.decode("utf-8"))
     except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise UsageError(f"not TOML: {error}", where=file) from None
+    except ValueError:  # of int(), which takes a few thousand digits
+        what, do = "has a number of more digits than any that is used", "give a file of waivers"
+        raise UsageError(what, where=file, do=do) from None
     strange = sorted(set(table) - {"waiver"})
     rows = table.get("waiver", [])
     if strange or not isinstance(rows, list):

@@ -22,6 +22,7 @@ from staleline.report.words.lanes import lanes
 from staleline.report.words.words import flush_words, left_words, required_words
 from staleline.verdict.audit.audit import Audit, Handover
 from staleline.verdict.handover.reasons import Unneeded, UnneededEither
+from staleline.verdict.handover.unknown import asked_once
 from staleline.vocabulary import Path, Site, Verdict
 
 __all__ = ["because", "meaning", "print_audit"]
@@ -267,7 +268,7 @@ def _fault_lines(audit: Audit) -> _Lines:
 
 def _unknown_lines(audit: Audit) -> _Lines:
     of_rows = (reason for row in audit.handovers for reason in row.unknown)
-    return [(reason, reason.id) for reason in dict.fromkeys((*audit.unknown, *of_rows))]
+    return [(reason, reason.id) for reason in asked_once((*audit.unknown, *of_rows))]
 
 
 def _row_name(row: Handover) -> str:

@@ -31,7 +31,7 @@ from staleline.verdict.handover.changed import ChangedKernel
 from staleline.verdict.handover.judgement import Judgement
 from staleline.verdict.handover.kernels import ImageKernel, Kernel
 from staleline.verdict.handover.reasons import Unneeded, UnneededEither, in_all_worlds
-from staleline.verdict.handover.unknown import Unknown
+from staleline.verdict.handover.unknown import Unknown, asked_once
 from staleline.vocabulary import Path, Site, Verdict
 
 __all__ = ["Audit", "Handover", "Next", "audit"]
@@ -230,9 +230,7 @@ def _row(facts: MachineFacts, key: Key, containing: Sequence[World]) -> Handover
         # A trap ends the handover, so it is told where it is sure; `may_fault` has the rest.
         faults=tuple(site for site in first.faults if all(site in row.faults for row in rows)),
         left_behind={site: _all_left(site, rows) for site in _leaving(rows)},
-        unknown=tuple(
-            dict.fromkeys((*_unsettled_in_row(facts, key, containing, verdict), *open_traps))
-        ),
+        unknown=asked_once((*_unsettled_in_row(facts, key, containing, verdict), *open_traps)),
         answer=first.answer if verdict is not Verdict.UNKNOWN else None,
         scenarios=tuple(dict.fromkeys(asked for row in rows for asked in row.case.scenarios())),
         may_fault=open_traps,
@@ -272,13 +270,13 @@ def _unsettled_in_row(
         yield from (reason for world in containing for reason in world.judgements[key].unknown)
     if verdict is Verdict.AT_RISK:
         for reason in missing(facts, containing, lambda world: world.judgements[key].broken):
-            yield Unknown(f"in which of several ways it breaks: {reason}", reason.id)
+            yield Unknown(f"in which of several ways it breaks: {reason}", reason.id, str(reason))
 
 
 def _may_trap(facts: MachineFacts, key: Key, containing: Sequence[World]) -> Iterator[Unknown]:
     """What would tell whether a WBINVD traps, where the worlds differ in that."""
     for reason in missing(facts, containing, lambda world: world.judgements[key].faults):
-        yield Unknown(f"whether WBINVD traps here: {reason}", reason.id)
+        yield Unknown(f"whether WBINVD traps here: {reason}", reason.id, str(reason))
 
 
 def _word(encrypts: bool) -> str:

@@ -114,8 +114,8 @@ def facts_of(
     facts = from_snapshot(with_given_for(observed, identity, given), judged=judged)
     if not identity.what_if:
         return facts
-    # MSRs are the machine's under any kernel; what else was given is of the one that is judged.
-    seen = from_snapshot(Given(msr=given.msr).added_to(observed))
+    # MSRs and some states are the machine's under any kernel; the rest is of the one judged.
+    seen = from_snapshot(given.of_machine.added_to(observed))
     own = {fact.name for fact in facts.layer(Layer.KERNEL)} - _OF_ANY_KERNEL
     return MachineFacts.of(
         facts[fact.name] if fact.name in own else fact for fact in _proved_by_running(seen)

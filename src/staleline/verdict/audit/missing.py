@@ -29,6 +29,7 @@ _IDS = {
     "reboot_force": "unknown-reboot-force",
     "several_cpus": "unknown-cpu-count",
     "offline": "unknown-offline-cpus",
+    "hypervisor": "unknown-hypervisor",
     "jumped_by_kernel": "unknown-hypervisor",
 }
 
@@ -58,6 +59,12 @@ _NO_EVIDENCE = {
         "unknown-guest-aliases",
     ),
 }
+#: Known, and yet not known of what the caches hold.
+_TDX_FAILED = Unknown(
+    "whether the TDX module wrote memory before its initialisation failed, and whether that was "
+    "flushed then: no record tells; boot again with TDX off (kvm_intel.tdx=0)",
+    "unknown-tdx-use",
+)
 
 
 #: What is assumed of a world, by name.
@@ -182,5 +189,7 @@ def _how_to_get(facts: MachineFacts, name: str) -> Unknown:
     if name in _NO_EVIDENCE:
         return _NO_EVIDENCE[name]
     fact = facts[FACT_NAMES.get(name, name)]
+    if name == "tdx_used" and fact.value is not None:
+        return _TDX_FAILED
     text = fact.missing or f"{fact.name} is not known"
     return Unknown(text, _IDS.get(name, "unknown-cpuid"))

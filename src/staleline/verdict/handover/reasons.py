@@ -19,7 +19,7 @@ class Unneeded(StrEnum):
 
     IN_GUEST = "in a guest the caches are the hypervisor's to write back"
     NO_SECONDARY = "there is no other CPU"
-    NO_ENCRYPTION = "this CPU has no memory encryption, so a line has one alias only"
+    NO_ENCRYPTION = "no memory encryption in use here gives a line a second alias"
     COHERENT = "the hardware keeps the aliases of a line coherent (CPUID 0x8000001F EAX[10])"
     FIRMWARE_OFF = (
         "firmware left memory encryption off (SYSCFG[23]=0), so the C-bit is not honoured"

@@ -22,11 +22,12 @@ from staleline.verdict.machines.machine import Machine
 
 __all__ = ["FACT_NAMES", "Possibility", "possible_machines"]
 
-#: What is known of the TDX module -> were SEAMCALLs made? An initialisation that failed made
-#: some; a word that is not listed tells nothing.
+#: What is known of the TDX module -> may lines of its keys be in the caches? One whose
+#: initialisation failed may have written nothing, and kernels flush where it may have (linux 7.3.4
+#: arch/x86/virt/vmx/tdx/tdx.c init_tdx_module(), err_reset_pamts). A word that is not listed tells
+#: nothing either.
 _TDX_USED: Mapping[str, bool] = {
     "initialized": True,
-    "failed": True,
     "not-initialized": False,
     "absent": False,
 }
