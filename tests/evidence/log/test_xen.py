@@ -27,9 +27,14 @@ _CONSOLE = (
     "(XEN) Xen version 4.17.3 (Debian 4.17.3+10-g091466ba55-1) (pkg@host) debug=n\n"
     "(XEN) Command line: placeholder dom0_mem=4096M\n"
 )
+#: Xen 4.17 tools/xl/xl_info.c output_nodeinfo() and output_xeninfo(), cut down.
 _INFO = (
     "host                   : a\nrelease                : 6.1.0-18-amd64\n"
+    "machine                : x86_64\nnr_cpus                : 32\n"
+    "hw_caps                : 178bf3ff:76f8320b:2e500800:244037ff:0000000f:219c91a9\n"
+    "virt_caps              : pv hvm hvm_directio pv_directio hap\n"
     "xen_major              : 4\nxen_version            : 4.17.3\n"
+    "xen_caps               : xen-3.0-x86_64 hvm-3.0-x86_64\n"
 )
 
 

@@ -34,8 +34,9 @@ _LSCPU_AGAIN = "run LC_ALL=C lscpu on the host and copy its output whole"
 _NO_CPUID = Note("cpuid", "only lscpu was given; run cpuid -r, or staleline collect")
 #: A row; lines that lscpu wrapped have no colon or begin in lower case.
 _ROW = Pattern(r"\s*([A-Z][^:]*):(|\s.*)")
+#: Its rows begin with a capital in every language that has them; "machine" is one of xl info.
 _LANGUAGE_ROW = Pattern(
-    "(?!CPU model|[\\s0-9>|])[^:\N{FULLWIDTH COLON}]{1,40}?\\s*[:\N{FULLWIDTH COLON}]\\s*"
+    "(?!CPU model|[\\sa-z0-9>|])[^:\N{FULLWIDTH COLON}]{1,40}?\\s*[:\N{FULLWIDTH COLON}]\\s*"
     r"(?:x86_64|i[3-6]86|aarch64|armv\w+|ppc64(?:le)?|s390x|riscv64|loongarch64)\s*"
 )
 _JSON = Pattern(r'\s*\{\s*"lscpu"\s*:')
