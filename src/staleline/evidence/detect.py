@@ -174,9 +174,10 @@ def _undressed(text: str, where: str) -> str:
     """`text` as the tools printed it, without what mails and pages put before its lines."""
     if begins_as_document(text):
         return text
+    from staleline.evidence.cpuid.cpuid_tool import is_wrapped, unwrapped
     from staleline.evidence.pasted.quoting import unquoted
 
-    return unquoted(text, where, is_telling)
+    return unwrapped(unquoted(text, where, lambda line: is_telling(line) or is_wrapped(line)))
 
 
 def _shown(text: str, where: str) -> tuple[Snapshot | None, str]:

@@ -266,6 +266,22 @@ class TestHwloc:
 DUMPS = sorted(DATA.glob("libcpuid/*")) + sorted(DATA.glob("registers/*"))
 
 
+@pytest.mark.parametrize("quote", ["", "> ", "> > "])
+@pytest.mark.parametrize("registers", [1, 2, 3])
+def test_rows_that_a_mail_program_wrapped_are_read(
+    rome: Snapshot, quote: str, registers: int
+) -> None:
+    """At 72 characters a row of cpuid -r ends before its last register."""
+    text = as_cpuid_tool(rome)
+    wrapped = "".join(
+        f"{quote}{' '.join(words[:-registers])}\n{quote}{' '.join(words[-registers:])}\n"
+        if len(words := line.split(" ")) > 4
+        else f"{quote}{line}\n"
+        for line in text.split("\n")
+    )
+    assert read(wrapped).cpus == read(text).cpus
+
+
 @pytest.mark.parametrize("dump", DUMPS, ids=lambda path: path.name)
 def test_every_layout_of_a_dump_gives_its_facts(dump: Path, tmp_path: Path) -> None:
     first = read_snapshot(dump)

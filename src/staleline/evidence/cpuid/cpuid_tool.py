@@ -9,11 +9,13 @@
 
 from __future__ import annotations
 
+import re
+
 from staleline.evidence.cpuid.dump import CpuidDump
 from staleline.evidence.snapshot import Snapshot
 from staleline.pattern import Pattern
 
-__all__ = ["ROW", "parse"]
+__all__ = ["ROW", "is_wrapped", "parse", "unwrapped"]
 
 #: A row; versions before 2006 print no sub-leaf.
 ROW = Pattern(
@@ -22,6 +24,24 @@ ROW = Pattern(
     r"\s+ecx=0x([0-9a-fA-F]{8})\s+edx=0x([0-9a-fA-F]{8})\s*"
 )
 _HEADER = Pattern(r"\s*CPU(?:\s+([0-9]{1,6}))?:\s*")
+_BEGUN = r"[ \t]*0x[0-9a-f]{8}[ \t]+0x[0-9a-f]{2,8}:(?:[ \t]+e[abc]x=0x[0-9a-f]{8}){1,3}[ \t]*"
+_BEGINS = Pattern(_BEGUN, re.IGNORECASE)
+#: A row in two lines, as mail programs wrap it at 72 characters; between whole registers only.
+_WRAPPED = Pattern(
+    rf"^({_BEGUN})\r?\n[ \t]*((?:e[bcd]x=0x[0-9a-f]{{8}}[ \t]*){{1,3}})\r?$",
+    re.MULTILINE | re.IGNORECASE,
+)
+_CONTINUES = Pattern(r"^[ \t]*e[bcd]x=0x[0-9a-f]{8}", re.MULTILINE | re.IGNORECASE)
+
+
+def is_wrapped(line: str) -> bool:
+    """Is this a row whose last registers a mail program has put into the next line?"""
+    return _BEGINS.fullmatch(line) is not None
+
+
+def unwrapped(text: str) -> str:
+    """`text` with such rows in one line each, and an empty line where the other was."""
+    return text if _CONTINUES.search(text) is None else _WRAPPED.sub(r"\1 \2\n", text)
 
 
 def parse(text: str, where: str) -> Snapshot:
