@@ -16,6 +16,7 @@ from staleline.evidence.hosts.merge import merged
 from staleline.evidence.log import kernel_log
 from staleline.evidence.snapshot import Snapshot, UnreadMessage
 from staleline.evidence.source import decode, opened_evidence, whole
+from staleline.evidence.tools.detected import detected
 from staleline.evidence.transcript import JSON_MAX, Excerpt, begins_as_document, parts
 from staleline.tar import is_tar
 from staleline.unpacking import Bounds, Complaint, UnpackedStream, compression_of
@@ -140,8 +141,7 @@ def _machine(text: str, where: str) -> Snapshot | None:
         _require_bounds(output, where)
     unread = _unread(given, text, where, outputs)
     machines = [output.parse(output.text, where) for output in outputs]
-    if shown is not None:
-        machines.append(shown)
+    machines += [machine for machine in (shown, detected(text)) if machine is not None]
     if unread:
         machines.append(Snapshot(cpus=(), unread=unread))
     return merged(machines, where) if machines else None

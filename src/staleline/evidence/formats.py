@@ -94,7 +94,7 @@ def _others() -> tuple[Format, ...]:
         _rows(cpuid_rows.is_row, cpuid_rows.parse),
         _rows(cpuid_decoded.is_row, cpuid_decoded.parse, _never),
         _rows(cpuinfo.is_row, cpuinfo.parse, Pattern(r"processor\s*: 0\s*").fullmatch),
-        _rows(lscpu.is_row, lscpu.parse, Pattern("Architecture: .*").fullmatch),
+        _rows(lscpu.is_row, lscpu.parse, Pattern("Architecture: +(?!x86-64).*").fullmatch),
         _rows(lscpu.is_other_output, lscpu.refuse, _never),
         _rows(journal.is_row, journal.parse),
         _rows(dmesg.is_row, dmesg.parse, dmesg.opens, is_log=True),

@@ -76,6 +76,11 @@ _KINDS = tuple(
         ),
         (r"\s*(?:QEMU|LXC): Checking .*", "the output of virt-host-validate", _GIVE),
         (r"Available CPUs:|x86 [A-Za-z0-9_-]+\s{2,}.*", "a list of QEMU's CPU models", _GIVE),
+        (
+            r"\s*(?:Static hostname|Icon name|Operating System|Machine ID): .*",
+            "the output of hostnamectl",
+            _GIVE,
+        ),
         (r"Coreinfo v[0-9].*|HYPERVISOR\s+[-*]\s.*", "the output of Coreinfo", _GIVE),
         (
             r"\s+(?:SME|SEV|SEV-ES|SEV-SNP|TME)\b.* = (?:true|false)",

@@ -39,6 +39,8 @@ _LANGUAGE_ROW = Pattern(
     "(?!CPU model|[\\sa-z0-9>|])[^:\N{FULLWIDTH COLON}]{1,40}?\\s*[:\N{FULLWIDTH COLON}]\\s*"
     r"(?:x86_64|i[3-6]86|aarch64|armv\w+|ppc64(?:le)?|s390x|riscv64|loongarch64)\s*"
 )
+#: hostnamectl has a row of this name (systemd 252 src/basic/architecture.c).
+_OF_HOSTNAMECTL = "x86-64"
 _JSON = Pattern(r'\s*\{\s*"lscpu"\s*:')
 #: What ``lscpu -p``, ``-e`` and ``-C`` print, as text and with -J.
 _OTHER_OUTPUT = Pattern(
@@ -73,7 +75,8 @@ _NAMES = {
 
 def is_row(line: str) -> bool:
     """Is this the row that the output of lscpu begins with, in whatever language?"""
-    return line.startswith("Architecture:") or _LANGUAGE_ROW.fullmatch(line) is not None
+    of_lscpu = line.startswith("Architecture:") and not line.rstrip().endswith(_OF_HOSTNAMECTL)
+    return of_lscpu or _LANGUAGE_ROW.fullmatch(line) is not None
 
 
 def is_json(text: str) -> bool:
