@@ -14,8 +14,8 @@ from staleline.facts.told.stated import stated
 __all__ = ["several_cpus"]
 
 _MISSING = untold(
-    'how many CPUs there are: give --state "cpus=$(cat /sys/devices/system/cpu/present)", or run '
-    "staleline collect"
+    'how many CPUs there are: give --state "cpus=$(cat /sys/devices/system/cpu/present)", which '
+    "lacks those that nr_cpus= left out, or run staleline collect"
 )
 
 

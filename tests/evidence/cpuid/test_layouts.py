@@ -266,6 +266,16 @@ class TestHwloc:
 DUMPS = sorted(DATA.glob("libcpuid/*")) + sorted(DATA.glob("registers/*"))
 
 
+def test_rows_before_the_heading_of_the_first_cpu_are_its_own() -> None:
+    """As of `cpuid -r -1` for one leaf after another, of which one heading was not copied."""
+    row = "   0x8000001f 0x00: eax=0x0101fd3f ebx=0x00004133 ecx=0x000001fd edx=0x00000001\n"
+    first = "   0x00000000 0x00: eax=0x00000010 ebx=0x68747541 ecx=0x444d4163 edx=0x69746e65\n"
+    (cpu,) = read(f"{first}CPU:\n{row}").cpus
+    assert set(cpu.cpuid.leaves) == {(0, 0), (0x8000001F, 0)}
+    assert "begins a second time" in message_of(f"{first}CPU:\n{row}{first.replace('10 ', '0d ')}")
+    assert len(read(f"{first}CPU 1:\n{row}").cpus) == 2
+
+
 @pytest.mark.parametrize("quote", ["", "> ", "> > "])
 @pytest.mark.parametrize("registers", [1, 2, 3])
 def test_rows_that_a_mail_program_wrapped_are_read(

@@ -37,6 +37,7 @@ BARE = (False, "none", "kernel")
         ("# virt-what\nkvm\naws\n#\n", (True, "KVM", "kernel")),
         # xen-dom0 asks Xen to jump; its CPUID is the machine's.
         ("# virt-what\nxen\nxen-dom0\n#\n", (True, "Xen", "xen")),
+        ("# virt-what\nxen-dom0\n#\n", (True, "Xen", "xen")),
         ("# virt-what\nxen\nxen-domU\n#\n", (True, "Xen", None)),
         (f"$ hostnamectl\n{HOSTNAMECTL}", (True, "KVM", "kernel")),
         # None of these denies or names one.

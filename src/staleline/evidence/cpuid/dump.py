@@ -73,6 +73,10 @@ class CpuidDump:
         after another); the same leaf may not.
         """
         known = None if number is None else self._numbered(number)
+        if known is None and number == 0 and [one.number for one in self._sections] == [None]:
+            # No CPU stands before the first: what has no heading is of the first as well.
+            known = self._sections[0]
+            known.number = 0
         if known is None:
             self._begin(number)
         else:

@@ -82,9 +82,10 @@ def _statements(lines: Sequence[str]) -> Iterator[Statement]:
 def _said(words: Sequence[str], tool: str) -> Iterator[Statement]:
     for word in words:
         source = f"{tool}: {word}"
-        if word in _HYPERVISORS:
+        kind = "xen" if word.startswith("xen-") else word
+        if kind in _HYPERVISORS:
             yield Statement("hypervisor", True, source)
-            if (name := _HYPERVISORS[word]) is not None:
+            if (name := _HYPERVISORS[kind]) is not None:
                 yield Statement("hypervisor_name", name, source)
         if word == _DOM0:
             yield Statement("jumped_by", "xen", source)
