@@ -141,7 +141,7 @@ _MESSAGE_WORDS = (
     r"|encrypted|encryption|entries|events|ext|failed|family|features|few|flags|for|found"
     r"|group|guest|handover|hibernation|high|hints|host|hotplug|hvm|hygon|hyper-v|hyperv"
     r"|hypervisor|info|initialisation|initialised|initialization|initialized|intel|is"
-    r"|isolation|jailhouse|kb|kernel|kexec|keyid|keyids|kho|kvm|kvm_amd|l1vh|livepatch|low"
+    r"|isolation|jailhouse|kb|kernel|kexec|keyid|keyids|kho|kvm|kvm_(?:amd|intel)|l1vh|livepatch|low"
     r"|mcelog|memory|microcode|microsoft|misc|mktme|model|module|new|nodes|not|on|opening"
     r"|pamt|paravirtualized|partition|patch|patch_level|patching|performance|pf|physical"
     r"|platform|plus|pm|pmu|present|private|privilege|processor|psp|pv|range|reduced|revision"

@@ -75,6 +75,7 @@ PROVES: dict[str, Told] = {
     "tdx-initialization-failed": {**INTEL, "tdx_module": "failed"},
     "tdx-not-to-be-initialized": {**INTEL, "tdx_module": "not-initialized"},
     "tdx-no-platform": {"tdx_module": "not-initialized"},
+    "kvm-tdx-no-platform": {"tdx_module": "not-initialized"},
     "hypervisor-kvm": {"hypervisor": True, "hypervisor_name": "KVM"},
     "hypervisor-hyper-v": {"hypervisor": True, "hypervisor_name": "Hyper-V"},
     "hypervisor-xen-hvm": {"hypervisor": True, "hypervisor_name": "Xen"},

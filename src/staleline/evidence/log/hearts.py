@@ -82,7 +82,7 @@ HEARTS: Final[dict[str, dict[str, tuple[str, ...]]]] = {
     },
     "KBallocatedforPAMT": {"": ("tdx-pamt",)},
     "tdxinitializationfailed": {"": ("tdx-not-to-be-initialized",)},
-    "TDXnotsupportedbythehostplatform": {"": ("tdx-no-platform",)},
+    "TDXnotsupportedbythehostplatform": {"": ("tdx-no-platform", "kvm-tdx-no-platform")},
     _DETECTED: {
         "KVM": ("hypervisor-kvm",),
         "MicrosoftHyperV": ("hypervisor-hyper-v",),
