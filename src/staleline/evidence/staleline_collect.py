@@ -123,7 +123,7 @@ _RELEVANT = (
     r"|The Jailhouse is |xen_acpi_processor: Uploading|xen_mcelog: /dev/mcelog reg"
     r"|Hyper-V: (?:running as |privilege flags |features |Isolation )|Performance Events: "
     r"|smpboot: (?:CPU0|Allowing)\b|CPU topo: Allowing |smp: Brought up "
-    r"|microcode: (?:CPU[0-9]+: (?:new )?patch_level|sig)=|efi: EFI v|livepatch: )"
+    r"|microcode: (?:[^=]{0,40}\bpatch_level|sig)=|efi: EFI v|livepatch: )"
     r"|TAINT_LIVEPATCH$"
 )
 #: What the kernel lines repeat that is collected better, or is of no concern, and private.

@@ -224,3 +224,28 @@ def test_no_message_is_passed_over_in_any_dress(
 ) -> None:
     text = f"{BEFORE[before]}{begin}{within(row.example)}{end}\n"
     assert not passed_over(text, row), (row.id, text[-300:])
+
+
+#: What kernels say on every other machine, and what holds the letters of a wording by chance.
+#: Files of linux 7.3.4 where no other is named.
+OTHER_MESSAGES = (
+    # init/main.c print_unknown_bootoptions(); distributions' loaders pass BOOT_IMAGE=.
+    'Unknown kernel command line parameters "BOOT_IMAGE=/boot/vmlinuz-6.12 splash", will be passed'
+    " to user space.",
+    "kexec-bzImage64: Final command line is: root=/dev/sda1 mem_encrypt=on",  # 5.10
+    "NX (Execute Disable) protection: disabled by kernel command line option",  # 5.10
+    "Spectre V2 : spectre_v2_user=on forced on command line.",
+    "SEV command-line option 'debug' was not recognized",
+    "AMD-Vi: Command-line override for hid:AMDI0020 uid:1",
+    # arch/x86/events/core.c init_hw_perf_events(): of most virtual machines.
+    "Performance Events: no PMU driver, software events only.",
+    "Performance Events: p6 PMU driver.",
+)
+
+
+@pytest.mark.parametrize("message", OTHER_MESSAGES)
+@pytest.mark.parametrize("dress", ["[    0.031001] {}", "kernel: {}", "{}", "> {}"])
+def test_other_messages_of_kernels_leave_no_doubt(message: str, dress: str) -> None:
+    log = "[    0.000000] Linux version 6.12.117 (a@b) (gcc) #1 SMP\n"
+    for before in (log, BEFORE["cpuid -r"]):
+        assert not parse_snapshot(before + dress.format(message) + "\n", "file").unread

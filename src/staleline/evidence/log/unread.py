@@ -122,7 +122,7 @@ class _Reader:
         row = self._wordings[id_]
         for window in self._windows(first, last, letter):
             if found := row.search(window):
-                if "cmdline" not in row.texts or _SETS in found:
+                if not row.quotes_command_line or _SETS in found:
                     self._found.setdefault(found, first)
                 self._told.add(first)
                 return
@@ -135,8 +135,10 @@ class _Reader:
     def messages(self) -> tuple[UnreadMessage, ...]:
         """What was found; of a heart whose words cannot be made out, the wording's example."""
         for number, row in self._alike:
-            # Wordings with a command line or a release prove nothing but what stands there.
-            if number not in self._told and not row.texts:
+            # Wordings with a command line or a release prove nothing but what stands there. Dozens
+            # of other messages say "command line", one of them in nearly every log (linux 7.3.4
+            # init/main.c print_unknown_bootoptions()).
+            if number not in self._told and not row.texts and not row.quotes_command_line:
                 self._found.setdefault(row.example, number)
         return tuple(
             UnreadMessage(f"{self._where}:{number + 1}", text)

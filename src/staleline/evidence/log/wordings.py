@@ -82,6 +82,11 @@ class Wording:
         found = self.match(message)
         return {} if found is None else dict(self._values(found, vendor))
 
+    @property
+    def quotes_command_line(self) -> bool:
+        """Does it hold a command line, which alone tells something?"""
+        return "(?P<cmdline>" in self.pattern
+
     def _values(self, found: re.Match[str], vendor: str | None) -> Iterator[tuple[str, LogValue]]:
         yield from self.proves.items()
         yield from self.proves_on.get(vendor or "", {}).items()
