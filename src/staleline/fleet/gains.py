@@ -34,7 +34,7 @@ _TOLD_BY = {
     "unknown-reboot-force": ("reboot_force",),
     "unknown-cpu-count": ("several_cpus",),
     "unknown-offline-cpus": ("offline_cpus",),
-    "unknown-hypervisor": ("jumped_by", "isolated"),
+    "unknown-hypervisor": ("hypervisor", "jumped_by", "isolated"),
     "unknown-cpuid": (
         *("vendor", "sme", "sev", "unchecked_sme_bit", "coherency_enforced", "coherency_sfw_no"),
         *("hypervisor", "tdx_guest", "mwait", "tme"),
