@@ -198,10 +198,11 @@ def test_whoever_returns_at_once_shoots_nobody_down(kernel, function):
 @pytest.mark.parametrize("function", ["exc_nmi", "default_do_nmi"])
 @pytest.mark.parametrize(("code", "what"), [(HALT, "halted at "), (RETURN, "returned at ")])
 def test_an_nmi_that_does_not_lead_to_the_callback(kernel, function, code, what):
-    """arch/x86/kernel/nmi.c, 5.10 to 7.3."""
+    """arch/x86/kernel/nmi.c, 5.10 to 7.3. A kexec sends one too, to CPUs that are slow to stop."""
     decision = kernel.decide_with(function, code)
     assert f"did not reach its end: {what}" in decision.crash_nmi_callback.unknown
-    assert decision.stop_this_cpu.flushes is True
+    reason = "an NMI does not lead to smp_stop_nmi_callback(): "
+    assert (decision.stop_this_cpu.unknown or "").startswith(reason)
 
 
 def test_an_nmi_entry_that_does_not_call_the_handler(kernel):

@@ -24,8 +24,8 @@ from capstone import x86 as cx
 
 from staleline.kernel.derivation import DerivationError
 from staleline.kernel.emulator.memory import MachineMemory
-from staleline.kernel.emulator.refused import LONGEST_INSTRUCTION, decode_refused
 from staleline.kernel.image.symbols import required_address
+from staleline.kernel.inventory.functioncode import function_code, leads_to, operand_address
 
 if TYPE_CHECKING:
     from staleline.kernel.emulator.traps import LogicalCpu
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
 __all__ = ["HookStore", "hook_stores", "hypervisor_of", "put_hooks"]
 
-_MASK_64: Final = (1 << 64) - 1
 _BASE: Final = 0x4000_0000
 #: The same steps as ``cpuid_base_hypervisor()`` (asm/cpuid/api.h, 7.3.4; asm/processor.h, 5.10).
 _BASES: Final = range(_BASE, 0x4001_0000, 0x100)
@@ -58,7 +57,6 @@ _AT_FIRST_BASE: Final = {
 _FIRST_FUNCTION: Final = 3
 _LAST_WORD: Final = 14
 _HOOKS: Final = ("machine_ops", "smp_ops")
-_LONGEST_FUNCTION: Final = 0x4000
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,16 +154,15 @@ def _functions(image: KernelImage, hypervisor: str) -> Iterator[int]:
 
 def _branches(image: KernelImage, function: int) -> Iterator[int]:
     """Where its direct calls and jumps lead, within it or elsewhere."""
-    for one in _instructions(image, function):
-        if one.group(capstone.CS_GRP_CALL) or one.group(capstone.CS_GRP_JUMP):
-            target = one.operands[0]
-            if target.type == cx.X86_OP_IMM:
-                yield target.imm & _MASK_64
+    for one in function_code(image, function):
+        target = leads_to(one)
+        if target is not None:
+            yield target
 
 
 def _stores(image: KernelImage, function: int, hooks: Sequence[range]) -> Iterator[HookStore]:
-    for one in _instructions(image, function):
-        places = [_address(one, operand) for operand in one.operands]
+    for one in function_code(image, function):
+        places = [operand_address(one, operand) for operand in one.operands]
         if not any(place in hook for place in places if place is not None for hook in hooks):
             continue
         name = _name_of(image, function)
@@ -185,45 +182,7 @@ def _is_store(instruction: capstone.CsInsn) -> bool:
     return kinds == [cx.X86_OP_MEM, cx.X86_OP_IMM] and instruction.operands[0].size == 8
 
 
-def _address(instruction: capstone.CsInsn, operand: capstone.x86.X86Op) -> int | None:
-    """The address that an operand is, or points to without a register but RIP."""
-    if operand.type == cx.X86_OP_IMM:
-        return int(operand.imm) & _MASK_64
-    if operand.type != cx.X86_OP_MEM:
-        return None
-    if operand.mem.base == cx.X86_REG_RIP:
-        return int(instruction.address + instruction.size + operand.mem.disp) & _MASK_64
-    # With a register: an index into a table, or a place in a structure, of any size.
-    return int(operand.mem.disp) & _MASK_64
-
-
-def _instructions(image: KernelImage, function: int) -> Iterator[capstone.CsInsn]:
-    """Of one function, to where the next begins.
-
-    Raises:
-        DerivationError: Some of its bytes are no instruction that is known here.
-    """
-    name = _name_of(image, function)
-    size = image.symbols.size_of(name)
-    if size is None or size > _LONGEST_FUNCTION:
-        raise DerivationError(f"where {name}() ends is not known")
-    code, at = image.read(function, size), 0
-    while at < size:
-        start = at
-        for one in _DISASSEMBLER.disasm(code[at:], function + at):
-            yield one
-            at = one.address + one.size - function
-        if at < size:
-            refused = decode_refused(code[at : at + LONGEST_INSTRUCTION])
-            at += 0 if refused is None else refused.length
-        if at == start:
-            raise DerivationError(f"{name}+{at:#x} is no instruction that is known here")
-
-
 def _name_of(image: KernelImage, function: int) -> str:
     enclosing = image.symbols.enclosing(function)
     return f"{function:#x}" if enclosing is None else enclosing[0]
 
-
-_DISASSEMBLER: Final = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64)
-_DISASSEMBLER.detail = True

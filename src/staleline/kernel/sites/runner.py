@@ -25,9 +25,11 @@ from staleline.kernel.sites.sites import (
     stopped_by_way,
 )
 from staleline.kernel.sites.stoppath import way_to_kexec
+from staleline.kernel.sites.wholeway import led_to_crash, led_to_kexec
 
 if TYPE_CHECKING:
     from staleline.kernel.boot.decision import RawMachine
+    from staleline.kernel.emulator.memory import KeptMemory
     from staleline.kernel.image.image import KernelImage
 
 __all__ = ["KernelReader", "MachineRun", "Start", "unknown_decision"]
@@ -188,16 +190,16 @@ class KernelReader:
         boot(emulated, cpus, mem_encrypt=machine.mem_encrypt)
         sme_active = read_sme_active(image, memory)
         begin_kexec(image, memory, online=len(cpus))
-        way = way_to_kexec(emulated, cpus)
+        way = led_to_kexec(emulated, cpus, way_to_kexec(emulated, cpus))
         by_nmi = None
         if way.sent is not None:
             by_nmi = run_stop_by_nmi(emulated, cpus, way.sent)
         stop = run_stop_this_cpu(emulated, secondary, jumping=jumping)
         stop = stopped_by_way(stop, way, by_nmi)
         begin_kexec(image, memory, online=1)
-        relocate = run_relocate_kernel(emulated, jumping, preserve_context=machine.preserve_context)
+        relocate = _jump(emulated, jumping, machine, way.left)
         begin_crash(image, memory, crashing=jumping.number)
-        crash = run_crash(emulated, cpus)
+        crash = led_to_crash(emulated, run_crash(emulated, cpus))
         decision = Decision(
             stop_this_cpu=stop.decision,
             relocate_kernel=SiteDecision(None, way.to_jump) if way.to_jump else relocate,
@@ -210,6 +212,25 @@ class KernelReader:
         )
         unread = unread_code(image, jumping)
         return decision if unread is None else _unread_decision(decision, unread)
+
+
+def _jump(
+    emulated: EmulatedMachine, cpu: LogicalCpu, machine: RawMachine, left: KeptMemory | None
+) -> SiteDecision:
+    """Let the jumping CPU go on, in memory as it is and in that which its own shutdown has left.
+
+    Of two answers the one without a flush counts. Memory is then as the first one left it.
+    """
+    decision = run_relocate_kernel(emulated, cpu, preserve_context=machine.preserve_context)
+    if not decision.flushes or left is None:
+        return decision
+    kept = emulated.memory.kept()
+    emulated.memory.put_back(left)
+    try:
+        again = run_relocate_kernel(emulated, cpu, preserve_context=machine.preserve_context)
+        return decision if again.flushes else again
+    finally:
+        emulated.memory.put_back(kept)
 
 
 def _cpus(machine: RawMachine) -> tuple[LogicalCpu, LogicalCpu]:

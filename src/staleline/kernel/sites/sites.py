@@ -14,6 +14,7 @@ from staleline.kernel.emulator.layout import CONTROL_PAGES, KIMAGE, SWAP_PAGE
 from staleline.kernel.image.symbols import required_address
 from staleline.kernel.sites.afterflush import StopWait, stores_before_jump
 from staleline.kernel.sites.kexecjump import prepare_kexec_jump
+from staleline.kernel.sites.rest import stays_clean
 from staleline.kernel.sites.stoppath import (
     NMI_CALLBACK,
     REPORT_SIZE,
@@ -150,6 +151,8 @@ def _stopped(wait: StopWait, cpu: LogicalCpu, told: _Telling) -> StopRun:
     reports = has_reported()
     if decision.flushes and end.stores:
         decision = _with_stores(decision, wait, end.stores)
+    if decision.flushes and not decision.left_behind:
+        decision = _at_rest(decision, emulated, end)
     if not decision.flushes or not reports:
         return StopRun(decision, None, reports=reports)
     before = reported_at_flush[0]
@@ -239,6 +242,19 @@ def site_decision(
     what += ", with interrupts enabled" * is_open
     executed = f" (after {flushes} WBINVD)" if flushes else ""
     return SiteDecision(None, f"the run did not reach its end{executed}: {what}")
+
+
+def _at_rest(decision: SiteDecision, emulated: EmulatedMachine, end: End) -> SiteDecision:
+    """The same, if a secondary that has halted leaves nothing behind later on."""
+    function = emulated.image.symbols.enclosing(end.address)
+    stops = emulated.image.symbols.addresses(_STOPS)
+    # Of several of one name that in which it halts; where the halt is another function's, none.
+    around = [one for one in stops if function and end.address - function[1] == one]
+    (rests_in,) = around or (stops if len(stops) == 1 else (None,))
+    if rests_in is None:
+        return SiteDecision(None, f"ambiguous: several symbols named {_STOPS}")
+    reason = stays_clean(emulated, end.address, rests_in)
+    return decision if reason is None else SiteDecision(None, reason)
 
 
 def _with_stores(

@@ -69,12 +69,14 @@ class WayToKexec:
         stops: It stops the other CPUs, as far as the jumping CPU is concerned; None if unknown.
         sent: Memory when the interrupt has been sent, in which the others take it, or an NMI if
             they are slow; None where it is not.
+        left: Memory when it has returned; None where it has not.
     """
 
     to_stop: str | None
     to_jump: str | None
     stops: bool | None
     sent: KeptMemory | None = None
+    left: KeptMemory | None = None
 
 
 def way_to_kexec(
@@ -101,7 +103,8 @@ def way_to_kexec(
         _report_stopped(emulated.image, emulated.memory)
         name = hook_name(emulated.image, emulated.memory, _SHUT_DOWN)
         to_jump = _went_on(emulated.emulator, emulated.emulator.go_on(jumping), name)
-        return WayToKexec(None, to_jump, stops=True, sent=sent)
+        left = emulated.memory.kept() if to_jump is None else None
+        return WayToKexec(None, to_jump, stops=True, sent=sent, left=left)
     except DerivationError as error:
         return _nowhere(str(error))
     finally:

@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Who writes to the functions by which a kernel stops, and when.
+
+What ``machine_ops`` and ``smp_ops`` hold is read from the image, and from the code for the
+hypervisor that the kernel runs under (`staleline.kernel.boot.hypervisorhooks`). That is all only if
+nothing else writes there: any code of the image may, at boot or later.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from staleline.kernel.inventory.tablewrites import Pointers, table_writes
+
+if TYPE_CHECKING:
+    from staleline.kernel.image.image import KernelImage
+
+__all__ = ["unknown_hook_writers"]
+
+_WORD: Final = 8
+#: Offsets of what is called on the way to the sites: asm/reboot.h and asm/smp.h, 5.10 to 7.3.
+_MEMBERS: Final = {
+    "machine_ops": {0x18: "shutdown", 0x20: "crash_shutdown"},
+    "smp_ops": {
+        0x18: "stop_other_cpus",
+        0x20: "crash_stop_other_cpus",
+        # Since 6.10; before it is another, which the same functions write.
+        0x60: "stop_this_cpu",
+    },
+}
+#: Functions that write there on machines that are told apart, linux 5.10.262 to 7.3.4.
+_KNOWN: Final = frozenset(
+    (
+        # Hypervisors: what they write is read, or nothing is said of their guests.
+        "kvm_guest_init",  # arch/x86/kernel/kvm.c
+        "ms_hyperv_init_platform",  # arch/x86/kernel/cpu/mshyperv.c
+        "hv_root_crash_init",  # arch/x86/hyperv/hv_crash.c
+        "vmware_platform_setup",  # arch/x86/kernel/cpu/vmware.c
+        "xen_hvm_guest_init",  # arch/x86/xen/enlighten_hvm.c
+        "xen_hvm_smp_init",  # arch/x86/xen/smp_hvm.c
+        "xen_smp_init",  # arch/x86/xen/smp_pv.c
+        "xen_start_kernel",  # arch/x86/xen/enlighten_pv.c
+        # Guests whose firmware takes CPUs back: arch/x86/kernel/acpi/madt_wakeup.c.
+        "acpi_mp_setup_reset",
+        "acpi_parse_mp_wake",
+    )
+)
+
+
+def unknown_hook_writers(image: KernelImage) -> tuple[str, ...]:
+    """One sentence for each function that may write there and is not known."""
+    tables, names = [], dict[int, str]()
+    for table, members in _MEMBERS.items():
+        start, size = image.symbols.only_address(table), image.symbols.size_of(table)
+        if start is None or size is None:
+            continue
+        slots = {start + at: f"{table}.{of}" for at, of in members.items() if at + _WORD <= size}
+        tables.append(Pointers(start, tuple(sorted(slots))))
+        names |= slots
+    writes = table_writes(image, tables, _KNOWN) if tables else ()
+    return tuple(
+        f"{write.function}() may write to {names[write.slot]}, and when it does is not known"
+        for write in writes
+    )

@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A function's instructions, and where what they address lies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final
+
+import capstone  # type: ignore[import-untyped]
+import numpy as np
+from capstone import x86 as cx
+
+from staleline.errors import KernelImageError
+from staleline.kernel.derivation import DerivationError
+from staleline.kernel.emulator.refused import LONGEST_INSTRUCTION, decode_refused
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from staleline.kernel.image.image import KernelImage
+
+__all__ = ["function_code", "instruction_at", "leads_to", "operand_address", "stores_by"]
+
+_MASK_64: Final = (1 << 64) - 1
+#: A function longer than this is a gap in the symbols.
+_LONGEST_FUNCTION: Final = 0x1_0000
+
+
+def function_code(image: KernelImage, function: int) -> Iterator[capstone.CsInsn]:
+    """Of one function, to where the next begins.
+
+    Raises:
+        DerivationError: Some of its bytes are no instruction that is known here.
+    """
+    name = next(iter(image.symbols.names_at(function)), hex(function))
+    size = _size(image, function)
+    if size is None or size > _LONGEST_FUNCTION:
+        raise DerivationError(f"where {name}() ends is not known")
+    code, at = image.read(function, size), 0
+    while at < size:
+        start = at
+        for one in _DISASSEMBLER.disasm(code[at:], function + at):
+            yield one
+            at = one.address + one.size - function
+        if at < size:
+            refused = decode_refused(code[at : at + LONGEST_INSTRUCTION])
+            at += 0 if refused is None else refused.length
+        if at == start:
+            raise DerivationError(f"{name}+{at:#x} is no instruction that is known here")
+
+
+def _size(image: KernelImage, function: int) -> int | None:
+    """To where another begins; of several with its name this one's."""
+    addresses = image.symbols.sorted_addresses
+    following = int(np.searchsorted(addresses, np.uint64(function), "right"))
+    return int(addresses[following]) - function if following < len(addresses) else None
+
+
+def instruction_at(read: Callable[[int, int], bytes], address: int) -> capstone.CsInsn | None:
+    """The one at an address; None if there is none that is known here.
+
+    Args:
+        read: Gives the bytes at an address.
+        address: Where it begins.
+    """
+    try:
+        code = read(address, LONGEST_INSTRUCTION)
+    except (KernelImageError, DerivationError):
+        return None
+    return next(_DISASSEMBLER.disasm(code, address, 1), None)
+
+
+def leads_to(instruction: capstone.CsInsn) -> int | None:
+    """Where a direct call or jump leads; None for any other instruction."""
+    groups = capstone.CS_GRP_CALL, capstone.CS_GRP_JUMP
+    if not any(map(instruction.group, groups)):
+        return None
+    target = instruction.operands[0]
+    return int(target.imm) & _MASK_64 if target.type == cx.X86_OP_IMM else None
+
+
+def operand_address(
+    instruction: capstone.CsInsn, operand: capstone.x86.X86Op
+) -> int | None:
+    """The address that an operand is, or points to without a register but RIP."""
+    if operand.type == cx.X86_OP_IMM:
+        return int(operand.imm) & _MASK_64
+    if operand.type != cx.X86_OP_MEM:
+        return None
+    if operand.mem.base == cx.X86_REG_RIP:
+        return int(instruction.address + instruction.size + operand.mem.disp) & _MASK_64
+    # With a register: an index into a table, or a place in a structure, of any size.
+    return int(operand.mem.disp) & _MASK_64
+
+
+def stores_by(instruction: capstone.CsInsn) -> Iterator[capstone.x86.X86Op]:
+    """Its operands in memory that it stores to, as far as it does so by an operand.
+
+    What capstone 5 says of an operand's use is wrong for MOVUPS and CMPXCHG, among others, so all
+    that may be stored to is, but for what is known to be read.
+    """
+    for index, operand in enumerate(instruction.operands):
+        if operand.type == cx.X86_OP_MEM and (
+            operand.access & capstone.CS_AC_WRITE
+            or (index == 0 and instruction.id not in _READING_FIRST)
+        ):
+            yield operand
+
+
+_READING_FIRST: Final = frozenset(
+    (
+        *(cx.X86_INS_CMP, cx.X86_INS_TEST, cx.X86_INS_BT, cx.X86_INS_PUSH, cx.X86_INS_NOP),
+        *(cx.X86_INS_CALL, cx.X86_INS_JMP, cx.X86_INS_LCALL, cx.X86_INS_LJMP, cx.X86_INS_VERW),
+        *(cx.X86_INS_MUL, cx.X86_INS_IMUL, cx.X86_INS_DIV, cx.X86_INS_IDIV, cx.X86_INS_VERR),
+        *(cx.X86_INS_LGDT, cx.X86_INS_LIDT, cx.X86_INS_LLDT, cx.X86_INS_LTR, cx.X86_INS_LMSW),
+        *(cx.X86_INS_PREFETCH, cx.X86_INS_PREFETCHNTA, cx.X86_INS_PREFETCHT0),
+        *(cx.X86_INS_PREFETCHT1, cx.X86_INS_PREFETCHT2, cx.X86_INS_PREFETCHW),
+        *(cx.X86_INS_CLFLUSH, cx.X86_INS_CLFLUSHOPT, cx.X86_INS_INVLPG, cx.X86_INS_LDMXCSR),
+    )
+)
+_DISASSEMBLER: Final = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64)
+_DISASSEMBLER.detail = True

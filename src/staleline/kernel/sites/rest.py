@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What a CPU that has halted for good executes when something wakes it all the same.
+
+It halts with interrupts disabled, so an NMI, a machine check or the end of an SMI's handler may
+make it go on (Intel SDM volume 2, HLT). Then it has to halt again, or loop, without a store: its
+flush is behind it. Sources: arch/x86/kernel/process.c stop_this_cpu(), reboot.c
+crash_nmi_callback(), linux 5.10.262 to 7.3.4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final
+from weakref import WeakKeyDictionary
+
+import capstone  # type: ignore[import-untyped]
+from capstone import x86 as cx
+
+from staleline.kernel.derivation import DerivationError
+from staleline.kernel.emulator.memory import MachineMemory
+from staleline.kernel.inventory.functioncode import (
+    function_code,
+    instruction_at,
+    leads_to,
+    operand_address,
+    stores_by,
+)
+
+if TYPE_CHECKING:
+    from staleline.kernel.boot.machine import EmulatedMachine
+    from staleline.kernel.image.image import KernelImage
+
+__all__ = ["stays_clean"]
+
+_HALT: Final = "native_halt"
+_RETURN: Final = "__x86_return_thunk"
+#: More instructions than a loop around HLT has.
+_MOST: Final = 64
+_ENDS: Final = frozenset((cx.X86_INS_UD2, cx.X86_INS_INT3))
+#: These store by what they are, and not by an operand.
+_STORING: Final = frozenset(
+    (cx.X86_INS_PUSH, cx.X86_INS_PUSHFQ, cx.X86_INS_ENTER, cx.X86_INS_IRETQ)
+)
+
+_READ: WeakKeyDictionary[MachineMemory, dict[tuple[int, int], str | None]] = WeakKeyDictionary()
+
+
+def stays_clean(emulated: EmulatedMachine, halt: int, rests_in: int) -> str | None:
+    """Why a CPU that is woken from its HLT may store something; None if it stores nothing.
+
+    Args:
+        emulated: The machine; its image is read.
+        halt: Address of the HLT.
+        rests_in: Address of the function that is to rest, which may call ``native_halt()``.
+    """
+    read = _READ.setdefault(emulated.memory, {})
+    if (halt, rests_in) not in read:
+        read[halt, rests_in] = _reason(emulated.image, halt, rests_in)
+    return read[halt, rests_in]
+
+
+def _reason(image: KernelImage, halt: int, rests_in: int) -> str | None:
+    try:
+        what = next(_disturbances(image, halt, rests_in), None)
+    except DerivationError as error:
+        what = str(error)
+    return None if what is None else f"a CPU that is woken from its HLT does not just rest: {what}"
+
+
+def _disturbances(image: KernelImage, halt: int, rests_in: int) -> Iterator[str]:
+    """Everything but to halt again or to loop, in all code that may follow."""
+    pending, seen = [halt], set[int]()
+    while pending:
+        address = pending.pop()
+        if address in seen:
+            continue
+        seen.add(address)
+        one = instruction_at(image.read, address)
+        place = _place(image, address)
+        if one is None or len(seen) > _MOST:
+            yield f"its code cannot be followed at {place}"
+            return
+        behind = address + one.size
+        if one.id == cx.X86_INS_HLT:
+            pending += [behind] * (address == halt)
+        elif one.group(capstone.CS_GRP_RET) or _RETURN in _names(image, one):
+            if not _names_around(image, address, _HALT):
+                yield f"it returns at {place}"
+                return
+            pending += _behind_halts(image, rests_in)
+        elif one.group(capstone.CS_GRP_CALL):
+            if not _halts(image, one):
+                yield f"it calls another function at {place}"
+            pending.append(behind)
+        elif (stored := _stored(image, one)) is not None:
+            yield f"it stores to {stored} at {place}"
+            pending.append(behind)
+        elif one.group(capstone.CS_GRP_JUMP):
+            target = leads_to(one)
+            if target is None:
+                yield f"its code cannot be followed at {place}"
+                return
+            pending.append(target)
+            pending += [behind] * (one.id != cx.X86_INS_JMP)
+        elif one.id not in _ENDS:
+            pending.append(behind)
+
+
+def _behind_halts(image: KernelImage, function: int) -> list[int]:
+    """Where a function goes on when ``native_halt()`` returns.
+
+    Raises:
+        DerivationError: It calls none, or its code is not known.
+    """
+    code = list(function_code(image, function))
+    found = [one.address + one.size for one in code if _halts(image, one)]
+    if not found:
+        raise DerivationError(f"{_place(image, function)} does not call {_HALT}()")
+    return found
+
+
+def _halts(image: KernelImage, one: capstone.CsInsn) -> bool:
+    """Is it a call of ``native_halt()``, also through ``pv_ops``?"""
+    if not one.group(capstone.CS_GRP_CALL):
+        return False
+    if leads_to(one) is not None:
+        return _HALT in _names(image, one)
+    operand = one.operands[0]
+    slot = operand_address(one, operand)
+    if slot is None or operand.mem.base not in (cx.X86_REG_INVALID, cx.X86_REG_RIP):
+        return False
+    called = int.from_bytes(image.read(slot, 8), "little")
+    return _HALT in image.symbols.names_at(called)
+
+
+def _names(image: KernelImage, one: capstone.CsInsn) -> tuple[str, ...]:
+    target = leads_to(one)
+    return () if target is None else image.symbols.names_at(target)
+
+
+def _names_around(image: KernelImage, address: int, name: str) -> bool:
+    enclosing = image.symbols.enclosing(address)
+    return enclosing is not None and enclosing[0] == name
+
+
+def _stored(image: KernelImage, one: capstone.CsInsn) -> str | None:
+    """What an instruction stores to; None if it stores nothing."""
+    if one.id in _STORING:
+        return "the stack"
+    operand = next(stores_by(one), None)
+    if operand is None:
+        return None
+    address = operand_address(one, operand)
+    is_known = operand.mem.base in (cx.X86_REG_INVALID, cx.X86_REG_RIP)
+    return "memory" if address is None or not is_known else _place(image, address)
+
+
+def _place(image: KernelImage, address: int) -> str:
+    found = image.symbols.enclosing(address)
+    if found is None:
+        return f"{address:#x}"
+    return f"{found[0]}+{found[1]:#x}" if found[1] else found[0]

@@ -1,0 +1,310 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The whole way from a kexec to the rest of every CPU: real kernels with one thing planted in it.
+
+Each of these mutants hands lines over, or may; none may be told apart from the kernel that it was
+made of by a confident answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from staleline.kernel.boot.decision import Decision, RawMachine
+from staleline.kernel.image.assembly import load_image
+from staleline.kernel.image.image import KernelImage
+from staleline.kernel.sites.runner import KernelReader
+from tests.kernel.machines import MEM_ENCRYPT_ENABLED, SYSCFG, cpuid
+from tests.kernel.mutate import Instruction, instructions, patched
+from tests.kernel.places import address_of
+from tests.kernel.plant import CAVE, global_bit, on_condition, planted, relative, zeroes_global
+
+ROME = RawMachine(cpuid("Rome"), cpuid("Rome"), {SYSCFG: MEM_ENCRYPT_ENABLED}, True)
+SERIES = ["5.10", "6.12", "6.18", "7"]
+RETURN = b"\xc3"
+
+
+@pytest.fixture(scope="module", params=SERIES)
+def image(request, real_kernels) -> KernelImage:
+    return load_image(real_kernels[request.param].path)
+
+
+def decide(image: KernelImage) -> Decision:
+    return KernelReader(image).decide(ROME)
+
+
+def calls(image: KernelImage, function: str, callee: str) -> Iterator[Instruction]:
+    target = hex(address_of(image, callee))
+    for one in instructions(image, function):
+        if (one.mnemonic, one.operands) == ("call", target):
+            yield one
+
+
+def without(image: KernelImage, instruction: Instruction) -> KernelImage:
+    return patched(image, instruction.address, b"\x90" * len(instruction.code))
+
+
+def calling(image: KernelImage, call: Instruction, target: int) -> KernelImage:
+    return patched(image, call.address, b"\xe8" + relative(call.address + 5, target))
+
+
+# -- kernel_kexec() shuts the machine down before it jumps ------------------------------------
+
+
+def test_a_kexec_that_does_not_shut_the_machine_down(image):
+    """kernel/kexec_core.c kernel_kexec(), 5.10 to 7.3: machine_shutdown(), machine_kexec()."""
+    (call,) = calls(image, "kernel_kexec", "machine_shutdown")
+    decision = decide(without(image, call))
+    assert decision.stop_this_cpu.unknown == (
+        "kernel_kexec() gets to machine_kexec() without machine_shutdown()"
+    )
+    assert decision.stops is None
+
+
+def test_a_kexec_that_calls_something_else(image):
+    (call,) = calls(image, "kernel_kexec", "machine_shutdown")
+    mutant = calling(image, call, address_of(image, "cpu_hotplug_enable"))
+    assert "without machine_shutdown()" in (decide(mutant).stop_this_cpu.unknown or "")
+
+
+def test_a_kexec_that_shuts_down_on_a_condition(image):
+    (call,) = calls(image, "kernel_kexec", "machine_shutdown")
+    cave, shut_down = address_of(image, CAVE), address_of(image, "machine_shutdown")
+    question = global_bit(address_of(image, "panic_timeout"), 0)
+    guard = on_condition(question, lambda at: b"\xe9" + relative(at + 5, shut_down))
+    mutant = calling(patched(image, cave, guard(cave) + RETURN), call, cave)
+    assert "without machine_shutdown()" in (decide(mutant).stop_this_cpu.unknown or "")
+
+
+def test_a_shutdown_that_calls_nobody_who_stops_the_others(image):
+    """arch/x86/kernel/reboot.c native_machine_shutdown(): smp_ops.stop_other_cpus(1)."""
+    code = list(instructions(image, "native_machine_shutdown"))
+    one = next(at for at, each in enumerate(code) if each.code == b"\xbf\x01\0\0\0")
+    call = next(each for each in code[one:] if each.mnemonic == "call")
+    decision = decide(without(image, call))
+    assert decision.stop_this_cpu.unknown == "machine_shutdown() interrupts no other CPU"
+    assert decision.stops is False
+
+
+def test_machine_ops_that_begin_with_another_shutdown(image):
+    slot = address_of(image, "machine_ops") + 0x18
+    other = address_of(image, "cpu_hotplug_enable").to_bytes(8, "little")
+    assert decide(patched(image, slot, other)).stop_this_cpu.flushes is None
+
+
+# -- an NMI for those that are slow -----------------------------------------------------------
+
+
+def action_of(image: KernelImage) -> int:
+    (name,) = (n for n, _ in image.symbols.listed() if n.startswith("smp_stop_nmi_callback_na"))
+    return address_of(image, name)
+
+
+def handled_at_once(image: KernelImage) -> tuple[KernelImage, bytes]:
+    """An NMI handler that says NMI_HANDLED, and its address."""
+    cave = address_of(image, CAVE)
+    mutant = patched(image, cave, b"\xb8\x01\0\0\0\xc3")
+    return mutant, cave.to_bytes(8, "little")
+
+
+def test_an_nmi_action_with_another_handler(image):
+    """struct nmiaction: a list's two pointers, then the handler (asm/nmi.h, 5.10 to 7.3)."""
+    action = action_of(image)
+    callback = address_of(image, "smp_stop_nmi_callback").to_bytes(8, "little")
+    assert image.read(action + 16, 8) == callback
+    mutant, handler = handled_at_once(image)
+    reason = decide(patched(mutant, action + 16, handler)).stop_this_cpu.unknown
+    assert "an NMI does not lead to smp_stop_nmi_callback()" in (reason or "")
+
+
+@pytest.mark.parametrize("series", ["6.18", "7"])
+def test_an_emergency_handler_that_takes_all_nmis(real_kernels, series):
+    """struct nmi_desc has one behind its lock since 6.17 (arch/x86/kernel/nmi.c)."""
+    image = load_image(real_kernels[series].path)
+    mutant, handler = handled_at_once(image)
+    mutant = patched(mutant, address_of(image, "nmi_desc") + 8, handler)
+    reason = decide(mutant).stop_this_cpu.unknown
+    assert "an NMI does not lead to smp_stop_nmi_callback()" in (reason or "")
+
+
+# -- who else writes to the tables ------------------------------------------------------------
+
+
+def stored_at_once(slot: int, value: int) -> Callable[[int], bytes]:
+    """``movq $value, slot(%rip)``"""
+    constant = (value & 0xFFFF_FFFF).to_bytes(4, "little")
+    return lambda at: b"\x48\xc7\x05" + relative(at + 11, slot) + constant
+
+
+def stored_through_rip(slot: int, _: int) -> Callable[[int], bytes]:
+    return lambda at: b"\x48\x89\x05" + relative(at + 7, slot)
+
+
+def stored_absolute(slot: int, _: int) -> Callable[[int], bytes]:
+    """``mov %rax, slot``"""
+    return lambda _: b"\x48\x89\x04\x25" + (slot & 0xFFFF_FFFF).to_bytes(4, "little")
+
+
+def stored_through_pointer(slot: int, _: int) -> Callable[[int], bytes]:
+    """``lea slot-16(%rip), %rcx; mov %rax, 16(%rcx)``"""
+    return lambda at: b"\x48\x8d\x0d" + relative(at + 7, slot - 16) + b"\x48\x89\x41\x10"
+
+
+def stored_beside(slot: int, _: int) -> Callable[[int], bytes]:
+    """``movups %xmm0, slot-8(%rip)``"""
+    return lambda at: b"\x0f\x11\x05" + relative(at + 7, slot - 8)
+
+
+def copied(slot: int, _: int) -> Callable[[int], bytes]:
+    """``mov $table, %rdi; rep movsq``"""
+    table = ((slot - 0x18) & 0xFFFF_FFFF).to_bytes(4, "little")
+    return lambda _: b"\x48\xc7\xc7" + table + b"\xf3\x48\xa5"
+
+
+STORES = [
+    *(stored_at_once, stored_through_rip, stored_absolute),
+    *(stored_through_pointer, stored_beside, copied),
+]
+
+
+@pytest.mark.parametrize("store", STORES)
+@pytest.mark.parametrize("table", ["machine_ops", "smp_ops"])
+def test_a_function_that_nobody_knows_writes_to_a_table(image, store, table):
+    cave, slot = address_of(image, CAVE), address_of(image, table) + 0x18
+    code = store(slot, address_of(image, "cpu_hotplug_enable"))(cave)
+    reason = decide(patched(image, cave, code + RETURN)).stop_this_cpu.unknown
+    member = {"machine_ops": "shutdown", "smp_ops": "stop_other_cpus"}[table]
+    sentence = f"{CAVE}() may write to {table}.{member}, and when it does is not known"
+    assert sentence in (reason or "").split("; ")
+
+
+def test_a_function_that_looks_at_a_table_writes_nothing(image):
+    cave, slot = address_of(image, CAVE), address_of(image, "smp_ops") + 0x18
+    mutant = patched(image, cave, b"\x48\x8b\x05" + relative(cave + 7, slot) + RETURN)
+    assert decide(mutant) == decide(image)
+
+
+# -- the wait for the others ------------------------------------------------------------------
+
+GIVES_UP = "machine_shutdown() gives up waiting for the other CPUs"
+
+
+def test_a_shutdown_that_does_not_ask_to_wait(image):
+    """smp_ops.stop_other_cpus(0): 10 ms after the NMI it goes on (smp.c, 5.10 to 7.3)."""
+    code = list(instructions(image, "native_machine_shutdown"))
+    one = next(each for each in code if each.code == b"\xbf\x01\0\0\0")
+    decision = decide(patched(image, one.address, b"\xbf\0\0\0\0"))
+    assert GIVES_UP in (decision.stop_this_cpu.unknown or "")
+
+
+def loops_end(image: KernelImage) -> tuple[Instruction, int]:
+    """Where 10 ms are counted from, and where the CPU goes on when it has waited."""
+    code = list(instructions(image, "native_stop_other_cpus"))
+    begin = next(one for one in code if one.mnemonic == "mov" and one.operands.endswith("0x2710"))
+    (disables,) = calls(image, "native_stop_other_cpus", "disable_local_APIC")
+    return begin, disables.address
+
+
+def test_a_shutdown_whose_second_wait_is_gone(image):
+    begin, end = loops_end(image)
+    jump = b"\xe9" + relative(begin.address + 5, end)
+    decision = decide(patched(image, begin.address, jump))
+    assert GIVES_UP in (decision.stop_this_cpu.unknown or "")
+
+
+@pytest.mark.parametrize("looks", [12, 0x40])
+def test_a_shutdown_that_looks_some_times(image, looks):
+    """The first wait is that short, and the second is gone."""
+    begin, end = loops_end(image)
+    second = next(
+        one
+        for one in instructions(image, "native_stop_other_cpus")
+        if one.mnemonic == "mov" and one.operands.split(", ")[-1] in {"0xf4240", "0xf4241"}
+    )
+    mutant = patched(image, begin.address, b"\xe9" + relative(begin.address + 5, end))
+    constant = second.code[:-4] + looks.to_bytes(4, "little")
+    decision = decide(patched(mutant, second.address, constant))
+    assert decision.stop_this_cpu.flushes is None
+
+
+def test_a_short_first_wait_before_one_without_end(image):
+    """Then others get the NMI earlier, which is waited for."""
+    second = next(
+        one
+        for one in instructions(image, "native_stop_other_cpus")
+        if one.mnemonic == "mov" and one.operands.split(", ")[-1] in {"0xf4240", "0xf4241"}
+    )
+    constant = second.code[:-4] + (0x20).to_bytes(4, "little")
+    assert decide(patched(image, second.address, constant)) == decide(image)
+
+
+def leaves_the_wait(image: KernelImage) -> Callable[[int], bytes]:
+    """From a function that a wait calls: return to where the CPU goes on when it has waited."""
+    _, end = loops_end(image)
+    return lambda at: b"\x48\x83\xc4\x10\xe9" + relative(at + 9, end)
+
+
+@pytest.mark.parametrize("function", ["__const_udelay"])
+def test_a_guard_that_ends_the_wait(image, function):
+    variable = address_of(image, "panic_timeout")
+    mutant = planted(image, function, global_bit(variable, 0), leaves_the_wait(image))
+    reason = decide(mutant).stop_this_cpu.unknown
+    assert reason is not None
+    assert "panic_timeout" in reason
+
+
+# -- between the stop and the jump ------------------------------------------------------------
+
+
+def forgets(image: KernelImage) -> Callable[[int], bytes]:
+    """The jumping CPU's guard forgets that its caches matter."""
+    flag = image.symbols.address("cache_state_incoherent")
+    if flag is None:
+        return zeroes_global(address_of(image, "sme_me_mask"))
+    return lambda at: b"\x65\xc6\x05" + relative(at + 8, flag) + b"\0"
+
+
+BETWEEN = ["lapic_shutdown", "hpet_disable", "disable_local_APIC", "native_machine_shutdown"]
+
+
+@pytest.mark.parametrize("function", BETWEEN)
+def test_something_forgets_on_the_way_that_a_flush_is_needed(image, function):
+    mutant = planted(image, function, lambda _: b"\x48\x83\xfc\x00", forgets(image))
+    assert decide(mutant).relocate_kernel.flushes is not True
+
+
+@pytest.mark.parametrize("function", BETWEEN)
+def test_something_forgets_it_on_a_condition(image, function):
+    variable = address_of(image, "panic_timeout")
+    mutant = planted(image, function, global_bit(variable, 7), forgets(image))
+    assert decide(mutant).relocate_kernel.flushes is not True
+
+
+# -- behind the last instruction --------------------------------------------------------------
+
+
+def counted(image: KernelImage) -> Callable[[int], bytes]:
+    """``addl $1, panic_timeout(%rip)``, as long as the VERW of an idle CPU."""
+    variable = address_of(image, "panic_timeout")
+    return lambda at: b"\x83\x05" + relative(at + 7, variable) + b"\x01"
+
+
+def woken_storing(image: KernelImage) -> KernelImage:
+    """``stop_this_cpu()`` jumps over a VERW to its HLT, and behind that to the VERW, or before."""
+    code = list(instructions(image, "stop_this_cpu"))
+    at = next(i for i, one in enumerate(code) if one.mnemonic == "hlt")
+    verw, jump = code[at - 1], code[at + 1]
+    assert (verw.mnemonic, jump.mnemonic, len(verw.code)) == ("verw", "jmp", 7)
+    mutant = patched(image, verw.address, counted(image)(verw.address))
+    back = (verw.address - jump.address - 2).to_bytes(1, "little", signed=True)
+    return patched(mutant, jump.address, b"\xeb" + back)
+
+
+def test_a_stopped_cpu_stores_when_it_is_woken(image):
+    decision = decide(woken_storing(image))
+    assert decision.stop_this_cpu.flushes is None
+    assert "woken" in (decision.stop_this_cpu.unknown or "")
+    assert decision.stop_this_cpu.unknown is not None
+    assert "panic_timeout" in decision.stop_this_cpu.unknown
