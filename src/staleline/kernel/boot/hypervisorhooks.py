@@ -185,4 +185,3 @@ def _is_store(instruction: capstone.CsInsn) -> bool:
 def _name_of(image: KernelImage, function: int) -> str:
     enclosing = image.symbols.enclosing(function)
     return f"{function:#x}" if enclosing is None else enclosing[0]
-

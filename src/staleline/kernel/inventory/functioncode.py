@@ -19,7 +19,14 @@ if TYPE_CHECKING:
 
     from staleline.kernel.image.image import KernelImage
 
-__all__ = ["function_code", "instruction_at", "leads_to", "operand_address", "stores_by"]
+__all__ = [
+    "function_code",
+    "function_size",
+    "instruction_at",
+    "leads_to",
+    "operand_address",
+    "stores_by",
+]
 
 _MASK_64: Final = (1 << 64) - 1
 #: A function longer than this is a gap in the symbols.
@@ -33,7 +40,7 @@ def function_code(image: KernelImage, function: int) -> Iterator[capstone.CsInsn
         DerivationError: Some of its bytes are no instruction that is known here.
     """
     name = next(iter(image.symbols.names_at(function)), hex(function))
-    size = _size(image, function)
+    size = function_size(image, function)
     if size is None or size > _LONGEST_FUNCTION:
         raise DerivationError(f"where {name}() ends is not known")
     code, at = image.read(function, size), 0
@@ -49,7 +56,7 @@ def function_code(image: KernelImage, function: int) -> Iterator[capstone.CsInsn
             raise DerivationError(f"{name}+{at:#x} is no instruction that is known here")
 
 
-def _size(image: KernelImage, function: int) -> int | None:
+def function_size(image: KernelImage, function: int) -> int | None:
     """To where another begins; of several with its name this one's."""
     addresses = image.symbols.sorted_addresses
     following = int(np.searchsorted(addresses, np.uint64(function), "right"))
@@ -79,9 +86,7 @@ def leads_to(instruction: capstone.CsInsn) -> int | None:
     return int(target.imm) & _MASK_64 if target.type == cx.X86_OP_IMM else None
 
 
-def operand_address(
-    instruction: capstone.CsInsn, operand: capstone.x86.X86Op
-) -> int | None:
+def operand_address(instruction: capstone.CsInsn, operand: capstone.x86.X86Op) -> int | None:
     """The address that an operand is, or points to without a register but RIP."""
     if operand.type == cx.X86_OP_IMM:
         return int(operand.imm) & _MASK_64

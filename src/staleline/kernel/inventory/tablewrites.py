@@ -17,7 +17,12 @@ from capstone import x86 as cx
 
 from staleline.kernel.derivation import DerivationError
 from staleline.kernel.inventory.codescan import code_areas
-from staleline.kernel.inventory.functioncode import function_code, leads_to, operand_address, stores_by
+from staleline.kernel.inventory.functioncode import (
+    function_code,
+    leads_to,
+    operand_address,
+    stores_by,
+)
 
 if TYPE_CHECKING:
     from staleline.kernel.image.image import KernelImage
@@ -26,10 +31,9 @@ if TYPE_CHECKING:
 __all__ = ["Pointers", "TableWrite", "table_writes"]
 
 #: So many numbers fit into a CPU's cache, and are looked at in one go.
-_AT_ONCE: Final = 1 << 14
+_AT_ONCE: Final = 1 << 15
 _MASK_32: Final = (1 << 32) - 1
 _MASK_64: Final = (1 << 64) - 1
-_POINTER: Final = 8
 #: The widest store that begins before a pointer and reaches it.
 _WIDEST: Final = 16
 #: Behind the displacement may be an immediate of up to so many bytes.
@@ -69,15 +73,17 @@ class Pointers:
     Attributes:
         table: Where it begins.
         slots: Their addresses, rising.
+        size: Of each; what is no pointer may be smaller.
     """
 
     table: int
     slots: tuple[int, ...]
+    size: int = 8
 
     @property
     def extent(self) -> range:
         """From the start of the table to behind the last of them."""
-        return range(self.table, self.slots[-1] + _POINTER)
+        return range(self.table, self.slots[-1] + self.size)
 
     def may_begin(self, address: int) -> bool:
         """Is it in the table, or so little before it that a store there may reach it?"""
@@ -85,7 +91,7 @@ class Pointers:
 
     def reached(self, address: int, size: int) -> tuple[int, ...]:
         """Those that so many bytes at an address overlap."""
-        return tuple(at for at in self.slots if at < address + size and address < at + _POINTER)
+        return tuple(at for at in self.slots if at < address + size and address < at + self.size)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -151,9 +157,9 @@ def _references(area: CodeArea, extents: Sequence[range]) -> set[int]:
             # As an address, and relative to the end of the instruction.
             for targets, origin in ((values, one.start), (ends[:count], one.start - behind)):
                 np.subtract(targets, np.uint32(origin & _MASK_32), out=distances[:count])
-                inside = distances[:count] < np.uint32(len(one))
-                if inside.any():
-                    places.update(start + 4 * at for at in np.flatnonzero(inside).tolist())
+                if int(distances[:count].min()) < len(one):
+                    inside = np.flatnonzero(distances[:count] < np.uint32(len(one)))
+                    places.update(start + 4 * at for at in inside.tolist())
     return {area.address + place for place in places}
 
 
@@ -181,9 +187,7 @@ def _reads(opcode: int, modrm: int) -> bool:
     return opcode in _READING or modrm >> 3 & 7 in _READING_BY_MIDDLE.get(opcode, ())
 
 
-def _slots_written(
-    image: KernelImage, function: int, tables: Sequence[Pointers]
-) -> Iterator[int]:
+def _slots_written(image: KernelImage, function: int, tables: Sequence[Pointers]) -> Iterator[int]:
     """By its stores, and by what it does with registers that point into a table.
 
     From one instruction to the next, wherever jumps lead.

@@ -32,6 +32,7 @@ __all__ = [
     "NMI_CALLBACK",
     "REPORT_SIZE",
     "WayToKexec",
+    "code_on_way",
     "forked",
     "hook_name",
     "interrupt_others",
@@ -107,6 +108,28 @@ def way_to_kexec(
         return WayToKexec(None, to_jump, stops=True, sent=sent, left=left)
     except DerivationError as error:
         return _nowhere(str(error))
+    finally:
+        emulated.memory.put_back(before)
+
+
+def code_on_way(emulated: EmulatedMachine, cpus: tuple[LogicalCpu, LogicalCpu]) -> frozenset[int]:
+    """Where each run of instructions without a jump begins that the jumping CPU shuts down by.
+
+    Others stop at once. Memory and CPUs are left as they are.
+
+    Raises:
+        DerivationError: It interrupts nobody, or does not get there.
+    """
+    before = emulated.memory.kept()
+    jumping, secondary = forked(cpus)
+    begun: set[int] = set()
+    try:
+        with emulated.emulator.blocks(lambda address, _: begun.add(address)):
+            if sends(emulated, (jumping, secondary)) is None:
+                raise DerivationError(f"{_SHUT_DOWN}() interrupts no other CPU")
+            _report_stopped(emulated.image, emulated.memory)
+            emulated.emulator.go_on(jumping)
+        return frozenset(begun)
     finally:
         emulated.memory.put_back(before)
 

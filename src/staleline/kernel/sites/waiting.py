@@ -110,9 +110,7 @@ class _Expiry:
         return b"\x48\x83\xf8" + bytes([self.delay]) + b"\x75" + bytes([len(sets)]) + sets
 
 
-def gives_up(
-    emulated: EmulatedMachine, cpus: tuple[LogicalCpu, LogicalCpu]
-) -> str | None:
+def gives_up(emulated: EmulatedMachine, cpus: tuple[LogicalCpu, LogicalCpu]) -> str | None:
     """Why a kexec may go on before all others have stopped; None if it waits for them.
 
     Memory, in which no kexec has begun, and CPUs are left as they are. What does not depend on the

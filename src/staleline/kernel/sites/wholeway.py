@@ -9,15 +9,19 @@ here, once for an image.
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import repeat
 from typing import TYPE_CHECKING, Final
 from weakref import WeakKeyDictionary
 
+from staleline.errors import KernelImageError
 from staleline.kernel.boot.decision import SiteDecision
 from staleline.kernel.boot.hookwriters import unknown_hook_writers
 from staleline.kernel.emulator.memory import MachineMemory
 from staleline.kernel.inventory.codescan import CodeArea
+from staleline.kernel.inventory.functioncode import function_size
 from staleline.kernel.inventory.tablewrites import Pointers, table_writes
 from staleline.kernel.sites.kexecentry import CRASH_ENTRY, KEXEC_ENTRY, jumps_unprepared
+from staleline.kernel.sites.stoppath import code_on_way
 from staleline.kernel.sites.waiting import gives_up
 
 if TYPE_CHECKING:
@@ -35,6 +39,12 @@ _LOOKED: WeakKeyDictionary[MachineMemory, dict[Callable[..., str | None], str | 
     WeakKeyDictionary()
 )
 
+_FORGETFUL: WeakKeyDictionary[MachineMemory, tuple[str, ...]] = WeakKeyDictionary()
+#: By which machine_kexec() decides whether it flushes: asm/mem_encrypt.h sme_me_mask up to 6.14,
+#: through cc_platform_has() (coco/core.c) since 5.16; cache_state_incoherent since 6.18, per CPU.
+_FLUSH_INPUTS: Final = ("sme_me_mask", "sev_status", "cc_vendor", "cache_state_incoherent")
+_INPUT_SIZE: Final = 1
+
 
 def led_to_kexec(
     emulated: EmulatedMachine, cpus: tuple[LogicalCpu, LogicalCpu], way: WayToKexec
@@ -46,11 +56,12 @@ def led_to_kexec(
     if way.to_stop is not None:
         return way
     reason = (
-        _once(emulated, _kexec_entry)
-        or _once(emulated, _hook_writers)
-        or gives_up(emulated, cpus)
+        _once(emulated, _kexec_entry) or _once(emulated, _hook_writers) or gives_up(emulated, cpus)
     )
-    return way if reason is None else replace(way, to_stop=reason, stops=None, sent=None)
+    if reason is not None:
+        return replace(way, to_stop=reason, stops=None, sent=None)
+    forgets = None if way.to_jump else _forgetful(emulated, cpus)
+    return way if forgets is None else replace(way, to_jump=forgets)
 
 
 def led_to_crash(emulated: EmulatedMachine, crash: CrashRun) -> CrashRun:
@@ -59,6 +70,44 @@ def led_to_crash(emulated: EmulatedMachine, crash: CrashRun) -> CrashRun:
     if reason is None or crash.crash_nmi_callback.flushes is None:
         return crash
     return replace(crash, crash_nmi_callback=SiteDecision(None, reason))
+
+
+def _forgetful(emulated: EmulatedMachine, cpus: tuple[LogicalCpu, LogicalCpu]) -> str | None:
+    """What on the way to the jump may change what the jump's flush depends on.
+
+    What is executed there is seen in what the jump does then; this is of code that is not, for now.
+    """
+    known = _FORGETFUL.get(emulated.memory)
+    if known is None:
+        known = _FORGETFUL[emulated.memory] = _writers(emulated, cpus)
+    return "; ".join(known) or None
+
+
+def _writers(emulated: EmulatedMachine, cpus: tuple[LogicalCpu, LogicalCpu]) -> tuple[str, ...]:
+    image = emulated.image
+    inputs = {image.symbols.only_address(name): name for name in _FLUSH_INPUTS}
+    cells = [Pointers(at, (at,), _INPUT_SIZE) for at in inputs if at is not None]
+    areas = map(_area, repeat(image), _functions(image, code_on_way(emulated, cpus)))
+    writes = table_writes(image, cells, areas=filter(None, areas))
+    return tuple(
+        f"{write.function}(), on the way to the jump, may write to {inputs[write.slot]}, "
+        "and when it does is not known"
+        for write in writes
+    )
+
+
+def _functions(image: KernelImage, places: Iterable[int]) -> set[int]:
+    """Where the functions begin that some places of code are in."""
+    found = ((place, image.symbols.enclosing(place)) for place in places)
+    return {place - enclosing[1] for place, enclosing in found if enclosing is not None}
+
+
+def _area(image: KernelImage, function: int) -> CodeArea | None:
+    """A function's code; None for what is none, as the end of a run."""
+    try:
+        return CodeArea(function, image.read(function, function_size(image, function) or 0))
+    except KernelImageError:
+        return None
 
 
 def _once(emulated: EmulatedMachine, look: Callable[[KernelImage], str | None]) -> str | None:
