@@ -8,7 +8,6 @@ made of by a confident answer.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 import pytest
 
@@ -19,7 +18,15 @@ from staleline.kernel.sites.runner import KernelReader
 from tests.kernel.machines import MEM_ENCRYPT_ENABLED, SYSCFG, cpuid
 from tests.kernel.mutate import Instruction, instructions, patched
 from tests.kernel.places import address_of
-from tests.kernel.plant import CAVE, global_bit, on_condition, planted, relative, zeroes_global
+from tests.kernel.plant import (
+    CAVE,
+    executes_wbinvd,
+    global_bit,
+    on_condition,
+    planted,
+    relative,
+    zeroes_global,
+)
 
 ROME = RawMachine(cpuid("Rome"), cpuid("Rome"), {SYSCFG: MEM_ENCRYPT_ENABLED}, True)
 SERIES = ["5.10", "6.12", "6.18", "7"]
@@ -308,3 +315,32 @@ def test_a_stopped_cpu_stores_when_it_is_woken(image):
     assert "woken" in (decision.stop_this_cpu.unknown or "")
     assert decision.stop_this_cpu.unknown is not None
     assert "panic_timeout" in decision.stop_this_cpu.unknown
+
+
+# -- where the kernel was put -----------------------------------------------------------------
+
+ITS_ADDRESS = {
+    "lea": b"\x48\x8d\x05\0\0\0\0",  # lea 0(%rip), %rax
+    "mov": b"\x48\xc7\xc0\x00\x10\x00\x81",  # mov $0xffffffff81001000, %rax
+}
+ASKED = {
+    "a bit": b"\xa9\x00\x00\x20\x00",  # test $0x200000, %eax
+    "a bit of it shifted": b"\x48\xc1\xe8\x15\xa8\x01",  # shr $21, %rax; test $1, %al
+    "the distance from where it is linked": b"\x48\x2d\0\0\0\x81",  # sub $0xf..f81000000, %rax
+}
+
+
+@pytest.mark.parametrize("address", ITS_ADDRESS)
+@pytest.mark.parametrize("question", ASKED)
+@pytest.mark.parametrize(
+    ("function", "site"), [("stop_this_cpu", "stop_this_cpu"), ("machine_kexec", "relocate_kernel")]
+)
+def test_a_flush_that_depends_on_where_kaslr_puts_the_kernel(
+    image, address, question, function, site
+):
+    def asks(_: int) -> bytes:
+        return b"\x50" + ITS_ADDRESS[address] + ASKED[question] + b"\x58"
+
+    decision = decide(planted(image, function, asks, executes_wbinvd))
+    reason = getattr(decision, site).unknown
+    assert f"{site} also depends on where KASLR puts the kernel, asked at {CAVE}+0x" in reason

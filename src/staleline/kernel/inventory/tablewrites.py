@@ -172,7 +172,7 @@ def _may_write(area: CodeArea, place: int, tables: Sequence[Pointers]) -> bool:
     value = int.from_bytes(code[at : at + 4], "little", signed=True)
     # An immediate of up to four bytes may follow, behind which RIP is.
     by_rip = any(table.reached(place + 4 + value, _WIDEST + _IMMEDIATE) for table in tables)
-    if last & _MOD_AND_RM == _BY_RIP and (before == _LEA or by_rip and not _reads(before, last)):
+    if last & _MOD_AND_RM == _BY_RIP and (before == _LEA or (by_rip and not _reads(before, last))):
         return True
     if not any(table.may_begin(value & _MASK_64) for table in tables):
         return False
@@ -242,7 +242,7 @@ def _follow(one: capstone.CsInsn, pointing: dict[int, int], tables: Sequence[Poi
 
 def _whole(register: int) -> int:
     """The 64-bit register that a 32-bit one is half of."""
-    return _WHOLE.get(register, register)
+    return int(_WHOLE.get(register, register))
 
 
 _WHOLE: Final = {

@@ -9,7 +9,6 @@ crash_nmi_callback(), linux 5.10.262 to 7.3.4.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 from weakref import WeakKeyDictionary
 
@@ -60,50 +59,47 @@ def stays_clean(emulated: EmulatedMachine, halt: int, rests_in: int) -> str | No
 
 
 def _reason(image: KernelImage, halt: int, rests_in: int) -> str | None:
-    try:
-        what = next(_disturbances(image, halt, rests_in), None)
-    except DerivationError as error:
-        what = str(error)
-    return None if what is None else f"a CPU that is woken from its HLT does not just rest: {what}"
-
-
-def _disturbances(image: KernelImage, halt: int, rests_in: int) -> Iterator[str]:
-    """Everything but to halt again or to loop, in all code that may follow."""
     pending, seen = [halt], set[int]()
-    while pending:
-        address = pending.pop()
-        if address in seen:
-            continue
-        seen.add(address)
-        one = instruction_at(image.read, address)
-        place = _place(image, address)
-        if one is None or len(seen) > _MOST:
-            yield f"its code cannot be followed at {place}"
-            return
-        behind = address + one.size
-        if one.id == cx.X86_INS_HLT:
-            pending += [behind] * (address == halt)
-        elif one.group(capstone.CS_GRP_RET) or _RETURN in _names(image, one):
-            if not _names_around(image, address, _HALT):
-                yield f"it returns at {place}"
-                return
-            pending += _behind_halts(image, rests_in)
-        elif one.group(capstone.CS_GRP_CALL):
-            if not _halts(image, one):
-                yield f"it calls another function at {place}"
-            pending.append(behind)
-        elif (stored := _stored(image, one)) is not None:
-            yield f"it stores to {stored} at {place}"
-            pending.append(behind)
-        elif one.group(capstone.CS_GRP_JUMP):
-            target = leads_to(one)
-            if target is None:
-                yield f"its code cannot be followed at {place}"
-                return
-            pending.append(target)
-            pending += [behind] * (one.id != cx.X86_INS_JMP)
-        elif one.id not in _ENDS:
-            pending.append(behind)
+    try:
+        while pending:
+            address = pending.pop()
+            if address not in seen:
+                seen.add(address)
+                pending += _following(image, address, halt, rests_in)
+            if len(seen) > _MOST:
+                raise DerivationError(f"its code has no end at {_place(image, address)}")
+    except DerivationError as error:
+        return f"a CPU that is woken from its HLT does not just rest: {error}"
+    return None
+
+
+def _following(image: KernelImage, address: int, halt: int, rests_in: int) -> list[int]:
+    """Where it may go on behind an instruction.
+
+    Raises:
+        DerivationError: It does something else than to halt again or to loop.
+    """
+    one, place = instruction_at(image.read, address), _place(image, address)
+    if one is None:
+        raise DerivationError(f"its code cannot be followed at {place}")
+    behind = address + one.size
+    if one.id == cx.X86_INS_HLT:
+        return [behind] * (address == halt)
+    if one.group(capstone.CS_GRP_RET) or _RETURN in _names(image, one):
+        if not _names_around(image, address, _HALT):
+            raise DerivationError(f"it returns at {place}")
+        return _behind_halts(image, rests_in)
+    if one.group(capstone.CS_GRP_CALL) and not _halts(image, one):
+        raise DerivationError(f"it calls another function at {place}")
+    stored = _stored(image, one)
+    if stored is not None:
+        raise DerivationError(f"it stores to {stored} at {place}")
+    if one.group(capstone.CS_GRP_JUMP):
+        target = leads_to(one)
+        if target is None:
+            raise DerivationError(f"its code cannot be followed at {place}")
+        return [target] if one.id == cx.X86_INS_JMP else [target, behind]
+    return [] if one.id in _ENDS else [behind]
 
 
 def _behind_halts(image: KernelImage, function: int) -> list[int]:

@@ -25,7 +25,8 @@ from staleline.kernel.sites.sites import (
     stopped_by_way,
 )
 from staleline.kernel.sites.stoppath import way_to_kexec
-from staleline.kernel.sites.wholeway import led_to_crash, led_to_kexec
+from staleline.kernel.sites.wholeway import asked_where_it_runs, led_to_crash, led_to_kexec
+from staleline.vocabulary import Site
 
 if TYPE_CHECKING:
     from staleline.kernel.boot.decision import RawMachine
@@ -190,6 +191,7 @@ class KernelReader:
         boot(emulated, cpus, mem_encrypt=machine.mem_encrypt)
         sme_active = read_sme_active(image, memory)
         begin_kexec(image, memory, online=len(cpus))
+        asked = asked_where_it_runs(emulated, cpus, sme_active=sme_active)
         way = led_to_kexec(emulated, cpus, way_to_kexec(emulated, cpus))
         by_nmi = None
         if way.sent is not None:
@@ -201,8 +203,8 @@ class KernelReader:
         begin_crash(image, memory, crashing=jumping.number)
         crash = led_to_crash(emulated, run_crash(emulated, cpus))
         decision = Decision(
-            stop_this_cpu=stop.decision,
-            relocate_kernel=SiteDecision(None, way.to_jump) if way.to_jump else relocate,
+            stop_this_cpu=_unless(asked.get(Site.STOP_THIS_CPU), stop.decision),
+            relocate_kernel=_unless(way.to_jump or asked.get(Site.RELOCATE_KERNEL), relocate),
             crash_nmi_callback=crash.crash_nmi_callback,
             crash_relocate_kernel=crash.relocate_kernel,
             reported_stopped=stop.reported_stopped,
@@ -212,6 +214,11 @@ class KernelReader:
         )
         unread = unread_code(image, jumping)
         return decision if unread is None else _unread_decision(decision, unread)
+
+
+def _unless(reason: str | None, decision: SiteDecision) -> SiteDecision:
+    """The decision, unless there is a reason why it does not hold."""
+    return decision if reason is None else SiteDecision(None, reason)
 
 
 def _jump(

@@ -99,7 +99,7 @@ class _Expiry:
 
     @property
     def code(self) -> bytes:
-        """``cmp $delay, %rax; jne over; mov $1, value``"""
+        """``cmp $delay, %rax; jne over; mov $1, value``."""
         at = self.index - 1
         if at < len(_REGISTERS):
             sets = bytes.fromhex(_SETS[_REGISTERS[at]])
@@ -329,6 +329,6 @@ def _counted(notes: Sequence[_Note]) -> int | None:
     }
     if not changes:
         return None
-    if len(changes) > 1 or 0 in changes or (steps := next(iter(changes.values()))) != {_DOWN}:
+    if len(changes) > 1 or 0 in changes or next(iter(changes.values())) != {_DOWN}:
         raise DerivationError("what counts its looks is not known")
     return next(iter(changes))

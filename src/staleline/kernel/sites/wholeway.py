@@ -8,7 +8,9 @@ here, once for an image.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from itertools import repeat
 from typing import TYPE_CHECKING, Final
 from weakref import WeakKeyDictionary
@@ -16,16 +18,20 @@ from weakref import WeakKeyDictionary
 from staleline.errors import KernelImageError
 from staleline.kernel.boot.decision import SiteDecision
 from staleline.kernel.boot.hookwriters import unknown_hook_writers
+from staleline.kernel.derivation import DerivationError
 from staleline.kernel.emulator.memory import MachineMemory
 from staleline.kernel.inventory.codescan import CodeArea
 from staleline.kernel.inventory.functioncode import function_size
 from staleline.kernel.inventory.tablewrites import Pointers, table_writes
+from staleline.kernel.sites.addressguards import asks_for_address
 from staleline.kernel.sites.kexecentry import CRASH_ENTRY, KEXEC_ENTRY, jumps_unprepared
-from staleline.kernel.sites.stoppath import code_on_way
+from staleline.kernel.sites.sites import run_relocate_kernel, run_stop_this_cpu
+from staleline.kernel.sites.stoppath import code_on_way, forked
 from staleline.kernel.sites.waiting import gives_up
+from staleline.vocabulary import Site
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from staleline.kernel.boot.machine import EmulatedMachine
     from staleline.kernel.emulator.traps import LogicalCpu
@@ -33,12 +39,15 @@ if TYPE_CHECKING:
     from staleline.kernel.sites.crash import CrashRun
     from staleline.kernel.sites.stoppath import WayToKexec
 
-__all__ = ["led_to_crash", "led_to_kexec"]
+__all__ = ["asked_where_it_runs", "led_to_crash", "led_to_kexec"]
 
 _LOOKED: WeakKeyDictionary[MachineMemory, dict[Callable[..., str | None], str | None]] = (
     WeakKeyDictionary()
 )
 
+_ASKED: WeakKeyDictionary[MachineMemory, dict[bool | None, Mapping[Site, str]]] = (
+    WeakKeyDictionary()
+)
 _FORGETFUL: WeakKeyDictionary[MachineMemory, tuple[str, ...]] = WeakKeyDictionary()
 #: By which machine_kexec() decides whether it flushes: asm/mem_encrypt.h sme_me_mask up to 6.14,
 #: through cc_platform_has() (coco/core.c) since 5.16; cache_state_incoherent since 6.18, per CPU.
@@ -62,6 +71,47 @@ def led_to_kexec(
         return replace(way, to_stop=reason, stops=None, sent=None)
     forgets = None if way.to_jump else _forgetful(emulated, cpus)
     return way if forgets is None else replace(way, to_jump=forgets)
+
+
+def asked_where_it_runs(
+    emulated: EmulatedMachine, cpus: tuple[LogicalCpu, LogicalCpu], *, sme_active: bool | None
+) -> Mapping[Site, str]:
+    """The sites of a kexec that depend on where KASLR has put the kernel, and why.
+
+    Looked for on the first machine of each kind. Memory, in which a kexec has begun, and CPUs are
+    left as they are.
+    """
+    known = _ASKED.setdefault(emulated.memory, {})
+    if sme_active not in known:
+        before = emulated.memory.kept()
+        try:
+            known[sme_active] = dict(_asking_sites(emulated, forked(cpus)))
+        finally:
+            emulated.memory.put_back(before)
+    return known[sme_active]
+
+
+def _asking_sites(
+    emulated: EmulatedMachine, cpus: tuple[LogicalCpu, LogicalCpu]
+) -> Iterator[tuple[Site, str]]:
+    jumping, secondary = cpus
+    runs: Mapping[Site, Callable[[], object]] = {
+        Site.STOP_THIS_CPU: lambda: run_stop_this_cpu(emulated, secondary, jumping=jumping),
+        Site.RELOCATE_KERNEL: lambda: run_relocate_kernel(emulated, jumping),
+    }
+    for site, run in runs.items():
+        blocks: set[tuple[int, int]] = set()
+        # What it fails for is told by the run that decides.
+        with emulated.emulator.blocks(partial(_note, blocks)), suppress(DerivationError):
+            run()
+        place = asks_for_address(emulated.memory, blocks)
+        if place is not None:
+            where = emulated.emulator.describe(place)
+            yield site, f"{site} also depends on where KASLR puts the kernel, asked at {where}"
+
+
+def _note(blocks: set[tuple[int, int]], address: int, size: int) -> None:
+    blocks.add((address, size))
 
 
 def led_to_crash(emulated: EmulatedMachine, crash: CrashRun) -> CrashRun:

@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Conditions that ask where the kernel was put, by the address of something in it.
+
+KASLR chooses that at each boot, and code that takes an address carries it in its instructions: no
+variable says so. An address is for pointing, or is compared with another; where code looks at its
+bits, or compares it with a number, what it does then depends on the boot.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+import capstone  # type: ignore[import-untyped]
+
+from staleline.kernel.derivation import DerivationError
+
+if TYPE_CHECKING:
+    from staleline.kernel.emulator.memory import MachineMemory
+
+__all__ = ["asks_for_address"]
+
+_IMAGE: Final = range(0xFFFF_FFFF_8000_0000, 0xFFFF_FFFF_C000_0000)
+_NUMBER: Final = re.compile(r"^-?(0x[0-9a-f]+|\d+)$")
+_CONDITIONAL: Final = re.compile(r"^(j(?!mp)|set|cmov|sbb|adc|loop)")
+#: What sets flags by a value and keeps it, or makes a number of it.
+_LOOKS: Final = frozenset(("test", "cmp", "bt"))
+_COMPUTES: Final = frozenset(
+    ("and", "or", "xor", "sub", "add", "shr", "shl", "sar", "ror", "rol", "imul", "inc", "dec")
+)
+_KEEPS_FLAGS: Final = frozenset(("mov", "movabs", "movzx", "movsxd", "lea", "nop", "push", "pop"))
+_COPIES: Final = frozenset(("mov", "movabs", "lea", "movzx", "movsxd"))
+#: Of the sixteen registers, the 64-bit one of each part.
+_WHOLE: Final = {
+    part: f"r{name}"
+    for name in ("ax", "bx", "cx", "dx", "si", "di", "bp")
+    for part in (f"r{name}", f"e{name}", name, f"{name[0]}l", f"{name[0]}h", f"{name}l")
+} | {
+    f"r{number}{suffix}": f"r{number}" for number in range(8, 16) for suffix in ("", "d", "w", "b")
+}
+
+
+def asks_for_address(memory: MachineMemory, blocks: Iterable[tuple[int, int]]) -> int | None:
+    """Where code that was run does so first, by address; None if it does not.
+
+    Args:
+        memory: What holds it.
+        blocks: Address and size of each run of instructions without a jump.
+    """
+    found = (_question(memory, *block) for block in sorted(blocks))
+    return next(filter(None, found), None)
+
+
+def _question(memory: MachineMemory, address: int, size: int) -> int | None:
+    """Within one run of instructions: what comes before and behind it is not looked at."""
+    try:
+        code = memory.read(address, size)
+    except DerivationError:
+        return None
+    known = _Known()
+    for at, _, mnemonic, operands in _DISASSEMBLER.disasm_lite(code, address):
+        name = mnemonic.split()[-1]
+        if known.asked is not None and _CONDITIONAL.match(name):
+            return known.asked
+        parts = [part.strip() for part in operands.split(",")]
+        known.follow(at, name, _WHOLE.get(parts[0], ""), parts[-1] if len(parts) > 1 else "")
+    return None
+
+
+@dataclass(slots=True)
+class _Known:
+    """What registers hold, and who has set the flags by it.
+
+    Attributes:
+        addresses: Registers that hold an address of the image.
+        numbers: Those that hold what was computed of one.
+        asked: Address of an instruction that has set the flags by that; None if another has.
+    """
+
+    addresses: set[str] = field(default_factory=set)
+    numbers: set[str] = field(default_factory=set)
+    asked: int | None = None
+
+    def follow(self, at: int, name: str, into: str, source: str) -> None:
+        """Go on behind an instruction, of which the first and the last operand are given."""
+        if name in _LOOKS:
+            self.asked = at if self._asks(name, into, source) else None
+        elif name in _COMPUTES:
+            self._compute(at, name, into, source)
+        elif name == "call":
+            self.addresses.clear()
+            self.numbers.clear()
+            self.asked = None
+        elif name not in _KEEPS_FLAGS:
+            self.asked = None
+        if name in _COPIES and into:
+            copied = _WHOLE.get(source, "")
+            is_address = _is_address(name, source) or copied in self.addresses
+            self._set(into, is_address=is_address, is_number=copied in self.numbers)
+        elif name == "pop":
+            self._set(into)
+
+    def _asks(self, name: str, one: str, source: str) -> bool:
+        other = _WHOLE.get(source, "")
+        if one in self.numbers or other in self.numbers:
+            return True
+        # Tested by itself it is not 0 wherever it is, and another address moves with it.
+        return one in self.addresses and (_is_number(source) or name == "bt")
+
+    def _compute(self, at: int, name: str, into: str, source: str) -> None:
+        is_number = into in self.numbers
+        # From where it is linked there is a distance, which KASLR has chosen.
+        by_number = _is_number(source) or (name == "sub" and _NUMBER.match(source) is not None)
+        derived = is_number or (into in self.addresses and by_number)
+        self.asked = at if derived else None
+        # What is added to an address makes another of it.
+        if derived and (name != "add" or is_number):
+            self.numbers.add(into)
+
+    def _set(self, into: str, *, is_address: bool = False, is_number: bool = False) -> None:
+        for registers, belongs in ((self.addresses, is_address), (self.numbers, is_number)):
+            (registers.add if belongs else registers.discard)(into)
+
+
+def _is_number(text: str) -> bool:
+    return _NUMBER.match(text) is not None and int(text, 0) % (1 << 64) not in _IMAGE
+
+
+def _is_address(name: str, source: str) -> bool:
+    if name == "lea":
+        return source.startswith("[rip")
+    return _NUMBER.match(source) is not None and int(source, 0) % (1 << 64) in _IMAGE
+
+
+_DISASSEMBLER: Final = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64)
