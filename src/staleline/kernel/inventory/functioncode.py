@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import capstone  # type: ignore[import-untyped]
@@ -20,11 +21,13 @@ if TYPE_CHECKING:
     from staleline.kernel.image.image import KernelImage
 
 __all__ = [
+    "PlainInstruction",
     "function_code",
     "function_size",
     "instruction_at",
     "leads_to",
     "operand_address",
+    "plain_code",
     "stores_by",
 ]
 
@@ -61,6 +64,53 @@ def function_size(image: KernelImage, function: int) -> int | None:
     addresses = image.symbols.sorted_addresses
     following = int(np.searchsorted(addresses, np.uint64(function), "right"))
     return int(addresses[following]) - function if following < len(addresses) else None
+
+
+@dataclass(frozen=True, slots=True)
+class PlainInstruction:
+    """What is needed to follow code.
+
+    Attributes:
+        size: In bytes.
+        mnemonic: Without prefixes.
+        target: Where a direct call or jump leads; None for any other instruction.
+    """
+
+    size: int
+    mnemonic: str
+    target: int | None
+
+    @property
+    def is_jump(self) -> bool:
+        """A jump, conditional or not, and no call."""
+        return self.mnemonic.startswith(("j", "loop"))
+
+    @property
+    def is_conditional(self) -> bool:
+        """A jump that may not be taken."""
+        return self.is_jump and self.mnemonic != "jmp"
+
+
+def plain_code(image: KernelImage, start: int) -> Mapping[int, PlainInstruction]:
+    """By address, from one place to the end of its function or where it is not known any more."""
+    enclosing = image.symbols.enclosing(start)
+    size = None if enclosing is None else function_size(image, start - enclosing[1])
+    if enclosing is None or size is None or size > _LONGEST_FUNCTION:
+        return {}
+    try:
+        code = image.read(start, size - enclosing[1])
+    except KernelImageError:
+        return {}
+    return {
+        at: PlainInstruction(length, mnemonic.split()[-1], _target(mnemonic, operands))
+        for at, length, mnemonic, operands in _PLAIN.disasm_lite(code, start)
+    }
+
+
+def _target(mnemonic: str, operands: str) -> int | None:
+    """Of a call or jump, of which it is the only operand."""
+    branches = mnemonic.startswith(("j", "loop")) or mnemonic.split()[-1] in ("call", "jmp")
+    return int(operands, 16) if branches and operands.startswith("0x") else None
 
 
 def instruction_at(read: Callable[[int, int], bytes], address: int) -> capstone.CsInsn | None:
@@ -123,5 +173,6 @@ _READING_FIRST: Final = frozenset(
         *(cx.X86_INS_CLFLUSH, cx.X86_INS_CLFLUSHOPT, cx.X86_INS_INVLPG, cx.X86_INS_LDMXCSR),
     )
 )
+_PLAIN: Final = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64)
 _DISASSEMBLER: Final = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64)
 _DISASSEMBLER.detail = True

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["Pointers", "TableWrite", "table_writes"]
 
 #: So many numbers fit into a CPU's cache, and are looked at in one go.
-_AT_ONCE: Final = 1 << 15
+_AT_ONCE: Final = 1 << 16
 _MASK_32: Final = (1 << 32) - 1
 _MASK_64: Final = (1 << 64) - 1
 #: The widest store that begins before a pointer and reaches it.
@@ -157,7 +157,7 @@ def _references(area: CodeArea, extents: Sequence[range]) -> set[int]:
             # As an address, and relative to the end of the instruction.
             for targets, origin in ((values, one.start), (ends[:count], one.start - behind)):
                 np.subtract(targets, np.uint32(origin & _MASK_32), out=distances[:count])
-                if int(distances[:count].min()) < len(one):
+                if np.minimum.reduce(distances[:count]) < len(one):
                     inside = np.flatnonzero(distances[:count] < np.uint32(len(one)))
                     places.update(start + 4 * at for at in inside.tolist())
     return {area.address + place for place in places}

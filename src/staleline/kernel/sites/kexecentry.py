@@ -13,10 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-import capstone  # type: ignore[import-untyped]
-from capstone import x86 as cx
-
-from staleline.kernel.inventory.functioncode import instruction_at, leads_to
+from staleline.kernel.inventory.functioncode import PlainInstruction, plain_code
 
 if TYPE_CHECKING:
     from staleline.kernel.image.image import KernelImage
@@ -73,6 +70,7 @@ class _Ways:
         self._name = name
         self._shuts_down = False
         self._pending: list[int] = []
+        self._code: dict[int, PlainInstruction] = {}
 
     def followed(self, start: int) -> str | None:
         """The reason if one of them jumps, cannot be followed, or if none shuts down."""
@@ -83,47 +81,42 @@ class _Ways:
             if address in seen:
                 continue
             seen.add(address)
-            one = instruction_at(self._image.read, address)
-            if one is None or len(seen) > _MOST:
+            if address not in self._code:
+                self._code |= plain_code(self._image, address)
+            if address not in self._code or len(seen) > _MOST:
                 return f"{self._name}() cannot be followed at {address:#x}"
-            reason = self._step(one)
+            reason = self._step(address, self._code[address])
             if reason is not None:
                 return reason
         if not self._shuts_down:
             return f"{self._name}() does not call {self._entry.shut_down}()"
         return None
 
-    def _step(self, one: capstone.CsInsn) -> str | None:
-        behind = one.address + one.size
-        target = leads_to(one)
-        if target is not None:
-            return self._branch(one, target, behind)
-        if one.group(capstone.CS_GRP_JUMP):
-            return f"{self._name}() jumps through a register or a table at {one.address:#x}"
-        if not one.group(capstone.CS_GRP_RET) and one.id not in _ENDS:
+    def _step(self, address: int, one: PlainInstruction) -> str | None:
+        behind = address + one.size
+        if one.target is not None:
+            return self._branch(one, one.target, behind)
+        if one.is_jump:
+            return f"{self._name}() jumps through a register or a table at {address:#x}"
+        if one.mnemonic not in _ENDS:
             self._pending.append(behind)
         return None
 
-    def _branch(self, one: capstone.CsInsn, target: int, behind: int) -> str | None:
+    def _branch(self, one: PlainInstruction, target: int, behind: int) -> str | None:
         names = self._image.symbols.names_at(target)
-        leaves = one.group(capstone.CS_GRP_CALL) or bool(names)
         if _JUMP in names:
             return f"{self._name}() gets to {_JUMP}() without {self._entry.shut_down}()"
-        prepares = not {self._entry.shut_down, *self._entry.instead}.isdisjoint(names)
         self._shuts_down |= self._entry.shut_down in names
-        is_conditional = one.group(capstone.CS_GRP_JUMP) and one.id != cx.X86_INS_JMP
-        if leaves and not self._is_part(names):
-            goes_on = not prepares if one.group(capstone.CS_GRP_CALL) else is_conditional
-            self._pending += [behind] * goes_on
-            return None
-        self._pending.append(target)
-        if is_conditional or one.group(capstone.CS_GRP_CALL):
-            self._pending.append(behind)
+        prepares = not {self._entry.shut_down, *self._entry.instead}.isdisjoint(names)
+        # What the compiler split off from the function is a part of it.
+        is_part = not names or any(name.startswith(f"{self._name}.") for name in names)
+        if is_part and (one.is_jump or names):
+            self._pending.append(target)
+        if one.is_jump:
+            self._pending += [behind] * one.is_conditional
+        else:
+            self._pending += [behind] * (not prepares)
         return None
 
-    def _is_part(self, names: tuple[str, ...]) -> bool:
-        """Is it what the compiler split off from the function?"""
-        return any(name.startswith(f"{self._name}.") for name in names)
 
-
-_ENDS: Final = frozenset((cx.X86_INS_HLT, cx.X86_INS_INT3))
+_ENDS: Final = frozenset(("ret", "hlt", "int3"))

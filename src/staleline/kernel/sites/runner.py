@@ -75,6 +75,7 @@ class KernelReader:
 
     def __init__(self, image: KernelImage) -> None:
         self._emulated = EmulatedMachine(image, in_places=False)
+        self._alike_left = set[Hashable]()
 
     def decide(self, machine: RawMachine) -> Decision:
         """Boot the image on `machine` and let it kexec.
@@ -199,7 +200,11 @@ class KernelReader:
         stop = run_stop_this_cpu(emulated, secondary, jumping=jumping)
         stop = stopped_by_way(stop, way, by_nmi)
         begin_kexec(image, memory, online=1)
-        relocate = _jump(emulated, jumping, machine, way.left)
+        relocate = self._jump(
+            jumping, machine, None if sme_active in self._alike_left else way.left
+        )
+        if relocate.flushes:
+            self._alike_left.add(sme_active)
         begin_crash(image, memory, crashing=jumping.number)
         crash = led_to_crash(emulated, run_crash(emulated, cpus))
         decision = Decision(
@@ -215,29 +220,29 @@ class KernelReader:
         unread = unread_code(image, jumping)
         return decision if unread is None else _unread_decision(decision, unread)
 
+    def _jump(self, cpu: LogicalCpu, machine: RawMachine, left: KeptMemory | None) -> SiteDecision:
+        """Let the jumping CPU go on, in memory as it is and in that which its own shutdown left.
+
+        Of two answers the one without a flush counts. Memory is then as the first one left it. Where
+        they are alike on one machine, they are on the others of its kind: who writes to what a
+        flush depends on is looked for in the code (`led_to_kexec`).
+        """
+        emulated, context = self._emulated, machine.preserve_context
+        decision = run_relocate_kernel(emulated, cpu, preserve_context=context)
+        if not decision.flushes or left is None:
+            return decision
+        kept = emulated.memory.kept()
+        emulated.memory.put_back(left)
+        try:
+            again = run_relocate_kernel(emulated, cpu, preserve_context=context)
+            return decision if again.flushes else again
+        finally:
+            emulated.memory.put_back(kept)
+
 
 def _unless(reason: str | None, decision: SiteDecision) -> SiteDecision:
     """The decision, unless there is a reason why it does not hold."""
     return decision if reason is None else SiteDecision(None, reason)
-
-
-def _jump(
-    emulated: EmulatedMachine, cpu: LogicalCpu, machine: RawMachine, left: KeptMemory | None
-) -> SiteDecision:
-    """Let the jumping CPU go on, in memory as it is and in that which its own shutdown has left.
-
-    Of two answers the one without a flush counts. Memory is then as the first one left it.
-    """
-    decision = run_relocate_kernel(emulated, cpu, preserve_context=machine.preserve_context)
-    if not decision.flushes or left is None:
-        return decision
-    kept = emulated.memory.kept()
-    emulated.memory.put_back(left)
-    try:
-        again = run_relocate_kernel(emulated, cpu, preserve_context=machine.preserve_context)
-        return decision if again.flushes else again
-    finally:
-        emulated.memory.put_back(kept)
 
 
 def _cpus(machine: RawMachine) -> tuple[LogicalCpu, LogicalCpu]:
