@@ -101,6 +101,26 @@ def test_machine_ops_that_begin_with_another_shutdown(image):
     assert decide(patched(image, slot, other)).stop_this_cpu.flushes is None
 
 
+def test_somebody_else_jumps(image):
+    """kernel_restart_prepare() is called before machine_shutdown() (kernel/reboot.c)."""
+    start = address_of(image, "kernel_restart_prepare")
+    jump = b"\xe9" + relative(start + 5, address_of(image, "machine_kexec"))
+    reason = "kernel_restart_prepare() leads to machine_kexec() as well"
+    decision = decide(patched(image, start, jump))
+    assert reason in (decision.stop_this_cpu.unknown or "")
+    assert reason in (decision.crash_nmi_callback.unknown or "")
+
+
+def test_a_crash_that_does_not_shut_the_machine_down(image):
+    """__crash_kexec() of kernel/kexec_core.c, or crash_core.c."""
+    (call,) = calls(image, "__crash_kexec", "machine_crash_shutdown")
+    decision = decide(without(image, call))
+    assert decision.crash_nmi_callback.unknown == (
+        "__crash_kexec() gets to machine_kexec() without machine_crash_shutdown()"
+    )
+    assert decision.stop_this_cpu.flushes is True
+
+
 # -- an NMI for those that are slow -----------------------------------------------------------
 
 
@@ -245,6 +265,31 @@ def test_a_short_first_wait_before_one_without_end(image):
     )
     constant = second.code[:-4] + (0x20).to_bytes(4, "little")
     assert decide(patched(image, second.address, constant)) == decide(image)
+
+
+@pytest.mark.parametrize("series", ["6.12", "7"])
+def test_a_wait_for_the_first_64_cpus(real_kernels, series):
+    """_find_first_bit(cpus_stop_mask, 64) instead of nr_cpu_ids."""
+    image = load_image(real_kernels[series].path)
+    cave, mutant = address_of(image, CAVE), image
+    for call in calls(image, "native_stop_other_cpus", "_find_first_bit"):
+        mutant = calling(mutant, call, cave)
+    limits = b"\xbe\x40\0\0\0\xbb\x40\0\0\0"  # mov $64, %esi; mov $64, %ebx
+    find = address_of(image, "_find_first_bit")
+    mutant = patched(mutant, cave, limits + b"\xe9" + relative(cave + 15, find))
+    assert GIVES_UP in (decide(mutant).stop_this_cpu.unknown or "")
+
+
+@pytest.mark.parametrize("series", ["6.12", "7"])
+def test_a_cpu_that_reports_all_others_as_stopped(real_kernels, series):
+    image = load_image(real_kernels[series].path)
+    mask = address_of(image, "cpus_stop_mask")
+    code = list(instructions(image, "stop_this_cpu"))
+    report = next(one for one in code if one.mnemonic == "lock btr")
+    clears = b"\x83\x25" + relative(report.address + 7, mask) + b"\0"  # andl $0, mask
+    clears += b"\x90" * (len(report.code) - len(clears))
+    reason = decide(patched(image, report.address, clears)).stop_this_cpu.unknown
+    assert reason == "it reports others stopped too: 0x0 of 0x6 are left to stop"
 
 
 def leaves_the_wait(image: KernelImage) -> Callable[[int], bytes]:

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 __all__ = ["unknown_hook_writers"]
 
 _WORD: Final = 8
+_JUMP: Final = "machine_kexec"
+#: Who jumps, and is followed: kernel/kexec_core.c and crash_core.c.
+_JUMPING: Final = ("kernel_kexec", "__crash_kexec")
 #: Offsets of what is called on the way to the sites: asm/reboot.h and asm/smp.h, 5.10 to 7.3.
 _MEMBERS: Final = {
     "machine_ops": {0x18: "shutdown", 0x20: "crash_shutdown"},
@@ -48,7 +51,7 @@ _KNOWN: Final = frozenset(
 
 
 def unknown_hook_writers(image: KernelImage) -> tuple[str, ...]:
-    """One sentence for each function that may write there and is not known."""
+    """One sentence for each function that may write there, or jumps, and is not known."""
     tables, names = [], dict[int, str]()
     for table, members in _MEMBERS.items():
         start, size = image.symbols.only_address(table), image.symbols.size_of(table)
@@ -57,8 +60,12 @@ def unknown_hook_writers(image: KernelImage) -> tuple[str, ...]:
         slots = {start + at: f"{table}.{of}" for at, of in members.items() if at + _WORD <= size}
         tables.append(Pointers(start, tuple(sorted(slots))))
         names |= slots
-    writes = table_writes(image, tables, _KNOWN) if tables else ()
+    jump = image.symbols.only_address(_JUMP)
+    writes = table_writes(image, tables, _KNOWN, callee=jump)
     return tuple(
-        f"{write.function}() may write to {names[write.slot]}, and when it does is not known"
+        f"{write.function}() leads to {_JUMP}() as well, whether others have stopped or not"
+        if write.slot == jump
+        else f"{write.function}() may write to {names[write.slot]}, and when it does is not known"
         for write in writes
+        if write.slot != jump or write.function.split(".")[0] not in _JUMPING
     )

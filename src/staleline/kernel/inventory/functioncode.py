@@ -109,7 +109,10 @@ def plain_code(image: KernelImage, start: int) -> Mapping[int, PlainInstruction]
 
 def _target(mnemonic: str, operands: str) -> int | None:
     """Of a call or jump, of which it is the only operand."""
-    branches = mnemonic.startswith(("j", "loop")) or mnemonic.split()[-1] in ("call", "jmp")
+    branches = mnemonic.startswith(("j", "loop")) or mnemonic.rsplit(maxsplit=1)[-1] in (
+        "call",
+        "jmp",
+    )
     return int(operands, 16) if branches and operands.startswith("0x") else None
 
 

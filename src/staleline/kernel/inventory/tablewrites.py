@@ -21,6 +21,7 @@ from staleline.kernel.inventory.functioncode import (
     function_code,
     leads_to,
     operand_address,
+    plain_code,
     stores_by,
 )
 
@@ -112,20 +113,39 @@ def table_writes(
     tables: Sequence[Pointers],
     known: Set[str] = frozenset(),
     areas: Iterable[CodeArea] | None = None,
+    callee: int | None = None,
 ) -> tuple[TableWrite, ...]:
-    """Search all code, or that of some areas, but for functions of some names."""
+    """Search all code, or that of some areas, but for functions of some names.
+
+    Args:
+        image: The kernel.
+        tables: What may be written to.
+        known: Names of functions that are passed over.
+        areas: The code; all of it if None.
+        callee: Address of a function; one that calls it or jumps there is told as well.
+    """
     searched = code_areas(image) if areas is None else areas
-    return tuple(sorted(set(_writes(image, tables, known, searched))))
+    return tuple(sorted(set(_writes(image, tables, known, searched, callee))))
 
 
 def _writes(
-    image: KernelImage, tables: Sequence[Pointers], known: Set[str], areas: Iterable[CodeArea]
+    image: KernelImage,
+    tables: Sequence[Pointers],
+    known: Set[str],
+    areas: Iterable[CodeArea],
+    callee: int | None,
 ) -> Iterator[TableWrite]:
     functions: dict[int, str] = {}
     for area in areas:
-        for place in _references(area, [table.extent for table in tables]):
+        places, branches = _references(area, [table.extent for table in tables], callee)
+        for place in places | branches:
             name, distance = image.symbols.enclosing(place) or (hex(place), 0)
-            if name.split(".")[0] not in known and _may_write(area, place, tables):
+            if name.split(".")[0] in known:
+                continue
+            if callee is not None and place in branches:
+                code = plain_code(image, place - distance).values()
+                yield from {TableWrite(name, callee) for one in code if one.target == callee}
+            if place in places and _may_write(area, place, tables):
                 functions[place - distance] = name
     for function, name in functions.items():
         try:
@@ -136,13 +156,17 @@ def _writes(
         yield from (TableWrite(name, slot) for slot in slots)
 
 
-def _references(area: CodeArea, extents: Sequence[range]) -> set[int]:
+def _references(
+    area: CodeArea, extents: Sequence[range], callee: int | None
+) -> tuple[set[int], set[int]]:
     """Places of four bytes that may be the address of something in one of the extents.
 
-    Or so little before it that a store or an immediate reaches there.
+    Or so little before it that a store or an immediate reaches there. And those that are the
+    distance to a function.
     """
     wanted = [range(extent.start - _WIDEST - _IMMEDIATE, extent.stop) for extent in extents]
     places: set[int] = set()
+    branches: set[int] = set()
     offsets = np.arange(_AT_ONCE, dtype=np.uint32) * np.uint32(4)
     ends, distances = np.empty(_AT_ONCE, np.uint32), np.empty(_AT_ONCE, np.uint32)
     starts = (
@@ -160,7 +184,11 @@ def _references(area: CodeArea, extents: Sequence[range]) -> set[int]:
                 if np.minimum.reduce(distances[:count]) < len(one):
                     inside = np.flatnonzero(distances[:count] < np.uint32(len(one)))
                     places.update(start + 4 * at for at in inside.tolist())
-    return {area.address + place for place in places}
+        if callee is not None:
+            distance = ends[:count] == np.uint32(callee - behind & _MASK_32)
+            branches.update(start + 4 * at for at in np.flatnonzero(distance).tolist())
+    places, branches = ({area.address + place for place in found} for found in (places, branches))
+    return places, branches
 
 
 def _may_write(area: CodeArea, place: int, tables: Sequence[Pointers]) -> bool:

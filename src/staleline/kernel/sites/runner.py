@@ -223,9 +223,9 @@ class KernelReader:
     def _jump(self, cpu: LogicalCpu, machine: RawMachine, left: KeptMemory | None) -> SiteDecision:
         """Let the jumping CPU go on, in memory as it is and in that which its own shutdown left.
 
-        Of two answers the one without a flush counts. Memory is then as the first one left it. Where
-        they are alike on one machine, they are on the others of its kind: who writes to what a
-        flush depends on is looked for in the code (`led_to_kexec`).
+        Of two answers the one without a flush counts. Memory is then as the first one left it.
+        Where they are alike on one machine, they are on the others of its kind: who writes to what
+        a flush depends on is looked for in the code (`led_to_kexec`).
         """
         emulated, context = self._emulated, machine.preserve_context
         decision = run_relocate_kernel(emulated, cpu, preserve_context=context)

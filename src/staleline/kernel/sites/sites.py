@@ -20,6 +20,7 @@ from staleline.kernel.sites.stoppath import (
     REPORT_SIZE,
     forked,
     report_address,
+    reports_by_mask,
     stop_by_nmi,
     stop_others,
 )
@@ -137,7 +138,8 @@ def _report(image: KernelImage) -> range:
 def _stopped(wait: StopWait, cpu: LogicalCpu, told: _Telling) -> StopRun:
     """What a secondary does when it is told to stop in one way or another."""
     emulated, memory, report = wait.emulated, wait.emulated.memory, wait.report.start
-    waiting = 1 << cpu.number
+    # It is not the last one: what it says of others is not its to say.
+    waiting, others = 3 << cpu.number, 2 << cpu.number
     memory.write_int(report, waiting, REPORT_SIZE)
     reported_at_flush: list[bool] = []
 
@@ -149,6 +151,11 @@ def _stopped(wait: StopWait, cpu: LogicalCpu, told: _Telling) -> StopRun:
     wanted = EndKind.HALTED if is_in(emulated.image, end, _RESTING_PLACES) else None
     decision = site_decision(emulated.emulator, end, wanted, flushes=len(reported_at_flush))
     reports = has_reported()
+    if decision.flushes and reports and reports_by_mask(emulated.image):
+        left = memory.read_int(report, REPORT_SIZE)
+        if left != others:
+            reason = f"it reports others stopped too: {left:#x} of {waiting:#x} are left to stop"
+            decision = SiteDecision(None, reason)
     if decision.flushes and end.stores:
         decision = _with_stores(decision, wait, end.stores)
     if decision.flushes and not decision.left_behind:

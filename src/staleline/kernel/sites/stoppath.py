@@ -37,6 +37,7 @@ __all__ = [
     "hook_name",
     "interrupt_others",
     "report_address",
+    "reports_by_mask",
     "sends",
     "stop_by_nmi",
     "stop_others",
@@ -198,6 +199,11 @@ def report_address(image: KernelImage) -> int:
         if address is not None:
             return address
     return required_address(image.symbols, _REPORTS[-1])
+
+
+def reports_by_mask(image: KernelImage) -> bool:
+    """A secondary clears its bit there, and does not count."""
+    return "stop_cpus_count" not in image.symbols or _REPORTS[0] in image.symbols
 
 
 def _bring_online(

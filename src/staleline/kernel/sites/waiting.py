@@ -33,6 +33,9 @@ __all__ = ["gives_up"]
 _SHUT_DOWN: Final = "machine_shutdown"
 _OPERATIONS: Final = "smp_ops"
 _STOP_OTHERS: Final = 0x18  # struct smp_ops, asm/smp.h, 5.10 to 7.3
+#: Who is waited for since 6.5 and its backports, one bit each, and how many bits there are.
+_MASK: Final = "cpus_stop_mask"
+_NUMBERS: Final = "nr_cpu_ids"
 _DELAYS: Final = frozenset(("__const_udelay", "__udelay", "__ndelay"))
 #: What a delay calls in the end (arch/x86/lib/delay.c, 5.10 to 7.3).
 _DELAYING: Final = "delay_fn"
@@ -189,6 +192,8 @@ class _Wait:
         self._divert(delays, expiry)
         # How long one takes is up to the hardware: MWAITX, the time stamp.
         memory.write_int(required_address(emulated.image.symbols, _DELAYING), self._returns, _WORD)
+        if expiry is None:
+            self._leave_the_last()
         self._reads, self._asked = {}, {}
         waiting = jumping.going_on_as(jumping, self._asked)
         if expiry is None:
@@ -200,6 +205,15 @@ class _Wait:
         memory = self._emulated.memory
         if not is_write and not memory.is_ram(address) and address not in APIC:
             self._reads.setdefault(address, size)
+
+    def _leave_the_last(self) -> None:
+        """Of all CPUs the last one is waited for, where a mask says so, and no count."""
+        memory, symbols = self._emulated.memory, self._emulated.image.symbols
+        mask, count = symbols.only_address(_MASK), symbols.only_address(_NUMBERS)
+        if mask is None or count is None:
+            return
+        last = memory.read_int(count, 4) - 1
+        memory.write(mask, bytes(last // 8) + bytes([1 << last % 8]))
 
     def _divert(self, delays: int, expiry: _Expiry | None) -> None:
         """Have each delay noted first."""
