@@ -159,6 +159,13 @@ def stores_zero(image: KernelImage, name: str, before: int) -> bytes:
     return b"\xc7\x05" + distance.to_bytes(4, "little", signed=True) + bytes(4)
 
 
+def reports_itself(image: KernelImage, before: int) -> bytes:
+    """``andl $~2, cpus_stop_mask(%rip)`` of CPU 1, and a NOP: as long as `stores_zero`."""
+    start = address_of(image, "smp_stop_nmi_callback") + before
+    distance = address_of(image, "cpus_stop_mask") - start - 7
+    return b"\x83\x25" + distance.to_bytes(4, "little", signed=True) + b"\xfd\x0f\x1f\x00"
+
+
 def test_a_cpu_that_reports_itself_only_when_not_told_by_an_nmi(kernel):
     machine = RawMachine(cpuid("K8"), cpuid("K8"))
     decision = KernelReader(by_nmi(kernel.image)).decide(machine)
@@ -169,7 +176,7 @@ def test_a_cpu_that_reports_itself_only_when_not_told_by_an_nmi(kernel):
 def test_a_cpu_that_is_told_by_an_nmi_and_reports_itself_before_its_flush(real_kernels, series):
     """Before commit 1f5e7eb7868e (6.5) all did."""
     image = load_image(real_kernels[series].path)
-    report = stores_zero(image, "cpus_stop_mask", 0)
+    report = reports_itself(image, 0)
     decision = KernelReader(by_nmi(image, report, b"\x0f\x09")).decide(ROME)
     assert "it stops, but reports itself in another order" in (decision.stop_this_cpu.unknown or "")
     assert decision.relocate_kernel.flushes is True
@@ -179,11 +186,11 @@ def test_a_cpu_that_is_told_by_an_nmi_and_reports_itself_before_its_flush(real_k
 def test_a_cpu_that_is_told_by_an_nmi_and_leaves_more_behind(real_kernels, series):
     image = load_image(real_kernels[series].path)
     code = b"\x0f\x09", stores_zero(image, "panic_timeout", 2)
-    report = stores_zero(image, "cpus_stop_mask", 12)
+    report = reports_itself(image, 12)
     decision = KernelReader(by_nmi(image, *code, report)).decide(ROME)
     reason = decision.stop_this_cpu.unknown
     assert "it stops, but leaves other lines behind: panic_timeout" in (reason or "")
-    alike = KernelReader(by_nmi(image, code[0], stores_zero(image, "cpus_stop_mask", 2)))
+    alike = KernelReader(by_nmi(image, code[0], reports_itself(image, 2)))
     assert alike.decide(ROME).stop_this_cpu == KernelReader(image).decide(ROME).stop_this_cpu
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from staleline.kernel.image.image import KernelImage
 
 __all__ = [
+    "ENDS",
     "PlainInstruction",
     "function_code",
     "function_size",
@@ -28,6 +29,7 @@ __all__ = [
     "leads_to",
     "operand_address",
     "plain_code",
+    "reached_code",
     "stores_by",
 ]
 
@@ -64,6 +66,10 @@ def function_size(image: KernelImage, function: int) -> int | None:
     addresses = image.symbols.sorted_addresses
     following = int(np.searchsorted(addresses, np.uint64(function), "right"))
     return int(addresses[following]) - function if following < len(addresses) else None
+
+
+#: Mnemonics of what nothing follows.
+ENDS: Final = frozenset(("ret", "hlt", "int3"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +111,31 @@ def plain_code(image: KernelImage, start: int) -> Mapping[int, PlainInstruction]
         at: PlainInstruction(length, mnemonic.split()[-1], _target(mnemonic, operands))
         for at, length, mnemonic, operands in _PLAIN.disasm_lite(code, start)
     }
+
+
+def reached_code(image: KernelImage, start: int) -> Mapping[int, PlainInstruction]:
+    """What a function may execute, by address: its own code, and what was split off from it.
+
+    Calls return; jumps through registers and to other functions lead out of it.
+    """
+    code: dict[int, PlainInstruction] = {}
+    reached: dict[int, PlainInstruction] = {}
+    pending = [start]
+    while pending:
+        address = pending.pop()
+        if address in reached:
+            continue
+        if address not in code:
+            code |= plain_code(image, address)
+        if address not in code:
+            continue
+        one = reached[address] = code[address]
+        inside = one.is_jump and one.target is not None and not image.symbols.names_at(one.target)
+        if inside and one.target is not None:
+            pending.append(one.target)
+        if one.mnemonic not in ENDS and (one.is_conditional or not one.is_jump):
+            pending.append(address + one.size)
+    return reached
 
 
 def _target(mnemonic: str, operands: str) -> int | None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from staleline.kernel.inventory.functioncode import PlainInstruction, plain_code
+from staleline.kernel.inventory.functioncode import ENDS, PlainInstruction, plain_code
 
 if TYPE_CHECKING:
     from staleline.kernel.image.image import KernelImage
@@ -98,7 +98,7 @@ class _Ways:
             return self._branch(one, one.target, behind)
         if one.is_jump:
             return f"{self._name}() jumps through a register or a table at {address:#x}"
-        if one.mnemonic not in _ENDS:
+        if one.mnemonic not in ENDS:
             self._pending.append(behind)
         return None
 
@@ -117,6 +117,3 @@ class _Ways:
         else:
             self._pending += [behind] * (not prepares)
         return None
-
-
-_ENDS: Final = frozenset(("ret", "hlt", "int3"))

@@ -16,6 +16,7 @@ import capstone  # type: ignore[import-untyped]
 from capstone import x86 as cx
 
 from staleline.kernel.derivation import DerivationError
+from staleline.kernel.emulator.layout import APIC
 from staleline.kernel.emulator.memory import MachineMemory
 from staleline.kernel.inventory.functioncode import (
     function_code,
@@ -35,6 +36,7 @@ _HALT: Final = "native_halt"
 _RETURN: Final = "__x86_return_thunk"
 #: More instructions than a loop around HLT has.
 _MOST: Final = 64
+_MASK_64: Final = (1 << 64) - 1
 _ENDS: Final = frozenset((cx.X86_INS_UD2, cx.X86_INS_INT3))
 #: These store by what they are, and not by an operand.
 _STORING: Final = frozenset(
@@ -59,13 +61,13 @@ def stays_clean(emulated: EmulatedMachine, halt: int, rests_in: int) -> str | No
 
 
 def _reason(image: KernelImage, halt: int, rests_in: int) -> str | None:
-    pending, seen = [halt], set[int]()
+    pending, seen, constants = [halt], set[int](), dict[int, int | None]()
     try:
         while pending:
             address = pending.pop()
             if address not in seen:
                 seen.add(address)
-                pending += _following(image, address, halt, rests_in)
+                pending += _following(image, address, halt, rests_in, constants)
             if len(seen) > _MOST:
                 raise DerivationError(f"its code has no end at {_place(image, address)}")
     except DerivationError as error:
@@ -73,8 +75,21 @@ def _reason(image: KernelImage, halt: int, rests_in: int) -> str | None:
     return None
 
 
-def _following(image: KernelImage, address: int, halt: int, rests_in: int) -> list[int]:
+def _following(
+    image: KernelImage,
+    address: int,
+    halt: int,
+    rests_in: int,
+    constants: dict[int, int | None],
+) -> list[int]:
     """Where it may go on behind an instruction.
+
+    Args:
+        image: The kernel.
+        address: The instruction's.
+        halt: Address of the HLT.
+        rests_in: Address of the function that is to rest.
+        constants: Registers and what is put into them; None if it is not always that. Added to.
 
     Raises:
         DerivationError: It does something else than to halt again or to loop.
@@ -91,9 +106,10 @@ def _following(image: KernelImage, address: int, halt: int, rests_in: int) -> li
         return _behind_halts(image, rests_in)
     if one.group(capstone.CS_GRP_CALL) and not _halts(image, one):
         raise DerivationError(f"it calls another function at {place}")
-    stored = _stored(image, one)
+    stored = _stored(image, one, constants)
     if stored is not None:
         raise DerivationError(f"it stores to {stored} at {place}")
+    _note_constants(one, constants)
     if one.group(capstone.CS_GRP_JUMP):
         target = leads_to(one)
         if target is None:
@@ -139,16 +155,33 @@ def _names_around(image: KernelImage, address: int, name: str) -> bool:
     return enclosing is not None and enclosing[0] == name
 
 
-def _stored(image: KernelImage, one: capstone.CsInsn) -> str | None:
-    """What an instruction stores to; None if it stores nothing."""
+def _note_constants(one: capstone.CsInsn, constants: dict[int, int | None]) -> None:
+    """Which registers an instruction writes to, and what if it is a constant of 64 bits."""
+    put = None
+    if one.id == cx.X86_INS_MOVABS:
+        put = one.operands[0].reg, int(one.operands[1].imm) & _MASK_64
+    for register in one.regs_access()[1]:
+        value = put[1] if put is not None and register == put[0] else None
+        known = constants.setdefault(register, value)
+        constants[register] = value if known == value else None
+
+
+def _stored(
+    image: KernelImage, one: capstone.CsInsn, constants: dict[int, int | None]
+) -> str | None:
+    """What an instruction stores to; None if it stores nothing, or to a device's registers."""
     if one.id in _STORING:
         return "the stack"
     operand = next(stores_by(one), None)
     if operand is None:
         return None
-    address = operand_address(one, operand)
-    is_known = operand.mem.base in (cx.X86_REG_INVALID, cx.X86_REG_RIP)
-    return "memory" if address is None or not is_known else _place(image, address)
+    base = operand.mem.base
+    if base in (cx.X86_REG_INVALID, cx.X86_REG_RIP) and not operand.mem.index:
+        address = operand_address(one, operand)
+        return "memory" if address is None else _place(image, address)
+    constant = constants.get(base)
+    is_device = constant is not None and not operand.mem.index and constant in APIC
+    return None if is_device else "memory"
 
 
 def _place(image: KernelImage, address: int) -> str:

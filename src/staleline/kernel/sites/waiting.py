@@ -21,7 +21,7 @@ from staleline.kernel.emulator.emulator import End, EndKind
 from staleline.kernel.emulator.layout import APIC, CONTROL_PAGES, REGISTERS
 from staleline.kernel.emulator.memory import MachineMemory
 from staleline.kernel.image.symbols import AmbiguousNameError, required_address
-from staleline.kernel.inventory.functioncode import function_code, leads_to
+from staleline.kernel.inventory.functioncode import reached_code
 from staleline.kernel.sites.stoppath import NMI_CALLBACK, forked, sends, take_nmi
 
 if TYPE_CHECKING:
@@ -275,10 +275,11 @@ class _Wait:
         """
         image = self._emulated.image
         calls = [
-            (one.address, target)
-            for one in function_code(image, self._function)
-            if (target := leads_to(one)) is not None
-            and not _DELAYS.isdisjoint(image.symbols.names_at(target))
+            (address, one.target)
+            for address, one in reached_code(image, self._function).items()
+            if one.target is not None
+            and not one.is_jump
+            and not _DELAYS.isdisjoint(image.symbols.names_at(one.target))
         ]
         if not calls:
             raise DerivationError("it has no delay between two looks")
