@@ -19,6 +19,7 @@ from staleline.kernel.sites.crash import run_crash
 from staleline.kernel.sites.kexecstate import begin_crash, begin_kexec
 from staleline.kernel.sites.offline import offline_ways, run_tdx_shutdown_cpu
 from staleline.kernel.sites.sites import (
+    at_rest,
     run_relocate_kernel,
     run_stop_by_nmi,
     run_stop_this_cpu,
@@ -198,7 +199,7 @@ class KernelReader:
         if way.sent is not None:
             by_nmi = run_stop_by_nmi(emulated, cpus, way.sent)
         stop = run_stop_this_cpu(emulated, secondary, jumping=jumping)
-        stop = stopped_by_way(stop, way, by_nmi)
+        stop = at_rest(emulated, stopped_by_way(stop, way, by_nmi))
         begin_kexec(image, memory, online=1)
         relocate = self._jump(
             jumping, machine, None if sme_active in self._alike_left else way.left
@@ -234,7 +235,8 @@ class KernelReader:
         kept = emulated.memory.kept()
         emulated.memory.put_back(left)
         try:
-            again = run_relocate_kernel(emulated, cpu, preserve_context=context)
+            other = cpu.going_on_as(cpu, cpu.record)
+            again = run_relocate_kernel(emulated, other, preserve_context=context)
             return decision if again.flushes else again
         finally:
             emulated.memory.put_back(kept)

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "StopRun",
+    "at_rest",
     "is_in",
     "run_relocate_kernel",
     "run_slow_to_stop",
@@ -69,12 +70,14 @@ class StopRun:
         reported_stopped: When it reported itself stopped.
         stops: It was told to stop, and did; None if that is unknown.
         reports: It reported itself stopped, whether it flushed or not.
+        rests_at: Address of the instruction by which it halted.
     """
 
     decision: SiteDecision
     reported_stopped: ReportOrder | None
     stops: bool | None = True
     reports: bool = True
+    rests_at: int | None = None
 
 
 def run_stop_this_cpu(
@@ -158,13 +161,11 @@ def _stopped(wait: StopWait, cpu: LogicalCpu, told: _Telling) -> StopRun:
             decision = SiteDecision(None, reason)
     if decision.flushes and end.stores:
         decision = _with_stores(decision, wait, end.stores)
-    if decision.flushes and not decision.left_behind:
-        decision = _at_rest(decision, emulated, end)
     if not decision.flushes or not reports:
-        return StopRun(decision, None, reports=reports)
+        return StopRun(decision, None, reports=reports, rests_at=end.address)
     before = reported_at_flush[0]
     order = ReportOrder.BEFORE_FLUSH if before else ReportOrder.AFTER_FLUSH
-    return StopRun(decision, order, reports=reports)
+    return StopRun(decision, order, reports=reports, rests_at=end.address)
 
 
 def stopped_by_way(run: StopRun, way: WayToKexec, by_nmi: StopRun | None) -> StopRun:
@@ -179,6 +180,21 @@ def stopped_by_way(run: StopRun, way: WayToKexec, by_nmi: StopRun | None) -> Sto
     reason = f"a CPU that has to be told by an NMI does not stop alike: {how}"
     stops = None if by_nmi.decision.unknown else True
     return StopRun(SiteDecision(None, reason), None, stops)
+
+
+def at_rest(emulated: EmulatedMachine, run: StopRun) -> StopRun:
+    """The same, if a secondary that has halted leaves nothing behind when it is woken."""
+    if not run.decision.flushes or run.decision.left_behind or run.rests_at is None:
+        return run
+    function = emulated.image.symbols.enclosing(run.rests_at)
+    stops = emulated.image.symbols.addresses(_STOPS)
+    # Of several of one name that in which it halts; where the halt is another function's, none.
+    around = [one for one in stops if function and run.rests_at - function[1] == one]
+    (rests_in,) = around or (stops if len(stops) == 1 else (None,))
+    reason = f"ambiguous: several symbols named {_STOPS}"
+    if rests_in is not None:
+        reason = stays_clean(emulated, run.rests_at, rests_in) or ""
+    return replace(run, decision=SiteDecision(None, reason)) if reason else run
 
 
 def _otherwise(run: StopRun, by_nmi: StopRun) -> str | None:
@@ -249,19 +265,6 @@ def site_decision(
     what += ", with interrupts enabled" * is_open
     executed = f" (after {flushes} WBINVD)" if flushes else ""
     return SiteDecision(None, f"the run did not reach its end{executed}: {what}")
-
-
-def _at_rest(decision: SiteDecision, emulated: EmulatedMachine, end: End) -> SiteDecision:
-    """The same, if a secondary that has halted leaves nothing behind later on."""
-    function = emulated.image.symbols.enclosing(end.address)
-    stops = emulated.image.symbols.addresses(_STOPS)
-    # Of several of one name that in which it halts; where the halt is another function's, none.
-    around = [one for one in stops if function and end.address - function[1] == one]
-    (rests_in,) = around or (stops if len(stops) == 1 else (None,))
-    if rests_in is None:
-        return SiteDecision(None, f"ambiguous: several symbols named {_STOPS}")
-    reason = stays_clean(emulated, end.address, rests_in)
-    return decision if reason is None else SiteDecision(None, reason)
 
 
 def _with_stores(
