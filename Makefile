@@ -11,7 +11,8 @@ DENO := DENO_DIR=$(VENV)/deno DENO_NO_UPDATE_CHECK=1 NO_COLOR=1 $(BIN)/deno
 
 .PHONY: run examples test lint format bench second-opinions every-kernel mutants properties \
 	fleet-equality fleet-spark fuzz fuzz-commands kernels compilers instrumented boot-test machine \
-	machine-test machine-matrix machine-mutants docs lock pyz deb install-test clean
+	machine-test machine-matrix machine-mutants docs lock pyz deb install-test dist site site-test \
+	clean
 
 run: $(STAMP)
 	@$(BIN)/python tools/demo.py
@@ -141,6 +142,21 @@ install-test: $(STAMP)
 	$(BIN)/python tools/fetch_kernels.py --series 6.12
 	$(BIN)/python -m tools.packages.clean_root
 
+# What an index would serve, checked, and the wheel tried by every Python of this host; with root and
+# debootstrap also by those of Debian's suites: DIST_SUITES='trixie forky'.
+DIST_SUITES ?=
+dist: $(STAMP)
+	@$(BIN)/pip install -qq --disable-pip-version-check --require-hashes -r requirements-dist.lock
+	@$(BIN)/python -m tools.packages.distribution --suites $(DIST_SUITES)
+
+# The documentation as pages, in build/site; a link that leads nowhere fails.
+site: $(STAMP)
+	@$(BIN)/pip install -qq --disable-pip-version-check --require-hashes -r requirements-site.lock
+	@$(BIN)/python -m tools.site
+
+site-test: site
+	$(BIN)/pytest tests/tools/built_site.py
+
 # Rewrites the lock file from pyproject.toml; the only target that may change it.
 lock: $(STAMP)
 	$(BIN)/pip install --quiet uv
@@ -150,6 +166,11 @@ lock: $(STAMP)
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --group spark \
 		--constraint requirements.lock --python-version 3.11 \
 		--custom-compile-command 'make lock' --output-file requirements-spark.lock
+	for group in site dist; do \
+		$(BIN)/uv pip compile --quiet --universal --generate-hashes --group $$group \
+			--constraint requirements.lock --python-version 3.11 \
+			--custom-compile-command 'make lock' --output-file requirements-$$group.lock || exit 1; \
+	done
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist src/*.egg-info

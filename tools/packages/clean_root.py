@@ -23,7 +23,7 @@ from pathlib import Path
 from tools.packages import deb, single_file
 from tools.packages.tree import DIST, ROOT
 
-__all__ = ["main"]
+__all__ = ["CleanRoot", "clean_root", "copied", "main"]
 
 _DUMP = "tests/data/cpuid/libcpuid/amd-epyc-7742-64-core-processor-dual.test"
 #: Safe by the catalogue's rule: the flush that Rome's incoherent aliases need is executed.
@@ -153,8 +153,15 @@ def _kept_image() -> Path | None:
     return max(cache.glob("staleline/kernels/vmlinuz-6.12.*"), default=None)
 
 
+def clean_root(folder: Path, suite: str, mirror: str) -> Path:
+    """A minimal root of one of Debian's suites, unpacked into this folder."""
+    command = ["debootstrap", "--variant=minbase", suite, str(folder), mirror]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)  # noqa: S603
+    return folder
+
+
 @contextmanager
-def _copied(base: Path, folder: Path) -> Iterator[CleanRoot]:
+def copied(base: Path, folder: Path) -> Iterator[CleanRoot]:
     """A copy of the minimal root, with the checkout at /src."""
     root = folder / "root"
     subprocess.run(["cp", "-a", str(base), str(root)], check=True)  # noqa: S603, S607
@@ -186,10 +193,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as temporary:
         base = chosen.base or Path(temporary, "base")
         if not base.exists():
-            command = ["debootstrap", "--variant=minbase", chosen.suite, str(base), chosen.mirror]
-            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)  # noqa: S603
+            clean_root(base, chosen.suite, chosen.mirror)
         for way in chosen.ways or _WAYS:
-            with _copied(base, Path(temporary)) as root:
+            with copied(base, Path(temporary)) as root:
                 print(_try(way, root, chosen.image), flush=True)
     return 0
 
