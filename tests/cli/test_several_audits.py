@@ -156,6 +156,25 @@ def test_every_format_holds_all(capsys: pytest.CaptureFixture[str]) -> None:
     assert "could not be read" in markdown
 
 
+def test_metrics_are_of_hosts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Also of one whose evidence contradicts itself; JSON has the files."""
+    leaf = {"0x00000000:0": ["0x1", "0x68747541", "0x444d4163", "0x69746e65"]}
+    amd = {"schema": "staleline/snapshot/1", "cpus": [{"cpuid": leaf}]}
+    written = []
+    for name, more in (("web1", {}), ("web2", {"state": {"tdx_module": "initialized"}})):
+        file = tmp_path / f"{name}.json"
+        file.write_text(json.dumps(amd | more | {"host": f"{name}.example"}))
+        written.append(str(file))
+    told = audit(capsys, tuple(written), "--kernel", "linux-6.18", "--format", "prometheus")[1]
+    subjects = {
+        sample.labels["subject"]
+        for family in text_string_to_metric_families(told)
+        for sample in family.samples
+    }
+    assert subjects == {"web1.example", "web2.example"}
+    assert 'id="tdx-without-intel"' in told
+
+
 def test_two_builds_of_one_release_are_told_apart(
     capsys: pytest.CaptureFixture[str], real_kernels: dict[str, RealKernel], tmp_path: Path
 ) -> None:

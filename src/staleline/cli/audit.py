@@ -15,6 +15,7 @@ from staleline.cli.console.once import Once
 from staleline.cli.console.output import Output, output_options
 from staleline.cli.machine import GivenMachine, machine_options, observed
 from staleline.errors import StalelineError
+from staleline.evidence.contradiction import ContradictionError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -191,7 +192,8 @@ def _outcomes(
         try:
             snapshot = observed(file)
         except StalelineError as error:
-            yield _failed(request, file, kernels[0] if len(kernels) == 1 else None, error)
+            host = error.host if isinstance(error, ContradictionError) else None
+            yield _failed(request, file, kernels[0] if len(kernels) == 1 else None, error, host)
             number += len(kernels)
             continue
         for kernel in kernels:
@@ -213,7 +215,7 @@ def _outcome(
         found, price, images = request.audit(snapshot, kernel)
         written = {} if traces is None else _write_traces(found, traces)
     except StalelineError as error:
-        return _failed(request, file, kernel, error)
+        return _failed(request, file, kernel, error, snapshot.host)
     return AuditOutcome(
         _machine(file),
         kernel,
@@ -223,16 +225,27 @@ def _outcome(
         cost=price,
         traces=written,
         files=(*_files(file), *images),
+        host=snapshot.host,
     )
 
 
 def _failed(
-    request: _Request, file: str | None, kernel: str | None, error: StalelineError
+    request: _Request,
+    file: str | None,
+    kernel: str | None,
+    error: StalelineError,
+    host: str | None = None,
 ) -> AuditOutcome:
     from staleline.report.machines.audits import AuditOutcome
 
     return AuditOutcome(
-        _machine(file), kernel, request.paths, request.asked, files=_files(file), error=error
+        _machine(file),
+        kernel,
+        request.paths,
+        request.asked,
+        files=_files(file),
+        error=error,
+        host=host,
     )
 
 

@@ -13,8 +13,6 @@ from staleline.cli.machine import GivenMachine, machine_options
 from staleline.evidence.contradiction import ContradictionError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from staleline.verdict.audit.preflight import Preflight
 
 __all__ = ["command"]
@@ -81,9 +79,12 @@ def command(  # noqa: PLR0913 - one parameter per option
     from staleline.vocabulary import Path
 
     path = Path.CRASH if crash else Path.KEXEC
+    host = None
     try:
         given = machine.given
-        subject = subject_of(machine.observed(), kernel, given, use_cache=not no_cache)
+        snapshot = machine.observed()
+        host = snapshot.host
+        subject = subject_of(snapshot, kernel, given, use_cache=not no_cache)
         image = next_image(
             following, subject.snapshot, append=append, reuse=reuse_cmdline, crash=crash
         )
@@ -95,23 +96,23 @@ def command(  # noqa: PLR0913 - one parameter per option
         asked = {"next_kernel": following, "path": str(path)}
         nothing = Contradicted(error.found, (path,), kernel, asked)
         document = contradicted_preflight(nothing, following, str(error))
-        write_contradicted(output, nothing, document, machine.file)
+        write_contradicted(output, nothing, document, machine.file, host or error.host)
         raise
-    files = (*machine.files, *image_files(subject.kernels))
-    _write(output, found, machine=machine.file or "this host", files=files, explain=explain)
-    return exit_status(found)
-
-
-def _write(
-    output: Output, found: Preflight, *, machine: str, files: Sequence[str], explain: bool
-) -> None:
-    from staleline.report.machines.preflight import one_line, preflight_document, print_preflight
-
+    shown = machine.file or "this host"
     if output.of_findings:
         from staleline.report.machines.preflight_findings import preflight_findings
 
-        output.write_findings([preflight_findings(found, machine=machine, files=files)])
-    elif output.format == "json":
+        files = (*machine.files, *image_files(subject.kernels))
+        output.write_findings([preflight_findings(found, machine=shown, files=files, host=host)])
+    else:
+        _write(output, found, machine=shown, explain=explain)
+    return exit_status(found)
+
+
+def _write(output: Output, found: Preflight, *, machine: str, explain: bool) -> None:
+    from staleline.report.machines.preflight import one_line, preflight_document, print_preflight
+
+    if output.format == "json":
         output.write_json(preflight_document(found))
     else:
         with output.console() as console:

@@ -106,7 +106,7 @@ def require_consistent(snapshot: Snapshot, where: str | None) -> None:
     Raises:
         ContradictionError: Two fields contradict each other; both are named.
     """
-    raise_if_any(contradictions(snapshot), where)
+    raise_if_any(contradictions(snapshot), where, snapshot.host)
 
 
 def contradictions(snapshot: Snapshot) -> tuple[Contradiction, ...]:

@@ -74,13 +74,21 @@ class ContradictionError(EvidenceError):
         where: The file; None where only the whole of the evidence is at odds.
         do: What the user can do about it.
         found: Every contradiction, the told one first.
+        host: Of which host it is evidence, where that is told in what was being read.
     """
 
     def __init__(
-        self, what: str, *, where: str | None, do: str, found: tuple[Contradiction, ...]
+        self,
+        what: str,
+        *,
+        where: str | None,
+        do: str,
+        found: tuple[Contradiction, ...],
+        host: str | None = None,
     ) -> None:
         super().__init__(what, where=where, do=do)
         self.found = found
+        self.host = host
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -88,7 +96,9 @@ class ContradictionError(EvidenceError):
         return tuple(dict.fromkeys(one.id for one in self.found))
 
 
-def raise_if_any(found: tuple[Contradiction, ...], where: str | None) -> None:
+def raise_if_any(
+    found: tuple[Contradiction, ...], where: str | None, host: str | None = None
+) -> None:
     """Refuse evidence with contradictions.
 
     Raises:
@@ -98,7 +108,8 @@ def raise_if_any(found: tuple[Contradiction, ...], where: str | None) -> None:
         others = list(dict.fromkeys(one.id for one in found if one.id != found[0].id))
         also = f"; also {', '.join(others)}" if others else ""
         what = f"{found[0].what} ({found[0].id}{also})"
-        raise ContradictionError(what, where=where, do=found[0].kind.do, found=found)
+        do = found[0].kind.do
+        raise ContradictionError(what, where=where, do=do, found=found, host=host)
 
 
 def against_kernel(sme_active: bool | None) -> Contradiction:

@@ -293,6 +293,21 @@ def test_prometheus_labels_keep_any_text_that_can_be_shown() -> None:
     assert {labels["subject"] for labels, _ in read["staleline_info"]} == {'a"b\\c\\x0ad\\u202e'}
 
 
+def test_prometheus_calls_a_machine_by_its_host_name_unless_another_has_it_too() -> None:
+    files = [replace(hygon(), subject=name) for name in ("a.json", "b.json", "c.json")]
+
+    def subjects(*hosts: str | None) -> list[str]:
+        named = [replace(one, host=host) for one, host in zip(files, hosts, strict=True)]
+        return [
+            labels["subject"]
+            for labels, _ in samples(prometheus_text(named, now=NOW))["staleline_info"]
+        ]
+
+    assert subjects("web1", "web2", None) == ["web1", "web2", "c.json"]
+    assert subjects("web1", "web1", "web2") == ["a.json", "b.json", "web2"]
+    assert subjects("c.json", "web1", None) == ["a.json", "web1", "c.json"]
+
+
 # --- Markdown --------------------------------------------------------------------------------
 
 

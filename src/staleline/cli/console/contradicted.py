@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -13,7 +14,11 @@ __all__ = ["write_contradicted"]
 
 
 def write_contradicted(
-    output: Output, audit: Contradicted, document: dict[str, Any], snapshot_file: str | None
+    output: Output,
+    audit: Contradicted,
+    document: dict[str, Any],
+    snapshot_file: str | None,
+    host: str | None,
 ) -> None:
     """Write the findings or the JSON document; as text the line of the error is all of it."""
     from staleline.report.machines.contradicted import contradicted_findings
@@ -21,6 +26,7 @@ def write_contradicted(
     if output.of_findings:
         files = [snapshot_file] if snapshot_file else []
         machine = snapshot_file or "this host"
-        output.write_findings([contradicted_findings(audit, machine=machine, files=files)])
+        found = contradicted_findings(audit, machine=machine, files=files)
+        output.write_findings([replace(found, host=host)])
     elif output.format == "json":
         output.write_json(document)

@@ -33,7 +33,7 @@ def merged(sources: Iterable[Snapshot], where: str) -> Snapshot:
     """
 
     def add(first: Snapshot, second: Snapshot) -> Snapshot:
-        raise_if_any(contradictions_between(first, second), where)
+        raise_if_any(contradictions_between(first, second), where, first.host or second.host)
         return _added(first, second)
 
     return reduce(add, sources)

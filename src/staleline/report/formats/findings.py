@@ -128,6 +128,8 @@ class Findings:
         other: Findings of no single handover.
         asked: What tells it from others of the same subject and kernel, by names that are labels
             of metrics too.
+        host: The machine's own name, where the evidence tells it. Metrics have it for the subject:
+            who reads an alert knows hosts, and not where their snapshots lie.
     """
 
     subject: str
@@ -138,6 +140,7 @@ class Findings:
     handovers: tuple[HandoverFindings, ...]
     other: tuple[Finding, ...]
     asked: Mapping[str, str] = field(default_factory=dict)
+    host: str | None = None
 
     @property
     def properties(self) -> Mapping[str, str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 
 from staleline.printable import printable
@@ -48,9 +48,11 @@ def prometheus_text(several: Sequence[Findings], *, now: float) -> str:
 
     Args:
         several: Audits or policies; subject, kernel and what was asked are labels of every
-            sample, so that files of several runs can lie side by side.
+            sample, so that files of several runs can lie side by side. A machine is the subject
+            by its host name, if it tells that and no other one here tells the same.
         now: When they were made, in seconds since 1970.
     """
+    several = _named_by_host(several)
     metrics = (
         Metric(
             "staleline_info",
@@ -89,6 +91,15 @@ def prometheus_text(several: Sequence[Findings], *, now: float) -> str:
         ),
     )
     return metrics_text(metrics)
+
+
+def _named_by_host(several: Sequence[Findings]) -> list[Findings]:
+    names = {one.subject: one.host or one.subject for one in several}
+    told = Counter(names.values())
+    return [
+        replace(one, subject=name) if told[name := names[one.subject]] == 1 else one
+        for one in several
+    ]
 
 
 def metrics_text(metrics: Iterable[Metric]) -> str:

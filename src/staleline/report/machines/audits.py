@@ -46,6 +46,7 @@ class AuditOutcome:
         traces: Written counterexamples by name.
         files: What it rests on.
         error: Why there is no audit.
+        host: The machine's own name, where its evidence tells it.
     """
 
     machine: str
@@ -57,6 +58,7 @@ class AuditOutcome:
     traces: Mapping[str, str] = field(default_factory=dict)
     files: Sequence[str] = ()
     error: StalelineError | None = None
+    host: str | None = None
 
     @property
     def verdict(self) -> Verdict:
@@ -122,7 +124,7 @@ def audits_document(outcomes: Sequence[AuditOutcome]) -> dict[str, Any]:
 def outcome_findings(outcomes: Sequence[AuditOutcome]) -> list[Findings]:
     """The findings of each."""
     return [
-        replace(_findings(one), kernel=name)
+        replace(_findings(one), kernel=name, host=one.host)
         for one, name in zip(outcomes, _kernel_names(outcomes), strict=True)
     ]
 
