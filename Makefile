@@ -12,7 +12,7 @@ DENO := DENO_DIR=$(VENV)/deno DENO_NO_UPDATE_CHECK=1 NO_COLOR=1 $(BIN)/deno
 .PHONY: run examples test lint format bench second-opinions every-kernel mutants properties \
 	fleet-equality fleet-spark fuzz fuzz-commands kernels compilers instrumented boot-test machine \
 	machine-test machine-matrix machine-mutants docs lock pyz deb install-test dist site site-test \
-	clean
+	operators-test clean
 
 run: $(STAMP)
 	@$(BIN)/python tools/demo.py
@@ -142,6 +142,12 @@ install-test: $(STAMP)
 	$(BIN)/python tools/fetch_kernels.py --series 6.12
 	$(BIN)/python -m tools.packages.clean_root
 
+# The examples for operators, run by ansible, by promtool and by NRPE; the latter are Debian's.
+operators-test: $(STAMP)
+	@$(BIN)/pip install -qq --disable-pip-version-check --require-hashes -r requirements-operators.lock
+	$(BIN)/python tools/fetch_kernels.py
+	$(BIN)/pytest tests/operators_tools.py
+
 # What an index would serve, checked, and the wheel tried by every Python of this host; with root and
 # debootstrap also by those of Debian's suites: DIST_SUITES='trixie forky'.
 DIST_SUITES ?=
@@ -166,7 +172,7 @@ lock: $(STAMP)
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --group spark \
 		--constraint requirements.lock --python-version 3.11 \
 		--custom-compile-command 'make lock' --output-file requirements-spark.lock
-	for group in site dist; do \
+	for group in site dist operators; do \
 		$(BIN)/uv pip compile --quiet --universal --generate-hashes --group $$group \
 			--constraint requirements.lock --python-version 3.11 \
 			--custom-compile-command 'make lock' --output-file requirements-$$group.lock || exit 1; \
