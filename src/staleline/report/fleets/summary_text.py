@@ -30,6 +30,8 @@ _FAULTS_SHOWN = 50
 _AGAIN_SHOWN = 5
 _NAME_MAX = 60
 _WORDS = {"at-risk": "at risk", "unknown": "unknown", "safe": "safe"}
+#: Columns of numbers.
+_FIGURES = frozenset({"hosts", *_WORDS.values(), "flushes"})
 
 
 def print_fleet(console: Console, found: FleetOverview) -> None:
@@ -64,9 +66,7 @@ def _print_groups(console: Console, found: FleetOverview) -> None:
     shown = shown or list(found.groups[:_GROUPS_SHOWN])
     if not shown:
         return
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
-    for name in ("verdict", "hosts", "kernel", "rule", "CPU"):
-        table.add_column(name, justify="right" if name == "hosts" else "left", overflow="fold")
+    table = _table("verdict", "hosts", "kernel", "rule", "CPU")
     for row in shown:
         table.add_row(
             Text(row["verdict"], VERDICT_STYLE[row["verdict"]]),
@@ -86,14 +86,26 @@ def _print_groups(console: Console, found: FleetOverview) -> None:
 
 
 def _print_by(console: Console, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
-    for head in (_cell(name), "hosts", "at risk", "unknown", "safe", "flushes"):
-        table.add_column(Text(head), justify="left" if head == _cell(name) else "right")
+    table = _table(_cell(name), "hosts", *_WORDS.values(), "flushes")
     for row in rows:
         counts = [_number(row[key]) for key in ("hosts", "at_risk", "unknown", "safe")]
         table.add_row(Text(_cell(row[name])), *counts, _seconds(row["flush_ms"]))
     console.print()
     console.print(table)
+
+
+def _table(*headings: str) -> Table:
+    """Figures and verdicts stay in one piece; long names go on below."""
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    for number, heading in enumerate(headings):
+        figures = number > 0 and heading in _FIGURES
+        table.add_column(
+            Text(heading),
+            justify="right" if figures else "left",
+            no_wrap=figures or heading == "verdict",
+            overflow="fold",
+        )
+    return table
 
 
 def _next_steps(found: FleetOverview) -> Iterator[str]:
@@ -176,7 +188,7 @@ def print_gains(console: Console, found: Sequence[Gain]) -> None:
             f"settles {_number(gain.settled)} for certain",
             f", {_number(gain.perhaps)} perhaps" if gain.perhaps else "",
         )
-        console.print(line, soft_wrap=True)
+        console.print(line)
         console.print(Text(f"    {title_of(gain.id)}. {how_to_get(gain.id)}"))
 
 
@@ -199,9 +211,7 @@ def print_changes(console: Console, found: Changes) -> None:
 
 def print_pairs(console: Console, found: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
     """A line for each old kernel and next one, the worst first."""
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
-    for head in ("next", "old kernel", "rule", "hosts", "at risk", "unknown", "safe"):
-        table.add_column(head, justify="right" if head in {"hosts", *_WORDS.values()} else "left")
+    table = _table("next", "old kernel", "rule", "hosts", *_WORDS.values())
     for following, rows in found.items():
         for row in rows:
             table.add_row(

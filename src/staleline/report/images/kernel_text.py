@@ -304,17 +304,13 @@ def _print_machine(console: Console, reports: Sequence[ImageReport]) -> None:
     ]
     if not rows:
         return
-    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column("on this machine", no_wrap=True)
-    for heading in ("if", "encrypts", "secondaries", "jumping CPU", "in a crash", "reported"):
-        table.add_column(heading)
+    headings = ("if", "encrypts", "secondaries", "jumping CPU", "in a crash", "reported")
+    table = HandoverTable((Column("on this machine", whole=True), *map(Column, headings)))
     for report, row in rows:
         release = report.document and report.document["release"]
-        table.add_row(
-            markup_escape(release or report.image),
-            markup_escape(
-                _assumption(row["assumed"], what_if=bool((report.on_machine or {})["what_if"]))
-            ),
+        table.add(
+            printable(release or report.image),
+            _assumption(row["assumed"], what_if=bool((report.on_machine or {})["what_if"])),
             _word(row["sme_active"], "yes", "no"),
             *(_word(row[site], "WBINVD", "no WBINVD") for site in Site),
             (row["reported_stopped"] or "").replace("-", " "),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""An audit as text for a terminal: the verdict first, then what it rests on."""
+"""An audit as text for a terminal: the verdict, what would settle it, and what it rests on."""
 
 from __future__ import annotations
 
@@ -82,6 +82,9 @@ def print_audit(console: Console, audit: Audit, *, machine: str) -> None:
         console.print(_headline(audit, path))
         for line in (*because(audit, path), *_explained(audit, path)):
             console.print(Padding(markup_escape(line), (0, 0, 0, 2), expand=False))
+    for paragraph in _listed("Missing, and how to get it", _unknown_lines(audit)):
+        console.print()
+        console.print(paragraph)
     console.print()
     console.print(_subject(audit, machine))
     console.print()
@@ -220,11 +223,15 @@ def _remarks(audit: Audit) -> Iterator[RenderableType]:
         ("Unneeded flushes", _unneeded_lines(audit)),
         ("Left behind dirty", _left_lines(audit)),
         ("Faults", _fault_lines(audit)),
-        ("Missing, and how to get it", _unknown_lines(audit)),
     ):
-        if lines:
-            body = Group(*(_item(line, name) for line, name in lines))
-            yield Group(Text(title, style="bold"), Padding(body, (0, 0, 0, 2), expand=False))
+        yield from _listed(title, lines)
+
+
+def _listed(title: str, lines: _Lines) -> Iterator[RenderableType]:
+    """A paragraph, if there is anything in it."""
+    if lines:
+        body = Group(*(_item(line, name) for line, name in lines))
+        yield Group(Text(title, style="bold"), Padding(body, (0, 0, 0, 2), expand=False))
 
 
 def _item(line: str, name: str) -> Text:

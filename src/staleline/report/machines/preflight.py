@@ -65,7 +65,7 @@ def _reason(found: Preflight) -> str:
 
 def print_preflight(console: Console, found: Preflight, *, machine: str) -> None:
     """The remarks and the whole audit."""
-    console.print(f"next kernel  {markup_escape(_next(found.image))}", soft_wrap=True)
+    console.print(f"next kernel  {markup_escape(_next(found.image))}")
     for line in _remarks(found):
         console.print(Padding(line, (0, 0, 0, 2), expand=False))
     console.print()

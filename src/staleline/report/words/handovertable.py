@@ -52,11 +52,29 @@ class HandoverTable:
     def __rich_console__(
         self, console: Console, options: ConsoleOptions
     ) -> Iterator[RenderableType]:
-        widths = [self._least(number) for number in range(len(self.columns))]
-        if sum(widths) + _GAP * (len(widths) - 1) <= options.max_width:
-            yield self._table(widths)
-        else:
+        widths = self._widths(options.max_width)
+        if widths is None:
             yield from self._below_each_other()
+        else:
+            yield self._table(widths)
+
+    def _widths(self, room: int) -> list[int] | None:
+        """Of each column; None if their words have no room.
+
+        Not left to rich, which levels the widths of columns whatever they need at least, and cuts
+        what stands beyond the edge then.
+        """
+        numbers = range(len(self.columns))
+        widths = [self._least(number) for number in numbers]
+        wanted = [self._most(number) for number in numbers]
+        spare = room - sum(widths) - _GAP * (len(widths) - 1)
+        if spare < 0:
+            return None
+        while spare and (short := [one for one in numbers if widths[one] < wanted[one]]):
+            for number in short[:spare]:
+                widths[number] += 1
+            spare -= min(spare, len(short))
+        return widths
 
     def _least(self, number: int) -> int:
         column = self.columns[number]
@@ -64,13 +82,17 @@ class HandoverTable:
         pieces = cells if column.whole else [word for cell in cells for word in cell.split()]
         return max(map(len, (*_words(column), *pieces)), default=0)
 
+    def _most(self, number: int) -> int:
+        cells = (row[number].plain for row in self._rows)
+        return max(map(len, (self.columns[number].heading, *cells)))
+
     def _table(self, widths: Sequence[int]) -> Table:
         table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, _GAP, 0, 0))
         for column, width in zip(self.columns, widths, strict=True):
             table.add_column(
                 column.heading,
                 no_wrap=column.whole,
-                min_width=width,
+                width=width,
                 overflow="fold",
                 style=column.style,
             )
