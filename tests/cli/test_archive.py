@@ -273,3 +273,17 @@ def test_waivers_that_are_not_understood_are_refused(
     file.write_text(text)
     assert main(["check", "linux-6.5", "--waivers", str(file)]) == 1
     assert says in capsys.readouterr().err
+
+
+def test_what_of_an_earlier_run_is_used_for_nothing_is_told(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, real_kernels: dict[str, RealKernel]
+) -> None:
+    saved = tmp_path / "before.jsonl"
+    both = [str(real_kernels[series].path) for series in ("5.10", "6.18")]
+    assert main(["kernel", *both, "--format", "jsonl", "-o", str(saved)]) == 0
+    capsys.readouterr()
+    assert main(["kernel", *both, "--since", str(saved)]) == 0
+    assert capsys.readouterr().err == ""
+    assert main(["kernel", both[1], "--since", str(saved)]) == 0
+    told = f"staleline: {saved}: nothing was compared with {both[0]} of it\n"
+    assert capsys.readouterr().err == told

@@ -181,7 +181,12 @@ def _steps(
         return [_step(old, new) for old, new in pairwise(reports)]
     if asked.since is None:
         return []
-    from staleline.kernel.reading.earlier import earlier_reports, is_earlier_run, same_flavour
+    from staleline.kernel.reading.earlier import (
+        earlier_reports,
+        is_earlier_run,
+        same_flavour,
+        unused_of,
+    )
     from staleline.kernel.reading.many import read_images
 
     if not is_earlier_run(asked.since):
@@ -193,6 +198,9 @@ def _steps(
     for before, new in pairs:
         if before is None and new.error is None:
             streams.complain(f"{new.image}: {asked.since} has none of its series and flavour")
+    unused = unused_of(earlier, [old for old, _ in pairs])
+    if unused:
+        streams.complain(f"{asked.since}: nothing was compared with {unused} of it")
     return [_step(before, new) for before, new in pairs if before is not None]
 
 

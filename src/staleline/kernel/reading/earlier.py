@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any, cast
 
 from staleline.errors import PolicyError, UsageError
@@ -19,9 +19,11 @@ from staleline.kernel.reading.many import ImageReport
 from staleline.kernel.reading.rule_json import from_document
 from staleline.policy.catalogue import series_of
 
-__all__ = ["earlier_reports", "is_earlier_run", "same_flavour"]
+__all__ = ["earlier_reports", "is_earlier_run", "same_flavour", "unused_of"]
 
 _LARGEST = 1 << 30
+#: Images that a message names.
+_NAMED = 3
 _VERSION = re.compile(r"^[\d.]+([-+~._](deb|rc|bpo|ubuntu|fc|el)?\d[\w.~]*)*")
 
 
@@ -73,6 +75,14 @@ def same_flavour(report: ImageReport, earlier: Sequence[ImageReport]) -> ImageRe
     """The earlier image of the same series and flavour; the last of several."""
     wanted = _flavour(report)
     return next((one for one in reversed(earlier) if _flavour(one) == wanted), None)
+
+
+def unused_of(earlier: Sequence[ImageReport], used: Collection[ImageReport | None]) -> str:
+    """Which series and flavours of then are in no comparison, in words; "" if each is in one."""
+    flavours = {_flavour(one) for one in used if one is not None}
+    names = dict.fromkeys(one.image for one in earlier if _flavour(one) not in flavours)
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(list(names)[:_NAMED]) + more
 
 
 def _flavour(report: ImageReport) -> tuple[object, ...]:
