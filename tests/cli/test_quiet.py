@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -188,3 +189,33 @@ def test_a_defect_is_one_line_unless_its_place_is_asked_for(
     assert main(["policies"]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("staleline: internal error, a defect of staleline: ZeroDivisionError")
+
+
+def test_ctrl_c_while_it_works_is_told_as_shells_tell_it() -> None:
+    """130, or an end by the signal itself, of which shells make 130; one line, no traceback."""
+    # Tests may run where it is ignored, as in the background of a shell.
+    words = ["env", "--default-signal=INT", sys.executable, "-m", "staleline"]
+    working = subprocess.Popen(
+        [
+            *words,
+            "check",
+            "linux-6.18",
+            "--cpus",
+            "200",
+            "--platform",
+            "hygon-sme-incoherent",
+            "--path",
+            "kexec",
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert working.stderr is not None
+    assert "models with 200 CPUs each: about" in working.stderr.readline()
+    # As from a terminal, which sends it to the processes that it started too.
+    os.killpg(working.pid, signal.SIGINT)
+    out, err = working.communicate(timeout=30)
+    assert working.returncode in (130, -signal.SIGINT)
+    assert (out, err.split("\n")) == ("", ["", "staleline: interrupted", ""])
