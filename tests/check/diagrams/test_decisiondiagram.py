@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from staleline.check.diagrams.decisiondiagram import DiagramLimits, Progress, explore
+from staleline.check.diagrams.decisiondiagram import DiagramLimits, Progress, behaviour, explore
 from staleline.check.export.combine import combined
 from staleline.check.meaning.interpreter import holds, moves, reachable
 from staleline.check.search.count import count_states
@@ -215,3 +215,14 @@ def test_progress_is_reported_with_its_rate() -> None:
     assert [one.images for one in reports] == sorted(one.images for one in reports)
     assert reports[-1].images == explored.images
     assert all(one.rate > 0 for one in reports)
+
+
+def test_what_is_asked_of_a_model_and_what_can_be_done_in_it_are_its_behaviour() -> None:
+    model = distinct_models()[0]
+    first, *others = model.properties
+    asked = replace(model, properties=(replace(first, violated=TRUE), *others))
+    named = replace(model, properties=(replace(first, name="P9"), *others))
+    fewer = replace(model, actions=model.actions[1:])
+    told = replace(model, title="another")
+    assert len({behaviour(one) for one in (model, asked, named, fewer)}) == 4
+    assert behaviour(told) == behaviour(model)

@@ -10,7 +10,7 @@ forwards, so that most sets are complete when their turn comes.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from oxidd.util import DDMemoryError
@@ -21,7 +21,7 @@ from staleline.check.diagrams.rows import Diagram, Pairs, Rows
 from staleline.errors import ModelError
 from staleline.model.form import TRUE, Expr, Model, Whose
 
-__all__ = ["DiagramLimits", "Explored", "Progress", "explore"]
+__all__ = ["DiagramLimits", "Explored", "Progress", "behaviour", "explore"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +82,27 @@ class Progress:
     def rate(self) -> float:
         """Images per second."""
         return self.images / self.seconds if self.seconds else 0.0
+
+
+def behaviour(model: Model) -> Hashable:
+    """All that an exploration takes from a model: where it is equal, the findings are.
+
+    What tells models apart beyond it (texts, actions that are never enabled, guards that come to
+    the same) makes no difference to what is reachable.
+    """
+    states = LocalStates(model)
+    asked = (*(item.violated for item in model.properties), model.goal)
+    with_globals = frozenset(
+        (
+            shared,
+            frozenset(states.moves(shared)),
+            tuple(states.given(expr, Whose.GLOBAL, shared) for expr in asked),
+        )
+        for shared in _forwards(states)
+    )
+    variables = tuple(one.name for one in (*model.globals, *model.locals))
+    properties = (*(item.name for item in model.properties), model.goal_name)
+    return variables, properties, states.start, states.locals, with_globals
 
 
 def explore(

@@ -58,6 +58,7 @@ class Rows:
         self._to_after = Diagram.make_substitution([(bit, variable(bit + 1)) for bit in firsts])
         self._coded: dict[tuple[int, int, Values], Diagram] = {}
         self._labels: dict[tuple[int, States | Pairs], Diagram] = {}
+        self._grouped: dict[Pairs, list[tuple[Values, States]]] = {}
 
     @property
     def nodes(self) -> int:
@@ -131,17 +132,25 @@ class Rows:
     def _pair_of(self, place: int, pairs: Pairs) -> Diagram:
         key = place, pairs
         if key not in self._labels:
-            before: dict[Values, set[Values]] = {}
-            for first, second in pairs:
-                # A move may make of a local state one that never occurs, if it is never
-                # taken beside that local state: no reachable row is related by such a pair.
-                if second in self._codes:
-                    before.setdefault(second, set()).add(first)
             self._labels[key] = self._union(
-                self._one_of(place, frozenset(firsts)) & self._code(place, 1, second)
-                for second, firsts in before.items()
+                self._one_of(place, firsts) & self._code(place, 1, second)
+                for second, firsts in self._befores(pairs)
             )
         return self._labels[key]
+
+    def _befores(self, pairs: Pairs) -> list[tuple[Values, States]]:
+        """Local states after a move, each with those that it may be made of; at all places alike.
+
+        A move may make of a local state one that never occurs, if it is never taken beside that
+        local state: no reachable row is related by such a pair.
+        """
+        if pairs not in self._grouped:
+            befores: dict[Values, set[Values]] = {}
+            for first, second in pairs:
+                if second in self._codes:
+                    befores.setdefault(second, set()).add(first)
+            self._grouped[pairs] = [(one, frozenset(firsts)) for one, firsts in befores.items()]
+        return self._grouped[pairs]
 
     def _code(self, place: int, moved: int, local: Values) -> Diagram:
         """A secondary is in a local state: before the move (0) or after it (1)."""

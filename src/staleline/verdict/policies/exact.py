@@ -8,11 +8,11 @@ check by a third engine, which shares nothing with the other two but the model.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from staleline.check.diagrams.decisiondiagram import Explored, explore
+from staleline.check.diagrams.decisiondiagram import Explored, behaviour, explore
 from staleline.errors import ModelError
 from staleline.model.form import Model
 from staleline.model.world import world
@@ -51,7 +51,7 @@ def distinct_models(rows: Sequence[PlatformHandover]) -> tuple[Model, ...]:
 def explored_models(
     models: Sequence[Model], cpus: int, jobs: int = 1
 ) -> Iterator[tuple[Model, Explored]]:
-    """Explore each model with `cpus` CPUs.
+    """Explore each model with `cpus` CPUs, and models that behave alike once.
 
     Args:
         models: The models.
@@ -61,29 +61,41 @@ def explored_models(
     Raises:
         ModelError: One could not be explored.
     """
-    if jobs == 1:
-        for model in models:
-            yield model, explore(model, cpus - 1)
-        return
+    alike = _alike(models)
     work = partial(explore, secondaries=cpus - 1)
-    for number, found in run_each(work, models, jobs=jobs, limits=_LIMITS, preload=(__name__,)):
-        if isinstance(found, Failure):
-            raise ModelError(f"{models[number].title} with {cpus} CPUs: {found.reason}")
-        yield models[number], found
+    if jobs == 1:
+        for group in alike:
+            found = work(group[0])
+            yield from ((model, found) for model in group)
+        return
+    firsts = [group[0] for group in alike]
+    for number, explored in run_each(work, firsts, jobs=jobs, limits=_LIMITS, preload=(__name__,)):
+        if isinstance(explored, Failure):
+            raise ModelError(f"{firsts[number].title} with {cpus} CPUs: {explored.reason}")
+        yield from ((model, explored) for model in alike[number])
+
+
+def _alike(models: Sequence[Model]) -> list[list[Model]]:
+    """Those that behave alike together."""
+    groups: dict[Hashable, list[Model]] = {}
+    for model in models:
+        groups.setdefault(behaviour(model), []).append(model)
+    return list(groups.values())
 
 
 def expected_seconds(models: Sequence[Model], cpus: int) -> float:
-    """About how long one process takes to explore them.
+    """About how long one process takes to explore them, if nothing else runs.
 
     The time is in proportion to the number of CPUs (docs/benchmarks.md); it is measured here,
     with fewer CPUs, on some of the models.
     """
-    sample = models[:: max(1, len(models) // _SAMPLE)][:_SAMPLE]
+    firsts = [group[0] for group in _alike(models)]
+    sample = firsts[:: max(1, len(firsts) // _SAMPLE)][:_SAMPLE]
     few = min(cpus, _FEW)
-    start = time.perf_counter()
+    start = time.process_time()
     for model in sample:
         explore(model, few - 1)
-    return (time.perf_counter() - start) / len(sample) * len(models) * cpus / few
+    return (time.process_time() - start) / len(sample) * len(firsts) * cpus / few
 
 
 def agreement(
