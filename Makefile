@@ -112,8 +112,9 @@ machine: $(STAMP)
 
 # All litmus programs, the tests that need the machine, and a kexec with and without its flush.
 machine-test: machine
-	$(BIN)/python tools/fetch_kernels.py --series 6.12
+	$(BIN)/python tools/fetch_kernels.py --series 6.1 --series 6.12 --series 7
 	$(BIN)/python -m tools.machine_litmus
+	$(BIN)/python -m tools.machine_kit
 	$(BIN)/pytest tests/machine
 	$(BIN)/pytest -n 2 tests/machine/kexec_on_the_machine.py
 

@@ -48,7 +48,7 @@ FILES = frozenset(
 #: What a verdict is made of.
 JUDGING = frozenset({"evidence", "facts", "kernel", "policy", "model", "check"})
 #: What asks for many verdicts, or beside a verdict.
-ASKING = frozenset({"fleet", "simulation"})
+ASKING = frozenset({"fleet", "simulation", "litmus"})
 
 #: What each file and folder at the top may import besides itself.
 ALLOWED = {
@@ -71,7 +71,8 @@ ALLOWED = {
     "facts": FILES | {"evidence"},
     "kernel": FILES | {"evidence", "policy"},
     "check": FILES | {"model"},
-    "verdict": FILES | JUDGING,
+    "litmus": FILES | {"evidence", "model", "check"},
+    "verdict": FILES | JUDGING | {"litmus"},
     "fleet": FILES | JUDGING | {"verdict"},
     "simulation": FILES | JUDGING | {"verdict"},
     "report": FILES | JUDGING | ASKING | {"verdict"},
@@ -83,7 +84,7 @@ ALLOWED = {
 #: As many as are seen at once. The commands lie in one folder whatever their number: a user types
 #: their names side by side, and looks for each under the name that was typed.
 MODULES_AT_MOST = 15
-COMMANDS_AT_MOST = 20
+COMMANDS_AT_MOST = 24
 
 #: Names that mean one thing in each of these places. A reader recognises and parses one format;
 #: `command` is what click runs; the collector runs alone on a host, so it repeats what it needs;

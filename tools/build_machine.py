@@ -31,7 +31,7 @@ from tools.kernel_source import SourceError, apply
 
 from staleline.simulation.emulator import BuiltMachine, machine_cache
 
-__all__ = ["MACHINE", "BuildError", "build", "installed", "patches", "unpacked"]
+__all__ = ["MACHINE", "BuildError", "build", "compiled_guest", "installed", "patches", "unpacked"]
 
 MACHINE: Final = Path(__file__).resolve().parent.parent / "machine"
 _NEEDED: Final = {  # program: Debian package
@@ -311,6 +311,16 @@ def _compile_guest(name: str, source: str, compiler: Sequence[str], folder: Path
         made = Path(work) / name
         _run([*compiler, "-o", str(made), str(MACHINE / "guest" / source)], None)
         made.replace(folder / name)
+
+
+def compiled_guest(name: str, folder: Path) -> bytes:
+    """A program of machine/guest that is no part of a build, compiled in `folder`.
+
+    Raises:
+        BuildError: The compiler gave up.
+    """
+    _compile_guest(name, f"{name}.c", _COMPILED, folder)
+    return (folder / name).read_bytes()
 
 
 def _sha256(path: Path) -> str:

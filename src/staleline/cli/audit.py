@@ -77,7 +77,9 @@ _WORST_FIRST = (2, 3, 0)
     help="Memory bandwidth of a socket, for the cost; default: by the CPU's model.",
 )
 @click.option(
-    "--measured", metavar="FILE", help="How long WBINVD took here, by docs/examples/wbinvd.bt."
+    "--measured",
+    metavar="FILE",
+    help="What was measured here: a result of the litmus kit, or docs/examples/wbinvd.bt's.",
 )
 @click.option("--traces", metavar="DIR", help="Write counterexamples there as ITF (.itf.json).")
 @click.option(
@@ -273,10 +275,11 @@ def _cost(
     """What the flushes cost; `bandwidth` in GB/s."""
     from staleline.facts.capacity import cache_capacity
     from staleline.verdict.audit.cost import bandwidth_of, cost
-    from staleline.verdict.audit.measured import read_measured
+    from staleline.verdict.audit.measured import read_measured, require_agreement
 
     given = None if bandwidth is None else bandwidth * 1e9
     measured = None if measured_file is None else read_measured(FilePath(measured_file))
+    require_agreement(measured, found.facts, measured_file or "")
     return cost(found, cache_capacity(snapshot), bandwidth_of(found.facts, given), measured)
 
 
@@ -297,12 +300,15 @@ def _write(output: Output, outcome: AuditOutcome) -> None:
 
 
 def _print(console: Console, outcome: AuditOutcome) -> None:
+    from staleline.report.litmus.litmus_text import print_aliases
     from staleline.report.machines.audit_text import print_audit
     from staleline.report.machines.cost import print_cost
 
     if outcome.audit is not None and outcome.cost is not None:
         print_audit(console, outcome.audit, machine=outcome.machine)
         print_cost(console, outcome.cost)
+        if (measured := outcome.cost.measured) is not None and measured.litmus is not None:
+            print_aliases(console, measured.litmus)
 
 
 def _several(

@@ -35,6 +35,7 @@ _COMMANDS = {
     "replay": "Execute a counterexample (.itf.json) again.",
     "report": "One HTML page with every verdict and counterexample, to step through and to send.",
     "run": "One kernel kexecs into another on a simulated machine with incoherent caches.",
+    "litmus": "A kernel module that asks a machine for incoherent aliases, and its answers.",
     "serve": "Show a report on this host's loopback address.",
     "export": "A model for another checker: Murphi or Promela.",
     "policies": "The catalogue of rules, by era and proposal.",

@@ -19,6 +19,7 @@ __all__ = [
     "against_kernel",
     "against_observed",
     "contradiction_kinds",
+    "measured_against_cpuid",
     "raise_if_any",
     "without_seamcalls",
 ]
@@ -123,6 +124,15 @@ def against_observed(option: str, given: str, field: str, observed: str) -> Cont
     """A value that the user gives for one that was observed as another."""
     what = f"{option} gives {given} and {field} was observed as {observed}"
     return Contradiction("given-against-observed", what, (field,))
+
+
+def measured_against_cpuid(starred: int, asked: int) -> Contradiction:
+    """Aliases that were seen to be incoherent, and that CPUID says are kept coherent."""
+    what = (
+        f"{starred} of {asked} lines showed what coherent aliases cannot give, and CPUID "
+        "0x8000001f EAX[10] says that they are kept coherent"
+    )
+    return Contradiction("measured-against-cpuid", what, ("cpuid 0x8000001f",))
 
 
 def without_seamcalls(tdx_module: str, image: str) -> Contradiction:

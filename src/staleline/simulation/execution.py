@@ -44,11 +44,13 @@ _CPU_TIME: Final = f"SIGNAL {int(signal.SIGXCPU)} caught"
 
 
 class CpuModel(StrEnum):
-    """A CPU model of machine/patches."""
+    """A CPU model of machine/patches, or of Bochs itself: these have no SME."""
 
     ROME = "epyc_rome"
     MILAN = "epyc_milan"
     HYGON = "hygon_dhyana"
+    RYZEN = "ryzen"
+    SKYLAKE = "corei7_skylake_x"
 
 
 class Ending(StrEnum):

@@ -9,6 +9,7 @@ from typing import Any
 from staleline.check import Answer
 from staleline.facts import MachineFacts
 from staleline.kernel.boot.decision import Store
+from staleline.report.litmus.litmus_json import aliases_document
 from staleline.report.machines.cost import cost_fields
 from staleline.report.words.identity import identity_fields
 from staleline.report.words.words import state_word
@@ -44,7 +45,14 @@ def audit_document(
         "given": list(audit.given),
         "layers": _layers(audit.facts),
         "cost": _flushes(audit) | (cost_fields(cost) if cost is not None else {}),
+        **_measured(cost),
     }
+
+
+def _measured(cost: Cost | None) -> dict[str, Any]:
+    if cost is None or cost.measured is None or cost.measured.litmus is None:
+        return {}
+    return {"measured": aliases_document(cost.measured.litmus)}
 
 
 def handover_document(handover: Handover, trace: str | None) -> dict[str, Any]:
