@@ -81,7 +81,7 @@ CASES: Final = (
     KitCase(series="7", model=CpuModel.MILAN, expected=_UNSEEN),
     KitCase(series="7", model=CpuModel.MILAN, expected=_UNSEEN, encrypts=False),
     KitCase(series="7", model=CpuModel.ROME, expected=_REFUSED, syscfg=False),
-    KitCase(series="7", model=CpuModel.RYZEN, expected=_REFUSED),
+    KitCase(series="7", model=CpuModel.ZAMBEZI, expected=_REFUSED),
     KitCase(series="7", model=CpuModel.SKYLAKE, expected=_REFUSED, encrypts=False),
     KitCase(series="6.12", model=CpuModel.ROME, expected=_INCOHERENT),
     KitCase(series="6.12", model=CpuModel.MILAN, expected=_UNSEEN, encrypts=False),

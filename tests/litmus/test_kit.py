@@ -16,6 +16,7 @@ from staleline.litmus.kit import kit_files, write_kit
 def test_all_that_builds_and_runs_it_is_there(tmp_path: Path) -> None:
     written = write_kit(str(tmp_path / "new" / "kit"))
     assert {path.name for path in written} == {
+        "Kbuild",
         "Makefile",
         "dkms.conf",
         "run.sh",
@@ -38,7 +39,7 @@ def test_nothing_is_written_over(tmp_path: Path) -> None:
 def test_dkms_and_the_module_have_one_name_and_version() -> None:
     conf, module = kit_files()["dkms.conf"], kit_files()["staleline_litmus.c"]
     assert 'BUILT_MODULE_NAME[0]="staleline_litmus"' in conf
-    assert "obj-m := staleline_litmus.o" in kit_files()["Makefile"]
+    assert "obj-m := staleline_litmus.o" in kit_files()["Kbuild"]
     language = re.search(r"#define LANGUAGE\s+(\d+)", module)
     assert language is not None
     assert f'PACKAGE_VERSION="{language[1]}"' in conf

@@ -49,7 +49,7 @@ class CpuModel(StrEnum):
     ROME = "epyc_rome"
     MILAN = "epyc_milan"
     HYGON = "hygon_dhyana"
-    RYZEN = "ryzen"
+    ZAMBEZI = "zambezi"
     SKYLAKE = "corei7_skylake_x"
 
 
