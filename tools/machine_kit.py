@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -263,6 +264,8 @@ def module_for(release: str) -> bytes:
 def _root() -> Path:
     root = machine_cache() / "kit" / "root"
     if not (root / "complete").exists():
+        if os.geteuid() or shutil.which("debootstrap") is None:
+            raise BuildError("modules are built as root, with: apt-get install debootstrap")
         shutil.rmtree(root, ignore_errors=True)
         root.parent.mkdir(parents=True, exist_ok=True)
         packages = f"--include={_COMPILERS}"
