@@ -45,7 +45,8 @@ class TestPatch:
 
     def test_has_a_subject_of_the_subsystem(self, path: Path) -> None:
         assert re.fullmatch(
-            r"\[PATCH(?: \d/\d)?\] (?:x86/\S+|kexec): [A-Z].{10,60}", Mail(path).subject
+            r"\[PATCH(?: \d/\d)?\] (?:x86/\S+|kexec|ACPI: processor: idle): [A-Z].{10,60}",
+            Mail(path).subject,
         )
 
     def test_argues_in_lines_that_fit(self, path: Path) -> None:
