@@ -12,7 +12,7 @@ from staleline.verdict.machines.exclusions import EXCLUSIONS, POINTLESS
 NAMES = tuple(
     dict.fromkeys(
         name
-        for facts in (*EXCLUSIONS, *(when | dict.fromkeys(names) for when, names in POINTLESS))
+        for facts in (*EXCLUSIONS, *((*when, *names) for when, names in POINTLESS))
         for name in facts
     )
 )
