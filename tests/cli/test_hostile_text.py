@@ -87,6 +87,7 @@ _SOUND: dict[str, tuple[str, ...]] = {
     "collect": (),
     "schema": ("audit",),
     "run": ("--kernel", "@missing"),
+    "litmus": ("--read", "@missing"),
     "fleet add": ("@missing", "--into", "@fleet"),
     "fleet audit": ("@missing",),
     "fleet missing": ("@missing",),

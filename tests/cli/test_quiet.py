@@ -47,6 +47,7 @@ WRITES = {
     "replay": "replay @/traces/kexec-on-on.itf.json",
     "report": "report -o @/report --policy linux-6.18 --platform guest-snp",
     "serve": "serve @/report",
+    "litmus": "litmus --from @/traces/kexec-on-on.itf.json",
     "export": "export kexec:on-off --to smt2",
     "policies": "policies",
     "explain": "explain",

@@ -10,6 +10,7 @@ import click
 from staleline.cli.console.once import Once
 from staleline.cli.console.output import FINDING_FORMATS, Output, output_options
 from staleline.errors import UsageError
+from staleline.printable import printable
 
 __all__ = ["command"]
 
@@ -59,7 +60,8 @@ def command(
 
     folder = directory or "staleline-litmus"
     written = write_kit(folder)
-    output.write("".join(f"{path}\n" for path in written) + _NEXT.format(folder))
+    listed = "".join(f"{printable(str(path))}\n" for path in written)
+    output.write(listed + _NEXT.format(printable(folder)))
     return None
 
 
