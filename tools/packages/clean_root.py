@@ -32,6 +32,7 @@ _TOLD = ("--msr", "0xc0010010=0x800000", "--cmdline", "mem_encrypt=on", "--path"
 _SAFE = re.compile(r"SAFE on kexec")
 #: How this host reaches the index and its certificates; the ways to install know nothing of it.
 _BORROWED = ("/etc/resolv.conf", "/etc/hosts", "/etc/pip.conf")
+_SCRIPTS = Path("/usr/share/debootstrap/scripts")
 #: What this host trusts, which may be more than Debian's ca-certificates.
 _TRUSTED = Path("/etc/ssl/certs/ca-certificates.crt")
 _TRUSTED_THERE = "/etc/trusted-by-the-host.crt"
@@ -155,7 +156,9 @@ def _kept_image() -> Path | None:
 
 def clean_root(folder: Path, suite: str, mirror: str) -> Path:
     """A minimal root of one of Debian's suites, unpacked into this folder."""
-    command = ["debootstrap", "--variant=minbase", suite, str(folder), mirror]
+    # A suite that is younger than debootstrap is unpacked as the one that is always the youngest.
+    script = suite if (_SCRIPTS / suite).exists() else "sid"
+    command = ["debootstrap", "--variant=minbase", suite, str(folder), mirror, script]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)  # noqa: S603
     return folder
 
