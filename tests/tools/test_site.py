@@ -60,3 +60,10 @@ def test_every_page_has_its_place_in_the_navigation():
     pages = {p.relative_to(ROOT).as_posix() for g in ("*.md", "docs/**/*.md") for p in ROOT.glob(g)}
     assert pages
     assert listed - {"/LICENSE.md"} == pages
+
+
+def test_every_finding_is_listed_by_its_title():
+    findings = ROOT / "docs/findings"
+    pages = [page for page in findings.glob("*.md") if page.name != "README.md"]
+    titles = {f"- [{page.read_text().splitlines()[0][2:]}]({page.name})" for page in pages}
+    assert titles == set((findings / "README.md").read_text().splitlines()[4:])
