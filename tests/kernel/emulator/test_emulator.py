@@ -220,9 +220,51 @@ def test_what_cannot_go_on_says_why_and_where(code, detail, address):
     assert end == End(EndKind.FAILED, address, f"{detail} at {address:#x}")
 
 
+#: again: inc rax; jmp again
+COUNTS_FOR_EVER = "48ffc0ebfb"
+
+
 def test_time_limits_a_run_as_well():
-    end = Machine("ebfe", RunLimits(instructions=10**12, seconds=0.05)).run()
+    end = Machine(COUNTS_FOR_EVER, RunLimits(instructions=10**12, seconds=0.05)).run()
     assert "budget ran out" in end.detail
+
+
+def test_instructions_limit_what_never_is_as_it_was():
+    end = Machine(COUNTS_FOR_EVER, RunLimits(instructions=10_000, seconds=10**6)).run()
+    assert "budget ran out" in end.detail
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "ebfe",  # jmp itself
+        "6a0758ebfb",  # again: push 7; pop rax; jmp again
+        # again: mov ecx, 5; inner: dec ecx; jne inner; inc byte [rip]; dec byte [rip]; jmp again
+        "b905000000ffc975fcfe05f10f0000fe0deb0f0000ebe9",
+        "0fa2ebfc",  # again: cpuid; jmp again
+    ],
+)
+def test_what_comes_back_to_where_it_was_has_no_end_whatever_its_limits(code):
+    machine = Machine(code, RunLimits(instructions=10**12, seconds=10**6))
+    assert "budget ran out" in machine.run().detail
+    assert machine.emulator.exhausted_runs == 1
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        # mov edi, 2000000; again: dec edi; jne again
+        "bf80841e00ffcf75fc",
+        # again: inc dword [rip + ...]; cmp dword [rip + ...], 500000; jne again
+        "ff05fa0f0000813df00f000020a1070075ee",
+        # again: rdtsc; cmp eax, 1000000000; jb again
+        "0f313d00ca9a3b72f7",
+    ],
+)
+def test_a_loop_that_ends_after_long_does_end(code):
+    """By what it counts in a register, in memory, or the time."""
+    machine = Machine(code + "c3", RunLimits(instructions=10**9, seconds=60.0))
+    assert machine.run().kind is EndKind.RETURNED
 
 
 def test_a_run_goes_on_where_its_instructions_begin_to_be_counted():

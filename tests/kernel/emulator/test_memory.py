@@ -56,12 +56,12 @@ def test_only_pages_written_to_are_touched() -> None:
 
 
 def test_only_a_page_fault_has_them_looked_up_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert touchedpages._are_counted()
+    assert touchedpages.are_faults_counted()
     region = of_file()
     region.content[0] = 1
     touched = TouchedPages(region.host_address, len(region))
     faults = [7, 7, 8]
-    monkeypatch.setattr(touchedpages, "_faults", lambda: faults.pop(0))
+    monkeypatch.setattr(touchedpages, "page_faults", lambda: faults.pop(0))
     first = touched.spans()
     assert touched.spans() is first == [range(PAGE)]
     region.content[PAGE] = 1

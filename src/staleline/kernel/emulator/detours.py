@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Let emulated code go another way at one of the times that it comes to an instruction."""
+"""Places at which emulated code is met; it may be let go another way at one of the times."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 
 import unicorn
 from unicorn import x86_const as x86
 
 from staleline.kernel.emulator.hooks import Hooks
 
-__all__ = ["detoured"]
+__all__ = ["detoured", "met"]
 
 
 class _Visits:
@@ -41,15 +41,22 @@ def detoured(
 ) -> Iterator[None]:
     """After so many visits to the address, in all engines together, go on at the target once."""
     count = _Visits(visits, target)
-    places = [_Visited(engine, count) for engine, _ in engines]
-    added = []
-    for (engine, hooks), place in zip(engines, places, strict=True):
-        engine.ctl_remove_cache(address, address + 1)  # what was translated has no hook
-        where = range(address, address + 1)
-        added.append(hooks.add(unicorn.UC_HOOK_CODE, place.visit, where))
+    with ExitStack() as places:
+        for engine, hooks in engines:
+            visited = _Visited(engine, count)
+            places.enter_context(met(engine, hooks, address, visited.visit))
+        yield
+
+
+@contextmanager
+def met(
+    engine: unicorn.Uc, hooks: Hooks, address: int, meet: Callable[[int, int], None]
+) -> Iterator[None]:
+    """Call a method, of an object that someone else keeps, before an instruction is executed."""
+    engine.ctl_remove_cache(address, address + 1)  # what was translated has no hook
+    hook = hooks.add(unicorn.UC_HOOK_CODE, meet, range(address, address + 1))
     try:
         yield
     finally:
-        for (engine, hooks), hook in zip(engines, added, strict=True):
-            hooks.remove(hook)
-            engine.ctl_remove_cache(address, address + 1)
+        hooks.remove(hook)
+        engine.ctl_remove_cache(address, address + 1)

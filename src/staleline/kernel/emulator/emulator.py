@@ -12,7 +12,7 @@ What a CPU stores after its WBINVD is noted by a second engine over the same mem
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Hashable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -22,7 +22,7 @@ import unicorn
 from unicorn import x86_const as x86
 
 from staleline.kernel.derivation import DerivationError
-from staleline.kernel.emulator.detours import detoured
+from staleline.kernel.emulator.detours import detoured, met
 from staleline.kernel.emulator.engine import (
     FLAGS,
     KERNEL_CODE,
@@ -75,7 +75,7 @@ from staleline.kernel.emulator.traps import (
     LogicalCpu,
     answer,
 )
-from staleline.kernel.emulator.watchdog import Watchdog
+from staleline.kernel.emulator.watchdog import Circle, Watchdog
 
 __all__ = ["ORDINARY_LIMITS", "Emulator", "End", "EndKind", "RunLimits"]
 
@@ -169,7 +169,9 @@ class RunLimits:
 
 
 ORDINARY_LIMITS: Final = RunLimits()
-#: Seconds for which a run goes on without its instructions being counted; 5 ms are usual.
+#: Seconds after which a run is looked at, most have ended by then; and for which it then goes on
+#: without its instructions being counted.
+_UNSEEN: Final = 0.005
 _UNCOUNTED: Final = 0.05
 
 
@@ -382,10 +384,12 @@ class Emulator:
         self._restore(state)
         try:
             with self._watchdog:
-                if not self._stepping:
-                    self._go_on(state.rip, _UNCOUNTED)
-                if self._end is None and self._behind is None:
+                if self._stepping:
                     self._go_on_counting()
+                else:
+                    self._go_on(state.rip, _UNSEEN)
+                    if self._goes_on:
+                        self._go_on_long()
         except unicorn.UcError as error:
             self._hooks.raise_failure()
             return self._end or self._failed(self._address(), str(error))
@@ -438,8 +442,31 @@ class Emulator:
     def _go_on(self, address: int, seconds: float, instructions: int = 0) -> None:
         """Until the run ends, or its time or, if any are given, its instructions are over."""
         self._watchdog.limit(seconds, self._engine.emu_stop)
-        self._engine.emu_start(address, _NOWHERE, 0, instructions)
+        with self._memory.run_in():
+            self._engine.emu_start(address, _NOWHERE, 0, instructions)
         self._hooks.raise_failure()
+
+    @property
+    def _goes_on(self) -> bool:
+        """It has come to no end, nor to a WBINVD behind which it goes on elsewhere."""
+        return self._end is None and self._behind is None
+
+    def _go_on_long(self) -> None:
+        """Until the run ends, or is known to have no end, or its limits are over."""
+        address = self._address()
+        circle = Circle(self._registers.read, self._all_but_registers, self._engine.emu_stop)
+        with met(self._engine, self._hooks, address, circle.come_by):
+            self._go_on(address, _UNCOUNTED)
+        if self._goes_on and not circle.is_closed:
+            self._go_on(self._address(), _UNSEEN if circle.is_loop else _UNCOUNTED)
+            if self._goes_on:
+                self._go_on_counting()
+
+    def _all_but_registers(self) -> Hashable:
+        """What decides what the CPU does next, and how often it flushed."""
+        memory = (tuple(region.pages) for region in self._memory.kept().regions)
+        cpu = self._running
+        return *memory, cpu.kept, len(cpu.flushes), self._looks_left
 
     def _go_on_counting(self) -> None:
         """Translated code counts or does not, so it is translated anew on both ways."""

@@ -98,7 +98,8 @@ def enter_ring3(engine: unicorn.Uc, memory: MachineMemory) -> unicorn.unicorn.Uc
         struct.pack("<5Q", target, KERNEL_CODE | 3, FLAGS, frame, KERNEL_DATA | 3),
     )
     engine.reg_write(x86.UC_X86_REG_RSP, frame)
-    engine.emu_start(code, target)
+    with memory.run_in():
+        engine.emu_start(code, target)
     write_pages(memory)
     engine.ctl_remove_cache(code, code + PAGE)
     return engine.context_save()

@@ -10,7 +10,8 @@ from __future__ import annotations
 import ctypes
 import mmap
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -28,7 +29,11 @@ from staleline.kernel.emulator.layout import (
     SHADOW_SCALE,
 )
 from staleline.kernel.emulator.localapic import sending_calls
-from staleline.kernel.emulator.touchedpages import TouchedPages
+from staleline.kernel.emulator.touchedpages import (
+    TouchedPages,
+    are_faults_counted,
+    page_faults,
+)
 from staleline.kernel.image.symbols import AmbiguousNameError
 
 if TYPE_CHECKING:
@@ -41,6 +46,8 @@ _LARGEST_IMAGE = 1 << 30
 #: Bytes beside what is put back above which pages are dropped; a site touches a tenth of that
 #: beside what its boot did, and what has gone astray as much as there is.
 _MOST_BESIDE = 1 << 18
+#: As much as is put back at once at most.
+_ZEROS = memoryview(bytes(_MOST_BESIDE))
 
 
 class KeptPages:
@@ -83,13 +90,19 @@ class Region:
     Args:
         content: A private mapping.
         file: What is mapped, another time; None for anonymous memory.
+        faults: As for `TouchedPages`.
     """
 
-    def __init__(self, content: mmap.mmap, file: mmap.mmap | None = None) -> None:
+    def __init__(
+        self,
+        content: mmap.mmap,
+        file: mmap.mmap | None = None,
+        faults: Callable[[], int] | None = None,
+    ) -> None:
         self.content = content
         self._file = None if file is None else memoryview(file)
         self._anchor = ctypes.c_char.from_buffer(content)
-        self._touched_pages = TouchedPages(self.host_address, len(self))
+        self._touched_pages = TouchedPages(self.host_address, len(self), faults)
         self._pristine = KeptPages()
 
     @property
@@ -100,22 +113,26 @@ class Region:
     def __len__(self) -> int:
         return len(self.content)
 
-    def reset(self) -> None:
+    def reset(self) -> bool:
         """Back to the file's content (a copy-on-write mapping) or to zeros (anonymous)."""
-        self.put_back(self._pristine)
+        return self.put_back(self._pristine)
 
     def kept(self) -> KeptPages:
         """What may differ from the state after a reset, in whole pages."""
         spans = self._touched()
         return KeptPages([(span.start, self.content[span.start : span.stop]) for span in spans])
 
-    def put_back(self, kept: KeptPages) -> None:
+    def put_back(self, kept: KeptPages) -> bool:
         """The content of when it was kept.
 
         Pages are written over and not dropped: this process would fault on them in every run.
+
+        Returns:
+            They were dropped all the same, being many.
         """
         beside = kept.beside(self._touched())
-        if sum(map(len, beside)) > _MOST_BESIDE:
+        drops = sum(map(len, beside)) > _MOST_BESIDE
+        if drops:
             self.content.madvise(mmap.MADV_DONTNEED)
             self._touched_pages.forget()
             beside = ()
@@ -123,12 +140,13 @@ class Region:
             self.content[span.start : span.stop] = self._original(span)
         for offset, content in kept.pages:
             self.content[offset : offset + len(content)] = content
+        return drops
 
-    def _original(self, span: range) -> bytes:
+    def _original(self, span: range) -> memoryview:
         """What is there after a reset."""
         if self._file is None:
-            return bytes(len(span))
-        return bytes(self._file[span.start : span.stop])
+            return _ZEROS[: len(span)] if len(span) <= len(_ZEROS) else memoryview(bytes(len(span)))
+        return self._file[span.start : span.stop]
 
     def _touched(self) -> list[range]:
         spans = self._touched_pages.spans()
@@ -140,6 +158,21 @@ class Region:
         return [
             page for page in pages if self.content[page.start : page.stop] != self._original(page)
         ]
+
+
+class _Touches:
+    """How often pages of a machine's memory may have been touched that were not before.
+
+    Of the page faults of this process only those count that come from code that runs in that
+    memory, and from writes.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def so_far(self) -> int:
+        """The count, for whom it changes."""
+        return self.count
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,15 +194,17 @@ class MachineMemory:
     """
 
     def __init__(self, image: KernelImage) -> None:
-        self._base, self._kernel = _map_image(image)
-        self._ram = Region(mmap.mmap(-1, RAM_SIZE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
-        self._apic = Region(mmap.mmap(-1, PAGE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
+        self._touches = _Touches()
+        self._written: set[int] = set()
+        self._base, content, file = _map_image(image)
+        self._kernel = Region(content, file, self._touches.so_far)
+        self._ram, self._apic = self._new(RAM_SIZE), self._new(PAGE)
         self.page_offset = _page_offset(image)
         self.text = _text(image, range(self._base, self._base + len(self._kernel)))
         self.sending_calls = sending_calls(image.symbols)
         self.has_shadow = has_shadow(image.symbols)
         memory = (self._base, self._kernel, 0), (self.page_offset, self._ram, 0)
-        shadows = [_shadow(*window) for window in memory if self.has_shadow]
+        shadows = [_shadow(*window, self._new) for window in memory if self.has_shadow]
         self._shadows = tuple(region for _, region, _ in shadows)
         # The identity map leaves page 0 out, so that a null pointer is noticed.
         self._windows = (*memory, (PAGE, self._ram, PAGE), *shadows)
@@ -221,6 +256,10 @@ class MachineMemory:
         """
         place, offset = self._locate(address, len(content))
         place[offset : offset + len(content)] = content
+        first, last = address // PAGE, (address + len(content) - 1) // PAGE
+        if first not in self._written or last - first:
+            self._written.update(range(first, last + 1))
+            self._touches.count += 1
 
     def read_int(self, address: int, size: int) -> int:
         """A little-endian unsigned integer."""
@@ -233,7 +272,7 @@ class MachineMemory:
     def reset(self) -> None:
         """The pristine image and empty RAM."""
         for region in self._regions:
-            region.reset()
+            self._reset(region)
 
     def kept(self) -> KeptMemory:
         """All of it as it is now; costs what was written since the last reset."""
@@ -242,7 +281,22 @@ class MachineMemory:
     def put_back(self, kept: KeptMemory) -> None:
         """All of it as it was then."""
         for region, pages in zip(self._regions, kept.regions, strict=True):
-            region.put_back(pages)
+            if region.put_back(pages):
+                self._written.clear()
+
+    @contextmanager
+    def run_in(self) -> Iterator[None]:
+        """To be entered around whatever else may write to it: code that runs."""
+        before = page_faults()
+        try:
+            yield
+        finally:
+            if page_faults() != before or not are_faults_counted():
+                self._touches.count += 1
+
+    def _new(self, size: int) -> Region:
+        content = mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        return Region(content, faults=self._touches.so_far)
 
     @property
     def _regions(self) -> tuple[Region, ...]:
@@ -250,7 +304,11 @@ class MachineMemory:
 
     def clear_ram(self) -> None:
         """Empty RAM; the kernel's memory stays as it is."""
-        self._ram.reset()
+        self._reset(self._ram)
+
+    def _reset(self, region: Region) -> None:
+        if region.reset():
+            self._written.clear()
 
     def is_ram(self, address: int) -> bool:
         """Is this an address of low RAM, identity-mapped or in the direct map?"""
@@ -263,11 +321,12 @@ class MachineMemory:
         raise DerivationError(f"{size} bytes at {address:#x} are outside the machine's memory")
 
 
-def _shadow(address: int, region: Region, _: int) -> tuple[int, Region, int]:
+def _shadow(
+    address: int, region: Region, _: int, new: Callable[[int], Region]
+) -> tuple[int, Region, int]:
     """A window on the shadow of another; KASAN gives every page of a shadow memory of its own."""
     size = -(-len(region) // (SHADOW_SCALE * PAGE)) * PAGE
-    content = mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    return shadow_of(address) & -PAGE, Region(content), 0
+    return shadow_of(address) & -PAGE, new(size), 0
 
 
 def _page_offset(image: KernelImage) -> int:
@@ -291,8 +350,8 @@ def _text(image: KernelImage, kernel: range) -> range:
     return pages if pages and pages[0] in kernel and pages[-1] in kernel else range(0)
 
 
-def _map_image(image: KernelImage) -> tuple[int, Region]:
-    """The image as one copy-on-write region, and its virtual address."""
+def _map_image(image: KernelImage) -> tuple[int, mmap.mmap, mmap.mmap]:
+    """The image's virtual address, itself as one copy-on-write mapping, and as it is."""
     # By physical addresses: up to 6.15 the per-CPU segment is linked at virtual address 0 but
     # loaded between data and init text (arch/x86/kernel/vmlinux.lds.S).
     start = min(segment.physical_address for segment in image.segments) & -PAGE
@@ -312,7 +371,7 @@ def _map_image(image: KernelImage) -> tuple[int, Region]:
         for segment in image.segments:
             _write_all(descriptor, segment.data, segment.physical_address - start)
         file = mmap.mmap(descriptor, size, mmap.MAP_SHARED, mmap.PROT_READ)
-        return KERNEL_MAP + start, Region(mmap.mmap(descriptor, size, mmap.MAP_PRIVATE), file)
+        return KERNEL_MAP + start, mmap.mmap(descriptor, size, mmap.MAP_PRIVATE), file
     finally:
         os.close(descriptor)
 

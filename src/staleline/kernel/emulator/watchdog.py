@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A limit on the processor time of emulated code.
+"""A limit on the processor time of emulated code, and what tells early that it has no end.
 
-Unicorn has one, of wall-clock time, but polls it every few microseconds from a thread it starts
-for each run, which costs more than the runs themselves. Here one thread looks twenty times a
+Unicorn has a limit, of wall-clock time, but polls it every few microseconds from a thread it starts
+for each run, which costs more than the runs themselves. Here one thread looks two hundred times a
 second, and a busy machine ends nothing sooner.
 """
 
@@ -10,13 +10,17 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Sequence
 from types import TracebackType
 from typing import Final
 
-__all__ = ["Watchdog"]
+__all__ = ["Circle", "Watchdog"]
 
-_INTERVAL: Final = 0.05
+_INTERVAL: Final = 0.005
+#: Passes of a loop that are looked at, and those at whose end memory is.
+_FIRST_PASS: Final = 2
+_MOST_PASSES: Final = 64
+_MOST_LOOKS: Final = 4
 
 
 class Watchdog:
@@ -77,3 +81,46 @@ class Watchdog:
                 is_limited = self._deadline != float("inf")
                 if is_limited and time.clock_gettime(self._clock) > self._deadline:
                     self._stop()
+
+
+class Circle:
+    """Code that comes back to a place in the state in which it was there before has no end.
+
+    It may change memory in between, as long as it changes it back.
+
+    Attributes:
+        is_closed: It did.
+        is_loop: It came by so often that more would not tell more.
+
+    Args:
+        registers: The registers as they are now.
+        state: Everything else that decides what the code does.
+        stop: Ends what is running.
+    """
+
+    def __init__(
+        self,
+        registers: Callable[[], Sequence[int]],
+        state: Callable[[], Hashable],
+        stop: Callable[[], None],
+    ) -> None:
+        self._registers, self._state, self._stop = registers, state, stop
+        self._first: Sequence[int] | None = None
+        self._before: Hashable = None
+        self._passes = self._looks = 0
+        self.is_closed = self.is_loop = False
+
+    def come_by(self, _address: int, _size: int) -> None:
+        """The code is at the place."""
+        self._passes += 1
+        # Not the first time, when it has not gone anywhere yet and is met in another way.
+        if self._passes == _FIRST_PASS:
+            self._first, self._before = self._registers(), self._state()
+        elif self._passes > _FIRST_PASS and self._registers() == self._first:
+            now = self._state()
+            self.is_closed = now == self._before
+            self._before = now
+            self._looks += 1
+        self.is_loop = self._passes > _MOST_PASSES or self._looks > _MOST_LOOKS
+        if self.is_closed or self.is_loop:
+            self._stop()
