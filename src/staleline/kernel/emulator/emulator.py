@@ -16,6 +16,7 @@ from collections.abc import Callable, Container, Hashable, Iterator, Mapping, Se
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import partial
 from typing import Final
 
 import unicorn
@@ -29,6 +30,7 @@ from staleline.kernel.emulator.engine import (
     KERNEL_DATA,
     bad_access,
     enter_ring3,
+    forget,
     map_memory,
     map_shadow,
     write_pages,
@@ -63,6 +65,7 @@ from staleline.kernel.emulator.refused import (
     decode_refused,
 )
 from staleline.kernel.emulator.registerfile import RegisterFile
+from staleline.kernel.emulator.touchedpages import page_faults
 from staleline.kernel.emulator.traps import (
     GENERAL_REGISTERS,
     RAX,
@@ -234,7 +237,8 @@ class Emulator:
         self._second: Emulator | None = None
         self._hooks = Hooks(self._engine)
         self._install_hooks()
-        self._ring3 = enter_ring3(self._engine, memory)
+        self._enter_ring3 = enter_ring3(self._engine, memory)
+        self._forget = partial(forget, self._engine)
 
     @property
     def next_kernel_entry(self) -> int:
@@ -251,10 +255,10 @@ class Emulator:
 
     def forget_code(self, address: int, size: int) -> None:
         """Drop translations of code that was rewritten through another alias."""
-        self._engine.ctl_remove_cache(address, address + size)
+        self._forget(address, address + size)
         # An instruction that begins before the bytes may reach into them.
-        begun = range(address - LONGEST_INSTRUCTION, address + size)
-        for start in [start for start in self._flushes_line if start in begun]:
+        first, end = address - LONGEST_INSTRUCTION, address + size
+        for start in [start for start in self._flushes_line if first <= start < end]:
             del self._flushes_line[start]
         if self._second is not None:
             self._second.forget_code(address, size)
@@ -442,8 +446,11 @@ class Emulator:
     def _go_on(self, address: int, seconds: float, instructions: int = 0) -> None:
         """Until the run ends, or its time or, if any are given, its instructions are over."""
         self._watchdog.limit(seconds, self._engine.emu_stop)
-        with self._memory.run_in():
+        faults = page_faults()
+        try:
             self._engine.emu_start(address, _NOWHERE, 0, instructions)
+        finally:
+            self._memory.was_run_in(page_faults() - faults)
         self._hooks.raise_failure()
 
     @property
@@ -580,7 +587,7 @@ class Emulator:
         Unicorn delivers #GP without forgetting it, so the next one would be a double fault;
         the kept context has none pending.
         """
-        self._engine.context_restore(self._ring3)
+        self._enter_ring3()
         self._registers.write(
             (*state.general, state.rip, state.flags, state.fs_base, state.gs_base)
         )

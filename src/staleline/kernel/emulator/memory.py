@@ -11,7 +11,6 @@ import ctypes
 import mmap
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -29,11 +28,7 @@ from staleline.kernel.emulator.layout import (
     SHADOW_SCALE,
 )
 from staleline.kernel.emulator.localapic import sending_calls
-from staleline.kernel.emulator.touchedpages import (
-    TouchedPages,
-    are_faults_counted,
-    page_faults,
-)
+from staleline.kernel.emulator.touchedpages import TouchedPages, are_faults_counted
 from staleline.kernel.image.symbols import AmbiguousNameError
 
 if TYPE_CHECKING:
@@ -245,8 +240,11 @@ class MachineMemory:
         Raises:
             DerivationError: They are not all in memory; an image may name any address.
         """
-        content, offset = self._locate(address, size)
-        return content[offset : offset + size]
+        # As `_locate` does; a run reads a hundred times.
+        for start, end, content, offset in self._places:
+            if start <= address and address + size <= end:
+                return content[address + offset : address + offset + size]
+        raise _outside(address, size)
 
     def write(self, address: int, content: bytes) -> None:
         """Store `content` at a kernel, direct-map or identity address.
@@ -284,15 +282,10 @@ class MachineMemory:
             if region.put_back(pages):
                 self._written.clear()
 
-    @contextmanager
-    def run_in(self) -> Iterator[None]:
-        """To be entered around whatever else may write to it: code that runs."""
-        before = page_faults()
-        try:
-            yield
-        finally:
-            if page_faults() != before or not are_faults_counted():
-                self._touches.count += 1
+    def was_run_in(self, faults: int) -> None:
+        """Code that may have written to it has run, and had so many page faults meanwhile."""
+        if faults or not are_faults_counted():
+            self._touches.count += 1
 
     def _new(self, size: int) -> Region:
         content = mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
@@ -318,7 +311,11 @@ class MachineMemory:
         for start, end, content, offset in self._places:
             if start <= address and address + size <= end:
                 return content, address + offset
-        raise DerivationError(f"{size} bytes at {address:#x} are outside the machine's memory")
+        raise _outside(address, size)
+
+
+def _outside(address: int, size: int) -> DerivationError:
+    return DerivationError(f"{size} bytes at {address:#x} are outside the machine's memory")
 
 
 def _shadow(

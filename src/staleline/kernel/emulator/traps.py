@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
+from functools import cache
 from typing import Final, Self
 
 from staleline.evidence.registers import CpuidTable
@@ -170,8 +171,8 @@ class LogicalCpu:
             record: What it asks from here on is added to this.
         """
         fork = type(self).__new__(type(self))
-        for one in fields(self):  # as `copy.copy` does, which takes three times as long
-            setattr(fork, one.name, getattr(self, one.name))
+        for name in _names(type(self)):  # as `copy.copy` does, which takes ten times as long
+            setattr(fork, name, getattr(self, name))
         fork.cpuid, fork.msr, fork.record = other.cpuid, other.msr, record
         fork.flushes = self.flushes.copy()
         fork.msrs_read = self.msrs_read.copy()
@@ -219,6 +220,11 @@ class LogicalCpu:
         """A leaf that was needed and is in no dump, or None."""
         missing = self.leaves_missing & DECISIVE_LEAVES
         return min(missing) if missing else None
+
+
+@cache
+def _names(kind: type[LogicalCpu]) -> tuple[str, ...]:
+    return tuple(one.name for one in fields(kind))
 
 
 def answer(cpu: LogicalCpu, instruction: RefusedInstruction, state: CpuState) -> bool:
