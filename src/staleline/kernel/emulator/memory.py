@@ -13,6 +13,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary, finalize
 
 from staleline.errors import KernelImageError
 from staleline.kernel.derivation import DerivationError
@@ -34,7 +35,7 @@ from staleline.kernel.image.symbols import AmbiguousNameError
 if TYPE_CHECKING:
     from staleline.kernel.image.image import KernelImage
 
-__all__ = ["KeptMemory", "MachineMemory", "Region"]
+__all__ = ["KeptMemory", "MachineMemory", "Region", "lay_out"]
 
 #: KERNEL_IMAGE_SIZE with KASLR (arch/x86/include/asm/page_64_types.h).
 _LARGEST_IMAGE = 1 << 30
@@ -191,8 +192,9 @@ class MachineMemory:
     def __init__(self, image: KernelImage) -> None:
         self._touches = _Touches()
         self._written: set[int] = set()
-        self._base, content, file = _map_image(image)
-        self._kernel = Region(content, file, self._touches.so_far)
+        loaded = _loaded(image)
+        self._base = loaded.base
+        self._kernel = Region(loaded.mapped(), loaded.content, self._touches.so_far)
         self._ram, self._apic = self._new(RAM_SIZE), self._new(PAGE)
         self.page_offset = _page_offset(image)
         self.text = _text(image, range(self._base, self._base + len(self._kernel)))
@@ -347,8 +349,42 @@ def _text(image: KernelImage, kernel: range) -> range:
     return pages if pages and pages[0] in kernel and pages[-1] in kernel else range(0)
 
 
-def _map_image(image: KernelImage) -> tuple[int, mmap.mmap, mmap.mmap]:
-    """The image's virtual address, itself as one copy-on-write mapping, and as it is."""
+@dataclass(frozen=True, slots=True)
+class _Loaded:
+    """An image as a boot loader would leave it, to be mapped copy-on-write.
+
+    To go back to it between two machines costs what was written in between.
+
+    Attributes:
+        base: Its virtual address.
+        descriptor: Of the file that holds it, for as long as there is the image.
+        content: The same, mapped.
+    """
+
+    base: int
+    descriptor: int
+    content: mmap.mmap
+
+    def mapped(self) -> mmap.mmap:
+        """A mapping whose writes stay in it."""
+        return mmap.mmap(self.descriptor, len(self.content), mmap.MAP_PRIVATE)
+
+
+_LOADED: WeakKeyDictionary[KernelImage, _Loaded] = WeakKeyDictionary()
+
+
+def lay_out(image: KernelImage) -> None:
+    """Write it down once, for all machines of this process and those forked from it later."""
+    _loaded(image)
+
+
+def _loaded(image: KernelImage) -> _Loaded:
+    if image not in _LOADED:
+        _LOADED[image] = _load(image)
+    return _LOADED[image]
+
+
+def _load(image: KernelImage) -> _Loaded:
     # By physical addresses: up to 6.15 the per-CPU segment is linked at virtual address 0 but
     # loaded between data and init text (arch/x86/kernel/vmlinux.lds.S).
     start = min(segment.physical_address for segment in image.segments) & -PAGE
@@ -360,17 +396,13 @@ def _map_image(image: KernelImage) -> tuple[int, mmap.mmap, mmap.mmap]:
             where=image.path,
             do="give an image whose segments are not further apart than 1 GiB",
         )
-    # Written once and mapped copy-on-write, so that to go back to the pristine image between two
-    # machines costs what was written in between.
     descriptor = os.memfd_create("kernel")
-    try:
-        os.ftruncate(descriptor, size)
-        for segment in image.segments:
-            _write_all(descriptor, segment.data, segment.physical_address - start)
-        file = mmap.mmap(descriptor, size, mmap.MAP_SHARED, mmap.PROT_READ)
-        return KERNEL_MAP + start, mmap.mmap(descriptor, size, mmap.MAP_PRIVATE), file
-    finally:
-        os.close(descriptor)
+    finalize(image, os.close, descriptor)
+    os.ftruncate(descriptor, size)
+    for segment in image.segments:
+        _write_all(descriptor, segment.data, segment.physical_address - start)
+    content = mmap.mmap(descriptor, size, mmap.MAP_SHARED, mmap.PROT_READ)
+    return _Loaded(KERNEL_MAP + start, descriptor, content)
 
 
 def _write_all(descriptor: int, content: memoryview, offset: int) -> None:

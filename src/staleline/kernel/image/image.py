@@ -40,7 +40,7 @@ class Section:
     size: int
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class KernelImage:
     """A kernel, unpacked.
 

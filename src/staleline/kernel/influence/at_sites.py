@@ -377,7 +377,12 @@ class _OneSite:
 
     def _most_matter(self, cell: Cell, bits: Sequence[int]) -> bool:
         sample = bits[:: max(1, len(bits) // _SAMPLE)]
-        return sum(self._matters(cell, [bit]) for bit in sample) > _MOST * len(sample)
+        matter = 0
+        for left, bit in zip(range(len(sample), 0, -1), sample, strict=True):
+            if matter > _MOST * len(sample) or matter + left <= _MOST * len(sample):
+                break  # the others cannot turn it over
+            matter += self._matters(cell, [bit])
+        return matter > _MOST * len(sample)
 
     def _matters(self, cell: Cell, bits: Sequence[int]) -> bool:
         """Does turning these bits over change the decision? No bits do not."""

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
+from staleline.kernel.emulator.memory import lay_out
 from staleline.printable import printable
 from staleline.vocabulary import Site
 from staleline.workers import AsideError, aside
@@ -30,6 +31,7 @@ def doubts_aside(image: KernelImage) -> Callable[[], Doubts]:
     Returns:
         Waits for what was found; to be called once.
     """
+    lay_out(image)
     found = aside(partial(_doubts, image))
 
     def result() -> Doubts:

@@ -14,6 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from staleline.kernel.derivation import DerivationError
+from staleline.kernel.emulator.memory import lay_out
 from staleline.kernel.influence.at_sites import search_sites
 from staleline.kernel.influence.dependencies import described, machines
 from staleline.kernel.rerun.reruns import Booted, Reruns
@@ -130,6 +131,7 @@ def second_ways_aside(image: KernelImage) -> Callable[[Unlisted], Unlisted]:
     Returns:
         Adds what was found to what sites depend on and no fact sets; to be called once.
     """
+    lay_out(image)
     found = aside(partial(_dependencies, image))
 
     def added(unlisted: Unlisted) -> Unlisted:
