@@ -8,8 +8,7 @@ and memory; through an address too, where what is loaded from there is chosen by
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from staleline.kernel.emulator.traps import GENERAL_REGISTERS, RANDOM, TIME
@@ -37,8 +36,7 @@ _FLAGS_ORIGIN: Final = "EFLAGS"
 _AT_THE_START: Final = " at the start"
 
 
-@dataclass(frozen=True, slots=True)
-class Loaded:
+class Loaded(NamedTuple):
     """What a variable, or another place in memory, held when the run began."""
 
     address: int
@@ -147,8 +145,10 @@ class _Followed:
     def _put(self, part: Part, taken: Flow) -> None:
         self._registers[part] = _mixed(taken) if part == FLAGS else taken
 
-    def _of(self, parts: Iterable[Part]) -> Flow:
-        return _joined(*(_moved(self._register(part), -part.first) for part in parts))
+    def _of(self, parts: Sequence[Part]) -> Flow:
+        if len(parts) == 1:
+            return _moved(self._register(parts[0]), -parts[0].first)
+        return _joined(*[_moved(self._register(part), -part.first) for part in parts])
 
     def _register(self, part: Part) -> Flow:
         known = self._registers.get(part)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 from functools import cache
-from typing import Final
+from typing import Final, NamedTuple
 
 import capstone  # type: ignore[import-untyped]
 from capstone import x86 as cx
@@ -24,8 +24,7 @@ _PLACES: Final = frozenset({"rsp", "esp", "sp", "rip", "eip"})
 _SEGMENTS: Final = frozenset({"cs", "ds", "es", "fs", "gs", "ss"})
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(NamedTuple):
     """Some adjacent bits of a register.
 
     Attributes:

@@ -119,12 +119,18 @@ class Accesses:
     reads: dict[Cell, bytes] = field(default_factory=dict)
     blocks: set[tuple[int, int]] = field(default_factory=set)
     _written: set[int] = field(default_factory=set)
+    _noted: set[tuple[int, int, bool]] = field(default_factory=set)
 
     def note(self, address: int, size: int, is_write: bool) -> None:
         """One access, before it takes effect."""
+        # The same another time tells nothing new: what was written before stays so.
+        access = address, size, is_write
+        if access in self._noted:
+            return
+        self._noted.add(access)
         if is_write:
             self._written.update(range(address, address + size))
-        elif (address, size) not in self.reads:
+        else:
             self._read(address, size)
 
     def execute(self, address: int, size: int) -> None:

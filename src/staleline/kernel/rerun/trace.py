@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from staleline.kernel.emulator.refused import LONGEST_INSTRUCTION
 from staleline.kernel.rerun.instructionform import form_of
@@ -25,8 +25,7 @@ _JUMP_NEAR: Final = range(0x80, 0x90)
 _ASKING: Final = (b"\x0f\xa2", b"\x0f\x32", b"\x0f\x30")  # CPUID, RDMSR, WRMSR
 
 
-@dataclass(frozen=True, slots=True)
-class Access:
+class Access(NamedTuple):
     """Bytes that an instruction read or is about to write.
 
     Attributes:
