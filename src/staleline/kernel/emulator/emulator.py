@@ -464,10 +464,10 @@ class Emulator:
         circle = Circle(self._registers.read, self._all_but_registers, self._engine.emu_stop)
         with met(self._engine, self._hooks, address, circle.come_by):
             self._go_on(address, _UNCOUNTED)
+        if self._goes_on and not (circle.is_closed or circle.walks):
+            self._go_on(self._address(), _UNCOUNTED)
         if self._goes_on and not circle.is_closed:
-            self._go_on(self._address(), _UNSEEN if circle.is_loop else _UNCOUNTED)
-            if self._goes_on:
-                self._go_on_counting()
+            self._go_on_counting()
 
     def _all_but_registers(self) -> Hashable:
         """What decides what the CPU does next, and how often it flushed."""

@@ -21,6 +21,9 @@ _INTERVAL: Final = 0.005
 _FIRST_PASS: Final = 2
 _MOST_PASSES: Final = 64
 _MOST_LOOKS: Final = 4
+#: Where a register that holds as much points, and how far it gets in as many passes if it walks.
+_KERNEL: Final = 0xFFFF_8000_0000_0000
+_FAR: Final = 8 * (_MOST_PASSES - _FIRST_PASS)
 
 
 class Watchdog:
@@ -90,7 +93,7 @@ class Circle:
 
     Attributes:
         is_closed: It did.
-        is_loop: It came by so often that more would not tell more.
+        walks: It came by often, and further on in memory each time: it does not merely wait.
 
     Args:
         registers: The registers as they are now.
@@ -108,7 +111,7 @@ class Circle:
         self._first: Sequence[int] | None = None
         self._before: Hashable = None
         self._passes = self._looks = 0
-        self.is_closed = self.is_loop = False
+        self.is_closed = self.walks = False
 
     def come_by(self, _address: int, _size: int) -> None:
         """The code is at the place."""
@@ -121,6 +124,10 @@ class Circle:
             self.is_closed = now == self._before
             self._before = now
             self._looks += 1
-        self.is_loop = self._passes > _MOST_PASSES or self._looks > _MOST_LOOKS
-        if self.is_closed or self.is_loop:
+        if self._passes > _MOST_PASSES and self._first is not None:
+            pairs = zip(self._first, self._registers(), strict=True)
+            self.walks = any(
+                before >= _KERNEL and abs(now - before) >= _FAR for before, now in pairs
+            )
+        if self.is_closed or self._passes > _MOST_PASSES or self._looks > _MOST_LOOKS:
             self._stop()
