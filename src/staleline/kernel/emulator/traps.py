@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
-from functools import cache
 from typing import Final, Self
 
 from staleline.evidence.registers import CpuidTable
@@ -222,9 +221,14 @@ class LogicalCpu:
         return min(missing) if missing else None
 
 
-@cache
+_NAMES: Final[dict[type, tuple[str, ...]]] = {}
+
+
 def _names(kind: type[LogicalCpu]) -> tuple[str, ...]:
-    return tuple(one.name for one in fields(kind))
+    """Of its attributes."""
+    if kind not in _NAMES:
+        _NAMES[kind] = tuple(one.name for one in fields(kind))
+    return _NAMES[kind]
 
 
 def answer(cpu: LogicalCpu, instruction: RefusedInstruction, state: CpuState) -> bool:
