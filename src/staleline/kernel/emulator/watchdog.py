@@ -2,8 +2,8 @@
 """A limit on the processor time of emulated code, and what tells early that it has no end.
 
 Unicorn has a limit, of wall-clock time, but polls it every few microseconds from a thread it starts
-for each run, which costs more than the runs themselves. Here one thread looks two hundred times a
-second, and a busy machine ends nothing sooner.
+for each run, which costs more than the runs themselves. Here one thread looks a hundred times in a
+second of processor time, and a busy machine ends nothing sooner.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ from typing import Final
 
 __all__ = ["Circle", "Watchdog"]
 
-_INTERVAL: Final = 0.005
+#: Seconds of this process's time between two looks, and of any time at most.
+_INTERVAL: Final = 0.01
+_LONGEST: Final = 0.05
 #: Passes of a loop that are looked at, and those at whose end memory is.
 _FIRST_PASS: Final = 2
 _MOST_PASSES: Final = 64
@@ -78,7 +80,13 @@ class Watchdog:
             self._thread.join()
 
     def _watch(self) -> None:
-        while not self._left.wait(_INTERVAL):
+        interval, used, now = _INTERVAL, time.process_time(), time.monotonic()
+        while not self._left.wait(interval):
+            # Where others take the processor, as many looks would take more of what is left of it.
+            used_before, used = used, time.process_time()
+            before, now = now, time.monotonic()
+            share = (used - used_before) / (now - before)
+            interval = _LONGEST if share * _LONGEST <= _INTERVAL else _INTERVAL / min(share, 1.0)
             with self._deciding:
                 # Who was limited and rests may have ended, and its clock with it.
                 is_limited = self._deadline != float("inf")

@@ -165,6 +165,7 @@ def _new(file: str, cache: DocumentCache[DecidedDocument]) -> RememberedImage:
 
 def _load(file: str) -> tuple[RunningImage, str]:
     # Not needed for what is remembered, and 0.2 s to import.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy starts threads on import
     from staleline.kernel.image.loading import load_and_hash  # noqa: PLC0415
     from staleline.kernel.reading.running import RunningImage  # noqa: PLC0415
 
@@ -174,7 +175,8 @@ def _load(file: str) -> tuple[RunningImage, str]:
 
 def _load_once(file: str) -> RunningImage:
     """Of what is not kept, or cannot be hashed, which loading it will refuse, and say why."""
-    from staleline.kernel.reading.running import RunningImage  # noqa: PLC0415 - likewise
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # likewise
+    from staleline.kernel.reading.running import RunningImage  # noqa: PLC0415
 
     return RunningImage.load(file)
 
