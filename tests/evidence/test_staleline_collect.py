@@ -221,3 +221,16 @@ def test_cpu_lists(text: str, cpus: list[int]) -> None:
 def test_what_is_no_cpu_list(text: str) -> None:
     with pytest.raises(ValueError, match="is not a list of CPUs"):
         staleline_collect.cpu_list(text)
+
+
+def test_an_option_that_a_configuration_does_not_name_is_not_told() -> None:
+    """Its line may have been cut off; what is not set is named too (scripts/kconfig/confdata.c)."""
+    whole = "# CONFIG_KEXEC_SIG is not set\nCONFIG_KEXEC=y\n" + 'CONFIG_CMDLINE="a \\"b\\""\n'
+    assert staleline_collect.config_options(whole) == {
+        "CONFIG_KEXEC_SIG": "n",
+        "CONFIG_KEXEC": "y",
+        "CONFIG_CMDLINE": 'a "b"',
+    }
+    for place in range(len(whole)):
+        cut = staleline_collect.config_options(whole[place:])
+        assert cut.items() <= staleline_collect.config_options(whole).items()

@@ -722,7 +722,7 @@ class _Collector:
         }
 
     def _config(self, release: str) -> Optional[Dict[str, str]]:
-        """`KEPT_OPTIONS` of the kernel, ``n`` for those not set; None if not found."""
+        """`KEPT_OPTIONS` of the kernel that its file tells, ``n`` for those not set; else None."""
         if "/" in release:
             return None
         for path in (
@@ -737,9 +737,8 @@ class _Collector:
             except (OSError, zlib.error):
                 continue
             if b"CONFIG_" in data:
-                found = re.findall(r"^(CONFIG_[A-Z0-9_]+)=(.*)$", data.decode("latin-1"), re.M)
-                options = dict(found)
-                return {name: _option(options.get(name, "n")) for name in KEPT_OPTIONS}
+                options = config_options(data.decode("latin-1"))
+                return {name: options[name] for name in KEPT_OPTIONS if name in options}
         return None
 
     def _build_id(self) -> Optional[str]:
@@ -977,6 +976,16 @@ def _messages(text: str) -> Tuple[bool, List[str]]:
         if level is not None and level < 8:
             messages.append(message)
     return expected is not None and expected > 0, messages
+
+
+def config_options(text: str) -> Dict[str, str]:
+    """What a kernel's .config says of options.
+
+    One that it does not name may have been cut off with its line, so that is no ``n``.
+    """
+    unset = re.findall(r"^# (CONFIG_[A-Z0-9_]+) is not set$", text, re.M)
+    found = re.findall(r"^(CONFIG_[A-Z0-9_]+)=(.*)$", text, re.M)
+    return {**dict.fromkeys(unset, "n"), **{name: _option(value) for name, value in found}}
 
 
 def _option(value: str) -> str:

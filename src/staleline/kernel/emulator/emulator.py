@@ -134,6 +134,11 @@ _SAVED: Final = (
     x86.UC_X86_REG_FS_BASE,
     x86.UC_X86_REG_GS_BASE,
 )
+#: Those of SSE and x87 (MMX's are the same).
+_VECTORS: Final = (
+    *(getattr(x86, f"UC_X86_REG_XMM{number}") for number in range(16)),
+    *(getattr(x86, f"UC_X86_REG_ST{number}") for number in range(8)),
+)
 _CPUID_INPUT: Final = (x86.UC_X86_REG_RAX, x86.UC_X86_REG_RCX)
 _CPUID_OUTPUT: Final = (
     x86.UC_X86_REG_RAX,
@@ -472,8 +477,9 @@ class Emulator:
     def _all_but_registers(self) -> Hashable:
         """What decides what the CPU does next, and how often it flushed."""
         memory = (tuple(region.pages) for region in self._memory.kept().regions)
+        vectors = tuple(map(self._engine.reg_read, _VECTORS))
         cpu = self._running
-        return *memory, cpu.kept, len(cpu.flushes), self._looks_left
+        return *memory, vectors, cpu.kept, len(cpu.flushes), self._looks_left
 
     def _go_on_counting(self) -> None:
         """Translated code counts or does not, so it is translated anew on both ways."""

@@ -97,8 +97,7 @@ class Watchdog:
 class Circle:
     """Code that comes back to a place in the state in which it was there before has no end.
 
-    It may change memory in between, as long as it changes it back. Registers of SSE and x87 are not
-    looked at: a kernel computes in them nowhere here.
+    It may change memory in between, as long as it changes it back.
 
     Attributes:
         is_closed: It did.
