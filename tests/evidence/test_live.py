@@ -390,7 +390,8 @@ class TestHostFiles:
         self, path: str, pack: Callable[[bytes], bytes], tmp_path: Path
     ) -> None:
         write(tmp_path, "proc/sys/kernel/osrelease", RELEASE)
-        write(tmp_path, path, pack(b"CONFIG_AMD_MEM_ENCRYPT=y\nCONFIG_KEXEC=y\n"))
+        config = b"CONFIG_AMD_MEM_ENCRYPT=y\nCONFIG_KEXEC=y\n# CONFIG_KEXEC_FILE is not set\n"
+        write(tmp_path, path, pack(config))
         options = collect(tmp_path).kernel.config
         assert options is not None
         assert options["CONFIG_KEXEC"] == "y"

@@ -8,9 +8,12 @@ nothing else writes there: any code of the image may, at boot or later.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
+from staleline.kernel.inventory.codescan import CodeArea, code_areas
 from staleline.kernel.inventory.tablewrites import Pointers, table_writes
+from staleline.policy.catalogue import series_of
 
 if TYPE_CHECKING:
     from staleline.kernel.image.image import KernelImage
@@ -31,6 +34,9 @@ _MEMBERS: Final = {
         0x60: "stop_this_cpu",
     },
 }
+_SINCE: Final = {"smp_ops.stop_this_cpu": (6, 10)}
+#: Code by its symbols, vmlinux.lds.S, 5.10 to 7.3.
+_BOUNDS: Final = (("_text", "_etext"), ("_sinittext", "_einittext"))
 #: Functions that write there on machines that are told apart, linux 5.10.262 to 7.3.4.
 _KNOWN: Final = frozenset(
     (
@@ -57,11 +63,15 @@ def unknown_hook_writers(image: KernelImage) -> tuple[str, ...]:
         start, size = image.symbols.only_address(table), image.symbols.size_of(table)
         if start is None or size is None:
             continue
-        slots = {start + at: f"{table}.{of}" for at, of in members.items() if at + _WORD <= size}
+        slots = {
+            start + at: f"{table}.{of}"
+            for at, of in members.items()
+            if at + _WORD <= size and _has(image, f"{table}.{of}")
+        }
         tables.append(Pointers(start, tuple(sorted(slots))))
         names |= slots
     jump = image.symbols.only_address(_JUMP)
-    writes = table_writes(image, tables, _KNOWN, callee=jump)
+    writes = table_writes(image, tables, _KNOWN, _code(image), callee=jump)
     return tuple(
         f"{write.function}() leads to {_JUMP}() as well, whether others have stopped or not"
         if write.slot == jump
@@ -69,3 +79,23 @@ def unknown_hook_writers(image: KernelImage) -> tuple[str, ...]:
         for write in writes
         if write.slot != jump or write.function.split(".")[0] not in _JUMPING
     )
+
+
+def _has(image: KernelImage, member: str) -> bool:
+    """Is it in this kernel's table? Where few data have names, its size tells nothing."""
+    series = series_of(image.release or "")
+    return series is None or member not in _SINCE or series >= _SINCE[member]
+
+
+def _code(image: KernelImage) -> Iterator[CodeArea]:
+    """All of it; without sections, what its symbols say is code and no data."""
+    bounds = [[image.symbols.only_address(name) for name in names] for names in _BOUNDS]
+    for area in code_areas(image):
+        if any(name.endswith("text") for name in image.sections):
+            yield area
+            continue
+        for start, end in bounds:
+            if start is not None and end is not None and start < end:
+                first = max(start - area.address, 0)
+                code = area.code[first : max(end - area.address, first)]
+                yield CodeArea(area.address + first, code)

@@ -28,6 +28,8 @@ _KERNEL_MAP: Final = 0xFFFF_FFFF_8000_0000  # __START_KERNEL_map
 _MASK_64: Final = (1 << 64) - 1
 _LONGEST_FUNCTION: Final = 1 << 14
 _CONTROL_PAGE: Final = 0x1000
+_MODULES: Final = 0xFFFF_FFFF_C000_0000  # MODULES_VADDR
+_ACTION_WORDS: Final = 5
 _PAGE: Final = 0x1000
 _PERCPU: Final = ".data..percpu"
 _ONLINE: Final = "__cpu_online_mask"
@@ -51,6 +53,13 @@ def data_symbols(image: KernelImage) -> Mapping[str, int]:
         **_set_and_used(
             image, "nohibernate", "nohibernate_setup", "hibernation_available", sizes=(1, 4)
         ),
+        # arch/x86/lib/delay.c.
+        **_set_and_used(image, "delay_fn", "use_tsc_delay", "__delay"),
+        # arch/x86/kernel/smp.c; "nonmi_ipi" on the command line.
+        **_set_and_used(
+            image, "smp_no_nmi_ipi", "nonmi_ipi_setup", "native_stop_other_cpus", sizes=(1, 4)
+        ),
+        **_nmi_handlers(image),
         **_relocate_kernel(image),
         **_idt_table(image),
     }
@@ -159,6 +168,53 @@ def _idt_table(image: KernelImage) -> Mapping[str, int]:
     }
     pages = {address for address in passed if address > _KERNEL_MAP and not address % _PAGE}
     return {"idt_table": pages.pop()} if len(pages) == 1 else {}
+
+
+def _nmi_handlers(image: KernelImage) -> Mapping[str, int]:
+    """``nmi_desc`` of arch/x86/kernel/nmi.c, and the handler that is put there to stop CPUs.
+
+    Who registers and who takes away names the table and a place in it. The handler's structure is
+    what holds ``smp_stop_nmi_callback()`` in its first words (struct nmiaction, asm/nmi.h, 5.10 to
+    7.3).
+    """
+    tables = _named(image, "__register_nmi_handler") & _named(image, "unregister_nmi_handler")
+    callback = image.symbols.only_address("smp_stop_nmi_callback")
+    handlers = {
+        address
+        for address in _named(image, "native_stop_other_cpus")
+        if callback is not None and callback in _words(image, address, _ACTION_WORDS)
+    }
+    return {
+        **({"nmi_desc": min(tables)} if tables else {}),
+        **({"smp_stop_nmi_callback_na.0": handlers.pop()} if len(handlers) == 1 else {}),
+    }
+
+
+def _named(image: KernelImage, function: str) -> set[int]:
+    """Addresses behind all code that a function names, by themselves or to use what is there."""
+    end = image.symbols.only_address("_etext")
+    passed = {
+        operand.imm & _MASK_64
+        for instruction in _instructions(image, function)
+        for operand in instruction.operands
+        if operand.type == x86.X86_OP_IMM
+    }
+    indexed = {
+        operand.mem.disp & _MASK_64
+        for instruction in _instructions(image, function)
+        for operand in instruction.operands
+        if operand.type == x86.X86_OP_MEM and operand.mem.base != x86.X86_REG_RIP
+    }
+    named = passed | indexed | _cells(image, function)
+    return {address for address in named if end is not None and end < address < _MODULES}
+
+
+def _words(image: KernelImage, address: int, count: int) -> Sequence[int]:
+    try:
+        content = image.read(address, 8 * count)
+    except KernelImageError:
+        return ()
+    return [int.from_bytes(content[at : at + 8], "little") for at in range(0, len(content), 8)]
 
 
 def _copied_ranges(image: KernelImage, function: str) -> Iterator[tuple[int, int]]:

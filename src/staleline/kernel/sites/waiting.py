@@ -70,6 +70,9 @@ _LOOKED_AT: Final = frozenset(
 )
 #: The driver of the local APIC, and counters of instrumentation.
 _LOOKED_AT_BY_PREFIX: Final = ("apic_", "x2apic_", "__gcov")
+#: Points to a struct apic, which is no larger (asm/apic.h, 5.10 to 7.3).
+_DRIVER: Final = "apic"
+_DRIVER_SIZE: Final = 0x180
 _KERNEL_HALF: Final = 0xFFFF_8000_0000_0000
 
 #: ``mov %reg, disp8(%rcx)`` for each of the registers.
@@ -313,10 +316,12 @@ class _Wait:
     def _decided(self) -> str | None:
         """What else than the others the wait looks at, on its way from the first interrupt."""
         asked = [f"{question}" for question in self._asked]
+        driver = self._apic_driver()
         names = {
             name
             for address, size in self._reads.items()
-            if (name := self._emulated.places.variable(address)) is not None
+            if address not in driver
+            and (name := self._emulated.places.variable(address)) is not None
             and not _is_known(name)
             and self._emulated.memory.read_int(address, min(size, _WORD)) < _KERNEL_HALF
         }
@@ -324,6 +329,14 @@ class _Wait:
             return None
         what = ", ".join(sorted(names) + asked)
         return f"whether {_SHUT_DOWN}() waits for the other CPUs may depend on {what}"
+
+    def _apic_driver(self) -> range:
+        """Of the local APIC; where few data have names, it goes by that of the one before."""
+        pointer = self._emulated.image.symbols.only_address(_DRIVER)
+        if pointer is None:
+            return range(0)
+        start = self._emulated.memory.read_int(pointer, _WORD)
+        return range(start, start + _DRIVER_SIZE)
 
 
 def _is_known(name: str) -> bool:

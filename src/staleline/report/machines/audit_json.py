@@ -38,7 +38,7 @@ def audit_document(
             handover_document(handover, traces.get(trace_name(handover)))
             for handover in audit.handovers
         ],
-        "unknown": list(audit.unknown),
+        "unknown": list(dict.fromkeys(audit.unknown)),
         "contradictions": [],
         "kernel": {"name": audit.kernel, "evidence": audit.kernel_evidence},
         **identity_fields(audit.identity),

@@ -258,7 +258,10 @@ def _unsettled(facts: MachineFacts, fitting: Sequence[World]) -> tuple[Unknown, 
             for reason in judgement.unknown
         ),
     ]
-    return tuple(dict.fromkeys(reasons)) or (_SEVERAL_MACHINES,)
+    # The same sentence may say how to get two facts; a fleet counts hosts by what each lacks.
+    return tuple({(reason, reason.id): reason for reason in reasons}.values()) or (
+        _SEVERAL_MACHINES,
+    )
 
 
 def _unsettled_in_row(
