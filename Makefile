@@ -53,7 +53,7 @@ second-opinions: $(STAMP)
 # Every kernel that tests/data/kernels.toml names; `make test` takes the required ones.
 every-kernel: $(STAMP)
 	$(BIN)/python tools/fetch_kernels.py --all
-	$(BIN)/pytest -n 2 --dist worksteal tests/kernel
+	EVERY_KERNEL=1 $(BIN)/pytest -n 2 --dist worksteal tests/kernel
 
 # Questions and guards planted into four kernels at every place and of every kind; over half an hour.
 # PLANTED_GUARDS=75 takes fewer of the 1,000 guards.

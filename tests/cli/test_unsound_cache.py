@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from staleline.cli.main import main
+from staleline.kernel.reading import running
 from tests.conftest import RealKernel
 
 ROME = Path(__file__).parents[1] / "data/cpuid/libcpuid/amd-epyc-7742-64-core-processor-dual.test"
@@ -23,6 +24,14 @@ ROME = Path(__file__).parents[1] / "data/cpuid/libcpuid/amd-epyc-7742-64-core-pr
 @pytest.fixture(scope="module")
 def image(real_kernels: dict[str, RealKernel]) -> Path:
     return real_kernels["5.10"].path
+
+
+@pytest.fixture(scope="module", autouse=True)
+def nothing_doubted() -> Iterator[None]:
+    """The search for doubts, most of a reading's time and here without a result, is left out."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(running, "doubts_aside", lambda _image: dict)
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -7,13 +7,18 @@ Line numbers are those of Debian's linux-source packages 5.10.262, 6.1.192, 6.12
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from staleline.vocabulary import ReportOrder
 from tests.kernel.machines import Facts
 
-__all__ = ["ERA_OF_SERIES", "Era", "mask", "sme_active"]
+__all__ = ["ERAS", "ERA_OF_SERIES", "Era", "mask", "sme_active"]
+
+#: One series of each era of the stop path, for tests that take long; `make test` takes the two in
+#: which most differs, `make every-kernel` all.
+ERAS = ["5.10", "6.12", "6.18", "7"] if "EVERY_KERNEL" in os.environ else ["6.12", "7"]
 
 
 def mask(facts: Facts) -> bool:

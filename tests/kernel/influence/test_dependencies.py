@@ -17,6 +17,7 @@ from staleline.kernel.rule.enumeration import lacking
 from staleline.kernel.rule.imagepolicy import image_policy
 from staleline.kernel.rule.truthtable import TruthTable, truth_table
 from staleline.vocabulary import Site
+from tests.kernel.eras import ERAS
 from tests.kernel.mutate import find_guard, instructions, patched
 from tests.kernel.places import address_of
 from tests.kernel.plant import (
@@ -32,8 +33,6 @@ from tests.kernel.plant import (
     zeroes_per_cpu_byte,
 )
 
-#: One of each era, and of each place the code was moved to.
-SERIES = ["5.10", "6.12", "6.18", "7"]
 KEXEC = (Site.STOP_THIS_CPU, Site.RELOCATE_KERNEL)
 
 #: What sites depend on, by source: boot_cpu_has(X86_FEATURE_SME), process.c:753, and
@@ -51,7 +50,7 @@ INFLUENCES = {
 }
 
 
-@pytest.fixture(scope="module", params=SERIES)
+@pytest.fixture(scope="module", params=ERAS)
 def series(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

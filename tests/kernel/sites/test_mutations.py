@@ -15,12 +15,9 @@ from staleline.kernel.image.assembly import load_image
 from staleline.kernel.image.image import KernelImage
 from staleline.kernel.sites.runner import KernelReader
 from staleline.vocabulary import ReportOrder
-from tests.kernel.eras import ERA_OF_SERIES
+from tests.kernel.eras import ERA_OF_SERIES, ERAS
 from tests.kernel.machines import MEM_ENCRYPT_ENABLED, SYSCFG, Facts, cpuid, facts_of
 from tests.kernel.mutate import find_guard, instructions, patched
-
-#: One of each era, and of each place the code was moved to.
-SERIES = ["5.10", "6.12", "6.18", "7"]
 
 MACHINES = {
     name: RawMachine(cpuid(dump), cpuid(dump), {SYSCFG: MEM_ENCRYPT_ENABLED * enabled}, on)
@@ -43,7 +40,7 @@ class Kernel:
     image: KernelImage
 
 
-@pytest.fixture(scope="module", params=SERIES)
+@pytest.fixture(scope="module", params=ERAS)
 def kernel(request, real_kernels) -> Kernel:
     return Kernel(request.param, load_image(real_kernels[request.param].path))
 
