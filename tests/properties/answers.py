@@ -20,6 +20,7 @@ from staleline.verdict.audit.audit import Audit, Handover, audit
 from staleline.verdict.audit.next_kernel import Next
 from staleline.verdict.audit.old_kernel import choose_kernels
 from staleline.verdict.handover.kernels import Kernel
+from staleline.verdict.machines.possible import possible_machines
 from staleline.vocabulary import Path, Verdict
 
 __all__ = ["Answer", "Answers", "InternalError", "KernelOf", "Question", "answers", "named"]
@@ -94,6 +95,10 @@ def _answers(read: Callable[[], Snapshot], questions: Sequence[Question]) -> Ans
     except EvidenceError as error:
         return Answers(Answer(refused=str(error)))
     facts = from_snapshot(machine)
+    try:
+        possible_machines(facts)
+    except ContradictionError as error:
+        return Answers(_contradicted(error))
     values: dict[str, Value] = {fact.name: fact.value for fact in facts}
     return Answers(
         Answer(values), {question: _answer(machine, facts, question) for question in questions}

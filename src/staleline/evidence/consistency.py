@@ -9,7 +9,7 @@ design, and steppings may be mixed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import fields
 
 from staleline.evidence.commandline import (
@@ -36,6 +36,7 @@ from staleline.evidence.snapshot import (
     Statement,
 )
 from staleline.evidence.statements import shown_otherwise
+from staleline.hardware import AMD_AND_HYGON
 from staleline.pattern import Pattern
 
 __all__ = [
@@ -405,6 +406,10 @@ def _tdx_is_possible(snapshot: Snapshot) -> _Found:
             yield _clash("tdx-without-keys", said, keys)
 
 
+#: What no other CPU has (`staleline.verdict.machines.exclusions`).
+_OF_AMD = frozenset({"sme", "sev", "sev_es", "sev_snp", "sme_enabled", "snp_enabled"})
+
+
 def _statements_agree(snapshot: Snapshot) -> _Found:
     said: dict[str, Statement] = {}
     for statement in snapshot.statements:
@@ -415,13 +420,26 @@ def _statements_agree(snapshot: Snapshot) -> _Found:
         for field, count in shown_otherwise(snapshot, "cpus", 1):
             yield _clash("told-otherwise", _said(said["several_cpus"]), (field, f"shows {count}"))
     identity = shown_identity(snapshot)
-    _, vendor = identity.get("vendor", ("", None))
+    vendor_field, vendor = identity.get("vendor", ("", None))
     shown = {**shown_by_log(snapshot, vendor), **identity, **shown_features(snapshot)}
     for cpu in snapshot.cpus[:1]:
         shown |= _told_by_registers(cpu)
+    yield from _of_another_vendor(said, (vendor_field, vendor))
     for name, (field, value) in shown.items():
         if value is not None and name in said and said[name].value != value:
             yield _clash("told-otherwise", _said(said[name]), (field, f"says {value!r}"))
+
+
+def _of_another_vendor(said: Mapping[str, Statement], shown: tuple[str, object]) -> _Found:
+    field, vendor = shown
+    by = (field, f"says {vendor!r}")
+    if "vendor" in said:
+        vendor, by = said["vendor"].value, _said(said["vendor"])
+    if vendor is None or vendor in AMD_AND_HYGON:
+        return
+    for name in sorted(_OF_AMD & said.keys()):
+        if said[name].value is True:
+            yield _clash("told-otherwise", _said(said[name]), by)
 
 
 def _said(statement: Statement) -> tuple[str, str]:

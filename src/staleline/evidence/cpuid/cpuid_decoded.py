@@ -24,6 +24,7 @@ from importlib.resources import files
 
 from staleline.evidence.snapshot import Note, Snapshot, Statement
 from staleline.evidence.statements import agreed
+from staleline.hardware import AMD_AND_HYGON, ENCRYPTION_LEAF
 from staleline.pattern import Pattern
 
 __all__ = ["is_row", "parse"]
@@ -52,11 +53,14 @@ def is_row(line: str) -> bool:
 def parse(text: str, where: str) -> Snapshot:
     """Return what `text` says of a machine; `where` is not needed, as nothing is refused."""
     del where
-    named = any(_VENDOR.fullmatch(line) for line in text.split("\n"))
+    vendors = {told[1] for line in text.split("\n") if (told := _VENDOR.fullmatch(line))}
+    foreign = vendors.isdisjoint(AMD_AND_HYGON)
     statements = [
-        statement for leaf, statement in _statements(text) if named or leaf in _EVERYWHERE
+        statement
+        for leaf, statement in _statements(text)
+        if (vendors or leaf in _EVERYWHERE) and not (foreign and leaf == ENCRYPTION_LEAF)
     ]
-    return Snapshot(cpus=(), statements=agreed(statements), notes=_NOTES[named])
+    return Snapshot(cpus=(), statements=agreed(statements), notes=_NOTES[bool(vendors)])
 
 
 def _statements(text: str) -> Iterator[tuple[int, Statement]]:
