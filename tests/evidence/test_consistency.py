@@ -282,3 +282,17 @@ def test_a_tool_and_the_log_that_exclude_each_other() -> None:
     contradiction_in(Snapshot(cpus=(), log=log, statements=(told,)), "told-otherwise")
     agreeing = replace(told, value=True)
     assert not contradictions(Snapshot(cpus=(), log=log, statements=(agreeing,)))
+
+
+@pytest.mark.parametrize("name", ["sme", "sev", "snp_enabled"])
+def test_a_feature_of_amd_that_a_tool_tells_of_on_a_cpu_of_another_vendor(name: str) -> None:
+    """CPUID leaf 0x8000001F is AMD's (APM volume 3, E.4.17): Intel's answers are of another."""
+    told = Statement(name, True, "a tool")
+    intel = Statement("vendor", "GenuineIntel", "lscpu")
+    assert f"statements.{name} is True" in contradiction_in(
+        Snapshot(cpus=(), statements=(told, intel)), "told-otherwise"
+    )
+    registers = CpuEvidence(CpuidTable({(0, 0): (13, 0x756E6547, 0x6C65746E, 0x49656E69)}))
+    assert "cpus[0].cpuid.0x00000000:0 says 'GenuineIntel'" in contradiction_in(
+        Snapshot(cpus=(registers,), statements=(told,)), "told-otherwise"
+    )

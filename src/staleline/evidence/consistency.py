@@ -424,13 +424,19 @@ def _statements_agree(snapshot: Snapshot) -> _Found:
     shown = {**shown_by_log(snapshot, vendor), **identity, **shown_features(snapshot)}
     for cpu in snapshot.cpus[:1]:
         shown |= _told_by_registers(cpu)
-    yield from _of_another_vendor(said, (vendor_field, vendor))
+    of_cpus = (
+        (f"cpus[{i}].cpuid.0x00000000:0", cpu.cpuid.vendor) for i, cpu in enumerate(snapshot.cpus)
+    )
+    named = next((told for told in ((vendor_field, vendor), *of_cpus) if told[1]), ("", None))
+    yield from _of_another_vendor(said, named, tsme=snapshot.state.tsme)
     for name, (field, value) in shown.items():
         if value is not None and name in said and said[name].value != value:
             yield _clash("told-otherwise", _said(said[name]), (field, f"says {value!r}"))
 
 
-def _of_another_vendor(said: Mapping[str, Statement], shown: tuple[str, object]) -> _Found:
+def _of_another_vendor(
+    said: Mapping[str, Statement], shown: tuple[str, object], *, tsme: bool | None
+) -> _Found:
     field, vendor = shown
     by = (field, f"says {vendor!r}")
     if "vendor" in said:
@@ -440,6 +446,8 @@ def _of_another_vendor(said: Mapping[str, Statement], shown: tuple[str, object])
     for name in sorted(_OF_AMD & said.keys()):
         if said[name].value is True:
             yield _clash("told-otherwise", _said(said[name]), by)
+    if tsme and "vendor" in said:
+        yield _clash("told-otherwise", ("state.tsme", "is true"), by)
 
 
 def _said(statement: Statement) -> tuple[str, str]:
