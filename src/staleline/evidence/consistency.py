@@ -406,6 +406,7 @@ def _tdx_is_possible(snapshot: Snapshot) -> _Found:
             yield _clash("tdx-without-keys", said, keys)
 
 
+_UNTOLD = ("", None)
 #: What no other CPU has (`staleline.verdict.machines.exclusions`).
 _OF_AMD = frozenset({"sme", "sev", "sev_es", "sev_snp", "sme_enabled", "snp_enabled"})
 
@@ -422,8 +423,10 @@ def _statements_agree(snapshot: Snapshot) -> _Found:
     identity = shown_identity(snapshot)
     vendor_field, vendor = identity.get("vendor", ("", None))
     shown = {**shown_by_log(snapshot, vendor), **identity, **shown_features(snapshot)}
-    for cpu in snapshot.cpus[:1]:
-        shown |= _told_by_registers(cpu)
+    # What CPUs tell otherwise than each other is a contradiction by itself: any that tells will do.
+    for number, cpu in enumerate(snapshot.cpus):
+        told = _told_by_registers(number, cpu)
+        shown |= {name: one for name, one in told.items() if shown.get(name, _UNTOLD)[1] is None}
     of_cpus = (
         (f"cpus[{i}].cpuid.0x00000000:0", cpu.cpuid.vendor) for i, cpu in enumerate(snapshot.cpus)
     )
@@ -454,17 +457,20 @@ def _said(statement: Statement) -> tuple[str, str]:
     return f"statements.{statement.name}", f"is {statement.value!r} by {statement.source}"
 
 
-def _told_by_registers(cpu: CpuEvidence) -> dict[str, tuple[str, object]]:
+def _told_by_registers(number: int, cpu: CpuEvidence) -> dict[str, tuple[str, object]]:
     bits = {"sme": 0, "sev": 1, "sev_es": 3, "sev_snp": 4}
     syscfg = cpu.msr.get(_SYSCFG)
     return {
         **{
-            name: (f"cpus[0].cpuid.0x8000001f:0 EAX[{bit}]", _bit(cpu.cpuid, _SME_LEAF, 0, bit))
+            name: (
+                f"cpus[{number}].cpuid.0x8000001f:0 EAX[{bit}]",
+                _bit(cpu.cpuid, _SME_LEAF, 0, bit),
+            )
             for name, bit in bits.items()
         },
         **{
             name: (
-                f"cpus[0].msr.0xc0010010 bit {bit}",
+                f"cpus[{number}].msr.0xc0010010 bit {bit}",
                 None if syscfg is None else bool(syscfg >> bit & 1),
             )
             for name, bit in (("sme_enabled", 23), ("snp_enabled", 24))
