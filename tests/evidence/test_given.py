@@ -281,6 +281,19 @@ def test_what_is_given_never_replaces_what_was_observed(
     assert f"{field} was observed as {seen}" in error.what
 
 
+def test_a_command_line_has_the_words_of_a_bootconfig_that_was_observed() -> None:
+    """Linux 7.3.4 init/main.c:614 setup_command_line() puts them in front."""
+    keys = ("kernel.reboot", "init.quiet")
+    shown = replace(SEEN, kernel=KernelEvidence(bootconfig=keys))
+    error = contradicted(shown, cmdline="quiet mem_encrypt=on -- reboot=force")
+    assert error.ids == ("given-against-observed",)
+    assert error.found[0].fields == ("kernel.bootconfig",)
+    given = with_given(shown, cmdline='reboot="force" quiet')
+    assert given.kernel.bootconfig == keys
+    what_if = with_given(shown, cmdline="quiet", another_kernel=True)
+    assert what_if.kernel.bootconfig is None
+
+
 def test_what_was_observed_may_be_given_again() -> None:
     again = with_given(
         SEEN, msr=["0xc0010010=0x740000"], cmdline=" quiet ", state=["sev_guests_run=no"]

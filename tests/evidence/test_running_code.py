@@ -162,6 +162,8 @@ def test_all_of_it_is_read_back_from_the_snapshot(tree: Path) -> None:
     ("lines", "tainted"),
     [
         (("livepatch: enabling patch 'kpatch_7'",), None),
+        (("CPU: 0 PID: 7 Comm: sh Tainted: P      D W  OE K    6.1.0-50-amd64 #1",), None),
+        (("Tainted: [W]=WARN, [K]=LIVEPATCH, [T]=RANDSTRUCT",), None),
         (("kpatch_7: tainting kernel with TAINT_LIVEPATCH",), None),
         ((), 1 << 15),  # linux 7.3.4 include/linux/panic.h:87
     ],

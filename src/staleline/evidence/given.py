@@ -14,6 +14,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Final, TypeVar
 
 from staleline.errors import UsageError
+from staleline.evidence.commandline import arguments, encoded
 from staleline.evidence.consistency import contradictions
 from staleline.evidence.contradiction import (
     Contradiction,
@@ -134,7 +135,7 @@ def with_given(
     earlier = frozenset(given_by_user(snapshot))
     told = None if another_kernel else cmdline
     raise_if_any(tuple(_against_observed(snapshot, earlier, registers, told, values)), None)
-    machine = _added(snapshot, registers, cmdline, values)
+    machine = _added(snapshot, registers, cmdline, values, another_kernel=another_kernel)
     notes = (*machine.notes, *(Note(name, GIVEN) for name in given if name not in earlier))
     machine = replace(machine, notes=notes)
     _require_consistent(machine, given_by_user(machine))
@@ -146,6 +147,8 @@ def _added(
     registers: _Registers,
     cmdline: str | None,
     values: Mapping[str, object],
+    *,
+    another_kernel: bool,
 ) -> Snapshot:
     # Without CPUID (e.g. /proc/cpuinfo alone) what is given still needs a CPU to belong to.
     cpus = snapshot.cpus or ((CpuEvidence(CpuidTable({})),) if registers else ())
@@ -158,8 +161,13 @@ def _added(
     )
     if cmdline is not None and cmdline.split() != (snapshot.kernel.cmdline or "").split():
         # What was observed of another line tells nothing of this one.
+        unseen = snapshot.kernel.cmdline is None and not another_kernel
         kernel = replace(
-            snapshot.kernel, cmdline=cmdline, loader_cmdline=None, bootconfig=None, xloadflags=None
+            snapshot.kernel,
+            cmdline=cmdline,
+            loader_cmdline=None,
+            bootconfig=snapshot.kernel.bootconfig if unseen else None,
+            xloadflags=None,
         )
         snapshot = replace(snapshot, kernel=kernel)
     elif cmdline is not None:
@@ -200,6 +208,8 @@ def _against_observed(
         and str(cmdline).split() != str(observed).split()
     ):
         yield against_observed("--cmdline", repr(cmdline), "kernel.cmdline", repr(observed))
+    if cmdline is not None and "kernel.cmdline" not in earlier:
+        yield from _without_bootconfig(cmdline, snapshot.kernel.bootconfig or ())
     for name, state in values.items():
         if f"state.{name}" in earlier:
             continue
@@ -209,6 +219,16 @@ def _against_observed(
         seen = getattr(snapshot.state, name, None)
         if seen is not None and seen != state:
             yield against_observed(f"--state {name}", _word(state), f"state.{name}", _word(seen))
+
+
+def _without_bootconfig(cmdline: str, keys: Sequence[str]) -> Iterator[Contradiction]:
+    """/proc/cmdline holds bootconfig's words (linux 7.3.4 init/main.c setup_command_line())."""
+    names = {name for name, _ in arguments(encoded(cmdline))}
+    for key in keys:
+        word = key.removeprefix("kernel.")
+        if key != word and encoded(word) not in names:
+            yield against_observed("--cmdline", f"no {word}", "kernel.bootconfig", key)
+            return
 
 
 def _other_registers(

@@ -124,7 +124,7 @@ _RELEVANT = (
     r"|Hyper-V: (?:running as |privilege flags |features |Isolation )|Performance Events: "
     r"|smpboot: (?:CPU0|Allowing)\b|CPU topo: Allowing |smp: Brought up "
     r"|microcode: (?:[^=]{0,40}\bpatch_level|sig)=|efi: EFI v|livepatch: )"
-    r"|TAINT_LIVEPATCH$"
+    r"|TAINT_LIVEPATCH$|\bTainted: (?:[A-Z ]*K |.*=LIVEPATCH)"
 )
 #: What the kernel lines repeat that is collected better, or is of no concern, and private.
 _ELSEWHERE = r"^(?:Linux version |(?:Kernel c|C)ommand line: |DMI: )"
@@ -147,7 +147,7 @@ _MESSAGE_WORDS = (
     r"|platform|plus|pm|pmu|present|private|privilege|processor|psp|pv|range|reduced|revision"
     r"|rmp|root|running|seamcall|secure|segmented|sev|sev-es|sev-snp|sev_es|sig|sme|smp"
     r"|smpboot|snp|starting|status|stepping|support|supported|svm|table|taint_livepatch"
-    r"|tainting|td_ctls|tdx|tdx-module|the|tme|topo|transition|tsme|unnecessary|unusable|up"
+    r"|comm|g|k|pid|tainted|tainting|td_ctls|tdx|tdx-module|the|tme|topo|transition|tsme|unnecessary|unusable|up"
     r"|uploading|usable|using|v[0-9]|version|virt|virtualization|vmpl[0-9]|vmware|vtom|when"
     r"|with|x86|x86_phys_bits|xen|xen_acpi_processor|xen_mcelog|zhaoxin"
 )

@@ -114,6 +114,8 @@ PROVES: dict[str, Told] = {
     "kexec-handover": {"booted_by": "kexec"},
     "livepatch": {"livepatched": True},
     "livepatch-taint": {"livepatched": True},
+    "livepatch-tainted": {"livepatched": True},
+    "livepatch-tainted-in-words": {"livepatched": True},
 }
 ROWS = [pytest.param(row, id=row.id) for row in wordings()]
 KEPT = [pytest.param(row, id=row.id) for row in wordings() if row.kept]

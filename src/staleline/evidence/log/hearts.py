@@ -9,6 +9,7 @@ takes longer to read than a dump.
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Final
 
 __all__ = ["HEARTS"]
@@ -19,6 +20,10 @@ _KERNEL_ON = "kernelon"
 _STATUS = "SEVStatusSEV"
 _FLAGS = "HyperVprivilegeflagslow"
 _TDX = "TDXModule"
+#: Letters of a tainted kernel, in their order up to a live patch's
+#: (linux 7.3.4 kernel/panic.c:816).
+#: Those of rare hardware are left out, as each doubles how many there are.
+_LIVEPATCH_FLAGS = ["".join(flags) for flags in product("GP", *(("", f) for f in "DWCIOEL"), "K")]
 
 #: Letters that several may begin with -> what follows at once in a heart -> the wordings.
 HEARTS: Final[dict[str, dict[str, tuple[str, ...]]]] = {
@@ -126,4 +131,6 @@ HEARTS: Final[dict[str, dict[str, tuple[str, ...]]]] = {
     "startingpatchingtransition": {"": ("livepatch",)},
     "patchingcomplete": {"": ("livepatch",)},
     "TAINTLIVEPATCH": {"": ("livepatch-taint",)},
+    "KLIVEPATCH": {"": ("livepatch-tainted-in-words",)},
+    "Tainted": dict.fromkeys(_LIVEPATCH_FLAGS, ("livepatch-tainted",)),
 }
