@@ -176,6 +176,12 @@ def test_a_live_patch_of_which_only_a_trace_is_left_may_have_changed_anything(
     assert from_snapshot(patched)["stop_path_changed"].value is True
 
 
+def test_a_module_with_the_flag_of_live_patches_is_a_trace() -> None:
+    for flags, changed in (("OEK", True), ("OE", None)):
+        state = StateEvidence(tainting_modules=("loop:", f"kpatch_7:{flags}"))
+        assert from_snapshot(Snapshot(cpus=(), state=state))["stop_path_changed"].value is changed
+
+
 def test_what_sysfs_says_of_live_patches_now_outweighs_the_trace() -> None:
     state = StateEvidence(tainted=1 << 15, livepatches={}, kprobes=())
     assert from_snapshot(Snapshot(cpus=(), state=state))["stop_path_changed"].value is False

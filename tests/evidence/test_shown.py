@@ -75,6 +75,34 @@ def test_a_command_without_a_prompt_and_prose_show_nothing() -> None:
         assert read(f"{CPUINFO}{line}\nro mem_encrypt=on\n\n").kernel.cmdline is None
 
 
+@pytest.mark.parametrize("told", ["kpatch_7\n", "kpatch_7", "kpatch_7  \n\n", "kpatch_7\n# exit\n"])
+def test_a_live_patch_that_is_listed_is_one(told: str) -> None:
+    state = read(f"{CPUINFO}# ls /sys/kernel/livepatch\n{told}").state
+    assert state.livepatches == {"kpatch_7": None}
+    assert read(f"{CPUINFO}# ls -1 /sys/kernel/livepatch/\na\nb\n# date\n").state.livepatches == {
+        "a": None,
+        "b": None,
+    }
+
+
+@pytest.mark.parametrize(
+    "told", ["", "\n", "# exit\n", "ls: cannot access '/sys/kernel/livepatch': No such file\n"]
+)
+def test_a_list_without_a_name_proves_nothing(told: str) -> None:
+    assert read(f"{CPUINFO}# ls /sys/kernel/livepatch\n{told}").state.livepatches is None
+
+
+def test_kprobes_are_read_as_far_as_a_prompt_shows_them_whole() -> None:
+    probe = "ffffffff81000000  k  stop_this_cpu+0x0    [FTRACE]\n"
+    asked = f"{CPUINFO}# cat /sys/kernel/debug/kprobes/list\n{probe}"
+    assert read(f"{asked}# exit\n").state.kprobes == ("stop_this_cpu+0x0",)
+    assert read(f"{asked}# exit\n").state.livepatches is None
+    for behind in ("", "\n", "\n# exit\n", "and so on\n"):
+        assert read(f"{asked}{behind}").state.kprobes == ("?", "stop_this_cpu+0x0")
+    assert read(f"{asked}{probe * 70}# exit\n").state.kprobes == ("?", "stop_this_cpu+0x0")
+    assert read(f"{CPUINFO}# cat /sys/kernel/debug/kprobes/list\n").state.kprobes is None
+
+
 def test_files_that_deny_another_output_are_a_contradiction() -> None:
     log = "[    0.000000] Linux version 6.1.9 (x) #1 SMP\n"
     with pytest.raises(EvidenceError, match="release"):

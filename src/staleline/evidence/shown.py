@@ -7,8 +7,8 @@
     BOOT_IMAGE=/vmlinuz ro mem_encrypt=on
     0
 
-The files that are formats of their own, such as /proc/cpuinfo, are known by their lines. Of files
-whose neighbours have to be known, as directories of live patches, a transcript tells too little.
+The files that are formats of their own, such as /proc/cpuinfo, are known by their lines. Of live
+patches ``ls`` tells which there are, and not what they replace.
 """
 
 from __future__ import annotations
@@ -40,14 +40,21 @@ _LINE = Pattern(
     r"|devices/system/cpu/(?:online|present)|bus/pci/drivers/ccp/[^/\s]{1,20}/tsme_status))"
 )
 #: As many as there are; a prompt behind them shows that none is missing.
-_LINES = Pattern(r"/(?:proc/bootconfig|sys/fs/cgroup/misc\.peak)")
+_LINES = Pattern(r"/(?:proc/bootconfig|sys/fs/cgroup/misc\.peak|sys/kernel/debug/kprobes/list)")
+_KPROBES: Final = "/sys/kernel/debug/kprobes/list"
+_PROBE = Pattern(r"\s*[0-9a-fA-F]{8,16} +[krj] +\S.*")
+#: The names of live patches, of which it does not tell what they replace.
+_LISTED = Pattern(
+    r".*[#$%>+]\s*(?:(?:sudo|doas)\s+)?(?:/\S{0,40}/)?ls(?:\s+-1)?\s+/sys/kernel/livepatch/?\s*"
+)
+_NAME = Pattern(r"\s*[\w-]{1,64}(?:\s+[\w-]{1,64})*\s*")
 #: What a command says instead, as coreutils and sudo do.
 _COMPLAINT = Pattern(r"(?:cat|sudo|doas|-?(?:ba|da|z)?sh): ")
 
 
 def shown_files(text: str, where: str) -> tuple[Snapshot | None, str]:
     """What the files tell that `text` shows, and `text` with empty lines in their place."""
-    if "cat /" not in text and "cat  /" not in text:
+    if not any(command in text for command in ("cat /", "cat  /", "/sys/kernel/livepatch")):
         return None, text
     lines = text.split("\n")
     files: dict[str, bytes] = {}
@@ -66,12 +73,17 @@ def shown_files(text: str, where: str) -> tuple[Snapshot | None, str]:
 def _files(lines: Sequence[str]) -> Iterator[tuple[dict[str, str], range]]:
     """Files by path, and the lines that show them."""
     for number, line in enumerate(lines):
+        if "/sys/kernel/livepatch" in line and len(line) <= _COMMAND_MAX:
+            yield from _live_patches(lines, number)
         asked = _COMMAND.fullmatch(line) if "cat" in line and len(line) <= _COMMAND_MAX else None
         if asked is None or not is_prompt(line):
             continue
         paths = asked[1].split()
         behind = lines[number + 1 :][: _LINES_MAX + len(paths)]
         told = list(takewhile(lambda line: line.strip() and not is_prompt(line), behind))
+        if paths == [_KPROBES] and not is_prompt((*behind, "")[len(told)]):
+            yield from _probes_at_least(behind, number)
+            continue
         # The last line of a text may be cut.
         if len(told) == len(behind) or any(map(_COMPLAINT.match, told)):
             continue
@@ -80,3 +92,22 @@ def _files(lines: Sequence[str]) -> Iterator[tuple[dict[str, str], range]]:
             yield dict(zip(paths, map(str.rstrip, told), strict=True)), numbers
         elif len(paths) == 1 and _LINES.fullmatch(paths[0]) and is_prompt(behind[len(told)]):
             yield {paths[0]: "\n".join(told)}, numbers
+
+
+def _live_patches(lines: Sequence[str], number: int) -> Iterator[tuple[dict[str, str], range]]:
+    """A file of each live patch that is listed; one that is cut or none proves nothing."""
+    line = lines[number]
+    if _LISTED.fullmatch(line) is None or not is_prompt(line):
+        return
+    behind = lines[number + 1 :][:_LINES_MAX]
+    told = list(takewhile(_NAME.fullmatch, behind))
+    names = " ".join(told).split()
+    numbers = range(number + 1, number + 1 + len(told))
+    yield {f"/sys/kernel/livepatch/{name}/enabled": "" for name in names}, numbers
+
+
+def _probes_at_least(behind: Sequence[str], number: int) -> Iterator[tuple[dict[str, str], range]]:
+    """A list of kprobes that may go on: those that it shows are there, and any other may be."""
+    told = list(takewhile(_PROBE.fullmatch, behind))
+    if told:
+        yield {_KPROBES: "\n".join([*told, "?"])}, range(number + 1, number + 1 + len(told))

@@ -19,6 +19,7 @@ _LIVE_PATCHES = "/sys/kernel/livepatch"
 _KPROBES = "/sys/kernel/debug/kprobes/list"
 #: Linux 7.3.4 include/linux/panic.h.
 _TAINT_LIVEPATCH = 15
+_LIVEPATCH_FLAG = "K"  # kernel/panic.c:832
 _SHOWN = 3
 #: What kallsyms names; anything else, such as ? or an address, says nothing of the place.
 _SYMBOL = Pattern(r"[A-Za-z_][\w.$]*")
@@ -77,6 +78,11 @@ def _by_traces(snapshot: Snapshot) -> Iterator[str]:
         yield "a live patch that the kernel log tells of, but not which functions it replaced"
     elif (snapshot.state.tainted or 0) >> _TAINT_LIVEPATCH & 1:
         yield "a live patch that /proc/sys/kernel/tainted tells of, but not what it replaced"
+    else:
+        # NAME:FLAGS, as /sys/module/NAME/taint has them.
+        for module in snapshot.state.tainting_modules or ():
+            if _LIVEPATCH_FLAG in module.rpartition(":")[2]:
+                yield f"a live patch that /sys/module tells of ({module}), but not what it replaced"
 
 
 def _by_kprobes(places: Iterable[str]) -> Iterator[str]:
