@@ -102,6 +102,17 @@ def test_offline_cpus_are_named(image: NextImage) -> None:
     assert text.startswith("CPUs 3, 5 are offline: each executed WBINVD")
 
 
+def test_a_rule_by_itself_settles_nothing_of_offline_cpus(image: NextImage) -> None:
+    """Linux 7.3.4 arch/x86/kernel/smp.c:165 wakes them, and each stores without a flush."""
+    some = before(rome(StateEvidence(offline_cpus=(3, 5))), image)
+    assert some.verdict is Verdict.UNKNOWN
+    assert some.audit.kernel_evidence.endswith("; CPUs that are offline count as clean")
+    assert any("offline" in objection.text for objection in some.objections)
+    none = before(rome(StateEvidence(offline_cpus=())), image)
+    assert none.verdict is Verdict.SAFE
+    assert none.audit.kernel_evidence == "for this test"
+
+
 def test_reboot_force_of_sysfs_makes_the_load_at_risk(image: NextImage) -> None:
     # linux 7.3.4 arch/x86/kernel/smp.c:155: nobody is stopped. What sysfs says now counts, not
     # what the command line said at boot.

@@ -29,7 +29,7 @@ from staleline.verdict.audit.next_kernel import Following, Next
 from staleline.verdict.audit.worlds import Key, World, worlds
 from staleline.verdict.handover.changed import ChangedKernel
 from staleline.verdict.handover.judgement import Judgement
-from staleline.verdict.handover.kernels import ImageKernel, Kernel
+from staleline.verdict.handover.kernels import ImageKernel, Kernel, PolicyKernel
 from staleline.verdict.handover.reasons import Unneeded, UnneededEither, in_all_worlds
 from staleline.verdict.handover.unknown import Unknown, asked_once
 from staleline.vocabulary import Path, Site, Verdict
@@ -131,7 +131,7 @@ def audit(
         verdict=verdict,
         by_path={path: _agreed(world.verdict_on(path) for world in fitting) for path in paths},
         kernel=" or ".join(dict.fromkeys(kernel.name for kernel in kernels)),
-        kernel_evidence=kernels[0].evidence,
+        kernel_evidence=_evidence(facts, kernels[0]),
         facts=facts,
         given=tuple(given),
         handovers=tuple(_handovers(facts, fitting)),
@@ -165,6 +165,15 @@ def _row_in_doubt(row: Handover, reason: Unknown) -> Handover:
         unknown=(reason,),
         answer=None,
         may_fault=(),
+    )
+
+
+def _evidence(facts: MachineFacts, kernel: Kernel) -> str:
+    """How the kernel is known, and what a rule by itself takes for granted here."""
+    by_rule = isinstance(kernel, PolicyKernel) and kernel.release is None
+    granted = by_rule and facts["offline_cpus"].value
+    return (
+        f"{kernel.evidence}; CPUs that are offline count as clean" if granted else kernel.evidence
     )
 
 

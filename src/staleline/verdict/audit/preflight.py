@@ -21,7 +21,7 @@ from staleline.verdict.audit.next_kernel import NextImage
 from staleline.verdict.audit.remarks import Remark, remark_kinds
 from staleline.verdict.audit.subject import Subject, audit_of
 from staleline.verdict.handover.answers import answer_to
-from staleline.verdict.handover.kernels import ImageKernel
+from staleline.verdict.handover.kernels import ImageKernel, PolicyKernel
 from staleline.vocabulary import WORST_FIRST, Path, Site, Verdict
 
 __all__ = ["ACCEPTABLE", "LOAD_SETTLED", "Objection", "Preflight", "preflight"]
@@ -153,6 +153,21 @@ def _objections(load: _Load) -> Iterator[Objection]:
         yield Objection(Verdict.UNKNOWN, reason)
     for name in _of_kernel(load):
         yield Objection(Verdict.UNKNOWN, _remark(name, load).text)
+    if _offline_by_rule(load):
+        yield Objection(
+            Verdict.UNKNOWN,
+            "a rule says nothing of CPUs that are offline, and some are: "
+            "give the image to --kernel, or bring them online",
+        )
+
+
+def _offline_by_rule(load: _Load) -> bool:
+    """Are CPUs offline that the audit takes for clean, as no code and no release tells of them?"""
+    by_rule = any(isinstance(one, PolicyKernel) and not one.guessed for one in load.subject.kernels)
+    aliases = any(_has_aliases(one) for row in load.audit.handovers for one in row.scenarios)
+    # A crash kernel keeps to its reservation, to which no CPU that is offline stores.
+    on_way = load.path is Path.KEXEC and bool(load.snapshot.state.offline_cpus)
+    return by_rule and aliases and on_way
 
 
 def _of_kernel(load: _Load) -> Iterator[str]:
