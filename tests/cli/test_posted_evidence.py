@@ -106,8 +106,12 @@ def test_guests_that_could_not_have_run_are_a_contradiction(
 ) -> None:
     # SNP needs SYSCFG[23] (linux 6.12.118 arch/x86/kernel/cpu/amd.c:362).
     given = ("--kernel", "linux-6.5", "--state", "sev_guests_run=yes")
+    # Rome has no SNP either; Milan has.
     file = str(POSTED / "syscfg24only.json")
     assert main(["audit", "--snapshot", file, *given]) == 1
+    assert "register-without-feature" in capsys.readouterr().err
+    milan = str(POSTED.parent / "cpuid/libcpuid/amd-epyc-7763-64-core-processor-dual.test")
+    assert main(["audit", "--snapshot", milan, "--msr", "0xc0010010=0x1000000", *given]) == 1
     assert "facts-exclude-each-other" in capsys.readouterr().err
 
 

@@ -120,6 +120,18 @@ def test_cpuinfo_of_another_cpu(name: str) -> None:
     assert f"cpuinfo.{name} is 99 and cpus[0].cpuid.0x00000001:0 says {name}" in message
 
 
+def test_snp_is_enabled_only_where_the_cpu_has_it() -> None:
+    """Linux 6.12.117 arch/x86/kernel/cpu/amd.c:354 asks CPUID before it takes a host for one."""
+    rome = dump("amd-epyc-7742-64-core-processor-dual.test")
+    for snapshot, ids in ((rome, ("register-without-feature",)), (MILAN, ())):
+        cpu = replace(snapshot.cpus[0], msr={0xC001_0010: 3 << 23})
+        host = replace(snapshot, cpus=(cpu,))
+        if ids:
+            assert "lacks the feature" in contradiction_in(host, *ids)
+        else:
+            require_consistent(host, "file")
+
+
 def test_a_cpuinfo_flag_that_the_hardware_lacks() -> None:
     cpuinfo = CpuinfoEvidence(flags=frozenset({"sme"}))
     message = contradiction_in(replace(RAPIDS, cpuinfo=cpuinfo), "flag-without-hardware")

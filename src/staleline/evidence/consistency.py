@@ -86,7 +86,9 @@ _ALIKE_REGISTERS = {
 _INTEL = frozenset({"GenuineIntel"})
 #: (MSR, bits, vendors that define them, CPUID bits of which one has to be there).
 _NEEDS_FEATURE = (
-    (_SYSCFG, 3 << 23, _REPEATS_VENDOR, ((_SME_LEAF, 0, 0), (_SME_LEAF, 0, 1))),
+    (_SYSCFG, 1 << 23, _REPEATS_VENDOR, ((_SME_LEAF, 0, 0), (_SME_LEAF, 0, 1))),
+    # SecureNestedPagingEn (linux 6.12.117 arch/x86/kernel/cpu/amd.c:354).
+    (_SYSCFG, 1 << 24, _REPEATS_VENDOR, ((_SME_LEAF, 0, 4),)),
     (_KEYID_PARTITIONING, (1 << 64) - 1, _INTEL, ((7, 2, 13),)),
     (_TME_ACTIVATE, (1 << 64) - 1, _INTEL, ((7, 2, 13),)),
 )
