@@ -82,9 +82,14 @@ def _of_record(record: Any, path: Piece) -> Iterator[Piece]:
         if name in _DOUBTS:
             continue
         here = (*path, name)
-        if value is not None and default is not MISSING and value != default:
+        told = value is not None and default is not MISSING and value != default
+        if told and not _has_doubts(value):
             yield here
         yield from _inside(value, here)
+
+
+def _has_doubts(value: Any) -> bool:
+    return any(getattr(value, name, None) for name in _DOUBTS)
 
 
 def _inside(value: Any, path: Piece) -> Iterator[Piece]:
