@@ -117,6 +117,15 @@ def test_somebody_else_jumps(image):
     assert reason in (decision.crash_nmi_callback.unknown or "")
 
 
+def test_cpus_that_are_started_again_before_the_jump(newest):
+    """kmsg_dump_desc() alone is called in between (kernel/kexec_core.c, 7.3.4)."""
+    (call,) = calls(newest, "kernel_kexec", "kmsg_dump_desc")
+    decision = decide(calling(newest, call, address_of(newest, "thaw_secondary_cpus")))
+    assert decision.stop_this_cpu.unknown == (
+        "kernel_kexec() calls thaw_secondary_cpus() between machine_shutdown() and machine_kexec()"
+    )
+
+
 def test_a_crash_that_does_not_shut_the_machine_down(image):
     """__crash_kexec() of kernel/kexec_core.c, or crash_core.c."""
     (call,) = calls(image, "__crash_kexec", "machine_crash_shutdown")
@@ -190,6 +199,43 @@ def stored_beside(slot: int, _: int) -> Callable[[int], bytes]:
     return lambda at: b"\x0f\x11\x05" + relative(at + 7, slot - 8)
 
 
+def moved_on(slot: int, _: int) -> Callable[[int], bytes]:
+    """``lea table(%rip), %rcx; mov %rcx, %rdx; add $24, %rdx; mov %rax, (%rdx)``"""
+    code = b"\x48\x89\xca\x48\x83\xc2\x18\x48\x89\x02"
+    return lambda at: b"\x48\x8d\x0d" + relative(at + 7, slot - 0x18) + code
+
+
+def indexed(slot: int, _: int) -> Callable[[int], bytes]:
+    """``xor %ecx, %ecx; mov %rax, slot(%rcx, %rcx, 8)``"""
+    address = (slot & 0xFFFF_FFFF).to_bytes(4, "little")
+    return lambda _: b"\x31\xc9\x48\x89\x84\xc9" + address
+
+
+def stored_widely(slot: int, _: int) -> Callable[[int], bytes]:
+    """``vmovdqu %ymm0, slot-24(%rip)``"""
+    return lambda at: b"\xc5\xfe\x7f\x05" + relative(at + 8, slot - 24)
+
+
+def pushed(slot: int, _: int) -> Callable[[int], bytes]:
+    """``push $slot; pop %rcx; mov %rax, (%rcx)``"""
+    return lambda _: b"\x68" + (slot & 0xFFFF_FFFF).to_bytes(4, "little") + b"\x59\x48\x89\x01"
+
+
+def copied_from_before(slot: int, _: int) -> Callable[[int], bytes]:
+    """``lea table-8(%rip), %rdi; rep movsq``"""
+    return lambda at: b"\x48\x8d\x3d" + relative(at + 7, slot - 0x20) + b"\xf3\x48\xa5"
+
+
+def given(slot: int, function: int) -> Callable[[int], bytes]:
+    """``lea table(%rip), %rax; mov %rax, %rsi; call function``"""
+
+    def code(at: int) -> bytes:
+        lea = b"\x48\x8d\x05" + relative(at + 7, slot - 0x18) + b"\x48\x89\xc6"
+        return lea + b"\xe8" + relative(at + 15, function)
+
+    return code
+
+
 def copied(slot: int, _: int) -> Callable[[int], bytes]:
     """``mov $table, %rdi; rep movsq``"""
     table = ((slot - 0x18) & 0xFFFF_FFFF).to_bytes(4, "little")
@@ -199,6 +245,7 @@ def copied(slot: int, _: int) -> Callable[[int], bytes]:
 STORES = [
     *(stored_at_once, stored_through_rip, stored_absolute),
     *(stored_through_pointer, stored_beside, copied),
+    *(moved_on, indexed, stored_widely, pushed, copied_from_before, given),
 ]
 
 
@@ -212,6 +259,14 @@ def test_a_function_that_nobody_knows_writes_to_a_table(newest, store, table):
     member = {"machine_ops": "shutdown", "smp_ops": "stop_other_cpus"}[table]
     sentence = f"{CAVE}() may write to {table}.{member}, and when it does is not known"
     assert sentence in (reason or "").split("; ")
+
+
+@pytest.mark.parametrize("table", ["machine_ops", "smp_ops"])
+def test_a_variable_that_points_into_a_table(image, table):
+    place = address_of(image, "panic_timeout") & ~7
+    pointer = address_of(image, table).to_bytes(8, "little")
+    reason = decide(patched(image, place, pointer)).stop_this_cpu.unknown
+    assert "points into a table of functions, and who writes there by it is not" in (reason or "")
 
 
 def test_a_function_that_looks_at_a_table_writes_nothing(image):
@@ -339,34 +394,6 @@ def test_something_forgets_it_on_a_condition(image, function):
     variable = address_of(image, "panic_timeout")
     mutant = planted(image, function, global_bit(variable, 7), forgets(image))
     assert decide(mutant).relocate_kernel.flushes is not True
-
-
-# -- behind the last instruction --------------------------------------------------------------
-
-
-def counted(image: KernelImage) -> Callable[[int], bytes]:
-    """``addl $1, panic_timeout(%rip)``, as long as the VERW of an idle CPU."""
-    variable = address_of(image, "panic_timeout")
-    return lambda at: b"\x83\x05" + relative(at + 7, variable) + b"\x01"
-
-
-def woken_storing(image: KernelImage) -> KernelImage:
-    """``stop_this_cpu()`` jumps over a VERW to its HLT, and behind that to the VERW, or before."""
-    code = list(instructions(image, "stop_this_cpu"))
-    at = next(i for i, one in enumerate(code) if one.mnemonic == "hlt")
-    verw, jump = code[at - 1], code[at + 1]
-    assert (verw.mnemonic, jump.mnemonic, len(verw.code)) == ("verw", "jmp", 7)
-    mutant = patched(image, verw.address, counted(image)(verw.address))
-    back = (verw.address - jump.address - 2).to_bytes(1, "little", signed=True)
-    return patched(mutant, jump.address, b"\xeb" + back)
-
-
-def test_a_stopped_cpu_stores_when_it_is_woken(image):
-    decision = decide(woken_storing(image))
-    assert decision.stop_this_cpu.flushes is None
-    assert "woken" in (decision.stop_this_cpu.unknown or "")
-    assert decision.stop_this_cpu.unknown is not None
-    assert "panic_timeout" in decision.stop_this_cpu.unknown
 
 
 # -- where the kernel was put -----------------------------------------------------------------

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
 from staleline.kernel.inventory.codescan import CodeArea, code_areas
-from staleline.kernel.inventory.tablewrites import Pointers, table_writes
+from staleline.kernel.inventory.tablewrites import Pointers, pointers_into, table_writes
 from staleline.policy.catalogue import series_of
 
 if TYPE_CHECKING:
@@ -71,8 +71,13 @@ def unknown_hook_writers(image: KernelImage) -> tuple[str, ...]:
         tables.append(Pointers(start, tuple(sorted(slots))))
         names |= slots
     jump = image.symbols.only_address(_JUMP)
+    pointers = tuple(
+        f"{place} points into a table of functions, and who writes there by it is not known"
+        for table in tables
+        for place in pointers_into(image, table)
+    )
     writes = table_writes(image, tables, _KNOWN, _code(image), callee=jump)
-    return tuple(
+    return pointers + tuple(
         f"{write.function}() leads to {_JUMP}() as well, whether others have stopped or not"
         if write.slot == jump
         else f"{write.function}() may write to {names[write.slot]}, and when it does is not known"

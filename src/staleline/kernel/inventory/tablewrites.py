@@ -7,7 +7,7 @@ it ends, or as they are. What only reads is left out by its opcode, the rest is 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -29,14 +29,14 @@ if TYPE_CHECKING:
     from staleline.kernel.image.image import KernelImage
     from staleline.kernel.inventory.codescan import CodeArea
 
-__all__ = ["Pointers", "TableWrite", "table_writes"]
+__all__ = ["Pointers", "TableWrite", "pointers_into", "table_writes"]
 
 #: So many numbers fit into a CPU's cache, and are looked at in one go.
 _AT_ONCE: Final = 1 << 16
 _MASK_32: Final = (1 << 32) - 1
 _MASK_64: Final = (1 << 64) - 1
 #: The widest store that begins before a pointer and reaches it.
-_WIDEST: Final = 16
+_WIDEST: Final = 64
 #: Behind the displacement may be an immediate of up to so many bytes.
 _IMMEDIATE: Final = 4
 #: Instructions of the one-byte map that read what their ModRM addresses, whatever its middle is.
@@ -52,6 +52,7 @@ _READING_BY_MIDDLE: Final = {
 }
 _LEA: Final = 0x8D
 _MOV_CONSTANT: Final = 0xB8
+_PUSH_CONSTANT: Final = 0x68
 #: ModRM: how its operand is addressed, and by which register.
 _MOD: Final = 0xC0
 _MOD_AND_RM: Final = 0xC7
@@ -63,8 +64,30 @@ _BY_SIB: Final = 4
 _ABSOLUTE_SIB: Final = 0x25
 #: Prefixes, opcode, ModRM and SIB.
 _LONGEST_PREFIX: Final = 8
-#: Functions that fill what their first argument points to.
-_FILLING: Final = frozenset(("memcpy", "__memcpy", "memmove", "__memmove", "memset", "__memset"))
+#: Registers that arguments are given in, which a call does not keep (System V ABI, AMD64, 3.2.3).
+_ARGUMENTS: Final = (
+    *(cx.X86_REG_RDI, cx.X86_REG_RSI, cx.X86_REG_RDX, cx.X86_REG_RCX),
+    *(cx.X86_REG_R8, cx.X86_REG_R9),
+)
+_STRING_STORES: Final = frozenset(
+    (
+        *(cx.X86_INS_MOVSB, cx.X86_INS_MOVSD, cx.X86_INS_MOVSQ, cx.X86_INS_MOVSW),
+        *(cx.X86_INS_STOSB, cx.X86_INS_STOSD, cx.X86_INS_STOSQ, cx.X86_INS_STOSW),
+    )
+)
+#: Instructions that keep no address that they are given.
+_LOOKING: Final = frozenset((cx.X86_INS_CMP, cx.X86_INS_TEST, cx.X86_INS_NOP))
+#: What compilers call to have an access checked, and by how much an address is shifted for that
+#: (arch/x86/include/asm/kasan.h KASAN_SHADOW_SCALE_SHIFT, mm/kasan/ and mm/kmsan/, linux 6.12).
+_CHECKS: Final = ("__asan_", "__kasan_", "__tsan_", "__msan_")
+_SHADOW_SHIFT: Final = 3
+#: By what a kernel with KASAN learns of its globals.
+_REGISTERS_GLOBALS: Final = "__asan_register_globals"
+_RED_ZONE: Final = 32
+#: Those that do not use what their first operand held, if that is a register.
+_OVERWRITING: Final = frozenset(
+    (cx.X86_INS_MOV, cx.X86_INS_MOVABS, cx.X86_INS_MOVZX, cx.X86_INS_LEA, cx.X86_INS_POP)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +108,11 @@ class Pointers:
     def extent(self) -> range:
         """From the start of the table to behind the last of them."""
         return range(self.table, self.slots[-1] + self.size)
+
+    @property
+    def reachable(self) -> range:
+        """Where what points to something of it may point, or a little before it."""
+        return range(self.table - _WIDEST, self.extent.stop)
 
     def may_begin(self, address: int) -> bool:
         """Is it in the table, or so little before it that a store there may reach it?"""
@@ -126,6 +154,33 @@ def table_writes(
     """
     searched = code_areas(image) if areas is None else areas
     return tuple(sorted(set(_writes(image, tables, known, searched, callee))))
+
+
+def pointers_into(image: KernelImage, table: Pointers) -> Iterator[str]:
+    """What in the image holds an address of the table: where, by name.
+
+    Executable segments too: in 5.10 what follows .init is one (arch/x86/kernel/vmlinux.lds.S).
+    """
+    for segment in image.segments:
+        words = np.frombuffer(segment.data, "<u8", len(segment.data) // 8)
+        inside = words - np.uint64(table.table) < np.uint64(len(table.extent))
+        for at in np.flatnonzero(inside).tolist():
+            if _describes(image, [int(word) for word in words[at : at + 3]]):
+                continue
+            place = segment.virtual_address + 8 * at
+            name, distance = image.symbols.enclosing(place) or (f"{place:#x}", 0)
+            yield f"{name}+{distance:#x}" if distance else name
+
+
+def _describes(image: KernelImage, words: Sequence[int]) -> bool:
+    """Is it a ``struct kasan_global`` (mm/kasan/kasan.h, linux 6.12)?
+
+    An address, a size, and what that becomes with a red zone, of which none is written by.
+    """
+    if _REGISTERS_GLOBALS not in image.symbols or len(words) < 3:
+        return False
+    _, size, whole = words
+    return 0 < size < whole and whole % _RED_ZONE == 0
 
 
 def _writes(
@@ -206,9 +261,11 @@ def _may_write(area: CodeArea, place: int, tables: Sequence[Pointers]) -> bool:
         return False
     if last == _ABSOLUTE_SIB and before & 7 == _BY_SIB:
         return not _reads(code[at - 3], before)
-    has_displacement = last & _MOD == _MOD_DISPLACEMENT or before & _MOD_AND_RM in _WITH_SIB
-    is_constant = last & 0xF8 in (_MOV_CONSTANT, _MODRM_REGISTER)
-    return (has_displacement and not _reads(before, last)) or is_constant
+    if before & _MOD_AND_RM in _WITH_SIB and not _reads(code[at - 3], before):
+        return True
+    if last == _PUSH_CONSTANT or last & 0xF8 in (_MOV_CONSTANT, _MODRM_REGISTER):
+        return True
+    return last & _MOD == _MOD_DISPLACEMENT and not _reads(before, last)
 
 
 def _reads(opcode: int, modrm: int) -> bool:
@@ -227,9 +284,12 @@ def _slots_written(image: KernelImage, function: int, tables: Sequence[Pointers]
             if address is not None:
                 for table in tables:
                     yield from table.reached(address, operand.size)
-        target = pointing.get(cx.X86_REG_RDI)
-        if target is not None and _fills(image, one):
-            yield from (slot for table in tables if target in table.extent for slot in table.slots)
+        given = _given_away(image, one, pointing)
+        for table in tables:
+            fills = one.id in _STRING_STORES
+            reached = table.reachable if fills else table.extent
+            if any(address in reached for address in given):
+                yield from table.slots
         _follow(one, pointing, tables)
 
 
@@ -242,30 +302,81 @@ def _stored_to(
     return operand_address(one, operand)
 
 
-def _fills(image: KernelImage, one: capstone.CsInsn) -> bool:
-    """Does it write to what RDI points to, as far as that goes?"""
+def _given_away(
+    image: KernelImage, one: capstone.CsInsn, pointing: Mapping[int, int]
+) -> tuple[int, ...]:
+    """Addresses that others may write to behind an instruction, or it itself, as far as it likes.
+
+    To a function they are given as arguments, or on the stack or in memory; out of what is
+    computed of one, but by a constant, comes another that is not followed.
+    """
+    if one.group(capstone.CS_GRP_CALL) or one.group(capstone.CS_GRP_JUMP):
+        if not _takes_arguments(image, one):
+            return ()
+        return tuple(pointing[each] for each in _ARGUMENTS if each in pointing)
+    if bool(one.prefix[0]) or one.id in _STRING_STORES:
+        stores = one.id in _STRING_STORES and cx.X86_REG_RDI in pointing
+        return (pointing[cx.X86_REG_RDI],) if stores else ()
+    if one.id in _LOOKING or _is_shadowed(one) or _moved(one, pointing) is not None:
+        return ()
+    # As the base of an operand it is where that lies, and is told by `_stored_to`.
+    used = {_whole(each.reg) for each in one.operands if each.type == cx.X86_OP_REG}
+    if one.id == cx.X86_INS_PUSH and one.operands[0].type == cx.X86_OP_IMM:
+        return (int(one.operands[0].imm) & _MASK_64,)
+    used -= {_whole(one.operands[0].reg)} if one.id in _OVERWRITING else set()
+    used |= {_whole(each.mem.index) for each in one.operands if each.type == cx.X86_OP_MEM}
+    return tuple(pointing[register] for register in used if register in pointing)
+
+
+def _takes_arguments(image: KernelImage, one: capstone.CsInsn) -> bool:
+    """Does a call or jump lead to another function, that does not just check an address?"""
     target = leads_to(one)
-    if target is not None:
-        return not _FILLING.isdisjoint(image.symbols.names_at(target))
-    return bool(one.prefix[0]) and one.id in (
-        *(cx.X86_INS_MOVSB, cx.X86_INS_MOVSD, cx.X86_INS_MOVSQ, cx.X86_INS_MOVSW),
-        *(cx.X86_INS_STOSB, cx.X86_INS_STOSD, cx.X86_INS_STOSQ, cx.X86_INS_STOSW),
-    )
+    if target is None:
+        return True
+    if one.group(capstone.CS_GRP_JUMP):
+        here, there = (image.symbols.enclosing(at) for at in (one.address, target))
+        return here is None or there is None or one.address - here[1] != target - there[1]
+    return not any(name.startswith(_CHECKS) for name in image.symbols.names_at(target))
+
+
+def _is_shadowed(one: capstone.CsInsn) -> bool:
+    """Is it made the number of a byte that says whether memory may be used?"""
+    return bool(one.id == cx.X86_INS_SHR and one.operands[-1].imm == _SHADOW_SHIFT)
+
+
+def _moved(one: capstone.CsInsn, pointing: Mapping[int, int]) -> tuple[int, int] | None:
+    """A register that points somewhere because another does, and where."""
+    if not one.operands or one.operands[0].type != cx.X86_OP_REG:
+        return None
+    into, source = _whole(one.operands[0].reg), one.operands[-1]
+    if one.id == cx.X86_INS_MOV and source.type == cx.X86_OP_REG:
+        base, distance = _whole(source.reg), 0
+    elif one.id == cx.X86_INS_LEA and not source.mem.index:
+        base, distance = source.mem.base, int(source.mem.disp)
+    elif one.id in (cx.X86_INS_ADD, cx.X86_INS_SUB) and source.type == cx.X86_OP_IMM:
+        base, distance = into, int(source.imm)
+        distance = -distance if one.id == cx.X86_INS_SUB else distance
+    else:
+        return None
+    return (into, (pointing[base] + distance) & _MASK_64) if base in pointing else None
 
 
 def _follow(one: capstone.CsInsn, pointing: dict[int, int], tables: Sequence[Pointers]) -> None:
-    """Which registers point into a table behind an instruction."""
+    """Which registers point into a table, or near one, behind an instruction."""
     written = {_whole(register) for register in one.regs_access()[1]}
-    address = None
-    if one.id in (cx.X86_INS_LEA, cx.X86_INS_MOV, cx.X86_INS_MOVABS):
+    put = _moved(one, pointing)
+    if put is None and one.id in (cx.X86_INS_LEA, cx.X86_INS_MOV, cx.X86_INS_MOVABS):
         into, source = one.operands
         constant = one.id == cx.X86_INS_LEA or source.type == cx.X86_OP_IMM
-        if into.type == cx.X86_OP_REG and constant:
-            address = operand_address(one, source)
+        address = operand_address(one, source) if constant else None
+        if into.type == cx.X86_OP_REG and address is not None:
+            put = _whole(into.reg), address
+    if one.group(capstone.CS_GRP_CALL):
+        written |= {cx.X86_REG_RAX, cx.X86_REG_R10, cx.X86_REG_R11, *_ARGUMENTS}
     for register in written:
         pointing.pop(register, None)
-    if address is not None and any(address in table.extent for table in tables):
-        pointing[_whole(one.operands[0].reg)] = address
+    if put is not None and any(put[1] in table.reachable for table in tables):
+        pointing[put[0]] = put[1]
 
 
 def _whole(register: int) -> int:

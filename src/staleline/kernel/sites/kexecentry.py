@@ -16,11 +16,18 @@ from typing import TYPE_CHECKING, Final
 from staleline.kernel.inventory.functioncode import ENDS, PlainInstruction, plain_code
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from staleline.kernel.image.image import KernelImage
 
 __all__ = ["CRASH_ENTRY", "KEXEC_ENTRY", "Entry", "jumps_unprepared"]
 
 _JUMP: Final = "machine_kexec"
+#: What is called in between, and starts no CPU: kernel/kexec_core.c kernel_kexec() since 6.1,
+#: kernel/crash_core.c __crash_kexec() since 7.3.
+_BETWEEN: Final = ("kmsg_dump", "kmsg_dump_desc", "_printk", "printk", "__const_udelay")
+#: What compilers have called for each access.
+_CHECKS: Final = ("__asan_", "__kasan_", "__tsan_", "__msan_", "__sanitizer_")
 #: More instructions than any of these functions has.
 _MOST: Final = 4096
 
@@ -70,12 +77,24 @@ class _Ways:
         self._name = name
         self._shuts_down = False
         self._pending: list[int] = []
+        self._shut_down: list[int] = []
         self._code: dict[int, PlainInstruction] = {}
 
     def followed(self, start: int) -> str | None:
-        """The reason if one of them jumps, cannot be followed, or if none shuts down."""
+        """The reason if one of them jumps, cannot be followed, or if none shuts down.
+
+        Or if something else is called before the jump, when the others have been told to stop.
+        """
+        reason = self._walk([start], self._step)
+        if reason is None and not self._shuts_down:
+            return f"{self._name}() does not call {self._entry.shut_down}()"
+        return reason or self._walk(self._shut_down, self._step_on)
+
+    def _walk(
+        self, starts: list[int], step: Callable[[int, PlainInstruction], str | None]
+    ) -> str | None:
         seen = set[int]()
-        self._pending.append(start)
+        self._pending = list(starts)
         while self._pending:
             address = self._pending.pop()
             if address in seen:
@@ -85,11 +104,29 @@ class _Ways:
                 self._code |= plain_code(self._image, address)
             if address not in self._code or len(seen) > _MOST:
                 return f"{self._name}() cannot be followed at {address:#x}"
-            reason = self._step(address, self._code[address])
+            reason = step(address, self._code[address])
             if reason is not None:
                 return reason
-        if not self._shuts_down:
-            return f"{self._name}() does not call {self._entry.shut_down}()"
+        return None
+
+    def _step_on(self, address: int, one: PlainInstruction) -> str | None:
+        """Behind the shutdown, up to the jump."""
+        if one.mnemonic == "call" or one.target is not None:
+            names = () if one.target is None else self._image.symbols.names_at(one.target)
+            if _JUMP in names:
+                return None
+            if one.mnemonic == "call" or names:
+                known = any(name in _BETWEEN or name.startswith(_CHECKS) for name in names)
+                callee = f"{names[0]}()" if names else "another function"
+                if not known:
+                    shut_down = self._entry.shut_down
+                    return f"{self._name}() calls {callee} between {shut_down}() and {_JUMP}()"
+            if one.is_jump and one.target is not None:
+                self._pending.append(one.target)
+        elif one.is_jump:
+            return f"{self._name}() jumps through a register or a table at {address:#x}"
+        if one.mnemonic not in ENDS and (one.is_conditional or not one.is_jump):
+            self._pending.append(address + one.size)
         return None
 
     def _step(self, address: int, one: PlainInstruction) -> str | None:
@@ -107,6 +144,8 @@ class _Ways:
         if _JUMP in names:
             return f"{self._name}() gets to {_JUMP}() without {self._entry.shut_down}()"
         self._shuts_down |= self._entry.shut_down in names
+        if self._entry.shut_down in names and not one.is_jump:
+            self._shut_down.append(behind)
         prepares = not {self._entry.shut_down, *self._entry.instead}.isdisjoint(names)
         # What the compiler split off from the function is a part of it.
         is_part = not names or any(name.startswith(f"{self._name}.") for name in names)

@@ -9,6 +9,7 @@ crash_nmi_callback(), linux 5.10.262 to 7.3.4.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Final
 from weakref import WeakKeyDictionary
 
@@ -37,7 +38,19 @@ _RETURN: Final = "__x86_return_thunk"
 #: More instructions than a loop around HLT has.
 _MOST: Final = 64
 _MASK_64: Final = (1 << 64) - 1
-_ENDS: Final = frozenset((cx.X86_INS_UD2, cx.X86_INS_INT3))
+#: What may stand around HLT, beside jumps: it stores nothing but by an operand that says so, and
+#: neither traps nor lets an interrupt in. Real kernels have a jump there, and VERW before the HLT.
+_QUIET: Final = frozenset(
+    (
+        *(cx.X86_INS_NOP, cx.X86_INS_ENDBR64, cx.X86_INS_CLI, cx.X86_INS_PAUSE, cx.X86_INS_VERW),
+        *(cx.X86_INS_MOV, cx.X86_INS_MOVABS, cx.X86_INS_MOVZX, cx.X86_INS_LEA, cx.X86_INS_XOR),
+        *(cx.X86_INS_TEST, cx.X86_INS_CMP, cx.X86_INS_LFENCE, cx.X86_INS_MFENCE),
+    )
+)
+#: MOV to a segment register stores to a descriptor table, one to a control register does more.
+_PLAIN_REGISTER: Final = re.compile(
+    r"[re]?([abcd]x|[sd]i|[bs]p)|[abcd][lh]|[sd]il|[bs]pl|r\d+[dwb]?"
+)
 #: These store by what they are, and not by an operand.
 _STORING: Final = frozenset(
     (cx.X86_INS_PUSH, cx.X86_INS_PUSHFQ, cx.X86_INS_ENTER, cx.X86_INS_IRETQ)
@@ -104,18 +117,54 @@ def _following(
         if not _names_around(image, address, _HALT):
             raise DerivationError(f"it returns at {place}")
         return _behind_halts(image, rests_in)
-    if one.group(capstone.CS_GRP_CALL) and not _halts(image, one):
-        raise DerivationError(f"it calls another function at {place}")
-    stored = _stored(image, one, constants)
-    if stored is not None:
-        raise DerivationError(f"it stores to {stored} at {place}")
+    action = _action(image, one, constants, called=_names_around(image, halt, _HALT))
+    if action is not None:
+        raise DerivationError(f"it {action} at {place}")
     _note_constants(one, constants)
     if one.group(capstone.CS_GRP_JUMP):
         target = leads_to(one)
         if target is None:
             raise DerivationError(f"its code cannot be followed at {place}")
         return [target] if one.id == cx.X86_INS_JMP else [target, behind]
-    return [] if one.id in _ENDS else [behind]
+    return [behind]
+
+
+def _action(
+    image: KernelImage, one: capstone.CsInsn, constants: dict[int, int | None], *, called: bool
+) -> str | None:
+    """What an instruction does that a CPU at rest does not; None if there is nothing.
+
+    Args:
+        image: The kernel.
+        one: The instruction.
+        constants: Registers and what is put into them.
+        called: It was called to halt before: the return address lies on the stack already.
+    """
+    if one.group(capstone.CS_GRP_CALL):
+        if not _halts(image, one):
+            return "calls another function"
+        return None if called else "stores to the stack"
+    stored = _stored(image, one, constants)
+    if stored is not None:
+        return f"stores to {stored}"
+    quiet = one.group(capstone.CS_GRP_JUMP) or _is_quiet(one)
+    return None if quiet else f"executes {one.mnemonic}"
+
+
+def _is_quiet(one: capstone.CsInsn) -> bool:
+    """Does it leave alone what none of its operands is, and read nothing that may not be there?"""
+    registers = (each.reg for each in one.operands if each.type == cx.X86_OP_REG)
+    # What is stored to has been looked at before.
+    addresses = one.id in (cx.X86_INS_NOP, cx.X86_INS_LEA) or any(True for _ in stores_by(one))
+    return (
+        one.id in _QUIET
+        and all(_PLAIN_REGISTER.fullmatch(one.reg_name(register)) for register in registers)
+        and all(
+            addresses or each.mem.base == cx.X86_REG_RIP
+            for each in one.operands
+            if each.type == cx.X86_OP_MEM
+        )
+    )
 
 
 def _behind_halts(image: KernelImage, function: int) -> list[int]:
