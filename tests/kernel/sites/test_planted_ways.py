@@ -405,6 +405,9 @@ ITS_ADDRESS = {
 ASKED = {
     "a bit": b"\xa9\x00\x00\x20\x00",  # test $0x200000, %eax
     "a bit of it shifted": b"\x48\xc1\xe8\x15\xa8\x01",  # shr $21, %rax; test $1, %al
+    "bits behind the stack": b"\x50\x59\xf7\xc1\0\0\x20\0",  # push %rax; pop %rcx
+    "how many bits": b"\xf3\x48\x0f\xb8\xc0\xa8\x01",  # popcnt %rax, %rax; test $1, %al
+    "a multiple": b"\x48\x69\xc0\x03\0\0\0\xa9\0\0\x20\0",  # imul $3, %rax, %rax; test
     "the distance from where it is linked": b"\x48\x2d\0\0\0\x81",  # sub $0xf..f81000000, %rax
 }
 
@@ -418,7 +421,7 @@ def test_a_flush_that_depends_on_where_kaslr_puts_the_kernel(
     newest, address, question, function, site
 ):
     def asks(_: int) -> bytes:
-        return b"\x50" + ITS_ADDRESS[address] + ASKED[question] + b"\x58"
+        return b"\x50\x51" + ITS_ADDRESS[address] + ASKED[question] + b"\x59\x58"
 
     decision = decide(planted(newest, function, asks, executes_wbinvd))
     reason = getattr(decision, site).unknown

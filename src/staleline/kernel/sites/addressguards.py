@@ -32,6 +32,11 @@ _COMPUTES: Final = frozenset(
 )
 _KEEPS_FLAGS: Final = frozenset(("mov", "movabs", "movzx", "movsxd", "lea", "nop", "push", "pop"))
 _COPIES: Final = frozenset(("mov", "movabs", "lea", "movzx", "movsxd"))
+_STACK: Final = frozenset(("push", "pop"))
+#: Instructions whose effect is told; another makes a number of what it is given.
+_KNOWN: Final = (
+    _LOOKS | (_COMPUTES - {"imul"}) | _COPIES | _KEEPS_FLAGS | {"call", "jmp", "endbr64", "ret"}
+)
 #: Of the sixteen registers, the 64-bit one of each part.
 _WHOLE: Final = {
     part: f"r{name}"
@@ -65,7 +70,12 @@ def _question(memory: MachineMemory, address: int, size: int) -> int | None:
         if known.asked is not None and _CONDITIONAL.match(name):
             return known.asked
         parts = [part.strip() for part in operands.split(",")]
-        known.follow(at, name, _WHOLE.get(parts[0], ""), parts[-1] if len(parts) > 1 else "")
+        if name in _STACK:
+            known.stack(name, parts[0])
+        else:
+            known.follow(at, name, _WHOLE.get(parts[0], ""), parts[-1] if len(parts) > 1 else "")
+            if name not in _KNOWN:
+                known.make(at, [_WHOLE.get(part, "") for part in parts])
     return None
 
 
@@ -77,11 +87,30 @@ class _Known:
         addresses: Registers that hold an address of the image.
         numbers: Those that hold what was computed of one.
         asked: Address of an instruction that has set the flags by that; None if another has.
+        pushed: Of each word that lies on the stack: is it an address, and such a number?
     """
 
     addresses: set[str] = field(default_factory=set)
     numbers: set[str] = field(default_factory=set)
     asked: int | None = None
+    pushed: list[tuple[bool, bool]] = field(default_factory=list)
+
+    def stack(self, name: str, operand: str) -> None:
+        """Something is put on the stack, or taken from it."""
+        register = _WHOLE.get(operand, "")
+        if name == "push":
+            is_address = register in self.addresses or _is_address(name, operand)
+            self.pushed.append((is_address, register in self.numbers))
+        elif register:
+            is_address, is_number = self.pushed.pop() if self.pushed else (False, False)
+            self._set(register, is_address=is_address, is_number=is_number)
+
+    def make(self, at: int, registers: list[str]) -> None:
+        """Another instruction makes a number of what it is given: POPCNT, CRC32, BSWAP."""
+        if not (self.addresses | self.numbers).isdisjoint(registers):
+            self.asked = at
+            if registers[0]:
+                self.numbers.add(registers[0])
 
     def follow(self, at: int, name: str, into: str, source: str) -> None:
         """Go on behind an instruction, of which the first and the last operand are given."""
@@ -99,8 +128,6 @@ class _Known:
             copied = _WHOLE.get(source, "")
             is_address = _is_address(name, source) or copied in self.addresses
             self._set(into, is_address=is_address, is_number=copied in self.numbers)
-        elif name == "pop":
-            self._set(into)
 
     def _asks(self, name: str, one: str, source: str) -> bool:
         other = _WHOLE.get(source, "")
