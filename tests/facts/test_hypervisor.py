@@ -8,6 +8,8 @@ paravisor hides: leaf 0x8000001F EAX of SNP guests (virtee/sevctl issue 186, a D
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from staleline.errors import EvidenceError
@@ -159,3 +161,12 @@ def test_a_hypervisor_that_hides_its_bit_and_names_itself_is_one(cpu: str) -> No
     guest, machine = (from_snapshot(parse_snapshot(text, "dump")) for text in (named, unnamed))
     assert (guest["hypervisor"].value, guest["hypervisor_name"].value) == (True, "Hyper-V")
     assert (machine["hypervisor"].value, machine["hypervisor_name"].value) == (False, "none")
+
+
+def test_a_module_that_may_enable_jailhouse_leaves_open_who_jumps() -> None:
+    cpuid = _AMD.format(hyperv="").replace("ecx=0xfed83203", "ecx=0x7ed83203")
+    bare = parse_snapshot(cpuid, "dump")
+    assert from_snapshot(bare)["jumped_by"].value == "kernel"
+    loaded = from_snapshot(replace(bare, modules={"jailhouse": {}}))["jumped_by"]
+    assert loaded.value is None
+    assert "rmmod jailhouse" in str(loaded.missing)

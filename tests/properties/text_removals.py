@@ -49,8 +49,13 @@ def _without_given(telling: Telling, random: Random) -> tuple[str, Telling]:
     if kind == "cmdline":
         return "--cmdline", replace(telling, cmdline=None)
     values = getattr(telling, kind)
+    # What sysfs says goes with a command line that is given: see `tellings`.
+    if telling.cmdline is not None:
+        values = [value for value in values if not value.startswith("reboot_force")]
+    if not values:
+        return "nothing", telling
     lost = random.choice(values)
-    kept: dict[str, Any] = {kind: tuple(value for value in values if value != lost)}
+    kept: dict[str, Any] = {kind: tuple(value for value in getattr(telling, kind) if value != lost)}
     return f"--{kind} {lost}", replace(telling, **kept)
 
 

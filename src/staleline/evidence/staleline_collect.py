@@ -113,6 +113,7 @@ KEPT_OPTIONS = (
 _MODULE_PARAMETERS = {
     "kvm_amd": ("sev", "sev_es", "sev_snp", "ciphertext_hiding_asids"),
     "kvm_intel": ("tdx",),
+    "jailhouse": (),
 }
 # Patterns are compiled when they are first used: importing this file is to cost little.
 #: Messages of the kernel log that are kept.

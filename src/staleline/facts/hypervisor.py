@@ -51,6 +51,13 @@ _OWN_WAYS = tuple(
 _UNKNOWN = b"\0" * 12
 #: Those below which every kernel is a guest: none of them is replaced by a kexec.
 _BELOW = frozenset({"KVM", "QEMU", "VMware", "VirtualBox", "bhyve"})
+#: Its driver enables it in a machine that runs, below the kernel, whose CPUID then has it
+#: (jailhouse 0.12 driver/main.c jailhouse_cmd_enable()).
+_JAILHOUSE = "jailhouse"
+_MAY_BE_CELL = (
+    "whether Jailhouse, whose module is loaded, has been enabled and jumps instead of the kernel: "
+    "rmmod jailhouse, and look again"
+)
 _HYPERV_PRIVILEGES = HYPERVISOR_LEAF + 3
 #: EBX of that leaf, Linux 7.3 include/hyperv/hvgdk_mini.h HV_CREATE_PARTITIONS and
 #: HV_CPU_MANAGEMENT, which releases up to 6.12 take for the root's.
@@ -143,6 +150,8 @@ def _jumped_by(snapshot: Snapshot, hypervisor: Observation, name: Observation) -
     said = (*of_log(snapshot, "jumped_by"), *stated("jumped_by", snapshot, str))
     if said:
         return said[0]
+    if _JAILHOUSE in (snapshot.modules or {}) and name.value != "Jailhouse":
+        return untold(_MAY_BE_CELL)
     if hypervisor.value is False:
         return observed_as("kernel", hypervisor.source or "")
     # Any other name may be that of one which the kernel is run from, as Xen's dom0 is.

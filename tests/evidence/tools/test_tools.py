@@ -286,3 +286,13 @@ def test_every_statement_that_a_tool_makes_is_of_a_fact() -> None:
     names = {fact.name for fact in from_snapshot(Snapshot(cpus=()))}
     for text in (SNPHOST, CPUID):
         assert {one.name for one in read(text).statements} <= names
+
+
+def test_flags_of_any_cpu_are_the_machine_s() -> None:
+    """A row that lost a word denies nothing that another CPU's row shows."""
+    rows = ("processor\t: {}", "vendor_id\t: AuthenticAMD", "cpu family\t: 23", "model\t\t: 1")
+    cpu = "\n".join((*rows, "flags\t\t: {}", "", ""))
+    text = cpu.format(0, "fpu sev") + cpu.format(1, "fpu sev sme")
+    evidence = parse_snapshot(text, "cpuinfo").cpuinfo
+    assert evidence is not None
+    assert evidence.flags == {"fpu", "sev", "sme"}

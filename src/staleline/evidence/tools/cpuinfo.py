@@ -34,6 +34,10 @@ def is_row(line: str) -> bool:
     return _BEGINS.fullmatch(line) is not None
 
 
+#: Rows that are whole, as "sme" may be a cut "smep".
+_FLAGS = Pattern(r"^flags[ \t]*:(.*)\n", re.MULTILINE)
+
+
 def parse(text: str, where: str) -> Snapshot:
     """Return a machine known only by `text`: no CPUID leaves, no MSRs.
 
@@ -69,7 +73,8 @@ def parse_evidence(text: str, where: str) -> CpuinfoEvidence:
         family=_number(fields, "cpu family", where),
         model=_number(fields, "model", where),
         stepping=_number(fields, "stepping", where),
-        flags=flags,
+        # What one CPU shows the machine has, whatever became of another's row.
+        flags=flags.union(*map(str.split, _FLAGS.findall(text))),
         bugs=frozenset(fields.get("bugs", "").split()),
     )
 

@@ -17,7 +17,7 @@ import capstone  # type: ignore[import-untyped]
 from capstone import x86 as cx
 
 from staleline.kernel.derivation import DerivationError
-from staleline.kernel.emulator.layout import APIC
+from staleline.kernel.emulator.layout import APIC, SHADOW
 from staleline.kernel.emulator.memory import MachineMemory
 from staleline.kernel.inventory.functioncode import (
     function_code,
@@ -147,12 +147,15 @@ def _action(
     stored = _stored(image, one, constants)
     if stored is not None:
         return f"stores to {stored}"
-    quiet = one.group(capstone.CS_GRP_JUMP) or _is_quiet(one)
+    quiet = one.group(capstone.CS_GRP_JUMP) or _is_quiet(one, constants)
     return None if quiet else f"executes {one.mnemonic}"
 
 
-def _is_quiet(one: capstone.CsInsn) -> bool:
-    """Does it leave alone what none of its operands is, and read nothing that may not be there?"""
+def _is_quiet(one: capstone.CsInsn, constants: dict[int, int | None]) -> bool:
+    """Does it leave alone what none of its operands is, and read nothing that may not be there?
+
+    KASAN's shadow always is: where it shadows nothing, a page of zeros is mapped.
+    """
     registers = (each.reg for each in one.operands if each.type == cx.X86_OP_REG)
     # What is stored to has been looked at before.
     addresses = one.id in (cx.X86_INS_NOP, cx.X86_INS_LEA) or any(True for _ in stores_by(one))
@@ -160,7 +163,9 @@ def _is_quiet(one: capstone.CsInsn) -> bool:
         one.id in _QUIET
         and all(_PLAIN_REGISTER.fullmatch(one.reg_name(register)) for register in registers)
         and all(
-            addresses or each.mem.base == cx.X86_REG_RIP
+            addresses
+            or each.mem.base == cx.X86_REG_RIP
+            or (not each.mem.index and (constants.get(each.mem.base) or 0) in SHADOW)
             for each in one.operands
             if each.type == cx.X86_OP_MEM
         )
