@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tools.debian_package import installed
 
 from staleline.errors import EvidenceError
 from staleline.evidence.detect import parse_snapshot
@@ -41,11 +41,15 @@ COMMANDS = (
 )
 
 
+PACKAGES = {"hexdump": "bsdextrautils", "xxd": "xxd", "od": "coreutils", "base64": "coreutils"}
+
+
 def shown(command: str, content: str) -> str:
     tool, *options = command.split()
-    if shutil.which(tool) is None:
-        pytest.skip(f"no {tool} here")
-    done = subprocess.run([tool, *options], input=content.encode(), capture_output=True, check=True)
+    program = installed(tool, PACKAGES[tool])
+    done = subprocess.run(
+        [program, *options], input=content.encode(), capture_output=True, check=True
+    )
     return done.stdout.decode()
 
 

@@ -95,12 +95,11 @@ def _has(image: KernelImage, member: str) -> bool:
 def _code(image: KernelImage) -> Iterator[CodeArea]:
     """All of it; without sections, what its symbols say is code and no data."""
     bounds = [[image.symbols.only_address(name) for name in names] for names in _BOUNDS]
+    ranges = [(start, end) for start, end in bounds if start and end and start < end]
     for area in code_areas(image):
-        if any(name.endswith("text") for name in image.sections):
+        if any(name.endswith("text") for name in image.sections) or not ranges:
             yield area
             continue
-        for start, end in bounds:
-            if start is not None and end is not None and start < end:
-                first = max(start - area.address, 0)
-                code = area.code[first : max(end - area.address, first)]
-                yield CodeArea(area.address + first, code)
+        for start, end in ranges:
+            first = max(start - area.address, 0)
+            yield CodeArea(area.address + first, area.code[first : max(end - area.address, first)])
