@@ -72,7 +72,9 @@ def check(
         ModelError: The limit was reached.
     """
     cases = tuple(_Case(scenario, line, model) for line, model in _world(scenario, roles))
+    # Views take milliseconds, and where they prove, no smaller number has to be searched.
     if all(_proved(case.model) for case in cases):
+        # They say nothing of P4, which a search still has to ask.
         return _search(cases, scenario.secondaries, limit, otherwise=AnswerKind.PROVED)
     for secondaries in range(min(1, scenario.secondaries), scenario.secondaries):
         answer = _search(cases, secondaries, limit, otherwise=AnswerKind.VERIFIED)
@@ -136,6 +138,7 @@ def _search(
         for case, one in zip(cases, found, strict=True)
         if one.run is not None and one.violated is not None
     ]
+    # Of runs as short as each other the first is kept, in the order of `world`.
     shortest = min(broken, key=lambda one: len(one.run.moves), default=None)
     return Answer(
         kind=AnswerKind.COUNTEREXAMPLE if shortest else otherwise,

@@ -3,8 +3,7 @@
 
 For each value of the globals, a diagram holds the set of rows (local states of all
 secondaries) that can be reached with it; no symmetry is needed, and states are counted
-exactly. The values of the globals are gone through in an order in which moves mostly lead
-forwards, so that most sets are complete when their turn comes.
+exactly.
 """
 
 from __future__ import annotations
@@ -127,6 +126,7 @@ def explore(
     """
     bounds = _Bounds(limits, progress)
     try:
+        # Within the `try`, as the rows and relations themselves take nodes.
         exploration = _Exploration(model, secondaries, bounds)
         exploration.close()
         broken = [*exploration.broken()]
@@ -139,7 +139,7 @@ def explore(
         raise ModelError(
             f"more than {limits.nodes} diagram nodes with {secondaries} secondaries",
             where="decision diagrams",
-            do="raise `Limits.nodes`, or check fewer secondaries",
+            do="raise `DiagramLimits.nodes`, or check fewer secondaries",
         ) from error
 
 
@@ -159,7 +159,7 @@ class _Bounds:
             raise ModelError(
                 f"not done after {most:g} s and {self.images} images",
                 where="decision diagrams",
-                do="raise `Limits.seconds`, or check fewer secondaries",
+                do="raise `DiagramLimits.seconds`, or check fewer secondaries",
             )
 
     def report(self, waiting: int, nodes: int) -> None:
@@ -200,6 +200,8 @@ class _Exploration:
         initial = self.rows.rows(0, {0: {0: frozenset({local})}}, lambda _: True)
         waiting = {shared: initial}
         while waiting:
+            # Moves mostly lead forwards in this order, so that most sets are complete when their
+            # turn comes.
             shared = min(waiting, key=self._order.__getitem__)
             self._look_at(shared, waiting.pop(shared), waiting)
             self._bounds.report(len(waiting), self.rows.nodes)
@@ -208,12 +210,14 @@ class _Exploration:
         """Add rows to those that are known with some globals, and pass on where they lead."""
         moves = self._moves_with(shared)
         known = self.reached.get(shared, self.rows.none)
+        # Passed on is only what is new: what was known has been passed on when it was found.
         new = self._saturated(found, moves.many, self._image) & ~known
         if not new.satisfiable():
             return
         self.reached[shared] = known | new
         for after, relation in moves.single:
             image = self._image(new, relation)
+            # What is known there already would have to wait, be saturated and be taken off again.
             if after in self.reached:
                 image = image & ~self.reached[after]
             if image.satisfiable():
@@ -234,6 +238,7 @@ class _Exploration:
             shared: rows & self._where(self._model.goal, shared)
             for shared, rows in self.reached.items()
         }
+        # Against the direction of moves, so that the second round mostly finds nothing more.
         backwards = sorted(self.reached, key=self._order.__getitem__, reverse=True)
         growing = True
         while growing:
@@ -250,10 +255,12 @@ class _Exploration:
         moves, all_rows = self._moves_with(shared), self.reached[shared]
         found = reaching[shared]
         for after, relation in moves.single:
+            # Equal diagrams are one node, so that to ask costs nothing; a preimage does.
             if found == all_rows:
                 return found
             if after in reaching and reaching[after].satisfiable():
                 found = found | self._preimage(reaching[after], relation) & all_rows
+        # Backwards, relations lead to rows as well that cannot be reached.
         return self._saturated(found, moves.many, self._preimage) & all_rows
 
     def _saturated(
@@ -284,6 +291,7 @@ class _Exploration:
     def _where(self, expr: Expr, shared: Values) -> Diagram:
         """The rows in which an expression holds, with some globals."""
         left = self.local_states.given(expr, Whose.GLOBAL, shared)
+        # Filed under what the globals leave of it, which is the same for many of them.
         return self._once_built(
             ("where", left), lambda: rows_where(self.rows, self.local_states, left)
         )
@@ -299,11 +307,13 @@ class _Exploration:
         single: list[tuple[Values, Diagram]] = []
         for move in self.local_states.moves(shared):
             stays = move.after == shared and bool(move.steps)
+            # Such steps commute, and one relation takes any number of them.
             if stays and move.others == TRUE and not move.each:
                 alone |= move.steps
                 continue
             if stays and bodies_of_all(move.others) is not None:
                 many.append(self._relation(in_turn, move))
+            # Where something is asked, `in_turn` lacks moves of a single secondary.
             if not stays or move.others != TRUE:
                 single.append((move.after, self._relation(once, move)))
         if alone:

@@ -3,7 +3,7 @@
 
 For every value of the globals that may occur, the moves are tabled once: what remains of a
 guard then only asks about the other secondaries. The local states are those of the views
-(see `check.views`), which are all that occur with any number of secondaries, and more.
+(see `check.search.views`), which are all that occur with any number of secondaries, and more.
 """
 
 from __future__ import annotations
@@ -192,6 +192,7 @@ class LocalStates:
                 left = []
                 for part in operands:
                     left.append(self.given(part, whose, values))
+                    # Guards name the CPU's place first, which mostly settles them.
                     if left[-1] == FALSE:
                         return FALSE
                 return all_of(*left)
@@ -199,6 +200,8 @@ class LocalStates:
                 return any_of(*(self.given(part, whose, values) for part in operands))
             case All(body):
                 inner = self.given(body, whose, values)
+                # All of nobody may still be meant: of `All`, false leaves a quantifier, and of
+                # `Any` true does.
                 return TRUE if inner == TRUE else All(inner)
             case Any(body):
                 inner = self.given(body, whose, values)
@@ -221,7 +224,7 @@ class LocalStates:
         raise TypeError(f"not the body of a quantifier: {body!r}")
 
     def _close(self) -> None:
-        """The views, as those of `check.views`; `Any` may always hold."""
+        """The views, as those of `check.search.views`; `Any` may always hold."""
         shared, local = self.start
         self._close_alone(shared)
         waiting = [(shared, local)]
@@ -247,6 +250,8 @@ class LocalStates:
     ) -> Iterator[tuple[Values, Values]]:
         """Where a view leads that was just found, alone and beside those known already."""
         beside: dict[_Effect, Iterable[Values]]
+        # A known effect was tried beside every earlier local state; beside a new one all have to
+        # be.
         beside = dict.fromkeys((*table.jumping, *table.steps), (local,))
         for effect, own in self._alternatives(table, local):
             if effect not in table.steps:
@@ -277,6 +282,7 @@ class LocalStates:
                 return all(self._allows(part, local) for part in operands)
             case Or(operands):
                 return any(self._allows(part, local) for part in operands)
+        # Of `Any` somebody else may be the witness.
         return others != FALSE
 
     def _table(self, shared: Values) -> _Table:

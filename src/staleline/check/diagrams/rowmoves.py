@@ -48,6 +48,7 @@ def once(rows: Rows, local_states: LocalStates, move: LocalMove) -> Diagram:
     return rows.relation(
         (False, 0),
         arcs,
+        # The jumping CPU's moves have no steps, and then nobody in the row may have moved.
         lambda state: state[0] == bool(move.steps) and asked.holds(move.others, state[1]),
     )
 
@@ -108,6 +109,7 @@ def _turn(
         for before, after in move.steps
         if before == (move.effect(local) if moved else local) and (not moved or allows(local))
     ]
+    # Who moves before others do suffers their moves afterwards.
     again = frozenset((local, move.effect(after)) for local, after in takes if allows(after))
     if moved:
         yield (True, True), stays | again

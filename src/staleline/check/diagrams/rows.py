@@ -2,10 +2,7 @@
 """Sets of rows, and relations between rows, as binary decision diagrams.
 
 A row is what the local states of all secondaries are, one after the other. A local state is
-written in binary; beside each bit of the row stands the same bit of the row after a move, so
-that a relation in which most secondaries keep their state has few nodes. Diagrams are built
-by walking along the row from its end: what matters at a place is only what an automaton that
-reads the row from its start can know there.
+written in binary, and so is what it is after a move.
 """
 
 from __future__ import annotations
@@ -48,6 +45,7 @@ class Rows:
         self._codes = {local: code for code, local in enumerate(locals_)}
         self._bits = max(1, (len(locals_) - 1).bit_length())
         self._places = range(secondaries)
+        # One thread: a second one makes oxidd slower (docs/decisions.md).
         self._manager = BCDDManager(nodes, nodes // _CACHE_SHARE, 1)
         self._manager.add_vars(2 * self._bits * secondaries)
         self.all, self.none = self._manager.true(), self._manager.false()
@@ -68,10 +66,12 @@ class Rows:
     def count(self, rows: Diagram) -> int:
         """The number of rows in a set, exactly."""
         bits = self._bits * len(self._places)
+        # The bits after a move, which a set of rows leaves free, are counted too.
         return rows.sat_count(2 * bits) >> bits
 
     def image(self, rows: Diagram, relation: Diagram) -> Diagram:
         """The rows that some row of a set is related to."""
+        # In one operation: the conjunction by itself can be far larger than what is left of it.
         after = rows.apply_exists(BooleanOperator.AND, relation, self._before)
         return after.substitute(self._to_before)
 
@@ -112,11 +112,14 @@ class Rows:
         diagram: Callable[[int, _Label], Diagram],
     ) -> Diagram:
         rest = {state: self.all if ends(state) else self.none for state in arcs}
+        # From the end: what matters at a place is only what an automaton that reads from the start
+        # can know.
         for place in reversed(self._places):
             rest = {
                 state: self._union(
                     diagram(place, label) & rest[after]
                     for after, label in leaving.items()
+                    # Saves to build the label of an arc that leads nowhere.
                     if rest[after].satisfiable()
                 )
                 for state, leaving in arcs.items()
@@ -157,7 +160,10 @@ class Rows:
         key = place, moved, local
         if key not in self._coded:
             code, diagram = self._codes[local], self.all
+            # From the last variable up, so that each conjunction adds one node on top.
             for bit in reversed(range(self._bits)):
+                # Before and after side by side: where most secondaries keep their state, a relation
+                # has few nodes.
                 number = 2 * (place * self._bits + bit) + moved
                 make = self._manager.var if code >> bit & 1 else self._manager.not_var
                 diagram = make(number) & diagram

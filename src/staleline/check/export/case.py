@@ -87,6 +87,7 @@ def case_named(name: str, changes: Mapping[str, Any], roles: Sequence[str]) -> E
         ModelError: The changes are not a scenario's.
     """
     path, old, following = path_and_transition(name)
+    # Hardware and sites that nothing but a change makes unsafe: what is changed is what breaks it.
     document = {
         "path": path,
         "old_encrypts": old,
@@ -126,6 +127,7 @@ def case_of_trace(
     meta = document.get("#meta") if isinstance(document, dict) else None
     scenario = meta.get("scenario") if isinstance(meta, dict) else None
     role = meta.get("line") if isinstance(meta, dict) else None
+    # A list only compares: what JSON has here may be unhashable.
     if not isinstance(scenario, dict) or role not in list(Role):
         raise UsageError(
             "has no scenario and line in its #meta",

@@ -59,8 +59,10 @@ def combined(lines: Sequence[tuple[Line, Model]]) -> Model:
             where=", ".join(roles) or "no line",
             do="give each role once",
         )
+    # One line keeps its names, so that the states are those that `check` tells of.
     if len(lines) == 1:
         return lines[0][1]
+    # Identifiers of Murphi and Promela have no hyphens.
     parts = [_Part(line.role.replace("-", "_"), model) for line, model in lines]
     first = parts[0].model
     return Model(
@@ -119,6 +121,7 @@ def _variables(
         for variable in group:
             domain = domains.setdefault(part.name(variable.name), {})
             domain.update(dict.fromkeys(variable.domain))
+    # `CompiledModel` files actions under the first variables, which have to be the places.
     ordered = sorted(domains, key=lambda name: name not in _OF_CPUS)
     return tuple(Variable(name, tuple(domains[name])) for name in ordered)
 

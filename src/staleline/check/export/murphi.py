@@ -37,6 +37,7 @@ __all__ = ["murphi"]
 _ME, _OTHER = "me", "other"
 
 #: Words that no value may be called.
+#: rumur's keywords, and in the last line names that are used here.
 _WORDS = """\
 alias array assert assume begin boolean by case clear const cover do else elsif end endalias
 endexists endfor endforall endfunction endif endprocedure endrecord endrule endruleset
@@ -93,6 +94,7 @@ class _Printer:
         yield from (f"-- {line}".rstrip() for line in ("", *_USE.splitlines()))
 
     def _declarations(self) -> Iterator[str]:
+        # Murphi has no empty type: without secondaries nothing is printed that names one.
         if self._secondaries:
             kind = "scalarset(SECONDARIES)" if self._symmetry else "0 .. SECONDARIES - 1"
             yield from ("", "const", f"  SECONDARIES: {self._secondaries};")
@@ -179,15 +181,9 @@ class _Printer:
             case Constant(value):
                 return "true" if value else "false"
             case OneOf(ref, values):
-                names = self._naming.values(ref, values)
-                return joined(
-                    " | ", [f"{place(ref, _ME, _OTHER)} = {name}" for name in names], "false"
-                )
+                return self._compared(ref, values, "=", " | ", "false")
             case Not(OneOf(ref, values)):
-                names = self._naming.values(ref, values)
-                return joined(
-                    " & ", [f"{place(ref, _ME, _OTHER)} != {name}" for name in names], "true"
-                )
+                return self._compared(ref, values, "!=", " & ", "true")
             case And(operands):
                 return joined(" & ", [self._expr(part, actor) for part in operands], "true")
             case Or(operands):

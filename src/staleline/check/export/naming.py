@@ -1,9 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Names and comments of a model in languages of other checkers.
-
-In Murphi and Promela the values of all enumerations live in one scope together with the
-variables, so a value that two domains share carries the name of its domain there.
-"""
+"""Names and comments of a model in languages of other checkers."""
 
 from __future__ import annotations
 
@@ -68,6 +64,7 @@ def naming_of(model: Model, reserved: frozenset[str]) -> Naming:
     for variable in variables:
         users[variable.domain].append(variable.name)
     taken = reserved | {variable.name for variable in variables}
+    # One scope holds the values of all enumerations, in Murphi and Promela, and the variables too.
     seen = Counter(value for values in users for value in values)
     found = {
         values: _domain(

@@ -5,8 +5,7 @@ One process per CPU, each a single loop of atomic steps: a process is always at 
 its loop, so spin's states are the form's. Assigned values are constants, so statements in a
 row mean what the form's simultaneous assignments mean, and no temporaries are needed.
 
-The properties are assertions in options of the jumping CPU's loop that only a state which
-breaks them enables: every state is looked at, the initial one included, without adding any.
+The properties are assertions in options of the jumping CPU's loop.
 The goal ("from every reachable state ... can be reached") is a branching-time property,
 which LTL cannot say; spin can show that the goal can be reached at all.
 """
@@ -40,6 +39,7 @@ __all__ = ["REACHES_GOAL", "promela"]
 REACHES_GOAL = "REACHES_GOAL"
 
 #: Words that no value may be called.
+#: spin's keywords, those of C, into which it translates, and names that are used here.
 _WORDS = """\
 active assert atomic bit bool break byte chan d_step do else empty enabled end eval false fi
 float for full get_priority goto hidden if in init inline int len local ltl mtype nempty never
@@ -125,6 +125,7 @@ class _Printer:
             domain = self._naming.of_locals[variable.name]
             initial = domain.names[variable.initial]
             yield f"mtype:{domain.name}_t {variable.name}[SECONDARIES] = {initial};"
+        # Hidden: between steps it means nothing, and must not tell states apart.
         yield "hidden byte other; /* counts the other secondaries within one step */"
 
     def _properties(self) -> Iterator[str]:
@@ -178,9 +179,12 @@ class _Printer:
         if actor is Actor.JUMPING:
             yield statements
         else:
+            # Without an enabled option `if` blocks, which within a d_step is an error.
             yield from ("if", f":: other != me -> {statements}", ":: else", "fi")
 
     def _assertions(self) -> list[str]:
+        # Only a state that breaks the property enables its option, so that all states are looked
+        # at, the initial one too, and none is added.
         names = [f"BREAKS_{item.name}" for item in self._model.properties]
         broken = [f":: d_step {{ {name} -> assert(!({name})) }}" for name in names]
         goal = f"GOAL_{self._model.goal_name}"

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Proofs for every number of CPUs as files, and their independent re-check.
 
-A certificate names handovers and, for each line role, a set of views (`check.views`). The
+A certificate names handovers and, for each line role, a set of views (`check.search.views`). The
 re-check builds the models anew, compares their hashes, and has z3 confirm that the views
 are an inductive invariant that excludes every violation. It does not matter where the
 views came from: a set that passes is a proof.
@@ -118,6 +118,8 @@ def certify(scenarios: Iterable[Scenario]) -> Certificate:
         lines: dict[str, str] = {}
         for line, model in world(scenario):
             lines[str(line.role)] = name = fingerprint(model)
+            # Equal models share their views: the fingerprint leaves out the texts, in which
+            # handovers differ.
             if name not in found:
                 found[name] = _proof(model)
         cases[scenario] = CertifiedHandover(scenario, lines)
@@ -126,6 +128,7 @@ def certify(scenarios: Iterable[Scenario]) -> Certificate:
 
 def _proof(model: Model) -> ViewSet:
     suspect = views(model).suspect
+    # `closed_views` does not look for violations: refuse here what z3 would refuse later.
     if suspect is not None:
         raise ModelError(
             f"{suspect} is not proved for every number of CPUs",
@@ -146,6 +149,8 @@ def closed_views(model: Model) -> ViewSet:
             found.setdefault(values, set()).add(own)
     measure = ranks(model, compiled, closed)
     return ViewSet(
+        # Without secondaries there is no view: `All` holds, `Any` does not, and no view says
+        # either.
         alone=frozenset(shared for shared, _ in reachable(model, 0)),
         views={shared: frozenset(locals_) for shared, locals_ in found.items()},
         ranks=measure.shared,
@@ -176,6 +181,7 @@ def recheck(certificate: Certificate, *, time_limit: float = TIME_LIMIT) -> Rech
     scripts: dict[str, tuple[str, str, Model]] = {}
     for case in certificate.cases:
         models = {str(line.role): model for line, model in world(case.scenario)}
+        # Both ways: a certificate that leaves out a line role proves nothing about it.
         for line in {**models, **case.lines}:
             problem = _mismatch(certificate, case, line, models.get(line))
             if problem is not None:
@@ -188,6 +194,8 @@ def recheck(certificate: Certificate, *, time_limit: float = TIME_LIMIT) -> Rech
     replies = ask([text for text, _, _ in scripts.values()], time_limit=time_limit)
     for (_, line, model), answers in zip(scripts.values(), replies, strict=True):
         failures += _unsettled(line, model, answers)
+    # A measure may only be too weak, as with a shared cache (docs/proof.md): P1 to P3 stand without
+    # it.
     hangs = tuple(one for one in failures if one.obligation.startswith(f"{P4}: "))
     broken = tuple(one for one in failures if one not in hangs)
     return Recheck(len(scripts), sum(map(len, replies)), broken, hangs)
@@ -211,6 +219,8 @@ def _mismatch(
 
 
 def _fits(model: Model, found: ViewSet) -> bool:
+    # Outside of a domain a value has no name in the script: z3 would refuse all of it, and not say
+    # why.
     shared = {*found.alone, *found.views, *found.ranks, *(one for one, _ in found.waits)}
     own = {one for locals_ in found.views.values() for one in locals_}
     own |= {one for _, one in found.waits}

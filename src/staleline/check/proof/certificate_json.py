@@ -48,6 +48,8 @@ def certificate_document(certificate: Certificate) -> dict[str, Any]:
                     {
                         "globals": list(shared),
                         "locals": sorted(map(list, locals_)),
+                        # What has no rank is 0 in the script as well (`proof_script`), so the two
+                        # are not told apart.
                         "waits": [views.waits.get((shared, one), 0) for one in sorted(locals_)],
                     }
                     for shared, locals_ in sorted(views.views.items())
@@ -73,6 +75,7 @@ def certificate_from(document: Any, *, where: str) -> Certificate:
         ModelError: It is not a certificate of this version.
     """
     try:
+        # Asked first: a later version may lack or rename any of the other fields.
         if document["schema"] != SCHEMA:
             raise _bad(f"schema {document['schema']!r} instead of {SCHEMA!r}", where)
         cases = tuple(
@@ -80,6 +83,7 @@ def certificate_from(document: Any, *, where: str) -> Certificate:
             for one in document["handovers"]
         )
         views = {name: _views_from(one) for name, one in document["models"].items()}
+    # Anything can stand in somebody else's file, at any depth: one error for all of it.
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise _bad(f"not a certificate: {type(error).__name__} {error}", where) from None
     return Certificate(cases, views)
@@ -114,6 +118,7 @@ def _views_from(document: Mapping[str, Any]) -> ViewSet:
 
 
 def _rank(value: Any) -> int:
+    # `isinstance` would take JSON's `true` for 1.
     if type(value) is not int or not 0 <= value <= _MAX_RANK:
         raise ValueError(f"{value!r} is not a rank")
     return value
@@ -124,6 +129,7 @@ def _rows(rows: Sequence[Sequence[str]]) -> frozenset[Values]:
 
 
 def _row(row: Sequence[str]) -> Values:
+    # A string is a sequence as well: "abc" would pass for a row of three values.
     if not isinstance(row, list) or not all(isinstance(value, str) for value in row):
         raise ValueError(f"{row!r} is not a list of values")
     return tuple(row)

@@ -3,7 +3,7 @@
 
 Every clause is a statement about the jumping CPU, or about every secondary, however many
 there are. Together they hold at first, are kept by every step, and exclude every violation;
-`check.invariant` has z3 check each of these conditions by itself. They are written for a
+`check.proof.invariant` has z3 check each of these conditions by itself. They are written for a
 kexec on which secondaries report themselves stopped after their flush.
 
 Three aliases of the line matter: `old`, of the old kernel or its guests; `early`, through
@@ -57,6 +57,7 @@ ENCRYPTING = (*BEFORE_ENCRYPTING, JumpingAt.ENCRYPTING)
 
 
 def invariant(scenario: Scenario, line: Line) -> tuple[Clause, ...]:
+    # docs/proof.md says of each clause what makes it true.
     """The invariant for the line of one role."""
     return (
         *_order_of_the_handover(),
@@ -167,6 +168,8 @@ def _dirty_lines_after_the_jump(line: Line) -> Iterator[Clause]:
 
 
 def _flushed_by_stop_this_cpu(scenario: Scenario, line: Line) -> Expr:
+    # The first store then goes through the old alias itself, and coherency takes the line from all
+    # caches.
     if line.old is first_written(line):
         return TRUE
     flushed = All(~secondary_at(SecondaryAt.HALTED) | each(line.old).none_of(DIRTY))
@@ -176,6 +179,7 @@ def _flushed_by_stop_this_cpu(scenario: Scenario, line: Line) -> Expr:
 
 
 def _flushed_by_relocate_kernel(scenario: Scenario, line: Line) -> Expr:
+    # What is not copied is first written by __enc_copy, after its own WBINVD.
     if line.old is first_written(line) or (encrypts_in_place(scenario) and not line.copied):
         return TRUE
     return implies(JUMPING.at(JumpingAt.COPYING), jumping_clean(line.old))
@@ -184,6 +188,7 @@ def _flushed_by_relocate_kernel(scenario: Scenario, line: Line) -> Expr:
 def _seamcall_counted(line: Line) -> Expr:
     jumping = jumping_clean(line.old) | JUMPING.ref(SEAMCALLED).one_of("yes")
     secondary = each(line.old).none_of(DIRTY) | each(SEAMCALLED).one_of("yes")
+    # The flag is set before the instruction (7.3.4 arch/x86/virt/vmx/tdx/seamcall_internal.h:40).
     ahead = secondary_at(SecondaryAt.RUNNING, SecondaryAt.STOPPING)
     return implies(JUMPING.at(*AT_WORK, JumpingAt.RELOCATING), jumping) & All(~ahead | secondary)
 

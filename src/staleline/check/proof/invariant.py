@@ -109,6 +109,8 @@ def check_invariant(scenario: Scenario, *, time_limit: float = TIME_LIMIT) -> In
         ModelError: The invariant is not written for this path or order, or z3 refused.
     """
     if not is_written_for(scenario):
+        # Checked here and not left to z3, which would name clauses that fail for no fault of the
+        # handover.
         raise ModelError(
             "no readable invariant for the crash path, a report before the flush, or a variant",
             where="scenario",
@@ -130,6 +132,8 @@ def check_invariant(scenario: Scenario, *, time_limit: float = TIME_LIMIT) -> In
 
 def is_written_for(scenario: Scenario) -> bool:
     """Is it a kexec with the report after the flush, in a world without variants?"""
+    # Named are the parameters that are covered: one that a scenario gains later is not, by its
+    # default.
     plain = Scenario(
         path=Path.KEXEC,
         report=ReportOrder.AFTER_FLUSH,
@@ -213,6 +217,7 @@ class _Now(Terms):
     def _quantified(self, quantifier: str, connective: str, body: Expr) -> str:
         name = f"s{len(self._bound)}"
         self._bound.append(name)
+        # By depth, so that an inner quantifier does not capture the variable of an outer one.
         inner = self.term(body)
         self._bound.pop()
         meant = [call("here", [name])]
@@ -261,8 +266,11 @@ class _Initially(_Now):
 def _prelude(model: Model, clauses: Sequence[Clause]) -> Iterator[str]:
     yield "(set-logic ALL)"
     yield "(declare-sort Secondary 0)"
+    # A sort of SMT-LIB is never empty; a predicate on it may be, and so there may be no secondary.
     yield "(declare-fun here (Secondary) Bool)"
     for variable in (*model.globals, *model.locals):
+        # An enumeration has no further elements, which no clause would exclude; a bit-vector may
+        # have.
         yield from as_datatypes(variable)
     for variable in model.globals:
         yield f"(declare-const {variable.name} {sort(variable.name)})"

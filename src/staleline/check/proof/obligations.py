@@ -80,6 +80,8 @@ class _Instances(Terms):
 
     def every(self, body: Expr) -> str:
         """What `All` says of the secondary that is looked at."""
+        # Of nobody everything holds; of a secondary that the query does not name nothing is
+        # assumed.
         if self._alone or self._each is None:
             return "true"
         return self._at(self._each, body)
@@ -90,6 +92,8 @@ class _Instances(Terms):
             return "false"
         witness = f"witness{len(self.witnesses)}"
         self.witnesses.append(witness)
+        # Nothing says that witness and named secondaries differ: less is assumed, and it may be one
+        # of them.
         return conjunction([is_view(self._model, witness), self._at(witness, body)])
 
     def _at(self, secondary: str, body: Expr) -> str:
@@ -117,6 +121,7 @@ def _preserved(model: Model, action: Action) -> Iterator[Query]:
 
 def _step(model: Model, action: Action, name: str, *, looked_at: str) -> Query:
     """From views the action leads to a view of the secondary that is looked at."""
+    # A secondary's own step asks `All` of others, of which this query names none.
     terms = _Instances(model, each=OTHER if looked_at == OTHER else None)
     guard = terms.term(action.guard)
     after = [*globals_after(model, action), *locals_after(model, action, looked_at)]

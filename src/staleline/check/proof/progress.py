@@ -48,7 +48,9 @@ def ranks(model: Model, compiled: CompiledModel, closed: Mapping[int, Iterable[i
         closed: Its views, globals -> locals, as the compiled model's numbers.
     """
     alone = _reached(compiled)
+    # Waits keep the jumping CPU from some globals wherever there are secondaries, but not without.
     everywhere = {*closed, *alone}
+    # With nobody beside it every `All` of a guard holds: ranks of globals leave waits aside.
     goes = {one: [after for after, _, _ in compiled.moves(one, JUMPING, ())] for one in everywhere}
     shared = _distances(goes, [one for one in everywhere if _is_goal(model, compiled, one)])
     views = _view_ranks(compiled, closed, shared)
@@ -77,14 +79,19 @@ def _reached(compiled: CompiledModel) -> set[int]:
 def _view_ranks(
     compiled: CompiledModel, closed: Mapping[int, Iterable[int]], shared: Mapping[int, int]
 ) -> dict[tuple[int, int], int]:
+    # Without a rank the goal is reached from nowhere: the query about ranks fails, whatever waits
+    # say.
     pairs = [(one, local) for one, locals_ in closed.items() for local in locals_ if one in shared]
     steps: dict[tuple[int, int], list[tuple[int, int]]] = {}
     settled = []
     for one, local in pairs:
         own = [(after, changed) for after, changed, _ in compiled.moves(one, local, ())]
+        # Within one rank of the globals only: in the measure the rank counts more.
         steps[one, local] = [to for to in own if shared.get(to[0]) == shared[one]]
         ahead = (after for after, _, _ in compiled.moves(one, JUMPING, (local,)))
         lower = (*ahead, *(after for after, _ in own))
+        # Not waited for: it is the goal, or somebody can lower the rank with this secondary where
+        # it is.
         if shared[one] == 0 or any(shared.get(to, shared[one]) < shared[one] for to in lower):
             settled.append((one, local))
     return _distances(steps, settled)

@@ -2,7 +2,7 @@
 """What has to hold for a measure to prove that the goal stays reachable, as queries.
 
 `rank` is a function of the globals and `wait` one of a view; any functions will do. See
-`check.progress` for the argument. A guard helps here only where it is plain: free of
+`check.proof.progress` for the argument. A guard helps here only where it is plain: free of
 quantifiers, or with a single `All`, which then holds if it holds with each secondary.
 """
 
@@ -32,10 +32,14 @@ def progress_obligations(model: Model) -> Iterator[Query]:
     Raises:
         ModelError: The goal has a quantifier.
     """
+    # A rank is a function of the globals, and could not say where such a goal is reached.
     if _count(model.goal):
         raise ModelError("a goal with a quantifier", where=model.title, do="use globals only")
     name = model.goal_name
+    # With two `All`s one secondary may fail the first and another the second: neither would be
+    # asked.
     steps = [one for one in model.actions if one.actor is Actor.JUMPING and _count(one.guard) < 2]
+    # A step that waits for other secondaries may wait for one that waits for it.
     own = [one for one in model.actions if one.actor is Actor.SECONDARY and not _count(one.guard)]
     unfinished = negation(_Guards(model, None).term(model.goal))
     stuck = negation(disjunction(_lower(model, one, "true") for one in steps))
@@ -152,4 +156,5 @@ def _count(expr: Expr) -> int:
             return 2
         case And(operands) | Or(operands):
             return sum(map(_count, operands))
+    # Negation stands at memberships only (docs/proof.md), so that `Not` hides no quantifier.
     return 0

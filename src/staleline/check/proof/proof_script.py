@@ -31,7 +31,7 @@ class ViewSet:
     Attributes:
         alone: Values of the globals that are allowed where there is no secondary.
         views: Values of the globals -> those of one secondary's locals allowed with them.
-        ranks: Values of the globals -> their rank, see `check.progress`.
+        ranks: Values of the globals -> their rank, see `check.proof.progress`.
         waits: Values of a view -> how long its secondary is waited for.
     """
 
@@ -71,10 +71,13 @@ def _prelude(model: Model, views: ViewSet) -> Iterator[str]:
     yield "; With secondaries: what the globals and any one secondary may be together."
     pairs = (
         f"\n  {conjunction([_are(model.globals, shared), _one_of(model.locals, locals_)])}"
+        # Sorted here as elsewhere: sets have no order of their own, and equal proofs are to be
+        # equal texts.
         for shared, locals_ in sorted(views.views.items())
     )
     both = (*model.globals, *model.locals)
     yield _function("view", both, pairs)
+    # Ranks are compared and never added up, so that none can overflow this width.
     highest = max((*views.ranks.values(), *views.waits.values()), default=0)
     width = max(1, highest.bit_length())
     yield "; The measure: ranks of the globals, and how long each secondary is waited for."

@@ -78,6 +78,7 @@ class Terms(ABC):
             case OneOf(ref, values):
                 return disjunction(
                     equal(self.variable(ref), value(ref.name, one))
+                    # In the domain's order, as that of a set of strings differs from run to run.
                     for one in self._domains[ref.name]
                     if one in values
                 )
@@ -108,6 +109,7 @@ class Terms(ABC):
 
 def sort(name: str) -> str:
     """The sort of a variable."""
+    # Capitals keep sorts apart from variables, whose names are lower-case.
     return name.capitalize()
 
 
@@ -143,6 +145,7 @@ def disjunction(terms: Iterable[str]) -> str:
 
 def _joined(function: str, neutral: str, terms: list[str]) -> str:
     if len(terms) < 2:
+        # Core's `and` and `or` take two arguments at least (SMT-LIB 2.6).
         return terms[0] if terms else neutral
     return call(function, terms)
 
@@ -158,6 +161,7 @@ def assigned(assigns: Iterable[Assign], whose: Whose) -> dict[str, str]:
 
 def as_bitvectors(variable: Variable) -> Iterator[str]:
     """Declare a variable's sort as numbered bit-vectors, which every solver reads."""
+    # SMT-LIB has no bit-vectors of width 0.
     width = max(1, (len(variable.domain) - 1).bit_length())
     name = sort(variable.name)
     yield f"(define-sort {name} () (_ BitVec {width}))"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""z3 in a process of its own, which can be ended: its own time limit is not kept reliably."""
+"""SMT-LIB scripts answered by z3, in a process of its own."""
 
 from __future__ import annotations
 
@@ -49,9 +49,13 @@ def ask(scripts: Sequence[str], *, time_limit: float = TIME_LIMIT) -> tuple[tupl
     """
     if not scripts:
         return ()
+    # z3 goes on after an error with the next command: only a whole set of answers belongs to the
+    # queries.
     wanted = [script.count(_CHECK) for script in scripts]
     try:
+        # One process for all, as importing z3 takes as long as a script.
         output = _run(_NEXT.join(scripts), time_limit)
+    # Output that was cut off may end within a word; none of it is used.
     except subprocess.TimeoutExpired:
         return tuple((Reply.UNKNOWN,) * queries for queries in wanted)
     replies = tuple(_replies(output))
@@ -61,6 +65,7 @@ def ask(scripts: Sequence[str], *, time_limit: float = TIME_LIMIT) -> tuple[tupl
 
 
 def _run(text: str, time_limit: float) -> str:
+    # A process can be ended; z3's own time limit is not kept reliably.
     done = subprocess.run(  # noqa: S603 - this interpreter, with a program that is fixed
         [sys.executable, "-c", _CHILD],
         input=text,

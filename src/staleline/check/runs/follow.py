@@ -144,6 +144,7 @@ class _Follower:
     def _to_place(self, wanted: Move, before: State, after: State) -> Run | None:
         """The shortest way by which the acting CPU alone comes to its place in the run."""
         place = _place(self._model, after, wanted.secondary)
+        # A step of its caches has no place that another rule could come to by another way.
         if place == _place(self._model, before, wanted.secondary):
             return None
         found = {self._state}
@@ -170,6 +171,7 @@ def _place(model: Model, state: State, secondary: int | None) -> str:
     if secondary is None:
         names = [variable.name for variable in model.globals]
         return state[0][names.index(JUMPING.ref("pc").name)]
+    # The first local variable is the place.
     return state[1][secondary][0]
 
 

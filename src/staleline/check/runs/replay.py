@@ -49,6 +49,7 @@ def read_trace(path: str | os.PathLike[str]) -> Any:
     where = os.fspath(path)
     try:
         return json.loads(_read(where))
+    # Arrays within arrays exhaust the stack before they are refused.
     except (ValueError, RecursionError):
         _reject("is not JSON", where)
 
@@ -70,6 +71,7 @@ def replay(document: Any, where: str = "ITF document") -> Counterexample:
     trace = _trace(document, where)
     line = _line(trace)
     model = model_of(trace.scenario, line)
+    # First, as on another model a step that cannot be taken would read like a forged trace.
     _check_model(trace, model)
     run = _run(trace, model)
     if not _is_broken(trace, model, run.states[-1]):
@@ -139,6 +141,7 @@ def _label(state: Any, where: str) -> tuple[str, str]:
 
 def _secondaries(state: Any, where: str) -> int:
     records = _field(_field(state, SECONDARIES, dict, where), "#map", list, where)
+    # Asked before a state of that many secondaries is built on the file's word.
     if len(records) > _MAX_SECONDARIES:
         _malformed(f"more than {_MAX_SECONDARIES} secondaries", where)
     return len(records)
@@ -222,6 +225,7 @@ def _goal_is_out_of_reach(trace: _Trace, model: Model, state: State) -> bool:
 
 def _shown(text: str) -> str:
     """Text of the file as part of an error's one line."""
+    # An error is one line, and no control character of a file may reach the terminal.
     return text[:60].encode("ascii", "backslashreplace").decode()
 
 

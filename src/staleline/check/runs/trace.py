@@ -192,6 +192,7 @@ def step_of(line: Line, model: Model, before: State, move: Move, after: State) -
 def _ending(line: Line, model: Model, violated: str, state: State) -> list[str]:
     """What the last step's own sentence leaves unsaid about the violation, as sentences."""
     shared = _shared(model, state)
+    # Of the halves of P1, a write-back that destroys says so itself, and a stale read does not.
     if violated == P1 and shared[DRAM.name] == Data.NEWEST:
         newest = line.name_of(Alias(shared[NEWEST.name]))
         return [f"What it gets is stale: the next kernel wrote through the {newest} alias."]

@@ -3,9 +3,7 @@
 
 Globals and locals are numbered as they turn up, so that a state is a short tuple of small
 integers. A guard without quantifiers depends only on the globals and the acting secondary:
-the moves of each such pair are worked out once. Actions are filed under the values of the
-first global and the first local variable that their guards allow (the places of the CPUs),
-so that few guards are tried.
+the moves of each such pair are worked out once.
 """
 
 from __future__ import annotations
@@ -126,6 +124,8 @@ class CompiledModel:
         Args:
             witnesses: Locals of the secondaries that there may be, for `Any`.
         """
+        # Mostly so; then each pair of globals and one secondary is asked once, in however many
+        # states it is.
         pairwise = all(_is_pairwise(item.violated) for item in self._model.properties)
         possible = _secondaries if pairwise else witnesses
         tests = [
@@ -242,6 +242,7 @@ class CompiledModel:
         return tuple(self._locals.values[local] for local in locals_)
 
     def _filed(self, actor: Actor) -> dict[tuple[str, str], list[_Step]]:
+        # Filed under the CPUs' places, so that few guards are tried.
         shared, local = self._model.globals[0], self._model.locals[0]
         places = frozenset(shared.domain)
         own_places = frozenset(local.domain if actor is Actor.SECONDARY else ("",))
@@ -291,6 +292,7 @@ def _at_pairs(named: Callable[[IdState], str | None]) -> Callable[[IdState], str
 
     def found(state: IdState) -> str | None:
         pairs: list[IdState] = [(state[0], local) for local in state[1:]]
+        # Without secondaries there is no pair, and the globals are asked by themselves.
         for pair in pairs or [state]:
             if pair not in known:
                 known[pair] = named(pair)
@@ -312,6 +314,8 @@ def _is_pairwise(expr: Expr) -> bool:
             return all(_is_pairwise(operand) for operand in operands)
         case And(operands):
             quantified = [operand for operand in operands if _is_quantified(operand)]
+            # Two `Any` may have two witnesses, and neither of them would show the violation by
+            # itself.
             return len(quantified) < 2 and all(_is_pairwise(one) for one in quantified)
     return True
 

@@ -76,6 +76,7 @@ def search(
     for state in exploration.states_from(compiled.initial(secondaries)):
         if name := violated(state):
             return _found(model, exploration, name, state)
+    # Last, as it needs all states: they have to be free of violations that are nearer.
     stuck = exploration.first_that_cannot_reach(model.goal)
     if stuck is not None:
         return _found(model, exploration, model.goal_name, stuck)
@@ -101,6 +102,8 @@ class _Exploration:
         """Every reachable state once, nearest first."""
         self._add(start, parent=-1)
         yield start
+        # A state's successors are listed once it was looked at, so the list's length is the queue's
+        # head.
         while (parent := len(self._successors)) < len(self._states):
             numbers = []
             for after in self.compiled.successors(self._states[parent], symmetry=self._symmetry):
@@ -121,6 +124,7 @@ class _Exploration:
     def first_that_cannot_reach(self, goal: Expr) -> IdState | None:
         """The nearest state from which a goal is out of reach."""
         is_goal = self.compiled.globally(goal)
+        # Asked once of each value of the globals, of which there are far fewer than states.
         goals = {shared for shared in {state[0] for state in self._states} if is_goal(shared)}
         reaching = [state[0] in goals for state in self._states]
         # Most moves lead to later states, so that few sweeps from the end are enough.
@@ -159,6 +163,8 @@ def _replay(model: Model, path: list[State]) -> Run:
     state = initial(model, len(path[0][1]))
     states, taken = [state], []
     for wanted in path[1:]:
+        # No default: a step that the interpreter cannot take is a defect of the search, and must be
+        # seen.
         move, state = next(
             (move, after)
             for move, after in moves(model, state)

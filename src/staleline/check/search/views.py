@@ -55,6 +55,7 @@ def views(model: Model, compiled: CompiledModel | None = None) -> Views:
     compiled = compiled or CompiledModel(model)
     closed = closure(compiled)
     broken = _suspect(compiled, closed)
+    # Views are of secondaries; where there is none, the jumping CPU's own run is searched.
     alone = search(model, 0, compiled).violated if broken is None else None
     return Views(sum(map(len, closed.values())), broken or alone)
 
@@ -73,10 +74,13 @@ def closure(compiled: CompiledModel) -> dict[int, set[int]]:
 
 def _after(compiled: CompiledModel, shared: int, local: int, others: set[int]) -> Iterator[IdState]:
     """The views that a new view leads to, alone and with each view of the same globals."""
+    # Asked of this one alone, "all" is less than what a run has to satisfy (docs/proof.md).
     for after, _, (changed,) in compiled.moves(shared, JUMPING, (local,)):
         yield after, changed
+    # With nobody beside it "all others" holds, which again is less.
     for after, own, _ in compiled.moves(shared, local, ()):
         yield after, own
+    # The new view is among them, as two secondaries may be in the same local state.
     for other in others:
         yield from compiled.interference(shared, mover=other, bystander=local)
         yield from compiled.interference(shared, mover=local, bystander=other)
