@@ -190,6 +190,7 @@ def _bounded_pieces(
     try:
         for piece in unpacked_pieces(method, packed.read):
             total += len(piece)
+            # What goes in is bounded, too: blocks that give nothing can be endless.
             if not (bounds.allow(total, packed.count) and packed.count <= bounds.most):
                 raise complaint.of(f"unpacks to more than {total - len(piece)} bytes")
             if piece:
@@ -241,6 +242,7 @@ class _Inflater:
     """zlib's decoder with the face of the other two."""
 
     def __init__(self) -> None:
+        # The header of gzip, and none of zlib's (31 is 16 and 15, zlib.h on inflateInit2).
         self._stream = zlib.decompressobj(wbits=31)
 
     @property
@@ -275,6 +277,7 @@ def _decoded(method: str, new: Callable[[], _Decoder], read: ReadPacked) -> Iter
         while len(packed) < _HEAD and (more := read()):
             # Zeros may stand between two streams (xz file format, 2.2; gzip does the same).
             packed = (packed + more).lstrip(b"\0")
+            # Nothing, so that bounds are asked while there are but zeros.
             yield b""
         if compression_of(packed) != method:
             return

@@ -127,6 +127,7 @@ def aside(function: Callable[[], _Result]) -> Callable[[], _Result]:
             receiver.close()
             sender.send(_result(lambda _: function(), None))
         finally:
+            # Without the handlers and buffers of the process that this one is a copy of.
             os._exit(0)
     sender.close()
 
@@ -156,6 +157,7 @@ class _Running(Generic[_Result]):
 
     def outcome(self, limits: ProcessLimits) -> _Result | Failure:
         """What it sent, or why it sent nothing; it does not run any more."""
+        # It is out of time: `_ended` names what sent something, died, or is that.
         if not self.results.poll():
             self.kill()
             return Failure(f"not done after {limits.seconds:g} s: stopped")

@@ -131,6 +131,7 @@ def command(  # noqa: PLR0913 - one parameter per option
         measured=measured,
         traces=traces,
     )
+    # Before anything is read, so that a misspelt word is told at once.
     require_next(following)
     files = tuple(dict.fromkeys(machine.files)) or (None,)
     wanted = tuple(dict.fromkeys(kernels)) or (None,)
@@ -195,7 +196,9 @@ def _outcomes(
             snapshot = observed(file)
         except StalelineError as error:
             host = error.host if isinstance(error, ContradictionError) else None
+            # Of several kernels the error is none's.
             yield _failed(request, file, kernels[0] if len(kernels) == 1 else None, error, host)
+            # Folders of traces are numbered by pairs, whatever of them could be read.
             number += len(kernels)
             continue
         for kernel in kernels:

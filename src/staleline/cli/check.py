@@ -88,6 +88,7 @@ def _check(rule: NamedRule, wanted: Wanted, cpus: int | None) -> RuleCheck:
         raise UsageError("no handover fits the selection", do="select less narrowly")
     rows = tuple(tracked(check_kernel(kernel, selection), rule.name, total))
     fewer = 0
+    # Once more without it, to tell how much is safe only for it.
     if selection.load_settled:
         without = tuple(check_kernel(kernel, replace(selection, load_settled=False)))
         fewer = _safe(rows) - _safe(without)
@@ -110,7 +111,9 @@ def _exactly(rows: Sequence[PlatformHandover], cpus: int) -> ExactCheck:
         explored_models,
     )
 
+    # Of the cores only those that this process may use, which in a container are fewer.
     models, cores = distinct_models(rows), len(os.sched_getaffinity(0))
+    # With few CPUs it takes longer to start processes than to check.
     jobs = 1 if cpus <= _QUICK else min(cores, len(models))
     if cpus > _QUICK:
         seconds = expected_seconds(models, cpus) / jobs
@@ -162,5 +165,6 @@ def _status(checked: Sequence[RuleCheck], waivers: Waivers | None) -> int:
         }
     if Verdict.AT_RISK in verdicts:
         return 2
+    # Where two engines disagree one of them is wrong, and nothing is known.
     disagreeing = any(one.exact is not None and one.exact.disagreeing for one in checked)
     return 3 if disagreeing or Verdict.UNKNOWN in verdicts else 0

@@ -107,6 +107,7 @@ def command(  # noqa: PLR0913 - one parameter per option
     --kernel and --platform it is that kernel's handover there. The header says what the case
     was found to be here: proved, or refuted.
     """
+    # Behind --set, so that the option of its own counts.
     if secondaries is not None:
         changes = (*changes, f"secondaries={secondaries}")
     if rule is None and (platform is not None or sev_guests):

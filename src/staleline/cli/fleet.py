@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -106,15 +107,11 @@ class _Rate:
     """Progress with its rate, on standard error."""
 
     def __init__(self) -> None:
-        import time
-
-        self._now = time.monotonic
-        self._start = self._now()
-        self._first: int | None = None
+        self._start = time.monotonic()
 
     def tell(self, inputs: int, total: int, hosts: int, faults: int) -> None:
         """A line for each batch."""
-        rate = hosts / max(self._now() - self._start, 1e-3)
+        rate = hosts / max(time.monotonic() - self._start, 1e-3)
         streams.complain(
             f"{inputs:,} of {total:,} inputs: {hosts:,} hosts, {faults:,} not read, {rate:,.0f}/s"
         )
@@ -163,6 +160,7 @@ def _asking(function: _Function) -> _Function:
             "--now", type=int, metavar="SECONDS", help="The time, since 1970; default: this one."
         ),
     )
+    # Reversed, as the decorator that is applied last is the first in the help.
     for option in reversed(options):
         function = option(function)
     return function
@@ -349,6 +347,7 @@ def fleet_pairs(  # noqa: PLR0913 - one parameter per option
                 "kernels": kernels,
                 "kernel": None,
                 "following": following,
+                # A state is no image, and has no command line to be told.
                 "append": append if image else None,
                 "max_age": max_age,
                 "by": (),

@@ -112,6 +112,7 @@ def command(  # noqa: PLR0913 - one parameter per option
     with ImagePool() as pool:
         pool.add(images, sys.stdin)
         reports = read_images(pool.images, options, behaviour)
+        # Within, as files that were unpacked go with the pool.
         if asked.explain:
             reports = explained(reports, options, att=asked.syntax == "att")
     reports = [_called(report, pool) for report in reports]

@@ -116,6 +116,7 @@ def _write(output: Output, found: Preflight, *, machine: str, explain: bool) -> 
         output.write_json(preflight_document(found))
     else:
         with output.console() as console:
+            # One line however narrow the terminal is, as scripts take it.
             console.print(one_line(found), soft_wrap=True, markup=False)
             if explain:
                 print_preflight(console, found, machine=machine)

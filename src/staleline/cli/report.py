@@ -92,6 +92,7 @@ def command(  # noqa: PLR0913 - one parameter per option
         explored = _of_rules(policies, wanted, asked)
     else:
         explored = _of_machines(machine.files, kernels, given, asked)
+    # A rule's own entry says its build ID as well.
     explored = replace(explored, files={**_digests((*machine.files, *kernels)), **explored.files})
     page = write_report(explored, FilePath(directory))
     size = f"{page.stat().st_size / 1024:.0f} KiB"

@@ -76,7 +76,7 @@ _EVICTIONS: dict[str, dict[str, str | int]] = {
     metavar="NAME=VALUE",
     help="An option of the machine's caches (docs/machine.md).",
 )
-@click.option("--no-controls", is_flag=True, help="EndedRun this alone.")
+@click.option("--no-controls", is_flag=True, help="Run this alone.")
 @click.option(
     "--timeout",
     type=click.FloatRange(1),
@@ -167,6 +167,7 @@ def command(  # noqa: PLR0913 - one parameter per option
 def _pairs(options: tuple[str, ...]) -> dict[str, str | int]:
     pairs = [option.partition("=") for option in options]
     for option, (name, _, value) in zip(options, pairs, strict=True):
+        # bochsrc parts options at commas and blanks.
         if not name or not value or not option.isprintable() or set(option) & {",", " "}:
             raise UsageError(f"--caches {option!r}", do="give NAME=VALUE")
     return {name: value for name, _, value in pairs}

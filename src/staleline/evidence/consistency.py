@@ -1,10 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Contradictions in evidence: two observations that cannot both be of one machine.
 
-Each has a stable id (contradictions.toml) and names both fields. Differences that real
-machines show are no contradictions: EDX of leaf 0x8000001F (the lowest ASID without
-SEV-ES) differs between the CPUs of one machine, leaf 1 EBX and the topology leaves do by
-design, and steppings may be mixed.
+Each has a stable id (contradictions.toml) and names both fields.
 """
 
 from __future__ import annotations
@@ -69,6 +66,8 @@ _COPIED_FLAGS = {
     "wbnoinvd": (0x8000_0008, 1, 9),
 }
 #: Bits that a verdict asks for and that all CPUs of a machine share: leaf, register, bit.
+#: Others differ on real machines: EDX of leaf 0x8000001F (the lowest ASID without SEV-ES), EBX of
+#: leaf 1 and topology leaves by design, and steppings may be mixed.
 _ALIKE = {
     "SEV": (_SME_LEAF, 0, 1),
     "SNP": (_SME_LEAF, 0, 4),
@@ -210,6 +209,7 @@ def _registers_have_features(snapshot: Snapshot) -> _Found:
         if not _on_bare_metal(cpu.cpuid):
             continue
         for number, mask, vendors, features in _NEEDS_FEATURE:
+            # What a dump does not tell is not lacking.
             lacks = all(_bit(cpu.cpuid, *feature) is False for feature in features)
             if cpu.cpuid.vendor in vendors and cpu.msr.get(number, 0) & mask and lacks:
                 leaf = features[0][0]
@@ -219,6 +219,7 @@ def _registers_have_features(snapshot: Snapshot) -> _Found:
                     (f"cpus[{i}].cpuid.{leaf:#010x}:0", "says that the CPU lacks the feature"),
                 )
         status = cpu.msr.get(_SEV_STATUS, 0)
+        # SEV, SEV-ES and SNP, as a guest has them (AMD APM volume 2, 15.34.10).
         if cpu.cpuid.vendor in _REPEATS_VENDOR and status & 7:
             yield _clash(
                 "register-without-feature",
@@ -277,6 +278,7 @@ def _vendor_is_repeated(snapshot: Snapshot) -> _Found:
         repeated = cpu.cpuid.recorded(_EXTENDED_BASE)
         again = None if repeated is None else CpuidTable({(0, 0): repeated}).vendor
         vendor = cpu.cpuid.vendor
+        # Intel's CPUs keep these registers reserved (SDM, CPUID 80000000H).
         if vendor is not None and again in _REPEATS_VENDOR and again != vendor:
             yield _clash(
                 "two-vendors",
@@ -342,6 +344,7 @@ def _cpuinfo_agrees(snapshot: Snapshot) -> _Found:
 
 def _flags_have_hardware(snapshot: Snapshot) -> _Found:
     cpuinfo = snapshot.cpuinfo or CpuinfoEvidence()
+    # It sets flags that hardware has not (7.3.4 arch/x86/kernel/cpu/common.c:1776).
     forced = "setcpuid=" in (snapshot.kernel.cmdline or "")
     for i, cpu in () if forced else enumerate(snapshot.cpus):
         for flag, (leaf, register, bit) in _COPIED_FLAGS.items():
@@ -367,6 +370,7 @@ def _sme_active_is_possible(snapshot: Snapshot) -> _Found:
             leaf = (f"cpus[{i}].cpuid.0x8000001f:0 EAX[0]", "says no SME, nor EAX[1] SEV")
             yield _clash("sme-active-without-sme", said, leaf)
         syscfg = cpu.msr.get(_SYSCFG)
+        # On bare metal sme_enable() ends there (6.12.117 arch/x86/mm/mem_encrypt_identity.c:560).
         if syscfg is not None and not syscfg >> 23 & 1:
             register = (f"cpus[{i}].msr.0xc0010010", "bit 23 is clear")
             yield _clash("sme-active-without-syscfg", said, register)
@@ -403,6 +407,7 @@ def _tdx_is_possible(snapshot: Snapshot) -> _Found:
             vendor = (f"cpus[{i}].cpuid.0x00000000:0", f"says {cpu.cpuid.vendor!r}")
             yield _clash("tdx-without-intel", said, vendor)
         partitioning = cpu.msr.get(_KEYID_PARTITIONING)
+        # One is the module's own (6.12.117 arch/x86/virt/vmx/tdx/tdx.c:1455).
         if partitioning is not None and partitioning >> 32 < 2:
             keys = (f"cpus[{i}].msr.0x87", f"gives TDX {partitioning >> 32} KeyIDs")
             yield _clash("tdx-without-keys", said, keys)
@@ -444,6 +449,7 @@ def _of_another_vendor(
 ) -> _Found:
     field, vendor = shown
     by = (field, f"says {vendor!r}")
+    # What was said counts first: that it is not what is shown is told for itself.
     if "vendor" in said:
         vendor, by = said["vendor"].value, _said(said["vendor"])
     if vendor is None or vendor in AMD_AND_HYGON:

@@ -52,6 +52,7 @@ REGISTERS = "registers"
 ClassValues = tuple[bool | int | str | None, ...]
 
 _SOURCE = "as the hosts of this class tell"
+#: Integers of the engines are signed and have 64.
 _BITS = 63
 
 
@@ -77,6 +78,7 @@ def machine_facts(values: Sequence[bool | int | str | None]) -> MachineFacts:
 
 
 def _fact(template: Fact, value: bool | int | str | None) -> Fact:
+    # Which of the CPUs decides nothing (`_LISTS`): one stands for all.
     told: Value = (
         ((0,) if value else ()) if value is not None and template.name in _LISTS else value
     )

@@ -44,6 +44,7 @@ class VerdictChange:
     def worse(self) -> bool:
         """Is it worse than before? At risk is worse than unknown."""
         order = [verdict.value for verdict in WORST_FIRST]
+        # A host that is new counts by what it is; one that has gone is worse for nobody.
         if self.new is None or self.old is None:
             return self.new is not None and self.new != order[-1]
         return order.index(self.new) < order.index(self.old)
@@ -69,6 +70,7 @@ def changes(old: Path, new: Path) -> Changes:
     Raises:
         UsageError: One of them is none.
     """
+    # Numbers of classes are digests of their facts, so that both results mean the same by one.
     facts = {**_classes(old), **_classes(new)}
     with engine() as running:
         for name, file in (("old_rows", old), ("new_rows", new)):

@@ -48,6 +48,7 @@ _ANSWERS: Mapping[str, Sequence[int | str]] = {
     "jumped_by": ("kernel", "xen"),
     "tdx_keyids": (0, 2),
 }
+#: Each way is an audit. Where a thing may turn out in more, it is not said that it settles a host.
 _WAYS_MAX = 64
 
 
@@ -95,6 +96,7 @@ def gains(asked: AskedFleet) -> list[Gain]:
 def _settles(judge: Judge, asked: Asked, registers: str, name: str) -> bool | None:
     """For certain, perhaps (None), or not at all."""
     verdicts = {judge.verdict_of(one) for one in _ways(asked, registers, name)}
+    # No machine answers so, and what cannot be answered decides nothing.
     known = [one.verdict != Verdict.UNKNOWN for one in verdicts if not one.contradictions]
     if known and all(known):
         return True
@@ -104,6 +106,7 @@ def _settles(judge: Judge, asked: Asked, registers: str, name: str) -> bool | No
 def _ways(asked: Asked, registers: str, name: str) -> Iterator[Asked]:
     """The class once for each way in which the missing thing may turn out."""
     if name == _RULE:
+        # The image would show which of these it carries.
         for kernel in asked.kernels:
             yield with_kernel(asked, kernel, registers)
         return

@@ -70,6 +70,7 @@ class Images:
         """The image of a host; one of the same release counts if nothing tells its build."""
         if build_id is not None and build_id in self.by_build_id:
             return self._own(self.by_build_id[build_id], "build ID")
+        # A host whose build is known runs none of these, whatever release they share.
         if build_id is None and release is not None and release in self.by_release:
             return self._own(self.by_release[release], "release")
         return None
@@ -103,6 +104,7 @@ def images_of(
         progress(done, len(files))
     named.sort(key=lambda one: one.path)
     return Images(
+        # Reversed, so that the first by path is kept, in whatever order they were read.
         by_build_id={one.build_id: one for one in reversed(named) if one.build_id is not None},
         by_release=_of_one_build(named),
         unread=dict(sorted(unread.items())),

@@ -193,6 +193,7 @@ def _joined(words: Iterable[str]) -> str:
 
 def _pattern(found: Audit) -> str:
     """Which flushes a kexec executes: yes, no or ? for the secondaries and the jumping CPU."""
+    # For a guest's WBINVD KVM executes nothing, so that there are no times (docs/cost.md).
     if found.facts.boolean("hypervisor"):
         return "guest"
     rows = [row for row in found.handovers if row.path is Path.KEXEC]
@@ -280,6 +281,8 @@ class Judge:
             self.verdicts[known] = self._judge(asked)
             self.judged += 1
             self.seconds += time.process_time() - start
+        # How a kernel is known decides nothing: hosts of which it is known otherwise share the
+        # verdict.
         return replace(self.verdicts[known], kernel_evidence=asked.evidence)
 
     def audit(self, asked: Asked) -> Audit:
@@ -289,6 +292,7 @@ class Judge:
             ContradictionError: No machine fits.
         """
         on_this = [
+            # Read only now: most classes have no image that is to be run on a profile.
             replace(one, snapshot=asked.snapshot()) if isinstance(one, ImageKernel) else one
             for one in asked.kernels
         ]
@@ -329,6 +333,8 @@ class Judge:
         identity = (
             subject.profile,
             identity_of(running, kernels, wanted).what_if,
+            # A command line is read as the judged kernel's release reads it, else as the host's
+            # own.
             None if judged_release(kernels, wanted) else subject.release,
         )
         if identity not in self._as_if:
@@ -391,6 +397,8 @@ def kept_verdicts(fleet: Fleet) -> dict[str, ClassVerdict]:
             key: ClassVerdict(**dict(zip(names, row, strict=True)))
             for key, row in document["verdicts"].items()
         }
+    # Kept verdicts may be deleted at any time, so that whatever is wrong with them they are made
+    # anew.
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}
 

@@ -126,10 +126,13 @@ class Profiles:
             return description_of(parse_snapshot(text, where))
         own, rest = parted
         shorter = _shorter(own.kernel)
+        # The release counts besides: a command line is read as that kernel reads it.
         key = (_digest(rest, shorter), own.kernel.release)
         known = self._known.get(key)
         if known is None:
             whole = description_of(parse_snapshot(text, where))
+            # By themselves these lines have to say what they say within the whole, or others bear
+            # on them.
             if (whole.host, whole.collected, whole.kernel) != (
                 own.host,
                 own.collected,
@@ -242,10 +245,12 @@ def essential_words(line: str) -> str:
     quoted = '"' in line or "'" in line
     if quoted or len(line) >= _WHOLE_BELOW or not (line.isascii() and line.isprintable()):
         return line
+    # Behind "--" words are init's, and no parameters (6.12 kernel/params.c:182).
     return " ".join(word for word in line.split(" ") if word == "--" or _is_read(word))
 
 
 def _is_read(word: str) -> bool:
+    # Anywhere in the word: that may keep one too many, and never one too few.
     return any(name in word for name in _READ_WORDS)
 
 

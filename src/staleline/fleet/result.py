@@ -9,7 +9,7 @@ import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
@@ -118,9 +118,7 @@ class AskedFleet:
     def status(self) -> int:
         """0 all safe, 2 any at risk, 3 any unknown, 1 if nothing could be judged."""
         counts = self.counts
-        judged = self.running.value(
-            "SELECT COUNT(*) FROM judged WHERE rule IS NOT NULL AND verdict = verdict"
-        )
+        judged = self.running.value("SELECT COUNT(*) FROM judged WHERE rule IS NOT NULL")
         if not judged:
             return 1
         if counts[Verdict.AT_RISK]:
@@ -175,6 +173,7 @@ class AskedFleet:
         name = str(file).replace("'", "''")
         written = self.running.value(f"COPY ({statement}) TO '{name}' ({kind})")
         hosts = self.running.value("SELECT SUM(hosts) FROM counted") or 0
+        # A join that loses a host loses a verdict, and nobody would see it.
         if written != hosts + len(self.faults):
             raise AssertionError(f"{written} rows of {hosts} hosts and {len(self.faults)} faults")
         return int(written)
@@ -248,18 +247,19 @@ def look(
 ) -> Outlook:
     """What is told of which hosts, and whether all of it can be trusted."""
     now = int(time.time()) if options.now is None else options.now
-    doubtful = running.value(
-        f"SELECT COALESCE(SUM(CASE WHEN time <> 'told' OR collected > {now} THEN 1 ELSE 0 END), 0) "
-        "FROM hosts"
-    )
     outlook = Outlook(
         now=now,
         max_age=options.max_age,
         again=again,
-        doubtful=int(doubtful),
         inventory=inventory,
         by_profile=options.question.kernel is not None,
     )
+    # Counted by what is trusted, so that a clock that is a little ahead is not said to be doubted.
+    doubtful = running.value(
+        f"SELECT COALESCE(SUM(CASE WHEN ({outlook.trusted}) IS NULL THEN 1 ELSE 0 END), 0) "
+        "FROM hosts"
+    )
+    outlook = replace(outlook, doubtful=int(doubtful))
     running.make("faults", statements.LATEST_FAULTS)
     if again:
         running.make("told_again", statements.told_again(outlook))
@@ -333,6 +333,7 @@ def _subjects(
 
     @cache
     def profile(number: int) -> str:
+        # Several parts may have a profile, all with the same text; MIN is what both engines have.
         statement = "SELECT MIN(snapshot) AS snapshot FROM profiles WHERE profile = ?"
         return str(running.rows(statement, [number])[0]["snapshot"])
 

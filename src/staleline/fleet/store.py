@@ -93,6 +93,7 @@ class Fleet:
     def table_of_verdicts(self, question: int) -> Path:
         """What subjects come to under a question, of the parts that are there."""
         parts = len(self.parts("inputs"))
+        # Parts never change, so that their number says which hosts were judged.
         return self.directory / f"verdicts-{question:016x}-{parts}.parquet"
 
     @property
@@ -122,6 +123,7 @@ class Fleet:
         """Take away what a process that was killed had begun to write."""
         for folder in (self.directory, *map(self.table, TABLES)):
             for path in folder.glob(".*"):
+                # As `replace_whole` calls what it has not finished.
                 if path.name.startswith((".part-", ".adding", ".inventory", ".repeated", ".fleet")):
                     path.unlink(missing_ok=True)
 
@@ -150,6 +152,7 @@ class Fleet:
             UsageError: Somebody does.
         """
         try:
+            # Not for workers: one that outlives a kill would hold it.
             lock = os.open(self.directory / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _READABLE)
         except OSError:
             if writing_to_it:

@@ -86,6 +86,7 @@ def engine() -> Iterator[Engine]:
     import duckdb
 
     with duckdb.connect(config={"memory_limit": _MEMORY}) as connection:
+        # What needs an order asks for it; to keep that of the files takes memory.
         connection.execute("SET preserve_insertion_order = false")
         yield Engine(connection)
 
@@ -142,6 +143,7 @@ def count_repeated(fleet: Fleet) -> int:
             names = [row["host"] for row in running.rows(statement)]
     sink = io.BytesIO()
     pq.write_table(pa.table({"host": pa.array(names, pa.string())}), sink, compression="zstd")
+    # Untouched, so that a fleet to which nothing was added keeps its bytes.
     if not fleet.repeated.exists() or fleet.repeated.read_bytes() != sink.getvalue():
         fleet.write(fleet.repeated, sink.getvalue())
     return len(names)

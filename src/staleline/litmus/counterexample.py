@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The litmus test of a counterexample: its stores, loads, write-backs and flushes, in its order.
 
-The jumping CPU is x, a secondary y. What a cache does by itself in the run, writing a line back, is
-brought about by CLFLUSH, which reaches the entries of that alias and of no other. Each step is told
-by what it changed, not by its name, so that steps which kernels gain are followed, too.
+The jumping CPU is x, a secondary y. Each step is told by what it changed, not by its name, so
+that steps which kernels gain are followed, too.
 """
 
 from __future__ import annotations
@@ -108,6 +107,8 @@ class _Writing:
                 self._store(cpu, alias)
             elif before == ABSENT and after == CLEAN:
                 self.add(cpu, LitmusOperation.LOAD, alias, _FILLS)
+            # What a cache does by itself is brought about by CLFLUSH, which reaches the entries of
+            # that alias and of no other.
             elif before == DIRTY and step.function == _CACHE:
                 self.add(cpu, LitmusOperation.CLFLUSH, alias)
         if _completes_flush(step):
@@ -122,6 +123,7 @@ class _Writing:
         self.steps.append(LitmusStep(cpu, operation, alias, number))
 
     def _store(self, cpu: str, alias: str) -> None:
+        # Values are used again where there are more stores, as only the last ones are compared.
         self.add(cpu, LitmusOperation.STORE, alias, self.values % PATTERNS)
         self.stored[alias] = self.values
         self.values += 1
@@ -131,6 +133,7 @@ def _outcomes(
     writing: _Writing, newest: str, stale: tuple[str, str, str] | None
 ) -> Iterator[LitmusOutcome]:
     """The loads that tell, and what they may have told."""
+    # DRAM lost what was stored last: its own alias does not find it there any more.
     if stale is None:
         writing.add("x", LitmusOperation.CLFLUSH, newest)
         writing.add("x", LitmusOperation.LOAD, newest, _TOLD)
@@ -203,6 +206,7 @@ def _name(counterexample: Counterexample) -> str:
     old, following = (
         "on" if encrypts else "off" for encrypts in (scenario.old_encrypts, scenario.next_encrypts)
     )
+    # The module takes names of 39 characters.
     return f"{scenario.path}-{old}-{following}-{counterexample.line}"[:39].rstrip("-")
 
 

@@ -41,6 +41,7 @@ def write_kit(directory: str) -> tuple[Path, ...]:
     folder = Path(directory)
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        # Nothing of somebody else's is written over, nor built with the module.
         occupied = any(folder.iterdir())
     except OSError as error:
         raise UsageError(

@@ -202,6 +202,7 @@ class LitmusResult:
             return f"the module did not understand a test: {self.errors[0]}"
         if not self.finished:
             return "the file ends before its last line: the run was broken off"
+        # In this order: where memory reads alike, lines cannot be lost in order either.
         for name, broken in ((CONTROLS[0], self._same_memory), (CONTROLS[1], self._lost_in_order)):
             if not any(test.name == name for test in self.tests):
                 return f"the control {name} was not asked"
@@ -217,6 +218,7 @@ class LitmusResult:
     @property
     def _same_memory(self) -> str | None:
         ran = [test for test in self.tests if test.name == CONTROLS[0]]
+        # Otherwise both aliases are one, and no line could be stale.
         if any(test.count("differ") != test.asked for test in ran):
             return "memory reads alike through both aliases: the C-bit changes nothing here"
         return None
@@ -224,6 +226,7 @@ class LitmusResult:
     @property
     def _lost_in_order(self) -> str | None:
         ran = [test for test in self.tests if test.name == CONTROLS[1]]
+        # What coherent and incoherent aliases cannot give is somebody else's store.
         if any(test.destroyed or test.count("survived") != test.asked for test in ran):
             return (
                 "lines were lost that were written back in the order of their stores: run it again"
@@ -286,6 +289,7 @@ def _is_end(last: _Line, tests: tuple[AskedTest, ...], skipped: Mapping[str, str
     names = {test.name for test in tests} | skipped.keys()
     starred, destroyed = (sum(getattr(test, sums) for test in tests) for sums in _SUMS)
     sums = tuple(map(last.number, ("tests", "answers", *_SUMS)))
+    # Sums that do not add up are of a file that lost lines in the middle.
     return sums == (len(names), len(tests), starred, destroyed)
 
 
@@ -357,6 +361,7 @@ class _Line:
     def number(self, name: str) -> int:
         """Likewise, of a number that counts."""
         found = self.value(name, int)
+        # `bool` is an `int`, and the module counts in 64 bits.
         if isinstance(found, bool) or not 0 <= found < 1 << 64:
             _refuse(f"field {name} is no number that counts", self.where)
         return int(found)

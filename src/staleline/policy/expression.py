@@ -104,6 +104,7 @@ class Negation:
     operand: Expression
 
     def __str__(self) -> str:
+        # Comparisons bind more tightly than `not`, and need no parentheses.
         return f"not {_grouped(self.operand, AllOf, AnyOf)}"
 
 

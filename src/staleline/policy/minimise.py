@@ -56,6 +56,7 @@ def minimise(*, on: int, off: int, literals: Mapping[Expression, int]) -> Expres
     if not on or not off:
         return TruthValue(bool(on))
     signed = _Signed.of(literals, on | off)
+    # A class with machines of both stays together whatever is joined: no expression parts it.
     if any(block & on and block & off for block in _told_apart(on | off, signed.rows)):
         return None
     return signed.expression(_cheapest_cover(on, _implicants(signed, on, off)))
@@ -73,6 +74,8 @@ class _Signed:
     def of(cls, literals: Mapping[Expression, int], machines: int) -> _Signed:
         plain = sorted(literals, key=rank)
         texts = (*plain, *map(opposite, plain))
+        # Denials are what is left of all machines, so that both signs are over those that there
+        # are.
         rows = [literals[text] & machines for text in plain]
         prices = [
             _LITERAL + index + (0 if is_positive(text) else _DENIAL)
@@ -92,6 +95,7 @@ class _Signed:
         members = [set(conjunction.literals) for conjunction in sorted(cover)]
         shared = set.intersection(*members)
         rest = disjunction_of(self._all_of(member - shared) for member in members)
+        # With one member all of it is shared, and nothing is left for a disjunction.
         if len(members) == 1 or not shared:
             return rest if not shared else self._all_of(shared)
         return conjunction_of((*(self.texts[index] for index in self._in_order(shared)), rest))
@@ -151,6 +155,7 @@ def _completion(
     while on:
         machine = on & -on
         holding = [index for index, mask in enumerate(signed.rows) if mask & machine]
+        # The dearest are tried first, so that the cheapest stay.
         for index in sorted(holding, key=lambda index: -signed.prices[index]):
             rest = [other for other in holding if other != index]
             if not _rows(signed, rest, off):
@@ -181,6 +186,7 @@ def _cheapest_cover(on: int, implicants: list[_Conjunction]) -> tuple[_Conjuncti
 def _undominated(on: int, implicants: list[_Conjunction]) -> list[_Conjunction]:
     """Without those that a cheaper one makes superfluous."""
     kept: list[_Conjunction] = []
+    # The cheapest come first, so that whatever is kept is no dearer.
     for implicant in sorted(implicants):
         if all(implicant.rows & on & ~cheaper.rows for cheaper in kept):
             kept.append(implicant)

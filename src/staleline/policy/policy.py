@@ -260,6 +260,7 @@ class _TableReader:
         )
 
     def _range(self, series: object, *, backported: bool) -> ReleaseRange:
+        # A single series is a range whose ends are one.
         ends = series.split("..") if isinstance(series, str) else []
         try:
             first, last = (_series(end) for end in (ends[0], ends[-1]))

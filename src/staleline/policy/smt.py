@@ -147,6 +147,7 @@ class _Cubes:
     def _shortened(self, cube: list[Expression]) -> tuple[Expression, ...]:
         """Drop literals, negated ones first, as long as the rest implies the formula."""
         outside = _as_bool(z3.Not(self.formula))
+        # Denials go first, so that what stays says what a machine has.
         for literal in sorted(cube, key=is_positive):
             rest = [kept for kept in cube if kept is not literal]
             if find_machine(to_z3(conjunction_of(rest)), outside) is None:
@@ -157,6 +158,7 @@ class _Cubes:
 def condition_where(left: Expression, right: Expression) -> Expression | None:
     """Where `left` holds and `right` does not, as a readable condition; None if nowhere."""
     formula = _as_bool(z3.And(to_z3(left), z3.Not(to_z3(right))))
+    # Sorted, as z3 finds machines in an order of its own.
     cubes = sorted(_Cubes(formula, literals(left, right)), key=_shortest_first)
     return disjunction_of(map(conjunction_of, cubes)) if cubes else None
 

@@ -146,6 +146,7 @@ def run_with_controls(
     places = NamedPlaces(load_image(question.kernel), load_image(question.following))
     first = _told("run", question, places, bench.run(0, "the run", question))
     beside = []
+    # Where nothing was observed there is nothing to find the cause of.
     if controlled and first.seen.outcome is not RunOutcome.NOT_OBSERVED:
         for number, (name, control) in enumerate(controls(question), 1):
             seen = bench.run(number, f"control: {name}", control)
@@ -154,6 +155,7 @@ def run_with_controls(
 
 
 def _told(name: str, question: RunQuestion, places: NamedPlaces, seen: SeenRun) -> JudgedRun:
+    # With KASLR each run moves its kernel by another distance.
     moved = replace(places, slide=slide_of(places.kernel, seen))
     return JudgedRun(name, question.experiment, seen, _prediction(question, places, seen), moved)
 

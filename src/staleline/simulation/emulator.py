@@ -59,6 +59,7 @@ def built_machine(cache: Path | None = None) -> BuiltMachine:
     folder = (cache or machine_cache()) / "built"
     try:
         record = json.loads((folder / "build.json").read_text())
+        # The first builds did not name it.
         key, interface = str(record["key"]), record.get("interface", 1)
     except (OSError, ValueError, KeyError, TypeError):
         raise UsageError("the simulated machine is not built", do=_BUILD_IT) from None
@@ -73,6 +74,7 @@ def built_machine(cache: Path | None = None) -> BuiltMachine:
         raise UsageError(
             f"of the simulated machine {', '.join(missing)} is missing", where=folder, do=_BUILD_IT
         )
+    # The key is of the emulator alone; the guests' programs change without it.
     return BuiltMachine(folder, f"{key}-{_digest_of_guests(folder)}")
 
 

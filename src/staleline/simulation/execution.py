@@ -265,6 +265,8 @@ def run_ways(
     seconds = whole.seconds / len(ways)
     return [
         ended_in(place, Ending.STOPPED, seconds)
+        # A machine that never came to where they part has made none of their consoles: it is each
+        # of them.
         if (place / _CONSOLE).exists()
         else replace(whole, seconds=seconds)
         for place in (folder / str(way.number) for way in ways)
@@ -288,6 +290,7 @@ def _wait(machine: subprocess.Popen[bytes], folder: Path, bounds: RunBounds) -> 
             return Ending.TIME
         if _size(console) > bounds.console_bytes:
             return Ending.CONSOLE
+        # Read again only where there is more, as a report can be long.
         if _size(report) > told:
             told = _size(report)
             if report.read_bytes().count(_RESET) > 1 + bounds.resets:  # power-on is the first
@@ -319,5 +322,6 @@ def _last_words(folder: Path) -> str:
     """The panic that the emulator logged last."""
     log = folder / _LOG
     lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+    # Bochs puts eleven digits of time, the level and the device in brackets before each line.
     panics = [line for line in lines if ">>PANIC<<" in line or line[11:13] == "p["]
     return panics[-1].strip() if panics else ""

@@ -22,6 +22,7 @@ __all__ = ["COMMAND_LINE", "Experiment", "SimulatedCpus", "run_experiment", "run
 COMMAND_LINE: Final = "console=ttyS0,115200 nokaslr no_timer_check panic=-1 quiet"
 _CRASH_RESERVATION: Final = {"probe": "crashkernel=48M", "kernel": "crashkernel=256M"}
 _SECONDS_OF_A_WAY: Final = 60
+# As kdump's documentation gives them (6.12 Documentation/admin-guide/kdump/kdump.rst:423).
 _OPTIONS_OF_A_CRASH_KERNEL: Final = "nr_cpus=1 reset_devices"
 
 

@@ -114,6 +114,8 @@ def boot_image(path: str | Path) -> BootImage:
             )
         content = bytes(source.read(0, source.size))
         elf = read_elf(unpack_kernel(MemoryBytes(str(path), memoryview(content))).elf)
+        # Where the header ends is what the jump at 0x200 says (6.12
+        # Documentation/arch/x86/boot.rst:1352).
         return BootImage(content, content[: 0x202 + content[0x201]], _unpacked(elf), elf.entry)
 
 
@@ -150,6 +152,7 @@ def boot_memory(
     top = megabytes * _MEGABYTE - _FIRMWARE_TABLES
     initrd = (top - _MEGABYTE - len(archive)) & -_PAGE
     kernel_end = kernel.unpacked.address + len(kernel.unpacked.content)
+    # What a kernel has beyond its file, .bss above all, lies behind that.
     if initrd < kernel_end + 32 * _MEGABYTE:
         raise KernelImageError(
             f"{megabytes} MB of RAM have no room for a kernel that ends at {kernel_end:#x} and "
@@ -187,6 +190,7 @@ def _say_whether_to_encrypt(page: bytearray, command_line: str) -> None:
     The rest looks at nothing but this (linux 7.3.4 arch/x86/boot/compressed/misc.c:368,
     startup/sme.c:541).
     """
+    # Of several the last counts (7.3.4 arch/x86/boot/cmdline.c:22).
     words = command_line.split()[::-1]
     on, off = (words.index(word) if word in words else len(words) for word in _ENCRYPT)
     if on < off:

@@ -201,6 +201,7 @@ class SeenRun:
     @property
     def tells_cpuid(self) -> bool:
         """Whether the first kernel came so far as to tell it."""
+        # The heading alone has one.
         return self.cpuid.count("\n") > 1
 
     @property
@@ -216,6 +217,7 @@ class SeenRun:
     @property
     def outcome(self) -> RunOutcome:
         """In one word. What was not reached is never called clean."""
+        # Asked first: what was seen to be destroyed was, however far the run came.
         if self.destroyed:
             return RunOutcome.DESTROYED
         if not self.counts or self.handover is None or not self.left:
@@ -293,6 +295,7 @@ def _first_way(moments: Iterable[Moment]) -> Iterator[Moment]:
 
 def _cache(told: Mapping[str, Any]) -> CpuCache:
     return CpuCache(
+        # A cache that CPUs share has no CPU's number.
         -1 if told["cpu"] is None else told["cpu"],
         told.get("state", "shared"),
         told.get("flushing", False),

@@ -41,6 +41,7 @@ class NamedPlaces:
             return f"user space, {store.rip:#x}"
         if store.rip >= _KERNEL_HALF:
             return self._named(store)
+        # From the copy of relocate_kernel() on, the machine counts what runs as the next kernel's.
         if before_handover and store.kernel == 2:
             return self._copied(store.rip)
         if store.rip < _LOW_MEMORY:
@@ -72,7 +73,9 @@ def slide_of(kernel: KernelImage, seen: SeenRun) -> int:
     """How far KASLR has moved a kernel, from where its entry of system calls is."""
     linked = kernel.symbols.only_address(_SYSTEM_CALLS)
     entries = {handover.lstar for handover in seen.handovers if handover.lstar}
+    # Two different ones are two kernels': none tells of the first.
     if linked is None or len(entries) != 1:
         return 0
     slide = entries.pop() - linked
+    # Kernels are moved by whole pages; anything else is another entry than that.
     return slide if slide % (1 << 12) == 0 else 0

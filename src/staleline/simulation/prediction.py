@@ -109,6 +109,7 @@ def machine_evidence(
     given = Given(
         msr=(f"{_SYSCFG}={_SYSCFG_MEM_ENCRYPT if mem_encrypt else 0:#x}",), cmdline=command_line
     )
+    # Known, since the experiment made it so: no guest ran, every CPU is online, nothing is patched.
     state = StateEvidence(
         sev_guests_run=False,
         offline_cpus=(),
@@ -153,6 +154,7 @@ def predicted(
 def _of_row(rows: tuple[Handover, ...]) -> Prediction:
     row = next((each for each in rows if each.verdict is Verdict.AT_RISK), rows[0])
     broken = row.answer.counterexample if row.answer else None
+    # Where rows differ, nothing told which of them this run is.
     verdicts = {each.verdict for each in rows}
     verdict = verdicts.pop() if len(verdicts) == 1 else Verdict.UNKNOWN
     return Prediction(

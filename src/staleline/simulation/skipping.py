@@ -33,6 +33,7 @@ def skipped_flush(image: KernelImage, site: Site) -> str:
         return ";".join(f"{address:x}@1" for address in inline)
     # It is copied to a page, and executed there under the number of the next kernel.
     symbols = image.symbols
+    # 7.3 begins the page that is copied with this symbol; up to 6.12 it begins with the function.
     start = symbols.only_address("__relocate_kernel_start")
     if start is None:
         start = symbols.only_address("relocate_kernel") or 0

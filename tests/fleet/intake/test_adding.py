@@ -14,6 +14,7 @@ import tarfile
 import time
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -246,6 +247,19 @@ def test_a_time_that_is_none_is_told_and_not_trusted(hosts, tmp_path, collected,
     assert word in row["note"]
     (row,) = rows_of(tmp_path / "fleet", max_age=86400).values()
     assert (row["verdict"], row["missing"]) == ("unknown", "evidence-too-old")
+
+
+@pytest.mark.parametrize(("ahead", "doubtful"), [(0, 0), (299, 0), (301, 1)])
+def test_a_clock_that_is_a_little_ahead_is_trusted_and_not_said_to_be_doubted(
+    hosts, tmp_path, ahead, doubtful
+):
+    at = datetime.fromtimestamp(NOW + ahead, UTC).isoformat()
+    text = told(hosts["node0"], collected=at)
+    add_to_fleet(tmp_path / "fleet", [str(written(tmp_path / "in", {"a": text}))], ONE)
+    with asked_fleet(tmp_path / "fleet", AuditOptions(now=NOW)) as asked:
+        (row,) = asked.rows()
+        assert asked.doubtful == doubtful
+        assert ("lies in the future" in row["note"]) == bool(doubtful)
 
 
 def test_old_evidence_tells_nothing_beyond_its_age(hosts, tmp_path):

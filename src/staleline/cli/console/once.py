@@ -19,6 +19,7 @@ class Once(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """As click does, after a look at what is given how often."""
+        # While a shell completes a word, the line is not whole.
         if not ctx.resilient_parsing:
             _refuse_repeated(self, ctx, args)
         return super().parse_args(ctx, args)
@@ -30,6 +31,7 @@ def _refuse_repeated(command: click.Command, context: click.Context, args: list[
     Raises:
         UsageError: There is one.
     """
+    # Parsed once more, as click keeps only the last of each option.
     _, _, given = command.make_parser(context).parse_args(list(args))
     seen: set[str | None] = set()
     for parameter in given:

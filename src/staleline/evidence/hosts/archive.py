@@ -119,6 +119,8 @@ class _Members:
         return self._files
 
     def _is_loose(self, name: str, member: TarMember) -> bool:
+        # Of a host's tree only what is wanted is evidence: the rest are no dumps that somebody put
+        # there.
         if member.size > _LOOSE_BYTES or self._loose == _LOOSE_MAX or _in_layout(name):
             return False
         self._loose += 1

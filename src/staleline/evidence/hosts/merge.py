@@ -98,8 +98,10 @@ def _command_line(first: str | None, second: str | None) -> str | None:
 def _one_cpu(first: CpuEvidence, second: CpuEvidence) -> CpuEvidence:
     return replace(
         first,
+        # The first outweighs: sources come in the order of how good they are.
         cpuid=CpuidTable({**second.cpuid.leaves, **first.cpuid.leaves}),
         msr={**second.msr, **first.msr},
+        # A tool that read a register settles what another could not.
         msr_faults=(first.msr_faults | second.msr_faults) - first.msr.keys() - second.msr.keys(),
         number=first.number if first.number is not None else second.number,
     )
@@ -126,4 +128,5 @@ def _settled(note: Note, machine: Snapshot) -> bool:
         "kernel log": machine.log is not None and note.why.startswith("/dev/kmsg"),
         "offline CPUs": machine.state.offline_cpus is not None,
     }
+    # What is missing of one CPU is given with that of any.
     return given.get(note.what.partition(" of ")[0], False)

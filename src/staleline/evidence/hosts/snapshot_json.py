@@ -86,6 +86,8 @@ def to_json(snapshot: Snapshot) -> dict[str, Any]:
         "log": None if snapshot.log is None else _fields(snapshot.log),
         "state": _fields(snapshot.state),
         "notes": [_fields(note) for note in snapshot.notes],
+        # Only where there are any: readers from before these fields refuse names that they do not
+        # know.
         **({"statements": [_fields(one) for one in said]} if (said := snapshot.statements) else {}),
         **({"unread": [_fields(one) for one in unread]} if (unread := snapshot.unread) else {}),
     }
@@ -158,6 +160,7 @@ def _cpus(top: Fields) -> tuple[CpuEvidence, ...]:
     expanded = 0
     for fields in top.objects("cpus", required=True):
         cpus.append(_cpu(fields, cpus))
+        # Counted once expanded, as `like` makes many leaves of a few bytes.
         expanded += len(cpus[-1].cpuid.leaves)
         if expanded > _LEAVES_MAX:
             raise fields.error(

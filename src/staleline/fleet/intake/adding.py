@@ -25,6 +25,7 @@ from staleline.workers import Failure, ProcessLimits, run_each
 __all__ = ["AddOptions", "Added", "Progress", "add_to_fleet"]
 
 _PLAN = "staleline/fleet-adding/1"
+#: A batch is what one process reads at a time, and what a kill costs.
 _INPUTS_MAX = 4096
 _BYTES_MAX = 64 << 20
 _MEMORY = 8 << 30
@@ -42,7 +43,7 @@ class AddOptions:
 
     Attributes:
         jobs: Processes at a time; None for one per core.
-        progress: Outlook after each batch.
+        progress: Called after each batch.
         inputs_at_most: Of one batch.
     """
 
@@ -102,6 +103,7 @@ def add_to_fleet(directory: Path, sources: Sequence[str], options: AddOptions) -
         )
 
 
+# As the table of inputs has it, where nothing but text can be.
 def _key(input_: FleetInput) -> tuple[str, int, str]:
     return printable(input_.location), input_.bytes, input_.modified
 
@@ -159,6 +161,7 @@ def _finish(fleet: Fleet, options: AddOptions) -> list[BatchCount]:
     """Every batch of the plan that is not there yet."""
     batches = _planned(fleet)
     total = sum(len(batch.inputs) for batch in batches)
+    # The inputs' file is written last, so that with it the part is whole.
     there = [batch for batch in batches if fleet.part("inputs", batch.number).exists()]
     missing = [batch for batch in batches if batch not in there]
     counts: list[BatchCount] = []

@@ -59,7 +59,7 @@ class BatchCount:
 
 @dataclass(slots=True)
 class TableRows:
-    """TableRows of each table; of those that describe, each once."""
+    """Rows of each table; of those that describe, each once."""
 
     hosts: list[dict[str, Any]] = field(default_factory=list)
     quarantine: list[dict[str, Any]] = field(default_factory=list)
@@ -121,6 +121,7 @@ def add_record(rows: TableRows, profiles: Profiles, input_: FleetInput, record: 
     except Exception as error:  # whatever a hostile record brings about is that record's fault
         _quarantine(rows, input_, record, error)
         return
+    # Without a name a host is its file, and no two files are one host.
     host = printable(told.host) if told.host else f"{file}:{record.place}".removesuffix(":")
     known = class_number(told)
     subject = number_of("subject", known, told.kernel.release, told.kernel.build_id)
@@ -176,6 +177,7 @@ def add_record(rows: TableRows, profiles: Profiles, input_: FleetInput, record: 
 
 def _representing(known: dict[str, Any] | None, row: dict[str, Any]) -> dict[str, Any]:
     """Of hosts that are alike, the one of the least profile stands for all."""
+    # Not the first, as which that is depends on how inputs were divided into batches.
     return row if known is None or row["profile"] < known["profile"] else known
 
 

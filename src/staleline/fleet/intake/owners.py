@@ -15,6 +15,7 @@ from staleline.printable import printable
 __all__ = ["keep_inventory"]
 
 _READERS = {
+    #: As text: zeros in front belong to a host's name.
     ".csv": "read_csv(?, header = true, all_varchar = true)",
     ".tsv": "read_csv(?, header = true, all_varchar = true, delim = '\t')",
     ".json": "read_json_auto(?)",

@@ -105,6 +105,7 @@ def _directory(path: str) -> Iterator[FleetInput]:
         yield FleetInput(path)
         return
     for entry in sorted(os.scandir(path), key=lambda entry: entry.name):
+        # Links are not followed into folders: one may lead in a circle.
         if entry.is_dir(follow_symlinks=False):
             yield from _directory(entry.path)
         else:
@@ -256,6 +257,7 @@ def _of_tar(where: str) -> Iterator[Record]:
     with _opened(where) as stream:
         names = [_name(member.name) for member in tar_members(stream) if member.regular]
     one = any(map(hwloc.is_member, names)) or layout_of(dict.fromkeys(names, b""), where)
+    # Once more from the start, as a stream has no way back.
     with _opened(where) as stream:
         if one:
             yield _of_snapshot("", read_stream(stream, where))
@@ -280,6 +282,7 @@ def _of_members(stream: UnpackedStream, where: str) -> Iterator[Record]:
         content = stream.read(member.size)
         if len(content) < member.size:
             yield Record(place, "", error=EvidenceError("is cut short", where=at, do=_DO_WHOLE))
+            # Where the next member begins is not known any more.
             return
         yield _of_member(place, content, at)
 
@@ -334,11 +337,13 @@ def _laid_out(line: str) -> str:
         return line
     if not isinstance(document, dict) or document.get("schema") != snapshot_json.SCHEMA:
         return line
+    # Laid out so, it is looked up among the profiles before anything is parsed.
     return document_text(document)
 
 
 def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     document = dict(pairs)
+    # Which of the two counts is not decided here: read as it is, the document is refused.
     if len(document) != len(pairs):
         raise ValueError("a field twice")
     return document
@@ -348,6 +353,7 @@ def _piece_of_lines(path: str, piece: tuple[int, int]) -> Iterator[Record]:
     """The lines that begin in a piece, by the byte at which they begin."""
     start, stop = piece
     with open(path, "rb") as file:
+        # The line end before a line that begins right at `start` is the one that is read away.
         if start:
             file.seek(start - 1)
             file.readline(MAX_BYTES)

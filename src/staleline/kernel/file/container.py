@@ -85,6 +85,7 @@ def _unpack_bzimage(file: ByteSource) -> tuple[ByteSource, str | None]:
     header = read_setup_header(_head(file), file.where, file.size)
     where = f"{file.where}+{header.payload_offset:#x}"
     stored = is_elf(file.read(header.payload_offset, min(4, header.payload_length)))
+    # What is stored without compression is as large as a kernel in memory.
     limit = MAX_UNPACKED if stored else MAX_PACKED
     if header.payload_length > limit:
         raise KernelImageError(

@@ -85,6 +85,7 @@ class ElfFile:
 
     def bytes_of(self, part: ElfSection | ElfSegment) -> memoryview:
         """File bytes of a section (none for NOBITS) or a segment."""
+        # What has no bytes may be said to lie behind the file's end.
         return self.source.read(part.offset if part.file_size else 0, part.file_size)
 
     def build_id(self) -> str | None:

@@ -70,6 +70,7 @@ def read_package(source: ByteSource) -> PackagedImage:
         if images:
             raise _number_of_images(source, (*images, member.name))
         images[member.name] = _content(source, package.stream, member)
+        # Its list names no other, so that the rest of the package is not unpacked.
         if listed:
             break
     if not images:

@@ -138,10 +138,12 @@ class ImagePool:
         except (pycdlib.pycdlibexception.PyCdlibException, OSError) as error:
             raise UsageError(f"ISO image cannot be read: {error}", where=name) from None
         finally:
+            # Closing what did not open raises whatever it likes.
             with suppress(Exception):
                 iso.close()
 
     def _extract(self, iso: Any, name: str, directory: str) -> None:
+        # Whole names first: those of ECMA-119 itself are cut and in capitals.
         how = (
             "rr_path" if iso.has_rock_ridge() else "joliet_path" if iso.has_joliet() else "iso_path"
         )

@@ -2,10 +2,8 @@
 """What was read of images before, so that an archive is read once.
 
 An entry is found by the SHA-256 of the image file and by the edition of the code that read
-it: the release of this package, and a digest of the modules that a reading depends on, so
-that a development checkout never answers with what older code read. An entry that is damaged
-in any way is none, and so is one that somebody else may have written: a file or directory of
-another user, or that others may write to, or a symbolic link.
+it: a digest of the modules that a reading depends on, so that a development checkout never answers
+with what older code read.
 """
 
 from __future__ import annotations
@@ -42,6 +40,7 @@ _ENGINE = "unicorn"
 def default_directory() -> Path:
     """``$XDG_CACHE_HOME/staleline/readings``; ~/.cache if the variable is unset or relative."""
     given = os.environ.get("XDG_CACHE_HOME", "")
+    # A relative path counts as not given (XDG Base Directory Specification).
     base = Path(given) if given.startswith("/") else _home() / ".cache"
     return base / "staleline" / "readings"
 
@@ -59,6 +58,7 @@ def edition() -> str:
     """Tells one state of the code that reads images from every other, as 16 hexadecimal digits."""
     digest = hashlib.sha256()
     for path in _sources():
+        # With its size, so that no two sets of files run together to the same bytes.
         digest.update(f"{path.relative_to(_PACKAGE)}\0{path.stat().st_size}\0".encode())
         digest.update(path.read_bytes())
     digest.update(_engine())
@@ -92,6 +92,7 @@ class DocumentCache(Generic[_Document]):
         except OSError:
             return None
         checksum, _, body = content.partition(b"\n")
+        # What a full disk has cut is JSON at times, and never of its checksum.
         if checksum != _checksum(body):
             return None
         try:
@@ -135,11 +136,13 @@ def _own_content(path: Path) -> bytes:
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     with open(os.open(path, flags), "rb") as file:
         _require_own(os.fstat(file.fileno()), stat.S_IFREG)
+        # A longer one is cut, and is not of its checksum.
         return file.read(_LARGEST)
 
 
 def _require_own(status: os.stat_result, kind: int) -> None:
     others_write = status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    # Whoever else can write here could say of any kernel that it flushes.
     if stat.S_IFMT(status.st_mode) != kind or status.st_uid != os.geteuid() or others_write:
         raise PermissionError(errno.EPERM, "is not this user's alone")
 

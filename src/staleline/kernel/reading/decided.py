@@ -125,6 +125,7 @@ class RememberedImage:
         if self._loaded is not None:
             return self._loaded
         image, digest = _load(self.path)
+        # Decisions would be kept under the digest of another file.
         if digest != self._document["sha256"]:
             raise KernelImageError("changed while it was read", where=self.path, do="read it again")
         return image
@@ -139,6 +140,7 @@ def remembered_image(
         KernelImageError: It cannot be read, or is no image.
     """
     file = built_image(path) if os.path.isdir(path) else path
+    # A pipe can be read only once, and has no digest before.
     if cache is None or not os.path.isfile(file):
         return _load_once(file)
     try:

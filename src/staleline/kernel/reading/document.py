@@ -163,6 +163,7 @@ def with_surroundings(document: ImageRuleDocument, found: SurroundingsDocument) 
         },
     }
     reasons = [reason for several in found["unlisted"].values() for reason in several]
+    # Which rule an image carries is known by all of its sites, or is not.
     if reasons:
         whole |= {"policy": None, "equals": [], "title": None, "bugs": [], "nearest": None}
         whole["unknown"] = [*document["unknown"], *reasons]

@@ -24,6 +24,7 @@ __all__ = ["earlier_reports", "is_earlier_run", "same_flavour", "unused_of"]
 _LARGEST = 1 << 30
 #: Images that a message names.
 _NAMED = 3
+#: A version and what distributions put behind it: what is left is the flavour.
 _VERSION = re.compile(r"^[\d.]+([-+~._](deb|rc|bpo|ubuntu|fc|el)?\d[\w.~]*)*")
 
 
@@ -48,6 +49,7 @@ def earlier_reports(file: str) -> list[ImageReport]:
             ImageReport(entry["image"], cast("ImageDocument", entry))
             for document in _documents(text.decode("utf-8", "replace"))
             for entry in document["images"]
+            # Read for what is raised of an entry that is none.
             if entry["error"] is None and from_document(entry)
         ]
     except (ValueError, KeyError, TypeError, IndexError, RecursionError, PolicyError):

@@ -87,6 +87,7 @@ def policy_file(document: ImageDocument, image: str) -> str:
             do="give the image itself to the commands that take a policy",
         )
     text = "".join(f"{line}\n" for line in _lines(policy, document))
+    # Read back: what TOML could not say would be another rule, and a defect.
     assert _same(parse_policy(text, where=image), policy)
     return text
 
@@ -146,4 +147,5 @@ def _sources(document: ImageDocument) -> Iterator[str]:
 
 def _quoted(text: str) -> str:
     """A basic string of TOML, of which JSON's without escapes above ASCII is one."""
+    # JSON leaves DEL as it is, which TOML does not allow (1.0.0, "String").
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

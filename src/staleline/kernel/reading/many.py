@@ -174,6 +174,8 @@ def _work(
         for index, report in enumerate(reports)
         if report.document is None or on_machine is not None
     ]
+    # Two processes for each only where all can have two: else they would take turns
+    # (docs/decisions.md).
     spare = 2 * len(wanted) <= options.processes
     for index, image, unread in wanted:
         yield index, _Work(image, unread, on_machine, spare and unread)

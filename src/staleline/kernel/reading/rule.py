@@ -101,6 +101,7 @@ def _nearest(policy: ImagePolicy) -> NearestDocument | None:
     alike = {name for rule in rules for name in rule.equals}
     if not alike:
         return None
+    # In the order of the catalogue, so that of equals the oldest is named.
     parts = {name: _same_parts(policy, name) for name in catalogue() if name in alike}
     best = max(parts, key=lambda name: len(parts[name]))
     other = [part for part in (*Site, _ORDER) if part not in parts[best]]

@@ -58,6 +58,7 @@ def _after_flush_document(
     policy: ImagePolicy, site: Site, stores: Sequence[Store]
 ) -> AfterFlushDocument:
     rule = policy.leaves_behind.get(site)
+    # A site without such a rule leaves nothing behind on any machine.
     condition = TruthValue(False) if rule is None else rule.condition
     return {
         "leaves_behind": None if condition is None else str(condition),
@@ -67,6 +68,7 @@ def _after_flush_document(
 
 def _row_document(row: TruthRow, stores: Mapping[Site, Sequence[Store]]) -> dict[str, Any]:
     after = {
+        # By number, as most rows have the same ones.
         site: [stores[site].index(one) for one in decision.stores]
         for site, decision in row.sites.items()
         if decision.stores

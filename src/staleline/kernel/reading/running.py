@@ -80,6 +80,7 @@ class RunningImage:
 
     def _begin_to_doubt(self) -> None:
         if self._known_doubts is None and not self._pending:
+            # In a process beside this one, which meanwhile runs the sites.
             self._pending.append(doubts_aside(self.image))
 
     @cached_property

@@ -44,6 +44,7 @@ _TDX_HOST: Final = replace(
 
 def read_surroundings(image: KernelImage) -> SurroundingsDocument:
     """Look for inputs of the sites that no fact sets, and for every WBINVD."""
+    # Begun first, as it runs beside all that follows.
     with_second_ways = second_ways_aside(image)
     found = dependencies(image)
     unlisted = with_second_ways(with_way(image, found.unlisted))

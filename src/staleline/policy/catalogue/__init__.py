@@ -32,6 +32,7 @@ def catalogue() -> Mapping[str, Policy]:
 
 def _in_time(policy: Policy) -> tuple[bool, tuple[int, int], str]:
     upstream = [releases.first for releases in policy.releases if not releases.backported]
+    # Proposals have no series, and go by the day of their mail.
     return (not upstream, min(upstream, default=(0, 0)), f"{policy.proposed} {policy.name}")
 
 
@@ -57,6 +58,7 @@ def series_of(release: str) -> tuple[int, int] | None:
     >>> series_of("6.12.107+deb13-amd64")
     (6, 12)
     """
+    # No digit may follow: of "6.123" there is no 6.12.
     match = re.match(r"(\d{1,3})\.(\d{1,3})(?!\d)", release)
     return None if match is None else (int(match[1]), int(match[2]))
 

@@ -31,6 +31,7 @@ def bundle(modules: Mapping[str, str], entry: str) -> str:
         ValueError: A module is missing or unused, uses another form of import or export, or
             declares a name that another has declared.
     """
+    # Ends as well where modules import in a circle: `CycleError` is a `ValueError`.
     order = tuple(TopologicalSorter(_imports(modules, entry)).static_order())
     unused = set(modules) - set(order)
     if unused:
@@ -69,6 +70,7 @@ def _declarations(modules: Mapping[str, str]) -> Iterator[tuple[str, str]]:
 def _inlined(name: str, source: str) -> str:
     """The module without its imports and the word ``export``."""
     text = _EXPORT.sub("", _IMPORT.sub("", source))
+    # Another form of import or export would be an error of syntax, and only in the browser.
     left = _LEFT.search(text)
     if left is not None:
         raise ValueError(f"{name}: cannot inline {left.group()!r}")

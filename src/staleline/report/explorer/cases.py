@@ -118,9 +118,12 @@ def of_audits(audits: Iterable[tuple[str, str, Audit]]) -> ExploredKernels:
     """The page of audits, each with its machine's and its kernel's name."""
     audits = tuple(audits)
     kernels = {kernel: audit.kernel_evidence for _, kernel, audit in audits}
+    # The first audit of a machine tells its facts: later ones are mostly of other kernels.
     machines = {name: audit for name, _, audit in reversed(audits)}
     rows = (
         (
+            # Whether guests ran is a fact of an audited machine, and only of a class an open
+            # question.
             ComparedCase(name, row.path, row.old, row.next, sev_guests_run=False),
             kernel,
             Result(row, row.scenarios),

@@ -148,6 +148,7 @@ def _names(machines: list[str]) -> dict[str, str]:
     """Names for addresses: letters, digits, points and hyphens, each once."""
     found: dict[str, str] = {}
     for machine in machines:
+        # In small letters, as some file systems hold names that differ in case for one.
         base = _NOT_IN_NAMES.sub("-", machine.lower()).strip("-.") or "machine"
         taken = set(found.values())
         number = 1
@@ -208,6 +209,7 @@ def _in_same_world(scenario: Scenario, others: Iterable[Scenario]) -> list[Scena
 def _without_rule(scenario: Scenario) -> Scenario:
     return replace(
         scenario,
+        # The same rule in both, so that only the rest of the scenarios is compared.
         flush_secondary=Flush.NEVER,
         flush_jumping=Flush.NEVER,
         report=ReportOrder.AFTER_FLUSH,

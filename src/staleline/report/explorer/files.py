@@ -38,6 +38,7 @@ def write_report(explored: ExploredKernels, directory: Path) -> Path:
     with writing(directory):
         _clear(directory)
         _write_traces(directory / _TRACES, data.traces)
+    # Last, so that no page names traces that are not there yet.
     replace_file(directory / PAGE, page)
     return directory / PAGE
 
@@ -49,6 +50,7 @@ def report_files(directory: Path) -> Iterator[tuple[str, Path]]:
         UsageError: There is no report, or it cannot be read.
     """
     page = directory / PAGE
+    # A link could show any file of this host to whoever reads the report.
     if not page.is_file() or page.is_symlink():
         raise UsageError(
             f"no {PAGE} of a report", where=directory, do="write one: staleline report -o DIR"
@@ -79,6 +81,7 @@ def _clear(directory: Path) -> None:
         raise UsageError(
             "the directory holds files, and none is a report", where=directory, do="name another"
         )
+    # Only what a report has: what else lies there is somebody's.
     for path in _traces(directory):
         path.unlink()
 

@@ -79,6 +79,7 @@ def platform_layers(platform: Platform) -> Layers:
 
 
 def _of_class(platform: Platform) -> Iterator[tuple[str, LayerFact]]:
+    # SEAMCALLs are each CPU's own, so that a class has nothing to say of them.
     values = platform.machine.atoms(seamcalled=False)
     for atom in atoms().values():
         if atom.name in values and atom.name not in _SAID_BY_CASE | {"seamcalled"}:

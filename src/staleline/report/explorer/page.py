@@ -54,7 +54,7 @@ def explorer_page(explored: ExploredKernels, document: Mapping[str, Any]) -> str
 
     Args:
         explored: What it is about, for what is there without JavaScript.
-        document: The data (`explorer_json.explorer_data`).
+        document: The data (`explorer_data`).
     """
     script, style = _script(), style_of(STYLES)
     worst = worst_run(explored)
@@ -79,6 +79,7 @@ def content_policy(script: str, style: str) -> str:
             "default-src 'none'",
             f"script-src '{_hash(script)}'",
             f"style-src '{_hash(style)}'",
+            # The empty icon, without which browsers ask for one.
             "img-src data:",
             "base-uri 'none'",
             "form-action 'none'",

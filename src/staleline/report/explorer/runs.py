@@ -27,6 +27,7 @@ class Numbers:
 
     def number(self, value: Any) -> int:
         """The value's number."""
+        # JSON tells 1 from true, which as keys of a dictionary are one, and hashes lists.
         return self._numbers.setdefault(json.dumps(value), len(self._numbers))
 
     @property
@@ -52,6 +53,7 @@ class Runs:
 
     def of(self, counterexample: Counterexample) -> int:
         """Number of a counterexample's run."""
+        # A scenario has one shortest run, so that it stands for its run.
         key = (counterexample.scenario, counterexample.scenario)
         number = self._numbers.get(key)
         if number is None:

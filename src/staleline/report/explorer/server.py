@@ -1,10 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A report on the loopback address: what it is made of, and nothing else.
-
-The files are read before the first request, so that no request can name a path. The Host
-header has to be this server's own address: a page of another origin whose name was made to
-resolve to 127.0.0.1 gets nothing.
-"""
+"""A report on the loopback address: what it is made of, and nothing else."""
 
 from __future__ import annotations
 
@@ -45,6 +40,7 @@ def read_report(directory: Path) -> dict[str, bytes]:
         UsageError: There is no report, or it cannot be read.
     """
     try:
+        # All at once, before the first request, so that no request can name a path.
         files = {f"/{name}": path.read_bytes() for name, path in report_files(directory)}
     except OSError as error:
         raise UsageError(error.strerror or "cannot be read", where=directory) from None
@@ -62,6 +58,7 @@ class ReportServer(ThreadingHTTPServer):
         UsageError: The port cannot be bound.
     """
 
+    # Ctrl-C is not to wait for connections that are open.
     daemon_threads = True
     #: Another process may not take requests that are meant for this one.
     allow_reuse_address = False
@@ -95,11 +92,13 @@ class _Handler(BaseHTTPRequestHandler):
     """Answers GET and HEAD."""
 
     protocol_version = "HTTP/1.1"
+    # A connection that says nothing ends, as each holds a thread.
     timeout = 10
     server: ReportServer
 
     def do_GET(self) -> None:
         """A file of the report, or the reason why not."""
+        # The page of another origin whose name was made to resolve to 127.0.0.1 gets nothing.
         if not self.server.is_own(self.headers.get("Host")):
             self._answer(HTTPStatus.MISDIRECTED_REQUEST, _TEXT, b"not this server's address\n")
             return
@@ -113,6 +112,7 @@ class _Handler(BaseHTTPRequestHandler):
     do_HEAD = do_GET  # noqa: N815 - the base class calls it
 
     def _refuse(self) -> None:
+        # A body was not read, and would be taken for the next request.
         self.close_connection = True
         self._answer(HTTPStatus.METHOD_NOT_ALLOWED, _TEXT, b"GET and HEAD only\n")
 
@@ -122,6 +122,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(content)))
+        # RFC 9110, 15.5.6, asks for it.
         if status is HTTPStatus.METHOD_NOT_ALLOWED:
             self.send_header("Allow", "GET, HEAD")
         for name, value in _HEADERS.items():

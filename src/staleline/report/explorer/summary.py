@@ -81,6 +81,7 @@ def _counts(results: Sequence[Result], worst: Verdict) -> str:
     faults = sum(len(result.finding.faults) for result in results)
     beside = ((unneeded, "unneeded"), (faults, "faulting"))
     flushes = (f"{_several(count, f'{kind} WBINVD')}" for count, kind in beside if count)
+    # Each handover is settled, and still not which of them this machine takes: no row shows that.
     is_open = worst is Verdict.UNKNOWN and worst not in found
     which = ("which of them the machine can meet is not settled",) if is_open else ()
     counted = f"{_several(len(found), 'handover')}: {', '.join(verdicts)}"

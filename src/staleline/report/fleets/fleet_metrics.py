@@ -13,6 +13,7 @@ __all__ = ["fleet_metrics"]
 
 def fleet_metrics(found: FleetOverview) -> str:
     """All metrics in the text exposition format 0.0.4."""
+    # Without CPUs, each of which would make a series of every release and rule.
     by_kernel: Counter[tuple[str, str, str]] = Counter()
     for row in found.groups:
         key = row["verdict"], row["release"] or "unknown", row["rule"] or "unknown"

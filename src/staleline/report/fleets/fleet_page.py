@@ -139,6 +139,7 @@ class _AtRisk:
         known: dict[str, list[Any]] = {}
         for row in asked.running.rows(_SUBJECTS_AT_RISK):
             judged = asked.judge.asked(representatives[row["subject"]])
+            # Subjects of which the same is asked are one class here.
             key = repr((judged.values, judged.key))
             if key in known:
                 known[key][2] += int(row["hosts"])
@@ -181,6 +182,7 @@ def _facts(values: Sequence[Any]) -> str:
     said = (
         (name, told[name] if isinstance(told[name], str) else words[told[name]])
         for name in _FACTS_SAID
+        # Most is not so, and would bury the rest.
         if told[name] is not False
     )
     return ", ".join(f"{name} {word}" for name, word in said)
@@ -214,6 +216,7 @@ def _summary(found: FleetOverview) -> str:
 
 
 def _share(found: FleetOverview, name: str) -> int:
+    # A share that rounds to nothing is one all the same.
     return max(1, round(1000 * found.counts[name] / max(1, found.hosts)))
 
 

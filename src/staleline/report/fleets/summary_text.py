@@ -62,6 +62,7 @@ def _print_headline(console: Console, found: FleetOverview) -> None:
 
 
 def _print_groups(console: Console, found: FleetOverview) -> None:
+    # What is safe is only shown where all is: the first screen is for what there is to do.
     shown = [row for row in found.groups if row["verdict"] != Verdict.SAFE][:_GROUPS_SHOWN]
     shown = shown or list(found.groups[:_GROUPS_SHOWN])
     if not shown:

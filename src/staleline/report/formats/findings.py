@@ -30,6 +30,7 @@ __all__ = [
     "audit_findings",
     "check_findings",
     "checked_handover",
+    "unflushed",
     "violation_id",
 ]
 
@@ -224,6 +225,7 @@ def violation_id(found: Counterexample) -> str:
     """The id of what a counterexample shows."""
     if found.property in _VIOLATIONS:
         return _VIOLATIONS[found.property]
+    # What is left is P1, whose pages tell apart where the line comes from, and how it ends.
     if Role(found.line).is_left_behind:
         return LEFT_BEHIND
     destroyed = any(change.after == "destroyed" for change in found.steps[-1].changes)
@@ -265,7 +267,8 @@ def _findings(judged: Judged, path: Path) -> Iterator[Finding]:
     """Of one handover, the worst first."""
     found = None if judged.answer is None else judged.answer.counterexample
     if judged.verdict is Verdict.AT_RISK and found is not None:
-        sites = _unflushed(judged) or (path.secondaries_site,)
+        # With every required flush executed, what goes wrong is the secondaries' (P2, P4, P5).
+        sites = unflushed(judged) or (path.secondaries_site,)
         message = f"{found.steps[-1].sentence}{_left(judged, found)}"
         yield Finding(violation_id(found), Level.ERROR, message, sites, found)
     for site in judged.faults:
@@ -293,11 +296,12 @@ def _left(judged: Judged, found: Counterexample) -> str:
     return f" Left behind dirty: {'; '.join(words)}."
 
 
-def _unflushed(judged: Judged) -> tuple[Site, ...]:
+def unflushed(judged: Judged) -> tuple[Site, ...]:
     """Sites whose flush is required and not executed."""
     return tuple(
         site
         for site, needed in judged.needed.items()
+        # And not `not`: of a site of which nothing is known it is not said that it lacks one.
         if needed and judged.flushes.get(site) is False
     )
 

@@ -40,6 +40,7 @@ class Metric:
             yield f"# TYPE {self.name} gauge"
         for labels, value in self.samples:
             inside = ",".join(f'{name}="{_escaped(text)}"' for name, text in labels.items())
+            # Fifteen digits hold any time since 1970, and no float shows how it was rounded.
             yield f"{self.name}{{{inside}}} {value:.15g}" if inside else f"{self.name} {value:.15g}"
 
 
@@ -97,6 +98,7 @@ def _named_by_host(several: Sequence[Findings]) -> list[Findings]:
     names = {one.subject: one.host or one.subject for one in several}
     told = Counter(names.values())
     return [
+        # Two snapshots of one name would be samples of one name, which collectors refuse.
         replace(one, subject=name) if told[name := names[one.subject]] == 1 else one
         for one in several
     ]
@@ -112,6 +114,7 @@ def _labels(found: Findings) -> dict[str, str]:
 
 
 def _info(found: Findings) -> dict[str, str]:
+    # On every sample these would begin new series with each release and each better evidence.
     return {"evidence": found.kernel_evidence, "version": version("staleline")}
 
 

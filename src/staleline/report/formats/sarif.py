@@ -188,6 +188,7 @@ def _code_flow(found: Counterexample) -> dict[str, Any]:
     flows = [_thread(found, cpu) for cpu in found.cpus]
     return {
         "message": {"text": f"{found.property}: {found.title}"},
+        # A thread flow has at least one location (2.1.0, section 3.37), and not every CPU moves.
         "threadFlows": [flow for flow in flows if flow["locations"]],
     }
 
@@ -222,7 +223,9 @@ def _plain(text: str) -> str:
 
 def _fingerprint(where: str, finding: Finding) -> str:
     """The same for the same finding of another run, so that results can be followed up."""
+    # Without the message, which may be worded anew.
     text = "\0".join((where, finding.id, *finding.sites, *finding.fields))
+    # Names of files may hold bytes that are no text.
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 

@@ -106,6 +106,7 @@ class Waivers:
         several = finding.sites or ("",)
         for waiver in self.waivers:
             met = any(waiver.meets(finding, {**properties, "site": site}) for site in several)
+            # A note weighs nothing, and would make a waiver look used that nothing needs.
             if met and waiver.until >= self.today and finding.level is not Level.NOTE:
                 self._used.add(waiver)
                 message = f"waived until {waiver.until}, {waiver.reason}: {finding.message}"
@@ -131,6 +132,7 @@ def read_waivers(file: str, today: datetime.date | None = None) -> Waivers:
     rows = table.get("waiver", [])
     if strange or not isinstance(rows, list):
         raise UsageError(f"{(strange or ['waiver'])[0]!a} is none", where=file, do="[[waiver]]")
+    # In UTC, so that one file means the same wherever it is asked.
     day = today or datetime.datetime.now(datetime.UTC).date()
     return Waivers(tuple(_waiver(row, file, number) for number, row in enumerate(rows, 1)), day)
 
@@ -141,11 +143,13 @@ def _waiver(row: Any, file: str, number: int) -> Waiver:
         raise UsageError("no table", where=where, do="write [[waiver]]")
     _require_keys(row, where)
     until = row["until"]
+    # A `datetime` is a date as well, and has no last day.
     if type(until) is not datetime.date:
         raise UsageError("until is no date", where=where, do="write until = 2027-06-30")
     for name, value in row.items():
         if name != "until" and (not isinstance(value, str) or not value.strip()):
             raise UsageError(f"{name} is no text", where=where, do=f'write {name} = "…"')
+    # A name that was mistyped would waive nothing, and be noticed when it counts.
     if row["id"] not in explanations():
         raise UsageError(f"no finding {row['id']!a}", where=where, do="see `staleline explain`")
     narrowed = {name: row[name] for name in _NARROWED if name in row}

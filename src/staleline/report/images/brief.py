@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What counts of an image, in a few lines of JSON: ``staleline/kernel-brief/1``.
-
-Less than 4 kB each, so that an archive of thousands fits into a table or a database.
-"""
+"""What counts of an image, in a few lines of JSON: ``staleline/kernel-brief/1``."""
 
 from __future__ import annotations
 
@@ -18,6 +15,8 @@ if TYPE_CHECKING:
 
 __all__ = ["brief_document"]
 
+#: So many reasons, and so long, that a document stays below 4 kB: an archive of thousands fits
+#: into a table or a database.
 _SHOWN, _LONGEST = 3, 240
 _CUT = "…"
 
@@ -80,6 +79,7 @@ def _fields(document: ImageDocument) -> dict[str, Any]:
         ],
         "wbinvd_in_no_list": len({one["function"] for one in places if one["role"] is None}),
     }
+    # Of images that could not be read the same columns are null.
     assert tuple(found) == _FIELDS
     return found
 

@@ -46,6 +46,7 @@ _VARIABLES = {
 }
 #: Variables of struct cpuinfo_x86.
 _CPU_INFO = ("boot_cpu_data", "per-CPU cpu_info")
+#: The highest extended leaves of the machines that are tried: with memory encryption, and without.
 _MAXIMUM_LEAVES = {0x8000_001F, 0x8000_0008}
 _INDENT = 6
 
@@ -156,11 +157,12 @@ def _cpu_field(one: Input) -> str | None:
     X86_FEATURE_SME is bit 0 of a word of its capabilities (arch/x86/include/asm/
     cpufeatures.h, 5.10 to 7.3).
     """
+    # Which leaf it compares with is not asked: no other member has these two values.
     if {one.value, *one.others.values()} == _MAXIMUM_LEAVES:
         return "extended_cpuid_level, CPUID 0x80000000 EAX"
     changed = one.value ^ one.others.get("sme", one.value)
     bit = changed.bit_length() - 1
-    if changed == 1 << bit > 0 and bit % 32 == 0:
+    if changed and changed == 1 << bit and bit % 32 == 0:
         return f"x86_capability, bit {bit} is X86_FEATURE_SME"
     return None
 

@@ -283,6 +283,7 @@ def _by_rule(reports: Sequence[ImageReport]) -> Iterable[list[ImageDocument]]:
     found: dict[str, list[ImageDocument]] = {}
     for report in reports:
         if report.document is not None:
+            # Compared is what is printed, so that no field of a rule can be forgotten here.
             said = " ".join(str(text) for _, text in _rule(report.document))
             found.setdefault(said, []).append(report.document)
     return found.values()

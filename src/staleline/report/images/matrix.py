@@ -73,6 +73,7 @@ def _cell(document: ImageDocument, name: str) -> Text:
     if name in document["equals"]:
         return Text(_WHOLE, "bold green")
     letters = "".join(_LETTERS[Site(site)] for site in _alike(document).get(name, ()))
+    # What is unknown may be alike, too.
     unknown = _UNKNOWN if _unknown(document) else ""
     return Text(f"{letters}{unknown}" or _NONE, "bold yellow" if unknown else "")
 

@@ -57,6 +57,8 @@ def print_series(console: Console, steps: Sequence[SeriesStep]) -> None:
     console.print(_headline(steps))
     for step in steps:
         console.print()
+        # `print_change` names builds by release: where that is one, or it is not printed, files
+        # tell them apart.
         if step.change is None or len(set(step.change.names)) == 1 or not step.change.rules:
             names = Text.assemble((step.old, "bold"), " → ", (step.new, "bold"), overflow="fold")
             console.print(names)
@@ -83,6 +85,8 @@ def _headline(steps: Sequence[SeriesStep]) -> Text:
     changing = [step for step in steps if step.change is not None and _handovers(step.change)]
     unknown = [step for step in steps if step.change is None or step.change.difference is None]
     first = f"; first to change a handover: {changing[0].new}" if changing else ""
+    # A build that could not be compared may be the first bad one, so that the series is not
+    # cleared.
     if unknown:
         return Text.assemble(
             ("unknown: ", "bold yellow"),

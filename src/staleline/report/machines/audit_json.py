@@ -63,8 +63,8 @@ def handover_document(handover: Handover, trace: str | None) -> dict[str, Any]:
         "path": handover.path,
         "verdict": handover.verdict,
         "because": handover.because,
-        "flushes": {site: handover.flushes[site] for site in handover.flushes},
-        "required": {site: handover.needed[site] for site in handover.needed},
+        "flushes": dict(handover.flushes),
+        "required": dict(handover.needed),
         "unneeded": [
             {"site": site, "reason": reason} for site, reason in handover.unneeded.items()
         ],

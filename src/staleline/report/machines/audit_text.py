@@ -41,10 +41,10 @@ _BROKEN = {
     "P5": "a CPU that was not stopped can overwrite the next kernel's memory",
 }
 
-#: Facts worth a word on the first screen, per layer: (fact, its label, vendors it is for).
 _AMD = frozenset({"AuthenticAMD", "HygonGenuine"})
 _INTEL = frozenset({"GenuineIntel"})
 _ALL = _AMD | _INTEL
+#: Facts worth a word on the first screen, per layer: (fact, its label, vendors it is for).
 _SHOWN = {
     "hardware can": (
         ("sme", "SME", _AMD),
@@ -174,6 +174,7 @@ def _cpu(facts: MachineFacts) -> str:
 def _fact_words(
     facts: MachineFacts, shown: tuple[tuple[str, str, frozenset[str]], ...]
 ) -> Iterator[str]:
+    # What only other vendors' CPUs have is absent by its nature, and no news.
     vendor = facts.text("vendor")
     for name, label, vendors in shown:
         if vendor in vendors:

@@ -100,6 +100,7 @@ def print_outcomes(console: Console, outcomes: Sequence[AuditOutcome]) -> None:
     for one, cells in zip(outcomes, columns, strict=True):
         verdict, *rest = (cell.ljust(width) for cell, width in zip(cells, widths, strict=True))
         line = Text.assemble((verdict, VERDICT_STYLE[one.verdict]), "  ", "  ".join(rest), "  ")
+        # A line each even if it is long, as that is what grep and sort take.
         console.print(line.append(_why(one)), soft_wrap=True)
 
 
@@ -178,6 +179,8 @@ def _findings(one: AuditOutcome) -> Findings:
         kernel=one.kernel_name,
         kernel_evidence="not looked at, because of an error",
         files=tuple(one.files),
+        # Unknown and not absent: a collector would go on showing the last verdict
+        # (docs/decisions.md).
         by_path=dict.fromkeys(one.paths, Verdict.UNKNOWN),
         handovers=(),
         other=(Finding("not-judged", Level.ERROR, str(one.error)),),

@@ -14,6 +14,7 @@ from staleline.verdict.audit.cost import Cost, FlushCost, PathCost
 
 __all__ = ["cost_fields", "cost_lines", "print_cost"]
 
+# Caches are sized in powers of two, and memory's bandwidth in powers of ten.
 _MEGA = 1 << 20
 _GIGA = 1_000_000_000
 
@@ -73,6 +74,7 @@ def _basis(cost: Cost) -> str:
 
 
 def _milliseconds(seconds: float) -> str:
+    # Bounds of this kind have no third digit.
     return f"{seconds * 1000:.2g} ms"
 
 

@@ -39,6 +39,7 @@ def preflight_findings(
     asked = {"next_kernel": found.image.image.path, "path": str(found.path)}
     audited = audit_findings(found.audit, machine=machine, files=files, asked=asked)
     remarks = {remark.id for remark in found.remarks}
+    # Of what is both in the audit and among the remarks, the remark says more.
     other = [finding for finding in audited.other if finding.id not in remarks]
     return replace(audited, other=(*other, *map(_remark, found.remarks)), host=host)
 

@@ -66,6 +66,7 @@ def check_document(checked: RuleCheck) -> dict[str, Any]:
         else {
             "cpus": exact.cpus,
             "models": exact.models,
+            # Digits, as the number passes 2^53, from which on readers of JSON lose some.
             "states": str(exact.states),
             "agrees": not exact.disagreeing,
         },
@@ -108,6 +109,7 @@ def _handover_document(row: PlatformHandover) -> dict[str, Any]:
         "states": None if answer is None else answer.states,
         "cpus": None if answer is None else answer.cpus,
         "symmetry": None if answer is None else answer.symmetry,
+        # Nothing is written beside a check; the field is one of every document with handovers.
         "counterexample": None,
         "steps": [] if found is None else [step.sentence for step in found.steps],
     }
@@ -165,6 +167,7 @@ def _print_head(console: Console, checked: RuleCheck) -> None:
 def _hanging(label: Text, text: Text) -> Table:
     """A label, and a text that is indented behind it as far as it goes on."""
     grid = Table.grid(padding=(0, 2))
+    # As wide as the longest label, so that all texts begin in one column.
     grid.add_column(no_wrap=True, min_width=len("  evidence"))
     grid.add_column()
     grid.add_row(Text.assemble("  ", label), text)

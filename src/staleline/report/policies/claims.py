@@ -102,6 +102,7 @@ def _print_outcome(console: Console, outcome: StatementOutcome, *, full: bool) -
     first = f"for instance {row.platform}, {row.path} {transition_words(row)}"
     found = outcome.counterexample
     if found is not None and not full:
+        # The last step is what the claim does not survive; how it comes to that is for `full`.
         first = f"{first}: {found.steps[-1].sentence}"
     console.print(Padding(markup_escape(first), (0, 0, 0, 6), expand=False), style="dim")
     if found is not None and full:

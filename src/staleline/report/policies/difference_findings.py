@@ -76,6 +76,7 @@ def _handover(changed: ChangedHandover) -> HandoverFindings:
 def _judged(changed: ChangedHandover, now: HandoverFindings) -> Iterator[Finding]:
     """What is wrong with the handover now; a note where as much was wrong before."""
     for finding in now.findings:
+        # Told by `_treated`, where the WBINVD is a new one.
         if finding.kind is Kind.UNNEEDED:
             continue
         if _is_new(changed, finding):
@@ -89,6 +90,8 @@ def _judged(changed: ChangedHandover, now: HandoverFindings) -> Iterator[Finding
 
 
 def _is_new(changed: ChangedHandover, finding: Finding) -> bool:
+    # A WBINVD that traps has no run, and stands beside the verdict: new is that site, whatever the
+    # verdict.
     traps = finding.kind is Kind.FAULT and finding.counterexample is None
     return not set(finding.sites) <= set(changed.old.judgement.faults) if traps else changed.worse
 

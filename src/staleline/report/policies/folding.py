@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from staleline.check import Counterexample
-from staleline.report.formats.findings import violation_id
+from staleline.report.formats.findings import unflushed, violation_id
 from staleline.report.words.explanations import explanations
 from staleline.report.words.words import required_words, state_word
 from staleline.verdict.policies.platforms import PlatformHandover
@@ -109,6 +109,7 @@ def why_not_safe(rows: Iterable[PlatformHandover]) -> list[Reason]:
 def executed_words(row: PlatformHandover) -> str:
     """Who executes WBINVD: the same words as for who has to."""
     flushes = row.judgement.flushes
+    # Of one site nothing is known: to name the other alone would say that this one does not flush.
     if None in flushes.values():
         return "unknown"
     names = {row.path.secondaries_site: "secondaries", Site.RELOCATE_KERNEL: "jumping CPU"}
@@ -143,11 +144,7 @@ def _why(row: PlatformHandover) -> tuple[str, str]:
     if run is None:
         return "", "; ".join(judgement.unknown)
     name = violation_id(run)
-    missing = [
-        site
-        for site, needed in judgement.needed.items()
-        if needed and judgement.flushes.get(site) is False
-    ]
+    missing = unflushed(judgement)
     title = explanations()[name].title
     return name, f"{title}; no WBINVD in {' and '.join(missing)}" if missing else title
 

@@ -64,6 +64,7 @@ class Mail:
     def _spelt(self, text: str) -> str:
         if not self.ascii:
             return text
+        # A letter is shown by its number rather than left out: names of files may have any.
         return text.translate(_ASCII).encode("ascii", "backslashreplace").decode()
 
 
@@ -95,6 +96,7 @@ def check_mail(mail: Mail, several: Sequence[RuleCheck]) -> str:
             yield from _reason_lines(checked.rows)
             if previous is None:
                 yield from ("", "The rule:", *_rule(checked.rule))
+            # Of builds in a row the change says more than the rule, most of which stays.
             else:
                 yield from ("", *_rule_change(previous, checked.rule))
             yield from _shortest(checked.rows)
@@ -126,6 +128,7 @@ def _head(mail: Mail) -> _Lines:
     words = [printable(word) for word in mail.command]
     line = "$"
     for word in words:
+        # The command keeps its first word beside the prompt, however long that is.
         if len(line) + len(word) + len(" ") + len(" \\") > _WIDTH and line.strip() != "$":
             yield f"{line} \\"  # so that all of it can be pasted
             line = "   "

@@ -67,6 +67,7 @@ def proof_document(
         "image": subject_fields(rule),
         "answer": proof.answer,
         "handovers": [_handover(row, traces.get(proof_trace_name(row))) for row in proof.handovers],
+        # What was proved just now is every handover of the rule; only a file may leave some out.
         "uncertified": [],
         "recheck": _recheck(proof.recheck),
         "certificate": certificate,
@@ -212,6 +213,7 @@ def certified_document(
         "schema": "staleline/prove/1",
         "policy": rule.name,
         "image": subject_fields(rule),
+        # Nothing is refuted, and something is open: exit status 3 says the same.
         "answer": AnswerKind.VERIFIED if missing else AnswerKind.PROVED,
         "handovers": [],
         "uncertified": [_question(row) for row in missing],

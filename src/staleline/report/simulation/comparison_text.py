@@ -58,6 +58,7 @@ def print_comparison(console: Console, found: ControlledRun) -> None:
         f"{markup_escape(experiment.next_command_line)}\n"
     )
     console.print(_table(found))
+    # A clean run blames nobody, so that its controls say nothing.
     if found.controls and found.run.seen.outcome is not RunOutcome.CLEAN:
         blame = (
             "Every control is clean: what was observed is the kernel's doing."
@@ -160,6 +161,7 @@ def _print_flushes(console: Console, seen: SeenRun, places: NamedPlaces) -> None
 def _is_on_the_way(flush: ExecutedFlush, start: int, jump: int, places: NamedPlaces) -> bool:
     if flush.end > start or flush.end > jump:
         return True
+    # Secondaries flush before the jumping CPU enters relocate_kernel(), the first moment recorded.
     return flush.at.kernel == 1 and places(flush.at).startswith(("stop_this_cpu", "crash_nmi"))
 
 

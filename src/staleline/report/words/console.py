@@ -40,6 +40,7 @@ _BEFORE_END = re.compile(r"(?: |\x1b\[[\d;]*m)+(?=\n)")
 _COLOUR = re.compile(r"\x1b\[[\d;]*m")
 
 #: A surrogate in JSON that is none of a pair, which other readers refuse.
+# A backslash by itself and whole pairs match before, and without a group.
 _LONE = Pattern(r"\\\\|\\ud[89ab]..\\ud[c-f]..|\\u(d[89a-f]..)")
 
 
@@ -88,9 +89,13 @@ def text_console(file: TextIO | None = None, *, width: int | None = None) -> Con
         width: In columns; None for that of the terminal, or of `COLUMNS`.
     """
     stream = file or sys.stdout
+    # Asked, rich takes the width of any terminal that it finds: a pipe's output is the same
+    # everywhere.
     if width is None and not stream.isatty():
         width = _width_of_pipe()
     trimmed = cast("IO[str]", _Trimmed(stream))
+    # Without emoji and highlighting: ":name:" in evidence is no picture, and its numbers are no
+    # news.
     return _Console(file=trimmed, highlight=False, width=width, emoji=False, markup=True)
 
 

@@ -71,6 +71,7 @@ def explanation(name: str) -> Explanation:
     Raises:
         UsageError: There is none; the message names ids that come near.
     """
+    # Ids as they are come first: another spelling never hides a page.
     spelt = (name, name.lower(), f"role-{name}")
     found = next((page for one in spelt if (page := explanations().get(one))), None)
     if found is None:
@@ -82,6 +83,7 @@ def explanation(name: str) -> Explanation:
 
 def bug_id(sentence: str) -> str:
     """The id of a known bug, by its sentence in the policy catalogue."""
+    # Policies of users may have bugs of their own.
     return _bug_ids().get(sentence, "known-bug")
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""HandoverTable of handovers: a table where every word of it has room, else one below the other.
+"""Handovers as a table where every word of it has room, else one below the other.
 
 Whatever the width, nothing is elided, and what tells a handover from others stays in one piece.
 """
@@ -70,6 +70,7 @@ class HandoverTable:
         spare = room - sum(widths) - _GAP * (len(widths) - 1)
         if spare < 0:
             return None
+        # One column each in turn, so that none takes all of it.
         while spare and (short := [one for one in numbers if widths[one] < wanted[one]]):
             for number in short[:spare]:
                 widths[number] += 1

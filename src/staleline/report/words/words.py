@@ -66,6 +66,7 @@ def required_words(
     needed: Mapping[Site, bool | None], secondaries_site: Site, *, attainable: bool
 ) -> str:
     """Which sites every safe choice of flushes includes."""
+    # Of no safe choice every site would be part.
     if not attainable:
         return "no flush helps"
     if None in needed.values():

@@ -90,6 +90,7 @@ def expected_seconds(models: Sequence[Model], cpus: int) -> float:
     with fewer CPUs, on some of the models.
     """
     firsts = [group[0] for group in _alike(models)]
+    # Spread over all of them, as models of one handover take about as long.
     sample = firsts[:: max(1, len(firsts) // _SAMPLE)][:_SAMPLE]
     few = min(cpus, _FEW)
     start = time.process_time()
