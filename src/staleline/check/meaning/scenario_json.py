@@ -52,6 +52,7 @@ def scenario_from(document: Mapping[str, Any], where: str) -> Scenario:
     try:
         return Scenario(**values)
     except TypeError as error:  # parameters without a default are missing
+        # Python's own words name what is missing, behind the name of the function.
         raise ModelError(str(error).split("() ")[-1], where=where, do="give them") from None
 
 

@@ -34,6 +34,7 @@ _COMMAND = Pattern(
 #: Of hostnamectl; lscpu's row of this name has a word in capitals.
 _ROW = Pattern(r"\s*Virtualization: (?P<word>[a-z]{2,20})\s*")
 _WORD = Pattern(r"\s*[a-z][a-zA-Z0-9_-]{1,30}\s*")
+#: No row of these tools is longer, and what takes time is to try patterns on long lines.
 _LONGEST: Final = 512
 #: virt-what tells a word for each thing that it sees.
 _WORDS_MAX: Final = 8
@@ -60,6 +61,7 @@ _DOM0: Final = "xen-dom0"
 
 def detected(text: str) -> Snapshot | None:
     """The machine as far as such tools name its hypervisor; None where none does."""
+    # Looked for before any pattern is tried, as most texts have none of these words.
     if "detect-virt" not in text and "virt-what" not in text and "Virtualization: " not in text:
         return None
     statements = agreed(_statements(text.split("\n")))

@@ -193,6 +193,8 @@ class _Reader:
         self._record(cpu, command.number, value, number)
 
     def _assigned(self, msr: int, value: int, line: int) -> None:
+        # Where no CPU stands beside it, the n-th value of an MSR is of the n-th CPU, as rdmsr -a
+        # prints them.
         cpu = self._times[msr] = self._times.get(msr, -1) + 1
         self._record(cpu, msr, value, line)
 

@@ -64,6 +64,7 @@ class _Reader(Elements):
             self.statements.append(Statement("sev", True, "virsh domcapabilities, sev supported"))
 
     def text(self, data: str) -> None:
+        # Names are shorter, and a document may have megabytes between two elements.
         self._text = (self._text + data)[:64]
 
     def end(self, name: str) -> None:

@@ -43,6 +43,7 @@ def svg(run: Counterexample, title: str = "") -> str:
         f'height="{height}" font-family="{_FONT}" font-size="13" role="img">',
         f"<title>{html_escape(label)}</title>",
         f"<desc>{html_escape(' '.join(step.sentence for step in run.steps))}</desc>",
+        # A ground of its own, as the texts' colours are for a light one.
         f'<rect width="{width}" height="{height}" fill="#ffffff"/>',
         *_heading(title, lanes, top, height),
         *_rows(run, lanes, heights, top + _HEAD),

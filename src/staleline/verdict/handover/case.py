@@ -82,6 +82,7 @@ class Case:
     @property
     def old_encrypts(self) -> bool:
         """The old kernel uses the C-bit."""
+        # `sme_active` is of hosts: an SEV guest uses the C-bit whatever that says.
         return bool(self.behaviour.sme_active) or self.machine.sev_guest
 
     @property
@@ -162,6 +163,7 @@ class Case:
                 offline=offline,
                 left_by_secondary=by_secondary,
                 left_by_jumping=by_jumping,
+                # Elsewhere it means nothing, and would make two scenarios of one.
                 load_settled=self.load_settled and self.path is Path.CRASH,
             )
 
@@ -222,6 +224,7 @@ def _incoherent(machine: Machine, behaviour: Behaviour, path: Path) -> bool:
 
 
 def _foreign(machine: Machine, behaviour: Behaviour) -> ForeignLines:
+    # A host has one of them: TDX is Intel's, SEV is AMD's.
     if machine.tdx_used and behaviour.seamcalls:
         return ForeignLines.TDX
     return ForeignLines.SEV_GUESTS if machine.sev_guests_run else ForeignLines.NONE

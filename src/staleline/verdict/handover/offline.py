@@ -2,8 +2,7 @@
 """What CPUs that are offline may have left in their caches, by the ways in which they sleep.
 
 Which way a CPU took depends on its idle driver, which no evidence names, so all that the image has
-count. Only a kexec that stops others kicks CPUs out of MWAIT (linux 7.3.4 arch/x86/kernel/
-smp.c:155,165). What they store to is the old kernel's memory, and no crash kernel's reservation.
+count.
 """
 
 from __future__ import annotations
@@ -33,10 +32,14 @@ def offline_ends(
     """
     taken = [way for way in ways if mwait or not way.by_mwait]
     ends = {end for way in taken for end in _ends(way, path, kicks=kicks)}
+    # In the order of `Offline`, the plainest first: the first scenario's run is the one that is
+    # shown.
     return tuple(end for end in Offline if end in ends) or (Offline.NONE,)
 
 
 def _ends(way: OfflineWay, path: Path, *, kicks: bool) -> Iterator[Offline]:
+    # Only a kexec that stops others kicks CPUs out of MWAIT (linux 7.3.4
+    # arch/x86/kernel/smp.c:155,165).
     if way.woken is None or not kicks:
         yield from _end(way.asleep, Offline.STORES, path)
         return
@@ -51,6 +54,7 @@ def _end(decision: SiteDecision, stores: Offline, path: Path) -> Sequence[Offlin
     if not decision.flushes:
         return (Offline.UNFLUSHED,)
     through = {store.through for store in decision.left_behind}
+    # What they store to is the old kernel's memory, and no crash kernel's reservation.
     if not through or path is Path.CRASH:
         return (Offline.NONE,)
     # The model has lines of the kernel's own alias alone.

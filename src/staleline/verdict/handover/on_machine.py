@@ -78,6 +78,7 @@ def _alike(rows: Sequence[Row]) -> Iterator[Row]:
         if shared is None:
             groups.append((dict(assumed), behaviour))
         else:
+            # What was assumed otherwise in one of them did not matter.
             for name in [name for name in shared if shared[name] != assumed.get(name)]:
                 del shared[name]
     yield from groups

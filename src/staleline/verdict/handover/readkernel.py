@@ -104,6 +104,7 @@ class PartlyReadKernel:
         """What was read, with nothing where it was not; which paths that leaves open."""
         known = self.known.behaviour(machine)
         in_a_crash: dict[Site, Flush | None] = dict(known.crash_flushes)
+        # What was not read of a site was not read of it in a crash either.
         in_a_crash.update(dict.fromkeys(self.unknown))
         if self.in_a_crash:
             in_a_crash[Site.RELOCATE_KERNEL] = None
@@ -225,6 +226,7 @@ def _kernel_of(document: ImageDocument, image: str) -> ReadKernel | PartlyReadKe
     stop = found.get(Site.STOP_THIS_CPU)
     # A rule with a condition and still a reason: the order could not be established.
     order = () if stop is None or stop["condition"] is None else tuple(stop["unknown"])
+    # What stands for the unknown means nothing, as `PartlyReadKernel` puts None in its place.
     policy = image_rule(document, image, otherwise=TruthValue(False))
     if encrypts:  # each handover is then told by what the kernel is told to do
         policy = replace(policy, encrypts=None)
@@ -257,6 +259,7 @@ def _find(name: str) -> Policy:
     try:
         return find(name)
     except PolicyError:
+        # What looks like a path is a file that is not there, and no policy with a slip in its name.
         if name.endswith(".toml") or ("/" not in name and not name.startswith("vmlinu")):
             raise
         do = "give an image, a policy file or a name of `staleline policies`"
