@@ -8,8 +8,15 @@ from typing import Final
 __all__ = [
     "AMD_AND_HYGON",
     "ENCRYPTION_LEAF",
+    "GENERAL_REGISTERS",
     "HYPERVISORS",
     "HYPERVISOR_LEAF",
+    "RAX",
+    "RCX",
+    "RDI",
+    "RDX",
+    "RSI",
+    "RSP",
     "SEV_STATUS",
     "SYSCFG",
     "TDX_GUEST_LEAF",
@@ -45,3 +52,10 @@ HYPERVISORS: Final = {
 SYSCFG: Final = 0xC001_0010  # MSR_AMD64_SYSCFG
 SEV_STATUS: Final = 0xC001_0131  # MSR_AMD64_SEV
 TDX_KEYIDS: Final = 0x87  # MSR_IA32_MKTME_KEYID_PARTITIONING
+
+#: General registers in the order x86 numbers them.
+GENERAL_REGISTERS: Final = (
+    *("rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi"),
+    *("r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15"),
+)
+RAX, RCX, RDX, RSP, RSI, RDI = 0, 1, 2, 4, 6, 7

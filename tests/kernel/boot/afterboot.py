@@ -16,7 +16,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from staleline.kernel.emulator.traps import GENERAL_REGISTERS
+from staleline.hardware import GENERAL_REGISTERS
 from staleline.kernel.image.image import KernelImage
 from tests.kernel.places import address_of
 

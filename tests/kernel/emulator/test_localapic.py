@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import pytest
 
+from staleline.hardware import RDI, RSI
 from staleline.kernel.boot.machine import EmulatedMachine
 from staleline.kernel.emulator.localapic import (
     NMI_VECTOR,
@@ -12,7 +13,6 @@ from staleline.kernel.emulator.localapic import (
     commanded_vector,
     sending_calls,
 )
-from staleline.kernel.emulator.traps import RDI, RSI
 from staleline.kernel.image.assembly import load_image
 
 SELF, ALL, ALL_BUT_SELF = 1 << 18, 2 << 18, 3 << 18

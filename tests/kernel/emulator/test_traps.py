@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from staleline.evidence.registers import CpuidTable
-from staleline.hardware import SEV_STATUS, SYSCFG
+from staleline.hardware import RAX, RCX, RDX, SEV_STATUS, SYSCFG
 from staleline.kernel.emulator.refused import Operation, RefusedInstruction
-from staleline.kernel.emulator.traps import RAX, RCX, RDX, CpuState, LogicalCpu, answer
+from staleline.kernel.emulator.traps import CpuState, LogicalCpu, answer
 
 AMD = (0x10, 0x68747541, 0x444D4163, 0x69746E65)
 GS_BASE, KERNEL_GS_BASE = 0xC000_0101, 0xC000_0102

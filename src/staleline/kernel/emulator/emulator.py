@@ -22,6 +22,7 @@ from typing import Final
 import unicorn
 from unicorn import x86_const as x86
 
+from staleline.hardware import GENERAL_REGISTERS, RAX, RCX, RDI, RDX, RSI, RSP
 from staleline.kernel.derivation import DerivationError
 from staleline.kernel.emulator.detours import detoured, met
 from staleline.kernel.emulator.engine import (
@@ -66,18 +67,7 @@ from staleline.kernel.emulator.refused import (
 )
 from staleline.kernel.emulator.registerfile import RegisterFile
 from staleline.kernel.emulator.touchedpages import page_faults
-from staleline.kernel.emulator.traps import (
-    GENERAL_REGISTERS,
-    RAX,
-    RCX,
-    RDI,
-    RDX,
-    RSI,
-    RSP,
-    CpuState,
-    LogicalCpu,
-    answer,
-)
+from staleline.kernel.emulator.traps import CpuState, LogicalCpu, answer
 from staleline.kernel.emulator.watchdog import Circle, Watchdog
 
 __all__ = ["ORDINARY_LIMITS", "Emulator", "End", "EndKind", "RunLimits"]

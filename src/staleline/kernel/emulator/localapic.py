@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
-from staleline.kernel.emulator.traps import RDI, RSI
+from staleline.hardware import RDI, RSI
 
 if TYPE_CHECKING:
     from staleline.kernel.image.symbols import SymbolTable

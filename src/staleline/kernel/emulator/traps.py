@@ -13,19 +13,12 @@ from dataclasses import dataclass, field, fields
 from typing import Final, Self
 
 from staleline.evidence.registers import CpuidTable
-from staleline.hardware import ENCRYPTION_LEAF, SEV_STATUS
+from staleline.hardware import ENCRYPTION_LEAF, GENERAL_REGISTERS, RAX, RCX, RDX, SEV_STATUS
 from staleline.kernel.emulator.refused import Operation, RefusedInstruction
 
 __all__ = [
     "DECISIVE_LEAVES",
-    "GENERAL_REGISTERS",
     "RANDOM",
-    "RAX",
-    "RCX",
-    "RDI",
-    "RDX",
-    "RSI",
-    "RSP",
     "TIME",
     "Answer",
     "CpuState",
@@ -38,13 +31,6 @@ __all__ = [
 Question = tuple[int, int, int] | tuple[int, int]
 #: EAX, EBX, ECX, EDX; or the MSR's value as firmware left it.
 Answer = tuple[int, ...]
-
-#: In the order x86 numbers them.
-GENERAL_REGISTERS: Final = (
-    *("rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi"),
-    *("r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15"),
-)
-RAX, RCX, RDX, RSP, RSI, RDI = 0, 1, 2, 4, 6, 7
 
 #: Leaves that decide something in the code that is run; without them nothing is known.
 DECISIVE_LEAVES = frozenset((0x0, 0x1, 0x7, 0x8000_0000, 0x8000_0001, ENCRYPTION_LEAF))

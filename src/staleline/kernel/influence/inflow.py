@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from staleline.kernel.emulator.traps import GENERAL_REGISTERS, RANDOM, TIME
+from staleline.hardware import GENERAL_REGISTERS
+from staleline.kernel.emulator.traps import RANDOM, TIME
 from staleline.kernel.influence.initialvariables import is_pointer
 from staleline.kernel.rerun.inputs import Register
 from staleline.kernel.rerun.instructionform import FLAGS, BitsKept, Part, form_of, parts_of
