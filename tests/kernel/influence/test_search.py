@@ -6,7 +6,7 @@ from __future__ import annotations
 from staleline.kernel.influence.search import Search, Tried
 from staleline.kernel.rerun.changes import Memory
 from staleline.kernel.rerun.inputs import nothing
-from staleline.kernel.rerun.reruns import Variation
+from staleline.kernel.rerun.variation import Variation
 from staleline.vocabulary import Site
 
 SITE = frozenset({Site.STOP_THIS_CPU})

@@ -39,6 +39,7 @@ __all__ = [
     "SHADOW_RAM",
     "SHADOW_SCALE",
     "SWAP_PAGE",
+    "is_pointer",
     "per_cpu_area",
     "stack_of",
 ]
@@ -126,3 +127,8 @@ def per_cpu_area(cpu: int) -> range:
     """Room for a CPU's per-CPU variables."""
     start = _PER_CPU + cpu * LARGEST_PER_CPU_AREA
     return range(start, start + LARGEST_PER_CPU_AREA)
+
+
+def is_pointer(content: bytes) -> bool:
+    """Does it look like an address in the kernel's half of the address space?"""
+    return int.from_bytes(content, "little") >= _KERNEL_HALF.start

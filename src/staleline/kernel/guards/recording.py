@@ -14,8 +14,9 @@ from staleline.kernel.derivation import DerivationError
 from staleline.kernel.emulator.traps import Answer, LogicalCpu
 from staleline.kernel.rerun.trace import ExecutedInstruction, record
 from staleline.kernel.sites.crash import run_crash
+from staleline.kernel.sites.jump import run_relocate_kernel
 from staleline.kernel.sites.kexecstate import begin_crash, begin_kexec
-from staleline.kernel.sites.sites import run_relocate_kernel, run_stop_this_cpu
+from staleline.kernel.sites.sites import run_stop_this_cpu
 from staleline.vocabulary import Site
 
 if TYPE_CHECKING:

@@ -26,7 +26,8 @@ from staleline.kernel.rerun.inputs import (
 if TYPE_CHECKING:
     from staleline.kernel.boot.decision import RawMachine
     from staleline.kernel.boot.rawfacts import RawFacts
-    from staleline.kernel.rerun.reruns import Reruns, Variation
+    from staleline.kernel.rerun.reruns import Reruns
+    from staleline.kernel.rerun.variation import Variation
 
 __all__ = ["search_boot"]
 

@@ -15,12 +15,11 @@ from functools import partial, reduce
 from operator import or_
 from typing import TYPE_CHECKING, Final
 
-from staleline.kernel.emulator.layout import DESCRIPTORS
+from staleline.kernel.emulator.layout import DESCRIPTORS, is_pointer
 from staleline.kernel.image.alternatives import passed_alternatives
 from staleline.kernel.influence.beyond import turned_beyond
 from staleline.kernel.influence.guardinputs import FollowedTraces, inputs_of, name_of, unlisted_bits
 from staleline.kernel.influence.inflow import Loaded
-from staleline.kernel.influence.initialvariables import is_pointer
 from staleline.kernel.influence.search import Search, Tried
 from staleline.kernel.influence.turns import turns
 from staleline.kernel.rerun.branches import passed_branches
@@ -28,7 +27,7 @@ from staleline.kernel.rerun.changes import AnswerBit, Change, Memory, changed, h
 from staleline.kernel.rerun.fixedinputs import FIXED_AT_SITES, FIXED_IN_CRASH, fixed_bits, is_fixed
 from staleline.kernel.rerun.inputs import listed_bits, random_flips
 from staleline.kernel.rerun.reruns import SITES
-from staleline.kernel.sites.kexecjump import preserve_context_bits
+from staleline.kernel.sites.jump import preserve_context_bits
 from staleline.vocabulary import Site
 
 if TYPE_CHECKING:
@@ -36,7 +35,8 @@ if TYPE_CHECKING:
     from staleline.kernel.influence.inflow import Origin
     from staleline.kernel.influence.turns import Turn
     from staleline.kernel.rerun.detour import Detour
-    from staleline.kernel.rerun.reruns import Booted, Cell, Reruns, SiteRun, Variation
+    from staleline.kernel.rerun.reruns import Booted, Reruns, SiteRun
+    from staleline.kernel.rerun.variation import Cell, Variation
 
 __all__ = ["Influence", "search_sites"]
 

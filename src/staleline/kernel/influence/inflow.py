@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from staleline.hardware import GENERAL_REGISTERS
+from staleline.kernel.emulator.layout import is_pointer
 from staleline.kernel.emulator.traps import RANDOM, TIME
-from staleline.kernel.influence.initialvariables import is_pointer
 from staleline.kernel.rerun.inputs import Register
 from staleline.kernel.rerun.instructionform import FLAGS, BitsKept, Part, form_of, parts_of
 

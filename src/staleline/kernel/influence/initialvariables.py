@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from staleline.kernel.boot.machine import SECONDARY
 from staleline.kernel.boot.percpu import PerCpu
-from staleline.kernel.emulator.layout import BOOT_PARAMS
+from staleline.kernel.emulator.layout import BOOT_PARAMS, is_pointer
 from staleline.kernel.rerun.branches import passed_branches
 from staleline.kernel.rerun.changes import Memory, changed, halved
 from staleline.kernel.rerun.fixedinputs import FIXED_IN_DERIVATION, is_fixed
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from staleline.kernel.boot.decision import RawMachine
-    from staleline.kernel.rerun.reruns import Cell, Reruns
+    from staleline.kernel.rerun.reruns import Reruns
+    from staleline.kernel.rerun.variation import Cell
 
-__all__ = ["InitialVariables", "is_pointer"]
+__all__ = ["InitialVariables"]
 
 _MASK_64: Final = (1 << 64) - 1
-_KERNEL_HALF: Final = 0xFFFF_8000_0000_0000
 #: Of the boot parameters: where the command line is and whether it says mem_encrypt=on, and
 #: pointers to more (Documentation/arch/x86/zero-page.rst, 6.12).
 _FIXED_BOOT_PARAMS: Final = (
@@ -37,11 +37,6 @@ _FIXED_BOOT_PARAMS: Final = (
     range(0x236, 0x238),  # xloadflags
     range(0x250, 0x258),  # setup_data
 )
-
-
-def is_pointer(content: bytes) -> bool:
-    """Does it look like an address in the kernel's half of the address space?"""
-    return int.from_bytes(content, "little") >= _KERNEL_HALF
 
 
 class InitialVariables:

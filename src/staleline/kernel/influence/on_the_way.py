@@ -18,10 +18,9 @@ from staleline.kernel.boot.rawmachine import raw_machine
 from staleline.kernel.boot.startup import boot
 from staleline.kernel.derivation import DerivationError
 from staleline.kernel.emulator.emulator import RunLimits
-from staleline.kernel.emulator.layout import APIC
+from staleline.kernel.emulator.layout import APIC, is_pointer
 from staleline.kernel.emulator.traps import LogicalCpu
 from staleline.kernel.image.staticbranches import static_branches
-from staleline.kernel.influence.initialvariables import is_pointer
 from staleline.kernel.rerun.changes import Memory
 from staleline.kernel.rerun.constantmemory import variable_memory
 from staleline.kernel.rerun.fixedinputs import FIXED_ON_WAY as _FIXED

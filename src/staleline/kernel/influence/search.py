@@ -9,7 +9,7 @@ from typing import Final
 
 from staleline.kernel.rerun.changes import Change, Memory, bits_of, responsible, variation
 from staleline.kernel.rerun.inputs import Flips, Register
-from staleline.kernel.rerun.reruns import Cell, Variation
+from staleline.kernel.rerun.variation import Cell, Variation
 from staleline.vocabulary import Site
 
 __all__ = ["Dependency", "Search", "Tried"]

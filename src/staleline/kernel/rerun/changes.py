@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from staleline.kernel.rerun.inputs import Register, only
-from staleline.kernel.rerun.reruns import Cell, Variation
+from staleline.kernel.rerun.variation import Cell, Variation
 
 __all__ = [
     "AnswerBit",

@@ -19,10 +19,12 @@ from staleline.kernel.emulator.layout import CONTROL_PAGES
 from staleline.kernel.rerun.constantmemory import variable_memory
 from staleline.kernel.rerun.inputs import Flips, Register, VariedCpu, nothing
 from staleline.kernel.rerun.trace import Recorder
+from staleline.kernel.rerun.variation import AS_GIVEN, Cell, Variation
 from staleline.kernel.sites.crash import run_crash_nmi_callback
 from staleline.kernel.sites.interrupts import interrupts_of
+from staleline.kernel.sites.jump import run_relocate_kernel
 from staleline.kernel.sites.kexecstate import begin_crash, begin_kexec
-from staleline.kernel.sites.sites import run_relocate_kernel, run_stop_this_cpu
+from staleline.kernel.sites.sites import run_stop_this_cpu
 from staleline.vocabulary import Site
 
 if TYPE_CHECKING:
@@ -34,17 +36,14 @@ if TYPE_CHECKING:
     from staleline.kernel.rerun.trace import ExecutedInstruction
 
 __all__ = [
-    "AS_GIVEN",
     "SITES",
     "Accesses",
     "Booted",
-    "Cell",
     "Cpus",
     "Outcome",
     "Reruns",
     "RunSite",
     "SiteRun",
-    "Variation",
 ]
 
 #: Five times what a function takes that runs to its end.
@@ -52,27 +51,8 @@ _LIMITS: Final = RunLimits(instructions=300_000, seconds=2.0)
 #: Sites that can be run again.
 SITES: Final = (Site.STOP_THIS_CPU, Site.RELOCATE_KERNEL, Site.CRASH_NMI_CALLBACK)
 
-#: Address and size in bytes of something that was read at once.
-Cell = tuple[int, int]
 #: The jumping CPU and the secondary.
 Cpus = tuple[VariedCpu, VariedCpu]
-
-
-@dataclass(frozen=True, slots=True)
-class Variation:
-    """What differs from the machine and the image as given.
-
-    Attributes:
-        flips: Bits of CPUID and MSRs turned over.
-        memory: Address -> bytes that are there before anything runs.
-    """
-
-    flips: Flips = nothing
-    memory: Mapping[int, bytes] = field(default_factory=dict)
-
-
-#: No change at all.
-AS_GIVEN: Final = Variation()
 
 
 @dataclass(frozen=True, slots=True)

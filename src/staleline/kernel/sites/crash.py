@@ -20,7 +20,8 @@ from staleline.kernel.emulator.layout import REGISTERS
 from staleline.kernel.emulator.localapic import NMI_VECTOR
 from staleline.kernel.image.symbols import required_address
 from staleline.kernel.sites.afterflush import as_in_crash, stores_after_nmi
-from staleline.kernel.sites.sites import is_in, run_relocate_kernel, site_decision
+from staleline.kernel.sites.ending import is_in, site_decision
+from staleline.kernel.sites.jump import run_relocate_kernel
 from staleline.kernel.sites.stoppath import hook_name, interrupt_others, take_nmi
 
 if TYPE_CHECKING:

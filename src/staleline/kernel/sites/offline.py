@@ -22,7 +22,7 @@ from staleline.kernel.emulator.emulator import EndKind
 from staleline.kernel.emulator.layout import IDLE_PORT, KIMAGE
 from staleline.kernel.image.symbols import required_address
 from staleline.kernel.sites.afterflush import stores_offline
-from staleline.kernel.sites.sites import site_decision
+from staleline.kernel.sites.ending import site_decision
 
 if TYPE_CHECKING:
     from staleline.kernel.boot.machine import EmulatedMachine

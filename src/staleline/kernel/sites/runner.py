@@ -16,15 +16,10 @@ from staleline.kernel.boot.unreadcode import unread_code
 from staleline.kernel.derivation import DerivationError
 from staleline.kernel.emulator.traps import Answer, LogicalCpu, Question
 from staleline.kernel.sites.crash import run_crash
+from staleline.kernel.sites.jump import run_relocate_kernel
 from staleline.kernel.sites.kexecstate import begin_crash, begin_kexec
 from staleline.kernel.sites.offline import offline_ways, run_tdx_shutdown_cpu
-from staleline.kernel.sites.sites import (
-    at_rest,
-    run_relocate_kernel,
-    run_stop_by_nmi,
-    run_stop_this_cpu,
-    stopped_by_way,
-)
+from staleline.kernel.sites.sites import at_rest, run_stop_by_nmi, run_stop_this_cpu, stopped_by_way
 from staleline.kernel.sites.stoppath import way_to_kexec
 from staleline.kernel.sites.wholeway import asked_where_it_runs, led_to_crash, led_to_kexec
 from staleline.vocabulary import Site

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Run the two sites to their end: ``stop_this_cpu()`` and ``machine_kexec()``."""
+"""Let the secondary stop to its end, in ``stop_this_cpu()``; jump.py has a kexec's other site."""
 
 from __future__ import annotations
 
@@ -7,13 +7,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from staleline.kernel.boot.decision import SiteDecision
-from staleline.kernel.boot.pagestructures import page_structure
 from staleline.kernel.derivation import DerivationError
-from staleline.kernel.emulator.emulator import Emulator, End, EndKind
-from staleline.kernel.emulator.layout import CONTROL_PAGES, KIMAGE, SWAP_PAGE
-from staleline.kernel.image.symbols import required_address
-from staleline.kernel.sites.afterflush import StopWait, stores_before_jump
-from staleline.kernel.sites.kexecjump import prepare_kexec_jump
+from staleline.kernel.emulator.emulator import End, EndKind
+from staleline.kernel.sites.afterflush import StopWait
+from staleline.kernel.sites.ending import is_in, site_decision
 from staleline.kernel.sites.rest import stays_clean
 from staleline.kernel.sites.stoppath import (
     NMI_CALLBACK,
@@ -27,10 +24,10 @@ from staleline.kernel.sites.stoppath import (
 from staleline.vocabulary import ReportOrder, Through
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Sequence
+    from collections.abc import Callable, Sequence
 
     from staleline.kernel.boot.machine import EmulatedMachine
-    from staleline.kernel.emulator.memory import KeptMemory, MachineMemory
+    from staleline.kernel.emulator.memory import KeptMemory
     from staleline.kernel.emulator.notedstores import NotedAccess
     from staleline.kernel.emulator.traps import LogicalCpu
     from staleline.kernel.image.image import KernelImage
@@ -42,21 +39,12 @@ if TYPE_CHECKING:
 __all__ = [
     "StopRun",
     "at_rest",
-    "is_in",
-    "run_relocate_kernel",
     "run_slow_to_stop",
     "run_stop_by_nmi",
     "run_stop_this_cpu",
-    "site_decision",
     "stopped_by_way",
 ]
 
-# struct kimage, include/linux/kexec.h, 5.10 to 7.3: these members come first.
-_KIMAGE_HEAD: Final = 0
-_KIMAGE_START: Final = 24
-_KIMAGE_CONTROL_CODE_PAGE: Final = 32
-_KIMAGE_SWAP_PAGE: Final = 40
-_IND_DONE: Final = 4
 _STOPS: Final = "stop_this_cpu"
 _RESTING_PLACES: Final = (_STOPS, "native_halt")
 
@@ -219,54 +207,6 @@ def _aliases_left(decision: SiteDecision) -> frozenset[Through]:
     return frozenset(store.through for store in decision.left_behind)
 
 
-def run_relocate_kernel(
-    emulated: EmulatedMachine,
-    cpu: LogicalCpu,
-    *,
-    preserve_context: bool = False,
-) -> SiteDecision:
-    """Let the jumping CPU go through ``machine_kexec()`` into the next kernel."""
-    _write_kimage(emulated.image, emulated.memory, emulated.emulator.next_kernel_entry)
-    if preserve_context:
-        prepare_kexec_jump(emulated.image, emulated.memory)
-    if "__relocate_kernel_start" in emulated.image.symbols:
-        _prepare_control_page(emulated.image, emulated.memory)
-    emulated.emulator.forget_code(CONTROL_PAGES.start, len(CONTROL_PAGES))
-    emulated.emulator.forget_code(emulated.memory.direct(CONTROL_PAGES.start), len(CONTROL_PAGES))
-    kimage = emulated.memory.direct(KIMAGE.start)
-    before = len(cpu.flushes)
-    end = emulated.emulator.run(
-        required_address(emulated.image.symbols, "machine_kexec"), (kimage,), cpu=cpu
-    )
-    flushes = len(cpu.flushes) - before
-    decision = site_decision(emulated.emulator, end, EndKind.HANDED_OVER, flushes=flushes)
-    if not decision.flushes or not end.stores:
-        return decision
-    return replace(decision, stores=stores_before_jump(emulated, end.stores))
-
-
-def is_in(image: KernelImage, end: End, functions: Container[str]) -> bool:
-    """Did the run end in one of these functions, or in a part split off from it?"""
-    found = image.symbols.enclosing(end.address)
-    return found is not None and found[0].split(".")[0] in functions
-
-
-def site_decision(
-    emulator: Emulator, end: End, wanted: EndKind | None, *, flushes: int
-) -> SiteDecision:
-    """What a run shows of a site: an answer only if the run ended as it must (`wanted`).
-
-    A CPU that halts for good does so with interrupts disabled: else the next one makes it go on.
-    """
-    is_open = end.kind is EndKind.HALTED and end.interruptible
-    if end.kind is wanted and not is_open:
-        return SiteDecision(flushes > 0)
-    what = end.detail or f"{end.kind} at {emulator.describe(end.address)}"
-    what += ", with interrupts enabled" * is_open
-    executed = f" (after {flushes} WBINVD)" if flushes else ""
-    return SiteDecision(None, f"the run did not reach its end{executed}: {what}")
-
-
 def _with_stores(
     decision: SiteDecision, wait: StopWait, accesses: Sequence[NotedAccess]
 ) -> SiteDecision:
@@ -275,36 +215,3 @@ def _with_stores(
         return replace(decision, stores=wait.stores_of_stopped(accesses))
     except DerivationError as error:
         return SiteDecision(None, f"what is left behind after its WBINVD is unknown: {error}")
-
-
-def _write_kimage(image: KernelImage, memory: MachineMemory, entry: int) -> None:
-    """The least a ``struct kimage`` needs: nothing to copy, one control and swap page, an entry."""
-    memory.write(KIMAGE.start, bytes(len(KIMAGE)))
-    memory.write_int(KIMAGE.start + _KIMAGE_HEAD, _IND_DONE, 8)
-    memory.write_int(KIMAGE.start + _KIMAGE_START, entry, 8)
-    for member, page in (
-        (_KIMAGE_CONTROL_CODE_PAGE, CONTROL_PAGES.start),
-        (_KIMAGE_SWAP_PAGE, SWAP_PAGE.start),
-    ):
-        memory.write_int(KIMAGE.start + member, page_structure(image, memory, page), 8)
-
-
-def _prepare_control_page(image: KernelImage, memory: MachineMemory) -> None:
-    """What ``machine_kexec_prepare()`` does since 6.14 (commit 207bdf7f72ae).
-
-    It says where the swap page is for every kexec, jump or not (arch/x86/kernel/
-    machine_kexec_64.c:358, 7.3.4); up to 6.13 ``machine_kexec()`` does.
-    """
-    start = required_address(image.symbols, "__relocate_kernel_start")
-    size = required_address(image.symbols, "__relocate_kernel_end") - start
-    if not 0 < size <= len(CONTROL_PAGES):
-        raise DerivationError(f"relocate_kernel of {size:#x} bytes")
-    memory.write_int(
-        required_address(image.symbols, "kexec_va_control_page"),
-        memory.direct(CONTROL_PAGES.start),
-        8,
-    )
-    swap = image.symbols.address("kexec_pa_swap_page")
-    if swap is not None:
-        memory.write_int(swap, SWAP_PAGE.start, 8)
-    memory.write(CONTROL_PAGES.start, memory.read(start, size))

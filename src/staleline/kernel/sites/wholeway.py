@@ -24,8 +24,9 @@ from staleline.kernel.inventory.codescan import CodeArea
 from staleline.kernel.inventory.functioncode import function_size
 from staleline.kernel.inventory.tablewrites import Pointers, table_writes
 from staleline.kernel.sites.addressguards import asks_for_address
+from staleline.kernel.sites.jump import run_relocate_kernel
 from staleline.kernel.sites.kexecentry import CRASH_ENTRY, KEXEC_ENTRY, jumps_unprepared
-from staleline.kernel.sites.sites import run_relocate_kernel, run_stop_this_cpu
+from staleline.kernel.sites.sites import run_stop_this_cpu
 from staleline.kernel.sites.stoppath import code_on_way, forked
 from staleline.kernel.sites.waiting import gives_up
 from staleline.vocabulary import Site

@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the end of a run shows of the site that was run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from staleline.kernel.boot.decision import SiteDecision
+from staleline.kernel.emulator.emulator import EndKind
+
+if TYPE_CHECKING:
+    from collections.abc import Container
+
+    from staleline.kernel.emulator.emulator import Emulator, End
+    from staleline.kernel.image.image import KernelImage
+
+__all__ = ["is_in", "site_decision"]
+
+
+def is_in(image: KernelImage, end: End, functions: Container[str]) -> bool:
+    """Did the run end in one of these functions, or in a part split off from it?"""
+    found = image.symbols.enclosing(end.address)
+    return found is not None and found[0].split(".")[0] in functions
+
+
+def site_decision(
+    emulator: Emulator, end: End, wanted: EndKind | None, *, flushes: int
+) -> SiteDecision:
+    """What a run shows of a site: an answer only if the run ended as it must (`wanted`).
+
+    A CPU that halts for good does so with interrupts disabled: else the next one makes it go on.
+    """
+    is_open = end.kind is EndKind.HALTED and end.interruptible
+    if end.kind is wanted and not is_open:
+        return SiteDecision(flushes > 0)
+    what = end.detail or f"{end.kind} at {emulator.describe(end.address)}"
+    what += ", with interrupts enabled" * is_open
+    executed = f" (after {flushes} WBINVD)" if flushes else ""
+    return SiteDecision(None, f"the run did not reach its end{executed}: {what}")
