@@ -7,32 +7,27 @@ from dataclasses import replace
 
 import pytest
 
-from staleline.kernel.boot.rawfacts import RawFacts
+from staleline.kernel.boot.rawfacts import ENCRYPTING_HOST
 from staleline.kernel.boot.rawmachine import raw_machine
 from staleline.kernel.image.assembly import load_image
 from staleline.kernel.image.image import KernelImage
 from staleline.kernel.sites.runner import KernelReader
 from tests.kernel.boot.afterboot import as_after_boot, patches
 
-HOST = RawFacts(
-    vendor="AuthenticAMD",
-    leaf=True,
-    sme=True,
-    sev=True,
-    hypervisor=False,
-    sme_enabled=True,
-    sev_status=False,
-    mem_encrypt=True,
-)
 MACHINES = {
-    "encrypts": HOST,
-    "jump": replace(HOST, preserve_context=True),
-    "SNP host": replace(HOST, snp_host=True),
+    "encrypts": ENCRYPTING_HOST,
+    "jump": replace(ENCRYPTING_HOST, preserve_context=True),
+    "SNP host": replace(ENCRYPTING_HOST, snp_host=True),
     "SNP guest": replace(
-        HOST, hypervisor=True, sme_enabled=False, sev_status=True, sev_es=True, snp_guest=True
+        ENCRYPTING_HOST,
+        hypervisor=True,
+        sme_enabled=False,
+        sev_status=True,
+        sev_es=True,
+        snp_guest=True,
     ),
-    "Hygon": replace(HOST, vendor="HygonGenuine", mem_encrypt=False),
-    "Intel": replace(HOST, vendor="GenuineIntel", leaf=False, sme_enabled=False),
+    "Hygon": replace(ENCRYPTING_HOST, vendor="HygonGenuine", mem_encrypt=False),
+    "Intel": replace(ENCRYPTING_HOST, vendor="GenuineIntel", leaf=False, sme_enabled=False),
 }
 
 

@@ -14,8 +14,8 @@ from itertools import product
 
 from staleline.kernel.image.image import KernelImage
 from staleline.kernel.influence.at_sites import search_sites
-from staleline.kernel.influence.dependencies import machines
-from staleline.kernel.rerun.reruns import Reruns
+from staleline.kernel.influence.first_way import FirstWay
+from staleline.kernel.influence.rows import machines
 from staleline.vocabulary import Site
 from tests.kernel.places import address_of
 from tests.kernel.plant import (
@@ -310,7 +310,7 @@ def sample(image: KernelImage, count: int, seed: object) -> list[PlantedGuard]:
 def named_by_the_site(image: KernelImage, guard: PlantedGuard) -> set[str]:
     """What the site depends on in the kernel with this guard, beside the listed facts."""
     mutant = guard.plant(image)
-    reruns = Reruns(mutant)
+    reruns = FirstWay(mutant)
     with reruns.series():
         found = search_sites(reruns, list(machines(mutant)), sites=(guard.site,))
     influences = found[guard.site].influences.values()

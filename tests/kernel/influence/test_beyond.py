@@ -8,8 +8,8 @@ import pytest
 from staleline.kernel.image.assembly import load_image
 from staleline.kernel.image.image import KernelImage
 from staleline.kernel.influence.at_sites import search_sites
-from staleline.kernel.influence.dependencies import machines
-from staleline.kernel.rerun.reruns import Reruns
+from staleline.kernel.influence.first_way import FirstWay
+from staleline.kernel.influence.rows import machines
 from staleline.vocabulary import Site
 from tests.kernel.places import address_of
 from tests.kernel.plant import (
@@ -53,7 +53,7 @@ def kept_flags(code: Bytes) -> Bytes:
 
 
 def unlisted(image: KernelImage, site: Site) -> set[str]:
-    reruns = Reruns(image)
+    reruns = FirstWay(image)
     with reruns.series():
         found = search_sites(reruns, list(machines(image)), sites=(site,))
     return {one.name for one in found[site].influences.values() if not one.explained}

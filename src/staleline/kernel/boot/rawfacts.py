@@ -8,13 +8,13 @@ A row says what CPUID, the MSRs and the command line answer; what a kernel makes
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Final
 
+from staleline.hardware import ENCRYPTION_LEAF
 from staleline.policy.atoms import AtomValue
 
-__all__ = ["RawFacts"]
-
-_ENCRYPTION_LEAF = 0x8000_001F
+__all__ = ["ENCRYPTING_HOST", "INTEL_HOST", "RawFacts"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +68,7 @@ class RawFacts:
         """The same as values of a policy's atoms."""
         return {
             "vendor": self.vendor,
-            "max_extended_leaf": _ENCRYPTION_LEAF if self.leaf else 0x8000_0008,
+            "max_extended_leaf": ENCRYPTION_LEAF if self.leaf else 0x8000_0008,
             "sme_supported": self.leaf and self.sme,
             "sev_supported": self.leaf and self.sev,
             "sme_bit_unchecked": self.sme,
@@ -83,3 +83,26 @@ class RawFacts:
             "seamcalled": self.seamcalled,
             "snp_host": self.snp_host,
         }
+
+
+#: A host of AMD's whose kernel encrypts its memory: where every era has the most to do.
+ENCRYPTING_HOST: Final = RawFacts(
+    vendor="AuthenticAMD",
+    leaf=True,
+    sme=True,
+    sev=True,
+    hypervisor=False,
+    sme_enabled=True,
+    sev_status=False,
+    mem_encrypt=True,
+)
+#: A host of Intel's, with none of that; it may use TDX.
+INTEL_HOST: Final = replace(
+    ENCRYPTING_HOST,
+    vendor="GenuineIntel",
+    leaf=False,
+    sme=False,
+    sev=False,
+    sme_enabled=False,
+    mem_encrypt=False,
+)

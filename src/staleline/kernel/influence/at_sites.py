@@ -32,6 +32,8 @@ from staleline.vocabulary import Site
 
 if TYPE_CHECKING:
     from staleline.kernel.boot.decision import RawMachine
+    from staleline.kernel.boot.places import Places
+    from staleline.kernel.image.image import KernelImage
     from staleline.kernel.influence.inflow import Origin
     from staleline.kernel.influence.turns import Turn
     from staleline.kernel.rerun.detour import Detour
@@ -66,6 +68,15 @@ class Influence:
     explained: bool
     initial: bytes | None = None
     bits: tuple[int, ...] = ()
+
+    def __str__(self) -> str:
+        """As sentences call it."""
+        if self.bits:
+            return f"{self.name}[{', '.join(map(str, self.bits))}]"
+        if self.initial is None:
+            return self.name
+        value = int.from_bytes(self.initial, "little")
+        return f"{self.name} ({len(self.initial)} bytes, {value:#x} in the image)"
 
 
 @dataclass(slots=True)
@@ -136,7 +147,7 @@ class _States:
         self._contents: dict[tuple[Site, Cell], list[bytes]] = {}
         self.branches: dict[Site, list[Memory]] = {site: [] for site in sites}
         self.patches: dict[Site, list[Memory]] = {site: [] for site in sites}
-        self.traces = FollowedTraces(reruns)
+        self.traces = FollowedTraces(reruns.is_constant)
         for site in sites:
             for row, booted in enumerate(self.rows):
                 self._look_at(site, booted, first=row == 0)
@@ -153,8 +164,9 @@ class _States:
         for cell in accesses.reads:
             self._contents.setdefault((site, cell), [])
         if first:
-            self.branches[site] = list(passed_branches(self._reruns, accesses.blocks))
-            self.patches[site] = list(_passed_patches(self._reruns, accesses.blocks))
+            image, places = self._reruns.image, self._reruns.places
+            self.branches[site] = list(passed_branches(image, places, accesses.blocks))
+            self.patches[site] = list(_passed_patches(image, places, accesses.blocks))
 
     def contents(self, site: Site, row: int) -> Iterator[tuple[Cell, bytes]]:
         """What a site reads on some row, and what is there on this one."""
@@ -331,7 +343,7 @@ class _OneSite:
             fixed = fixed_bits(self._partly_fixed, name, int.from_bytes(origin.content, "little"))
         bits = unlisted_bits(origin, mask, varied=varied, fixed=fixed)
         numbers = tuple(bit for bit in range(bits.bit_length()) if bits >> bit & 1)
-        name = name_of(self._reruns, origin, bits)
+        name = name_of(origin, bits, self._reruns.line)
         if not bits or name in told or not told.isdisjoint(f"{origin}[{bit}]" for bit in numbers):
             return None
         if not isinstance(origin, Loaded):
@@ -404,11 +416,13 @@ def _spread(detours: Sequence[Detour]) -> Sequence[Detour]:
     return detours if len(detours) <= _MOST_DETOURS else (*detours[:half], *detours[-half:])
 
 
-def _passed_patches(reruns: Reruns, executed: Iterable[tuple[int, int]]) -> Iterator[Memory]:
+def _passed_patches(
+    image: KernelImage, places: Places, executed: Iterable[tuple[int, int]]
+) -> Iterator[Memory]:
     """What a CPU feature decides in the code that was executed, as it would be patched."""
-    linked = [(reruns.places.linked(address), size) for address, size in executed]
-    for patch in passed_alternatives(reruns.image, linked):
-        name = f"{patch} at {reruns.places.code(patch.address)}"
+    linked = [(places.linked(address), size) for address, size in executed]
+    for patch in passed_alternatives(image, linked):
+        name = f"{patch} at {places.code(patch.address)}"
         yield Memory((patch.address, len(patch.code)), patch.code, name, is_code=True)
 
 

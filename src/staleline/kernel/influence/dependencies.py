@@ -20,52 +20,26 @@ pointer, or a path that is not modelled, and is listed as not varied.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from staleline.kernel.boot.rawfacts import RawFacts
-from staleline.kernel.boot.rawmachine import GivenCpuid, raw_machine
 from staleline.kernel.derivation import DerivationError
 from staleline.kernel.image.staticbranches import unnamed_branches
 from staleline.kernel.influence.at_boot import search_boot
-from staleline.kernel.influence.at_sites import Influence, SiteSearch, search_sites
+from staleline.kernel.influence.at_sites import SiteSearch, search_sites
+from staleline.kernel.influence.first_way import FirstWay
+from staleline.kernel.influence.rows import ROWS, machines
 from staleline.kernel.rerun.changes import Memory
-from staleline.kernel.rerun.reruns import SITES, Reruns
-from staleline.kernel.rule.enumeration import lacking
+from staleline.kernel.rerun.reruns import SITES
 from staleline.workers import AsideError, aside
 
 if TYPE_CHECKING:
-    from staleline.kernel.boot.decision import RawMachine
     from staleline.kernel.image.image import KernelImage
     from staleline.kernel.influence.search import Dependency
     from staleline.vocabulary import Site
 
-__all__ = ["Dependencies", "dependencies", "described", "machines"]
-
-_ACTIVE: Final = RawFacts(
-    vendor="AuthenticAMD",
-    leaf=True,
-    sme=True,
-    sev=True,
-    hypervisor=False,
-    sme_enabled=True,
-    sev_status=False,
-    mem_encrypt=True,
-)
-_WITHOUT: Final = replace(_ACTIVE, sme=False, sev=False, sme_enabled=False, mem_encrypt=False)
-_INTEL: Final = replace(_WITHOUT, vendor="GenuineIntel", leaf=False)
-#: Rows on which every era flushes at both sites, at one, and at none, and which differ in
-#: every listed fact.
-_ROWS: Final = (
-    _ACTIVE,
-    _WITHOUT,
-    replace(_ACTIVE, vendor="HygonGenuine"),
-    _INTEL,
-    replace(_ACTIVE, hypervisor=True, sev_status=True),
-    replace(_WITHOUT, sev=True, hypervisor=True, sev_status=True, sev_es=True),
-)
-_EXTENDED: Final = 0x8000_0000
+__all__ = ["Dependencies", "dependencies"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,31 +96,17 @@ class _BootFindings:
 
 def _search_sites(image: KernelImage) -> tuple[Mapping[Site, SiteSearch], int]:
     """And how often the derivation was run."""
-    reruns = Reruns(image)
+    reruns = FirstWay(image)
     with reruns.series():
         found = search_sites(reruns, list(machines(image)))
     return found, reruns.boots
 
 
 def _search_boot(image: KernelImage) -> _BootFindings:
-    reruns = Reruns(image)
+    reruns = FirstWay(image)
     with reruns.series():
-        found = search_boot(reruns, _ROWS)
+        found = search_boot(reruns, ROWS)
     return _BootFindings(tuple(found.findings), found.exhausted, reruns.boots)
-
-
-def machines(image: KernelImage) -> Iterator[RawMachine]:
-    """Also those that only some kernels can tell apart, and one without extended leaves."""
-    yield from map(raw_machine, _ROWS)
-    lacks = lacking(image)
-    if "snp_host" not in lacks:
-        yield raw_machine(replace(_ACTIVE, snp_host=True))
-    if "seamcalled" not in lacks:
-        yield raw_machine(replace(_INTEL, tdx_keyids=True, seamcalled=True))
-    machine = raw_machine(_INTEL)
-    basic = {key: value for key, value in machine.jumping.leaves.items() if key[0] < _EXTENDED}
-    cpuid = GivenCpuid(basic)
-    yield replace(machine, jumping=cpuid, secondary=cpuid)
 
 
 def _explained(search: SiteSearch) -> tuple[str, ...]:
@@ -158,7 +118,7 @@ def _unlisted(site: Site, search: SiteSearch, boot: _BootFindings) -> Iterator[s
     influences = [found for found in search.influences.values() if not found.explained]
     told = {found.name for found in influences}
     for influence in influences:
-        yield f"{site} also depends on {described(influence)}, which no fact sets"
+        yield f"{site} also depends on {influence}, which no fact sets"
     for finding in boot.findings:
         name = str(finding.change)
         if site in finding.sites and name not in told:
@@ -166,16 +126,6 @@ def _unlisted(site: Site, search: SiteSearch, boot: _BootFindings) -> Iterator[s
             yield f"{site} also depends on {name}{initially}, which no fact sets"
     if search.exhausted or boot.exhausted:
         yield f"{site} depends on more than could be told apart"
-
-
-def described(influence: Influence) -> str:
-    """As sentences call it."""
-    if influence.bits:
-        return f"{influence.name}[{', '.join(map(str, influence.bits))}]"
-    if influence.initial is None:
-        return influence.name
-    value = int.from_bytes(influence.initial, "little")
-    return f"{influence.name} ({len(influence.initial)} bytes, {value:#x} in the image)"
 
 
 def _untold(image: KernelImage) -> dict[str, str]:

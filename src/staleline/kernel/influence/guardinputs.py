@@ -9,7 +9,7 @@ the condition matters, in whichever form it is asked.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -18,7 +18,6 @@ from staleline.kernel.rerun.inputs import Register, listed_mask
 
 if TYPE_CHECKING:
     from staleline.kernel.influence.inflow import Flow, Origin
-    from staleline.kernel.rerun.reruns import Reruns
     from staleline.kernel.rerun.trace import ExecutedInstruction
 
 __all__ = ["FollowedTraces", "inputs_of", "name_of", "unlisted_bits"]
@@ -29,16 +28,20 @@ _TOLD_BITS: Final = 4
 
 @dataclass(slots=True)
 class FollowedTraces:
-    """What flows through traces; two that execute the same instructions are one."""
+    """What flows through traces; two that execute the same instructions are one.
 
-    reruns: Reruns
+    Attributes:
+        is_constant: Nothing ever changes what is at an address.
+    """
+
+    is_constant: Callable[[int], bool]
     _known: dict[tuple[int, ...], Sequence[Flow]] = field(default_factory=dict)
 
     def flows(self, steps: Sequence[ExecutedInstruction]) -> Sequence[Flow]:
         """Per step, what decides what it does."""
         path = tuple(step.address for step in steps)
         if path not in self._known:
-            self._known[path] = inflows(steps, self.reruns.is_constant)
+            self._known[path] = inflows(steps, self.is_constant)
         return self._known[path]
 
 
@@ -70,9 +73,9 @@ def unlisted_bits(origin: Origin, mask: int, *, varied: int, fixed: int) -> int:
     return mask
 
 
-def name_of(reruns: Reruns, origin: Origin, bits: int) -> str:
-    """What to call an input in reports."""
+def name_of(origin: Origin, bits: int, line: Callable[[int], str]) -> str:
+    """What to call an input in reports; `line` names what is at an address."""
     if isinstance(origin, Register) and bits.bit_count() <= _TOLD_BITS:
         numbers = (bit for bit in range(bits.bit_length()) if bits >> bit & 1)
         return f"{origin}[{', '.join(map(str, numbers))}]"
-    return reruns.line(origin.address) if isinstance(origin, Loaded) else str(origin)
+    return line(origin.address) if isinstance(origin, Loaded) else str(origin)

@@ -56,7 +56,7 @@ class InitialVariables:
             DerivationError: The derivation does not end.
         """
         accesses = self._reruns.watched_boot(machine)
-        branches = passed_branches(self._reruns, accesses.blocks)
+        branches = passed_branches(self._reruns.image, self._reruns.places, accesses.blocks)
         for found in (*self._variables(accesses.reads), *branches):
             self._found.setdefault(found.cell, found)
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Final
 
 from staleline.kernel.boot.machine import EmulatedMachine, two_cpus
-from staleline.kernel.boot.rawfacts import RawFacts
+from staleline.kernel.boot.rawfacts import ENCRYPTING_HOST
 from staleline.kernel.boot.rawmachine import raw_machine
 from staleline.kernel.boot.startup import boot
 from staleline.kernel.derivation import DerivationError
@@ -34,16 +34,6 @@ if TYPE_CHECKING:
 
 __all__ = ["way_dependencies", "with_way"]
 
-_HOST: Final = RawFacts(
-    vendor="AuthenticAMD",
-    leaf=True,
-    sme=True,
-    sev=True,
-    hypervisor=False,
-    sme_enabled=True,
-    sev_status=False,
-    mem_encrypt=True,
-)
 #: A run takes some thousand instructions.
 _LIMITS: Final = RunLimits(instructions=100_000, seconds=1.0)
 _WORD: Final = 8
@@ -80,7 +70,7 @@ class _Way:
 
     def __init__(self, image: KernelImage) -> None:
         self._emulated = EmulatedMachine(image, _LIMITS)
-        machine = raw_machine(_HOST)
+        machine = raw_machine(ENCRYPTING_HOST)
         self._cpus = two_cpus(machine, LogicalCpu)
         self._emulated.start_over()
         boot(self._emulated, self._cpus, mem_encrypt=machine.mem_encrypt)

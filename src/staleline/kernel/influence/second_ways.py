@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, ClassVar, Final
 from staleline.kernel.derivation import DerivationError
 from staleline.kernel.emulator.memory import lay_out
 from staleline.kernel.influence.at_sites import search_sites
-from staleline.kernel.influence.dependencies import described, machines
+from staleline.kernel.influence.first_way import FirstWay
+from staleline.kernel.influence.rows import machines
 from staleline.kernel.rerun.reruns import Booted, Reruns
 from staleline.kernel.sites.crash import (
     end_crash_shutdown,
@@ -175,7 +176,7 @@ def _of_one(way: SecondWay) -> Iterator[str]:
         found = searches[way.site]
         for influence in found.influences.values():
             if not influence.explained:
-                yield f"{way.site} also depends on {described(influence)}"
+                yield f"{way.site} also depends on {influence}"
         if found.exhausted:
             yield f"{way.site} depends on more than could be told apart"
 
@@ -184,7 +185,7 @@ def _is_as_the_first(way: SecondWay, rows: Sequence[RawMachine]) -> bool:
     """Does the site find the same in all that it reads there, so that it cannot do otherwise?"""
     if not way.begins_alike:
         return False
-    first = Reruns(way.image)
+    first = FirstWay(way.image)
     with first.series():
         return all(_seen(first, way.site, row) == _seen(way, way.site, row) for row in rows)
 

@@ -4,9 +4,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Final, cast
+from typing import cast
 
-from staleline.kernel.boot.rawfacts import RawFacts
+from staleline.kernel.boot.rawfacts import ENCRYPTING_HOST, INTEL_HOST
 from staleline.kernel.boot.rawmachine import raw_machine
 from staleline.kernel.image.image import KernelImage
 from staleline.kernel.influence.dependencies import dependencies
@@ -20,26 +20,6 @@ from staleline.kernel.sites.runner import KernelReader
 from staleline.printable import printable_values
 
 __all__ = ["read_surroundings"]
-
-_ENCRYPTING: Final = RawFacts(
-    vendor="AuthenticAMD",
-    leaf=True,
-    sme=True,
-    sev=True,
-    hypervisor=False,
-    sme_enabled=True,
-    sev_status=False,
-    mem_encrypt=True,
-)
-_TDX_HOST: Final = replace(
-    _ENCRYPTING,
-    vendor="GenuineIntel",
-    leaf=False,
-    sme=False,
-    sev=False,
-    sme_enabled=False,
-    mem_encrypt=False,
-)
 
 
 def read_surroundings(image: KernelImage) -> SurroundingsDocument:
@@ -63,5 +43,5 @@ def _offline(image: KernelImage) -> dict[str, list[OfflineWayDocument]]:
     reader = KernelReader(image)
     return {
         facts.vendor: list(map(offline_way_document, reader.offline_ways(raw_machine(facts))))
-        for facts in (_ENCRYPTING, replace(_ENCRYPTING, vendor="HygonGenuine"), _TDX_HOST)
+        for facts in (ENCRYPTING_HOST, replace(ENCRYPTING_HOST, vendor="HygonGenuine"), INTEL_HOST)
     }

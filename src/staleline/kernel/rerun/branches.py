@@ -10,13 +10,16 @@ from staleline.kernel.image.staticbranches import static_branches
 from staleline.kernel.rerun.changes import Memory
 
 if TYPE_CHECKING:
-    from staleline.kernel.rerun.reruns import Reruns
+    from staleline.kernel.boot.places import Places
+    from staleline.kernel.image.image import KernelImage
 
 __all__ = ["passed_branches"]
 
 
-def passed_branches(reruns: Reruns, executed: Iterable[tuple[int, int]]) -> Iterator[Memory]:
+def passed_branches(
+    image: KernelImage, places: Places, executed: Iterable[tuple[int, int]]
+) -> Iterator[Memory]:
     """Those among what was executed, each changed to look the other way round."""
-    for branch in static_branches(reruns.image, executed):
+    for branch in static_branches(image, executed):
         cell = branch.address, len(branch.other)
-        yield Memory(cell, branch.other, f"static key {reruns.places.code(branch.key)}", True)
+        yield Memory(cell, branch.other, f"static key {places.code(branch.key)}", True)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -20,11 +21,8 @@ from staleline.kernel.rerun.constantmemory import variable_memory
 from staleline.kernel.rerun.inputs import Flips, Register, VariedCpu, nothing
 from staleline.kernel.rerun.trace import Recorder
 from staleline.kernel.rerun.variation import AS_GIVEN, Cell, Variation
-from staleline.kernel.sites.crash import run_crash_nmi_callback
 from staleline.kernel.sites.interrupts import interrupts_of
-from staleline.kernel.sites.jump import run_relocate_kernel
 from staleline.kernel.sites.kexecstate import begin_crash, begin_kexec
-from staleline.kernel.sites.sites import run_stop_this_cpu
 from staleline.vocabulary import Site
 
 if TYPE_CHECKING:
@@ -169,8 +167,11 @@ class RunSite(Protocol):
         """With other bytes at some addresses, and other answers of the hardware."""
 
 
-class Reruns:
-    """One image, to be run many times. Not for use by several threads at once."""
+class Reruns(ABC):
+    """One image, to be run many times on one way to its sites.
+
+    Not for use by several threads at once.
+    """
 
     def __init__(self, image: KernelImage) -> None:
         self.image = image
@@ -352,6 +353,7 @@ class Reruns:
         except DerivationError as error:
             return SiteDecision(None, str(error))
 
+    @abstractmethod
     def at_site(
         self, site: Site, cpus: Sequence[VariedCpu], emulated: EmulatedMachine
     ) -> SiteDecision:
@@ -360,14 +362,6 @@ class Reruns:
         Raises:
             DerivationError: It could not be run.
         """
-        first, second = cpus
-        match site:
-            case Site.STOP_THIS_CPU:
-                return run_stop_this_cpu(emulated, second, jumping=first).decision
-            case Site.RELOCATE_KERNEL:
-                return run_relocate_kernel(emulated, first)
-            case Site.CRASH_NMI_CALLBACK:
-                return run_crash_nmi_callback(emulated, cpus)
 
     def _forget(self, memory: Mapping[int, bytes]) -> None:
         """Code among what was changed must be translated again."""
