@@ -225,7 +225,7 @@ def read_images(
         seconds: How long one image may take.
         cache: Take what was read before, and keep what is read now.
     """
-    from staleline.kernel.reading.many import ReadingOptions
+    from staleline.kernel.reading.imagereport import ReadingOptions
     from staleline.kernel.reading.many import read_images as read
     from staleline.report.images.kernel_json import kernel_document
 
@@ -255,7 +255,7 @@ def check_rule(policy: str, *, cache: bool = True) -> CheckedRule:
         PolicyError: There is none of this name, or it is not well formed.
         KernelImageError: The image cannot be read.
     """
-    from staleline.kernel.reading.many import ReadingOptions
+    from staleline.kernel.reading.imagereport import ReadingOptions
     from staleline.report.policies import check as report
     from staleline.verdict.handover.readkernel import named_rules
     from staleline.verdict.policies.platforms import check_kernel
@@ -283,7 +283,7 @@ def prove_rule(
         PolicyError: There is none of this name, or it is not well formed.
         KernelImageError: The image cannot be read, or a part of its rule is unknown.
     """
-    from staleline.kernel.reading.many import ReadingOptions
+    from staleline.kernel.reading.imagereport import ReadingOptions
     from staleline.report.policies.prove import proof_document
     from staleline.verdict.handover.readkernel import named_rules
     from staleline.verdict.policies.platforms import Selection
@@ -310,7 +310,7 @@ def compare_rules(old: str, new: str, *, cache: bool = True) -> ComparedRules:
         PolicyError: No policy and no file has this name, or the policy is not well formed.
         KernelImageError: An image cannot be read, or a part of its rule is unknown.
     """
-    from staleline.kernel.reading.many import ReadingOptions
+    from staleline.kernel.reading.imagereport import ReadingOptions
     from staleline.report.policies.difference import difference_document
     from staleline.verdict.handover.readkernel import ruled_kernels
     from staleline.verdict.policies.difference import compare_kernels

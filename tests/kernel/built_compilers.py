@@ -23,7 +23,8 @@ from staleline.kernel.inventory.inventory import wbinvd_inventory
 from staleline.kernel.inventory.roles import FlushRole, Phase
 from staleline.kernel.rule.enumeration import lacking
 from staleline.kernel.rule.imagepolicy import ImagePolicy, image_policy
-from staleline.kernel.rule.truthtable import TruthRow, TruthTable, truth_table
+from staleline.kernel.rule.truthrows import TruthRow, TruthTable
+from staleline.kernel.rule.truthtable import truth_table
 from tools import fetch_kernels
 
 BUILT = fetch_kernels.default_cache() / "built"

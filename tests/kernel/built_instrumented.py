@@ -16,7 +16,8 @@ from staleline.kernel.boot.decision import Decision, Fate, RawMachine
 from staleline.kernel.image.assembly import load_image
 from staleline.kernel.image.image import KernelImage
 from staleline.kernel.influence.dependencies import dependencies
-from staleline.kernel.rule.truthtable import TruthTable, truth_table
+from staleline.kernel.rule.truthrows import TruthTable
+from staleline.kernel.rule.truthtable import truth_table
 from staleline.kernel.sites.runner import KernelReader
 from staleline.vocabulary import Through
 from tests.findings import FINDINGS, quotations, quoted_in_order

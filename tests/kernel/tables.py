@@ -12,7 +12,7 @@ from typing import Any
 from staleline.kernel.boot.decision import SiteDecision
 from staleline.kernel.boot.rawfacts import RawFacts
 from staleline.kernel.rule.enumeration import raw_facts
-from staleline.kernel.rule.truthtable import TruthRow, TruthTable
+from staleline.kernel.rule.truthrows import TruthRow, TruthTable
 from staleline.policy.axioms import axioms
 from staleline.policy.evaluate import evaluate
 from staleline.vocabulary import ReportOrder, Site

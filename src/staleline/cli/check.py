@@ -61,7 +61,7 @@ def command(  # noqa: PLR0913 - one parameter per option
     waived does not count.
     """
     from staleline.cli.console.tracking import with_progress
-    from staleline.kernel.reading.many import ReadingOptions
+    from staleline.kernel.reading.imagereport import ReadingOptions
     from staleline.report.formats.waivers import read_waivers
     from staleline.verdict.handover.readkernel import named_rules
 

@@ -34,7 +34,7 @@ def command(*, old: str, new: str, no_cache: bool, output: Output) -> int:
     Exit status: 0 if nothing that was safe becomes unsafe, 1 error, 2 otherwise.
     """
     from staleline.cli.console.tracking import with_progress
-    from staleline.kernel.reading.many import ReadingOptions
+    from staleline.kernel.reading.imagereport import ReadingOptions
     from staleline.verdict.handover.readkernel import named_rules
     from staleline.verdict.policies.difference import compare_kernels
 

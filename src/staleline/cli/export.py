@@ -163,7 +163,7 @@ def _case_of_kernel(
     from staleline.check.export.case import ExportedCase, path_and_transition
     from staleline.check.meaning.scenario_json import scenario_document, scenario_from
     from staleline.errors import UsageError
-    from staleline.kernel.reading.many import ReadingOptions
+    from staleline.kernel.reading.imagereport import ReadingOptions
     from staleline.verdict.handover.readkernel import named_rules
     from staleline.verdict.policies.platforms import Selection, handovers_of, platforms
 

@@ -19,7 +19,7 @@ from staleline.cli.machine import GivenMachine, machine_options, on_machine
 
 if TYPE_CHECKING:
     from staleline.kernel.file.pools import ImagePool
-    from staleline.kernel.reading.many import ImageReport, ReadingOptions
+    from staleline.kernel.reading.imagereport import ImageReport, ReadingOptions
     from staleline.report.formats.findings import Findings
     from staleline.report.formats.waivers import Waivers
     from staleline.report.images.series import SeriesStep
@@ -99,7 +99,8 @@ def command(  # noqa: PLR0913 - one parameter per option
     """
     from staleline.cli.console.tracking import with_progress
     from staleline.kernel.file.pools import ImagePool
-    from staleline.kernel.reading.many import ReadingOptions, explained, read_images
+    from staleline.kernel.reading.imagereport import ReadingOptions
+    from staleline.kernel.reading.many import explained, read_images
     from staleline.report.formats.waivers import read_waivers
 
     options = ReadingOptions(jobs, timeout, use_cache=not no_cache, tracked=with_progress)

@@ -62,7 +62,7 @@ def command(  # noqa: PLR0913 - one parameter per option
     counterexample somewhere, 3 neither proved nor refuted somewhere.
     """
     from staleline.cli.console.tracking import with_progress
-    from staleline.kernel.reading.many import ReadingOptions
+    from staleline.kernel.reading.imagereport import ReadingOptions
     from staleline.verdict.handover.readkernel import named_rules
 
     options = ReadingOptions(use_cache=not no_cache, tracked=with_progress)

@@ -161,7 +161,7 @@ def _rules(names: tuple[str, ...]) -> dict[str, NamedRule]:
     """Each rule once, by its name; two builds of one release by their files too."""
     from staleline.cli.console.tracking import with_progress
     from staleline.errors import UsageError
-    from staleline.kernel.reading.many import ReadingOptions
+    from staleline.kernel.reading.imagereport import ReadingOptions
     from staleline.verdict.handover.readkernel import named_rules
 
     found: dict[str, NamedRule] = {}

@@ -12,10 +12,12 @@ import pytest
 
 from staleline.kernel.boot.rawfacts import RawFacts
 from staleline.kernel.boot.rawmachine import raw_machine
-from staleline.kernel.guards.explain import Guard, explain
+from staleline.kernel.guards.explain import explain
+from staleline.kernel.guards.guard import Guard
 from staleline.kernel.image.assembly import load_image
 from staleline.kernel.image.image import KernelImage
-from staleline.kernel.rule.truthtable import TruthTable, truth_table
+from staleline.kernel.rule.truthrows import TruthTable
+from staleline.kernel.rule.truthtable import truth_table
 from staleline.vocabulary import Site, Through
 from tests.conftest import RealKernel
 from tests.kernel.mutate import find_guard, patched

@@ -15,7 +15,8 @@ from staleline.kernel.influence.dependencies import Dependencies, dependencies
 from staleline.kernel.rerun.fixedinputs import FIXED_AT_SITES, FIXED_IN_CRASH, is_fixed
 from staleline.kernel.rule.enumeration import lacking
 from staleline.kernel.rule.imagepolicy import image_policy
-from staleline.kernel.rule.truthtable import TruthTable, truth_table
+from staleline.kernel.rule.truthrows import TruthTable
+from staleline.kernel.rule.truthtable import truth_table
 from staleline.vocabulary import Site
 from tests.kernel.eras import ERAS
 from tests.kernel.mutate import find_guard, instructions, patched

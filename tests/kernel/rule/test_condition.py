@@ -16,7 +16,7 @@ from staleline.kernel.boot.rawfacts import RawFacts
 from staleline.kernel.rule.grid import AXES, grid_of
 from staleline.kernel.rule.imagepolicy import SiteRule, image_policy
 from staleline.kernel.rule.tableproof import agrees
-from staleline.kernel.rule.truthtable import TruthTable
+from staleline.kernel.rule.truthrows import TruthTable
 from staleline.policy.evaluate import evaluate
 from staleline.policy.expression import AllOf, AnyOf, Expression, Negation, parse
 from staleline.policy.smt import equivalent

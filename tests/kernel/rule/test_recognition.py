@@ -10,7 +10,7 @@ import pytest
 
 from staleline.kernel.boot.rawfacts import RawFacts
 from staleline.kernel.rule.imagepolicy import ImagePolicy, image_policy
-from staleline.kernel.rule.truthtable import TruthTable
+from staleline.kernel.rule.truthrows import TruthTable
 from staleline.policy.catalogue import catalogue
 from staleline.policy.evaluate import evaluate
 from staleline.policy.expression import atoms_read

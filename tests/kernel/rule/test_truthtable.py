@@ -15,7 +15,8 @@ from staleline.kernel.boot.rawmachine import raw_machine
 from staleline.kernel.image.assembly import load_image
 from staleline.kernel.image.image import KernelImage
 from staleline.kernel.rule.enumeration import raw_facts
-from staleline.kernel.rule.truthtable import TruthRow, TruthTable, truth_table
+from staleline.kernel.rule.truthrows import TruthRow, TruthTable
+from staleline.kernel.rule.truthtable import truth_table
 from staleline.kernel.sites.runner import KernelReader
 from staleline.vocabulary import Site
 from tests.kernel.eras import ERA_OF_SERIES, Era, sme_active

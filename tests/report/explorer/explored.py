@@ -9,7 +9,7 @@ from pathlib import Path as FilePath
 from staleline.evidence.detect import read_snapshot
 from staleline.evidence.given import with_given
 from staleline.facts import from_snapshot
-from staleline.kernel.reading.many import ReadingOptions
+from staleline.kernel.reading.imagereport import ReadingOptions
 from staleline.policy.catalogue import find
 from staleline.report.explorer.cases import ExploredKernels, of_audits, of_rules
 from staleline.verdict.audit.audit import Next, audit

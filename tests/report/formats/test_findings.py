@@ -20,7 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from staleline.evidence.detect import read_snapshot
 from staleline.evidence.given import with_given
 from staleline.facts import from_snapshot
-from staleline.kernel.reading.many import ReadingOptions
+from staleline.kernel.reading.imagereport import ReadingOptions
 from staleline.report.formats.findings import Findings, Level, audit_findings, check_findings
 from staleline.report.formats.junit import junit_xml
 from staleline.report.formats.markdown import markdown_text

@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from staleline.kernel.reading.document import ImageDocument, PlaceDocument, RuleDocument
-from staleline.kernel.reading.many import ImageReport
+from staleline.kernel.reading.imagereport import ImageReport
 from staleline.report.images.kernel_text import print_image, print_images
 
 

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from staleline.errors import KernelImageError
 from staleline.kernel.reading.document import ImageDocument
+from staleline.kernel.reading.imagereport import ReadingOptions
 from staleline.kernel.reading.imagerule import policy_file
-from staleline.kernel.reading.many import ReadingOptions, read_images
+from staleline.kernel.reading.many import read_images
 from staleline.policy.policy import parse_policy
 from staleline.verdict.handover.readkernel import PartlyReadKernel, image_rule_of, read_kernel
 from staleline.verdict.policies.platforms import PlatformHandover, Selection, check_kernel

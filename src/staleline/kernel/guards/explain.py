@@ -10,12 +10,13 @@ variables, is the guard. Everything shown was executed.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from staleline.kernel.derivation import DerivationError
 from staleline.kernel.guards.dataflow import disassembled, what_led_to
+from staleline.kernel.guards.guard import Guard, GuardLine, Input
 from staleline.kernel.guards.recording import RecordedSite, SiteRunner, Source
 from staleline.kernel.rerun.trace import conditional_outcomes
 from staleline.vocabulary import Site
@@ -25,60 +26,9 @@ if TYPE_CHECKING:
     from staleline.kernel.boot.rawfacts import RawFacts
     from staleline.kernel.image.image import KernelImage
     from staleline.kernel.rerun.trace import ExecutedInstruction
-    from staleline.kernel.rule.truthtable import TruthRow, TruthTable
+    from staleline.kernel.rule.truthrows import TruthRow, TruthTable
 
-__all__ = ["Guard", "GuardLine", "Input", "explain"]
-
-
-@dataclass(frozen=True, slots=True)
-class Input:
-    """Something an instruction read that was there before the site began.
-
-    Attributes:
-        what: A variable, or a register of CPUID's answer or an MSR.
-        value: On the machine that flushes.
-        others: Fact -> the value on the machine that differs in it, where it is another.
-    """
-
-    what: str
-    value: int
-    others: Mapping[str, int]
-
-
-@dataclass(frozen=True, slots=True)
-class GuardLine:
-    """One executed instruction that has a part in the decision.
-
-    Attributes:
-        place: Function and offset.
-        text: Disassembly.
-        inputs: What it read.
-        decides: Facts; on a machine that differs in one of them this jump went another way.
-        skipped: Instructions executed since the line before.
-    """
-
-    place: str
-    text: str
-    inputs: tuple[Input, ...]
-    decides: tuple[str, ...]
-    skipped: int
-
-
-@dataclass(frozen=True, slots=True)
-class Guard:
-    """One way in which a site comes to execute WBINVD.
-
-    Attributes:
-        site: The site.
-        facts: The machine.
-        lines: In the order of execution; the last is the WBINVD.
-        left_behind: What it stores behind that and leaves dirty, in the order of addresses.
-    """
-
-    site: Site
-    facts: RawFacts
-    lines: tuple[GuardLine, ...]
-    left_behind: tuple[Store, ...] = ()
+__all__ = ["explain"]
 
 
 def explain(

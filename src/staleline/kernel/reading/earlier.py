@@ -15,7 +15,7 @@ from typing import Any, cast
 from staleline.errors import PolicyError, UsageError
 from staleline.inputfile import read_input
 from staleline.kernel.reading.document import ImageDocument
-from staleline.kernel.reading.many import ImageReport
+from staleline.kernel.reading.imagereport import ImageReport
 from staleline.kernel.reading.rule_json import from_document
 from staleline.policy.catalogue import series_of
 

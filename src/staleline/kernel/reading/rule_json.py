@@ -12,7 +12,7 @@ from staleline.kernel.boot.rawfacts import RawFacts
 from staleline.kernel.reading.document import AfterFlushDocument, RuleDocument
 from staleline.kernel.reading.storedocument import store_document, store_of
 from staleline.kernel.rule.imagepolicy import ImagePolicy, SiteRule
-from staleline.kernel.rule.truthtable import TruthRow, TruthTable
+from staleline.kernel.rule.truthrows import TruthRow, TruthTable
 from staleline.policy.expression import TruthValue, parse
 from staleline.vocabulary import ReportOrder, Site
 

@@ -10,7 +10,7 @@ from staleline.kernel.boot.decision import SiteDecision, Store
 from staleline.kernel.rule.condition import SiteRule, site_rule
 from staleline.kernel.rule.grid import Grid, grid_of
 from staleline.kernel.rule.recognition import Recognition
-from staleline.kernel.rule.truthtable import TruthRow, TruthTable
+from staleline.kernel.rule.truthrows import TruthRow, TruthTable
 from staleline.policy.expression import Expression, TruthValue
 from staleline.vocabulary import ReportOrder, Site
 

@@ -11,69 +11,30 @@ same and keep what was written, and registers are the same at each call.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import fields
 from typing import TYPE_CHECKING, Final
 
-from staleline.kernel.boot.decision import Decision, RawMachine, SiteDecision, Store
+from staleline.kernel.boot.decision import Decision, RawMachine
 from staleline.kernel.boot.rawfacts import RawFacts
 from staleline.kernel.boot.rawmachine import raw_machine
 from staleline.kernel.derivation import DerivationError
 from staleline.kernel.emulator.traps import Answer, LogicalCpu, Question
 from staleline.kernel.rule.answers import AnswerTree
 from staleline.kernel.rule.enumeration import lacking, raw_facts
+from staleline.kernel.rule.truthrows import TruthRow, TruthTable
 from staleline.kernel.sites.runner import KernelReader, Start, unknown_decision
-from staleline.vocabulary import ReportOrder, Site
+from staleline.vocabulary import Site
 
 if TYPE_CHECKING:
     from staleline.kernel.image.image import KernelImage
 
-__all__ = ["TruthRow", "TruthTable", "truth_table"]
+__all__ = ["truth_table"]
 
 #: Wall-clock seconds for all rows; 70 to 90 runs of a few milliseconds are usual.
 _SECONDS: Final = 60.0
 #: After so many runs without an end, the image is taken for one that has none.
 _EXHAUSTED_RUNS: Final = 3
-
-
-@dataclass(frozen=True, slots=True)
-class TruthRow:
-    """One combination and what the image's own code did.
-
-    Attributes:
-        facts: The combination.
-        sites: Per site, WBINVD or not, or why that is unknown.
-        encrypts: ``sme_me_mask`` set and no SEV, as the kernel derived it.
-        reported: Order of the stop protocol as executed; None where nothing was flushed.
-        crash_relocate_kernel: The jumping CPU's site in a crash; None if not read.
-    """
-
-    facts: RawFacts
-    sites: Mapping[Site, SiteDecision]
-    encrypts: bool | None
-    reported: ReportOrder | None
-    crash_relocate_kernel: SiteDecision | None = None
-
-    def stores(self, site: Site) -> tuple[Store, ...]:
-        """What the site stores after its flush."""
-        return self.sites[site].stores if site in self.sites else ()
-
-    def left_behind(self, site: Site) -> tuple[Store, ...]:
-        """Those of them that leave a dirty line behind."""
-        return self.sites[site].left_behind if site in self.sites else ()
-
-
-@dataclass(frozen=True, slots=True)
-class TruthTable:
-    """All rows, in the order of the enumeration.
-
-    Attributes:
-        rows: Every combination once.
-        runs: How many combinations had to be run; the others met the same answers.
-    """
-
-    rows: tuple[TruthRow, ...]
-    runs: int
 
 
 def truth_table(

@@ -11,7 +11,7 @@ from staleline.report.words.explanations import bug_id
 
 if TYPE_CHECKING:
     from staleline.kernel.reading.document import ImageDocument
-    from staleline.kernel.reading.many import ImageReport
+    from staleline.kernel.reading.imagereport import ImageReport
 
 __all__ = ["brief_document"]
 

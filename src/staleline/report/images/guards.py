@@ -13,7 +13,7 @@ from rich.text import Text
 
 from staleline.kernel.boot.decision import Store
 from staleline.kernel.boot.rawfacts import RawFacts
-from staleline.kernel.guards.explain import Guard, GuardLine, Input
+from staleline.kernel.guards.guard import Guard, GuardLine, Input
 from staleline.kernel.reading.storedocument import store_document
 from staleline.printable import printable
 from staleline.vocabulary import Through

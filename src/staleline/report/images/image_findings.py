@@ -15,7 +15,7 @@ from staleline.vocabulary import ReportOrder, Site
 
 if TYPE_CHECKING:
     from staleline.kernel.reading.document import ImageDocument
-    from staleline.kernel.reading.many import ImageReport
+    from staleline.kernel.reading.imagereport import ImageReport
 
 __all__ = ["NO_RULE", "image_findings"]
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from staleline.kernel.reading.many import ImageReport
+    from staleline.kernel.reading.imagereport import ImageReport
 
 __all__ = ["kernel_document", "unknowns"]
 

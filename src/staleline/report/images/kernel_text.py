@@ -28,7 +28,7 @@ if TYPE_CHECKING:
         PlaceDocument,
         RuleDocument,
     )
-    from staleline.kernel.reading.many import ImageReport
+    from staleline.kernel.reading.imagereport import ImageReport
 
 __all__ = ["print_image", "print_images"]
 

@@ -18,7 +18,7 @@ from staleline.vocabulary import Site
 
 if TYPE_CHECKING:
     from staleline.kernel.reading.document import ImageDocument
-    from staleline.kernel.reading.many import ImageReport
+    from staleline.kernel.reading.imagereport import ImageReport
 
 __all__ = ["matrix_document", "print_matrix"]
 

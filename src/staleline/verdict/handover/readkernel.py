@@ -10,8 +10,9 @@ from dataclasses import dataclass, field, replace
 from staleline.errors import KernelImageError, PolicyError
 from staleline.kernel.boot.decision import Fate, Store
 from staleline.kernel.reading.document import ImageDocument, RuleDocument
+from staleline.kernel.reading.imagereport import ReadingOptions
 from staleline.kernel.reading.imagerule import image_rule
-from staleline.kernel.reading.many import ReadingOptions, read_images
+from staleline.kernel.reading.many import read_images
 from staleline.kernel.reading.storedocument import store_of
 from staleline.model.scenario import Flush
 from staleline.policy.catalogue import catalogue, find
