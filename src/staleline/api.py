@@ -257,7 +257,7 @@ def check_rule(policy: str, *, cache: bool = True) -> CheckedRule:
     """
     from staleline.kernel.reading.imagereport import ReadingOptions
     from staleline.report.policies import check as report
-    from staleline.verdict.handover.readkernel import named_rules
+    from staleline.verdict.handover.namedrules import named_rules
     from staleline.verdict.policies.platforms import check_kernel
 
     (rule,) = named_rules((policy,), ReadingOptions(use_cache=cache))
@@ -285,7 +285,7 @@ def prove_rule(
     """
     from staleline.kernel.reading.imagereport import ReadingOptions
     from staleline.report.policies.prove import proof_document
-    from staleline.verdict.handover.readkernel import named_rules
+    from staleline.verdict.handover.namedrules import named_rules
     from staleline.verdict.policies.platforms import Selection
     from staleline.verdict.policies.proof import prove
 
@@ -312,7 +312,7 @@ def compare_rules(old: str, new: str, *, cache: bool = True) -> ComparedRules:
     """
     from staleline.kernel.reading.imagereport import ReadingOptions
     from staleline.report.policies.difference import difference_document
-    from staleline.verdict.handover.readkernel import ruled_kernels
+    from staleline.verdict.handover.namedrules import ruled_kernels
     from staleline.verdict.policies.difference import compare_kernels
 
     difference = compare_kernels(*ruled_kernels((old, new), ReadingOptions(use_cache=cache)))

@@ -14,7 +14,7 @@ from staleline.evidence.hosts.snapshot_json import parse, snapshot_text
 from staleline.evidence.log.wordings import wordings
 from staleline.evidence.snapshot import Snapshot, UnreadMessage
 from staleline.facts.machine import from_snapshot
-from staleline.verdict.audit.audit import audit
+from staleline.verdict.audit.agreement import audit
 from staleline.verdict.audit.next_kernel import Next
 from staleline.verdict.audit.old_kernel import choose_kernels
 from staleline.vocabulary import Path as Way

@@ -16,7 +16,8 @@ from staleline.evidence.contradiction import ContradictionError
 from staleline.evidence.snapshot import Snapshot
 from staleline.facts import from_snapshot
 from staleline.facts.fact import MachineFacts, Value
-from staleline.verdict.audit.audit import Audit, Handover, audit
+from staleline.verdict.audit.agreement import audit
+from staleline.verdict.audit.audit import Audit, Handover
 from staleline.verdict.audit.next_kernel import Next
 from staleline.verdict.audit.old_kernel import choose_kernels
 from staleline.verdict.handover.kernels import Kernel

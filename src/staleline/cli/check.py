@@ -63,7 +63,7 @@ def command(  # noqa: PLR0913 - one parameter per option
     from staleline.cli.console.tracking import with_progress
     from staleline.kernel.reading.imagereport import ReadingOptions
     from staleline.report.formats.waivers import read_waivers
-    from staleline.verdict.handover.readkernel import named_rules
+    from staleline.verdict.handover.namedrules import named_rules
 
     options = ReadingOptions(use_cache=not no_cache, tracked=with_progress)
     accepted = read_waivers(waivers) if waivers is not None else None

@@ -35,7 +35,7 @@ def command(*, old: str, new: str, no_cache: bool, output: Output) -> int:
     """
     from staleline.cli.console.tracking import with_progress
     from staleline.kernel.reading.imagereport import ReadingOptions
-    from staleline.verdict.handover.readkernel import named_rules
+    from staleline.verdict.handover.namedrules import named_rules
     from staleline.verdict.policies.difference import compare_kernels
 
     rules = named_rules((old, new), ReadingOptions(use_cache=not no_cache, tracked=with_progress))

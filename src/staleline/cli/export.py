@@ -164,7 +164,7 @@ def _case_of_kernel(
     from staleline.check.meaning.scenario_json import scenario_document, scenario_from
     from staleline.errors import UsageError
     from staleline.kernel.reading.imagereport import ReadingOptions
-    from staleline.verdict.handover.readkernel import named_rules
+    from staleline.verdict.handover.namedrules import named_rules
     from staleline.verdict.policies.platforms import Selection, handovers_of, platforms
 
     rule, platform, sev_guests = asked

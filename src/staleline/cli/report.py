@@ -162,7 +162,7 @@ def _rules(names: tuple[str, ...]) -> dict[str, NamedRule]:
     from staleline.cli.console.tracking import with_progress
     from staleline.errors import UsageError
     from staleline.kernel.reading.imagereport import ReadingOptions
-    from staleline.verdict.handover.readkernel import named_rules
+    from staleline.verdict.handover.namedrules import named_rules
 
     found: dict[str, NamedRule] = {}
     for rule in named_rules(tuple(dict.fromkeys(names)), ReadingOptions(tracked=with_progress)):
@@ -213,7 +213,7 @@ def _named_snapshots(files: tuple[str, ...]) -> dict[str, Snapshot]:
 
 
 def _audit(snapshot: Snapshot, kernel: str | None, given: Given, asked: _Asked) -> Audit:
-    from staleline.verdict.audit.audit import Next
+    from staleline.verdict.audit.next_kernel import Next
     from staleline.verdict.audit.subject import audit_of, subject_of
     from staleline.vocabulary import Path
 

@@ -31,7 +31,8 @@ from staleline.fleet.images import Images
 from staleline.fleet.profile import snapshot_of
 from staleline.fleet.store import Fleet
 from staleline.kernel.file.source import file_digest
-from staleline.verdict.audit.audit import Audit, audit
+from staleline.verdict.audit.agreement import audit
+from staleline.verdict.audit.audit import Audit
 from staleline.verdict.audit.cost import bandwidth_of, flush_times
 from staleline.verdict.audit.identity import identity_of
 from staleline.verdict.audit.next_kernel import Following

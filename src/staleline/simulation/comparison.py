@@ -24,7 +24,7 @@ from staleline.simulation.prediction import (
     machine_evidence,
     predicted,
 )
-from staleline.verdict.audit.next_kernel import NextImage
+from staleline.verdict.audit.wanted_next import NextImage
 from staleline.vocabulary import Site
 
 __all__ = ["Bench", "ControlledRun", "JudgedRun", "RunQuestion", "controls", "run_with_controls"]

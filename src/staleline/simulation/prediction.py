@@ -16,7 +16,8 @@ from staleline.evidence.given import Given
 from staleline.evidence.snapshot import Snapshot, StateEvidence
 from staleline.model.scenario import Flush
 from staleline.simulation.observation import RunOutcome, SeenRun
-from staleline.verdict.audit.audit import Handover, audit
+from staleline.verdict.audit.agreement import audit
+from staleline.verdict.audit.audit import Handover
 from staleline.verdict.audit.next_kernel import Following
 from staleline.verdict.audit.subject import subject_of
 from staleline.verdict.handover.kernels import Behaviour, Kernel

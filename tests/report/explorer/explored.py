@@ -12,9 +12,10 @@ from staleline.facts import from_snapshot
 from staleline.kernel.reading.imagereport import ReadingOptions
 from staleline.policy.catalogue import find
 from staleline.report.explorer.cases import ExploredKernels, of_audits, of_rules
-from staleline.verdict.audit.audit import Next, audit
+from staleline.verdict.audit.agreement import audit
+from staleline.verdict.audit.next_kernel import Next
 from staleline.verdict.handover.kernels import PolicyKernel
-from staleline.verdict.handover.readkernel import named_rules
+from staleline.verdict.handover.namedrules import named_rules
 from staleline.verdict.policies.platforms import Selection, check_kernel
 from staleline.vocabulary import Path
 

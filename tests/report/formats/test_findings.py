@@ -28,9 +28,10 @@ from staleline.report.formats.prometheus import prometheus_text
 from staleline.report.formats.sarif import sarif_document
 from staleline.report.words.commonmark import escaped
 from staleline.report.words.explanations import explanations
-from staleline.verdict.audit.audit import Next, audit
+from staleline.verdict.audit.agreement import audit
+from staleline.verdict.audit.next_kernel import Next
 from staleline.verdict.audit.old_kernel import choose_kernels
-from staleline.verdict.handover.readkernel import named_rules
+from staleline.verdict.handover.namedrules import named_rules
 from staleline.verdict.policies.platforms import Selection, check_kernel
 from staleline.vocabulary import Path as Way
 from staleline.vocabulary import Verdict

@@ -16,9 +16,10 @@ from staleline.facts import from_snapshot
 from staleline.facts.capacity import cache_capacity
 from staleline.policy.catalogue import catalogue
 from staleline.report.machines.cost import cost_lines
-from staleline.verdict.audit.audit import Next, audit
+from staleline.verdict.audit.agreement import audit
 from staleline.verdict.audit.cost import Cost, bandwidth_of, cost
 from staleline.verdict.audit.measured import Measured, read_measured
+from staleline.verdict.audit.next_kernel import Next
 from staleline.verdict.handover.kernels import PolicyKernel
 from staleline.vocabulary import Path
 

@@ -15,7 +15,8 @@ from staleline.kernel.image.assembly import load_image
 from staleline.kernel.image.image import KernelImage
 from staleline.kernel.influence.dependencies import dependencies
 from staleline.kernel.reading.running import RunningImage
-from staleline.verdict.audit.audit import Audit, audit
+from staleline.verdict.audit.agreement import audit
+from staleline.verdict.audit.audit import Audit
 from staleline.verdict.audit.next_kernel import Next
 from staleline.verdict.handover.kernels import ImageKernel
 from staleline.vocabulary import Path as Handover

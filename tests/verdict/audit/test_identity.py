@@ -20,8 +20,8 @@ from staleline.evidence.snapshot import (
 )
 from staleline.kernel.image.assembly import load_image
 from staleline.policy.catalogue import catalogue
-from staleline.verdict.audit.audit import Next
 from staleline.verdict.audit.identity import By, identity_of
+from staleline.verdict.audit.next_kernel import Next
 from staleline.verdict.audit.subject import Subject, audit_of, subject_of
 from staleline.verdict.handover.kernels import PolicyKernel
 from staleline.vocabulary import Path as HandoverPath

@@ -15,7 +15,8 @@ from staleline.kernel.image.image import KernelImage
 from staleline.kernel.reading.rule import read_rule
 from staleline.kernel.reading.running import RunningImage
 from staleline.report.formats.findings import audit_findings
-from staleline.verdict.audit.audit import Audit, audit
+from staleline.verdict.audit.agreement import audit
+from staleline.verdict.audit.audit import Audit
 from staleline.verdict.audit.next_kernel import Next
 from staleline.verdict.handover.kernels import ImageKernel
 from staleline.verdict.handover.readkernel import read_kernel

@@ -15,7 +15,9 @@ from staleline.evidence.registers import CpuidTable
 from staleline.evidence.snapshot import KernelEvidence, Snapshot, StateEvidence
 from staleline.facts import from_snapshot
 from staleline.policy.catalogue import catalogue
-from staleline.verdict.audit.audit import Audit, Next, audit
+from staleline.verdict.audit.agreement import audit
+from staleline.verdict.audit.audit import Audit
+from staleline.verdict.audit.next_kernel import Next
 from staleline.verdict.handover.kernels import PolicyKernel
 from staleline.vocabulary import Path, Verdict
 

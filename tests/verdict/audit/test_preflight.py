@@ -22,9 +22,10 @@ from staleline.kernel.image.assembly import load_image
 from staleline.policy.catalogue import catalogue
 from staleline.report.machines.preflight import one_line
 from staleline.verdict.audit.identity import NOT_COMPARED
-from staleline.verdict.audit.next_kernel import Next, NextImage
+from staleline.verdict.audit.next_kernel import Next
 from staleline.verdict.audit.preflight import Preflight, preflight
 from staleline.verdict.audit.subject import Subject
+from staleline.verdict.audit.wanted_next import NextImage
 from staleline.verdict.handover.kernels import PolicyKernel
 from staleline.verdict.policies.platforms import platforms
 from staleline.vocabulary import Path, Verdict

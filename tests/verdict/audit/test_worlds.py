@@ -15,7 +15,7 @@ from staleline.evidence.given import with_given
 from staleline.evidence.snapshot import KernelEvidence, Snapshot
 from staleline.facts import MachineFacts, from_snapshot
 from staleline.model.scenario import Flush
-from staleline.verdict.audit.audit import audit
+from staleline.verdict.audit.agreement import audit
 from staleline.verdict.audit.missing import missing
 from staleline.verdict.audit.next_kernel import Next
 from staleline.verdict.audit.worlds import NEXT_ENCRYPTS, World, worlds

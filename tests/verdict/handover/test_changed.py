@@ -14,7 +14,9 @@ from staleline.evidence.snapshot import Snapshot, StateEvidence
 from staleline.facts import from_snapshot
 from staleline.facts.running_code import stop_path_functions
 from staleline.policy.catalogue import catalogue
-from staleline.verdict.audit.audit import Audit, Next, audit
+from staleline.verdict.audit.agreement import audit
+from staleline.verdict.audit.audit import Audit
+from staleline.verdict.audit.next_kernel import Next
 from staleline.verdict.handover.kernels import PolicyKernel
 from staleline.verdict.handover.reasons import Unneeded, UnneededEither
 from staleline.vocabulary import Path, Site, Verdict

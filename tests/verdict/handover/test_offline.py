@@ -16,7 +16,8 @@ from staleline.kernel.image.assembly import load_image
 from staleline.kernel.image.image import KernelImage
 from staleline.kernel.reading.running import RunningImage
 from staleline.model.scenario import Offline
-from staleline.verdict.audit.audit import Handover, audit
+from staleline.verdict.audit.agreement import audit
+from staleline.verdict.audit.audit import Handover
 from staleline.verdict.audit.next_kernel import Next
 from staleline.verdict.handover.kernels import ImageKernel
 from staleline.verdict.handover.offline import offline_ends, what_is_left

@@ -5,7 +5,7 @@ import pytest
 
 from staleline.check.diagrams.decisiondiagram import behaviour, explore
 from staleline.kernel.reading.imagereport import ReadingOptions
-from staleline.verdict.handover.readkernel import named_rules
+from staleline.verdict.handover.namedrules import named_rules
 from staleline.verdict.policies.exact import distinct_models, explored_models
 from staleline.verdict.policies.platforms import Selection, check_kernel
 

@@ -13,8 +13,8 @@ from staleline.printable import printable
 from staleline.report.machines.audit_json import audit_document
 from staleline.report.machines.audit_text import because, meaning, print_audit
 from staleline.report.words.console import markup_escape
-from staleline.verdict.audit.next_kernel import NextImage
 from staleline.verdict.audit.preflight import Preflight
+from staleline.verdict.audit.wanted_next import NextImage
 from staleline.vocabulary import Verdict
 
 __all__ = ["exit_status", "one_line", "preflight_document", "print_preflight"]

@@ -17,9 +17,9 @@ from staleline.facts import MachineFacts
 from staleline.model.scenario import ForeignLines, Scenario
 from staleline.policy.catalogue import series_of
 from staleline.verdict.audit.audit import Audit
-from staleline.verdict.audit.next_kernel import NextImage
 from staleline.verdict.audit.remarks import Remark, remark_kinds
 from staleline.verdict.audit.subject import Subject, audit_of
+from staleline.verdict.audit.wanted_next import NextImage
 from staleline.verdict.handover.answers import answer_to
 from staleline.verdict.handover.kernels import ImageKernel, PolicyKernel
 from staleline.vocabulary import WORST_FIRST, Path, Site, Verdict

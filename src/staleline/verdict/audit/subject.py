@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from staleline.evidence.given import Given
 from staleline.evidence.snapshot import Snapshot, given_by_user
 from staleline.facts import MachineFacts
-from staleline.verdict.audit.audit import Audit, audit
+from staleline.verdict.audit.agreement import audit
+from staleline.verdict.audit.audit import Audit
 from staleline.verdict.audit.identity import Identity, facts_of, identity_of, with_given_for
 from staleline.verdict.audit.next_kernel import Following
 from staleline.verdict.audit.old_kernel import choose_kernels, judged_release

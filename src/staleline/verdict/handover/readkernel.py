@@ -3,19 +3,15 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
-from staleline.errors import KernelImageError, PolicyError
+from staleline.errors import KernelImageError
 from staleline.kernel.boot.decision import Fate, Store
 from staleline.kernel.reading.document import ImageDocument, RuleDocument
-from staleline.kernel.reading.imagereport import ReadingOptions
 from staleline.kernel.reading.imagerule import image_rule
-from staleline.kernel.reading.many import read_images
 from staleline.kernel.reading.storedocument import store_of
 from staleline.model.scenario import Flush
-from staleline.policy.catalogue import catalogue, find
 from staleline.policy.evaluate import evaluate
 from staleline.policy.expression import Expression, TruthValue, parse
 from staleline.policy.policy import Policy
@@ -23,15 +19,7 @@ from staleline.verdict.handover.kernels import Behaviour, PolicyKernel
 from staleline.verdict.machines.machine import Machine
 from staleline.vocabulary import Path, Site
 
-__all__ = [
-    "NamedRule",
-    "PartlyReadKernel",
-    "ReadKernel",
-    "image_rule_of",
-    "named_rules",
-    "read_kernel",
-    "ruled_kernels",
-]
+__all__ = ["NamedRule", "PartlyReadKernel", "ReadKernel", "image_rule_of", "read_kernel"]
 
 _BY_CODE = "read by running the image's own code"
 _STOP_ORDER = "the order of report and flush"
@@ -191,33 +179,6 @@ def image_rule_of(document: ImageDocument, image: str) -> NamedRule:
     return NamedRule(image, _kernel_of(document, image), document)
 
 
-def named_rules(names: Sequence[str], options: ReadingOptions) -> list[NamedRule]:
-    """Rules by policy name, policy file or image; of images also those that are partly unknown.
-
-    Raises:
-        PolicyError: No policy and no file has this name, or the policy is not well formed.
-        KernelImageError: An image cannot be read.
-    """
-    images = [name for name in names if _is_image(name)]
-    read = {report.image: report for report in read_images(images, options)}
-    return [
-        image_rule_of(read[name].required(), name)
-        if name in read
-        else NamedRule(name, PolicyKernel(_find(name), "the policy itself"))
-        for name in names
-    ]
-
-
-def ruled_kernels(names: Sequence[str], options: ReadingOptions) -> list[ReadKernel | PolicyKernel]:
-    """The same, of rules that are known as a whole.
-
-    Raises:
-        PolicyError: As by `named_rules`.
-        KernelImageError: An image cannot be read, or a part of its rule is unknown.
-    """
-    return [rule.required() for rule in named_rules(names, options)]
-
-
 def _kernel_of(document: ImageDocument, image: str) -> ReadKernel | PartlyReadKernel:
     found = document["sites"]
     unread = {site: why for site in Site if (why := _why_unknown(found.get(site), site))}
@@ -254,18 +215,3 @@ def _leaves_behind(
         left = tuple(store for store in stores if store.fate is Fate.LEFT_BEHIND)
         if left and after_flush["leaves_behind"] is not None:
             yield Site(site), (parse(after_flush["leaves_behind"]), left)
-
-
-def _find(name: str) -> Policy:
-    try:
-        return find(name)
-    except PolicyError:
-        # What looks like a path is a file that is not there, and no policy with a slip in its name.
-        if name.endswith(".toml") or ("/" not in name and not name.startswith("vmlinu")):
-            raise
-        do = "give an image, a policy file or a name of `staleline policies`"
-        raise PolicyError("no such file", where=name, do=do) from None
-
-
-def _is_image(name: str) -> bool:
-    return name not in catalogue() and not name.endswith(".toml") and os.path.exists(name)
