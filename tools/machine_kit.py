@@ -30,7 +30,7 @@ from typing import Final
 from tools.build_machine import BuildError, compiled_guest, installed
 from tools.kernel_source import private_apt
 
-from staleline.check import check
+from staleline.check.answer import check
 from staleline.check.runs.itf import itf_document
 from staleline.check.runs.replay import replay
 from staleline.litmus.counterexample import litmus_of

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from staleline.check import AnswerKind, check
+from staleline.check.answer import AnswerKind, check
 from staleline.errors import ModelError
 from staleline.model.scenario import Flush, ForeignLines, ReportOrder
 from tests.check.scenarios import TRANSITIONS, crash, kexec

@@ -11,7 +11,9 @@ from dataclasses import replace
 
 import pytest
 
-from staleline.check import Answer, AnswerKind, Counterexample, check, required_flushes
+from staleline.check.answer import Answer, AnswerKind, check
+from staleline.check.requirements import required_flushes
+from staleline.check.runs.trace import Counterexample
 from staleline.model.scenario import Flush, Scenario, Stop
 from staleline.policy.catalogue import catalogue
 from staleline.policy.policy import Policy

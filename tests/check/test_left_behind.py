@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from staleline.check import check
+from staleline.check.answer import check
 from staleline.model.scenario import Flush, LeftBehind, SharedCache
 from tests.check.scenarios import TRANSITIONS, crash, kexec
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import pytest
 
-from staleline.check import required_flushes
+from staleline.check.requirements import required_flushes
 from staleline.model.scenario import Flush, ForeignLines
 from staleline.model.state.lines import Role
 from staleline.vocabulary import Site

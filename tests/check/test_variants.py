@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from staleline.check import AnswerKind, check, required_flushes
+from staleline.check.answer import AnswerKind, check
 from staleline.check.meaning.interpreter import holds, reachable
+from staleline.check.requirements import required_flushes
 from staleline.check.runs.itf import itf_document
 from staleline.check.runs.replay import replay
 from staleline.check.runs.trace import SHARED_NAME, counterexample_of

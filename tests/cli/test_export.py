@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from staleline.check import check
+from staleline.check.answer import check
 from staleline.check.runs.itf import itf_document
 from staleline.cli.main import main
 from staleline.model.scenario import Flush

@@ -8,7 +8,8 @@ from itertools import product
 
 import pytest
 
-from staleline.check import Counterexample, check
+from staleline.check.answer import check
+from staleline.check.runs.trace import Counterexample
 from staleline.errors import UsageError
 from staleline.litmus.counterexample import counterexample_tests, litmus_of
 from staleline.litmus.language import CONTROLS, litmus_programs

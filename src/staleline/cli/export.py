@@ -134,7 +134,7 @@ def _header(told: str, case: ExportedCase, comment: str) -> str:
 
 def _outcome(case: ExportedCase) -> str:
     """What the checker says of it."""
-    from staleline.check import AnswerKind
+    from staleline.check.answer import AnswerKind
     from staleline.errors import ModelError
 
     try:

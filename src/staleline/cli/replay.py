@@ -11,7 +11,7 @@ from staleline.cli.console.once import Once
 from staleline.cli.console.output import FINDING_FORMATS, PICTURES, Output, output_options
 
 if TYPE_CHECKING:
-    from staleline.check import Counterexample
+    from staleline.check.runs.trace import Counterexample
 
 __all__ = ["command"]
 

@@ -7,8 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from staleline.check import Counterexample, check
+from staleline.check.answer import check
 from staleline.check.runs.follow import Followed, follow
+from staleline.check.runs.trace import Counterexample
 from staleline.model.scenario import Flush, ForeignLines, Scenario
 from staleline.vocabulary import ReportOrder
 from tests.check.scenarios import TRANSITIONS, kexec

@@ -13,7 +13,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from staleline.check import check
+from staleline.check.answer import check
 from staleline.check.meaning.scenario_json import MAX_SECONDARIES, parameters
 from staleline.check.runs.itf import SCHEMA, itf_document
 from staleline.model.scenario import Flush

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from staleline.check import check
+from staleline.check.answer import check
 from staleline.check.runs.itf import itf_document
 from staleline.check.runs.replay import MAX_BYTES, read_trace, replay
 from staleline.errors import ModelError

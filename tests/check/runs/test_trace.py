@@ -7,8 +7,9 @@ import json
 
 import pytest
 
-from staleline.check import Change, Counterexample, check
+from staleline.check.answer import check
 from staleline.check.runs.itf import itf_document
+from staleline.check.runs.trace import Change, Counterexample
 from staleline.model.scenario import Flush, ReportOrder, Scenario
 from tests.check.scenarios import every_scenario, kexec
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from staleline.check import AnswerKind, check
+from staleline.check.answer import AnswerKind, check
 from staleline.check.search.search import search
 from staleline.check.search.views import views
 from staleline.errors import ModelError

@@ -8,7 +8,8 @@ from collections.abc import Callable
 
 import pytest
 
-from staleline.check import Counterexample, check
+from staleline.check.answer import check
+from staleline.check.runs.trace import Counterexample
 from staleline.model.scenario import Flush
 from staleline.report.pictures.sequence import mermaid, plantuml
 from staleline.report.pictures.svg import svg

@@ -9,7 +9,7 @@ import re
 import pytest
 from rich.console import Console
 
-from staleline.check import check
+from staleline.check.answer import check
 from staleline.model.scenario import Flush, ForeignLines
 from staleline.report.words.lanes import lanes
 from tests.check.scenarios import kexec

@@ -18,7 +18,8 @@ from staleline.model.scenario import Flush
 from staleline.verdict.audit.agreement import audit
 from staleline.verdict.audit.missing import missing
 from staleline.verdict.audit.next_kernel import Next
-from staleline.verdict.audit.worlds import NEXT_ENCRYPTS, World, worlds
+from staleline.verdict.audit.world import NEXT_ENCRYPTS, World
+from staleline.verdict.audit.worlds import worlds
 from staleline.verdict.handover.kernels import Behaviour, FixedKernel, Kernel
 from staleline.verdict.machines.machine import Machine
 from staleline.verdict.policies.platforms import platforms

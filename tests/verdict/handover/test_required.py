@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import pytest
 
-from staleline.check import required_flushes
+from staleline.check.requirements import required_flushes
 from staleline.model.scenario import Flush, Offline, Scenario, Stop
 from staleline.policy.catalogue import find
 from staleline.verdict.handover import required

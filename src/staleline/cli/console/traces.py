@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from staleline.outputfile import writing
 
 if TYPE_CHECKING:
-    from staleline.check import Counterexample
+    from staleline.check.runs.trace import Counterexample
 
 __all__ = ["write_traces"]
 

@@ -13,7 +13,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from staleline.check import Answer, Counterexample
+from staleline.check.answer import Answer
+from staleline.check.runs.trace import Counterexample
 from staleline.model.scenario import Flush, ReportOrder, Scenario
 from staleline.report.explorer.cases import ComparedCase, ExploredKernels, ExploredMachine, Result
 from staleline.report.explorer.runs import Numbers, Runs

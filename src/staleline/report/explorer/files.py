@@ -8,8 +8,8 @@ import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from staleline.check import Counterexample
 from staleline.check.runs.itf import itf_document
+from staleline.check.runs.trace import Counterexample
 from staleline.errors import UsageError
 from staleline.outputfile import replace_file, writing
 from staleline.report.explorer.cases import ExploredKernels

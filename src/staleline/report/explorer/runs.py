@@ -10,9 +10,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from staleline.check import Counterexample
 from staleline.check.runs.follow import Followed, Instead, follow
-from staleline.check.runs.trace import DRAM_NAME, SHARED_NAME, Step, View, view_of
+from staleline.check.runs.trace import DRAM_NAME, SHARED_NAME, Counterexample, Step, View, view_of
 from staleline.model.scenario import Scenario
 from staleline.model.state.lines import lines_of
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from importlib.metadata import version
 
-from staleline.check import Counterexample
+from staleline.check.runs.trace import Counterexample
 from staleline.report.explorer.cases import ComparedCase, ExploredKernels
 from staleline.report.words.dates import today
 from staleline.report.words.markup import html_escape

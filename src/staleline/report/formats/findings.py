@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Protocol
 
-from staleline.check import Answer, Counterexample
+from staleline.check.answer import Answer
+from staleline.check.runs.trace import Counterexample
 from staleline.model.state.lines import Role
 from staleline.report.words.explanations import Kind, bug_id, explanations
 from staleline.report.words.identity import identity_words

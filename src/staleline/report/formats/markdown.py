@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from staleline.check import Counterexample
+from staleline.check.runs.trace import Counterexample
 from staleline.report.formats.findings import Findings, HandoverFindings
 from staleline.report.words.commonmark import escaped, prose
 from staleline.report.words.explanations import explanations

@@ -17,7 +17,7 @@ from pathlib import PurePath
 from typing import Any
 from urllib.parse import quote
 
-from staleline.check import Counterexample
+from staleline.check.runs.trace import Counterexample
 from staleline.printable import printable
 from staleline.report.formats.findings import Finding, Findings, HandoverFindings, Level
 from staleline.report.words.commonmark import prose

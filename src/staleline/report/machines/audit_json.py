@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from staleline.check import Answer
+from staleline.check.answer import Answer
 from staleline.facts import MachineFacts
 from staleline.kernel.boot.decision import Store
 from staleline.report.litmus.litmus_json import aliases_document

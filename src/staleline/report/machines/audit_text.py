@@ -11,7 +11,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from staleline.check import Answer
+from staleline.check.answer import Answer
 from staleline.facts import Fact, MachineFacts
 from staleline.printable import printable
 from staleline.report.formats.findings import LEFT_BEHIND, violation_id

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from staleline.check import Counterexample
+from staleline.check.runs.trace import Counterexample
 from staleline.report.formats.findings import unflushed, violation_id
 from staleline.report.words.explanations import explanations
 from staleline.report.words.words import required_words, state_word

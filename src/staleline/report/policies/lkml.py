@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from textwrap import wrap
 
-from staleline.check import Counterexample
+from staleline.check.runs.trace import Counterexample
 from staleline.printable import printable
 from staleline.report.policies.check import RuleCheck, headline, told_reasons
 from staleline.report.policies.folding import where_words, why_not_safe

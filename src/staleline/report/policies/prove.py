@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from staleline.check import AnswerKind
+from staleline.check.answer import AnswerKind
 from staleline.check.proof.certificate import Recheck
 from staleline.check.proof.invariant import InvariantCheck
 from staleline.report.policies.folding import where_words

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Protocol
 
-from staleline.check import Answer
+from staleline.check.answer import Answer
 from staleline.kernel.boot.decision import Store
 from staleline.verdict.handover.reasons import Unneeded, UnneededEither
 from staleline.verdict.handover.unknown import Unknown

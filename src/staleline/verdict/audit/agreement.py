@@ -24,7 +24,8 @@ from staleline.kernel.boot.decision import Store
 from staleline.verdict.audit.audit import Audit, Handover
 from staleline.verdict.audit.missing import missing
 from staleline.verdict.audit.next_kernel import Following
-from staleline.verdict.audit.worlds import Key, World, worlds
+from staleline.verdict.audit.world import Key, World
+from staleline.verdict.audit.worlds import worlds
 from staleline.verdict.handover.changed import ChangedKernel
 from staleline.verdict.handover.judgement import Judgement
 from staleline.verdict.handover.kernels import ImageKernel, Kernel, PolicyKernel

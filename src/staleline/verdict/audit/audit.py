@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from staleline.check import Answer
+from staleline.check.answer import Answer
 from staleline.facts import MachineFacts
 from staleline.kernel.boot.decision import Store
 from staleline.model.scenario import Scenario

@@ -3,43 +3,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from staleline.facts import MachineFacts
 from staleline.verdict.audit.next_kernel import Following
+from staleline.verdict.audit.world import NEXT_ENCRYPTS, Key, World
 from staleline.verdict.handover.case import Case
 from staleline.verdict.handover.judgement import Judgement, judge
 from staleline.verdict.handover.kernels import Behaviour, Kernel
 from staleline.verdict.machines.machine import Machine
 from staleline.verdict.machines.possible import Possibility, possible_machines
-from staleline.vocabulary import WORST_FIRST, Path, Verdict
+from staleline.vocabulary import Path
 
-__all__ = ["NEXT_ENCRYPTS", "Key", "World", "worlds"]
-
-#: A handover's row: (old kernel encrypts, next kernel encrypts, path).
-Key = tuple[bool, bool, Path]
-
-#: The name, in `World.assumed`, of what the next kernel does where its image does not tell.
-NEXT_ENCRYPTS = "next_encrypts"
-
-
-@dataclass(frozen=True, slots=True)
-class World:
-    """One fully known machine with one kernel, and its handovers."""
-
-    kernel: str
-    assumed: Mapping[str, bool | str]
-    judgements: Mapping[Key, Judgement]
-
-    @property
-    def verdict(self) -> Verdict:
-        """The worst of its handovers."""
-        return _worst(self.judgements.values())
-
-    def verdict_on(self, path: Path) -> Verdict:
-        """The worst of its handovers on one path."""
-        return _worst(judged for key, judged in self.judgements.items() if key[2] is path)
+__all__ = ["worlds"]
 
 
 def worlds(
@@ -122,8 +99,3 @@ def _settled(behaviour: Behaviour) -> tuple[Behaviour, ...]:
     if behaviour.sme_active is not None:
         return (behaviour,)
     return tuple(replace(behaviour, sme_active=active) for active in (False, True))
-
-
-def _worst(judgements: Iterable[Judgement]) -> Verdict:
-    given = {judgement.verdict for judgement in judgements}
-    return next(verdict for verdict in WORST_FIRST if verdict in given)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from functools import cache
 
-from staleline.check import Answer, check
+from staleline.check.answer import Answer, check
 from staleline.model.scenario import Scenario
 from staleline.model.state.lines import Role
 

@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from staleline.check import Answer, Counterexample, Requirements
+from staleline.check.answer import Answer
+from staleline.check.requirements import Requirements
+from staleline.check.runs.trace import Counterexample
 from staleline.kernel.boot.decision import Store
 from staleline.model.scenario import Flush
 from staleline.verdict.handover.answers import answer_to

@@ -48,6 +48,7 @@ def _find(name: str) -> Policy:
     try:
         return find(name)
     except PolicyError:
+        # What looks like a path is a file that is not there, and no policy with a slip in its name.
         if name.endswith(".toml") or ("/" not in name and not name.startswith("vmlinu")):
             raise
         do = "give an image, a policy file or a name of `staleline policies`"

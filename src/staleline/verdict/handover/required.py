@@ -16,7 +16,7 @@ from functools import cache
 from importlib.resources import files
 from itertools import product
 
-from staleline.check import Requirements, required_flushes
+from staleline.check.requirements import Requirements, required_flushes
 from staleline.model.scenario import Flush, ForeignLines, LeftBehind, Scenario, Stop
 from staleline.model.state.lines import Role
 from staleline.verdict.handover.case import SECONDARIES

@@ -15,7 +15,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from staleline.check import Counterexample
+from staleline.check.runs.trace import Counterexample
 from staleline.policy.catalogue import catalogue
 from staleline.policy.expression import AllOf, Expression, Negation, TruthValue, parse
 from staleline.policy.smt import condition_where, equivalent

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from functools import cache
 
-from staleline.check import Answer, AnswerKind
+from staleline.check.answer import Answer, AnswerKind
 from staleline.check.proof.certificate import Certificate, Recheck, certify, recheck
 from staleline.check.proof.invariant import InvariantCheck, check_invariant, is_written_for
 from staleline.errors import ModelError, UsageError
