@@ -29,15 +29,10 @@ from staleline.kernel.image.assembly import load_image
 from staleline.simulation.emulator import BuiltMachine, built_machine, machine_cache
 from staleline.simulation.execution import RunBounds, ended_in
 from staleline.simulation.experiment import COMMAND_LINE, Experiment, SimulatedCpus, run_experiments
+from staleline.simulation.judged import machine_evidence, predicted
 from staleline.simulation.medium import BootImage, Probe, boot_image
 from staleline.simulation.observation import RunOutcome, SeenRun, seen_run
-from staleline.simulation.prediction import (
-    NOTHING_PREDICTED,
-    Prediction,
-    disagreement,
-    machine_evidence,
-    predicted,
-)
+from staleline.simulation.prediction import NOTHING_PREDICTED, Prediction, disagreement
 from staleline.simulation.skipping import skipped_flush
 from staleline.verdict.audit.next_kernel import Next
 from staleline.vocabulary import Path, Site

@@ -8,13 +8,9 @@ from dataclasses import replace
 import pytest
 
 from staleline.simulation.execution import CpuModel, Ending
+from staleline.simulation.judged import machine_evidence, predicted
 from staleline.simulation.observation import SeenRun
-from staleline.simulation.prediction import (
-    Prediction,
-    disagreement,
-    machine_evidence,
-    predicted,
-)
+from staleline.simulation.prediction import Prediction, disagreement
 from staleline.verdict.audit.next_kernel import Next
 from staleline.vocabulary import Path, Site, Verdict
 from tests.conftest import RealKernel

@@ -14,7 +14,7 @@ from staleline.cli.console.output import Output, output_options
 from staleline.errors import UsageError
 
 if TYPE_CHECKING:
-    from staleline.simulation.comparison import ControlledRun
+    from staleline.simulation.judgedrun import ControlledRun
     from staleline.vocabulary import Site
 
 __all__ = ["command"]
@@ -114,10 +114,11 @@ def command(  # noqa: PLR0913 - one parameter per option
     Exit status: 0 nothing was destroyed and the next kernel worked, 2 something was, or it did
     not, 3 not observed, 1 error.
     """
-    from staleline.simulation.comparison import Bench, RunQuestion, run_with_controls
+    from staleline.simulation.comparison import Bench, run_with_controls
     from staleline.simulation.emulator import built_machine
     from staleline.simulation.execution import RunBounds
     from staleline.simulation.experiment import Experiment, SimulatedCpus
+    from staleline.simulation.judgedrun import RunQuestion
     from staleline.simulation.medium import boot_image
     from staleline.vocabulary import Path as HandoverPath
     from staleline.vocabulary import Site

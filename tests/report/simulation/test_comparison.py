@@ -17,15 +17,10 @@ from staleline.kernel.image.assembly import load_image
 from staleline.report.simulation.comparison_json import run_document
 from staleline.report.simulation.comparison_text import print_comparison
 from staleline.report.words.console import text_console
-from staleline.simulation.comparison import (
-    ControlledRun,
-    JudgedRun,
-    RunQuestion,
-    controls,
-)
 from staleline.simulation.emulator import BuiltMachine
 from staleline.simulation.execution import Ending
 from staleline.simulation.experiment import Experiment, SimulatedCpus
+from staleline.simulation.judgedrun import ControlledRun, JudgedRun, RunQuestion, controls
 from staleline.simulation.medium import boot_image
 from staleline.simulation.observation import (
     Chain,

@@ -260,8 +260,9 @@ class _OneSite:
     def _at_turns(self, told: set[str], endless: set[Hashable]) -> Iterator[Influence]:
         """What flows into the conditions on which the site does otherwise."""
         steps = self._reruns.traced_site(self._site, self._states.rows[self._row])
-        executed = frozenset(self._reruns.places.linked(step.address) for step in steps)
-        for turn in turns(self._reruns, steps):
+        memory, linked = self._reruns.memory, self._reruns.places.linked
+        executed = frozenset(linked(step.address) for step in steps)
+        for turn in turns(steps, linked, self._reruns.is_constant, memory.read):
             if not (
                 self._turns_out_otherwise(turn, endless)
                 or self._does_otherwise_beyond(turn, executed, endless)
@@ -292,9 +293,9 @@ class _OneSite:
         """With conditions that are asked only where the jump is turned."""
         if not turn.detours or not endless.isdisjoint(turn.others):
             return False
-        first = turn.detours[0]
+        first, turned = turn.detours[0], next(iter(turn.others))
         other_way = first.target - first.address + turn.address
-        for changes in turned_beyond(self._reruns.memory.read, turn, other_way, executed):
+        for changes in turned_beyond(self._reruns.memory.read, turned, other_way, executed):
             run = self._limited(
                 changes, endless, partial(self._run, self._site, variation(changes))
             )

@@ -11,15 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterator
 from itertools import islice
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from staleline.kernel.derivation import DerivationError
 from staleline.kernel.emulator.refused import LONGEST_INSTRUCTION
 from staleline.kernel.rerun.changes import Memory
 from staleline.kernel.rerun.instructionform import decoded
-
-if TYPE_CHECKING:
-    from staleline.kernel.influence.turns import Turn
 
 __all__ = ["turned_beyond"]
 
@@ -34,21 +31,21 @@ _ENDS: Final = frozenset(("jmp", "ret", "hlt", "ud2", "int3", "iretq"))
 
 
 def turned_beyond(
-    read: Callable[[int, int], bytes], turn: Turn, other_way: int, executed: Container[int]
+    read: Callable[[int, int], bytes], turned: Memory, other_way: int, executed: Container[int]
 ) -> Iterator[tuple[Memory, ...]]:
     """The turned jump with others behind it.
 
     Args:
         read: What is in memory.
-        turn: Of a conditional jump.
+        turned: A conditional jump the other way round.
         other_way: Where that leads when it is turned.
         executed: Addresses that a run came to.
     """
-    untaken: tuple[Memory, ...] = tuple(turn.others)[:1]
+    untaken: tuple[Memory, ...] = (turned,)
     # All at once: what is tried in between changes memory.
     jumps = list(islice(_jumps(read, other_way, executed), _MOST_JUMPS))
     for count, (address, code) in enumerate(jumps):
-        yield *tuple(turn.others)[:1], _code(address, _inverted(code))
+        yield turned, _code(address, _inverted(code))
         untaken = (*untaken, _code(address, _NOP * len(code)))
         if count:
             yield untaken

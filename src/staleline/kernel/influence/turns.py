@@ -18,7 +18,6 @@ from staleline.kernel.rerun.instructionform import form_of
 
 if TYPE_CHECKING:
     from staleline.kernel.rerun.instructionform import InstructionForm
-    from staleline.kernel.rerun.reruns import Reruns
     from staleline.kernel.rerun.trace import Access, ExecutedInstruction
 
 __all__ = ["Turn", "turned", "turns"]
@@ -58,16 +57,31 @@ class Turn:
     others: dict[Memory, None] = field(default_factory=dict)
 
 
-def turns(reruns: Reruns, steps: Sequence[ExecutedInstruction]) -> Sequence[Turn]:
-    """Those that a trace passes, each once."""
+def turns(
+    steps: Sequence[ExecutedInstruction],
+    linked: Callable[[int], int],
+    is_constant: Callable[[int], bool],
+    read: Callable[[int, int], bytes],
+) -> Sequence[Turn]:
+    """Those that a trace passes, each once.
+
+    Args:
+        steps: The trace.
+        linked: Where the image has what lies at an address.
+        is_constant: Nothing ever changes what is at an address.
+        read: What is in memory.
+    """
     found: dict[tuple[int, bytes], Turn] = {}
     for index, step in enumerate(steps):
         form = form_of(step.code)
         if form is None or not (form.decides or form.looks_up):
             continue
-        address = reruns.places.linked(step.address)
+        address = linked(step.address)
         following = steps[index + 1].address if index + 1 < len(steps) else 0
-        others = list(_others(reruns, form, address, step, following))
+        others = [
+            *_other_code(form, address, step, following),
+            *_other_entries(form, step, is_constant, read),
+        ]
         if others:
             turn = found.setdefault((address, step.code), Turn(address))
             if step.conditional:
@@ -80,17 +94,24 @@ def turns(reruns: Reruns, steps: Sequence[ExecutedInstruction]) -> Sequence[Turn
     return list(found.values())
 
 
-def _others(
-    reruns: Reruns, form: InstructionForm, address: int, step: ExecutedInstruction, following: int
+def _other_code(
+    form: InstructionForm, address: int, step: ExecutedInstruction, following: int
 ) -> Iterator[Memory]:
-    if form.decides:
-        code = turned(step, following)
-        if code is not None:
-            yield Memory((address, len(code)), code, "", is_code=True)
+    code = turned(step, following) if form.decides else None
+    if code is not None:
+        yield Memory((address, len(code)), code, "", is_code=True)
+
+
+def _other_entries(
+    form: InstructionForm,
+    step: ExecutedInstruction,
+    is_constant: Callable[[int], bool],
+    read: Callable[[int, int], bytes],
+) -> Iterator[Memory]:
     if form.looks_up:
         for access in step.accesses:
-            if access.value is not None and reruns.is_constant(access.address):
-                yield from _neighbours(reruns.memory.read, access)
+            if access.value is not None and is_constant(access.address):
+                yield from _neighbours(read, access)
 
 
 def _neighbours(read: Callable[[int, int], bytes], access: Access) -> Iterator[Memory]:

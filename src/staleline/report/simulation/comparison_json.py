@@ -6,8 +6,8 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from staleline.simulation.comparison import ControlledRun, JudgedRun
 from staleline.simulation.emulator import BuiltMachine
+from staleline.simulation.judgedrun import ControlledRun, JudgedRun
 from staleline.simulation.observation import Chain, LineAccess, RunOutcome, SeenRun
 from staleline.simulation.places import NamedPlaces
 from staleline.simulation.prediction import Prediction

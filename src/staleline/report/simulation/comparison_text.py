@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from staleline.report.words.console import VERDICT_STYLE, markup_escape
-from staleline.simulation.comparison import ControlledRun, JudgedRun
+from staleline.simulation.judgedrun import ControlledRun, JudgedRun
 from staleline.simulation.observation import Chain, CpuCache, ExecutedFlush, RunOutcome, SeenRun
 from staleline.simulation.places import NamedPlaces
 
