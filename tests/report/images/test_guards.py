@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from staleline.kernel.boot.rawfacts import RawFacts
-from staleline.kernel.guards.explain import Guard, GuardLine, Input
+from staleline.kernel.guards.guard import Guard, GuardLine, Input
 from staleline.report.images.guards import print_explanations
 from staleline.vocabulary import Site
 
