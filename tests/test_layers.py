@@ -17,6 +17,7 @@ from tools.structure import (
     doubled_names,
     largest_folders,
     layout,
+    longest_chain,
     strayed_tests,
     upward_imports,
 )
@@ -85,6 +86,9 @@ ALLOWED = {
 #: their names side by side, and looks for each under the name that was typed.
 MODULES_AT_MOST = 15
 COMMANDS_AT_MOST = 24
+#: Modules of which each imports the next, from a command to the last. What grows it is mostly one
+#: small name or type of a module that does more: it wants a module of its own, further down.
+CHAIN_AT_MOST = 20
 
 #: Names that mean one thing in each of these places. A reader recognises and parses one format;
 #: `command` is what click runs; the collector runs alone on a host, so it repeats what it needs;
@@ -121,6 +125,11 @@ def test_nothing_imports_upward() -> None:
 
 def test_no_files_or_folders_import_each_other_in_a_circle() -> None:
     assert not list(circles_of_entries(modules()))
+
+
+def test_no_chain_of_imports_is_long() -> None:
+    chain = longest_chain(modules())
+    assert len(chain) <= CHAIN_AT_MOST, " ".join(chain)
 
 
 @pytest.mark.parametrize("folder", largest_folders(modules()))

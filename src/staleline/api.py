@@ -188,12 +188,16 @@ def judge_machine(
         StalelineError: Something that was given makes no sense or contradicts the evidence.
     """
     from staleline.evidence.given import Given
+    from staleline.kernel.reading.decided import image_opener
     from staleline.report.machines.audit_json import audit_document
-    from staleline.verdict.audit.subject import audit_of, subject_of
+    from staleline.verdict.audit.agreement import audit_of
+    from staleline.verdict.audit.subject import subject_of
     from staleline.verdict.audit.wanted_next import next_kernel
 
     given = Given(tuple(msr), cmdline, tuple(state))
-    subject = subject_of(evidence._snapshot, kernel, given, use_cache=cache)
+    subject = subject_of(
+        evidence._snapshot, kernel, given, open_image=image_opener(use_cache=cache)
+    )
     wanted = next_kernel(
         following,
         subject.snapshot,

@@ -14,6 +14,7 @@ from staleline.evidence.hosts.snapshot_json import parse, snapshot_text
 from staleline.evidence.log.wordings import wordings
 from staleline.evidence.snapshot import Snapshot, UnreadMessage
 from staleline.facts.machine import from_snapshot
+from staleline.kernel.reading.decided import image_opener
 from staleline.verdict.audit.agreement import audit
 from staleline.verdict.audit.next_kernel import Next
 from staleline.verdict.audit.old_kernel import choose_kernels
@@ -84,7 +85,7 @@ def test_the_line_is_named_and_what_to_do() -> None:
         assert told is not None
         assert 'file:9 holds "Hypervisor detected: KVM"' in told
         assert "give the output of dmesg" in told
-    kernels = choose_kernels(Snapshot(cpus=()), "linux-6.5")
+    kernels = choose_kernels(Snapshot(cpus=()), "linux-6.5", image_opener())
     found = audit(facts, kernels, following=Next.ANY, paths=tuple(Way))
     assert {row.verdict for row in found.handovers} == {Verdict.UNKNOWN}
     assert found.unknown[0].id == "unread-message"

@@ -13,12 +13,14 @@ from staleline.evidence.contradiction import ContradictionError
 from staleline.evidence.detect import parse_snapshot
 from staleline.evidence.hosts.snapshot_json import snapshot_text
 from staleline.evidence.snapshot import KernelEvidence, Snapshot, StateEvidence
-from staleline.fleet.images import Images
+from staleline.fleet.images import no_images
 from staleline.fleet.intake.adding import AddOptions, add_to_fleet
 from staleline.fleet.judging import ClassVerdict, FleetQuestion, class_verdict
 from staleline.fleet.result import AuditOptions, asked_fleet
+from staleline.kernel.reading.decided import image_opener
+from staleline.verdict.audit.agreement import audit_of
 from staleline.verdict.audit.next_kernel import Next
-from staleline.verdict.audit.subject import audit_of, subject_of
+from staleline.verdict.audit.subject import subject_of
 from staleline.vocabulary import Path as Way
 from tests.properties.corpus import RELEASES, some_truth
 
@@ -102,7 +104,7 @@ def audited_alone(text: str, wanted: str | None) -> ClassVerdict | None:
     """The audit of one host's snapshot; None if it names no kernel that is known."""
     observed = parse_snapshot(text, "the host")
     try:
-        subject = subject_of(observed, wanted)
+        subject = subject_of(observed, wanted, open_image=image_opener())
         return class_verdict(audit_of(subject, following=Next.ANY, paths=tuple(Way)), "")
     except ContradictionError as error:
         ids = ",".join(sorted(error.ids))
@@ -116,7 +118,7 @@ def differences(
 ) -> Iterator[str]:
     """Each column of each host in which the fleet's answer is another than `audit`'s."""
     for kernel in wanted:
-        options = AuditOptions(FleetQuestion(kernel=kernel, images=Images()))
+        options = AuditOptions(FleetQuestion(kernel=kernel, images=no_images()))
         with asked_fleet(fleet, options) as asked:
             rows = {row["host"]: row for row in asked.rows()}
         if rows.keys() != hosts.keys():

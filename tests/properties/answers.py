@@ -16,6 +16,7 @@ from staleline.evidence.contradiction import ContradictionError
 from staleline.evidence.snapshot import Snapshot
 from staleline.facts import from_snapshot
 from staleline.facts.fact import MachineFacts, Value
+from staleline.kernel.reading.decided import image_opener
 from staleline.verdict.audit.agreement import audit
 from staleline.verdict.audit.audit import Audit, Handover
 from staleline.verdict.audit.next_kernel import Next
@@ -48,7 +49,9 @@ class Question:
 
 def named(policy: str, following: Next = Next.ANY) -> Question:
     """The question of a catalogue rule."""
-    return Question(policy, lambda machine: choose_kernels(machine, policy), following)
+    return Question(
+        policy, lambda machine: choose_kernels(machine, policy, image_opener()), following
+    )
 
 
 @dataclass(frozen=True)

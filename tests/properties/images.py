@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from functools import cache
 
 from staleline.evidence.snapshot import Snapshot
+from staleline.kernel.reading.decided import image_opener
 from staleline.kernel.reading.running import RunningImage
 from staleline.verdict.audit.old_kernel import choose_kernels
 from staleline.verdict.handover.kernels import ImageKernel, Kernel
@@ -30,7 +31,7 @@ def _question(release: str, path: str) -> Question:
     def kernel_of(machine: Snapshot) -> tuple[Kernel, ...]:
         if not has_cpuid(machine):
             # It is refused, and how is said there.
-            return tuple(choose_kernels(machine, path, use_cache=False))
+            return tuple(choose_kernels(machine, path, image_opener(use_cache=False)))
         return (ImageKernel(_loaded(path), machine),)
 
     return Question(release, kernel_of)

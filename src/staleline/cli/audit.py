@@ -167,11 +167,15 @@ class _Request:
 
     def audit(self, snapshot: Snapshot, kernel: str | None) -> tuple[Audit, Cost, list[str]]:
         """What was found, what it costs, and the images that were read."""
+        from staleline.kernel.reading.decided import image_opener
+        from staleline.verdict.audit.agreement import audit_of
         from staleline.verdict.audit.old_kernel import image_files
-        from staleline.verdict.audit.subject import audit_of, subject_of
+        from staleline.verdict.audit.subject import subject_of
         from staleline.verdict.audit.wanted_next import next_kernel
 
-        subject = subject_of(snapshot, kernel, self.given, use_cache=self.use_cache)
+        subject = subject_of(
+            snapshot, kernel, self.given, open_image=image_opener(use_cache=self.use_cache)
+        )
         following = next_kernel(
             self.following,
             subject.snapshot,

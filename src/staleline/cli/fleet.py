@@ -17,8 +17,8 @@ from staleline.cli.console.output import Output, output_options
 from staleline.errors import UsageError
 
 if TYPE_CHECKING:
-    from staleline.fleet.images import Images
     from staleline.fleet.intake.adding import Added
+    from staleline.fleet.ownimages import Images
     from staleline.fleet.result import AuditOptions
 
 __all__ = ["command"]
@@ -167,7 +167,7 @@ def _asking(function: _Function) -> _Function:
 
 
 def _options(given: dict[str, Any]) -> AuditOptions:
-    from staleline.fleet.images import Images
+    from staleline.fleet.images import no_images
     from staleline.fleet.judging import FleetQuestion
     from staleline.fleet.result import AuditOptions
     from staleline.verdict.audit.wanted_next import require_next
@@ -175,7 +175,7 @@ def _options(given: dict[str, Any]) -> AuditOptions:
     require_next(given["following"])
     if given["kernels"] is not None and given["kernel"] is not None:
         raise UsageError("--kernels and --kernel", do="ask for one of them")
-    images = Images() if given["kernels"] is None else _images(given["kernels"])
+    images = no_images() if given["kernels"] is None else _images(given["kernels"])
     question = FleetQuestion(given["kernel"], given["following"], given["append"], images)
     age = None if given["max_age"] is None else _seconds(given["max_age"])
     return AuditOptions(question, age, given["now"], tuple(dict.fromkeys(given["by"])))
@@ -280,7 +280,7 @@ def fleet_missing(*, fleet: str, output: Output, **given: Any) -> int:
     from staleline.report.fleets.summary_text import print_gains
 
     with asked_fleet(Path(fleet), _options(given)) as asked:
-        found = gains(asked)
+        found = gains(asked.judge, asked.subjects.values(), asked.open_subjects)
     if output.format == "json":
         output.write_json({"schema": "staleline/fleet-missing/1", "missing": gain_documents(found)})
     else:

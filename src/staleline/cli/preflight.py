@@ -71,6 +71,7 @@ def command(  # noqa: PLR0913 - one parameter per option
 
     Exit status: 0 safe, or all that is not was accepted; 1 error, 2 at risk, 3 unknown.
     """
+    from staleline.kernel.reading.decided import image_opener
     from staleline.report.machines.preflight import exit_status
     from staleline.verdict.audit.old_kernel import image_files
     from staleline.verdict.audit.preflight import preflight
@@ -84,7 +85,9 @@ def command(  # noqa: PLR0913 - one parameter per option
         given = machine.given
         snapshot = machine.observed()
         host = snapshot.host
-        subject = subject_of(snapshot, kernel, given, use_cache=not no_cache)
+        subject = subject_of(
+            snapshot, kernel, given, open_image=image_opener(use_cache=not no_cache)
+        )
         image = next_image(
             following, subject.snapshot, append=append, reuse=reuse_cmdline, crash=crash
         )

@@ -213,12 +213,14 @@ def _named_snapshots(files: tuple[str, ...]) -> dict[str, Snapshot]:
 
 
 def _audit(snapshot: Snapshot, kernel: str | None, given: Given, asked: _Asked) -> Audit:
+    from staleline.kernel.reading.decided import image_opener
+    from staleline.verdict.audit.agreement import audit_of
     from staleline.verdict.audit.next_kernel import Next
-    from staleline.verdict.audit.subject import audit_of, subject_of
+    from staleline.verdict.audit.subject import subject_of
     from staleline.vocabulary import Path
 
     return audit_of(
-        subject_of(snapshot, kernel, given),
+        subject_of(snapshot, kernel, given, open_image=image_opener()),
         following=Next(asked.following),
         paths=tuple(Path) if asked.path_name == "all" else (Path(asked.path_name),),
     )

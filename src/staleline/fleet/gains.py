@@ -9,13 +9,13 @@ the verdict safe or at risk.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
+from typing import Any
 
 from staleline.fleet.asked import ASKED, BOOLEANS, ClassValues
 from staleline.fleet.judging import Asked, FleetSubject, Judge, with_kernel
-from staleline.fleet.result import AskedFleet
 from staleline.policy.axioms import VENDORS
 from staleline.vocabulary import Verdict
 
@@ -69,24 +69,32 @@ class Gain:
     perhaps: int
 
 
-def gains(asked: AskedFleet) -> list[Gain]:
-    """Each thing that is missing, the most valuable first."""
+def gains(
+    judge: Judge, subjects: Iterable[FleetSubject], open_subjects: Iterable[Mapping[str, Any]]
+) -> list[Gain]:
+    """Each thing that is missing, the most valuable first.
+
+    Args:
+        judge: The engine, with what it knows.
+        subjects: All subjects of the fleet.
+        open_subjects: Rows: what is missing of which subjects, and how many hosts that is.
+    """
     missing: Counter[str] = Counter()
     settled: Counter[str] = Counter()
     perhaps: Counter[str] = Counter()
     found: dict[str, dict[str, bool | None]] = {}
     representatives: dict[int, FleetSubject] = {}
-    for (number, _), subject in asked.subjects.items():
-        representatives.setdefault(number, subject)
-    for row in asked.open_subjects:
+    for subject in subjects:
+        representatives.setdefault(subject.number, subject)
+    for row in open_subjects:
         names, hosts = row["missing"].split(","), int(row["hosts"])
         missing.update(dict.fromkeys(names, hosts))
         subject = representatives[row["subject"]]
-        own = asked.judge.asked(subject)
+        own = judge.asked(subject)
         known = found.setdefault(repr((own.values, own.key)), {})
         for name in names:
             if name not in known:
-                known[name] = _settles(asked.judge, own, subject.registers, name)
+                known[name] = _settles(judge, own, subject.registers, name)
         settled.update({name: hosts for name in names if known[name]})
         perhaps.update({name: hosts for name in names if known[name] is None})
     order = sorted(missing, key=lambda name: (-settled[name], -perhaps[name], -missing[name], name))

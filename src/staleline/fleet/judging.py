@@ -27,7 +27,7 @@ from staleline.fleet.asked import (
     number_of,
     registers_kind,
 )
-from staleline.fleet.images import Images
+from staleline.fleet.ownimages import Images
 from staleline.fleet.profile import snapshot_of
 from staleline.fleet.store import Fleet
 from staleline.kernel.file.source import file_digest
@@ -36,10 +36,11 @@ from staleline.verdict.audit.audit import Audit
 from staleline.verdict.audit.cost import bandwidth_of, flush_times
 from staleline.verdict.audit.identity import identity_of
 from staleline.verdict.audit.next_kernel import Following
-from staleline.verdict.audit.old_kernel import choose_kernels, judged_release
+from staleline.verdict.audit.old_kernel import choose_kernels
 from staleline.verdict.audit.subject import subject_with
 from staleline.verdict.audit.wanted_next import next_kernel
 from staleline.verdict.handover.kernels import ImageKernel, Kernel, PolicyKernel
+from staleline.verdict.handover.release import judged_release, kernels_of_release
 from staleline.vocabulary import Path, Site, Verdict
 
 __all__ = [
@@ -264,7 +265,9 @@ class Judge:
             question.following, _NOTHING_GIVEN, append=question.append, reuse=False, crash=False
         )
         self._wanted = (
-            None if question.kernel is None else choose_kernels(_NOTHING_GIVEN, question.kernel)
+            None
+            if question.kernel is None
+            else choose_kernels(_NOTHING_GIVEN, question.kernel, question.images.open_image)
         )
         self._as_if: dict[tuple[Hashable, ...], tuple[ClassValues, str, Snapshot]] = {}
 
@@ -346,9 +349,7 @@ class Judge:
         return Asked(values, kernels, "named", _key(kernels, registers), lambda: snapshot)
 
 
-@cache
-def _by_release(release: str) -> Sequence[Kernel]:
-    return choose_kernels(Snapshot(cpus=(), kernel=KernelEvidence(release=release)), None)
+_by_release = cache(kernels_of_release)
 
 
 def with_kernel(asked: Asked, kernel: Kernel, registers: str) -> Asked:

@@ -10,15 +10,15 @@ from staleline.model.state.cpus import (
     DRAM,
     JUMPING,
     NEWEST,
+    SEAMCALLED,
     Data,
     JumpingAt,
     SecondaryAt,
     each,
 )
 from staleline.model.state.lines import Alias, Line
-from staleline.model.steps.nextkernel import encrypts_in_place
 from staleline.model.steps.oldkernel import can_overwrite
-from staleline.model.steps.wbinvd import SEAMCALLED, flushes
+from staleline.model.steps.wbinvd import flushes
 
 __all__ = ["P1", "P2", "P3", "P4", "P4_TITLE", "P5", "handover_done", "properties"]
 
@@ -64,7 +64,7 @@ def _stale_read(scenario: Scenario, line: Line) -> Expr:
     jumping = JUMPING.at(JumpingAt.NEXT) & _stale(JUMPING.entry(line.next), line.next)
     early = (
         [JUMPING.at(JumpingAt.EARLY) & _stale(JUMPING.entry(line.early), line.early)]
-        if encrypts_in_place(scenario) and line.converted
+        if scenario.encrypts_in_place and line.converted
         else []
     )
     return any_of(jumping, Any(secondary), *early)

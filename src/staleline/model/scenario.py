@@ -206,6 +206,11 @@ class Scenario:
         """A guest, whose kernels cannot choose: all of its memory is private or shared."""
         return self.guest or self.flush_faults
 
+    @property
+    def encrypts_in_place(self) -> bool:
+        """`__enc_copy` runs: on hosts only (boot/startup/sme.c: not when SEV is active)."""
+        return self.next_encrypts and not self.keeps_encryption
+
     def __post_init__(self) -> None:
         if self.secondaries < 0:
             _reject(f"{self.secondaries} secondaries", "give 0 or more")

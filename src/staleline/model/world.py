@@ -16,18 +16,20 @@ from staleline.model.state.cpus import (
     DIRTY,
     DRAM,
     NEWEST,
+    SEAMCALLED,
     VARIANT_VALUES,
     Data,
     JumpingAt,
     SecondaryAt,
+    counts_seamcalls,
 )
 from staleline.model.state.lines import Line, lines_of
 from staleline.model.state.sharedcache import beside_shared_cache, shared_entry
 from staleline.model.steps.handover import relocation
 from staleline.model.steps.nextkernel import next_kernel_actions
 from staleline.model.steps.oldkernel import old_kernel
+from staleline.model.steps.playdead import goes_offline
 from staleline.model.steps.stop import stop_actions
-from staleline.model.steps.wbinvd import SEAMCALLED, counts_seamcalls
 
 __all__ = ["model_of", "world"]
 
@@ -56,6 +58,7 @@ def model_of(scenario: Scenario, line: Line) -> Model:
 def _actions(scenario: Scenario, line: Line) -> Iterator[Action]:
     for part in (
         old_kernel(scenario, line),
+        goes_offline(scenario, line),
         stop_actions(scenario, line),
         relocation(scenario, line),
         next_kernel_actions(scenario, line),

@@ -13,6 +13,7 @@ from typing import Final
 from staleline.evidence.detect import parse_snapshot
 from staleline.evidence.given import Given
 from staleline.evidence.snapshot import Snapshot, StateEvidence
+from staleline.kernel.reading.decided import image_opener
 from staleline.model.scenario import Flush
 from staleline.simulation.prediction import NOTHING_PREDICTED, Prediction
 from staleline.verdict.audit.agreement import audit
@@ -110,7 +111,7 @@ def predicted(
         path: How it is reached.
         without: A site whose WBINVD is taken away.
     """
-    subject = subject_of(evidence, kernel)
+    subject = subject_of(evidence, kernel, open_image=image_opener())
     kernels: tuple[Kernel, ...] = tuple(subject.kernels)
     if without is not None:
         kernels = tuple(WithoutFlush(each, without) for each in kernels)

@@ -9,17 +9,19 @@ import pytest
 
 from staleline.model.form import FALSE, TRUE, All, And, Expr
 from staleline.model.scenario import Flush, ForeignLines, Path, Scenario, SharedCache
-from staleline.model.state.cpus import ABSENT, DIRTY, JUMPING, SECONDARY, Cpu, each
+from staleline.model.state.cpus import (
+    ABSENT,
+    DIRTY,
+    JUMPING,
+    SEAMCALLED,
+    SECONDARY,
+    Cpu,
+    counts_seamcalls,
+    each,
+)
 from staleline.model.state.lines import Line, Role, lines_of
 from staleline.model.state.sharedcache import shared_entry
-from staleline.model.steps.wbinvd import (
-    SEAMCALLED,
-    Choice,
-    completes,
-    counts_seamcalls,
-    flushes,
-    forgets,
-)
+from staleline.model.steps.wbinvd import Choice, completes, flushes, forgets
 
 TDX_HOST = Scenario(
     path=Path.KEXEC,

@@ -20,6 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from staleline.evidence.detect import read_snapshot
 from staleline.evidence.given import with_given
 from staleline.facts import from_snapshot
+from staleline.kernel.reading.decided import image_opener
 from staleline.kernel.reading.imagereport import ReadingOptions
 from staleline.report.formats.findings import Findings, Level, audit_findings, check_findings
 from staleline.report.formats.junit import junit_xml
@@ -48,7 +49,7 @@ def audited(dump: str, policy: str, *added: str) -> Findings:
     )
     found = audit(
         from_snapshot(snapshot),
-        choose_kernels(snapshot, policy),
+        choose_kernels(snapshot, policy, image_opener()),
         following=Next.ANY,
         paths=tuple(Way),
     )

@@ -19,10 +19,12 @@ from staleline.evidence.snapshot import (
     StateEvidence,
 )
 from staleline.kernel.image.assembly import load_image
+from staleline.kernel.reading.decided import image_opener
 from staleline.policy.catalogue import catalogue
+from staleline.verdict.audit.agreement import audit_of
 from staleline.verdict.audit.identity import By, identity_of
 from staleline.verdict.audit.next_kernel import Next
-from staleline.verdict.audit.subject import Subject, audit_of, subject_of
+from staleline.verdict.audit.subject import Subject, subject_of
 from staleline.verdict.handover.kernels import PolicyKernel
 from staleline.vocabulary import Path as HandoverPath
 from staleline.vocabulary import Verdict
@@ -60,7 +62,7 @@ def running(release: str | None, build_id: str | None) -> Snapshot:
 
 
 def judged(snapshot: Snapshot, image: RealKernel, given: Given | None = None) -> Subject:
-    return subject_of(snapshot, str(image.path), given)
+    return subject_of(snapshot, str(image.path), given, open_image=image_opener())
 
 
 def test_a_build_id_tells_whatever_the_release_is(real_kernels: dict[str, RealKernel]) -> None:
@@ -90,7 +92,9 @@ def test_else_the_release_tells(
 
 
 def test_of_a_policy_nobody_asks_who_carries_it() -> None:
-    identity = subject_of(running("5.10.0-46-amd64", "00"), "linux-6.5").identity
+    identity = subject_of(
+        running("5.10.0-46-amd64", "00"), "linux-6.5", open_image=image_opener()
+    ).identity
     assert (identity.what_if, identity.by) == (None, By.NOTHING)
 
 
@@ -101,7 +105,7 @@ def test_of_a_policy_nobody_asks_who_carries_it() -> None:
 def test_a_release_is_compared_with_the_running_one(
     wanted: str | None, what_if: bool | None
 ) -> None:
-    subject = subject_of(running("6.5.0-10-amd64", None), wanted)
+    subject = subject_of(running("6.5.0-10-amd64", None), wanted, open_image=image_opener())
     assert subject.guessed
     assert subject.identity.what_if is what_if
 
@@ -192,7 +196,7 @@ def test_another_kernel_asks_the_same_hypervisor_to_jump(message: str, kernel: s
         cmdline="mem_encrypt=off",
         state=("sev_guests_run=no",),
     )
-    subject = subject_of(observed, kernel, given)
+    subject = subject_of(observed, kernel, given, open_image=image_opener())
     assert subject.facts["jumped_by"].value not in ("kernel", None)
     found = audit_of(subject, following=Next.ANY, paths=[HandoverPath.KEXEC])
     assert found.verdict is Verdict.UNKNOWN

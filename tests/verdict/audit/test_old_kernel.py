@@ -11,9 +11,11 @@ import pytest
 from staleline.evidence.detect import read_snapshot
 from staleline.evidence.snapshot import KernelEvidence, Snapshot
 from staleline.kernel.image.assembly import load_image
+from staleline.kernel.reading.decided import image_opener
 from staleline.verdict.audit import old_kernel as choice
-from staleline.verdict.audit.old_kernel import choose_kernels, judged_release
+from staleline.verdict.audit.old_kernel import choose_kernels
 from staleline.verdict.handover.kernels import ImageKernel, PolicyKernel
+from staleline.verdict.handover.release import judged_release
 from tests.conftest import RealKernel
 
 ROME = Path(__file__).parents[2] / ("data/cpuid/libcpuid/amd-epyc-7742-64-core-processor-dual.test")
@@ -37,7 +39,7 @@ def machine(kernel: KernelEvidence) -> Snapshot:
 
 
 def test_the_installed_image_with_the_running_build_id_is_read(installed: KernelEvidence) -> None:
-    (kernel,) = choose_kernels(machine(installed), None)
+    (kernel,) = choose_kernels(machine(installed), None, image_opener())
     assert isinstance(kernel, ImageKernel)
 
 
@@ -45,7 +47,7 @@ def test_the_installed_image_with_the_running_build_id_is_read(installed: Kernel
 def test_an_image_that_may_be_another_build_is_not(
     installed: KernelEvidence, build_id: str | None
 ) -> None:
-    kernels = choose_kernels(machine(replace(installed, build_id=build_id)), None)
+    kernels = choose_kernels(machine(replace(installed, build_id=build_id)), None, image_opener())
     assert kernels
     assert all(isinstance(kernel, PolicyKernel) for kernel in kernels)
 
@@ -61,5 +63,5 @@ def test_an_image_that_may_be_another_build_is_not(
     ],
 )
 def test_the_release_whose_code_reads_the_command_line(wanted: str, release: str | None) -> None:
-    kernels = choose_kernels(Snapshot(()), wanted)
+    kernels = choose_kernels(Snapshot(()), wanted, image_opener())
     assert judged_release(kernels, wanted) == release

@@ -32,9 +32,8 @@ from staleline.model.form import (
     any_of,
     in_order,
 )
-from staleline.model.state.cpus import CPUS
+from staleline.model.state.cpus import CPUS, SEAMCALLED
 from staleline.model.state.lines import Line
-from staleline.model.steps.wbinvd import SEAMCALLED
 
 __all__ = ["combined"]
 

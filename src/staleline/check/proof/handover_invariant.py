@@ -22,14 +22,14 @@ from staleline.model.state.cpus import (
     DRAM,
     JUMPING,
     NEWEST,
+    SEAMCALLED,
     Data,
     JumpingAt,
     SecondaryAt,
+    counts_seamcalls,
     each,
 )
 from staleline.model.state.lines import Alias, Line, Role
-from staleline.model.steps.nextkernel import encrypts_in_place
-from staleline.model.steps.wbinvd import SEAMCALLED, counts_seamcalls
 
 __all__ = ["Clause", "invariant"]
 
@@ -180,7 +180,7 @@ def _flushed_by_stop_this_cpu(scenario: Scenario, line: Line) -> Expr:
 
 def _flushed_by_relocate_kernel(scenario: Scenario, line: Line) -> Expr:
     # What is not copied is first written by __enc_copy, after its own WBINVD.
-    if line.old is first_written(line) or (encrypts_in_place(scenario) and not line.copied):
+    if line.old is first_written(line) or (scenario.encrypts_in_place and not line.copied):
         return TRUE
     return implies(JUMPING.at(JumpingAt.COPYING), jumping_clean(line.old))
 

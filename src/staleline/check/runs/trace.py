@@ -16,10 +16,17 @@ from staleline.check.search.search import Run
 from staleline.model.form import Actor, Model
 from staleline.model.properties import P1, P2
 from staleline.model.scenario import Scenario
-from staleline.model.state.cpus import ABSENT, DRAM, NEWEST, Data, JumpingAt, SecondaryAt
+from staleline.model.state.cpus import (
+    ABSENT,
+    DRAM,
+    NEWEST,
+    SEAMCALLED,
+    Data,
+    JumpingAt,
+    SecondaryAt,
+)
 from staleline.model.state.lines import Alias, Line
 from staleline.model.state.sharedcache import shared_entry
-from staleline.model.steps.wbinvd import SEAMCALLED
 
 __all__ = [
     "DRAM_NAME",

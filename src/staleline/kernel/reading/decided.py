@@ -11,9 +11,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -31,7 +31,7 @@ from staleline.vocabulary import ReportOrder, Site
 if TYPE_CHECKING:
     from staleline.kernel.reading.running import RunningImage
 
-__all__ = ["DecidedDocument", "RememberedImage", "decisions_directory", "remembered_image"]
+__all__ = ["DecidedDocument", "RememberedImage", "image_opener", "remembered_image"]
 
 
 class DecidedDocument(TypedDict):
@@ -46,7 +46,7 @@ class DecidedDocument(TypedDict):
     doubts: dict[str, list[str]] | None
 
 
-def decisions_directory() -> Path:
+def _directory() -> Path:
     """Where decisions are kept: beside the readings."""
     return default_directory().parent / "decisions"
 
@@ -129,6 +129,14 @@ class RememberedImage:
         if digest != self._document["sha256"]:
             raise KernelImageError("changed while it was read", where=self.path, do="read it again")
         return image
+
+
+def image_opener(*, use_cache: bool = True) -> Callable[[str], RememberedImage | RunningImage]:
+    """Opens image files, with what was decided before; or without, and nothing is kept."""
+    cache: DocumentCache[DecidedDocument] | None = None
+    if use_cache:
+        cache = DocumentCache(_directory())
+    return partial(remembered_image, cache=cache)
 
 
 def remembered_image(

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from staleline.model.form import Actor, Assign, Expr, Ref, Whose
-from staleline.model.state.lines import Alias
+from staleline.model.scenario import Flush, ForeignLines, Scenario
+from staleline.model.state.lines import Alias, Line
 
 __all__ = [
     "ABSENT",
@@ -17,12 +18,14 @@ __all__ = [
     "DRAM",
     "JUMPING",
     "NEWEST",
+    "SEAMCALLED",
     "SECONDARY",
     "VARIANT_VALUES",
     "Cpu",
     "Data",
     "JumpingAt",
     "SecondaryAt",
+    "counts_seamcalls",
     "each",
     "first_write",
     "next_write",
@@ -148,3 +151,14 @@ def first_write(cpu: Cpu, alias: Alias) -> tuple[Assign, ...]:
 def next_write(cpu: Cpu, alias: Alias) -> tuple[Assign, ...]:
     """What a later store does: DRAM, which may hold an earlier one, is out of date again."""
     return (DRAM.becomes(Data.OLD), *first_write(cpu, alias))
+
+
+#: The per-CPU flag that a SEAMCALL sets; "yes" from the first one on.
+SEAMCALLED = "seamcalled"
+
+
+def counts_seamcalls(scenario: Scenario, line: Line) -> bool:
+    """Does a flush that matters to this line depend on whether its CPU made a SEAMCALL?"""
+    sites = (scenario.flush_secondary, scenario.flush_jumping)
+    is_private = line.foreign and scenario.foreign is ForeignLines.TDX
+    return is_private and Flush.AFTER_SEAMCALL in sites

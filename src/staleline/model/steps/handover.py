@@ -7,12 +7,11 @@ from collections.abc import Iterator
 
 from staleline.model.form import Action, in_order
 from staleline.model.scenario import Scenario
-from staleline.model.state.cpus import JUMPING, JumpingAt, first_write
+from staleline.model.state.cpus import JUMPING, SEAMCALLED, JumpingAt, first_write
 from staleline.model.state.lines import Line
 from staleline.model.state.texts import line_phrase
-from staleline.model.steps.nextkernel import encrypts_in_place
 from staleline.model.steps.steps import WBINVD, Where, flush_begins, step
-from staleline.model.steps.wbinvd import SEAMCALLED, completes, flushes, forgets
+from staleline.model.steps.wbinvd import completes, flushes, forgets
 
 __all__ = ["relocation"]
 
@@ -47,7 +46,7 @@ def relocation(scenario: Scenario, line: Line) -> Iterator[Action]:
 
 
 def _jump(scenario: Scenario, line: Line) -> Action:
-    arrives = JumpingAt.EARLY if encrypts_in_place(scenario) else JumpingAt.NEXT
+    arrives = JumpingAt.EARLY if scenario.encrypts_in_place else JumpingAt.NEXT
     effect = first_write(JUMPING, line.early) if line.copied else ()
     copies = (
         f"{{cpu}} copies the image, writing {line_phrase(line)} through the "

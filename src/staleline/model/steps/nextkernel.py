@@ -27,7 +27,7 @@ from staleline.model.state.texts import line_phrase
 from staleline.model.steps.steps import Where, step
 from staleline.model.steps.wbinvd import completes
 
-__all__ = ["encrypts_in_place", "next_kernel_actions"]
+__all__ = ["next_kernel_actions"]
 
 _ENC_COPY = "7.3 arch/x86/mm/mem_encrypt_boot.S:74 __enc_copy"
 _TRAMPOLINE = "7.3 arch/x86/realmode/rm/trampoline_64.S:63 trampoline_start"
@@ -35,14 +35,9 @@ _MTRR = Where("cache_disable", "7.3 arch/x86/kernel/cpu/cacheinfo.c:658, from se
 _INIT = "SDM vol. 3 ch. 9.1: INIT leaves the caches as they are"
 
 
-def encrypts_in_place(scenario: Scenario) -> bool:
-    """`__enc_copy` runs: on hosts only (boot/startup/sme.c: not when SEV is active)."""
-    return scenario.next_encrypts and not scenario.keeps_encryption
-
-
 def next_kernel_actions(scenario: Scenario, line: Line) -> Iterator[Action]:
     """Everything after the jump."""
-    if encrypts_in_place(scenario):
+    if scenario.encrypts_in_place:
         yield from _in_place_encryption(scenario, line)
         if line.converted or line.scratch:
             reading = JUMPING.at(JumpingAt.EARLY, JumpingAt.ENCRYPTING)

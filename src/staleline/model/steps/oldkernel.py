@@ -15,16 +15,17 @@ from staleline.model.state.cpus import (
     DRAM,
     JUMPING,
     NEWEST,
+    SEAMCALLED,
     SECONDARY,
     Cpu,
     Data,
     JumpingAt,
     SecondaryAt,
+    counts_seamcalls,
     first_write,
 )
 from staleline.model.state.lines import Alias, Line, Role
 from staleline.model.state.texts import line_phrase, role_noun
-from staleline.model.steps.wbinvd import SEAMCALLED, counts_seamcalls
 
 __all__ = ["can_overwrite", "old_kernel"]
 

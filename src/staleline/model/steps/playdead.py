@@ -31,6 +31,8 @@ _BEHIND = "7.3 drivers/acpi/processor_idle.c:585,592: io_idle() is called behind
 
 def goes_offline(scenario: Scenario, line: Line) -> Iterator[Action]:
     """A secondary reports itself dead, executes WBINVD if it does, and sleeps."""
+    if not scenario.plays_dead:
+        return
     # Before a kexec, CPU hotplug is disabled from the stop on (kernel/reboot.c
     # migrate_to_reboot_cpu); in a kexec jump this is the stop.
     when = JumpingAt.WAITING if scenario.preserve_context else JumpingAt.RUNNING

@@ -10,6 +10,7 @@ from staleline.model.scenario import Path, ReportOrder, Scenario, Stop
 from staleline.model.state.cpus import (
     JUMPING,
     NEWEST,
+    SEAMCALLED,
     SECONDARY,
     JumpingAt,
     SecondaryAt,
@@ -17,9 +18,8 @@ from staleline.model.state.cpus import (
 )
 from staleline.model.state.lines import Line, Role
 from staleline.model.state.texts import line_phrase
-from staleline.model.steps.playdead import goes_offline
 from staleline.model.steps.steps import WBINVD, Where, flush_begins, step
-from staleline.model.steps.wbinvd import SEAMCALLED, completes, flushes, forgets
+from staleline.model.steps.wbinvd import completes, flushes, forgets
 
 __all__ = ["stop_actions"]
 
@@ -36,8 +36,6 @@ _AGAIN = "7.3 arch/x86/kernel/smp.c:184-189: a CPU that has reported may still h
 
 def stop_actions(scenario: Scenario, line: Line) -> Iterator[Action]:
     """From the decision to leave to the end of the wait for all others."""
-    if scenario.plays_dead:
-        yield from goes_offline(scenario, line)
     if scenario.stop is Stop.SKIPPED:
         yield _nobody_asked()
         return

@@ -8,14 +8,19 @@ from typing import NamedTuple
 
 from staleline.model.form import FALSE, TRUE, All, Assign, Expr, Ref, all_of
 from staleline.model.scenario import Flush, ForeignLines, Scenario, SharedCache
-from staleline.model.state.cpus import ABSENT, DIRTY, JUMPING, Cpu, each
+from staleline.model.state.cpus import (
+    ABSENT,
+    DIRTY,
+    JUMPING,
+    SEAMCALLED,
+    Cpu,
+    counts_seamcalls,
+    each,
+)
 from staleline.model.state.lines import Alias, Line
 from staleline.model.state.sharedcache import shared_clean
 
-__all__ = ["SEAMCALLED", "Choice", "completes", "counts_seamcalls", "flushes", "forgets"]
-
-#: The per-CPU flag that a SEAMCALL sets; "yes" from the first one on.
-SEAMCALLED = "seamcalled"
+__all__ = ["Choice", "completes", "flushes", "forgets"]
 
 
 class Choice(NamedTuple):
@@ -23,13 +28,6 @@ class Choice(NamedTuple):
 
     flushes: Expr
     skips: Expr
-
-
-def counts_seamcalls(scenario: Scenario, line: Line) -> bool:
-    """Does a flush that matters to this line depend on whether its CPU made a SEAMCALL?"""
-    sites = (scenario.flush_secondary, scenario.flush_jumping)
-    is_private = line.foreign and scenario.foreign is ForeignLines.TDX
-    return is_private and Flush.AFTER_SEAMCALL in sites
 
 
 def flushes(scenario: Scenario, line: Line, flush: Flush, seamcalled: Ref) -> Choice:

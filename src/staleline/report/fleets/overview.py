@@ -111,7 +111,9 @@ def overview(asked: AskedFleet, *, with_gains: bool = True) -> FleetOverview:
         judged=sum(int(row["hosts"]) for row in groups if row["rule"] is not None),
         groups=groups,
         by={name: asked.by(name) for name in asked.options.by},
-        gains=gains(asked) if with_gains else (),
+        gains=gains(asked.judge, asked.subjects.values(), asked.open_subjects)
+        if with_gains
+        else (),
         faults=asked.faults,
         again=again,
         again_count=asked.running.value("SELECT COUNT(*) FROM told_again") if again else 0,

@@ -24,6 +24,7 @@ from staleline.kernel.boot.decision import Store
 from staleline.verdict.audit.audit import Audit, Handover
 from staleline.verdict.audit.missing import missing
 from staleline.verdict.audit.next_kernel import Following
+from staleline.verdict.audit.subject import Subject
 from staleline.verdict.audit.world import Key, World
 from staleline.verdict.audit.worlds import worlds
 from staleline.verdict.handover.changed import ChangedKernel
@@ -33,7 +34,7 @@ from staleline.verdict.handover.reasons import in_all_worlds
 from staleline.verdict.handover.unknown import Unknown, asked_once
 from staleline.vocabulary import Path, Site, Verdict
 
-__all__ = ["audit"]
+__all__ = ["audit", "audit_of"]
 
 
 def audit(
@@ -231,3 +232,15 @@ def _may_trap(facts: MachineFacts, key: Key, containing: Sequence[World]) -> Ite
     """What would tell whether a WBINVD traps, where the worlds differ in that."""
     for reason in missing(facts, containing, lambda world: world.judgements[key].faults):
         yield Unknown(f"whether WBINVD traps here: {reason}", reason.id, str(reason))
+
+
+def audit_of(subject: Subject, *, following: Following, paths: Sequence[Path]) -> Audit:
+    """As `audit`, of one machine with one kernel.
+
+    Raises:
+        ContradictionError: No machine fits the evidence.
+    """
+    judged = audit(
+        subject.facts, subject.kernels, following=following, paths=paths, given=subject.given
+    )
+    return replace(judged, identity=subject.identity)

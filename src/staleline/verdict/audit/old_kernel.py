@@ -3,18 +3,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from staleline.errors import UsageError
 from staleline.evidence.snapshot import Snapshot
-from staleline.kernel.reading.cache import DocumentCache
-from staleline.kernel.reading.decided import decisions_directory, remembered_image
-from staleline.policy.catalogue import candidates, catalogue, find, series_of
+from staleline.policy.catalogue import catalogue, find, series_of
 from staleline.verdict.handover.kernels import Image, ImageKernel, Kernel, PolicyKernel
+from staleline.verdict.handover.release import kernels_of_release
 from staleline.verdict.machines.registers import has_cpuid
 
-__all__ = ["choose_kernels", "image_files", "judged_release"]
+__all__ = ["choose_kernels", "image_files"]
 
 _WITHOUT_CPUID = "read by running the image's own code on CPUs made up from the facts"
 #: Where distributions keep the image of an installed release.
@@ -22,7 +21,7 @@ _IMAGE_PLACES = ("/boot/vmlinuz-{}", "/usr/lib/modules/{}/vmlinuz", "/lib/module
 
 
 def choose_kernels(
-    snapshot: Snapshot, wanted: str | None, *, use_cache: bool = True
+    snapshot: Snapshot, wanted: str | None, open_image: Callable[[str], Image]
 ) -> Sequence[Kernel]:
     """The kernel, or several where only its release number is known.
 
@@ -30,7 +29,7 @@ def choose_kernels(
         snapshot: The machine it runs on.
         wanted: An image's path, a policy's name or file, or a release; None for the
             kernel that the snapshot names.
-        use_cache: Take what an image's code decided before, and keep what it decides now.
+        open_image: Opens an image file.
 
     Raises:
         UsageError: Nothing fits; the message says what could be given.
@@ -38,15 +37,15 @@ def choose_kernels(
         PolicyError: A policy file is not well formed.
     """
     if wanted is None:
-        return _running(snapshot, use_cache)
+        return _running(snapshot, open_image)
     # A policy's name first: `linux-6.5` is in every documentation, and a folder of sources may be
     # called so. A file comes before a release: who has both means the image.
     if wanted in catalogue() or wanted.endswith(".toml"):
         return (PolicyKernel(find(wanted), "policy named by the user; no image was read"),)
     if series_of(wanted) is not None and not Path(wanted).exists():
-        return _by_release(wanted)
+        return kernels_of_release(wanted)
     if "/" in wanted or Path(wanted).exists():
-        return (_image(wanted, snapshot, use_cache),)
+        return (_image(wanted, snapshot, open_image),)
     find(wanted)  # raises, and knows which names come near
     raise AssertionError(wanted)
 
@@ -56,30 +55,7 @@ def image_files(kernels: Sequence[Kernel]) -> list[str]:
     return [kernel.image.path for kernel in kernels if isinstance(kernel, ImageKernel)]
 
 
-def judged_release(kernels: Sequence[Kernel], wanted: str | None) -> str | None:
-    """The release whose code reads the command line, as far as it was named.
-
-    Args:
-        kernels: What `choose_kernels` made of it.
-        wanted: What the user named. Of a policy the earliest series that carries it counts,
-            because in later ones no more is left open.
-    """
-    if wanted is not None and wanted not in catalogue() and series_of(wanted) is not None:
-        return wanted
-    releases = {_release(kernel) for kernel in kernels}
-    return releases.pop() if len(releases) == 1 else None
-
-
-def _release(kernel: Kernel) -> str | None:
-    if isinstance(kernel, ImageKernel):
-        return kernel.image.release
-    if isinstance(kernel, PolicyKernel) and kernel.policy.releases:
-        major, minor = min(releases.first for releases in kernel.policy.releases)
-        return f"{major}.{minor}"
-    return None
-
-
-def _running(snapshot: Snapshot, use_cache: bool) -> Sequence[Kernel]:
+def _running(snapshot: Snapshot, open_image: Callable[[str], Image]) -> Sequence[Kernel]:
     """The kernel that the snapshot names: its image, if it is installed here, else its rule."""
     release, build_id = snapshot.kernel.release, snapshot.kernel.build_id
     if release is None:
@@ -92,9 +68,9 @@ def _running(snapshot: Snapshot, use_cache: bool) -> Sequence[Kernel]:
         for place in _IMAGE_PLACES:
             path = Path(place.format(release))
             # By the build ID: a release may have been built again, or be that of another host.
-            if _readable(path) and (image := _load(str(path), use_cache)).build_id == build_id:
+            if _readable(path) and (image := open_image(str(path))).build_id == build_id:
                 return (ImageKernel(image, snapshot),)
-    return _by_release(release)
+    return kernels_of_release(release)
 
 
 def _readable(path: Path) -> bool:
@@ -105,27 +81,8 @@ def _readable(path: Path) -> bool:
         return False
 
 
-def _image(path: str, snapshot: Snapshot, use_cache: bool) -> ImageKernel:
-    image = _load(path, use_cache)
+def _image(path: str, snapshot: Snapshot, open_image: Callable[[str], Image]) -> ImageKernel:
+    image = open_image(path)
     if has_cpuid(snapshot):
         return ImageKernel(image, snapshot)
     return ImageKernel(image, snapshot, _WITHOUT_CPUID)
-
-
-def _load(path: str, use_cache: bool) -> Image:
-    return remembered_image(path, DocumentCache(decisions_directory()) if use_cache else None)
-
-
-def _by_release(release: str) -> Sequence[Kernel]:
-    policies = candidates(release)
-    if not policies:
-        raise UsageError(
-            f"no rule is known for kernel release {release!r}",
-            do="give the image to --kernel, or a policy of `staleline policies`",
-        )
-    evidence = (
-        f"guessed from the release number {release}: weaker evidence, "
-        "because distributions backport; give the image to --kernel"
-    )
-    series = series_of(release)
-    return tuple(PolicyKernel(policy, evidence, series, guessed=True) for policy in policies)

@@ -16,9 +16,10 @@ from staleline.evidence.snapshot import Snapshot
 from staleline.facts import MachineFacts
 from staleline.model.scenario import ForeignLines, Scenario
 from staleline.policy.catalogue import series_of
+from staleline.verdict.audit.agreement import audit_of
 from staleline.verdict.audit.audit import Audit
 from staleline.verdict.audit.remarks import Remark, remark_kinds
-from staleline.verdict.audit.subject import Subject, audit_of
+from staleline.verdict.audit.subject import Subject
 from staleline.verdict.audit.wanted_next import NextImage
 from staleline.verdict.handover.answers import answer_to
 from staleline.verdict.handover.kernels import ImageKernel, PolicyKernel

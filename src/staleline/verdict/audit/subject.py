@@ -3,21 +3,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from staleline.evidence.given import Given
 from staleline.evidence.snapshot import Snapshot, given_by_user
 from staleline.facts import MachineFacts
-from staleline.verdict.audit.agreement import audit
-from staleline.verdict.audit.audit import Audit
 from staleline.verdict.audit.identity import Identity, facts_of, identity_of, with_given_for
-from staleline.verdict.audit.next_kernel import Following
-from staleline.verdict.audit.old_kernel import choose_kernels, judged_release
-from staleline.verdict.handover.kernels import ImageKernel, Kernel, PolicyKernel
-from staleline.vocabulary import Path
+from staleline.verdict.audit.old_kernel import choose_kernels
+from staleline.verdict.handover.kernels import Image, ImageKernel, Kernel, PolicyKernel
+from staleline.verdict.handover.release import judged_release
 
-__all__ = ["Subject", "audit_of", "subject_of", "subject_with"]
+__all__ = ["Subject", "subject_of", "subject_with"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +45,11 @@ class Subject:
 
 
 def subject_of(
-    observed: Snapshot, wanted: str | None, given: Given | None = None, *, use_cache: bool = True
+    observed: Snapshot,
+    wanted: str | None,
+    given: Given | None = None,
+    *,
+    open_image: Callable[[str], Image],
 ) -> Subject:
     """Choose the kernel, and keep of the evidence what holds for it.
 
@@ -56,15 +57,13 @@ def subject_of(
         observed: The machine.
         wanted: As of `choose_kernels`.
         given: What the user says instead of observing it.
-        use_cache: As of `choose_kernels`.
+        open_image: As of `choose_kernels`.
 
     Raises:
         UsageError, KernelImageError, PolicyError: As `choose_kernels` and `with_given`.
         ContradictionError: What was given cannot be true of what was observed.
     """
-    return subject_with(
-        observed, choose_kernels(observed, wanted, use_cache=use_cache), wanted, given
-    )
+    return subject_with(observed, choose_kernels(observed, wanted, open_image), wanted, given)
 
 
 def subject_with(
@@ -88,15 +87,3 @@ def subject_with(
         ),
         identity=identity,
     )
-
-
-def audit_of(subject: Subject, *, following: Following, paths: Sequence[Path]) -> Audit:
-    """As `audit`, of one machine with one kernel.
-
-    Raises:
-        ContradictionError: No machine fits the evidence.
-    """
-    judged = audit(
-        subject.facts, subject.kernels, following=following, paths=paths, given=subject.given
-    )
-    return replace(judged, identity=subject.identity)
