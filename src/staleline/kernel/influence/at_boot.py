@@ -73,6 +73,8 @@ def _runner(reruns: Reruns, machine: RawMachine) -> Callable[[Variation], Tried]
 def _flips(machine: RawMachine, facts: RawFacts, seed: int, *, complement: bool) -> Flips:
     """Random bits, and another CPU of the same vendor with other highest leaves."""
     turn = 2 * seed + complement
+    # The structural ones take values that exist: any other leads to code for which there is no
+    # machine.
     signatures = REAL_SIGNATURES.get(facts.vendor, (_value(machine, _SIGNATURE),))
     extended = HIGHEST_EXTENDED[facts.leaf]
     wanted = {

@@ -151,6 +151,7 @@ class _States:
         for site in sites:
             for row, booted in enumerate(self.rows):
                 self._look_at(site, booted, first=row == 0)
+        # Once more over all rows: what one of them reads may lie unread in another.
         for booted in self.rows:
             for site in sites:
                 reruns.restore(site, booted)
@@ -213,9 +214,11 @@ class _OneSite:
             name = str(finding.change)
             if finding.lost is not None:
                 found.lost.setdefault(name, finding.lost)
+            # What one row explains another may not.
             elif name not in found.influences or found.influences[name].explained:
                 found.influences[name] = self._influence(finding.change)
         found.influences |= {one.name: one for one in self._patched()}
+        # These take longest, and rows that the site cannot tell apart have the same answers.
         if (met := self._met()) not in found.met:
             found.met.add(met)
             found.influences |= {one.name: one for one in self._beside_the_facts()}
@@ -236,6 +239,7 @@ class _OneSite:
 
     def _tried(self, variation: Variation) -> Tried:
         run = self._run(self._site, variation)
+        # An unknown answer is no other answer: the change made the code fail.
         changed = run.decision.answer not in (None, self._base.decision.answer)
         return Tried(
             frozenset({self._site}) if changed else frozenset(), run.asked, run.decision.unknown
@@ -282,6 +286,7 @@ class _OneSite:
             if run is not None and run.differs(self._base):
                 return True
             failed = failed or run is None or run.decision.flushes is None
+        # Turned each time a loop may have no end, where turned a single time it goes elsewhere.
         if not failed or len(turn.detours) < 2:
             return False
         runs = (self._detoured(detour, endless) for detour in _spread(turn.detours))
@@ -294,6 +299,7 @@ class _OneSite:
         if not turn.detours or not endless.isdisjoint(turn.others):
             return False
         first, turned = turn.detours[0], next(iter(turn.others))
+        # Where the code is linked, as `executed` has it.
         other_way = first.target - first.address + turn.address
         for changes in turned_beyond(self._reruns.memory.read, turned, other_way, executed):
             run = self._limited(
@@ -358,6 +364,7 @@ class _OneSite:
 
     def _may_differ(self, memory: Memory) -> bool:
         address, size = memory.cell
+        # A changed pointer leads nowhere, and a changed descriptor breaks the machine's own tables.
         if is_pointer(memory.content) or address & _LOW in DESCRIPTORS:
             return False
         return not is_fixed(self._fixed, memory.name, size)

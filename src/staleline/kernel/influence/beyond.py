@@ -47,6 +47,7 @@ def turned_beyond(
     for count, (address, code) in enumerate(jumps):
         yield turned, _code(address, _inverted(code))
         untaken = (*untaken, _code(address, _NOP * len(code)))
+        # Of a single jump, not to be taken is what it does already or what turning it does.
         if count:
             yield untaken
 

@@ -69,6 +69,7 @@ def dependencies(image: KernelImage, *, side_by_side: bool = False) -> Dependenc
         side_by_side: Look at the boot in another process, forked from this one, in which no other
             thread may run.
     """
+    # Neither search needs what the other finds.
     search = partial(_search_boot, image)
     found = aside(search) if side_by_side else search
     try:

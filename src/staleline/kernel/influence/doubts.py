@@ -31,6 +31,7 @@ def doubts_aside(image: KernelImage) -> Callable[[], Doubts]:
     Returns:
         Waits for what was found; to be called once.
     """
+    # Before the fork, so that no process does it again.
     lay_out(image)
     found = aside(partial(_doubts, image))
 

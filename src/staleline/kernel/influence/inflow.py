@@ -92,6 +92,7 @@ class _Followed:
 
     def take(self, step: ExecutedInstruction) -> Flow:
         """One more instruction; what decides what it does."""
+        # Memory and MSRs go on from one run to the next, registers do not.
         if step.begins:
             kept = self._registers.items()
             self._registers = {part: one for part, one in kept if not _is_of_a_run(part)}
@@ -101,6 +102,7 @@ class _Followed:
         chosen = self._chosen(form, step)
         loaded = self._loaded(step, chosen)
         deciding = self._of(form.decides)
+        # The entry of a table that is loaded decides as a comparison would.
         if chosen and any(map(self._is_from_table, step.accesses)):
             deciding = _joined(deciding, chosen)
         if form.asks in ("CPUID", "RDMSR", "WRMSR"):
@@ -130,6 +132,7 @@ class _Followed:
                 answer = Inflow(Register(number, subleaf, index), _MASK_32)
                 self._put_whole(name, frozenset({answer}))
             return
+        # Of RDMSR and WRMSR `asked` has the number here.
         msr = subleaf
         if instruction == "WRMSR":
             halves = _joined(self._of(parts_of("rax")), self._of(parts_of("rdx")))
@@ -144,6 +147,7 @@ class _Followed:
             self._put(part, _part(taken, part))
 
     def _put(self, part: Part, taken: Flow) -> None:
+        # A flag is of the whole result, whichever bits that had.
         self._registers[part] = _mixed(taken) if part == FLAGS else taken
 
     def _of(self, parts: Sequence[Part]) -> Flow:
@@ -178,6 +182,7 @@ class _Followed:
         address, size = access.address, access.size
         assert access.value is not None
         content = access.value.to_bytes(size, "little")
+        # A variable nothing was stored to is one input; by bytes its bits would be told as several.
         if self._memory.keys().isdisjoint(range(address, address + size)):
             return self._before(address, content)
         return _joined(

@@ -67,6 +67,7 @@ class InitialVariables:
 
     def _variables(self, reads: Mapping[Cell, bytes]) -> Iterator[Memory]:
         for (address, size), content in reads.items():
+            # Before it is copied for each CPU: the boot reads the copies, which do not exist yet.
             place = self._initial(address)
             if not is_pointer(content) and self._may_differ(place, size):
                 yield Memory((place, size), content, self._name(place))

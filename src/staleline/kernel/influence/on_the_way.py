@@ -56,6 +56,7 @@ def way_dependencies(image: KernelImage) -> tuple[str, ...]:
     """
     try:
         found = tuple(dict.fromkeys(_Way(image).dependencies()))
+    # The site itself is unknown then, and says why.
     except DerivationError:
         return ()
     return tuple(
@@ -111,6 +112,8 @@ class _Way:
                 continue
             for other in _others(content):
                 yield Memory((address, size), other, name)
+        # Patched at boot by what drivers and options set, so either way round may be the running
+        # one.
         for branch in static_branches(self._emulated.image, accesses.blocks):
             name = f"static key {self._emulated.places.code(branch.key)}"
             yield Memory((branch.address, len(branch.other)), branch.other, name, is_code=True)
@@ -131,6 +134,7 @@ class _Way:
 
     def _write(self, address: int, content: bytes, *, is_code: bool) -> None:
         self._emulated.memory.write(address, content)
+        # What was translated before would be run as it was.
         if is_code:
             self._emulated.emulator.forget_code(address, len(content))
 

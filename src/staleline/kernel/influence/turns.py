@@ -71,6 +71,7 @@ def turns(
         is_constant: Nothing ever changes what is at an address.
         read: What is in memory.
     """
+    # By its code too, which may have been patched since.
     found: dict[tuple[int, bytes], Turn] = {}
     for index, step in enumerate(steps):
         form = form_of(step.code)
@@ -131,6 +132,7 @@ def turned(step: ExecutedInstruction, following: int) -> bytes | None:
     code = step.code
     at = next((i for i, byte in enumerate(code) if byte not in _PREFIXES), 0)
     repeated = not _REPEATED.isdisjoint(code[:at])
+    # At most one, directly before the opcode (SDM vol. 2, 2.2.1).
     if code[at] in _REX and at + 1 < len(code):
         at += 1
     opcode = code[at]
@@ -140,8 +142,10 @@ def turned(step: ExecutedInstruction, following: int) -> bytes | None:
         return _inverted(code, at + 1)
     if opcode in _COUNTED:
         taken = following != step.address + len(code)
+        # EBH has its displacement where these have theirs, at the end.
         return _NOP * len(code) if taken else _NOP * (len(code) - 2) + _JUMP + code[-1:]
     if repeated and opcode in _STRINGS:
+        # With a count of zero it touches no memory.
         happened = bool(step.accesses)
         return _NOP * len(code) if happened else bytes(map(_unrepeated, code))
     return None
@@ -157,6 +161,7 @@ def _unused(step: ExecutedInstruction, following: int) -> int:
 
 
 def _inverted(code: bytes, at: int) -> bytes:
+    # The lowest bit negates a condition (SDM vol. 2, appendix B, tttn).
     return code[:at] + bytes([code[at] ^ 1]) + code[at + 1 :]
 
 
