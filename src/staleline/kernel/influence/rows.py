@@ -41,6 +41,7 @@ def machines(image: KernelImage) -> Iterator[RawMachine]:
         yield raw_machine(replace(ENCRYPTING_HOST, snp_host=True))
     if "seamcalled" not in lacks:
         yield raw_machine(replace(INTEL_HOST, tdx_keyids=True, seamcalled=True))
+    # Guards of some eras ask for the highest leaf first.
     machine = raw_machine(INTEL_HOST)
     basic = {key: value for key, value in machine.jumping.leaves.items() if key[0] < _EXTENDED}
     cpuid = GivenCpuid(basic)

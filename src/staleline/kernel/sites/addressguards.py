@@ -66,6 +66,7 @@ def _question(memory: MachineMemory, address: int, size: int) -> int | None:
         return None
     known = _Known()
     for at, _, mnemonic, operands in _DISASSEMBLER.disasm_lite(code, address):
+        # Of a prefix in front, such as LOCK or REP, capstone makes a word of its own.
         name = mnemonic.split()[-1]
         if known.asked is not None and _CONDITIONAL.match(name):
             return known.asked
@@ -102,6 +103,7 @@ class _Known:
             is_address = register in self.addresses or _is_address(name, operand)
             self.pushed.append((is_address, register in self.numbers))
         elif register:
+            # What was put there before this run of instructions is not known.
             is_address, is_number = self.pushed.pop() if self.pushed else (False, False)
             self._set(register, is_address=is_address, is_number=is_number)
 
@@ -119,6 +121,7 @@ class _Known:
         elif name in _COMPUTES:
             self._compute(at, name, into, source)
         elif name == "call":
+            # What a call leaves in registers and flags is of what it has called.
             self.addresses.clear()
             self.numbers.clear()
             self.asked = None

@@ -93,6 +93,7 @@ class StopWait:
         # What comes behind the report may come behind all that the jumping CPU stores as well.
         end = reports[-1] + 1 if reports else 0
         ordered = set(accesses[:end]) - set(accesses[end:])
+        # Without any, the jumping CPU need not be run for it.
         taken = self.lines_taken_back() if ordered else frozenset()
 
         def fate(access: NotedAccess, store: Store) -> Fate:
@@ -115,6 +116,8 @@ class StopWait:
         function = required_address(self.emulated.image.symbols, _STOPS_OTHERS)
         cpu = self.jumping.going_on_as(self.jumping, self.jumping.record)
         with self._as_it_began(), self._alone():
+            # It is told to wait, as machine_shutdown() tells it (linux 7.3.4
+            # arch/x86/include/asm/smp.h:58).
             end, accesses = self.emulated.emulator.accesses_of(
                 function, (1,), cpu=cpu, reads=self.report
             )

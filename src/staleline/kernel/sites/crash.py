@@ -107,6 +107,7 @@ def run_crash_nmi_callback(emulated: EmulatedMachine, cpus: Sequence[LogicalCpu]
         raise DerivationError(
             f"{hook_name(emulated.image, emulated.memory, _SHUT_DOWN)}() shot nobody down"
         )
+    # Nothing else reaches a CPU that has its interrupts disabled.
     if vector != NMI_VECTOR:
         raise DerivationError(f"{_SHUT_DOWN}() interrupts the other CPUs by vector {vector:#x}")
     before = len(secondary.flushes)
@@ -115,6 +116,7 @@ def run_crash_nmi_callback(emulated: EmulatedMachine, cpus: Sequence[LogicalCpu]
     decision = site_decision(
         emulated.emulator, end, wanted, flushes=len(secondary.flushes) - before
     )
+    # Without a flush anything may be left behind, these lines among it.
     if not decision.flushes or not end.stores:
         return decision
     return replace(decision, stores=stores_after_nmi(emulated, end.stores))
@@ -154,4 +156,6 @@ def _set_up_crash_notes(image: KernelImage, memory: MachineMemory) -> None:
     """``crash_notes_memory_init()``, kernel/crash_core.c: here behind each per-CPU area."""
     end = required_address(image.symbols, "__per_cpu_end")
     notes = -(-end // _NOTE_ALIGNMENT) * _NOTE_ALIGNMENT
+    # Each CPU that is shot down saves its registers there (arch/x86/kernel/crash.c
+    # crash_save_cpu()).
     memory.write_int(required_address(image.symbols, "crash_notes"), notes, 8)

@@ -85,6 +85,7 @@ def interrupts_of(emulated: EmulatedMachine) -> Interrupts:
     found = _KNOWN.get(emulated.memory)
     if found is None:
         before = emulated.memory.kept()
+        # As the image has it, with nothing in it of the machine that is run meanwhile.
         emulated.memory.reset()
         emulated.emulator.prepare_ram()
         try:
@@ -108,6 +109,7 @@ def _found(emulated: EmulatedMachine) -> Interrupts:
         stack = _stack(emulated, cpus[1])
         return Interrupts(_gates(emulated, cpus[0]), stack)
     finally:
+        # Memory is put back by the caller, what was translated is not.
         for address, code in stubs:
             emulated.emulator.forget_code(address, len(code))
 
@@ -116,6 +118,8 @@ def _answers(memory: MachineMemory) -> Mapping[str, bytes]:
     """What is asked of the memory management -> code that answers."""
     stack = memory.direct(INTERRUPT_STACK.start).to_bytes(8, "little")
     return {
+        # The table is mapped once more and made read-only there, the stack's pages are looked up
+        # and mapped (linux 7.3.4 arch/x86/kernel/idt.c:286,322, irq_64.c:44,49).
         "cea_set_pte": _RETURN_ZERO,
         "set_memory_ro": _RETURN_ZERO,
         "per_cpu_ptr_to_phys": _RETURN_ZERO,
@@ -142,6 +146,7 @@ def _gates(emulated: EmulatedMachine, cpu: LogicalCpu) -> Mapping[int, int]:
     found = {
         vector: int.from_bytes(gate[0:2] + gate[6:12], "little")
         for vector, gate in gates.items()
+        # Who may raise it by an instruction does not matter here.
         if gate[5] & ~_DPL == _PRESENT_INTERRUPT_GATE
     }
     return _behind_nmi_entry(emulated.image, found)
@@ -157,6 +162,7 @@ def _behind_nmi_entry(image: KernelImage, gates: Mapping[int, int]) -> Mapping[i
         code = image.read(entry, _NMI_ENTRY_SIZE)
     except KernelImageError:
         return others
+    # At any byte, not at instructions alone: other bytes hardly lead to the handler by chance.
     calls = (
         int.from_bytes(code[at + 1 : at + 5], "little", signed=True) == handler - entry - at - 5
         for at in range(len(code) - 4)

@@ -1,10 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The jumping CPU on its way through ``machine_kexec()``, and the ``struct kimage`` it goes by.
 
-That says whether the image was loaded for a kexec jump: ``preserve_context`` is bit 1 of
-the flags behind ``control_page``, which lie 128 bytes higher since ``segment_cma[16]`` was added
-(6.17): include/linux/kexec.h, 5.10.262 to 7.3.4. ``machine_kexec()`` tests it, so its code names
-the offset.
+That says whether the image was loaded for a kexec jump.
 """
 
 from __future__ import annotations
@@ -35,7 +32,8 @@ _KIMAGE_START: Final = 24
 _KIMAGE_CONTROL_CODE_PAGE: Final = 32
 _KIMAGE_SWAP_PAGE: Final = 40
 _IND_DONE: Final = 4
-#: Behind ``control_page``, and where that is 128 bytes higher.
+#: Behind ``control_page``; 128 bytes higher since ``segment_cma[16]`` was added (6.17):
+#: include/linux/kexec.h, 5.10.262 to 7.3.4.
 _FLAGS: Final = (0x278, 0x2F8)
 _PRESERVE_CONTEXT: Final = 1 << 1
 
@@ -71,6 +69,7 @@ def _flags(image: KernelImage) -> int | None:
     """Physical address of the byte; None if ``machine_kexec()`` tells neither or both places."""
     start = required_address(image.symbols, "machine_kexec")
     code = image.read(start, image.symbols.size_of("machine_kexec") or 0)
+    # It tests the bit, so its code names the offset.
     found = [offset for offset in _FLAGS if offset.to_bytes(4, "little") in code]
     return KIMAGE.start + found[0] if len(found) == 1 else None
 
@@ -87,6 +86,8 @@ def run_relocate_kernel(
         _prepare_kexec_jump(emulated.image, emulated.memory)
     if "__relocate_kernel_start" in emulated.image.symbols:
         _prepare_control_page(emulated.image, emulated.memory)
+    # What another run had copied there may have been patched otherwise; it runs through both
+    # aliases.
     emulated.emulator.forget_code(CONTROL_PAGES.start, len(CONTROL_PAGES))
     emulated.emulator.forget_code(emulated.memory.direct(CONTROL_PAGES.start), len(CONTROL_PAGES))
     kimage = emulated.memory.direct(KIMAGE.start)

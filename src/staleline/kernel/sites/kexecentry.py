@@ -115,6 +115,7 @@ class _Ways:
             names = () if one.target is None else self._image.symbols.names_at(one.target)
             if _JUMP in names:
                 return None
+            # A jump to where a symbol begins is a call as well, the last one.
             if one.mnemonic == "call" or names:
                 known = any(name in _BETWEEN or name.startswith(_CHECKS) for name in names)
                 callee = f"{names[0]}()" if names else "another function"
@@ -154,5 +155,7 @@ class _Ways:
         if one.is_jump:
             self._pending += [behind] * one.is_conditional
         else:
+            # Behind the shutdown `_step_on` goes on; what may be called instead has taken the
+            # others offline.
             self._pending += [behind] * (not prepares)
         return None

@@ -123,6 +123,7 @@ class _GoingOffline:
 
     def _arguments(self, _: LogicalCpu) -> tuple[int, ...]:
         """What is handed to the function, once what they point to is in memory."""
+        # At most a hint, by which only the hardware goes.
         return (0,)
 
     def _to_rest(
@@ -182,6 +183,7 @@ class _ByAcpi(_GoingOffline):
     def _arguments(self, cpu: LogicalCpu) -> tuple[int, ...]:
         """``dev->cpu``, and of that CPU's first state the address and the method to enter it."""
         memory = self.emulated.memory
+        # No kexec comes meanwhile, whose description would be there.
         device, state = KIMAGE.start, KIMAGE.start + _STATE_BEHIND_DEVICE
         memory.write(device, bytes(len(KIMAGE)))
         memory.write_int(device + _DEVICE_CPU, cpu.number, 4)

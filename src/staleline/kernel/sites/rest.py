@@ -112,8 +112,10 @@ def _following(
         raise DerivationError(f"its code cannot be followed at {place}")
     behind = address + one.size
     if one.id == cx.X86_INS_HLT:
+        # At another HLT it is at rest again; only from its own it has been woken.
         return [behind] * (address == halt)
     if one.group(capstone.CS_GRP_RET) or _RETURN in _names(image, one):
+        # Only what was called to halt may return: then it goes on behind the call.
         if not _names_around(image, address, _HALT):
             raise DerivationError(f"it returns at {place}")
         return _behind_halts(image, rests_in)

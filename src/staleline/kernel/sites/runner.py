@@ -211,6 +211,7 @@ class KernelReader:
             reported_stopped=stop.reported_stopped,
             sme_active=sme_active,
             stops=stop.stops,
+            # It is known only of a CPU that has come to rest.
             crash_stops=None if crash.crash_nmi_callback.flushes is None else True,
         )
         unread = unread_code(image, jumping)

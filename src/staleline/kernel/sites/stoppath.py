@@ -161,6 +161,7 @@ def _waits(emulated: EmulatedMachine, jumping: LogicalCpu) -> bool:
 
     It may give up later than it is looked at here; where it fails, that is told when it goes on.
     """
+    # With a record of its own: it may ask more than one that finds the others stopped.
     waiting = jumping.going_on_as(jumping, dict(jumping.record))
     count = required_address(emulated.image.symbols, _ONLINE_COUNT)
     watched = [
@@ -183,6 +184,7 @@ def _went_on(emulator: Emulator, end: End, name: str) -> str | None:
 def _report_stopped(image: KernelImage, memory: MachineMemory) -> None:
     """What the jumping CPU waits for: none but itself is left."""
     report = report_address(image)
+    # The online mask keeps its own bit; a mask of those to stop, or a count, is 0 then.
     alone = report == image.symbols.address(_ONLINE)
     memory.write_int(report, int(alone), REPORT_SIZE)
     memory.write_int(required_address(image.symbols, _ONLINE_COUNT), 1, _COUNT_SIZE)
@@ -262,6 +264,7 @@ def stop_others(
     """
     interrupts = interrupts_of(emulated)
     if interrupts.stack is not None:
+        # Its handler switches to that.
         variable, value = interrupts.stack
         emulated.memory.write_int((variable + cpu.gs_base) & _MASK_64, value, 8)
     return emulated.emulator.interrupt(interrupts.gate(REBOOT_VECTOR), cpu=cpu, at_flush=at_flush)

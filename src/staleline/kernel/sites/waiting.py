@@ -119,8 +119,8 @@ class _Expiry:
 def gives_up(emulated: EmulatedMachine, cpus: tuple[LogicalCpu, LogicalCpu]) -> str | None:
     """Why a kexec may go on before all others have stopped; None if it waits for them.
 
-    Memory, in which no kexec has begun, and CPUs are left as they are. What does not depend on the
-    machine is found out once for an image.
+    Memory and CPUs are left as they are. What does not depend on the machine is found out once for
+    an image.
     """
     known = _KNOWN.setdefault(emulated.memory, {})
     waiting = emulated.memory.read_int(
@@ -156,6 +156,7 @@ class _Wait:
         try:
             self._delays = self._calls()
             return self._found()
+        # As it is: it tells of the names that the image has, and not of the wait.
         except AmbiguousNameError:
             raise
         except DerivationError as error:
@@ -174,6 +175,7 @@ class _Wait:
         end = self._run(_ALL_DELAYS, self._expiry)
         if not self._delays_again(end):
             return self._goes_on(end)
+        # Behind the NMI none may count: that wait would have an end.
         if _counted(self._notes(_ALL_DELAYS)[-_FIRST_DELAYS:]) is not None:
             return f"{_SHUT_DOWN}() gives up waiting for the other CPUs after some time"
         return self._decided() or self._astray()
@@ -189,6 +191,8 @@ class _Wait:
         if sends(emulated, (jumping, secondary)) is None:
             raise DerivationError("it interrupts nobody")
         memory.write(self._kept, bytes(_NOTES + _NOTE_SIZE * (_ALL_DELAYS + 1)))
+        # "Shutting down cpus with NMI": consoles are not emulated (linux 7.3.4
+        # arch/x86/kernel/smp.c:218).
         for name in _PRINTS:
             for address in emulated.image.symbols.addresses(name):
                 self._write(address, _RETURN_ZERO)
@@ -201,6 +205,7 @@ class _Wait:
         waiting = jumping.going_on_as(jumping, self._asked)
         if expiry is None:
             return emulated.emulator.go_on(waiting)
+        # The first run only looks for what counts.
         with emulated.emulator.watched(self._note):
             return emulated.emulator.go_on(waiting)
 
@@ -303,6 +308,7 @@ class _Wait:
         callback = emulated.image.symbols.address(NMI_CALLBACK)
         if callback is None or self._expiry is None:
             return None
+        # Halted at its start, the callback tells that the NMI has come to it.
         self._write(callback, _HLT)
         _, secondary = forked(self._cpus)
         end = take_nmi(emulated, secondary, emulated.memory.direct(REGISTERS.start))

@@ -61,10 +61,11 @@ def led_to_kexec(
 ) -> WayToKexec:
     """The way, if a kexec leads to it and it is the one that is taken on every machine.
 
-    Memory, in which no kexec has begun, and CPUs are left as they are.
+    Memory and CPUs are left as they are.
     """
     if way.to_stop is not None:
         return way
+    # What is read of the image first; the wait has to be run.
     reason = (
         _once(emulated, _kexec_entry) or _once(emulated, _hook_writers) or gives_up(emulated, cpus)
     )
