@@ -138,6 +138,7 @@ def command(  # noqa: PLR0913 - one parameter per option
     if len(files) * len(wanted) > 1:
         return _several(output, list(_outcomes(files, wanted, request)), fail_on, verbose=verbose)
     (outcome,) = _outcomes(files, wanted, request)
+    # Of an error as well: a contradiction has a document and findings.
     _write(output, outcome)
     if outcome.error is not None:
         raise outcome.error
@@ -342,6 +343,7 @@ def _several(
                 _print(console, one)
     errors = [one for one in ordered if one.error is not None]
     for one in errors:
+        # An error that has a place says it itself.
         where = "" if one.error is None or one.error.where else f"{one.machine}: "
         streams.complain(f"{where}{one.error}")
     statuses = {_status(one, fail_on) for one in ordered if one.error is None}

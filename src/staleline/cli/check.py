@@ -66,6 +66,7 @@ def command(  # noqa: PLR0913 - one parameter per option
     from staleline.verdict.handover.namedrules import named_rules
 
     options = ReadingOptions(use_cache=not no_cache, tracked=with_progress)
+    # Before the rules: to read an image takes long, and a fault in waivers is told at once.
     accepted = read_waivers(waivers) if waivers is not None else None
     checked = [_check(rule, wanted, cpus) for rule in named_rules(rules, options)]
     _write(output, checked, accepted)
@@ -161,6 +162,7 @@ def _status(checked: Sequence[RuleCheck], waivers: Waivers | None) -> int:
             row.verdict
             for found in _findings(checked, waivers)
             for row in found.handovers
+            # What is waived has become a note.
             if any(finding.level is not Level.NOTE for finding in row.findings)
         }
     if Verdict.AT_RISK in verdicts:

@@ -54,6 +54,7 @@ def _write(
     if output.of_findings:
         from staleline.report.policies.difference_findings import difference_findings
 
+        # What is found is what the new one brings in.
         old, new = (rule.given for rule in rules)
         evidence = rules[1].kernel.evidence
         found = difference_findings(

@@ -177,6 +177,7 @@ def _case_of_kernel(
         platforms=frozenset({platform}), path=path, next=following, sev_guests=sev_guests
     )
     for _, handover in handovers_of(named.required(), selection):
+        # A selection has no word for the old kernel's use.
         if handover.old_encrypts is old:
             scenario = next(handover.scenarios())
             values = dict(_parameters(changes))

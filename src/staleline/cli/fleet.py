@@ -125,6 +125,7 @@ def _tell_added(added: Added) -> None:
     click.echo(f"{added.hosts:,} hosts of {added.inputs:,} inputs added{again}{twice}")
     for _, _, reason in added.faults:
         streams.complain(f"not read: {printable(reason)}")
+    # Only a few are named.
     left = added.quarantined - len(added.faults)
     if left > 0:
         streams.complain(f"not read: {left:,} more, named by `staleline fleet audit --json`")
@@ -265,6 +266,7 @@ def fleet_write_page(*, fleet: str, file: str, **given: Any) -> int:
 
     with asked_fleet(Path(fleet), _options(given)) as asked:
         replace_file(Path(file), fleet_page(asked, overview(asked)))
+        # The page tells the verdicts; the status says whether it was written.
         return _status(asked.status, "nothing")
 
 

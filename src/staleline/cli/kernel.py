@@ -193,6 +193,7 @@ def _steps(
 
     if not is_earlier_run(asked.since):
         (old,) = read_images((asked.since,), options)
+        # Without the old one there is nothing to compare with; of the new ones each may fail alone.
         old.required()
         return [_step(old, new) for new in reports]
     earlier = earlier_reports(asked.since)

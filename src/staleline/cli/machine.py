@@ -141,6 +141,7 @@ def on_machine(
 
     doubts = {Site(site): tuple(reasons) for site, reasons in unlisted.items() if reasons}
     running, snapshot = RunningImage(image, doubts), machine.observed()
+    # Whether what is given describes the kernel that runs there depends on which one that is.
     identity = identity_of(snapshot.kernel, (ImageKernel(running, snapshot),), image.path)
     kernel = ImageKernel(running, with_given_for(snapshot, identity, machine.given))
     reading = read_on_machine(kernel, facts_of(snapshot, identity, machine.given, image.release))

@@ -166,6 +166,7 @@ def _rules(names: tuple[str, ...]) -> dict[str, NamedRule]:
 
     found: dict[str, NamedRule] = {}
     for rule in named_rules(tuple(dict.fromkeys(names)), ReadingOptions(tracked=with_progress)):
+        # Builds of one release are told apart by their files; a policy has its name alone.
         if rule.name in found and rule.document is None and rule.policy != found[rule.name].policy:
             raise UsageError(f"two policies are called {rule.name!r}", do="rename one of them")
         is_other_build = rule.name in found and rule.document is not None

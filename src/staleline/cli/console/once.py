@@ -36,6 +36,7 @@ def _refuse_repeated(command: click.Command, context: click.Context, args: list[
     seen: set[str | None] = set()
     for parameter in given:
         once = isinstance(parameter, click.Option) and not (
+            # Of what is eager, such as --help, the first ends the command.
             parameter.multiple or parameter.count or parameter.is_eager
         )
         if once and parameter.name in seen:

@@ -104,6 +104,7 @@ class Output:
         if self.file is None:
             yield text_console()
             return
+        # Whole at the end: a command that fails half-way leaves the file as it was.
         buffer = io.StringIO()
         yield text_console(buffer)
         self.write(buffer.getvalue())
@@ -183,6 +184,7 @@ def output_options(
 
 def command_line() -> tuple[str, ...]:
     """Its words as they were typed, each quoted for a shell."""
+    # `main` has put them there, as click keeps no line.
     arguments = click.get_current_context().find_root().obj
     return ("staleline", *(shlex.quote(str(one)) for one in arguments or ()))
 

@@ -24,6 +24,7 @@ def prepare_streams() -> None:
         if not _is_open(number):
             # What is written to standard output then fails, as it should: nobody reads it.
             os.open(os.devnull, flags)
+    # Python has None for each that was closed when it began.
     sys.stdin = sys.stdin or _text(0, "r")
     sys.stdout = sys.stdout or _text(1, "w")
     sys.stderr = sys.stderr or _text(2, "w")
