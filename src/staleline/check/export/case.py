@@ -51,6 +51,7 @@ class ExportedCase:
             UsageError: As by `model`.
             ModelError: The search hit its bound.
         """
+        # Refuses roles that the scenario does not have; what it makes is not needed here.
         self.model()
         first = str(world(self.scenario)[0][0].role)
         few = replace(self.scenario, secondaries=min(self.scenario.secondaries, _FEW))

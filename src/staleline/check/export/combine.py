@@ -65,6 +65,7 @@ def combined(lines: Sequence[tuple[Line, Model]]) -> Model:
     parts = [_Part(line.role.replace("-", "_"), model) for line, model in lines]
     first = parts[0].model
     return Model(
+        # Behind the last comma a line's model has its role.
         title=f"{first.title.rpartition(', ')[0]}, {' + '.join(roles)}",
         globals=_variables(parts, [part.model.globals for part in parts]),
         locals=_variables(parts, [part.model.locals for part in parts]),
@@ -98,6 +99,7 @@ class _Part:
                 return expr
             case OneOf(ref, values):
                 return OneOf(self.ref(ref), values)
+            # `~` moves negations down to here, so there are no others.
             case Not(OneOf(ref, values)):
                 return Not(OneOf(self.ref(ref), values))
             case And(operands):

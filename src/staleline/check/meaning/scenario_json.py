@@ -68,6 +68,7 @@ def parameter(name: str, text: str, where: str) -> str | bool | int:
     kind = known[name]
     if kind is bool and text in _WORDS:
         return _WORDS[text]
+    # More digits than any number that is allowed has, and int() refuses thousands of them.
     if kind is int and text.isascii() and text.isdecimal() and len(text) < 10:
         return int(text)
     if issubclass(kind, StrEnum):
@@ -79,6 +80,7 @@ def _value(name: str, kind: type, value: Any, where: str) -> Any:
     if issubclass(kind, StrEnum):
         if isinstance(value, str) and value in set(kind):
             return kind(value)
+    # By its very type, as a bool is an int to Python.
     elif type(value) is kind and (kind is not int or 0 <= int(str(value)) <= MAX_SECONDARIES):
         return value
     raise ModelError(f"{name} cannot be {_shown(value)}", where=where, do=_expected(kind))

@@ -80,6 +80,7 @@ def follow(counterexample: Counterexample, scenario: Scenario) -> Followed | Non
     start = follower.view
     instead = tuple(
         follower.takes(move, before, after, view_of(there, counterexample.model, before))
+        # There is one state more than moves.
         for move, before, after in zip(run.moves, run.states, run.states[1:], strict=False)
     )
     return Followed(start, instead, follower.broken)
@@ -137,6 +138,7 @@ class _Follower:
 
     def _same(self, wanted: Move) -> Run | None:
         for move, after in moves(self._model, self._state):
+            # By name: under another rule an action may be written otherwise.
             if (move.action.name, move.secondary) == (wanted.action.name, wanted.secondary):
                 return Run((after,), (move,))
         return None

@@ -103,6 +103,7 @@ class _Members:
             return
         if not wanted and not self._is_loose(name, member):
             return
+        # What is stored of it is not its content.
         if member.sparse:
             raise self._refused(name, "is stored sparse", "make the archive without --sparse")
         self._count(name, member.size)

@@ -131,6 +131,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _constant(name: str) -> Any:
+    # NaN and Infinity, which Python's reader takes and JSON has not.
     raise ValueError(f"number {name}")
 
 

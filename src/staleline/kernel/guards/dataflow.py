@@ -133,6 +133,7 @@ def _pointers(instruction: capstone.CsInsn) -> set[str]:
             places |= {_whole(instruction.reg_name(number)) for number in used if number}
         elif operand.type == cx.X86_OP_REG and operand.access & capstone.CS_AC_READ:
             values.add(_whole(instruction.reg_name(operand.reg)))
+    # LEA computes with what is in them, so they are no mere places.
     return set() if instruction.id == cx.X86_INS_LEA else places - values
 
 

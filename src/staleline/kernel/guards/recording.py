@@ -60,6 +60,8 @@ class _NotedCpu(LogicalCpu):
 
     def execute_cpuid(self, leaf: int, subleaf: int) -> Answer:
         """Likewise, with a note."""
+        # Not super(): with slots the decorator makes another class of this, which it would not
+        # find.
         answer = LogicalCpu.execute_cpuid(self, leaf, subleaf)
         self.leaves.append((leaf, answer))
         return answer

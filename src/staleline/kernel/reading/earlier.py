@@ -21,6 +21,7 @@ from staleline.policy.catalogue import series_of
 
 __all__ = ["earlier_reports", "is_earlier_run", "same_flavour", "unused_of"]
 
+#: Of thousands of images, some 100 KiB each.
 _LARGEST = 1 << 30
 #: Images that a message names.
 _NAMED = 3

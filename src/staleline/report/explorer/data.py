@@ -128,6 +128,7 @@ class _Writer:
 
     def _run(self, counterexample: Counterexample, name: str, kernel: int) -> int:
         run = self.runs.of(counterexample)
+        # Without a number for the first, as most pages have one kernel.
         suffix = f".{kernel + 1}" if kernel else ""
         self.traces.setdefault(run, f"{name}{suffix}.itf.json")
         return run

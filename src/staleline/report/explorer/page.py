@@ -81,6 +81,7 @@ def content_policy(script: str, style: str) -> str:
             f"style-src '{_hash(style)}'",
             # The empty icon, without which browsers ask for one.
             "img-src data:",
+            # The default is for what is fetched, and these two are not (CSP level 3).
             "base-uri 'none'",
             "form-action 'none'",
         )

@@ -189,6 +189,7 @@ def audit_findings(
         handovers=handovers,
         other=(
             *_what_if(audit.identity),
+            # Each reason once, at its handover where it has one.
             *(_unknown(reason) for reason in audit.unknown if reason not in told),
         ),
         asked=asked or {},

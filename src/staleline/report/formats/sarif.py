@@ -54,6 +54,7 @@ def _run_of_all(several: Sequence[Findings]) -> dict[str, Any]:
             for location in result["locations"]:
                 if "physicalLocation" in location:
                     place = location["physicalLocation"]["artifactLocation"]
+                    # Until now it was numbered among its own.
                     place["index"] = files.index(found.files[place["index"]])
             results.append(result)
     return {**_tool(results), **_made_of(files, results)}

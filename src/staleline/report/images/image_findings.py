@@ -68,6 +68,7 @@ def _of_rule(document: ImageDocument) -> Iterator[Finding]:
         yield Finding("rule-carried", Level.NOTE, message)
     bugs = {bug_id(bug): bug for bug in document["bugs"]}
     if document["reported_stopped"] == ReportOrder.BEFORE_FLUSH:
+        # Once, though a bug of its rule may be the same.
         bugs[_RACE] = "a secondary reports itself stopped, then flushes"
     for name, bug in bugs.items():
         sites = (Site.STOP_THIS_CPU,) if name == _RACE else ()

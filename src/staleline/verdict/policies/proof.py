@@ -144,6 +144,7 @@ def _answered(question: Question, readable: bool) -> HandoverProof:
     return HandoverProof(**asked, answer=answer_to(scenario), invariant=outcome)
 
 
+# Many classes of platforms come to the same scenario.
 @cache
 def _invariant(scenario: Scenario) -> InvariantCheck:
     return check_invariant(scenario)
