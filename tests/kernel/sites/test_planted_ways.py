@@ -242,10 +242,15 @@ def copied(slot: int, _: int) -> Callable[[int], bytes]:
     return lambda _: b"\x48\xc7\xc7" + table + b"\xf3\x48\xa5"
 
 
+def exchanged(slot: int, _: int) -> Callable[[int], bytes]:
+    """``lea table(%rip), %rax; lock xchg %rax, (%rsp)``"""
+    return lambda at: b"\x48\x8d\x05" + relative(at + 7, slot - 0x18) + b"\xf0\x48\x87\x04\x24"
+
+
 STORES = [
     *(stored_at_once, stored_through_rip, stored_absolute),
     *(stored_through_pointer, stored_beside, copied),
-    *(moved_on, indexed, stored_widely, pushed, copied_from_before, given),
+    *(moved_on, indexed, stored_widely, pushed, copied_from_before, given, exchanged),
 ]
 
 

@@ -68,7 +68,8 @@ def function_size(image: KernelImage, function: int) -> int | None:
     return int(addresses[following]) - function if following < len(addresses) else None
 
 
-#: Mnemonics of what nothing follows.
+#: Mnemonics of what nothing follows. UD2 is none: behind that of a WARN() the kernel goes on (linux
+#: 7.3.4 arch/x86/include/asm/bug.h:16,134).
 ENDS: Final = frozenset(("ret", "hlt", "int3"))
 
 
@@ -140,6 +141,7 @@ def reached_code(image: KernelImage, start: int) -> Mapping[int, PlainInstructio
 
 def _target(mnemonic: str, operands: str) -> int | None:
     """Of a call or jump, of which it is the only operand."""
+    # Behind a prefix, as in BND JMP and NOTRACK JMP.
     branches = mnemonic.startswith(("j", "loop")) or mnemonic.rsplit(maxsplit=1)[-1] in (
         "call",
         "jmp",

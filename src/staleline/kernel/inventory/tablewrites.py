@@ -75,6 +75,9 @@ _STRING_STORES: Final = frozenset(
         *(cx.X86_INS_STOSB, cx.X86_INS_STOSD, cx.X86_INS_STOSQ, cx.X86_INS_STOSW),
     )
 )
+#: Of the prefixes of the first group. LOCK is one too, behind which a register may be put into
+#: memory.
+_REPEATED: Final = (cx.X86_PREFIX_REP, cx.X86_PREFIX_REPNE)
 #: Instructions that keep no address that they are given.
 _LOOKING: Final = frozenset((cx.X86_INS_CMP, cx.X86_INS_TEST, cx.X86_INS_NOP))
 #: What compilers call to have an access checked, and by how much an address is shifted for that
@@ -163,6 +166,7 @@ def pointers_into(image: KernelImage, table: Pointers) -> Iterator[str]:
     """
     for segment in image.segments:
         words = np.frombuffer(segment.data, "<u8", len(segment.data) // 8)
+        # As unsigned numbers, of which what lies before the table is far behind it.
         inside = words - np.uint64(table.table) < np.uint64(len(table.extent))
         for at in np.flatnonzero(inside).tolist():
             if _describes(image, [int(word) for word in words[at : at + 3]]):
@@ -236,6 +240,7 @@ def _references(
             # As an address, and relative to the end of the instruction.
             for targets, origin in ((values, one.start), (ends[:count], one.start - behind)):
                 np.subtract(targets, np.uint32(origin & _MASK_32), out=distances[:count])
+                # Mostly none is inside, which their least tells sooner than each of them.
                 if np.minimum.reduce(distances[:count]) < len(one):
                     inside = np.flatnonzero(distances[:count] < np.uint32(len(one)))
                     places.update(start + 4 * at for at in inside.tolist())
@@ -314,7 +319,7 @@ def _given_away(
         if not _takes_arguments(image, one):
             return ()
         return tuple(pointing[each] for each in _ARGUMENTS if each in pointing)
-    if bool(one.prefix[0]) or one.id in _STRING_STORES:
+    if one.prefix[0] in _REPEATED or one.id in _STRING_STORES:
         stores = one.id in _STRING_STORES and cx.X86_REG_RDI in pointing
         return (pointing[cx.X86_REG_RDI],) if stores else ()
     if one.id in _LOOKING or _is_shadowed(one) or _moved(one, pointing) is not None:

@@ -103,6 +103,7 @@ def require_agreement(measured: Measured | None, facts: MachineFacts, where: str
     machine = result.machine
     there = (machine.vendor, machine.family, machine.model, machine.stepping)
     here = (facts.text("vendor"), *map(facts.integer, ("family", "model", "stepping")))
+    # What is not known here contradicts nothing.
     if any(known not in (None, told) for known, told in zip(here, there, strict=True)):
         raise EvidenceError(
             f"was measured on {_named(there)}, and this machine is {_named(here)}",

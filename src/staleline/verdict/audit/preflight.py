@@ -197,6 +197,7 @@ def _has_erratum(load: _Load) -> bool | None:
     keyids = facts.integer("tdx_keyids")
     # tdx_init() wants two KeyIDs: one is the module's own.
     has_no_tdx = facts.boolean("hypervisor") or (keyids is not None and keyids < 2)
+    # Without a configuration it may be built in.
     built_in = (load.snapshot.kernel.config or {}).get("CONFIG_INTEL_TDX_HOST") != "n"
     if facts.text("vendor") != "GenuineIntel" or has_no_tdx or not built_in:
         return False
