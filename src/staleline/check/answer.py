@@ -92,7 +92,7 @@ def is_safe(
         ModelError: The limit was reached.
     """
     return all(
-        search(model, scenario.secondaries, limit=limit).violated is None
+        _found(model, scenario.secondaries, limit).violated is None
         for _, model in _world(scenario, roles)
     )
 

@@ -112,7 +112,10 @@ def _value(model: Model, ref: Ref, state: State, own: int | None, each: int | No
 
 def _index(model: Model, ref: Ref) -> int:
     variables = model.globals if ref.whose is Whose.GLOBAL else model.locals
-    return next(index for index, variable in enumerate(variables) if variable.name == ref.name)
+    for index, variable in enumerate(variables):  # a generator costs twice as much here
+        if variable.name == ref.name:
+            return index
+    raise ValueError(f"{ref.name}: no such variable")
 
 
 def _take(model: Model, action: Action, state: State, own: int | None) -> State:

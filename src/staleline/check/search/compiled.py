@@ -3,16 +3,16 @@
 
 Globals and locals are numbered as they turn up, so that a state is a short tuple of small
 integers. A guard without quantifiers depends only on the globals and the acting secondary:
-the moves of each such pair are worked out once.
+the moves of each such pair are worked out once. Most of a guard is about the globals alone or
+about the acting secondary alone, and is asked once of each of them rather than of each pair.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import product
 
-from staleline.check.meaning.closures import Closures, Locals, Test, Values
+from staleline.check.meaning.closures import Closures, Locals, Seen, Test, Values
 from staleline.check.meaning.interpreter import State, initial
 from staleline.model.form import (
     Action,
@@ -20,13 +20,14 @@ from staleline.model.form import (
     All,
     And,
     Any,
+    Constant,
     Expr,
     Model,
     Not,
     OneOf,
     Or,
-    Ref,
     Whose,
+    all_of,
 )
 
 __all__ = ["JUMPING", "CompiledModel", "IdState"]
@@ -45,9 +46,11 @@ _Change = tuple[tuple[int, str], ...]
 
 @dataclass(frozen=True, slots=True)
 class _Step:
-    """One action: its guard and its assignments by target."""
+    """One action: what its guard asks of whom, and its assignments by target."""
 
-    guard: Test
+    of_shared: Test
+    of_own: Test
+    of_both: Test | None
     quantified: bool
     shared: _Change
     own: _Change
@@ -98,7 +101,11 @@ class CompiledModel:
         self._closures = Closures(model)
         self._shared = _Numbered()
         self._locals = _Numbered()
-        self._steps = {actor: self._filed(actor) for actor in Actor}
+        self._steps = {
+            actor: [self._step(action) for action in model.actions if action.actor is actor]
+            for actor in Actor
+        }
+        self._allowed: dict[tuple[Actor, Whose, int], int] = {}
         self._tables: dict[tuple[int, int], _Table] = {}
         self._changed: dict[tuple[int, _Change], int] = {}
 
@@ -205,8 +212,9 @@ class CompiledModel:
 
     def _table(self, shared: int, own: int) -> _Table:
         actor = Actor.JUMPING if own == JUMPING else Actor.SECONDARY
-        place = "" if own == JUMPING else self._locals.values[own][0]
-        steps = self._steps[actor][self._shared.values[shared][0], place]
+        allowed = self._allowed_by(actor, Whose.GLOBAL, shared)
+        allowed &= self._allowed_by(actor, Whose.OWN, own)
+        steps = [step for bit, step in enumerate(self._steps[actor]) if allowed >> bit & 1]
         moves = [
             self._taken(step, shared, own)
             for step in steps
@@ -215,9 +223,26 @@ class CompiledModel:
         interfering = [move for move in moves if move.each or move.shared != shared]
         return _Table(moves, interfering, [step for step in steps if step.quantified])
 
+    def _allowed_by(self, actor: Actor, whose: Whose, number: int) -> int:
+        """A bit for each of an actor's steps: what is asked of these values alone holds."""
+        allowed = self._allowed.get((actor, whose, number))
+        if allowed is None:
+            if whose is Whose.GLOBAL:
+                seen: Seen = (self._shared.values[number], (), (), (), ())
+                held = [step.of_shared(seen) for step in self._steps[actor]]
+            else:
+                seen = ((), self._own(number), (), (), ())
+                held = [step.of_own(seen) for step in self._steps[actor]]
+            allowed = sum(1 << bit for bit, holds in enumerate(held) if holds)
+            self._allowed[actor, whose, number] = allowed
+        return allowed
+
     def _holds(self, step: _Step, shared: int, own: int, others: tuple[int, ...]) -> bool:
+        """What a step asks beside what its table has asked already."""
+        if step.of_both is None:
+            return True
         known = self._local_values(others)
-        return step.guard((self._shared.values[shared], self._own(own), (), known, known))
+        return step.of_both((self._shared.values[shared], self._own(own), (), known, known))
 
     def _taken(self, step: _Step, shared: int, own: int) -> _Move:
         after = self._shared.number(_assigned(self._shared.values[shared], step.shared))
@@ -241,28 +266,21 @@ class CompiledModel:
     def _local_values(self, locals_: tuple[int, ...]) -> Locals:
         return tuple(self._locals.values[local] for local in locals_)
 
-    def _filed(self, actor: Actor) -> dict[tuple[str, str], list[_Step]]:
-        # Filed under the CPUs' places, so that few guards are tried.
-        shared, local = self._model.globals[0], self._model.locals[0]
-        places = frozenset(shared.domain)
-        own_places = frozenset(local.domain if actor is Actor.SECONDARY else ("",))
-        filed: dict[tuple[str, str], list[_Step]] = {key: [] for key in product(places, own_places)}
-        for action in self._model.actions:
-            if action.actor is actor:
-                step = self._step(action)
-                at = _allowed(action.guard, Ref(Whose.GLOBAL, shared.name), places)
-                own = _allowed(action.guard, Ref(Whose.OWN, local.name), own_places)
-                for key in product(at, own):
-                    filed[key].append(step)
-        return filed
-
     def _step(self, action: Action) -> _Step:
         changes: dict[Whose, list[tuple[int, str]]] = {whose: [] for whose in Whose}
         for assign in action.assigns:
             index = self._closures.index(assign.target)
             changes[assign.target.whose].append((index, assign.value))
+        parts = action.guard.operands if isinstance(action.guard, And) else (action.guard,)
+        asked = {
+            whose: [part for part in parts if _whose(part) == whose]
+            for whose in (Whose.GLOBAL, Whose.OWN, None)
+        }
+        both = asked[None]
         return _Step(
-            self._closures.test(action.guard),
+            self._closures.test(all_of(*asked[Whose.GLOBAL])),
+            self._closures.test(all_of(*asked[Whose.OWN])),
+            self._closures.test(all_of(*both)) if both else None,
             _is_quantified(action.guard),
             tuple(changes[Whose.GLOBAL]),
             tuple(changes[Whose.OWN]),
@@ -320,15 +338,14 @@ def _is_pairwise(expr: Expr) -> bool:
     return True
 
 
-def _allowed(guard: Expr, ref: Ref, domain: frozenset[str]) -> frozenset[str]:
-    """The values of a variable with which a guard may hold; all, where that is not plain."""
-    match guard:
-        case OneOf(tested, values) if tested == ref:
-            return domain & values
-        case Not(OneOf(tested, values)) if tested == ref:
-            return domain - values
-        case And(operands):
-            return domain.intersection(*(_allowed(part, ref, domain) for part in operands))
-        case Or(operands):
-            return frozenset().union(*(_allowed(part, ref, domain) for part in operands))
-    return domain
+def _whose(expr: Expr) -> Whose | None:
+    """Whose variables an expression asks for, if it is one CPU's or the globals alone."""
+    match expr:
+        case Constant():
+            return Whose.GLOBAL
+        case OneOf(ref) | Not(OneOf(ref)):
+            return ref.whose
+        case And(operands) | Or(operands):
+            asked = {_whose(operand) for operand in operands}
+            return asked.pop() if len(asked) == 1 else None
+    return None
