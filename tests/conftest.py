@@ -7,12 +7,18 @@ import os
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
 
 from tools import fetch_kernels
+
+if TYPE_CHECKING:
+    from staleline.kernel.image.image import KernelImage
+    from staleline.kernel.reading.running import RunningImage
 
 # A defect that the command line would tell in one line shows in a test as what it is.
 os.environ["STALELINE_TRACEBACK"] = "1"
@@ -32,6 +38,31 @@ class RealKernel:
     release: str
     path: Path
     sha256: str
+
+    @property
+    def image(self) -> KernelImage:
+        """It unpacked, once for all tests: nothing changes an image, mutants are copies."""
+        return _image(self.path)
+
+    @property
+    def running(self) -> RunningImage:
+        """It with what was decided for other tests' machines, and its doubts."""
+        return _running(self.path)
+
+
+# Imported when the first test asks, as most ask for none.
+@cache
+def _image(path: Path) -> KernelImage:
+    from staleline.kernel.image.assembly import load_image  # noqa: PLC0415
+
+    return load_image(path)
+
+
+@cache
+def _running(path: Path) -> RunningImage:
+    from staleline.kernel.reading.running import RunningImage  # noqa: PLC0415
+
+    return RunningImage(_image(path))
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -13,7 +13,6 @@ import click
 import pytest
 
 from staleline.cli.preflight import command
-from staleline.kernel.image.assembly import load_image
 from staleline.verdict.audit.measured import read_measured
 from tests.conftest import RealKernel
 
@@ -214,7 +213,7 @@ def test_every_function_that_is_traced_is_in_every_kernel(
     traced = set(re.findall(r"kretprobe:(\w+)", script))
     assert traced == {"__wbinvd", "wbinvd_on_all_cpus"}
     for series in ("5.10", "6.12", "7"):
-        symbols = load_image(real_kernels[series].path).symbols
+        symbols = real_kernels[series].image.symbols
         assert all(name in symbols for name in traced), series
 
 

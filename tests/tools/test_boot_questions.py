@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from tools.boot_questions import CPUID, RDMSR, Question, questions
 from unicorn import x86_const as ux
 
-from staleline.kernel.image.assembly import load_image
 from tests.kernel.inventory.test_inventory import FUNCTION_SIZE, TEXT, kernel
 from tests.kernel.places import function_at
 
@@ -110,7 +109,7 @@ def test_a_real_kernel(real_kernels) -> None:
 
     arch/x86/include/asm/cpuid.h:30 and arch/x86/mm/mem_encrypt_identity.c:521 (6.12.117).
     """
-    image = load_image(real_kernels["6.12"].path)
+    image = real_kernels["6.12"].image
     found = {at: asked for at, asked in questions(image).items() if asked.may_be(LEAF)}
     names = {function_at(image, at): asked for at, asked in found.items()}
     assert names["native_cpuid"] == Question(CPUID)

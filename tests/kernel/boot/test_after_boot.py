@@ -9,7 +9,6 @@ import pytest
 
 from staleline.kernel.boot.rawfacts import ENCRYPTING_HOST
 from staleline.kernel.boot.rawmachine import raw_machine
-from staleline.kernel.image.assembly import load_image
 from staleline.kernel.image.image import KernelImage
 from staleline.kernel.sites.runner import KernelReader
 from tests.kernel.boot.afterboot import as_after_boot, patches
@@ -33,7 +32,7 @@ MACHINES = {
 
 @pytest.fixture(scope="module", params=["5.10", "6.1", "6.12", "6.17", "6.18", "7"])
 def images(request, real_kernels) -> tuple[KernelImage, KernelImage]:
-    image = load_image(real_kernels[request.param].path)
+    image = real_kernels[request.param].image
     after, counts = as_after_boot(image)
     assert counts["fentry"] > 20_000
     assert counts["return"] > 40_000

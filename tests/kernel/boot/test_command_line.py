@@ -7,7 +7,6 @@ import pytest
 
 from staleline.kernel.boot.rawfacts import RawFacts
 from staleline.kernel.boot.rawmachine import raw_machine
-from staleline.kernel.image.assembly import load_image
 from staleline.kernel.sites.runner import KernelReader
 from tests.conftest import RealKernel
 
@@ -50,7 +49,7 @@ def test_every_image_reads_the_command_line_as_its_time_does(
 @pytest.fixture(scope="module")
 def readers(real_kernels: dict[str, RealKernel]) -> dict[str, KernelReader]:
     wanted = ("5.10", "6.1", "6.12", "7")
-    return {series: KernelReader(load_image(real_kernels[series].path)) for series in wanted}
+    return {series: KernelReader(real_kernels[series].image) for series in wanted}
 
 
 def test_the_answer_does_not_depend_on_what_was_asked_before(

@@ -12,7 +12,6 @@ from staleline.kernel.boot.decision import Decision, RawMachine
 from staleline.kernel.boot.hypervisorhooks import hook_stores, hypervisor_of
 from staleline.kernel.derivation import DerivationError
 from staleline.kernel.emulator.traps import LogicalCpu
-from staleline.kernel.image.assembly import load_image
 from staleline.kernel.image.image import KernelImage
 from staleline.kernel.sites.runner import KernelReader
 from tests.kernel.machines import HYPERVISOR, cpuid, with_leaf
@@ -58,7 +57,7 @@ def answers(decision: Decision) -> tuple[object, ...]:
 
 @pytest.fixture(scope="module", params=["5.10", "6.1", "6.12", "6.17", "6.18", "7"])
 def image(request, real_kernels) -> KernelImage:
-    return load_image(real_kernels[request.param].path)
+    return real_kernels[request.param].image
 
 
 def stored(image: KernelImage, hypervisor: str) -> dict[int, str]:
@@ -179,7 +178,7 @@ def test_none_of_debian_s_has_code_for_jailhouse(image):
 
 def test_a_hook_that_is_not_a_plain_store_makes_the_guest_unknown(real_kernels):
     """``mov [rip + shutdown], imm`` becomes ``add``."""
-    image = load_image(real_kernels["7"].path)
+    image = real_kernels["7"].image
     hook = address_of(image, "machine_ops") + CRASH_SHUTDOWN
     (store,) = (
         one
@@ -204,7 +203,7 @@ def reaches(instruction, address: int) -> bool:
 
 def test_of_two_callbacks_that_halt_the_registered_one_counts(real_kernels):
     """CONFIG_MSHV_ROOT has a second (arch/x86/hyperv/hv_crash.c:283, linux 7.3.4)."""
-    image = load_image(real_kernels["7"].path)
+    image = real_kernels["7"].image
     callback, cave = (address_of(image, name) for name in ("crash_nmi_callback", "panic"))
     symbols = image.symbols.with_added({"crash_nmi_callback": cave})
     jump = b"\xe9" + (cave - callback - 5).to_bytes(4, "little", signed=True)

@@ -18,7 +18,6 @@ from staleline.kernel.emulator.emulator import Emulator
 from staleline.kernel.emulator.layout import KERNEL_MAP
 from staleline.kernel.emulator.memory import MachineMemory
 from staleline.kernel.emulator.traps import LogicalCpu
-from staleline.kernel.image.assembly import load_image
 from staleline.kernel.image.exceptiontable import fault_fixups
 from staleline.kernel.image.image import KernelImage, Section, Segment
 from staleline.kernel.image.symbols import SymbolTable
@@ -117,7 +116,7 @@ def test_an_image_without_exception_table_has_no_fixups():
 @pytest.mark.parametrize("name", ["Rome", "Sapphire Rapids"])
 def test_it_makes_no_difference_to_debian_s_kernels(real_kernels, name):
     """They are built without CONFIG_INTEL_TDX_HOST (linux-config-7.3, 7.3.4)."""
-    image = load_image(real_kernels["7"].path)
+    image = real_kernels["7"].image
     assert not can_seamcall(image)
     reader, table = KernelReader(image), cpuid(name)
     before, after = (
@@ -146,7 +145,7 @@ class TestATdxHostWithoutTheNameOfWhatMakesItOne:
     INTEL = RawMachine(cpuid("Sapphire Rapids"), cpuid("Sapphire Rapids"), {0x87: 32 << 32})
 
     def test_is_unknown_if_another_function_has_taken_it_in(self, real_kernels):
-        image = load_image(real_kernels["7"].path)
+        image = real_kernels["7"].image
         table = image.symbols.with_added({"__seamcall": address_of(image, "panic")})
         decision = KernelReader(replace(image, symbols=table)).decide(self.INTEL)
         reason = "the image makes SEAMCALLs and has no symbol tdx_init"
@@ -154,7 +153,7 @@ class TestATdxHostWithoutTheNameOfWhatMakesItOne:
 
     def test_is_unknown_if_it_may_be_set_to_hibernate(self, real_kernels):
         """hibernation_available(), kernel/power/hibernate.c:111 and tdx.c:1558 (7.3.4)."""
-        image = load_image(real_kernels["7"].path)
+        image = real_kernels["7"].image
         panic = address_of(image, "panic")
         names = {"__seamcall": panic, "tdx_init": panic, "hibernate": panic}
         table = SymbolTable(image.symbols.sorted_addresses, Without(image.symbols, "nohibernate"))

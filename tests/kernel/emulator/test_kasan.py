@@ -14,7 +14,6 @@ from staleline.kernel.boot.decision import RawMachine, SiteDecision
 from staleline.kernel.emulator.kasan import shadow_of, shadowed_by
 from staleline.kernel.emulator.layout import APIC, SHADOW, stack_of
 from staleline.kernel.emulator.memory import MachineMemory
-from staleline.kernel.image.assembly import load_image
 from staleline.kernel.image.image import KernelImage
 from staleline.kernel.sites.runner import KernelReader
 from staleline.vocabulary import Through
@@ -28,7 +27,7 @@ _VMALLOC = 0xFFFF_C900_0000_0000  # Documentation/arch/x86/x86_64/mm.rst (6.12)
 
 @pytest.fixture(scope="module", params=["6.12", "7-generic"])
 def plain(request: pytest.FixtureRequest, real_kernels: dict[str, RealKernel]) -> KernelImage:
-    return load_image(real_kernels[request.param].path)
+    return real_kernels[request.param].image
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,6 @@ from staleline.kernel.emulator.localapic import (
     commanded_vector,
     sending_calls,
 )
-from staleline.kernel.image.assembly import load_image
 
 SELF, ALL, ALL_BUT_SELF = 1 << 18, 2 << 18, 3 << 18
 
@@ -39,7 +38,7 @@ def test_vector_by_delivery_mode(command, vector):
 
 def test_kernels_send_by_static_calls_since_6_6(real_kernel):
     """arch/x86/kernel/apic/init.c:30 (7.3.4); before, apic->send_IPI_... of a driver."""
-    image = load_image(real_kernel.path)
+    image = real_kernel.image
     calls = sending_calls(image.symbols)
     assert bool(calls) is (real_kernel.series not in {"5.10", "6.1"})
     assert set(calls.values()) <= {RDI, RSI}

@@ -122,7 +122,7 @@ def test_7_reads_one_flag_at_both_sites(real_kernels: dict[str, RealKernel]) -> 
 
 
 def test_a_guard_that_is_gone_is_not_explained(real_kernels: dict[str, RealKernel]) -> None:
-    image = load_image(real_kernels["7"].path)
+    image = real_kernels["7"].image
     guard = find_guard(image, "stop_this_cpu")
     always = patched(image, *guard.always)
     (stop,) = (
@@ -147,7 +147,7 @@ def test_real_kernels_leave_nothing_behind_what_is_explained(
 def test_what_is_left_dirty_behind_the_wbinvd_is_told_with_its_place(
     real_kernels: dict[str, RealKernel],
 ) -> None:
-    image = load_image(real_kernels["7"].path)
+    image = real_kernels["7"].image
     spoilt = planted_before_halt(image, fills_global(address_of(image, "panic_timeout"), 4))
     (stop,) = (
         one
@@ -164,7 +164,7 @@ def test_what_only_another_machine_leaves_behind_is_told_as_well(
     real_kernels: dict[str, RealKernel],
 ) -> None:
     """Asked behind the flush: is this machine one with SEV?"""
-    image = load_image(real_kernels["7"].path)
+    image = real_kernels["7"].image
     fill = fills_global(address_of(image, "panic_timeout"), 4)
     spoilt = planted_before_halt(image, on_condition(global_variable(mask(image)), fill))
     table = table_of(spoilt)

@@ -9,7 +9,6 @@ import pytest
 
 from staleline.kernel.boot.decision import RawMachine
 from staleline.kernel.image.alternatives import always_patched, passed_alternatives
-from staleline.kernel.image.assembly import load_image
 from staleline.kernel.image.image import KernelImage
 from staleline.kernel.influence.dependencies import dependencies
 from staleline.kernel.sites.runner import KernelReader
@@ -28,7 +27,7 @@ SITES = {"stop_this_cpu": "stop_this_cpu", "machine_kexec": "relocate_kernel"}
 
 @pytest.fixture(scope="module", params=SERIES)
 def image(request, real_kernels) -> KernelImage:
-    return load_image(real_kernels[request.param].path)
+    return real_kernels[request.param].image
 
 
 def with_alternative(image: KernelImage, address: int, code: bytes, feature: int) -> KernelImage:
@@ -92,7 +91,7 @@ def test_a_wbinvd_that_a_feature_patches_away_leaves_its_rule_unknown(image, fea
 
 def test_what_real_kernels_always_patch_is_on_no_way_to_a_site(real_kernel):
     """But for calls that become direct, tests of features, and thunks."""
-    image = load_image(real_kernel.path)
+    image = real_kernel.image
     functions = {function_at(image, one.address) for one in always_patched(image)}
     assert functions <= {"alt_reloc_selftest"}  # arch/x86/kernel/alternative.c, since 6.9
 

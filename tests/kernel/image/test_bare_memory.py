@@ -26,7 +26,7 @@ SERIES = ["6.12", "7"]
 
 @pytest.fixture(scope="module", params=SERIES)
 def image(request: pytest.FixtureRequest, real_kernels: dict[str, RealKernel]) -> KernelImage:
-    return load_image(real_kernels[request.param].path)
+    return real_kernels[request.param].image
 
 
 def memory_of(image: KernelImage) -> bytes:

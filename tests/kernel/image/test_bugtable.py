@@ -8,7 +8,6 @@ from dataclasses import replace
 
 import pytest
 
-from staleline.kernel.image.assembly import load_image
 from staleline.kernel.image.bugtable import warning_addresses
 from staleline.kernel.image.image import KernelImage
 from tests.kernel.mutate import patched
@@ -19,7 +18,7 @@ UD2 = b"\x0f\x0b"
 
 @pytest.fixture(scope="module")
 def image(real_kernel) -> KernelImage:
-    return load_image(real_kernel.path)
+    return real_kernel.image
 
 
 def test_every_warning_is_an_undefined_instruction(image):

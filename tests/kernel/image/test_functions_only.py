@@ -202,7 +202,7 @@ def test_without_any_symbols_the_error_says_which_map(tmp_path):
 @pytest.mark.parametrize("series", ["5.10", "6.12", "7-generic"])
 def test_sections_show_which_map_is_this_build_s(series, real_kernels, tmp_path):
     """Of a kernel with neither kallsyms nor exports."""
-    real = load_image(real_kernels[series].path)
+    real = real_kernels[series].image
     image = replace(
         real,
         path=str(tmp_path / "vmlinuz"),

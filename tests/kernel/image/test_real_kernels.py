@@ -15,7 +15,6 @@ import struct
 import numpy as np
 import pytest
 
-from staleline.kernel.image.assembly import load_image
 from staleline.kernel.image.image import KernelImage
 
 NEEDED = ["stop_this_cpu", "machine_kexec", "identity_mapped", "early_cpu_init", "boot_cpu_data"]
@@ -23,7 +22,7 @@ NEEDED = ["stop_this_cpu", "machine_kexec", "identity_mapped", "early_cpu_init",
 
 @pytest.fixture(scope="module")
 def image(real_kernel) -> KernelImage:
-    return load_image(real_kernel.path)
+    return real_kernel.image
 
 
 def exported(image: KernelImage) -> dict[str, int]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import pytest
 
-from staleline.kernel.image.assembly import load_image
 from staleline.kernel.image.image import KernelImage
 from staleline.kernel.influence.at_sites import search_sites
 from staleline.kernel.influence.first_way import FirstWay
@@ -28,7 +27,7 @@ ASKED = {"panic_on_warn": 3, "panic_timeout": 5, "panic_on_oops": 77}
 
 @pytest.fixture(scope="module", params=SERIES)
 def image(request, real_kernels) -> KernelImage:
-    return load_image(real_kernels[request.param].path)
+    return real_kernels[request.param].image
 
 
 def if_all(image: KernelImage, count: int, does: Bytes) -> Bytes:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import pytest
 
-from staleline.kernel.image.assembly import load_image
 from staleline.kernel.image.image import KernelImage
 from staleline.kernel.influence.dependencies import Dependencies, dependencies
 from staleline.kernel.rerun.fixedinputs import FIXED_AT_SITES, FIXED_IN_CRASH, is_fixed
@@ -58,7 +57,7 @@ def series(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="module")
 def image(series, real_kernels) -> KernelImage:
-    return load_image(real_kernels[series].path)
+    return real_kernels[series].image
 
 
 @pytest.fixture(scope="module")
@@ -179,7 +178,7 @@ def test_a_guard_that_tests_another_bit(series, image):
 
 def test_a_guard_that_tests_a_listed_bit_instead(real_kernels):
     """SEV instead of SME: the table follows it, and nothing else is asked."""
-    image = load_image(real_kernels["6.12"].path)
+    image = real_kernels["6.12"].image
     mutant = patched(image, find_guard(image, "stop_this_cpu").jump.address - 1, b"\x02")
     assert unlisted(mutant) == {}
     wrong = [
@@ -197,7 +196,7 @@ def test_another_bit_of_an_msr_that_facts_set(real_kernels, number, bit):
     linux 7.3.4 arch/x86/virt/vmx/tdx/tdx.c:1437, arch/x86/kernel/cpu/amd.c
     early_detect_mem_encrypt().
     """
-    image = load_image(real_kernels["6.12"].path)
+    image = real_kernels["6.12"].image
     mutant = planted(image, "stop_this_cpu", msr_bit(number, bit), executes_wbinvd)
     found = unlisted(mutant)
     assert set(found) == {Site.STOP_THIS_CPU}
@@ -207,7 +206,7 @@ def test_another_bit_of_an_msr_that_facts_set(real_kernels, number, bit):
 
 def test_a_guard_that_asks_for_sev_es(real_kernels):
     """SEV_STATUS bit 1 is a fact (linux 6.12.117 arch/x86/include/asm/msr-index.h:665)."""
-    image = load_image(real_kernels["6.12"].path)
+    image = real_kernels["6.12"].image
     asks = global_bit(address_of(image, "sev_status"), 1)
     mutant = planted(image, "machine_kexec", asks, executes_wbinvd)
     assert unlisted(mutant) == {}

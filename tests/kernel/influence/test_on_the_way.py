@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import pytest
 
-from staleline.kernel.image.assembly import load_image
 from staleline.kernel.image.image import KernelImage
 from staleline.kernel.influence.on_the_way import way_dependencies
 from staleline.kernel.reading.running import RunningImage
@@ -21,7 +20,7 @@ WAY = ["machine_shutdown", "native_machine_shutdown", "native_stop_other_cpus"]
 
 @pytest.fixture(scope="module", params=SERIES)
 def image(request, real_kernels) -> KernelImage:
-    return load_image(real_kernels[request.param].path)
+    return real_kernels[request.param].image
 
 
 def returns_at_once(_: int) -> bytes:
@@ -36,7 +35,7 @@ def sentence(name: str) -> str:
 
 def test_real_kernels_ask_nothing_else(real_kernel):
     """reboot_force is a fact, stopping_cpu theirs alone: arch/x86/kernel/smp.c:155 (7.3.4)."""
-    assert way_dependencies(load_image(real_kernel.path)) == ()
+    assert way_dependencies(real_kernel.image) == ()
 
 
 @pytest.mark.parametrize("function", WAY)
@@ -50,7 +49,7 @@ def test_a_guard_on_the_way_is_named(image, function, asks):
 
 def test_a_guard_that_lets_it_through_is_named_too(real_kernels):
     """Set to 1 in the image, the variable stops nobody where it is 0."""
-    image = load_image(real_kernels["7"].path)
+    image = real_kernels["7"].image
     address = address_of(image, "panic_timeout")
     mutant = patched(
         planted(image, "native_stop_other_cpus", clear_bit(address), returns_at_once),
@@ -87,7 +86,7 @@ def nothing(_: int) -> bytes:
 
 
 def test_the_rule_and_every_verdict_of_it_are_unknown(real_kernels):
-    image = load_image(real_kernels["7"].path)
+    image = real_kernels["7"].image
     question = global_bit(address_of(image, "panic_timeout"), 0)
     mutant = planted(image, WAY[2], question, returns_at_once)
     assert read_surroundings(mutant)["unlisted"]["stop_this_cpu"] == [sentence("panic_timeout")]

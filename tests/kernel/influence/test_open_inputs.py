@@ -6,7 +6,6 @@ from __future__ import annotations
 import pytest
 
 from staleline.kernel.emulator.refused import Operation, RefusedInstruction, decode_refused
-from staleline.kernel.image.assembly import load_image
 from staleline.kernel.image.image import KernelImage
 from staleline.kernel.influence.dependencies import dependencies
 from staleline.kernel.sites.runner import KernelReader
@@ -36,7 +35,7 @@ OPEN = {
 
 @pytest.fixture(scope="module", params=["6.12", "7-generic"])
 def image(request, real_kernels) -> KernelImage:
-    return load_image(real_kernels[request.param].path)
+    return real_kernels[request.param].image
 
 
 @pytest.mark.parametrize("name", OPEN)

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import pytest
 
-from staleline.kernel.image.assembly import load_image
 from staleline.kernel.image.image import KernelImage
 from staleline.kernel.influence.dependencies import dependencies
 from staleline.vocabulary import Site
@@ -33,7 +32,7 @@ def series(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="module")
 def image(series, real_kernels) -> KernelImage:
-    return load_image(real_kernels[series].path)
+    return real_kernels[series].image
 
 
 def guard(image: KernelImage, where: str, form: str, asked: str) -> PlantedGuard:
@@ -52,7 +51,7 @@ def test_what_a_guard_asks_is_named(image, series):
 
 
 def test_the_lowest_bits_of_a_pointer_may_be_an_index(real_kernels):
-    image = load_image(real_kernels["5.10"].path)
+    image = real_kernels["5.10"].image
     planted = guard(image, "a flush in stop_this_cpu", "a jump table", "page_offset_base")
     assert "page_offset_base" in named_by_the_site(image, planted)
 

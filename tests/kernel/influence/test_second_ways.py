@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import pytest
 
-from staleline.kernel.image.assembly import load_image
 from staleline.kernel.image.image import KernelImage
 from staleline.kernel.influence.second_ways import second_ways_aside
 from staleline.vocabulary import Site
@@ -18,7 +17,7 @@ _ODD = b"\xed\xfe\x34\x02"
 
 @pytest.fixture(scope="module", params=["5.10", "6.12", "6.18", "7"])
 def image(request, real_kernels) -> KernelImage:
-    return load_image(real_kernels[request.param].path)
+    return real_kernels[request.param].image
 
 
 def by_second_ways(image: KernelImage) -> dict[Site, tuple[str, ...]]:
@@ -69,7 +68,7 @@ def test_a_guard_that_asks_in_a_crash_alone(image):
 
 
 def test_what_is_told_of_the_first_way_is_not_told_twice(real_kernels):
-    image = load_image(real_kernels["7"].path)
+    image = real_kernels["7"].image
     guard = if_it_is_odd(address_of(image, "panic_on_warn"), executes_wbinvd)
     told = (
         "stop_this_cpu also depends on panic_on_warn (4 bytes, 0x0 in the image), "

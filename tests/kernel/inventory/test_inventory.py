@@ -13,7 +13,6 @@ import pytest
 
 from staleline.errors import KernelImageError
 from staleline.kernel.image.alternatives import patches_with
-from staleline.kernel.image.assembly import load_image
 from staleline.kernel.image.image import KernelImage, Section, Segment
 from staleline.kernel.image.symbols import SymbolTable
 from staleline.kernel.inventory.codescan import code_areas
@@ -224,7 +223,7 @@ def test_a_section_that_claims_gigabytes_is_refused():
 
 @pytest.fixture(scope="module")
 def image(real_kernel) -> KernelImage:
-    return load_image(real_kernel.path)
+    return real_kernel.image
 
 
 @pytest.fixture(scope="module")
@@ -278,7 +277,7 @@ def test_what_is_patched_in_is_what_calls_pv_ops(image, inventory, real_kernel):
 
 def test_a_generic_kernel_flushes_in_the_crash_nmi(real_kernels):
     """arch/x86/virt/svm/sev.c:1096 (7.3.4)."""
-    inventory = wbinvd_inventory(load_image(real_kernels["7-generic"].path))
+    inventory = wbinvd_inventory(real_kernels["7-generic"].image)
     assert inventory.unlisted == ()
     (place,) = [
         place for place in inventory.places if place.role and place.role.phase is Phase.CRASH

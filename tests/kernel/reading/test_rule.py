@@ -14,7 +14,6 @@ from staleline.errors import KernelImageError
 from staleline.kernel.file.container import UnpackedKernel, unpack_kernel
 from staleline.kernel.file.source import ByteSource
 from staleline.kernel.image import loading
-from staleline.kernel.image.assembly import load_image
 from staleline.kernel.image.loading import load_and_hash
 from staleline.kernel.reading.document import with_surroundings
 from staleline.kernel.reading.rule import read_image, read_rule
@@ -46,7 +45,7 @@ def test_the_digest_is_that_of_the_file_that_was_loaded(
 def test_a_rule_that_no_release_had_is_nearest_to_that_it_was_made_of(
     real_kernels: dict[str, RealKernel],
 ) -> None:
-    image = load_image(real_kernels["6.12"].path)
+    image = real_kernels["6.12"].image
     other = patched(image, *find_guard(image, "identity_mapped").always)
     document = read_image(other, "")
     assert document["policy"] is None
@@ -62,7 +61,7 @@ def test_a_rule_that_no_release_had_is_nearest_to_that_it_was_made_of(
 def test_texts_of_an_image_cannot_command_a_terminal(
     real_kernels: dict[str, RealKernel],
 ) -> None:
-    image = load_image(real_kernels["6.12"].path)
+    image = real_kernels["6.12"].image
     document = read_image(replace(image, release="6.12\x1b]0;title\x07", banner="a\nb"), "")
     assert document["release"] == "6.12\\x1b]0;title\\x07"
     assert document["banner"] == "a\\x0ab"
@@ -71,7 +70,7 @@ def test_texts_of_an_image_cannot_command_a_terminal(
 def test_a_site_that_depends_on_something_unlisted_has_no_rule(
     real_kernels: dict[str, RealKernel],
 ) -> None:
-    image = load_image(real_kernels["6.12"].path)
+    image = real_kernels["6.12"].image
     rule, around = read_rule(image, ""), read_surroundings(image)
     known = with_surroundings(rule, around)
     assert (known["policy"], known["unknown"]) == ("linux-6.5", [])

@@ -12,7 +12,6 @@ import pytest
 
 from staleline.kernel.boot.rawfacts import RawFacts
 from staleline.kernel.boot.rawmachine import raw_machine
-from staleline.kernel.image.assembly import load_image
 from staleline.kernel.image.image import KernelImage
 from staleline.kernel.rule.enumeration import raw_facts
 from staleline.kernel.rule.truthrows import TruthRow, TruthTable
@@ -47,7 +46,7 @@ def cached_kernels() -> list[str]:
 
 @pytest.fixture(scope="module", params=cached_kernels())
 def kernel(request, real_kernels) -> Kernel:
-    image = load_image(real_kernels[request.param].path)
+    image = real_kernels[request.param].image
     era = ERA_OF_SERIES[request.param.split("-")[0]]
     return Kernel(image, era, truth_table(image))
 
@@ -133,7 +132,7 @@ def test_encrypts_is_the_facts_own_word(kernel):
 
 @pytest.mark.parametrize("series", ["6.12"])
 def test_merged_and_unmerged_tables_are_the_same(real_kernels, series):
-    image = load_image(real_kernels[series].path)
+    image = real_kernels[series].image
     merged = truth_table(image)
     reader = KernelReader(image)
     assert merged.runs < len(merged.rows)
@@ -148,7 +147,7 @@ def test_merged_and_unmerged_tables_are_the_same(real_kernels, series):
 
 def test_what_a_reader_maps_goes_with_it(real_kernels):
     """Not when the garbage collector comes by: each image takes some 60 MB."""
-    image = load_image(real_kernels["6.12"].path)
+    image = real_kernels["6.12"].image
     reader = KernelReader(image)
     machine = raw_machine(raw_facts()[0])
     with reader.starts() as start:
@@ -163,7 +162,7 @@ def test_what_a_reader_maps_goes_with_it(real_kernels):
 @pytest.mark.parametrize("series", ["6.12", "7"])
 def test_a_kexec_jump_is_unknown_where_the_kernel_does_not_say_it_looks(real_kernels, series):
     """``struct kimage`` may be laid out otherwise in kernels not seen yet."""
-    image = load_image(real_kernels[series].path)
+    image = real_kernels[series].image
     start = address_of(image, "machine_kexec")
     code = image.read(start, size_of(image, "machine_kexec"))
     offset = next(
@@ -180,7 +179,7 @@ def test_a_kexec_jump_is_unknown_where_the_kernel_does_not_say_it_looks(real_ker
 @pytest.mark.parametrize(("function", "runs"), [("sme_enable", 0), ("identify_cpu", 3)])
 def test_an_image_that_never_ends_is_given_up(real_kernels, function, runs):
     """Three runs out of instructions, and the rest is unknown for that reason."""
-    image = load_image(real_kernels["6.12"].path)
+    image = real_kernels["6.12"].image
     endless = patched(image, address_of(image, function), b"\xeb\xfe")
     table = truth_table(endless)
     assert table.runs == runs
@@ -192,7 +191,7 @@ def test_an_image_that_never_ends_is_given_up(real_kernels, function, runs):
 @pytest.mark.parametrize("function", ["sme_enable", "identify_cpu"])
 def test_a_failing_image_is_unknown_in_every_row(real_kernels, function):
     """Each row for the reason that its own machine would give."""
-    image = load_image(real_kernels["6.12"].path)
+    image = real_kernels["6.12"].image
     broken = patched(image, address_of(image, function), b"\x0f\x0b")
     table = truth_table(broken)
     reasons = {site.unknown for row in table.rows for site in row.sites.values()}
@@ -201,14 +200,14 @@ def test_a_failing_image_is_unknown_in_every_row(real_kernels, function):
 
 
 def test_a_table_without_time_is_unknown(real_kernels):
-    table = truth_table(load_image(real_kernels["6.12"].path), seconds=-1)
+    table = truth_table(real_kernels["6.12"].image, seconds=-1)
     assert table.runs == 0
     assert {site.flushes for row in table.rows for site in row.sites.values()} == {None}
 
 
 def test_code_that_changes_itself_is_unknown(real_kernels):
     """A change would last into the next run, where nothing made it."""
-    image = load_image(real_kernels["6.12"].path)
+    image = real_kernels["6.12"].image
     code = address_of(image, "identify_cpu")
     change_itself = b"\xc6\x05\xf9\xff\xff\xff\x90\xc3"  # movb $0x90, -7(%rip); ret
     (row,) = truth_table(patched(image, code, change_itself), raw_facts()[:1]).rows

@@ -9,7 +9,6 @@ from staleline.kernel.boot.decision import Decision, Fate, RawMachine, SiteDecis
 from staleline.kernel.emulator.layout import CONTROL_PAGES
 from staleline.kernel.emulator.memory import MachineMemory
 from staleline.kernel.emulator.notedstores import NotedStores, flushes_a_line
-from staleline.kernel.image.assembly import load_image
 from staleline.kernel.image.bugtable import warning_addresses
 from staleline.kernel.image.image import KernelImage
 from staleline.kernel.sites.runner import KernelReader
@@ -40,13 +39,13 @@ VARIABLE, PER_CPU = "panic_timeout", "cpu_info"
 
 @pytest.fixture(scope="module", params=SERIES)
 def image(request, real_kernels) -> KernelImage:
-    return load_image(real_kernels[request.param].path)
+    return real_kernels[request.param].image
 
 
 @pytest.fixture(scope="module", params=SERIES[1:])
 def masked(request, real_kernels) -> KernelImage:
     """A kernel in which a secondary reports itself after its flush, in ``cpus_stop_mask``."""
-    return load_image(real_kernels[request.param].path)
+    return real_kernels[request.param].image
 
 
 def decide(image: KernelImage) -> Decision:
@@ -84,7 +83,7 @@ def test_the_line_of_the_stop_mask_is_taken_back(masked: KernelImage) -> None:
 
 def test_a_report_before_the_flush_leaves_no_store_after_it(real_kernels) -> None:
     """linux 5.10.262 arch/x86/kernel/process.c stop_this_cpu() stores nothing behind WBINVD."""
-    assert decide(load_image(real_kernels["5.10"].path)).stop_this_cpu.stores == ()
+    assert decide(real_kernels["5.10"].image).stop_this_cpu.stores == ()
 
 
 def test_without_the_last_store_the_mask_is_left_behind(masked: KernelImage) -> None:
@@ -110,7 +109,7 @@ def test_what_an_snp_host_stores_after_its_flush_in_a_crash_lies_elsewhere(real_
         mem_encrypt=True,
         snp_host=True,
     )
-    reader = KernelReader(load_image(real_kernels["7-generic"].path))
+    reader = KernelReader(real_kernels["7-generic"].image)
     found = reader.decide(milan).crash_nmi_callback
     assert found.flushes
     assert ("waiting_for_crash_ipi", Fate.OUTSIDE_RESERVATION) in fates(found)

@@ -8,7 +8,6 @@ from dataclasses import replace
 import pytest
 
 from staleline.kernel.boot.decision import RawMachine
-from staleline.kernel.image.assembly import load_image
 from staleline.kernel.image.image import KernelImage
 from staleline.kernel.sites.runner import KernelReader
 from tests.kernel.machines import MEM_ENCRYPT_ENABLED, SYSCFG, cpuid, with_leaf
@@ -28,7 +27,7 @@ AN_SNP_HOST = RawMachine(
 
 @pytest.fixture(scope="module")
 def image(real_kernel) -> KernelImage:
-    return load_image(real_kernel.path)
+    return real_kernel.image
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +38,7 @@ def reader(image) -> KernelReader:
 @pytest.fixture(scope="module")
 def with_sev(real_kernels) -> KernelReader:
     """A kernel with ``kdump_sev_callback()``: Debian's cloud flavour has no SNP host support."""
-    return KernelReader(load_image(real_kernels["7-generic"].path))
+    return KernelReader(real_kernels["7-generic"].image)
 
 
 def test_without_snp_no_secondary_flushes(reader):
@@ -100,7 +99,7 @@ def test_the_jumping_cpu_decides_in_a_crash_as_in_a_kexec(reader):
 
 @pytest.mark.parametrize("name", ["native_machine_crash_shutdown", "crash_nmi_callback"])
 def test_an_image_without_the_crash_path_is_unknown_there_only(real_kernels, name):
-    image = load_image(real_kernels["7"].path)
+    image = real_kernels["7"].image
     reader = KernelReader(replace(image, symbols=Without(image.symbols, name)))
     decision = reader.decide(replace(AN_SNP_HOST, snp_host=False))
     assert decision.crash_nmi_callback.unknown == f"the image has no symbol {name}"
@@ -119,7 +118,7 @@ MUTATIONS = {
 
 @pytest.mark.parametrize("mutation", MUTATIONS)
 def test_a_changed_guard_changes_this_site_only(real_kernels, mutation):
-    image = load_image(real_kernels["7-generic"].path)
+    image = real_kernels["7-generic"].image
     guard = find_guard(image, "kdump_sev_callback")
     reader = KernelReader(patched(image, *getattr(guard, mutation)))
     machines = (AN_SNP_HOST, replace(AN_SNP_HOST, snp_host=False))
@@ -134,7 +133,7 @@ def test_a_changed_guard_changes_this_site_only(real_kernels, mutation):
 
 @pytest.mark.parametrize(("code", "what"), [(b"\x0f\x0b", "ud2"), (b"\xcc", "int3")])
 def test_a_trap_in_the_callback_is_unknown(real_kernels, code, what):
-    image = load_image(real_kernels["7-generic"].path)
+    image = real_kernels["7-generic"].image
     start = address_of(image, "kdump_sev_callback")
     decision = KernelReader(patched(image, start + 4, code)).decide(AN_SNP_HOST)
     assert decision.crash_nmi_callback.flushes is None
@@ -145,7 +144,7 @@ def test_a_trap_in_the_callback_is_unknown(real_kernels, code, what):
 
 def test_a_shutdown_that_shoots_nobody_down_is_unknown(real_kernels):
     """A callback that was never installed says nothing about flushes."""
-    image = load_image(real_kernels["7"].path)
+    image = real_kernels["7"].image
     shot = patched(image, address_of(image, "nmi_shootdown_cpus"), b"\xc3")
     decision = KernelReader(shot).decide(AN_SNP_HOST)
     expected = "native_machine_crash_shutdown() shot nobody down"

@@ -8,7 +8,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from staleline.kernel.boot.decision import RawMachine
-from staleline.kernel.image.assembly import load_image
 from staleline.kernel.image.image import KernelImage
 from staleline.kernel.sites.runner import KernelReader
 from tests.kernel.machines import MEM_ENCRYPT_ENABLED, SYSCFG, cpuid
@@ -26,7 +25,7 @@ FUNCTIONS = [
 
 @pytest.fixture(scope="module")
 def image(real_kernels) -> KernelImage:
-    return load_image(real_kernels["6.12"].path)
+    return real_kernels["6.12"].image
 
 
 @settings(

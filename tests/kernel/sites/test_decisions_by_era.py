@@ -6,7 +6,6 @@ from __future__ import annotations
 import pytest
 
 from staleline.kernel.boot.decision import Decision, RawMachine
-from staleline.kernel.image.assembly import load_image
 from staleline.kernel.sites.runner import KernelReader
 from staleline.vocabulary import ReportOrder
 from tests.kernel.eras import ERA_OF_SERIES, Era, sme_active
@@ -24,7 +23,7 @@ from tests.kernel.machines import (
 
 @pytest.fixture(scope="module")
 def reader(real_kernel) -> KernelReader:
-    return KernelReader(load_image(real_kernel.path))
+    return KernelReader(real_kernel.image)
 
 
 @pytest.fixture
@@ -68,7 +67,7 @@ def test_every_dump_of_the_corpus(real_kernels, series):
 
     Three CPUs are unknown: their dumps do not even hold leaf 0x80000000.
     """
-    reader, era = KernelReader(load_image(real_kernels[series].path)), ERA_OF_SERIES[series]
+    reader, era = KernelReader(real_kernels[series].image), ERA_OF_SERIES[series]
     incomplete = set()
     for name, table in corpus():
         machine = RawMachine(table, table, {SYSCFG: MEM_ENCRYPT_ENABLED}, True)

@@ -11,7 +11,6 @@ from staleline.evidence.registers import CpuidTable
 from staleline.kernel.boot.decision import Decision, RawMachine
 from staleline.kernel.derivation import DerivationError
 from staleline.kernel.emulator.traps import DECISIVE_LEAVES
-from staleline.kernel.image.assembly import load_image
 from staleline.kernel.image.configuration import is_for_one_cpu, require_kexec_of_several_cpus
 from staleline.kernel.image.image import KernelImage
 from staleline.kernel.image.symbols import SymbolTable
@@ -24,7 +23,7 @@ ENABLED = {SYSCFG: MEM_ENCRYPT_ENABLED}
 
 @pytest.fixture(scope="module")
 def image(real_kernels) -> KernelImage:
-    return load_image(real_kernels["6.12"].path)
+    return real_kernels["6.12"].image
 
 
 @pytest.fixture(scope="module")

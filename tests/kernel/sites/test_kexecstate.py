@@ -6,7 +6,6 @@ from __future__ import annotations
 import pytest
 
 from staleline.kernel.emulator.memory import MachineMemory
-from staleline.kernel.image.assembly import load_image
 from staleline.kernel.image.image import KernelImage
 from staleline.kernel.sites.kexecstate import begin_crash, begin_kexec
 from tests.kernel.places import address_of
@@ -23,7 +22,7 @@ def series(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def image(series, real_kernels) -> KernelImage:
-    return load_image(real_kernels[series].path)
+    return real_kernels[series].image
 
 
 def state(image: KernelImage, memory: MachineMemory) -> dict[str, int]:

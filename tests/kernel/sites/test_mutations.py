@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import pytest
 
 from staleline.kernel.boot.decision import Decision, RawMachine
-from staleline.kernel.image.assembly import load_image
 from staleline.kernel.image.image import KernelImage
 from staleline.kernel.sites.runner import KernelReader
 from staleline.vocabulary import ReportOrder
@@ -42,7 +41,7 @@ class Kernel:
 
 @pytest.fixture(scope="module", params=ERAS)
 def kernel(request, real_kernels) -> Kernel:
-    return Kernel(request.param, load_image(real_kernels[request.param].path))
+    return Kernel(request.param, real_kernels[request.param].image)
 
 
 def decide(image: KernelImage, machine: RawMachine) -> Decision:

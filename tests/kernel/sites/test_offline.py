@@ -11,7 +11,6 @@ from dataclasses import replace
 import pytest
 
 from staleline.kernel.boot.decision import OfflineWay, RawMachine, SiteDecision
-from staleline.kernel.image.assembly import load_image
 from staleline.kernel.image.image import KernelImage
 from staleline.kernel.sites.runner import KernelReader
 from staleline.vocabulary import Through
@@ -46,13 +45,13 @@ def test_amd_and_hygon_wait_in_hlt(real_kernel, name):
 
     mwait_play_dead() returns on these vendors (5.10.262:1694, 6.12.117:1278).
     """
-    assert ways(load_image(real_kernel.path), name)[HLT] == OfflineWay(HLT, FLUSHES)
+    assert ways(real_kernel.image, name)[HLT] == OfflineWay(HLT, FLUSHES)
 
 
 def test_intel_waited_in_mwait_up_to_6_12(real_kernel):
     """mwait_play_dead() is inlined; later only cpuidle drivers call it (7.3.4 smpboot.c:1514)."""
     place = "native_play_dead() by MWAIT" if real_kernel.series in UP_TO_6_12 else HLT
-    found = ways(load_image(real_kernel.path), "Sapphire Rapids")[place]
+    found = ways(real_kernel.image, "Sapphire Rapids")[place]
     assert found.asleep == FLUSHES  # and stores nothing behind it
     assert found.by_mwait is (place != HLT)
 
@@ -62,7 +61,7 @@ def test_acpis_idle_driver_stores_a_return_address_behind_its_flush(real_kernel)
 
     Of pv_ops.irq.safe_halt by HLT, of io_idle() by a port since 6.6; 5.10 and 6.1 read it in line.
     """
-    found = ways(load_image(real_kernel.path), "Rome")
+    found = ways(real_kernel.image, "Rome")
     for name in (ACPI_HLT, ACPI_PORT):
         stores = found[name].asleep.left_behind
         assert found[name].asleep.flushes
@@ -87,7 +86,7 @@ KICKED_OUT_OF = {
 def test_a_cpu_that_is_kicked_out_of_mwait_leaves_the_line_of_its_state(real_kernels, series):
     """WRITE_ONCE(md->status, CPUDEAD_MWAIT_KEXEC_HLT), 7.3.4 smpboot.c:1459, 6.12.117 :1344."""
     way = KICKED_OUT_OF[series]
-    found = ways(load_image(real_kernels[series].path), "Sapphire Rapids")[way]
+    found = ways(real_kernels[series].image, "Sapphire Rapids")[way]
     assert found.asleep == FLUSHES
     assert found.woken is not None
     assert found.woken.flushes is True
@@ -103,14 +102,14 @@ def test_cpus_of_amd_and_hygon_wait_in_mwait_where_acpi_names_the_hint(real_kern
     Kernels with acpi_processor_ffh_play_dead() take the hint from ACPI, on every vendor's CPUs
     (7.3.4 arch/x86/kernel/acpi/cstate.c:209).
     """
-    image = load_image(real_kernel.path)
+    image = real_kernel.image
     waits = [way for way in ways(image, name).values() if way.by_mwait]
     assert bool(waits) is ("acpi_processor_ffh_play_dead" in image.symbols)
     assert all(way.woken is not None and way.woken.left_behind for way in waits)
 
 
 def test_in_5_10_nobody_is_kicked(real_kernels):
-    found = ways(load_image(real_kernels["5.10"].path), "Sapphire Rapids")
+    found = ways(real_kernels["5.10"].image, "Sapphire Rapids")
     assert all(way.woken is None for way in found.values())
 
 
@@ -121,14 +120,14 @@ def flush_of(image: KernelImage, function: str) -> int:
 
 def test_what_is_stored_behind_the_flush_is_told(real_kernels):
     """The HLT of ``hlt_play_dead()`` becomes a push and a HLT."""
-    image = load_image(real_kernels["7"].path)
+    image = real_kernels["7"].image
     mutant = patched(image, flush_of(image, "hlt_play_dead"), b"\x0f\x09\x50\xf4")
     (store,) = ways(mutant, "Rome")[HLT].asleep.left_behind
     assert (store.size, store.line) == (8, "the stack of CPU 1")
 
 
 def test_a_kick_that_does_not_end_in_hlt_is_unknown(real_kernels):
-    image = load_image(real_kernels["7"].path)
+    image = real_kernels["7"].image
     start = address_of(image, "mwait_play_dead")
     code = image.read(start, size_of(image, "mwait_play_dead"))
     halt = start + code.rindex(b"\xf4\xeb")
@@ -147,7 +146,7 @@ def test_a_kick_that_does_not_end_in_hlt_is_unknown(real_kernels):
     ],
 )
 def test_a_kernel_that_does_not_flush_there(real_kernels, function, way):
-    image = load_image(real_kernels["7"].path)
+    image = real_kernels["7"].image
     mutant = patched(image, flush_of(image, function), b"\x66\x90")
     assert ways(mutant, "Rome")[way].asleep == SiteDecision(flushes=False)
     others = {name for name, one in ways(mutant, "Rome").items() if not one.asleep.flushes}
@@ -156,7 +155,7 @@ def test_a_kernel_that_does_not_flush_there(real_kernels, function, way):
 
 @pytest.mark.parametrize("name", ["native_play_dead", "acpi_cstate"])
 def test_an_image_without_the_name_is_unknown(real_kernels, name):
-    image = load_image(real_kernels["7"].path)
+    image = real_kernels["7"].image
     without = replace(image, symbols=Without(image.symbols, name))
     unknown = [way.asleep.unknown for way in ways(without, "Rome").values() if way.asleep.unknown]
     assert unknown
@@ -164,7 +163,7 @@ def test_an_image_without_the_name_is_unknown(real_kernels, name):
 
 
 def test_tdx_without_its_function_is_unknown(real_kernels):
-    image = load_image(real_kernels["5.10"].path)
+    image = real_kernels["5.10"].image
     found = KernelReader(image).tdx_shutdown_cpu(machine("Rome"))
     assert found.flushes is None
     assert (found.unknown or "").startswith("the image has no symbol ")

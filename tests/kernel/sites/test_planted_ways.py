@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from staleline.kernel.boot.decision import Decision, RawMachine
-from staleline.kernel.image.assembly import load_image
 from staleline.kernel.image.image import KernelImage
 from staleline.kernel.sites.runner import KernelReader
 from tests.kernel.machines import MEM_ENCRYPT_ENABLED, SYSCFG, cpuid
@@ -36,12 +35,12 @@ RETURN = b"\xc3"
 
 @pytest.fixture(scope="module", params=SERIES)
 def image(request, real_kernels) -> KernelImage:
-    return load_image(real_kernels[request.param].path)
+    return real_kernels[request.param].image
 
 
 @pytest.fixture(scope="module")
 def newest(real_kernels) -> KernelImage:
-    return load_image(real_kernels["7"].path)
+    return real_kernels["7"].image
 
 
 def decide(image: KernelImage) -> Decision:
@@ -164,7 +163,7 @@ def test_an_nmi_action_with_another_handler(image):
 @pytest.mark.parametrize("series", ["6.18", "7"])
 def test_an_emergency_handler_that_takes_all_nmis(real_kernels, series):
     """struct nmi_desc has one behind its lock since 6.17 (arch/x86/kernel/nmi.c)."""
-    image = load_image(real_kernels[series].path)
+    image = real_kernels[series].image
     mutant, handler = handled_at_once(image)
     mutant = patched(mutant, address_of(image, "nmi_desc") + 8, handler)
     reason = decide(mutant).stop_this_cpu.unknown
@@ -337,7 +336,7 @@ def test_a_short_first_wait_before_one_without_end(image):
 @pytest.mark.parametrize("series", ["6.12", "7"])
 def test_a_wait_for_the_first_64_cpus(real_kernels, series):
     """_find_first_bit(cpus_stop_mask, 64) instead of nr_cpu_ids."""
-    image = load_image(real_kernels[series].path)
+    image = real_kernels[series].image
     cave, mutant = address_of(image, CAVE), image
     for call in calls(image, "native_stop_other_cpus", "_find_first_bit"):
         mutant = calling(mutant, call, cave)
@@ -349,7 +348,7 @@ def test_a_wait_for_the_first_64_cpus(real_kernels, series):
 
 @pytest.mark.parametrize("series", ["6.12", "7"])
 def test_a_cpu_that_reports_all_others_as_stopped(real_kernels, series):
-    image = load_image(real_kernels[series].path)
+    image = real_kernels[series].image
     mask = address_of(image, "cpus_stop_mask")
     code = list(instructions(image, "stop_this_cpu"))
     report = next(one for one in code if one.mnemonic == "lock btr")

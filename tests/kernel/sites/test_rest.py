@@ -8,7 +8,6 @@ from collections.abc import Callable
 import pytest
 
 from staleline.kernel.boot.decision import Decision, RawMachine
-from staleline.kernel.image.assembly import load_image
 from staleline.kernel.image.image import KernelImage
 from staleline.kernel.sites.runner import KernelReader
 from tests.kernel.machines import MEM_ENCRYPT_ENABLED, SYSCFG, cpuid
@@ -21,7 +20,7 @@ ROME = RawMachine(cpuid("Rome"), cpuid("Rome"), {SYSCFG: MEM_ENCRYPT_ENABLED}, T
 
 @pytest.fixture(scope="module", params=["5.10", "7"])
 def image(request, real_kernels) -> KernelImage:
-    return load_image(real_kernels[request.param].path)
+    return real_kernels[request.param].image
 
 
 def decide(image: KernelImage) -> Decision:

@@ -12,7 +12,6 @@ from staleline.kernel.boot.decision import Decision, RawMachine, SiteDecision
 from staleline.kernel.emulator.layout import APIC
 from staleline.kernel.emulator.localapic import INTERRUPT_COMMAND, REBOOT_VECTOR
 from staleline.kernel.emulator.memory import MachineMemory
-from staleline.kernel.image.assembly import load_image
 from staleline.kernel.image.image import KernelImage
 from staleline.kernel.image.symbols import SymbolTable
 from staleline.kernel.sites.runner import KernelReader
@@ -39,11 +38,11 @@ class Kernel:
 
 @pytest.fixture(scope="module", params=SERIES)
 def kernel(request, real_kernels) -> Kernel:
-    return Kernel(request.param, load_image(real_kernels[request.param].path))
+    return Kernel(request.param, real_kernels[request.param].image)
 
 
 def test_the_way_of_every_kernel_leads_to_its_sites(real_kernel):
-    decision = KernelReader(load_image(real_kernel.path)).decide(ROME)
+    decision = KernelReader(real_kernel.image).decide(ROME)
     assert decision.stop_this_cpu.flushes is True
     assert decision.relocate_kernel.flushes is True
     assert decision.crash_nmi_callback.flushes is False
@@ -175,7 +174,7 @@ def test_a_cpu_that_reports_itself_only_when_not_told_by_an_nmi(kernel):
 @pytest.mark.parametrize("series", ["6.12", "7"])
 def test_a_cpu_that_is_told_by_an_nmi_and_reports_itself_before_its_flush(real_kernels, series):
     """Before commit 1f5e7eb7868e (6.5) all did."""
-    image = load_image(real_kernels[series].path)
+    image = real_kernels[series].image
     report = reports_itself(image, 0)
     decision = KernelReader(by_nmi(image, report, b"\x0f\x09")).decide(ROME)
     assert "it stops, but reports itself in another order" in (decision.stop_this_cpu.unknown or "")
@@ -184,7 +183,7 @@ def test_a_cpu_that_is_told_by_an_nmi_and_reports_itself_before_its_flush(real_k
 
 @pytest.mark.parametrize("series", ["6.12", "7"])
 def test_a_cpu_that_is_told_by_an_nmi_and_leaves_more_behind(real_kernels, series):
-    image = load_image(real_kernels[series].path)
+    image = real_kernels[series].image
     code = b"\x0f\x09", stores_zero(image, "panic_timeout", 2)
     report = reports_itself(image, 12)
     decision = KernelReader(by_nmi(image, *code, report)).decide(ROME)
@@ -254,7 +253,7 @@ def test_of_two_of_one_name_that_is_asked_for_neither_counts(kernel, name):
 
 def test_a_decoy_of_any_name_changes_no_answer_but_to_unknown(real_kernels):
     """Whatever name a reading looks up: with a second one it is the same, or says why not."""
-    image = load_image(real_kernels["7"].path)
+    image = real_kernels["7"].image
     asked = names_asked_for(image)
     assert len(asked) > 20
     before = KernelReader(image).decide(ROME)
@@ -290,6 +289,6 @@ def sites(decision: Decision) -> dict[str, SiteDecision]:
 
 
 def test_two_places_of_the_direct_map_are_refused(real_kernels):
-    image = decoy(load_image(real_kernels["7"].path), "page_offset_base", RETURN)
+    image = decoy(real_kernels["7"].image, "page_offset_base", RETURN)
     with pytest.raises(KernelImageError, match="ambiguous: two symbols named page_offset_base"):
         MachineMemory(image)

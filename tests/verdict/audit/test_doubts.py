@@ -11,7 +11,6 @@ import pytest
 from staleline.evidence.detect import read_snapshot
 from staleline.evidence.given import with_given
 from staleline.facts import from_snapshot
-from staleline.kernel.image.assembly import load_image
 from staleline.kernel.image.image import KernelImage
 from staleline.kernel.influence.dependencies import dependencies
 from staleline.kernel.reading.running import RunningImage
@@ -36,7 +35,17 @@ ROME = Path(__file__).parents[2] / "data/cpuid/libcpuid/amd-epyc-7742-64-core-pr
 
 @pytest.fixture(scope="module")
 def image(real_kernels) -> KernelImage:
-    return load_image(real_kernels["7-generic"].path)
+    return real_kernels["7-generic"].image
+
+
+@pytest.fixture(scope="module")
+def debians(real_kernels) -> RunningImage:
+    return real_kernels["7-generic"].running
+
+
+@pytest.fixture(scope="module")
+def asking(image: KernelImage) -> RunningImage:
+    return RunningImage(asks_a_variable(image))
 
 
 def on_rome(image: RunningImage) -> Audit:
@@ -53,28 +62,27 @@ def asks_a_variable(image: KernelImage) -> KernelImage:
     return planted(never, "disable_local_APIC", global_variable(address), executes_wbinvd)
 
 
-def test_debians_kernel_has_no_doubts(image: KernelImage) -> None:
-    assert RunningImage(image).doubts == {}
+def test_debians_kernel_has_no_doubts(debians: RunningImage) -> None:
+    assert debians.doubts == {}
 
 
-def test_they_are_those_of_the_rule(image: KernelImage) -> None:
-    mutant = asks_a_variable(image)
-    found = RunningImage(mutant).doubts
-    listed: Mapping[Site, tuple[str, ...]] = dependencies(mutant).unlisted
+def test_they_are_those_of_the_rule(asking: RunningImage) -> None:
+    found = asking.doubts
+    listed: Mapping[Site, tuple[str, ...]] = dependencies(asking.image).unlisted
     assert found == {site: reasons for site, reasons in listed.items() if reasons}
     assert any("panic_on_oops" in reason for reason in found[Site.STOP_THIS_CPU])
 
 
-def test_a_kexec_is_unknown_and_says_on_what_it_depends(image: KernelImage) -> None:
-    found = on_rome(RunningImage(asks_a_variable(image)))
+def test_a_kexec_is_unknown_and_says_on_what_it_depends(asking: RunningImage) -> None:
+    found = on_rome(asking)
     assert found.by_path[Handover.KEXEC] is Verdict.UNKNOWN
     assert any("panic_on_oops" in reason for reason in found.unknown)
 
 
-def test_a_doubt_that_makes_no_difference_leaves_the_verdict(image: KernelImage) -> None:
+def test_a_doubt_that_makes_no_difference_leaves_the_verdict(debians: RunningImage) -> None:
     """A crash from Debian's kernel is judged alike whether its secondaries flush or not."""
-    plain = on_rome(RunningImage(image))
-    doubted = on_rome(RunningImage(image, {Site.CRASH_NMI_CALLBACK: ("on something",)}))
+    plain = on_rome(debians)
+    doubted = on_rome(RunningImage(debians.image, {Site.CRASH_NMI_CALLBACK: ("on something",)}))
     assert doubted.by_path[Handover.KEXEC] is plain.by_path[Handover.KEXEC]
 
 
@@ -87,7 +95,6 @@ def test_whether_a_line_is_left_behind_is_asked_as_well(image: KernelImage) -> N
     assert any("panic_on_oops" in reason for reason in found[Site.STOP_THIS_CPU])
 
 
-def test_an_image_runs_alike_twice(image: KernelImage) -> None:
+def test_an_image_runs_alike_twice(debians: RunningImage) -> None:
     """Also what it asks of time: linux 7.3.4 arch/x86/lib/delay.c reads the time stamp."""
-    first, second = (on_rome(RunningImage(image)) for _ in range(2))
-    assert first == second
+    assert on_rome(RunningImage(debians.image)) == on_rome(debians)

@@ -18,7 +18,6 @@ from staleline.evidence.snapshot import (
     Snapshot,
     StateEvidence,
 )
-from staleline.kernel.image.assembly import load_image
 from staleline.kernel.reading.decided import image_opener
 from staleline.policy.catalogue import catalogue
 from staleline.verdict.audit.agreement import audit_of
@@ -66,7 +65,7 @@ def judged(snapshot: Snapshot, image: RealKernel, given: Given | None = None) ->
 
 
 def test_a_build_id_tells_whatever_the_release_is(real_kernels: dict[str, RealKernel]) -> None:
-    image = load_image(real_kernels["6.12"].path)
+    image = real_kernels["6.12"].image
     same = judged(running("custom", image.build_id), real_kernels["6.12"]).identity
     assert (same.what_if, same.by) == (False, By.BUILD_ID)
     rebuilt = judged(running(image.release, "00" * 20), real_kernels["6.12"]).identity
@@ -119,7 +118,7 @@ def test_a_kernel_that_does_not_run_there_has_done_nothing(
         assert found.facts[name].value is None, name
     # What sysfs says of the running one is not this one's.
     assert found.facts["reboot_force"].value is None
-    assert found.facts.text("release") == load_image(real_kernels["6.12"].path).release
+    assert found.facts.text("release") == real_kernels["6.12"].image.release
 
 
 def test_hardware_and_firmware_stay_what_they_are(real_kernels: dict[str, RealKernel]) -> None:
@@ -154,7 +153,7 @@ def test_an_image_without_seamcalls_did_not_use_the_tdx_module(
     real_kernels: dict[str, RealKernel], state: str
 ) -> None:
     # Debian's kernels are built without CONFIG_INTEL_TDX_HOST (config-7.3.4+deb13-amd64).
-    image = load_image(real_kernels["7"].path)
+    image = real_kernels["7"].image
     kernel = KernelEvidence(release=str(image.release).partition("+")[0], cmdline="quiet")
     used = replace(RAPIDS, kernel=kernel, state=StateEvidence(tdx_module=state))
     with pytest.raises(ContradictionError, match=f"'{state}' and .* no SEAMCALL code") as caught:

@@ -10,7 +10,6 @@ import pytest
 from staleline.evidence.detect import read_snapshot
 from staleline.evidence.given import with_given
 from staleline.facts import from_snapshot
-from staleline.kernel.image.assembly import load_image
 from staleline.kernel.image.image import KernelImage
 from staleline.kernel.reading.rule import read_rule
 from staleline.kernel.reading.running import RunningImage
@@ -30,14 +29,27 @@ SME = "0xc0010010=0x800000"
 
 
 @pytest.fixture(scope="module", params=["6.12", "7-generic"])
-def image(request, real_kernels) -> KernelImage:
-    return load_image(real_kernels[request.param].path)
+def debians(request, real_kernels) -> RunningImage:
+    return real_kernels[request.param].running
 
 
-def on_rome(image: KernelImage) -> Audit:
+@pytest.fixture(scope="module")
+def image(debians: RunningImage) -> KernelImage:
+    return debians.image
+
+
+@pytest.fixture(scope="module")
+def storing(image: KernelImage) -> dict[int, RunningImage]:
+    """By how many bytes it stores behind the flush of stop_this_cpu()."""
+    where = timeout(image)
+    stores = {8: zeroes_global(where), 2048: fills_global(where, 2048)}
+    return {size: RunningImage(planted_before_report(image, does)) for size, does in stores.items()}
+
+
+def on_rome(image: RunningImage) -> Audit:
     """A kexec from a kernel that encrypts its memory."""
     seen = with_given(read_snapshot(ROME), msr=[SME], cmdline="mem_encrypt=on")
-    kernel = ImageKernel(RunningImage(image), seen)
+    kernel = ImageKernel(image, seen)
     facts = from_snapshot(seen)
     return audit(facts, [kernel], following=Next.ANY, paths=[Handover.KEXEC, Handover.CRASH])
 
@@ -48,18 +60,18 @@ def timeout(image: KernelImage) -> int:
     return address
 
 
-def test_debians_kernels_leave_nothing_behind(image: KernelImage) -> None:
+def test_debians_kernels_leave_nothing_behind(debians: RunningImage) -> None:
     """A kexec of 7.3 is unknown where CPUs may be offline, which it wakes."""
-    found = on_rome(image)
+    found = on_rome(debians)
     assert not any(row.left_behind for row in found.handovers)
     assert found.by_path[Handover.KEXEC] is not Verdict.AT_RISK
 
 
 @pytest.mark.parametrize("size", [8, 2048])
-def test_a_store_after_the_flush_of_stop_this_cpu_is_at_risk(image: KernelImage, size: int) -> None:
-    where = timeout(image)
-    does = zeroes_global(where) if size == 8 else fills_global(where, size)
-    found = on_rome(planted_before_report(image, does))
+def test_a_store_after_the_flush_of_stop_this_cpu_is_at_risk(
+    storing: dict[int, RunningImage], size: int
+) -> None:
+    found = on_rome(storing[size])
     assert found.by_path[Handover.KEXEC] is Verdict.AT_RISK
     row = found.handovers[0]
     (store,) = row.left_behind[Site.STOP_THIS_CPU]
@@ -71,25 +83,23 @@ def test_a_store_after_the_flush_of_stop_this_cpu_is_at_risk(image: KernelImage,
     assert "left-behind" in ids
 
 
-def test_nothing_of_it_matters_in_a_crash(image: KernelImage) -> None:
-    planted, debian = (
-        on_rome(one).by_path[Handover.CRASH]
-        for one in (planted_before_report(image, zeroes_global(timeout(image))), image)
-    )
+def test_nothing_of_it_matters_in_a_crash(
+    storing: dict[int, RunningImage], debians: RunningImage
+) -> None:
+    planted, debian = (on_rome(one).by_path[Handover.CRASH] for one in (storing[8], debians))
     assert planted is debian
 
 
 def test_a_flush_at_the_entry_of_machine_kexec_alone_is_at_risk(image: KernelImage) -> None:
     early = flushing_at_entry(image, "machine_kexec")
-    found = on_rome(patched(early, *find_guard(image, "identity_mapped").no_flush))
+    found = on_rome(RunningImage(patched(early, *find_guard(image, "identity_mapped").no_flush)))
     assert found.by_path[Handover.KEXEC] is Verdict.AT_RISK
     assert found.handovers[0].left_behind[Site.RELOCATE_KERNEL]
 
 
-def test_the_rule_that_was_read_says_the_same(image: KernelImage) -> None:
+def test_the_rule_that_was_read_says_the_same(storing: dict[int, RunningImage]) -> None:
     """For `diff`, which asks no image."""
-    mutant = planted_before_report(image, zeroes_global(timeout(image)))
-    document = read_rule(mutant, "0")
+    document = read_rule(storing[8].image, "0")
     assert document["policy"] is None
     after = document["after_flush"][Site.STOP_THIS_CPU]
     assert after["leaves_behind"] == document["sites"][Site.STOP_THIS_CPU]["condition"]

@@ -18,7 +18,6 @@ from staleline.evidence.snapshot import (
     StateEvidence,
 )
 from staleline.facts import from_snapshot
-from staleline.kernel.image.assembly import load_image
 from staleline.policy.catalogue import catalogue
 from staleline.report.machines.preflight import one_line
 from staleline.verdict.audit.identity import NOT_COMPARED
@@ -41,7 +40,7 @@ ERRATUM = "tdx_pw_mce"
 
 @pytest.fixture(scope="module")
 def image(real_kernels: dict[str, RealKernel]) -> NextImage:
-    return NextImage(load_image(real_kernels["6.12"].path), "")
+    return NextImage(real_kernels["6.12"].image, "")
 
 
 def rome(state: StateEvidence) -> Snapshot:

@@ -12,7 +12,6 @@ from staleline.evidence.given import with_given
 from staleline.evidence.hosts.merge import merged
 from staleline.evidence.snapshot import Snapshot
 from staleline.facts import from_snapshot
-from staleline.kernel.reading.running import RunningImage
 from staleline.model.scenario import Flush
 from staleline.policy.catalogue import catalogue
 from staleline.verdict.handover.kernels import Behaviour, ImageKernel, PolicyKernel
@@ -35,10 +34,12 @@ def snapshot(name: str, syscfg: int) -> Snapshot:
     return with_given(read_snapshot(CPUID / DUMPS[name]), msr=[f"0xc0010010={syscfg:#x}"])
 
 
-def behaviours(path: Path, policy: str, seen: Snapshot) -> list[tuple[Behaviour, Behaviour]]:
+def behaviours(
+    kernel: RealKernel, policy: str, seen: Snapshot
+) -> list[tuple[Behaviour, Behaviour]]:
     """By the image and by the policy, for every machine that fits and has not used TDX."""
     image, rule = (
-        ImageKernel(RunningImage.load(str(path)), seen),
+        ImageKernel(kernel.running, seen),
         PolicyKernel(catalogue()[policy], ""),
     )
     machines = [possible.machine for possible in possible_machines(from_snapshot(seen))]
@@ -62,7 +63,7 @@ def test_a_generic_kernel_is_its_policy_everywhere(
     real_kernels: dict[str, RealKernel], name: str, syscfg: int
 ) -> None:
     """Milan with SYSCFG[24] is an SNP host, which flushes secondaries in a crash."""
-    both = behaviours(real_kernels["7-generic"].path, "linux-7.2", snapshot(name, syscfg))
+    both = behaviours(real_kernels["7-generic"], "linux-7.2", snapshot(name, syscfg))
     assert both
     for image, policy in both:
         assert image.flushes == policy.flushes
@@ -78,7 +79,7 @@ def test_only_an_snp_host_flushes_secondaries_in_a_crash(
         (syscfg, image.flushes[Site.CRASH_NMI_CALLBACK])
         for syscfg in (SME, SME | SNP)
         for image, _ in behaviours(
-            real_kernels["7-generic"].path, "linux-7.2", snapshot("Milan", syscfg)
+            real_kernels["7-generic"], "linux-7.2", snapshot("Milan", syscfg)
         )
     }
     assert found == {(SME, Flush.NEVER), (SME | SNP, Flush.ALWAYS)}
@@ -105,7 +106,7 @@ def test_code_runs_under_the_hypervisor_that_the_log_names_and_cpuid_hides(
     """linux 7.3.4 arch/x86/kernel/cpu/vmware.c:465, arch/x86/xen/enlighten_pv.c xen_cpuid()."""
     log = parse_snapshot(f"[    0.000000] {message}\n", "log")
     seen = with_given(merged([snapshot("Rome", SME), log], "both"), cmdline="mem_encrypt=on")
-    both = behaviours(real_kernels["6.12"].path, "linux-6.5", seen)
+    both = behaviours(real_kernels["6.12"], "linux-6.5", seen)
     assert both
     for image, policy in both:
         assert image.sme_active is policy.sme_active is False

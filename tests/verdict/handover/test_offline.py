@@ -12,8 +12,6 @@ from staleline.evidence.detect import read_snapshot
 from staleline.evidence.given import with_given
 from staleline.facts import from_snapshot
 from staleline.kernel.boot.decision import OfflineWay, SiteDecision, Store
-from staleline.kernel.image.assembly import load_image
-from staleline.kernel.image.image import KernelImage
 from staleline.kernel.reading.running import RunningImage
 from staleline.model.scenario import Offline
 from staleline.verdict.audit.agreement import audit
@@ -78,7 +76,7 @@ def test_every_way_that_may_leave_something_is_told():
         assert words in clause
 
 
-def handover(image: KernelImage, offline: str, path: Way = Way.KEXEC) -> Handover:
+def handover(image: RunningImage, offline: str, path: Way = Way.KEXEC) -> Handover:
     """Of a kernel that encrypts, to one that does."""
     seen = with_given(
         read_snapshot(ROME),
@@ -86,7 +84,7 @@ def handover(image: KernelImage, offline: str, path: Way = Way.KEXEC) -> Handove
         cmdline="mem_encrypt=on",
         state=[f"offline_cpus={offline}"],
     )
-    kernel = ImageKernel(RunningImage(image), seen)
+    kernel = ImageKernel(image, seen)
     (row,) = audit(from_snapshot(seen), [kernel], following=Next.ON, paths=[path]).handovers
     return row
 
@@ -94,7 +92,7 @@ def handover(image: KernelImage, offline: str, path: Way = Way.KEXEC) -> Handove
 @pytest.mark.parametrize("series", ["6.12", "7"])
 def test_a_cpu_that_is_offline_makes_a_kexec_unknown(real_kernels, series):
     """Debian's kernels have ACPI's idle driver, which stores behind its WBINVD."""
-    image = load_image(real_kernels[series].path)
+    image = real_kernels[series].running
     row = handover(image, "3")
     assert row.verdict is Verdict.UNKNOWN
     (reason,) = row.unknown
@@ -105,7 +103,9 @@ def test_a_cpu_that_is_offline_makes_a_kexec_unknown(real_kernels, series):
 
 def test_a_kernel_that_leaves_a_line_in_every_way_is_at_risk(real_kernels):
     """Without the WBINVD of ``hlt_play_dead()`` none of the ways of 7.3 is clean."""
-    image = load_image(real_kernels["7"].path)
+    image = real_kernels["7"].image
     start = address_of(image, "hlt_play_dead")
     flush = start + image.read(start, size_of(image, "hlt_play_dead")).index(b"\x0f\x09")
-    assert handover(patched(image, flush, b"\x66\x90"), "3").verdict is Verdict.AT_RISK
+    assert (
+        handover(RunningImage(patched(image, flush, b"\x66\x90")), "3").verdict is Verdict.AT_RISK
+    )

@@ -13,7 +13,6 @@ from staleline.evidence.given import with_given
 from staleline.evidence.registers import CpuidTable, Registers
 from staleline.evidence.snapshot import Snapshot
 from staleline.facts import from_snapshot
-from staleline.kernel.reading.running import RunningImage
 from staleline.verdict.handover.kernels import ImageKernel
 from staleline.verdict.machines.machine import Machine
 from staleline.verdict.machines.possible import possible_machines
@@ -43,7 +42,7 @@ def test_an_image_decides_alike_with_and_without_the_dump(
 ) -> None:
     """Of a machine of which all listed facts are known, its other registers change nothing."""
     snapshot = read_snapshot(DUMPS[dump])
-    image = RunningImage.load(str(real_kernels[release].path))
+    image = real_kernels[release].running
     seen, made_up = ImageKernel(image, snapshot), ImageKernel(image, NOTHING)
     tried = machines(snapshot)[:24]
     assert tried
@@ -56,7 +55,7 @@ def test_a_guest_whose_hypervisor_is_not_known_is_read_under_each(
     real_kernels: dict[str, RealKernel],
 ) -> None:
     """Xen does not let its guests jump by themselves, others do."""
-    image = RunningImage.load(str(real_kernels["6.12"].path))
+    image = real_kernels["6.12"].running
     guest = next(one for one in machines(NOTHING) if one.hypervisor and not one.tdx_guest)
     named = {
         name: ImageKernel(image, replace(NOTHING, log=parse_snapshot(line, "log").log))
