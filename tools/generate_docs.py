@@ -6,8 +6,8 @@ The files below share/ are installed with the package (data-files of pyproject.t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from functools import cache
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from click.shell_completion import ShellComplete, get_completion_class
@@ -20,7 +20,7 @@ from staleline.report.words.explanations_text import explanations_markdown
 from staleline.verdict.handover.required import required_toml
 from staleline.verdict.policies.platforms import platforms
 
-__all__ = ["generated", "main"]
+__all__ = ["FILES", "main"]
 
 ROOT = Path(__file__).parents[1]
 
@@ -30,20 +30,6 @@ _COMPLETIONS = {
     "zsh": "share/zsh/site-functions/_staleline",
     "fish": "share/fish/vendor_completions.d/staleline.fish",
 }
-
-
-@cache
-def generated() -> Mapping[str, str]:
-    """Every file, by its path from the root, with its content."""
-    pages = {f"share/man/man1/{name}": page for name, page in man_pages(program).items()}
-    completions = {path: _completion(shell) for shell, path in _COMPLETIONS.items()}
-    return {
-        "docs/explanations.md": explanations_markdown(),
-        "docs/policies.md": policies_reference(),
-        "src/staleline/verdict/handover/required.toml": required_toml(),
-        **pages,
-        **completions,
-    }
 
 
 def policies_reference() -> str:
@@ -78,12 +64,22 @@ def _completion(shell: str) -> str:
     return ShellComplete.source(complete).strip() + "\n"
 
 
+#: Every file, by its path from the root -> what makes its content.
+FILES: Mapping[str, Callable[[], str]] = {
+    "docs/explanations.md": explanations_markdown,
+    "docs/policies.md": policies_reference,
+    "src/staleline/verdict/handover/required.toml": required_toml,
+    **{f"share/man/man1/{name}": page.__str__ for name, page in man_pages(program).items()},
+    **{path: partial(_completion, shell) for shell, path in _COMPLETIONS.items()},
+}
+
+
 def main() -> int:
     """Write them all."""
-    for name, content in generated().items():
+    for name, content in FILES.items():
         path = ROOT / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(content, encoding="utf-8")
+        path.write_text(content(), encoding="utf-8")
     return 0
 
 

@@ -164,16 +164,22 @@ def pointers_into(image: KernelImage, table: Pointers) -> Iterator[str]:
 
     Executable segments too: in 5.10 what follows .init is one (arch/x86/kernel/vmlinux.lds.S).
     """
+    start, extent = np.uint64(table.table), np.uint64(len(table.extent))
+    distances = np.empty(_AT_ONCE, np.uint64)
     for segment in image.segments:
         words = np.frombuffer(segment.data, "<u8", len(segment.data) // 8)
-        # As unsigned numbers, of which what lies before the table is far behind it.
-        inside = words - np.uint64(table.table) < np.uint64(len(table.extent))
-        for at in np.flatnonzero(inside).tolist():
-            if _describes(image, [int(word) for word in words[at : at + 3]]):
+        for first in range(0, len(words), _AT_ONCE):
+            count = min(_AT_ONCE, len(words) - first)
+            # As unsigned numbers, of which what lies before the table is far behind it.
+            np.subtract(words[first : first + count], start, out=distances[:count])
+            if np.minimum.reduce(distances[:count]) >= extent:
                 continue
-            place = segment.virtual_address + 8 * at
-            name, distance = image.symbols.enclosing(place) or (f"{place:#x}", 0)
-            yield f"{name}+{distance:#x}" if distance else name
+            for at in (first + np.flatnonzero(distances[:count] < extent)).tolist():
+                if _describes(image, [int(word) for word in words[at : at + 3]]):
+                    continue
+                place = segment.virtual_address + 8 * at
+                name, distance = image.symbols.enclosing(place) or (f"{place:#x}", 0)
+                yield f"{name}+{distance:#x}" if distance else name
 
 
 def _describes(image: KernelImage, words: Sequence[int]) -> bool:
