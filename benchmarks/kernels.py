@@ -30,8 +30,10 @@ MANY = 12
 _MEASURE_MEMORY = """
 import resource, sys
 from staleline.kernel.image.loading import load_and_hash
-from staleline.kernel.reading.rule import read_image
-read_image(*load_and_hash(sys.argv[1]))
+from staleline.kernel.reading.rule import read_rule
+from staleline.kernel.reading.surroundings import read_surroundings
+image, digest = load_and_hash(sys.argv[1])
+read_rule(image, digest), read_surroundings(image)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 """
 

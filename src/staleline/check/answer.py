@@ -83,16 +83,14 @@ def check(
     return _search(cases, scenario.secondaries, limit, otherwise=AnswerKind.VERIFIED)
 
 
-def is_safe(
-    scenario: Scenario, roles: Collection[Role] | None = None, *, limit: int = STATE_LIMIT
-) -> bool:
+def is_safe(scenario: Scenario, roles: Collection[Role] | None = None) -> bool:
     """Whether `check` finds no counterexample; it stops at the first role that has one.
 
     Raises:
         ModelError: The limit was reached.
     """
     return all(
-        _found(model, scenario.secondaries, limit).violated is None
+        _found(model, scenario.secondaries, STATE_LIMIT).violated is None
         for _, model in _world(scenario, roles)
     )
 

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from staleline.fleet.ownimages import ImageFile, Images
 from staleline.kernel.file.source import file_digest
@@ -22,26 +22,18 @@ def no_images() -> Images:
     return Images(open_image=image_opener())
 
 
-def images_of(
-    folder: str,
-    *,
-    jobs: int | None = None,
-    progress: Callable[[int, int], None] = lambda *_: None,
-) -> Images:
+def images_of(folder: str) -> Images:
     """Every image in a folder, and below it; each is unpacked once and then remembered."""
     files = sorted(_files(folder))
     named: list[ImageFile] = []
     unread: dict[str, str] = {}
     limits = ProcessLimits(_SECONDS)
-    running = run_each(
-        _name, files, jobs=jobs or os.cpu_count() or 1, limits=limits, preload=_MODULES
-    )
-    for done, (index, one) in enumerate(running, 1):
+    running = run_each(_name, files, jobs=os.cpu_count() or 1, limits=limits, preload=_MODULES)
+    for index, one in running:
         if isinstance(one, Failure):
             unread[files[index]] = one.reason
         else:
             named.append(one)
-        progress(done, len(files))
     named.sort(key=lambda one: one.path)
     return Images(
         # Reversed, so that the first by path is kept, in whatever order they were read.

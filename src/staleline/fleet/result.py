@@ -125,9 +125,9 @@ class AskedFleet:
             return 2
         return 3 if counts[Verdict.UNKNOWN] else 0
 
-    def by(self, *columns: str, where: str = "TRUE") -> list[dict[str, Any]]:
+    def by(self, *columns: str) -> list[dict[str, Any]]:
         """Hosts by columns of ``judged``, worst first."""
-        return self.running.rows(statements.grouped(columns, where))
+        return self.running.rows(statements.grouped(columns))
 
     @property
     def open_subjects(self) -> list[dict[str, Any]]:

@@ -197,7 +197,7 @@ FROM counted t JOIN verdicts v ON {told.key} JOIN kinds hw ON hw.hardware = t.ha
 """
 
 
-def grouped(columns: Sequence[str], where: str = "TRUE") -> str:
+def grouped(columns: Sequence[str]) -> str:
     """Hosts by columns of ``judged``, and by verdict, with what their flushes take in all."""
     names = ", ".join(quoted(name) for name in columns)
     return f"""
@@ -207,7 +207,7 @@ SELECT {names}, SUM(hosts) AS hosts,
     SUM(CASE WHEN verdict = 'safe' THEN hosts ELSE 0 END) AS safe,
     SUM(flush_ms * hosts) AS flush_ms,
     SUM(CASE WHEN flush_ms IS NULL THEN hosts ELSE 0 END) AS flush_unknown
-FROM judged WHERE {where} GROUP BY {names} ORDER BY at_risk DESC, unknown DESC, hosts DESC, {names}
+FROM judged GROUP BY {names} ORDER BY at_risk DESC, unknown DESC, hosts DESC, {names}
 """
 
 

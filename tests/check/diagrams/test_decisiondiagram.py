@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from staleline.check.diagrams.decisiondiagram import DiagramLimits, Progress, behaviour, explore
 from staleline.check.export.combine import combined
 from staleline.check.meaning.interpreter import holds, moves, reachable
-from staleline.check.search.count import count_states
 from staleline.check.search.search import search
 from staleline.errors import ModelError
 from staleline.model.form import (
@@ -32,6 +31,7 @@ from staleline.model.state.lines import Line, Role
 from staleline.model.world import world
 from tests.check.export.grid import Grid, broken, small_grid
 from tests.check.scenarios import crash, distinct_models, kexec
+from tests.check.search.counting import count_states
 from tests.check.search.random_models import expressions, models
 
 
@@ -82,7 +82,7 @@ def test_verdicts_equal_the_search_s() -> None:
 def test_every_variant_of_the_world_is_explored_exactly(case: Grid) -> None:
     model = case.model()
     explored = explore(model, case.secondaries)
-    assert explored.states == count_states(model, case.secondaries).all
+    assert explored.states == count_states(model, case.secondaries)
     assert set(explored.broken) == broken(model, case.secondaries)
 
 
@@ -92,7 +92,7 @@ def test_counts_equal_the_plain_search_s_beyond_what_is_stored(
     scenario: Scenario, secondaries: int
 ) -> None:
     for _, model in world(scenario)[:2]:
-        assert explore(model, secondaries).states == count_states(model, secondaries).all
+        assert explore(model, secondaries).states == count_states(model, secondaries)
 
 
 def test_actions_are_told_apart_where_the_same_remains_of_their_guards() -> None:
@@ -135,7 +135,7 @@ def _action(name: str, actor: Actor, guard: Expr, *assigns: Assign) -> Action:
 @pytest.mark.parametrize("secondaries", [1, 2, 3])
 def test_two_lines_in_one_model_are_counted_alike(secondaries: int) -> None:
     model = combined(_lines(kexec("on→off"), Role.IMAGE, Role.STOP_MASK))
-    assert explore(model, secondaries).states == count_states(model, secondaries).all
+    assert explore(model, secondaries).states == count_states(model, secondaries)
 
 
 def test_wbinvd_that_waits_for_all_caches_is_taken_in_turn() -> None:
@@ -187,7 +187,7 @@ def test_three_lines_take_seconds() -> None:
 
 def test_three_lines_in_one_model_are_counted_alike() -> None:
     model = combined(_lines(kexec("on→off"), Role.IMAGE, Role.REST, Role.STOP_MASK))
-    assert explore(model, 1).states == count_states(model, 1).all
+    assert explore(model, 1).states == count_states(model, 1)
 
 
 def test_on_64_cpus_a_flush_after_the_report_comes_too_late() -> None:
@@ -208,13 +208,13 @@ def test_too_little_time_is_an_error_that_says_what_to_raise() -> None:
         explore(model, 3, limits=DiagramLimits(seconds=0))
 
 
-def test_progress_is_reported_with_its_rate() -> None:
+def test_progress_is_reported_with_its_time() -> None:
     _, model = world(kexec("on→off"))[0]
     reports: list[Progress] = []
     explored = explore(model, 15, progress=reports.append)
     assert [one.images for one in reports] == sorted(one.images for one in reports)
     assert reports[-1].images == explored.images
-    assert all(one.rate > 0 for one in reports)
+    assert all(one.seconds > 0 for one in reports)
 
 
 def test_what_is_asked_of_a_model_and_what_can_be_done_in_it_are_its_behaviour() -> None:

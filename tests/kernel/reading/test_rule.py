@@ -16,7 +16,7 @@ from staleline.kernel.file.source import ByteSource
 from staleline.kernel.image import loading
 from staleline.kernel.image.loading import load_and_hash
 from staleline.kernel.reading.document import with_surroundings
-from staleline.kernel.reading.rule import read_image, read_rule
+from staleline.kernel.reading.rule import read_rule
 from staleline.kernel.reading.surroundings import read_surroundings
 from tests.conftest import RealKernel
 from tests.kernel.mutate import find_guard, patched
@@ -47,7 +47,7 @@ def test_a_rule_that_no_release_had_is_nearest_to_that_it_was_made_of(
 ) -> None:
     image = real_kernels["6.12"].image
     other = patched(image, *find_guard(image, "identity_mapped").always)
-    document = read_image(other, "")
+    document = with_surroundings(read_rule(other, ""), read_surroundings(other))
     assert document["policy"] is None
     assert document["unknown"] == []
     assert document["sites"]["relocate_kernel"]["condition"] == "true"
@@ -62,7 +62,7 @@ def test_texts_of_an_image_cannot_command_a_terminal(
     real_kernels: dict[str, RealKernel],
 ) -> None:
     image = real_kernels["6.12"].image
-    document = read_image(replace(image, release="6.12\x1b]0;title\x07", banner="a\nb"), "")
+    document = read_rule(replace(image, release="6.12\x1b]0;title\x07", banner="a\nb"), "")
     assert document["release"] == "6.12\\x1b]0;title\\x07"
     assert document["banner"] == "a\\x0ab"
 

@@ -77,11 +77,6 @@ class Progress:
     nodes: int
     seconds: float
 
-    @property
-    def rate(self) -> float:
-        """Images per second."""
-        return self.images / self.seconds if self.seconds else 0.0
-
 
 def behaviour(model: Model) -> Hashable:
     """All that an exploration takes from a model: where it is equal, the findings are.

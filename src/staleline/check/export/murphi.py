@@ -136,7 +136,7 @@ class _Printer:
         if action.actor is Actor.JUMPING:
             yield from rule
         else:
-            yield from _indented(f"ruleset {_ME}: secondary do", rule, "end;")
+            yield from _indented(f"ruleset {_ME}: secondary do", rule)
 
     def _guard(self, action: Action) -> Iterator[str]:
         guard = action.guard
@@ -153,8 +153,8 @@ class _Printer:
         if each and self._secondaries:
             body = [self._assigned(assign) for assign in each]
             if action.actor is Actor.SECONDARY:
-                body = list(_indented(f"if {_OTHER} != {_ME} then", body, "end;"))
-            yield from _indented(f"for {_OTHER}: secondary do", body, "end;")
+                body = list(_indented(f"if {_OTHER} != {_ME} then", body))
+            yield from _indented(f"for {_OTHER}: secondary do", body)
 
     def _invariant(self, item: Property) -> Iterator[str]:
         yield from (f"-- {line}" for line in wrapped(item.title))
@@ -211,7 +211,7 @@ class _Printer:
         return f"({quantifier} {_OTHER}: secondary do {text} end)"
 
 
-def _indented(first: str, body: Sequence[str], last: str) -> Iterator[str]:
+def _indented(first: str, body: Sequence[str]) -> Iterator[str]:
     yield first
     yield from (f"  {line}" for line in body)
-    yield last
+    yield "end;"

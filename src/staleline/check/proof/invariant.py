@@ -98,12 +98,11 @@ class InvariantCheck:
         return not self.failures
 
 
-def check_invariant(scenario: Scenario, *, time_limit: float = TIME_LIMIT) -> InvariantCheck:
+def check_invariant(scenario: Scenario) -> InvariantCheck:
     """Check the written invariant of every line role of a handover.
 
     Args:
         scenario: A kexec with the report after the flush.
-        time_limit: Seconds for all of it.
 
     Raises:
         ModelError: The invariant is not written for this path or order, or z3 refused.
@@ -121,7 +120,7 @@ def check_invariant(scenario: Scenario, *, time_limit: float = TIME_LIMIT) -> In
     failures: list[tuple[str, Condition]] = []
     total = 0
     for (line, model, clauses), replies in zip(
-        cases, ask(scripts, time_limit=time_limit), strict=True
+        cases, ask(scripts, time_limit=TIME_LIMIT), strict=True
     ):
         total += len(replies)
         for condition, reply in zip(conditions(model, clauses), replies, strict=True):

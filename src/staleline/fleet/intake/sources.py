@@ -181,7 +181,7 @@ def records(input_: FleetInput) -> Iterator[Record]:
     """Every machine in an input; what is wrong with the input itself is a record as well."""
     try:
         if os.path.isdir(input_.location):
-            yield _of_snapshot("", read_snapshot(input_.location))
+            yield _of_snapshot(read_snapshot(input_.location))
         elif input_.piece is not None and not _is_parquet(input_.location):
             yield from _piece_of_lines(input_.location, input_.piece)
         else:
@@ -196,8 +196,8 @@ def _error(error: Exception, where: str) -> StalelineError:
     return EvidenceError("nests too deeply", where=where, do=_DO_WHOLE)
 
 
-def _of_snapshot(place: str, snapshot: Snapshot) -> Record:
-    return Record(place, _digest(snapshot_text(snapshot).encode()), snapshot=snapshot)
+def _of_snapshot(snapshot: Snapshot) -> Record:
+    return Record("", _digest(snapshot_text(snapshot).encode()), snapshot=snapshot)
 
 
 def _of_file(input_: FleetInput) -> Iterator[Record]:
@@ -260,7 +260,7 @@ def _of_tar(where: str) -> Iterator[Record]:
     # Once more from the start, as a stream has no way back.
     with _opened(where) as stream:
         if one:
-            yield _of_snapshot("", read_stream(stream, where))
+            yield _of_snapshot(read_stream(stream, where))
             return
         yield from _of_members(stream, where)
 
@@ -319,10 +319,10 @@ def _lines_of(stream: UnpackedStream) -> Iterator[bytes]:
     yield rest
 
 
-def _of_lines(lines: Iterator[bytes], name: str = "line") -> Iterator[Record]:
+def _of_lines(lines: Iterator[bytes]) -> Iterator[Record]:
     for number, line in enumerate(lines, 1):
         if line.strip():
-            yield _of_line(f"{name} {number}", line)
+            yield _of_line(f"line {number}", line)
 
 
 def _of_line(place: str, line: bytes) -> Record:

@@ -10,14 +10,11 @@ from typing import cast
 from staleline.kernel.boot.decision import SiteDecision
 from staleline.kernel.image.image import KernelImage
 from staleline.kernel.reading.document import (
-    ImageDocument,
     ImageRuleDocument,
     NearestDocument,
     RuleDocument,
-    with_surroundings,
 )
 from staleline.kernel.reading.rule_json import rule_document, to_document
-from staleline.kernel.reading.surroundings import read_surroundings
 from staleline.kernel.rule.condition import site_rule
 from staleline.kernel.rule.enumeration import lacking
 from staleline.kernel.rule.grid import grid_of
@@ -27,17 +24,12 @@ from staleline.policy.catalogue import catalogue
 from staleline.printable import printable, printable_values
 from staleline.vocabulary import Site
 
-__all__ = ["read_image", "read_rule"]
+__all__ = ["read_rule"]
 
 _ORDER = "reported_stopped"
 _IN_BANNER = re.compile(r" Debian (\d\S*) \(\d{4}-")
 #: Sites at which eras differ.
 _TELLING = (Site.STOP_THIS_CPU, Site.RELOCATE_KERNEL)
-
-
-def read_image(image: KernelImage, digest: str) -> ImageDocument:
-    """Everything; the two parts may as well be read side by side."""
-    return with_surroundings(read_rule(image, digest), read_surroundings(image))
 
 
 def read_rule(image: KernelImage, digest: str) -> ImageRuleDocument:

@@ -114,8 +114,8 @@ class Waivers:
         return finding
 
 
-def read_waivers(file: str, today: datetime.date | None = None) -> Waivers:
-    """Read a file of waivers; without a day, they are asked today (UTC).
+def read_waivers(file: str) -> Waivers:
+    """Read a file of waivers, to be asked today (UTC).
 
     Raises:
         UsageError: It cannot be read, or says something that is not understood.
@@ -133,7 +133,7 @@ def read_waivers(file: str, today: datetime.date | None = None) -> Waivers:
     if strange or not isinstance(rows, list):
         raise UsageError(f"{(strange or ['waiver'])[0]!a} is none", where=file, do="[[waiver]]")
     # In UTC, so that one file means the same wherever it is asked.
-    day = today or datetime.datetime.now(datetime.UTC).date()
+    day = datetime.datetime.now(datetime.UTC).date()
     return Waivers(tuple(_waiver(row, file, number) for number, row in enumerate(rows, 1)), day)
 
 

@@ -81,18 +81,16 @@ class _Console(Console):
                 yield segment._replace(text=printable_lines(segment.text))
 
 
-def text_console(file: TextIO | None = None, *, width: int | None = None) -> Console:
+def text_console(file: TextIO | None = None) -> Console:
     """A console, by default standard output: colour only on a terminal and without NO_COLOR.
 
     Args:
         file: Where to instead.
-        width: In columns; None for that of the terminal, or of `COLUMNS`.
     """
     stream = file or sys.stdout
     # Asked, rich takes the width of any terminal that it finds: a pipe's output is the same
     # everywhere.
-    if width is None and not stream.isatty():
-        width = _width_of_pipe()
+    width = None if stream.isatty() else _width_of_pipe()
     trimmed = cast("IO[str]", _Trimmed(stream))
     # Without emoji and highlighting: ":name:" in evidence is no picture, and its numbers are no
     # news.

@@ -10,41 +10,28 @@ from __future__ import annotations
 
 from collections import Counter
 from math import factorial, prod
-from typing import NamedTuple
 
 from staleline.check.search.compiled import CompiledModel
 from staleline.model.form import Model
 
-__all__ = ["ReachableStates", "count_states"]
+__all__ = ["count_states"]
 
 
-class ReachableStates(NamedTuple):
-    """Numbers of reachable states.
-
-    Attributes:
-        all: Secondaries told apart.
-        up_to_symmetry: States that are permutations of each other counted once.
-    """
-
-    all: int
-    up_to_symmetry: int
-
-
-def count_states(model: Model, secondaries: int) -> ReachableStates:
-    """Count the reachable states of a model; violations do not stop it.
+def count_states(model: Model, secondaries: int) -> int:
+    """Count the reachable states of a model, secondaries told apart; violations do not stop it.
 
     Args:
         model: The model.
         secondaries: Number of secondaries, at least 0.
     """
     compiled = CompiledModel(model)
-    found = {compiled.initial(secondaries)}
-    frontier = list(found)
+    reached = {compiled.initial(secondaries)}
+    frontier = list(reached)
     while frontier:
-        after = {one for state in frontier for one in compiled.successors(state, symmetry=True)}
-        frontier = list(after - found)
-        found |= after
-    return ReachableStates(sum(_permutations(state[1:]) for state in found), len(found))
+        after = {new for state in frontier for new in compiled.successors(state, symmetry=True)}
+        frontier = list(after - reached)
+        reached |= after
+    return sum(_permutations(state[1:]) for state in reached)
 
 
 def _permutations(locals_: tuple[int, ...]) -> int:
