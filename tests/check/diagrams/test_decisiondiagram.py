@@ -198,13 +198,13 @@ def test_on_64_cpus_a_flush_after_the_report_comes_too_late() -> None:
 
 def test_too_few_nodes_are_an_error_that_says_what_to_raise() -> None:
     _, model = world(kexec("on→off"))[0]
-    with pytest.raises(ModelError, match=r"more than 1000 diagram nodes .* raise `Limits.nodes`"):
+    with pytest.raises(ModelError, match=r"more than 1000 diagram nodes .* raise `DiagramLimits.nodes`"):
         explore(model, 32, limits=DiagramLimits(nodes=1000))
 
 
 def test_too_little_time_is_an_error_that_says_what_to_raise() -> None:
     _, model = world(kexec("on→off"))[0]
-    with pytest.raises(ModelError, match=r"not done after 0 s .* raise `Limits.seconds`"):
+    with pytest.raises(ModelError, match=r"not done after 0 s .* raise `DiagramLimits.seconds`"):
         explore(model, 3, limits=DiagramLimits(seconds=0))
 
 
