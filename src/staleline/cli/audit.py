@@ -222,8 +222,8 @@ def _outcome(
     from staleline.report.machines.audits import AuditOutcome
 
     try:
-        found, price, images = request.audit(snapshot, kernel)
-        written = {} if traces is None else _write_traces(found, traces)
+        audit, price, images = request.audit(snapshot, kernel)
+        written = {} if traces is None else _write_traces(audit, traces)
     except StalelineError as error:
         return _failed(request, file, kernel, error, snapshot.host)
     return AuditOutcome(
@@ -231,7 +231,7 @@ def _outcome(
         kernel,
         request.paths,
         request.asked,
-        audit=found,
+        audit=audit,
         cost=price,
         traces=written,
         files=(*_files(file), *images),
@@ -278,7 +278,7 @@ def _write_traces(found: Audit, directory: FilePath) -> dict[str, str]:
 
 
 def _cost(
-    found: Audit, snapshot: Snapshot, bandwidth: float | None, measured_file: str | None
+    audit: Audit, snapshot: Snapshot, bandwidth: float | None, measured_file: str | None
 ) -> Cost:
     """What the flushes cost; `bandwidth` in GB/s."""
     from staleline.facts.capacity import cache_capacity
@@ -287,8 +287,8 @@ def _cost(
 
     given = None if bandwidth is None else bandwidth * 1e9
     measured = None if measured_file is None else read_measured(FilePath(measured_file))
-    require_agreement(measured, found.facts, measured_file or "")
-    return cost(found, cache_capacity(snapshot), bandwidth_of(found.facts, given), measured)
+    require_agreement(measured, audit.facts, measured_file or "")
+    return cost(audit, cache_capacity(snapshot), bandwidth_of(audit.facts, given), measured)
 
 
 def _write(output: Output, outcome: AuditOutcome) -> None:
@@ -338,15 +338,15 @@ def _several(
     else:
         with output.console() as console:
             print_outcomes(console, ordered)
-            for one in ordered if verbose else ():
+            for outcome in ordered if verbose else ():
                 console.rule(style="dim")
-                _print(console, one)
-    errors = [one for one in ordered if one.error is not None]
-    for one in errors:
+                _print(console, outcome)
+    errors = [outcome for outcome in ordered if outcome.error is not None]
+    for outcome in errors:
         # An error that has a place says it itself.
-        where = "" if one.error is None or one.error.where else f"{one.machine}: "
-        streams.complain(f"{where}{one.error}")
-    statuses = {_status(one, fail_on) for one in ordered if one.error is None}
+        where = "" if outcome.error is None or outcome.error.where else f"{outcome.machine}: "
+        streams.complain(f"{where}{outcome.error}")
+    statuses = {_status(outcome, fail_on) for outcome in ordered if outcome.error is None}
     return 1 if errors else next(status for status in _WORST_FIRST if status in statuses)
 
 

@@ -160,8 +160,8 @@ def _status(checked: Sequence[RuleCheck], waivers: Waivers | None) -> int:
     else:
         verdicts = {
             row.verdict
-            for found in _findings(checked, waivers)
-            for row in found.handovers
+            for findings in _findings(checked, waivers)
+            for row in findings.handovers
             # What is waived has become a note.
             if any(finding.level is not Level.NOTE for finding in row.findings)
         }

@@ -113,11 +113,11 @@ def command(  # noqa: PLR0913 - one parameter per option
     if rule is None and (platform is not None or sev_guests):
         raise click.UsageError("--platform and --sev-guests are for --kernel")
     if rule is None:
-        told, found = case, _case(case, changes, roles)
+        told, scenario = case, _case(case, changes, roles)
     else:
-        told, found = _case_of_kernel(case, changes, roles, (rule, platform, sev_guests))
-    text = PRINTERS[target](found, symmetry=symmetry)
-    _write(_header(told, found, _COMMENT[target]) + text, output)
+        told, scenario = _case_of_kernel(case, changes, roles, (rule, platform, sev_guests))
+    text = PRINTERS[target](scenario, symmetry=symmetry)
+    _write(_header(told, scenario, _COMMENT[target]) + text, output)
 
 
 def _header(told: str, case: ExportedCase, comment: str) -> str:
@@ -141,12 +141,12 @@ def _outcome(case: ExportedCase) -> str:
         answer = case.answer()
     except ModelError as error:
         return f"NOT CHECKED here: {error}"
-    found = answer.counterexample
-    if found is not None:
+    broken = answer.counterexample
+    if broken is not None:
         return (
-            f"REFUTED here: {found.property} is broken ({found.title.rstrip('.')}), in "
-            f"{len(found.steps)} steps with {answer.cpus} CPUs: expect a violation. Last step: "
-            f"{found.steps[-1].sentence}"
+            f"REFUTED here: {broken.property} is broken ({broken.title.rstrip('.')}), in "
+            f"{len(broken.steps)} steps with {answer.cpus} CPUs: expect a violation. Last step: "
+            f"{broken.steps[-1].sentence}"
         )
     if answer.kind is AnswerKind.PROVED:
         return "PROVED here for any number of CPUs: expect no violation."

@@ -237,20 +237,20 @@ def _status(status: int, fail_on: str) -> int:
     return 0 if fail_on == "risk" and status == 3 else status
 
 
-def _write(output: Output, found: Any) -> None:
+def _write(output: Output, overview: Any) -> None:
     if output.format == "json":
         from staleline.report.fleets.document import fleet_document
 
-        output.write_json(fleet_document(found))
+        output.write_json(fleet_document(overview))
     elif output.format == "prometheus":
         from staleline.report.fleets.fleet_metrics import fleet_metrics
 
-        output.write(fleet_metrics(found))
+        output.write(fleet_metrics(overview))
     else:
         from staleline.report.fleets.summary_text import print_fleet
 
         with output.console() as console:
-            print_fleet(console, found)
+            print_fleet(console, overview)
 
 
 @command.command("page")
@@ -282,12 +282,14 @@ def fleet_missing(*, fleet: str, output: Output, **given: Any) -> int:
     from staleline.report.fleets.summary_text import print_gains
 
     with asked_fleet(Path(fleet), _options(given)) as asked:
-        found = gains(asked.judge, asked.subjects.values(), asked.open_subjects)
+        gained = gains(asked.judge, asked.subjects.values(), asked.open_subjects)
     if output.format == "json":
-        output.write_json({"schema": "staleline/fleet-missing/1", "missing": gain_documents(found)})
+        output.write_json(
+            {"schema": "staleline/fleet-missing/1", "missing": gain_documents(gained)}
+        )
     else:
         with output.console() as console:
-            print_gains(console, found)
+            print_gains(console, gained)
     return 0
 
 
@@ -304,13 +306,13 @@ def fleet_diff(*, old: str, new: str, output: Output) -> int:
     from staleline.report.fleets.document import changes_document
     from staleline.report.fleets.summary_text import print_changes
 
-    found = changes(Path(old), Path(new))
+    changed = changes(Path(old), Path(new))
     if output.format == "json":
-        output.write_json(changes_document(found))
+        output.write_json(changes_document(changed))
     else:
         with output.console() as console:
-            print_changes(console, found)
-    return 2 if found.worse else 0
+            print_changes(console, changed)
+    return 2 if changed.worse else 0
 
 
 @command.command("pairs")

@@ -91,7 +91,7 @@ def command(  # noqa: PLR0913 - one parameter per option
         image = next_image(
             following, subject.snapshot, append=append, reuse=reuse_cmdline, crash=crash
         )
-        found = preflight(subject, image, path, accept=accept)
+        checked = preflight(subject, image, path, accept=accept)
     except ContradictionError as error:
         from staleline.cli.console.contradicted import write_contradicted
         from staleline.report.machines.contradicted import Contradicted, contradicted_preflight
@@ -106,20 +106,20 @@ def command(  # noqa: PLR0913 - one parameter per option
         from staleline.report.machines.preflight_findings import preflight_findings
 
         files = (*machine.files, *image_files(subject.kernels))
-        output.write_findings([preflight_findings(found, machine=shown, files=files, host=host)])
+        output.write_findings([preflight_findings(checked, machine=shown, files=files, host=host)])
     else:
-        _write(output, found, machine=shown, explain=explain)
-    return exit_status(found)
+        _write(output, checked, machine=shown, explain=explain)
+    return exit_status(checked)
 
 
-def _write(output: Output, found: Preflight, *, machine: str, explain: bool) -> None:
+def _write(output: Output, checked: Preflight, *, machine: str, explain: bool) -> None:
     from staleline.report.machines.preflight import one_line, preflight_document, print_preflight
 
     if output.format == "json":
-        output.write_json(preflight_document(found))
+        output.write_json(preflight_document(checked))
     else:
         with output.console() as console:
             # One line however narrow the terminal is, as scripts take it.
-            console.print(one_line(found), soft_wrap=True, markup=False)
+            console.print(one_line(checked), soft_wrap=True, markup=False)
             if explain:
-                print_preflight(console, found, machine=machine)
+                print_preflight(console, checked, machine=machine)

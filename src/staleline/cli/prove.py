@@ -106,9 +106,9 @@ def _check(rule: NamedRule, selection: Selection, file: FilePath, *, output: Out
 
     asked = questions(rule.required(), selection)
     certificate = certificate_from(_read(file), where=str(file))
-    found = recheck(certificate)
-    if not found.accepted:
-        first = found.failures[0]
+    rechecked = recheck(certificate)
+    if not rechecked.accepted:
+        first = rechecked.failures[0]
         answer = "" if first.reply is None else f" (z3: {first.reply})"
         raise ModelError(
             f"not a proof: {first.obligation}{answer}",
@@ -117,10 +117,10 @@ def _check(rule: NamedRule, selection: Selection, file: FilePath, *, output: Out
         )
     missing = uncertified(asked, certificate)
     if output.format == "json":
-        output.write_json(certified_document(rule, str(file), found, missing))
+        output.write_json(certified_document(rule, str(file), rechecked, missing))
     else:
         with output.console() as console:
-            print_certified(console, str(file), found, missing)
+            print_certified(console, str(file), rechecked, missing)
     return 3 if missing else 0
 
 

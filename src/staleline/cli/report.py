@@ -103,11 +103,11 @@ def _digests(files: Iterable[str]) -> dict[str, str]:
     """Of snapshots and images that are files."""
     from staleline.kernel.file.source import file_digest
 
-    found = {}
+    digests = {}
     for file in files:
         if FilePath(file).is_file():
-            found[file] = f"SHA-256 {file_digest(file)}"
-    return found
+            digests[file] = f"SHA-256 {file_digest(file)}"
+    return digests
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,14 +164,14 @@ def _rules(names: tuple[str, ...]) -> dict[str, NamedRule]:
     from staleline.kernel.reading.imagereport import ReadingOptions
     from staleline.verdict.handover.namedrules import named_rules
 
-    found: dict[str, NamedRule] = {}
+    rules: dict[str, NamedRule] = {}
     for rule in named_rules(tuple(dict.fromkeys(names)), ReadingOptions(tracked=with_progress)):
         # Builds of one release are told apart by their files; a policy has its name alone.
-        if rule.name in found and rule.document is None and rule.policy != found[rule.name].policy:
+        if rule.name in rules and rule.document is None and rule.policy != rules[rule.name].policy:
             raise UsageError(f"two policies are called {rule.name!r}", do="rename one of them")
-        is_other_build = rule.name in found and rule.document is not None
-        found[f"{rule.name} ({rule.given})" if is_other_build else rule.name] = rule
-    return found
+        is_other_build = rule.name in rules and rule.document is not None
+        rules[f"{rule.name} ({rule.given})" if is_other_build else rule.name] = rule
+    return rules
 
 
 def _of_machines(
@@ -205,12 +205,12 @@ def _named_snapshots(files: tuple[str, ...]) -> dict[str, Snapshot]:
     """Each snapshot by its host's name, or its file's; by the path where that is taken."""
     if not files:
         return {"this host": observed(None)}
-    found: dict[str, Snapshot] = {}
+    snapshots: dict[str, Snapshot] = {}
     for file in dict.fromkeys(files):
         snapshot = observed(file)
         name = snapshot.host or FilePath(file).name
-        found[file if name in found else name] = snapshot
-    return found
+        snapshots[file if name in snapshots else name] = snapshot
+    return snapshots
 
 
 def _audit(snapshot: Snapshot, kernel: str | None, given: Given, asked: _Asked) -> Audit:

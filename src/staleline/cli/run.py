@@ -152,17 +152,17 @@ def command(  # noqa: PLR0913 - one parameter per option
             RunBounds(seconds=timeout),
             lambda what: click.echo(f"staleline run: {what}", err=True),
         )
-        found = run_with_controls(question, bench, controlled=not no_controls)
+        controlled_run = run_with_controls(question, bench, controlled=not no_controls)
     if output.format == "json":
         from staleline.report.simulation.comparison_json import run_document
 
-        output.write_json(run_document(found, emulator))
+        output.write_json(run_document(controlled_run, emulator))
     else:
         from staleline.report.simulation.comparison_text import print_comparison
 
         with output.console() as console:
-            print_comparison(console, found)
-    return _status(found)
+            print_comparison(console, controlled_run)
+    return _status(controlled_run)
 
 
 def _pairs(options: tuple[str, ...]) -> dict[str, str | int]:

@@ -98,19 +98,21 @@ class ContradictionError(EvidenceError):
 
 
 def raise_if_any(
-    found: tuple[Contradiction, ...], where: str | None, host: str | None = None
+    contradictions: tuple[Contradiction, ...], where: str | None, host: str | None = None
 ) -> None:
     """Refuse evidence with contradictions.
 
     Raises:
         ContradictionError: There is one; the first is told in full.
     """
-    if found:
-        others = list(dict.fromkeys(one.id for one in found if one.id != found[0].id))
+    if contradictions:
+        others = list(
+            dict.fromkeys(one.id for one in contradictions if one.id != contradictions[0].id)
+        )
         also = f"; also {', '.join(others)}" if others else ""
-        what = f"{found[0].what} ({found[0].id}{also})"
-        do = found[0].kind.do
-        raise ContradictionError(what, where=where, do=do, found=found, host=host)
+        what = f"{contradictions[0].what} ({contradictions[0].id}{also})"
+        do = contradictions[0].kind.do
+        raise ContradictionError(what, where=where, do=do, found=contradictions, host=host)
 
 
 def against_kernel(sme_active: bool | None) -> Contradiction:

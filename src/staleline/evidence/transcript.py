@@ -130,12 +130,12 @@ class _Parting:
                 yield part
                 current, begin, prompt = None, number, None
                 continue
-            if found := self._format(line, current, prompted=prompt is not None):
-                end = number if found is not current else self._second_log(found, prompt)
+            if recognised := self._format(line, current, prompted=prompt is not None):
+                end = number if recognised is not current else self._second_log(recognised, prompt)
                 if current is not None and end is not None:
                     yield self._lines_of(current, begin, end)
                     begin = end
-                current, prompt = found, None
+                current, prompt = recognised, None
             number += 1
         if current is not None:
             yield self._lines_of(current, begin, len(self._lines))

@@ -126,9 +126,9 @@ def _by(row: Mapping[str, Any], facts: Mapping[str, list[Any]]) -> tuple[str, ..
     if before is None or after is None:
         return (f"evidence: {row['old_missing'] or 'read'} → {row['new_missing'] or 'read'}",)
     changed = [
-        f"{name}: {_word(one)} → {_word(other)}"
-        for name, one, other in zip(ASKED, before, after, strict=True)
-        if one != other
+        f"{name}: {_word(old)} → {_word(other)}"
+        for name, old, other in zip(ASKED, before, after, strict=True)
+        if old != other
     ]
     if row["old_rule"] != row["new_rule"]:
         changed.append(f"rule: {row['old_rule']} → {row['new_rule']}")

@@ -82,7 +82,7 @@ def gains(
     missing: Counter[str] = Counter()
     settled: Counter[str] = Counter()
     perhaps: Counter[str] = Counter()
-    found: dict[str, dict[str, bool | None]] = {}
+    settling: dict[str, dict[str, bool | None]] = {}
     representatives: dict[int, FleetSubject] = {}
     for subject in subjects:
         representatives.setdefault(subject.number, subject)
@@ -91,7 +91,7 @@ def gains(
         missing.update(dict.fromkeys(names, hosts))
         subject = representatives[row["subject"]]
         own = judge.asked(subject)
-        known = found.setdefault(repr((own.values, own.key)), {})
+        known = settling.setdefault(repr((own.values, own.key)), {})
         for name in names:
             if name not in known:
                 known[name] = _settles(judge, own, subject.registers, name)

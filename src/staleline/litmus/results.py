@@ -360,11 +360,11 @@ class _Line:
 
     def number(self, name: str) -> int:
         """Likewise, of a number that counts."""
-        found = self.value(name, int)
+        value = self.value(name, int)
         # `bool` is an `int`, and the module counts in 64 bits.
-        if isinstance(found, bool) or not 0 <= found < 1 << 64:
+        if isinstance(value, bool) or not 0 <= value < 1 << 64:
             _refuse(f"field {name} is no number that counts", self.where)
-        return int(found)
+        return int(value)
 
 
 def _object(line: bytes, where: str) -> dict[str, Any]:

@@ -198,7 +198,9 @@ def test_on_64_cpus_a_flush_after_the_report_comes_too_late() -> None:
 
 def test_too_few_nodes_are_an_error_that_says_what_to_raise() -> None:
     _, model = world(kexec("on→off"))[0]
-    with pytest.raises(ModelError, match=r"more than 1000 diagram nodes .* raise `DiagramLimits.nodes`"):
+    with pytest.raises(
+        ModelError, match=r"more than 1000 diagram nodes .* raise `DiagramLimits.nodes`"
+    ):
         explore(model, 32, limits=DiagramLimits(nodes=1000))
 
 

@@ -201,12 +201,12 @@ class _Exploration:
             self._look_at(shared, waiting.pop(shared), waiting)
             self._bounds.report(len(waiting), self.rows.nodes)
 
-    def _look_at(self, shared: Values, found: Diagram, waiting: dict[Values, Diagram]) -> None:
+    def _look_at(self, shared: Values, reached: Diagram, waiting: dict[Values, Diagram]) -> None:
         """Add rows to those that are known with some globals, and pass on where they lead."""
         moves = self._moves_with(shared)
         known = self.reached.get(shared, self.rows.none)
         # Passed on is only what is new: what was known has been passed on when it was found.
-        new = self._saturated(found, moves.many, self._image) & ~known
+        new = self._saturated(reached, moves.many, self._image) & ~known
         if not new.satisfiable():
             return
         self.reached[shared] = known | new
@@ -248,15 +248,15 @@ class _Exploration:
     def _leading_to(self, shared: Values, reaching: Mapping[Values, Diagram]) -> Diagram:
         """The rows with some globals that are in their set, or one kind of move before one."""
         moves, all_rows = self._moves_with(shared), self.reached[shared]
-        found = reaching[shared]
+        leading = reaching[shared]
         for after, relation in moves.single:
             # Equal diagrams are one node, so that to ask costs nothing; a preimage does.
-            if found == all_rows:
-                return found
+            if leading == all_rows:
+                return leading
             if after in reaching and reaching[after].satisfiable():
-                found = found | self._preimage(reaching[after], relation) & all_rows
+                leading = leading | self._preimage(reaching[after], relation) & all_rows
         # Backwards, relations lead to rows as well that cannot be reached.
-        return self._saturated(found, moves.many, self._preimage) & all_rows
+        return self._saturated(leading, moves.many, self._preimage) & all_rows
 
     def _saturated(
         self,

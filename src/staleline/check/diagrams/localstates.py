@@ -307,9 +307,9 @@ class LocalStates:
         """What a secondary in a local state can do, and its local state after that."""
         if local not in table.own:
             table.own[local] = [
-                (self._effect(one.change, left.expr), _assigned(local, one.change[Whose.OWN]))
-                for one in table.enabled
-                if (left := self._left(one.guard, local)).expr != FALSE
+                (self._effect(change.change, left.expr), _assigned(local, change.change[Whose.OWN]))
+                for change in table.enabled
+                if (left := self._left(change.guard, local)).expr != FALSE
             ]
         return table.own[local]
 

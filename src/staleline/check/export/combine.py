@@ -178,9 +178,9 @@ def _properties(parts: Sequence[_Part]) -> Iterator[Property]:
     """A property is broken if it is for one of the lines."""
     for item in parts[0].model.properties:
         same = [
-            part.expr(one.violated)
+            part.expr(property_.violated)
             for part in parts
-            for one in part.model.properties
-            if one.name == item.name
+            for property_ in part.model.properties
+            if property_.name == item.name
         ]
         yield Property(item.name, item.title, any_of(*same))

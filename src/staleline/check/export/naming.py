@@ -66,16 +66,16 @@ def naming_of(model: Model, reserved: frozenset[str]) -> Naming:
     taken = reserved | {variable.name for variable in variables}
     # One scope holds the values of all enumerations, in Murphi and Promela, and the variables too.
     seen = Counter(value for values in users for value in values)
-    found = {
+    domains = {
         values: _domain(
             values, names, {value for value in values if value in taken} | _shared(seen)
         )
         for values, names in users.items()
     }
     return Naming(
-        domains=tuple(found.values()),
-        of_globals={variable.name: found[variable.domain] for variable in model.globals},
-        of_locals={variable.name: found[variable.domain] for variable in model.locals},
+        domains=tuple(domains.values()),
+        of_globals={variable.name: domains[variable.domain] for variable in model.globals},
+        of_locals={variable.name: domains[variable.domain] for variable in model.locals},
     )
 
 

@@ -113,17 +113,17 @@ def certify(scenarios: Iterable[Scenario]) -> Certificate:
         ModelError: A handover is not proved by views.
     """
     cases: dict[Scenario, CertifiedHandover] = {}
-    found: dict[str, ViewSet] = {}
+    proofs: dict[str, ViewSet] = {}
     for scenario in scenarios:
         lines: dict[str, str] = {}
         for line, model in world(scenario):
             lines[str(line.role)] = name = fingerprint(model)
             # Equal models share their views: the fingerprint leaves out the texts, in which
             # handovers differ.
-            if name not in found:
-                found[name] = _proof(model)
+            if name not in proofs:
+                proofs[name] = _proof(model)
         cases[scenario] = CertifiedHandover(scenario, lines)
-    return Certificate(tuple(cases.values()), found)
+    return Certificate(tuple(cases.values()), proofs)
 
 
 def _proof(model: Model) -> ViewSet:
@@ -142,17 +142,17 @@ def closed_views(model: Model) -> ViewSet:
     """The views of a model, whether or not they prove it."""
     compiled = CompiledModel(model)
     closed = closure(compiled)
-    found: dict[Values, set[Values]] = {}
+    views: dict[Values, set[Values]] = {}
     for shared, locals_ in closed.items():
         for local in locals_:
             values, (own,) = compiled.state((shared, local))
-            found.setdefault(values, set()).add(own)
+            views.setdefault(values, set()).add(own)
     measure = ranks(model, compiled, closed)
     return ViewSet(
         # Without secondaries there is no view: `All` holds, `Any` does not, and no view says
         # either.
         alone=frozenset(shared for shared, _ in reachable(model, 0)),
-        views={shared: frozenset(locals_) for shared, locals_ in found.items()},
+        views={shared: frozenset(locals_) for shared, locals_ in views.items()},
         ranks=measure.shared,
         waits=measure.views,
     )

@@ -105,9 +105,9 @@ def _scenario_document(scenario: Scenario) -> dict[str, Any]:
 
 def _views_from(document: Mapping[str, Any]) -> ViewSet:
     waits = {
-        (_row(one["globals"]), _row(local)): _rank(wait)
-        for one in document["views"]
-        for local, wait in zip(one["locals"], one["waits"], strict=True)
+        (_row(view["globals"]), _row(local)): _rank(wait)
+        for view in document["views"]
+        for local, wait in zip(view["locals"], view["waits"], strict=True)
     }
     return ViewSet(
         alone=_rows(document["alone"]),

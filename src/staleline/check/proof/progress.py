@@ -67,13 +67,13 @@ def _is_goal(model: Model, compiled: CompiledModel, shared: int) -> bool:
 def _reached(compiled: CompiledModel) -> set[int]:
     """The globals that the jumping CPU reaches alone."""
     (start,) = compiled.initial(0)
-    found, waiting = {start}, [start]
+    reached, waiting = {start}, [start]
     while waiting:
         for after, _, _ in compiled.moves(waiting.pop(), JUMPING, ()):
-            if after not in found:
-                found.add(after)
+            if after not in reached:
+                reached.add(after)
                 waiting.append(after)
-    return found
+    return reached
 
 
 def _view_ranks(
@@ -81,19 +81,28 @@ def _view_ranks(
 ) -> dict[tuple[int, int], int]:
     # Without a rank the goal is reached from nowhere: the query about ranks fails, whatever waits
     # say.
-    pairs = [(one, local) for one, locals_ in closed.items() for local in locals_ if one in shared]
+    pairs = [
+        (shared_values, local)
+        for shared_values, locals_ in closed.items()
+        for local in locals_
+        if shared_values in shared
+    ]
     steps: dict[tuple[int, int], list[tuple[int, int]]] = {}
     settled = []
-    for one, local in pairs:
-        own = [(after, changed) for after, changed, _ in compiled.moves(one, local, ())]
+    for shared_values, local in pairs:
+        own = [(after, changed) for after, changed, _ in compiled.moves(shared_values, local, ())]
         # Within one rank of the globals only: in the measure the rank counts more.
-        steps[one, local] = [to for to in own if shared.get(to[0]) == shared[one]]
-        ahead = (after for after, _, _ in compiled.moves(one, JUMPING, (local,)))
+        steps[shared_values, local] = [
+            to for to in own if shared.get(to[0]) == shared[shared_values]
+        ]
+        ahead = (after for after, _, _ in compiled.moves(shared_values, JUMPING, (local,)))
         lower = (*ahead, *(after for after, _ in own))
         # Not waited for: it is the goal, or somebody can lower the rank with this secondary where
         # it is.
-        if shared[one] == 0 or any(shared.get(to, shared[one]) < shared[one] for to in lower):
-            settled.append((one, local))
+        if shared[shared_values] == 0 or any(
+            shared.get(to, shared[shared_values]) < shared[shared_values] for to in lower
+        ):
+            settled.append((shared_values, local))
     return _distances(steps, settled)
 
 
@@ -103,18 +112,18 @@ def _distances(steps: Mapping[_Node, Iterable[_Node]], ends: Iterable[_Node]) ->
     for node, following in steps.items():
         for after in following:
             before[after].append(node)
-    found = dict.fromkeys(ends, 0)
-    frontier = list(found)
+    distances = dict.fromkeys(ends, 0)
+    frontier = list(distances)
     while frontier:
         earlier = dict.fromkeys(
-            (node, found[after] + 1) for after in frontier for node in before[after]
+            (node, distances[after] + 1) for after in frontier for node in before[after]
         )
         frontier = []
         for node, rank in earlier:
-            if node not in found:
-                found[node] = rank
+            if node not in distances:
+                distances[node] = rank
                 frontier.append(node)
-    return found
+    return distances
 
 
 def _values(compiled: CompiledModel, shared: int, local: int) -> tuple[Values, Values]:

@@ -77,10 +77,10 @@ class Terms(ABC):
                 return "true" if holds else "false"
             case OneOf(ref, values):
                 return disjunction(
-                    equal(self.variable(ref), value(ref.name, one))
+                    equal(self.variable(ref), value(ref.name, member))
                     # In the domain's order, as that of a set of strings differs from run to run.
-                    for one in self._domains[ref.name]
-                    if one in values
+                    for member in self._domains[ref.name]
+                    if member in values
                 )
             case Not(operand):
                 return negation(self.term(operand))
@@ -153,9 +153,9 @@ def _joined(function: str, neutral: str, terms: list[str]) -> str:
 def assigned(assigns: Iterable[Assign], whose: Whose) -> dict[str, str]:
     """Variable name -> constant, for the assignments of an action to one kind of copy."""
     return {
-        one.target.name: value(one.target.name, one.value)
-        for one in assigns
-        if one.target.whose is whose
+        assign.target.name: value(assign.target.name, assign.value)
+        for assign in assigns
+        if assign.target.whose is whose
     }
 
 

@@ -149,16 +149,16 @@ class _Follower:
         # A step of its caches has no place that another rule could come to by another way.
         if place == _place(self._model, before, wanted.secondary):
             return None
-        found = {self._state}
+        known = {self._state}
         ways = deque([(self._state, Run((), ()))])
-        while ways and len(found) < _MAX_STATES:
+        while ways and len(known) < _MAX_STATES:
             state, way = ways.popleft()
             for move, reached in self._alone(state, wanted.secondary):
                 longer = Run((*way.states, reached), (*way.moves, move))
                 if _place(self._model, reached, wanted.secondary) == place:
                     return longer
-                if reached not in found:
-                    found.add(reached)
+                if reached not in known:
+                    known.add(reached)
                     ways.append((reached, longer))
         return None
 

@@ -211,15 +211,15 @@ def _is_broken(trace: _Trace, model: Model, last: State) -> bool:
 
 def _goal_is_out_of_reach(trace: _Trace, model: Model, state: State) -> bool:
     """No state that follows satisfies the goal; secondaries are interchangeable."""
-    found, frontier = {state}, [state]
+    reached, frontier = {state}, [state]
     while frontier:
-        if len(found) > _MAX_STATES:
+        if len(reached) > _MAX_STATES:
             _reject(f"needs more than {_MAX_STATES} states to settle {trace.violated}", trace.where)
         if any(holds(model, model.goal, one) for one in frontier):
             return False
         after = {(s[0], tuple(sorted(s[1]))) for one in frontier for _, s in moves(model, one)}
-        frontier = list(after - found)
-        found |= after
+        frontier = list(after - reached)
+        reached |= after
     return True
 
 

@@ -110,40 +110,40 @@ def _dressed(line: str) -> Message | None:
 
 
 def _message_of(line: str) -> Message | None:
-    if found := _KMSG.match(line):
-        seconds = int(found[2]) / 1_000_000
-        return Message(line[found.end() :], seconds) if _by_kernel(found[1]) else None
-    if found := _SYSLOG.match(line) or _RAW.match(line):
-        if not _by_kernel(found[1]):
+    if header := _KMSG.match(line):
+        seconds = int(header[2]) / 1_000_000
+        return Message(line[header.end() :], seconds) if _by_kernel(header[1]) else None
+    if header := _SYSLOG.match(line) or _RAW.match(line):
+        if not _by_kernel(header[1]):
             return None
-        return _timed(line[found.end() :]) or Message(line[found.end() :])
-    if found := _DECODED.match(line):
-        if found[1] != "kern":
+        return _timed(line[header.end() :]) or Message(line[header.end() :])
+    if header := _DECODED.match(line):
+        if header[1] != "kern":
             return None
-        return _timed(line[found.end() :]) or Message(line[found.end() :])
+        return _timed(line[header.end() :]) or Message(line[header.end() :])
     return _timed(line)
 
 
 def _timed(line: str) -> Message | None:
-    if found := _JOURNAL.match(line):
-        rest = line[found.end() :]
-        seconds = None if found[1] is None else float(found[1])
+    if header := _JOURNAL.match(line):
+        rest = line[header.end() :]
+        seconds = None if header[1] is None else float(header[1])
         # syslog files hold the kernel's own time as well.
         return _bracketed(rest) or Message(rest, seconds)
     if bracketed := _bracketed(line):
         return bracketed
-    if found := _ISO.match(line):
-        return Message(line[found.end() :])
+    if header := _ISO.match(line):
+        return Message(line[header.end() :])
     return None
 
 
 def _bracketed(line: str) -> Message | None:
     brackets = _BRACKETS.match(line)
-    found = brackets or _CALLER.match(line)
-    if found is None:
+    header = brackets or _CALLER.match(line)
+    if header is None:
         return None
     seconds = float(brackets[1]) if brackets and brackets[1] is not None else None
-    rest = line[found.end() :]
+    rest = line[header.end() :]
     # A console server's time stands before the kernel's.
     inner = _BRACKETS.match(rest) if seconds is None else None
     if inner is not None and inner[1] is not None:

@@ -87,21 +87,21 @@ class Wording:
         """Does it hold a command line, which alone tells something?"""
         return "(?P<cmdline>" in self.pattern
 
-    def _values(self, found: re.Match[str], vendor: str | None) -> Iterator[tuple[str, LogValue]]:
+    def _values(self, match: re.Match[str], vendor: str | None) -> Iterator[tuple[str, LogValue]]:
         yield from self.proves.items()
         yield from self.proves_on.get(vendor or "", {}).items()
         for fact, group in self.texts.items():
-            yield fact, found[group]
+            yield fact, match[group]
         for fact, group in self.numbers.items():
-            if found[group] is not None:
-                yield fact, _number(found[group])
+            if match[group] is not None:
+                yield fact, _number(match[group])
         for fact, (end, start) in self.differences.items():
-            if (difference := int(found[end]) - int(found[start])) >= 0:
+            if (difference := int(match[end]) - int(match[start])) >= 0:
                 yield fact, difference
         for fact, group in self.bits.items():
-            if (count := int(found[group]) + 1) & count - 1 == 0:
+            if (count := int(match[group]) + 1) & count - 1 == 0:
                 yield fact, count.bit_length() - 1
-        if self.brand is not None and (named := _vendor(found[self.brand])) is not None:
+        if self.brand is not None and (named := _vendor(match[self.brand])) is not None:
             yield "vendor", named
 
 

@@ -81,11 +81,11 @@ def _runs(lines: Sequence[str]) -> Iterator[tuple[int, list[str], tuple[_Decode,
             rows: list[str] = []
             first = number
             while number < len(lines):
-                found = pattern.fullmatch(lines[number]) or others.fullmatch(lines[number])
-                if found is None and lines[number].strip() != _SQUEEZED:
+                match = pattern.fullmatch(lines[number]) or others.fullmatch(lines[number])
+                if match is None and lines[number].strip() != _SQUEEZED:
                     break
-                if found is not None:
-                    rows.append(found[1])
+                if match is not None:
+                    rows.append(match[1])
                 number += 1
             yield first, rows, forms
             break

@@ -111,12 +111,12 @@ def _key(input_: FleetInput) -> tuple[str, int, str]:
 def _batches(inputs: Iterable[FleetInput], at_most: int) -> Iterator[list[FleetInput]]:
     batch: list[FleetInput] = []
     size = 0
-    for one in inputs:
-        own = one.piece[1] - one.piece[0] if one.piece else one.bytes
+    for input_ in inputs:
+        own = input_.piece[1] - input_.piece[0] if input_.piece else input_.bytes
         if batch and (len(batch) == at_most or size + own > _BYTES_MAX):
             yield batch
             batch, size = [], 0
-        batch.append(one)
+        batch.append(input_)
         size += own
     yield batch
 

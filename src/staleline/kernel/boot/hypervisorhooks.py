@@ -161,15 +161,15 @@ def _branches(image: KernelImage, function: int) -> Iterator[int]:
 
 
 def _stores(image: KernelImage, function: int, hooks: Sequence[range]) -> Iterator[HookStore]:
-    for one in function_code(image, function):
-        places = [operand_address(one, operand) for operand in one.operands]
+    for instruction in function_code(image, function):
+        places = [operand_address(instruction, operand) for operand in instruction.operands]
         if not any(place in hook for place in places if place is not None for hook in hooks):
             continue
         name = _name_of(image, function)
-        if one.id != cx.X86_INS_MOV or not _is_store(one):
+        if instruction.id != cx.X86_INS_MOV or not _is_store(instruction):
             raise DerivationError(
                 f"{name}() does more with the hooks than to store an address: "
-                f"{one.mnemonic} {one.op_str}"
+                f"{instruction.mnemonic} {instruction.op_str}"
             )
         slot, value = places
         assert slot is not None

@@ -33,11 +33,11 @@ def doubts_aside(image: KernelImage) -> Callable[[], Doubts]:
     """
     # Before the fork, so that no process does it again.
     lay_out(image)
-    found = aside(partial(_doubts, image))
+    wait_for_doubts = aside(partial(_doubts, image))
 
     def result() -> Doubts:
         try:
-            return found()
+            return wait_for_doubts()
         except AsideError as error:
             reason = f"what else the decision depends on could not be tried: {error}"
             return dict.fromkeys(Site, (reason,))

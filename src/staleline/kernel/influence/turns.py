@@ -72,7 +72,7 @@ def turns(
         read: What is in memory.
     """
     # By its code too, which may have been patched since.
-    found: dict[tuple[int, bytes], Turn] = {}
+    by_code: dict[tuple[int, bytes], Turn] = {}
     for index, step in enumerate(steps):
         form = form_of(step.code)
         if form is None or not (form.decides or form.looks_up):
@@ -84,7 +84,7 @@ def turns(
             *_other_entries(form, step, is_constant, read),
         ]
         if others:
-            turn = found.setdefault((address, step.code), Turn(address))
+            turn = by_code.setdefault((address, step.code), Turn(address))
             if step.conditional:
                 turn.detours.append(
                     Detour(step.address, len(turn.indices), _unused(step, following))
@@ -92,7 +92,7 @@ def turns(
             turn.indices.append(index)
             if len(turn.others) < _MOST_OTHERS:
                 turn.others.update(dict.fromkeys(others))
-    return list(found.values())
+    return list(by_code.values())
 
 
 def _other_code(

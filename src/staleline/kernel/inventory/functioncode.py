@@ -130,12 +130,18 @@ def reached_code(image: KernelImage, start: int) -> Mapping[int, PlainInstructio
             code |= plain_code(image, address)
         if address not in code:
             continue
-        one = reached[address] = code[address]
-        inside = one.is_jump and one.target is not None and not image.symbols.names_at(one.target)
-        if inside and one.target is not None:
-            pending.append(one.target)
-        if one.mnemonic not in ENDS and (one.is_conditional or not one.is_jump):
-            pending.append(address + one.size)
+        instruction = reached[address] = code[address]
+        inside = (
+            instruction.is_jump
+            and instruction.target is not None
+            and not image.symbols.names_at(instruction.target)
+        )
+        if inside and instruction.target is not None:
+            pending.append(instruction.target)
+        if instruction.mnemonic not in ENDS and (
+            instruction.is_conditional or not instruction.is_jump
+        ):
+            pending.append(address + instruction.size)
     return reached
 
 

@@ -242,13 +242,13 @@ def _references(
         values = np.frombuffer(area.code, "<u4", count, start)
         np.add(values, offsets[:count], out=ends[:count])
         behind = area.address + start + 4
-        for one in wanted:
+        for table in wanted:
             # As an address, and relative to the end of the instruction.
-            for targets, origin in ((values, one.start), (ends[:count], one.start - behind)):
+            for targets, origin in ((values, table.start), (ends[:count], table.start - behind)):
                 np.subtract(targets, np.uint32(origin & _MASK_32), out=distances[:count])
                 # Mostly none is inside, which their least tells sooner than each of them.
-                if np.minimum.reduce(distances[:count]) < len(one):
-                    inside = np.flatnonzero(distances[:count] < np.uint32(len(one)))
+                if np.minimum.reduce(distances[:count]) < len(table):
+                    inside = np.flatnonzero(distances[:count] < np.uint32(len(table)))
                     places.update(start + 4 * at for at in inside.tolist())
         if callee is not None:
             distance = ends[:count] == np.uint32(callee - behind & _MASK_32)
@@ -289,64 +289,68 @@ def _slots_written(image: KernelImage, function: int, tables: Sequence[Pointers]
     From one instruction to the next, wherever jumps lead.
     """
     pointing: dict[int, int] = {}
-    for one in function_code(image, function):
-        for operand in stores_by(one):
-            address = _stored_to(one, operand, pointing)
+    for instruction in function_code(image, function):
+        for operand in stores_by(instruction):
+            address = _stored_to(instruction, operand, pointing)
             if address is not None:
                 for table in tables:
                     yield from table.reached(address, operand.size)
-        given = _given_away(image, one, pointing)
+        given = _given_away(image, instruction, pointing)
         for table in tables:
-            fills = one.id in _STRING_STORES
+            fills = instruction.id in _STRING_STORES
             reached = table.reachable if fills else table.extent
             if any(address in reached for address in given):
                 yield from table.slots
-        _follow(one, pointing, tables)
+        _follow(instruction, pointing, tables)
 
 
 def _stored_to(
-    one: capstone.CsInsn, operand: capstone.x86.X86Op, pointing: dict[int, int]
+    instruction: capstone.CsInsn, operand: capstone.x86.X86Op, pointing: dict[int, int]
 ) -> int | None:
     base = operand.mem.base
     if base in pointing:
         return pointing[base] + int(operand.mem.disp)
-    return operand_address(one, operand)
+    return operand_address(instruction, operand)
 
 
 def _given_away(
-    image: KernelImage, one: capstone.CsInsn, pointing: Mapping[int, int]
+    image: KernelImage, instruction: capstone.CsInsn, pointing: Mapping[int, int]
 ) -> tuple[int, ...]:
     """Addresses that others may write to behind an instruction, or it itself, as far as it likes.
 
     To a function they are given as arguments, or on the stack or in memory; out of what is
     computed of one, but by a constant, comes another that is not followed.
     """
-    if one.group(capstone.CS_GRP_CALL) or one.group(capstone.CS_GRP_JUMP):
-        if not _takes_arguments(image, one):
+    if instruction.group(capstone.CS_GRP_CALL) or instruction.group(capstone.CS_GRP_JUMP):
+        if not _takes_arguments(image, instruction):
             return ()
         return tuple(pointing[each] for each in _ARGUMENTS if each in pointing)
-    if one.prefix[0] in _REPEATED or one.id in _STRING_STORES:
-        stores = one.id in _STRING_STORES and cx.X86_REG_RDI in pointing
+    if instruction.prefix[0] in _REPEATED or instruction.id in _STRING_STORES:
+        stores = instruction.id in _STRING_STORES and cx.X86_REG_RDI in pointing
         return (pointing[cx.X86_REG_RDI],) if stores else ()
-    if one.id in _LOOKING or _is_shadowed(one) or _moved(one, pointing) is not None:
+    if (
+        instruction.id in _LOOKING
+        or _is_shadowed(instruction)
+        or _moved(instruction, pointing) is not None
+    ):
         return ()
     # As the base of an operand it is where that lies, and is told by `_stored_to`.
-    used = {_whole(each.reg) for each in one.operands if each.type == cx.X86_OP_REG}
-    if one.id == cx.X86_INS_PUSH and one.operands[0].type == cx.X86_OP_IMM:
-        return (int(one.operands[0].imm) & _MASK_64,)
-    used -= {_whole(one.operands[0].reg)} if one.id in _OVERWRITING else set()
-    used |= {_whole(each.mem.index) for each in one.operands if each.type == cx.X86_OP_MEM}
+    used = {_whole(each.reg) for each in instruction.operands if each.type == cx.X86_OP_REG}
+    if instruction.id == cx.X86_INS_PUSH and instruction.operands[0].type == cx.X86_OP_IMM:
+        return (int(instruction.operands[0].imm) & _MASK_64,)
+    used -= {_whole(instruction.operands[0].reg)} if instruction.id in _OVERWRITING else set()
+    used |= {_whole(each.mem.index) for each in instruction.operands if each.type == cx.X86_OP_MEM}
     return tuple(pointing[register] for register in used if register in pointing)
 
 
-def _takes_arguments(image: KernelImage, one: capstone.CsInsn) -> bool:
+def _takes_arguments(image: KernelImage, instruction: capstone.CsInsn) -> bool:
     """Does a call or jump lead to another function, that does not just check an address?"""
-    target = leads_to(one)
+    target = leads_to(instruction)
     if target is None:
         return True
-    if one.group(capstone.CS_GRP_JUMP):
-        here, there = (image.symbols.enclosing(at) for at in (one.address, target))
-        return here is None or there is None or one.address - here[1] != target - there[1]
+    if instruction.group(capstone.CS_GRP_JUMP):
+        here, there = (image.symbols.enclosing(at) for at in (instruction.address, target))
+        return here is None or there is None or instruction.address - here[1] != target - there[1]
     return not any(name.startswith(_CHECKS) for name in image.symbols.names_at(target))
 
 
@@ -355,34 +359,36 @@ def _is_shadowed(one: capstone.CsInsn) -> bool:
     return bool(one.id == cx.X86_INS_SHR and one.operands[-1].imm == _SHADOW_SHIFT)
 
 
-def _moved(one: capstone.CsInsn, pointing: Mapping[int, int]) -> tuple[int, int] | None:
+def _moved(instruction: capstone.CsInsn, pointing: Mapping[int, int]) -> tuple[int, int] | None:
     """A register that points somewhere because another does, and where."""
-    if not one.operands or one.operands[0].type != cx.X86_OP_REG:
+    if not instruction.operands or instruction.operands[0].type != cx.X86_OP_REG:
         return None
-    into, source = _whole(one.operands[0].reg), one.operands[-1]
-    if one.id == cx.X86_INS_MOV and source.type == cx.X86_OP_REG:
+    into, source = _whole(instruction.operands[0].reg), instruction.operands[-1]
+    if instruction.id == cx.X86_INS_MOV and source.type == cx.X86_OP_REG:
         base, distance = _whole(source.reg), 0
-    elif one.id == cx.X86_INS_LEA and not source.mem.index:
+    elif instruction.id == cx.X86_INS_LEA and not source.mem.index:
         base, distance = source.mem.base, int(source.mem.disp)
-    elif one.id in (cx.X86_INS_ADD, cx.X86_INS_SUB) and source.type == cx.X86_OP_IMM:
+    elif instruction.id in (cx.X86_INS_ADD, cx.X86_INS_SUB) and source.type == cx.X86_OP_IMM:
         base, distance = into, int(source.imm)
-        distance = -distance if one.id == cx.X86_INS_SUB else distance
+        distance = -distance if instruction.id == cx.X86_INS_SUB else distance
     else:
         return None
     return (into, (pointing[base] + distance) & _MASK_64) if base in pointing else None
 
 
-def _follow(one: capstone.CsInsn, pointing: dict[int, int], tables: Sequence[Pointers]) -> None:
+def _follow(
+    instruction: capstone.CsInsn, pointing: dict[int, int], tables: Sequence[Pointers]
+) -> None:
     """Which registers point into a table, or near one, behind an instruction."""
-    written = {_whole(register) for register in one.regs_access()[1]}
-    put = _moved(one, pointing)
-    if put is None and one.id in (cx.X86_INS_LEA, cx.X86_INS_MOV, cx.X86_INS_MOVABS):
-        into, source = one.operands
-        constant = one.id == cx.X86_INS_LEA or source.type == cx.X86_OP_IMM
-        address = operand_address(one, source) if constant else None
+    written = {_whole(register) for register in instruction.regs_access()[1]}
+    put = _moved(instruction, pointing)
+    if put is None and instruction.id in (cx.X86_INS_LEA, cx.X86_INS_MOV, cx.X86_INS_MOVABS):
+        into, source = instruction.operands
+        constant = instruction.id == cx.X86_INS_LEA or source.type == cx.X86_OP_IMM
+        address = operand_address(instruction, source) if constant else None
         if into.type == cx.X86_OP_REG and address is not None:
             put = _whole(into.reg), address
-    if one.group(capstone.CS_GRP_CALL):
+    if instruction.group(capstone.CS_GRP_CALL):
         written |= {cx.X86_REG_RAX, cx.X86_REG_R10, cx.X86_REG_R11, *_ARGUMENTS}
     for register in written:
         pointing.pop(register, None)

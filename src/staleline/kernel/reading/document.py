@@ -149,20 +149,22 @@ class ImageDocument(ImageRuleDocument):
     not_varied: dict[str, str]
 
 
-def with_surroundings(document: ImageRuleDocument, found: SurroundingsDocument) -> ImageDocument:
+def with_surroundings(
+    document: ImageRuleDocument, surroundings: SurroundingsDocument
+) -> ImageDocument:
     """Both as one: a site that depends on what the table does not vary has an unknown rule."""
     whole: ImageDocument = {
         **document,
-        "inventory": found["inventory"],
-        "offline": found["offline"],
-        "inputs": found["inputs"],
-        "not_varied": found["not_varied"],
+        "inventory": surroundings["inventory"],
+        "offline": surroundings["offline"],
+        "inputs": surroundings["inputs"],
+        "not_varied": surroundings["not_varied"],
         "sites": {
-            site: _doubted(rule, found["unlisted"].get(site, []))
+            site: _doubted(rule, surroundings["unlisted"].get(site, []))
             for site, rule in document["sites"].items()
         },
     }
-    reasons = [reason for several in found["unlisted"].values() for reason in several]
+    reasons = [reason for several in surroundings["unlisted"].values() for reason in several]
     # Which rule an image carries is known by all of its sites, or is not.
     if reasons:
         whole |= {"policy": None, "equals": [], "title": None, "bugs": [], "nearest": None}

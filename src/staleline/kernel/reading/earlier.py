@@ -46,7 +46,7 @@ def earlier_reports(file: str) -> list[ImageReport]:
     """
     text = read_input(file, UsageError, limit=_LARGEST, do="give an earlier run")
     try:
-        found = [
+        reports = [
             ImageReport(entry["image"], cast("ImageDocument", entry))
             for document in _documents(text.decode("utf-8", "replace"))
             for entry in document["images"]
@@ -57,9 +57,9 @@ def earlier_reports(file: str) -> list[ImageReport]:
         raise UsageError(
             "not what `staleline kernel --json` writes", where=file, do="write it again"
         ) from None
-    if not found:
+    if not reports:
         raise UsageError("no image was read then", where=file, do="give another run")
-    return found
+    return reports
 
 
 def _documents(text: str) -> Iterator[dict[str, Any]]:

@@ -78,15 +78,15 @@ def read_images(
     work = list(_work(reports, on_machine, options))
     spare = any(one.spare for _, one in work)
     preload = _PRELOAD_WITH_SPARE_CORES if spare else _PRELOAD
-    for index, found in _worked(_read, work, options, preload):
+    for index, outcome in _worked(_read, work, options, preload):
         report = reports[index]
-        if isinstance(found, _Found):
-            document = report.document or found.document
-            reports[index] = replace(report, document=document, on_machine=found.on_machine)
-            _keep(cache, found.document)
+        if isinstance(outcome, _Found):
+            document = report.document or outcome.document
+            reports[index] = replace(report, document=document, on_machine=outcome.on_machine)
+            _keep(cache, outcome.document)
         else:
             reports[index] = replace(
-                report, document=None, error=_named(found.reason, report.image)
+                report, document=None, error=_named(outcome.reason, report.image)
             )
     return reports
 
@@ -119,12 +119,12 @@ def explained(
     """
     done = list(reports)
     work = [(index, report) for index, report in enumerate(reports) if report.document is not None]
-    for index, found in _worked(partial(_explain, att=att), work, options):
+    for index, outcome in _worked(partial(_explain, att=att), work, options):
         report = done[index]
-        if isinstance(found, tuple):
-            done[index] = replace(report, explanations=found)
+        if isinstance(outcome, tuple):
+            done[index] = replace(report, explanations=outcome)
         else:
-            done[index] = replace(report, error=_named(found.reason, report.image))
+            done[index] = replace(report, error=_named(outcome.reason, report.image))
     return done
 
 
@@ -189,13 +189,13 @@ def _read(work: _Work) -> _Found:
         unlisted = {} if surroundings is None else surroundings["unlisted"]
         return surroundings, None if work.on_machine is None else work.on_machine(image, unlisted)
 
-    found = aside(besides) if work.spare else besides
+    wait_for_rest = aside(besides) if work.spare else besides
     rule = None
     if work.rule:
         from staleline.kernel.reading.rule import read_rule
 
         rule = read_rule(image, digest)
-    surroundings, on_machine = found()
+    surroundings, on_machine = wait_for_rest()
     if rule is None or surroundings is None:
         return _Found(None, on_machine)
     return _Found(with_surroundings(rule, surroundings), on_machine)

@@ -103,8 +103,8 @@ def from_document(document: Mapping[str, Any]) -> ImagePolicy:
         table=TruthTable(rows, document.get("runs", 0)),
         leaves_behind={
             site: SiteRule(None if condition is None else parse(condition), ())
-            for site, found in after.items()
-            if (condition := found["leaves_behind"]) != str(TruthValue(False))
+            for site, after_flush in after.items()
+            if (condition := after_flush["leaves_behind"]) != str(TruthValue(False))
         },
     )
 

@@ -26,14 +26,14 @@ def read_surroundings(image: KernelImage) -> SurroundingsDocument:
     """Look for inputs of the sites that no fact sets, and for every WBINVD."""
     # Begun first, as it runs beside all that follows.
     with_second_ways = second_ways_aside(image)
-    found = dependencies(image)
-    unlisted = with_second_ways(with_way(image, found.unlisted))
+    inputs = dependencies(image)
+    unlisted = with_second_ways(with_way(image, inputs.unlisted))
     document: SurroundingsDocument = {
         "inventory": inventory_document(wbinvd_inventory(image)),
         "offline": _offline(image),
-        "inputs": {site: list(names) for site, names in found.influences.items()},
+        "inputs": {site: list(names) for site, names in inputs.influences.items()},
         "unlisted": {site: list(reasons) for site, reasons in unlisted.items()},
-        "not_varied": dict(found.not_varied),
+        "not_varied": dict(inputs.not_varied),
     }
     return cast("SurroundingsDocument", printable_values(document))
 

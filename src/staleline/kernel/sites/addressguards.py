@@ -132,12 +132,12 @@ class _Known:
             is_address = _is_address(name, source) or copied in self.addresses
             self._set(into, is_address=is_address, is_number=copied in self.numbers)
 
-    def _asks(self, name: str, one: str, source: str) -> bool:
+    def _asks(self, name: str, whole: str, source: str) -> bool:
         other = _WHOLE.get(source, "")
-        if one in self.numbers or other in self.numbers:
+        if whole in self.numbers or other in self.numbers:
             return True
         # Tested by itself it is not 0 wherever it is, and another address moves with it.
-        return one in self.addresses and (_is_number(source) or name == "bt")
+        return whole in self.addresses and (_is_number(source) or name == "bt")
 
     def _compute(self, at: int, name: str, into: str, source: str) -> None:
         is_number = into in self.numbers

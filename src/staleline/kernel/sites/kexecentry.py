@@ -109,51 +109,57 @@ class _Ways:
                 return reason
         return None
 
-    def _step_on(self, address: int, one: PlainInstruction) -> str | None:
+    def _step_on(self, address: int, instruction: PlainInstruction) -> str | None:
         """Behind the shutdown, up to the jump."""
-        if one.mnemonic == "call" or one.target is not None:
-            names = () if one.target is None else self._image.symbols.names_at(one.target)
+        if instruction.mnemonic == "call" or instruction.target is not None:
+            names = (
+                ()
+                if instruction.target is None
+                else self._image.symbols.names_at(instruction.target)
+            )
             if _JUMP in names:
                 return None
             # A jump to where a symbol begins is a call as well, the last one.
-            if one.mnemonic == "call" or names:
+            if instruction.mnemonic == "call" or names:
                 known = any(name in _BETWEEN or name.startswith(_CHECKS) for name in names)
                 callee = f"{names[0]}()" if names else "another function"
                 if not known:
                     shut_down = self._entry.shut_down
                     return f"{self._name}() calls {callee} between {shut_down}() and {_JUMP}()"
-            if one.is_jump and one.target is not None:
-                self._pending.append(one.target)
-        elif one.is_jump:
+            if instruction.is_jump and instruction.target is not None:
+                self._pending.append(instruction.target)
+        elif instruction.is_jump:
             return f"{self._name}() jumps through a register or a table at {address:#x}"
-        if one.mnemonic not in ENDS and (one.is_conditional or not one.is_jump):
-            self._pending.append(address + one.size)
+        if instruction.mnemonic not in ENDS and (
+            instruction.is_conditional or not instruction.is_jump
+        ):
+            self._pending.append(address + instruction.size)
         return None
 
-    def _step(self, address: int, one: PlainInstruction) -> str | None:
-        behind = address + one.size
-        if one.target is not None:
-            return self._branch(one, one.target, behind)
-        if one.is_jump:
+    def _step(self, address: int, instruction: PlainInstruction) -> str | None:
+        behind = address + instruction.size
+        if instruction.target is not None:
+            return self._branch(instruction, instruction.target, behind)
+        if instruction.is_jump:
             return f"{self._name}() jumps through a register or a table at {address:#x}"
-        if one.mnemonic not in ENDS:
+        if instruction.mnemonic not in ENDS:
             self._pending.append(behind)
         return None
 
-    def _branch(self, one: PlainInstruction, target: int, behind: int) -> str | None:
+    def _branch(self, instruction: PlainInstruction, target: int, behind: int) -> str | None:
         names = self._image.symbols.names_at(target)
         if _JUMP in names:
             return f"{self._name}() gets to {_JUMP}() without {self._entry.shut_down}()"
         self._shuts_down |= self._entry.shut_down in names
-        if self._entry.shut_down in names and not one.is_jump:
+        if self._entry.shut_down in names and not instruction.is_jump:
             self._shut_down.append(behind)
         prepares = not {self._entry.shut_down, *self._entry.instead}.isdisjoint(names)
         # What the compiler split off from the function is a part of it.
         is_part = not names or any(name.startswith(f"{self._name}.") for name in names)
-        if is_part and (one.is_jump or names):
+        if is_part and (instruction.is_jump or names):
             self._pending.append(target)
-        if one.is_jump:
-            self._pending += [behind] * one.is_conditional
+        if instruction.is_jump:
+            self._pending += [behind] * instruction.is_conditional
         else:
             # Behind the shutdown `_step_on` goes on; what may be called instead has taken the
             # others offline.

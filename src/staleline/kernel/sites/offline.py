@@ -77,11 +77,11 @@ def offline_ways(emulated: EmulatedMachine, cpu: LogicalCpu) -> tuple[OfflineWay
     if _BY_ACPI in symbols:
         ways += [_ByAcpi(emulated, _BY_ACPI, method, how) for method, how in _METHODS]
     _let_return(emulated.image, emulated.memory, _IDLE_TASK_EXIT)
-    before, found = emulated.memory.kept(), []
+    before, taken = emulated.memory.kept(), []
     for way in ways:
-        found.append(way.run(cpu.going_on_as(cpu, cpu.record)))
+        taken.append(way.run(cpu.going_on_as(cpu, cpu.record)))
         emulated.memory.put_back(before)
-    return tuple(found)
+    return tuple(taken)
 
 
 @dataclass(frozen=True, slots=True)

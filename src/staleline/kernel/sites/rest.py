@@ -107,68 +107,74 @@ def _following(
     Raises:
         DerivationError: It does something else than to halt again or to loop.
     """
-    one, place = instruction_at(image.read, address), _place(image, address)
-    if one is None:
+    instruction, place = instruction_at(image.read, address), _place(image, address)
+    if instruction is None:
         raise DerivationError(f"its code cannot be followed at {place}")
-    behind = address + one.size
-    if one.id == cx.X86_INS_HLT:
+    behind = address + instruction.size
+    if instruction.id == cx.X86_INS_HLT:
         # At another HLT it is at rest again; only from its own it has been woken.
         return [behind] * (address == halt)
-    if one.group(capstone.CS_GRP_RET) or _RETURN in _names(image, one):
+    if instruction.group(capstone.CS_GRP_RET) or _RETURN in _names(image, instruction):
         # Only what was called to halt may return: then it goes on behind the call.
         if not _names_around(image, address, _HALT):
             raise DerivationError(f"it returns at {place}")
         return _behind_halts(image, rests_in)
-    action = _action(image, one, constants, called=_names_around(image, halt, _HALT))
+    action = _action(image, instruction, constants, called=_names_around(image, halt, _HALT))
     if action is not None:
         raise DerivationError(f"it {action} at {place}")
-    _note_constants(one, constants)
-    if one.group(capstone.CS_GRP_JUMP):
-        target = leads_to(one)
+    _note_constants(instruction, constants)
+    if instruction.group(capstone.CS_GRP_JUMP):
+        target = leads_to(instruction)
         if target is None:
             raise DerivationError(f"its code cannot be followed at {place}")
-        return [target] if one.id == cx.X86_INS_JMP else [target, behind]
+        return [target] if instruction.id == cx.X86_INS_JMP else [target, behind]
     return [behind]
 
 
 def _action(
-    image: KernelImage, one: capstone.CsInsn, constants: dict[int, int | None], *, called: bool
+    image: KernelImage,
+    instruction: capstone.CsInsn,
+    constants: dict[int, int | None],
+    *,
+    called: bool,
 ) -> str | None:
     """What an instruction does that a CPU at rest does not; None if there is nothing.
 
     Args:
         image: The kernel.
-        one: The instruction.
+        instruction: The instruction.
         constants: Registers and what is put into them.
         called: It was called to halt before: the return address lies on the stack already.
     """
-    if one.group(capstone.CS_GRP_CALL):
-        if not _halts(image, one):
+    if instruction.group(capstone.CS_GRP_CALL):
+        if not _halts(image, instruction):
             return "calls another function"
         return None if called else "stores to the stack"
-    stored = _stored(image, one, constants)
+    stored = _stored(image, instruction, constants)
     if stored is not None:
         return f"stores to {stored}"
-    quiet = one.group(capstone.CS_GRP_JUMP) or _is_quiet(one, constants)
-    return None if quiet else f"executes {one.mnemonic}"
+    quiet = instruction.group(capstone.CS_GRP_JUMP) or _is_quiet(instruction, constants)
+    return None if quiet else f"executes {instruction.mnemonic}"
 
 
-def _is_quiet(one: capstone.CsInsn, constants: dict[int, int | None]) -> bool:
+def _is_quiet(instruction: capstone.CsInsn, constants: dict[int, int | None]) -> bool:
     """Does it leave alone what none of its operands is, and read nothing that may not be there?
 
     KASAN's shadow always is: where it shadows nothing, a page of zeros is mapped.
     """
-    registers = (each.reg for each in one.operands if each.type == cx.X86_OP_REG)
+    registers = (each.reg for each in instruction.operands if each.type == cx.X86_OP_REG)
     # What is stored to has been looked at before.
-    addresses = one.id in (cx.X86_INS_NOP, cx.X86_INS_LEA) or any(True for _ in stores_by(one))
+    addresses = instruction.id in (cx.X86_INS_NOP, cx.X86_INS_LEA) or any(
+        True for _ in stores_by(instruction)
+    )
     return (
-        one.id in _QUIET
-        and all(_PLAIN_REGISTER.fullmatch(one.reg_name(register)) for register in registers)
+        instruction.id in _QUIET
+        and all(_PLAIN_REGISTER.fullmatch(instruction.reg_name(register)) for register in registers)
         and all(
             addresses
             or each.mem.base == cx.X86_REG_RIP
             or (not each.mem.index and (constants.get(each.mem.base) or 0) in SHADOW)
-            for each in one.operands
+            for each in instruction.operands
             if each.type == cx.X86_OP_MEM
         )
     )
@@ -187,14 +193,14 @@ def _behind_halts(image: KernelImage, function: int) -> list[int]:
     return found
 
 
-def _halts(image: KernelImage, one: capstone.CsInsn) -> bool:
+def _halts(image: KernelImage, instruction: capstone.CsInsn) -> bool:
     """Is it a call of ``native_halt()``, also through ``pv_ops``?"""
-    if not one.group(capstone.CS_GRP_CALL):
+    if not instruction.group(capstone.CS_GRP_CALL):
         return False
-    if leads_to(one) is not None:
-        return _HALT in _names(image, one)
-    operand = one.operands[0]
-    slot = operand_address(one, operand)
+    if leads_to(instruction) is not None:
+        return _HALT in _names(image, instruction)
+    operand = instruction.operands[0]
+    slot = operand_address(instruction, operand)
     if slot is None or operand.mem.base not in (cx.X86_REG_INVALID, cx.X86_REG_RIP):
         return False
     called = int.from_bytes(image.read(slot, 8), "little")
@@ -211,29 +217,29 @@ def _names_around(image: KernelImage, address: int, name: str) -> bool:
     return enclosing is not None and enclosing[0] == name
 
 
-def _note_constants(one: capstone.CsInsn, constants: dict[int, int | None]) -> None:
+def _note_constants(instruction: capstone.CsInsn, constants: dict[int, int | None]) -> None:
     """Which registers an instruction writes to, and what if it is a constant of 64 bits."""
     put = None
-    if one.id == cx.X86_INS_MOVABS:
-        put = one.operands[0].reg, int(one.operands[1].imm) & _MASK_64
-    for register in one.regs_access()[1]:
+    if instruction.id == cx.X86_INS_MOVABS:
+        put = instruction.operands[0].reg, int(instruction.operands[1].imm) & _MASK_64
+    for register in instruction.regs_access()[1]:
         value = put[1] if put is not None and register == put[0] else None
         known = constants.setdefault(register, value)
         constants[register] = value if known == value else None
 
 
 def _stored(
-    image: KernelImage, one: capstone.CsInsn, constants: dict[int, int | None]
+    image: KernelImage, instruction: capstone.CsInsn, constants: dict[int, int | None]
 ) -> str | None:
     """What an instruction stores to; None if it stores nothing, or to a device's registers."""
-    if one.id in _STORING:
+    if instruction.id in _STORING:
         return "the stack"
-    operand = next(stores_by(one), None)
+    operand = next(stores_by(instruction), None)
     if operand is None:
         return None
     base = operand.mem.base
     if base in (cx.X86_REG_INVALID, cx.X86_REG_RIP) and not operand.mem.index:
-        address = operand_address(one, operand)
+        address = operand_address(instruction, operand)
         return "memory" if address is None else _place(image, address)
     constant = constants.get(base)
     is_device = constant is not None and not operand.mem.index and constant in APIC

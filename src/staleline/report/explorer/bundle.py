@@ -41,16 +41,16 @@ def bundle(modules: Mapping[str, str], entry: str) -> str:
 
 
 def _imports(modules: Mapping[str, str], entry: str) -> dict[str, set[str]]:
-    found: dict[str, set[str]] = {}
+    imports: dict[str, set[str]] = {}
     wanted = [entry]
     while wanted:
         name = wanted.pop()
         if name not in modules:
             raise ValueError(f"no module {name}")
-        if name not in found:
-            found[name] = set(_IMPORT.findall(modules[name]))
-            wanted.extend(found[name])
-    return found
+        if name not in imports:
+            imports[name] = set(_IMPORT.findall(modules[name]))
+            wanted.extend(imports[name])
+    return imports
 
 
 def _refuse_repeated_names(modules: Mapping[str, str]) -> None:

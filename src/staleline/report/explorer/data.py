@@ -148,16 +148,16 @@ class _Writer:
 
 def _names(machines: list[str]) -> dict[str, str]:
     """Names for addresses: letters, digits, points and hyphens, each once."""
-    found: dict[str, str] = {}
+    names: dict[str, str] = {}
     for machine in machines:
         # In small letters, as some file systems hold names that differ in case for one.
         base = _NOT_IN_NAMES.sub("-", machine.lower()).strip("-.") or "machine"
-        taken = set(found.values())
+        taken = set(names.values())
         number = 1
         while (name := base if number == 1 else f"{base}-{number}") in taken:
             number += 1
-        found[machine] = name
-    return found
+        names[machine] = name
+    return names
 
 
 def _written(case: ComparedCase, result: Result, texts: Numbers) -> dict[str, Any]:

@@ -75,16 +75,16 @@ def _results(explored: ExploredKernels, kernel: ExploredKernel, path: Path) -> l
 
 def _counts(results: Sequence[Result], worst: Verdict) -> str:
     """For instance: 4 handovers: 2 at risk, 2 safe; 3 unneeded WBINVDs."""
-    found = [result.finding.verdict for result in results]
-    verdicts = (f"{found.count(one)} {_WORDS[one]}" for one in WORST_FIRST if one in found)
+    outcomes = [result.finding.verdict for result in results]
+    verdicts = (f"{outcomes.count(one)} {_WORDS[one]}" for one in WORST_FIRST if one in outcomes)
     unneeded = sum(len(result.finding.unneeded) for result in results)
     faults = sum(len(result.finding.faults) for result in results)
     beside = ((unneeded, "unneeded"), (faults, "faulting"))
     flushes = (f"{_several(count, f'{kind} WBINVD')}" for count, kind in beside if count)
     # Each handover is settled, and still not which of them this machine takes: no row shows that.
-    is_open = worst is Verdict.UNKNOWN and worst not in found
+    is_open = worst is Verdict.UNKNOWN and worst not in outcomes
     which = ("which of them the machine can meet is not settled",) if is_open else ()
-    counted = f"{_several(len(found), 'handover')}: {', '.join(verdicts)}"
+    counted = f"{_several(len(outcomes), 'handover')}: {', '.join(verdicts)}"
     return "; ".join((counted, *which, *flushes))
 
 

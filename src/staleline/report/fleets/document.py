@@ -15,35 +15,35 @@ from staleline.report.fleets.overview import FleetOverview, how_to_get, title_of
 __all__ = ["changes_document", "fleet_document", "gain_documents", "pairs_document"]
 
 
-def fleet_document(found: FleetOverview) -> dict[str, Any]:
+def fleet_document(overview: FleetOverview) -> dict[str, Any]:
     """Everything; rows of hosts where there are few enough to be looked at."""
     return {
         "schema": "staleline/fleet-audit/1",
-        "fleet": found.fleet,
+        "fleet": overview.fleet,
         "asked": {
-            "kernel": found.kernel,
-            "next": found.following,
-            "max_age": found.max_age,
-            "now": found.now,
+            "kernel": overview.kernel,
+            "next": overview.following,
+            "max_age": overview.max_age,
+            "now": overview.now,
         },
-        "verdict": found.verdict.value,
-        "hosts": found.hosts,
-        "counts": dict(found.counts),
-        "groups": [_group(row) for row in found.groups],
-        "by": {name: [_owners(name, row) for row in rows] for name, rows in found.by.items()},
-        "missing": gain_documents(found.gains),
-        "faults": [asdict(fault) for fault in found.faults],
+        "verdict": overview.verdict.value,
+        "hosts": overview.hosts,
+        "counts": dict(overview.counts),
+        "groups": [_group(row) for row in overview.groups],
+        "by": {name: [_owners(name, row) for row in rows] for name, rows in overview.by.items()},
+        "missing": gain_documents(overview.gains),
+        "faults": [asdict(fault) for fault in overview.faults],
         "told_again": {
-            "hosts": found.again_count,
-            "shown": [asdict(one) for one in found.again],
+            "hosts": overview.again_count,
+            "shown": [asdict(one) for one in overview.again],
         },
-        "doubtful_times": found.doubtful,
-        "cost": {"flush_ms": found.flush_ms, "hosts_unknown": found.flush_unknown},
+        "doubtful_times": overview.doubtful,
+        "cost": {"flush_ms": overview.flush_ms, "hosts_unknown": overview.flush_unknown},
         "classes": {
             str(number): dict(zip(ASKED, values, strict=True))
-            for number, values in sorted(found.classes.items())
+            for number, values in sorted(overview.classes.items())
         },
-        "rows": None if found.rows is None else [_row(row) for row in found.rows],
+        "rows": None if overview.rows is None else [_row(row) for row in overview.rows],
     }
 
 
@@ -67,15 +67,15 @@ def gain_documents(found: Sequence[Gain]) -> list[dict[str, Any]]:
     return [{**asdict(one), "title": title_of(one.id), "do": how_to_get(one.id)} for one in found]
 
 
-def changes_document(found: Changes) -> dict[str, Any]:
+def changes_document(changes: Changes) -> dict[str, Any]:
     """What changed between two results."""
     return {
         "schema": "staleline/fleet-diff/1",
-        "hosts": {"old": found.old, "new": found.new},
-        "worse": found.worse,
+        "hosts": {"old": changes.old, "new": changes.new},
+        "worse": changes.worse,
         "changes": [
             {**asdict(one), "by": list(one.by), "examples": list(one.examples), "worse": one.worse}
-            for one in found.changed
+            for one in changes.changed
         ],
     }
 

@@ -11,20 +11,20 @@ from staleline.report.formats.prometheus import Metric, metrics_text
 __all__ = ["fleet_metrics"]
 
 
-def fleet_metrics(found: FleetOverview) -> str:
+def fleet_metrics(overview: FleetOverview) -> str:
     """All metrics in the text exposition format 0.0.4."""
     # Without CPUs, each of which would make a series of every release and rule.
     by_kernel: Counter[tuple[str, str, str]] = Counter()
-    for row in found.groups:
+    for row in overview.groups:
         key = row["verdict"], row["release"] or "unknown", row["rule"] or "unknown"
         by_kernel[key] += int(row["hosts"])
-    asked = {"what_if": found.kernel or "", "next": found.following}
+    asked = {"what_if": overview.kernel or "", "next": overview.following}
     return metrics_text(
         (
             Metric(
                 "staleline_fleet_hosts",
                 "Hosts by verdict; what could not be read is unknown.",
-                [(asked | {"verdict": name}, n) for name, n in found.counts.items()],
+                [(asked | {"verdict": name}, n) for name, n in overview.counts.items()],
             ),
             Metric(
                 "staleline_fleet_kernel_hosts",
@@ -42,7 +42,7 @@ def fleet_metrics(found: FleetOverview) -> str:
                         asked | {"column": name, "value": str(row[name]), "verdict": verdict},
                         int(row[key]),
                     )
-                    for name, rows in found.by.items()
+                    for name, rows in overview.by.items()
                     for row in rows
                     for verdict, key in _COUNTED.items()
                 ],
@@ -50,32 +50,32 @@ def fleet_metrics(found: FleetOverview) -> str:
             Metric(
                 "staleline_fleet_missing_hosts",
                 "Hosts of which something is missing (staleline explain ID).",
-                [(asked | {"id": one.id}, one.hosts) for one in found.gains],
+                [(asked | {"id": one.id}, one.hosts) for one in overview.gains],
             ),
             Metric(
                 "staleline_fleet_settled_hosts",
                 "Hosts that getting it would settle for certain.",
-                [(asked | {"id": one.id}, one.settled) for one in found.gains],
+                [(asked | {"id": one.id}, one.settled) for one in overview.gains],
             ),
             Metric(
                 "staleline_fleet_faults",
                 "Records that could not be read.",
-                [(asked, len(found.faults))],
+                [(asked, len(overview.faults))],
             ),
             Metric(
                 "staleline_fleet_told_again_hosts",
                 "Hosts that were told more than once.",
-                [(asked, found.again_count)],
+                [(asked, overview.again_count)],
             ),
             Metric(
                 "staleline_fleet_flush_seconds",
                 "What the flushes of a kexec of every host likely take, added up.",
-                [(asked, found.flush_ms / 1000)],
+                [(asked, overview.flush_ms / 1000)],
             ),
             Metric(
                 "staleline_fleet_last_run_timestamp_seconds",
                 "When this was asked, in seconds since 1970.",
-                [(asked, found.now)],
+                [(asked, overview.now)],
             ),
         )
     )

@@ -49,22 +49,22 @@ _FACTS_SAID = (
 )
 
 
-def fleet_page(asked: AskedFleet, found: FleetOverview) -> str:
+def fleet_page(asked: AskedFleet, overview: FleetOverview) -> str:
     """The whole page."""
     texts, classes = Numbers(), _AtRisk()
     document = {
-        "groups": [_group(texts, row) for row in found.groups],
+        "groups": [_group(texts, row) for row in overview.groups],
         "classes": list(classes.rows(asked, texts)),
         "left_out": classes.left_out,
-        "rows": None if found.rows is None else [_row(texts, row) for row in found.rows],
-        "faults": [[_short(one.file), _short(one.place), one.reason] for one in found.faults],
+        "rows": None if overview.rows is None else [_row(texts, row) for row in overview.rows],
+        "faults": [[_short(one.file), _short(one.place), one.reason] for one in overview.faults],
     }
     script = script_of(_SCRIPTS, _ENTRY)
     style = style_of((*STYLES, "fleet.css"))
     return Template(_template()).substitute(
         policy=html_escape(content_policy(script, style)),
-        title=html_escape(f"A fleet of {counted_as(found.hosts, 'host')}"),
-        summary=_summary(found),
+        title=html_escape(f"A fleet of {counted_as(overview.hosts, 'host')}"),
+        summary=_summary(overview),
         style=style,
         script=script,
         runs=data_block(classes.document),
@@ -134,8 +134,8 @@ class _AtRisk:
     def rows(self, asked: AskedFleet, texts: Numbers) -> Iterator[list[Any]]:
         """Name, rule, hosts, facts and runs of each class with a kernel."""
         representatives: dict[int, FleetSubject] = {}
-        for (number, _), one in asked.subjects.items():
-            representatives.setdefault(number, one)
+        for (number, _), subject in asked.subjects.items():
+            representatives.setdefault(number, subject)
         known: dict[str, list[Any]] = {}
         for row in asked.running.rows(_SUBJECTS_AT_RISK):
             judged = asked.judge.asked(representatives[row["subject"]])
@@ -154,7 +154,7 @@ class _AtRisk:
                 facts = texts.number(_facts(judged.values))
                 name = f"class {len(known) + 1}"
                 known[key] = [name, texts.number(audit.kernel), int(row["hosts"]), facts, runs]
-        yield from sorted(known.values(), key=lambda one: -one[2])
+        yield from sorted(known.values(), key=lambda subject: -subject[2])
 
     def _of(self, audit: Audit) -> Iterator[_Run]:
         for row in audit.handovers:
@@ -191,27 +191,27 @@ def _facts(values: Sequence[Any]) -> str:
 # ---- what is there without JavaScript ------------------------------------------------------
 
 
-def _summary(found: FleetOverview) -> str:
+def _summary(overview: FleetOverview) -> str:
     counts = "".join(
-        f'<li class="{name}"><strong>{found.counts[name]:,}</strong>'
+        f'<li class="{name}"><strong>{overview.counts[name]:,}</strong>'
         f'<span class="verdict {name}"><svg aria-hidden="true" class="icon stroked">'
         f'<use href="#mark-{name}"/></svg>{word}</span></li>'
         for name, word in (("at-risk", "at risk"), ("unknown", "unknown"), ("safe", "safe"))
     )
     share = "".join(
-        f'<span class="{name}" data-share="{_share(found, name)}"></span>'
+        f'<span class="{name}" data-share="{_share(overview, name)}"></span>'
         for name in ("at-risk", "unknown", "safe")
-        if found.counts[name]
+        if overview.counts[name]
     )
-    asked = "each with its own kernel" if found.kernel is None else f"what if: {found.kernel}"
-    steps = "".join(f"<li>{html_escape(step)}</li>" for step in _steps(found))
+    asked = "each with its own kernel" if overview.kernel is None else f"what if: {overview.kernel}"
+    steps = "".join(f"<li>{html_escape(step)}</li>" for step in _steps(overview))
     return (
         f'<ul class="counts">{counts}</ul><div class="share" aria-hidden="true">{share}</div>'
         f'<p class="note">{html_escape(printable(asked))}; next kernel: '
-        f"{html_escape(printable(found.following))}</p>"
+        f"{html_escape(printable(overview.following))}</p>"
         f'<div class="overall"><p class="open">What to do next</p><ol class="next">{steps}</ol>'
         f"</div>"
-        f"{_without_script(found)}"
+        f"{_without_script(overview)}"
     )
 
 
@@ -220,29 +220,30 @@ def _share(found: FleetOverview, name: str) -> int:
     return max(1, round(1000 * found.counts[name] / max(1, found.hosts)))
 
 
-def _steps(found: FleetOverview) -> Iterator[str]:
-    at_risk = found.counts[Verdict.AT_RISK]
+def _steps(overview: FleetOverview) -> Iterator[str]:
+    at_risk = overview.counts[Verdict.AT_RISK]
     if at_risk:
         yield (
             f"At risk: {counted_as(at_risk, 'host')}. Boot a kernel that flushes, or do not kexec "
             "them. What another kernel would come to: staleline fleet audit --kernel IMAGE"
         )
-    for gain in found.gains:
+    for gain in overview.gains:
         if gain.settled or gain.perhaps:
             yield f"{settling(gain)}: {title_of(gain.id)}. {how_to_get(gain.id)}"
-    if found.faults:
-        yield f"Could not be read: {counted_as(len(found.faults), 'record')}. Collect them again."
-    if found.again:
+    if overview.faults:
+        unread = counted_as(len(overview.faults), "record")
+        yield f"Could not be read: {unread}. Collect them again."
+    if overview.again:
         yield (
-            f"Told more than once: {counted_as(found.again_count, 'host')}. Their notes name the "
-            "files; where nothing tells which is newer they are unknown."
+            f"Told more than once: {counted_as(overview.again_count, 'host')}. Their notes name "
+            "the files; where nothing tells which is newer they are unknown."
         )
-    if found.doubtful:
+    if overview.doubtful:
         yield (
-            f"Of {counted_as(found.doubtful, 'host')} the time of collecting is none, or in the "
+            f"Of {counted_as(overview.doubtful, 'host')} the time of collecting is none, or in the "
             "future, and is not trusted."
         )
-    if found.rows is None:
+    if overview.rows is None:
         yield "A row for each host: staleline fleet audit -o hosts.parquet"
 
 

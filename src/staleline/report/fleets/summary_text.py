@@ -34,37 +34,39 @@ _WORDS = {"at-risk": "at risk", "unknown": "unknown", "safe": "safe"}
 _FIGURES = frozenset({"hosts", *_WORDS.values(), "flushes"})
 
 
-def print_fleet(console: Console, found: FleetOverview) -> None:
+def print_fleet(console: Console, overview: FleetOverview) -> None:
     """All that fits on two screens."""
-    _print_headline(console, found)
-    _print_groups(console, found)
-    for name, rows in found.by.items():
+    _print_headline(console, overview)
+    _print_groups(console, overview)
+    for name, rows in overview.by.items():
         _print_by(console, name, rows)
     console.print()
     console.print(Text("What to do next", "bold"))
-    for number, line in enumerate(_next_steps(found), 1):
+    for number, line in enumerate(_next_steps(overview), 1):
         console.print(Text(f"  {number}. {line}"), soft_wrap=False)
-    _print_faults(console, found)
-    _print_again(console, found)
-    _print_cost(console, found)
+    _print_faults(console, overview)
+    _print_again(console, overview)
+    _print_cost(console, overview)
 
 
-def _print_headline(console: Console, found: FleetOverview) -> None:
-    line = Text.assemble((f"{found.verdict.value.upper()}", VERDICT_STYLE[found.verdict.value]))
-    line.append(f" for a fleet of {counted_as(found.hosts, 'host')}: ")
+def _print_headline(console: Console, overview: FleetOverview) -> None:
+    line = Text.assemble(
+        (f"{overview.verdict.value.upper()}", VERDICT_STYLE[overview.verdict.value])
+    )
+    line.append(f" for a fleet of {counted_as(overview.hosts, 'host')}: ")
     parts = (
-        Text(f"{_number(found.counts[verdict])} {_WORDS[verdict]}", VERDICT_STYLE[verdict])
+        Text(f"{_number(overview.counts[verdict])} {_WORDS[verdict]}", VERDICT_STYLE[verdict])
         for verdict in ("at-risk", "unknown", "safe")
     )
     console.print(line.append_text(Text(", ").join(parts)))
-    asked = "each with its own kernel" if found.kernel is None else f"what if: {found.kernel}"
-    console.print(Text(f"  {asked}; next kernel: {found.following}"))
+    asked = "each with its own kernel" if overview.kernel is None else f"what if: {overview.kernel}"
+    console.print(Text(f"  {asked}; next kernel: {overview.following}"))
 
 
-def _print_groups(console: Console, found: FleetOverview) -> None:
+def _print_groups(console: Console, overview: FleetOverview) -> None:
     # What is safe is only shown where all is: the first screen is for what there is to do.
-    shown = [row for row in found.groups if row["verdict"] != Verdict.SAFE][:_GROUPS_SHOWN]
-    shown = shown or list(found.groups[:_GROUPS_SHOWN])
+    shown = [row for row in overview.groups if row["verdict"] != Verdict.SAFE][:_GROUPS_SHOWN]
+    shown = shown or list(overview.groups[:_GROUPS_SHOWN])
     if not shown:
         return
     table = _table("verdict", "hosts", "kernel", "rule", "CPU")
@@ -78,7 +80,7 @@ def _print_groups(console: Console, found: FleetOverview) -> None:
         )
     console.print()
     console.print(table)
-    left = len(found.groups) - len(shown)
+    left = len(overview.groups) - len(shown)
     if left:
         console.print(Text(f"  and {_number(left)} more groups, with --format json"), style="dim")
     if any(row["kernel_evidence"] == "release" for row in shown):
@@ -109,11 +111,14 @@ def _table(*headings: str) -> Table:
     return table
 
 
-def _next_steps(found: FleetOverview) -> Iterator[str]:
-    at_risk = found.counts[Verdict.AT_RISK]
+def _next_steps(overview: FleetOverview) -> Iterator[str]:
+    at_risk = overview.counts[Verdict.AT_RISK]
     if at_risk:
         broken = {
-            word for row in found.groups if row["verdict"] == "at-risk" for word in [row["broken"]]
+            word
+            for row in overview.groups
+            if row["verdict"] == "at-risk"
+            for word in [row["broken"]]
         }
         ways = ", ".join(sorted({one for words in broken for one in words.split(",")} - {""}))
         yield (
@@ -121,14 +126,15 @@ def _next_steps(found: FleetOverview) -> Iterator[str]:
             "not kexec them; `staleline fleet audit --kernel IMAGE` says what another kernel would "
             "come to, `staleline explain stale-write-back` why"
         )
-    valuable = [gain for gain in found.gains if gain.settled or gain.perhaps]
+    valuable = [gain for gain in overview.gains if gain.settled or gain.perhaps]
     for gain in valuable[:3]:
         yield _gain_line(gain)
-    if found.counts[Verdict.UNKNOWN] and not valuable and not found.faults:
+    if overview.counts[Verdict.UNKNOWN] and not valuable and not overview.faults:
         yield "no single fact settles the unknown hosts: `staleline fleet missing` lists all"
-    if found.faults:
-        yield f"Could not be read: {counted_as(len(found.faults), 'record')}. Collect them again."
-    if not at_risk and not found.counts[Verdict.UNKNOWN]:
+    if overview.faults:
+        unread = counted_as(len(overview.faults), "record")
+        yield f"Could not be read: {unread}. Collect them again."
+    if not at_risk and not overview.counts[Verdict.UNKNOWN]:
         yield "nothing: every host may kexec"
 
 
@@ -136,53 +142,54 @@ def _gain_line(gain: Gain) -> str:
     return f"{settling(gain)}: {title_of(gain.id)} ({gain.id}). {how_to_get(gain.id)}"
 
 
-def _print_faults(console: Console, found: FleetOverview) -> None:
-    if not found.faults:
+def _print_faults(console: Console, overview: FleetOverview) -> None:
+    if not overview.faults:
         return
     console.print()
-    head = f"Not read, and counted as unknown: {_number(len(found.faults))}"
+    head = f"Not read, and counted as unknown: {_number(len(overview.faults))}"
     console.print(Text(head, "bold"))
-    for fault in found.faults[:_FAULTS_SHOWN]:
+    for fault in overview.faults[:_FAULTS_SHOWN]:
         console.print(Text(f"  {_short(fault.reason, 300)}"), soft_wrap=True)
-    left = len(found.faults) - _FAULTS_SHOWN
+    left = len(overview.faults) - _FAULTS_SHOWN
     if left > 0:
         console.print(Text(f"  and {_number(left)} more, with --format json"), style="dim")
 
 
-def _print_again(console: Console, found: FleetOverview) -> None:
-    if found.again:
+def _print_again(console: Console, overview: FleetOverview) -> None:
+    if overview.again:
         console.print()
-        head = f"Told more than once: {_number(found.again_count)} hosts"
+        head = f"Told more than once: {_number(overview.again_count)} hosts"
         console.print(Text(head, "bold"))
-        for one in found.again[:_AGAIN_SHOWN]:
+        for one in overview.again[:_AGAIN_SHOWN]:
             line = Text(f"  {_cell(one.host)}: {_short(one.note, 300)}")
             console.print(line, soft_wrap=True)
-    if found.doubtful:
+    if overview.doubtful:
         console.print(
             Text(
-                f"\nOf {_number(found.doubtful)} hosts the time of collecting is none, or lies in "
-                "the future, and is not trusted"
+                f"\nOf {_number(overview.doubtful)} hosts the time of collecting is none, or lies "
+                "in the future, and is not trusted"
             )
         )
 
 
-def _print_cost(console: Console, found: FleetOverview) -> None:
-    known = found.hosts - found.flush_unknown
+def _print_cost(console: Console, overview: FleetOverview) -> None:
+    known = overview.hosts - overview.flush_unknown
     if known:
         console.print()
-        line = (
-            f"Flushes of a kexec: {_seconds(found.flush_ms)} altogether on {_number(known)} hosts"
+        seconds = _seconds(overview.flush_ms)
+        line = f"Flushes of a kexec: {seconds} altogether on {_number(known)} hosts"
+        unknown = (
+            f", not known on {_number(overview.flush_unknown)}" if overview.flush_unknown else ""
         )
-        unknown = f", not known on {_number(found.flush_unknown)}" if found.flush_unknown else ""
         console.print(Text(line + unknown))
 
 
-def print_gains(console: Console, found: Sequence[Gain]) -> None:
+def print_gains(console: Console, gains: Sequence[Gain]) -> None:
     """What is missing, the most valuable first."""
-    if not found:
+    if not gains:
         console.print("nothing is missing that would settle a host")
         return
-    for gain in found:
+    for gain in gains:
         line = Text.assemble(
             (f"{gain.id}", "bold"),
             f": missing of {_number(gain.hosts)} hosts, "
@@ -193,20 +200,20 @@ def print_gains(console: Console, found: Sequence[Gain]) -> None:
         console.print(Text(f"    {title_of(gain.id)}. {how_to_get(gain.id)}"))
 
 
-def print_changes(console: Console, found: Changes) -> None:
+def print_changes(console: Console, changes: Changes) -> None:
     """What changed, the worst first."""
-    same = found.new - sum(one.hosts for one in found.changed if one.new is not None)
+    same = changes.new - sum(change.hosts for change in changes.changed if change.new is not None)
     console.print(
-        f"{_number(found.old)} hosts before, {_number(found.new)} now: "
-        f"{_number(found.worse)} worse, {_number(same)} the same"
+        f"{_number(changes.old)} hosts before, {_number(changes.new)} now: "
+        f"{_number(changes.worse)} worse, {_number(same)} the same"
     )
-    for one in found.changed:
-        line = Text(f"  {_number(one.hosts):>9}  ")
-        for verdict in (one.old, one.new):
+    for change in changes.changed:
+        line = Text(f"  {_number(change.hosts):>9}  ")
+        for verdict in (change.old, change.new):
             line.append(verdict or "not there", VERDICT_STYLE.get(verdict or "", ""))
-            line.append(" → " if verdict is one.old else "")
-        examples = ", ".join(_cell(host) for host in one.examples[:3])
-        line.append(f"  {printable('; '.join(one.by))}  ({examples}…)")
+            line.append(" → " if verdict is change.old else "")
+        examples = ", ".join(_cell(host) for host in change.examples[:3])
+        line.append(f"  {printable('; '.join(change.by))}  ({examples}…)")
         console.print(line, soft_wrap=True)
 
 

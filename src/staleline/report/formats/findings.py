@@ -223,14 +223,14 @@ def check_findings(
     )
 
 
-def violation_id(found: Counterexample) -> str:
+def violation_id(counterexample: Counterexample) -> str:
     """The id of what a counterexample shows."""
-    if found.property in _VIOLATIONS:
-        return _VIOLATIONS[found.property]
+    if counterexample.property in _VIOLATIONS:
+        return _VIOLATIONS[counterexample.property]
     # What is left is P1, whose pages tell apart where the line comes from, and how it ends.
-    if Role(found.line).is_left_behind:
+    if Role(counterexample.line).is_left_behind:
         return LEFT_BEHIND
-    destroyed = any(change.after == "destroyed" for change in found.steps[-1].changes)
+    destroyed = any(change.after == "destroyed" for change in counterexample.steps[-1].changes)
     return "stale-write-back" if destroyed else "stale-read"
 
 
@@ -267,12 +267,12 @@ def _handover(row: _Row, judged: Judged, transition: str) -> HandoverFindings:
 
 def _findings(judged: Judged, path: Path) -> Iterator[Finding]:
     """Of one handover, the worst first."""
-    found = None if judged.answer is None else judged.answer.counterexample
-    if judged.verdict is Verdict.AT_RISK and found is not None:
+    counterexample = None if judged.answer is None else judged.answer.counterexample
+    if judged.verdict is Verdict.AT_RISK and counterexample is not None:
         # With every required flush executed, what goes wrong is the secondaries' (P2, P4, P5).
         sites = unflushed(judged) or (path.secondaries_site,)
-        message = f"{found.steps[-1].sentence}{_left(judged, found)}"
-        yield Finding(violation_id(found), Level.ERROR, message, sites, found)
+        message = f"{counterexample.steps[-1].sentence}{_left(judged, counterexample)}"
+        yield Finding(violation_id(counterexample), Level.ERROR, message, sites, counterexample)
     for site in judged.faults:
         message = f"{site} executes WBINVD, which traps in this guest"
         yield Finding("flush-faults", Level.ERROR, message, (site,))

@@ -34,18 +34,23 @@ def junit_xml(several: Sequence[Findings]) -> str:
     return ET.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
 
 
-def _suites(found: Findings) -> Iterator[ET.Element]:
+def _suites(findings: Findings) -> Iterator[ET.Element]:
     """One per path, and one with what is of no handover, where that may fail."""
-    for path in dict.fromkeys(row.path for row in found.handovers):
-        cases = [_handover(found, row) for row in found.handovers if row.path is path]
-        yield _suite(found, f"{found.subject} {path}", cases, found.by_path.get(path))
+    for path in dict.fromkeys(row.path for row in findings.handovers):
+        cases = [_handover(findings, row) for row in findings.handovers if row.path is path]
+        yield _suite(findings, f"{findings.subject} {path}", cases, findings.by_path.get(path))
     # A document without tests makes some servers fail (docs/decisions.md).
-    if not found.by_path or any(finding.level is not Level.NOTE for finding in found.other):
-        yield _suite(found, found.subject, [_case(found.subject, found.kernel, found.other)], None)
+    if not findings.by_path or any(finding.level is not Level.NOTE for finding in findings.other):
+        yield _suite(
+            findings,
+            findings.subject,
+            [_case(findings.subject, findings.kernel, findings.other)],
+            None,
+        )
 
 
 def _suite(
-    found: Findings, name: str, cases: Sequence[ET.Element], verdict: Verdict | None
+    findings: Findings, name: str, cases: Sequence[ET.Element], verdict: Verdict | None
 ) -> ET.Element:
     suite = ET.Element(
         "testsuite",
@@ -56,7 +61,7 @@ def _suite(
         skipped="0",
     )
     properties = ET.SubElement(suite, "properties")
-    for label, value in _properties(found, verdict):
+    for label, value in _properties(findings, verdict):
         ET.SubElement(properties, "property", name=label, value=_text(value))
     suite.extend(cases)
     return suite

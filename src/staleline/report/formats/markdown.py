@@ -31,17 +31,17 @@ def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[s
     yield ""
 
 
-def _chapter(found: Findings) -> Iterator[str]:
-    yield f"# {escaped(found.subject)}: {_summary(found)}"
+def _chapter(findings: Findings) -> Iterator[str]:
+    yield f"# {escaped(findings.subject)}: {_summary(findings)}"
     yield ""
-    yield f"Kernel: {escaped(found.kernel)} ({escaped(found.kernel_evidence)})"
+    yield f"Kernel: {escaped(findings.kernel)} ({escaped(findings.kernel_evidence)})"
     yield ""
-    for name, text in found.asked.items():
+    for name, text in findings.asked.items():
         yield from (f"{name.replace('_', ' ').capitalize()}: {escaped(text)}", "")
-    yield from _handovers(found)
-    yield from _findings(found)
-    yield from _counterexamples(found)
-    yield from _explained(found)
+    yield from _handovers(findings)
+    yield from _findings(findings)
+    yield from _counterexamples(findings)
+    yield from _explained(findings)
 
 
 def _summary(found: Findings) -> str:

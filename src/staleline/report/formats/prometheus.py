@@ -99,8 +99,8 @@ def _named_by_host(several: Sequence[Findings]) -> list[Findings]:
     told = Counter(names.values())
     return [
         # Two snapshots of one name would be samples of one name, which collectors refuse.
-        replace(one, subject=name) if told[name := names[one.subject]] == 1 else one
-        for one in several
+        replace(findings, subject=name) if told[name := names[findings.subject]] == 1 else findings
+        for findings in several
     ]
 
 
@@ -140,11 +140,11 @@ def _handover(row: HandoverFindings) -> dict[str, str]:
     return labels
 
 
-def _at_sites(found: Findings, *, needed: bool) -> _Samples:
-    for row in found.handovers:
+def _at_sites(findings: Findings, *, needed: bool) -> _Samples:
+    for row in findings.handovers:
         for site, value in (row.needed if needed else row.flushes).items():
             if value is not None:
-                yield _labels(found) | _handover(row) | {"site": site}, float(value)
+                yield _labels(findings) | _handover(row) | {"site": site}, float(value)
 
 
 def _counts(found: Findings) -> _Samples:

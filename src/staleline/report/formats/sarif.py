@@ -46,31 +46,31 @@ def sarif_document(several: Sequence[Findings], *, together: bool = False) -> di
 
 def _run_of_all(several: Sequence[Findings]) -> dict[str, Any]:
     """Each result says what it is of, and is found in a file of its own."""
-    files = list(dict.fromkeys(file for found in several for file in found.files))
+    files = list(dict.fromkeys(file for findings in several for file in findings.files))
     results = []
-    for found in several:
-        for result in _results(found):
-            result["properties"] |= found.properties
+    for findings in several:
+        for result in _results(findings):
+            result["properties"] |= findings.properties
             for location in result["locations"]:
                 if "physicalLocation" in location:
                     place = location["physicalLocation"]["artifactLocation"]
                     # Until now it was numbered among its own.
-                    place["index"] = files.index(found.files[place["index"]])
+                    place["index"] = files.index(findings.files[place["index"]])
             results.append(result)
     return {**_tool(results), **_made_of(files, results)}
 
 
-def _run(found: Findings) -> dict[str, Any]:
-    results = list(_results(found))
+def _run(findings: Findings) -> dict[str, Any]:
+    results = list(_results(findings))
     return {
         **_tool(results),
-        **_made_of(found.files, results),
+        **_made_of(findings.files, results),
         "properties": {
-            "subject": found.subject,
-            "kernel": found.kernel,
-            "kernelEvidence": found.kernel_evidence,
-            **found.asked,
-            "verdicts": {str(path): verdict for path, verdict in found.by_path.items()},
+            "subject": findings.subject,
+            "kernel": findings.kernel,
+            "kernelEvidence": findings.kernel_evidence,
+            **findings.asked,
+            "verdicts": {str(path): verdict for path, verdict in findings.by_path.items()},
         },
     }
 
@@ -114,22 +114,24 @@ def _rule(page: Explanation) -> dict[str, Any]:
     }
 
 
-def _results(found: Findings) -> Iterator[dict[str, Any]]:
-    for handover, finding in found.each():
-        yield _result(found, handover, finding)
-    for handover in found.handovers:
+def _results(findings: Findings) -> Iterator[dict[str, Any]]:
+    for handover, finding in findings.each():
+        yield _result(findings, handover, finding)
+    for handover in findings.handovers:
         if handover.verdict is Verdict.SAFE:
             because = Finding(_SAFE, Level.NOTE, handover.because, tuple(handover.flushes))
-            yield _result(found, handover, because) | {"kind": "pass", "level": "none"}
+            yield _result(findings, handover, because) | {"kind": "pass", "level": "none"}
 
 
-def _result(found: Findings, handover: HandoverFindings | None, finding: Finding) -> dict[str, Any]:
-    where = found.kernel if handover is None else _place(found, handover)
+def _result(
+    findings: Findings, handover: HandoverFindings | None, finding: Finding
+) -> dict[str, Any]:
+    where = findings.kernel if handover is None else _place(findings, handover)
     result = {
         "ruleId": finding.id,
         **_kind(finding),
         "message": {"text": _plain(f"{where}: {finding.message}")},
-        "locations": list(_locations(found.files, finding)),
+        "locations": list(_locations(findings.files, finding)),
         "partialFingerprints": {"staleline/v1": _fingerprint(where, finding)},
         "properties": _properties(handover),
     }

@@ -85,13 +85,13 @@ class Waivers:
 
     def complaints(self) -> list[str]:
         """What is wrong with the file by now: past their day, or met by nothing."""
-        found = []
+        complaints = []
         for waiver in self.waivers:
             if waiver.until < self.today:
-                found.append(f"waiver {waiver} ended on {waiver.until}: {waiver.reason}")
+                complaints.append(f"waiver {waiver} ended on {waiver.until}: {waiver.reason}")
             elif waiver not in self._used:
-                found.append(f"waiver {waiver} is unused: {waiver.reason}")
-        return found
+                complaints.append(f"waiver {waiver} is unused: {waiver.reason}")
+        return complaints
 
     def _handover(self, found: Findings, row: HandoverFindings) -> HandoverFindings:
         properties = {

@@ -57,7 +57,7 @@ _FIELDS = (
 def _fields(document: ImageDocument) -> dict[str, Any]:
     crash, nearest = document["crash_relocate_kernel"], document["nearest"]
     places = document["inventory"]["places"]
-    found = {
+    fields = {
         "sha256": document["sha256"],
         "package": document["package"],
         "version": document["version"],
@@ -80,8 +80,8 @@ def _fields(document: ImageDocument) -> dict[str, Any]:
         "wbinvd_in_no_list": len({one["function"] for one in places if one["role"] is None}),
     }
     # Of images that could not be read the same columns are null.
-    assert tuple(found) == _FIELDS
-    return found
+    assert tuple(fields) == _FIELDS
+    return fields
 
 
 def _condition(text: str | None) -> str | None:

@@ -88,11 +88,11 @@ def print_explanations(console: Console, image: str, explanations: Sequence[Guar
 
 def _by_instructions(explanations: Sequence[Guard]) -> Iterable[list[Guard]]:
     """Those that show the same instructions, together."""
-    found: dict[tuple[str, ...], list[Guard]] = {}
+    alike: dict[tuple[str, ...], list[Guard]] = {}
     for one in explanations:
         key = (one.site, *(line.place for line in one.lines), *map(_stored, one.left_behind))
-        found.setdefault(key, []).append(one)
-    return found.values()
+        alike.setdefault(key, []).append(one)
+    return alike.values()
 
 
 def _likewise(explanation: Guard) -> Text:
@@ -151,29 +151,29 @@ def _meaning(one: Input) -> str:
     return "" if found is None else f" ({found})"
 
 
-def _cpu_field(one: Input) -> str | None:
+def _cpu_field(input_: Input) -> str | None:
     """A member of struct cpuinfo_x86, known by how it follows CPUID.
 
     X86_FEATURE_SME is bit 0 of a word of its capabilities (arch/x86/include/asm/
     cpufeatures.h, 5.10 to 7.3).
     """
     # Which leaf it compares with is not asked: no other member has these two values.
-    if {one.value, *one.others.values()} == _MAXIMUM_LEAVES:
+    if {input_.value, *input_.others.values()} == _MAXIMUM_LEAVES:
         return "extended_cpuid_level, CPUID 0x80000000 EAX"
-    changed = one.value ^ one.others.get("sme", one.value)
+    changed = input_.value ^ input_.others.get("sme", input_.value)
     bit = changed.bit_length() - 1
     if changed and changed == 1 << bit and bit % 32 == 0:
         return f"x86_capability, bit {bit} is X86_FEATURE_SME"
     return None
 
 
-def _read(one: Input, facts: RawFacts) -> str:
+def _read(input_: Input, facts: RawFacts) -> str:
     """The value, and what it is on machines that differ."""
     by_value: dict[int, list[str]] = {}
-    for name, other in one.others.items():
+    for name, other in input_.others.items():
         by_value.setdefault(other, []).append(name)
     others = (f"{other:#x} {_unlike(names, facts)}" for other, names in by_value.items())
-    return "; ".join((f"{one.value:#x}", *others))
+    return "; ".join((f"{input_.value:#x}", *others))
 
 
 def _unlike(names: Collection[str], facts: RawFacts) -> str:

@@ -280,13 +280,13 @@ def _attention(report: ImageReport, document: ImageDocument) -> Iterator[str]:
 
 def _by_rule(reports: Sequence[ImageReport]) -> Iterable[list[ImageDocument]]:
     """Images of which `_rule` says the same, together."""
-    found: dict[str, list[ImageDocument]] = {}
+    alike: dict[str, list[ImageDocument]] = {}
     for report in reports:
         if report.document is not None:
             # Compared is what is printed, so that no field of a rule can be forgotten here.
             said = " ".join(str(text) for _, text in _rule(report.document))
-            found.setdefault(said, []).append(report.document)
-    return found.values()
+            alike.setdefault(said, []).append(report.document)
+    return alike.values()
 
 
 def _print_unknown(console: Console, reports: Sequence[ImageReport]) -> None:

@@ -80,11 +80,11 @@ def _cell(document: ImageDocument, name: str) -> Text:
 
 def _alike(document: ImageDocument) -> dict[str, list[str]]:
     """Rule -> sites at which it decides as the image does; rules without any are left out."""
-    found: dict[str, list[str]] = {}
+    alike: dict[str, list[str]] = {}
     for site, rule in document["sites"].items():
         for name in rule["equals"]:
-            found.setdefault(name, []).append(site)
-    return found
+            alike.setdefault(name, []).append(site)
+    return alike
 
 
 def _told(document: ImageDocument) -> dict[str, bool]:

@@ -50,12 +50,12 @@ def _test(test: AskedTest) -> dict[str, Any]:
     }
 
 
-def _durations(one: FlushDurations) -> dict[str, Any]:
+def _durations(durations: FlushDurations) -> dict[str, Any]:
     return {
-        "cpu": one.cpu,
-        "dirty_kb": one.dirty_kb,
-        "times": len(one.nanoseconds),
-        "least_ns": min(one.nanoseconds),
-        "median_ns": median(one.nanoseconds),
-        "most_ns": max(one.nanoseconds),
+        "cpu": durations.cpu,
+        "dirty_kb": durations.dirty_kb,
+        "times": len(durations.nanoseconds),
+        "least_ns": min(durations.nanoseconds),
+        "median_ns": median(durations.nanoseconds),
+        "most_ns": max(durations.nanoseconds),
     }

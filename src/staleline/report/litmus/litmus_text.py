@@ -122,8 +122,12 @@ def _flushes(result: LitmusResult) -> Iterator[str]:
             yield f"WBINVD {_where(one)}: {middle:,.1f} µs, the median of {len(one.nanoseconds)}"
 
 
-def _where(one: FlushDurations) -> str:
-    if one.cpu is None:
+def _where(durations: FlushDurations) -> str:
+    if durations.cpu is None:
         return "on all CPUs at once"
-    dirty = f"after stores to {one.dirty_kb:,} KB" if one.dirty_kb else "again, with clean caches"
-    return f"on CPU {one.cpu} {dirty}"
+    dirty = (
+        f"after stores to {durations.dirty_kb:,} KB"
+        if durations.dirty_kb
+        else "again, with clean caches"
+    )
+    return f"on CPU {durations.cpu} {dirty}"

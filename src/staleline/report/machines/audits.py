@@ -94,14 +94,15 @@ def print_outcomes(console: Console, outcomes: Sequence[AuditOutcome]) -> None:
     """A line each: verdicts, machine, kernel, and why."""
     names = _kernel_names(outcomes)
     columns = [
-        (_verdicts(one), one.machine, name) for one, name in zip(outcomes, names, strict=True)
+        (_verdicts(outcome), outcome.machine, name)
+        for outcome, name in zip(outcomes, names, strict=True)
     ]
     widths = [max(map(len, column)) for column in zip(*columns, strict=True)]
-    for one, cells in zip(outcomes, columns, strict=True):
+    for outcome, cells in zip(outcomes, columns, strict=True):
         verdict, *rest = (cell.ljust(width) for cell, width in zip(cells, widths, strict=True))
-        line = Text.assemble((verdict, VERDICT_STYLE[one.verdict]), "  ", "  ".join(rest), "  ")
+        line = Text.assemble((verdict, VERDICT_STYLE[outcome.verdict]), "  ", "  ".join(rest), "  ")
         # A line each even if it is long, as that is what grep and sort take.
-        console.print(line.append(_why(one)), soft_wrap=True)
+        console.print(line.append(_why(outcome)), soft_wrap=True)
 
 
 def audits_document(outcomes: Sequence[AuditOutcome]) -> dict[str, Any]:
@@ -110,14 +111,14 @@ def audits_document(outcomes: Sequence[AuditOutcome]) -> dict[str, Any]:
         "schema": "staleline/audits/1",
         "verdict": worst_first(outcomes)[0].verdict,
         "audits": [
-            {"machine": one.machine, "kernel": name, "audit": document}
-            for one, name in zip(outcomes, _kernel_names(outcomes), strict=True)
-            if (document := one.document) is not None
+            {"machine": outcome.machine, "kernel": name, "audit": document}
+            for outcome, name in zip(outcomes, _kernel_names(outcomes), strict=True)
+            if (document := outcome.document) is not None
         ],
         "errors": [
-            {"machine": one.machine, "kernel": one.kernel, "error": str(one.error)}
-            for one in outcomes
-            if one.error is not None
+            {"machine": outcome.machine, "kernel": outcome.kernel, "error": str(outcome.error)}
+            for outcome in outcomes
+            if outcome.error is not None
         ],
     }
 
@@ -125,19 +126,19 @@ def audits_document(outcomes: Sequence[AuditOutcome]) -> dict[str, Any]:
 def outcome_findings(outcomes: Sequence[AuditOutcome]) -> list[Findings]:
     """The findings of each."""
     return [
-        replace(_findings(one), kernel=name, host=one.host)
-        for one, name in zip(outcomes, _kernel_names(outcomes), strict=True)
+        replace(_findings(outcome), kernel=name, host=outcome.host)
+        for outcome, name in zip(outcomes, _kernel_names(outcomes), strict=True)
     ]
 
 
 def _kernel_names(outcomes: Sequence[AuditOutcome]) -> list[str]:
     """Two builds of one release are told apart by how the user named them."""
-    count = Counter((one.machine, one.kernel_name) for one in outcomes)
+    count = Counter((outcome.machine, outcome.kernel_name) for outcome in outcomes)
     return [
-        f"{one.kernel_name} ({one.kernel})"
-        if one.kernel is not None and count[one.machine, one.kernel_name] > 1
-        else one.kernel_name
-        for one in outcomes
+        f"{outcome.kernel_name} ({outcome.kernel})"
+        if outcome.kernel is not None and count[outcome.machine, outcome.kernel_name] > 1
+        else outcome.kernel_name
+        for outcome in outcomes
     ]
 
 
@@ -147,12 +148,12 @@ def _verdicts(one: AuditOutcome) -> str:
     return ", ".join(f"{path} {verdict}" for path, verdict in one.audit.by_path.items())
 
 
-def _why(one: AuditOutcome) -> str:
-    if one.audit is None:
-        return str(one.error)
-    what_if = one.audit.identity.what_if
-    note = f" (what if: {running_name(one.audit.identity)} runs there)" if what_if else ""
-    return "; ".join(_reasons(one.audit)) + note
+def _why(outcome: AuditOutcome) -> str:
+    if outcome.audit is None:
+        return str(outcome.error)
+    what_if = outcome.audit.identity.what_if
+    note = f" (what if: {running_name(outcome.audit.identity)} runs there)" if what_if else ""
+    return "; ".join(_reasons(outcome.audit)) + note
 
 
 def _reasons(audit: Audit) -> Iterator[str]:
@@ -169,20 +170,24 @@ def _reasons(audit: Audit) -> Iterator[str]:
         yield f"{path}: {meaning(audit, path)}"
 
 
-def _findings(one: AuditOutcome) -> Findings:
-    if one.audit is not None:
-        return audit_findings(one.audit, machine=one.machine, files=one.files, asked=one.asked)
-    if one.contradicted is not None:
-        return contradicted_findings(one.contradicted, machine=one.machine, files=one.files)
+def _findings(outcome: AuditOutcome) -> Findings:
+    if outcome.audit is not None:
+        return audit_findings(
+            outcome.audit, machine=outcome.machine, files=outcome.files, asked=outcome.asked
+        )
+    if outcome.contradicted is not None:
+        return contradicted_findings(
+            outcome.contradicted, machine=outcome.machine, files=outcome.files
+        )
     return Findings(
-        subject=one.machine,
-        kernel=one.kernel_name,
+        subject=outcome.machine,
+        kernel=outcome.kernel_name,
         kernel_evidence="not looked at, because of an error",
-        files=tuple(one.files),
+        files=tuple(outcome.files),
         # Unknown and not absent: a collector would go on showing the last verdict
         # (docs/decisions.md).
-        by_path=dict.fromkeys(one.paths, Verdict.UNKNOWN),
+        by_path=dict.fromkeys(outcome.paths, Verdict.UNKNOWN),
         handovers=(),
-        other=(Finding("not-judged", Level.ERROR, str(one.error)),),
-        asked=one.asked,
+        other=(Finding("not-judged", Level.ERROR, str(outcome.error)),),
+        asked=outcome.asked,
     )

@@ -39,11 +39,13 @@ def print_facts(console: Console, file: str, facts: MachineFacts) -> None:
         console.print(_table(facts, layer))
 
 
-def print_contradictions(console: Console, file: str, found: Sequence[Contradiction]) -> None:
+def print_contradictions(
+    console: Console, file: str, contradictions: Sequence[Contradiction]
+) -> None:
     """Print why no fact is told: each contradiction of `file`, and what to do about it."""
     console.print(Text(printable(file), style="bold"))
     console.print(Text("contradicts itself; no fact is read from it", style="red"))
-    for one in found:
+    for one in contradictions:
         console.print()
         console.print(Text(f"  {one.id}", style="bold"))
         console.print(Text(f"    {printable(one.what)}; {one.kind.do}"))

@@ -30,12 +30,12 @@ def exit_status(found: Preflight) -> int:
     return 0 if found.goes else _STATUS[found.verdict]
 
 
-def one_line(found: Preflight) -> str:
+def one_line(checked: Preflight) -> str:
     """The verdict and its reason, e.g. ``safe: kexec on→off: ...``."""
-    transitions = ", ".join(row.transition for row in found.audit.handovers)
-    settles = any(remark.id == "crash-safe-once-settled" for remark in found.remarks)
-    more = f"{_SETTLES if settles else ''}{_REFUSED if found.refused else ''}"
-    return printable(f"{_word(found)}: {found.path} {transitions}: {_reasons(found)}{more}")
+    transitions = ", ".join(row.transition for row in checked.audit.handovers)
+    settles = any(remark.id == "crash-safe-once-settled" for remark in checked.remarks)
+    more = f"{_SETTLES if settles else ''}{_REFUSED if checked.refused else ''}"
+    return printable(f"{_word(checked)}: {checked.path} {transitions}: {_reasons(checked)}{more}")
 
 
 def _word(found: Preflight) -> str:
@@ -43,33 +43,33 @@ def _word(found: Preflight) -> str:
     return f"accepted ({', '.join(found.accepted)}) though {word}" if found.accepted else word
 
 
-def _reasons(found: Preflight) -> str:
+def _reasons(checked: Preflight) -> str:
     """The worst first: the audit's reason, or the objections."""
-    objections = "; ".join(one.text for one in found.objections)
+    objections = "; ".join(one.text for one in checked.objections)
     if not objections:
-        return _reason(found)
-    if found.verdict is found.audit.verdict:
-        return f"{_reason(found)}; also {objections}"
-    return f"{objections}; but for that {_WORDS[found.audit.verdict]}: {_reason(found)}"
+        return _reason(checked)
+    if checked.verdict is checked.audit.verdict:
+        return f"{_reason(checked)}; also {objections}"
+    return f"{objections}; but for that {_WORDS[checked.audit.verdict]}: {_reason(checked)}"
 
 
-def _reason(found: Preflight) -> str:
-    audit = found.audit
+def _reason(checked: Preflight) -> str:
+    audit = checked.audit
     if audit.verdict is Verdict.SAFE:
-        reasons = because(audit, found.path)
+        reasons = because(audit, checked.path)
         return "; ".join(reason.removeprefix("because ") for reason in reasons)
     if audit.verdict is Verdict.UNKNOWN and audit.unknown:
         return audit.unknown[0]
-    return meaning(audit, found.path)
+    return meaning(audit, checked.path)
 
 
-def print_preflight(console: Console, found: Preflight, *, machine: str) -> None:
+def print_preflight(console: Console, checked: Preflight, *, machine: str) -> None:
     """The remarks and the whole audit."""
-    console.print(f"next kernel  {markup_escape(_next(found.image))}")
-    for line in _remarks(found):
+    console.print(f"next kernel  {markup_escape(_next(checked.image))}")
+    for line in _remarks(checked):
         console.print(Padding(line, (0, 0, 0, 2), expand=False))
     console.print()
-    print_audit(console, found.audit, machine=machine)
+    print_audit(console, checked.audit, machine=machine)
 
 
 def _next(image: NextImage) -> str:
@@ -83,24 +83,24 @@ def _remarks(found: Preflight) -> Iterator[str]:
         yield f"• {markup_escape(remark.text)} [dim]({markup_escape(remark.source)})[/]"
 
 
-def preflight_document(found: Preflight) -> dict[str, Any]:
+def preflight_document(checked: Preflight) -> dict[str, Any]:
     """The JSON document, with the audit's in it."""
     return {
         "schema": "staleline/preflight/1",
-        "verdict": found.verdict,
-        "accepted": list(found.accepted),
-        "exit_status": exit_status(found),
-        "reason": one_line(found),
-        "path": found.path,
-        "refused": found.refused,
+        "verdict": checked.verdict,
+        "accepted": list(checked.accepted),
+        "exit_status": exit_status(checked),
+        "reason": one_line(checked),
+        "path": checked.path,
+        "refused": checked.refused,
         "next": {
-            "image": found.image.image.path,
-            "release": found.image.image.release,
-            "command_line": found.image.command_line,
-            "can_encrypt": found.image.can_encrypt,
+            "image": checked.image.image.path,
+            "release": checked.image.image.release,
+            "command_line": checked.image.command_line,
+            "can_encrypt": checked.image.can_encrypt,
         },
         "remarks": [
-            {"id": one.id, "text": one.text, "source": one.source} for one in found.remarks
+            {"id": one.id, "text": one.text, "source": one.source} for one in checked.remarks
         ],
-        "audit": audit_document(found.audit, {}),
+        "audit": audit_document(checked.audit, {}),
     }

@@ -26,22 +26,22 @@ _WARNINGS = frozenset(
 
 
 def preflight_findings(
-    found: Preflight, *, machine: str, files: Sequence[str], host: str | None
+    checked: Preflight, *, machine: str, files: Sequence[str], host: str | None
 ) -> Findings:
     """What a preflight found.
 
     Args:
-        found: The preflight.
+        checked: The preflight.
         machine: What was looked at: a file name, or "this host".
         files: The snapshot and the running kernel's image, as far as they were files.
         host: The machine's own name, where its evidence tells it.
     """
-    asked = {"next_kernel": found.image.image.path, "path": str(found.path)}
-    audited = audit_findings(found.audit, machine=machine, files=files, asked=asked)
-    remarks = {remark.id for remark in found.remarks}
+    asked = {"next_kernel": checked.image.image.path, "path": str(checked.path)}
+    audited = audit_findings(checked.audit, machine=machine, files=files, asked=asked)
+    remarks = {remark.id for remark in checked.remarks}
     # Of what is both in the audit and among the remarks, the remark says more.
     other = [finding for finding in audited.other if finding.id not in remarks]
-    return replace(audited, other=(*other, *map(_remark, found.remarks)), host=host)
+    return replace(audited, other=(*other, *map(_remark, checked.remarks)), host=host)
 
 
 def _remark(remark: Remark) -> Finding:

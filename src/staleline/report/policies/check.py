@@ -87,7 +87,7 @@ def _reason_document(reason: Reason) -> dict[str, Any]:
 def _handover_document(row: PlatformHandover) -> dict[str, Any]:
     judgement = row.judgement
     answer = judgement.answer
-    found = judgement.counterexample
+    counterexample = judgement.counterexample
     return {
         "platform": row.platform,
         "old": state_word(row.old),
@@ -111,7 +111,7 @@ def _handover_document(row: PlatformHandover) -> dict[str, Any]:
         "symmetry": None if answer is None else answer.symmetry,
         # Nothing is written beside a check; the field is one of every document with handovers.
         "counterexample": None,
-        "steps": [] if found is None else [step.sentence for step in found.steps],
+        "steps": [] if counterexample is None else [step.sentence for step in counterexample.steps],
     }
 
 

@@ -49,13 +49,13 @@ def _claim_document(result: ClaimResult) -> dict[str, Any]:
 
 
 def _outcome_document(outcome: StatementOutcome) -> dict[str, Any]:
-    found = outcome.counterexample
+    counterexample = outcome.counterexample
     return {
         "holds": outcome.holds,
         "handovers": outcome.cases,
         "evidence": outcome.evidence,
         "exception": None if outcome.exception is None else _row(outcome.exception),
-        "steps": [] if found is None else [step.sentence for step in found.steps],
+        "steps": [] if counterexample is None else [step.sentence for step in counterexample.steps],
     }
 
 
@@ -100,10 +100,10 @@ def _print_outcome(console: Console, outcome: StatementOutcome, *, full: bool) -
         return
     row = outcome.exception
     first = f"for instance {row.platform}, {row.path} {transition_words(row)}"
-    found = outcome.counterexample
-    if found is not None and not full:
+    counterexample = outcome.counterexample
+    if counterexample is not None and not full:
         # The last step is what the claim does not survive; how it comes to that is for `full`.
-        first = f"{first}: {found.steps[-1].sentence}"
+        first = f"{first}: {counterexample.steps[-1].sentence}"
     console.print(Padding(markup_escape(first), (0, 0, 0, 6), expand=False), style="dim")
-    if found is not None and full:
-        console.print(Padding(lanes(found), (0, 0, 0, 6), expand=False))
+    if counterexample is not None and full:
+        console.print(Padding(lanes(counterexample), (0, 0, 0, 6), expand=False))

@@ -88,12 +88,12 @@ def folded(rows: Iterable[PlatformHandover]) -> list[FoldedRow]:
         required = required_words(judgement.needed, site, attainable=judgement.attainable)
         key = (judgement.verdict, row.path, executed_words(row), required)
         alike.setdefault(key, []).append(row)
-    found = [
+    folded_rows = [
         FoldedRow(*key, transitions, platforms)
         for key, several in alike.items()
         for transitions, platforms in _by_platforms(several)
     ]
-    return sorted(found, key=lambda row: WORST_FIRST.index(row.verdict))
+    return sorted(folded_rows, key=lambda row: WORST_FIRST.index(row.verdict))
 
 
 def why_not_safe(rows: Iterable[PlatformHandover]) -> list[Reason]:

@@ -45,18 +45,20 @@ class Mail:
         """All of it as it is sent; texts are lines already."""
         lines = (
             line
-            for one in paragraphs
-            for line in ([self._spelt(one)] if isinstance(one, str) else self._wrapped(one))
+            for paragraph in paragraphs
+            for line in (
+                [self._spelt(paragraph)] if isinstance(paragraph, str) else self._wrapped(paragraph)
+            )
         )
         return "".join(f"{line.rstrip()}\n" for line in lines)
 
-    def _wrapped(self, one: _Paragraph) -> list[str]:
+    def _wrapped(self, paragraph: _Paragraph) -> list[str]:
         """A word that is longer than a line stays whole."""
         return wrap(
-            self._spelt(printable(one.text)),
+            self._spelt(printable(paragraph.text)),
             width=_WIDTH,
-            initial_indent=one.first,
-            subsequent_indent=one.later,
+            initial_indent=paragraph.first,
+            subsequent_indent=paragraph.later,
             break_long_words=False,
             break_on_hyphens=False,
         )

@@ -92,12 +92,12 @@ def _question(row: Question) -> dict[str, Any]:
 
 def _handover(row: HandoverProof, trace: str | None) -> dict[str, Any]:
     answer = row.answer
-    found = answer.counterexample
+    counterexample = answer.counterexample
     return _question(row) | {
         "answer": answer.kind,
         "property": answer.property,
         "searched": {"cpus": answer.cpus, "states": answer.states, "symmetry": answer.symmetry},
-        "steps": [] if found is None else [step.sentence for step in found.steps],
+        "steps": [] if counterexample is None else [step.sentence for step in counterexample.steps],
         "counterexample": trace,
         "invariant": None if row.invariant is None else _invariant(row.invariant),
     }
@@ -157,11 +157,11 @@ def _answer_words(row: HandoverProof) -> str:
 
 
 def _fine_print(proof: PolicyProof) -> Text:
-    found = proof.recheck
+    rechecked = proof.recheck
     return Text(
-        f"z3 confirmed the proofs: {found.obligations} obligations of {found.models} models. "
-        "Proved are P1 (no stale write-back or read), P2 (no handover before a flush), P3 (no "
-        f"fault) and {_hangs(found)}; see docs/proof.md.",
+        f"z3 confirmed the proofs: {rechecked.obligations} obligations of {rechecked.models} "
+        "models. Proved are P1 (no stale write-back or read), P2 (no handover before a flush), P3 "
+        f"(no fault) and {_hangs(rechecked)}; see docs/proof.md.",
         style="dim",
     )
 
@@ -174,12 +174,12 @@ def _print_counterexamples(console: Console, rows: Sequence[HandoverProof]) -> N
     """One per property and path; the traces have all of them."""
     shown: set[tuple[str, str]] = set()
     for row in rows:
-        found = row.answer.counterexample
-        if found is not None and (found.property, row.path) not in shown:
-            shown.add((found.property, row.path))
+        counterexample = row.answer.counterexample
+        if counterexample is not None and (counterexample.property, row.path) not in shown:
+            shown.add((counterexample.property, row.path))
             title = f"Counterexample: {row.platform}, {row.path} {transition_words(row)}"
             console.print(f"\n[bold]{markup_escape(title)}[/]")
-            console.print(lanes(found))
+            console.print(lanes(counterexample))
 
 
 def _print_invariants(console: Console, rows: Sequence[HandoverProof]) -> None:
@@ -206,7 +206,7 @@ def _outcome_words(outcome: InvariantCheck) -> Text:
 
 
 def certified_document(
-    rule: NamedRule, file: str, found: Recheck, missing: Sequence[Question]
+    rule: NamedRule, file: str, rechecked: Recheck, missing: Sequence[Question]
 ) -> dict[str, Any]:
     """The JSON document of an accepted certificate."""
     return {
@@ -217,19 +217,19 @@ def certified_document(
         "answer": AnswerKind.VERIFIED if missing else AnswerKind.PROVED,
         "handovers": [],
         "uncertified": [_question(row) for row in missing],
-        "recheck": _recheck(found),
+        "recheck": _recheck(rechecked),
         "certificate": file,
         "accepted": [],
     }
 
 
 def print_certified(
-    console: Console, file: str, found: Recheck, missing: Sequence[Question]
+    console: Console, file: str, rechecked: Recheck, missing: Sequence[Question]
 ) -> None:
     """Print what an accepted certificate covers of a policy."""
     text = (
-        f"{file}: accepted. z3 confirmed {found.obligations} obligations of {found.models} models. "
-        f"Proved: P1 to P3 and {_hangs(found)}."
+        f"{file}: accepted. z3 confirmed {rechecked.obligations} obligations of "
+        f"{rechecked.models} models. Proved: P1 to P3 and {_hangs(rechecked)}."
     )
     console.print(Text(text, style="bold green"))
     if not missing:

@@ -17,9 +17,9 @@ __all__ = ["run_document"]
 _COUNTS = ("destroyed_loads", "destroyed_fetches", "stale_loads", "wrong_alias_loads")
 
 
-def run_document(found: ControlledRun, emulator: BuiltMachine) -> dict[str, Any]:
+def run_document(controlled: ControlledRun, emulator: BuiltMachine) -> dict[str, Any]:
     """The JSON document."""
-    question, experiment = found.question, found.question.experiment
+    question, experiment = controlled.question, controlled.question.experiment
     return {
         "schema": "staleline/run/1",
         "machine": {
@@ -30,13 +30,15 @@ def run_document(found: ControlledRun, emulator: BuiltMachine) -> dict[str, Any]
             "mem_encrypt": experiment.mem_encrypt,
             "caches": {name: str(value) for name, value in experiment.caches.items()},
         },
-        "kernel": _image(question.kernel, found.run.places, 1, experiment.whole_command_line),
-        "next": _image(question.following, found.run.places, 2, experiment.whole_next_command_line),
+        "kernel": _image(question.kernel, controlled.run.places, 1, experiment.whole_command_line),
+        "next": _image(
+            question.following, controlled.run.places, 2, experiment.whole_next_command_line
+        ),
         "path": str(experiment.path),
         "without": None if question.without is None else str(question.without),
-        "run": _told(found.run),
-        "controls": [_told(control) for control in found.controls],
-        "to_blame": found.to_blame,
+        "run": _told(controlled.run),
+        "controls": [_told(control) for control in controlled.controls],
+        "to_blame": controlled.to_blame,
     }
 
 

@@ -44,12 +44,16 @@ def outcome_words(seen: SeenRun) -> str:
             return f"not observed: {seen.not_observed_because}"
 
 
-def print_comparison(console: Console, found: ControlledRun) -> None:
+def print_comparison(console: Console, controlled: ControlledRun) -> None:
     """The run, its details, and its controls."""
-    experiment = found.question.experiment
-    without = f", without the WBINVD of {found.question.without}" if found.question.without else ""
+    experiment = controlled.question.experiment
+    without = (
+        f", without the WBINVD of {controlled.question.without}"
+        if controlled.question.without
+        else ""
+    )
     console.print(
-        f"[bold]{_release(found.run.places, 1)} → {_release(found.run.places, 2)}[/] by "
+        f"[bold]{_release(controlled.run.places, 1)} → {_release(controlled.run.places, 2)}[/] by "
         f"{experiment.path} on a simulated machine: {experiment.machine}, {experiment.cpus} CPUs, "
         f"{experiment.megabytes} MB{without}"
     )
@@ -57,29 +61,29 @@ def print_comparison(console: Console, found: ControlledRun) -> None:
         f"  {markup_escape(experiment.command_line)} → "
         f"{markup_escape(experiment.next_command_line)}\n"
     )
-    console.print(_table(found))
+    console.print(_table(controlled))
     # A clean run blames nobody, so that its controls say nothing.
-    if found.controls and found.run.seen.outcome is not RunOutcome.CLEAN:
+    if controlled.controls and controlled.run.seen.outcome is not RunOutcome.CLEAN:
         blame = (
             "Every control is clean: what was observed is the kernel's doing."
-            if found.to_blame
+            if controlled.to_blame
             else "[bold yellow]A control is not clean: this run does not tell who is to blame.[/]"
         )
         console.print(blame)
-    for told in (found.run, *found.controls):
+    for told in (controlled.run, *controlled.controls):
         if told.disagreement:
             console.print(
                 f"[bold yellow]{told.name} disagrees with what is predicted:[/] "
                 f"{markup_escape(told.disagreement)}"
             )
-    _print_details(console, found.run)
+    _print_details(console, controlled.run)
 
 
-def _table(found: ControlledRun) -> Table:
+def _table(controlled: ControlledRun) -> Table:
     table = Table(box=None, pad_edge=False)
     for heading in ("", "predicted", "observed"):
         table.add_column(heading)
-    for told in (found.run, *found.controls):
+    for told in (controlled.run, *controlled.controls):
         style = _STYLE[told.seen.outcome]
         observed = f"[{style}]{markup_escape(outcome_words(told.seen))}[/]"
         table.add_row(told.name, _predicted_words(told), observed)

@@ -73,12 +73,12 @@ def explanation(name: str) -> Explanation:
     """
     # Ids as they are come first: another spelling never hides a page.
     spelt = (name, name.lower(), f"role-{name}")
-    found = next((page for one in spelt if (page := explanations().get(one))), None)
-    if found is None:
+    known = next((page for one in spelt if (page := explanations().get(one))), None)
+    if known is None:
         near = difflib.get_close_matches(name, explanations(), n=3)
         hint = f"did you mean {' or '.join(near)}?" if near else "see `staleline explain`"
         raise UsageError(f"nothing is called {name!a}", do=hint)
-    return found
+    return known
 
 
 def bug_id(sentence: str) -> str:

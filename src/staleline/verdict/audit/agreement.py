@@ -64,7 +64,7 @@ def audit(
     if not fitting:
         raise_if_any((against_kernel(facts.boolean("sme_active")),), None)
     verdict = _agreed(world.verdict for world in fitting)
-    found = Audit(
+    document = Audit(
         verdict=verdict,
         by_path={path: _agreed(world.verdict_on(path) for world in fitting) for path in paths},
         kernel=" or ".join(dict.fromkeys(kernel.name for kernel in kernels)),
@@ -74,7 +74,7 @@ def audit(
         handovers=tuple(_handovers(facts, fitting)),
         unknown=_unsettled(facts, fitting) if verdict is Verdict.UNKNOWN else (),
     )
-    return _in_doubt(found) if facts["unread_messages"].value else found
+    return _in_doubt(document) if facts["unread_messages"].value else document
 
 
 _T = TypeVar("_T")
@@ -83,15 +83,15 @@ _SEAMCALLED = frozenset({"initialized", "failed"})
 _SEVERAL_MACHINES = Unknown("the evidence leaves several machines possible", "unknown-machine")
 
 
-def _in_doubt(found: Audit) -> Audit:
+def _in_doubt(judged: Audit) -> Audit:
     """Nothing is claimed where a line that may be the kernel's would make another machine of it."""
-    reason = Unknown(str(found.facts["unread_messages"].source), "unread-message")
+    reason = Unknown(str(judged.facts["unread_messages"].source), "unread-message")
     return replace(
-        found,
+        judged,
         verdict=Verdict.UNKNOWN,
-        by_path=dict.fromkeys(found.by_path, Verdict.UNKNOWN),
-        handovers=tuple(_row_in_doubt(row, reason) for row in found.handovers),
-        unknown=(reason, *found.unknown),
+        by_path=dict.fromkeys(judged.by_path, Verdict.UNKNOWN),
+        handovers=tuple(_row_in_doubt(row, reason) for row in judged.handovers),
+        unknown=(reason, *judged.unknown),
     )
 
 

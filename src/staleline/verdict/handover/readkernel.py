@@ -180,12 +180,12 @@ def image_rule_of(document: ImageDocument, image: str) -> NamedRule:
 
 
 def _kernel_of(document: ImageDocument, image: str) -> ReadKernel | PartlyReadKernel:
-    found = document["sites"]
-    unread = {site: why for site in Site if (why := _why_unknown(found.get(site), site))}
+    rules = document["sites"]
+    unread = {site: why for site in Site if (why := _why_unknown(rules.get(site), site))}
     crash = document["crash_relocate_kernel"]
     in_a_crash = () if crash is None else _why_unknown(crash, "relocate_kernel in a crash")
     encrypts = _why_unknown(document["encrypts"], "encryption of its memory")
-    stop = found.get(Site.STOP_THIS_CPU)
+    stop = rules.get(Site.STOP_THIS_CPU)
     # A rule with a condition and still a reason: the order could not be established.
     order = () if stop is None or stop["condition"] is None else tuple(stop["unknown"])
     # What stands for the unknown means nothing, as `PartlyReadKernel` puts None in its place.
