@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import time
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -15,7 +16,7 @@ from functools import cache
 from pathlib import Path as FilePath
 from typing import Any
 
-from staleline.errors import UsageError
+from staleline.errors import KernelImageError, UsageError
 from staleline.evidence.contradiction import ContradictionError
 from staleline.evidence.snapshot import KernelEvidence, Snapshot
 from staleline.facts import MachineFacts
@@ -30,6 +31,7 @@ from staleline.fleet.asked import (
 from staleline.fleet.ownimages import Images
 from staleline.fleet.profile import snapshot_of
 from staleline.fleet.store import Fleet
+from staleline.kernel.file.buildtree import built_image
 from staleline.kernel.file.source import file_digest
 from staleline.verdict.audit.agreement import audit
 from staleline.verdict.audit.audit import Audit
@@ -84,9 +86,21 @@ class FleetQuestion:
     def number(self) -> int:
         """The same for the same question about the same files, asked of the same program."""
         named = (self.kernel, self.following, self.append)
-        names = [name for name in (self.kernel, self.following) if name is not None]
-        files = [file_digest(name) for name in names if FilePath(name).is_file()]
-        return number_of(_edition(), named, files, self.images.digests)
+        return number_of(_edition(), named, self.digests, self.images.digests)
+
+    @property
+    def digests(self) -> list[str]:
+        """Of the files that it names, each of which may be replaced by another of its name."""
+        files = (_file_of(name) for name in (self.kernel, self.following) if name is not None)
+        return [file_digest(file) for file in files if file is not None]
+
+
+def _file_of(name: str) -> str | None:
+    try:
+        file = built_image(name) if os.path.isdir(name) else name
+    except KernelImageError:  # a folder that is called as a policy or a release is
+        return None
+    return file if os.path.isfile(file) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,6 +283,7 @@ class Judge:
             if question.kernel is None
             else choose_kernels(_NOTHING_GIVEN, question.kernel, question.images.open_image)
         )
+        self._files = question.digests
         self._as_if: dict[tuple[Hashable, ...], tuple[ClassValues, str, Snapshot]] = {}
 
     def verdict(self, subject: FleetSubject) -> ClassVerdict:
@@ -279,7 +294,8 @@ class Judge:
         """What a class comes to, be it one of the fleet's or one that is supposed."""
         if asked.unjudged is not None:
             return asked.unjudged
-        known = json.dumps([asked.values, asked.key, self.question.following, self.question.append])
+        following, append = self.question.following, self.question.append
+        known = json.dumps([asked.values, asked.key, following, append, self._files])
         if known not in self.verdicts:
             start = time.process_time()
             self.verdicts[known] = self._judge(asked)
