@@ -60,6 +60,7 @@ def _of_one_build(named: Sequence[ImageFile]) -> dict[str, ImageFile]:
 def _files(folder: str) -> Iterator[str]:
     if os.path.isfile(folder):
         yield folder
+    # Hidden ones are about images, and none: the .vmlinuz-*.hmac of /boot.
     for parent, _, names in os.walk(folder):
         yield from (os.path.join(parent, name) for name in names if not name.startswith("."))
 

@@ -153,6 +153,7 @@ def _told_rows(told: Outlook, columns: Sequence[str]) -> str:
     if not told.again:
         return f"SELECT {plain} FROM hosts h"
     own = ", ".join(columns)
+    # With a length, as Spark has no VARCHAR without one.
     return f"""SELECT {plain}, FALSE AS conflict, CAST(NULL AS VARCHAR(20)) AS again FROM hosts h
         LEFT JOIN repeated r ON r.host = h.host WHERE r.host IS NULL
     UNION ALL SELECT {own}, conflict, again FROM told_again"""

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The litmus test of a counterexample: its stores, loads, write-backs and flushes, in its order.
 
-The jumping CPU is x, a secondary y. Each step is told by what it changed, not by its name, so
-that steps which kernels gain are followed, too.
+The jumping CPU is x, a secondary y.
 """
 
 from __future__ import annotations
@@ -98,6 +97,7 @@ class _Writing:
     def take(self, step: Step, newest: str) -> None:
         """Add what a step does to the line; `newest` is the newest alias after it."""
         cpu, values = _cpu(step.actor), self.values
+        # By what it changed and not by its name, so that steps which kernels gain are followed too.
         for change in step.changes:
             alias = _ALIASES.get(change.variable)
             if alias is None or change.cpu != step.actor:

@@ -2,8 +2,7 @@
 """The expression tree of policies, and its concrete syntax.
 
 The syntax is Python's for ``and``, ``or``, ``not``, comparisons and parentheses, with
-``true``, ``false``, atoms and ``cc(ATTRIBUTE)``. It is parsed with Python's own parser
-into a syntax tree of which only these nodes are accepted; nothing is ever evaluated.
+``true``, ``false``, atoms and ``cc(ATTRIBUTE)``.
 
 >>> str(parse("max_extended_leaf >= 0x8000001f and (sme_supported or tdx_host_enabled)"))
 'max_extended_leaf >= 0x8000001f and (sme_supported or tdx_host_enabled)'
@@ -155,6 +154,7 @@ def parse(text: str, *, where: str | None = None) -> Expression:
         with warnings.catch_warnings():
             # Python warns of what it will refuse one day, as `1or 2`; here it is refused now.
             warnings.simplefilter("error", SyntaxWarning)
+            # Parsed and never evaluated: of Python's nodes those of this language are accepted.
             tree = ast.parse(text.strip(), mode="eval")
     # Beside syntax: NUL bytes, and what its parser says of nesting that is too deep for it.
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:

@@ -1,11 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A model in Murphi, as rumur reads it.
-
-Assigned values are constants, so statements in a row mean what the form's simultaneous
-assignments mean, and no temporaries are needed. The properties are invariants; the goal is
-one of rumur's liveness properties ("from every state reached, one that satisfies it can be
-reached"), which is what the goal of the form means.
-"""
+"""A model in Murphi, as rumur reads it."""
 
 from __future__ import annotations
 
@@ -146,6 +140,8 @@ class _Printer:
             yield f"  {'& ' if number else ''}{text}"
 
     def _body(self, action: Action) -> Iterator[str]:
+        # Assigned values are constants, so statements in a row mean what the form's simultaneous
+        # assignments mean, and no temporaries are needed.
         each = [assign for assign in action.assigns if assign.target.whose is Whose.EACH]
         for assign in action.assigns:
             if assign.target.whose is not Whose.EACH:
@@ -168,6 +164,8 @@ class _Printer:
 
     def _liveness(self) -> Iterator[str]:
         yield from (f"-- {line}" for line in wrapped(self._model.goal_title))
+        # To rumur that is: from every state reached, one that satisfies it can be reached, which is
+        # what the goal of the form means.
         yield f'liveness "{self._model.goal_name}"'
         yield f"  {self._expr(self._model.goal, None)};"
 

@@ -1,13 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A model in Promela, as spin reads it.
 
-One process per CPU, each a single loop of atomic steps: a process is always at the head of
-its loop, so spin's states are the form's. Assigned values are constants, so statements in a
-row mean what the form's simultaneous assignments mean, and no temporaries are needed.
-
-The properties are assertions in options of the jumping CPU's loop.
-The goal ("from every reachable state ... can be reached") is a branching-time property,
-which LTL cannot say; spin can show that the goal can be reached at all.
+One process per CPU; the properties are assertions in options of the jumping CPU's loop.
 """
 
 from __future__ import annotations
@@ -144,6 +138,8 @@ class _Printer:
         yield ")"
 
     def _loop(self, actor: Actor, more: Sequence[str]) -> Iterator[str]:
+        # A single loop of atomic steps: a process is always at its head, so spin's states are the
+        # form's.
         yield from ("end:", "  do")
         for action in self._model.actions:
             if action.actor is actor:
@@ -169,7 +165,8 @@ class _Printer:
             yield "for (other : 0 .. SECONDARIES - 1) {"
             yield from (f"  {line}" for line in self._assigned_to_others(each, action.actor))
             yield "}"
-        # A loop must not be last: its break would leave the d_step.
+        # One after the other they mean what the form's simultaneous assignments mean, as what is
+        # assigned are constants. A loop must not be last: its break would leave the d_step.
         statements = [self._assigned(assign) for assign in single] or ["skip"]
         yield from (f"{statement};" for statement in statements[:-1])
         yield statements[-1]

@@ -2,9 +2,8 @@
 """A model as tables of moves, for the search and for views.
 
 Globals and locals are numbered as they turn up, so that a state is a short tuple of small
-integers. A guard without quantifiers depends only on the globals and the acting secondary:
-the moves of each such pair are worked out once. Most of a guard is about the globals alone or
-about the acting secondary alone, and is asked once of each of them rather than of each pair.
+integers. Most of a guard is about the globals alone or about the acting secondary alone, and is
+asked once of each of them rather than of each pair.
 """
 
 from __future__ import annotations
@@ -205,6 +204,8 @@ class CompiledModel:
 
     def _tabled(self, shared: int, own: int) -> _Table:
         """The moves of a pair that depend on nothing else, and the steps that do."""
+        # A guard without quantifiers depends only on the globals and the acting CPU, so that the
+        # moves of each such pair are worked out once.
         table = self._tables.get((shared, own))
         if table is None:
             table = self._tables[shared, own] = self._table(shared, own)

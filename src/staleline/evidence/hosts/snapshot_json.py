@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Snapshots as JSON, ``staleline/snapshot/1`` (schemas/snapshot-1.json): read and written.
 
-Reading is strict, because a misspelt field would silently become "unknown": every error
-names the field as a path such as ``cpus[3].msr.0xc0010010``.
+Every error names the field as a path such as ``cpus[3].msr.0xc0010010``.
 """
 
 from __future__ import annotations
@@ -152,6 +151,7 @@ def _snapshot(top: Fields) -> Snapshot:
         statements=tuple(filter(_names_something, map(_statement, top.objects("statements")))),
         unread=tuple(map(_unread, top.objects("unread"))),
     )
+    # A misspelt field would silently become "unknown".
     top.require_no_more()
     return snapshot
 

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Readers of file trees: a copied /proc and /sys, ``lscpu --sysroot`` trees, sosreports.
 
-A tree is a directory or a tar archive. The collector reads it as it reads a host, except
-that nothing is executed; what sosreport keeps as outputs of commands is added to that.
+A tree is a directory or a tar archive.
 """
 
 from __future__ import annotations
@@ -121,6 +120,8 @@ def _says_nothing(machine: Snapshot) -> bool:
 
 
 def _sources(tree: Tree, where: str) -> Iterator[Snapshot]:
+    # As a host is read, but that nothing is executed; what sosreport keeps as outputs of commands
+    # is added below.
     document = collect(_WithUname(tree))
     # The time of reading is not the time of collecting, and cpuinfo is read more strictly.
     document.update(collected=None, cpuinfo=None)

@@ -2,8 +2,7 @@
 """What the derivation asks or reads, other than the listed facts, that changes a decision.
 
 Half of all unlisted bits of CPUID and MSRs, and half of all variables that the derivation finds
-initialised, are changed at once, then the other half; again on each of several machines. A
-decision that depends on a single one of them differs in one of the two runs.
+initialised, are changed at once, then the other half; again on each of several machines.
 """
 
 from __future__ import annotations
@@ -52,6 +51,7 @@ def search_boot(reruns: Reruns, rows: Sequence[RawFacts]) -> Search:
     for seed, facts in enumerate(rows):
         machine = raw_machine(facts)
         search.run = _runner(reruns, machine)
+        # A decision that depends on a single one of them differs in one of the two.
         for complement in (False, True):
             flips = _flips(machine, facts, seed, complement=complement)
             search.round(flips, variables.half(seed, complement=complement))

@@ -3,8 +3,7 @@
 
 The site is run from the state that the derivation left, with everything it reads changed. A
 variable that matters is *explained* if the listed facts set it: between the rows, which differ
-in listed facts alone, it takes other values, in every bit that matters by itself. So of a
-variable that the facts set, whatever bits they leave alone are turned over on every row.
+in listed facts alone, it takes other values, in every bit that matters by itself.
 """
 
 from __future__ import annotations
@@ -255,6 +254,7 @@ class _OneSite:
 
     def _beside_the_facts(self) -> Iterator[Influence]:
         """Variables that the facts set, and of which another bit matters."""
+        # Whatever bits the facts leave alone are turned over, on every row.
         for cell, memory in self._cells.items():
             if self._states.varied(self._site, cell) and self._may_differ(memory):
                 influence = self._of_variable(memory)

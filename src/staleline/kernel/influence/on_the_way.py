@@ -3,8 +3,7 @@
 
 The way of the jumping CPU is run to the interrupt, and again with each variable that it reads
 changed, and with each static branch that it passes the other way round. Where it then interrupts
-nobody, or by another vector, whether the others stop depends on that. There are some forty
-variables and a run is short, so they are tried one at a time.
+nobody, or by another vector, whether the others stop depends on that.
 """
 
 from __future__ import annotations
@@ -86,6 +85,7 @@ class _Way:
         accesses = self._watched()
         as_given = self._sends()
         with self._emulated.emulator.series():
+            # One at a time: there are some forty variables, and a run is short.
             for change in self._changes(accesses):
                 if self._sends_otherwise(change, as_given):
                     yield str(change)

@@ -2,7 +2,7 @@
 """Which functions write to some pointers of a table, or may.
 
 All code is searched for the pointers' addresses, as they lie in an instruction: relative to where
-it ends, or as they are. What only reads is left out by its opcode, the rest is disassembled.
+it ends, or as they are.
 """
 
 from __future__ import annotations
@@ -210,6 +210,7 @@ def _writes(
             if callee is not None and place in branches:
                 code = plain_code(image, place - distance).values()
                 yield from {TableWrite(name, callee) for one in code if one.target == callee}
+            # By its opcode first: most only read, and to disassemble a function takes long.
             if place in places and _may_write(area, place, tables):
                 functions[place - distance] = name
     for function, name in functions.items():

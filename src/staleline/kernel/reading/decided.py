@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What one image decides on machines, run at most once for each.
 
-An image is loaded, and the emulator imported, only when a machine comes up on which its
-code was not run before. What was decided is kept where readings are, under the same rules
-(cache.py), so that the audit of a host that did not change takes a fraction of a second.
+What was decided is kept where readings are, under the same rules (cache.py), so that the audit of a
+host that did not change takes a fraction of a second.
 """
 
 from __future__ import annotations

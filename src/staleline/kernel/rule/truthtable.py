@@ -2,10 +2,7 @@
 """What an image does for every combination of raw facts.
 
 Few combinations have to be run: a run that begins in the same state and is given the same answers
-as an earlier one repeats it (`staleline.kernel.rule.answers`). Each is a deterministic program that
-learns of the machine by CPUID and RDMSR alone: I/O ports hold an empty PCI bus, the local
-APIC's page is zero, the time stamp counts how often it was read, control registers start the
-same and keep what was written, and registers are the same at each call.
+as an earlier one repeats it (`staleline.kernel.rule.answers`).
 """
 
 from __future__ import annotations
@@ -113,6 +110,9 @@ class _Runs:
         # What follows begins in the state that the startup code left, and in what is asked of the
         # kernel: a kexec jump or not.
         tree = self._decisions.setdefault((start, _asked_of_the_kernel(machine)), AnswerTree())
+        # A run learns of the machine by CPUID and RDMSR alone: I/O ports hold an empty PCI bus, the
+        # local APIC's page is zero, the time stamp counts how often it was read, control registers
+        # start the same and keep what was written, and registers are the same at each call.
         return tree.find(_answers_of(machine)) or self._run(machine, tree)
 
     def _run(self, machine: RawMachine, tree: AnswerTree[Decision]) -> Decision:

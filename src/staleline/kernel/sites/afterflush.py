@@ -1,10 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What becomes of the lines that a CPU stores to after its last WBINVD.
 
-A line is dirty under the alias of the mapping that it was stored through. Memory is mapped by the
-old kernel's page tables, with the C-bit where it encrypts; but for control pages, which are
-decrypted, and for the identity map of ``relocate_kernel``, which has no C-bit (linux 7.3.4
-arch/x86/kernel/machine_kexec_64.c:245 _KERNPG_TABLE_NOENC). Registers of devices are not cached.
+A line is dirty under the alias of the mapping that it was stored through. Registers of devices are
+not cached.
 """
 
 from __future__ import annotations
@@ -218,6 +216,9 @@ def _named(
 
 
 def _through(address: int, physical: int) -> Through:
+    # The old kernel's page tables map memory with the C-bit where it encrypts, but for control
+    # pages, which are decrypted, and the identity map of relocate_kernel, which has none (linux
+    # 7.3.4 arch/x86/kernel/machine_kexec_64.c:245 _KERNPG_TABLE_NOENC).
     is_identity = address < RAM_SIZE
     is_control = physical in CONTROL_PAGES or physical in SWAP_PAGE
     return Through.PLAIN if is_identity or is_control else Through.OWN

@@ -3,9 +3,8 @@
 
 The kernel's own code fills the interrupt descriptor table: ``idt_setup_apic_and_irq_gates()``
 and ``idt_setup_traps()`` (arch/x86/kernel/idt.c, 5.10 to 7.3), and
-``irq_init_percpu_irqstack()`` (irq_64.c) says where each CPU keeps its interrupt stack. None of
-them looks at the machine, so they are run once for an image. What they ask of the memory
-management, which is not emulated, is answered here.
+``irq_init_percpu_irqstack()`` (irq_64.c) says where each CPU keeps its interrupt stack. What they
+ask of the memory management, which is not emulated, is answered here.
 """
 
 from __future__ import annotations
@@ -82,6 +81,7 @@ _KNOWN: WeakKeyDictionary[MachineMemory, Interrupts] = WeakKeyDictionary()
 
 def interrupts_of(emulated: EmulatedMachine) -> Interrupts:
     """Find it out, or say it again for the same memory, which is left as it is."""
+    # None of that code looks at the machine, so once is enough for an image.
     found = _KNOWN.get(emulated.memory)
     if found is None:
         before = emulated.memory.kept()

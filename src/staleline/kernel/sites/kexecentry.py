@@ -3,9 +3,7 @@
 
 ``kernel_kexec()`` calls ``machine_shutdown()`` and then ``machine_kexec()``, or, for a jump back,
 takes the others offline first (kernel/kexec_core.c, linux 5.10.262 to 7.3.4); ``__crash_kexec()``
-calls ``machine_crash_shutdown()`` in between (the same file; crash_core.c since 6.9). What else
-they do concerns devices, notifiers and the console, so they are not run: every way through their
-code is followed.
+calls ``machine_crash_shutdown()`` in between (the same file; crash_core.c since 6.9).
 """
 
 from __future__ import annotations
@@ -65,6 +63,7 @@ def jumps_unprepared(image: KernelImage, entry: Entry) -> str | None:
     start = image.symbols.only_address(name)
     if start is None:
         return f"ambiguous: several symbols named {name}"
+    # Followed and not run: what else they do concerns devices, notifiers and the console.
     return _Ways(image, entry, name).followed(start)
 
 

@@ -1,11 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""In what a kernel differs that kexecs, or crashes, from one that has just booted.
-
-``kernel_kexec()`` sets ``kexec_in_progress``, and ``kernel_restart_prepare()`` has it set
-``system_state`` (kernel/kexec_core.c, kernel/reboot.c, linux 5.10.223 to 7.3.4). A crash finds
-the kernel running; ``crash_kexec()`` or ``panic()`` notes its CPU (kernel/kexec_core.c, since 6.13
-kernel/crash_core.c; kernel/panic.c). What is not named by an image is left as it is.
-"""
+"""In what a kernel differs that kexecs, or crashes, from one that has just booted."""
 
 from __future__ import annotations
 
@@ -32,6 +26,8 @@ _MASK_64: Final = (1 << 64) - 1
 
 def begin_kexec(image: KernelImage, memory: MachineMemory, *, online: int) -> None:
     """A kexec has begun, and so many CPUs are left online."""
+    # By kernel_kexec(), which has kernel_restart_prepare() set the state (kernel/kexec_core.c,
+    # kernel/reboot.c, linux 5.10.223 to 7.3.4).
     _write(image, memory, _IN_PROGRESS, 1, 1)
     _write(image, memory, _ONLINE_COUNT, online, 4)
     restart = _restart_state(image)
@@ -42,6 +38,8 @@ def begin_kexec(image: KernelImage, memory: MachineMemory, *, online: int) -> No
 def begin_crash(image: KernelImage, memory: MachineMemory, *, crashing: int) -> None:
     """This CPU crashes while the kernel runs, and no kexec has begun."""
     _write(image, memory, _IN_PROGRESS, 0, 1)
+    # By crash_kexec() or panic() (kernel/kexec_core.c, since 6.13 kernel/crash_core.c;
+    # kernel/panic.c).
     _write(image, memory, _CRASHING, crashing, 4)
     restart = _restart_state(image)
     if restart is not None:
@@ -66,5 +64,6 @@ def _restart_state(image: KernelImage) -> int | None:
 
 def _write(image: KernelImage, memory: MachineMemory, name: str, value: int, size: int) -> None:
     address = image.symbols.address(name)
+    # What an image does not name stays as it is.
     if address is not None:
         memory.write_int(address, value, size)

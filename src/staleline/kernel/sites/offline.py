@@ -4,10 +4,6 @@
 These are no sites of the handover: a CPU that is offline at kexec has been through the first,
 and on a host that used TDX every CPU through the second (since 7.2). Running them shows whether
 the caches were written back by then, and whether anything was stored behind it.
-
-A CPU that waits in MWAIT is kicked before a kexec: it stores that it woke, behind its flush, and
-halts (linux 7.3.4 arch/x86/kernel/smpboot.c:1459). That is run as well: the same once more, with
-a MWAIT that does not wait and with what the kick stores.
 """
 
 from __future__ import annotations
@@ -110,6 +106,8 @@ class _GoingOffline:
             return OfflineWay(self._name(place), decision)
         if _KICK not in self.emulated.image.symbols:
             return OfflineWay(self._name(place), decision, by_mwait=True)
+        # Kicked before a kexec it stores that it woke, behind its flush, and halts (linux 7.3.4
+        # arch/x86/kernel/smpboot.c:1459): the same once more, with a MWAIT that does not wait.
         self.emulated.memory.put_back(before)
         return OfflineWay(self._name(place), decision, self._woken(other, place), by_mwait=True)
 

@@ -3,9 +3,7 @@
 
 ``native_stop_other_cpus(1)`` looks for a second whether the others have stopped, sends an NMI to
 those that have not, and looks again without an end (arch/x86/kernel/smp.c, linux 5.10.262 to
-7.3.4). A second is a million looks, so they are not all run. Between two of them lies a delay;
-there is noted what the waiting function keeps. The one value that goes down by one counts the wait,
-and is set to its end. A wait in which nothing changes ends only by what it looks at.
+7.3.4). Between two of them lies a delay; there is noted what the waiting function keeps.
 """
 
 from __future__ import annotations
@@ -169,8 +167,10 @@ class _Wait:
         end = self._run(_FIRST_DELAYS)
         if not self._delays_again(end):
             return self._goes_on(end)
+        # A second is a million looks, so they are not all run: the one value that goes down by one
+        # is set to its end. Without one it waits without an end, and sends no NMI: a wait in which
+        # nothing changes ends only by what it looks at.
         counter = _counted(self._notes(_FIRST_DELAYS))
-        # Without one it waits without an end, and sends no NMI.
         self._expiry = None if counter is None else _Expiry(counter, _FIRST_DELAYS // 2)
         end = self._run(_ALL_DELAYS, self._expiry)
         if not self._delays_again(end):

@@ -2,8 +2,7 @@
 """The page's modules as one script, so that one file needs no other.
 
 The modules import by ``import { name } from "./file.js";``, or from another folder, and export
-declarations; both on lines of their own, as the project's are. File names are unique. Each module
-follows those that it imports, and all share one scope, so that two may not declare the same name.
+declarations; both on lines of their own, as the project's are. File names are unique.
 """
 
 from __future__ import annotations
@@ -36,6 +35,7 @@ def bundle(modules: Mapping[str, str], entry: str) -> str:
     unused = set(modules) - set(order)
     if unused:
         raise ValueError(f"nobody imports {', '.join(sorted(unused))}")
+    # In the script all share one scope.
     _refuse_repeated_names(modules)
     return "\n".join(_inlined(name, modules[name]) for name in order)
 

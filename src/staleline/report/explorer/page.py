@@ -2,8 +2,7 @@
 """The explorer as one HTML file: no server, no network, nothing beside it.
 
 Whatever comes from a machine, an image or a policy is untrusted text. Here it is escaped;
-in the page it is data that only ever becomes text nodes. The page's policy lets nothing run
-but the script whose hash it names.
+in the page it is data that only ever becomes text nodes.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Findings as JUnit XML, in the dialect of Jenkins: a suite per path, a case per handover.
 
-At risk is a failure, and unknown an error, as is evidence that contradicts itself, so that none
-passes unseen; unneeded flushes are in the case's output.
+Unneeded flushes are in the case's output.
 """
 
 from __future__ import annotations
@@ -103,6 +102,8 @@ def _case(
 
 
 def _outcome(finding: Finding) -> ET.Element:
+    # What is at risk fails, and what is unknown or contradicts itself is an error: neither passes
+    # unseen.
     unanswered = finding.kind in _WITHOUT_VERDICT or finding.id in _UNREAD
     outcome = "error" if unanswered else "failure"
     element = ET.Element(outcome, type=finding.id, message=_text(finding.message))

@@ -1,9 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Findings as Prometheus metrics, for node_exporter's textfile collector.
-
-Verdicts are state sets: one sample per possible verdict, of which one is 1, so that an
-alert needs no knowledge of numbers: ``staleline_verdict{verdict!="safe"} == 1``.
-"""
+"""Findings as Prometheus metrics, for node_exporter's textfile collector."""
 
 from __future__ import annotations
 
@@ -124,6 +120,8 @@ def _verdicts(found: Findings) -> _Samples:
 
 
 def _states(labels: _Labels, verdict: Verdict) -> _Samples:
+    # A state set, one sample per possible verdict: an alert needs no knowledge of numbers then, as
+    # in staleline_verdict{verdict!="safe"} == 1.
     for state in Verdict:
         yield {**labels, "verdict": state}, float(state is verdict)
 

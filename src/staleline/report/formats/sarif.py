@@ -1,10 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Findings as SARIF 2.1.0, the format that code-scanning services and editors read.
 
-A finding is a result; its explanation is the help of the result's rule. What is unknown is
-of kind ``open``, which SARIF has for it, and a safe handover of kind ``pass``. Files are
-artifacts, kernel functions are logical locations, and a counterexample is a code flow with
-a thread per CPU.
+A finding is a result; its explanation is the help of the result's rule. Files are artifacts, kernel
+functions are logical locations, and a counterexample is a code flow with a thread per CPU.
 """
 
 from __future__ import annotations
@@ -142,6 +140,7 @@ def _result(
 
 def _kind(finding: Finding) -> dict[str, str]:
     """SARIF wants level ``none`` for every kind but ``fail``."""
+    # What SARIF has where too little is known to decide (2.1.0, section 3.27.9).
     if finding.kind is Kind.UNKNOWN:
         return {"kind": "open", "level": "none"}
     return {"kind": "fail", "level": finding.level}

@@ -1,10 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Which flushes a handover needs, worked out beforehand for those that verdicts ask about.
-
-`required_flushes` searches the model of every line role four times. The handovers that a
-`Case` can give are few, so required.toml has its answers for all of them; a test works them
-out again. Any other handover is searched.
-"""
+"""Which flushes a handover needs, worked out beforehand for those that verdicts ask about."""
 
 from __future__ import annotations
 
@@ -44,6 +39,8 @@ def requirements(scenario: Scenario, roles: frozenset[Role] | None = None) -> Re
     # Requirements are what any kernel would have to do: what this one does is taken off, so that
     # all kernels ask about the same few handovers.
     asked = _without_flushes(scenario)
+    # To search the model of every line role four times takes long, and the handovers that a `Case`
+    # can give are few: a table has the answers for all of them, which a test works out again.
     known = None if roles is not None else _known().get(asked)
     return required_flushes(asked, roles) if known is None else known
 
