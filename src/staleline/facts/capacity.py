@@ -1,9 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""How much a machine's caches can hold back: what WBINVD may have to write to memory.
-
-That is the second and third level. The first is 3 to 6 % of the second on the CPUs that
-encrypt memory, and is left out.
-"""
+"""How much a machine's caches can hold back: what WBINVD may have to write to memory."""
 
 from __future__ import annotations
 
@@ -58,6 +54,7 @@ def cache_capacity(snapshot: Snapshot) -> CacheCapacity | None:
 
 
 def _capacity(levels: dict[int, _Level], source: str) -> CacheCapacity:
+    # The first level is 3 to 6 % of the second on the CPUs that encrypt memory, and is left out.
     l2, l3 = levels[2], levels[3]
     return CacheCapacity(
         socket=round(l2.bytes * l2.number + l3.bytes * l3.number),

@@ -1,9 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The facts that a verdict can ask of a machine: hosts that agree in them are one class.
-
-`machine_facts` makes facts of a class that hold these and nothing else, so that a verdict that
-asked for another one would not come about at all.
-"""
+"""The facts that a verdict can ask of a machine: hosts that agree in them are one class."""
 
 from __future__ import annotations
 
@@ -71,6 +67,7 @@ def _comparable(name: str, value: Value) -> bool | int | str | None:
 
 def machine_facts(values: Sequence[bool | int | str | None]) -> MachineFacts:
     """A class as a machine: its facts, and of those that nothing tells how to get them."""
+    # These and nothing else: a verdict that asked for another fact would not come about at all.
     templates = _untold()
     return MachineFacts.of(
         _fact(templates[name], value) for name, value in zip(ASKED, values, strict=True)

@@ -8,8 +8,7 @@
     [ PASS ]     - SME: Enabled in MSR
     [ PASS ]     - C-bit location: 51
 
-They execute CPUID and read SYSCFG of CPU 0 (snphost src/ok.rs, sme_test() and snp_test()). A test
-that fails may have failed to read; only what it says it read is taken.
+They execute CPUID and read SYSCFG of CPU 0 (snphost src/ok.rs, sme_test() and snp_test()).
 """
 
 from __future__ import annotations
@@ -128,5 +127,6 @@ def _statements(tests: Iterable[_Test]) -> Iterator[Statement]:
             yield Statement(_BITS[name], status == "PASS", source)
         elif name in _NUMBERS and re.fullmatch("[0-9]{1,9}", message):
             yield Statement(_NUMBERS[name], int(message), source)
+        # A test that fails may have failed to read; what it says it read is taken.
         elif name in _IN_MSR and message in _READ_OF_MSR:
             yield Statement(_IN_MSR[name], _READ_OF_MSR[message], source)

@@ -8,8 +8,7 @@ stops: Hyper-V's guests shut down through ``hv_machine_shutdown()`` (mshyperv.c:
 through ``kvm_crash_shutdown()`` (kvm.c:902), Xen's hand over to Xen (enlighten_hvm.c:233).
 
 The functions themselves call hypervisors and allocate memory, so they are not run: their stores
-to the hooks are read. All of them count, also one that stands behind a condition: a root
-partition of Hyper-V keeps ``native_machine_crash_shutdown()``, but does not jump by itself.
+to the hooks are read.
 """
 
 from __future__ import annotations
@@ -89,6 +88,8 @@ def put_hooks(image: KernelImage, memory: MachineMemory, cpu: LogicalCpu) -> Non
     read = _READ.setdefault(memory, {})
     if hypervisor not in read:
         read[hypervisor] = hook_stores(image, hypervisor)
+    # All of them, also one behind a condition: a root partition of Hyper-V keeps
+    # native_machine_crash_shutdown(), but does not jump by itself.
     for store in read[hypervisor]:
         memory.write_int(store.slot, store.function, 8)
 

@@ -1,13 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What decides on a guest's way into the next kernel and is in no code that is run here.
-
-Hyper-V: ``hv_vmbus``, a module, registers what ``hv_machine_shutdown()`` and
-``hv_machine_crash_shutdown()`` call first, and where the hypervisor recommends it
-``hv_apic_init()`` has interrupts sent by hypercall (linux 7.3.4 arch/x86/kernel/cpu/mshyperv.c:244
-and :267, arch/x86/hyperv/hv_apic.c:302). Xen: a PV domain has operations of its own, which
-``xen_start_kernel()`` puts in place of all (arch/x86/xen/enlighten_pv.c, smp_pv.c), and CPUID gives
-it the same name as an HVM domain.
-"""
+"""What decides on a guest's way into the next kernel and is in no code that is run here."""
 
 from __future__ import annotations
 
@@ -25,11 +17,14 @@ __all__ = ["unread_code"]
 #: is not read then.
 _UNREAD: Final = {
     "x86_hyper_ms_hyperv": (
+        # hv_machine_shutdown() and hv_machine_crash_shutdown() call it first (linux 7.3.4
+        # arch/x86/kernel/cpu/mshyperv.c:244,267).
         (
             "hv_setup_kexec_handler",
             "what the module hv_vmbus registers by hv_setup_kexec_handler() and "
             "hv_setup_crash_handler() is run before the others are stopped, and is not read",
         ),
+        # Where the hypervisor recommends it (linux 7.3.4 arch/x86/hyperv/hv_apic.c:302).
         (
             "hv_apic_init",
             "hv_apic_init() may have interrupts sent by hypercalls of Hyper-V, which are not "
@@ -37,6 +32,8 @@ _UNREAD: Final = {
         ),
     ),
     "x86_hyper_xen_hvm": (
+        # Its operations xen_start_kernel() puts in place of all (arch/x86/xen/enlighten_pv.c,
+        # smp_pv.c).
         (
             "x86_hyper_xen_pv",
             "a PV domain of Xen, which CPUID does not tell from an HVM domain, stops by "

@@ -1,10 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Unpack the compressed kernel inside a bzImage, within fixed bounds.
-
-The last four bytes of every payload are the unpacked size as a little-endian u32:
-arch/x86/boot/compressed/Makefile appends it (``size_append``), and for gzip it is the
-stream's own ISIZE. It bounds the output, so a decompression bomb stops at its claim.
-"""
+"""Unpack the compressed kernel inside a bzImage, within fixed bounds."""
 
 from __future__ import annotations
 
@@ -92,6 +87,8 @@ def _damaged(method: str, what: str, where: str) -> KernelImageError:
 def _claimed_size(payload: memoryview, where: str, limit: int) -> int:
     if len(payload) < 2 * _SIZE_TRAILER:
         raise _damaged("", f"only {len(payload)} bytes", where)
+    # Appended by arch/x86/boot/compressed/Makefile (size_append), and for gzip the stream's own
+    # ISIZE. It bounds the output, so that a decompression bomb stops at its claim.
     (size,) = unpack_from("<I", payload, len(payload) - _SIZE_TRAILER)
     if not 0 < size <= limit:
         raise KernelImageError(

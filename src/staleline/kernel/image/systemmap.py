@@ -1,9 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""System.map, the symbols that the kernel's build writes beside an image.
-
-A map of another build would put every name at a wrong address, so it is used only if it
-agrees with what the image says itself.
-"""
+"""System.map, the symbols that the kernel's build writes beside an image."""
 
 from __future__ import annotations
 
@@ -95,6 +91,7 @@ def find_system_map(image: KernelImage) -> SymbolTable | None:
         try:
             if path.is_file() and path.stat().st_size <= _MAX_SIZE:
                 table = parse_system_map(path.read_bytes(), percpu_size)
+                # One of another build would put every name at a wrong address.
                 if _agrees(table, image):
                     return table
         except OSError:

@@ -2,8 +2,7 @@
 """Variables and static branches that the derivation finds as the image has them.
 
 A running kernel may find something else there: a command line option, a module parameter or
-a driver may have set them. Constants cannot differ, pointers are not conditions, and what
-`staleline.kernel.rerun.fixedinputs` names is taken as it is for a reason that stands there.
+a driver may have set them.
 """
 
 from __future__ import annotations
@@ -69,6 +68,8 @@ class InitialVariables:
         for (address, size), content in reads.items():
             # Before it is copied for each CPU: the boot reads the copies, which do not exist yet.
             place = self._initial(address)
+            # Constants cannot differ, pointers are not conditions, and what
+            # `kernel.rerun.fixedinputs` names is taken as it is for a reason that stands there.
             if not is_pointer(content) and self._may_differ(place, size):
                 yield Memory((place, size), content, self._name(place))
 

@@ -2,8 +2,7 @@
 """What was read of images before, so that an archive is read once.
 
 An entry is found by the SHA-256 of the image file and by the edition of the code that read
-it: a digest of the modules that a reading depends on, so that a development checkout never answers
-with what older code read.
+it.
 """
 
 from __future__ import annotations
@@ -56,6 +55,8 @@ def _home() -> Path:
 @cache
 def edition() -> str:
     """Tells one state of the code that reads images from every other, as 16 hexadecimal digits."""
+    # Of the modules that a reading depends on, and no number of a version: a development checkout
+    # never answers with what older code read.
     digest = hashlib.sha256()
     for path in _sources():
         # With its size, so that no two sets of files run together to the same bytes.

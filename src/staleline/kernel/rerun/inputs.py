@@ -3,10 +3,8 @@
 
 The truth table varies the *listed* facts (`staleline.kernel.boot.rawfacts`). Whatever else can be
 asked is to make no difference, and `kernel.influence.dependencies` tries whether that is so.
-*Structural* answers are not turned over bit by bit: they say how large something is, which
-leaves exist or where a CPU sits, and with random bits they describe no machine. Family, model
-and stepping, and the highest leaves, are varied over values that exist (`REAL_SIGNATURES`,
-`HIGHEST_LEAVES`).
+*Structural* answers are not turned over bit by bit. Family, model and stepping, and the highest
+leaves, are varied over values that exist (`REAL_SIGNATURES`, `HIGHEST_LEAVES`).
 """
 
 from __future__ import annotations
@@ -85,6 +83,8 @@ _UNTOLD: Final[Mapping[int, str]] = {RANDOM: "RDRAND or RDSEED", TIME: "the time
 #: and those that it does not reach.
 _TIME_BITS: Final = (1 << 19) - 1 | _MASK_64 >> 40 << 40
 _TOPOLOGY: Final = (0xB, 0x1F, 0x8000_001E, 0x8000_0026)
+#: These say how large something is, which leaves exist or where a CPU sits: with random bits they
+#: describe no machine.
 _STRUCTURAL_CPUID: Final[Mapping[tuple[int, int], int]] = {
     (1, _EAX): _MASK_32,  # family, model, stepping
     (1, _EBX): _MASK_32,  # APIC ID, siblings
