@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from random import Random
 
@@ -20,7 +21,9 @@ from staleline.fleet.result import AuditOptions, asked_fleet
 from staleline.kernel.reading.decided import image_opener
 from staleline.verdict.audit.agreement import audit_of
 from staleline.verdict.audit.next_kernel import Next
-from staleline.verdict.audit.subject import subject_of
+from staleline.verdict.audit.old_kernel import choose_kernels
+from staleline.verdict.audit.subject import Subject, subject_of, subject_with
+from staleline.verdict.handover.kernels import Kernel
 from staleline.vocabulary import Path as Way
 from tests.properties.corpus import RELEASES, some_truth
 
@@ -100,11 +103,10 @@ def fleet_of(hosts: Mapping[str, str], directory: Path) -> Path:
     return directory / "fleet"
 
 
-def audited_alone(text: str, wanted: str | None) -> ClassVerdict | None:
+def audited_alone(observed: Snapshot, wanted: str | None) -> ClassVerdict | None:
     """The audit of one host's snapshot; None if it names no kernel that is known."""
-    observed = parse_snapshot(text, "the host")
     try:
-        subject = subject_of(observed, wanted, open_image=image_opener())
+        subject = _subject(observed, wanted)
         return class_verdict(audit_of(subject, following=Next.ANY, paths=tuple(Way)), "")
     except ContradictionError as error:
         ids = ",".join(sorted(error.ids))
@@ -113,18 +115,31 @@ def audited_alone(text: str, wanted: str | None) -> ClassVerdict | None:
         return None
 
 
+def _subject(observed: Snapshot, wanted: str | None) -> Subject:
+    if wanted is None:
+        return subject_of(observed, None, open_image=image_opener())
+    return subject_with(observed, _chosen(wanted), wanted)
+
+
+@cache
+def _chosen(wanted: str) -> Sequence[Kernel]:
+    """An image is found in the cache of readings once, and not for each host."""
+    return choose_kernels(Snapshot(cpus=()), wanted, open_image=image_opener())
+
+
 def differences(
     hosts: Mapping[str, str], fleet: Path, wanted: Sequence[str | None]
 ) -> Iterator[str]:
     """Each column of each host in which the fleet's answer is another than `audit`'s."""
+    observed = {name: parse_snapshot(text, name) for name, text in hosts.items()}
     for kernel in wanted:
         options = AuditOptions(FleetQuestion(kernel=kernel, images=no_images()))
         with asked_fleet(fleet, options) as asked:
             rows = {row["host"]: row for row in asked.rows()}
         if rows.keys() != hosts.keys():
             yield f"{kernel}: {len(rows)} rows of {len(hosts)} hosts"
-        for name, text in hosts.items():
-            alone = audited_alone(text, kernel)
+        for name, snapshot in observed.items():
+            alone = audited_alone(snapshot, kernel)
             if alone is None:
                 if rows[name]["verdict"] != "unknown" or rows[name]["rule"] is not None:
                     yield f"{kernel} {name}: judged, though nothing names its kernel"

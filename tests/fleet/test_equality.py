@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from staleline.evidence.detect import parse_snapshot
 from staleline.facts.fact import MachineFacts
 from staleline.fleet.asked import ASKED
 from staleline.verdict.audit import identity, subject
@@ -60,7 +61,7 @@ def test_no_verdict_asks_a_fact_that_is_not_of_the_class(hosts, monkeypatch):
     for kind in ("boolean", "integer", "text"):
         monkeypatch.setattr(MachineFacts, kind, reading(kind))
     for text in list(hosts.values())[:15]:
-        audited_alone(text, None)
+        audited_alone(parse_snapshot(text, "a host"), None)
     assert asked - set(ASKED) == set()
     assert len(asked) > 20
 

@@ -3,15 +3,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Hashable, Iterator
+from dataclasses import dataclass, field
 from enum import StrEnum
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import NamedTuple
 
+from staleline.check.meaning.interpreter import State
 from staleline.check.runs.trace import Counterexample, counterexample_of
 from staleline.check.search.compiled import CompiledModel
-from staleline.check.search.search import STATE_LIMIT, Found, Run, search
+from staleline.check.search.search import STATE_LIMIT, Reached, explored, replayed
 from staleline.check.search.views import views
 from staleline.model.form import Model
 from staleline.model.scenario import Scenario
@@ -71,9 +72,11 @@ def check(
     Raises:
         ModelError: The limit was reached.
     """
-    cases = tuple(_Case(scenario, line, model) for line, model in _world(scenario, roles))
+    cases = tuple(
+        _Case(scenario, line, model, _meaning(model)) for line, model in _world(scenario, roles)
+    )
     # Views take milliseconds, and where they prove, no smaller number has to be searched.
-    if all(_proved(case.model) for case in cases):
+    if all(case.meaning.proved for case in cases):
         # They say nothing of P4, which a search still has to ask.
         return _search(cases, scenario.secondaries, limit, otherwise=AnswerKind.PROVED)
     for secondaries in range(min(1, scenario.secondaries), scenario.secondaries):
@@ -90,7 +93,7 @@ def is_safe(scenario: Scenario, roles: Collection[Role] | None = None) -> bool:
         ModelError: The limit was reached.
     """
     return all(
-        _found(model, scenario.secondaries, STATE_LIMIT).violated is None
+        _meaning(model).reached(scenario.secondaries, STATE_LIMIT).violated is None
         for _, model in _world(scenario, roles)
     )
 
@@ -108,51 +111,99 @@ class _Case:
     scenario: Scenario
     line: Line
     model: Model
+    meaning: _Meaning
 
 
-# A machine's handovers differ in few of their models: half of those of an audit are alike. So do
-# the machines of a fleet, which come in any order; what was found of a model is small.
-_compiled = lru_cache(64)(CompiledModel)
+#: Models that mean something else, of which is kept what was found.
 _KEPT = 4096
 
 
-@lru_cache(_KEPT)
-def _proved(model: Model) -> bool:
-    """Do P1 to P3 hold for every number of CPUs?"""
-    return views(model, _compiled(model)).proved
+class _Meaning:
+    """What is found of a model, which is the same for all that differ in words alone."""
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+        self._reached: dict[tuple[int, int], Reached] = {}
+
+    @cached_property
+    def proved(self) -> bool:
+        """Do P1 to P3 hold for every number of CPUs?"""
+        return views(self._model, _compiled(self)).proved
+
+    def reached(self, secondaries: int, limit: int) -> Reached:
+        """What a search finds."""
+        asked = secondaries, limit
+        if asked not in self._reached:
+            self._reached[asked] = explored(self._model, secondaries, _compiled(self), limit=limit)
+        return self._reached[asked]
+
+    def compiled(self) -> CompiledModel:
+        """The model in compiled form, which is large."""
+        return CompiledModel(self._model)
+
+
+# Asked for views, and then for searches; what was found is small.
+_compiled = lru_cache(128)(_Meaning.compiled)
+
+
+@dataclass(frozen=True, slots=True)
+class _Wordless:
+    """A model, equal to all that mean the same."""
+
+    meaning: tuple[Hashable, ...]
+    model: Model = field(compare=False)
+
+
+def _meaning(model: Model) -> _Meaning:
+    # Half of an audit's models differ in words alone, and so do those of a fleet's machines, which
+    # come in any order.
+    meaning = (
+        model.globals,
+        model.locals,
+        tuple((action.actor, action.guard, action.assigns) for action in model.actions),
+        tuple((item.name, item.violated) for item in model.properties),
+        model.goal,
+        model.goal_name,
+    )
+    return _meaning_of(_Wordless(meaning, model))
 
 
 @lru_cache(_KEPT)
-def _found(model: Model, secondaries: int, limit: int) -> Found:
-    return search(model, secondaries, _compiled(model), limit=limit)
+def _meaning_of(wordless: _Wordless) -> _Meaning:
+    return _Meaning(wordless.model)
 
 
 def _search(
     cases: tuple[_Case, ...], secondaries: int, limit: int, *, otherwise: AnswerKind
 ) -> Answer:
-    found = [_found(case.model, secondaries, limit) for case in cases]
+    reached = [case.meaning.reached(secondaries, limit) for case in cases]
     broken = [
-        _Broken(case.scenario, case.line, case.model, one.violated, one.run)
-        for case, one in zip(cases, found, strict=True)
-        if one.run is not None and one.violated is not None
+        _Broken(case, one.violated, one.path)
+        for case, one in zip(cases, reached, strict=True)
+        if one.violated is not None
     ]
     # Of runs as short as each other the first is kept, in the order of `world`.
-    shortest = min(broken, key=lambda one: len(one.run.moves), default=None)
+    shortest = min(broken, key=lambda one: len(one.path), default=None)
     return Answer(
         kind=AnswerKind.COUNTEREXAMPLE if shortest else otherwise,
-        states=sum(one.states for one in found),
+        states=sum(one.states for one in reached),
         cpus=secondaries + 1,
         symmetry=True,
         property=shortest.violated if shortest else None,
-        counterexample=counterexample_of(*shortest) if shortest else None,
+        counterexample=shortest.counterexample if shortest else None,
     )
 
 
 class _Broken(NamedTuple):
-    """What `counterexample_of` tells."""
+    """A model and a shortest way to what it breaks."""
 
-    scenario: Scenario
-    line: Line
-    model: Model
+    case: _Case
     violated: str
-    run: Run
+    path: tuple[State, ...]
+
+    @property
+    def counterexample(self) -> Counterexample:
+        """It, told."""
+        case = self.case
+        run = replayed(case.model, self.path)
+        return counterexample_of(case.scenario, case.line, case.model, self.violated, run)

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from functools import cache
+from collections.abc import Mapping
+from functools import cache, lru_cache
 
 from staleline.evidence.snapshot import Snapshot
 from staleline.facts import Fact, MachineFacts, Value, from_snapshot
@@ -65,7 +65,8 @@ def _comparable(name: str, value: Value) -> bool | int | str | None:
     return value
 
 
-def machine_facts(values: Sequence[bool | int | str | None]) -> MachineFacts:
+@lru_cache(1024)
+def machine_facts(values: ClassValues) -> MachineFacts:
     """A class as a machine: its facts, and of those that nothing tells how to get them."""
     # These and nothing else: a verdict that asked for another fact would not come about at all.
     templates = _untold()

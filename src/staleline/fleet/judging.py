@@ -343,7 +343,7 @@ class Judge:
             kernels = _by_release(subject.release)
         except UsageError as error:
             return Asked(subject.values, unjudged=_unjudged("release", NO_RULE, str(error)))
-        return Asked(subject.values, kernels, "release", _key(kernels, subject.registers))
+        return Asked(subject.values, kernels, "release", _key_by_release(subject.release))
 
     def _under_another(
         self, subject: FleetSubject, kernels: Sequence[Kernel], wanted: str
@@ -366,6 +366,12 @@ class Judge:
 
 
 _by_release = cache(kernels_of_release)
+
+
+@cache
+def _key_by_release(release: str) -> list[object]:
+    # A release stands for rules, which ask for no registers.
+    return _key(_by_release(release), "")
 
 
 def with_kernel(asked: Asked, kernel: Kernel, registers: str) -> Asked:

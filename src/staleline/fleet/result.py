@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import io
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
@@ -42,13 +43,16 @@ __all__ = [
     "look",
 ]
 
+_OF_VERDICTS = tuple(one.name for one in fields(ClassVerdict))
+#: Objects that are made before garbage is looked for, which takes a third of judging otherwise.
+_COLLECTED_AFTER = 100_000
 _VERDICT_COLUMNS = {
     "subject": "BIGINT",
     "profile": "BIGINT",
     "class": "BIGINT",
     "release": "VARCHAR",
     "build_id": "VARCHAR",
-    **{one.name: "VARCHAR" for one in fields(ClassVerdict)},
+    **dict.fromkeys(_OF_VERDICTS, "VARCHAR"),
 }
 _COST_COLUMNS = {"pattern": "VARCHAR", "hardware": "BIGINT", "flush_ms": "DOUBLE"}
 
@@ -292,11 +296,29 @@ def _verdicts(running: Engine, fleet: Fleet, judge: Judge, outlook: Outlook) -> 
 
 def judge_subjects(running: Statements, judge: Judge, outlook: Outlook) -> None:
     """Fill ``verdicts``: the only place where anything is judged."""
-    rows = [
-        {**{name: row[name] for name in _OF_SUBJECTS}, **asdict(judge.verdict(subject))}
-        for row, subject in _subjects(running, outlook)
-    ]
+    with _garbage_left():
+        rows = [
+            {**{name: row[name] for name in _OF_SUBJECTS}, **_columns(judge.verdict(subject))}
+            for row, subject in _subjects(running, outlook)
+        ]
     running.table("verdicts", rows, _VERDICT_COLUMNS)
+
+
+def _columns(verdict: ClassVerdict) -> dict[str, Any]:
+    return {name: getattr(verdict, name) for name in _OF_VERDICTS}
+
+
+@contextmanager
+def _garbage_left() -> Iterator[None]:
+    """Inside, garbage is seldom looked for, and not in what was there: of verdicts, all is kept."""
+    before = gc.get_threshold()
+    gc.freeze()
+    gc.set_threshold(_COLLECTED_AFTER, *before[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+        gc.unfreeze()
 
 
 def count_costs(running: Statements) -> None:

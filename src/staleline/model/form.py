@@ -90,7 +90,7 @@ class Ref:
 
     def one_of(self, *values: str) -> OneOf:
         """The variable has one of these values."""
-        return OneOf(self, frozenset(str(value) for value in values))
+        return OneOf(self, frozenset(map(str, values)))
 
     def none_of(self, *values: str) -> Expr:
         """The variable has none of these values."""
@@ -268,14 +268,15 @@ def _fold(
     node: type[And] | type[Or], absorbing: Constant, neutral: Constant, operands: tuple[Expr, ...]
 ) -> Expr:
     """Join expressions flat and without constants, so that readers see small trees."""
-    if absorbing in operands:
-        return absorbing
-    parts = [
-        part
-        for operand in operands
-        if operand != neutral
-        for part in (operand.operands if isinstance(operand, node) else (operand,))
-    ]
+    parts: list[Expr] = []
+    for operand in operands:
+        if isinstance(operand, Constant):
+            if operand == absorbing:
+                return absorbing
+        elif isinstance(operand, node):
+            parts += operand.operands
+        else:
+            parts.append(operand)
     if not parts:
         return neutral
     return parts[0] if len(parts) == 1 else node(tuple(parts))

@@ -18,7 +18,7 @@ from staleline.model.scenario import Flush
 from staleline.verdict.audit.agreement import audit
 from staleline.verdict.audit.missing import missing
 from staleline.verdict.audit.next_kernel import Next
-from staleline.verdict.audit.world import NEXT_ENCRYPTS, World
+from staleline.verdict.audit.world import NEXT_ENCRYPTS, JudgedHandovers, World
 from staleline.verdict.audit.worlds import worlds
 from staleline.verdict.handover.kernels import Behaviour, FixedKernel, Kernel
 from staleline.verdict.machines.machine import Machine
@@ -187,7 +187,7 @@ def world(**assumed: bool | str) -> tuple[tuple[str, bool | str], ...]:
 def test_what_is_missing_is_what_splits_worlds_that_agree_in_all_else(
     outcomes: Outcomes, ids: list[str]
 ) -> None:
-    seen = [World("the rule", dict(assumed), {}) for assumed in outcomes]
+    seen = [World("the rule", dict(assumed), JudgedHandovers({})) for assumed in outcomes]
     told = missing(rome(), seen, lambda each: outcomes[tuple(each.assumed.items())])
     assert [reason.id for reason in told] == ids
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from staleline.kernel.boot.decision import Store
+from staleline.kernel.boot.decision import OfflineWay, SiteDecision, Store
 from staleline.model.scenario import Flush
 from staleline.verdict.handover.case import Case
-from staleline.verdict.handover.judgement import judge
+from staleline.verdict.handover.judgement import judge, judged_once
 from staleline.verdict.handover.kernels import Behaviour
 from staleline.verdict.machines.machine import Machine
 from staleline.vocabulary import Path, ReportOrder, Site, Through
@@ -58,7 +58,8 @@ def test_cases_that_are_alike_in_their_circumstances_are_judged_alike() -> None:
         alike += 1
         assert tuple(case.scenarios()) == tuple(other.scenarios())
         one, again = judge(case), judge(other)
-        for what in ("verdict", "answer", "flushes", "needed", "unneeded", "faults", "unknown"):
+        told = ("verdict", "answer", "because", "attainable", "flushes", "needed", "unneeded")
+        for what in (*told, "faults", "left_behind", "unknown", "scenarios"):
             assert getattr(one, what) == getattr(again, what), (what, case, other)
     assert alike > 100
 
@@ -71,6 +72,8 @@ LEFT = Store(
     line="a variable",
     code="stop_this_cpu+0x58",
 )
+
+HALTED = OfflineWay("another way", SiteDecision(flushes=True))
 
 
 @pytest.mark.parametrize("path", Path)
@@ -92,3 +95,29 @@ def test_who_is_stopped_and_what_is_left_behind_are_circumstances(path: Path) ->
         alike = tuple(case.scenarios()) == tuple(other.scenarios())
         assert alike == (path is Path.KEXEC and "crash_left_behind" in known), known
         assert (case.circumstances == other.circumstances) == alike, known
+
+
+def test_what_offline_cpus_leave_is_told_of_each_kernel_by_itself() -> None:
+    """Two that leave something else may be judged alike, and yet say something else."""
+    ways = [
+        OfflineWay("a way", SiteDecision(flushes=True, stores=(replace(LEFT, line=line),)))
+        for line in ("one line", "another line")
+    ]
+    host: dict[str, Any] = {
+        **dict.fromkeys(("sev_guest", "tdx_guest", "snp_guest", "isolated"), False),
+        **dict.fromkeys(("several_cpus", "offline", "jumped_by_kernel"), True),
+        **dict.fromkeys(("hypervisor", "reboot_force"), False),
+    }
+    cases = [
+        Case(
+            machine=replace(some_case(Random(0)).machine, **host),
+            behaviour=replace(some_case(Random(0)).behaviour, offline=(way, HALTED)),
+            path=Path.KEXEC,
+            next_encrypts=False,
+        )
+        for way in ways
+    ]
+    assert tuple(cases[0].scenarios()) == tuple(cases[1].scenarios())
+    first, second = map(judged_once, cases)
+    assert first is not second
+    assert first is judged_once(replace(cases[0], machine=replace(cases[0].machine)))

@@ -8,8 +8,9 @@ asked once of each of them rather than of each pair.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 from staleline.check.meaning.closures import Closures, Locals, Seen, Test, Values
 from staleline.check.meaning.interpreter import State, initial
@@ -51,6 +52,7 @@ class _Step:
     of_own: Test
     of_both: Test | None
     quantified: bool
+    one_by_one: bool
     shared: _Change
     own: _Change
     each: _Change
@@ -65,13 +67,44 @@ class _Move:
     each: _Change
 
 
+class _Conditional:
+    """A step of one CPU whose guard asks for the other secondaries."""
+
+    __slots__ = ("_known", "_move", "_own", "_shared", "_step")
+
+    def __init__(self, step: _Step, shared: int, own: int) -> None:
+        self._step, self._shared, self._own = step, shared, own
+        self._known: dict[IdState, bool] = {}
+        self._move: _Move | None = None
+
+    def move(self, model: CompiledModel, others: IdState) -> _Move | None:
+        """What it does where others have these locals; None where it cannot be taken."""
+        # Where each can be asked alone, pairs of locals are all that there is to know.
+        asked = [(one,) for one in others] if self._step.one_by_one and others else [others]
+        known = self._known
+        for ones in asked:
+            holds = known.get(ones)
+            if holds is None:
+                holds = known[ones] = model.holds(self._step, self._shared, self._own, ones)
+            if not holds:
+                return None
+        if self._move is None:
+            self._move = model.taken(self._step, self._shared, self._own)
+        return self._move
+
+
 @dataclass(frozen=True, slots=True)
 class _Table:
-    """The moves of one CPU: all; those that others notice; steps with quantified guards."""
+    """The moves of one CPU: all; those that others notice; those that depend on the others."""
 
     moves: list[_Move]
     interfering: list[_Move]
-    quantified: list[_Step]
+    conditional: list[_Conditional]
+
+    @property
+    def disturbs(self) -> bool:
+        """May others notice a move?"""
+        return bool(self.interfering or self.conditional)
 
 
 class _Numbered:
@@ -105,6 +138,7 @@ class CompiledModel:
             for actor in Actor
         }
         self._allowed: dict[tuple[Actor, Whose, int], int] = {}
+        self._possible_steps: dict[tuple[Actor, int], tuple[list[_Step], list[_Step]]] = {}
         self._tables: dict[tuple[int, int], _Table] = {}
         self._changed: dict[tuple[int, _Change], int] = {}
 
@@ -130,30 +164,33 @@ class CompiledModel:
         Args:
             witnesses: Locals of the secondaries that there may be, for `Any`.
         """
-        # Mostly so; then each pair of globals and one secondary is asked once, in however many
+        if self._violated_at_pairs is not None:
+            return self._violated_at_pairs
+        return self._named(witnesses)
+
+    @cached_property
+    def _violated_at_pairs(self) -> Callable[[IdState], str | None] | None:
+        """None where a property cannot be asked of one secondary at a time."""
+        # Mostly it can; then each pair of globals and one secondary is asked once, in however many
         # states it is.
-        pairwise = all(_is_pairwise(item.violated) for item in self._model.properties)
-        possible = _secondaries if pairwise else witnesses
-        tests = [
-            (item.name, self._truth(item.violated, possible)) for item in self._model.properties
-        ]
+        expressions = [item.violated for item in self._model.properties]
+        pairwise = all(_is_asked_one_by_one(violated, Any) for violated in expressions)
+        return _at_pairs(self._named(_secondaries)) if pairwise else None
+
+    def _named(self, witnesses: Witnesses) -> Callable[[IdState], str | None]:
+        tests = [(item.name, self._closures.test(item.violated)) for item in self._model.properties]
 
         def named(state: IdState) -> str | None:
-            return next((name for name, broken in tests if broken(state)), None)
+            present, possible = state[1:], witnesses(state)
+            known = self._local_values(present)
+            others = known if possible == present else self._local_values(possible)
+            seen = (self._shared.values[state[0]], (), (), known, others)
+            for name, broken in tests:
+                if broken(seen):
+                    return name
+            return None
 
-        return _at_pairs(named) if pairwise else named
-
-    def _truth(self, expr: Expr, witnesses: Witnesses) -> Callable[[IdState], bool]:
-        test = self._closures.test(expr)
-        return lambda state: test(
-            (
-                self._shared.values[state[0]],
-                (),
-                (),
-                self._local_values(state[1:]),
-                self._local_values(witnesses(state)),
-            )
-        )
+        return named
 
     def successors(self, state: IdState, *, symmetry: bool) -> Iterator[IdState]:
         """The states after one move; secondaries move first, so that runs tell of them early.
@@ -163,20 +200,24 @@ class CompiledModel:
             symmetry: Sort the secondaries of every successor, and move only one of several
                 secondaries that are in the same local state.
         """
-        shared, *rest = state
-        locals_ = tuple(rest)
+        shared, locals_ = state[0], state[1:]
         for i, own in enumerate(locals_):
             if symmetry and i and own == locals_[i - 1]:
                 continue
-            for after, after_own, others in self.moves(shared, own, locals_[:i] + locals_[i + 1 :]):
-                ordered = (*others[:i], after_own, *others[i:])
-                yield (after, *(sorted(ordered) if symmetry else ordered))
-        for after, _, others in self.moves(shared, JUMPING, locals_):
-            yield (after, *(sorted(others) if symmetry else others))
+            others = locals_[:i] + locals_[i + 1 :]
+            for move in self._possible(shared, own, others):
+                rest = self._each(others, move.each) if move.each else others
+                if symmetry:
+                    yield (move.shared, *sorted((move.own, *rest)))
+                else:
+                    yield (move.shared, *rest[:i], move.own, *rest[i:])
+        for move in self._possible(shared, JUMPING, locals_):
+            rest = self._each(locals_, move.each) if move.each else locals_
+            yield (move.shared, *(sorted(rest) if symmetry else rest))
 
     def moves(
         self, shared: int, own: int, others: tuple[int, ...]
-    ) -> Iterator[tuple[int, int, tuple[int, ...]]]:
+    ) -> list[tuple[int, int, tuple[int, ...]]]:
         """The moves of one CPU, as globals, own locals and locals of the others after them.
 
         Args:
@@ -184,45 +225,71 @@ class CompiledModel:
             own: Locals of the secondary that moves, or `JUMPING`.
             others: Locals of the others.
         """
-        tabled = self._tabled(shared, own)
-        for move in tabled.moves:
-            yield move.shared, move.own, self._each(others, move.each)
-        for step in tabled.quantified:
-            if self._holds(step, shared, own, others):
-                move = self._taken(step, shared, own)
-                yield move.shared, move.own, self._each(others, move.each)
+        return [
+            (move.shared, move.own, self._each(others, move.each) if move.each else others)
+            for move in self._possible(shared, own, others)
+        ]
 
-    def interference(self, shared: int, mover: int, bystander: int) -> Iterator[tuple[int, int]]:
-        """What a secondary's move makes of the globals and of another one's locals."""
-        tabled = self._tabled(shared, mover)
-        for move in tabled.interfering:
-            yield move.shared, self._change(bystander, move.each)
-        for step in tabled.quantified:
-            if self._holds(step, shared, mover, (bystander,)):
-                move = self._taken(step, shared, mover)
-                yield move.shared, self._change(bystander, move.each)
+    def _possible(self, shared: int, own: int, others: tuple[int, ...]) -> list[_Move]:
+        """The moves of one CPU, as its table has them."""
+        table = self._tables.get((shared, own)) or self._table(shared, own)
+        if not table.conditional:
+            return table.moves
+        possible = [one.move(self, others) for one in table.conditional]
+        return [*table.moves, *(move for move in possible if move is not None)]
 
-    def _tabled(self, shared: int, own: int) -> _Table:
+    def between(self, shared: int, local: int, others: Iterable[int]) -> Iterator[tuple[int, int]]:
+        """What moves of a secondary and of each other one make of globals and the other's locals.
+
+        Args:
+            shared: The globals.
+            local: Locals of the secondary.
+            others: Locals of the others, one after the other.
+        """
+        table = self._tables.get((shared, local)) or self._table(shared, local)
+        for other in others:
+            theirs = self._tables.get((shared, other)) or self._table(shared, other)
+            if theirs.disturbs:
+                yield from self._disturbance(theirs, local)
+            if table.disturbs:
+                yield from self._disturbance(table, other)
+
+    def _disturbance(self, table: _Table, bystander: int) -> Iterator[tuple[int, int]]:
+        for move in table.interfering:
+            yield move.shared, self._change(bystander, move.each) if move.each else bystander
+        for one in table.conditional:
+            if (taken := one.move(self, (bystander,))) is not None:
+                yield taken.shared, self._change(bystander, taken.each)
+
+    def _table(self, shared: int, own: int) -> _Table:
         """The moves of a pair that depend on nothing else, and the steps that do."""
         # A guard without quantifiers depends only on the globals and the acting CPU, so that the
         # moves of each such pair are worked out once.
-        table = self._tables.get((shared, own))
-        if table is None:
-            table = self._tables[shared, own] = self._table(shared, own)
-        return table
-
-    def _table(self, shared: int, own: int) -> _Table:
         actor = Actor.JUMPING if own == JUMPING else Actor.SECONDARY
         allowed = self._allowed_by(actor, Whose.GLOBAL, shared)
         allowed &= self._allowed_by(actor, Whose.OWN, own)
-        steps = [step for bit, step in enumerate(self._steps[actor]) if allowed >> bit & 1]
+        plain, quantified = self._parted(actor, allowed)
         moves = [
-            self._taken(step, shared, own)
-            for step in steps
-            if not step.quantified and self._holds(step, shared, own, ())
+            self.taken(step, shared, own) for step in plain if self.holds(step, shared, own, ())
         ]
-        interfering = [move for move in moves if move.each or move.shared != shared]
-        return _Table(moves, interfering, [step for step in steps if step.quantified])
+        table = self._tables[shared, own] = _Table(
+            moves,
+            [move for move in moves if move.each or move.shared != shared],
+            [_Conditional(step, shared, own) for step in quantified],
+        )
+        return table
+
+    def _parted(self, actor: Actor, allowed: int) -> tuple[list[_Step], list[_Step]]:
+        """The steps of these bits: without quantifiers, and with them."""
+        # Few sets of steps are ever possible at once.
+        parted = self._possible_steps.get((actor, allowed))
+        if parted is None:
+            steps = [step for bit, step in enumerate(self._steps[actor]) if allowed >> bit & 1]
+            parted = self._possible_steps[actor, allowed] = (
+                [step for step in steps if not step.quantified],
+                [step for step in steps if step.quantified],
+            )
+        return parted
 
     def _allowed_by(self, actor: Actor, whose: Whose, number: int) -> int:
         """A bit for each of an actor's steps: what is asked of these values alone holds."""
@@ -238,21 +305,23 @@ class CompiledModel:
             self._allowed[actor, whose, number] = allowed
         return allowed
 
-    def _holds(self, step: _Step, shared: int, own: int, others: tuple[int, ...]) -> bool:
+    def holds(self, step: _Step, shared: int, own: int, others: IdState) -> bool:
         """What a step asks beside what its table has asked already."""
         if step.of_both is None:
             return True
         known = self._local_values(others)
         return step.of_both((self._shared.values[shared], self._own(own), (), known, known))
 
-    def _taken(self, step: _Step, shared: int, own: int) -> _Move:
-        after = self._shared.number(_assigned(self._shared.values[shared], step.shared))
-        if own == JUMPING:
-            return _Move(after, JUMPING, step.each)
-        return _Move(after, self._locals.number(_assigned(self._own(own), step.own)), step.each)
+    def taken(self, step: _Step, shared: int, own: int) -> _Move:
+        """What a step makes of the globals and of the locals of the one who takes it."""
+        if step.shared:
+            shared = self._shared.number(_assigned(self._shared.values[shared], step.shared))
+        if step.own and own != JUMPING:
+            own = self._locals.number(_assigned(self._locals.values[own], step.own))
+        return _Move(shared, own, step.each)
 
     def _each(self, others: tuple[int, ...], change: _Change) -> tuple[int, ...]:
-        return tuple(self._change(other, change) for other in others) if change else others
+        return tuple([self._change(other, change) for other in others])
 
     def _change(self, local: int, change: _Change) -> int:
         after = self._changed.get((local, change))
@@ -265,7 +334,8 @@ class CompiledModel:
         return () if own == JUMPING else self._locals.values[own]
 
     def _local_values(self, locals_: tuple[int, ...]) -> Locals:
-        return tuple(self._locals.values[local] for local in locals_)
+        values = self._locals.values
+        return tuple([values[local] for local in locals_])
 
     def _step(self, action: Action) -> _Step:
         changes: dict[Whose, list[tuple[int, str]]] = {whose: [] for whose in Whose}
@@ -283,6 +353,7 @@ class CompiledModel:
             self._closures.test(all_of(*asked[Whose.OWN])),
             self._closures.test(all_of(*both)) if both else None,
             _is_quantified(action.guard),
+            _is_asked_one_by_one(action.guard, All),
             tuple(changes[Whose.GLOBAL]),
             tuple(changes[Whose.OWN]),
             tuple(changes[Whose.EACH]),
@@ -310,32 +381,35 @@ def _at_pairs(named: Callable[[IdState], str | None]) -> Callable[[IdState], str
     known: dict[IdState, str | None] = {}
 
     def found(state: IdState) -> str | None:
-        pairs: list[IdState] = [(state[0], local) for local in state[1:]]
-        # Without secondaries there is no pair, and the globals are asked by themselves.
-        for pair in pairs or [state]:
+        shared = state[0]
+        for local in state[1:]:
+            pair = (shared, local)
             if pair not in known:
                 known[pair] = named(pair)
             if (name := known[pair]) is not None:
                 return name
-        return None
+        # Without secondaries there is no pair, and the globals are asked by themselves.
+        return named(state) if len(state) == 1 else None
 
     return found
 
 
-def _is_pairwise(expr: Expr) -> bool:
-    """Does it hold if and only if it holds with some secondary, or with none, alone?"""
+def _is_asked_one_by_one(expr: Expr, quantifier: type[All] | type[Any]) -> bool:
+    """Does it hold of some, or of all, secondaries if it holds with some, or with each, alone?
+
+    Where there are none it is asked as such.
+    """
     match expr:
-        case All():
-            return False
-        case Any(body):
-            return not _is_quantified(body)
-        case Or(operands):
-            return all(_is_pairwise(operand) for operand in operands)
-        case And(operands):
+        case All(body) | Any(body):
+            return isinstance(expr, quantifier) and not _is_quantified(body)
+        case And(operands) | Or(operands):
             quantified = [operand for operand in operands if _is_quantified(operand)]
-            # Two `Any` may have two witnesses, and neither of them would show the violation by
-            # itself.
-            return len(quantified) < 2 and all(_is_pairwise(one) for one in quantified)
+            # Two `Any` of a conjunction may have two witnesses, and neither of them would show the
+            # violation by itself.
+            joined = isinstance(expr, And if quantifier is All else Or)
+            return (joined or len(quantified) < 2) and all(
+                _is_asked_one_by_one(operand, quantifier) for operand in quantified
+            )
     return True
 
 

@@ -8,7 +8,7 @@ reference interpreter re-executes it, which also checks the search.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from staleline.check.meaning.interpreter import Move, State, initial, moves
@@ -16,7 +16,7 @@ from staleline.check.search.compiled import CompiledModel, IdState
 from staleline.errors import ModelError
 from staleline.model.form import Expr, Model
 
-__all__ = ["STATE_LIMIT", "Found", "Run", "search"]
+__all__ = ["STATE_LIMIT", "Found", "Reached", "Run", "explored", "replayed", "search"]
 
 #: States that one search may visit unless told otherwise; about half a gigabyte.
 STATE_LIMIT = 1_000_000
@@ -50,6 +50,21 @@ class Found:
     run: Run | None
 
 
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """What a search established, but for who did what on the way.
+
+    Attributes:
+        states: As of `Found`.
+        violated: As of `Found`.
+        path: The states of a shortest run, secondaries in any order; empty if all hold.
+    """
+
+    states: int
+    violated: str | None = None
+    path: tuple[State, ...] = ()
+
+
 def search(
     model: Model,
     secondaries: int,
@@ -71,16 +86,30 @@ def search(
         ModelError: The limit was reached.
     """
     compiled = compiled or CompiledModel(model)
+    reached = explored(model, secondaries, compiled, symmetry=symmetry, limit=limit)
+    run = replayed(model, reached.path) if reached.path else None
+    return Found(reached.states, reached.violated, run)
+
+
+def explored(
+    model: Model,
+    secondaries: int,
+    compiled: CompiledModel,
+    *,
+    symmetry: bool = True,
+    limit: int = STATE_LIMIT,
+) -> Reached:
+    """As `search`, for all models that mean the same, whatever their words."""
     exploration = _Exploration(compiled, symmetry, limit)
     violated = compiled.first_violation()
     for state in exploration.states_from(compiled.initial(secondaries)):
         if name := violated(state):
-            return _found(model, exploration, name, state)
+            return exploration.reached(name, state)
     # Last, as it needs all states: they have to be free of violations that are nearer.
     stuck = exploration.first_that_cannot_reach(model.goal)
     if stuck is not None:
-        return _found(model, exploration, model.goal_name, stuck)
-    return Found(len(exploration), None, None)
+        return exploration.reached(model.goal_name, stuck)
+    return Reached(len(exploration))
 
 
 class _Exploration:
@@ -114,7 +143,11 @@ class _Exploration:
                 numbers.append(number)
             self._successors.append(tuple(numbers))
 
-    def path_to(self, state: IdState) -> list[State]:
+    def reached(self, violated: str, state: IdState) -> Reached:
+        """A state that breaks a property."""
+        return Reached(len(self), violated, tuple(self._path_to(state)))
+
+    def _path_to(self, state: IdState) -> list[State]:
         """The states on a shortest path from the start."""
         path = [self._numbers[state]]
         while (parent := self._parents[path[-1]]) >= 0:
@@ -154,11 +187,7 @@ class _Exploration:
         return number
 
 
-def _found(model: Model, exploration: _Exploration, violated: str, state: IdState) -> Found:
-    return Found(len(exploration), violated, _replay(model, exploration.path_to(state)))
-
-
-def _replay(model: Model, path: list[State]) -> Run:
+def replayed(model: Model, path: Sequence[State]) -> Run:
     """The path again, by the reference interpreter, with every secondary keeping its place."""
     state = initial(model, len(path[0][1]))
     states, taken = [state], []

@@ -81,9 +81,7 @@ def _after(compiled: CompiledModel, shared: int, local: int, others: set[int]) -
     for after, own, _ in compiled.moves(shared, local, ()):
         yield after, own
     # The new view is among them, as two secondaries may be in the same local state.
-    for other in others:
-        yield from compiled.interference(shared, mover=other, bystander=local)
-        yield from compiled.interference(shared, mover=local, bystander=other)
+    yield from compiled.between(shared, local, others)
 
 
 def _suspect(compiled: CompiledModel, closed: dict[int, set[int]]) -> str | None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 
 from staleline.model.form import Action, Actor, Ref
 from staleline.model.scenario import Scenario, SharedCache
@@ -42,17 +43,26 @@ class _Cache:
     entry: Callable[[Alias], Ref]
 
 
-def evictions(scenario: Scenario, line: Line) -> Iterator[Action]:
+def evictions(scenario: Scenario, line: Line) -> tuple[Action, ...]:
     """Write a dirty entry back and drop it, in any cache."""
+    return _evictions(line, is_shared=scenario.shared_cache is not SharedCache.NONE)
+
+
+@cache
+def _evictions(line: Line, *, is_shared: bool) -> tuple[Action, ...]:
+    return tuple(_of_caches(line, is_shared=is_shared))
+
+
+def _of_caches(line: Line, *, is_shared: bool) -> Iterator[Action]:
     # To drop a clean entry is not among them: to fill it was optional, so that the state without
     # it is reached by not filling it.
     for cpu in CPUS:
         private = _Cache(str(cpu.actor), "The cache of {cpu}", cpu.actor, cpu.entry)
         for alias in line.aliases:
             yield from _write_backs(line, private, alias)
-            if scenario.shared_cache is not SharedCache.NONE:
+            if is_shared:
                 yield _to_shared(line, private, alias)
-    if scenario.shared_cache is not SharedCache.NONE:
+    if is_shared:
         shared = _Cache("shared_cache", "The shared cache", Actor.JUMPING, shared_entry)
         for alias in line.aliases:
             yield from _write_backs(line, shared, alias)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cache
 
 from staleline.model.form import Actor, Assign, Expr, Ref, Whose
 from staleline.model.scenario import Flush, ForeignLines, Scenario
@@ -104,9 +105,7 @@ class Cpu:
 
     def ref(self, name: str) -> Ref:
         """This CPU's copy of a per-CPU variable."""
-        if self.actor is Actor.JUMPING:
-            return Ref(Whose.GLOBAL, f"jumping_{name}")
-        return Ref(Whose.OWN, name)
+        return _copy(name, jumping=self.actor is Actor.JUMPING)
 
     def at(self, *places: JumpingAt | SecondaryAt) -> Expr:
         """This CPU is at one of these places."""
@@ -130,6 +129,11 @@ class Cpu:
     def dirties(self, alias: Alias) -> tuple[Assign, ...]:
         """A store of the old kernel: the line is dirty here, and in no other cache."""
         return (self.entry(alias).becomes(DIRTY), *self.invalidates_others(alias))
+
+
+@cache
+def _copy(name: str, *, jumping: bool) -> Ref:
+    return Ref(Whose.GLOBAL, f"jumping_{name}") if jumping else Ref(Whose.OWN, name)
 
 
 JUMPING = Cpu(Actor.JUMPING)

@@ -154,7 +154,7 @@ def of_rules(
         (
             ComparedCase(row.platform, row.path, row.old, row.next, row.sev_guests_run),
             name,
-            Result(row.judgement, tuple(row.judgement.case.scenarios())),
+            Result(row.judgement, row.judgement.scenarios),
         )
         for name, _, of_rule in checks
         for row in of_rule

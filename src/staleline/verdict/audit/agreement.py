@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import TypeVar
 
 from staleline.evidence.contradiction import (
@@ -80,6 +81,8 @@ def audit(
 _T = TypeVar("_T")
 #: States of the TDX module that only SEAMCALLs bring about.
 _SEAMCALLED = frozenset({"initialized", "failed"})
+#: Rows that differ, kept for the machines of a fleet, which share most of theirs.
+_KEPT = 4096
 _SEVERAL_MACHINES = Unknown("the evidence leaves several machines possible", "unknown-machine")
 
 
@@ -151,19 +154,31 @@ def _handovers(facts: MachineFacts, fitting: Sequence[World]) -> Iterator[Handov
         yield _row(facts, key, [world for world in fitting if key in world.judgements])
 
 
+_PLACE = {path: place for place, path in enumerate(Path)}
+
+
 def _row_order(key: Key) -> tuple[int, bool, bool]:
     old, new, path = key
-    return (list(Path).index(path), not old, not new)
+    return (_PLACE[path], not old, not new)
 
 
 def _row(facts: MachineFacts, key: Key, containing: Sequence[World]) -> Handover:
     """What all worlds that contain a handover agree on."""
     # Worlds that differ in nothing that matters share theirs.
-    judged = {id(world.judgements[key]): world.judgements[key] for world in containing}
-    rows = list(judged.values())
+    judged = tuple(dict.fromkeys(world.judgements[key] for world in containing))
+    row = _agreed_row(key, judged)
+    if len(judged) == 1:
+        return row  # no fact makes a difference
+    open_traps = tuple(dict.fromkeys(_may_trap(facts, key, containing)))
+    unsettled = _unsettled_in_row(facts, key, containing, row.verdict)
+    return replace(row, unknown=asked_once((*unsettled, *open_traps)), may_fault=open_traps)
+
+
+@lru_cache(_KEPT)
+def _agreed_row(key: Key, rows: tuple[Judgement, ...]) -> Handover:
+    """A row, but for the facts on which the judgements differ."""
     first = rows[0]
     verdict = _agreed(row.verdict for row in rows)
-    open_traps = tuple(dict.fromkeys(_may_trap(facts, key, containing)))
     reasons = dict.fromkeys(row.because for row in rows) if verdict is Verdict.SAFE else ()
     return Handover(
         old=key[0],
@@ -182,10 +197,9 @@ def _row(facts: MachineFacts, key: Key, containing: Sequence[World]) -> Handover
         # A trap ends the handover, so it is told where it is sure; `may_fault` has the rest.
         faults=tuple(site for site in first.faults if all(site in row.faults for row in rows)),
         left_behind={site: _all_left(site, rows) for site in _leaving(rows)},
-        unknown=asked_once((*_unsettled_in_row(facts, key, containing, verdict), *open_traps)),
+        unknown=asked_once(reason for row in rows for reason in row.unknown),
         answer=first.answer if verdict is not Verdict.UNKNOWN else None,
-        scenarios=tuple(dict.fromkeys(asked for row in rows for asked in row.case.scenarios())),
-        may_fault=open_traps,
+        scenarios=tuple(dict.fromkeys(asked for row in rows for asked in row.scenarios)),
     )
 
 

@@ -3,15 +3,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from staleline.facts import MachineFacts
 from staleline.verdict.audit.next_kernel import Following
-from staleline.verdict.audit.world import NEXT_ENCRYPTS, Key, World
+from staleline.verdict.audit.world import NEXT_ENCRYPTS, JudgedHandovers, World
 from staleline.verdict.handover.case import Case
-from staleline.verdict.handover.judgement import Judgement, judge
-from staleline.verdict.handover.kernels import Behaviour, Kernel
+from staleline.verdict.handover.judgement import judged_once
+from staleline.verdict.handover.kernels import Behaviour, Kernel, PolicyKernel
 from staleline.verdict.machines.machine import Machine
 from staleline.verdict.machines.possible import Possibility, possible_machines
 from staleline.vocabulary import Path
@@ -24,24 +25,50 @@ def worlds(
 ) -> Iterator[World]:
     """Every known machine that fits the facts, with each kernel, as its own world."""
     observed = facts.boolean("sme_active")
-    by_kernel = [_JudgedKernel(kernel, following, paths) for kernel in kernels]
+    by_kernel = [_kept(_Question(kernel, following, tuple(paths))) for kernel in kernels]
     for possibility in possible_machines(facts):
         for kernel in by_kernel:
             yield from kernel.worlds(possibility, observed)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Question:
+    """What is asked of one kernel."""
+
+    kernel: Kernel
+    following: Following
+    paths: tuple[Path, ...]
+
+    @property
+    def _about(self) -> tuple[Hashable, ...]:
+        """All that decides; by identity, as kernels hold mappings, and images."""
+        kernel = self.kernel
+        asked = id(self.following), self.paths
+        if isinstance(kernel, PolicyKernel):
+            return (id(kernel.policy), kernel.release, *asked)
+        return (id(kernel), *asked)
+
+    def __eq__(self, other: object) -> bool:
+        """The same of the same rule, or image."""
+        return isinstance(other, _Question) and other._about == self._about
+
+    def __hash__(self) -> int:
+        return hash(self._about)
+
+
 class _JudgedKernel:
     """The handovers of one kernel, those that are alike in all that matters judged only once.
 
-    Thousands of machines may fit the evidence, and most differ in nothing that matters here.
+    Thousands of machines may fit the evidence, and most differ in nothing that matters here; nor
+    do most machines of a fleet.
     """
 
-    def __init__(self, kernel: Kernel, following: Following, paths: Sequence[Path]) -> None:
-        self._kernel, self._following, self._paths = kernel, following, paths
+    def __init__(self, question: _Question) -> None:
+        self._kernel, self._paths = question.kernel, question.paths
+        self._following = question.following
         self._behaviours: dict[Hashable, tuple[Behaviour, ...]] = {}
         self._different: list[Behaviour] = []
-        self._rows: dict[Hashable, Mapping[Key, Judgement]] = {}
-        self._judged: dict[Hashable, Judgement] = {}
+        self._rows: dict[Hashable, JudgedHandovers] = {}
 
     def worlds(self, possibility: Possibility, observed: bool | None) -> Iterator[World]:
         """Those in which the kernel encrypts as it was observed to."""
@@ -75,23 +102,23 @@ class _JudgedKernel:
 
     def _judge_all(
         self, machine: Machine, behaviour: Behaviour, uses: Sequence[bool]
-    ) -> Mapping[Key, Judgement]:
+    ) -> JudgedHandovers:
         """The handovers to kernels with these uses of the C-bit."""
         cases = (
             Case(machine=machine, behaviour=behaviour, path=path, next_encrypts=encrypts)
             for encrypts in uses
             for path in self._paths
         )
-        return {
-            (case.old_encrypts, case.next_encrypts, case.path): self._judge(case) for case in cases
-        }
+        return JudgedHandovers(
+            {
+                (case.old_encrypts, case.next_encrypts, case.path): judged_once(case)
+                for case in cases
+            }
+        )
 
-    def _judge(self, case: Case) -> Judgement:
-        circumstances = case.circumstances
-        judged = self._judged.get(circumstances)
-        if judged is None:
-            judged = self._judged[circumstances] = judge(case)
-        return judged
+
+#: A fleet's kernels are judged on one class of its machines after the other.
+_kept = lru_cache(64)(_JudgedKernel)
 
 
 def _settled(behaviour: Behaviour) -> tuple[Behaviour, ...]:

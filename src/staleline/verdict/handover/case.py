@@ -72,6 +72,8 @@ class Case:
             behaviour.sme_active,
             behaviour.seamcalls,
             self.offline,
+            # Of those that may be dirty, what each leaves is told.
+            behaviour.offline if len(self.offline) > 1 else (),
             behaviour.unknown,
             behaviour.open.get(self.path),
             self.roles,

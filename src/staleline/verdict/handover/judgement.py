@@ -3,15 +3,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
 
 from staleline.check.answer import Answer
 from staleline.check.requirements import Requirements
 from staleline.check.runs.trace import Counterexample
 from staleline.kernel.boot.decision import Store
-from staleline.model.scenario import Flush
+from staleline.model.scenario import Flush, Scenario
 from staleline.verdict.handover.answers import answer_to
 from staleline.verdict.handover.case import Case
 from staleline.verdict.handover.kernels import Behaviour
@@ -21,7 +21,10 @@ from staleline.verdict.handover.required import requirements
 from staleline.verdict.handover.unknown import Unknown
 from staleline.vocabulary import Path, Site, Verdict
 
-__all__ = ["Judgement", "judge"]
+__all__ = ["Judgement", "judge", "judged_once"]
+
+#: Judgements of cases that differ, kept for the machines of a fleet, which share most of theirs.
+_KEPT = 16_384
 
 
 _JUMPED_FOR_IT = Unknown(
@@ -36,9 +39,11 @@ _ISOLATED = Unknown(
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Judgement:
     """The verdict on one handover; what stands beside it is worked out when asked for.
+
+    Two are the same only if they are one, as cases that are alike share theirs (`judged_once`).
 
     Attributes:
         case: The handover.
@@ -61,6 +66,11 @@ class Judgement:
         return None if self.counterexample is None else self.counterexample.property
 
     @cached_property
+    def scenarios(self) -> tuple[Scenario, ...]:
+        """What the model checker was asked, or would have been."""
+        return tuple(self.case.scenarios())
+
+    @cached_property
     def flushes(self) -> Mapping[Site, bool | None]:
         """Per site: is WBINVD executed? None where that was not established."""
         flushes = {site: _executed(self.case.flush(site)) for site in self.case.sites}
@@ -70,14 +80,20 @@ class Judgement:
         return flushes
 
     @cached_property
+    def _required(self) -> Requirements:
+        """What any kernel would have to flush here; what this one does is not looked at."""
+        # So the ways in which the case's unknowns may turn out share it, and the first will do.
+        return requirements(self.scenarios[0], self.case.roles)
+
+    @cached_property
     def attainable(self) -> bool:
         """Can flushes at these sites make the handover safe at all?"""
-        return _requirements(self.case).attainable
+        return self._required.attainable
 
     @cached_property
     def needed(self) -> Mapping[Site, bool | None]:
         """Per site: does every safe choice of flushes include it? None if there is none."""
-        required = _requirements(self.case)
+        required = self._required
         known = required.attainable and self._is_modelled
         return {site: site in required.needed if known else None for site in self.case.sites}
 
@@ -88,7 +104,7 @@ class Judgement:
     @cached_property
     def minimal(self) -> tuple[tuple[Site, ...], ...]:
         """The minimal sets of flushes that make it safe; empty if no set does."""
-        sets = sorted(_requirements(self.case).minimal, key=sorted)
+        sets = sorted(self._required.minimal, key=sorted)
         return tuple(tuple(sorted(sites)) for sites in sets)
 
     @cached_property
@@ -100,7 +116,7 @@ class Judgement:
         return {
             site: why_unneeded(self.case, site)
             for site in executed
-            if site in _requirements(self.case).unneeded
+            if site in self._required.unneeded
         }
 
     @cached_property
@@ -108,7 +124,7 @@ class Judgement:
         """For a safe handover, why it is, as a clause; else empty."""
         if self.verdict is not Verdict.SAFE:
             return ""
-        return why_safe(self.case, _requirements(self.case).needed)
+        return why_safe(self.case, self._required.needed)
 
     @cached_property
     def faults(self) -> tuple[Site, ...]:
@@ -159,6 +175,24 @@ def judge(case: Case) -> Judgement:
     return Judgement(case, verdict, answers[0] if verdict is not Verdict.UNKNOWN else None)
 
 
+def judged_once(case: Case) -> Judgement:
+    """The judgement of the first case of this process that was alike in its circumstances."""
+    return _judged(_Alike(case.circumstances, case))
+
+
+@dataclass(frozen=True, slots=True)
+class _Alike:
+    """A case, equal to all that are judged alike."""
+
+    circumstances: tuple[Hashable, ...]
+    case: Case = field(compare=False)
+
+
+@lru_cache(_KEPT)
+def _judged(alike: _Alike) -> Judgement:
+    return judge(alike.case)
+
+
 def _may_be_dirty(case: Case) -> Unknown:
     left = what_is_left(case.behaviour.offline, mwait=case.machine.mwait)
     return Unknown(
@@ -167,12 +201,6 @@ def _may_be_dirty(case: Case) -> Unknown:
         "(echo 1 > /sys/devices/system/cpu/cpuN/online)",
         "offline-cpus-dirty",
     )
-
-
-def _requirements(case: Case) -> Requirements:
-    """What any kernel would have to flush here; what this one does is not looked at."""
-    # So the ways in which the case's unknowns may turn out share it, and the first will do.
-    return requirements(next(case.scenarios()), case.roles)
 
 
 def _verdict(answers: list[Answer]) -> Verdict:

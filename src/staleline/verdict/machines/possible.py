@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from staleline.evidence.contradiction import Contradiction, raise_if_any
 from staleline.facts import Fact, MachineFacts
@@ -62,31 +63,47 @@ def possible_machines(facts: MachineFacts) -> tuple[Possibility, ...]:
     Raises:
         ContradictionError: None does, as some facts exclude each other.
     """
-    possible = tuple(_possible(facts))
+    vendor = facts.text("vendor")
+    leaf = facts.integer("max_extended_leaf")
+    # An unknown vendor is one of these four, not a fifth that has no encryption.
+    possible = tuple(
+        possibility
+        for name in (VENDORS if vendor is None else (vendor,))
+        for possibility in _possible(
+            name, leaf, Answered.of(_observed(facts, name)), vendor is not None
+        )
+    )
     if not possible:
         raise_if_any((_excluded(facts),), None)
     return possible
 
 
-def _possible(facts: MachineFacts) -> Iterator[Possibility]:
-    vendor = facts.text("vendor")
-    leaf = facts.integer("max_extended_leaf")
-    # An unknown vendor is one of these four, not a fifth that has no encryption.
-    for name in VENDORS if vendor is None else (vendor,):
-        given: dict[str, bool | str] = {"vendor": name} if vendor is None else {}
-        open_ends = [(Answered.of(_observed(facts, name)), given)]
-        while open_ends:
-            answered, assumed = open_ends.pop()
-            answered, broken = followed(answered)
-            if broken is not None:
-                continue
-            unknown = answered.first_unknown
-            if unknown is None:
-                yield Possibility(_machine(name, leaf, answered.as_mapping), assumed)
-                continue
-            # The plainest machine comes first: it gives the counterexample that is shown.
-            for value in (True, False):
-                open_ends.append((answered.answering(unknown, value), {**assumed, unknown: value}))
+# Classes of a fleet's machines come with one kernel after the other.
+@lru_cache(1024)
+def _possible(
+    vendor: str, leaf: int | None, told: Answered, vendor_is_told: bool
+) -> tuple[Possibility, ...]:
+    given: dict[str, bool | str] = {} if vendor_is_told else {"vendor": vendor}
+    return tuple(_filled(vendor, leaf, told, given))
+
+
+def _filled(
+    vendor: str, leaf: int | None, told: Answered, given: Mapping[str, bool | str]
+) -> Iterator[Possibility]:
+    """Every way in which the open questions may turn out."""
+    open_ends = [(told, given)]
+    while open_ends:
+        answered, assumed = open_ends.pop()
+        answered, broken = followed(answered)
+        if broken is not None:
+            continue
+        unknown = answered.first_unknown
+        if unknown is None:
+            yield Possibility(_machine(vendor, leaf, answered.as_mapping), assumed)
+            continue
+        # The plainest machine comes first: it gives the counterexample that is shown.
+        for value in (True, False):
+            open_ends.append((answered.answering(unknown, value), {**assumed, unknown: value}))
 
 
 def _observed(facts: MachineFacts, vendor: str) -> Mapping[str, bool | None]:

@@ -119,5 +119,5 @@ def agreement(
 
 
 def _models(row: PlatformHandover) -> Iterator[Model]:
-    for scenario in row.judgement.case.scenarios():
+    for scenario in row.judgement.scenarios:
         yield from (model for _, model in world(scenario))
