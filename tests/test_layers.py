@@ -17,6 +17,7 @@ from tools.structure import (
     doubled_names,
     largest_folders,
     layout,
+    long_lived,
     longest_chain,
     strayed_tests,
     upward_imports,
@@ -105,6 +106,10 @@ ONE_CONCEPT = {
     "read_images": ("api", "kernel.reading.many"),
 }
 
+#: They say of a value that it was found, or that there are others. Where both ends of its life are
+#: seen at once that is enough.
+SAYS_NOTHING = frozenset({"found", "one"})
+
 #: Folders of tests that are not of one package: of the tools, and of everything at once.
 OF_NO_PACKAGE = frozenset({"tools", "properties", "fuzz", "machine"})
 
@@ -144,6 +149,10 @@ def test_no_two_modules_of_a_package_have_one_name() -> None:
 
 def test_no_two_public_definitions_have_one_name() -> None:
     assert not doubled_names(modules(), ONE_CONCEPT)
+
+
+def test_what_lives_longer_than_some_lines_has_a_name_of_its_own() -> None:
+    assert not list(long_lived(modules(), SAYS_NOTHING))
 
 
 def test_tests_lie_where_what_they_test_lies() -> None:

@@ -30,6 +30,7 @@ __all__ = [
     "figures",
     "largest_folders",
     "layout",
+    "long_lived",
     "longest_chain",
     "strayed_tests",
     "upward_imports",
@@ -38,6 +39,11 @@ __all__ = [
 #: Files that Python itself looks for: nobody chose their names.
 _NAMED_BY_PYTHON = frozenset({"__init__.py", "__main__.py"})
 _DEFINITIONS = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+#: What has names of its own.
+_SCOPES = (
+    *(ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda),
+    *(ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp),
+)
 #: Comments that speak to tools.
 _FOR_TOOLS = ("SPDX", "noqa", "type:", "pragma", "!", "fmt:")
 
@@ -215,6 +221,60 @@ def doubled_file_names(modules: Layout) -> Mapping[str, list[str]]:
             parts = module.split(".")
             where[f"{parts[1]}: {file.name}"].append(module)
     return {name: several for name, several in sorted(where.items()) if len(several) > 1}
+
+
+def long_lived(
+    modules: Layout, names: frozenset[str], lines: int = 3
+) -> Iterator[tuple[str, int, str]]:
+    """Names that say nothing of their value, and are used that many lines after they first stand.
+
+    A class's own live as long as what is made of it.
+
+    Args:
+        modules: The package.
+        names: Such names.
+        lines: As many may lie between the first and the last line that has one.
+
+    Yields:
+        The module, the first line, and the name.
+    """
+    for module, file in sorted(modules.files.items()):
+        for scope in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if not isinstance(scope, _SCOPES):
+                continue
+            for name in sorted(names & _bound(scope)):
+                where = list(_lines_with(name, scope))
+                if isinstance(scope, ast.ClassDef) or max(where) - min(where) > lines:
+                    yield module, min(where), name
+
+
+def _bound(scope: ast.AST) -> frozenset[str]:
+    """Names that a scope gives a value, itself or as its parameters."""
+    nodes = list(_inside(scope))
+    stored = {n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+    return frozenset(stored | {n.arg for n in nodes if isinstance(n, ast.arg)})
+
+
+def _inside(scope: ast.AST) -> Iterator[ast.AST]:
+    """What lies in a scope; of a scope inside it, that it is there."""
+    pending = list(ast.iter_child_nodes(scope))
+    while pending:
+        node = pending.pop()
+        yield node
+        if not isinstance(node, _SCOPES):
+            pending += ast.iter_child_nodes(node)
+
+
+def _lines_with(name: str, scope: ast.AST) -> Iterator[int]:
+    """The lines that have the name, but for scopes in which it is another's."""
+    for node in _inside(scope):
+        if isinstance(node, _SCOPES):
+            if name not in _bound(node):
+                yield from _lines_with(name, node)
+        elif isinstance(node, ast.Name) and node.id == name:
+            yield node.lineno
+        elif isinstance(node, ast.arg) and node.arg == name:
+            yield node.lineno
 
 
 def strayed_tests(

@@ -219,7 +219,7 @@ def test_facts_that_are_given_never_replace_what_was_observed(
 ) -> None:
     error = contradicted(snapshot, state=[state])
     assert error.ids == ("given-against-observed",)
-    assert error.found[0].fields == (field,)
+    assert error.contradictions[0].fields == (field,)
 
 
 def test_a_clear_bit_shows_no_machine_without_xen() -> None:
@@ -276,7 +276,7 @@ def test_what_is_given_never_replaces_what_was_observed(
 ) -> None:
     error = contradicted(SEEN, **options)
     assert error.ids == ("given-against-observed",)
-    assert error.found[0].fields == (field,)
+    assert error.contradictions[0].fields == (field,)
     assert given_word in error.what
     assert f"{field} was observed as {seen}" in error.what
 
@@ -287,7 +287,7 @@ def test_a_command_line_has_the_words_of_a_bootconfig_that_was_observed() -> Non
     shown = replace(SEEN, kernel=KernelEvidence(bootconfig=keys))
     error = contradicted(shown, cmdline="quiet mem_encrypt=on -- reboot=force")
     assert error.ids == ("given-against-observed",)
-    assert error.found[0].fields == ("kernel.bootconfig",)
+    assert error.contradictions[0].fields == ("kernel.bootconfig",)
     given = with_given(shown, cmdline='reboot="force" quiet')
     assert given.kernel.bootconfig == keys
     what_if = with_given(shown, cmdline="quiet", another_kernel=True)

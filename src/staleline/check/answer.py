@@ -178,15 +178,15 @@ def _search(
 ) -> Answer:
     reached = [case.meaning.reached(secondaries, limit) for case in cases]
     broken = [
-        _Broken(case, one.violated, one.path)
-        for case, one in zip(cases, reached, strict=True)
-        if one.violated is not None
+        _Broken(case, searched.violated, searched.path)
+        for case, searched in zip(cases, reached, strict=True)
+        if searched.violated is not None
     ]
     # Of runs as short as each other the first is kept, in the order of `world`.
-    shortest = min(broken, key=lambda one: len(one.path), default=None)
+    shortest = min(broken, key=lambda each: len(each.path), default=None)
     return Answer(
         kind=AnswerKind.COUNTEREXAMPLE if shortest else otherwise,
-        states=sum(one.states for one in reached),
+        states=sum(searched.states for searched in reached),
         cpus=secondaries + 1,
         symmetry=True,
         property=shortest.violated if shortest else None,

@@ -49,7 +49,7 @@ def command(*, files: tuple[str, ...], as_json: bool) -> int:
         except EvidenceError as error:
             refused.append((file, error))
     contradictory = [
-        (f, error.found) for f, error in refused if isinstance(error, ContradictionError)
+        (f, error.contradictions) for f, error in refused if isinstance(error, ContradictionError)
     ]
     if as_json:
         unreadable = [(f, str(e)) for f, e in refused if not isinstance(e, ContradictionError)]

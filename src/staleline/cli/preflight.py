@@ -97,7 +97,7 @@ def command(  # noqa: PLR0913 - one parameter per option
         from staleline.report.machines.contradicted import Contradicted, contradicted_preflight
 
         asked = {"next_kernel": following, "path": str(path)}
-        nothing = Contradicted(error.found, (path,), kernel, asked)
+        nothing = Contradicted(error.contradictions, (path,), kernel, asked)
         document = contradicted_preflight(nothing, following, str(error))
         write_contradicted(output, nothing, document, machine.file, host or error.host)
         raise

@@ -74,7 +74,7 @@ class ContradictionError(EvidenceError):
         what: The first contradiction, and the ids of all.
         where: The file; None where only the whole of the evidence is at odds.
         do: What the user can do about it.
-        found: Every contradiction, the told one first.
+        contradictions: Every contradiction, the told one first.
         host: Of which host it is evidence, where that is told in what was being read.
     """
 
@@ -84,17 +84,17 @@ class ContradictionError(EvidenceError):
         *,
         where: str | None,
         do: str,
-        found: tuple[Contradiction, ...],
+        contradictions: tuple[Contradiction, ...],
         host: str | None = None,
     ) -> None:
         super().__init__(what, where=where, do=do)
-        self.found = found
+        self.contradictions = contradictions
         self.host = host
 
     @property
     def ids(self) -> tuple[str, ...]:
         """Of evidence/contradictions.toml, each once."""
-        return tuple(dict.fromkeys(one.id for one in self.found))
+        return tuple(dict.fromkeys(one.id for one in self.contradictions))
 
 
 def raise_if_any(
@@ -112,7 +112,7 @@ def raise_if_any(
         also = f"; also {', '.join(others)}" if others else ""
         what = f"{contradictions[0].what} ({contradictions[0].id}{also})"
         do = contradictions[0].kind.do
-        raise ContradictionError(what, where=where, do=do, found=contradictions, host=host)
+        raise ContradictionError(what, where=where, do=do, contradictions=contradictions, host=host)
 
 
 def against_kernel(sme_active: bool | None) -> Contradiction:

@@ -155,9 +155,9 @@ def _added(
     known = {field.name: getattr(snapshot.state, field.name) for field in fields(StateEvidence)}
     fielded = {name: value for name, value in values.items() if name in known}
     said = tuple(
-        one
+        statement
         for name in sorted(values.keys() - known.keys())
-        for one in said_by_user(name, values[name])
+        for statement in said_by_user(name, values[name])
     )
     if cmdline is not None and cmdline.split() != (snapshot.kernel.cmdline or "").split():
         # What was observed of another line tells nothing of this one.
@@ -256,15 +256,17 @@ def _require_consistent(machine: Snapshot, given: Iterable[str]) -> None:
     Raises:
         ContradictionError: Two fields contradict each other.
     """
-    found = contradictions(machine)
+    clashes = contradictions(machine)
     try:
-        raise_if_any(found, None)
+        raise_if_any(clashes, None)
     except ContradictionError as error:
-        told = [name for name in given if any(map(_is_about(name), found[0].fields))]
+        told = [name for name in given if any(map(_is_about(name), clashes[0].fields))]
         if not told:
             raise
         what = f"{error.what}, of which {' and '.join(told)} was given and not observed"
-        raise ContradictionError(what, where=None, do=str(error.do), found=found) from None
+        raise ContradictionError(
+            what, where=None, do=str(error.do), contradictions=clashes
+        ) from None
 
 
 def _is_about(given: str) -> Callable[[str], bool]:
@@ -296,13 +298,13 @@ def _msr(item: str) -> tuple[int, int | None]:
             f"--msr {item!r} has no value",
             do=f"write e.g. --msr {_EXAMPLE}, or =none if the CPU does not have it",
         )
-    found = {_value(item, value) for value in values.split()}
-    if len(found) > 1:
+    values_given = {_value(item, value) for value in values.split()}
+    if len(values_given) > 1:
         raise UsageError(
             f"--msr {number} differs between CPUs",
             do="give a snapshot made by `staleline collect`, which holds each CPU's",
         )
-    return _number(item, number, 32), found.pop()
+    return _number(item, number, 32), values_given.pop()
 
 
 def _value(item: str, text: str) -> int | None:
@@ -310,8 +312,8 @@ def _value(item: str, text: str) -> int | None:
 
 
 def _number(item: str, text: str, bits: int) -> int:
-    found = _NUMBER.fullmatch(text)
-    if found is None:
+    match = _NUMBER.fullmatch(text)
+    if match is None:
         # rdmsr without -c prints hexadecimal without 0x: what looks decimal is not.
         spelt = _spelt(item)
         # rdmsr -d and -u print decimal, which hexadecimal digits cannot be told from.
@@ -321,8 +323,8 @@ def _number(item: str, text: str, bits: int) -> int:
             f"--msr {item!r}: {text!r} is not hexadecimal with 0x, as `rdmsr -c` prints it",
             do=f"write e.g. --msr {_EXAMPLE}" if spelt is None else f"write --msr {spelt}{also}",
         )
-    number = int(found[2] or found[3], 16)
-    if found[1] or number >= 1 << bits:
+    number = int(match[2] or match[3], 16)
+    if match[1] or number >= 1 << bits:
         raise UsageError(f"--msr {item!r} is out of range", do="numbers have 32 bits, values 64")
     return number
 

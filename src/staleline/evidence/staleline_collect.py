@@ -883,16 +883,16 @@ class _Collector:
 
     def _replaced(self, patch: str) -> Optional[List[str]]:
         """The functions that a live patch replaces; None if it names none."""
-        found: List[str] = []
+        replaced: List[str] = []
         try:
             for part in self._tree.names(patch):
                 if part in _PATCH_FILES:
                     continue
                 functions = self._tree.names(f"{patch}/{part}")
-                found += [f"{part}:{f.partition(',')[0]}" for f in functions if f != "patched"]
+                replaced += [f"{part}:{f.partition(',')[0]}" for f in functions if f != "patched"]
         except OSError:  # also of an attribute that is none of `_PATCH_FILES`
             return None
-        return sorted(found) or None
+        return sorted(replaced) or None
 
     def _kprobes(self) -> Optional[List[str]]:
         """Where probes are; ``?`` for one that cannot be told, or more than are listed.
@@ -1203,14 +1203,14 @@ def _unlike(entries: List[Document]) -> List[Document]:
 
 def _unnumbered(leaves: Dict[str, List[str]]) -> List[Any]:
     """Leaves without what numbers the CPU that they are of."""
-    found: List[Any] = []
+    rows: List[Any] = []
     for name, registers in sorted(leaves.items()):
         leaf = int(name.split(":")[0], 16)
         eax, ebx, ecx, edx = (int(register, 16) for register in registers)
         if leaf == 1:
             ebx &= 0xFF_FFFF
-        found.append([name, eax, ebx, ecx, 0 if leaf in _NUMBERING else edx])
-    return found
+        rows.append([name, eax, ebx, ecx, 0 if leaf in _NUMBERING else edx])
+    return rows
 
 
 # ---- redaction ---------------------------------------------------------------------------

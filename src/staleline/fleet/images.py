@@ -29,15 +29,17 @@ def images_of(folder: str) -> Images:
     unread: dict[str, str] = {}
     limits = ProcessLimits(_SECONDS)
     running = run_each(_name, files, jobs=os.cpu_count() or 1, limits=limits, preload=_MODULES)
-    for index, one in running:
-        if isinstance(one, Failure):
-            unread[files[index]] = one.reason
+    for index, image in running:
+        if isinstance(image, Failure):
+            unread[files[index]] = image.reason
         else:
-            named.append(one)
-    named.sort(key=lambda one: one.path)
+            named.append(image)
+    named.sort(key=lambda image: image.path)
     return Images(
         # Reversed, so that the first by path is kept, in whatever order they were read.
-        by_build_id={one.build_id: one for one in reversed(named) if one.build_id is not None},
+        by_build_id={
+            image.build_id: image for image in reversed(named) if image.build_id is not None
+        },
         by_release=_of_one_build(named),
         unread=dict(sorted(unread.items())),
         open_image=image_opener(),
@@ -51,9 +53,9 @@ def _of_one_build(named: Sequence[ImageFile]) -> dict[str, ImageFile]:
         if one.release is not None:
             builds.setdefault(one.release, set()).add(one.build_id)
     return {
-        one.release: one
-        for one in reversed(named)
-        if one.release is not None and len(builds[one.release]) == 1
+        image.release: image
+        for image in reversed(named)
+        if image.release is not None and len(builds[image.release]) == 1
     }
 
 

@@ -187,19 +187,19 @@ def _unjudged(evidence: str, missing: str, note: str, *, contradicted: str = "")
     )
 
 
-def class_verdict(found: Audit, evidence: str) -> ClassVerdict:
+def class_verdict(judged: Audit, evidence: str) -> ClassVerdict:
     """An audit as columns."""
     return ClassVerdict(
-        rule=found.kernel,
+        rule=judged.kernel,
         kernel_evidence=evidence,
-        verdict=found.verdict.value,
-        kexec=found.by_path[Path.KEXEC].value,
-        crash=found.by_path[Path.CRASH].value,
-        broken=_joined(f"{path}:{name}" for path in Path for name in found.broken(path)),
-        missing=_joined(reason.id for reason in found.unknown),
-        unneeded=_joined(f"{row.path}:{site}" for row in found.handovers for site in row.unneeded),
-        faults=_joined(f"{row.path}:{site}" for row in found.handovers for site in row.faults),
-        pattern=_pattern(found),
+        verdict=judged.verdict.value,
+        kexec=judged.by_path[Path.KEXEC].value,
+        crash=judged.by_path[Path.CRASH].value,
+        broken=_joined(f"{path}:{name}" for path in Path for name in judged.broken(path)),
+        missing=_joined(reason.id for reason in judged.unknown),
+        unneeded=_joined(f"{row.path}:{site}" for row in judged.handovers for site in row.unneeded),
+        faults=_joined(f"{row.path}:{site}" for row in judged.handovers for site in row.faults),
+        pattern=_pattern(judged),
     )
 
 
@@ -313,8 +313,10 @@ class Judge:
         """
         on_this = [
             # Read only now: most classes have no image that is to be run on a profile.
-            replace(one, snapshot=asked.snapshot()) if isinstance(one, ImageKernel) else one
-            for one in asked.kernels
+            replace(kernel, snapshot=asked.snapshot())
+            if isinstance(kernel, ImageKernel)
+            else kernel
+            for kernel in asked.kernels
         ]
         facts = machine_facts(asked.values)
         return audit(facts, on_this, following=self.following, paths=tuple(Path))

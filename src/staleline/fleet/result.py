@@ -110,13 +110,13 @@ class AskedFleet:
     @property
     def counts(self) -> dict[str, int]:
         """Verdict -> hosts; what could not be read is unknown."""
-        found = dict.fromkeys((verdict.value for verdict in WORST_FIRST), 0)
+        hosts = dict.fromkeys((verdict.value for verdict in WORST_FIRST), 0)
         for row in self.running.rows(
             "SELECT verdict, SUM(hosts) AS n FROM judged GROUP BY verdict"
         ):
-            found[row["verdict"]] += int(row["n"])
-        found[Verdict.UNKNOWN] += len(self.faults)
-        return found
+            hosts[row["verdict"]] += int(row["n"])
+        hosts[Verdict.UNKNOWN] += len(self.faults)
+        return hosts
 
     @property
     def status(self) -> int:

@@ -340,9 +340,9 @@ class LocalStates:
     def _change(self, action: Action) -> dict[Whose, _Change]:
         return {
             whose: tuple(
-                (self._index[whose][one.target.name], one.value)
-                for one in action.assigns
-                if one.target.whose is whose
+                (self._index[whose][assign.target.name], assign.value)
+                for assign in action.assigns
+                if assign.target.whose is whose
             )
             for whose in Whose
         }

@@ -88,13 +88,13 @@ def holds(
 
 def reachable(model: Model, secondaries: int) -> set[State]:
     """All states that can be reached, secondaries told apart."""
-    found = {initial(model, secondaries)}
-    frontier = list(found)
+    reached = {initial(model, secondaries)}
+    frontier = list(reached)
     while frontier:
         successors = {after for state in frontier for _, after in moves(model, state)}
-        frontier = list(successors - found)
-        found |= successors
-    return found
+        frontier = list(successors - reached)
+        reached |= successors
+    return reached
 
 
 def _others(state: State, own: int | None) -> Iterator[int]:

@@ -62,12 +62,12 @@ class ArchiveTree(Tree):
     def names(self, path: str) -> list[str]:
         """The names in a directory."""
         start = f"{path}/"
-        found = {
+        members = {
             name[len(start) :].partition("/")[0] for name in self.files if name.startswith(start)
         }
-        if not found:
+        if not members:
             raise FileNotFoundError(errno.ENOENT, "is not in the archive", path)
-        return sorted(found)
+        return sorted(members)
 
 
 def read_archive(stream: UnpackedStream) -> dict[str, bytes]:

@@ -33,12 +33,12 @@ _COMMAND = Pattern(
 def _prompt(line: str) -> re.Match[str] | None:
     if len(line) > _LONGEST:
         return None
-    found = _PROMPT.fullmatch(line)
-    if found is None:
+    match = _PROMPT.fullmatch(line)
+    if match is None:
         return None
-    command = found["command"]
-    typed = found["at"] is not None if command is None else _COMMAND.fullmatch(command)
-    return found if typed else None
+    command = match["command"]
+    typed = match["at"] is not None if command is None else _COMMAND.fullmatch(command)
+    return match if typed else None
 
 
 def is_prompt(line: str) -> bool:

@@ -121,15 +121,15 @@ class _Dress:
     def taken_off(self, line: str) -> str | None:
         """`line` without it; None where the line wears another."""
         if self.marks:
-            found = _MARKS.match(line)
-            if found is None or _marks(found[0]) != self.marks:
+            match = _MARKS.match(line)
+            if match is None or _marks(match[0]) != self.marks:
                 return None if line.strip() else line
-            line = line[found.end() :]
+            line = line[match.end() :]
         if self.numbered:
-            found = _NUMBERED.match(line)
-            if not found or not found[0] or found["file"] != self.file:
+            match = _NUMBERED.match(line)
+            if not match or not match[0] or match["file"] != self.file:
                 return None if line.strip() else line
-            line = line[found.end() :]
+            line = line[match.end() :]
         own = _INDENT.match(line)
         return line[min(len(self.indent), own.end() if own else 0) :]
 

@@ -119,13 +119,13 @@ def search_sites(
         DerivationError: The derivation does not end on one of them.
     """
     states = _States(reruns, machines, sites)
-    found = {site: SiteSearch() for site in sites}
+    searches = {site: SiteSearch() for site in sites}
     tells = is_telling or _is_telling
     for row, machine in enumerate(machines):
-        for site, search in found.items():
+        for site, search in searches.items():
             if row == 0 or tells(site, machine):
                 _OneSite(reruns, site, states, row).search(search)
-    return found
+    return searches
 
 
 def _is_telling(site: Site, machine: RawMachine) -> bool:
@@ -199,12 +199,12 @@ class _OneSite:
             for cell, content in states.contents(site, row)
         }
 
-    def search(self, found: SiteSearch) -> None:
+    def search(self, site_search: SiteSearch) -> None:
         """Try everything, and add what matters."""
         if self._base.decision.flushes is None:
             return
         for name in self._listed():
-            found.influences[name] = Influence(name, explained=True)
+            site_search.influences[name] = Influence(name, explained=True)
         search = Search(self._tried)
         for complement in (False, True):
             flips = random_flips(self._row, complement=complement)
@@ -212,18 +212,20 @@ class _OneSite:
         for finding in search.findings:
             name = str(finding.change)
             if finding.lost is not None:
-                found.lost.setdefault(name, finding.lost)
+                site_search.lost.setdefault(name, finding.lost)
             # What one row explains another may not.
-            elif name not in found.influences or found.influences[name].explained:
-                found.influences[name] = self._influence(finding.change)
-        found.influences |= {one.name: one for one in self._patched()}
+            elif name not in site_search.influences or site_search.influences[name].explained:
+                site_search.influences[name] = self._influence(finding.change)
+        site_search.influences |= {one.name: one for one in self._patched()}
         # These take longest, and rows that the site cannot tell apart have the same answers.
-        if (met := self._met()) not in found.met:
-            found.met.add(met)
-            found.influences |= {one.name: one for one in self._beside_the_facts()}
-            told = {name for name, one in found.influences.items() if not one.explained}
-            found.influences |= {one.name: one for one in self._at_turns(told, found.endless)}
-        found.exhausted |= search.exhausted
+        if (met := self._met()) not in site_search.met:
+            site_search.met.add(met)
+            site_search.influences |= {one.name: one for one in self._beside_the_facts()}
+            told = {name for name, one in site_search.influences.items() if not one.explained}
+            site_search.influences |= {
+                one.name: one for one in self._at_turns(told, site_search.endless)
+            }
+        site_search.exhausted |= search.exhausted
 
     def _patched(self) -> Iterator[Influence]:
         """CPU features that patch code which decides."""

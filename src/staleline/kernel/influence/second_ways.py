@@ -133,11 +133,11 @@ def second_ways_aside(image: KernelImage) -> Callable[[Unlisted], Unlisted]:
         Adds what was found to what sites depend on and no fact sets; to be called once.
     """
     lay_out(image)
-    found = aside(partial(_dependencies, image))
+    wait_for_ways = aside(partial(_dependencies, image))
 
     def added(unlisted: Unlisted) -> Unlisted:
         try:
-            ways = found()
+            ways = wait_for_ways()
         except AsideError as error:
             reason = f"what else another way to the sites depends on could not be tried: {error}"
             ways = [(way.site, reason, "") for way in SECOND_WAYS]
@@ -173,11 +173,11 @@ def _of_one(way: SecondWay) -> Iterator[str]:
         searches = search_sites(
             way, rows, sites=(way.site,), is_telling=lambda _, machine: machine is plain
         )
-        found = searches[way.site]
-        for influence in found.influences.values():
+        search = searches[way.site]
+        for influence in search.influences.values():
             if not influence.explained:
                 yield f"{way.site} also depends on {influence}"
-        if found.exhausted:
+        if search.exhausted:
             yield f"{way.site} depends on more than could be told apart"
 
 

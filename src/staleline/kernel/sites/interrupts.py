@@ -82,18 +82,18 @@ _KNOWN: WeakKeyDictionary[MachineMemory, Interrupts] = WeakKeyDictionary()
 def interrupts_of(emulated: EmulatedMachine) -> Interrupts:
     """Find it out, or say it again for the same memory, which is left as it is."""
     # None of that code looks at the machine, so once is enough for an image.
-    found = _KNOWN.get(emulated.memory)
-    if found is None:
+    interrupts = _KNOWN.get(emulated.memory)
+    if interrupts is None:
         before = emulated.memory.kept()
         # As the image has it, with nothing in it of the machine that is run meanwhile.
         emulated.memory.reset()
         emulated.emulator.prepare_ram()
         try:
-            found = _found(emulated)
+            interrupts = _found(emulated)
         finally:
             emulated.memory.put_back(before)
-        _KNOWN[emulated.memory] = found
-    return found
+        _KNOWN[emulated.memory] = interrupts
+    return interrupts
 
 
 def _found(emulated: EmulatedMachine) -> Interrupts:
@@ -143,13 +143,13 @@ def _gates(emulated: EmulatedMachine, cpu: LogicalCpu) -> Mapping[int, int]:
         v: emulated.memory.read(table + _GATE_SIZE * v, _GATE_SIZE)
         for v in (NMI_VECTOR, REBOOT_VECTOR)
     }
-    found = {
+    addresses = {
         vector: int.from_bytes(gate[0:2] + gate[6:12], "little")
         for vector, gate in gates.items()
         # Who may raise it by an instruction does not matter here.
         if gate[5] & ~_DPL == _PRESENT_INTERRUPT_GATE
     }
-    return _behind_nmi_entry(emulated.image, found)
+    return _behind_nmi_entry(emulated.image, addresses)
 
 
 def _behind_nmi_entry(image: KernelImage, gates: Mapping[int, int]) -> Mapping[int, int]:

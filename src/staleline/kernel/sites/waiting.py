@@ -283,11 +283,11 @@ class _Wait:
         """
         image = self._emulated.image
         calls = [
-            (address, one.target)
-            for address, one in reached_code(image, self._function).items()
-            if one.target is not None
-            and not one.is_jump
-            and not _DELAYS.isdisjoint(image.symbols.names_at(one.target))
+            (address, instruction.target)
+            for address, instruction in reached_code(image, self._function).items()
+            if instruction.target is not None
+            and not instruction.is_jump
+            and not _DELAYS.isdisjoint(image.symbols.names_at(instruction.target))
         ]
         if not calls:
             raise DerivationError("it has no delay between two looks")

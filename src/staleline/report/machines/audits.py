@@ -75,7 +75,7 @@ class AuditOutcome:
         """What evidence did not allow, if it contradicts itself."""
         if not isinstance(self.error, ContradictionError):
             return None
-        return Contradicted(self.error.found, self.paths, self.kernel, self.asked)
+        return Contradicted(self.error.contradictions, self.paths, self.kernel, self.asked)
 
     @property
     def document(self) -> dict[str, Any] | None:

@@ -32,13 +32,13 @@ class Contradicted:
     """An audit that evidence did not allow.
 
     Attributes:
-        found: The contradictions.
+        contradictions: The contradictions.
         paths: What was asked for.
         kernel: The old kernel, as the user named it; None if the evidence was to name it.
         asked: What else was asked for, as of an audit's findings.
     """
 
-    found: Sequence[Contradiction]
+    contradictions: Sequence[Contradiction]
     paths: Sequence[Path]
     kernel: str | None
     asked: Mapping[str, str]
@@ -59,7 +59,8 @@ def contradicted_findings(audit: Contradicted, *, machine: str, files: Sequence[
         by_path=dict.fromkeys(audit.paths, Verdict.UNKNOWN),
         handovers=(),
         other=tuple(
-            Finding(one.id, Level.ERROR, one.what, fields=one.fields) for one in audit.found
+            Finding(one.id, Level.ERROR, one.what, fields=one.fields)
+            for one in audit.contradictions
         ),
         asked=audit.asked,
     )
@@ -72,8 +73,8 @@ def contradicted_audit(audit: Contradicted) -> dict[str, Any]:
         "verdict": Verdict.UNKNOWN,
         "paths": dict.fromkeys(map(str, audit.paths), Verdict.UNKNOWN),
         "handovers": [],
-        "unknown": [one.what for one in audit.found],
-        "contradictions": [contradiction_document(one) for one in audit.found],
+        "unknown": [one.what for one in audit.contradictions],
+        "contradictions": [contradiction_document(one) for one in audit.contradictions],
         "kernel": {"name": audit.kernel_name, "evidence": _EVIDENCE},
         **identity_fields(None),
         "given": [],
