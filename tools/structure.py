@@ -250,9 +250,12 @@ def long_lived(
 
 def _bound(scope: ast.AST) -> frozenset[str]:
     """Names that a scope gives a value, itself or as its parameters."""
-    nodes = list(_inside(scope))
-    stored = {n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
-    return frozenset(stored | {n.arg for n in nodes if isinstance(n, ast.arg)})
+    return frozenset(
+        _named(node)
+        for node in _inside(scope)
+        if isinstance(node, ast.arg)
+        or (isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store))
+    )
 
 
 def _inside(scope: ast.AST) -> Iterator[ast.AST]:
@@ -271,10 +274,12 @@ def _lines_with(name: str, scope: ast.AST) -> Iterator[int]:
         if isinstance(node, _SCOPES):
             if name not in _bound(node):
                 yield from _lines_with(name, node)
-        elif isinstance(node, ast.Name) and node.id == name:
+        elif isinstance(node, ast.Name | ast.arg) and _named(node) == name:
             yield node.lineno
-        elif isinstance(node, ast.arg) and node.arg == name:
-            yield node.lineno
+
+
+def _named(node: ast.Name | ast.arg) -> str:
+    return node.id if isinstance(node, ast.Name) else node.arg
 
 
 def strayed_tests(

@@ -13,6 +13,7 @@ from tools.structure import (
     figures,
     largest_folders,
     layout,
+    long_lived,
     longest_chain,
     strayed_tests,
     upward_imports,
@@ -156,3 +157,20 @@ def test_only_what_is_said_to_people_is_a_comment(tmp_path: Path) -> None:
     assert measured.comments_per_100 == 25.0
     assert measured.test_lines_per_line == 0.5
     assert measured.circles == measured.doubled_names == 0
+
+
+def test_a_name_lives_from_its_first_line_to_its_last(tmp_path: Path) -> None:
+    between = "    a = 1\n    b = 2\n    c = 3\n"
+    files = {
+        "short.py": "def f(rows):\n    one = rows[0]\n    rows.clear()\n    return one\n",
+        "long.py": f"def f(one, rows):\n{between}    return one, rows\n",
+        "inner.py": f"def f():\n    one = 1\n{between}    return [one for one in (a, b)]\n",
+        "shared.py": f"def f():\n    one = 1\n{between}    return [one for a in (b, c)]\n",
+        "field.py": "class A:\n    one: int\n",
+    }
+    modules = layout(package(tmp_path, files))
+    assert list(long_lived(modules, frozenset({"one"}))) == [
+        ("house.field", 2, "one"),
+        ("house.long", 1, "one"),
+        ("house.shared", 2, "one"),
+    ]

@@ -267,12 +267,12 @@ def _files(file: str | None) -> tuple[str, ...]:
     return () if file is None else (file,)
 
 
-def _write_traces(found: Audit, directory: FilePath) -> dict[str, str]:
+def _write_traces(audit: Audit, directory: FilePath) -> dict[str, str]:
     """Write every counterexample; returns file name -> path."""
     from staleline.cli.console.traces import write_traces
     from staleline.report.machines.audit_json import trace_name
 
-    answered = ((trace_name(row), row.answer) for row in found.handovers if row.answer is not None)
+    answered = ((trace_name(row), row.answer) for row in audit.handovers if row.answer is not None)
     named = ((name, answer.counterexample) for name, answer in answered)
     return write_traces(directory, ((name, run) for name, run in named if run is not None))
 

@@ -76,15 +76,15 @@ def changes(old: Path, new: Path) -> Changes:
         for name, file in (("old_rows", old), ("new_rows", new)):
             running.connection.execute(f"CREATE TEMP TABLE {name} AS {_once(file)}")
         counts = [_count(running, name) for name in ("old_rows", "new_rows")]
-        found: dict[tuple[str | None, str | None, tuple[str, ...]], list[Any]] = {}
+        by_change: dict[tuple[str | None, str | None, tuple[str, ...]], list[Any]] = {}
         for row in running.rows(_GROUPED):
             key = (row["old"], row["new"], _by(row, facts))
-            known = found.setdefault(key, [0, []])
+            known = by_change.setdefault(key, [0, []])
             known[0] += row["hosts"]
             known[1].extend(row["examples"])
     changed = [
         VerdictChange(before, after, by, hosts, tuple(sorted(examples)[:_HOSTS_SHOWN]))
-        for (before, after, by), (hosts, examples) in found.items()
+        for (before, after, by), (hosts, examples) in by_change.items()
     ]
     changed.sort(key=lambda one: (not one.worse, _place(one.new), -one.hosts, one.by))
     return Changes(counts[0], counts[1], tuple(changed))

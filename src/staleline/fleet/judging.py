@@ -207,12 +207,12 @@ def _joined(words: Iterable[str]) -> str:
     return ",".join(sorted(set(words)))
 
 
-def _pattern(found: Audit) -> str:
+def _pattern(judged: Audit) -> str:
     """Which flushes a kexec executes: yes, no or ? for the secondaries and the jumping CPU."""
     # For a guest's WBINVD KVM executes nothing, so that there are no times (docs/cost.md).
-    if found.facts.boolean("hypervisor"):
+    if judged.facts.boolean("hypervisor"):
         return "guest"
-    rows = [row for row in found.handovers if row.path is Path.KEXEC]
+    rows = [row for row in judged.handovers if row.path is Path.KEXEC]
     return "".join(
         _executed({row.flushes[site] for row in rows})
         for site in (Site.STOP_THIS_CPU, Site.RELOCATE_KERNEL)

@@ -185,10 +185,10 @@ def _closed(steps: Pairs, locals_: tuple[Values, ...]) -> Pairs:
         following.setdefault(before, []).append(after)
     pairs = set()
     for local in locals_:
-        waiting, found = [local], {local}
+        waiting, reached = [local], {local}
         while waiting:
-            news = set(following.get(waiting.pop(), ())) - found
-            found |= news
+            news = set(following.get(waiting.pop(), ())) - reached
+            reached |= news
             waiting.extend(news)
-        pairs |= {(local, after) for after in found}
+        pairs |= {(local, after) for after in reached}
     return frozenset(pairs)

@@ -218,12 +218,12 @@ def _mismatch(
     return None if _fits(model, found) else "a view has values that the model does not know"
 
 
-def _fits(model: Model, found: ViewSet) -> bool:
+def _fits(model: Model, views: ViewSet) -> bool:
     # Outside of a domain a value has no name in the script: z3 would refuse all of it, and not say
     # why.
-    shared = {*found.alone, *found.views, *found.ranks, *(one for one, _ in found.waits)}
-    own = {one for locals_ in found.views.values() for one in locals_}
-    own |= {one for _, one in found.waits}
+    shared = {*views.alone, *views.views, *views.ranks, *(one for one, _ in views.waits)}
+    own = {one for locals_ in views.views.values() for one in locals_}
+    own |= {one for _, one in views.waits}
     return all(_in_domain(model.globals, one) for one in shared) and all(
         _in_domain(model.locals, one) for one in own
     )

@@ -54,14 +54,14 @@ def way_dependencies(image: KernelImage) -> tuple[str, ...]:
         image: The kernel.
     """
     try:
-        found = tuple(dict.fromkeys(_Way(image).dependencies()))
+        names = tuple(dict.fromkeys(_Way(image).dependencies()))
     # The site itself is unknown then, and says why.
     except DerivationError:
         return ()
     return tuple(
         f"{Site.STOP_THIS_CPU} also depends on {name}, which no fact sets: "
         "it decides whether the other CPUs are interrupted"
-        for name in found
+        for name in names
     )
 
 

@@ -256,14 +256,14 @@ def unknown_decision(reason: str) -> Decision:
 
 def _unread_decision(decision: Decision, reason: str) -> Decision:
     """What was found by running, in so far as it is unknown or that nobody is stopped."""
-    found = (
+    sites = (
         decision.stop_this_cpu,
         decision.relocate_kernel,
         decision.crash_nmi_callback,
         decision.crash_relocate_kernel,
     )
     unread = SiteDecision(None, reason)
-    stop, jump, crash, crash_jump = (unread if site.unknown is None else site for site in found)
+    stop, jump, crash, crash_jump = (unread if site.unknown is None else site for site in sites)
     return replace(
         decision,
         stop_this_cpu=stop,

@@ -183,11 +183,11 @@ def of_rules(
 
 
 def _worst_by_path(rows: Iterable[PlatformHandover], platform: str) -> dict[Path, Verdict]:
-    found: dict[Path, set[Verdict]] = {}
+    by_path: dict[Path, set[Verdict]] = {}
     for row in rows:
         if row.platform == platform:
-            found.setdefault(row.path, set()).add(row.judgement.verdict)
-    return {path: min(verdicts, key=WORST_FIRST.index) for path, verdicts in found.items()}
+            by_path.setdefault(row.path, set()).add(row.judgement.verdict)
+    return {path: min(verdicts, key=WORST_FIRST.index) for path, verdicts in by_path.items()}
 
 
 def _by_case(

@@ -80,7 +80,7 @@ def changes_document(changes: Changes) -> dict[str, Any]:
     }
 
 
-def pairs_document(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
+def pairs_document(pairs: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
     """Hosts by old kernel and next one."""
     return {
         "schema": "staleline/fleet-pairs/1",
@@ -91,7 +91,7 @@ def pairs_document(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str
                 "rule": row["rule"],
                 **{name: int(row[name]) for name in ("hosts", "at_risk", "unknown", "safe")},
             }
-            for following, rows in found.items()
+            for following, rows in pairs.items()
             for row in rows
         ],
     }

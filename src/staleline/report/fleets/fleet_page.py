@@ -247,9 +247,9 @@ def _steps(overview: FleetOverview) -> Iterator[str]:
         yield "A row for each host: staleline fleet audit -o hosts.parquet"
 
 
-def _without_script(found: FleetOverview) -> str:
+def _without_script(overview: FleetOverview) -> str:
     """A few of what was not read, for readers without JavaScript."""
-    if not found.faults:
+    if not overview.faults:
         return ""
-    rows = "".join(f"<li>{html_escape(_short(one.reason))}</li>" for one in found.faults[:50])
+    rows = "".join(f"<li>{html_escape(_short(one.reason))}</li>" for one in overview.faults[:50])
     return f"<noscript><p>Not read:</p><ul>{rows}</ul></noscript>"

@@ -70,14 +70,14 @@ def _with(cases: Sequence[ET.Element], element: str) -> int:
     return sum(case.find(element) is not None for case in cases)
 
 
-def _properties(found: Findings, verdict: Verdict | None) -> Iterator[tuple[str, str]]:
-    yield "kernel", found.kernel
-    yield "kernel evidence", found.kernel_evidence
+def _properties(findings: Findings, verdict: Verdict | None) -> Iterator[tuple[str, str]]:
+    yield "kernel", findings.kernel
+    yield "kernel evidence", findings.kernel_evidence
     if verdict is not None:
         yield "verdict", verdict
-    yield from ((name.replace("_", " "), text) for name, text in found.asked.items())
-    yield from (("file", file) for file in found.files)
-    yield from ((finding.id, finding.message) for finding in found.other)
+    yield from ((name.replace("_", " "), text) for name, text in findings.asked.items())
+    yield from (("file", file) for file in findings.files)
+    yield from ((finding.id, finding.message) for finding in findings.other)
 
 
 def _handover(found: Findings, row: HandoverFindings) -> ET.Element:

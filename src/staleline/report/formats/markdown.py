@@ -49,12 +49,12 @@ def _summary(found: Findings) -> str:
     return ", ".join(verdicts) or f"{len(found.other)} findings"
 
 
-def _handovers(found: Findings) -> Iterator[str]:
-    if found.handovers:
+def _handovers(findings: Findings) -> Iterator[str]:
+    if findings.handovers:
         yield from ("## Handovers", "")
         yield from _table(
             ("handover", "secondaries", "jumping CPU", "required", "verdict", "checked"),
-            [list(_row(row)) for row in found.handovers],
+            [list(_row(row)) for row in findings.handovers],
         )
 
 
@@ -99,11 +99,11 @@ def _counterexamples(found: Findings) -> Iterator[str]:
             yield from _steps(finding.counterexample)
 
 
-def _steps(found: Counterexample) -> Iterator[str]:
-    yield from (f"{escaped(found.property)} broken: {escaped(found.title)}", "")
+def _steps(run: Counterexample) -> Iterator[str]:
+    yield from (f"{escaped(run.property)} broken: {escaped(run.title)}", "")
     rows = [
         (str(number), step.actor, f"`{step.function}`", escaped(step.sentence))
-        for number, step in enumerate(found.steps, 1)
+        for number, step in enumerate(run.steps, 1)
     ]
     yield from _table(("step", "CPU", "where", "what happens"), rows)
 

@@ -75,12 +75,12 @@ class Waivers:
     today: datetime.date
     _used: set[Waiver] = field(default_factory=set, repr=False)
 
-    def applied(self, found: Findings) -> Findings:
+    def applied(self, findings: Findings) -> Findings:
         """The same with what is waived as notes."""
         return replace(
-            found,
-            other=tuple(self._finding(one, found.properties) for one in found.other),
-            handovers=tuple(self._handover(found, row) for row in found.handovers),
+            findings,
+            other=tuple(self._finding(one, findings.properties) for one in findings.other),
+            handovers=tuple(self._handover(findings, row) for row in findings.handovers),
         )
 
     def complaints(self) -> list[str]:

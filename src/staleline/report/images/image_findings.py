@@ -42,14 +42,14 @@ def image_findings(report: ImageReport) -> Findings:
 
 def _identity(document: ImageDocument) -> dict[str, str]:
     """What tells an image from every other, as far as it is known."""
-    found = {
+    identity = {
         "rule": document["policy"] or NO_RULE,
         "release": document["release"],
         "build_id": document["build_id"],
         "package": document["package"],
         "version": document["version"],
     }
-    return {name: text for name, text in found.items() if text is not None}
+    return {name: text for name, text in identity.items() if text is not None}
 
 
 def _findings(report: ImageReport) -> Iterator[Finding]:

@@ -142,12 +142,12 @@ def _rule(document: ImageDocument, *, inputs: bool = False) -> Iterator[tuple[st
 
 def _after_flush(site: Site, document: ImageDocument) -> Iterator[tuple[str, Text]]:
     """What the site leaves behind dirty; what it stores besides is in the JSON document."""
-    found = document["after_flush"].get(site)
-    if found is None or found["leaves_behind"] == "false":
+    after_flush = document["after_flush"].get(site)
+    if after_flush is None or after_flush["leaves_behind"] == "false":
         return
-    when = found["leaves_behind"]
+    when = after_flush["leaves_behind"]
     condition = {None: "it is unknown when", "true": "always"}.get(when, f"if {when}")
-    left = [store for store in found["stores"] if store["fate"] == Fate.LEFT_BEHIND]
+    left = [store for store in after_flush["stores"] if store["fate"] == Fate.LEFT_BEHIND]
     lines = [left_words(site, one["line"], one["code"], one["through"]) for one in left]
     yield "leaves behind", Text("\n".join([f"dirty, {condition}:", *lines]), style=_WARNING)
 
