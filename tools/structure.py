@@ -340,6 +340,8 @@ def _imported_folders(name: str, modules: Layout, tests: Layout) -> set[str]:
     while pending:
         test = pending.pop()
         imported = set(_imported(test, tests.files[test], both)) - reached
+        # What conftest.py has is for tests of everything, and tells of none what it tests.
+        imported = {other for other in imported if not other.endswith(".conftest")}
         reached |= imported
         pending += imported & tests.files.keys()
     return {
