@@ -13,6 +13,7 @@ from typing import Any, assert_never
 
 import z3
 
+from staleline.errors import ModelError
 from staleline.policy.atoms import AtomType, atoms
 from staleline.policy.axioms import VENDORS, axioms
 from staleline.policy.expression import (
@@ -36,6 +37,8 @@ from staleline.policy.literals import (
 )
 
 __all__ = ["condition_where", "equivalent", "find_machine", "to_z3"]
+
+_INTERRUPTED = "interrupted from keyboard"
 
 
 @cache
@@ -110,10 +113,23 @@ def _machines() -> z3.BoolRef:
 
 
 def find_machine(*formulas: z3.BoolRef) -> z3.ModelRef | None:
-    """A machine that can exist and on which all formulas hold, or None."""
+    """A machine that can exist and on which all formulas hold, or None.
+
+    Raises:
+        KeyboardInterrupt: It was sent while z3 looked.
+        ModelError: z3 does not come to an answer.
+    """
     solver = z3.Solver()
     solver.add(_machines(), *formulas)
-    return solver.model() if solver.check() == z3.sat else None
+    answer = solver.check()
+    # Taken for "none" it would pass for a proof. Of Ctrl-C it is all that is left, as z3 takes the
+    # signal.
+    if answer == z3.unknown:
+        reason = solver.reason_unknown()
+        if reason == _INTERRUPTED:
+            raise KeyboardInterrupt
+        raise ModelError(f"z3 does not decide whether such a machine exists: {reason}")
+    return solver.model() if answer == z3.sat else None
 
 
 def equivalent(left: Expression, right: Expression, *assuming: Expression) -> bool:

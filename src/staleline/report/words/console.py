@@ -35,6 +35,8 @@ VERDICT_STYLE = {"safe": "bold green", "at-risk": "bold red", "unknown": "bold y
 _PIPE_WIDTH = 100
 #: No report is laid out for less.
 _LEAST_WIDTH = 60
+#: A number of more is none of columns: a rule so long would fill memory.
+_DIGITS = 5
 #: Blanks, and escapes of colour among them, up to the end of a line.
 _BEFORE_END = re.compile(r"(?: |\x1b\[[\d;]*m)+(?=\n)")
 _COLOUR = re.compile(r"\x1b\[[\d;]*m")
@@ -100,7 +102,8 @@ def text_console(file: TextIO | None = None) -> Console:
 def _width_of_pipe() -> int:
     """As COLUMNS says; what is no number of columns says nothing."""
     columns = os.environ.get("COLUMNS", "")
-    return max(_LEAST_WIDTH, int(columns)) if columns.isdecimal() and int(columns) else _PIPE_WIDTH
+    given = int(columns) if columns.isdecimal() and len(columns) <= _DIGITS else 0
+    return max(_LEAST_WIDTH, given) if given else _PIPE_WIDTH
 
 
 def print_json(document: dict[str, Any]) -> None:
