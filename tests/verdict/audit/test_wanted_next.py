@@ -7,10 +7,13 @@ concat_cmdline() of kexec-tools 2.0.32 (Debian 1:2.0.32-3), compiled and run.
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 import pytest
 
 from staleline.evidence.snapshot import KernelEvidence, Snapshot
-from staleline.verdict.audit.wanted_next import next_image
+from staleline.verdict.audit.wanted_next import NextImage, next_image
 from tests.conftest import RealKernel
 
 LINES = [
@@ -51,3 +54,17 @@ def test_a_line_is_used_again_as_kexec_tools_does(
     path = str(real_kernels["6.12"].path)
     loaded = next_image(path, snapshot, append=append, reuse=True, crash=crash)
     assert loaded.command_line == expected
+
+
+def test_an_image_that_is_replaced_is_loaded_anew(
+    real_kernels: dict[str, RealKernel], tmp_path: Path
+) -> None:
+    file, nothing = tmp_path / "vmlinuz", Snapshot(cpus=())
+
+    def loaded() -> NextImage:
+        return next_image(str(file), nothing, append=None, reuse=False, crash=False)
+
+    for kernel in (real_kernels["5.10"], real_kernels["7"]):
+        shutil.copy(kernel.path, file)
+        assert loaded().name == kernel.release
+        assert loaded().image is loaded().image

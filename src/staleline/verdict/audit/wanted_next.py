@@ -7,14 +7,17 @@ will be started with on the machine in question.
 
 from __future__ import annotations
 
+import os
+import stat
 from dataclasses import dataclass, field
-from functools import cache, cached_property
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
 
-from staleline.errors import UsageError
+from staleline.errors import KernelImageError, UsageError
 from staleline.hardware import ENCRYPTION_LEAF
 from staleline.kernel.boot.rawfacts import RawFacts
 from staleline.kernel.boot.rawmachine import raw_machine
+from staleline.kernel.file.buildtree import built_image
 from staleline.verdict.audit.next_kernel import Following, Next, only_use
 
 if TYPE_CHECKING:
@@ -139,9 +142,25 @@ def next_image(
     return NextImage(_loaded(path), _command_line(snapshot, append, reuse=reuse, crash=crash))
 
 
-@cache
 def _loaded(path: str) -> KernelImage:
-    """Once for all machines that are asked about it."""
+    return _loaded_as(path, _written(path))
+
+
+def _written(path: str) -> tuple[int, int, int, int] | None:
+    """Tells a file from what was there under its name before; None where that tells nothing."""
+    try:
+        status = os.stat(built_image(path) if os.path.isdir(path) else path)
+    except (OSError, ValueError, KernelImageError):
+        return None
+    # A pipe can be read only once, which alone changes its times.
+    if not stat.S_ISREG(status.st_mode):
+        return None
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+# Once for all machines that are asked about it: a few, as a process may go on for long.
+@lru_cache(maxsize=8)
+def _loaded_as(path: str, _written: object) -> KernelImage:
     # Most audits have no image to load, and what reads one takes long to import.
     from staleline.kernel.image.assembly import load_image  # noqa: PLC0415
 
