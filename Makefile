@@ -9,7 +9,7 @@ STAMP := $(VENV)/.installed
 # Formats and lints the scripts of the explorer, as deno.json says.
 DENO := DENO_DIR=$(VENV)/deno DENO_NO_UPDATE_CHECK=1 NO_COLOR=1 $(BIN)/deno
 
-.PHONY: run examples test lint format bench second-opinions every-kernel mutants properties \
+.PHONY: run examples test lint format bench second-opinions every-kernel exhaustive mutants properties \
 	fleet-equality fleet-spark fuzz fuzz-commands kernels compilers instrumented boot-test machine \
 	machine-test machine-matrix machine-mutants docs lock pyz deb install-test dist site site-test \
 	operators-test clean
@@ -21,9 +21,17 @@ run: $(STAMP)
 examples: $(STAMP)
 	@$(BIN)/python tools/examples.py
 
+# Hundreds of tests start the command: without its bytecode each would compile it again.
+test exhaustive every-kernel: export PYTHONDONTWRITEBYTECODE :=
+
 test: lint
 	$(BIN)/python tools/fetch_kernels.py
-	$(BIN)/pytest -n 2 --dist worksteal
+	$(BIN)/pytest -n auto --dist worksteal
+
+# The suite with every case of the products of which `make test` takes some.
+exhaustive: $(STAMP)
+	$(BIN)/python tools/fetch_kernels.py
+	EXHAUSTIVE=1 $(BIN)/pytest -n auto --dist worksteal
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -53,7 +61,7 @@ second-opinions: $(STAMP)
 # Every kernel that tests/data/kernels.toml names; `make test` takes the required ones.
 every-kernel: $(STAMP)
 	$(BIN)/python tools/fetch_kernels.py --all
-	EVERY_KERNEL=1 $(BIN)/pytest -n 2 --dist worksteal tests/kernel
+	EVERY_KERNEL=1 EXHAUSTIVE=1 $(BIN)/pytest -n 2 --dist worksteal tests/kernel
 
 # Questions and guards planted into four kernels at every place and of every kind; over half an hour.
 # PLANTED_GUARDS=75 takes fewer of the 1,000 guards.

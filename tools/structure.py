@@ -343,7 +343,8 @@ def _imported_folders(name: str, modules: Layout, tests: Layout) -> set[str]:
         # What conftest.py has is for tests of everything, and tells of none what it tests.
         imported = {other for other in imported if not other.endswith(".conftest")}
         reached |= imported
-        pending += imported & tests.files.keys()
+        # Every test has what conftest.py offers, whether it uses it or not.
+        pending += {one for one in imported & tests.files.keys() if not one.endswith(".conftest")}
     return {
         ".".join(modules.files[module].parent.relative_to(modules.root).parts)
         for module in reached & modules.files.keys()

@@ -17,6 +17,7 @@ import pytest
 from staleline.cli import main as main_module
 from staleline.cli.main import TRACEBACK, main
 from tests.fuzz.seeds import SEEDS
+from tests.sampling import every
 
 COMMAND = f"{sys.executable} -m staleline"
 
@@ -73,8 +74,13 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
-@pytest.mark.parametrize(("output", "reason"), [("> /dev/full", "No space"), (">&-", "Bad file")])
-@pytest.mark.parametrize("name", WRITES)
+@pytest.mark.parametrize(
+    ("name", "output", "reason"),
+    [
+        *((name, "> /dev/full", "No space") for name in WRITES),
+        *((name, ">&-", "Bad file") for name in every(4, WRITES)),
+    ],
+)
 def test_standard_output_that_cannot_be_written_is_one_line(
     name: str, output: str, reason: str, inputs: Path
 ) -> None:
@@ -85,7 +91,7 @@ def test_standard_output_that_cannot_be_written_is_one_line(
     assert "; " in line
 
 
-@pytest.mark.parametrize("name", WRITES)
+@pytest.mark.parametrize("name", every(3, WRITES))
 def test_a_reader_that_goes_away_is_told_as_shells_tell_it(name: str, inputs: Path) -> None:
     words = WRITES[name].replace("@", str(inputs))
     done = shell(f"{COMMAND} {words} | true; echo ${{PIPESTATUS[0]}}")

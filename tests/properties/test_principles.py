@@ -26,19 +26,19 @@ def held(play: Callable[[Random, Mapping[str, Question]], Round], rounds: int) -
 
 
 def test_less_evidence_may_only_make_an_answer_unknown() -> None:
-    outcomes = held(thinned_round, 40)
-    assert outcomes["machines"] >= 200
-    assert min(outcomes[verdict] for verdict in ("safe", "at-risk", "unknown")) >= 20
+    outcomes = held(thinned_round, 20)
+    assert outcomes["machines"] >= 100
+    assert min(outcomes[verdict] for verdict in ("safe", "at-risk", "unknown")) >= 10
 
 
 def test_the_same_machine_told_in_two_ways_never_gets_two_definite_answers() -> None:
-    outcomes = held(retold_round, 40)
-    assert outcomes["machines"] >= 200
+    outcomes = held(retold_round, 20)
+    assert outcomes["machines"] >= 100
     assert outcomes["contradictory"] == 0
-    assert min(outcomes[verdict] for verdict in ("safe", "at-risk", "unknown")) >= 20
+    assert min(outcomes[verdict] for verdict in ("safe", "at-risk", "unknown")) >= 10
 
 
 def test_every_combination_of_facts_gets_a_verdict_or_a_named_contradiction() -> None:
-    outcomes = held(random_round, 60)
-    assert outcomes["machines"] >= 100
-    assert min(outcomes[end] for end in ("unknown", "contradictory")) >= 10
+    outcomes = held(random_round, 30)
+    assert outcomes["machines"] >= 50
+    assert min(outcomes[end] for end in ("unknown", "contradictory")) >= 5

@@ -33,6 +33,7 @@ from tests.check.export.grid import Grid, broken, small_grid
 from tests.check.scenarios import crash, distinct_models, kexec
 from tests.check.search.counting import count_states
 from tests.check.search.random_models import expressions, models
+from tests.sampling import examples
 
 
 def _broken(model: Model, secondaries: int) -> tuple[int, tuple[str, ...]]:
@@ -61,7 +62,7 @@ def test_states_and_everything_broken_equal_the_interpreter_s(secondaries: int, 
         assert (explored.states, explored.broken) == _broken(model, secondaries)
 
 
-@settings(max_examples=70, deadline=None)
+@settings(max_examples=examples(70), deadline=None)
 @given(model=models(), goal=expressions(Whose.GLOBAL), secondaries=st.integers(0, 2))
 def test_models_nobody_would_write_are_explored_exactly(
     model: Model, goal: Expr, secondaries: int

@@ -11,9 +11,10 @@ from staleline.check.search.search import search
 from staleline.check.search.views import views
 from staleline.model.form import Expr, Model, Whose
 from tests.check.search.random_models import expressions, guards_for_views, models
+from tests.sampling import examples
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(model=models(), secondaries=st.integers(0, 2))
 def test_search_finds_what_the_interpreter_reaches(model: Model, secondaries: int) -> None:
     states = reachable(model, secondaries)
@@ -26,14 +27,14 @@ def test_search_finds_what_the_interpreter_reaches(model: Model, secondaries: in
             assert found.states == len(classes if symmetry else states)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(model=models(guards_for_views))
 def test_what_views_prove_holds_for_small_numbers(model: Model) -> None:
     broken = any(search(model, secondaries).violated for secondaries in range(4))
     assert not (views(model).proved and broken)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(model=models(), expr=expressions(Whose.GLOBAL))
 def test_negation_negates(model: Model, expr: Expr) -> None:
     for state in reachable(model, 2):

@@ -35,6 +35,7 @@ from tests.evidence.writers import (
     as_x86info,
     as_xen_policy,
 )
+from tests.sampling import covering
 
 DATA = Path(__file__).parents[2] / "data" / "cpuid"
 ROME = DATA / "full" / "amd-epyc-7742-64-core-processor-dual.test.xz"
@@ -315,27 +316,27 @@ def fewer_or_the_same(less: dict[str, object], full: MachineFacts) -> bool:
     )
 
 
+_WRITERS: list[Callable[[Snapshot], str]] = [
+    as_aida64,
+    as_aida64_without_headings,
+    as_everest,
+    as_affinity_list,
+    as_cpuid_tool,
+    as_libcpuid_raw,
+    as_libvirt,
+    lambda machine: as_hwloc_files(machine)["pu0"],
+    as_x86info,
+    as_columns,
+    as_cpu_z,
+    as_cpucontrol,
+    lambda machine: as_kcpuid(machine, indexed=INDEXED_LEAVES),
+    lambda machine: as_xen_policy(machine, indexed=INDEXED_LEAVES),
+]
+
+
 @pytest.mark.parametrize(
-    "write",
-    [
-        as_aida64,
-        as_aida64_without_headings,
-        as_everest,
-        as_affinity_list,
-        as_cpuid_tool,
-        as_libcpuid_raw,
-        as_libvirt,
-        lambda machine: as_hwloc_files(machine)["pu0"],
-        as_x86info,
-        as_columns,
-        as_cpu_z,
-        as_cpucontrol,
-        lambda machine: as_kcpuid(machine, indexed=INDEXED_LEAVES),
-        lambda machine: as_xen_policy(machine, indexed=INDEXED_LEAVES),
-    ],
-)
-@pytest.mark.parametrize(
-    "dump", ["amd-epyc-7742-64-core", "12th-gen-intel-core-i9-12900k", "via-c7"]
+    ("write", "dump"),
+    covering(_WRITERS, ["amd-epyc-7742-64-core", "12th-gen-intel-core-i9-12900k", "via-c7"]),
 )
 def test_a_dump_cut_anywhere_is_refused_or_tells_less(
     write: Callable[[Snapshot], str], dump: str

@@ -16,6 +16,7 @@ from staleline.vocabulary import Site
 from tests.kernel.machines import MEM_ENCRYPT_ENABLED, SYSCFG, cpuid
 from tests.kernel.mutate import find_guard, patched
 from tests.kernel.places import address_of, function_at
+from tests.sampling import covering
 
 ROME = RawMachine(cpuid("Rome"), cpuid("Rome"), {SYSCFG: MEM_ENCRYPT_ENABLED}, True)
 K8 = RawMachine(cpuid("K8"), cpuid("K8"))
@@ -78,7 +79,7 @@ def test_a_wbinvd_that_every_boot_patches_in_is_executed(image):
     assert KernelReader(mutant).decide(ROME).stop_this_cpu.flushes is True
 
 
-@pytest.mark.parametrize("feature", [ERMS, XSTORE])
+@pytest.mark.parametrize(("image", "feature"), covering(SERIES, [ERMS, XSTORE]), indirect=["image"])
 def test_a_wbinvd_that_a_feature_patches_away_leaves_its_rule_unknown(image, feature):
     flush = find_guard(image, "stop_this_cpu").flush
     mutant = with_alternative(image, flush.address, b"\x90\x90", feature)

@@ -32,6 +32,7 @@ from tests.kernel.plant import (
     zeroes_global,
     zeroes_per_cpu_byte,
 )
+from tests.sampling import covering
 
 KEXEC = (Site.STOP_THIS_CPU, Site.RELOCATE_KERNEL)
 
@@ -150,7 +151,9 @@ def test_one_more_reason_to_flush_in_some_guests(image):
     assert all("MSR 0xc0010131[2]" in other for other in others)
 
 
-@pytest.mark.parametrize("function", ["stop_this_cpu", "machine_kexec"])
+@pytest.mark.parametrize(
+    ("series", "function"), covering(ERAS, ["stop_this_cpu", "machine_kexec"]), indirect=["series"]
+)
 def test_a_static_branch(image, function):
     site = Site.STOP_THIS_CPU if function == "stop_this_cpu" else Site.RELOCATE_KERNEL
     assert_names(unlisted(planted_static_branch(image, function)), site, "static key ")
@@ -215,7 +218,11 @@ def test_a_guard_that_asks_for_sev_es(real_kernels):
     assert "sev_es_guest" in rule.reads
 
 
-@pytest.mark.parametrize("change", ["never", "always", "inverted", "no_flush"])
+@pytest.mark.parametrize(
+    ("series", "change"),
+    covering(ERAS, ["never", "always", "inverted", "no_flush"]),
+    indirect=["series"],
+)
 def test_a_changed_guard_on_the_whole_table(image, original, change):
     """The changed instruction decides alone; where it decides not is seen in the original."""
     mutant = patched(image, *getattr(find_guard(image, "identity_mapped"), change))

@@ -24,6 +24,7 @@ from tests.kernel.plant import (
     time_bit,
 )
 from tests.kernel.sites.test_afterflush import ROME
+from tests.sampling import covering
 
 OPEN = {
     "RDRAND or RDSEED[3]": random_bit(3),
@@ -33,12 +34,18 @@ OPEN = {
 }
 
 
-@pytest.fixture(scope="module", params=["6.12", "7-generic"])
+SERIES = ("6.12", "7-generic")
+images_and_names = pytest.mark.parametrize(
+    ("image", "name"), covering(SERIES, list(OPEN)), indirect=["image"]
+)
+
+
+@pytest.fixture(scope="module", params=SERIES)
 def image(request, real_kernels) -> KernelImage:
     return real_kernels[request.param].image
 
 
-@pytest.mark.parametrize("name", OPEN)
+@images_and_names
 def test_a_guard_that_asks_for_it_is_unknown_and_named(image: KernelImage, name: str) -> None:
     never = patched(image, *find_guard(image, "stop_this_cpu").no_flush)
     mutant = planted(never, "stop_this_cpu", OPEN[name], executes_wbinvd)
@@ -46,7 +53,7 @@ def test_a_guard_that_asks_for_it_is_unknown_and_named(image: KernelImage, name:
     assert any(f"also depends on {name}," in reason for reason in found)
 
 
-@pytest.mark.parametrize("name", OPEN)
+@images_and_names
 def test_a_store_after_the_flush_that_asks_for_it_is_too(image: KernelImage, name: str) -> None:
     mutant = planted_before_halt(image, on_condition(storing_nothing(OPEN[name]), pushes))
     found = dependencies(mutant).unlisted[Site.STOP_THIS_CPU]
@@ -61,7 +68,7 @@ def test_a_performance_counter_is_not_read(image: KernelImage) -> None:
     assert "0f33" in str(decision.unknown)
 
 
-@pytest.mark.parametrize("name", OPEN)
+@images_and_names
 def test_a_run_is_the_same_each_time(image: KernelImage, name: str) -> None:
     mutant = planted_before_halt(image, on_condition(storing_nothing(OPEN[name]), pushes))
     first, second = (KernelReader(mutant) for _ in range(2))

@@ -17,6 +17,7 @@ from staleline.vocabulary import ReportOrder
 from tests.kernel.eras import ERA_OF_SERIES, ERAS
 from tests.kernel.machines import MEM_ENCRYPT_ENABLED, SYSCFG, Facts, cpuid, facts_of
 from tests.kernel.mutate import find_guard, instructions, patched
+from tests.sampling import EXHAUSTIVE, every
 
 MACHINES = {
     name: RawMachine(cpuid(dump), cpuid(dump), {SYSCFG: MEM_ENCRYPT_ENABLED * enabled}, on)
@@ -173,7 +174,8 @@ def test_a_breakpoint_on_any_instruction_of_stop_this_cpu(kernel, name):
     machine = MACHINES[name]
     original = decide(kernel.image, machine)
     seen = 0
-    for instruction in instructions(kernel.image, "stop_this_cpu"):
+    tried = every(3, instructions(kernel.image, "stop_this_cpu"))
+    for instruction in tried:
         decision = decide(patched(kernel.image, instruction.address, b"\xcc"), machine)
         assert decision.relocate_kernel == original.relocate_kernel
         if decision.stop_this_cpu == original.stop_this_cpu:
@@ -181,7 +183,7 @@ def test_a_breakpoint_on_any_instruction_of_stop_this_cpu(kernel, name):
         assert decision.stop_this_cpu.flushes is None
         assert "int3 at stop_this_cpu+0x" in (decision.stop_this_cpu.unknown or "")
         seen += 1
-    assert seen > 10
+    assert seen > (10 if EXHAUSTIVE else 3)
 
 
 def test_a_derivation_that_halts_elsewhere_is_no_stop(kernel):
