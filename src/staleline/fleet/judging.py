@@ -12,7 +12,7 @@ import os
 import time
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -223,15 +223,18 @@ def _executed(flushes: set[bool | None]) -> str:
     return {True: "y", False: "n", None: "?"}[flushes.pop() if len(flushes) == 1 else None]
 
 
-def flush_milliseconds(pattern: str, hardware: Mapping[str, Any]) -> float | None:
-    """What the flushes of a kexec likely take; None where they are not bounded.
+#: Of its flushes: the secondaries', and the jumping CPU's.
+_BOUNDED = ("yy", "yn", "ny", "nn")
+
+
+def flush_milliseconds(hardware: Mapping[str, Any]) -> Mapping[str, float]:
+    """What the flushes of a kexec likely take, by pattern; those that are not bounded are out.
 
     Args:
-        pattern: Of `ClassVerdict`.
         hardware: A row of the table.
     """
-    if pattern not in {"yy", "yn", "ny", "nn"} or hardware["socket"] is None:
-        return None
+    if hardware["socket"] is None:
+        return {}
     capacity = CacheCapacity(
         socket=hardware["socket"],
         cluster=hardware["cluster"],
@@ -239,8 +242,12 @@ def flush_milliseconds(pattern: str, hardware: Mapping[str, Any]) -> float | Non
         source="the fleet",
     )
     times = flush_times(capacity, bandwidth_of(_cpu(hardware)))
-    parts = zip(pattern, ("socket", "jumping_cpu"), strict=True)
-    return 1000 * sum((times[what][1] or 0.0 for flushes, what in parts if flushes == "y"), 0.0)
+    likely = [times[what][1] or 0.0 for what in ("socket", "jumping_cpu")]
+    return {
+        pattern: 1000
+        * sum((one for flushes, one in zip(pattern, likely, strict=True) if flushes == "y"), 0.0)
+        for pattern in _BOUNDED
+    }
 
 
 def _cpu(hardware: Mapping[str, Any]) -> MachineFacts:
@@ -267,12 +274,13 @@ class Judge:
     Attributes:
         judged: How many were judged by the engine, and not known before.
         seconds: Of the CPU, that these took.
-        verdicts: What is known, by what decides it.
     """
 
-    def __init__(self, question: FleetQuestion, verdicts: dict[str, ClassVerdict]) -> None:
+    def __init__(
+        self, question: FleetQuestion, known: Callable[[], dict[str, ClassVerdict]] = dict
+    ) -> None:
         self.question = question
-        self.verdicts = verdicts
+        self._known = known
         self.judged = 0
         self.seconds = 0.0
         self.following: Following = next_kernel(
@@ -285,6 +293,11 @@ class Judge:
         )
         self._files = question.digests
         self._as_if: dict[tuple[Hashable, ...], tuple[ClassValues, str, Snapshot]] = {}
+
+    @cached_property
+    def verdicts(self) -> dict[str, ClassVerdict]:
+        """What is known, by what decides it; not read where nothing is to be judged."""
+        return self._known()
 
     def verdict(self, subject: FleetSubject) -> ClassVerdict:
         """What its hosts come to."""

@@ -219,7 +219,7 @@ def asked_fleet(directory: Path, options: AuditOptions) -> Iterator[AskedFleet]:
         UsageError: It is no fleet, is not finished, or is being written to.
     """
     fleet = opened(directory)
-    judge = Judge(options.question, kept_verdicts(fleet))
+    judge = Judge(options.question, lambda: kept_verdicts(fleet))
     with fleet.locked(writing_to_it=False):
         fleet.require_finished()
         with engine() as running:
@@ -258,12 +258,7 @@ def look(
         inventory=inventory,
         by_profile=options.question.kernel is not None,
     )
-    # Counted by what is trusted, so that a clock that is a little ahead is not said to be doubted.
-    doubtful = running.value(
-        f"SELECT COALESCE(SUM(CASE WHEN ({outlook.trusted}) IS NULL THEN 1 ELSE 0 END), 0) "
-        "FROM hosts"
-    )
-    outlook = replace(outlook, doubtful=int(doubtful))
+    outlook = replace(outlook, doubtful=int(running.value(statements.doubtful(outlook))))
     running.make("faults", statements.LATEST_FAULTS)
     if again:
         running.make("told_again", statements.told_again(outlook))
@@ -329,9 +324,10 @@ def count_costs(running: Statements) -> None:
         {
             "pattern": row["pattern"],
             "hardware": hardware["hardware"],
-            "flush_ms": flush_milliseconds(row["pattern"], hardware),
+            "flush_ms": milliseconds.get(row["pattern"]),
         }
         for hardware in running.rows("SELECT * FROM kinds")
+        for milliseconds in (flush_milliseconds(hardware),)
         for row in patterns
     ]
     running.table("costs", costs, _COST_COLUMNS)

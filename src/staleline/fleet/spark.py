@@ -67,7 +67,7 @@ def fleet_rows(
         inventory: Columns of the inventory.
     """
     asked = options or AuditOptions()
-    running, judge = SparkStatements(session), Judge(asked.question, {})
+    running, judge = SparkStatements(session), Judge(asked.question)
     again = bool(running.value("SELECT COUNT(*) FROM repeated"))
     outlook = look(running, asked, again=again, inventory=inventory)
     judge_subjects(running, judge, outlook)

@@ -25,6 +25,7 @@ __all__ = [
     "TWICE",
     "Outlook",
     "counted_table",
+    "doubtful",
     "grouped",
     "judged",
     "quoted",
@@ -95,6 +96,20 @@ class Outlook:
         """What `told` and ``verdicts`` are joined by."""
         own = " AND v.profile = t.profile" if self.by_profile else ""
         return f"v.subject = t.subject{own}"
+
+
+def doubtful(told: Outlook) -> str:
+    """How many times are none, or cannot be trusted.
+
+    By what is trusted, so that a clock that is a little ahead is not said to be doubted. In three
+    parts, of which Parquet's statistics mostly tell that no row is one.
+    """
+    untrusted = (
+        "time <> 'told'",
+        f"time = 'told' AND collected > {told.now + _AHEAD}",
+        "time = 'told' AND collected IS NULL",
+    )
+    return "SELECT " + " + ".join(f"(SELECT COUNT(*) FROM hosts WHERE {one})" for one in untrusted)
 
 
 def told_again(told: Outlook) -> str:
