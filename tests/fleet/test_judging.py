@@ -6,6 +6,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from staleline.fleet.images import no_images
 from staleline.fleet.intake.adding import AddOptions, add_to_fleet
 from staleline.fleet.judging import FleetQuestion
 from staleline.fleet.result import AuditOptions, asked_fleet
@@ -23,7 +24,7 @@ def judged(fleet: Path, question: FleetQuestion) -> tuple[list[str], int]:
 def test_an_image_that_is_replaced_by_another_of_its_name(real_kernels, tmp_path):
     fleet, image = tmp_path / "fleet", tmp_path / "vmlinuz"
     add_to_fleet(fleet, [str(DUMP)], AddOptions(jobs=1))
-    question = FleetQuestion(kernel=str(image))
+    question = FleetQuestion(kernel=str(image), images=no_images())
     for kernel in (real_kernels["5.10"], real_kernels["7"]):
         shutil.copy(kernel.path, image)
         assert judged(fleet, question) == ([kernel.release], 1)
