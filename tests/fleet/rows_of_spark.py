@@ -1,14 +1,21 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""`make fleet-spark`: the same statements on Spark give the same rows, both ways.
+"""`make fleet-spark`: the same statements on Spark, classic and Connect, give the same rows.
 
-Needs a Java runtime (openjdk of Debian). FLEET_SPARK_HOSTS says how many hosts.
+Needs a Java runtime (openjdk of Debian). FLEET_SPARK_HOSTS says how many hosts; FLEET_SPARK_REMOTE
+names a Connect server that runs already.
 """
 
 from __future__ import annotations
 
 import os
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import pyspark
 import pytest
 from benchmarks.fleet import million
 from pyspark.sql import SparkSession
@@ -20,19 +27,72 @@ from staleline.fleet.store import TABLES, Fleet
 from staleline.fleet.tables import engine
 from tests.fleet.equality import fleet_of, some_hosts
 
+# Connect's client asks for pandas, of which it says this; nothing here is of pandas.
+pytestmark = pytest.mark.filterwarnings("ignore:PySpark does not yet fully support pandas")
 _HOSTS = int(os.environ.get("FLEET_SPARK_HOSTS", "20000"))
 _NOW = 1_796_100_000
+_SECONDS_TO_START, _SECONDS_TO_END = 120.0, 30.0
 
 
-@pytest.fixture(scope="module")
-def session():
-    remote = os.environ.get("FLEET_SPARK_REMOTE")
-    builder = SparkSession.builder.remote(remote) if remote else SparkSession.builder
-    if not remote:
-        builder = builder.master("local[2]").config("spark.ui.enabled", "false")
-    found = builder.config("spark.sql.shuffle.partitions", "4").getOrCreate()
-    yield found
-    found.stop()
+@contextmanager
+def connect_server(directory: Path) -> Iterator[str]:
+    """A Connect server of its own, on the loopback alone; its address."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    settings = {
+        "spark.connect.grpc.binding.address": "127.0.0.1",
+        "spark.connect.grpc.binding.port": str(port),
+        "spark.driver.bindAddress": "127.0.0.1",
+        "spark.ui.enabled": "false",
+    }
+    submit = Path(pyspark.__file__).parent / "bin" / "spark-submit"
+    command = [str(submit), "--master", "local[2]", "--driver-memory", "1g"]
+    command += [word for one in settings.items() for word in ("--conf", "=".join(one))]
+    command += ["--class", "org.apache.spark.sql.connect.service.SparkConnectServer"]
+    said = directory / "server.log"
+    with said.open("wb") as log:
+        server = subprocess.Popen(command, cwd=directory, stdout=log, stderr=log)
+    try:
+        _wait_for(port, server, said)
+        yield f"sc://127.0.0.1:{port}"
+    finally:
+        server.terminate()
+        try:
+            server.wait(_SECONDS_TO_END)
+        except subprocess.TimeoutExpired:
+            server.kill()
+            server.wait()
+
+
+def _wait_for(port: int, server: subprocess.Popen[bytes], said: Path) -> None:
+    last = time.monotonic() + _SECONDS_TO_START
+    while time.monotonic() < last and server.poll() is None:
+        with socket.socket() as asking:
+            if asking.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.2)
+    pytest.fail(f"no Connect server: {said.read_text()[-2000:]}")
+
+
+@pytest.fixture(scope="module", params=["classic", "connect"])
+def session(request, tmp_path_factory):
+    with ExitStack() as stack:
+        builder = SparkSession.builder
+        if request.param == "connect":
+            remote = os.environ.get("FLEET_SPARK_REMOTE")
+            directory = tmp_path_factory.mktemp("connect")
+            builder = builder.remote(remote or stack.enter_context(connect_server(directory)))
+        else:
+            builder = builder.master("local[2]").config("spark.ui.enabled", "false")
+        found = builder.config("spark.sql.shuffle.partitions", "4").getOrCreate()
+        stack.callback(found.stop)
+        assert is_remote_session(found) == (request.param == "connect")
+        yield found
+
+
+def is_remote_session(session) -> bool:
+    return type(session).__module__.startswith("pyspark.sql.connect.")
 
 
 def with_views(session, fleet: Fleet) -> None:
