@@ -122,6 +122,15 @@ def test_truncated_dumps(data: bytes, length: int) -> None:
     _read(data[: length % len(data)])
 
 
+def _is_told_or_refused_in_a_line(file: str) -> None:
+    message = ""
+    try:
+        assert len(list(from_snapshot(read_snapshot(file)))) > 50
+    except EvidenceError as error:
+        message = str(error)
+    assert "\n" not in message
+
+
 @settings(max_examples=150, deadline=None)
 @given(st.sampled_from([gzip.compress, lzma.compress]), st.sampled_from(_seeds()), _EDITS)
 def test_edited_compressed_dumps(
@@ -130,14 +139,7 @@ def test_edited_compressed_dumps(
     with tempfile.NamedTemporaryFile() as file:
         file.write(_edited(compress(data), edits))
         file.flush()
-        try:
-            machine = read_snapshot(file.name)
-        except EvidenceError as error:
-            message = str(error)
-        else:
-            message = ""
-            assert len(list(from_snapshot(machine))) > 50
-    assert "\n" not in message
+        _is_told_or_refused_in_a_line(file.name)
 
 
 @settings(max_examples=150, deadline=None)
@@ -149,14 +151,7 @@ def test_edited_archives(
     with tempfile.NamedTemporaryFile() as file:
         file.write(_edited(data, edits)[: length or None])
         file.flush()
-        try:
-            machine = read_snapshot(file.name)
-        except EvidenceError as error:
-            message = str(error)
-        else:
-            message = ""
-            assert len(list(from_snapshot(machine))) > 50
-    assert "\n" not in message
+        _is_told_or_refused_in_a_line(file.name)
 
 
 @settings(max_examples=200, deadline=None)

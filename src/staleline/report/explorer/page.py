@@ -24,7 +24,15 @@ from staleline.report.explorer.withoutscript import provenance_html, worst_run
 from staleline.report.pictures.svg import svg
 from staleline.report.words.markup import html_escape
 
-__all__ = ["STYLES", "content_policy", "data_block", "explorer_page", "script_of", "style_of"]
+__all__ = [
+    "STYLES",
+    "content_policy",
+    "data_block",
+    "explorer_page",
+    "page_head",
+    "script_of",
+    "style_of",
+]
 
 _BROWSER = (("browser",), ("browser", "player"))
 _ENTRY = "main.js"
@@ -57,7 +65,7 @@ def explorer_page(explored: ExploredKernels, document: Mapping[str, Any]) -> str
     """
     script, style = _script(), style_of(STYLES)
     worst = worst_run(explored)
-    return Template(_asset("index.html")).substitute(
+    return Template(page_head() + _asset("index.html")).substitute(
         policy=html_escape(content_policy(script, style)),
         title=html_escape(title(explored)),
         heading=html_escape(heading(explored)),
@@ -69,6 +77,11 @@ def explorer_page(explored: ExploredKernels, document: Mapping[str, Any]) -> str
         script=script,
         data=data_block(document),
     )
+
+
+def page_head() -> str:
+    """What every page begins with, as a template."""
+    return _asset("head.html")
 
 
 def content_policy(script: str, style: str) -> str:

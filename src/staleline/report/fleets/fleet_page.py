@@ -18,7 +18,14 @@ from staleline.fleet.asked import ASKED
 from staleline.fleet.judging import FleetSubject
 from staleline.fleet.result import AskedFleet
 from staleline.printable import printable
-from staleline.report.explorer.page import STYLES, content_policy, data_block, script_of, style_of
+from staleline.report.explorer.page import (
+    STYLES,
+    content_policy,
+    data_block,
+    page_head,
+    script_of,
+    style_of,
+)
 from staleline.report.explorer.runs import Numbers, Runs
 from staleline.report.fleets.overview import (
     FleetOverview,
@@ -61,7 +68,7 @@ def fleet_page(asked: AskedFleet, overview: FleetOverview) -> str:
     }
     script = script_of(_SCRIPTS, _ENTRY)
     style = style_of((*STYLES, "fleet.css"))
-    return Template(_template()).substitute(
+    return Template(page_head() + _template()).substitute(
         policy=html_escape(content_policy(script, style)),
         title=html_escape(f"A fleet of {counted_as(overview.hosts, 'host')}"),
         summary=_summary(overview),

@@ -11,13 +11,20 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from staleline.report.policies.folding import FoldedRow, Reason, counted, folded, why_not_safe
+from staleline.report.policies.folding import (
+    FoldedRow,
+    Reason,
+    counted,
+    folded,
+    place_fields,
+    why_not_safe,
+)
 from staleline.report.policies.folding import where_words as where
 from staleline.report.policies.subject import identity_lines, subject_fields
 from staleline.report.words.console import VERDICT_STYLE, markup_escape
 from staleline.report.words.handovertable import Column, HandoverTable
 from staleline.report.words.lanes import lanes
-from staleline.report.words.words import state_word, transition_words
+from staleline.report.words.words import transition_words
 from staleline.verdict.handover.readkernel import NamedRule
 from staleline.verdict.policies.platforms import PlatformHandover
 from staleline.vocabulary import Verdict
@@ -89,11 +96,7 @@ def _handover_document(row: PlatformHandover) -> dict[str, Any]:
     answer = judgement.answer
     counterexample = judgement.counterexample
     return {
-        "platform": row.platform,
-        "old": state_word(row.old),
-        "next": state_word(row.next),
-        "path": row.path,
-        "sev_guests_run": row.sev_guests_run,
+        **place_fields(row),
         "verdict": judgement.verdict,
         "because": judgement.because,
         "flushes": dict(judgement.flushes),

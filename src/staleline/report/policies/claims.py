@@ -10,9 +10,10 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
+from staleline.report.policies.folding import place_fields
 from staleline.report.words.console import markup_escape
 from staleline.report.words.lanes import lanes
-from staleline.report.words.words import state_word, transition_words
+from staleline.report.words.words import transition_words
 from staleline.verdict.policies.claims import ClaimResult, StatementOutcome, Status
 from staleline.verdict.policies.platforms import PlatformHandover
 
@@ -61,11 +62,7 @@ def _outcome_document(outcome: StatementOutcome) -> dict[str, Any]:
 
 def _row(row: PlatformHandover) -> dict[str, Any]:
     return {
-        "platform": row.platform,
-        "old": state_word(row.old),
-        "next": state_word(row.next),
-        "path": row.path,
-        "sev_guests_run": row.sev_guests_run,
+        **place_fields(row),
         "verdict": row.judgement.verdict,
         "faults": list(row.judgement.faults),
     }

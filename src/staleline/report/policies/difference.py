@@ -8,9 +8,10 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from staleline.report.policies.folding import place_fields
 from staleline.report.words.console import VERDICT_STYLE, markup_escape
 from staleline.report.words.handovertable import Column, HandoverTable
-from staleline.report.words.words import flush_words, state_word, transition_words
+from staleline.report.words.words import flush_words, transition_words
 from staleline.verdict.policies.difference import (
     ChangedHandover,
     Difference,
@@ -53,11 +54,7 @@ def difference_document(difference: Difference) -> dict[str, Any]:
 def _handover_document(changed: ChangedHandover) -> dict[str, Any]:
     row = changed.new
     return {
-        "platform": row.platform,
-        "old": state_word(row.old),
-        "next": state_word(row.next),
-        "path": row.path,
-        "sev_guests_run": row.sev_guests_run,
+        **place_fields(row),
         "verdict": [changed.old.judgement.verdict, changed.new.judgement.verdict],
         "flushes": [dict(one.judgement.flushes) for one in (changed.old, changed.new)],
         "faults": [list(one.judgement.faults) for one in (changed.old, changed.new)],

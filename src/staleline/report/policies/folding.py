@@ -5,12 +5,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from staleline.check.runs.trace import Counterexample
 from staleline.report.formats.findings import unflushed, violation_id
 from staleline.report.words.explanations import explanations
-from staleline.report.words.words import required_words, state_word
+from staleline.report.words.words import Transition, required_words, state_word
 from staleline.verdict.policies.platforms import PlatformHandover
 from staleline.vocabulary import WORST_FIRST, Path, Site, Verdict
 
@@ -118,17 +118,24 @@ def executed_words(row: PlatformHandover) -> str:
     return f"{words}, faults" if row.judgement.faults else words
 
 
-class _Placed(Protocol):
+class _Placed(Transition, Protocol):
     """What a judged and a proved handover have in common."""
 
     @property
     def platform(self) -> str: ...
     @property
-    def old(self) -> bool: ...
-    @property
-    def next(self) -> bool: ...
-    @property
-    def sev_guests_run(self) -> bool: ...
+    def path(self) -> Path: ...
+
+
+def place_fields(row: _Placed) -> dict[str, Any]:
+    """Which handover a row of a document is of."""
+    return {
+        "platform": row.platform,
+        "old": state_word(row.old),
+        "next": state_word(row.next),
+        "path": row.path,
+        "sev_guests_run": row.sev_guests_run,
+    }
 
 
 def where_words(rows: Iterable[_Placed]) -> str:

@@ -14,7 +14,7 @@ from rich.text import Text
 from staleline.check.answer import AnswerKind
 from staleline.check.proof.certificate import Recheck
 from staleline.check.proof.invariant import InvariantCheck
-from staleline.report.policies.folding import where_words
+from staleline.report.policies.folding import place_fields, where_words
 from staleline.report.policies.subject import subject_fields
 from staleline.report.words.console import markup_escape
 from staleline.report.words.lanes import lanes
@@ -80,20 +80,10 @@ def _recheck(found: Recheck) -> dict[str, Any]:
     return {"solver": "z3", "models": found.models, "obligations": found.obligations}
 
 
-def _question(row: Question) -> dict[str, Any]:
-    return {
-        "platform": row.platform,
-        "old": state_word(row.old),
-        "next": state_word(row.next),
-        "path": row.path,
-        "sev_guests_run": row.sev_guests_run,
-    }
-
-
 def _handover(row: HandoverProof, trace: str | None) -> dict[str, Any]:
     answer = row.answer
     counterexample = answer.counterexample
-    return _question(row) | {
+    return place_fields(row) | {
         "answer": answer.kind,
         "property": answer.property,
         "searched": {"cpus": answer.cpus, "states": answer.states, "symmetry": answer.symmetry},
@@ -216,7 +206,7 @@ def certified_document(
         # Nothing is refuted, and something is open: exit status 3 says the same.
         "answer": AnswerKind.VERIFIED if missing else AnswerKind.PROVED,
         "handovers": [],
-        "uncertified": [_question(row) for row in missing],
+        "uncertified": [place_fields(row) for row in missing],
         "recheck": _recheck(rechecked),
         "certificate": file,
         "accepted": [],

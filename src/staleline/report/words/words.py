@@ -8,7 +8,14 @@ from typing import Protocol
 
 from staleline.vocabulary import Site, Through
 
-__all__ = ["flush_words", "left_words", "required_words", "state_word", "transition_words"]
+__all__ = [
+    "Transition",
+    "flush_words",
+    "left_words",
+    "required_words",
+    "state_word",
+    "transition_words",
+]
 
 
 class _Flushing(Protocol):
@@ -22,15 +29,23 @@ class _Flushing(Protocol):
     def faults(self) -> Collection[Site]: ...
 
 
-class _Transition(Protocol):
+class Transition(Protocol):
     """What the rows of a policy's check have in common."""
 
     @property
-    def old(self) -> bool: ...
+    def old(self) -> bool:
+        """The old kernel encrypts its memory."""
+        ...
+
     @property
-    def next(self) -> bool: ...
+    def next(self) -> bool:
+        """So does the next one."""
+        ...
+
     @property
-    def sev_guests_run(self) -> bool: ...
+    def sev_guests_run(self) -> bool:
+        """SEV guests ran."""
+        ...
 
 
 def state_word(encrypts: bool) -> str:
@@ -38,7 +53,7 @@ def state_word(encrypts: bool) -> str:
     return "on" if encrypts else "off"
 
 
-def transition_words(row: _Transition) -> str:
+def transition_words(row: Transition) -> str:
     """For instance ``off→on``, or ``off→on, SEV guests``."""
     guests = ", SEV guests" if row.sev_guests_run else ""
     return f"{state_word(row.old)}→{state_word(row.next)}{guests}"
