@@ -21,6 +21,7 @@ __all__ = [
     "SYSCFG",
     "TDX_GUEST_LEAF",
     "TDX_KEYIDS",
+    "TME_ACTIVATE",
 ]
 
 #: Whose CPUs encrypt memory by SME and SEV; Hygon's are built on AMD's family 17h.
@@ -52,6 +53,7 @@ HYPERVISORS: Final = {
 SYSCFG: Final = 0xC001_0010  # MSR_AMD64_SYSCFG
 SEV_STATUS: Final = 0xC001_0131  # MSR_AMD64_SEV
 TDX_KEYIDS: Final = 0x87  # MSR_IA32_MKTME_KEYID_PARTITIONING
+TME_ACTIVATE: Final = 0x982  # MSR_IA32_TME_ACTIVATE
 
 #: General registers in the order x86 numbers them.
 GENERAL_REGISTERS: Final = (

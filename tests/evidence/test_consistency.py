@@ -17,6 +17,7 @@ from staleline.evidence.consistency import (
     require_consistent,
 )
 from staleline.evidence.contradiction import Contradiction, ContradictionError, contradiction_kinds
+from staleline.evidence.cpuid import cpuid_consistency
 from staleline.evidence.detect import read_snapshot
 from staleline.evidence.log import log_consistency
 from staleline.evidence.registers import CpuidTable, Registers
@@ -248,7 +249,7 @@ def test_every_kind_says_what_it_means_and_what_to_do() -> None:
 
 
 def test_every_id_in_the_code_is_a_kind_and_every_kind_is_in_the_code() -> None:
-    modules = (consistency, contradiction, log_consistency)
+    modules = (consistency, contradiction, cpuid_consistency, log_consistency)
     code = "".join(inspect.getsource(module) for module in modules)
     named = set(re.findall(r'"((?:[a-z]+-)+[a-z]+)"', code))
     named |= set(re.findall(r'Contradiction\("([a-z-]+)"', Path(possible.__file__).read_text()))

@@ -18,6 +18,7 @@ __all__ = [
     "ContradictionKind",
     "against_kernel",
     "against_observed",
+    "clash",
     "contradiction_kinds",
     "measured_against_cpuid",
     "raise_if_any",
@@ -141,3 +142,9 @@ def without_seamcalls(tdx_module: str, image: str) -> Contradiction:
     """A state of the TDX module that only SEAMCALLs bring about, and an image without any."""
     what = f"state.tdx_module is {tdx_module!r} and {image} has no SEAMCALL code"
     return Contradiction("tdx-without-seamcalls", what, ("state.tdx_module",))
+
+
+def clash(kind: str, first: tuple[str, str], second: tuple[str, str]) -> Contradiction:
+    """Two fields that cannot both be as they are, each with what it says."""
+    what = " and ".join(f"{field} {says}" for field, says in (first, second))
+    return Contradiction(kind, what, (first[0], second[0]))
