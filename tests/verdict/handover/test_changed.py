@@ -30,10 +30,10 @@ ROME = with_given(
 NEHALEM = with_given(read_snapshot(CPUID / "intel-xeon-cpu-e5520.test"), cmdline="quiet")
 
 
-def audited(state: StateEvidence, machine: Snapshot = ROME) -> Audit:
+def audited(state: StateEvidence, machine: Snapshot = ROME, *, path: Path = Path.KEXEC) -> Audit:
     kernel = PolicyKernel(catalogue()["linux-6.5"], "for this test")
     facts = from_snapshot(replace(machine, state=state))
-    return audit(facts, (kernel,), following=Next.ANY, paths=(Path.KEXEC,))
+    return audit(facts, (kernel,), following=Next.ANY, paths=(path,))
 
 
 @pytest.mark.parametrize(
@@ -75,6 +75,25 @@ def test_it_is_unknown_even_where_no_line_can_be_stale() -> None:
     patched = StateEvidence(livepatches={"kpatch_1": None})
     assert audited(StateEvidence(), NEHALEM).verdict is Verdict.SAFE
     assert audited(patched, NEHALEM).verdict is Verdict.UNKNOWN
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        StateEvidence(livepatches={"kpatch_1": ("vmlinux:nmi_shootdown_cpus",)}),
+        StateEvidence(livepatches={"kpatch_1": None}),
+        StateEvidence(kprobes=("crash_nmi_callback+0x0",)),
+    ],
+)
+def test_it_is_unknown_in_a_crash_where_no_flush_is_needed(state: StateEvidence) -> None:
+    """What took nmi_shootdown_cpus()'s place may let CPUs run on into the crash kernel.
+
+    linux 7.3.4 arch/x86/kernel/reboot.c:865 sends the NMI and waits for the CPUs there.
+    """
+    assert audited(StateEvidence(), NEHALEM, path=Path.CRASH).verdict is Verdict.SAFE
+    found = audited(state, NEHALEM, path=Path.CRASH)
+    assert found.verdict is Verdict.UNKNOWN
+    assert {reason.id for reason in found.unknown} == {"stop-path-changed"}
 
 
 def test_taint_is_a_fact_with_its_modules() -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from staleline.verdict.handover.kernels import Behaviour, Kernel
 from staleline.verdict.handover.unknown import Unknown
 from staleline.verdict.machines.machine import Machine
-from staleline.vocabulary import Site
+from staleline.vocabulary import Path, Site
 
 __all__ = ["ChangedKernel"]
 
@@ -36,7 +36,7 @@ class ChangedKernel:
         return f"{self.kernel.evidence}; but {self.change}"
 
     def behaviour(self, machine: Machine) -> Behaviour:
-        """Nothing is known of any site: what took the code's place was not read."""
+        """Nothing is known of any site, nor of who is stopped: what runs there was not read."""
         before = self.kernel.behaviour(machine)
         reason = Unknown(f"what the changed code does: {self.change}", "stop-path-changed")
         return replace(
@@ -44,5 +44,8 @@ class ChangedKernel:
             flushes=dict.fromkeys(Site),
             crash_flushes={},
             report=None,
+            # nmi_shootdown_cpus() and native_stop_other_cpus() are on this path as well
+            # (linux 7.3.4 arch/x86/kernel/reboot.c, smp.c): a replacement may leave CPUs running.
+            stops=dict.fromkeys(Path),
             unknown=(reason,),
         )
