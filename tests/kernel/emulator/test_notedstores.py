@@ -84,6 +84,10 @@ def test_a_wbinvd_begins_anew() -> None:
         ("660fae37", True),  # clwb [rdi]
         ("410fae38", True),  # clflush [r8]
         ("66410fae38", True),  # clflushopt [r8]
+        # .byte 0x3e; clflush [rdi]: linux 6.12.117 arch/x86/include/asm/special_insns.h:185
+        ("3e0fae3f", True),
+        ("2e660fae37", True),  # cs clwb [rdi]
+        ("f30fae37", False),  # umonitor or clrssbsy
         ("0faef8", False),  # sfence
         ("0faef0", False),  # mfence
         ("0fae37", False),  # xsaveopt [rdi]
@@ -97,7 +101,7 @@ def test_which_instructions_flush_a_line(code: str, flushes: bool) -> None:
 
 
 @given(
-    st.sampled_from((b"", b"\x66")),
+    st.sampled_from((b"", b"\x66", b"\x3e", b"\x66\x3e", b"\x3e\x66", b"\x67")),
     st.sampled_from((b"", *(bytes([rex]) for rex in range(0x40, 0x50)))),
     st.integers(0, 255),
 )

@@ -11,6 +11,10 @@ __all__ = ["MOST_NOTES", "NotedAccess", "NotedStores", "flushes_a_line"]
 MOST_NOTES: Final = 4096
 _OPCODE: Final = b"\x0f\xae"
 _OPERAND_SIZE: Final = 0x66
+#: Segments, operand and address size, in any order and number (SDM vol. 2, 2.1.1). Before CLFLUSHOPT
+#: is patched in, kernels have ``.byte 0x3e; clflush`` (linux 6.12.117
+#: arch/x86/include/asm/special_insns.h:185 clflushopt()). F2 and F3 make another instruction of it.
+_PREFIXES: Final = frozenset((0x26, 0x2E, 0x36, 0x3E, 0x64, 0x65, _OPERAND_SIZE, 0x67))
 _REX: Final = range(0x40, 0x50)
 #: CLFLUSH and CLFLUSHOPT, and with the prefix CLWB (SDM vol. 2, opcode map, group 15).
 _FLUSHES, _WRITES_BACK = 7, 6
@@ -84,8 +88,8 @@ class NotedStores:
 
 def flushes_a_line(instruction: bytes) -> bool:
     """Is it CLFLUSH, CLFLUSHOPT or CLWB?"""
-    prefixed = instruction[:1] == bytes([_OPERAND_SIZE])
-    code = instruction[1:] if prefixed else instruction
+    behind = next((i for i, byte in enumerate(instruction) if byte not in _PREFIXES), 0)
+    prefixed, code = _OPERAND_SIZE in instruction[:behind], instruction[behind:]
     if code[:1] and code[0] in _REX:
         code = code[1:]
     if code[:2] != _OPCODE or len(code) < 3 or code[2] >= _IN_MEMORY:
