@@ -9,8 +9,10 @@ from __future__ import annotations
 import pytest
 
 from staleline.kernel.emulator.traps import RANDOM, TIME
+from staleline.kernel.influence.guardinputs import FollowedTraces
 from staleline.kernel.influence.inflow import Loaded, inflows
 from staleline.kernel.rerun.inputs import Register
+from staleline.kernel.rerun.instructionform import form_of
 from tests.kernel.guards.test_dataflow import SLOT, steps
 
 EAX_OF_LEAF, EBX_OF_LEAF = Register(7, 0, 0), Register(7, 0, 1)
@@ -84,8 +86,42 @@ def test_what_chooses_from_a_table_flows_on() -> None:
     assert set(decides("0fa2", "ff24d8 <+8", constant=True)) == {EBX_OF_LEAF, EAX_OF_LEAF}
 
 
+@pytest.mark.parametrize(
+    "codes",
+    [
+        # rmpadjust, which the decoder does not know; test eax, eax; je
+        ["f30f01fe", "85c0", "7402"],
+        # what it leaves in flags is not known either, nor what in memory: mov eax, [slot]
+        ["f30f01fe", "7402"],
+        ["f30f01fe >+8", "8b0500000000 <+4", "85c0", "7402"],
+    ],
+)
+def test_what_an_instruction_of_unknown_form_does_flows_on(codes: list[str]) -> None:
+    assert form_of(bytes.fromhex(codes[0].split()[0])) is None
+    assert "an instruction of unknown form (bytes f30f01fe)" in decides(*codes)
+
+
+def test_what_is_overwritten_behind_it_is_known_again() -> None:
+    """mov ebx, 0; test ebx, ebx; je."""
+    assert decides("f30f01fe", "bb00000000", "85db", "7402") == {}
+
+
 def test_another_run_begins_with_registers_of_its_own() -> None:
     trace = steps("0fa2", "85db", "7402")
     trace[0].begins = trace[1].begins = True
     (inflow,) = inflows(trace, lambda _: False)[-1]
     assert inflow.origin == "RBX at the start"
+
+
+def test_what_flows_is_not_taken_from_another_trace_of_the_same_instructions() -> None:
+    """mov eax, [rdi]; test eax, eax; je, once with the address of another variable."""
+    traces = [steps(f"8b07 <{offset}+4", "85c0", "7402") for offset in (0, 8)]
+    followed = FollowedTraces(lambda _: False)
+    origins = [one.origin for trace in traces for one in followed.flows(trace)[-1]]
+    assert origins == [Loaded(SLOT, bytes(4)), Loaded(SLOT + 8, bytes(4))]
+
+
+def test_two_traces_that_take_the_same_are_followed_once() -> None:
+    followed = FollowedTraces(lambda _: False)
+    first, second = (followed.flows(steps("8b07 <4", "85c0", "7402")) for _ in range(2))
+    assert first is second

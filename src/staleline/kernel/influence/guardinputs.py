@@ -9,7 +9,7 @@ the condition matters, in whichever form it is asked.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -28,21 +28,28 @@ _TOLD_BITS: Final = 4
 
 @dataclass(slots=True)
 class FollowedTraces:
-    """What flows through traces; two that execute the same instructions are one.
+    """What flows through traces; two that execute the same and ask for the same are one.
 
     Attributes:
         is_constant: Nothing ever changes what is at an address.
     """
 
     is_constant: Callable[[int], bool]
-    _known: dict[tuple[int, ...], Sequence[Flow]] = field(default_factory=dict)
+    _known: dict[Hashable, Sequence[Flow]] = field(default_factory=dict)
 
     def flows(self, steps: Sequence[ExecutedInstruction]) -> Sequence[Flow]:
         """Per step, what decides what it does."""
-        path = tuple(step.address for step in steps)
+        # The same places alone do not make the same trace: code is patched between two, pointers
+        # lead elsewhere, and what is loaded says whether it is a pointer.
+        path = tuple(_what_it_takes(step) for step in steps)
         if path not in self._known:
             self._known[path] = inflows(steps, self.is_constant)
         return self._known[path]
+
+
+def _what_it_takes(step: ExecutedInstruction) -> Hashable:
+    """All that `inflows` goes by."""
+    return step.address, step.code, step.begins, step.asked, tuple(step.accesses)
 
 
 def inputs_of(flows: Iterable[Flow]) -> Iterator[tuple[Origin, int]]:

@@ -35,6 +35,10 @@ _ASKED: Final = {
 }
 _FLAGS_ORIGIN: Final = "EFLAGS"
 _AT_THE_START: Final = " at the start"
+#: The decoder does not know it, though the emulator does; so nothing says what it read and wrote.
+_UNKNOWN_FORM: Final = "an instruction of unknown form"
+#: Bytes of it: more may be of those behind it.
+_SHOWN: Final = 6
 
 
 class Loaded(NamedTuple):
@@ -98,7 +102,7 @@ class _Followed:
             self._registers = {part: one for part, one in kept if not _is_of_a_run(part)}
         form = form_of(step.code)
         if form is None:
-            return _NOTHING
+            return self._take_unknown(step)
         chosen = self._chosen(form, step)
         loaded = self._loaded(step, chosen)
         deciding = self._of(form.decides)
@@ -110,6 +114,18 @@ class _Followed:
         else:
             self._pass_on(form, step, loaded)
         return deciding
+
+    def _take_unknown(self, step: ExecutedInstruction) -> Flow:
+        """Of an instruction that cannot be told from others anything may have become anything."""
+        origin = f"{_UNKNOWN_FORM} (bytes {step.code[:_SHOWN].hex()})"
+        unknown = frozenset({Inflow(origin, _MASK_64, None)})
+        for name in (*GENERAL_REGISTERS, FLAGS.register):
+            for part in parts_of(name):
+                self._put(part, _joined(self._register(part), unknown))
+        for access in step.accesses:
+            if access.value is None:
+                self._store(access, unknown)
+        return unknown
 
     def _pass_on(self, form: InstructionForm, step: ExecutedInstruction, loaded: Flow) -> None:
         taken = _kept(form, _joined(self._of(form.reads), loaded))
