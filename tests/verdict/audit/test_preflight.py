@@ -14,15 +14,17 @@ from staleline.evidence.given import with_given
 from staleline.evidence.snapshot import (
     CpuinfoEvidence,
     KernelEvidence,
+    LogEvidence,
     Snapshot,
     StateEvidence,
+    UnreadMessage,
 )
 from staleline.facts import from_snapshot
 from staleline.policy.catalogue import catalogue
 from staleline.report.machines.preflight import one_line
 from staleline.verdict.audit.identity import NOT_COMPARED
 from staleline.verdict.audit.next_kernel import Next
-from staleline.verdict.audit.preflight import Preflight, preflight
+from staleline.verdict.audit.preflight import ACCEPTABLE, Preflight, preflight
 from staleline.verdict.audit.subject import Subject
 from staleline.verdict.audit.wanted_next import NextImage
 from staleline.verdict.handover.kernels import PolicyKernel
@@ -189,6 +191,26 @@ def test_what_loading_leaves_in_the_caches_endangers_an_encrypting_crash_kernel(
     # An old kernel that does not encrypt has flushed nothing at load, so that is no reason.
     reasons = {one.id for row in found.audit.handovers for one in row.unneeded.values()}
     assert "unneeded-crash-kernel" not in reasons
+
+
+def test_what_is_not_in_the_model_does_not_settle_by_itself(image: NextImage) -> None:
+    """Xen jumps for its dom0, whatever has left the caches of what was written at load.
+
+    linux 7.3.4 drivers/xen/xen-acpi-processor.c:463 is said by dom0 alone.
+    """
+    asked = replace(image, command_line="mem_encrypt=on")
+    bare = with_given(rome(StateEvidence()), cmdline="mem_encrypt=off")
+    said = "xen_acpi_processor: Uploading Xen processor PM info"
+    for elsewhere in (
+        replace(bare, log=LogEvidence((said,), complete=False)),
+        replace(bare, unread=(UnreadMessage("dump.txt:7", said),)),
+    ):
+        kernels = (PolicyKernel(catalogue()["linux-6.18"], "for this test"),)
+        subject = Subject(elsewhere, from_snapshot(elsewhere), kernels, NOT_COMPARED)
+        found = preflight(subject, asked, Path.CRASH, accept=ACCEPTABLE)
+        assert found.verdict is Verdict.UNKNOWN
+        assert not found.goes
+        assert "crash-safe-once-settled" not in ids(found)
 
 
 @pytest.mark.parametrize("name", ["amd-no-sme", "guest-plain", "intel-tdx"])

@@ -111,6 +111,7 @@ def _row_in_doubt(row: Handover, reason: Unknown) -> Handover:
         unknown=(reason,),
         answer=None,
         may_fault=(),
+        is_modelled=False,
     )
 
 
@@ -200,6 +201,7 @@ def _agreed_row(key: Key, rows: tuple[Judgement, ...]) -> Handover:
         unknown=asked_once(reason for row in rows for reason in row.unknown),
         answer=first.answer if verdict is not Verdict.UNKNOWN else None,
         scenarios=tuple(dict.fromkeys(asked for row in rows for asked in row.scenarios)),
+        is_modelled=all(row.case.is_modelled for row in rows),
     )
 
 

@@ -23,7 +23,8 @@ class Handover:
     """One row of an audit: a transition and path, over all worlds that contain it.
 
     Sites map to None where the worlds differ or the reading stopped. The model checker was
-    asked about each of the scenarios. ``may_fault`` tells what leaves open whether WBINVD traps.
+    asked about each of the scenarios, unless something decides that is not in the model
+    (``is_modelled``). ``may_fault`` tells what leaves open whether WBINVD traps.
     """
 
     old: bool
@@ -41,6 +42,7 @@ class Handover:
     answer: Answer | None
     scenarios: tuple[Scenario, ...]
     may_fault: tuple[Unknown, ...] = ()
+    is_modelled: bool = True
 
     @property
     def transition(self) -> str:

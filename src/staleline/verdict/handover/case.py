@@ -59,6 +59,17 @@ class Case:
         )
 
     @property
+    def is_modelled(self) -> bool:
+        """Is all that decides it in the model?
+
+        A hypervisor that jumps instead of the kernel is not, nor how one hides a guest's memory,
+        nor code that was not read.
+        """
+        machine = self.machine
+        outside = not machine.jumped_by_kernel or machine.isolated
+        return not outside and self.path not in self.behaviour.open
+
+    @property
     def circumstances(self) -> tuple[Hashable, ...]:
         """All that its judgement depends on: cases that are alike in this are judged alike."""
         behaviour = self.behaviour

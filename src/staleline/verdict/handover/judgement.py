@@ -165,9 +165,7 @@ def judge(case: Case) -> Judgement:
     Where all ways agree, what is unknown did not matter. What a hypervisor does that jumps
     instead of the kernel is not in the kernel's image, and not in the model.
     """
-    if not case.machine.jumped_by_kernel or case.machine.isolated:
-        return Judgement(case, Verdict.UNKNOWN, None)
-    if case.path in case.behaviour.open:
+    if not case.is_modelled:
         return Judgement(case, Verdict.UNKNOWN, None)
     answers = [answer_to(scenario, case.roles) for scenario in case.scenarios()]
     verdict = _verdict(answers)
