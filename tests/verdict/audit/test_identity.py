@@ -121,6 +121,22 @@ def test_a_kernel_that_does_not_run_there_has_done_nothing(
     assert found.facts.text("release") == real_kernels["6.12"].image.release
 
 
+@pytest.mark.parametrize("flags", [None, 0x3F, 0x3F | 1 << 7])
+def test_it_reads_the_command_line_by_itself(
+    real_kernels: dict[str, RealKernel], flags: int | None
+) -> None:
+    """XLF_MEM_ENCRYPTION is set by the running kernel's stub, and by none before 6.9.
+
+    linux 6.12.117 drivers/firmware/efi/libstub/x86-stub.c:996; in 6.1.176 and 5.10.223 nothing
+    sets it.
+    """
+    for line, choice in (("mem_encrypt=on", "on"), ("mem_encrypt=off", "off")):
+        kernel = replace(BUSY.kernel, cmdline=line, booted_by="kexec", xloadflags=flags)
+        found = judged(replace(BUSY, kernel=kernel, log=None), real_kernels["6.12"])
+        assert found.facts.text("mem_encrypt") == choice
+        assert found.facts["mem_encrypt"].source == "/proc/cmdline"
+
+
 def test_hardware_and_firmware_stay_what_they_are(real_kernels: dict[str, RealKernel]) -> None:
     found = judged(BUSY, real_kernels["6.12"])
     assert (found.facts.boolean("sme"), found.facts.boolean("sme_enabled")) == (True, True)

@@ -154,5 +154,15 @@ def _without_what_it_did(snapshot: Snapshot, identity: Identity) -> Snapshot:
         tainted=None,
         tainting_modules=None,
     )
-    kernel = replace(snapshot.kernel, release=identity.judged_release, build_id=None, config=None)
+    kernel = replace(
+        snapshot.kernel,
+        release=identity.judged_release,
+        build_id=None,
+        config=None,
+        # The running kernel's own stub sets XLF_MEM_ENCRYPTION (linux 6.12.117
+        # drivers/firmware/efi/libstub/x86-stub.c:996), and one before 6.9 never does: the flag
+        # says nothing of what another makes of the line, nor is that one booted as this was.
+        xloadflags=None,
+        booted_by=None,
+    )
     return replace(snapshot, kernel=kernel, state=state, log=None, modules=None)
