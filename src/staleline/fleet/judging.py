@@ -42,7 +42,7 @@ from staleline.verdict.audit.old_kernel import choose_kernels
 from staleline.verdict.audit.subject import subject_with
 from staleline.verdict.audit.wanted_next import next_kernel
 from staleline.verdict.handover.kernels import ImageKernel, Kernel, PolicyKernel
-from staleline.verdict.handover.release import judged_release, kernels_of_release
+from staleline.verdict.handover.release import kernels_of_release
 from staleline.vocabulary import Path, Site, Verdict
 
 __all__ = [
@@ -365,13 +365,10 @@ class Judge:
     ) -> Asked:
         """Its facts as they are under another kernel: what its own did counts no more."""
         running = KernelEvidence(release=subject.release, build_id=subject.build_id)
-        identity = (
-            subject.profile,
-            identity_of(running, kernels, wanted).what_if,
-            # A command line is read as the judged kernel's release reads it, else as the host's
-            # own.
-            None if judged_release(kernels, wanted) else subject.release,
-        )
+        what_if = identity_of(running, kernels, wanted).what_if
+        # Of a kernel that may be the running one, command line and log are read as of the host's
+        # release; only of another one nothing depends on it (`verdict.audit.identity`).
+        identity = (subject.profile, what_if, None if what_if else subject.release)
         if identity not in self._as_if:
             under = subject_with(subject.snapshot, kernels, wanted)
             values, registers = asked_values(under.facts), registers_kind(under.snapshot)
