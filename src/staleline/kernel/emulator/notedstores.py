@@ -11,8 +11,8 @@ __all__ = ["MOST_NOTES", "NotedAccess", "NotedStores", "flushes_a_line"]
 MOST_NOTES: Final = 4096
 _OPCODE: Final = b"\x0f\xae"
 _OPERAND_SIZE: Final = 0x66
-#: Segments, operand and address size, in any order and number (SDM vol. 2, 2.1.1). Before CLFLUSHOPT
-#: is patched in, kernels have ``.byte 0x3e; clflush`` (linux 6.12.117
+#: Segments, operand and address size, in any order and number (SDM vol. 2, 2.1.1). Before
+#: CLFLUSHOPT is patched in, kernels have ``.byte 0x3e; clflush`` (linux 6.12.117
 #: arch/x86/include/asm/special_insns.h:185 clflushopt()). F2 and F3 make another instruction of it.
 _PREFIXES: Final = frozenset((0x26, 0x2E, 0x36, 0x3E, 0x64, 0x65, _OPERAND_SIZE, 0x67))
 _REX: Final = range(0x40, 0x50)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -12,7 +13,8 @@ from staleline.kernel.boot.machine import SECONDARY, EmulatedMachine, two_cpus
 from staleline.kernel.boot.startup import boot
 from staleline.kernel.derivation import DerivationError
 from staleline.kernel.emulator.traps import Answer, LogicalCpu
-from staleline.kernel.rerun.trace import ExecutedInstruction, record
+from staleline.kernel.rerun.inputs import Register
+from staleline.kernel.rerun.trace import Recorder
 from staleline.kernel.sites.crash import run_crash
 from staleline.kernel.sites.jump import run_relocate_kernel
 from staleline.kernel.sites.kexecstate import begin_crash, begin_kexec
@@ -23,14 +25,12 @@ if TYPE_CHECKING:
     from staleline.kernel.boot.decision import RawMachine
     from staleline.kernel.boot.places import Places
     from staleline.kernel.image.image import KernelImage
+    from staleline.kernel.rerun.trace import ExecutedInstruction
 
 __all__ = ["RecordedSite", "SiteRunner", "Source"]
 
 _HLT: Final = b"\xf4"
 _WBINVD: Final = b"\x0f\x09"
-_CPUID: Final = b"\x0f\xa2"
-_RDMSR: Final = b"\x0f\x32"
-_REGISTERS: Final = ("EAX", "EBX", "ECX", "EDX")
 _ENTRY: Final = {
     Site.STOP_THIS_CPU: "stop_this_cpu",
     Site.RELOCATE_KERNEL: "machine_kexec",
@@ -44,33 +44,44 @@ class Source:
 
     Attributes:
         name: A variable, ``CPUID 0x8000001f EAX`` or ``MSR 0xc0010010``.
-        place: (address, size) of a variable, (leaf, register) of CPUID, (number, 0) of an MSR.
+        place: (address, size) of a variable, or what the hardware is asked for.
     """
 
     name: str
-    place: tuple[int, int]
+    place: tuple[int, int] | Register
 
 
 @dataclass(slots=True, eq=False)
 class _NotedCpu(LogicalCpu):
-    """Keeps what was asked of it, in order."""
+    """Keeps what was asked of it, and by which step.
 
-    leaves: list[tuple[int, Answer]] = field(default_factory=list)
-    numbers: list[tuple[int, int]] = field(default_factory=list)
+    Attributes:
+        steps: Of the trace so far; the last of them asks.
+        answers: Number of a step -> what it was answered.
+    """
+
+    steps: Sequence[ExecutedInstruction] = ()
+    answers: dict[int, dict[Source, int]] = field(default_factory=dict)
 
     def execute_cpuid(self, leaf: int, subleaf: int) -> Answer:
         """Likewise, with a note."""
         # Not super(): with slots the decorator makes another class of this, which it would not
         # find.
         answer = LogicalCpu.execute_cpuid(self, leaf, subleaf)
-        self.leaves.append((leaf, answer))
+        self._note([Register(leaf, subleaf, index) for index in range(4)], answer)
         return answer
 
     def read_msr(self, number: int) -> int:
         """Likewise, with a note."""
         value = LogicalCpu.read_msr(self, number)
-        self.numbers.append((number, value))
+        self._note([Register(number, None)], (value,))
         return value
+
+    def _note(self, registers: Sequence[Register], answer: Answer) -> None:
+        # By the step and not by the order: code before the site asks too, SWAPGS asks for an MSR,
+        # and RDMSR of what the engine holds asks nothing here.
+        sources = (Source(str(register), register) for register in registers)
+        self.answers[len(self.steps) - 1] = dict(zip(sources, answer, strict=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,11 +113,13 @@ class RecordedSite:
         if source in self.before:
             return self.before[source]
         # Not of this run's record: the other machine may never have asked.
-        number, register = source.place
-        if source.name.startswith("CPUID"):
-            answer = self.cpu.cpuid.read(number)
-            return None if answer is None else answer[register]
-        return self.cpu.msr.get(number, 0) if source.name.startswith("MSR") else None
+        if not isinstance(source.place, Register):
+            return None
+        asked = source.place
+        if asked.subleaf is None:
+            return self.cpu.msr.get(asked.number, 0)
+        answer = self.cpu.cpuid.read(asked.number, asked.subleaf)
+        return None if answer is None else answer[asked.index]
 
 
 class SiteRunner:
@@ -131,13 +144,14 @@ class SiteRunner:
         cpus = self._boot(machine)
         before = dict(self._contents(looking_at))
         cpu = cpus[0 if site is Site.RELOCATE_KERNEL else SECONDARY]
-        cpu.leaves.clear()  # what the boot asked is not the site's
-        cpu.numbers.clear()
-        recorded = record(
-            self._emulated.memory, self._emulated.emulator, self._running(site, machine, cpus)
-        )
-        steps = _of_the_site(recorded, self._emulated.image.symbols.addresses(_ENTRY[site]))
-        inputs = {i: read for i, read in enumerate(self._read(steps, cpu)) if read}
+        recorder = Recorder(self._emulated.memory, self._emulated.emulator)
+        cpu.steps, cpu.answers = recorder.steps, {}  # what the boot asked is not the site's
+        recorder.record(self._running(site, machine, cpus))
+        entries = self._emulated.image.symbols.addresses(_ENTRY[site])
+        part = _of_the_site(recorder.steps, entries)
+        steps = recorder.steps[part.start : part.stop]
+        answers = [cpu.answers.get(number) for number in part]
+        inputs = {i: read for i, read in enumerate(self._read(steps, answers)) if read}
         return RecordedSite(steps, self._emulated.places, inputs, before, cpu)
 
     def _boot(self, machine: RawMachine) -> tuple[_NotedCpu, _NotedCpu]:
@@ -162,25 +176,20 @@ class SiteRunner:
 
     def _contents(self, sources: Iterable[Source]) -> Iterator[tuple[Source, int]]:
         for source in sources:
-            try:
-                yield source, self._emulated.memory.read_int(*source.place)
-            except DerivationError:
+            if isinstance(source.place, Register):
                 continue
+            with suppress(DerivationError):
+                yield source, self._emulated.memory.read_int(*source.place)
 
     def _read(
-        self, steps: Sequence[ExecutedInstruction], cpu: _NotedCpu
-    ) -> Iterator[dict[Source, int]]:
+        self,
+        steps: Sequence[ExecutedInstruction],
+        answers: Sequence[Mapping[Source, int] | None],
+    ) -> Iterator[Mapping[Source, int]]:
         """Per step, what it read that was there before."""
         written: set[int] = set()
-        leaves, numbers = iter(cpu.leaves), iter(cpu.numbers)
-        for step in steps:
-            if step.code.startswith(_CPUID):
-                yield _answered(*next(leaves))
-            elif step.code.startswith(_RDMSR):
-                number, value = next(numbers)
-                yield {Source(f"MSR {number:#x}", (number, 0)): value}
-            else:
-                yield self._variables(step, written)
+        for step, answered in zip(steps, answers, strict=True):
+            yield self._variables(step, written) if answered is None else answered
 
     def _variables(self, step: ExecutedInstruction, written: set[int]) -> dict[Source, int]:
         variables = {}
@@ -196,20 +205,11 @@ class SiteRunner:
         return variables
 
 
-def _of_the_site(
-    steps: Sequence[ExecutedInstruction], entries: Collection[int]
-) -> Sequence[ExecutedInstruction]:
+def _of_the_site(steps: Sequence[ExecutedInstruction], entries: Collection[int]) -> range:
     """From the first step at one of `entries` to the next halt: of several, the one executed."""
     # Several, where static functions share a name (`SymbolTable.address`).
     start = next((i for i, step in enumerate(steps) if step.address in entries), len(steps))
     for end in range(start, len(steps)):
         if steps[end].code.startswith(_HLT):
-            return steps[start : end + 1]
-    return steps[start:]
-
-
-def _answered(leaf: int, registers: Answer) -> dict[Source, int]:
-    return {
-        Source(f"CPUID {leaf:#x} {name}", (leaf, index)): registers[index]
-        for index, name in enumerate(_REGISTERS)
-    }
+            return range(start, end + 1)
+    return range(start, len(steps))

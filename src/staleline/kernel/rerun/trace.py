@@ -18,11 +18,13 @@ if TYPE_CHECKING:
     from staleline.kernel.emulator.emulator import Emulator
     from staleline.kernel.emulator.memory import MachineMemory
 
-__all__ = ["Access", "ExecutedInstruction", "Recorder", "conditional_outcomes", "record"]
+__all__ = ["Access", "ExecutedInstruction", "Recorder", "conditional_outcomes"]
 
 _JUMP_SHORT: Final = range(0x70, 0x80)
 _JUMP_NEAR: Final = range(0x80, 0x90)
-_ASKING: Final = (b"\x0f\xa2", b"\x0f\x32", b"\x0f\x30")  # CPUID, RDMSR, WRMSR
+#: Where EAX and ECX say what is asked; by name, since a prefix may stand before the opcode: kernels
+#: since 6.15 have ``ds wrmsr`` (asm/msr.h).
+_ASKING: Final = ("CPUID", "RDMSR", "WRMSR")
 
 
 class Access(NamedTuple):
@@ -79,7 +81,8 @@ class Recorder:
     def note_instruction(self, address: int, size: int) -> None:
         """One instruction, before it runs."""
         step = ExecutedInstruction(address, self._code(address, size))
-        if step.code.startswith(_ASKING):
+        form = form_of(step.code)
+        if form is not None and form.asks in _ASKING:
             step.asked = self._emulator.asked
         step.begins, self._run = self._run != self._emulator.runs, self._emulator.runs
         self.steps.append(step)
@@ -98,15 +101,11 @@ class Recorder:
             value = None if is_write else self._memory.read_int(address, size)
             self.steps[-1].accesses.append(Access(address, size, value))
 
-
-def record(
-    memory: MachineMemory, emulator: Emulator, run: Callable[[], object]
-) -> list[ExecutedInstruction]:
-    """What `run` lets the emulator execute."""
-    recorder = Recorder(memory, emulator)
-    with emulator.stepped(recorder.note_instruction), emulator.watched(recorder.note_access):
-        run()
-    return recorder.steps
+    def record(self, run: Callable[[], object]) -> None:
+        """Add what `run` lets the emulator execute."""
+        emulator = self._emulator
+        with emulator.stepped(self.note_instruction), emulator.watched(self.note_access):
+            run()
 
 
 def conditional_outcomes(steps: Sequence[ExecutedInstruction]) -> dict[int, frozenset[int]]:
