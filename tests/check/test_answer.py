@@ -7,9 +7,11 @@ from itertools import product
 
 import pytest
 
-from staleline.check.answer import AnswerKind, check
+from staleline.check.answer import AnswerKind, check, is_safe
+from staleline.check.requirements import required_flushes
 from staleline.errors import ModelError
 from staleline.model.scenario import Flush, ForeignLines, ReportOrder
+from staleline.model.state.lines import Role
 from staleline.model.world import world
 from tests.check.scenarios import TRANSITIONS, crash, kexec
 
@@ -119,3 +121,10 @@ def test_a_counterexample_is_told_in_the_words_of_its_own_model() -> None:
             assert all(move.action in told.model.actions for move in told.run.moves)
             broken.append(told)
     assert len({told.model for told in broken}) > 2
+
+
+@pytest.mark.parametrize("roles", [frozenset(), frozenset({Role.WORK_AREA})])
+def test_nothing_is_proved_of_lines_that_do_not_exist(roles: frozenset[Role]) -> None:
+    for ask in (check, is_safe, required_flushes):
+        with pytest.raises(ModelError, match="no line of the role"):
+            ask(kexec("on→off"), roles)

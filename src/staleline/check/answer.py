@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable, Iterator
+from collections.abc import Collection, Hashable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property, lru_cache
@@ -14,6 +14,7 @@ from staleline.check.runs.trace import Counterexample, counterexample_of
 from staleline.check.search.compiled import CompiledModel
 from staleline.check.search.search import STATE_LIMIT, Reached, explored, replayed
 from staleline.check.search.views import views
+from staleline.errors import ModelError
 from staleline.model.form import Model
 from staleline.model.scenario import Scenario
 from staleline.model.state.lines import Line, Role
@@ -70,7 +71,7 @@ def check(
         limit: Most states to visit per line role.
 
     Raises:
-        ModelError: The limit was reached.
+        ModelError: The limit was reached, or no line has one of these roles.
     """
     cases = tuple(
         _Case(scenario, line, model, _meaning(model)) for line, model in _world(scenario, roles)
@@ -90,7 +91,7 @@ def is_safe(scenario: Scenario, roles: Collection[Role] | None = None) -> bool:
     """Whether `check` finds no counterexample; it stops at the first role that has one.
 
     Raises:
-        ModelError: The limit was reached.
+        ModelError: The limit was reached, or no line has one of these roles.
     """
     return all(
         _meaning(model).reached(scenario.secondaries, STATE_LIMIT).violated is None
@@ -98,10 +99,16 @@ def is_safe(scenario: Scenario, roles: Collection[Role] | None = None) -> bool:
     )
 
 
-def _world(scenario: Scenario, roles: Collection[Role] | None) -> Iterator[tuple[Line, Model]]:
-    for line, model in world(scenario):
-        if roles is None or line.role in roles:
-            yield line, model
+def _world(scenario: Scenario, roles: Collection[Role] | None) -> Sequence[tuple[Line, Model]]:
+    lines = [one for one in world(scenario) if roles is None or one[0].role in roles]
+    # Of no line everything holds: it would pass for a proof.
+    if not lines:
+        raise ModelError(
+            f"no line of the role {' or '.join(sorted(roles or ())) or '(none)'}",
+            where=f"{scenario.path} handover",
+            do="ask for a role that this handover has, or for all of them",
+        )
+    return lines
 
 
 @dataclass(frozen=True, slots=True)

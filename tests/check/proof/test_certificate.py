@@ -187,6 +187,11 @@ def test_another_scenario_is_refused(field: str, held: object) -> None:
     assert ("image", "the model has another hash") in _failures(document)
 
 
+def test_a_certificate_of_nothing_is_no_proof() -> None:
+    found = recheck(Certificate((), {}))
+    assert (found.accepted, found.never_hangs) == (False, False)
+
+
 def test_a_line_role_that_is_left_out_is_missed() -> None:
     document = _document()
     del document["handovers"][0]["lines"]["decrypted-page"]

@@ -54,9 +54,12 @@ class Case:
     @property
     def has_lines(self) -> bool:
         """Is there a line of a role that is looked at?"""
-        return self.roles is None or any(
-            line.role in self.roles for scenario in self.scenarios() for line in lines_of(scenario)
-        )
+        return any(map(self.is_looked_at, self.scenarios()))
+
+    def is_looked_at(self, scenario: Scenario) -> bool:
+        """Has it a line of such a role?"""
+        roles = self.roles
+        return roles is None or any(line.role in roles for line in lines_of(scenario))
 
     @property
     def is_modelled(self) -> bool:

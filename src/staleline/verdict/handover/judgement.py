@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
+from itertools import compress
 
 from staleline.check.answer import Answer
 from staleline.check.requirements import Requirements
@@ -83,7 +84,8 @@ class Judgement:
     def _required(self) -> Requirements:
         """What any kernel would have to flush here; what this one does is not looked at."""
         # So the ways in which the case's unknowns may turn out share it, and the first will do.
-        return requirements(self.scenarios[0], self.case.roles)
+        looked_at = filter(self.case.is_looked_at, self.scenarios)
+        return requirements(next(looked_at, self.scenarios[0]), self.case.roles)
 
     @cached_property
     def attainable(self) -> bool:
@@ -167,8 +169,13 @@ def judge(case: Case) -> Judgement:
     """
     if not case.is_modelled:
         return Judgement(case, Verdict.UNKNOWN, None)
-    answers = [answer_to(scenario, case.roles) for scenario in case.scenarios()]
+    # Who stops nobody has no stop mask, for instance: in such a way no line of that role is harmed.
+    scenarios = tuple(case.scenarios())
+    ways = list(map(case.is_looked_at, scenarios))
+    answers = [answer_to(scenario, case.roles) for scenario in compress(scenarios, ways)]
     verdict = _verdict(answers)
+    if verdict is Verdict.AT_RISK and not all(ways):
+        verdict = Verdict.UNKNOWN
     # The first is of the plainest way, in which no offline CPU wakes: its run is the one shown.
     return Judgement(case, verdict, answers[0] if verdict is not Verdict.UNKNOWN else None)
 
