@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from random import Random
 
@@ -127,11 +127,17 @@ def _chosen(wanted: str) -> Sequence[Kernel]:
     return choose_kernels(Snapshot(cpus=()), wanted, open_image=image_opener())
 
 
+@lru_cache(4096)
+def _read(text: str) -> Snapshot:
+    """Read once for all rules."""
+    return parse_snapshot(text, "the host")
+
+
 def differences(
     hosts: Mapping[str, str], fleet: Path, wanted: Sequence[str | None]
 ) -> Iterator[str]:
     """Each column of each host in which the fleet's answer is another than `audit`'s."""
-    observed = {name: parse_snapshot(text, name) for name, text in hosts.items()}
+    observed = {name: _read(text) for name, text in hosts.items()}
     for kernel in wanted:
         options = AuditOptions(FleetQuestion(kernel=kernel, images=no_images()))
         with asked_fleet(fleet, options) as asked:
