@@ -44,6 +44,7 @@ def connect_server(directory: Path) -> Iterator[str]:
         "spark.connect.grpc.binding.address": "127.0.0.1",
         "spark.connect.grpc.binding.port": str(port),
         "spark.driver.bindAddress": "127.0.0.1",
+        "spark.driver.host": "127.0.0.1",
         "spark.ui.enabled": "false",
     }
     submit = Path(pyspark.__file__).parent / "bin" / "spark-submit"
