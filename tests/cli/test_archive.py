@@ -17,8 +17,9 @@ from staleline.cli.main import main
 from staleline.kernel.file.container import unpack_kernel
 from staleline.kernel.file.source import opened_file
 from tests.cli.test_diff import sarif
-from tests.cli.test_documents import document, run
+from tests.cli.test_documents import run
 from tests.conftest import RealKernel
+from tests.documents import document_of
 from tests.kernel.packagewriter import File, write_deb
 
 WORSE, UNKNOWN = 2, 3
@@ -26,7 +27,7 @@ BRIEF = 4096
 
 
 def lines(text: str) -> list[dict[str, Any]]:
-    return [document(line) for line in text.splitlines()]
+    return [document_of(line) for line in text.splitlines()]
 
 
 @pytest.fixture
@@ -56,7 +57,7 @@ def test_a_directory_is_read_and_packages_without_kernel_are_counted(
     assert [one["rule"] for one in found] == ["linux-6.5", "linux-6.18"]
     assert all(len(line) < BRIEF for line in captured.out.splitlines())
     assert "1 package without kernel skipped" in captured.err
-    whole = document(run(capsys, "kernel", archive, "--json")[1])
+    whole = document_of(run(capsys, "kernel", archive, "--json")[1])
     assert whole["skipped"] == [str(archive / "linux-doc_6.12_all.deb")]
 
 
@@ -160,7 +161,7 @@ def test_a_matrix_of_kernels_and_rules(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "132")
     images = [real_kernels[series].path for series in ("5.10", "6.12", "6.18")]
-    found = document(run(capsys, "kernel", "--matrix", *images, "--json")[1])
+    found = document_of(run(capsys, "kernel", "--matrix", *images, "--json")[1])
     assert [one["equals"][0] for one in found["images"]] == [
         "linux-4.15",
         "linux-6.5",
@@ -183,7 +184,7 @@ def test_a_series_names_the_first_bad_build(
     assert status == WORSE
     assert first.startswith(f"first bad: {images[2]}, ")
     assert "hygon-sme-incoherent" in first
-    found = document(run(capsys, "kernel", "--series", *images, "--json")[1])
+    found = document_of(run(capsys, "kernel", "--series", *images, "--json")[1])
     assert found["first_bad"] == str(images[2])
     assert len(found["since"]) == 3
     assert run(capsys, "kernel", "--series", *images[:2])[0] == 0
@@ -202,7 +203,7 @@ def test_an_earlier_run_is_what_images_are_compared_with(
 ) -> None:
     older, newer = real_kernels["6.12"], real_kernels["6.18"]
     saved = tmp_path / "before.json"
-    read = document(run(capsys, "kernel", older.path, "--json")[1])
+    read = document_of(run(capsys, "kernel", older.path, "--json")[1])
     saved.write_text(json.dumps(read))
     assert run(capsys, "kernel", older.path, "--since", saved)[0] == 0
     # What was safe then and is not now: the same flavour of the series, with another rule.

@@ -5,11 +5,9 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import pytest
 
 from staleline.cli.main import main
@@ -18,6 +16,7 @@ from staleline.evidence.given import with_given
 from staleline.evidence.hosts.snapshot_json import snapshot_text
 from staleline.evidence.snapshot import KernelEvidence, StateEvidence
 from tests.conftest import RealKernel
+from tests.documents import document_of
 
 CPUID = Path(__file__).parents[1] / "data" / "cpuid"
 ROME = CPUID / "libcpuid/amd-epyc-7742-64-core-processor-dual.test"
@@ -34,10 +33,7 @@ NEITHER = {"stop_this_cpu": False, "relocate_kernel": False}
 def audit(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, dict[str, Any]]:
     """Run ``staleline audit --json``; returns exit status and validated document."""
     status = main(["audit", "--json", *map(str, arguments)])
-    document = json.loads(capsys.readouterr().out)
-    schema = json.loads(files("staleline").joinpath("schemas/audit-1.json").read_text())
-    jsonschema.validate(document, schema)
-    return status, document
+    return status, document_of(capsys.readouterr().out, "audit")
 
 
 def kexec_with_sme(

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 import jsonschema
 import junitparser
@@ -19,6 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from staleline.cli.main import main
 from staleline.evidence.contradiction import contradiction_kinds
 from staleline.report.words.explanations import Kind, explanations
+from tests.documents import document_of
 
 VENDORS = {
     "AuthenticAMD": ["0x1", "0x68747541", "0x444d4163", "0x69746e65"],
@@ -57,17 +57,10 @@ def audited(capsys: pytest.CaptureFixture[str], lying: Path, *more: object) -> s
     return refused(capsys, "audit", "--snapshot", lying, *more)
 
 
-def validated(text: str, name: str) -> dict[str, Any]:
-    document: dict[str, Any] = json.loads(text)
-    schema = json.loads(files("staleline").joinpath(f"schemas/{name}-1.json").read_text())
-    jsonschema.validate(document, schema)
-    return document
-
-
 def test_the_audits_document_has_each_with_its_fields(
     capsys: pytest.CaptureFixture[str], lying: Path
 ) -> None:
-    document = validated(audited(capsys, lying, "--json"), "audit")
+    document = document_of(audited(capsys, lying, "--json"), "audit")
     found = {one["id"]: one for one in document["contradictions"]}
     assert {name: one["fields"] for name, one in found.items()} == FIELDS
     assert all(vendor in found["two-vendors"]["what"] for vendor in VENDORS)
@@ -75,7 +68,7 @@ def test_the_audits_document_has_each_with_its_fields(
 
 
 def test_whatever_depends_on_it_is_unknown(capsys: pytest.CaptureFixture[str], lying: Path) -> None:
-    document = validated(audited(capsys, lying, "--json", "--path", "kexec"), "audit")
+    document = document_of(audited(capsys, lying, "--json", "--path", "kexec"), "audit")
     assert document["verdict"] == "unknown"
     assert document["paths"] == {"kexec": "unknown"}
     assert (document["handovers"], document["layers"]["hardware"]) == ([], {})
@@ -84,11 +77,11 @@ def test_whatever_depends_on_it_is_unknown(capsys: pytest.CaptureFixture[str], l
 def test_no_document_is_safe_and_contradictory(
     capsys: pytest.CaptureFixture[str], lying: Path
 ) -> None:
-    document = validated(audited(capsys, lying, "--json"), "audit")
+    document = document_of(audited(capsys, lying, "--json"), "audit")
     with pytest.raises(jsonschema.ValidationError):
-        validated(json.dumps(document | {"verdict": "safe"}), "audit")
+        document_of(json.dumps(document | {"verdict": "safe"}), "audit")
     with pytest.raises(jsonschema.ValidationError):
-        validated(json.dumps(document | {"contradictions": []}), "audit")
+        document_of(json.dumps(document | {"contradictions": []}), "audit")
 
 
 def test_sarif_has_the_fields_as_places_in_the_file(
@@ -149,7 +142,7 @@ def test_facts_of_other_files_are_told_all_the_same(
 ) -> None:
     dump = Path(__file__).parents[1] / "data/cpuid/libcpuid/intel-xeon-cpu-e5520.test"
     both = (lying, dump) if before else (dump, lying)
-    document = validated(refused(capsys, "facts", *both, "--json"), "facts")
+    document = document_of(refused(capsys, "facts", *both, "--json"), "facts")
     assert [one["file"] for one in document["machines"]] == [str(dump)]
     (one,) = document["contradictory"]
     assert one["file"] == str(lying)
@@ -172,7 +165,7 @@ def test_what_the_user_gives_is_held_against_what_was_observed(
     dump = Path(__file__).parents[1] / "data/cpuid/libcpuid/intel-xeon-cpu-e5520.test"
     machine = ("--snapshot", str(dump), "--kernel", "linux-6.5", "--state", "sev_guests_run=yes")
     assert main(["audit", *machine, "--json"]) == 1
-    (found,) = validated(capsys.readouterr().out, "audit")["contradictions"]
+    (found,) = document_of(capsys.readouterr().out, "audit")["contradictions"]
     assert found["id"] == "sev-guests-without-sev"
 
 
@@ -184,6 +177,6 @@ def test_a_state_against_the_kernels_rule_is_one_too(
     given = ("--msr", "0xc0010010=0x800000", "--cmdline", "mem_encrypt=off")
     arguments = ("audit", *machine, "--kernel", "linux-6.5", *given, "--state", "sme_active=yes")
     assert main([*map(str, arguments), "--json"]) == 1
-    (found,) = validated(capsys.readouterr().out, "audit")["contradictions"]
+    (found,) = document_of(capsys.readouterr().out, "audit")["contradictions"]
     assert (found["id"], found["fields"]) == ("sme-active-against-kernel", ["state.sme_active"])
     assert explanations()[found["id"]].kind is Kind.CONTRADICTION

@@ -7,13 +7,13 @@ import hashlib
 import json
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 import jsonschema
 import pytest
 
 from staleline.cli.main import main
 from tests.conftest import RealKernel
+from tests.documents import document_of
 
 CPUID = Path(__file__).parents[1] / "data" / "cpuid"
 ROME = CPUID / "libcpuid/amd-epyc-7742-64-core-processor-dual.test"
@@ -23,14 +23,6 @@ SYSCFG = ("--msr", "0xc0010010=0x800000")
 def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str]:
     status = main([str(argument) for argument in arguments])
     return status, capsys.readouterr().out
-
-
-def document(text: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(text)
-    name = found["schema"].removeprefix("staleline/").replace("/", "-")
-    schema = json.loads(files("staleline").joinpath(f"schemas/{name}.json").read_text())
-    jsonschema.validate(found, schema)
-    return found
 
 
 def test_every_schema_is_valid_and_names_its_document() -> None:
@@ -47,7 +39,7 @@ def test_every_schema_is_valid_and_names_its_document() -> None:
 
 def test_policies(capsys: pytest.CaptureFixture[str]) -> None:
     status, text = run(capsys, "policies", "--json")
-    listed = [policy["name"] for policy in document(text)["policies"]]
+    listed = [policy["name"] for policy in document_of(text)["policies"]]
     assert status == 0
     assert {"linux-4.14", "linux-4.15", "linux-5.18", "linux-6.5", "linux-6.18"} <= set(listed)
     assert "host-mem-incoherent" in listed
@@ -69,7 +61,7 @@ def test_check_finds_the_flaw_of_a_rule_of_ones_own(
         '[sites]\nstop_this_cpu = "sme_active"\nrelocate_kernel = "sme_active"\n'
     )
     status, text = run(capsys, "check", rule, "--json")
-    rows = document(text)["handovers"]
+    rows = document_of(text)["handovers"]
     broken = {
         (row["platform"], row["old"], row["next"])
         for row in rows
@@ -85,7 +77,7 @@ def test_the_proposal_is_proved_on_the_kexec_path_for_any_number_of_cpus(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     _, text = run(capsys, "check", "host-mem-incoherent", "--json")
-    kexec = [row for row in document(text)["handovers"] if row["path"] == "kexec"]
+    kexec = [row for row in document_of(text)["handovers"] if row["path"] == "kexec"]
     assert {row["answer"] for row in kexec} == {"proved"}
     assert len({row["platform"] for row in kexec}) == 11
 
@@ -97,7 +89,7 @@ def test_kernel_reads_an_image_for_every_machine_that_fits(
     # and no SNP host without MSR 0xc0010132 (arch/x86/kernel/reboot.c kdump_sev_callback()).
     image = real_kernels["6.12"].path
     status, text = run(capsys, "kernel", image, "--snapshot", ROME, "--json")
-    (read,) = document(text)["images"]
+    (read,) = document_of(text)["images"]
     assert status == 0
     assert read["release"] == real_kernels["6.12"].release
     assert read["on_snapshot"] == {
@@ -114,13 +106,13 @@ def test_kernel_reads_an_image_for_every_machine_that_fits(
         *("kernel", image, "--snapshot", ROME, "--json"),
         *(*SYSCFG, "--cmdline", "mem_encrypt=on"),
     )
-    (read,) = document(text)["images"]
+    (read,) = document_of(text)["images"]
     assert read["on_snapshot"]["relocate_kernel"] is True
 
 
 def test_diff_prints_the_proposals_cost(capsys: pytest.CaptureFixture[str]) -> None:
     status, text = run(capsys, "diff", "linux-6.5", "host-mem-incoherent", "--json")
-    found = document(text)
+    found = document_of(text)
     assert status == 0
     assert found["sites"]["stop_this_cpu"] == {"added": "tdx_host_enabled", "dropped": None}
     assert run(capsys, "diff", "linux-6.5", "linux-6.18")[0] == 2
@@ -128,7 +120,7 @@ def test_diff_prints_the_proposals_cost(capsys: pytest.CaptureFixture[str]) -> N
 
 def test_claims(capsys: pytest.CaptureFixture[str]) -> None:
     status, text = run(capsys, "claims", "c", "d", "--json")
-    found = {claim["id"]: claim for claim in document(text)["claims"]}
+    found = {claim["id"]: claim for claim in document_of(text)["claims"]}
     assert status == 0
     assert found["c"]["status"] == "true under a condition"
     assert found["c"]["statements"][0]["steps"]
@@ -142,7 +134,7 @@ def test_a_collected_snapshot_is_read_back_and_audits_like_the_live_host(
 ) -> None:
     snapshot = tmp_path / "host.json"
     assert run(capsys, "collect", "-o", snapshot)[0] == 0
-    document(snapshot.read_text())
+    document_of(snapshot.read_text())
     arguments = ("audit", "--kernel", "linux-6.5", "--json")
     live, read = (run(capsys, *arguments, *more) for more in ((), ("--snapshot", snapshot)))
     documents = [json.loads(text) for _, text in (live, read)]
@@ -163,15 +155,15 @@ def test_a_written_counterexample_is_executed_again(
         *("--kernel", "linux-6.18", "--path", "kexec", "--traces", tmp_path),
     )
     schema = json.loads(files("staleline").joinpath("schemas/trace-1.json").read_text())
-    for row in document(text)["handovers"]:
+    for row in document_of(text)["handovers"]:
         jsonschema.validate(json.loads(Path(row["counterexample"]).read_text()), schema)
         _, replayed = run(capsys, "replay", row["counterexample"], "--json")
-        assert [step["sentence"] for step in document(replayed)["steps"]] == row["steps"]
+        assert [step["sentence"] for step in document_of(replayed)["steps"]] == row["steps"]
 
 
 def test_check_for_the_cpus_of_a_real_machine_agrees(capsys: pytest.CaptureFixture[str]) -> None:
     _, text = run(capsys, "check", "linux-6.5", "--cpus", 64, "--json")
-    exact = document(text)["exact"]
+    exact = document_of(text)["exact"]
     assert exact["agrees"]
     assert exact["cpus"] == 64
     assert int(exact["states"]) > 10**40

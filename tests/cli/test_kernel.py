@@ -11,11 +11,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import pytest
 from elftools.elf.elffile import ELFFile
 
@@ -25,6 +23,7 @@ from staleline.kernel.file.source import MemoryBytes, file_digest
 from staleline.kernel.image.assembly import load_image
 from staleline.kernel.image.image import KernelImage
 from tests.conftest import RealKernel
+from tests.documents import document_of
 from tests.kernel.patchedfile import patched_file
 from tests.kernel.places import address_of
 from tests.kernel.plant import fills_global, planted_before_halt
@@ -50,10 +49,7 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, st
 
 
 def documents(text: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(text)
-    schema = json.loads(files("staleline").joinpath("schemas/kernel-1.json").read_text())
-    jsonschema.validate(found, schema)
-    return found
+    return document_of(text, "kernel")
 
 
 def words(text: str) -> str:
@@ -281,9 +277,7 @@ def test_diff_takes_images_and_policies_alike(
 ) -> None:
     old, new = real_kernels["6.12"], real_kernels["6.18"]
     status, out, _ = run(capsys, "diff", old.path, new.path, "--json")
-    found = json.loads(out)
-    schema = json.loads(files("staleline").joinpath("schemas/diff-1.json").read_text())
-    jsonschema.validate(found, schema)
+    found = document_of(out, "diff")
     assert status == 2  # Hygon is worse off
     assert (found["old"], found["new"]) == (old.release, new.release)
     worse = {row["platform"] for row in found["handovers"] if row["verdict"] == ["safe", "at-risk"]}

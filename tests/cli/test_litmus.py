@@ -6,14 +6,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import jsonschema
 import pytest
 
 from staleline.cli.main import main
 from staleline.litmus.kit import kit_files
 from staleline.litmus.language import litmus_programs
-from staleline.report.formats.published import schema_text
 from tests.cli.test_audit import HYGON, ROME, SME_ON, audit
+from tests.documents import check_document, document_of
 
 ANSWERED = Path(__file__).parents[1] / "data" / "simulated" / "litmus"
 SIMULATED = ANSWERED.parent / "epyc_rome.txt"
@@ -68,7 +67,7 @@ def test_a_result_is_told(
     assert said in " ".join(told[1].split())
     status_of_json, out, _ = run(capsys, "--read", ANSWERED / name, "--json")
     assert status_of_json == status
-    jsonschema.validate(json.loads(out), json.loads(schema_text("litmus")))
+    document_of(out, "litmus")
 
 
 def coherent_by_cpuid(folder: Path) -> Path:
@@ -116,7 +115,7 @@ class TestAudit:
         assert document["verdict"] == without["verdict"]
         assert document["handovers"] == without["handovers"]
         assert document["cost"]["measured_events"] == 24
-        jsonschema.validate(document, json.loads(schema_text("audit")))
+        check_document(document)
         main(["audit", *map(str, arguments), "--measured", str(INCOHERENT)])
         text = " ".join(capsys.readouterr().out.split())
         assert "Measured on this machine aliases incoherent: 4,159 of 6,656 lines" in text

@@ -13,11 +13,11 @@ import jsonschema
 import junitparser
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from referencing import Registry, Resource
 
 from staleline.cli.main import main
 from staleline.kernel.image.assembly import load_image
 from tests.conftest import RealKernel
+from tests.documents import check_document, document_of
 from tests.kernel.patchedfile import patched_file
 
 CPUID = Path(__file__).parents[1] / "data" / "cpuid"
@@ -37,21 +37,7 @@ def preflight(
     """Run ``staleline preflight --json``; returns exit status and validated document."""
     arguments = ("--snapshot", dump, "--kernel", old, "--next", following, *ENABLED, *more)
     status = main(["preflight", "--json", *map(str, arguments)])
-    document = json.loads(capsys.readouterr().out)
-    validator(document).validate(document)
-    return status, document
-
-
-def validator(document: dict[str, Any]) -> jsonschema.Draft202012Validator:
-    schemas = [
-        json.loads(files("staleline").joinpath(f"schemas/{name}-1.json").read_text())
-        for name in ("audit", "preflight")
-    ]
-    registry = Registry().with_resources(
-        (schema["$id"], Resource.from_contents(schema)) for schema in schemas
-    )
-    assert document["schema"] == "staleline/preflight/1"
-    return jsonschema.Draft202012Validator(schemas[1], registry=registry)
+    return status, document_of(capsys.readouterr().out, "preflight")
 
 
 def transitions(document: dict[str, Any]) -> list[str]:
@@ -322,7 +308,7 @@ def test_evidence_that_contradicts_itself_is_written_down_too(
     )
     common = ("preflight", "--snapshot", str(lying), "--kernel", "linux-6.5", "--next", "vmlinuz")
     document = json.loads(found(capsys, "json", *common, status=1))
-    validator(document).validate(document)
+    check_document(document)
     assert (document["verdict"], document["next"]["can_encrypt"]) == ("unknown", None)
     assert document["audit"]["contradictions"][0]["id"] == "tdx-without-intel"
     text = found(capsys, "prometheus", *common, status=1)

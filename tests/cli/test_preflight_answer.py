@@ -14,8 +14,8 @@ from staleline.cli.main import main
 from staleline.evidence.detect import read_snapshot
 from staleline.evidence.hosts.snapshot_json import to_json
 from staleline.kernel.image.assembly import load_image
-from tests.cli.test_preflight import validator
 from tests.conftest import RealKernel
+from tests.documents import check_document
 
 CPUID = Path(__file__).parents[1] / "data" / "cpuid"
 ROME = CPUID / "libcpuid/amd-epyc-7742-64-core-processor-dual.test"
@@ -41,7 +41,7 @@ class Load:
     def document(self, *arguments: str) -> dict[str, Any]:
         status = main(["preflight", "--json", *self._next, *arguments])
         document: dict[str, Any] = json.loads(self._capsys.readouterr().out)
-        validator(document).validate(document)
+        check_document(document)
         assert document["exit_status"] == status
         return document
 

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from staleline.cli.main import main
-from tests.cli.test_documents import document, run
+from tests.cli.test_documents import run
 from tests.conftest import RealKernel
+from tests.documents import document_of
 
 SERIES = ("6.12", "6.18")
 AT_RISK = 2
@@ -20,7 +21,7 @@ WIDTHS = (60, 72, 80, 100, 132, 200)
 
 
 def checked(capsys: pytest.CaptureFixture[str], *arguments: object) -> dict[str, Any]:
-    return document(run(capsys, "check", *arguments, "--json")[1])
+    return document_of(run(capsys, "check", *arguments, "--json")[1])
 
 
 @pytest.mark.parametrize("series", SERIES)
@@ -128,7 +129,7 @@ def test_prove_takes_an_image(
 ) -> None:
     narrow = ("--platform", "amd-sme-coherent", "--path", "kexec")
     status, text = run(capsys, "prove", real_kernels["6.12"].path, *narrow, "--json")
-    found = document(text)
+    found = document_of(text)
     assert status == 0
     assert found["answer"] == "proved"
     assert found["image"]["release"] == real_kernels["6.12"].release

@@ -5,17 +5,14 @@ from __future__ import annotations
 
 import json
 import xml.etree.ElementTree as ET
-from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
-import jsonschema
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from referencing import Registry, Resource
 
 from staleline.cli.main import main
 from tests.conftest import RealKernel
+from tests.documents import document_of
 
 CPUID = Path(__file__).parents[1] / "data" / "cpuid"
 ROME = str(CPUID / "libcpuid/amd-epyc-7742-64-core-processor-dual.test")
@@ -32,19 +29,6 @@ def audit(
     status = main(["audit", *snapshots, *KEXEC, *more])
     captured = capsys.readouterr()
     return status, captured.out, captured.err
-
-
-def document(text: str) -> dict[str, Any]:
-    schemas = [
-        json.loads(files("staleline").joinpath(f"schemas/{name}-1.json").read_text())
-        for name in ("audit", "audits")
-    ]
-    registry = Registry().with_resources(
-        (one["$id"], Resource.from_contents(one)) for one in schemas
-    )
-    found: dict[str, Any] = json.loads(text)
-    jsonschema.Draft202012Validator(schemas[1], registry=registry).validate(found)
-    return found
 
 
 #: Under 6.18's rule: safe without SME, unknown without SYSCFG under 6.5's, at risk on Hygon.
@@ -120,7 +104,7 @@ def test_the_document_lists_every_pair_and_every_error(
     status, out, err = audit(
         capsys, (str(lying), "/no/such", HYGON), "--kernel", "linux-6.18", *SME_ON, "--json"
     )
-    found = document(out)
+    found = document_of(out, "audits")
     assert (status, found["verdict"], len(err.splitlines())) == (1, "at-risk", 2)
     machines = [one["machine"] for one in found["audits"]]
     assert machines == [HYGON, str(lying)]
@@ -183,7 +167,7 @@ def test_two_builds_of_one_release_are_told_apart(
     other.symlink_to(image)
     kernels = ("--kernel", str(image), "--kernel", str(other))
     _, out, _ = audit(capsys, (ROME,), *kernels, *SME_ON, "--json")
-    names = [one["kernel"] for one in document(out)["audits"]]
+    names = [one["kernel"] for one in document_of(out, "audits")["audits"]]
     assert all(str(path) in name for path, name in zip((image, other), names, strict=True))
 
 

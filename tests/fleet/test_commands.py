@@ -6,11 +6,8 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import replace
-from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
-import jsonschema
 import pytest
 import sqlglot
 import yaml
@@ -25,6 +22,7 @@ from staleline.fleet.profile import essential_words
 from staleline.fleet.statements import Outlook
 from staleline.kernel.image.assembly import load_image
 from tests.conftest import RealKernel
+from tests.documents import document_of
 from tests.fleet.equality import fleet_of, some_hosts
 
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
@@ -46,25 +44,17 @@ def run(capsys, *arguments: object) -> tuple[int, str]:
     return status, capsys.readouterr().out
 
 
-def document(text: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(text)
-    name = found["schema"].removeprefix("staleline/").replace("/", "-")
-    schema = json.loads(files("staleline").joinpath(f"schemas/{name}.json").read_text())
-    jsonschema.validate(found, schema)
-    return found
-
-
 def test_documents_follow_their_schemas(fleet, hosts, capsys, tmp_path):
     status, text = run(capsys, "audit", fleet, "--json", *NOW)
-    audited = document(text)
+    audited = document_of(text)
     assert status == 2
     assert audited["hosts"] == len(audited["rows"]) == len(hosts)
     assert sum(group["hosts"] for group in audited["groups"]) == len(hosts)
     assert (
-        document(run(capsys, "missing", fleet, "--json", *NOW)[1])["missing"]
+        document_of(run(capsys, "missing", fleet, "--json", *NOW)[1])["missing"]
         == (audited["missing"])
     )
-    pairs = document(run(capsys, "pairs", fleet, "--next", "on", "--next", "off", "--json")[1])
+    pairs = document_of(run(capsys, "pairs", fleet, "--next", "on", "--next", "off", "--json")[1])
     assert {row["next"] for row in pairs["pairs"]} == {"on", "off"}
     for kernel, name in ((None, "own"), ("linux-6.18", "other")):
         wanted = [] if kernel is None else ["--kernel", kernel]
@@ -72,11 +62,11 @@ def test_documents_follow_their_schemas(fleet, hosts, capsys, tmp_path):
     status, text = run(
         capsys, "diff", tmp_path / "own.parquet", tmp_path / "other.parquet", "--json"
     )
-    changed = document(text)
+    changed = document_of(text)
     assert changed["hosts"] == {"old": len(hosts), "new": len(hosts)}
     assert any("rule: " in word for one in changed["changes"] for word in one["by"])
     same = run(capsys, "diff", tmp_path / "own.parquet", tmp_path / "own.parquet", "--json")
-    assert (same[0], document(same[1])["changes"]) == (0, [])
+    assert (same[0], document_of(same[1])["changes"]) == (0, [])
 
 
 def test_what_changed_is_told_by_the_fact(hosts, tmp_path, capsys):
@@ -132,7 +122,7 @@ def test_the_owners_columns_are_counted_by_and_in_rows(hosts, tmp_path, capsys):
     file.write_text("\n".join(["hostname,site", *named]))
     _, text = run(capsys, "add", "--into", fleet, "--inventory", file, "--key", "hostname")
     assert "3 hosts of the fleet are not in it" in text
-    found = document(run(capsys, "audit", fleet, "--by", "site", "--json")[1])
+    found = document_of(run(capsys, "audit", fleet, "--by", "site", "--json")[1])
     assert {row["value"]: row["hosts"] for row in found["by"]["site"]} == {
         "Berlin": 11,
         "Oslo": 11,
@@ -169,7 +159,7 @@ def test_hosts_get_the_image_of_their_build(
     captured = capsys.readouterr()
     assert status in (0, 2, 3)
     assert "README" in captured.err
-    evidence = {row["host"]: row["kernel_evidence"] for row in document(captured.out)["rows"]}
+    evidence = {row["host"]: row["kernel_evidence"] for row in document_of(captured.out)["rows"]}
     assert evidence == {
         "host0": "image, by build ID",
         "host1": "image, by release",

@@ -7,10 +7,8 @@ import json
 import os
 import stat
 import threading
-from importlib.resources import files
 from pathlib import Path
 
-import jsonschema
 import junitparser
 import pytest
 from itf_py import trace_from_json
@@ -19,6 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from staleline.cli.main import main
 from staleline.report.words.explanations import explanations
 from tests.conftest import RealKernel
+from tests.documents import document_of
 
 CPUID = Path(__file__).parents[2] / "data" / "cpuid"
 HYGON = (
@@ -160,16 +159,13 @@ def test_explain_lists_every_id_and_prints_every_page(capsys: pytest.CaptureFixt
 
 def test_explain_as_json_follows_its_schema(capsys: pytest.CaptureFixture[str]) -> None:
     _, text = run(capsys, "explain", "--json")
-    document = json.loads(text)
-    schema = json.loads(files("staleline").joinpath("schemas/explain-1.json").read_text())
-    jsonschema.validate(document, schema)
+    document = document_of(text, "explain")
     assert [page["id"] for page in document["explanations"]] == list(explanations())
 
 
 def test_atoms_as_json_follow_their_schema(capsys: pytest.CaptureFixture[str]) -> None:
     _, text = run(capsys, "policies", "--atoms", "--json")
-    schema = json.loads(files("staleline").joinpath("schemas/atoms-1.json").read_text())
-    jsonschema.validate(json.loads(text), schema)
+    document_of(text, "atoms")
 
 
 def test_counterexamples_are_read_by_another_reader_of_itf(

@@ -4,13 +4,10 @@
 from __future__ import annotations
 
 import io
-import json
 from dataclasses import replace
-from importlib.resources import files
 from pathlib import Path as FilePath
 from typing import Any
 
-import jsonschema
 import pytest
 
 from staleline.kernel.image.assembly import load_image
@@ -34,6 +31,7 @@ from staleline.simulation.places import NamedPlaces
 from staleline.simulation.prediction import Prediction
 from staleline.vocabulary import Site, Verdict
 from tests.conftest import RealKernel
+from tests.documents import check_document
 from tests.simulation.test_prediction import CLEAN
 
 AT_RISK = Prediction(
@@ -159,8 +157,8 @@ def test_what_was_not_observed_is_never_called_clean(compared: ControlledRun) ->
 
 def test_json_follows_its_schema(compared: ControlledRun) -> None:
     document = run_document(compared, BuiltMachine(FilePath("none"), "key"))
-    schema = json.loads(files("staleline").joinpath("schemas/run-1.json").read_text())
-    jsonschema.validate(document, schema)
+    assert document["schema"] == "staleline/run/1"
+    check_document(document)
     assert document["to_blame"] is True
     assert document["run"]["observed"]["destroyed"] == 861
     assert [told["observed"]["outcome"] for told in document["controls"]] == ["clean", "clean"]
