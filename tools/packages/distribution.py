@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Builds what an index would serve, a source distribution and a wheel of it, and tries the wheel.
+"""Builds what an index would serve, a source distribution and a wheel of it, and tries both.
 
+Some of the tests of the source distribution are run where it is unpacked, on its own sources.
 The wheel is installed for every Python that `requires-python` allows and that is on this host, and
 with --suites in minimal roots of Debian (which needs root and debootstrap).
 """
@@ -8,9 +9,11 @@ with --suites in minimal roots of Debian (which needs root and debootstrap).
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import subprocess
 import sys
+import tarfile
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -18,13 +21,16 @@ from pathlib import Path
 from tools.packages.clean_root import clean_root, copied
 from tools.packages.tree import DIST, ROOT
 
-__all__ = ["build", "main", "smoke"]
+__all__ = ["build", "main", "own_tests", "smoke"]
 
 _MINORS = range(11, 20)
 _DUMP = ROOT / "tests/data/cpuid/libcpuid/amd-epyc-7742-64-core-processor-dual.test"
 #: Safe by the catalogue's rule: the flush that Rome's incoherent aliases need is executed.
 _AUDIT = ("--kernel", "linux-6.18", "--msr", "0xc0010010=0x800000", "--path", "kexec")
 _TOLD = ("--cmdline", "mem_encrypt=on", "--state", "offline_cpus=none")
+
+#: Quick ones, which need no image and no git: of rules, formats and layers.
+_OWN_TESTS = ("tests/policy", "tests/evidence/test_formats.py", "tests/test_layers.py")
 
 #: Runs a command where the wheel is tried, and returns what it prints.
 Runner = Callable[..., str]
@@ -49,6 +55,28 @@ def build(folder: Path) -> tuple[Path, Path]:
     print(_run(*module, "twine", "check", "--strict", str(sdist), str(wheel)), end="")
     print(_run(*module, "check_wheel_contents", str(wheel)), end="")
     return sdist, wheel
+
+
+def own_tests(sdist: Path) -> str:
+    """Run some of its tests where it is unpacked: the line that sums them up.
+
+    Raises:
+        subprocess.CalledProcessError: One fails, or something that it needs was not packed.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        with tarfile.open(sdist) as archive:
+            archive.extractall(folder, filter="data")
+        (unpacked,) = Path(folder).iterdir()
+        done = subprocess.run(  # noqa: S603
+            [sys.executable, "-m", "pytest", "-q", *_OWN_TESTS],
+            check=True,
+            text=True,
+            stdout=subprocess.PIPE,
+            cwd=unpacked,
+            # Before the checkout, which the environment has as an editable installation.
+            env={**os.environ, "PYTHONPATH": str(unpacked / "src")},
+        )
+    return done.stdout.splitlines()[-1]
 
 
 def smoke(run: Runner, python: str, wheel: Path, dump: Path, venv: Path) -> str:
@@ -103,6 +131,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     sdist, wheel = build(DIST)
     for built in (sdist, wheel):
         print(f"{built.relative_to(ROOT)}: {built.stat().st_size / 1e6:.1f} MB")
+    print(f"its own tests, unpacked: {own_tests(sdist)}", flush=True)
     for line in _on_this_host(wheel):
         print(line, flush=True)
     for suite in chosen.suites:
