@@ -16,9 +16,11 @@ from tools.kernel_source import Source, Tree, files_of, unpacked
 from tools import build_kernels
 
 SERIES = sorted((KERNELS / "host-mem-incoherent").glob("*.patch"))
+SUBSYSTEMS = r"x86/\S+|kexec|crash|crash_dump|PM: hibernate|ACPI: processor: idle"
+FOLDERS = ("host-mem-incoherent-7.3", "variants", "fixes")
 PATCHES = [
     *SERIES,
-    *(p for d in ("variants", "fixes") for p in sorted((KERNELS / d).glob("*.patch"))),
+    *(p for d in FOLDERS for p in sorted((KERNELS / d).glob("*.patch"))),
 ]
 BUILDS = [build for build, _ in build_kernels.builds()]
 SOURCE = Source("linux-source-6.12", "6.12.117-1")
@@ -45,7 +47,7 @@ class TestPatch:
 
     def test_has_a_subject_of_the_subsystem(self, path: Path) -> None:
         assert re.fullmatch(
-            r"\[PATCH(?: \d/\d)?\] (?:x86/\S+|kexec|ACPI: processor: idle): [A-Z].{10,60}",
+            rf"\[PATCH(?: \d/\d)?\] (?:{SUBSYSTEMS}): [A-Z].{{10,60}}",
             Mail(path).subject,
         )
 
