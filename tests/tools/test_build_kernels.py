@@ -73,6 +73,17 @@ class TestPatch:
         assert "/dev/null" not in patch
 
 
+@pytest.mark.parametrize("path", sorted((KERNELS / "fixes").glob("*.patch")), ids=lambda p: p.name)
+def test_a_fix_has_a_mail_around_it(path: Path) -> None:
+    text = (path.parent / f"{path.name[:4]}.mail").read_text()
+    mail = email.message_from_string(text, policy=email.policy.default)
+    assert str(mail["Subject"]).split("] ")[1] == Mail(path).subject.split("] ")[1]
+    assert mail["To"]
+    assert "linux-kernel@vger.kernel.org" in mail["Cc"]
+    for begins in ("Who is exposed: ", "How it was tested: ", "What is not shown: "):
+        assert f"\n\n{begins}" in mail.get_content()
+
+
 def test_the_series_is_numbered_without_gaps() -> None:
     for number, path in enumerate(SERIES, 1):
         assert path.name.startswith(f"{number:04}-")
