@@ -381,7 +381,7 @@ _by_release = cache(kernels_of_release)
 
 
 @cache
-def _key_by_release(release: str) -> list[object]:
+def _key_by_release(release: str) -> int:
     # A release stands for rules, which ask for no registers.
     return _key(_by_release(release), "")
 
@@ -391,14 +391,17 @@ def with_kernel(asked: Asked, kernel: Kernel, registers: str) -> Asked:
     return replace(asked, kernels=(kernel,), key=_key((kernel,), registers))
 
 
-def _key(kernels: Sequence[Kernel], registers: str) -> list[object]:
+def _key(kernels: Sequence[Kernel], registers: str) -> int:
     """What of kernels decides: rules and what their release does, or an image and its machine."""
-    return [
-        [kernel.policy.name, _rule(kernel), kernel.release]
-        if isinstance(kernel, PolicyKernel)
-        else [getattr(getattr(kernel, "image", None), "path", kernel.name), registers]
-        for kernel in kernels
-    ]
+    # As a number: the rules of a release are long, and stand beside each of thousands of classes.
+    return number_of(
+        *(
+            [kernel.policy.name, _rule(kernel), kernel.release]
+            if isinstance(kernel, PolicyKernel)
+            else [getattr(getattr(kernel, "image", None), "path", kernel.name), registers]
+            for kernel in kernels
+        )
+    )
 
 
 def _rule(kernel: PolicyKernel) -> list[str]:
