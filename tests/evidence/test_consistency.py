@@ -40,6 +40,8 @@ def dump(name: str) -> Snapshot:
 
 
 MILAN = dump("amd-epyc-7763-64-core-processor-dual.test")
+#: Its leaf 0x8000001F with EAX[10] clear.
+INCOHERENT = (0x1F83F, 0x4173, 509, 1)
 RAPIDS = read_snapshot(DATA / "full/intel-xeon-w9-3475x.test.xz")
 
 
@@ -237,6 +239,37 @@ def test_sources_of_two_machines(first: Snapshot, second: Snapshot, expected: st
     assert found.id == expected
     assert found.kind.title
     assert contradictions_between(first, first) == ()
+
+
+@pytest.mark.parametrize(
+    ("changed", "expected"),
+    [
+        (replace(MILAN.cpus[0], msr={0xC0010010: 0x740000}), "cpus-differ"),
+        (with_leaf(MILAN.cpus[0], 0x8000_001F, INCOHERENT), "cpus-differ-in-coherency"),
+    ],
+    ids=["SYSCFG", "coherency"],
+)
+def test_no_output_outweighs_another_of_the_same_registers(
+    changed: CpuEvidence, expected: str
+) -> None:
+    """What the first of two outputs says was taken for the machine's: SME off, coherent aliases.
+
+    Firmware sets SYSCFG alike on all CPUs (linux 6.12.117 arch/x86/kernel/cpu/amd.c:573 asks each).
+    """
+    enabled = Snapshot((replace(MILAN.cpus[0], msr={0xC0010010: 0xF40000}),))
+    for pair in ((enabled, Snapshot((changed,))), (Snapshot((changed,)), enabled)):
+        (found,) = contradictions_between(*pair)
+        assert found.id == expected
+
+
+def test_a_domain_of_xens_may_read_the_bit_of_the_machine() -> None:
+    """linux 7.3.4 arch/x86/xen/enlighten_pv.c xen_cpuid(): the kernel asks Xen, programs the CPU."""
+    (cpu,) = MILAN.cpus[:1]
+    eax, ebx, ecx, edx = cpu.cpuid.leaves[1, 0]
+    below = Snapshot((with_leaf(cpu, 1, (eax, ebx, ecx | 1 << 31, edx)),))
+    told = Statement("hypervisor", True, "xl")
+    assert [one.id for one in contradictions_between(MILAN, below)] == ["cpus-differ"]
+    assert contradictions_between(replace(MILAN, statements=(told,)), below) == ()
 
 
 def test_every_kind_says_what_it_means_and_what_to_do() -> None:

@@ -7,7 +7,7 @@ Each has a stable id (contradictions.toml) and names both fields.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 
 from staleline.evidence.commandline import (
     decompressor_sees_on,
@@ -328,6 +328,8 @@ def _between(first: Snapshot, second: Snapshot) -> _Found:
             what = f"CPUID says {names[0]} and {names[1]}"
             leaves = ("cpus[0].cpuid.0x00000000:0", "cpus[0].cpuid.0x00000001:0")
             yield Contradiction("two-cpu-models", what, leaves)
+        else:
+            yield from _registers_differ(first, second)
     for name in ("vendor", "family", "model", "stepping"):
         yield from _differ("two-cpu-models", "cpuinfo", name, first.cpuinfo, second.cpuinfo)
     for name in ("release", "build_id"):
@@ -336,6 +338,22 @@ def _between(first: Snapshot, second: Snapshot) -> _Found:
     yield from _differ("two-hosts", "", "host", first, second)
     for field in fields(StateEvidence):
         yield from _differ("two-hosts", "state", field.name, first.state, second.state)
+
+
+def _registers_differ(first: Snapshot, second: Snapshot) -> _Found:
+    """What all CPUs of a machine share, its outputs share too: none of two outweighs the other.
+
+    CPUs are counted through both.
+    """
+    both = replace(first, cpus=(*first.cpus, *second.cpus))
+    # Of a domain of Xen's, CPUID as the CPU answers it and as a guest reads it differ in that bit
+    # (linux 7.3.4 arch/x86/xen/enlighten_pv.c xen_cpuid()); others tell of the hypervisor.
+    statements = (*first.statements, *second.statements)
+    told = any(one.name == "hypervisor" and one.value for one in statements)
+    hypervisor = f"0x00000001:0 {_REGISTERS[2]}[31]"
+    for found in _cpus_agree(both):
+        if not (told and found.fields[0].endswith(hypervisor)):
+            yield found
 
 
 def _differ(kind: str, table: str, name: str, first: object, second: object) -> _Found:

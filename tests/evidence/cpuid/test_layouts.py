@@ -196,6 +196,8 @@ class TestMsrs:
     def test_a_counter_that_is_given_twice_has_no_value(self) -> None:
         text = f"{ROWS}MSR Registers\n{self.ROW}{self.ROW.replace('0074', '0075')}"
         assert read(text).cpus[0].msr == {}
+        # Nor where a third row repeats one of them.
+        assert read(f"{text}{self.ROW}").cpus[0].msr == {}
 
     def test_a_row_cut_short_is_refused(self) -> None:
         assert "dump:6: is not a whole AIDA64 MSR row" in message_of(

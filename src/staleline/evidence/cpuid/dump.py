@@ -36,6 +36,7 @@ class _Section:
         leaves: Leaf and sub-leaf -> registers, in file order.
         lines: Where each was recorded.
         msr: The MSRs that the dump gives for this CPU.
+        not_one: Those of which it gives two values, and which therefore have none.
         again: The line of the heading that took this CPU up again.
     """
 
@@ -43,6 +44,7 @@ class _Section:
     leaves: dict[_Key, Registers] = field(default_factory=dict)
     lines: dict[_Key, int] = field(default_factory=dict)
     msr: dict[int, int] = field(default_factory=dict)
+    not_one: set[int] = field(default_factory=set)
     again: int | None = None
 
 
@@ -122,8 +124,11 @@ class CpuidDump:
             section = self._sections[0] if len(self._sections) == 1 else None
         else:
             section = self._numbered(cpu)
-        if section is not None and section.msr.setdefault(number, value) != value:
+        if section is None or number in section.not_one:
+            return
+        if section.msr.setdefault(number, value) != value:
             del section.msr[number]
+            section.not_one.add(number)
 
     def snapshot(self) -> Snapshot:
         """Return the machine; of a CPU at which the dump was cut off, what came before.
