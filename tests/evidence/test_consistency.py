@@ -263,7 +263,7 @@ def test_no_output_outweighs_another_of_the_same_registers(
 
 
 def test_a_domain_of_xens_may_read_the_bit_of_the_machine() -> None:
-    """linux 7.3.4 arch/x86/xen/enlighten_pv.c xen_cpuid(): the kernel asks Xen, programs the CPU."""
+    """linux 7.3.4 arch/x86/xen/enlighten_pv.c xen_cpuid(): kernels ask Xen, programs the CPU."""
     (cpu,) = MILAN.cpus[:1]
     eax, ebx, ecx, edx = cpu.cpuid.leaves[1, 0]
     below = Snapshot((with_leaf(cpu, 1, (eax, ebx, ecx | 1 << 31, edx)),))

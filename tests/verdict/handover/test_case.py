@@ -9,11 +9,14 @@ import pytest
 
 from staleline.kernel.boot.decision import OfflineWay, SiteDecision, Store
 from staleline.model.scenario import Flush, ForeignLines, LeftBehind, Offline, Scenario, Stop
+from staleline.policy.catalogue import catalogue
+from staleline.policy.expression import parse
 from staleline.verdict.handover.case import Case
-from staleline.verdict.handover.kernels import Behaviour
+from staleline.verdict.handover.judgement import judge
+from staleline.verdict.handover.kernels import Behaviour, PolicyKernel
 from staleline.verdict.machines.machine import Machine
 from staleline.verdict.policies.platforms import platforms
-from staleline.vocabulary import Path, ReportOrder, Site, Through
+from staleline.vocabulary import Path, ReportOrder, Site, Through, Verdict
 
 #: SME with SYSCFG[23] set, and aliases that hardware does not keep coherent.
 ROME = replace(platforms()["amd-sme-incoherent"].machine, mem_encrypt=True)
@@ -41,6 +44,19 @@ def test_what_is_known_is_one_question() -> None:
 def test_a_flush_that_is_not_known_is_tried_both_ways() -> None:
     unknown = replace(FLUSHES, flushes={**FLUSHES.flushes, Site.RELOCATE_KERNEL: None})
     assert [each.flush_jumping for each in scenarios(unknown)] == [Flush.NEVER, Flush.ALWAYS]
+
+
+def test_a_flush_before_a_seamcall_alone_reaches_no_line_of_another_key() -> None:
+    """Lines of TDX are in the caches of CPUs that made a SEAMCALL, which such a rule leaves out."""
+    machine = replace(platforms()["intel-tdx"].machine, tdx_used=True)
+    rules = {site: parse("not seamcalled") for site in Site}
+    kernel = PolicyKernel(replace(catalogue()["linux-6.18"], predicates=rules), "for this test")
+    behaviour = kernel.behaviour(machine)
+    assert set(behaviour.flushes.values()) == {Flush.NEVER}
+    case = Case(machine=machine, behaviour=behaviour, path=Path.KEXEC, next_encrypts=False)
+    assert judge(case).verdict is Verdict.AT_RISK
+    unused = replace(machine, tdx_used=False)
+    assert set(kernel.behaviour(unused).flushes.values()) == {Flush.ALWAYS}
 
 
 def test_an_order_that_is_not_known_is_tried_both_ways_where_there_is_a_flush() -> None:

@@ -159,11 +159,9 @@ class PolicyKernel:
             evaluate(rule, {**machine.atoms(seamcalled=called), **active})
             for called in (False, machine.tdx_used and _SEAMCALLED not in self.policy.lacks)
         )
-        if before:
-            return Flush.ALWAYS
         # Since commit 10df8607bf1a (6.18) each CPU remembers by itself that it made one, in
         # cache_state_incoherent (linux 7.3.4 arch/x86/virt/vmx/tdx/seamcall_internal.h:40).
-        return Flush.AFTER_SEAMCALL if after else Flush.NEVER
+        return _by_seamcall(before=bool(before), after=bool(after))
 
 
 @dataclass(frozen=True, slots=True)
@@ -336,9 +334,18 @@ def _flush(before: SiteDecision, after: SiteDecision) -> Flush | None:
     """A site as read before and after a SEAMCALL."""
     if before.flushes is None or after.flushes is None:
         return None
-    if before.flushes:
-        return Flush.ALWAYS
-    return Flush.AFTER_SEAMCALL if after.flushes else Flush.NEVER
+    return _by_seamcall(before=before.flushes, after=after.flushes)
+
+
+def _by_seamcall(*, before: bool, after: bool) -> Flush:
+    """By what CPUs do that made no SEAMCALL yet, and those that did.
+
+    One that flushes before only comes to none: lines of another key are in the caches of CPUs that
+    made a SEAMCALL, and of no other (`ForeignLines.TDX`).
+    """
+    if after:
+        return Flush.ALWAYS if before else Flush.AFTER_SEAMCALL
+    return Flush.NEVER
 
 
 def _left(before: SiteDecision, after: SiteDecision) -> tuple[Store, ...]:
