@@ -66,6 +66,46 @@ def test_lines_are_chosen_and_combined(capsys: pytest.CaptureFixture[str]) -> No
     assert "stop_mask_dram: " in text
 
 
+def test_the_header_says_of_which_lines_it_speaks(capsys: pytest.CaptureFixture[str]) -> None:
+    text = printed(capsys, "export", "kexec:on-off", "--to", "promela")
+    assert "// Lines: image, without rest-of-ram, decrypted-page, stop-mask (--line)." in text
+    two = ("--line", "image", "--line", "stop-mask")
+    text = printed(capsys, "export", "kexec:on-off", "--to", "promela", *two)
+    assert "// Lines: image, stop-mask, without rest-of-ram, decrypted-page (--line)." in text
+
+
+@pytest.mark.parametrize(("condition", "several"), [("mem_encrypt", True), ("true", False)])
+def test_the_header_says_where_a_handover_may_be_several(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, condition: str, several: bool
+) -> None:
+    """A rule that asks for mem_encrypt= of a kernel that never encrypts leaves it open."""
+    rule = tmp_path / "rule.toml"
+    rule.write_text(
+        f"""
+name = "rule"
+title = "for this test"
+source = ["this test"]
+
+[kernel]
+encrypts = "false"
+
+[releases]
+upstream = ["6.5..6.17"]
+
+[sites]
+stop_this_cpu = "true"
+relocate_kernel = "{condition}"
+crash_nmi_callback = "false"
+
+[protocol]
+reported_stopped = "after-flush"
+"""
+    )
+    asked = ("--kernel", rule, "--platform", "amd-sme-incoherent")
+    text = printed(capsys, "export", "kexec:off-off", "--to", "smt2", *asked)
+    assert ("the first of 2 scenarios that it may be" in text) is several
+
+
 def test_the_case_of_a_trace_is_exported(capsys: pytest.CaptureFixture[str], trace: Path) -> None:
     output = trace.with_suffix(".pml")
     assert printed(capsys, "export", trace, "--to", "promela", "-o", output) == ""

@@ -127,9 +127,16 @@ def _header(told: str, case: ExportedCase, comment: str) -> str:
 
     from staleline.printable import printable
 
-    lines = [f"{told}, by staleline {version('staleline')}", _outcome(case)]
+    lines = [f"{told}, by staleline {version('staleline')}", _lines_of(case), _outcome(case)]
     wrapped = (part for line in lines for part in wrap(printable(line), _WIDTH))
     return "".join(f"{comment}{line}\n" for line in wrapped) + "\n"
+
+
+def _lines_of(case: ExportedCase) -> str:
+    """Which lines the model has: another checker's answer is about these, and about no others."""
+    of, others = case.lines
+    without = f", without {', '.join(others)} (--line)" if others else ""
+    return f"Lines: {', '.join(of)}{without}."
 
 
 def _outcome(case: ExportedCase) -> str:
@@ -176,20 +183,27 @@ def _case_of_kernel(
     selection = Selection(
         platforms=frozenset({platform}), path=path, next=following, sev_guests=sev_guests
     )
-    for _, handover in handovers_of(named.required(), selection):
-        # A selection has no word for the old kernel's use.
-        if handover.old_encrypts is old:
-            scenario = next(handover.scenarios())
-            values = dict(_parameters(changes))
-            if values:
-                scenario = scenario_from({**scenario_document(scenario), **values}, "case")
-            told = f"{_called(named)}: {case} on {platform}"
-            guests = ", SEV guests have run" if sev_guests else ""
-            return f"{told}{guests}", ExportedCase(scenario, tuple(roles))
-    raise UsageError(
-        f"{case} does not happen on {platform} with {named.name}",
-        do="see `staleline check` for the handovers that do",
+    # A selection has no word for the old kernel's use.
+    scenarios = dict.fromkeys(
+        scenario
+        for _, handover in handovers_of(named.required(), selection)
+        if handover.old_encrypts is old
+        for scenario in handover.scenarios()
     )
+    if not scenarios:
+        raise UsageError(
+            f"{case} does not happen on {platform} with {named.name}",
+            do="see `staleline check` for the handovers that do",
+        )
+    scenario = next(iter(scenarios))
+    values = dict(_parameters(changes))
+    if values:
+        scenario = scenario_from({**scenario_document(scenario), **values}, "case")
+    guests = ", SEV guests have run" if sev_guests else ""
+    told = f"{_called(named)}: {case} on {platform}{guests}"
+    if len(scenarios) > 1:
+        told += f"; the first of {len(scenarios)} scenarios that it may be"
+    return told, ExportedCase(scenario, tuple(roles))
 
 
 def _called(rule: NamedRule) -> str:

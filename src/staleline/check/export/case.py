@@ -42,6 +42,13 @@ class ExportedCase:
     scenario: Scenario
     roles: tuple[str, ...] = ()
 
+    @property
+    def lines(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Roles of the lines that are looked at, and of those that the scenario has besides."""
+        known = tuple(str(line.role) for line, _ in world(self.scenario))
+        of = self.roles or known[:1]
+        return of, tuple(role for role in known if role not in of)
+
     def answer(self) -> Answer:
         """What the checker says of these lines with up to two secondaries.
 
