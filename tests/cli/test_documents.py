@@ -145,6 +145,16 @@ def test_a_collected_snapshot_is_read_back_and_audits_like_the_live_host(
     assert files[1] == {str(snapshot): hashlib.sha256(snapshot.read_bytes()).hexdigest()}
 
 
+@pytest.mark.parametrize("spelt", ["{option} {file}", "{option}={file}"])
+def test_a_document_names_the_files_that_it_is_from_however_they_are_given(
+    capsys: pytest.CaptureFixture[str], spelt: str
+) -> None:
+    given = spelt.format(option="--snapshot", file=ROME).split(" ")
+    _, text = run(capsys, "audit", *given, "--kernel=linux-6.5", "--json")
+    digest = hashlib.sha256(ROME.read_bytes()).hexdigest()
+    assert document(text)["provenance"]["files"] == {str(ROME): digest}
+
+
 def test_a_written_counterexample_is_executed_again(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

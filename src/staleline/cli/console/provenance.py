@@ -39,9 +39,18 @@ def _digests(words: Sequence[str]) -> Iterator[tuple[str, str]]:
     from staleline.kernel.file.source import file_digest
 
     for before, word in zip(("", *words), words, strict=False):
-        if before in _WRITTEN or word.startswith("-") or not os.path.isfile(word):
+        file = _named_to_be_read(before, word)
+        if file is None or not os.path.isfile(file):
             continue
         try:
-            yield word, file_digest(word)
+            yield file, file_digest(file)
         except OSError:
             continue
+
+
+def _named_to_be_read(before: str, word: str) -> str | None:
+    """What may be a file in `word`: all of it, or what stands in it behind an option's name."""
+    if word.startswith("--"):
+        option, equals, value = word.partition("=")
+        return value if equals and option not in _WRITTEN else None
+    return None if before in _WRITTEN or word.startswith("-") else word
