@@ -94,3 +94,8 @@ def test_what_is_wrong_is_an_error_of_one_line() -> None:
     with pytest.raises(staleline.StalelineError) as refused:
         staleline.check_rule("no-such-policy")
     assert "\n" not in str(refused.value)
+
+
+def test_a_platform_class_that_there_is_not_is_no_proof_of_the_others() -> None:
+    with pytest.raises(staleline.StalelineError, match="no platform class 'intel-tdxx'"):
+        staleline.prove_rule("linux-6.18", platforms=["amd-no-sme", "intel-tdxx"])

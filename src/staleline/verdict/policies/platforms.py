@@ -15,6 +15,7 @@ from importlib.resources import files
 from itertools import product
 from types import MappingProxyType
 
+from staleline.errors import UsageError
 from staleline.model.state.lines import Role
 from staleline.verdict.handover.case import Case
 from staleline.verdict.handover.judgement import Judgement, judge
@@ -107,6 +108,16 @@ class Selection:
     sev_guests: bool | None = None
     roles: frozenset[Role] | None = None
     load_settled: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse a class that there is not, as what is left would be judged in its place.
+
+        Raises:
+            UsageError: There is no such platform class.
+        """
+        for name in sorted((self.platforms or frozenset()) - platforms().keys()):
+            do = f"give one of {', '.join(platforms())}"
+            raise UsageError(f"no platform class {name!a}", do=do)
 
 
 _EVERYTHING = Selection()
