@@ -29,6 +29,8 @@ _GROUPS_SHOWN = 12
 _FAULTS_SHOWN = 50
 _AGAIN_SHOWN = 5
 _NAME_MAX = 60
+#: Hosts that are named of those that changed alike.
+_EXAMPLES = 3
 _WORDS = {"at-risk": "at risk", "unknown": "unknown", "safe": "safe"}
 #: Columns of numbers.
 _FIGURES = frozenset({"hosts", *_WORDS.values(), "flushes"})
@@ -212,8 +214,9 @@ def print_changes(console: Console, changes: Changes) -> None:
         for verdict in (change.old, change.new):
             line.append(verdict or "not there", VERDICT_STYLE.get(verdict or "", ""))
             line.append(" → " if verdict is change.old else "")
-        examples = ", ".join(_cell(host) for host in change.examples[:3])
-        line.append(f"  {printable('; '.join(change.by))}  ({examples}…)")
+        shown = change.examples[:_EXAMPLES]
+        examples = ", ".join(map(_cell, shown)) + ("…" if change.hosts > len(shown) else "")
+        line.append(f"  {printable('; '.join(change.by))}  ({examples})")
         console.print(line, soft_wrap=True)
 
 
