@@ -52,6 +52,12 @@ def steps(*codes: str) -> list[ExecutedInstruction]:
         (["bf05000000", "488d5f01", "4885db", "7402"], {0, 1, 2, 3}),
         # cpuid: out of eax and ecx, into eax to edx
         (["b81f000080", "31c9", "ba01000000", "0fa2", "a801", "7402"], {0, 1, 3, 4, 5}),
+        # mov eax, edi; test [rdi], eax; je: of memory too
+        (["89f8", "8507 <4", "7402"], {0, 1, 2}),
+        # mov eax, edi; test eax, 1 << 8; test eax, 1 << 9; je: what is in eax stays
+        (["89f8", "a900010000", "a900020000", "7402"], {0, 2, 3}),
+        # mov eax, edi; rmpadjust, which the decoder does not know; test ebx, ebx; je
+        (["89f8", "f30f01fe", "85db", "7402"], {0, 1, 2, 3}),
         # flags of an instruction in between are those that count
         (["84c0", "84db", "7402"], {1, 2}),
         # r8 by each of its names: mov r8d, eax; test r8, r8; je

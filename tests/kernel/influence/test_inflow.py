@@ -17,6 +17,7 @@ from tests.kernel.guards.test_dataflow import SLOT, steps
 
 EAX_OF_LEAF, EBX_OF_LEAF = Register(7, 0, 0), Register(7, 0, 1)
 SLOT_OF_4 = Loaded(SLOT, bytes(4))
+VERW_OF_BX = {EBX_OF_LEAF: 0xFFFF, "a segment descriptor (VERW)": (1 << 64) - 1}
 
 
 def decides(*codes: str, constant: bool = False) -> dict[object, int]:
@@ -36,6 +37,24 @@ def decides(*codes: str, constant: bool = False) -> dict[object, int]:
     [
         # cpuid; test eax, 1 << 3; jne
         (["0fa2", "a908000000", "7502"], {EAX_OF_LEAF: 1 << 3}),
+        # cpuid; test eax, 1 << 8; jne; test eax, 1 << 9; jne: TEST writes nothing but flags
+        (["0fa2", "a900010000", "7502", "a900020000", "7502"], {EAX_OF_LEAF: 1 << 9}),
+        # cpuid; xor ecx, ecx; test [slot], eax; jne
+        (
+            ["0fa2", "31c9", "850500000000 <4", "7502"],
+            {EAX_OF_LEAF: (1 << 32) - 1, SLOT_OF_4: (1 << 32) - 1},
+        ),
+        # cpuid; xor ecx, ecx; verw bx; je
+        (["0fa2", "31c9", "0f00eb", "7402"], VERW_OF_BX),
+        # cpuid; xor ecx, ecx; cmpxchg bl, dl; je: what is in al is compared
+        (
+            ["0fa2", "31c9", "0fb0d3", "7402"],
+            dict.fromkeys((EAX_OF_LEAF, EBX_OF_LEAF, Register(7, 0, 3)), 0xFF),
+        ),
+        # cpuid; test eax, eax; cli; cld; js
+        (["0fa2", "85c0", "fa", "fc", "7802"], {EAX_OF_LEAF: (1 << 32) - 1}),
+        # cpuid; pushfq; test eax, eax; je
+        (["0fa2", "9c >8", "85c0", "7402"], {EAX_OF_LEAF: (1 << 32) - 1}),
         # cpuid; test bh, 2; jne: bit 9
         (["0fa2", "f6c702", "7502"], {EBX_OF_LEAF: 1 << 9}),
         # cpuid; bt ebx, 17; jc

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Final
 import capstone  # type: ignore[import-untyped]
 from capstone import x86 as cx
 
-from staleline.kernel.rerun.instructionform import parts_of
+from staleline.hardware import GENERAL_REGISTERS
+from staleline.kernel.rerun.instructionform import FLAGS, accessed, parts_of
 
 if TYPE_CHECKING:
     from staleline.kernel.rerun.trace import ExecutedInstruction
@@ -21,6 +22,8 @@ _CPUID_INPUT: Final = frozenset({"rax", "rcx"})
 _CPUID_OUTPUT: Final = frozenset({"rax", "rbx", "rcx", "rdx"})
 #: Registers that say where something is, not what it is.
 _PLACES: Final = frozenset({"rsp", "rip", "gs", "fs", "ds", "es", "ss", "cs"})
+#: What an instruction of unknown form may read and write.
+_EVERYTHING: Final = frozenset((*GENERAL_REGISTERS, FLAGS.register)) - _PLACES
 
 
 def disassembled(
@@ -102,17 +105,17 @@ class _Decoder:
     def _look_up(self, step: ExecutedInstruction) -> tuple[frozenset[str], frozenset[str]]:
         instruction = next(self._engine.disasm(step.code, step.address, 1), None)
         if instruction is None:
-            return frozenset(), frozenset()
+            return _EVERYTHING, _EVERYTHING  # nobody knows
         if instruction.id == cx.X86_INS_CPUID:
             return _CPUID_INPUT, _CPUID_OUTPUT
-        read, written = instruction.regs_access()
+        read, written = accessed(instruction)
         # What stands in a register that is an address has no part in what was loaded from there.
-        into = {_whole(instruction.reg_name(number)) for number in written} - _PLACES
+        into = set(map(_whole, written)) - _PLACES
         if _clears(instruction):
             return frozenset(), frozenset(into)
-        outof = {_whole(instruction.reg_name(number)) for number in read}
+        outof = set(map(_whole, read))
         # Writing 8 or 16 bits leaves the rest, so that the whole depends on what it was.
-        kept = {_whole(name) for n in written if _is_part(name := instruction.reg_name(n))}
+        kept = set(map(_whole, filter(_is_part, written)))
         return frozenset((outof | kept) - _PLACES - _pointers(instruction)), frozenset(into)
 
 

@@ -133,7 +133,8 @@ class _Followed:
             origin = _ASKED.get(form.asks, form.asks)
             taken = _joined(_mixed(taken), frozenset({Inflow(origin, _MASK_64, None)}))
         for part in form.writes:
-            before = self._register(part) if form.keeps else _NOTHING
+            # Flags tell what it did: they never stay as they were.
+            before = self._register(part) if form.keeps and part != FLAGS else _NOTHING
             self._put(part, _joined(before, _part(taken, part)) if taken else before)
         for part in form.clears:
             self._registers[part] = _NOTHING

@@ -12,7 +12,16 @@ from typing import Final, NamedTuple
 import capstone  # type: ignore[import-untyped]
 from capstone import x86 as cx
 
-__all__ = ["FLAGS", "BitsKept", "InstructionForm", "Part", "decoded", "form_of", "parts_of"]
+__all__ = [
+    "FLAGS",
+    "BitsKept",
+    "InstructionForm",
+    "Part",
+    "accessed",
+    "decoded",
+    "form_of",
+    "parts_of",
+]
 
 #: No distance within something is that negative; an address of the kernel, as 32 bits, is.
 _LOWEST: Final = -(1 << 29)
@@ -104,6 +113,26 @@ _STRINGS: Final = frozenset(
 _COUNTED: Final = frozenset(
     (cx.X86_INS_LOOP, cx.X86_INS_LOOPE, cx.X86_INS_LOOPNE, cx.X86_INS_JRCXZ, cx.X86_INS_JECXZ)
 )
+#: All of these write flags (SDM vol. 2), which the decoder (Capstone 5.0.7) does not tell of every
+#: form: not of TEST with memory, nor of CMPXCHG and XADD of bytes.
+_SET_FLAGS: Final = frozenset(
+    (
+        *(cx.X86_INS_TEST, cx.X86_INS_CMPXCHG, cx.X86_INS_XADD),
+        *(cx.X86_INS_LAR, cx.X86_INS_LSL, cx.X86_INS_VERR, cx.X86_INS_VERW),
+    )
+)
+#: Nor of these that they take CF.
+_TAKE_FLAGS: Final = frozenset((cx.X86_INS_RCL, cx.X86_INS_RCR))
+#: These write flags that no condition asks for: DF, IF and AC.
+_LEAVE_CONDITIONS: Final = frozenset(
+    (
+        *(cx.X86_INS_CLD, cx.X86_INS_STD, cx.X86_INS_CLI, cx.X86_INS_STI),
+        *(cx.X86_INS_CLAC, cx.X86_INS_STAC),
+    )
+)
+#: These leave their value in RDX, or its lower part, and RAX as it was.
+_EXTEND: Final = frozenset((cx.X86_INS_CWD, cx.X86_INS_CDQ, cx.X86_INS_CQO))
+_ACCUMULATORS: Final = {1: "al", 2: "ax", 4: "eax", 8: "rax"}
 #: What the CPU answers beside what an instruction reads; the value is a name for reports.
 _ASKS: Final = {
     cx.X86_INS_CPUID: "CPUID",
@@ -170,8 +199,8 @@ def _form(instruction: capstone.CsInsn) -> InstructionForm:
     number = instruction.id
     read, written = _registers(instruction)
     bits, amount = _bits(instruction)
-    if number in _ASKS and not written and not instruction.operands:
-        written = frozenset({"rax", "rdx"})  # RDPKRU, of which the decoder says nothing
+    if number == cx.X86_INS_RDPKRU:
+        written = frozenset({"rax", "rdx"})  # of which the decoder says nothing
     if _clears(instruction):
         read = read & _FLAGS_NAMES if number == cx.X86_INS_SBB else frozenset()
     pointers = frozenset(_pointers(instruction)) - read
@@ -210,13 +239,12 @@ def _deciding(instruction: capstone.CsInsn, read: frozenset[str]) -> frozenset[s
 
 def _registers(instruction: capstone.CsInsn) -> tuple[frozenset[str], frozenset[str]]:
     """Read for their value, and written."""
-    read, written = (
-        {instruction.reg_name(number) for number in some} for some in instruction.regs_access()
-    )
+    read, written = accessed(instruction)
     values = {
         instruction.reg_name(operand.reg)
         for operand in instruction.operands
-        if operand.type == cx.X86_OP_REG and operand.access & capstone.CS_AC_READ
+        if operand.type == cx.X86_OP_REG
+        and (operand.access & capstone.CS_AC_READ or instruction.id in _SET_FLAGS)
     }
     # LEA computes an address and loads nothing: what it adds up is its value.
     if instruction.id == cx.X86_INS_LEA:
@@ -224,6 +252,36 @@ def _registers(instruction: capstone.CsInsn) -> tuple[frozenset[str], frozenset[
     read -= set(_pointers(instruction)) - values
     read -= _SEGMENTS - values
     return frozenset(read - _PLACES), frozenset(written - _PLACES)
+
+
+def accessed(instruction: capstone.CsInsn) -> tuple[set[str], set[str]]:
+    """Registers that are read and written: as the decoder tells, but for what it tells wrongly."""
+    number = instruction.id
+    read, written = (
+        {instruction.reg_name(register) for register in some} for some in instruction.regs_access()
+    )
+    operands = {
+        instruction.reg_name(one.reg) for one in instruction.operands if one.type == cx.X86_OP_REG
+    }
+    if number in _SET_FLAGS:
+        read, written = read | operands, written | {"eflags"}
+    if number in _TAKE_FLAGS:
+        read.add("eflags")
+    if number == cx.X86_INS_TEST:
+        written = {"eflags"}  # of EAX it is told that it is written, by TEST of all of it
+    if number == cx.X86_INS_XADD:
+        written |= operands
+    if number == cx.X86_INS_CMPXCHG:
+        first, accumulator = instruction.operands[0], _ACCUMULATORS[instruction.operands[0].size]
+        read.add(accumulator)
+        written.add(accumulator)
+        if first.type == cx.X86_OP_REG:
+            written.add(instruction.reg_name(first.reg))
+    if number in _LEAVE_CONDITIONS:
+        written -= _FLAGS_NAMES
+    if number in _EXTEND:
+        written -= {"rax", "eax", "ax"}
+    return read, written
 
 
 def _pointers(instruction: capstone.CsInsn) -> Iterator[str]:
