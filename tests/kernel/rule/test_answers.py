@@ -76,3 +76,13 @@ def test_a_program_that_is_not_deterministic_is_noticed():
     tree.add({(0, 0x10): (1,)}, "flush")
     with pytest.raises(DerivationError, match="something else"):
         tree.add({(0, 0x11): (1,)}, "flush")
+
+
+@pytest.mark.parametrize("longer_first", [True, False])
+def test_a_run_that_ends_where_another_went_on_is_noticed(longer_first):
+    tree: AnswerTree[str] = AnswerTree()
+    records: list[dict[Question, Answer]] = [{(0, 16): (1,), (0, 17): (1,)}, {(0, 16): (1,)}]
+    first, second = records if longer_first else reversed(records)
+    tree.add(first, "flush")
+    with pytest.raises(DerivationError, match="something else"):
+        tree.add(second, "no flush")

@@ -48,7 +48,7 @@ class AnswerTree(Generic[Outcome]):
         """Keep a run: all it asked, in order, and what came out.
 
         Raises:
-            DerivationError: After the same answers an earlier run asked something else.
+            DerivationError: After the same answers an earlier run asked something else, or went on.
         """
         node = self._root
         for question, answer in record.items():
@@ -59,4 +59,6 @@ class AnswerTree(Generic[Outcome]):
                     "given the same answers again, the image asked something else"
                 )
             node = node.branches.setdefault(answer, _Node())
+        if node.question is not None or node.outcome is not None:
+            raise DerivationError("given the same answers again, the image did something else")
         node.outcome = outcome
