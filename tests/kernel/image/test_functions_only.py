@@ -253,6 +253,8 @@ def test_added_symbols_are_found_by_name_and_by_place(tmp_path):
 
 LOCK_BTR, LOCK_DEC = "f0480fb31d", "f0ff0d"
 LOCK_AND = "f0482105"
+#: rmpadjust, which the disassembler does not know.
+UNKNOWN = "f30f01fe"
 
 
 @pytest.mark.parametrize(
@@ -263,6 +265,9 @@ LOCK_AND = "f0482105"
         (LOCK_DEC, {"__cpu_online_mask", "stop_cpus_count"}),
         (LOCK_AND, set()),  # something else is changed, which may be the report
         (LOCK_BTR + "00000000" + LOCK_DEC, set()),
+        # what is changed behind what cannot be read may be another report
+        (UNKNOWN + LOCK_BTR, set()),
+        (LOCK_BTR + "00000100" + UNKNOWN + LOCK_DEC, set()),
     ],
 )
 def test_where_a_cpu_reports_itself_stopped(tmp_path, code, told):

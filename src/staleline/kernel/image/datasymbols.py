@@ -88,12 +88,13 @@ def _reports(image: KernelImage, exports: Mapping[str, int]) -> Mapping[str, int
         for instruction, cell in _uses(image, "stop_this_cpu")
         if instruction.mnemonic.startswith("lock") and cell != exports.get(_ONLINE)
     }
-    if not changed:
+    if not changed and _is_read_whole(image, "stop_this_cpu"):
         return exports
     reports = {names[how]: cell for how, cell in changed if how in names}
     if len(changed) == len(reports) == 1 and _ONLINE in exports:
         return {**exports, **reports}
-    # It changes something else: then nobody may take the online mask for the report.
+    # It changes something else, or what it changes is not known: then nobody may take the online
+    # mask for the report.
     return {name: address for name, address in exports.items() if name != _ONLINE}
 
 
@@ -255,16 +256,24 @@ def _stores(instruction: capstone.CsInsn, size: int) -> bool:
     )
 
 
-def _instructions(image: KernelImage, function: str) -> Iterator[capstone.CsInsn]:
-    """All of one function; none if the kernel has no such function."""
+def _instructions(image: KernelImage, function: str) -> Sequence[capstone.CsInsn]:
+    """All of one function; none if the kernel has no such function, or it cannot be read whole."""
     start = image.symbols.only_address(function)
     size = None if start is None else image.symbols.size_of(function)
     if start is None or size is None:
-        return
+        return ()
     try:
         code = image.read(start, min(size, _LONGEST_FUNCTION))
     except KernelImageError:  # the symbols reach beyond the image
-        return
+        return ()
     disassembler = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64)
     disassembler.detail = True
-    yield from disassembler.disasm(code, start)
+    instructions = list(disassembler.disasm(code, start))
+    # Behind what the decoder does not know may lie another variable: of a part of a function the
+    # only one is none.
+    is_whole = bool(instructions) and sum(one.size for one in instructions) == size
+    return instructions if is_whole else ()
+
+
+def _is_read_whole(image: KernelImage, function: str) -> bool:
+    return bool(_instructions(image, function))
