@@ -90,6 +90,18 @@ def test_the_edition_follows_every_module_that_reads_images(
     assert len(editions) == 6
 
 
+@pytest.mark.parametrize("library", ["unicorn", "capstone"])
+def test_the_edition_follows_what_runs_code_and_what_decodes_it(
+    monkeypatch: pytest.MonkeyPatch, library: str
+) -> None:
+    before, installed = edition.__wrapped__(), cache_module._installed
+    changed = {library: b"since"}
+    monkeypatch.setattr(
+        cache_module, "_installed", lambda name: changed.get(name) or installed(name)
+    )
+    assert edition.__wrapped__() != before
+
+
 def test_a_place_that_cannot_be_written_is_no_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     cache = ReadingCache(tmp_path / "file" / "readings")

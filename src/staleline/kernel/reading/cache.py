@@ -32,8 +32,8 @@ _PACKAGE = Path(__file__).parents[2]
 _READING = ("kernel", "policy", "evidence")
 _LARGEST = 64 << 20  # a document has some 100 KiB
 _SUFFIXES = {".py", ".toml"}
-#: The library that runs the code; its own digest would be that of 20 MB.
-_ENGINE = "unicorn"
+#: The libraries that run the code and that decode it; their own digests would be of 30 MB.
+_LIBRARIES = ("unicorn", "capstone")
 
 
 def default_directory() -> Path:
@@ -62,7 +62,8 @@ def edition() -> str:
         # With its size, so that no two sets of files run together to the same bytes.
         digest.update(f"{path.relative_to(_PACKAGE)}\0{path.stat().st_size}\0".encode())
         digest.update(path.read_bytes())
-    digest.update(_engine())
+    for name in _LIBRARIES:
+        digest.update(_installed(name))
     return digest.hexdigest()[:16]
 
 
@@ -72,9 +73,9 @@ def _sources() -> Iterator[Path]:
         yield from sorted(p for p in (_PACKAGE / name).rglob("*") if p.suffix in _SUFFIXES)
 
 
-def _engine() -> bytes:
-    """Where the emulator is installed and since when."""
-    found = find_spec(_ENGINE)
+def _installed(name: str) -> bytes:
+    """Where a library is installed and since when."""
+    found = find_spec(name)
     if found is None or found.origin is None:
         return b""
     return f"{found.origin}\0{os.stat(found.origin).st_mtime_ns}".encode()
