@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from staleline.kernel.boot.decision import RawMachine
-from staleline.kernel.image.alternatives import always_patched, passed_alternatives
+from staleline.kernel.image.alternatives import always_patched, passed_alternatives, unread_patches
 from staleline.kernel.image.image import KernelImage
 from staleline.kernel.influence.dependencies import dependencies
 from staleline.kernel.sites.runner import KernelReader
@@ -108,7 +108,45 @@ def test_a_relative_jump_that_is_patched_in_leads_where_it_did(image):
     assert flush.address + 5 + distance == panic
 
 
+@pytest.mark.parametrize(
+    ("before", "relative"),
+    [
+        ("90", "e8"),  # nop; call panic
+        ("90", "0f84"),  # nop; je panic
+        ("", "488d3d"),  # lea rdi, [rip + panic]
+        ("f30fb8c0", "488b05"),  # popcnt eax, eax; mov rax, [rip + panic]
+    ],
+)
+def test_whatever_is_relative_in_a_patch_means_what_it_did(image, before, relative):
+    """apply_relocation(), arch/x86/kernel/alternative.c:451 (6.12.117)."""
+    place, panic = find_guard(image, "stop_this_cpu").flush.address, address_of(image, "panic")
+    source = image.sections[".altinstr_replacement"].virtual_address
+    opcode = bytes.fromhex(before + relative)
+    end = len(opcode) + 4
+    code = opcode + ((panic - source - end) & 0xFFFF_FFFF).to_bytes(4, "little")
+    mutant = with_alternative(image, place, code, ALWAYS)
+    (one,) = (one for one in always_patched(mutant) if one.address == place)
+    assert one.code[:-4] == opcode
+    assert place + end + int.from_bytes(one.code[-4:], "little", signed=True) == panic
+
+
+def test_what_is_relative_within_a_patch_moves_along(image):
+    """call 1f; int3; 1: add rsp, 8, as ``__FILL_RETURN_SLOT`` (asm/nospec-branch.h, 6.12.117)."""
+    code = bytes.fromhex("e801000000cc4883c408")
+    place = find_guard(image, "stop_this_cpu").flush.address
+    mutant = with_alternative(image, place, code, ALWAYS)
+    (one,) = (one for one in always_patched(mutant) if one.address == place)
+    assert one.code == code
+
+
 def test_an_image_without_the_tables_has_no_patches(image):
     bare = replace(image, sections={})
     assert always_patched(bare) == []
     assert list(passed_alternatives(bare, [(0, 1 << 63)])) == []
+    assert (unread_patches(image), unread_patches(bare)) == (False, True)
+
+
+def test_tables_in_a_form_that_is_not_known_are_unread(image):
+    """Entries that point to no replacement."""
+    table = image.sections[".altinstructions"]
+    assert unread_patches(patched(image, table.virtual_address, b"\x7f" * entry_size(image)))

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from staleline.kernel.image.image import KernelImage
 
-__all__ = ["Alternative", "always_patched", "passed_alternatives", "patches_with"]
+__all__ = ["Alternative", "always_patched", "passed_alternatives", "patches_with", "unread_patches"]
 
 #: A struct alt_instr for each patch (asm/alternative.h): where, from where, for which feature, and
 #: both lengths; 12 bytes in 5.10.262 and 6.1.192, 14 since 6.3.
@@ -35,7 +35,10 @@ _NOT: Final = 1 << 0
 _DIRECT_CALL: Final = 1 << 1
 _OLD_NOT: Final = 1 << 15
 _NOP: Final = b"\x90"
-_RELATIVE: Final = (b"\xe8", b"\xe9")
+_CALL: Final = 0xE8
+#: Of ModRM, and what they are where an operand lies at RIP with 32 bits (SDM vol. 2, 2.2.1.6).
+_ADDRESSING: Final = 0b11_000_111
+_RIP_RELATIVE: Final = 0b00_000_101
 #: Patched along with all that call them, which are not: tables of their own.
 _THUNK: Final = "_thunk"
 
@@ -99,6 +102,11 @@ def passed_alternatives(
             yield patch
 
 
+def unread_patches(image: KernelImage) -> bool:
+    """Can it not be told what boot patches? Every kernel for x86-64 patches something."""
+    return _table(image) is None
+
+
 def _is_thunk(image: KernelImage, patch: Alternative) -> bool:
     enclosing = image.symbols.enclosing(patch.address)
     return enclosing is not None and _THUNK in enclosing[0]
@@ -145,11 +153,7 @@ class _Table:
         """One entry, as ``apply_alternatives()`` puts it there (arch/x86/kernel/alternative.c)."""
         place, size = int(self.places[index]), int(self.replaced[index])
         source, length = int(self.sources[index]), int(self.lengths[index])
-        code = self.content[source : source + length][:size]
-        # A call or jump says how far its target is from where it lies, which is another place now.
-        if code[:1] in _RELATIVE and len(code) == 5:
-            distance = int.from_bytes(code[1:], "little") + self.base + source - place
-            code = code[:1] + (distance & 0xFFFF_FFFF).to_bytes(4, "little")
+        code = _moved(self.content[source : source + length], self.base + source - place)[:size]
         flags = int(self.flags[index])
         return Alternative(
             place,
@@ -158,6 +162,40 @@ class _Table:
             without=bool(flags & _NOT),
             direct_call=bool(flags & _DIRECT_CALL),
         )
+
+
+def _moved(code: bytes, distance: int) -> bytes:
+    """Code that is copied so far below where it lies; what it points to outside stays the same.
+
+    As ``__apply_relocation()`` does it (linux 6.12.117 arch/x86/kernel/alternative.c:451). Kernels
+    that do it for a call or jump at the beginning alone have none elsewhere.
+    """
+    moved = bytearray(code)
+    for at, size, displacement, behind in _relative_fields(code):
+        # What lies in the code itself moves along (need_reloc(), :441).
+        if not 0 <= behind + displacement <= len(code):
+            value = (displacement + distance) % (1 << 8 * size)
+            moved[at : at + size] = value.to_bytes(size, "little")
+    return bytes(moved)
+
+
+def _relative_fields(code: bytes) -> Iterator[tuple[int, int, int, int]]:
+    """Offset, size and value of each distance in code, and where it is counted from."""
+    # Few patches are looked at, and a disassembler takes long to import.
+    import capstone  # type: ignore[import-untyped]  # noqa: PLC0415
+
+    decoder = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64)
+    decoder.detail = True
+    for instruction in decoder.disasm(code, 0):
+        fields = []
+        if instruction.group(capstone.CS_GRP_BRANCH_RELATIVE) or instruction.bytes[0] == _CALL:
+            fields.append((instruction.imm_offset, instruction.imm_size))
+        if instruction.modrm_offset and instruction.modrm & _ADDRESSING == _RIP_RELATIVE:
+            fields.append((instruction.disp_offset, instruction.disp_size))
+        for offset, size in fields:
+            at = instruction.address + offset
+            value = int.from_bytes(code[at : at + size], "little", signed=True)
+            yield at, size, value, instruction.address + instruction.size
 
 
 def _table(image: KernelImage) -> _Table | None:

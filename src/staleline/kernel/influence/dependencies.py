@@ -25,6 +25,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from staleline.kernel.derivation import DerivationError
+from staleline.kernel.image.alternatives import unread_patches
 from staleline.kernel.image.staticbranches import unnamed_branches
 from staleline.kernel.influence.at_boot import search_boot
 from staleline.kernel.influence.at_sites import SiteSearch, search_sites
@@ -131,8 +132,12 @@ def _unlisted(site: Site, search: SiteSearch, boot: _BootFindings) -> Iterator[s
 
 def _untold(image: KernelImage) -> dict[str, str]:
     """What could not even be found."""
-    reason = "the image does not name the table of them"
-    return {"static branches": reason} if unnamed_branches(image) else {}
+    untold = {}
+    if unnamed_branches(image):
+        untold["static branches"] = "the image does not name the table of them"
+    if unread_patches(image):
+        untold["code that boot patches"] = "the image has no table of it in a form that is known"
+    return untold
 
 
 def _lost(sites: Iterable[SiteSearch], boot: _BootFindings) -> dict[str, str]:
