@@ -288,3 +288,15 @@ def test_what_of_an_earlier_run_is_used_for_nothing_is_told(
     assert main(["kernel", both[1], "--since", str(saved)]) == 0
     told = f"staleline: {saved}: nothing was compared with {both[0]} of it\n"
     assert capsys.readouterr().err == told
+
+
+def test_an_earlier_run_that_nothing_can_be_compared_with_says_not_that_nothing_is_worse(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, real_kernels: dict[str, RealKernel]
+) -> None:
+    saved = tmp_path / "before.jsonl"
+    old, new = (str(real_kernels[series].path) for series in ("5.10", "6.18"))
+    assert main(["kernel", old, "--format", "jsonl", "-o", str(saved)]) == 0
+    capsys.readouterr()
+    assert main(["kernel", new, "--since", str(saved)]) == 1
+    told = f"staleline: {saved}: has no image of the series and flavour of any of these; give an "
+    assert capsys.readouterr().err.startswith(told)

@@ -16,6 +16,7 @@ from staleline.cli.console import streams
 from staleline.cli.console.once import Once
 from staleline.cli.console.output import LINES, Output, output_options
 from staleline.cli.machine import GivenMachine, machine_options, on_machine
+from staleline.errors import UsageError
 
 if TYPE_CHECKING:
     from staleline.kernel.file.pools import ImagePool
@@ -198,6 +199,13 @@ def _steps(
         return [_step(old, new) for new in reports]
     earlier = earlier_reports(asked.since)
     pairs = [(same_flavour(new, earlier), new) for new in reports]
+    if any(new.error is None for _, new in pairs) and not any(before for before, _ in pairs):
+        # Status 0 would say that nothing became worse.
+        raise UsageError(
+            "has no image of the series and flavour of any of these",
+            where=asked.since,
+            do="give an earlier run over builds of the same series, or an image in its place",
+        )
     for before, new in pairs:
         if before is None and new.error is None:
             streams.complain(f"{new.image}: {asked.since} has none of its series and flavour")
