@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-__all__ = ["DerivationError"]
+__all__ = ["DerivationError", "NobodyShotDownError"]
 
 
 class DerivationError(Exception):
@@ -11,3 +11,7 @@ class DerivationError(Exception):
 
     It never leaves `staleline.kernel.sites.runner`, which turns it into an unknown decision.
     """
+
+
+class NobodyShotDownError(DerivationError):
+    """A CPU that crashes goes on without having sent an NMI, so that others run on."""

@@ -121,11 +121,13 @@ class SiteDecision:
         unknown: Why that is not known.
         stores: What its CPU stored after its last WBINVD until the site's end, sorted; empty if
             there was none, where everything stays dirty.
+        astray: Others take its CPU for stopped, and it ended elsewhere, or not at all.
     """
 
     flushes: bool | None
     unknown: str | None = None
     stores: tuple[Store, ...] = ()
+    astray: bool = False
 
     @property
     def answer(self) -> tuple[bool, bool] | None:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
 import unicorn
@@ -11,7 +11,7 @@ from unicorn import x86_const as x86
 
 from staleline.kernel.emulator.hooks import Hooks
 
-__all__ = ["detoured", "met"]
+__all__ = ["called", "detoured", "met"]
 
 
 class _Visits:
@@ -60,3 +60,40 @@ def met(
     finally:
         hooks.remove(hook)
         engine.ctl_remove_cache(address, address + 1)
+
+
+class _Called:
+    """A function that tells when it is called."""
+
+    def __init__(
+        self, engine: unicorn.Uc, read: Callable[[int, int], int], at_call: Callable[[int], None]
+    ) -> None:
+        self._engine, self._read, self._at_call = engine, read, at_call
+
+    def call(self, _address: int, _size: int) -> None:
+        """Its return address lies on top of the stack."""
+        self._at_call(self._read(self._engine.reg_read(x86.UC_X86_REG_RSP), 8))
+
+
+@contextmanager
+def called(
+    engine: unicorn.Uc,
+    hooks: Hooks,
+    functions: Iterable[int],
+    read: Callable[[int, int], int],
+    at_call: Callable[[int], None],
+) -> Iterator[None]:
+    """Where functions are called, what they will return to is told.
+
+    Args:
+        engine: In which they are called.
+        hooks: Its hooks.
+        functions: Their addresses.
+        read: Reads a number from memory, at an address and of a size.
+        at_call: What it is told to.
+    """
+    told = _Called(engine, read, at_call)
+    with ExitStack() as places:
+        for function in functions:
+            places.enter_context(met(engine, hooks, function, told.call))
+        yield

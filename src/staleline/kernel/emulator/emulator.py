@@ -12,7 +12,7 @@ What a CPU stores after its WBINVD is noted by a second engine over the same mem
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Container, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -24,7 +24,7 @@ from unicorn import x86_const as x86
 
 from staleline.hardware import GENERAL_REGISTERS, RAX, RCX, RDI, RDX, RSI, RSP
 from staleline.kernel.derivation import DerivationError
-from staleline.kernel.emulator.detours import detoured, met
+from staleline.kernel.emulator.detours import called, detoured, met
 from staleline.kernel.emulator.engine import (
     FLAGS,
     KERNEL_CODE,
@@ -34,6 +34,7 @@ from staleline.kernel.emulator.engine import (
     forget,
     map_memory,
     map_shadow,
+    tell_number,
     write_pages,
 )
 from staleline.kernel.emulator.hooks import (
@@ -56,6 +57,7 @@ from staleline.kernel.emulator.localapic import (
     INTERRUPT_COMMAND,
     INTERRUPT_COMMAND_MSR,
     commanded_vector,
+    is_for_others,
 )
 from staleline.kernel.emulator.memory import MachineMemory
 from staleline.kernel.emulator.notedstores import NotedAccess, NotedStores, flushes_a_line
@@ -67,7 +69,7 @@ from staleline.kernel.emulator.refused import (
 )
 from staleline.kernel.emulator.registerfile import RegisterFile
 from staleline.kernel.emulator.touchedpages import page_faults
-from staleline.kernel.emulator.traps import CpuState, LogicalCpu, answer
+from staleline.kernel.emulator.traps import CpuState, LogicalCpu, answer, control_name
 from staleline.kernel.emulator.watchdog import Circle, Watchdog
 
 __all__ = ["ORDINARY_LIMITS", "Emulator", "End", "EndKind", "RunLimits"]
@@ -96,6 +98,7 @@ class End:
         stores: What the CPU stored after its last WBINVD, in order; None if it executed none
             in this run, or while it was watched.
         interruptible: It halted with interrupts enabled, so that one makes it go on.
+        endless: It failed, because it came to no end within its limits.
     """
 
     kind: EndKind
@@ -104,10 +107,18 @@ class End:
     vector: int | None = None
     stores: tuple[NotedAccess, ...] | None = None
     interruptible: bool = False
+    endless: bool = False
+
+    @property
+    def ends_elsewhere(self) -> bool:
+        """It returned, halted, or goes on for ever, and did not just meet what is not known."""
+        return self.endless or self.kind is not EndKind.FAILED
 
 
 _GENERAL_PROTECTION: Final = 13
 _INTERRUPTS_ENABLED: Final = 1 << 9  # EFLAGS.IF
+#: CF, PF, AF, ZF, SF and OF.
+_STATUS_FLAGS: Final = 0b1000_1101_0101
 _BREAKPOINT: Final = 3
 _INVALID_OPCODE: Final = 6
 _TLB_VIRTUAL: Final = 1
@@ -129,6 +140,17 @@ _VECTORS: Final = (
     *(getattr(x86, f"UC_X86_REG_XMM{number}") for number in range(16)),
     *(getattr(x86, f"UC_X86_REG_ST{number}") for number in range(8)),
 )
+#: Whatever else code may keep something in.
+_EVERY_REGISTER: Final = {
+    getattr(x86, f"UC_X86_REG_{name.upper()}"): name
+    for name in (
+        *GENERAL_REGISTERS,
+        *("cs", "ds", "es", "fs", "gs", "ss", "fs_base", "gs_base"),
+        *(f"xmm{number}" for number in range(16)),
+        *(f"st{number}" for number in range(8)),
+        *("mxcsr", "fpcw", "fpsw", "fptag"),
+    )
+}
 _CPUID_INPUT: Final = (x86.UC_X86_REG_RAX, x86.UC_X86_REG_RCX)
 _CPUID_OUTPUT: Final = (
     x86.UC_X86_REG_RAX,
@@ -380,6 +402,7 @@ class Emulator:
     ) -> End:
         self._cpu, self._at_flush, self._end, self._behind = cpu, at_flush, None, None
         self._runs += 1
+        tell_number(self._memory, cpu.number)
         self._restore(state)
         try:
             with self._watchdog:
@@ -404,7 +427,8 @@ class Emulator:
         if self._behind is not None:
             return self._go_on_behind_flush(self._behind, cpu, at_flush)
         self._exhausted += 1
-        return self._failed(self._address(), "the time or instruction budget ran out")
+        end = self._failed(self._address(), "the time or instruction budget ran out")
+        return replace(end, endless=True)
 
     def _go_on_behind_flush(
         self, state: CpuState, cpu: LogicalCpu, at_flush: Callable[[], None] | None
@@ -547,6 +571,48 @@ class Emulator:
             self._detours -= 1
 
     @contextmanager
+    def calls_of(self, functions: Iterable[int], at_call: Callable[[int], None]) -> Iterator[None]:
+        """Told is where functions that code inside calls will return to, before they begin.
+
+        What it is told to may look at `registers`, change general ones by `put`, and `leave`.
+        """
+        # Counted from the start: what comes by in the same state is to come by again.
+        self._stepping = True
+        try:
+            with called(self._engine, self._hooks, functions, self._memory.read_int, at_call):
+                yield
+        finally:
+            self._stepping = False
+
+    def registers(self) -> dict[str, int]:
+        """All that a CPU holds where code is, by name, but for status flags: a call keeps none."""
+        values = {name: self._engine.reg_read(number) for number, name in _EVERY_REGISTER.items()}
+        values["flags"] = self._engine.reg_read(x86.UC_X86_REG_EFLAGS) & ~_STATUS_FLAGS
+        cpu = self._running
+        written, control, counts = cpu.kept
+        values |= {f"MSR {number:#x}": value for number, value in written}
+        values |= {control_name(number): value for number, value in control}
+        values |= {"the time stamp": counts[0][1], "RDRAND": counts[1][1]}
+        return values | {"how often the CPU was asked for something": cpu.traps}
+
+    def put(self, register: str, value: int) -> None:
+        """Change a general register, where code is."""
+        self._engine.reg_write(getattr(x86, f"UC_X86_REG_{register.upper()}"), value)
+
+    def leave(self) -> None:
+        """End the run where it is."""
+        self._stop(End(EndKind.LOOKED, self._address()))
+
+    @contextmanager
+    def within(self, limits: RunLimits) -> Iterator[None]:
+        """Runs inside may take that much."""
+        before, self._limits = self._limits, limits
+        try:
+            yield
+        finally:
+            self._limits = before
+
+    @contextmanager
     def _telling(self, told: AbstractContextManager[None]) -> Iterator[None]:
         """What is told is told of one engine, so runs stay in it; their stores are not noted."""
         self._told += 1
@@ -628,9 +694,15 @@ class Emulator:
         self._memory.write_int(APIC.start + offset, value & ((1 << 8 * size) - 1), size)
         # A write of its low half sends; the target is in the high one (SDM volume 3, 12.6.1).
         if offset == INTERRUPT_COMMAND:
-            self._send(commanded_vector(value))
+            self._command(value, self._address())
 
-    def _send(self, vector: int | None) -> None:
+    def _command(self, command: int, address: int) -> None:
+        """The interrupt command register is written."""
+        if is_for_others(command):
+            self._send(commanded_vector(command), address)
+
+    def _send(self, vector: int | None, address: int) -> None:
+        self._running.commands.append(address)
         if vector is not None and self._until_sent:
             self._stop(End(EndKind.SENT, self._address(), vector=vector))
 
@@ -717,10 +789,10 @@ class Emulator:
         """Change `state` as the instruction would; False if that is not modelled."""
         match instruction.operation:
             case Operation.HLT if (register := self._sending.get(state.rip)) is not None:
-                self._send(state.general[register] & 0xFF)
+                self._send(state.general[register] & 0xFF, state.rip)
                 return True
             case Operation.WRMSR if state.general[RCX] & 0xFFFF_FFFF == INTERRUPT_COMMAND_MSR:
-                self._send(commanded_vector(state.general[RAX]))
+                self._command(state.general[RAX], state.rip)
                 return answer(self._running, instruction, state)
             case Operation.IRET if self._in_interrupt:
                 self._stop(End(EndKind.RETURNED, state.rip))

@@ -58,6 +58,8 @@ _REMOVE_TRANSLATIONS: Final = (
     unicorn.UC_CTL_IO_WRITE << 30 | 2 << 26 | unicorn.UC_CTL_TB_REMOVE_CACHE
 )
 _IRETQ: Final = b"\x48\xcf"
+#: In the descriptor table; the last one says which CPU it is.
+_DESCRIPTORS: Final = 16
 
 
 def map_memory(engine: unicorn.Uc, memory: MachineMemory) -> None:
@@ -101,7 +103,8 @@ def enter_ring3(engine: unicorn.Uc, memory: MachineMemory) -> Callable[[], None]
     Returns:
         Puts the engine back into the state behind it.
     """
-    engine.reg_write(x86.UC_X86_REG_GDTR, (0, memory.direct(DESCRIPTORS.start), 0x2F, 0))
+    descriptors = memory.direct(DESCRIPTORS.start)
+    engine.reg_write(x86.UC_X86_REG_GDTR, (0, descriptors, 8 * _DESCRIPTORS - 1, 0))
     engine.reg_write(x86.UC_X86_REG_CR4, engine.reg_read(x86.UC_X86_REG_CR4) | _CR4_TSD)
     frame, code, target = map(memory.direct, (stack_of(0).stop, GATES.start, RETURN_GATE))
     write_pages(memory)
@@ -137,4 +140,15 @@ def _descriptors() -> bytes:
     # Present, DPL 3, code (execute and read, long mode) and data (read and write): AMD APM volume
     # 2, 4.8.
     code, data_segment = 0x00AF_FB00_0000_FFFF, 0x00CF_F300_0000_FFFF
-    return struct.pack("<6Q", 0, code, code, data_segment, code, data_segment)
+    descriptors = struct.pack("<6Q", 0, code, code, data_segment, code, data_segment)
+    return descriptors.ljust(8 * _DESCRIPTORS, b"\0")
+
+
+def tell_number(memory: MachineMemory, cpu: int) -> None:
+    """Let a CPU find its number, where entry code looks for it with LSL.
+
+    It is the limit of a data segment (arch/x86/include/asm/segment.h, GDT_ENTRY_CPUNODE and
+    vdso_encode_cpunode(), linux 5.10.262 to 7.3.4).
+    """
+    last = DESCRIPTORS.start + 8 * (_DESCRIPTORS - 1)
+    memory.write_int(memory.direct(last), 0x0040_F300_0000_0000 | cpu, 8)

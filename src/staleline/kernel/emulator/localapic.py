@@ -17,6 +17,7 @@ __all__ = [
     "NMI_VECTOR",
     "REBOOT_VECTOR",
     "commanded_vector",
+    "is_for_others",
     "sending_calls",
 ]
 
@@ -55,6 +56,11 @@ def commanded_vector(command: int) -> int | None:
     if mode == _NMI_MODE:
         return NMI_VECTOR
     return command & 0xFF if mode == _FIXED_MODE else None
+
+
+def is_for_others(command: int) -> bool:
+    """Is it not for the CPU alone that writes it? INIT and SIPI are commands as well."""
+    return command & _SHORTHAND != _SELF
 
 
 def sending_calls(symbols: SymbolTable) -> Mapping[int, int]:

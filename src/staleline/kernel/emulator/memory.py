@@ -44,6 +44,7 @@ _LARGEST_IMAGE = 1 << 30
 _MOST_BESIDE = 1 << 18
 #: As much as is put back at once at most.
 _ZEROS = memoryview(bytes(_MOST_BESIDE))
+_WORD = 8
 
 
 class KeptPages:
@@ -66,6 +67,12 @@ class KeptPages:
             self._beside = [part for span in spans for part in _without(span, kept)]
             self._spans = spans
         return self._beside
+
+
+def _pages(kept: KeptPages) -> Iterator[tuple[int, bytes]]:
+    for start, content in kept.pages:
+        for at in range(0, len(content), PAGE):
+            yield start + at, content[at : at + PAGE]
 
 
 def _without(span: range, kept: Sequence[range]) -> Iterator[range]:
@@ -143,6 +150,22 @@ class Region:
         if self._file is None:
             return _ZEROS[: len(span)] if len(span) <= len(_ZEROS) else memoryview(bytes(len(span)))
         return self._file[span.start : span.stop]
+
+    def differences(
+        self, before: KeptPages, after: KeptPages
+    ) -> Iterator[tuple[int, bytes, bytes]]:
+        """Offset of each piece that is not the same, and what it was and is; whole words."""
+        pages = [dict(_pages(kept)) for kept in (before, after)]
+        for offset in sorted(pages[0].keys() | pages[1].keys()):
+            was, became = (
+                bytes(page.get(offset, self._original(range(offset, offset + PAGE))))
+                for page in pages
+            )
+            if was != became:
+                for at in range(0, PAGE, _WORD):
+                    words = was[at : at + _WORD], became[at : at + _WORD]
+                    if words[0] != words[1]:
+                        yield offset + at, *words
 
     def _touched(self) -> list[range]:
         spans = self._touched_pages.spans()
@@ -278,6 +301,13 @@ class MachineMemory:
         """All of it as it is now; costs what was written since the last reset."""
         return KeptMemory(tuple(region.kept() for region in self._regions))
 
+    def changes(self, before: KeptMemory, after: KeptMemory) -> Iterator[tuple[int, bytes, bytes]]:
+        """Address of each piece that is not the same in both, and what it was and is."""
+        for region, *kept in zip(self._regions, before.regions, after.regions, strict=True):
+            start = self._start(region)
+            for offset, was, became in region.differences(*kept):
+                yield start + offset, was, became
+
     def put_back(self, kept: KeptMemory) -> None:
         """All of it as it was then."""
         for region, pages in zip(self._regions, kept.regions, strict=True):
@@ -296,6 +326,12 @@ class MachineMemory:
     @property
     def _regions(self) -> tuple[Region, ...]:
         return self._kernel, self._ram, self._apic, *self._shadows
+
+    def _start(self, region: Region) -> int:
+        """The first address at which it is seen."""
+        if region is self._apic:
+            return APIC.start
+        return next(address for address, one, _ in self._windows if one is region)
 
     def clear_ram(self) -> None:
         """Empty RAM; the kernel's memory stays as it is."""

@@ -25,6 +25,7 @@ __all__ = [
     "LogicalCpu",
     "Question",
     "answer",
+    "control_name",
 ]
 
 #: What a CPU asks of the hardware: (CPU, CPUID leaf, sub-leaf) or (CPU, MSR).
@@ -44,6 +45,8 @@ _RMP_SUCCESS = 0  # of RMPADJUST, APM volume 3
 _CR0_BOOT = 0x8005_0033  # PE MP ET NE WP AM PG: CR0_STATE, processor-flags.h
 _CR4_BOOT = 0x0000_00B0  # PSE PAE PGE: what head_64.S leaves
 _CR4_VMXE = 1 << 13
+#: Debug registers are kept behind the control registers, by their number and this.
+_DEBUG = 1 << 8
 _TDX_SUCCESS = 0  # asm/shared/tdx_errno.h
 _CARRY = 1 << 0
 _TSC_STEP = 1_000_000
@@ -76,6 +79,7 @@ class LogicalCpu:
         traps: Instructions answered.
         seamcalls: How many SEAMCALLs the TDX module answered.
         flushes: Addresses of the WBINVDs it executed, in order.
+        commands: Where it interrupted or woke others, in order.
         msrs_read: MSRs the kernel read.
         leaves_read: CPUID leaves the kernel executed.
         leaves_missing: Those of them that the table cannot answer.
@@ -93,6 +97,7 @@ class LogicalCpu:
     traps: int = 0
     seamcalls: int = 0
     flushes: list[int] = field(default_factory=list)
+    commands: list[int] = field(default_factory=list)
     msrs_read: set[int] = field(default_factory=set)
     leaves_read: set[int] = field(default_factory=set)
     leaves_missing: set[int] = field(default_factory=set)
@@ -142,7 +147,7 @@ class LogicalCpu:
 
     @property
     def kept(self) -> tuple[tuple[tuple[int, int], ...], ...]:
-        """What a CPU keeps from one run to the next: MSRs written, control registers, time."""
+        """What a CPU keeps between runs: MSRs written, control and debug registers, time."""
         written, control = sorted(self._msr_written.items()), sorted(self._control.items())
         # Whether SEAMCALL succeeds is no question to the hardware, so it is not in the record.
         counts = (self._time, self._random, int(self.seam))
@@ -160,6 +165,7 @@ class LogicalCpu:
             setattr(fork, name, getattr(self, name))
         fork.cpuid, fork.msr, fork.record = other.cpuid, other.msr, record
         fork.flushes = self.flushes.copy()
+        fork.commands = self.commands.copy()
         fork.msrs_read = self.msrs_read.copy()
         fork.leaves_read = self.leaves_read.copy()
         fork.leaves_missing = self.leaves_missing.copy()
@@ -183,6 +189,14 @@ class LogicalCpu:
         # all bits with any (cpu_tlbstate.cr4 is ~0, arch/x86/mm/tlb.c), which no CPU would take.
         self._control[number] = value & (_MASK_64 if number != 4 else _MASK_64 & ~_CR4_VMXE)
         return True
+
+    def read_debug(self, number: int) -> int:
+        """A debug register; before the kernel writes it there is no breakpoint in it."""
+        return self._control.get(_DEBUG + number, 0)
+
+    def write_debug(self, number: int, value: int) -> None:
+        """Keep the value for later reads."""
+        self._control[_DEBUG + number] = value
 
     def read_time_stamp(self) -> int:
         """A clock that runs fast, so delay loops end soon; what it begins with is an input."""
@@ -215,6 +229,11 @@ def _names(kind: type[LogicalCpu]) -> tuple[str, ...]:
     if kind not in _NAMES:
         _NAMES[kind] = tuple(one.name for one in fields(kind))
     return _NAMES[kind]
+
+
+def control_name(number: int) -> str:
+    """Of a control or debug register, as `LogicalCpu.kept` numbers them."""
+    return f"DR{number - _DEBUG}" if number >= _DEBUG else f"CR{number}"
 
 
 def answer(cpu: LogicalCpu, instruction: RefusedInstruction, state: CpuState) -> bool:
@@ -275,9 +294,13 @@ def _write_control(cpu: LogicalCpu, instruction: RefusedInstruction, state: CpuS
     return cpu.write_control(instruction.special, state.general[instruction.general])
 
 
-def _read_debug(_: LogicalCpu, instruction: RefusedInstruction, state: CpuState) -> bool:
-    # No breakpoint is set: whether one is would be a debugger's doing.
-    state.general[instruction.general] = 0
+def _read_debug(cpu: LogicalCpu, instruction: RefusedInstruction, state: CpuState) -> bool:
+    state.general[instruction.general] = cpu.read_debug(instruction.special)
+    return True
+
+
+def _write_debug(cpu: LogicalCpu, instruction: RefusedInstruction, state: CpuState) -> bool:
+    cpu.write_debug(instruction.special, state.general[instruction.general])
     return True
 
 
@@ -345,6 +368,7 @@ _ACTIONS: Final[dict[Operation, Callable[[LogicalCpu, RefusedInstruction, CpuSta
     Operation.MOV_FROM_CR: _read_control,
     Operation.MOV_TO_CR: _write_control,
     Operation.MOV_FROM_DR: _read_debug,
+    Operation.MOV_TO_DR: _write_debug,
     Operation.RDFSBASE: _read_base,
     Operation.RDGSBASE: _read_base,
     Operation.WRFSBASE: _write_base,
@@ -360,7 +384,6 @@ _ACTIONS: Final[dict[Operation, Callable[[LogicalCpu, RefusedInstruction, CpuSta
     Operation.LLDT: _skip,
     Operation.LTR: _skip,
     Operation.MONITOR: _skip,
-    Operation.MOV_TO_DR: _skip,
     Operation.MOV_TO_SS: _skip,
     Operation.STGI: _skip,
     Operation.VMXOFF: _skip,

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial, reduce
+from itertools import chain
 from operator import or_
 from typing import TYPE_CHECKING, Final
 
@@ -23,7 +24,13 @@ from staleline.kernel.influence.search import Search, Tried
 from staleline.kernel.influence.turns import turns
 from staleline.kernel.rerun.branches import passed_branches
 from staleline.kernel.rerun.changes import AnswerBit, Change, Memory, changed, halved, variation
-from staleline.kernel.rerun.fixedinputs import FIXED_AT_SITES, FIXED_IN_CRASH, fixed_bits, is_fixed
+from staleline.kernel.rerun.fixedinputs import (
+    FIXED_AT_SITES,
+    FIXED_IN_CRASH,
+    FIXED_WHERE_TAKEN,
+    fixed_bits,
+    is_fixed,
+)
 from staleline.kernel.rerun.inputs import listed_bits, random_flips
 from staleline.kernel.rerun.reruns import SITES
 from staleline.kernel.sites.jump import preserve_context_bits
@@ -49,6 +56,7 @@ _MOST_DETOURS: Final = 8
 #: Of an address in the direct map, the physical one.
 _LOW: Final = 0xFFF_FFFF
 _SEV_STATUS: Final = 0xC001_0131
+_TASK: Final = "init_task"
 _SEV_ES: Final = 1 << 1
 
 
@@ -213,6 +221,8 @@ class _OneSite:
             name = str(finding.change)
             if finding.lost is not None:
                 site_search.lost.setdefault(name, finding.lost)
+            elif self._is_where_taken(finding.change):
+                continue
             # What one row explains another may not.
             elif name not in site_search.influences or site_search.influences[name].explained:
                 site_search.influences[name] = self._influence(finding.change)
@@ -240,11 +250,10 @@ class _OneSite:
 
     def _tried(self, variation: Variation) -> Tried:
         run = self._run(self._site, variation)
-        # An unknown answer is no other answer: the change made the code fail.
-        changed = run.decision.answer not in (None, self._base.decision.answer)
-        return Tried(
-            frozenset({self._site}) if changed else frozenset(), run.asked, run.decision.unknown
-        )
+        astray = run.decision.astray
+        changed = astray or run.decision.answer not in (None, self._base.decision.answer)
+        lost = None if astray else run.decision.unknown
+        return Tried(frozenset({self._site}) if changed else frozenset(), run.asked, lost)
 
     def _listed(self) -> Iterator[str]:
         """The listed facts that the site asks the hardware itself, and that matter."""
@@ -269,37 +278,75 @@ class _OneSite:
         memory, linked = self._reruns.memory, self._reruns.places.linked
         executed = frozenset(linked(step.address) for step in steps)
         for turn in turns(steps, linked, self._reruns.is_constant, memory.read):
-            if not (
-                self._turns_out_otherwise(turn, endless)
-                or self._does_otherwise_beyond(turn, executed, endless)
-            ):
+            otherwise = self._otherwise(turn, executed, endless)
+            if otherwise is None:
                 continue
             flows = self._states.traces.flows(steps)
             for origin, mask in inputs_of(flows[index] for index in turn.indices):
                 influence = self._flowing(origin, mask, told)
-                if influence is not None:
+                if influence is not None and not self._is_settled(influence, otherwise):
                     told.add(influence.name)
                     yield influence
 
-    def _turns_out_otherwise(self, turn: Turn, endless: set[Hashable]) -> bool:
+    def _otherwise(
+        self, turn: Turn, executed: Container[int], endless: set[Hashable]
+    ) -> SiteRun | None:
+        """A run in which the site does otherwise; one that ends, if there is any."""
+        astray = None
+        for run in chain(
+            self._turned_runs(turn, endless), self._runs_beyond(turn, executed, endless)
+        ):
+            if not run.decision.astray:
+                return run
+            astray = run
+        return astray
+
+    def _is_settled(self, influence: Influence, run: SiteRun) -> bool:
+        """It decides whether a CPU is interrupted at all, which nothing else than was set may."""
+        if not run.decision.astray:
+            return False
+        initial, name = influence.initial or b"", influence.name.split("[")[0]
+        return is_pointer(initial) or self._is_fixed_where_taken(name, len(initial))
+
+    def _is_fixed_where_taken(self, name: str, size: int) -> bool:
+        # No code asks the task whether the machine is to be shut down.
+        of_task = name.startswith(_TASK)
+        return is_fixed(FIXED_WHERE_TAKEN, name, size) or (
+            is_fixed(self._fixed, name, size) and not of_task
+        )
+
+    def _is_where_taken(self, change: Change) -> bool:
+        """The same of a change, which by itself makes no other difference."""
+        if isinstance(change, AnswerBit) or change.is_code:
+            return False
+        address, size = change.cell
+        if not self._is_fixed_where_taken(self._reruns.line(address), size):
+            return False
+        run = self._run(self._site, variation([change]))
+        return run.decision.astray or not run.differs(self._base)
+
+    def _turned_runs(self, turn: Turn, endless: set[Hashable]) -> Iterator[SiteRun]:
+        """Those that do otherwise where it turns."""
         failed = False
         for other in turn.others:
             run = self._limited(other, endless, partial(self._run, self._site, variation([other])))
             if run is not None and run.differs(self._base):
-                return True
+                yield run
             failed = failed or run is None or run.decision.flushes is None
         # Turned each time a loop may have no end, where turned a single time it goes elsewhere.
         if not failed or len(turn.detours) < 2:
-            return False
-        runs = (self._detoured(detour, endless) for detour in _spread(turn.detours))
-        return any(run is not None and run.differs(self._base) for run in runs)
+            return
+        for detour in _spread(turn.detours):
+            run = self._detoured(detour, endless)
+            if run is not None and run.differs(self._base):
+                yield run
 
-    def _does_otherwise_beyond(
+    def _runs_beyond(
         self, turn: Turn, executed: Container[int], endless: set[Hashable]
-    ) -> bool:
+    ) -> Iterator[SiteRun]:
         """With conditions that are asked only where the jump is turned."""
         if not turn.detours or not endless.isdisjoint(turn.others):
-            return False
+            return
         first, turned = turn.detours[0], next(iter(turn.others))
         # Where the code is linked, as `executed` has it.
         other_way = first.target - first.address + turn.address
@@ -308,8 +355,7 @@ class _OneSite:
                 changes, endless, partial(self._run, self._site, variation(changes))
             )
             if run is not None and run.differs(self._base) and self._asks_last(changes):
-                return True
-        return False
+                yield run
 
     def _asks_last(self, changes: Sequence[Memory]) -> bool:
         """Does an input decide the last jump, where the others are turned, and no constant?"""

@@ -26,7 +26,8 @@ from staleline.kernel.sites.crash import (
 )
 from staleline.kernel.sites.kexecstate import begin_crash
 from staleline.kernel.sites.sites import run_slow_to_stop
-from staleline.kernel.sites.stoppath import NMI_CALLBACK, forked, sends
+from staleline.kernel.sites.stoppath import forked, sends
+from staleline.kernel.sites.waiting import wait_of
 from staleline.vocabulary import Site
 from staleline.workers import AsideError, aside
 
@@ -59,7 +60,7 @@ class StoppedByNmi(SecondWay):
     """A secondary that is told to stop by an NMI, once the first interrupt has been sent."""
 
     site = Site.STOP_THIS_CPU
-    needs = NMI_CALLBACK
+    needs = "stop_this_cpu"
     when = "where a CPU has to be told by an NMI"
 
     def __init__(self, image: KernelImage) -> None:
@@ -71,8 +72,11 @@ class StoppedByNmi(SecondWay):
         """And begin to stop the others."""
         booted = super().boot(machine)
         before = self.memory.kept()
-        if sends(self._emulated, forked(booted.cpus)) is None:
+        told = wait_of(self._emulated, booted.cpus, for_each=False).told
+        if sends(self._emulated, forked(booted.cpus)) is None or told is None:
             raise DerivationError("no other CPU is interrupted")
+        for address, content in told.items():
+            self.memory.write(address, content)
         sent = Booted(self.memory.kept(), booted.cpus)
         self._before[sent] = before
         return sent

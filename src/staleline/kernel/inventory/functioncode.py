@@ -56,9 +56,16 @@ def function_code(image: KernelImage, function: int) -> Iterator[capstone.CsInsn
             at = one.address + one.size - function
         if at < size:
             refused = decode_refused(code[at : at + LONGEST_INSTRUCTION])
-            at += 0 if refused is None else refused.length
+            at += _unread_length(code[at:]) if refused is None else refused.length
         if at == start:
             raise DerivationError(f"{name}+{at:#x} is no instruction that is known here")
+
+
+def _unread_length(code: bytes) -> int:
+    """Length of what capstone 5 does not read, or 0: INVLPGB and others, and LKGS of a register."""
+    if code[:2] == b"\x0f\x01" and code[2:3] >= b"\xc0":
+        return 3
+    return 4 if code[:3] == b"\xf2\x0f\x00" and code[3:4] >= b"\xc0" else 0
 
 
 def function_size(image: KernelImage, function: int) -> int | None:

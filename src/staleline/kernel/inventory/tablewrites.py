@@ -40,7 +40,16 @@ _WIDEST: Final = 64
 #: Behind the displacement may be an immediate of up to so many bytes.
 _IMMEDIATE: Final = 4
 #: Instructions of the one-byte map that read what their ModRM addresses, whatever its middle is.
-_READING: Final = frozenset((0x38, 0x39, 0x3A, 0x3B, 0x63, 0x84, 0x85, 0x8A, 0x8B))
+_READING: Final = frozenset(
+    (
+        *(0x38, 0x39, 0x3A, 0x3B, 0x63, 0x84, 0x85, 0x8A, 0x8B),
+        *(0x02, 0x03, 0x0A, 0x0B, 0x12, 0x13, 0x1A, 0x1B),  # ADD, OR, ADC, SBB to a register
+        *(0x22, 0x23, 0x2A, 0x2B, 0x32, 0x33),  # AND, SUB, XOR
+        # Of the two-byte map, where they are none of the one-byte map with a ModRM: MOVZX, MOVSX,
+        # IMUL.
+        *(0xB6, 0xB7, 0xBE, 0xBF, 0xAF),
+    )
+)
 #: Those of which it is read for some values of the middle: CALL, JMP, PUSH; CMP; TEST.
 _READING_BY_MIDDLE: Final = {
     0xFF: frozenset((2, 4, 6)),
@@ -201,24 +210,27 @@ def _writes(
     callee: int | None,
 ) -> Iterator[TableWrite]:
     functions: dict[int, str] = {}
+    referred: dict[int, set[Pointers]] = {}
     for area in areas:
         places, branches = _references(area, [table.extent for table in tables], callee)
-        for place in places | branches:
+        writing = {place for place in places if _may_write(area, place, tables)}
+        for place in writing | branches:
             name, distance = image.symbols.enclosing(place) or (hex(place), 0)
             if name.split(".")[0] in known:
                 continue
             if callee is not None and place in branches:
                 code = plain_code(image, place - distance).values()
                 yield from {TableWrite(name, callee) for one in code if one.target == callee}
-            # By its opcode first: most only read, and to disassemble a function takes long.
-            if place in places and _may_write(area, place, tables):
+            if place in writing:
                 functions[place - distance] = name
+                tables_here = {table for table in tables if _may_write(area, place, [table])}
+                referred.setdefault(place - distance, set()).update(tables_here)
     for function, name in functions.items():
         try:
             slots = set(_slots_written(image, function, tables))
         except DerivationError:
-            # Then what looks like a reference counts as a write to all.
-            slots = {slot for table in tables for slot in table.slots}
+            # Then what looks like a reference counts as a write to all of the table.
+            slots = {slot for table in referred[function] for slot in table.slots}
         yield from (TableWrite(name, slot) for slot in slots)
 
 

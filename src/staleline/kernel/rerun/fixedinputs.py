@@ -16,6 +16,7 @@ __all__ = [
     "FIXED_IN_CRASH",
     "FIXED_IN_DERIVATION",
     "FIXED_ON_WAY",
+    "FIXED_WHERE_TAKEN",
     "Fixed",
     "fixed_bits",
     "is_fixed",
@@ -51,6 +52,7 @@ _CRASHING: Final = Fixed("zero until the first CPU crashes")
 _FORCED: Final = Fixed("changed by clearcpuid= and setcpuid= alone")
 _INDEX: Final = Fixed("an index or a pointer, not a condition")
 _NUMBER: Final = Fixed("the number of the CPU")
+_ONE_NMI: Final = Fixed("the CPU takes one NMI")
 _OPTION: Final = Fixed("the text of the option mem_encrypt=on")
 _POPULATION: Final = Fixed("which CPUs and nodes there are")
 
@@ -92,7 +94,8 @@ FIXED_AT_SITES: Final[Mapping[str, Fixed]] = {
 
 #: When a kexec begins, on the way of the jumping CPU to the interrupt that it sends.
 FIXED_ON_WAY: Final[Mapping[str, Fixed]] = {
-    **FIXED_AT_SITES,
+    # No code asks the task whether others are to be interrupted.
+    **{name: one for name, one in FIXED_AT_SITES.items() if name != "init_task"},
     "reboot_force": Fixed("a fact: reboot=force"),
     # smp.c native_stop_other_cpus(), 5.10 to 7.3
     "stopping_cpu": Fixed("-1 until a CPU stops the others"),
@@ -116,8 +119,23 @@ FIXED_IN_CRASH: Final[Mapping[str, Fixed]] = {
     # events/intel/pt.c, a running trace that a crash stops
     "pt_ctx": Fixed("no Intel PT trace runs"),
     # nmi.c exc_nmi(): an NMI meets no other, and none is ignored but while code is patched at boot
-    "nmi_state": Fixed("the CPU takes one NMI"),
+    "nmi_state": _ONE_NMI,
     "ignore_nmis": Fixed("set only while alternatives are patched"),
+}
+
+#: What decides whether a CPU takes an interrupt at all, or goes on with what that met.
+FIXED_WHERE_TAKEN: Final[Mapping[str, Fixed]] = {
+    # entry_64.S asm_exc_nmi, which looks for another NMI on the stack, 5.10 to 7.3
+    "the stack of CPU 1": _ONE_NMI,
+    # entry_64.S paranoid_entry, by its sign
+    "MSR 0xc0000101": Fixed("kernel code has the kernel's per-CPU base"),
+    # nmi.c exc_nmi() and its callbacks
+    "nmi_state": _ONE_NMI,
+    "ignore_nmis": Fixed("set only while alternatives are patched"),
+    "__cpu_online_mask": Fixed("a CPU that is offline takes no interrupt"),
+    "cpu_number": _NUMBER,
+    "pcpu_hot+0xc": _NUMBER,  # struct pcpu_hot, 6.2 to 6.14
+    "const_pcpu_hot+0xc": _NUMBER,
 }
 
 

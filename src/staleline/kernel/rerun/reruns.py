@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from staleline.kernel.boot.decision import SiteDecision
 from staleline.kernel.boot.machine import EmulatedMachine, two_cpus
 from staleline.kernel.boot.startup import boot
-from staleline.kernel.derivation import DerivationError
+from staleline.kernel.derivation import DerivationError, NobodyShotDownError
 from staleline.kernel.emulator.emulator import RunLimits
 from staleline.kernel.emulator.layout import CONTROL_PAGES
 from staleline.kernel.rerun.constantmemory import variable_memory
@@ -70,8 +70,8 @@ class Outcome:
         return frozenset(
             site
             for site, decision in self.sites.items()
-            if None not in (decision.answer, other.sites[site].answer)
-            and decision.answer != other.sites[site].answer
+            if other.sites[site].answer is not None
+            and (decision.astray or decision.answer not in (None, other.sites[site].answer))
         )
 
     def lost(self, other: Outcome) -> frozenset[Site]:
@@ -141,7 +141,8 @@ class SiteRun:
     def differs(self, other: SiteRun) -> bool:
         """Does it decide otherwise, as far as it got? `other` came to its end."""
         if self.decision.answer is None:
-            return other.decision.flushes is False and self.flushes > other.flushes
+            more = other.decision.flushes is False and self.flushes > other.flushes
+            return more or self.decision.astray
         return self.decision.answer != other.decision.answer
 
 
@@ -350,6 +351,8 @@ class Reruns(ABC):
     ) -> SiteDecision:
         try:
             return self.at_site(site, cpus, emulated)
+        except NobodyShotDownError as error:
+            return SiteDecision(None, str(error), astray=True)
         except DerivationError as error:
             return SiteDecision(None, str(error))
 

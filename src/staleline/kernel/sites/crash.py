@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from staleline.kernel.boot.decision import SiteDecision
-from staleline.kernel.derivation import DerivationError
+from staleline.kernel.derivation import DerivationError, NobodyShotDownError
 from staleline.kernel.emulator.emulator import Emulator, End, EndKind
 from staleline.kernel.emulator.layout import REGISTERS
 from staleline.kernel.emulator.localapic import NMI_VECTOR
@@ -22,7 +22,7 @@ from staleline.kernel.image.symbols import required_address
 from staleline.kernel.sites.afterflush import as_in_crash, stores_after_nmi
 from staleline.kernel.sites.ending import is_in, site_decision
 from staleline.kernel.sites.jump import run_relocate_kernel
-from staleline.kernel.sites.stoppath import hook_name, interrupt_others, take_nmi
+from staleline.kernel.sites.stoppath import hook_name, interrupt_others, take_nmi, wakes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -80,8 +80,11 @@ def end_crash_shutdown(emulated: EmulatedMachine, crashing: LogicalCpu) -> None:
     Raises:
         DerivationError: It did not return.
     """
-    name = hook_name(emulated.image, emulated.memory, _SHUT_DOWN)
+    name, told = hook_name(emulated.image, emulated.memory, _SHUT_DOWN), len(crashing.commands)
     _go_on(emulated.emulator, crashing, name)
+    woken = wakes(emulated, crashing, told)
+    if woken is not None:
+        raise DerivationError(woken)
 
 
 def run_jump_in_crash(emulated: EmulatedMachine, crashing: LogicalCpu) -> SiteDecision:
@@ -104,18 +107,20 @@ def run_crash_nmi_callback(emulated: EmulatedMachine, cpus: Sequence[LogicalCpu]
     registers = emulated.memory.direct(REGISTERS.start)
     vector = interrupt_others(emulated, (crashing, secondary), _SHUT_DOWN, registers)
     if vector is None:
-        raise DerivationError(
+        raise NobodyShotDownError(
             f"{hook_name(emulated.image, emulated.memory, _SHUT_DOWN)}() shot nobody down"
         )
     # Nothing else reaches a CPU that has its interrupts disabled.
     if vector != NMI_VECTOR:
         raise DerivationError(f"{_SHUT_DOWN}() interrupts the other CPUs by vector {vector:#x}")
     before = len(secondary.flushes)
-    end = take_nmi(emulated, secondary, registers)
+    end = take_nmi(emulated, secondary)
     wanted = EndKind.HALTED if _rests(emulated.image, end) else None
     decision = site_decision(
         emulated.emulator, end, wanted, flushes=len(secondary.flushes) - before
     )
+    # The crashing CPU waits for a second at most, whether it hears of the others or not.
+    decision = replace(decision, astray=end.kind is EndKind.RETURNED)
     # Without a flush anything may be left behind, these lines among it.
     if not decision.flushes or not end.stores:
         return decision

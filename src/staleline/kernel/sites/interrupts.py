@@ -17,7 +17,6 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from numpy.typing import NDArray
 
-from staleline.errors import KernelImageError
 from staleline.evidence.registers import CpuidTable
 from staleline.kernel.boot.patches import apply_always
 from staleline.kernel.boot.percpu import PerCpu
@@ -29,19 +28,12 @@ from staleline.kernel.emulator.traps import LogicalCpu
 if TYPE_CHECKING:
     from staleline.kernel.boot.machine import EmulatedMachine
     from staleline.kernel.emulator.memory import MachineMemory
-    from staleline.kernel.image.image import KernelImage
 
 __all__ = ["Interrupts", "interrupts_of"]
 
 _SET_UP_GATES: Final = ("idt_setup_traps", "idt_setup_apic_and_irq_gates")
 _SET_UP_STACK: Final = "irq_init_percpu_irqstack"
 _TABLE: Final = "idt_table"
-_NMI_HANDLER: Final = "exc_nmi"
-#: Bytes of ``asm_exc_nmi`` up to its second call of the handler, the one for an NMI that met
-#: the kernel: 0x16e in 5.10, 0x16d in 7.3. The first is for one that met user code.
-_NMI_ENTRY_SIZE: Final = 0x200
-_NMI_CALLS: Final = 2
-_CALL: Final = 0xE8
 _GATE_SIZE: Final = 16
 _PRESENT_INTERRUPT_GATE: Final = 0x8E
 _DPL: Final = 0x60
@@ -56,8 +48,7 @@ class Interrupts:
 
     Attributes:
         gates: Vector -> address of the code that it leads to; those of the stop protocol that
-            the image's code set up. For an NMI the function that its entry calls, which is not
-            run itself: it looks for other NMIs on the stack.
+            the image's code set up.
         stack: Link address of the per-CPU variable that holds the interrupt stack, and what it
             holds; None if the kernel has no such variable, or its code does not tell.
     """
@@ -143,32 +134,12 @@ def _gates(emulated: EmulatedMachine, cpu: LogicalCpu) -> Mapping[int, int]:
         v: emulated.memory.read(table + _GATE_SIZE * v, _GATE_SIZE)
         for v in (NMI_VECTOR, REBOOT_VECTOR)
     }
-    addresses = {
+    return {
         vector: int.from_bytes(gate[0:2] + gate[6:12], "little")
         for vector, gate in gates.items()
         # Who may raise it by an instruction does not matter here.
         if gate[5] & ~_DPL == _PRESENT_INTERRUPT_GATE
     }
-    return _behind_nmi_entry(emulated.image, addresses)
-
-
-def _behind_nmi_entry(image: KernelImage, gates: Mapping[int, int]) -> Mapping[int, int]:
-    """``asm_exc_nmi`` calls ``exc_nmi()`` (arch/x86/entry/entry_64.S, 5.10 to 7.3)."""
-    entry, handler = gates.get(NMI_VECTOR), image.symbols.address(_NMI_HANDLER)
-    others = {vector: address for vector, address in gates.items() if vector != NMI_VECTOR}
-    if entry is None or handler is None:
-        return others
-    try:
-        code = image.read(entry, _NMI_ENTRY_SIZE)
-    except KernelImageError:
-        return others
-    # At any byte, not at instructions alone: other bytes hardly lead to the handler by chance.
-    calls = (
-        int.from_bytes(code[at + 1 : at + 5], "little", signed=True) == handler - entry - at - 5
-        for at in range(len(code) - 4)
-        if code[at] == _CALL
-    )
-    return {**others, NMI_VECTOR: handler} if sum(calls) == _NMI_CALLS else others
 
 
 def _stack(emulated: EmulatedMachine, cpu: LogicalCpu) -> tuple[int, int] | None:

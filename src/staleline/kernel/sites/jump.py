@@ -17,6 +17,7 @@ from staleline.kernel.emulator.layout import CONTROL_PAGES, KIMAGE, SWAP_PAGE
 from staleline.kernel.image.symbols import required_address
 from staleline.kernel.sites.afterflush import stores_before_jump
 from staleline.kernel.sites.ending import site_decision
+from staleline.kernel.sites.stoppath import wakes
 
 if TYPE_CHECKING:
     from staleline.kernel.boot.machine import EmulatedMachine
@@ -91,11 +92,14 @@ def run_relocate_kernel(
     emulated.emulator.forget_code(CONTROL_PAGES.start, len(CONTROL_PAGES))
     emulated.emulator.forget_code(emulated.memory.direct(CONTROL_PAGES.start), len(CONTROL_PAGES))
     kimage = emulated.memory.direct(KIMAGE.start)
-    before = len(cpu.flushes)
+    before, told = len(cpu.flushes), len(cpu.commands)
     end = emulated.emulator.run(
         required_address(emulated.image.symbols, "machine_kexec"), (kimage,), cpu=cpu
     )
     flushes = len(cpu.flushes) - before
+    woken = wakes(emulated, cpu, told)
+    if woken is not None:
+        return SiteDecision(None, woken, astray=True)
     decision = site_decision(emulated.emulator, end, EndKind.HANDED_OVER, flushes=flushes)
     if not decision.flushes or not end.stores:
         return decision

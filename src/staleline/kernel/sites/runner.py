@@ -21,7 +21,12 @@ from staleline.kernel.sites.kexecstate import begin_crash, begin_kexec
 from staleline.kernel.sites.offline import offline_ways, run_tdx_shutdown_cpu
 from staleline.kernel.sites.sites import at_rest, run_stop_by_nmi, run_stop_this_cpu, stopped_by_way
 from staleline.kernel.sites.stoppath import way_to_kexec
-from staleline.kernel.sites.wholeway import asked_where_it_runs, led_to_crash, led_to_kexec
+from staleline.kernel.sites.wholeway import (
+    asked_where_it_runs,
+    led_to_crash,
+    led_to_kexec,
+    rewritten_inputs,
+)
 from staleline.vocabulary import Site
 
 if TYPE_CHECKING:
@@ -188,11 +193,10 @@ class KernelReader:
         boot(emulated, cpus, mem_encrypt=machine.mem_encrypt)
         sme_active = read_sme_active(image, memory)
         begin_kexec(image, memory, online=len(cpus))
-        asked = asked_where_it_runs(emulated, cpus, sme_active=sme_active)
+        rewritten = rewritten_inputs(image)
+        asked = rewritten | dict(asked_where_it_runs(emulated, cpus, sme_active=sme_active))
         way = led_to_kexec(emulated, cpus, way_to_kexec(emulated, cpus))
-        by_nmi = None
-        if way.sent is not None:
-            by_nmi = run_stop_by_nmi(emulated, cpus, way.sent)
+        by_nmi = run_stop_by_nmi(emulated, cpus, way)
         stop = run_stop_this_cpu(emulated, secondary, jumping=jumping)
         stop = at_rest(emulated, stopped_by_way(stop, way, by_nmi))
         begin_kexec(image, memory, online=1)
@@ -207,7 +211,9 @@ class KernelReader:
             stop_this_cpu=_unless(asked.get(Site.STOP_THIS_CPU), stop.decision),
             relocate_kernel=_unless(way.to_jump or asked.get(Site.RELOCATE_KERNEL), relocate),
             crash_nmi_callback=crash.crash_nmi_callback,
-            crash_relocate_kernel=crash.relocate_kernel,
+            crash_relocate_kernel=_unless(
+                rewritten.get(Site.RELOCATE_KERNEL), crash.relocate_kernel
+            ),
             reported_stopped=stop.reported_stopped,
             sme_active=sme_active,
             stops=stop.stops,

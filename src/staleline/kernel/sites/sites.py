@@ -13,13 +13,12 @@ from staleline.kernel.sites.afterflush import StopWait
 from staleline.kernel.sites.ending import is_in, site_decision
 from staleline.kernel.sites.rest import stays_clean
 from staleline.kernel.sites.stoppath import (
-    NMI_CALLBACK,
     REPORT_SIZE,
     forked,
     report_address,
     reports_by_mask,
-    stop_by_nmi,
     stop_others,
+    take_nmi,
 )
 from staleline.vocabulary import ReportOrder, Through
 
@@ -81,21 +80,23 @@ def run_stop_this_cpu(
 def run_stop_by_nmi(
     emulated: EmulatedMachine,
     cpus: tuple[LogicalCpu, LogicalCpu],
-    sent: KeptMemory,
+    way: WayToKexec,
 ) -> StopRun | None:
-    """The same of a secondary that is slow, and gets an NMI; None if no kernel code is for that.
+    """The same of a secondary that is slow, and gets an NMI; None if none is sent.
 
     Memory and CPUs are left as they are.
 
     Args:
         emulated: The machine that they are of.
         cpus: The jumping CPU and the secondary.
-        sent: Memory when the first interrupt has been sent.
+        way: How they are told.
     """
-    if NMI_CALLBACK not in emulated.image.symbols:
+    if way.sent is None or way.told is None:
         return None
     before = emulated.memory.kept()
-    emulated.memory.put_back(sent)
+    emulated.memory.put_back(way.sent)
+    for address, content in way.told.items():
+        emulated.memory.write(address, content)
     try:
         jumping, secondary = forked(cpus)
         return run_slow_to_stop(emulated, secondary, jumping=jumping, began=before)
@@ -106,7 +107,7 @@ def run_stop_by_nmi(
 def run_slow_to_stop(
     emulated: EmulatedMachine, cpu: LogicalCpu, *, jumping: LogicalCpu, began: KeptMemory
 ) -> StopRun:
-    """Let a secondary take the NMI, in memory as it is when the first interrupt has been sent.
+    """Let a secondary take the NMI, in memory as it is when that has been sent.
 
     Args:
         emulated: The machine that they are of.
@@ -115,7 +116,7 @@ def run_slow_to_stop(
         began: Memory before the jumping CPU began to stop others.
     """
     wait = StopWait(emulated, jumping, _report(emulated.image), began)
-    return _stopped(wait, cpu, stop_by_nmi)
+    return _stopped(wait, cpu, take_nmi)
 
 
 def _report(image: KernelImage) -> range:
@@ -142,6 +143,8 @@ def _stopped(wait: StopWait, cpu: LogicalCpu, told: _Telling) -> StopRun:
     wanted = EndKind.HALTED if is_in(emulated.image, end, _RESTING_PLACES) else None
     decision = site_decision(emulated.emulator, end, wanted, flushes=len(reported_at_flush))
     reports = has_reported()
+    if reports and wanted is None and end.ends_elsewhere:
+        decision = replace(decision, astray=True)
     if decision.flushes and reports and reports_by_mask(emulated.image):
         left = memory.read_int(report, REPORT_SIZE)
         if left != others:

@@ -10,13 +10,12 @@ Sources: arch/x86/kernel/smp.c and reboot.c, linux 5.10.262 to 7.3.4.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from staleline.kernel.derivation import DerivationError
 from staleline.kernel.emulator.emulator import Emulator, End, EndKind
-from staleline.kernel.emulator.layout import REGISTERS
 from staleline.kernel.emulator.localapic import NMI_VECTOR, REBOOT_VECTOR
 from staleline.kernel.image.symbols import required_address
 from staleline.kernel.sites.interrupts import interrupts_of
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
     from staleline.kernel.image.image import KernelImage
 
 __all__ = [
-    "NMI_CALLBACK",
     "REPORT_SIZE",
     "WayToKexec",
     "code_on_way",
@@ -39,9 +37,9 @@ __all__ = [
     "report_address",
     "reports_by_mask",
     "sends",
-    "stop_by_nmi",
     "stop_others",
     "take_nmi",
+    "wakes",
     "way_to_kexec",
 ]
 
@@ -49,7 +47,6 @@ _SHUT_DOWN: Final = "machine_shutdown"
 _OPERATIONS: Final = "machine_ops"
 #: Offset in struct machine_ops (arch/x86/include/asm/reboot.h, 5.10 to 7.3).
 _MEMBERS: Final = {_SHUT_DOWN: 0x18, "machine_crash_shutdown": 0x20}
-NMI_CALLBACK: Final = "smp_stop_nmi_callback"
 _ONLINE: Final = "__cpu_online_mask"
 _REPORTS: Final = ("cpus_stop_mask", "stop_cpus_count", _ONLINE)
 REPORT_SIZE: Final = 4
@@ -69,8 +66,10 @@ class WayToKexec:
         to_stop: Why it does not lead the other CPUs to where they stop; None if it does.
         to_jump: Why it does not lead the jumping CPU on; None if it does.
         stops: It stops the other CPUs, as far as the jumping CPU is concerned; None if unknown.
-        sent: Memory when the interrupt has been sent, in which the others take it, or an NMI if
-            they are slow; None where it is not.
+        sent: Memory when the interrupt has been sent, in which the others take it; None where it
+            is not.
+        told: What is different in memory, address by address, when those who are slow have been
+            sent an NMI; None where none is sent.
         left: Memory when it has returned; None where it has not.
     """
 
@@ -79,6 +78,7 @@ class WayToKexec:
     stops: bool | None
     sent: KeptMemory | None = None
     left: KeptMemory | None = None
+    told: Mapping[int, bytes] | None = None
 
 
 def way_to_kexec(
@@ -104,7 +104,9 @@ def way_to_kexec(
         emulated.memory.put_back(sent)
         _report_stopped(emulated.image, emulated.memory)
         name = hook_name(emulated.image, emulated.memory, _SHUT_DOWN)
+        told = len(jumping.commands)
         to_jump = _went_on(emulated.emulator, emulated.emulator.go_on(jumping), name)
+        to_jump = to_jump or wakes(emulated, jumping, told)
         left = emulated.memory.kept() if to_jump is None else None
         return WayToKexec(None, to_jump, stops=True, sent=sent, left=left)
     except DerivationError as error:
@@ -114,9 +116,10 @@ def way_to_kexec(
 
 
 def code_on_way(emulated: EmulatedMachine, cpus: tuple[LogicalCpu, LogicalCpu]) -> frozenset[int]:
-    """Where each run of instructions without a jump begins that the jumping CPU shuts down by.
+    """Where each run of instructions without a jump begins by which the jumping CPU goes on.
 
-    Others stop at once. Memory and CPUs are left as they are.
+    Others have stopped at once. What has sent them the interrupt and returns is left out.
+    Memory and CPUs are left as they are.
 
     Raises:
         DerivationError: It interrupts nobody, or does not get there.
@@ -125,12 +128,13 @@ def code_on_way(emulated: EmulatedMachine, cpus: tuple[LogicalCpu, LogicalCpu]) 
     jumping, secondary = forked(cpus)
     begun: set[int] = set()
     try:
+        if sends(emulated, (jumping, secondary)) is None:
+            raise DerivationError(f"{_SHUT_DOWN}() interrupts no other CPU")
+        _report_stopped(emulated.image, emulated.memory)
+        sending = _function(emulated.image, jumping.commands[-1])
         with emulated.emulator.blocks(lambda address, _: begun.add(address)):
-            if sends(emulated, (jumping, secondary)) is None:
-                raise DerivationError(f"{_SHUT_DOWN}() interrupts no other CPU")
-            _report_stopped(emulated.image, emulated.memory)
             emulated.emulator.go_on(jumping)
-        return frozenset(begun)
+        return frozenset(at for at in begun if _function(emulated.image, at) != sending)
     finally:
         emulated.memory.put_back(before)
 
@@ -173,6 +177,31 @@ def _waits(emulated: EmulatedMachine, jumping: LogicalCpu) -> bool:
 
 def _nowhere(reason: str) -> WayToKexec:
     return WayToKexec(reason, None, stops=None)
+
+
+def wakes(emulated: EmulatedMachine, cpu: LogicalCpu, before: int) -> str | None:
+    """Where it interrupts others that have stopped, or starts them again; None if it does not.
+
+    Args:
+        emulated: The machine.
+        cpu: The jumping CPU.
+        before: How often it had done so when they stopped.
+    """
+    later = cpu.commands[before:]
+    # Where it was let to the interrupt, it goes on with the instruction that stores to the APIC.
+    functions = [_function(emulated.image, at) for at in cpu.commands[before - 1 : before + 1]]
+    if later and len(functions) > 1 and len(set(functions)) == 1:
+        later = later[1:]
+    if not later:
+        return None
+    where = emulated.emulator.describe(later[0])
+    return f"the jumping CPU interrupts others at {where}, which have stopped"
+
+
+def _function(image: KernelImage, place: int) -> int | None:
+    """Where the function begins that a place is in."""
+    enclosing = image.symbols.enclosing(place)
+    return None if enclosing is None else place - enclosing[1]
 
 
 def _went_on(emulator: Emulator, end: End, name: str) -> str | None:
@@ -270,37 +299,18 @@ def stop_others(
     return emulated.emulator.interrupt(interrupts.gate(REBOOT_VECTOR), cpu=cpu, at_flush=at_flush)
 
 
-def stop_by_nmi(
+def take_nmi(
     emulated: EmulatedMachine,
     cpu: LogicalCpu,
     at_flush: Callable[[], None] | None = None,
 ) -> End:
-    """Let a CPU stop that has not after a second, and is sent an NMI then.
-
-    ``native_stop_other_cpus()`` registers the callback. That second is not waited for: the
-    callback is called by its name.
-
-    Raises:
-        DerivationError: The image has no such callback.
-    """
-    callback = required_address(emulated.image.symbols, NMI_CALLBACK)
-    registers = emulated.memory.direct(REGISTERS.start)
-    return emulated.emulator.run(callback, (NMI_VECTOR, registers), cpu=cpu, at_flush=at_flush)
-
-
-def take_nmi(emulated: EmulatedMachine, cpu: LogicalCpu, registers: int) -> End:
     """Let a CPU take an NMI.
-
-    Args:
-        emulated: The machine that they are of.
-        cpu: The CPU.
-        registers: Address of the ``struct pt_regs`` of what it interrupts.
 
     Raises:
         DerivationError: It is not known where that leads.
     """
-    handler = interrupts_of(emulated).gate(NMI_VECTOR)
-    return emulated.emulator.run(handler, (registers,), cpu=cpu)
+    gate = interrupts_of(emulated).gate(NMI_VECTOR)
+    return emulated.emulator.interrupt(gate, cpu=cpu, at_flush=at_flush)
 
 
 def _what(emulator: Emulator, end: End) -> str:

@@ -3,59 +3,51 @@
 
 ``native_stop_other_cpus(1)`` looks for a second whether the others have stopped, sends an NMI to
 those that have not, and looks again without an end (arch/x86/kernel/smp.c, linux 5.10.262 to
-7.3.4). Between two of them lies a delay; there is noted what the waiting function keeps.
+7.3.4). A second is a million looks, so they are not all run. Between two of them lies a delay;
+there all that the CPU holds and all of memory is noted. The one value that goes down by one counts
+the wait, and is set to its end. A wait in which nothing changes ends only by what it looks at, and
+that it looks at each CPU is tried with every one of them (`everycpu`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 from weakref import WeakKeyDictionary
 
+from staleline.kernel.boot.everycpu import CAVE, Counter, EveryCpu
 from staleline.kernel.derivation import DerivationError
 from staleline.kernel.emulator.emulator import End, EndKind
-from staleline.kernel.emulator.layout import APIC, CONTROL_PAGES, REGISTERS
+from staleline.kernel.emulator.layout import APIC
 from staleline.kernel.emulator.memory import MachineMemory
 from staleline.kernel.image.symbols import AmbiguousNameError, required_address
 from staleline.kernel.inventory.functioncode import reached_code
-from staleline.kernel.sites.stoppath import NMI_CALLBACK, forked, sends, take_nmi
+from staleline.kernel.sites.stoppath import forked, sends
 
 if TYPE_CHECKING:
     from staleline.kernel.boot.machine import EmulatedMachine
+    from staleline.kernel.emulator.memory import KeptMemory
     from staleline.kernel.emulator.traps import Answer, LogicalCpu, Question
 
-__all__ = ["gives_up"]
+__all__ = ["Wait", "wait_of"]
 
 _SHUT_DOWN: Final = "machine_shutdown"
 _OPERATIONS: Final = "smp_ops"
 _STOP_OTHERS: Final = 0x18  # struct smp_ops, asm/smp.h, 5.10 to 7.3
-#: Who is waited for since 6.5 and its backports, one bit each, and how many bits there are.
-_MASK: Final = "cpus_stop_mask"
-_NUMBERS: Final = "nr_cpu_ids"
-_DELAYS: Final = frozenset(("__const_udelay", "__udelay", "__ndelay"))
-#: What a delay calls in the end (arch/x86/lib/delay.c, 5.10 to 7.3).
+#: arch/x86/lib/delay.c, 5.10 to 7.3, and what these call in the end. How long that takes is up to
+#: the hardware: MWAITX, the time stamp. Here it returns at once.
+_DELAYS: Final = ("__const_udelay", "__udelay", "__ndelay")
 _DELAYING: Final = "delay_fn"
-_PRINTS: Final = ("_printk", "printk")
-_RETURN_ZERO: Final = b"\x31\xc0\xc3"
-_HLT: Final = b"\xf4"
-#: Is not run here, within reach of all code, and long enough for all notes' code.
-_CAVE: Final = "start_kernel"
-#: A delay notes the place that it was called from, registers that a function keeps for its caller
-#: (System V ABI, AMD64, 3.2.1), and so many words of the stack.
-_REGISTERS: Final = ("rbx", "rbp", "rsp", "r12", "r13", "r14", "r15")
-_STACK_WORDS: Final = 16
+_RETURN: Final = b"\xc3"
 _WORD: Final = 8
-_NOTE_SIZE: Final = 0x100
-_NOTES: Final = 0x40
-#: Delays that are run to see what changes from one to the next, and in all.
-_FIRST_DELAYS: Final = 4
-_ALL_DELAYS: Final = 12
+#: Looks of each wait: the first are not compared, as what is looked at first may be set up there.
+_FIRST_LOOKS: Final = 1
+_LOOKS: Final = 4
 #: Of the second, which counts down by one.
-_DOWN: Final = (1 << 64) - 1
+_DOWN: Final = -1
 _MASK_64: Final = (1 << 64) - 1
-_MASK_32: Final = (1 << 32) - 1
 #: What it looks at beside pointers, none of which ends a wait: arch/x86/kernel/smp.c, nmi.c,
 #: apic/ipi.c and lib/delay.c, 5.10 to 7.3.
 _LOOKED_AT: Final = frozenset(
@@ -66,70 +58,78 @@ _LOOKED_AT: Final = frozenset(
         *("cpu_info", "cpu_number", "pcpu_hot", "const_pcpu_hot", "__preempt_count"),
     )
 )
-#: The driver of the local APIC, and counters of instrumentation.
-_LOOKED_AT_BY_PREFIX: Final = ("apic_", "x2apic_", "__gcov")
+#: Counters of instrumentation, which no kernel code looks at.
+_COUNTERS: Final = ("__gcov", "__llvm_gcov")
+#: And the driver of the local APIC.
+_LOOKED_AT_BY_PREFIX: Final = ("apic_", "x2apic_", *_COUNTERS)
 #: Points to a struct apic, which is no larger (asm/apic.h, 5.10 to 7.3).
 _DRIVER: Final = "apic"
 _DRIVER_SIZE: Final = 0x180
 _KERNEL_HALF: Final = 0xFFFF_8000_0000_0000
-
-#: ``mov %reg, disp8(%rcx)`` for each of the registers.
-_SAVES: Final = bytes.fromhex("48895908 48896910 48896118 4c896120 4c896928 4c897130 4c897938")
-#: ``mov $1, %reg``, but for the immediate.
-_SETS: Final = {
-    "rbx": "48c7c3",
-    "rbp": "48c7c5",
-    "r12": "49c7c4",
-    "r13": "49c7c5",
-    "r14": "49c7c6",
-    "r15": "49c7c7",
-}
-
-_Note = tuple[int, ...]
-_KNOWN: WeakKeyDictionary[MachineMemory, dict[int, str | None]] = WeakKeyDictionary()
+_GENERAL: Final = frozenset(
+    ("rax", "rbx", "rcx", "rdx", "rbp", "rsi", "rdi", *(f"r{number}" for number in range(8, 16)))
+)
 
 
 @dataclass(frozen=True, slots=True)
-class _Expiry:
-    """A value that counts a wait, and where it is set to its end.
+class Wait:
+    """What a wait was found to be.
 
     Attributes:
-        index: Which word of a note.
-        delay: Before which delay.
+        reason: Why a kexec may go on before all others have stopped; None if it waits for them.
+        told: What has changed in memory, from the first interrupt to when slow CPUs were sent an
+            NMI: addresses and what is there; None if none is sent.
     """
 
-    index: int
-    delay: int
-
-    @property
-    def code(self) -> bytes:
-        """``cmp $delay, %rax; jne over; mov $1, value``."""
-        at = self.index - 1
-        if at < len(_REGISTERS):
-            sets = bytes.fromhex(_SETS[_REGISTERS[at]])
-        else:
-            word = _WORD * (at - len(_REGISTERS) + 1)
-            sets = b"\x48\xc7\x84\x24" + word.to_bytes(4, "little")
-        sets += (1).to_bytes(4, "little")
-        return b"\x48\x83\xf8" + bytes([self.delay]) + b"\x75" + bytes([len(sets)]) + sets
+    reason: str | None
+    told: Mapping[int, bytes] | None = None
 
 
-def gives_up(emulated: EmulatedMachine, cpus: tuple[LogicalCpu, LogicalCpu]) -> str | None:
-    """Why a kexec may go on before all others have stopped; None if it waits for them.
+_KNOWN: WeakKeyDictionary[MachineMemory, dict[int, Wait]] = WeakKeyDictionary()
 
-    Memory and CPUs are left as they are. What does not depend on the machine is found out once for
-    an image.
+
+def wait_of(
+    emulated: EmulatedMachine, cpus: tuple[LogicalCpu, LogicalCpu], *, for_each: bool = True
+) -> Wait:
+    """How a kexec waits for the others.
+
+    Memory, in which no kexec has begun, and CPUs are left as they are. What does not depend on the
+    machine is found out once for an image.
+
+    Args:
+        emulated: The machine.
+        cpus: Its CPUs.
+        for_each: Whether it waits for each CPU is to be found out as well.
     """
     known = _KNOWN.setdefault(emulated.memory, {})
     waiting = emulated.memory.read_int(
         required_address(emulated.image.symbols, _OPERATIONS) + _STOP_OTHERS, _WORD
     )
     if waiting not in known:
-        known[waiting] = _Wait(emulated, cpus, waiting).reason()
+        known[waiting] = _Waiting(emulated, cpus, waiting).found(for_each=for_each)
     return known[waiting]
 
 
-class _Wait:
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """All that is there when a CPU looks."""
+
+    registers: Mapping[str, int]
+    memory: KeptMemory
+
+
+@dataclass(slots=True)
+class _Looks:
+    """What was seen in one run, from the first interrupt on."""
+
+    first: list[_Look] = field(default_factory=list)
+    later: list[_Look] = field(default_factory=list)
+    expired: bool = False
+    reads: dict[int, int] = field(default_factory=dict)
+    asked: dict[Question, Answer] = field(default_factory=dict)
+
+
+class _Waiting:
     """A function in which a CPU waits."""
 
     def __init__(
@@ -141,160 +141,124 @@ class _Wait:
         names = emulated.image.symbols.names_at(function)
         self._name = names[0] if names else f"{function:#x}"
         self._began = emulated.memory.kept()
-        self._written: list[tuple[int, int]] = []
-        self._delays: list[tuple[int, int]] = []
-        self._halts = range(0)
-        self._returns = 0
-        self._reads: dict[int, int] = {}
-        self._asked: dict[Question, Answer] = {}
-        self._expiry: _Expiry | None = None
+        self._looks = _Looks()
+        self._counters: Sequence[Counter] = ()
+        self._calls: Mapping[int, int] = {}
+        self._failure: DerivationError | None = None
 
-    def reason(self) -> str | None:
-        """Why it may go on early."""
+    def found(self, *, for_each: bool) -> Wait:
+        """What it is."""
         try:
-            self._delays = self._calls()
-            return self._found()
-        # As it is: it tells of the names that the image has, and not of the wait.
+            self._calls = dict(self._delays())
+            wait = self._found()
+            if for_each and wait.reason is None:
+                wait = replace(wait, reason=self._left_out())
+            return wait
         except AmbiguousNameError:
             raise
         except DerivationError as error:
-            return f"how long {self._name}() waits is not known: {error}"
+            return Wait(f"how long {self._name}() waits is not known: {error}")
         finally:
             self._emulated.memory.put_back(self._began)
-            self._forget()
+            cave = self._emulated.image.symbols.only_address(CAVE)
+            if cave is not None:
+                self._emulated.emulator.forget_code(cave, len(_RETURN))
 
-    def _found(self) -> str | None:
-        end = self._run(_FIRST_DELAYS)
-        if not self._delays_again(end):
-            return self._goes_on(end)
-        # A second is a million looks, so they are not all run: the one value that goes down by one
-        # is set to its end. Without one it waits without an end, and sends no NMI: a wait in which
-        # nothing changes ends only by what it looks at.
-        counter = _counted(self._notes(_FIRST_DELAYS))
-        self._expiry = None if counter is None else _Expiry(counter, _FIRST_DELAYS // 2)
-        end = self._run(_ALL_DELAYS, self._expiry)
-        if not self._delays_again(end):
-            return self._goes_on(end)
-        # Behind the NMI none may count: that wait would have an end.
-        if _counted(self._notes(_ALL_DELAYS)[-_FIRST_DELAYS:]) is not None:
-            return f"{_SHUT_DOWN}() gives up waiting for the other CPUs after some time"
-        return self._decided() or self._astray()
+    def _found(self) -> Wait:
+        sent = self._interrupted()
+        end = self._look_on()
+        if self._failure is not None:
+            raise self._failure
+        if end.kind is not EndKind.LOOKED:
+            return Wait(self._goes_on(end))
+        reason = self._decided()
+        counted = next((place for place, _ in self._changed(self._looks.later)), None)
+        if reason is None and counted is not None:
+            reason = f"{_SHUT_DOWN}() gives up waiting for the other CPUs after some time, "
+            reason += f"which it counts in {self._called(counted)}"
+        told = self._told(sent) if self._counters else None
+        return Wait(reason, told)
 
     # -- runs -------------------------------------------------------------------------------
 
-    def _run(self, delays: int, expiry: _Expiry | None = None) -> End:
-        """Shut down, and wait for so many delays, or less."""
-        emulated, memory = self._emulated, self._emulated.memory
-        memory.put_back(self._began)
-        self._forget()
-        jumping, secondary = forked(self._cpus)
-        if sends(emulated, (jumping, secondary)) is None:
+    def _interrupted(self) -> KeptMemory:
+        """Shut down, to where the others are interrupted."""
+        self._emulated.memory.put_back(self._began)
+        self._jumping, secondary = forked(self._cpus)
+        if sends(self._emulated, (self._jumping, secondary)) is None:
             raise DerivationError("it interrupts nobody")
-        memory.write(self._kept, bytes(_NOTES + _NOTE_SIZE * (_ALL_DELAYS + 1)))
-        # "Shutting down cpus with NMI": consoles are not emulated (linux 7.3.4
-        # arch/x86/kernel/smp.c:218).
-        for name in _PRINTS:
-            for address in emulated.image.symbols.addresses(name):
-                self._write(address, _RETURN_ZERO)
-        self._divert(delays, expiry)
-        # How long one takes is up to the hardware: MWAITX, the time stamp.
-        memory.write_int(required_address(emulated.image.symbols, _DELAYING), self._returns, _WORD)
-        if expiry is None:
-            self._leave_the_last()
-        self._reads, self._asked = {}, {}
-        waiting = jumping.going_on_as(jumping, self._asked)
-        if expiry is None:
-            return emulated.emulator.go_on(waiting)
-        # The first run only looks for what counts.
-        with emulated.emulator.watched(self._note):
-            return emulated.emulator.go_on(waiting)
+        memory, symbols = self._emulated.memory, self._emulated.image.symbols
+        returns = required_address(symbols, CAVE)
+        memory.write(returns, _RETURN)
+        self._emulated.emulator.forget_code(returns, len(_RETURN))
+        memory.write_int(required_address(symbols, _DELAYING), returns, _WORD)
+        return memory.kept()
+
+    def _look_on(self) -> End:
+        """Go on, and look at both waits."""
+        emulator = self._emulated.emulator
+        addresses = self._emulated.image.symbols.addresses
+        delays = {address for name in _DELAYS for address in addresses(name)}
+        waiting = self._jumping.going_on_as(self._jumping, self._looks.asked)
+        with emulator.watched(self._note), emulator.calls_of(sorted(delays), self._look):
+            return emulator.go_on(waiting)
 
     def _note(self, address: int, size: int, is_write: bool) -> None:
         memory = self._emulated.memory
         if not is_write and not memory.is_ram(address) and address not in APIC:
-            self._reads.setdefault(address, size)
+            self._looks.reads.setdefault(address, size)
 
-    def _leave_the_last(self) -> None:
-        """Of all CPUs the last one is waited for, where a mask says so, and no count."""
-        memory, symbols = self._emulated.memory, self._emulated.image.symbols
-        mask, count = symbols.only_address(_MASK), symbols.only_address(_NUMBERS)
-        if mask is None or count is None:
+    def _look(self, returns_to: int) -> None:
+        """The code is about to delay, and would return there."""
+        if returns_to not in self._calls:
             return
-        last = memory.read_int(count, 4) - 1
-        memory.write(mask, bytes(last // 8) + bytes([1 << last % 8]))
+        emulated, looks = self._emulated, self._looks
+        emulated.memory.was_run_in(1)
+        seen = looks.later if looks.expired else looks.first
+        seen.append(_Look(emulated.emulator.registers(), emulated.memory.kept()))
+        if len(seen) < _LOOKS:
+            return
+        if not looks.expired:
+            self._expire()
+        # Without a counter it waits without an end, and sends no NMI.
+        if not looks.expired or seen is looks.later:
+            looks.later = looks.later or looks.first
+            emulated.emulator.leave()
 
-    def _divert(self, delays: int, expiry: _Expiry | None) -> None:
-        """Have each delay noted first."""
-        self._returns = cave = required_address(self._emulated.image.symbols, _CAVE)
-        self._write(cave, _RETURN_ZERO)
-        cave += 16
-        for call, target in self._delays:
-            code = self._noting(delays, expiry)
-            back = (target - cave - len(code) - 5) & _MASK_32
-            self._write(cave, code + b"\xe9" + back.to_bytes(4, "little"))
-            self._write(call, b"\xe8" + (cave - call - 5 & _MASK_32).to_bytes(4, "little"))
-            cave += len(code) + 16
-        self._halts = range(required_address(self._emulated.image.symbols, _CAVE), cave)
-
-    def _noting(self, delays: int, expiry: _Expiry | None) -> bytes:
-        """Halts when there were so many. RAX, RCX, RDX, RSI and R8 are not kept: a call is here."""
-        return (
-            b"\x48\xba" + self._kept.to_bytes(8, "little")  # mov $notes, %rdx
-            + bytes.fromhex("488b02 48ff02")  # mov (%rdx), %rax; incq (%rdx)
-            + b"\x48\x3d" + delays.to_bytes(4, "little")  # cmp $delays, %rax
-            + b"\x72\x01" + _HLT  # jb over; hlt
-            + bytes.fromhex("4889c1 48c1e108")  # mov %rax, %rcx; shl $8, %rcx
-            + bytes.fromhex("488d4c0a40 488b1424 488911")  # lea 64(%rdx,%rcx), %rcx; (%rsp) there
-            + _SAVES
-            + bytes.fromhex("4989f8 488d742408 488d7940")  # mov %rdi, %r8; lea 8(%rsp), %rsi; ...
-            + b"\xb9" + _STACK_WORDS.to_bytes(4, "little") + bytes.fromhex("f348a5 4c89c7")
-            + (b"" if expiry is None else expiry.code)
-        )  # fmt: skip
-
-    def _write(self, address: int, code: bytes) -> None:
-        self._emulated.memory.write(address, code)
-        self._emulated.emulator.forget_code(address, len(code))
-        self._written.append((address, len(code)))
-
-    def _forget(self) -> None:
-        """What is translated of code that was written, and is not there any more."""
-        while self._written:
-            self._emulated.emulator.forget_code(*self._written.pop())
-
-    @property
-    def _kept(self) -> int:
-        return self._emulated.memory.direct(CONTROL_PAGES.start)
-
-    def _notes(self, count: int) -> list[_Note]:
-        words = 1 + len(_REGISTERS) + _STACK_WORDS
-        starts = (self._kept + _NOTES + _NOTE_SIZE * at for at in range(count))
-        return [
-            tuple(self._emulated.memory.read_int(at + _WORD * n, _WORD) for n in range(words))
-            for at in starts
-        ]
+    def _expire(self) -> None:
+        """Set what counts the first wait to its end, if anything does."""
+        try:
+            self._counters = tuple(self._counting())
+        except DerivationError as error:
+            self._failure = error
+            return
+        for counter in self._counters:
+            value = counter.behind(1)
+            if isinstance(counter.place, str):
+                self._emulated.emulator.put(counter.place, value)
+            else:
+                self._emulated.memory.write_int(counter.place, value, counter.size)
+        self._looks.expired = bool(self._counters)
 
     # -- what came of one -------------------------------------------------------------------
 
-    def _calls(self) -> list[tuple[int, int]]:
-        """Where the function delays, and by what.
+    def _delays(self) -> Iterator[tuple[int, int]]:
+        """Where the function goes on behind a delay, and where it calls it.
 
         Raises:
             DerivationError: It does not, as far as its code tells.
         """
         image = self._emulated.image
-        calls = [
-            (address, instruction.target)
+        calls = {
+            address + instruction.size: address
             for address, instruction in reached_code(image, self._function).items()
             if instruction.target is not None
             and not instruction.is_jump
-            and not _DELAYS.isdisjoint(image.symbols.names_at(instruction.target))
-        ]
+            and not set(_DELAYS).isdisjoint(image.symbols.names_at(instruction.target))
+        }
         if not calls:
             raise DerivationError("it has no delay between two looks")
-        return calls
-
-    def _delays_again(self, end: End) -> bool:
-        return end.kind is EndKind.HALTED and end.address in self._halts
+        yield from calls.items()
 
     def _goes_on(self, end: End) -> str:
         if end.kind is EndKind.RETURNED:
@@ -302,30 +266,70 @@ class _Wait:
         what = end.detail or f"{end.kind} at {self._emulated.emulator.describe(end.address)}"
         return f"{_SHUT_DOWN}() does not wait for the other CPUs: {what}"
 
-    def _astray(self) -> str | None:
-        """Where an NMI leads that is sent meanwhile, if that is not the callback's start."""
-        emulated = self._emulated
-        callback = emulated.image.symbols.address(NMI_CALLBACK)
-        if callback is None or self._expiry is None:
-            return None
-        # Halted at its start, the callback tells that the NMI has come to it.
-        self._write(callback, _HLT)
-        _, secondary = forked(self._cpus)
-        end = take_nmi(emulated, secondary, emulated.memory.direct(REGISTERS.start))
-        if end.kind is EndKind.HALTED and end.address == callback:
-            return None
-        where = emulated.emulator.describe(end.address)
-        returned = end.kind is EndKind.RETURNED
-        what = end.detail or ("its handler returned" if returned else f"{end.kind} at {where}")
-        return f"an NMI does not lead to {NMI_CALLBACK}(): {what}"
+    def _changed(self, looks: Sequence[_Look]) -> Iterator[tuple[str | int, list[tuple[int, int]]]]:
+        """Registers and addresses of words, and what each was and became from look to look."""
+        for name in looks[-1].registers:
+            values = [look.registers.get(name, 0) for look in looks[_FIRST_LOOKS:]]
+            if len(set(values)) > 1:
+                yield name, list(pairwise(values))
+        words: dict[int, list[tuple[int, int]]] = {}
+        for before, after in pairwise(looks[_FIRST_LOOKS:]):
+            for address, was, became in self._emulated.memory.changes(before.memory, after.memory):
+                if not self._name_of(address).startswith(_COUNTERS):
+                    both = int.from_bytes(was, "little"), int.from_bytes(became, "little")
+                    words.setdefault(address, []).append(both)
+        yield from words.items()
+
+    def _counting(self) -> Iterator[Counter]:
+        """What counts the first wait; several where a copy goes with it.
+
+        Raises:
+            DerivationError: Something else changes from look to look.
+        """
+        first: Counter | None = None
+        for place, changes in self._changed(self._looks.first):
+            counter = _counter(place, changes)
+            if counter is None or len(changes) < _LOOKS - _FIRST_LOOKS - 1:
+                what = f"{self._called(place)} changes"
+                raise DerivationError(f"what counts its looks is not known: {what}")
+            first = first or counter
+            yield replace(counter, distance=counter.value - first.value)
+
+    def _called(self, place: str | int) -> str:
+        """What changes, for reports."""
+        return place if isinstance(place, str) else self._name_of(place)
+
+    def _name_of(self, address: int) -> str:
+        memory = self._emulated.memory
+        physical = memory.physical(address)
+        if physical is None:
+            return f"the local APIC at {address - APIC.start:#x}"
+        return self._emulated.places.line(address, physical).removeprefix("per-CPU ")
+
+    def _told(self, sent: KeptMemory) -> Mapping[int, bytes]:
+        """What has changed since the first interrupt, for a CPU that gets an NMI now."""
+        # Single bytes: what lies beside them may be another on another machine.
+        changes = self._emulated.memory.changes(sent, self._looks.later[-1].memory)
+        return {
+            address + at: became[at : at + 1]
+            for address, was, became in changes
+            for at in range(len(was))
+            if was[at] != became[at]
+        }
+
+    def _left_out(self) -> str | None:
+        """A CPU that is not waited for."""
+        self._interrupted()
+        waiting = self._jumping.going_on_as(self._jumping, {})
+        return EveryCpu(self._emulated, self._calls, self._counters).left_out(waiting)
 
     def _decided(self) -> str | None:
         """What else than the others the wait looks at, on its way from the first interrupt."""
-        asked = [f"{question}" for question in self._asked]
+        asked = [f"{question}" for question in self._looks.asked]
         driver = self._apic_driver()
         names = {
             name
-            for address, size in self._reads.items()
+            for address, size in self._looks.reads.items()
             if address not in driver
             and (name := self._emulated.places.variable(address)) is not None
             and not _is_known(name)
@@ -350,19 +354,15 @@ def _is_known(name: str) -> bool:
     return variable in _LOOKED_AT or variable.startswith(_LOOKED_AT_BY_PREFIX)
 
 
-def _counted(notes: Sequence[_Note]) -> int | None:
-    """Which word of the notes counts the delays between them; None if none changes.
-
-    Raises:
-        DerivationError: Another changes, or they are not of one wait.
-    """
-    changes = {
-        index: {(after[index] - before[index]) & _MASK_64 for before, after in pairwise(notes)}
-        for index in range(len(notes[0]))
-        if len({note[index] for note in notes}) > 1
-    }
-    if not changes:
-        return None
-    if len(changes) > 1 or 0 in changes or next(iter(changes.values())) != {_DOWN}:
-        raise DerivationError("what counts its looks is not known")
-    return next(iter(changes))
+def _counter(place: str | int, changes: Sequence[tuple[int, int]]) -> Counter | None:
+    """What goes down by one each time; None if it does not."""
+    if isinstance(place, str):
+        down = place in _GENERAL and all((after - before) == _DOWN for before, after in changes)
+        return Counter(place, _WORD, changes[-1][1]) if down else None
+    for size, shift in ((4, 0), (4, 32), (_WORD, 0)):
+        mask = (1 << 8 * size) - 1
+        parts = [tuple(value >> shift & mask for value in change) for change in changes]
+        rest = all((before ^ after) & ~(mask << shift) == 0 for before, after in changes)
+        if rest and all(after - before == _DOWN for before, after in parts):
+            return Counter(place + shift // 8, size, parts[-1][1])
+    return None

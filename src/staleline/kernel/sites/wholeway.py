@@ -17,8 +17,14 @@ from weakref import WeakKeyDictionary
 
 from staleline.errors import KernelImageError
 from staleline.kernel.boot.decision import SiteDecision
-from staleline.kernel.boot.hookwriters import unknown_hook_writers
+from staleline.kernel.boot.hookwriters import (
+    FLUSH_INPUTS,
+    unknown_hook_writers,
+    unknown_input_writers,
+)
 from staleline.kernel.derivation import DerivationError
+from staleline.kernel.emulator.layout import APIC
+from staleline.kernel.emulator.localapic import INTERRUPT_COMMAND, INTERRUPT_COMMAND_MSR
 from staleline.kernel.emulator.memory import MachineMemory
 from staleline.kernel.inventory.codescan import CodeArea
 from staleline.kernel.inventory.functioncode import function_size
@@ -28,7 +34,7 @@ from staleline.kernel.sites.jump import run_relocate_kernel
 from staleline.kernel.sites.kexecentry import CRASH_ENTRY, KEXEC_ENTRY, jumps_unprepared
 from staleline.kernel.sites.sites import run_stop_this_cpu
 from staleline.kernel.sites.stoppath import code_on_way, forked
-from staleline.kernel.sites.waiting import gives_up
+from staleline.kernel.sites.waiting import wait_of
 from staleline.vocabulary import Site
 
 if TYPE_CHECKING:
@@ -40,7 +46,7 @@ if TYPE_CHECKING:
     from staleline.kernel.sites.crash import CrashRun
     from staleline.kernel.sites.stoppath import WayToKexec
 
-__all__ = ["asked_where_it_runs", "led_to_crash", "led_to_kexec"]
+__all__ = ["asked_where_it_runs", "led_to_crash", "led_to_kexec", "rewritten_inputs"]
 
 _LOOKED: WeakKeyDictionary[MachineMemory, dict[Callable[..., str | None], str | None]] = (
     WeakKeyDictionary()
@@ -50,10 +56,16 @@ _ASKED: WeakKeyDictionary[MachineMemory, dict[bool | None, Mapping[Site, str]]] 
     WeakKeyDictionary()
 )
 _FORGETFUL: WeakKeyDictionary[MachineMemory, tuple[str, ...]] = WeakKeyDictionary()
-#: By which machine_kexec() decides whether it flushes: asm/mem_encrypt.h sme_me_mask up to 6.14,
-#: through cc_platform_has() (coco/core.c) since 5.16; cache_state_incoherent since 6.18, per CPU.
-_FLUSH_INPUTS: Final = ("sme_me_mask", "sev_status", "cc_vendor", "cache_state_incoherent")
+#: By which stop_this_cpu() decides too, since 6.18.
+_OF_BOTH: Final = "cache_state_incoherent"
 _INPUT_SIZE: Final = 1
+#: By which other CPUs are started (SDM volume 3, 12.6.1 and 12.12): a register, an MSR, and the
+#: first argument of the APIC driver's functions. ``mov $number, %ecx`` and ``%edi``.
+_COMMAND: Final = APIC.start + INTERRUPT_COMMAND
+_NAMES_COMMAND: Final = (
+    b"\xb9" + INTERRUPT_COMMAND_MSR.to_bytes(4, "little"),
+    b"\xbf" + INTERRUPT_COMMAND.to_bytes(4, "little"),
+)
 
 
 def led_to_kexec(
@@ -65,12 +77,11 @@ def led_to_kexec(
     """
     if way.to_stop is not None:
         return way
-    # What is read of the image first; the wait has to be run.
-    reason = (
-        _once(emulated, _kexec_entry) or _once(emulated, _hook_writers) or gives_up(emulated, cpus)
-    )
+    wait = wait_of(emulated, cpus)
+    reason = _once(emulated, _kexec_entry) or _once(emulated, _hook_writers) or wait.reason
     if reason is not None:
         return replace(way, to_stop=reason, stops=None, sent=None)
+    way = replace(way, told=wait.told)
     forgets = None if way.to_jump else _forgetful(emulated, cpus)
     return way if forgets is None else replace(way, to_jump=forgets)
 
@@ -91,6 +102,15 @@ def asked_where_it_runs(
         finally:
             emulated.memory.put_back(before)
     return known[sme_active]
+
+
+def rewritten_inputs(image: KernelImage) -> dict[Site, str]:
+    """The sites that decide by what others than the boot may write, and who does."""
+    writers = unknown_input_writers(image)
+    reasons = {Site.RELOCATE_KERNEL: "; ".join(writers.values())}
+    if _OF_BOTH in writers:
+        reasons[Site.STOP_THIS_CPU] = writers[_OF_BOTH]
+    return reasons if writers else {}
 
 
 def _asking_sites(
@@ -137,14 +157,22 @@ def _forgetful(emulated: EmulatedMachine, cpus: tuple[LogicalCpu, LogicalCpu]) -
 
 def _writers(emulated: EmulatedMachine, cpus: tuple[LogicalCpu, LogicalCpu]) -> tuple[str, ...]:
     image = emulated.image
-    inputs = {image.symbols.only_address(name): name for name in _FLUSH_INPUTS}
+    inputs = {image.symbols.only_address(name): name for name in FLUSH_INPUTS}
+    inputs[_COMMAND] = "the local APIC's interrupt command register"
     cells = [Pointers(at, (at,), _INPUT_SIZE) for at in inputs if at is not None]
-    areas = map(_area, repeat(image), _functions(image, code_on_way(emulated, cpus)))
-    writes = table_writes(image, cells, areas=filter(None, areas))
+    areas = list(
+        filter(None, map(_area, repeat(image), _functions(image, code_on_way(emulated, cpus))))
+    )
+    writes = {
+        (write.function, inputs[write.slot]) for write in table_writes(image, cells, areas=areas)
+    }
+    for area in areas:
+        if any(constant in area.code for constant in _NAMES_COMMAND):
+            name, _ = image.symbols.enclosing(area.address) or (f"{area.address:#x}", 0)
+            writes.add((name, inputs[_COMMAND]))
     return tuple(
-        f"{write.function}(), on the way to the jump, may write to {inputs[write.slot]}, "
-        "and when it does is not known"
-        for write in writes
+        f"{function}(), on the way to the jump, may write to {what}, and when it does is not known"
+        for function, what in sorted(writes)
     )
 
 
