@@ -152,7 +152,7 @@ def test_a_document_names_the_files_that_it_is_from_however_they_are_given(
     given = spelt.format(option="--snapshot", file=ROME).split(" ")
     _, text = run(capsys, "audit", *given, "--kernel=linux-6.5", "--json")
     digest = hashlib.sha256(ROME.read_bytes()).hexdigest()
-    assert document(text)["provenance"]["files"] == {str(ROME): digest}
+    assert document_of(text)["provenance"]["files"] == {str(ROME): digest}
 
 
 def test_a_written_counterexample_is_executed_again(

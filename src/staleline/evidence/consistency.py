@@ -351,9 +351,9 @@ def _registers_differ(first: Snapshot, second: Snapshot) -> _Found:
     statements = (*first.statements, *second.statements)
     told = any(one.name == "hypervisor" and one.value for one in statements)
     hypervisor = f"0x00000001:0 {_REGISTERS[2]}[31]"
-    for found in _cpus_agree(both):
-        if not (told and found.fields[0].endswith(hypervisor)):
-            yield found
+    for contradiction in cpus_agree(both):
+        if not (told and contradiction.fields[0].endswith(hypervisor)):
+            yield contradiction
 
 
 def _differ(kind: str, table: str, name: str, first: object, second: object) -> _Found:
