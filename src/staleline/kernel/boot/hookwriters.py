@@ -192,6 +192,8 @@ def _search(image: KernelImage) -> _Searched:
             for at, of in members.items()
             if at + _WORD <= size and _has(image, f"{table}.{of}")
         }
+        if not slots:
+            raise DerivationError(f"{table} is smaller than what its functions are looked up in")
         tables.append(Pointers(start, tuple(sorted(slots))))
         names |= slots
     jump = image.symbols.only_address(_JUMP)
