@@ -116,8 +116,18 @@ def told_again(told: Outlook) -> str:
     """The hosts that were told more than once: of each the newest evidence, and what it replaced.
 
     Evidence of the same time, or of none that can be trusted, has to tell the same of host and
-    kernel; else nothing says which of them holds.
+    kernel; else nothing says which of them holds. Under another kernel than the host's own that is
+    its profile too, as the same class may then be read otherwise.
     """
+    names = ("subject", "profile") if told.by_profile else ("subject",)
+    holds = "newest_time IS NULL OR trusted IS NULL OR trusted = newest_time"
+    may_hold = ", ".join(f"CASE WHEN {holds} THEN {name} END AS may_{name}" for name in names)
+    bounds = ", ".join(
+        f"{bound}(may_{name}) OVER (PARTITION BY host) AS {bound.lower()}_{name}"
+        for name in names
+        for bound in ("MIN", "MAX")
+    )
+    differ = " OR ".join(f"min_{name} <> max_{name}" for name in names)
     return f"""
 WITH several AS (
     SELECT h.*, {told.trusted} AS trusted
@@ -127,13 +137,9 @@ WITH several AS (
         COUNT(*) OVER (PARTITION BY host) AS times
     FROM several s
 ), weighed AS (
-    SELECT n.*, CASE WHEN newest_time IS NULL OR trusted IS NULL OR trusted = newest_time
-        THEN subject END AS may_hold
-    FROM newest n
+    SELECT n.*, {may_hold} FROM newest n
 ), ranked AS (
-    SELECT w.*,
-        MIN(may_hold) OVER (PARTITION BY host) AS least,
-        MAX(may_hold) OVER (PARTITION BY host) AS most,
+    SELECT w.*, {bounds},
         ROW_NUMBER() OVER (PARTITION BY host ORDER BY
             CASE WHEN trusted = newest_time THEN 0 ELSE 1 END, file, place, evidence) AS rank
     FROM weighed w
@@ -142,9 +148,9 @@ WITH several AS (
         place) END) AS other
     FROM ranked GROUP BY host
 )
-SELECT r.*, least <> most AS conflict,
+SELECT r.*, {differ} AS conflict,
     CONCAT('told ', CAST(times AS VARCHAR(20)), ' times: ',
-        CASE WHEN least <> most THEN 'nothing tells which is newer, ' ELSE 'the newest holds, ' END,
+        CASE WHEN {differ} THEN 'nothing tells which is newer, ' ELSE 'the newest holds, ' END,
         file, CASE WHEN place = '' THEN '' ELSE ':' END, place, '; also ', other) AS again
 FROM ranked r JOIN others o ON o.host = r.host
 WHERE r.rank = 1

@@ -27,9 +27,11 @@ from staleline.cli.main import main
 from staleline.errors import UsageError
 from staleline.evidence.detect import parse_snapshot
 from staleline.evidence.hosts.snapshot_json import snapshot_text
+from staleline.evidence.snapshot import KernelEvidence
 from staleline.fleet.intake import sources
 from staleline.fleet.intake.adding import AddOptions, add_to_fleet
 from staleline.fleet.intake.sources import listed, records
+from staleline.fleet.judging import FleetQuestion
 from staleline.fleet.result import AuditOptions, asked_fleet
 from staleline.fleet.store import created, opened
 from tests.fleet.equality import some_hosts
@@ -218,6 +220,27 @@ def test_what_nothing_puts_in_order_is_a_contradiction(hosts, tmp_path, first, s
     assert (row["verdict"], row["missing"]) == ("unknown", "told-twice-differently")
     assert "a.json" in row["note"]
     assert "b.json" in row["note"]
+
+
+def test_evidence_that_another_kernel_reads_otherwise_is_a_contradiction_under_it(hosts, tmp_path):
+    """A 6.1's three readers of mem_encrypt= differ in the second line, and know no default.
+
+    Under a 6.12 the first line is off and the second on (linux 6.12.117
+    arch/x86/boot/compressed/misc.c parse_mem_encrypt(): where each word first stands).
+    """
+    lines = {"a.json": "quiet", "b.json": "mem_encrypt=on mem_encrypt=foo"}
+    host = replace(parse_snapshot(hosts["node0"], "a host"), collected=TIME, log=None)
+    running = KernelEvidence(release="6.1.0-50-amd64")
+    texts = {
+        name: snapshot_text(replace(host, kernel=replace(running, cmdline=line)))
+        for name, line in lines.items()
+    }
+    add_to_fleet(tmp_path / "fleet", [str(written(tmp_path / "in", texts))], ONE)
+    (own,) = rows_of(tmp_path / "fleet").values()
+    assert own["missing"] != "told-twice-differently"
+    (row,) = rows_of(tmp_path / "fleet", question=FleetQuestion(kernel="6.12")).values()
+    assert (row["verdict"], row["missing"]) == ("unknown", "told-twice-differently")
+    assert "nothing tells which is newer" in row["note"]
 
 
 def test_the_same_evidence_twice_is_no_contradiction(hosts, tmp_path):
