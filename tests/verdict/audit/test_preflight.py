@@ -20,12 +20,13 @@ from staleline.evidence.snapshot import (
     UnreadMessage,
 )
 from staleline.facts import from_snapshot
+from staleline.kernel.reading.decided import image_opener
 from staleline.policy.catalogue import catalogue
 from staleline.report.machines.preflight import one_line
 from staleline.verdict.audit.identity import NOT_COMPARED
 from staleline.verdict.audit.next_kernel import Next
 from staleline.verdict.audit.preflight import ACCEPTABLE, Preflight, preflight
-from staleline.verdict.audit.subject import Subject
+from staleline.verdict.audit.subject import Subject, subject_of
 from staleline.verdict.audit.wanted_next import NextImage
 from staleline.verdict.handover.kernels import PolicyKernel
 from staleline.verdict.policies.platforms import platforms
@@ -164,6 +165,25 @@ def test_the_tdx_erratum_refuses_loads_for_a_while(
 )
 def test_the_erratum_needs_its_model_and_tdx(image: NextImage, snapshot: Snapshot) -> None:
     assert before(snapshot, image).refused is False
+
+
+def test_a_cpu_that_is_not_known_may_have_the_erratum(image: NextImage) -> None:
+    told = with_given(Snapshot(cpus=()), cmdline="quiet")
+    unknown = replace(told, kernel=replace(told.kernel, release="6.18.15-amd64"))
+    found = before(unknown, image)
+    assert found.refused is None
+    (remark,) = (one for one in found.remarks if one.id == "load-may-be-refused")
+    assert "its model is not known" in remark.text
+    amd = replace(unknown, cpuinfo=CpuinfoEvidence(vendor="AuthenticAMD"))
+    assert before(amd, image).refused is False
+
+
+def test_bugs_that_another_kernel_lists_are_not_this_kernels(image: NextImage) -> None:
+    """6.1 does not know the bug (X86_BUG_TDX_PW_MCE came with TDX, linux 6.8)."""
+    running = intel(EMERALD_RAPIDS, "6.1.0-50-amd64", bugs=frozenset({"spectre_v1"}))
+    subject = subject_of(running, "6.18.15", open_image=image_opener())
+    assert subject.identity.what_if
+    assert preflight(subject, image, Path.KEXEC).refused is None
 
 
 def test_an_initialised_module_settles_it(image: NextImage) -> None:

@@ -192,19 +192,23 @@ def _has_erratum(load: _Load) -> bool | None:
     """X86_BUG_TDX_PW_MCE: set by a TDX host's kernel on two models, and shown in /proc/cpuinfo."""
     cpuinfo, facts = load.snapshot.cpuinfo, load.facts
     # The kernel's own word; a list without any bug is a /proc/cpuinfo from before there was one.
-    if cpuinfo is not None and cpuinfo.bugs:
+    # Another kernel's says nothing of this one: those without TDX know no such bug.
+    own_word = cpuinfo is not None and cpuinfo.bugs and not load.subject.identity.what_if
+    if cpuinfo is not None and own_word:
         return _ERRATUM_FLAG in cpuinfo.bugs
-    keyids = facts.integer("tdx_keyids")
+    keyids, vendor = facts.integer("tdx_keyids"), facts.text("vendor")
     # tdx_init() wants two KeyIDs: one is the module's own.
     has_no_tdx = facts.boolean("hypervisor") or (keyids is not None and keyids < 2)
     # Without a configuration it may be built in.
     built_in = (load.snapshot.kernel.config or {}).get("CONFIG_INTEL_TDX_HOST") != "n"
-    if facts.text("vendor") != "GenuineIntel" or has_no_tdx or not built_in:
+    if vendor not in (None, "GenuineIntel") or has_no_tdx or not built_in:
         return False
-    if (facts.integer("family"), facts.integer("model")) not in _ERRATUM_MODELS:
+    model = facts.integer("family"), facts.integer("model")
+    if None not in model and model not in _ERRATUM_MODELS:
         return False
     # Whether TDX came up also depends on the configuration and on hibernation.
-    return True if facts.text("tdx_module") == "initialized" else None
+    known = vendor is not None and None not in model
+    return True if known and facts.text("tdx_module") == "initialized" else None
 
 
 def _of_refusal(refused: bool | None) -> Iterator[str]:
@@ -278,6 +282,12 @@ def _remark(name: str, load: _Load) -> Remark:
         release=load.release or "of unknown release",
         taint=f"{facts['tainted'].value}, by {facts['tainted'].source}",
         cpus=", ".join(map(str, load.snapshot.state.offline_cpus or ())),
-        cpu_family_model=f"family {facts['family'].value} model {facts['model'].value}",
+        cpu_family_model=_family_and_model(facts),
     )
     return Remark(name, text, kind.source)
+
+
+def _family_and_model(facts: MachineFacts) -> str:
+    family, model = facts["family"].value, facts["model"].value
+    unknown = None in (family, model)
+    return "its model is not known" if unknown else f"family {family} model {model}"
