@@ -8,17 +8,21 @@ from the code (tests/tools/test_generate_docs.py).
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import product
 
 import pytest
 
+from staleline.check.answer import check, is_safe
 from staleline.check.requirements import required_flushes
-from staleline.model.scenario import Flush, Offline, Scenario, Stop
+from staleline.model.scenario import Flush, ForeignLines, LeftBehind, Offline, Scenario, Stop
+from staleline.model.state.lines import Role
 from staleline.policy.catalogue import find
-from staleline.verdict.handover import required
+from staleline.verdict.handover import judgement, required
+from staleline.verdict.handover.judgement import judge
 from staleline.verdict.handover.kernels import PolicyKernel
-from staleline.verdict.handover.required import requirements
+from staleline.verdict.handover.required import is_known_safe, requirements
 from staleline.verdict.policies.platforms import handovers_of, platforms
-from staleline.vocabulary import Path, Site
+from staleline.vocabulary import Path, ReportOrder, Site
 
 KEXEC = Scenario(
     path=Path.KEXEC,
@@ -65,3 +69,68 @@ def test_what_the_kernel_at_hand_flushes_is_not_looked_at() -> None:
 )
 def test_other_handovers_are_searched(other: Scenario) -> None:
     assert requirements(other) == required_flushes(other)
+
+
+def _with_flushes(scenario: Scenario) -> list[Scenario]:
+    """The four ways in which its sites flush or do not."""
+    return [
+        replace(scenario, flush_secondary=secondary, flush_jumping=jumping)
+        for secondary, jumping in product((Flush.NEVER, Flush.ALWAYS), repeat=2)
+    ]
+
+
+@pytest.mark.parametrize("path", Path)
+@pytest.mark.parametrize("old", [True, False])
+def test_the_table_calls_safe_what_the_search_does(path: Path, old: bool) -> None:
+    handover = replace(KEXEC, path=path, old_encrypts=old, next_encrypts=True)
+    for scenario in _with_flushes(handover):
+        assert is_known_safe(scenario) is (check(scenario).counterexample is None)
+
+
+@pytest.mark.parametrize("foreign", [ForeignLines.NONE, ForeignLines.SEV_GUESTS])
+@pytest.mark.parametrize("incoherent", [True, False])
+def test_without_a_flush_or_a_stop_the_order_of_the_report_makes_no_difference(
+    foreign: ForeignLines, incoherent: bool
+) -> None:
+    early = replace(KEXEC, foreign=foreign, incoherent=incoherent, report=ReportOrder.BEFORE_FLUSH)
+    unflushed = replace(early, flush_secondary=Flush.NEVER)
+    for scenario in (unflushed, *_with_flushes(replace(early, stop=Stop.SKIPPED))):
+        assert is_known_safe(scenario) is is_safe(scenario)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        replace(KEXEC, report=ReportOrder.BEFORE_FLUSH),
+        replace(KEXEC, flush_jumping=Flush.AFTER_SEAMCALL),
+        replace(KEXEC, left_by_jumping=LeftBehind.PLAIN),
+        replace(KEXEC, offline=Offline.WOKEN),
+        replace(KEXEC, secondaries=1),
+    ],
+)
+def test_the_table_says_nothing_of_what_it_does_not_hold(other: Scenario) -> None:
+    assert is_known_safe(KEXEC) is False
+    assert is_known_safe(other) is None
+
+
+def test_lines_of_some_roles_are_not_in_the_table() -> None:
+    assert is_known_safe(KEXEC, frozenset({Role.IMAGE})) is None
+
+
+@pytest.mark.usefixtures("no_search")
+@pytest.mark.parametrize("policy", ["linux-4.14", "linux-6.18", "unconditional"])
+def test_no_handover_is_searched_before_it_is_shown(
+    policy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    searched = list[Scenario]()
+
+    def search(scenario: Scenario, roles: frozenset[Role] | None) -> bool:
+        searched.append(scenario)
+        return is_safe(scenario, roles)
+
+    monkeypatch.setattr(judgement, "is_safe", search)
+    judgement._is_safe.cache_clear()
+    judged = [judge(case) for _, case in handovers_of(PolicyKernel(find(policy), "the policy"))]
+    of_table = [one for one in judged if None not in map(is_known_safe, one.case.scenarios())]
+    assert len(of_table) >= len(judged) / 2
+    assert not [one for one in searched if is_known_safe(one) is not None]

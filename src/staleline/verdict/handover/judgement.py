@@ -8,17 +8,18 @@ from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from itertools import compress
 
-from staleline.check.answer import Answer
+from staleline.check.answer import Answer, is_safe
 from staleline.check.requirements import Requirements
 from staleline.check.runs.trace import Counterexample
 from staleline.kernel.boot.decision import Store
 from staleline.model.scenario import Flush, Scenario
+from staleline.model.state.lines import Role
 from staleline.verdict.handover.answers import answer_to
 from staleline.verdict.handover.case import Case
 from staleline.verdict.handover.kernels import Behaviour
 from staleline.verdict.handover.offline import what_is_left
 from staleline.verdict.handover.reasons import Unneeded, why_safe, why_unneeded
-from staleline.verdict.handover.required import requirements
+from staleline.verdict.handover.required import is_known_safe, requirements
 from staleline.verdict.handover.unknown import Unknown
 from staleline.vocabulary import Path, Site, Verdict
 
@@ -49,12 +50,19 @@ class Judgement:
     Attributes:
         case: The handover.
         verdict: Safe, at risk, or unknown.
-        answer: The model checker's answer; None where several were possible.
     """
 
     case: Case
     verdict: Verdict
-    answer: Answer | None
+
+    @cached_property
+    def answer(self) -> Answer | None:
+        """The model checker's answer; None where several were possible."""
+        if self.verdict is Verdict.UNKNOWN:
+            return None
+        # The first is of the plainest way, in which no offline CPU wakes: its run is the one shown.
+        shown = next(filter(self.case.is_looked_at, self.case.scenarios()))
+        return answer_to(shown, self.case.roles)
 
     @property
     def counterexample(self) -> Counterexample | None:
@@ -168,16 +176,21 @@ def judge(case: Case) -> Judgement:
     instead of the kernel is not in the kernel's image, and not in the model.
     """
     if not case.is_modelled:
-        return Judgement(case, Verdict.UNKNOWN, None)
+        return Judgement(case, Verdict.UNKNOWN)
     # Who stops nobody has no stop mask, for instance: in such a way no line of that role is harmed.
     scenarios = tuple(case.scenarios())
     ways = list(map(case.is_looked_at, scenarios))
-    answers = [answer_to(scenario, case.roles) for scenario in compress(scenarios, ways)]
-    verdict = _verdict(answers)
-    if verdict is Verdict.AT_RISK and not all(ways):
-        verdict = Verdict.UNKNOWN
-    # The first is of the plainest way, in which no offline CPU wakes: its run is the one shown.
-    return Judgement(case, verdict, answers[0] if verdict is not Verdict.UNKNOWN else None)
+    safe = {_is_safe(scenario, case.roles) for scenario in compress(scenarios, ways)}
+    if safe == {True}:
+        return Judgement(case, Verdict.SAFE)
+    return Judgement(case, Verdict.AT_RISK if safe == {False} and all(ways) else Verdict.UNKNOWN)
+
+
+@lru_cache(_KEPT)
+def _is_safe(scenario: Scenario, roles: frozenset[Role] | None) -> bool:
+    """Most handovers that fit little evidence are never shown, and only a shown one is proved."""
+    known = is_known_safe(scenario, roles)
+    return is_safe(scenario, roles) if known is None else known
 
 
 def judged_once(case: Case) -> Judgement:
@@ -206,13 +219,6 @@ def _may_be_dirty(case: Case) -> Unknown:
         "(echo 1 > /sys/devices/system/cpu/cpuN/online)",
         "offline-cpus-dirty",
     )
-
-
-def _verdict(answers: list[Answer]) -> Verdict:
-    broken = {answer.counterexample is not None for answer in answers}
-    if broken == {False}:
-        return Verdict.SAFE
-    return Verdict.AT_RISK if broken == {True} else Verdict.UNKNOWN
 
 
 def _executed(flush: Flush | None) -> bool | None:

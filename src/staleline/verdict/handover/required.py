@@ -17,7 +17,7 @@ from staleline.model.state.lines import Role
 from staleline.verdict.handover.case import SECONDARIES
 from staleline.vocabulary import Path, ReportOrder, Site
 
-__all__ = ["required_toml", "requirements"]
+__all__ = ["is_known_safe", "required_toml", "requirements"]
 
 _HEAD = """\
 # SPDX-License-Identifier: GPL-2.0-or-later
@@ -43,6 +43,30 @@ def requirements(scenario: Scenario, roles: frozenset[Role] | None = None) -> Re
     # can give are few: a table has the answers for all of them, which a test works out again.
     known = None if roles is not None else _known().get(asked)
     return required_flushes(asked, roles) if known is None else known
+
+
+def is_known_safe(scenario: Scenario, roles: frozenset[Role] | None = None) -> bool | None:
+    """Whether a handover is safe, by the table; None where it does not tell and a search would.
+
+    The table is of flushes that are executed or not, before the report, with nothing left behind.
+    """
+    flushes = (scenario.flush_secondary, scenario.flush_jumping)
+    sites = zip(_sites(scenario.path), flushes, strict=True)
+    flushing = frozenset(site for site, flush in sites if flush is Flush.ALWAYS)
+    asked = _without_flushes(scenario)
+    # Who does not flush, or is not stopped at all, has nothing to report too early.
+    unordered = scenario.flush_secondary is Flush.NEVER or scenario.stop is Stop.SKIPPED
+    as_asked = replace(
+        asked,
+        flush_secondary=scenario.flush_secondary,
+        flush_jumping=scenario.flush_jumping,
+        report=scenario.report if unordered else asked.report,
+    )
+    either = set(flushes) <= {Flush.NEVER, Flush.ALWAYS}
+    if roles is not None or not either or as_asked != scenario:
+        return None
+    known = _known().get(asked)
+    return None if known is None else flushing in known.safe
 
 
 def required_toml() -> str:
