@@ -114,7 +114,7 @@ def test_what_a_violation_is_called() -> None:
     assert ids(hygon()) == {"stale-write-back"}
     assert ids(nehalem()) == {"reported-before-flush", "unneeded-no-encryption"}
     assert "unknown-sev-guests" in ids(rome_without_registers())
-    assert {"flush-faults", "unneeded-coherent"} <= ids(snp_guest())
+    assert {"flush-faults", "unneeded-guest-coherent"} <= ids(snp_guest())
 
 
 def ids(found: Findings) -> set[str]:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import product
 
 import pytest
 
@@ -92,3 +93,52 @@ def test_worlds_that_agree_have_one_reason_and_others_name_each() -> None:
     either = in_all_worlds([Unneeded.COHERENT, Unneeded.OFF_TO_OFF, Unneeded.COHERENT])
     assert either == f"{Unneeded.COHERENT}; or {Unneeded.OFF_TO_OFF}"
     assert either.id == "unneeded-either"
+
+
+GUESTS = {
+    "sev": {"sev_guest": True},
+    "sev-es": {"sev_guest": True, "sev_es_guest": True},
+    "snp": {"sev_guest": True, "sev_es_guest": True, "snp_guest": True},
+    "tdx": {"tdx_guest": True},
+}
+
+
+@pytest.mark.parametrize(
+    ("guest", "reason"),
+    [
+        ("sev", Unneeded.COHERENT),
+        ("sev-es", Unneeded.COHERENT),
+        # EBX[31] is wanted too (linux 7.3.4 arch/x86/coco/sev/core.c:234).
+        ("snp", Unneeded.GUEST_COHERENT),
+        # No leaf tells (linux 7.3.4 arch/x86/coco/tdx/tdx.c).
+        ("tdx", Unneeded.GUEST_COHERENT),
+    ],
+)
+def test_whose_bit_tells_that_an_encrypted_guests_aliases_are_coherent(
+    guest: str, reason: Unneeded
+) -> None:
+    machine = replace(platforms()["guest-plain"].machine, **GUESTS[guest])
+    assert why_unneeded(on(machine, old=True, following=True), STOP) is reason
+
+
+def test_no_reason_of_an_intel_machine_names_what_only_amds_have() -> None:
+    of_intel = [at.machine for at in platforms().values() if at.machine.vendor == "GenuineIntel"]
+    machines = [*of_intel, *(replace(machine, several_cpus=False) for machine in of_intel)]
+    assert len({machine.guest for machine in machines}) >= 2
+    assert any(machine.tdx_used for machine in machines)
+    for machine, path in product(machines, Path):
+        for site in (path.secondaries_site, JUMP):
+            reason = why_unneeded(on(machine, path=path), site)
+            for of_amd in ("C-bit", "SYSCFG", "0x8000001F", "TSME", "__enc_copy"):
+                assert of_amd not in reason
+
+
+@pytest.mark.parametrize("site", [Site.CRASH_NMI_CALLBACK, JUMP])
+def test_where_guests_have_run_neither_kernels_c_bit_says_that_a_line_has_one_alias(
+    site: Site,
+) -> None:
+    # Guests' lines stay under their keys; the crash kernel meets none of them in its reservation.
+    ran = replace(platforms()["amd-sme-incoherent"].machine, sev_guests_run=True)
+    assert why_unneeded(on(ran, path=Path.CRASH), site) is Unneeded.CRASH_KERNEL
+    tsme = replace(ran, tsme=True)
+    assert why_unneeded(on(tsme, path=Path.CRASH), site) is Unneeded.CRASH_KERNEL
