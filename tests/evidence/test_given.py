@@ -149,7 +149,6 @@ def test_state_is_given_in_words_or_as_sysfs_prints_it(text: str, value: object)
         ("cpus=1", {"several_cpus": False}),
         ("cpus=2", {"several_cpus": True}),
         # As /sys/devices/system/cpu/present has it, in which CPU 0 always is.
-        ("cpus=0", {"several_cpus": False}),
         ("cpus=0-127,256", {"several_cpus": True}),
         ("hypervisor=none", {"hypervisor": False}),
         ("hypervisor=KVM", {"hypervisor": True, "hypervisor_name": "KVM"}),
@@ -228,9 +227,32 @@ def test_a_clear_bit_shows_no_machine_without_xen() -> None:
     assert (facts["hypervisor"].value, facts["jumped_by"].value) == (True, None)
 
 
-def test_two_that_are_given_can_exclude_each_other() -> None:
-    error = contradicted(ONE_CPU, state=["cpus=1", "offline_cpus=3"])
-    assert error.ids == ("told-otherwise",)
+@pytest.mark.parametrize(
+    "state",
+    [
+        ["cpus=1", "offline_cpus=3"],
+        ["cpus=2", "offline_cpus=1-5"],
+        ["cpus=0-255", "offline_cpus=300"],
+        ["cpus=0-3,8", "offline_cpus=5"],
+        ["seamcalled_cpus=9", "cpus=0-7"],
+    ],
+)
+def test_two_that_are_given_can_exclude_each_other(state: list[str]) -> None:
+    for order in (state, state[::-1]):
+        error = contradicted(ONE_CPU, state=order)
+        assert error.ids == ("told-otherwise",)
+
+
+def test_a_number_of_cpus_says_nothing_of_their_numbers() -> None:
+    # Where sockets were taken out, those that are left keep theirs
+    # (linux Documentation/admin-guide/cputopology.rst: present "0-4,8,15").
+    machine = with_given(ONE_CPU, state=["cpus=256", "offline_cpus=300"])
+    assert machine.state.offline_cpus == (300,)
+
+
+def test_a_list_of_cpus_is_held_against_those_that_were_read() -> None:
+    numbered = replace(ONE_CPU, cpus=(replace(ONE_CPU.cpus[0], number=9),))
+    assert contradicted(numbered, state=["cpus=0-7"]).ids == ("given-against-observed",)
 
 
 def test_what_is_the_machines_is_told_apart_from_what_its_kernel_did() -> None:

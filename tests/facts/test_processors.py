@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from staleline.evidence.given import with_given
 from staleline.evidence.registers import CpuidTable, Registers
-from staleline.evidence.snapshot import CpuEvidence, Snapshot, StateEvidence
+from staleline.evidence.snapshot import CpuEvidence, KernelEvidence, Snapshot, StateEvidence
 from staleline.facts.processors import several_cpus
 
 AMD: Registers = (0x10, 0x68747541, 0x444D4163, 0x69746E65)
@@ -33,7 +34,12 @@ def intel(*levels: tuple[int, int], leaf: int = 0xB) -> CpuidTable:
 
 def machine(*tables: CpuidTable, **state: object) -> Snapshot:
     seen = StateEvidence(**state)  # type: ignore[arg-type]
-    return Snapshot(cpus=tuple(CpuEvidence(table) for table in tables), state=seen)
+    kernel = KernelEvidence(cmdline="ro quiet")
+    return Snapshot(tuple(CpuEvidence(table) for table in tables), kernel=kernel, state=seen)
+
+
+def told(snapshot: Snapshot, cmdline: str | None) -> Snapshot:
+    return replace(snapshot, kernel=KernelEvidence(cmdline=cmdline))
 
 
 ALONE = {"online_cpus": 1, "offline_cpus": ()}
@@ -76,7 +82,7 @@ def test_any_witness_of_a_second_one_is_enough(snapshot: Snapshot) -> None:
 def test_one_only_where_kernel_and_cpuid_agree() -> None:
     fact = several_cpus(machine(amd(1), **ALONE))
     assert fact.value is False
-    assert fact.source == "/sys/devices/system/cpu/{present,online}, and CPUID"
+    assert fact.source == "/sys/devices/system/cpu/{present,online}, /proc/cmdline and CPUID"
 
 
 @pytest.mark.parametrize(
@@ -114,5 +120,41 @@ def test_less_evidence_never_turns_one_answer_into_the_other(
         replace(whole, cpus=whole.cpus[:1]),
         replace(whole, cpus=()),
         replace(whole, state=StateEvidence()),
+        told(whole, None),
     ):
         assert several_cpus(less).value in (known, None)
+
+
+#: linux 7.3.4 kernel/smp.c:1074-1098, arch/x86/kernel/cpu/topology.c:424-428,570.
+LEFT_OUT = ["nr_cpus=1", "possible_cpus=1", "nosmp", "maxcpus=0", "nolapic", "acpi=off"]
+
+
+@pytest.mark.parametrize("word", LEFT_OUT)
+def test_what_the_kernel_counts_says_nothing_of_cpus_that_it_leaves_out(word: str) -> None:
+    for snapshot in (
+        told(machine(amd(1), **ALONE), f"ro {word}"),
+        with_given(Snapshot(cpus=()), state=["cpus=0"], cmdline=f"ro {word}"),
+    ):
+        fact = several_cpus(snapshot)
+        assert fact.value is None
+        assert word in (fact.missing or "")
+        settled = with_given(snapshot, state=["cpus=1"])
+        assert several_cpus(settled).value is False
+        assert several_cpus(with_given(snapshot, state=["cpus=2"])).value is True
+
+
+@pytest.mark.parametrize("line", ["ro", "maxcpus=1", "ro -- nr_cpus=1", "acpi=force"])
+def test_other_words_leave_no_cpu_out_of_the_list(line: str) -> None:
+    assert several_cpus(told(machine(amd(1), **ALONE), line)).value is False
+    given_list = with_given(Snapshot(cpus=()), state=["cpus=0"], cmdline=line)
+    assert several_cpus(given_list).value is False
+
+
+def test_without_the_command_line_the_kernels_list_is_not_the_machines() -> None:
+    for snapshot in (
+        told(machine(amd(1), **ALONE), None),
+        with_given(Snapshot(cpus=()), state=["cpus=0"]),
+    ):
+        fact = several_cpus(snapshot)
+        assert fact.value is None
+        assert "--cmdline" in (fact.missing or "")

@@ -17,6 +17,8 @@ from staleline.evidence.log import kernel_log
 from staleline.evidence.snapshot import Snapshot, UnreadMessage
 from staleline.evidence.source import decode, opened_evidence, whole
 from staleline.evidence.tools.detected import detected
+from staleline.evidence.tools.livepatchers import applied_patches
+from staleline.evidence.tools.modulelist import listed_modules
 from staleline.evidence.transcript import JSON_MAX, Excerpt, begins_as_document, parts
 from staleline.tar import is_tar
 from staleline.unpacking import Bounds, Complaint, UnpackedStream, compression_of
@@ -141,7 +143,8 @@ def _machine(text: str, where: str) -> Snapshot | None:
         _require_bounds(output, where)
     unread = _unread(given, text, where, outputs)
     machines = [output.parse(output.text, where) for output in outputs]
-    machines += [machine for machine in (shown, detected(text)) if machine is not None]
+    others = (shown, detected(text), listed_modules(text), applied_patches(text))
+    machines += [machine for machine in others if machine is not None]
     if unread:
         machines.append(Snapshot(cpus=(), unread=unread))
     return merged(machines, where) if machines else None
@@ -232,11 +235,24 @@ def _of_archive(files: Mapping[str, bytes], where: str) -> Snapshot:
 
     tree = trees.layout_of(files, where)
     if tree is not None:
-        return trees.read_tree(tree, where)
-    found = list(_loose(dict(_texts(files, where)), where))
+        beside = dict(_texts(_beside(files), where))
+        return merged((trees.read_tree(tree, where), *_loose(beside, where)), where)
+    found = [*_loose(dict(_texts(files, where)), where), *trees.read_pieces(files, where)]
     if not found:
         raise EvidenceError("is an archive without evidence", where=where, do=_KNOWN)
     return merged(found, where)
+
+
+def _beside(files: Mapping[str, bytes]) -> dict[str, bytes]:
+    """Files that somebody put beside a host's, but for links into its directories."""
+    from staleline.evidence.hosts.archive import is_of_layout
+
+    of_host = {id(data) for name, data in files.items() if is_of_layout(name)}
+    return {
+        name: data
+        for name, data in files.items()
+        if not is_of_layout(name) and id(data) not in of_host
+    }
 
 
 def _loose(texts: Mapping[str, str], where: str) -> Iterator[Snapshot]:

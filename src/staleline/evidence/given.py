@@ -32,7 +32,7 @@ from staleline.evidence.snapshot import (
     StateEvidence,
     given_by_user,
 )
-from staleline.evidence.staleline_collect import cpu_list
+from staleline.evidence.staleline_collect import cpu_list, cpu_list_text
 from staleline.evidence.statements import is_of, said_by_user, shown_otherwise
 from staleline.hardware import HYPERVISORS
 from staleline.pattern import Pattern
@@ -138,7 +138,7 @@ def with_given(
     machine = _added(snapshot, registers, cmdline, values, another_kernel=another_kernel)
     notes = (*machine.notes, *(Note(name, GIVEN) for name in given if name not in earlier))
     machine = replace(machine, notes=notes)
-    _require_consistent(machine, given_by_user(machine))
+    _require_consistent(machine, given_by_user(machine), values)
     return machine
 
 
@@ -247,16 +247,26 @@ def _other_registers(
 def _word(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return ",".join(map(str, value)) or "none" if isinstance(value, tuple) else str(value)
+    return cpu_list_text(value) or "none" if isinstance(value, tuple) else str(value)
 
 
-def _require_consistent(machine: Snapshot, given: Iterable[str]) -> None:
+def _against_each_other(machine: Snapshot, values: Mapping[str, object]) -> Iterator[Contradiction]:
+    """Where what is given is not what else was given, as nothing that was observed denies it."""
+    for name, state in values.items():
+        for field, shown in shown_otherwise(machine, name, state):
+            what = f"state.{name} is {_word(state)} and {field} shows {shown}"
+            yield Contradiction("told-otherwise", what, (f"state.{name}", field))
+
+
+def _require_consistent(
+    machine: Snapshot, given: Iterable[str], values: Mapping[str, object]
+) -> None:
     """The checks of all evidence; a contradiction says what of it was given.
 
     Raises:
         ContradictionError: Two fields contradict each other.
     """
-    clashes = contradictions(machine)
+    clashes = (*contradictions(machine), *_against_each_other(machine, values))
     try:
         raise_if_any(clashes, None)
     except ContradictionError as error:
@@ -356,12 +366,12 @@ def _cpus(text: str) -> tuple[int, ...] | None:
         return None
 
 
-def _count(text: str) -> int | None:
+def _count(text: str) -> int | tuple[int, ...] | None:
     """A number, or the list that sysfs prints, in which CPU 0 is always."""
     if text.isascii() and text.isdecimal() and len(text) <= _DIGITS and int(text):
         return int(text)
     cpus = _cpus(text)
-    return len(set(cpus)) if cpus and 0 in cpus else None
+    return tuple(sorted(set(cpus))) if cpus and 0 in cpus else None
 
 
 def _hypervisor(text: str) -> str | None:

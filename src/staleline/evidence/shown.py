@@ -37,7 +37,7 @@ _COMMAND = Pattern(
 _LINE = Pattern(
     r"/(?:proc/(?:cmdline|xen/capabilities|sys/kernel/(?:hostname|osrelease|tainted))"
     r"|sys/(?:hypervisor/type|kernel/(?:reboot/force|kexec_(?:loaded|crash_loaded|crash_size))"
-    r"|devices/system/cpu/(?:online|present)|bus/pci/drivers/ccp/[^/\s]{1,20}/tsme_status))"
+    r"|devices/(?:jailhouse/enabled|system/cpu/(?:online|present))|bus/pci/drivers/ccp/[^/\s]{1,20}/tsme_status))"
 )
 #: As many as there are; a prompt behind them shows that none is missing.
 _LINES = Pattern(r"/(?:proc/bootconfig|sys/fs/cgroup/misc\.peak|sys/kernel/debug/kprobes/list)")
@@ -48,6 +48,8 @@ _LISTED = Pattern(
     r".*[#$%>+]\s*(?:(?:sudo|doas)\s+)?(?:/\S{0,40}/)?ls(?:\s+-1)?\s+/sys/kernel/livepatch/?\s*"
 )
 _NAME = Pattern(r"\s*[\w-]{1,64}(?:\s+[\w-]{1,64})*\s*")
+#: One that names nobody, and behind which nothing was typed.
+_BARE_PROMPT = Pattern(r"[#$%>] ?")
 #: What a command says instead, as coreutils and sudo do.
 _COMPLAINT = Pattern(r"(?:cat|sudo|doas|-?(?:ba|da|z)?sh): ")
 
@@ -80,8 +82,8 @@ def _files(lines: Sequence[str]) -> Iterator[tuple[dict[str, str], range]]:
             continue
         paths = asked[1].split()
         behind = lines[number + 1 :][: _LINES_MAX + len(paths)]
-        told = list(takewhile(lambda line: line.strip() and not is_prompt(line), behind))
-        if paths == [_KPROBES] and not is_prompt((*behind, "")[len(told)]):
+        told = list(takewhile(lambda line: line.strip() and not _asks_again(line), behind))
+        if paths == [_KPROBES] and not _asks_again((*behind, "")[len(told)]):
             yield from _probes_at_least(behind, number)
             continue
         # The last line of a text may be cut.
@@ -90,8 +92,13 @@ def _files(lines: Sequence[str]) -> Iterator[tuple[dict[str, str], range]]:
         numbers = range(number + 1, number + 1 + len(told))
         if all(map(_LINE.fullmatch, paths)) and len(told) == len(paths):
             yield dict(zip(paths, map(str.rstrip, told), strict=True)), numbers
-        elif len(paths) == 1 and _LINES.fullmatch(paths[0]) and is_prompt(behind[len(told)]):
+        elif len(paths) == 1 and _LINES.fullmatch(paths[0]) and _asks_again(behind[len(told)]):
             yield {paths[0]: "\n".join(told)}, numbers
+
+
+def _asks_again(line: str) -> bool:
+    """Does the shell wait for the next command, so that the last one's output is whole?"""
+    return is_prompt(line) or _BARE_PROMPT.fullmatch(line) is not None
 
 
 def _live_patches(lines: Sequence[str], number: int) -> Iterator[tuple[dict[str, str], range]]:

@@ -49,6 +49,7 @@ __all__ = [
     "document_text",
     "first_processor",
     "is_relevant",
+    "is_telling_module",
     "main",
     "redacted",
     "shared_entries",
@@ -113,8 +114,14 @@ KEPT_OPTIONS = (
 _MODULE_PARAMETERS = {
     "kvm_amd": ("sev", "sev_es", "sev_snp", "ciphertext_hiding_asids"),
     "kvm_intel": ("tdx",),
-    "jailhouse": (),
 }
+#: Modules that tell by being loaded: Jailhouse's driver, below which it may be enabled, and live
+#: patches by what their makers call them: kpatch-build and klp-build (livepatch-, kpatch-), SUSE
+#: (kgraft-patch-, livepatch-), Canonical (lkp_), Oracle (ksplice_), KernelCare (kcare). The last
+#: two are in neither sysfs nor taint as live patches.
+_TELLING_MODULE = (
+    r"^(?:jailhouse|(?:livepatch|kpatch|kgraft|klp|lkp|ksplice|kcare|kernelcare)(?:_\w*)?)$"
+)
 # Patterns are compiled when they are first used: importing this file is to cost little.
 #: Messages of the kernel log that are kept.
 _RELEVANT = (
@@ -125,7 +132,7 @@ _RELEVANT = (
     r"|Hyper-V: (?:running as |privilege flags |features |Isolation )|Performance Events: "
     r"|smpboot: (?:CPU0|Allowing)\b|CPU topo: Allowing |smp: Brought up "
     r"|microcode: (?:[^=]{0,40}\bpatch_level|sig)=|efi: EFI v|livepatch: )"
-    r"|TAINT_LIVEPATCH$|\bTainted: (?:[A-Z ]*K |.*=LIVEPATCH)"
+    r"|TAINT_LIVEPATCH$|\bTainted: (?:[A-Z ]*K[A-Z ]* |.*=LIVEPATCH)"
 )
 #: What the kernel lines repeat that is collected better, or is of no concern, and private.
 _ELSEWHERE = r"^(?:Linux version |(?:Kernel c|C)ommand line: |DMI: )"
@@ -503,7 +510,7 @@ class _Collector:
             "state": self._state(),
             "notes": self._notes,
         }
-        statements = self._of_xen()
+        statements = self._of_xen() + self._of_jailhouse()
         return dict(document, statements=statements) if statements else document
 
     def _of_xen(self) -> List[Document]:
@@ -521,6 +528,13 @@ class _Collector:
         if "control_d" in capabilities.split():
             told.append({"name": "jumped_by", "value": "xen", "source": "/proc/xen/capabilities"})
         return told
+
+    def _of_jailhouse(self) -> List[Document]:
+        """Whether it is enabled below; jailhouse 0.12 driver/sysfs.c enabled_show()."""
+        path = "sys/devices/jailhouse/enabled"
+        if self._text(path) != "1":
+            return []
+        return [{"name": "jumped_by", "value": "jailhouse", "source": f"/{path}"}]
 
     def _note(self, what: str, why: str) -> None:
         self._notes.append({"what": what, "why": why})
@@ -758,12 +772,12 @@ class _Collector:
             return None
         return {
             module: dict(self._parameters(module))
-            for module in sorted(_MODULE_PARAMETERS)
-            if module in loaded
+            for module in sorted(loaded)
+            if module in _MODULE_PARAMETERS or is_telling_module(module)
         }
 
     def _parameters(self, module: str) -> Iterator[Tuple[str, str]]:
-        for name in _MODULE_PARAMETERS[module]:
+        for name in _MODULE_PARAMETERS.get(module, ()):
             value = self._text(f"sys/module/{module}/parameters/{name}")
             if value is not None:
                 yield name, value
@@ -1023,6 +1037,11 @@ def _loader_cmdline(messages: Iterable[str]) -> Optional[str]:
     start = "Command line: "
     text = next((one[len(start) :] for one in messages if one.startswith(start)), None)
     return None if text is None or len(text) > 900 or "\\x" in text else text
+
+
+def is_telling_module(name: str) -> bool:
+    """Does a module of this name tell of a hypervisor or a live patch by being loaded?"""
+    return re.match(_TELLING_MODULE, name) is not None
 
 
 def is_relevant(message: str) -> bool:

@@ -12,10 +12,13 @@ from typing import Final
 
 from staleline.evidence.log import kernel_log
 from staleline.evidence.snapshot import Snapshot, Statement
+from staleline.evidence.staleline_collect import cpu_list_text
 from staleline.hardware import HYPERVISORS
 
-__all__ = ["agreed", "is_of", "said_by_user", "shown_otherwise"]
+__all__ = ["ALONE_BY_KERNEL", "agreed", "is_of", "said_by_user", "shown_otherwise"]
 
+#: The source of one CPU as /sys/devices/system/cpu/present lists it: of those that the kernel has.
+ALONE_BY_KERNEL: Final = "--state cpus=0"
 #: The hypervisor with domains that see the machine's own CPUID.
 _OF_THE_MACHINE: Final = "Xen"
 #: What is said of there being a hypervisor.
@@ -33,10 +36,14 @@ def agreed(statements: Iterable[Statement]) -> tuple[Statement, ...]:
 
 
 def said_by_user(name: str, value: object) -> Iterator[Statement]:
-    """What ``--state NAME=VALUE`` says, as facts: how many CPUs there are, or the hypervisor."""
-    source = f"--state {name}={value}"
+    """What ``--state NAME=VALUE`` says, as facts: how many CPUs there are, or the hypervisor.
+
+    CPUs are a number, or the list that the kernel has of them.
+    """
+    shown = cpu_list_text(value) if isinstance(value, tuple) else value
+    source = f"--state {name}={shown}"
     if name == "cpus":
-        yield Statement("several_cpus", value != 1, source)
+        yield Statement("several_cpus", value not in (1, (0,)), source)
         return
     yield Statement("hypervisor", value != "none", source)
     if value != "none":
@@ -53,6 +60,9 @@ def shown_otherwise(snapshot: Snapshot, name: str, value: object) -> Iterator[tu
     """Fields of `snapshot` that cannot be so if that is true, with what they show."""
     if name == "cpus" and isinstance(value, int):
         yield from _more_cpus(snapshot, value)
+    elif name == "cpus" and isinstance(value, tuple):
+        yield from _more_cpus(snapshot, len(value))
+        yield from _others(snapshot, frozenset(value))
     elif name == "hypervisor":
         yield from _another_hypervisor(snapshot, str(value))
 
@@ -77,6 +87,19 @@ def _more_cpus(snapshot: Snapshot, count: int) -> Iterator[tuple[str, str]]:
     yield from (
         (field, str(seen)) for field, seen in shown if isinstance(seen, int) and seen > count
     )
+
+
+def _others(snapshot: Snapshot, listed: frozenset[int]) -> Iterator[tuple[str, str]]:
+    """Where a CPU shows that is none of those listed."""
+    numbered = (cpu.number for cpu in snapshot.cpus if cpu.number is not None)
+    state = snapshot.state
+    for field, shown in (
+        ("cpus", numbered),
+        ("state.offline_cpus", state.offline_cpus or ()),
+        ("state.seamcalled_cpus", state.seamcalled_cpus or ()),
+    ):
+        if others := set(shown) - listed:
+            yield field, f"CPU {min(others)}"
 
 
 def _another_hypervisor(snapshot: Snapshot, name: str) -> Iterator[tuple[str, str]]:

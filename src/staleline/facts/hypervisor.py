@@ -55,7 +55,7 @@ _BELOW = frozenset({"KVM", "QEMU", "VMware", "VirtualBox", "bhyve"})
 #: (jailhouse 0.12 driver/main.c jailhouse_cmd_enable()).
 _JAILHOUSE = "jailhouse"
 _MAY_BE_CELL = (
-    "whether Jailhouse, whose module is loaded, has been enabled and jumps instead of the kernel: "
+    "whether Jailhouse, of which the evidence tells, is enabled and jumps instead of the kernel: "
     "rmmod jailhouse, and look again"
 )
 _HYPERV_PRIVILEGES = HYPERVISOR_LEAF + 3

@@ -9,8 +9,10 @@ from functools import cache
 from importlib.resources import files
 
 from staleline.evidence.snapshot import Snapshot
+from staleline.evidence.staleline_collect import is_telling_module
 from staleline.facts.observation import Observation, observed_as, untold
 from staleline.facts.told.log import of_log
+from staleline.facts.told.stated import stated
 from staleline.pattern import Pattern
 
 __all__ = ["stop_path_changed", "stop_path_functions", "tainted"]
@@ -20,7 +22,11 @@ _KPROBES = "/sys/kernel/debug/kprobes/list"
 #: Linux 7.3.4 include/linux/panic.h.
 _TAINT_LIVEPATCH = 15
 _LIVEPATCH_FLAG = "K"  # kernel/panic.c:832
+#: Ksplice and KernelCare patch without what the kernel has for it, so that it does not list them.
+_OF_NO_KERNEL = Pattern("ksplice|kcare|kernelcare")
 _SHOWN = 3
+#: A hypervisor's driver.
+_JAILHOUSE = "jailhouse"
 #: What kallsyms names; anything else, such as ? or an address, says nothing of the place.
 _SYMBOL = Pattern(r"[A-Za-z_][\w.$]*")
 
@@ -28,7 +34,12 @@ _SYMBOL = Pattern(r"[A-Za-z_][\w.$]*")
 def stop_path_changed(snapshot: Snapshot) -> Observation:
     """True if a live patch or a kprobe changes it, or does not tell what it changes."""
     state = snapshot.state
-    changes = [*_by_livepatches(snapshot), *_by_traces(snapshot)]
+    changes = [*_by_livepatches(snapshot), *_by_traces(snapshot), *_by_names(snapshot)]
+    changes += [
+        f"{by_tool.source}, but not what is replaced"
+        for by_tool in stated("livepatched", snapshot, bool)
+        if by_tool.value
+    ]
     changes += _by_kprobes(state.kprobes or ())
     if changes:
         return observed_as(True, "; ".join(changes))
@@ -83,6 +94,18 @@ def _by_traces(snapshot: Snapshot) -> Iterator[str]:
         for module in snapshot.state.tainting_modules or ():
             if _LIVEPATCH_FLAG in module.rpartition(":")[2]:
                 yield f"a live patch that /sys/module tells of ({module}), but not what it replaced"
+
+
+def _by_names(snapshot: Snapshot) -> Iterator[str]:
+    """Modules that are live patches by their names, of which nothing tells what they replace.
+
+    Where /sys/kernel/livepatch was read, it tells of all but those that are none of the kernel's.
+    """
+    named = [module.partition(":")[0] for module in snapshot.state.tainting_modules or ()]
+    for module in dict.fromkeys((*(snapshot.modules or ()), *named)):
+        in_sysfs = snapshot.state.livepatches is not None and not _OF_NO_KERNEL.match(module)
+        if module != _JAILHOUSE and is_telling_module(module) and not in_sysfs:
+            yield f"module {module}, which is named as live patches are"
 
 
 def _by_kprobes(places: Iterable[str]) -> Iterator[str]:

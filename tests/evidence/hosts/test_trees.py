@@ -136,6 +136,49 @@ def test_files_of_two_machines_in_one_tree(tmp_path: Path) -> None:
         read_snapshot(laid_out(mixed, tmp_path))
 
 
+#: linux 7.3.4 fs/proc/version.c, init/version-timestamp.c.
+VERSION = f"Linux version {RELEASE} (debian-kernel@lists.debian.org) (gcc) #1 SMP Debian 6.12\n"
+UNAME = f"Linux node17 {RELEASE} #1 SMP PREEMPT_DYNAMIC Debian x86_64 GNU/Linux\n"
+
+
+@pytest.mark.parametrize("kind", ["directory", "archive", "archive without a top"])
+@pytest.mark.parametrize(
+    ("files", "host"),
+    [
+        ({"proc/version": VERSION}, None),
+        ({"sos_commands/kernel/uname_-a": UNAME}, "node17"),
+        ({"proc/version": VERSION, "sos_commands/kernel/uname_-a": UNAME}, "node17"),
+        ({"proc/sys/kernel/osrelease": f"{RELEASE}\n", "proc/version": VERSION}, None),
+        ({"sos_commands/kernel/dmesg": DMESG}, None),
+    ],
+)
+def test_the_release_is_told_by_whatever_file_has_it(
+    kind: str, files: dict[str, str], host: str | None, tmp_path: Path
+) -> None:
+    config = {f"boot/config-{RELEASE}": "CONFIG_AMD_MEM_ENCRYPT=y\n"}
+    machine = read_snapshot(made(kind, {**SYSROOT, **config, **files}, tmp_path))
+    assert (machine.kernel.release, machine.host) == (RELEASE, host)
+    # Its configuration is looked for by it, wherever it was read.
+    if "sos_commands/kernel/dmesg" not in files:
+        assert machine.kernel.config == {"CONFIG_AMD_MEM_ENCRYPT": "y"}
+
+
+def test_releases_of_two_kernels_in_one_tree(tmp_path: Path) -> None:
+    two = {**SYSROOT, "proc/version": VERSION, "proc/sys/kernel/osrelease": "6.1.9\n"}
+    with pytest.raises(ContradictionError, match=r"kernel\.release is .* \(two-kernels"):
+        read_snapshot(laid_out(two, tmp_path))
+
+
+def test_a_version_of_another_system_is_refused_by_name(tmp_path: Path) -> None:
+    other = {**SYSROOT, "proc/version": "Cygwin version 3.4\n"}
+    assert "proc/version: is not /proc/version of Linux" in message_of(laid_out(other, tmp_path))
+
+
+def test_the_release_stands_in_a_loose_file_too(tmp_path: Path) -> None:
+    files = {"cpuid.txt": as_cpuid_tool(ROME_CPUID), "version": VERSION}
+    assert read_snapshot(packed(files, tmp_path / "it.tar")).kernel.release == RELEASE
+
+
 def test_two_machines_in_one_archive(tmp_path: Path) -> None:
     files = {f"{host}/{name}": text for host in ("a", "b") for name, text in SYSROOT.items()}
     assert "holds several machines: top/a and top/b" in message_of(

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import product
+from typing import Any
 
 import pytest
 
@@ -117,7 +118,8 @@ GUESTS = {
 def test_whose_bit_tells_that_an_encrypted_guests_aliases_are_coherent(
     guest: str, reason: Unneeded
 ) -> None:
-    machine = replace(platforms()["guest-plain"].machine, **GUESTS[guest])
+    changes: dict[str, Any] = GUESTS[guest]
+    machine = replace(platforms()["guest-plain"].machine, **changes)
     assert why_unneeded(on(machine, old=True, following=True), STOP) is reason
 
 

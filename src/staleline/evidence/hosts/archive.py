@@ -18,7 +18,7 @@ from staleline.pattern import Pattern
 from staleline.tar import TarMember, tar_members
 from staleline.unpacking import UnpackedStream
 
-__all__ = ["ArchiveTree", "read_archive"]
+__all__ = ["ArchiveTree", "is_of_layout", "read_archive"]
 
 #: Bytes of all members that are kept, each counted with what keeping it costs.
 _KEPT_MAX = 32 << 20
@@ -27,14 +27,17 @@ _MEMBERS_MAX = 1 << 20
 _MEMBER_MAX = 8 << 20
 #: Files that evidence is read from, wherever the archive's own top directory is.
 _WANTED = Pattern(
-    r"(?:.*/)?(?:proc/(?:cpuinfo|cmdline|config\.gz|sys/kernel/(?:hostname|osrelease))"
-    r"|sys/(?:module/kvm_(?:amd|intel)/parameters/\w+|fs/cgroup/misc\.peak"
-    r"|kernel/(?:notes|kexec_(?:loaded|crash_loaded|crash_size)|reboot/force)"
+    r"(?:.*/)?(?:proc/(?:cpuinfo|cmdline|bootconfig|config\.gz|modules|version|xen/capabilities"
+    r"|sys/kernel/(?:hostname|osrelease|tainted))"
+    r"|sys/(?:module/kvm_(?:amd|intel)/parameters/\w+|module/[^/]+/(?:initstate|taint)"
+    r"|module/jailhouse/.*|devices/jailhouse/enabled|fs/cgroup/misc\.peak|hypervisor/type"
+    r"|kernel/(?:notes|kexec_(?:loaded|crash_loaded|crash_size)|reboot/force|boot_params/data"
+    r"|livepatch/.*|debug/kprobes/(?:list|enabled))"
     r"|bus/pci/drivers/ccp/[^/]+/tsme_status"
     r"|devices/system/cpu/(?:present|online|cpu[0-9]+/cache/index[0-9]+/\w+))"
-    r"|boot/config-[^/]+|lib/modules/[^/]+/config|uname|hostname|dmesg"
-    r"|sos_commands/(?:kernel/(?:uname_-a|dmesg[^/]*)|host/hostname[^/]*"
-    r"|processor/(?:lscpu|cpuid_-r))|pu[0-9]{1,6})"
+    r"|boot/config-[^/]+|lib/modules/[^/]+/config|uname|hostname|dmesg|lsmod"
+    r"|sos_commands/(?:kernel/(?:uname_-a|lsmod|dmesg[^/]*)|host/hostname[^/]*"
+    r"|processor/(?:lscpu|cpuid_-r)|xen/xl_[a-z]+)|pu[0-9]{1,6})"
 )
 #: Files outside of such a layout: dumps that somebody put into an archive.
 _LOOSE_BYTES = 4 << 20
@@ -122,7 +125,7 @@ class _Members:
     def _is_loose(self, name: str, member: TarMember) -> bool:
         # Of a host's tree only what is wanted is evidence: the rest are no dumps that somebody put
         # there.
-        if member.size > _LOOSE_BYTES or self._loose == _LOOSE_MAX or _in_layout(name):
+        if member.size > _LOOSE_BYTES or self._loose == _LOOSE_MAX or is_of_layout(name):
             return False
         self._loose += 1
         return True
@@ -164,7 +167,8 @@ def _below_root(path: str) -> str:
     return path.lstrip("/") or "."
 
 
-def _in_layout(name: str) -> bool:
+def is_of_layout(name: str) -> bool:
+    """Is it a file in a host's directories, and not one that somebody put beside them?"""
     return re.search(r"(?:^|/)(?:proc|sys|sos_\w+|etc|var|usr|boot)/", name) is not None
 
 

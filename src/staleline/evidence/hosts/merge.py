@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import fields, replace
 from functools import reduce
 from typing import TypeVar
@@ -22,6 +22,7 @@ from staleline.evidence.snapshot import (
 
 __all__ = ["merged"]
 
+_Modules = Mapping[str, Mapping[str, str]]
 _Table = TypeVar("_Table", KernelEvidence, StateEvidence)
 
 
@@ -50,15 +51,36 @@ def _added(first: Snapshot, second: Snapshot) -> Snapshot:
             _filled(first.kernel, second.kernel),
             cmdline=_command_line(first.kernel.cmdline, second.kernel.cmdline),
         ),
-        state=_filled(first.state, second.state),
+        state=replace(
+            _filled(first.state, second.state),
+            tainting_modules=_either(first.state.tainting_modules, second.state.tainting_modules),
+        ),
         caches=first.caches or second.caches,
-        modules=first.modules if first.modules is not None else second.modules,
+        modules=_modules(first.modules, second.modules),
         log=_log(first.log, second.log),
         statements=tuple(dict.fromkeys((*first.statements, *second.statements))),
         unread=tuple(dict.fromkeys((*first.unread, *second.unread))),
     )
     notes = dict.fromkeys((*first.notes, *second.notes))
     return replace(both, notes=tuple(note for note in notes if not _settled(note, both)))
+
+
+def _either(
+    first: tuple[str, ...] | None, second: tuple[str, ...] | None
+) -> tuple[str, ...] | None:
+    """What either lists: a list may be an excerpt, or of another moment."""
+    if first is None or second is None:
+        return second if first is None else first
+    return tuple(dict.fromkeys((*first, *second)))
+
+
+def _modules(first: _Modules | None, second: _Modules | None) -> _Modules | None:
+    """The modules of both, each with all the parameters that are known of it."""
+    if first is None or second is None:
+        return second if first is None else first
+    return {
+        name: {**second.get(name, {}), **first.get(name, {})} for name in sorted({*first, *second})
+    }
 
 
 def _log(first: LogEvidence | None, second: LogEvidence | None) -> LogEvidence | None:

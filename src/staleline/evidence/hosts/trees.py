@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import posixpath
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from staleline.errors import EvidenceError
@@ -22,10 +22,10 @@ from staleline.evidence.log.unread import unread_messages
 from staleline.evidence.snapshot import KernelEvidence, Snapshot
 from staleline.evidence.source import decode
 from staleline.evidence.staleline_collect import HostTree, Tree, collect, document_text
-from staleline.evidence.tools import cpuinfo, lscpu
+from staleline.evidence.tools import cpuinfo, lscpu, modulelist
 from staleline.pattern import Pattern
 
-__all__ = ["is_host_directory", "layout_of", "read_directory", "read_tree"]
+__all__ = ["is_host_directory", "layout_of", "read_directory", "read_pieces", "read_tree"]
 
 _Parse = Callable[[str, str], Snapshot]
 
@@ -36,7 +36,10 @@ _GIVE = (
 #: What tells the top of a tree.
 _MARKS = ("proc/cpuinfo", "proc/cmdline", "sos_commands/kernel/uname_-a", "sos_commands/processor")
 _MARK = Pattern(r"(?:(.*?)/)?(?:" + "|".join(_MARKS) + r")(?:/.*)?")
+#: A file of a host's that does not tell the top.
+_PIECE = Pattern(r"(?:(.*?)/)?(?:proc|sys)/.*")
 _UNAME = "sos_commands/kernel/uname_-a"
+_VERSION = "proc/version"
 
 
 def is_host_directory(path: str) -> bool:
@@ -64,11 +67,7 @@ def layout_of(files: Mapping[str, bytes], where: str) -> ArchiveTree | None:
     tops = {found[1] or "" for name in files if (found := _MARK.fullmatch(name))}
     outermost = _outermost(tops)
     if len(outermost) > 1:
-        raise EvidenceError(
-            f"holds several machines: {outermost[0]} and {outermost[1]}",
-            where=where,
-            do="give one archive per machine",
-        )
+        raise _several_machines(outermost, where)
     if not outermost:
         return None
     top = outermost[0]
@@ -110,6 +109,31 @@ def read_tree(tree: Tree, where: str) -> Snapshot:
     return machine
 
 
+def read_pieces(files: Mapping[str, bytes], where: str) -> Iterator[Snapshot]:
+    """What files of /proc and /sys tell that lie where nothing marks a host's tree.
+
+    Raises:
+        EvidenceError: They are of several trees.
+    """
+    tops = {found[1] or "" for name in files if (found := _PIECE.fullmatch(name))}
+    if len(tops) > 1:
+        raise _several_machines(sorted(tops), where)
+    for top in tops:
+        below = f"{top}/" if top else ""
+        tree = ArchiveTree({name.removeprefix(below): files[name] for name in files})
+        machine = replace(merged(_sources(tree, where), where), notes=())
+        if not _says_nothing(machine):
+            yield machine
+
+
+def _several_machines(tops: Sequence[str], where: str) -> EvidenceError:
+    return EvidenceError(
+        f"holds several machines: {tops[0]} and {tops[1]}",
+        where=where,
+        do="give one archive per machine",
+    )
+
+
 def _says_nothing(machine: Snapshot) -> bool:
     """Is nothing known but what is missing, and what the machine is called?"""
     log = machine.log if machine.log and (machine.log.lines or machine.log.complete) else None
@@ -135,13 +159,15 @@ def _sources(tree: Tree, where: str) -> Iterator[Snapshot]:
             at = posixpath.join(where, path)
             text = decode(data, at)
             yield parse(text, at)
+            if parse is dmesg.parse and (listed := modulelist.listed_modules(text)) is not None:
+                yield listed
             if parse is dmesg.parse:
                 unread = unread_messages(text, text, at, lambda _, line: dmesg.is_read(line))
                 yield Snapshot(cpus=(), unread=unread)
 
 
 class _WithUname(Tree):
-    """A tree that tells host and release from the output of uname where it lacks the files."""
+    """A tree that tells host and release from other files where it lacks the kernel's own."""
 
     def __init__(self, tree: Tree) -> None:
         self._tree = tree
@@ -163,10 +189,37 @@ class _WithUname(Tree):
         try:
             return self._tree.read(path)
         except OSError:
-            word = {"proc/sys/kernel/hostname": 1, "proc/sys/kernel/osrelease": 2}.get(path)
-            if word is None:
-                raise
-            return _uname_words(self._tree.read(_UNAME))[word]
+            if path == "proc/sys/kernel/osrelease":
+                return self._first_of(_release_of_uname, _release_of_version)
+            if path == "proc/sys/kernel/hostname":
+                return self._first_of(_host_of_uname)
+            raise
+
+    def _first_of(self, *tell: Callable[[Tree], bytes]) -> bytes:
+        """What the first file tells that is there."""
+        *others, last = tell
+        for told in others:
+            try:
+                return told(self._tree)
+            except OSError:
+                continue
+        return last(self._tree)
+
+
+def _host_of_uname(tree: Tree) -> bytes:
+    return _uname_words(tree.read(_UNAME))[1]
+
+
+def _release_of_uname(tree: Tree) -> bytes:
+    return _uname_words(tree.read(_UNAME))[2]
+
+
+def _release_of_version(tree: Tree) -> bytes:
+    """As fs/proc/version.c of linux 7.3.4 has it: Linux version RELEASE (...)."""
+    words = tree.read(_VERSION).split()
+    if words[:2] != [b"Linux", b"version"] or len(words) < 3:
+        raise OSError(errno.EINVAL, "is not /proc/version of Linux", _VERSION)
+    return words[2]
 
 
 def _uname_words(data: bytes) -> list[bytes]:
@@ -175,6 +228,14 @@ def _uname_words(data: bytes) -> list[bytes]:
     if len(words) < 3 or words[0] != b"Linux":
         raise OSError(errno.EINVAL, "is not the output of uname -a on Linux", _UNAME)
     return words
+
+
+def _version(text: str, where: str) -> Snapshot:
+    words = text.split()
+    if words[:2] != ["Linux", "version"] or len(words) < 3:
+        do = "copy /proc/version of a Linux host"
+        raise EvidenceError("is not /proc/version of Linux", where=where, do=do)
+    return Snapshot(cpus=(), kernel=KernelEvidence(release=words[2]))
 
 
 def _uname(text: str, where: str) -> Snapshot:
@@ -193,7 +254,11 @@ _FILES: tuple[tuple[str, _Parse], ...] = (
     ("sos_commands/processor/lscpu", lscpu.parse),
     ("sos_commands/kernel/dmesg", dmesg.parse),
     ("sos_commands/kernel/dmesg_-T", dmesg.parse),
+    ("proc/modules", modulelist.parse),
+    ("sos_commands/kernel/lsmod", modulelist.parse),
     ("sos_commands/xen/xl_info", xen.parse),
     ("sos_commands/xen/xl_dmesg", xen.parse),
+    ("sos_commands/xen/xl_list", modulelist.parse),
     (_UNAME, _uname),
+    (_VERSION, _version),
 )

@@ -9,10 +9,11 @@ takes longer to read than a dump.
 
 from __future__ import annotations
 
-from itertools import product
 from typing import Final
 
-__all__ = ["HEARTS"]
+from staleline.pattern import Pattern
+
+__all__ = ["HEARTS", "HEARTS_OF_KINDS"]
 
 _FEATURES = "Featuresactive"
 _DETECTED = "Hypervisordetected"
@@ -20,10 +21,8 @@ _KERNEL_ON = "kernelon"
 _STATUS = "SEVStatusSEV"
 _FLAGS = "HyperVprivilegeflagslow"
 _TDX = "TDXModule"
-#: Letters of a tainted kernel, in their order up to a live patch's
-#: (linux 7.3.4 kernel/panic.c:816).
-#: Those of rare hardware are left out, as each doubles how many there are.
-_LIVEPATCH_FLAGS = ["".join(flags) for flags in product("GP", *(("", f) for f in "DWCIOEL"), "K")]
+#: Letters of a tainted kernel, up to a live patch's (linux 7.3.4 kernel/panic.c:816).
+_LIVEPATCH_FLAGS: Final = Pattern("[GP][FSRMBUDAWCIOEL]*K")
 
 #: Letters that several may begin with -> what follows at once in a heart -> the wordings.
 HEARTS: Final[dict[str, dict[str, tuple[str, ...]]]] = {
@@ -132,5 +131,9 @@ HEARTS: Final[dict[str, dict[str, tuple[str, ...]]]] = {
     "patchingcomplete": {"": ("livepatch",)},
     "TAINTLIVEPATCH": {"": ("livepatch-taint",)},
     "KLIVEPATCH": {"": ("livepatch-tainted-in-words",)},
-    "Tainted": dict.fromkeys(_LIVEPATCH_FLAGS, ("livepatch-tainted",)),
+}
+
+#: The same where what follows is one of very many.
+HEARTS_OF_KINDS: Final[dict[str, tuple[Pattern, str]]] = {
+    "Tainted": (_LIVEPATCH_FLAGS, "livepatch-tainted"),
 }

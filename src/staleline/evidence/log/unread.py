@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate, islice
 from typing import Final
 
-from staleline.evidence.log.hearts import HEARTS
+from staleline.evidence.log.hearts import HEARTS, HEARTS_OF_KINDS
 from staleline.evidence.log.printk import message_of
 from staleline.evidence.log.wordings import Wording, wordings
 from staleline.evidence.snapshot import UnreadMessage
@@ -33,6 +33,8 @@ _LINES, _LENGTH = 4, 1200
 _BEFORE: Final = 400
 #: By so much a message that was cut is known, where its wording may begin in several ways.
 _CUT: Final = 12
+#: No kind that follows a heart's beginning is longer.
+_KIND_MAX: Final = 32
 #: What stands between words where text is put into tables, strings and markup.
 _BETWEEN = Pattern(r"(?:\\[nrt]|[\s|*`\"'\\>]|</?[a-z]{1,6}/?>)+")
 #: Letters and digits that stand for a mark or a blank: colours without their ESC, escapes of
@@ -83,6 +85,14 @@ def _hits(letters: bytes) -> Iterator[tuple[int, str, int]]:
             for end, ids in ends.items():
                 if letters.startswith(end.encode(), at + len(start)):
                     yield from ((at, id_, len(begin) + len(end)) for id_ in ids)
+            at = letters.find(start, at + 1)
+    for begin, (kinds, id_) in HEARTS_OF_KINDS.items():
+        start = begin.encode()
+        at = letters.find(start)
+        while at >= 0:
+            behind = letters[at + len(start) :][:_KIND_MAX].decode("ascii")
+            if found := kinds.match(behind):
+                yield at, id_, len(begin) + found.end()
             at = letters.find(start, at + 1)
 
 

@@ -25,7 +25,7 @@ _COMMAND = Pattern(
     r"(?:(?:sudo|doas|exec|time|env|LC_ALL=\S+|LANG=\S+|-[EHn])\s+)*(?:\S{0,200}/)?"
     r"(?:dmesg|journalctl|[ez]?grep|z?cat|head|tail|z?less|lscpu|virsh|k?cpuid|cpuid_tool|x86info"
     r"|rdmsr|cpucontrol|xen-cpuid|xl|snphost|sevctl|uname|hwloc-gather-cpuid|lstopo|staleline"
-    r"|systemd-detect-virt|virt-what|hostnamectl|nproc|hostname|date|ssh|exit|logout"
+    r"|lsmod|modinfo|systool|kpatch|systemd-detect-virt|virt-what|hostnamectl|nproc|hostname|date|ssh|exit|logout"
     r"|ls(?=\s+(?:-1\s+)?/sys/))\b.*"
 )
 

@@ -8,7 +8,7 @@ from collections.abc import Set as AbstractSet
 from enum import StrEnum
 
 from staleline.verdict.handover.case import Case
-from staleline.verdict.machines.machine import Guest
+from staleline.verdict.machines.machine import Guest, Machine
 from staleline.vocabulary import Path, Site
 
 __all__ = ["Unneeded", "UnneededEither", "in_all_worlds", "why_safe", "why_unneeded"]
@@ -86,11 +86,7 @@ def why_unneeded(case: Case, site: Site) -> Unneeded:
     if machine.guest is Guest.PLAIN:
         return Unneeded.IN_GUEST
     if machine.guest_encrypts:
-        if not machine.guest_aliases_coherent:
-            return Unneeded.CRASH_KERNEL
-        # Of the others' aliases AMD's bit does not tell: an SNP guest wants another one beside it
-        # (linux 7.3.4 arch/x86/coco/sev/core.c:234), and no CPUID of Intel's has one.
-        return Unneeded.COHERENT if _told_by_amd(machine.guest) else Unneeded.GUEST_COHERENT
+        return _in_encrypted_guest(machine)
     if not machine.sme_supported and not machine.sev_supported and not machine.tdx_used:
         return Unneeded.NO_ENCRYPTION
     if machine.coherency_enforced:
@@ -99,7 +95,21 @@ def why_unneeded(case: Case, site: Site) -> Unneeded:
         return Unneeded.FIRMWARE_OFF
     if not case.old_encrypts and not case.next_encrypts and not _has_guest_keys(case):
         return Unneeded.TSME if machine.tsme else Unneeded.OFF_TO_OFF
-    if site is not Site.RELOCATE_KERNEL and not machine.several_cpus:
+    return _by_way(case, site)
+
+
+def _in_encrypted_guest(machine: Machine) -> Unneeded:
+    if not machine.guest_aliases_coherent:
+        return Unneeded.CRASH_KERNEL
+    # CPUID 0x8000001F EAX[10] alone tells of them in a SEV guest: an SNP guest wants another bit
+    # beside it (linux 7.3.4 arch/x86/coco/sev/core.c:234), and no leaf of Intel's has one.
+    by_amd = machine.guest in {Guest.SEV, Guest.SEV_ES}
+    return Unneeded.COHERENT if by_amd else Unneeded.GUEST_COHERENT
+
+
+def _by_way(case: Case, site: Site) -> Unneeded:
+    """Where lines have two aliases: what of them this site's CPU can have on this path."""
+    if site is not Site.RELOCATE_KERNEL and not case.machine.several_cpus:
         return Unneeded.NO_SECONDARY
     # __enc_copy() runs on the CPU that starts the next kernel, and flushes before it encrypts
     # (linux 7.3.4 arch/x86/mm/mem_encrypt_boot.S:124).
@@ -108,11 +118,6 @@ def why_unneeded(case: Case, site: Site) -> Unneeded:
     if case.path is Path.CRASH:
         return Unneeded.CRASH_KERNEL
     return Unneeded.WRITTEN_BACK
-
-
-def _told_by_amd(guest: Guest) -> bool:
-    """Does CPUID 0x8000001F EAX[10] alone tell of this guest's private and shared aliases?"""
-    return guest in {Guest.SEV, Guest.SEV_ES}
 
 
 def _has_guest_keys(case: Case) -> bool:
