@@ -20,6 +20,7 @@ from staleline.evidence.tools.detected import detected
 from staleline.evidence.tools.livepatchers import applied_patches
 from staleline.evidence.tools.modulelist import listed_modules
 from staleline.evidence.transcript import JSON_MAX, Excerpt, begins_as_document, parts
+from staleline.pattern import Pattern
 from staleline.tar import is_tar
 from staleline.unpacking import Bounds, Complaint, UnpackedStream, compression_of
 
@@ -29,6 +30,8 @@ __all__ = ["parse_snapshot", "read_snapshot", "read_stream"]
 _OF_MEMBER = Bounds(most=16 << 20, free=1 << 20)
 #: The flags of a CPU take some 2000 characters, a message of the kernel log 1000.
 _LINE_MAX = 1 << 16
+
+_JSON = Pattern(r'\s*\{\s*["}]')
 
 _KNOWN = (
     "give cpuid -r output, an AIDA64 or libcpuid raw dump, hwloc's or libvirt's CPU data, lscpu, "
@@ -165,10 +168,11 @@ def _is_read_in(outputs: Sequence[Excerpt]) -> Callable[[int, str], bool]:
 
 def _plain_characters(text: str, where: str) -> str:
     """`text` without what terminals put to it, and with no character that stands for another."""
-    from staleline.evidence.pasted import foreign
+    from staleline.evidence.pasted.markup import as_shown
     from staleline.evidence.pasted.quoting import plain_characters
 
-    foreign.refuse_markup(text, where)
+    if not _JSON.match(text):
+        text = as_shown(text, where)
     is_json = text.lstrip()[:1] == "{" and begins_as_document(text)
     return plain_characters(text, is_json=is_json)
 

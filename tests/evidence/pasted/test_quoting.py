@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import html
 import quopri
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import pytest
 from staleline.errors import EvidenceError
 from staleline.evidence.detect import parse_snapshot, read_snapshot
 from staleline.evidence.hosts.snapshot_json import snapshot_text
+from staleline.evidence.pasted.markup import as_shown
 from staleline.evidence.snapshot import CpuinfoEvidence, Snapshot
 from staleline.facts import from_snapshot
 from tests.evidence import writers
@@ -76,6 +79,25 @@ HANDED_ON: dict[str, Callable[[str], str | bytes]] = {
     "quoted-printable": lambda text: quopri.encodestring(text.encode()),
     "fenced": lambda text: f"```\n{text}```\n",
     "of a web page": lambda text: text.replace("\n  ", "\n\N{NO-BREAK SPACE}\N{NO-BREAK SPACE}"),
+    "escaped by a web page": html.escape,
+    "escaped twice": lambda text: html.escape(html.escape(text)),
+    "escaped, with its blanks": lambda text: html.escape(text).replace("  ", "&nbsp; "),
+    "escaped by numbers": lambda text: "".join(
+        one if one.isalnum() or one == "\n" else f"&#{ord(one)};" for one in text
+    ),
+    "a saved page": lambda text: (
+        "<!DOCTYPE html>\n<html><head><title>[ 0.0] x</title><style>b {}</style></head>\n"
+        f"<body><p>Hi</p><pre class='x'>{html.escape(text)}</pre></body></html>\n"
+    ),
+    "an excerpt of a page": lambda text: f"<pre><code>{html.escape(text)}</code></pre>\n",
+    "broken by a page": lambda text: html.escape(text).replace("\n", "<br/>\n"),
+    "broken by a page only": lambda text: html.escape(text).replace("\n", "<br>"),
+    "cells of a page": lambda text: "".join(
+        f'<tr><td class="n">{html.escape(line)}</td></tr>\n' for line in text.splitlines()
+    ),
+    "coloured by a page": lambda text: re.sub(
+        r"(0x[0-9a-fA-F]+|\bSME\b|\bsme\b)", r'<span class="m">\1</span>', html.escape(text)
+    ),
     "with an invisible space": lambda text: "\N{ZERO WIDTH SPACE}" + text,
     "with a byte-order mark": lambda text: text.encode("utf-8-sig"),
     "UTF-16": lambda text: text.encode("utf-16"),
@@ -181,6 +203,35 @@ def test_character_references_of_a_web_page() -> None:
     assert parse_snapshot(text, "file").state.sme_active is True
     quoted = "&gt; [    0.000000] Command line: a=&quot;b c&quot;\n"
     assert parse_snapshot(quoted, "file").kernel.cmdline == 'a="b c"'
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        # No reference without its semicolon, and no tag that none of a page's is.
+        "[    0.000000] Command line: ro url=http://h/?a=1&copy=2&lt=3&region=x",
+        "[    0.000000] Linux version 6.1.9 (Jo <jo@b>) (gcc (x <a@p>)) #1 SMP",
+        "[    9.000000]  <TASK>\n[    9.000001] </TASK>\n[    9.1] a <b 1> <i x>",
+    ],
+)
+def test_what_looks_like_a_page_and_is_none_is_left_alone(line: str) -> None:
+    assert as_shown(line, "file") == line
+
+
+def test_lines_of_a_page_keep_their_numbers() -> None:
+    page = "<html>\n<body>\n<p>Hi\n<pre>\n[    0.1] x</pre></body></html>"
+    assert as_shown(page, "file").split("\n")[4] == "[    0.1] x"
+
+
+def test_a_page_of_two_texts_or_of_none_is_refused() -> None:
+    block = "<pre>[    0.100000] Memory Encryption Features active: AMD SME</pre>"
+    for shown, what in ((f"{block}{block}", "2 blocks"), ("<p>x</p>", "no block")):
+        with pytest.raises(EvidenceError) as caught:
+            parse_snapshot(f"<html><body>{shown}</body></html>", "file")
+        assert str(caught.value) == (
+            f"file: is the source of a web page with {what} of lines as a tool printed them "
+            "(<pre>); save the text that it shows of one machine"
+        )
 
 
 def test_only_a_text_whose_equals_signs_are_all_escaped_is_mail() -> None:

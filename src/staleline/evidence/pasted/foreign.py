@@ -7,12 +7,10 @@ them, or what the kernel says.
 
 from __future__ import annotations
 
-import re
-
 from staleline.errors import EvidenceError
 from staleline.pattern import Pattern
 
-__all__ = ["refuse_markup", "refused"]
+__all__ = ["refused"]
 
 _GIVE = "give cpuid -r output, /proc/cpuinfo, lscpu and dmesg output, or run staleline collect"
 
@@ -104,25 +102,6 @@ _BARE_ROW = Pattern(
     r"\W{0,8}(?:(?:0x)?[0-9A-Fa-f]{8}h?[\s,:|;-]{1,8}){4,5}(?:0x)?[0-9A-Fa-f]{8}h?\W{0,8}"
 )
 _LONGEST = 300
-
-
-_MARKUP = (
-    (Pattern(r"\s*<(?:!doctype\s+html|html)\b", re.IGNORECASE), "a web page"),
-    (Pattern(r"\s*\{\\rtf1"), "a document in RTF"),
-)
-
-
-def refuse_markup(text: str, where: str) -> None:
-    """Refuse the source of a formatted document, whose marks may stand within any line.
-
-    Raises:
-        EvidenceError: `text` begins as one.
-    """
-    for begins, what in _MARKUP:
-        if begins.match(text):
-            raise EvidenceError(
-                f"is the source of {what}", where=where, do="save the text that it shows"
-            )
 
 
 def refused(text: str, where: str) -> EvidenceError | None:

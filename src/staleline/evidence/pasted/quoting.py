@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Text as mails, web pages, terminals and grep hand it on, without what they put to it.
 
-Characters first: the spaces and references of web pages, colours and cursor movements of
+Characters first: the spaces of web pages (`markup` has their tags), colours and cursor movements of
 terminals, what ``cat -A`` shows, and the escapes of quoted-printable mail (RFC 2045). Then what
 stands before every line: the marks of a quotation, the names and numbers of ``grep -n`` and
 ``cat -n``, the time at which a program took the line down, an indentation.
@@ -37,9 +37,6 @@ _ESCAPE = Pattern(
 #: Colours that have lost their ESC on the way, where a line begins with one.
 _BARE_COLOUR = Pattern(r"\[[0-9]{0,2}(?:;[0-9]{1,3}){0,4}m")
 _BEGINS_BARE = Pattern(r"^\[[0-9]{1,2}(?:;[0-9]{1,3}){0,4}m", re.MULTILINE)
-#: HTML's character references, which are XML's too.
-_REFERENCE = Pattern(r"&(?:lt|gt|quot|amp);")
-_MARKUP = Pattern(r"<(?:[?!]|capabilities|domainCapabilities|cpudata)")
 _QUOTED_PRINTABLE = Pattern(r"=(?:[0-9A-F]{2}|[ \t]*\n)")
 _SURELY_QUOTED_PRINTABLE = Pattern(r"=3D|=20$|=\n", re.MULTILINE)
 
@@ -69,10 +66,6 @@ def plain_characters(text: str, *, is_json: bool) -> str:
         text = _ESCAPE.sub("", text)
     if _BEGINS_BARE.search(text):
         text = _BARE_COLOUR.sub("", text)
-    if _REFERENCE.search(text) and not _MARKUP.search(text):
-        import html
-
-        text = html.unescape(text)
     return _decoded_mail(_without_visible_ends(text))
 
 
