@@ -12,6 +12,7 @@ import pytest
 from staleline.errors import EvidenceError
 from staleline.evidence import source
 from staleline.evidence.detect import parse_snapshot, read_snapshot
+from staleline.evidence.snapshot import CpuinfoEvidence, Note
 from tests.evidence.writers import COMPRESS
 
 ROW = "0x00000000 0x00: eax=0x00000001 ebx=0x756e6547 ecx=0x6c65746e edx=0x49656e69\n"
@@ -213,12 +214,38 @@ class TestCpuinfo:
         )
 
     def test_flags_cut_short(self) -> None:
-        # "sme" could be the beginning of "smep".
+        """Partial evidence is no error: without its last line the same text was read.
+
+        "sme" could be the beginning of "smep", so the line in which the text ends tells nothing.
+        """
         text = (
             "processor: 0\nvendor_id: AuthenticAMD\ncpu family: 25\nmodel: 1\nstepping: 1\n"
             "flags: fpu sme"
         )
-        assert message_of(text).startswith("file: field flags is missing; copy /proc/cpuinfo whole")
+        machine = parse_snapshot(text, "file")
+        assert machine.cpuinfo == CpuinfoEvidence("AuthenticAMD", 25, 1, 1)
+        assert machine.notes[1:] == (
+            Note("last line", "the text ends within 'flags', which was left out"),
+        )
+
+    @pytest.mark.parametrize("name", ["vendor_id", "cpu family", "model", "stepping", "flags"])
+    def test_a_cut_anywhere_tells_less(self, name: str) -> None:
+        text = (
+            "processor: 0\nvendor_id: AuthenticAMD\ncpu family: 25\nmodel: 17\nstepping: 1\n"
+            "flags: fpu sme smep\n\n"
+        )
+        for cut in range(text.index(name) + 1, len(text) + 1):
+            if "\nvendor_id: AuthenticAMD\n" not in text[:cut]:
+                continue
+            cpuinfo = parse_snapshot(text[:cut], "file").cpuinfo
+            assert cpuinfo is not None
+            assert cpuinfo.family in (None, 25)
+            assert cpuinfo.model in (None, 17)
+            assert cpuinfo.flags in (set(), {"fpu", "sme", "smep"})
+
+    def test_a_vendor_that_is_cut_is_no_second_one(self) -> None:
+        text = "processor: 0\nvendor_id: AuthenticAMD\nflags: fpu\n\nprocessor: 1\nvendor_id: Auth"
+        assert parse_snapshot(text, "file").cpuinfo is not None
 
     def test_two_vendors(self) -> None:
         text = "processor: 0\nvendor_id: GenuineIntel\n\nprocessor: 1\nvendor_id: AuthenticAMD\n"

@@ -145,12 +145,20 @@ def _machine(text: str, where: str) -> Snapshot | None:
     for output in outputs:
         _require_bounds(output, where)
     unread = _unread(given, text, where, outputs)
-    machines = [output.parse(output.text, where) for output in outputs]
+    machines = [_of_output(output, where, alone=len(outputs) == 1) for output in outputs]
     others = (shown, detected(text), listed_modules(text), applied_patches(text))
     machines += [machine for machine in others if machine is not None]
     if unread:
         machines.append(Snapshot(cpus=(), unread=unread))
     return merged(machines, where) if machines else None
+
+
+def _of_output(output: Excerpt, where: str, *, alone: bool) -> Snapshot:
+    if output.document or output.text.endswith("\n"):
+        return output.parse(output.text, where)
+    from staleline.evidence.pasted.cutoff import read_before_cut
+
+    return read_before_cut(output.parse, output.text, where, alone=alone)
 
 
 def _is_read_in(outputs: Sequence[Excerpt]) -> Callable[[int, str], bool]:

@@ -152,8 +152,15 @@ class TestRows:
         assert list(leaves) == [(0, 0), (2, 0), (2, 1)]
 
     @pytest.mark.parametrize("cut", ["C", "CPUI", "CPUID ", "CPUID 8000001F: 0001000F-0"])
-    def test_a_row_cut_at_the_end_of_the_file_is_refused(self, cut: str) -> None:
-        assert message_of(ROWS + cut).startswith("dump:5: is not a whole AIDA64 CPUID row")
+    def test_a_row_cut_at_the_end_of_the_file_is_left_out(self, cut: str) -> None:
+        """Partial evidence is no error."""
+        machine = read(ROWS + cut)
+        assert machine.cpus == read(ROWS).cpus
+        assert machine.notes[-1].what == "last line"
+
+    def test_a_row_that_is_short_amid_others_is_no_cut(self) -> None:
+        cut = "CPUID 8000001F: 0001000F-0"
+        assert message_of(f"{ROWS}{cut}\n{ROWS}").startswith("dump:5: is not a whole AIDA64")
 
     def test_of_a_second_cpu_that_was_cut_what_came_before_is_read(self) -> None:
         machine = read(f"{ROWS}\n{VENDOR}\n{SIGNATURE}\n")
@@ -199,10 +206,10 @@ class TestMsrs:
         # Nor where a third row repeats one of them.
         assert read(f"{text}{self.ROW}").cpus[0].msr == {}
 
-    def test_a_row_cut_short_is_refused(self) -> None:
-        assert "dump:6: is not a whole AIDA64 MSR row" in message_of(
-            f"{ROWS}MSR Registers\nMSR C0010010: 0000-0000-00"
-        )
+    def test_a_row_cut_short_is_refused_but_at_the_end(self) -> None:
+        cut = f"{ROWS}MSR Registers\nMSR C0010010: 0000-0000-00"
+        assert "dump:6: is not a whole AIDA64 MSR row" in message_of(f"{cut}\n")
+        assert read(cut).cpus == read(ROWS).cpus
 
 
 class TestFiles:

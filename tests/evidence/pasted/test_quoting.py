@@ -259,3 +259,14 @@ def test_grep_over_commands_of_rdmsr_tells_the_same(prompt: str, dress: str) -> 
     read = parse_snapshot(dressed, "file")
     assert read.cpus == parse_snapshot(text, "file").cpus
     assert read.cpus[0].msr == {0xC0010010: 0xF40000, 0xC0010131: 0}
+
+
+@pytest.mark.parametrize(
+    "of", ["cpuid -r", "AIDA64", "libcpuid", "hwloc", "x86info", "cpucontrol", "cpuinfo", "lscpu"]
+)
+def test_a_text_cut_within_its_last_lines_tells_no_more_and_is_no_error(of: str) -> None:
+    text = TEXTS[of]
+    whole = from_snapshot(parse_snapshot(text, "file"))
+    for cut in range(len(text) - 130, len(text), 3):
+        less = from_snapshot(parse_snapshot(text[:cut], "file"))
+        assert all(fact.value in (None, whole[fact.name].value) for fact in less)

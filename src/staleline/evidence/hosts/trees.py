@@ -19,6 +19,7 @@ from staleline.evidence.hosts.archive import ArchiveTree
 from staleline.evidence.hosts.merge import merged
 from staleline.evidence.log import dmesg, xen
 from staleline.evidence.log.unread import unread_messages
+from staleline.evidence.pasted.cutoff import read_before_cut
 from staleline.evidence.snapshot import KernelEvidence, Snapshot
 from staleline.evidence.source import decode
 from staleline.evidence.staleline_collect import HostTree, Tree, collect, document_text
@@ -158,7 +159,7 @@ def _sources(tree: Tree, where: str) -> Iterator[Snapshot]:
         if data.strip():
             at = posixpath.join(where, path)
             text = decode(data, at)
-            yield parse(text, at)
+            yield read_before_cut(parse, text, at)
             if parse is dmesg.parse and (listed := modulelist.listed_modules(text)) is not None:
                 yield listed
             if parse is dmesg.parse:

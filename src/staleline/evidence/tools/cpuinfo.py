@@ -42,17 +42,22 @@ def parse(text: str, where: str) -> Snapshot:
     """Return a machine known only by `text`: no CPUID leaves, no MSRs.
 
     Raises:
-        EvidenceError: `text` is cut short, or not of one x86 machine.
+        EvidenceError: `text` is not of one x86 machine.
     """
-    return Snapshot(cpus=(), cpuinfo=parse_evidence(text, where), notes=(_NO_CPUID,))
+    cut = text[text.rfind("\n") + 1 :].partition(":")[0].strip()
+    notes = (_NO_CPUID, Note("last line", f"the text ends within {cut!r}, which was left out"))
+    evidence = parse_evidence(text, where)
+    return Snapshot(cpus=(), cpuinfo=evidence, notes=notes if cut else notes[:1])
 
 
 def parse_evidence(text: str, where: str) -> CpuinfoEvidence:
     """Return the first processor of `text`; a field that was left out is not known.
 
     Raises:
-        EvidenceError: `text` is cut short, names two vendors, or is of another architecture.
+        EvidenceError: `text` names two vendors, or is of another architecture.
     """
+    # The last line counts only when it is finished: "sme" may be a cut "smep".
+    text = text[: text.rfind("\n") + 1] or text
     vendors = sorted({value.strip() for value in _VENDOR.findall(text)})
     if len(vendors) > 1:
         raise EvidenceError(
@@ -63,11 +68,8 @@ def parse_evidence(text: str, where: str) -> CpuinfoEvidence:
     if (machine := architecture.of_cpuinfo(text)) is not None:
         raise architecture.refused_architecture(machine, where)
     fields, flags = _first_processor(text)
-    # What was left out is not known; what a line in the middle of which the text ends held is lost.
-    needed = ("vendor_id", "cpu family", "model", "flags")
-    for name in needed if not text.endswith("\n") else needed[: not fields]:
-        if name not in fields:
-            raise EvidenceError(f"field {name} is missing", where=where, do=_COPY_WHOLE)
+    if not fields:
+        raise EvidenceError("field vendor_id is missing", where=where, do=_COPY_WHOLE)
     return CpuinfoEvidence(
         vendor=named_vendor(fields.get("vendor_id")),
         family=_number(fields, "cpu family", where),
@@ -80,10 +82,7 @@ def parse_evidence(text: str, where: str) -> CpuinfoEvidence:
 
 
 def _first_processor(text: str) -> tuple[dict[str, str], frozenset[str]]:
-    """The fields that are read, and the flags.
-
-    The last line counts only when it is finished: "sme" may be a cut "smep".
-    """
+    """The fields that are read, and the flags."""
     lines = list(_first_paragraph(text[: text.rfind("\n") + 1]))
     fields: dict[str, str] = {}
     flags = frozenset[str]()
