@@ -342,3 +342,45 @@ def test_a_feature_of_amd_that_a_tool_tells_of_on_a_cpu_of_another_vendor(name: 
     assert "cpus[0].cpuid.0x00000000:0 says 'GenuineIntel'" in contradiction_in(
         Snapshot(cpus=(registers,), statements=(told,)), "told-otherwise"
     )
+
+
+def _lines(cmdline: str, loaders: str, **config: str) -> Snapshot:
+    kernel = KernelEvidence(None, cmdline, config or None, loader_cmdline=loaders)
+    return Snapshot(cpus=(), kernel=kernel)
+
+
+@pytest.mark.parametrize(
+    ("cmdline", "loaders"),
+    [
+        ("quiet", "quiet mem_encrypt=on"),
+        ("mem_encrypt=off quiet", "mem_encrypt=on quiet"),
+        ("ro", "reboot=force"),
+        # In this order the last one counts otherwise.
+        ("mem_encrypt=off mem_encrypt=on", "mem_encrypt=on mem_encrypt=off"),
+        ("ro -- single", "ro -- mem_encrypt=on"),
+    ],
+)
+def test_a_word_of_the_loaders_that_the_kernel_lost(cmdline: str, loaders: str) -> None:
+    (found,) = contradictions(_lines(cmdline, loaders))
+    assert found.id == "loaders-word-lost"
+    assert not contradictions(_lines(cmdline, loaders, CONFIG_CMDLINE_OVERRIDE="y"))
+    assert contradictions(_lines(cmdline, loaders, CONFIG_CMDLINE_OVERRIDE="n"))
+
+
+@pytest.mark.parametrize(
+    ("cmdline", "loaders"),
+    [
+        # linux 7.3.4 init/main.c setup_command_line(): bootconfig in front, and behind --.
+        ("mem_encrypt=on quiet bootconfig", "quiet bootconfig"),
+        ("a reboot=force -- x single", "reboot=force -- single"),
+        # CONFIG_CMDLINE (arch/x86/kernel/setup.c:917-921).
+        ("console=ttyS0 mem_encrypt=off ro", "mem_encrypt=off ro"),
+        # A word that nobody asks for may have been taken out of what was handed over.
+        ("mem_encrypt=on", "mem_encrypt=on quiet splash"),
+        # Cut, as boot_command_line has room for so many.
+        ("x" * 2047, "mem_encrypt=on"),
+        ("", ""),
+    ],
+)
+def test_what_others_put_to_the_loaders_line(cmdline: str, loaders: str) -> None:
+    assert not contradictions(_lines(cmdline, loaders))

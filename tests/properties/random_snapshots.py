@@ -10,7 +10,7 @@ from __future__ import annotations
 import types
 import typing
 from collections.abc import Callable, Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from random import Random
 from typing import Any
 
@@ -118,7 +118,12 @@ def some_snapshot(random: Random) -> Snapshot:
     # Evidence of every field would contradict itself nearly always.
     drawing = _Drawing(random, rate=random.choice((0.1, 0.3, 0.6, 0.9)))
     machine: Snapshot = drawing.record(Snapshot)
-    return machine
+    kernel = machine.kernel
+    # Nobody takes a word out of the loader's line; now and then it contradicts all the same.
+    if None in (kernel.cmdline, kernel.loader_cmdline) or random.random() < 0.1:
+        return machine
+    cmdline = f"{kernel.cmdline} {kernel.loader_cmdline}".strip()
+    return replace(machine, kernel=replace(kernel, cmdline=cmdline))
 
 
 class _Drawing:

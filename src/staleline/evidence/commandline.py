@@ -23,6 +23,7 @@ __all__ = [
     "end_of_arguments",
     "forces_reboot",
     "init_words_start",
+    "lost_word",
     "startup_choice",
 ]
 
@@ -40,6 +41,8 @@ _VALUE_SIZE = 15
 #: The decompressor takes no more than this from the pointer on, linux 7.3.4
 #: arch/x86/boot/cmdline.c:116.
 _SEGMENT = 0x10000
+#: What decides of a handover: how memory is mapped, and whether others are stopped.
+_ASKED_FOR = ("mem_encrypt=", "reboot=")
 
 
 def encoded(text: str) -> bytes:
@@ -208,3 +211,18 @@ def forces_reboot(line: bytes, *, panic_prefix: bool) -> bool:
 
 def _without_panic(part: bytes, known: bool) -> bytes:
     return part.removeprefix(b"panic_") if known else part
+
+
+def lost_word(line: str, loaders: str) -> str | None:
+    """The first word of the loader's line that /proc/cmdline should have and does not.
+
+    Others put words before it, and bootconfig some behind its ``--``, and nobody takes one out
+    (linux 7.3.4 init/main.c setup_command_line(), arch/x86/kernel/setup.c:909-939). Only words are
+    looked for that somebody asks for.
+    """
+    # Behind so many bytes the line was cut (setup.c:915-921).
+    if len(encoded(line)) >= COMMAND_LINE_SIZE - 1:
+        return None
+    behind = iter(line.split())
+    asked = (word for word in loaders.split() if word.lstrip('"').startswith(_ASKED_FOR))
+    return next((word for word in asked if word not in behind), None)

@@ -13,6 +13,7 @@ from staleline.evidence.commandline import (
     decompressor_sees_on,
     efi_stub_choice,
     encoded,
+    lost_word,
     startup_choice,
 )
 from staleline.evidence.contradiction import Contradiction, clash, raise_if_any
@@ -222,6 +223,20 @@ _UNTOLD = ("", None)
 _OF_AMD = frozenset({"sme", "sev", "sev_es", "sev_snp", "sme_enabled", "snp_enabled"})
 
 
+def _loaders_line_is_kept(snapshot: Snapshot) -> _Found:
+    """Unless the build overrides it, which one without a configuration is taken not to do."""
+    kernel = snapshot.kernel
+    overridden = (kernel.config or {}).get("CONFIG_CMDLINE_OVERRIDE") == "y"
+    if overridden or kernel.cmdline is None or kernel.loader_cmdline is None:
+        return
+    if (word := lost_word(kernel.cmdline, kernel.loader_cmdline)) is not None:
+        yield _clash(
+            "loaders-word-lost",
+            ("kernel.loader_cmdline", f"holds {word!r}"),
+            ("kernel.cmdline", f"is {kernel.cmdline!r}"),
+        )
+
+
 def _statements_agree(snapshot: Snapshot) -> _Found:
     said: dict[str, Statement] = {}
     for statement in snapshot.statements:
@@ -315,6 +330,7 @@ _CHECKS: tuple[Callable[[Snapshot], _Found], ...] = (
     _flags_have_vendor,
     _state_fits,
     _statements_agree,
+    _loaders_line_is_kept,
     _log_agrees,
 )
 
