@@ -16,9 +16,7 @@ from staleline.evidence.hosts.merge import merged
 from staleline.evidence.log import kernel_log
 from staleline.evidence.snapshot import Snapshot, UnreadMessage
 from staleline.evidence.source import decode, opened_evidence, whole
-from staleline.evidence.tools.detected import detected
-from staleline.evidence.tools.livepatchers import applied_patches
-from staleline.evidence.tools.modulelist import listed_modules
+from staleline.evidence.tools.asides import asides
 from staleline.evidence.transcript import JSON_MAX, Excerpt, begins_as_document, parts
 from staleline.pattern import Pattern
 from staleline.tar import is_tar
@@ -31,6 +29,10 @@ _OF_MEMBER = Bounds(most=16 << 20, free=1 << 20)
 #: The flags of a CPU take some 2000 characters, a message of the kernel log 1000.
 _LINE_MAX = 1 << 16
 
+#: What commands that show files of /proc and /sys begin with.
+_SHOWS = ("cat /", "cat  /", "/sys/kernel/livepatch")
+#: A text without any is none of a web page or of another document.
+_OF_MARKUP = ("<", "&", "{\\rtf1")
 _JSON = Pattern(r'\s*\{\s*["}]')
 
 _KNOWN = (
@@ -146,8 +148,8 @@ def _machine(text: str, where: str) -> Snapshot | None:
         _require_bounds(output, where)
     unread = _unread(given, text, where, outputs)
     machines = [_of_output(output, where, alone=len(outputs) == 1) for output in outputs]
-    others = (shown, detected(text), listed_modules(text), applied_patches(text))
-    machines += [machine for machine in others if machine is not None]
+    machines += [shown] if shown is not None else []
+    machines += asides(text)
     if unread:
         machines.append(Snapshot(cpus=(), unread=unread))
     return merged(machines, where) if machines else None
@@ -176,10 +178,11 @@ def _is_read_in(outputs: Sequence[Excerpt]) -> Callable[[int, str], bool]:
 
 def _plain_characters(text: str, where: str) -> str:
     """`text` without what terminals put to it, and with no character that stands for another."""
-    from staleline.evidence.pasted.markup import as_shown
     from staleline.evidence.pasted.quoting import plain_characters
 
-    if not _JSON.match(text):
+    if any(mark in text for mark in _OF_MARKUP) and not _JSON.match(text):
+        from staleline.evidence.pasted.markup import as_shown
+
         text = as_shown(text, where)
     is_json = text.lstrip()[:1] == "{" and begins_as_document(text)
     return plain_characters(text, is_json=is_json)
@@ -198,6 +201,8 @@ def _undressed(text: str, where: str) -> str:
 def _shown(text: str, where: str) -> tuple[Snapshot | None, str]:
     """What a terminal shows of files that the collector reads, and the rest of `text`."""
     if begins_as_document(text):
+        return None, text
+    if not any(command in text for command in _SHOWS):
         return None, text
     from staleline.evidence.shown import shown_files
 

@@ -133,8 +133,17 @@ _BEGINS_DOCUMENT = Pattern(
 )
 
 
+#: Headings of dumps, and remarks over them: no format is told by one, and none is imported for it.
+_TELLS_NOTHING = Pattern(
+    r"\s*|CPU(?: [0-9]{1,6})?:|-{4,}\[ [\w #/,.-]{1,80} \]-{4,}|(?:version|build_date)=.*"
+    r"|# (?:[a-z]+:|[A-Z][a-z]+ values) .*"
+)
+
+
 def format_of_line(line: str, *, within_another: bool = False) -> Format | None:
     """The format that `line` tells; amid another only one that it tells for certain."""
+    if _TELLS_NOTHING.fullmatch(line):
+        return None
     for format_ in _formats():
         if format_.opens(line) if within_another else format_.is_row(line):
             return format_

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from importlib.metadata import version
 from typing import Any
 
 import click
@@ -18,6 +17,8 @@ _WRITTEN = frozenset({"-o", "--output", "--certificate", "--traces"})
 
 def with_provenance(document: dict[str, Any], *, files: bool = True) -> dict[str, Any]:
     """The document with ``provenance`` at its end, with or without the files of the command."""
+    from importlib.metadata import version
+
     from staleline.report.words.dates import today
 
     made = {

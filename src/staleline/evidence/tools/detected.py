@@ -61,9 +61,6 @@ _DOM0: Final = "xen-dom0"
 
 def detected(text: str) -> Snapshot | None:
     """The machine as far as such tools name its hypervisor; None where none does."""
-    # Looked for before any pattern is tried, as most texts have none of these words.
-    if "detect-virt" not in text and "virt-what" not in text and "Virtualization: " not in text:
-        return None
     statements = agreed(_statements(text.split("\n")))
     return Snapshot(cpus=(), statements=statements) if statements else None
 

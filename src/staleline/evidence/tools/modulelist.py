@@ -80,13 +80,6 @@ _DENIED: Final = (
     "not load",
 )
 _LONGEST: Final = 8192
-#: What a text has to hold to be looked at.
-_MARKS: Final = (
-    *("Module ", "Live 0x", _LINKED, "/sys/module/", "taints kernel", "module verification failed"),
-    *("ailhouse", "acpi_processor", "mshv_root", "Domain-0", "Assigned CPUs"),
-    *("livepatch", "kpatch", "kgraft", "ksplice", "kcare", "klp_", "lkp_", "Module = "),
-    *("xen_", "hv_vmbus", "acrn"),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,8 +114,6 @@ def parse(text: str, where: str) -> Snapshot:
 
 def listed_modules(text: str) -> Snapshot | None:
     """The machine as far as lists of modules in `text` tell of it; None where there is none."""
-    if not any(mark in text for mark in _MARKS):
-        return None
     lines = [line if len(line) <= _LONGEST else line[:_LONGEST] for line in text.split("\n")]
     modules = {module.name: module for module in _modules(lines)}
     statements = (*_of_modules(modules), *_of_domains(lines))
