@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from io import BytesIO
@@ -12,7 +12,6 @@ from io import BytesIO
 from staleline.errors import EvidenceError
 from staleline.evidence.consistency import require_consistent
 from staleline.evidence.formats import is_of_messages, is_telling
-from staleline.evidence.hosts.merge import merged
 from staleline.evidence.log import kernel_log
 from staleline.evidence.snapshot import Snapshot, UnreadMessage
 from staleline.evidence.source import decode, opened_evidence, whole
@@ -152,7 +151,17 @@ def _machine(text: str, where: str) -> Snapshot | None:
     machines += asides(text)
     if unread:
         machines.append(Snapshot(cpus=(), unread=unread))
-    return merged(machines, where) if machines else None
+    return _merged(machines, where) if machines else None
+
+
+def _merged(machines: Iterable[Snapshot], where: str) -> Snapshot:
+    """One machine of all; what only one tells needs nothing to be merged by."""
+    first, *others = machines
+    if not others:
+        return first
+    from staleline.evidence.hosts.merge import merged
+
+    return merged((first, *others), where)
 
 
 def _of_output(output: Excerpt, where: str, *, alone: bool) -> Snapshot:
@@ -253,11 +262,11 @@ def _of_archive(files: Mapping[str, bytes], where: str) -> Snapshot:
     tree = trees.layout_of(files, where)
     if tree is not None:
         beside = dict(_texts(_beside(files), where))
-        return merged((trees.read_tree(tree, where), *_loose(beside, where)), where)
+        return _merged((trees.read_tree(tree, where), *_loose(beside, where)), where)
     found = [*_loose(dict(_texts(files, where)), where), *trees.read_pieces(files, where)]
     if not found:
         raise EvidenceError("is an archive without evidence", where=where, do=_KNOWN)
-    return merged(found, where)
+    return _merged(found, where)
 
 
 def _beside(files: Mapping[str, bytes]) -> dict[str, bytes]:

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 
-from staleline.evidence.hosts import snapshot_json
 from staleline.evidence.snapshot import Snapshot
 from staleline.pattern import Pattern
 
@@ -163,6 +162,8 @@ def is_telling(line: str) -> bool:
 
 def json_parser(text: str) -> Parse:
     """The reader of the JSON that `text` begins with."""
+    from staleline.evidence.hosts import snapshot_json
+
     if _SNAPSHOT.match(text):
         return snapshot_json.parse
     return next((parse for is_it, parse in _json() if is_it(text)), snapshot_json.parse)
@@ -170,6 +171,8 @@ def json_parser(text: str) -> Parse:
 
 def is_of_messages(parse: Parse) -> bool:
     """Does this reader of JSON take a document for each message, as many as there are?"""
+    from staleline.evidence.hosts import snapshot_json
+
     if parse is snapshot_json.parse:
         return False
     from staleline.evidence.log import journal

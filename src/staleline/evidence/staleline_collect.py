@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-# ruff: noqa: UP006, UP035, UP045 - the syntax of Python 3.6
+# ruff: noqa: UP006, UP035, UP045, PLC0415 - the syntax of Python 3.6; imports on use
 """Write a snapshot of this host (staleline/snapshot/1) without changing anything on it.
 
 This one file needs only the standard library of Python 3.6 or newer, so that it can run
@@ -12,13 +12,9 @@ where staleline is not installed:
 Without root it collects what it can; everything that is missing is noted with the reason.
 """
 
-import argparse
-import ctypes
 import errno
 import json
-import mmap
 import os
-import platform
 import re
 import struct
 import sys
@@ -379,6 +375,10 @@ def user_cpuid() -> ExecuteCpuid:
         OSError: Not x86-64 Linux, CPUID faults in this process, or no memory may be made
             executable.
     """
+    # What few uses of this file need is imported by them.
+    import ctypes
+    import platform
+
     if not (sys.platform == "linux" and platform.machine() == "x86_64" and sys.maxsize > 1 << 32):
         raise OSError(errno.ENOSYS, "this is no x86-64 Linux")
     libc = ctypes.CDLL(None, use_errno=True)
@@ -401,6 +401,9 @@ def user_cpuid() -> ExecuteCpuid:
 
 def _mapped_code(libc: Any) -> int:
     """Map `_CODE` and return its address; never writable and executable at once."""
+    import ctypes
+    import mmap
+
     file = libc.syscall(_SYS_MEMFD_CREATE, b"cpuid", 1)  # MFD_CLOEXEC
     if file < 0:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
@@ -1329,6 +1332,8 @@ class _Redaction:
 
 def main(arguments: Optional[List[str]] = None) -> int:
     """Write the snapshot; returns the exit status: 0, or 1 where it cannot be written."""
+    import argparse
+
     parser = argparse.ArgumentParser(
         prog="staleline-collect.py", description="Write a snapshot of this host for staleline."
     )

@@ -12,7 +12,6 @@ from typing import Final
 
 from staleline.evidence.log import kernel_log
 from staleline.evidence.snapshot import Snapshot, Statement
-from staleline.evidence.staleline_collect import cpu_list_text
 from staleline.hardware import HYPERVISORS
 
 __all__ = ["ALONE_BY_KERNEL", "agreed", "is_of", "said_by_user", "shown_otherwise"]
@@ -40,6 +39,8 @@ def said_by_user(name: str, value: object) -> Iterator[Statement]:
 
     CPUs are a number, or the list that the kernel has of them.
     """
+    from staleline.evidence.staleline_collect import cpu_list_text
+
     shown = cpu_list_text(value) if isinstance(value, tuple) else value
     source = f"--state {name}={shown}"
     if name == "cpus":

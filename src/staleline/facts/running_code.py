@@ -9,7 +9,6 @@ from functools import cache
 from importlib.resources import files
 
 from staleline.evidence.snapshot import Snapshot
-from staleline.evidence.staleline_collect import is_telling_module
 from staleline.facts.observation import Observation, observed_as, untold
 from staleline.facts.told.log import of_log
 from staleline.facts.told.stated import stated
@@ -102,6 +101,10 @@ def _by_names(snapshot: Snapshot) -> Iterator[str]:
     Where /sys/kernel/livepatch was read, it tells of all but those that are none of the kernel's.
     """
     named = [module.partition(":")[0] for module in snapshot.state.tainting_modules or ()]
+    if not named and not snapshot.modules:
+        return
+    from staleline.evidence.staleline_collect import is_telling_module
+
     for module in dict.fromkeys((*(snapshot.modules or ()), *named)):
         in_sysfs = snapshot.state.livepatches is not None and not _OF_NO_KERNEL.match(module)
         if module != _JAILHOUSE and is_telling_module(module) and not in_sysfs:

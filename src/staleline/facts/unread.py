@@ -12,8 +12,7 @@ from dataclasses import replace
 
 from staleline.errors import EvidenceError
 from staleline.evidence.consistency import require_consistent
-from staleline.evidence.hosts.merge import merged
-from staleline.evidence.log import dmesg, kernel_log
+from staleline.evidence.log import kernel_log
 from staleline.evidence.snapshot import Snapshot, UnreadMessage
 from staleline.facts.fact import Fact, Layer, MachineFacts
 from staleline.facts.observation import Observation, observed_as, untold
@@ -57,6 +56,9 @@ def in_doubt(
 
 def _said(unread: UnreadMessage) -> Snapshot:
     """What the message tells; the line behind it shows that it is not cut."""
+    # Most evidence holds no such message.
+    from staleline.evidence.log import dmesg
+
     return dmesg.parse(f"<6>{unread.message}\n<6>.\n", unread.where)
 
 
@@ -66,6 +68,8 @@ def _as_said(snapshot: Snapshot, messages: list[Snapshot]) -> Snapshot:
     Raises:
         EvidenceError: There is none.
     """
+    from staleline.evidence.hosts.merge import merged
+
     machine = merged([replace(snapshot, unread=()), *messages], "")
     machine = kernel_log.with_state(machine)
     require_consistent(machine, None)

@@ -10,10 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from staleline.evidence.log.wordings import LogValue, Wording, release_of, silences, wordings_of
 from staleline.evidence.snapshot import LogEvidence, Snapshot
+
+if TYPE_CHECKING:
+    from staleline.evidence.log.wordings import LogValue, Wording
 
 __all__ = ["WITHOUT_SEAMCALLS", "Told", "by_peak", "spoken", "told", "told_twice", "with_state"]
 
@@ -124,6 +126,9 @@ def _statements(lines: tuple[str, ...], vendor: str | None) -> Mapping[str, list
 
 @lru_cache(maxsize=4096)
 def _spoken(line: str) -> tuple[tuple[Wording, str], ...]:
+    # Most evidence holds no log, and the table's types take longer to make than a dump to read.
+    from staleline.evidence.log.wordings import wordings_of
+
     return tuple((wording, line) for wording in wordings_of(line))
 
 
@@ -131,6 +136,8 @@ def _silent(
     lines: tuple[str, ...], release: str | None, statements: Mapping[str, object]
 ) -> Mapping[str, Told]:
     """What a whole log proves by what it does not say."""
+    from staleline.evidence.log.wordings import release_of, silences
+
     known = release_of(release)
     ids = {wording.id for line in lines for wording, _ in _spoken(line)}
     return {

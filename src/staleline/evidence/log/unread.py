@@ -13,13 +13,14 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate, islice
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from staleline.evidence.log.hearts import HEARTS, HEARTS_OF_KINDS
-from staleline.evidence.log.printk import message_of
-from staleline.evidence.log.wordings import Wording, wordings
 from staleline.evidence.snapshot import UnreadMessage
 from staleline.pattern import Pattern
+
+if TYPE_CHECKING:
+    from staleline.evidence.log.wordings import Wording
 
 __all__ = ["unread_messages"]
 
@@ -117,6 +118,8 @@ class _Reader:
         hits = sorted(_hits(lines.replace(b"\n", b"")))
         if not hits:
             return
+        from staleline.evidence.log.wordings import wordings
+
         self._wordings = self._wordings or {row.id: row for row in wordings()}
         self._lines, self._undressed = text.split("\n"), self._text.split("\n")
         starts = list(accumulate((len(line) for line in lines.split(b"\n")), initial=0))
@@ -136,6 +139,8 @@ class _Reader:
                     self._found.setdefault(found, first)
                 self._told.add(first)
                 return
+        from staleline.evidence.log.printk import message_of
+
         message = message_of(self._undressed[first])
         # A message that was cut tells nothing, and is known to be the kernel's.
         begin = row.start or row.example[:_CUT]

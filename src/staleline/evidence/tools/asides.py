@@ -24,7 +24,7 @@ _OF_MODULES: Final = (
     *("Module ", "Modules linked in:", "Live 0x", "/sys/module", "taints kernel"),
     *("module verification failed", "ailhouse", "acpi_processor", "mshv_root", "Domain-0"),
     *("livepatch", "kpatch", "kgraft", "ksplice", "kcare", "klp_", "lkp_", "xen_", "hv_vmbus"),
-    *("acrn", "pvcalls_"),
+    *("acrn", "pvcalls_", "Assigned CPUs"),
 )
 
 
