@@ -384,3 +384,12 @@ def test_a_word_of_the_loaders_that_the_kernel_lost(cmdline: str, loaders: str) 
 )
 def test_what_others_put_to_the_loaders_line(cmdline: str, loaders: str) -> None:
     assert not contradictions(_lines(cmdline, loaders))
+
+
+def test_what_a_tool_denies_any_cpu_may_show() -> None:
+    """Without the first CPU, which tells nothing, the second is the first."""
+    shows = CpuEvidence(CpuidTable({(0x8000_001F, 0): (0xFFFF_FFFF, 1, 0xFFFF_FFFF, 0x11)}))
+    said = (Statement("sme", False, "a tool"),)
+    for cpus in ((shows,), (CpuEvidence(CpuidTable({})), shows)):
+        (found,) = contradictions(Snapshot(cpus=cpus, statements=said))
+        assert found.id == "told-otherwise"
