@@ -697,12 +697,20 @@ class _Collector:
         return {
             "release": release,
             "build_id": self._build_id(),
-            "cmdline": self._line("proc/cmdline", "cmdline"),
+            "cmdline": self._cmdline(),
             "config": config,
             "loader_cmdline": loader_cmdline,
             "bootconfig": self._bootconfig(),
             **self._boot_parameters(),
         }
+
+    def _cmdline(self) -> Optional[str]:
+        """Files of /proc have no size, so that what copies by size makes empty ones of them."""
+        text = self._line("proc/cmdline", "cmdline")
+        if text == "" and not self._tree.is_this_host:
+            self._note("cmdline", "/proc/cmdline is empty, as copies are that go by its size")
+            return None
+        return text
 
     def _bootconfig(self) -> Optional[List[str]]:
         """The keys of /proc/bootconfig, each as often as it has values.
