@@ -230,7 +230,7 @@ def _loaders_line_is_kept(snapshot: Snapshot) -> _Found:
     if overridden or kernel.cmdline is None or kernel.loader_cmdline is None:
         return
     if (word := lost_word(kernel.cmdline, kernel.loader_cmdline)) is not None:
-        yield _clash(
+        yield clash(
             "loaders-word-lost",
             ("kernel.loader_cmdline", f"holds {word!r}"),
             ("kernel.cmdline", f"is {kernel.cmdline!r}"),

@@ -172,15 +172,15 @@ def _linked(rest: str) -> Iterator[_Module]:
 
 
 def _of_line(line: str, *, heading: bool) -> Iterator[_Module]:
-    if found := _ROW.fullmatch(line):
+    if shown := _ROW.fullmatch(line):
         # Without a heading a row of numbers is one of modules by its other columns or its name.
-        name, live = found["name"], "Live 0x" in line
+        name, live = shown["name"], "Live 0x" in line
         if heading or live or _is_of_interest(name):
-            yield _module(name, found["flags"], "/proc/modules" if live else "lsmod")
-    elif found := _TAINTS.match(line):
-        yield _module(found["name"], None, "kernel log")
-    elif found := _SYSTOOL.fullmatch(line):
-        yield _module(found["name"], None, "systool")
+            yield _module(name, shown["flags"], "/proc/modules" if live else "lsmod")
+    elif shown := _TAINTS.match(line):
+        yield _module(shown["name"], None, "kernel log")
+    elif shown := _SYSTOOL.fullmatch(line):
+        yield _module(shown["name"], None, "systool")
     elif "/sys/module/" in line and not is_prompt(line) and "No such file" not in line:
         for each in _SYSFS.finditer(line):
             yield from _of_sysfs(each["name"], line)
