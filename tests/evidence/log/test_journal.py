@@ -11,6 +11,7 @@ import pytest
 from staleline.errors import EvidenceError
 from staleline.evidence.detect import parse_snapshot
 from staleline.evidence.snapshot import Snapshot
+from staleline.facts import from_snapshot
 
 BOOT = (
     "Linux version 6.12.107+deb13-amd64 (debian-kernel@lists.debian.org) #1 SMP",
@@ -121,6 +122,20 @@ def test_what_programs_wrote_is_no_message_of_the_kernel(write: Write) -> None:
     ):
         machine = read(write([*log, entry(BOOT[2], 1, **other)]))
         assert machine.state.sme_active is None, other
+
+
+@pytest.mark.parametrize("write", FORMS)
+def test_an_entry_that_does_not_say_who_wrote_it_is_nobodys(write: Write) -> None:
+    """As of --output-fields=MESSAGE: a guest's console may stand in the host's journal."""
+    guests = entry("Hypervisor detected: KVM", 1)
+    alone = {name: guests[name] for name in guests if name.startswith("__") or name == "_BOOT_ID"}
+    machine = read(write([*entries(B, BOOT[0]), {**alone, "MESSAGE": guests["MESSAGE"]}]))
+    assert [unread.message for unread in machine.unread] == [guests["MESSAGE"]]
+    assert machine.log is not None
+    assert machine.log.lines == ()
+    assert from_snapshot(machine)["unread_messages"].value
+    with pytest.raises(EvidenceError, match="holds a message of a kernel in a form"):
+        read(write([{**alone, "MESSAGE": guests["MESSAGE"]}]))
 
 
 @pytest.mark.parametrize("write", FORMS)

@@ -11,16 +11,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 from staleline.evidence.log import dmesg
-from staleline.evidence.snapshot import Snapshot
+from staleline.evidence.snapshot import Snapshot, UnreadMessage
 from staleline.pattern import Pattern
 
 __all__ = ["is_json", "is_read", "is_row", "parse", "parse_json"]
 
 #: One of these stands in every entry of a journal (systemd.journal-fields(7)).
 _OF_JOURNAL: Final = frozenset({"_TRANSPORT", "_BOOT_ID", "__CURSOR", "__REALTIME_TIMESTAMP"})
+#: Either says who wrote an entry (systemd.journal-fields(7)); SYSLOG_FACILITY does not.
+_OF_WRITER: Final = frozenset({"_TRANSPORT", "SYSLOG_IDENTIFIER"})
 _DMESG_JSON = Pattern(r'\s*\{\s*"dmesg"\s*:\s*\[')
 _JOURNAL_JSON = Pattern(r'\s*(?:data: )?\x1e?\{\s*"_{0,2}[A-Z][A-Z0-9_]{1,63}"\s*:')
 _EXPORT = Pattern(r"__CURSOR=s=[0-9a-f]{1,32};i=[0-9a-f]+;b=.*")
@@ -58,7 +61,7 @@ def parse_json(text: str, where: str) -> Snapshot:
     """
     begin = _DMESG_JSON.match(text)
     if begin is None:
-        return dmesg.parse(_lines(map(_of_journal, _objects(text, 0))), where)
+        return _of_entries(_objects(text, 0), where)
     return dmesg.parse(_lines(map(_of_dmesg, _objects(text, begin.end()))), where)
 
 
@@ -68,7 +71,29 @@ def parse(text: str, where: str) -> Snapshot:
     Raises:
         EvidenceError: `text` holds no message.
     """
-    return dmesg.parse(_lines(map(_of_journal, _entries(text))), where)
+    return _of_entries(_entries(text), where)
+
+
+def _of_entries(entries: Iterable[_Entry], where: str) -> Snapshot:
+    """What the kernel's entries tell; what may be the kernel's in others is kept apart.
+
+    ``--output-fields=MESSAGE`` leaves out who wrote an entry (journalctl(1)), and a program may
+    have written it: the console of a guest of this host stands in a journal as well.
+    """
+    kept = list(entries)
+    unread = tuple(
+        dict.fromkeys(
+            UnreadMessage(where, line)
+            for entry in kept
+            if not _OF_WRITER & entry.keys()
+            for line in (_text(entry.get("MESSAGE")) or "").split("\n")
+            if dmesg.is_read(f"<6>{line}")
+        )
+    )
+    lines = _lines(map(_of_journal, kept))
+    if unread and not lines:
+        return Snapshot(cpus=(), unread=unread)
+    return replace(dmesg.parse(lines, where), unread=unread)
 
 
 def _objects(text: str, at: int) -> Iterator[_Entry]:
@@ -113,6 +138,8 @@ def _of_dmesg(entry: _Entry) -> _Message | None:
 
 
 def _of_journal(entry: _Entry) -> _Message | None:
+    if not _OF_WRITER & entry.keys():
+        return None
     if entry.get("_TRANSPORT", "kernel") != "kernel" or not _OF_JOURNAL & entry.keys():
         return None
     if entry.get("SYSLOG_FACILITY", "0") != "0":
