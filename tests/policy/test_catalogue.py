@@ -174,6 +174,21 @@ def test_a_policy_file_of_ones_own_is_read(tmp_path: Path) -> None:
         (('"true"', "true"), "attributes.ANY is not text"),
         (("[sites]", "[sites"), "not TOML"),
         (("[attributes]", '[protocol]\nreported_stopped = "later"\n[attributes]'), "'later'"),
+        # Left out it would mean the other order.
+        (
+            ("[attributes]", '[protocol]\nreported_stoped = "before-flush"\n[attributes]'),
+            "protocol.reported_stoped: unknown key",
+        ),
+        (
+            ("[attributes]", "[protocol]\nreported_stopped = []\n[attributes]"),
+            "reported_stopped: []",
+        ),
+        (
+            ("[attributes]", '[kernel]\nlack = ["snp_host"]\n[attributes]'),
+            "kernel.lack: unknown key",
+        ),
+        (("[attributes]", '[releases]\nupstreem = ["6.1"]\n[attributes]'), "releases.upstreem"),
+        (("[attributes]", '[releases]\nupstream = ["6.9..6.1"]\n[attributes]'), "no release"),
         (("[attributes]", '[releases]\nupstream = ["6"]\n[attributes]'), "releases: '6'"),
         (('title = "a rule of one\'s own"', "title = 3"), "title is missing or not text"),
         (("[attributes]", "source = 3\n[attributes]"), "unknown site"),

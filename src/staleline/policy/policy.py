@@ -38,7 +38,13 @@ _KEYS = {
     "kernel",
     "protocol",
 }
-_KERNEL_KEYS = {"encrypts", "lacks"}
+#: Of tables whose keys are no names of their own: what a key is misspelt for would else go without
+#: saying.
+_KEYS_OF = {
+    "kernel": {"encrypts", "lacks"},
+    "protocol": {"reported_stopped"},
+    "releases": {"upstream", "backported"},
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +202,7 @@ class _TableReader:
 
     def encrypts(self, attributes: Mapping[str, Expression]) -> Expression | None:
         """``kernel.encrypts``, expanded."""
-        text = self._kernel().get("encrypts")
+        text = self._section("kernel").get("encrypts")
         if text is None:
             return None
         expression = self._expression(text, "kernel.encrypts")
@@ -210,7 +216,7 @@ class _TableReader:
 
     def lacks(self) -> tuple[str, ...]:
         """``kernel.lacks``: names of atoms."""
-        names = self._kernel().get("lacks", [])
+        names = self._section("kernel").get("lacks", [])
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise self._error("kernel.lacks is no list of texts", 'write lacks = ["seamcalled"]')
         strange = [name for name in names if name not in atoms()]
@@ -219,15 +225,6 @@ class _TableReader:
                 f"kernel.lacks: unknown atom {strange[0]!a}", "see `staleline policies --atoms`"
             )
         return tuple(names)
-
-    def _kernel(self) -> dict[str, Any]:
-        section = self._section("kernel")
-        unknown = sorted(set(section) - _KERNEL_KEYS)
-        if unknown:
-            raise self._error(
-                f"kernel.{unknown[0]}: unknown key", f"use {', '.join(sorted(_KERNEL_KEYS))}"
-            )
-        return section
 
     def _predicates(
         self, section: Mapping[str, Any], table: str, attributes: Mapping[str, Expression]
@@ -245,7 +242,7 @@ class _TableReader:
     def reported(self) -> ReportOrder:
         # What upstream does since commit 1f5e7eb7868e (6.5) goes without saying.
         word = self._section("protocol").get("reported_stopped", ReportOrder.AFTER_FLUSH)
-        if word not in set(ReportOrder):
+        if not isinstance(word, str) or word not in set(ReportOrder):
             raise self._error(
                 f"protocol.reported_stopped: {word!r}", f"use {' or '.join(ReportOrder)}"
             )
@@ -266,12 +263,17 @@ class _TableReader:
             first, last = (_series(end) for end in (ends[0], ends[-1]))
         except (IndexError, ValueError):
             raise self._error(f"releases: {series!r}", 'write "6.5..6.17" or "6.1"') from None
+        if last < first:
+            raise self._error(f"releases: {series!r} has no release", "write the first one first")
         return ReleaseRange(first, last, backported)
 
     def _section(self, key: str) -> dict[str, Any]:
         value = self.table.get(key, {})
         if not isinstance(value, dict):
             raise self._error(f"{key} is not a table", f"write [{key}]")
+        keys = _KEYS_OF.get(key, set(value))
+        for unknown in sorted(set(value) - keys):
+            raise self._error(f"{key}.{unknown}: unknown key", f"use {', '.join(sorted(keys))}")
         return value
 
     def _expression(self, text: object, key: str) -> Expression:
