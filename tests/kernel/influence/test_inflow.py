@@ -51,6 +51,18 @@ def decides(*codes: str, constant: bool = False) -> dict[object, int]:
             ["0fa2", "31c9", "0fb0d3", "7402"],
             dict.fromkeys((EAX_OF_LEAF, EBX_OF_LEAF, Register(7, 0, 3)), 0xFF),
         ),
+        # cpuid; shr eax, 4; jc: the last bit that is shifted out, beside those that stay
+        (["0fa2", "c1e804", "7202"], {EAX_OF_LEAF: 0xFFFF_FFF8}),
+        # cpuid; shr eax, 1; sbb ecx, ecx; test ecx, ecx; je
+        (["0fa2", "d1e8", "19c9", "85c9", "7402"], {EAX_OF_LEAF: 0xFFFF_FFFF}),
+        # cpuid; shl rax, 33; jae: bit 31, beside those that stay
+        (["0fa2", "48c1e021", "7302"], {EAX_OF_LEAF: 0xFFFF_FFFF}),
+        # cpuid; shl rax, 33; je
+        (["0fa2", "48c1e021", "7402"], {EAX_OF_LEAF: 0x7FFF_FFFF}),
+        # cpuid; shr eax, 4; je: nothing of what is shifted out
+        (["0fa2", "c1e804", "7402"], {EAX_OF_LEAF: 0xFFFF_FFF0}),
+        # cpuid; shr eax, 4; test ebx, ebx; jbe: nor if CF is written again
+        (["0fa2", "c1e804", "85db", "7602"], {EBX_OF_LEAF: 0xFFFF_FFFF}),
         # cpuid; test eax, eax; cli; cld; js
         (["0fa2", "85c0", "fa", "fc", "7802"], {EAX_OF_LEAF: (1 << 32) - 1}),
         # cpuid; pushfq; test eax, eax; je

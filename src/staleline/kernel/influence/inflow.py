@@ -15,7 +15,7 @@ from staleline.hardware import GENERAL_REGISTERS
 from staleline.kernel.emulator.layout import is_pointer
 from staleline.kernel.emulator.traps import RANDOM, TIME
 from staleline.kernel.rerun.inputs import Register
-from staleline.kernel.rerun.instructionform import FLAGS, BitsKept, Part, form_of, parts_of
+from staleline.kernel.rerun.instructionform import CARRY, FLAGS, BitsKept, Part, form_of, parts_of
 
 if TYPE_CHECKING:
     from staleline.kernel.rerun.instructionform import InstructionForm
@@ -128,7 +128,8 @@ class _Followed:
         return unknown
 
     def _pass_on(self, form: InstructionForm, step: ExecutedInstruction, loaded: Flow) -> None:
-        taken = _kept(form, _joined(self._of(form.reads), loaded))
+        whole = _joined(self._of(form.reads), loaded)
+        taken = _kept(form, whole)
         if form.asks is not None:
             origin = _ASKED.get(form.asks, form.asks)
             taken = _joined(_mixed(taken), frozenset({Inflow(origin, _MASK_64, None)}))
@@ -136,6 +137,8 @@ class _Followed:
             # Flags tell what it did: they never stay as they were.
             before = self._register(part) if form.keeps and part != FLAGS else _NOTHING
             self._put(part, _joined(before, _part(taken, part)) if taken else before)
+            if part == FLAGS:
+                self._registers[CARRY] = _mixed(_cut(whole, form.carried))
         for part in form.clears:
             self._registers[part] = _NOTHING
         for access in step.accesses:
@@ -176,6 +179,8 @@ class _Followed:
         known = self._registers.get(part)
         if known is not None:
             return known
+        if part == CARRY:
+            return _NOTHING
         if part == FLAGS:
             return frozenset({Inflow(_FLAGS_ORIGIN, _MASK_64, None)})
         name = part.register.upper()
@@ -230,7 +235,7 @@ class _Followed:
 
 def _is_of_a_run(part: Part) -> bool:
     """Is it set anew where a run begins?"""
-    return part == FLAGS or part.register in GENERAL_REGISTERS
+    return part in (FLAGS, CARRY) or part.register in GENERAL_REGISTERS
 
 
 def _chooses(inflow: Inflow) -> bool:

@@ -13,6 +13,7 @@ import capstone  # type: ignore[import-untyped]
 from capstone import x86 as cx
 
 __all__ = [
+    "CARRY",
     "FLAGS",
     "BitsKept",
     "InstructionForm",
@@ -53,6 +54,8 @@ class Part(NamedTuple):
 
 
 FLAGS: Final = Part("eflags", 0, 64)
+#: What CF has that is in no other flag: of a shift, the last bit that it shifts out.
+CARRY: Final = Part("carry", 0, 64)
 
 
 class BitsKept(Enum):
@@ -76,6 +79,7 @@ class InstructionForm:
         keeps: What it writes may as well stay as it was.
         bits: What becomes of bits.
         amount: The mask, or by how much it shifts.
+        carried: Of a shift, the bit that goes to CF.
         decides: What decides which way it goes, or whether or how often it does anything.
         looks_up: Where it loads from is a place in something, by its number.
         asks: What it asks of the CPU, by the name of the instruction; None if nothing.
@@ -88,6 +92,7 @@ class InstructionForm:
     keeps: bool = False
     bits: BitsKept = BitsKept.MIXED
     amount: int = 0
+    carried: int = 0
     decides: tuple[Part, ...] = ()
     looks_up: bool = False
     asks: str | None = None
@@ -123,6 +128,14 @@ _SET_FLAGS: Final = frozenset(
 )
 #: Nor of these that they take CF.
 _TAKE_FLAGS: Final = frozenset((cx.X86_INS_RCL, cx.X86_INS_RCR))
+#: These take CF whatever they are called, and those that end like this by their condition.
+_TAKE_CARRY: Final = frozenset(
+    (
+        *(cx.X86_INS_ADC, cx.X86_INS_SBB, cx.X86_INS_RCL, cx.X86_INS_RCR, cx.X86_INS_CMC),
+        *(cx.X86_INS_LAHF, cx.X86_INS_SALC, cx.X86_INS_PUSHF, cx.X86_INS_PUSHFQ),
+    )
+)
+_ON_CARRY: Final = ("b", "ae", "be", "a")
 #: These write flags that no condition asks for: DF, IF and AC.
 _LEAVE_CONDITIONS: Final = frozenset(
     (
@@ -203,6 +216,8 @@ def _form(instruction: capstone.CsInsn) -> InstructionForm:
         written = frozenset({"rax", "rdx"})  # of which the decoder says nothing
     if _clears(instruction):
         read = read & _FLAGS_NAMES if number == cx.X86_INS_SBB else frozenset()
+    if not read.isdisjoint(_FLAGS_NAMES) and _takes_carry(instruction):
+        read |= {CARRY.register}
     pointers = frozenset(_pointers(instruction)) - read
     if number in _STRINGS:
         read -= {"rdi", "rsi", "rcx", "edi", "esi", "ecx", *_FLAGS_NAMES}
@@ -219,6 +234,7 @@ def _form(instruction: capstone.CsInsn) -> InstructionForm:
         keeps=moves_or_not or number in (cx.X86_INS_CMPXCHG, cx.X86_INS_BSF, cx.X86_INS_BSR),
         bits=bits,
         amount=amount,
+        carried=_carried(instruction, amount) if bits is BitsKept.SHIFTED else 0,
         decides=_parts(_deciding(instruction, read)),
         looks_up=any(map(_looks_up, instruction.operands)),
         asks=_ASKS.get(number),
@@ -233,8 +249,21 @@ def _deciding(instruction: capstone.CsInsn, read: frozenset[str]) -> frozenset[s
         return frozenset({"rcx"}) if repeated else frozenset()
     jumps = instruction.group(capstone.CS_GRP_JUMP)
     if jumps or instruction.mnemonic.startswith(("cmov", "set")):
-        return read & _FLAGS_NAMES
+        return read & {*_FLAGS_NAMES, CARRY.register}
     return frozenset()
+
+
+def _takes_carry(instruction: capstone.CsInsn) -> bool:
+    """Is CF among the flags that it takes?"""
+    name = instruction.mnemonic
+    on_condition = name.startswith(("j", "set", "cmov"))
+    return name.endswith(_ON_CARRY) if on_condition else instruction.id in _TAKE_CARRY
+
+
+def _carried(instruction: capstone.CsInsn, amount: int) -> int:
+    """The last bit that SHR or SHL by so many bits shifts out (SDM vol. 2)."""
+    bit = amount - 1 if amount > 0 else 8 * instruction.operands[0].size + amount
+    return 1 << bit if amount and bit >= 0 else 0
 
 
 def _registers(instruction: capstone.CsInsn) -> tuple[frozenset[str], frozenset[str]]:
