@@ -51,6 +51,11 @@ def _observations(
         "CPUs are not stopped (reboot=force)",
         _reboot_force(snapshot, kernel),
     )
+    yield (
+        "crash_kernel_borrows",
+        "the crash kernel uses memory that was in use (crashkernel=,cma)",
+        commandline.crash_kernel_borrows(kernel),
+    )
     yield "sme_active", "memory is mapped with the C-bit", _sme_active(snapshot, known)
     yield (
         "tdx_module",

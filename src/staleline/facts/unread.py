@@ -22,7 +22,9 @@ __all__ = ["NAME", "in_doubt", "unread_fact"]
 NAME = "unread_messages"
 _TEXT = "lines whose form is not known would change what is known"
 #: What an image, or the code that runs, may exclude; the rest is tried both ways where unknown.
-_JUDGED_AS_TOLD = frozenset({"jumped_by", "sme_active", "stop_path_changed", "tdx_module"})
+_JUDGED_AS_TOLD = frozenset(
+    {"crash_kernel_borrows", "jumped_by", "sme_active", "stop_path_changed", "tdx_module"}
+)
 _DO = "give the output of dmesg as it was printed, or the file without what is not of this machine"
 
 

@@ -36,7 +36,7 @@ BOOLEANS = (
     *("hypervisor", "isolated", "sme", "sev", "unchecked_sme_bit", "coherency_enforced"),
     *("coherency_sfw_no", "tdx_guest", "sev_guest", "sev_es_guest", "snp_guest", "sme_enabled"),
     *("snp_enabled", "tme", "tsme", "several_cpus", "mwait", "sme_active", "sev_guests_run"),
-    *("reboot_force", "stop_path_changed", "unread_messages", *_LISTS),
+    *("reboot_force", "crash_kernel_borrows", "stop_path_changed", "unread_messages", *_LISTS),
 )
 #: In the order of their columns.
 ASKED = (*TEXTS, *INTEGERS, *BOOLEANS)

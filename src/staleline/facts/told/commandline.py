@@ -30,7 +30,7 @@ from staleline.evidence.commandline import (
 from staleline.evidence.snapshot import KernelEvidence
 from staleline.facts.observation import Observation, observed_as, untold
 
-__all__ = ["UnseenError", "mem_encrypt", "reboot_force", "seen_by_startup"]
+__all__ = ["UnseenError", "crash_kernel_borrows", "mem_encrypt", "reboot_force", "seen_by_startup"]
 
 _COLLECT = "run staleline collect on the host, as root"
 _OPTION = b"mem_encrypt"
@@ -159,6 +159,20 @@ def reboot_force(kernel: KernelEvidence) -> Observation:
     if len(forced) > 1:
         return untold("reboot=panic_f... counts since linux 5.2 only: give the release")
     return observed_as(forced.pop(), "/proc/cmdline")
+
+
+def crash_kernel_borrows(kernel: KernelEvidence) -> Observation:
+    """Is the crash kernel told of memory besides its reservation (``crashkernel=size,cma``)?
+
+    Until then processes have it. The words are sought in all of /proc/cmdline, which has more than
+    the line that the kernel reads them from (linux 7.3.4 arch/x86/kernel/setup.c:559).
+    """
+    if kernel.cmdline is None:
+        return untold(f"the command line was not read: {_COLLECT}")
+    # As get_last_crashkernel() has it: anywhere in the line, to the next space, whatever quotes say
+    # (linux 7.3.4 kernel/crash_reserve.c:186). Kernels before 6.17 take no such word for anything.
+    asked = re.search(rb"crashkernel=[^ ]*,cma(?: |$)", encoded(kernel.cmdline).strip())
+    return observed_as(asked is not None, "/proc/cmdline")
 
 
 def can_change(release: str | None) -> bool:

@@ -28,6 +28,7 @@ from staleline.verdict.audit.next_kernel import Following
 from staleline.verdict.audit.subject import Subject
 from staleline.verdict.audit.world import Key, World
 from staleline.verdict.audit.worlds import worlds
+from staleline.verdict.handover.borrowing import KernelWithBorrowedMemory
 from staleline.verdict.handover.changed import ChangedKernel
 from staleline.verdict.handover.judgement import Judgement
 from staleline.verdict.handover.kernels import ImageKernel, Kernel, PolicyKernel
@@ -59,7 +60,7 @@ def audit(
         ContradictionError: No machine fits the evidence.
     """
     raise_if_any(tuple(_not_by_this_image(facts, kernels)), None)
-    kernels = _as_changed(facts, kernels)
+    kernels = _as_told(facts, kernels)
     fitting = tuple(worlds(facts, kernels, following, paths))
     # Machines fit, or `possible_machines` would have said so: it is the rules that do not.
     if not fitting:
@@ -132,8 +133,12 @@ def _not_by_this_image(facts: MachineFacts, kernels: Sequence[Kernel]) -> Iterat
         yield without_seamcalls(str(state), images[0].path)
 
 
-def _as_changed(facts: MachineFacts, kernels: Sequence[Kernel]) -> Sequence[Kernel]:
-    """The kernels as live patches and kprobes left them."""
+def _as_told(facts: MachineFacts, kernels: Sequence[Kernel]) -> Sequence[Kernel]:
+    """The kernels as their command line has them, and as live patches and kprobes left them."""
+    # Where no command line was read, none of this is assumed: without it `mem_encrypt` is not known
+    # either.
+    if facts["crash_kernel_borrows"].value:
+        kernels = tuple(map(KernelWithBorrowedMemory, kernels))
     change = facts["stop_path_changed"]
     if not change.value:
         return kernels

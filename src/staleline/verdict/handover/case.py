@@ -63,14 +63,35 @@ class Case:
 
     @property
     def is_modelled(self) -> bool:
-        """Is all that decides it in the model?
+        """Is all that decides it in the model?"""
+        return self.can_be_asked and not self.uses_borrowed_memory
 
-        A hypervisor that jumps instead of the kernel is not, nor how one hides a guest's memory,
+    @property
+    def can_be_asked(self) -> bool:
+        """Does the model say anything of it?
+
+        It has no hypervisor that jumps instead of the kernel, nor how one hides a guest's memory,
         nor code that was not read.
         """
         machine = self.machine
         outside = not machine.jumped_by_kernel or machine.isolated
         return not outside and self.path not in self.behaviour.open
+
+    @property
+    def uses_borrowed_memory(self) -> bool:
+        """Does a crash kernel use memory that may be in the caches under another alias?
+
+        The model confines it to its reservation. With ``crashkernel=size,cma`` it uses memory that
+        processes had until then (linux 7.3.4 arch/x86/kernel/crash.c:336). Where neither kernel
+        encrypts and no guest ran, both have one alias of that.
+        """
+        machine, behaviour = self.machine, self.behaviour
+        if self.path is not Path.CRASH or not behaviour.crash_kernel_borrows:
+            return False
+        # Unlike a reservation, such memory can be what guests had, as all memory on a kexec.
+        two_keys = _foreign(machine, behaviour) is not ForeignLines.NONE
+        two_aliases = two_keys or self.old_encrypts or self.next_encrypts
+        return two_aliases and _incoherent(machine, behaviour, Path.KEXEC)
 
     @property
     def circumstances(self) -> tuple[Hashable, ...]:
@@ -90,6 +111,7 @@ class Case:
             behaviour.offline if len(self.offline) > 1 else (),
             behaviour.unknown,
             behaviour.open.get(self.path),
+            behaviour.crash_kernel_borrows,
             self.roles,
             self.load_settled,
             self.machine.circumstances,

@@ -34,6 +34,11 @@ _JUMPED_FOR_IT = Unknown(
     "flushes was not looked at",
     "hypervisor-jumps",
 )
+_BORROWED = Unknown(
+    "what the caches hold of the memory of crashkernel=,cma, which processes use until the crash "
+    "kernel has it: no CPU that a crash stops writes it back. Boot without ,cma",
+    "crash-kernel-borrows",
+)
 _ISOLATED = Unknown(
     "Hyper-V keeps this guest's memory private and hides by which means, so nothing is known of "
     "its aliases, nor of what its WBINVD does",
@@ -109,7 +114,9 @@ class Judgement:
 
     @property
     def _is_modelled(self) -> bool:
-        return self.case.machine.jumped_by_kernel and not self.case.machine.isolated
+        machine = self.case.machine
+        outside = not machine.jumped_by_kernel or machine.isolated
+        return not outside and not self.case.uses_borrowed_memory
 
     @cached_property
     def minimal(self) -> tuple[tuple[Site, ...], ...]:
@@ -159,6 +166,8 @@ class Judgement:
             return (_JUMPED_FOR_IT,)
         if self.case.machine.isolated:
             return (_ISOLATED,)
+        if self.case.uses_borrowed_memory:
+            return (_BORROWED,)
         if len(self.case.offline) > 1 and not self.case.behaviour.unknown:
             return (_may_be_dirty(self.case),)
         open_parts = self.case.behaviour.open.get(self.case.path)
@@ -175,14 +184,15 @@ def judge(case: Case) -> Judgement:
     Where all ways agree, what is unknown did not matter. What a hypervisor does that jumps
     instead of the kernel is not in the kernel's image, and not in the model.
     """
-    if not case.is_modelled:
+    if not case.can_be_asked:
         return Judgement(case, Verdict.UNKNOWN)
     # Who stops nobody has no stop mask, for instance: in such a way no line of that role is harmed.
     scenarios = tuple(case.scenarios())
     ways = list(map(case.is_looked_at, scenarios))
     safe = {_is_safe(scenario, case.roles) for scenario in compress(scenarios, ways)}
     if safe == {True}:
-        return Judgement(case, Verdict.SAFE)
+        # What is safe without such lines may not be with them; what is at risk stays so.
+        return Judgement(case, Verdict.SAFE if case.is_modelled else Verdict.UNKNOWN)
     return Judgement(case, Verdict.AT_RISK if safe == {False} and all(ways) else Verdict.UNKNOWN)
 
 

@@ -67,6 +67,7 @@ class Behaviour:
             could not be established.
         open: Paths of which a part of the rule is not known, and why: nothing is safe there,
             however the part turns out, since what is stored behind a flush is not known either.
+        crash_kernel_borrows: The crash kernel is told of memory besides its reservation.
     """
 
     flushes: Mapping[Site, Flush | None]
@@ -80,6 +81,7 @@ class Behaviour:
     crash_left_behind: Mapping[Site, tuple[Store, ...]] = field(default_factory=dict)
     stops: Mapping[Path, bool | None] = field(default_factory=dict)
     open: Mapping[Path, tuple[str, ...]] = field(default_factory=dict)
+    crash_kernel_borrows: bool = False
 
     def flush(self, site: Site, path: Path) -> Flush | None:
         """At a site on a path; None where it could not be established."""
