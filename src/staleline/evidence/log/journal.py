@@ -103,6 +103,7 @@ def _objects(text: str, at: int) -> Iterator[_Entry]:
         try:
             entry, at = decoder.raw_decode(text, at)
         except (ValueError, RecursionError):
+            # Cut: what came before is whole, and of what is lost nothing is concluded.
             return
         yield entry
 
@@ -119,6 +120,7 @@ def _entries(text: str) -> Iterator[_Entry]:
             entry["_BOOT_ID"] = heading[1]
             entry["__MONOTONIC_TIMESTAMP"] = str(int(heading[2], 16))
         elif field := _FIELD.fullmatch(line):
+            # A field may stand more than once (JOURNAL_EXPORT_FORMATS.md); a message has one.
             entry.setdefault(field[1], field[2])
     yield entry
 

@@ -103,11 +103,13 @@ def _told(
     lines: tuple[str, ...], complete: bool, release: str | None, vendor: str | None
 ) -> Mapping[str, Told]:
     statements = _statements(lines, vendor)
+    # Two values of one fact are a contradiction, which is told elsewhere; neither counts meanwhile.
     agreed = {
         fact: said[0]
         for fact, said in statements.items()
         if all(one.value == said[0].value for one in said)
     }
+    # Some wordings prove more on one vendor's CPUs (`proves_on`), and the log may name the vendor.
     if vendor is None and "vendor" in agreed:
         return _told(lines, complete, release, str(agreed["vendor"].value))
     return {**(_silent(lines, release, statements) if complete else {}), **agreed}
@@ -143,6 +145,7 @@ def _silent(
     return {
         row.fact: Told(row.value, None, row.fact)
         for row in silences()
+        # Of a release that nobody read, silence says nothing: it may word the message otherwise.
         if known is not None
         and row.first <= known <= row.last
         and not row.of & ids

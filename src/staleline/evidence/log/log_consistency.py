@@ -62,6 +62,8 @@ def log_clashes(snapshot: Snapshot) -> Iterator[LogClash]:
             )
     for name, (field, value) in registers.items():
         said = told.get(name)
+        # Where the kernel knows better than CPUID as a process reads it, both may be right
+        # (wordings.toml, `unlike`).
         if said is not None and not said.unlike_registers and said.value != value:
             yield (
                 "log-against-registers",

@@ -43,6 +43,7 @@ class Answered:
     @property
     def first_unknown(self) -> str | None:
         """The first open question."""
+        # The lowest bit that is not set in `known`; beyond the last question all are clear.
         lowest = ~self.known & self.known + 1
         place = lowest.bit_length() - 1
         return self.names[place] if place < len(self.names) else None
@@ -73,15 +74,18 @@ def followed(answered: Answered) -> tuple[Answered, Mapping[str, bool] | None]:
     while not settled:
         settled = True
         for pattern, exclusion in zip(_exclusions(answered.names), EXCLUSIONS, strict=True):
+            # One of its facts is known to be otherwise: it excludes nothing here.
             if pattern.asked & known & (true ^ pattern.true):
                 continue
             left = pattern.asked & ~known
             if not left:
                 return Answered(answered.names, known, true), exclusion
+            # All hold but one that is open, so that one does not.
             if left & left - 1 == 0:
                 known |= left
                 true |= left & ~pattern.true
                 settled = False
+    # "No" stands here for "it makes no difference"; what was told stays as it was told.
     for pattern, pointless in _pointless(answered.names):
         if pattern.asked & known == pattern.asked and not pattern.asked & (true ^ pattern.true):
             known |= pointless

@@ -96,6 +96,8 @@ class Machine:
     @property
     def guest(self) -> Guest:
         """The kind of guest, from the strongest isolation down."""
+        # SEV_STATUS has a bit for each level, and the higher ones stand beside the lower (AMD APM
+        # volume 2, 15.34.10).
         if self.tdx_guest:
             return Guest.TDX
         if self.snp_guest:
@@ -169,6 +171,8 @@ class Machine:
             "sev_es_guest": self.sev_es_guest,
             "tdx_guest": self.tdx_guest,
             "mem_encrypt": self.mem_encrypt,
+            # What a kernel derives itself takes this one's place where it is known to differ
+            # (`Policy.encrypts`).
             "sme_active": self.activates_sme,
             "snp_host": self.snp_host,
             "seamcalled": seamcalled,
