@@ -171,7 +171,7 @@ def test_nothing_else_is_accepted_by_it(load: Load, tmp_path: Path) -> None:
 
 
 def test_taint_is_told_and_changes_nothing(load: Load, tmp_path: Path) -> None:
-    state = {"tainted": 4097, "tainting_modules": ["zfs:PO"]}
+    state = {"tainted": 4097, "tainting_modules": ["zfs:PO"], "offline_cpus": []}
     machine = ("--snapshot", host(tmp_path, state=state), "--kernel", "linux-6.18", *ENABLED[:2])
     document = load.document(*machine, "--cmdline", "mem_encrypt=on", "--append", "")
     assert document["exit_status"] == 0

@@ -111,6 +111,10 @@ def test_a_rule_by_itself_settles_nothing_of_offline_cpus(image: NextImage) -> N
     assert some.verdict is Verdict.UNKNOWN
     assert some.audit.kernel_evidence.endswith("; CPUs that are offline count as clean")
     assert any("offline" in objection.text for objection in some.objections)
+    unknown = before(rome(StateEvidence()), image)
+    assert unknown.verdict is Verdict.UNKNOWN
+    (objection,) = unknown.objections
+    assert "--state offline_cpus=" in objection.text
     none = before(rome(StateEvidence(offline_cpus=())), image)
     assert none.verdict is Verdict.SAFE
     assert none.audit.kernel_evidence == "for this test"
@@ -122,7 +126,8 @@ def test_reboot_force_of_sysfs_makes_the_load_at_risk(image: NextImage) -> None:
     forced = before(rome(StateEvidence(reboot_force=True)), image)
     assert forced.verdict is Verdict.AT_RISK
     told = with_given(
-        rome(StateEvidence(reboot_force=False)), cmdline="mem_encrypt=on reboot=force"
+        rome(StateEvidence(reboot_force=False, offline_cpus=())),
+        cmdline="mem_encrypt=on reboot=force",
     )
     assert before(told, image).verdict is Verdict.SAFE
 
@@ -247,7 +252,7 @@ def without(image: NextImage, *names: str) -> NextImage:
 
 def test_startup_code_that_cannot_be_run_leaves_both_open(image: NextImage) -> None:
     unreadable = without(image, "sme_enable")
-    found = before(rome(StateEvidence()), unreadable)
+    found = before(rome(StateEvidence(offline_cpus=())), unreadable)
     assert [row.transition for row in found.audit.handovers] == ["on→on", "on→off"]
     assert found.verdict is Verdict.SAFE
     # From a kernel that encrypts a crash is at risk either way.

@@ -155,20 +155,23 @@ def _objections(load: _Load) -> Iterator[Objection]:
     for name in _of_kernel(load):
         yield Objection(Verdict.UNKNOWN, _remark(name, load).text)
     if _offline_by_rule(load):
+        offline = load.facts["offline_cpus"]
+        which = "whether any are is not known" if offline.value is None else "some are"
+        do = offline.missing or "bring them online"
         yield Objection(
             Verdict.UNKNOWN,
-            "a rule says nothing of CPUs that are offline, and some are: "
-            "give the image to --kernel, or bring them online",
+            f"a rule says nothing of CPUs that are offline, and {which}: "
+            f"give the image to --kernel, or {do}",
         )
 
 
 def _offline_by_rule(load: _Load) -> bool:
-    """Are CPUs offline that the audit takes for clean, as no code and no release tells of them?"""
+    """May CPUs be offline that the audit takes for clean, as neither code nor release tells?"""
     by_rule = any(isinstance(one, PolicyKernel) and not one.guessed for one in load.subject.kernels)
     aliases = any(_has_aliases(one) for row in load.audit.handovers for one in row.scenarios)
     # A crash kernel keeps to its reservation, to which no CPU that is offline stores.
-    on_way = load.path is Path.KEXEC and bool(load.snapshot.state.offline_cpus)
-    return by_rule and aliases and on_way
+    on_way = load.path is Path.KEXEC and load.snapshot.state.offline_cpus != ()
+    return by_rule and aliases and on_way and load.facts.boolean("several_cpus") is not False
 
 
 def _of_kernel(load: _Load) -> Iterator[str]:
