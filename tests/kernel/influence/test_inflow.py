@@ -63,6 +63,16 @@ def decides(*codes: str, constant: bool = False) -> dict[object, int]:
         (["0fa2", "c1e804", "7402"], {EAX_OF_LEAF: 0xFFFF_FFF0}),
         # cpuid; shr eax, 4; test ebx, ebx; jbe: nor if CF is written again
         (["0fa2", "c1e804", "85db", "7602"], {EBX_OF_LEAF: 0xFFFF_FFFF}),
+        # cpuid; cmp eax, 5; inc ebx; jc: INC leaves CF; and BT, STC and ROL leave ZF
+        (["0fa2", "83f805", "ffc3", "7202"], {EAX_OF_LEAF: 0xFFFF_FFFF}),
+        (["0fa2", "85c0", "0fbae311", "7402"], {EAX_OF_LEAF: 0xFFFF_FFFF}),
+        (["0fa2", "85c0", "f9", "7402"], {EAX_OF_LEAF: 0xFFFF_FFFF}),
+        (
+            ["0fa2", "85c0", "c1c303", "7402"],
+            dict.fromkeys((EAX_OF_LEAF, EBX_OF_LEAF), 0xFFFF_FFFF),
+        ),
+        # cpuid; cmp eax, 5; bt ebx, 17; jbe: both are asked
+        (["0fa2", "83f805", "0fbae311", "7602"], {EAX_OF_LEAF: 0xFFFF_FFFF, EBX_OF_LEAF: 1 << 17}),
         # cpuid; test eax, eax; cli; cld; js
         (["0fa2", "85c0", "fa", "fc", "7802"], {EAX_OF_LEAF: (1 << 32) - 1}),
         # cpuid; pushfq; test eax, eax; je

@@ -16,7 +16,7 @@ import pytest
 import unicorn
 from unicorn import x86_const as x86
 
-from staleline.kernel.rerun.instructionform import FLAGS, InstructionForm, decoded, form_of
+from staleline.kernel.rerun.instructionform import CARRY, FLAGS, InstructionForm, decoded, form_of
 
 CODE, MEMORY = 0x1_0000, 0x2_0000
 #: As far as BTS and its like reach by a register of 16 bits, and to spare.
@@ -27,6 +27,7 @@ REGISTERS: Final = {
 }
 PLACE: Final = MEMORY + SIZE // 2
 STATUS: Final = 0b1000_1101_0101  # OF SF ZF AF PF CF
+CF: Final = 1 << 0
 #: Each register, or each of a group, with RCX and with memory at RSI.
 MODRM: Final = (*range(0xC1, 0x100, 8), *range(0x06, 0x40, 8))
 #: Of one byte, and behind 0F: what compilers make of a condition.
@@ -120,12 +121,13 @@ def wrongs(machine: Machine, code: bytes, rng: random.Random) -> Iterator[str]:
         for name in REGISTERS
         if (left.registers[name] ^ before[name]) & ~leaves[name]
     )
-    if FLAGS not in form.writes and left.flags != flags:
-        yield "leaves flags"
-    if FLAGS not in (*form.reads, *form.decides) and FLAGS not in form.writes:
-        other = machine.run(code, before, flags ^ STATUS)
-        if other is None or (other.registers, other.behind) != (left.registers, left.behind):
-            yield "takes flags"
+    for part, bits in ((FLAGS, STATUS & ~CF), (CARRY, CF)):
+        if part not in form.writes and (left.flags ^ flags) & bits:
+            yield f"leaves {part.register}"
+        if part not in (*form.reads, *form.decides):
+            other = machine.run(code, before, flags ^ bits)
+            if other is None or (other.registers, other.behind) != (left.registers, left.behind):
+                yield f"takes {part.register}"
     for name in REGISTERS:
         turned = rng.getrandbits(64) & ~bits_of(form, name, taken=True)
         other = machine.run(code, {**before, name: before[name] ^ turned}, flags)

@@ -10,7 +10,7 @@ import capstone  # type: ignore[import-untyped]
 from capstone import x86 as cx
 
 from staleline.hardware import GENERAL_REGISTERS
-from staleline.kernel.rerun.instructionform import FLAGS, accessed, parts_of
+from staleline.kernel.rerun.instructionform import CARRY, FLAGS, accessed, parts_of
 
 if TYPE_CHECKING:
     from staleline.kernel.rerun.trace import ExecutedInstruction
@@ -23,7 +23,7 @@ _CPUID_OUTPUT: Final = frozenset({"rax", "rbx", "rcx", "rdx"})
 #: Registers that say where something is, not what it is.
 _PLACES: Final = frozenset({"rsp", "rip", "gs", "fs", "ds", "es", "ss", "cs"})
 #: What an instruction of unknown form may read and write.
-_EVERYTHING: Final = frozenset((*GENERAL_REGISTERS, FLAGS.register)) - _PLACES
+_EVERYTHING: Final = frozenset((*GENERAL_REGISTERS, FLAGS.register, CARRY.register)) - _PLACES
 
 
 def disassembled(

@@ -119,7 +119,7 @@ class _Followed:
         """Of an instruction that cannot be told from others anything may have become anything."""
         origin = f"{_UNKNOWN_FORM} (bytes {step.code[:_SHOWN].hex()})"
         unknown = frozenset({Inflow(origin, _MASK_64, None)})
-        for name in (*GENERAL_REGISTERS, FLAGS.register):
+        for name in (*GENERAL_REGISTERS, FLAGS.register, CARRY.register):
             for part in parts_of(name):
                 self._put(part, _joined(self._register(part), unknown))
         for access in step.accesses:
@@ -134,11 +134,13 @@ class _Followed:
             origin = _ASKED.get(form.asks, form.asks)
             taken = _joined(_mixed(taken), frozenset({Inflow(origin, _MASK_64, None)}))
         for part in form.writes:
-            # Flags tell what it did: they never stay as they were.
-            before = self._register(part) if form.keeps and part != FLAGS else _NOTHING
+            # Flags tell what it did, whether or not it left registers as they were.
+            keeps = form.keeps if part not in (FLAGS, CARRY) else part == FLAGS and form.keeps_flags
+            before = self._register(part) if keeps else _NOTHING
             self._put(part, _joined(before, _part(taken, part)) if taken else before)
-            if part == FLAGS:
-                self._registers[CARRY] = _mixed(_cut(whole, form.carried))
+        if CARRY in form.writes and form.carried:
+            carried = _mixed(_cut(whole, form.carried))
+            self._registers[CARRY] = _joined(self._register(CARRY), carried)
         for part in form.clears:
             self._registers[part] = _NOTHING
         for access in step.accesses:
@@ -168,7 +170,7 @@ class _Followed:
 
     def _put(self, part: Part, taken: Flow) -> None:
         # A flag is of the whole result, whichever bits that had.
-        self._registers[part] = _mixed(taken) if part == FLAGS else taken
+        self._registers[part] = _mixed(taken) if part in (FLAGS, CARRY) else taken
 
     def _of(self, parts: Sequence[Part]) -> Flow:
         if len(parts) == 1:
@@ -179,9 +181,7 @@ class _Followed:
         known = self._registers.get(part)
         if known is not None:
             return known
-        if part == CARRY:
-            return _NOTHING
-        if part == FLAGS:
+        if part in (FLAGS, CARRY):
             return frozenset({Inflow(_FLAGS_ORIGIN, _MASK_64, None)})
         name = part.register.upper()
         origin = f"{name}{_AT_THE_START}" if _is_of_a_run(part) else name

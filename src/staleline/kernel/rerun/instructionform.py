@@ -53,9 +53,10 @@ class Part(NamedTuple):
         return (1 << self.width) - 1
 
 
+#: ZF, SF, OF and PF; and CF, which some instructions write alone and some leave alone.
 FLAGS: Final = Part("eflags", 0, 64)
-#: What CF has that is in no other flag: of a shift, the last bit that it shifts out.
 CARRY: Final = Part("carry", 0, 64)
+_CONDITIONS: Final = frozenset((FLAGS.register, CARRY.register))
 
 
 class BitsKept(Enum):
@@ -76,7 +77,8 @@ class InstructionForm:
         pointers: What only says where in memory it loads from.
         writes: What it leaves its value in.
         clears: What it zeroes.
-        keeps: What it writes may as well stay as it was.
+        keeps: What it writes may as well stay as it was, flags aside.
+        keeps_flags: Some of the flags stay as they were.
         bits: What becomes of bits.
         amount: The mask, or by how much it shifts.
         carried: Of a shift, the bit that goes to CF.
@@ -90,6 +92,7 @@ class InstructionForm:
     writes: tuple[Part, ...] = ()
     clears: tuple[Part, ...] = ()
     keeps: bool = False
+    keeps_flags: bool = False
     bits: BitsKept = BitsKept.MIXED
     amount: int = 0
     carried: int = 0
@@ -128,14 +131,24 @@ _SET_FLAGS: Final = frozenset(
 )
 #: Nor of these that they take CF.
 _TAKE_FLAGS: Final = frozenset((cx.X86_INS_RCL, cx.X86_INS_RCR))
-#: These take CF whatever they are called, and those that end like this by their condition.
+#: These take CF alone (SDM vol. 2), and so do conditions that are called like this; these both.
 _TAKE_CARRY: Final = frozenset(
     (
-        *(cx.X86_INS_ADC, cx.X86_INS_SBB, cx.X86_INS_RCL, cx.X86_INS_RCR, cx.X86_INS_CMC),
-        *(cx.X86_INS_LAHF, cx.X86_INS_SALC, cx.X86_INS_PUSHF, cx.X86_INS_PUSHFQ),
+        *(cx.X86_INS_ADC, cx.X86_INS_SBB, cx.X86_INS_RCL, cx.X86_INS_RCR),
+        *(cx.X86_INS_CMC, cx.X86_INS_SALC),
     )
 )
-_ON_CARRY: Final = ("b", "ae", "be", "a")
+_ON_CARRY: Final = frozenset(("b", "ae"))
+_ON_BOTH: Final = frozenset(("be", "a"))
+#: These write CF alone, but for OF; the others all but CF.
+_SET_CARRY: Final = frozenset(
+    (
+        *(cx.X86_INS_BT, cx.X86_INS_BTS, cx.X86_INS_BTR, cx.X86_INS_BTC),
+        *(cx.X86_INS_CLC, cx.X86_INS_STC, cx.X86_INS_CMC),
+    )
+)
+_ROTATE: Final = frozenset((cx.X86_INS_ROL, cx.X86_INS_ROR, cx.X86_INS_RCL, cx.X86_INS_RCR))
+_LEAVE_CARRY: Final = frozenset((cx.X86_INS_INC, cx.X86_INS_DEC))
 #: These write flags that no condition asks for: DF, IF and AC.
 _LEAVE_CONDITIONS: Final = frozenset(
     (
@@ -215,12 +228,10 @@ def _form(instruction: capstone.CsInsn) -> InstructionForm:
     if number == cx.X86_INS_RDPKRU:
         written = frozenset({"rax", "rdx"})  # of which the decoder says nothing
     if _clears(instruction):
-        read = read & _FLAGS_NAMES if number == cx.X86_INS_SBB else frozenset()
-    if not read.isdisjoint(_FLAGS_NAMES) and _takes_carry(instruction):
-        read |= {CARRY.register}
+        read = read & _CONDITIONS if number == cx.X86_INS_SBB else frozenset()
     pointers = frozenset(_pointers(instruction)) - read
     if number in _STRINGS:
-        read -= {"rdi", "rsi", "rcx", "edi", "esi", "ecx", *_FLAGS_NAMES}
+        read -= {"rdi", "rsi", "rcx", "edi", "esi", "ecx", *_CONDITIONS}
         written -= {"rdi", "rsi", "rcx", "edi", "esi", "ecx"}
         pointers &= {"rsi"}  # what is stored through RDI is loaded from elsewhere
     moves_or_not = instruction.mnemonic.startswith("cmov")
@@ -232,6 +243,7 @@ def _form(instruction: capstone.CsInsn) -> InstructionForm:
         writes=_parts(written),
         clears=tuple(Part(_NAMED[name][0], *_PARTS[-1]) for name in narrow),
         keeps=moves_or_not or number in (cx.X86_INS_CMPXCHG, cx.X86_INS_BSF, cx.X86_INS_BSR),
+        keeps_flags=number in _ROTATE,
         bits=bits,
         amount=amount,
         carried=_carried(instruction, amount) if bits is BitsKept.SHIFTED else 0,
@@ -243,21 +255,33 @@ def _form(instruction: capstone.CsInsn) -> InstructionForm:
 
 def _deciding(instruction: capstone.CsInsn, read: frozenset[str]) -> frozenset[str]:
     if instruction.id in _COUNTED:
-        return frozenset({"rcx"}) | (read & _FLAGS_NAMES)
+        return frozenset({"rcx"}) | (read & _CONDITIONS)
     if instruction.id in _STRINGS:
         repeated = instruction.prefix[0] in (cx.X86_PREFIX_REP, cx.X86_PREFIX_REPNE)
         return frozenset({"rcx"}) if repeated else frozenset()
     jumps = instruction.group(capstone.CS_GRP_JUMP)
     if jumps or instruction.mnemonic.startswith(("cmov", "set")):
-        return read & {*_FLAGS_NAMES, CARRY.register}
+        return read & _CONDITIONS
     return frozenset()
 
 
-def _takes_carry(instruction: capstone.CsInsn) -> bool:
-    """Is CF among the flags that it takes?"""
-    name = instruction.mnemonic
-    on_condition = name.startswith(("j", "set", "cmov"))
-    return name.endswith(_ON_CARRY) if on_condition else instruction.id in _TAKE_CARRY
+def _flags_taken(instruction: capstone.CsInsn) -> frozenset[str]:
+    """Which flags, of an instruction that takes some."""
+    for verb in ("j", "set", "cmov"):
+        if (name := instruction.mnemonic).startswith(verb):
+            condition = name.removeprefix(verb)
+            alone = CARRY.register if condition in _ON_CARRY else FLAGS.register
+            return _CONDITIONS if condition in _ON_BOTH else frozenset({alone})
+    return frozenset({CARRY.register}) if instruction.id in _TAKE_CARRY else _CONDITIONS
+
+
+def _flags_left(instruction: capstone.CsInsn) -> frozenset[str]:
+    """Which flags, of an instruction that writes some."""
+    if instruction.id in _LEAVE_CONDITIONS:
+        return frozenset()
+    if instruction.id in _SET_CARRY:
+        return frozenset({CARRY.register})
+    return frozenset({FLAGS.register}) if instruction.id in _LEAVE_CARRY else _CONDITIONS
 
 
 def _carried(instruction: capstone.CsInsn, amount: int) -> int:
@@ -306,10 +330,12 @@ def accessed(instruction: capstone.CsInsn) -> tuple[set[str], set[str]]:
         written.add(accumulator)
         if first.type == cx.X86_OP_REG:
             written.add(instruction.reg_name(first.reg))
-    if number in _LEAVE_CONDITIONS:
-        written -= _FLAGS_NAMES
     if number in _EXTEND:
         written -= {"rax", "eax", "ax"}
+    if not read.isdisjoint(_FLAGS_NAMES):
+        read = (read - _FLAGS_NAMES) | _flags_taken(instruction)
+    if not written.isdisjoint(_FLAGS_NAMES):
+        written = (written - _FLAGS_NAMES) | _flags_left(instruction)
     return read, written
 
 
