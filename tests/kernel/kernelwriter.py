@@ -216,7 +216,9 @@ def write_elf(parts: Sequence[Part], *, machine: int = 62, bits: int = 2, kind: 
         )  # fmt: skip
         if part.address is not None:
             flags = 5 if part.executable else 6
-            physical = part.address % (1 << 24) + (1 << 24)
+            # What is linked at 0, per-CPU variables, is loaded behind all else.
+            beyond = 0 if part.address >> 63 else 1 << 26
+            physical = part.address % (1 << 24) + (1 << 24) + beyond
             size = len(data)
             programs.append(
                 struct.pack(

@@ -189,6 +189,16 @@ def test_segments_beyond_what_a_kernel_can_map(load):
         load(write_elf([part]))
 
 
+@pytest.mark.parametrize(
+    ("address", "kind"), [(TEXT + 0x800, "virtual"), (TEXT + 0x800 + (1 << 24), "physical")]
+)
+def test_two_segments_at_one_place(load, address, kind):
+    """The emulated machine had the bytes of the last one, and the list of WBINVDs the first's."""
+    parts = [Part(".text", b"\x90" * 0x1000, TEXT), Part(".data", b"\xc3" * 16, address)]
+    with pytest.raises(KernelImageError, match=f"two segments at {kind} address"):
+        load(write_elf(parts))
+
+
 @pytest.mark.parametrize(("what", "place"), [("a segment", 0), ("section '.data'", -1)])
 def test_what_reaches_beyond_the_last_address(load, what, place):
     """Found by changing bytes of small images: such an end became a symbol's address."""

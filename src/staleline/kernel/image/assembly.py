@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import replace
-from itertools import islice
+from itertools import islice, pairwise
 from os import PathLike
 
 from staleline.errors import KernelImageError
@@ -146,6 +146,7 @@ def _segments(elf: ElfFile) -> tuple[Segment, ...]:
     for segment in elf.segments:
         for start in (segment.virtual_address, segment.physical_address):
             _require_end_of_addresses("a segment", start, segment.memory_size, elf.where)
+    _require_apart(elf)
     return tuple(
         Segment(
             segment.virtual_address,
@@ -156,6 +157,26 @@ def _segments(elf: ElfFile) -> tuple[Segment, ...]:
         )
         for segment in elf.segments
     )
+
+
+def _require_apart(elf: ElfFile) -> None:
+    """No two of them are at one place: what is read there would not be what is executed.
+
+    Who looks an address up takes the first segment, and who loads them in turn leaves the last.
+    """
+    for kind in ("virtual", "physical"):
+        spans = sorted(
+            (start := getattr(segment, f"{kind}_address"), start + segment.memory_size)
+            for segment in elf.segments
+            if segment.memory_size
+        )
+        for (_, end), (start, _) in pairwise(spans):
+            if start < end:
+                raise KernelImageError(
+                    f"two segments at {kind} address {start:#x}",
+                    where=elf.where,
+                    do="the file is corrupt, copy it again",
+                )
 
 
 def _sections(elf: ElfFile) -> Mapping[str, Section]:
