@@ -42,6 +42,7 @@ class TakenMemory:
         # What no memory is behind ends the run, or is the part of KASAN's shadow that is 0.
         with suppress(DerivationError):
             for at, byte in enumerate(self.memory.read(address, size), address):
+                # What it wrote there itself is no input of the call.
                 if at not in self._written:
                     self._bytes.setdefault(at, byte)
 

@@ -381,6 +381,7 @@ def _text(image: KernelImage, kernel: range) -> range:
     start, end = image.symbols.only_address("_text"), image.symbols.only_address("_etext")
     if start is None or end is None:
         return range(0)
+    # Whole ones: on a page that holds data as well a store is none to code.
     pages = range((start + PAGE - 1) & -PAGE, end & -PAGE)
     return pages if pages and pages[0] in kernel and pages[-1] in kernel else range(0)
 

@@ -74,6 +74,8 @@ class KernelImage:
         Raises:
             KernelImageError: Some of them are outside all segments.
         """
+        # Bytes of two segments are never one read's, and no two are at one place (`assembly`). What
+        # a file leaves out of a segment is zero in memory (System V ABI, program header, p_memsz).
         for segment in self.segments:
             start = address - segment.virtual_address
             if size >= 0 and start >= 0 and start + size <= segment.memory_size:

@@ -146,6 +146,7 @@ class SymbolTable:
         start = self.address(name)
         if start is None:
             return None
+        # Tables have no sizes, kallsyms none at all: alignment behind a function counts as its own.
         _, end = self._range(start)
         return int(self._addresses[end]) - start if end < len(self) else None
 
