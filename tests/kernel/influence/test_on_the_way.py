@@ -12,7 +12,14 @@ from staleline.kernel.reading.surroundings import read_surroundings
 from staleline.vocabulary import Site
 from tests.kernel.mutate import patched
 from tests.kernel.places import address_of
-from tests.kernel.plant import CAVE, global_bit, global_variable, planted, planted_static_branch
+from tests.kernel.plant import (
+    CAVE,
+    global_bit,
+    global_variable,
+    planted,
+    planted_static_branch,
+    returns_at_once,
+)
 
 SERIES = ["5.10", "6.12", "6.18", "7"]
 WAY = ["machine_shutdown", "native_machine_shutdown", "native_stop_other_cpus"]
@@ -21,11 +28,6 @@ WAY = ["machine_shutdown", "native_machine_shutdown", "native_stop_other_cpus"]
 @pytest.fixture(scope="module", params=SERIES)
 def image(request, real_kernels) -> KernelImage:
     return real_kernels[request.param].image
-
-
-def returns_at_once(_: int) -> bytes:
-    """From the function whose start called this."""
-    return b"\x48\x83\xc4\x08\xc3"  # add $8, %rsp; ret
 
 
 def sentence(name: str) -> str:

@@ -788,8 +788,10 @@ class Emulator:
     def _perform(self, instruction: RefusedInstruction, state: CpuState) -> bool:
         """Change `state` as the instruction would; False if that is not modelled."""
         match instruction.operation:
-            case Operation.HLT if (register := self._sending.get(state.rip)) is not None:
-                self._send(state.general[register] & 0xFF, state.rip)
+            case Operation.HLT if state.rip in self._sending:
+                register = self._sending[state.rip]
+                vector = None if register is None else state.general[register] & 0xFF
+                self._send(vector, state.rip)
                 return True
             case Operation.WRMSR if state.general[RCX] & 0xFFFF_FFFF == INTERRUPT_COMMAND_MSR:
                 self._command(state.general[RAX], state.rip)

@@ -36,12 +36,17 @@ _NMI_MODE: Final = 0x400
 _FIXED_MODE: Final = 0
 #: Static call (since 6.6, arch/x86/kernel/apic/init.c) -> the register that holds the vector. Its
 #: trampoline leads nowhere in an image: the driver of the machine's APIC is put there at boot.
-#: One that interrupts a single CPU stops or shoots down no others, so it is none of these.
-_SENDING: Final[Mapping[str, int]] = {
+#: One for a single CPU stops or shoots down no others, and has no register here, as what gives any
+#: command, or starts a CPU: these wake.
+_SENDING: Final[Mapping[str, int | None]] = {
     "__SCT__apic_call_send_IPI_mask": RSI,
     "__SCT__apic_call_send_IPI_mask_allbutself": RSI,
     "__SCT__apic_call_send_IPI_allbutself": RDI,
     "__SCT__apic_call_send_IPI_all": RDI,
+    "__SCT__apic_call_send_IPI": None,
+    "__SCT__apic_call_icr_write": None,
+    "__SCT__apic_call_wakeup_secondary_cpu": None,
+    "__SCT__apic_call_wakeup_secondary_cpu_64": None,
 }
 
 
@@ -63,8 +68,11 @@ def is_for_others(command: int) -> bool:
     return command & _SHORTHAND != _SELF
 
 
-def sending_calls(symbols: SymbolTable) -> Mapping[int, int]:
-    """Address of each static call that sends -> number of the register with the vector."""
+def sending_calls(symbols: SymbolTable) -> Mapping[int, int | None]:
+    """Address of each static call that sends -> number of the register with the vector.
+
+    None where that stops nobody.
+    """
     return {
         address: register
         for name, register in _SENDING.items()

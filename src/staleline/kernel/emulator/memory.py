@@ -209,7 +209,8 @@ class MachineMemory:
         text: The pages that hold nothing but the kernel's code, ``_text`` to ``_etext``, which
             a running kernel maps read-only; empty if the image does not say or not plausibly.
         has_shadow: It has KASAN's.
-        sending_calls: Where code calls to send an interrupt -> the register with its vector.
+        sending_calls: Where code calls to send an interrupt -> the register with its vector, if
+            that stops others.
     """
 
     def __init__(self, image: KernelImage) -> None:

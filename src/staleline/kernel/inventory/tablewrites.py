@@ -45,11 +45,15 @@ _READING: Final = frozenset(
         *(0x38, 0x39, 0x3A, 0x3B, 0x63, 0x84, 0x85, 0x8A, 0x8B),
         *(0x02, 0x03, 0x0A, 0x0B, 0x12, 0x13, 0x1A, 0x1B),  # ADD, OR, ADC, SBB to a register
         *(0x22, 0x23, 0x2A, 0x2B, 0x32, 0x33),  # AND, SUB, XOR
-        # Of the two-byte map, where they are none of the one-byte map with a ModRM: MOVZX, MOVSX,
-        # IMUL.
-        *(0xB6, 0xB7, 0xBE, 0xBF, 0xAF),
     )
 )
+#: And of the two-byte map: MOVZX, MOVSX, IMUL. By numbers of the first, others of it store, such as
+#: MOVLPS; so do some of the maps behind it, and behind VEX and EVEX.
+_READING_BEHIND_0F: Final = frozenset((0xB6, 0xB7, 0xBE, 0xBF, 0xAF))
+_TWO_BYTE: Final = 0x0F
+_THREE_BYTE: Final = (0x38, 0x3A)
+#: By how much what begins such an instruction lies before its opcode.
+_VECTOR_PREFIXES: Final = {2: 0xC5, 3: 0xC4, 4: 0x62}
 #: Those of which it is read for some values of the middle: CALL, JMP, PUSH; CMP; TEST.
 _READING_BY_MIDDLE: Final = {
     0xFF: frozenset((2, 4, 6)),
@@ -276,23 +280,33 @@ def _may_write(area: CodeArea, place: int, tables: Sequence[Pointers]) -> bool:
     if at < _LONGEST_PREFIX:
         return True
     last, before = code[at - 1], code[at - 2]
+    reads, reads_by_sib = _reads(code, at - 2), _reads(code, at - 3)
     value = int.from_bytes(code[at : at + 4], "little", signed=True)
     # An immediate of up to four bytes may follow, behind which RIP is.
     by_rip = any(table.reached(place + 4 + value, _WIDEST + _IMMEDIATE) for table in tables)
-    if last & _MOD_AND_RM == _BY_RIP and (before == _LEA or (by_rip and not _reads(before, last))):
+    if last & _MOD_AND_RM == _BY_RIP and (before == _LEA or (by_rip and not reads)):
         return True
     if not any(table.may_begin(value & _MASK_64) for table in tables):
         return False
     if last == _ABSOLUTE_SIB and before & 7 == _BY_SIB:
-        return not _reads(code[at - 3], before)
-    if before & _MOD_AND_RM in _WITH_SIB and not _reads(code[at - 3], before):
+        return not reads_by_sib
+    if before & _MOD_AND_RM in _WITH_SIB and not reads_by_sib:
         return True
     if last == _PUSH_CONSTANT or last & 0xF8 in (_MOV_CONSTANT, _MODRM_REGISTER):
         return True
-    return last & _MOD == _MOD_DISPLACEMENT and not _reads(before, last)
+    return last & _MOD == _MOD_DISPLACEMENT and not reads
 
 
-def _reads(opcode: int, modrm: int) -> bool:
+def _reads(code: bytes, at: int) -> bool:
+    """Does an instruction only read whose opcode is there, if one is, with its ModRM behind it?"""
+    opcode, modrm, before = code[at], code[at + 1], code[at - 1]
+    if before == _TWO_BYTE:
+        return opcode in _READING_BEHIND_0F
+    if before in _THREE_BYTE and code[at - 2] == _TWO_BYTE:
+        return False
+    # What looks like a prefix may belong to what is in front; then it is looked at more closely.
+    if any(code[at - distance] == prefix for distance, prefix in _VECTOR_PREFIXES.items()):
+        return False
     return opcode in _READING or modrm >> 3 & 7 in _READING_BY_MIDDLE.get(opcode, ())
 
 

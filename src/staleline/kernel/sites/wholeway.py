@@ -66,6 +66,10 @@ _NAMES_COMMAND: Final = (
     b"\xb9" + INTERRUPT_COMMAND_MSR.to_bytes(4, "little"),
     b"\xbf" + INTERRUPT_COMMAND.to_bytes(4, "little"),
 )
+#: Where it stops them, the slow ones by an NMI each: arch/x86/kernel/smp.c and apic/ipi.c, 6.6 to
+#: 7.3.
+_STOPPING: Final = ("native_stop_other_cpus", "apic_send_IPI_allbutself")
+_DISPLACEMENT: Final = 4
 
 
 def led_to_kexec(
@@ -167,12 +171,23 @@ def _writers(emulated: EmulatedMachine, cpus: tuple[LogicalCpu, LogicalCpu]) -> 
         (write.function, inputs[write.slot]) for write in table_writes(image, cells, areas=areas)
     }
     for area in areas:
-        if any(constant in area.code for constant in _NAMES_COMMAND):
-            name, _ = image.symbols.enclosing(area.address) or (f"{area.address:#x}", 0)
+        name, _ = image.symbols.enclosing(area.address) or (f"{area.address:#x}", 0)
+        named = any(constant in area.code for constant in _NAMES_COMMAND)
+        if named or (name.split(".")[0] not in _STOPPING and _sends(emulated.memory, area)):
             writes.add((name, inputs[_COMMAND]))
     return tuple(
         f"{function}(), on the way to the jump, may write to {what}, and when it does is not known"
         for function, what in sorted(writes)
+    )
+
+
+def _sends(memory: MachineMemory, area: CodeArea) -> bool:
+    """Does it lead to what the APIC's driver sends by, as a call or a jump ends?"""
+    distances = {call - area.address for call in memory.sending_calls}
+    return any(
+        end + int.from_bytes(area.code[end - _DISPLACEMENT : end], "little", signed=True)
+        in distances
+        for end in range(_DISPLACEMENT, len(area.code) + 1)
     )
 
 
