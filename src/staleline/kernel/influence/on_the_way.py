@@ -11,15 +11,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Final
 
-from staleline.kernel.boot.machine import EmulatedMachine, two_cpus
-from staleline.kernel.boot.rawfacts import ENCRYPTING_HOST
-from staleline.kernel.boot.rawmachine import raw_machine
-from staleline.kernel.boot.startup import boot
 from staleline.kernel.derivation import DerivationError
-from staleline.kernel.emulator.emulator import RunLimits
 from staleline.kernel.emulator.layout import APIC, is_pointer
-from staleline.kernel.emulator.traps import LogicalCpu
 from staleline.kernel.image.staticbranches import static_branches
+from staleline.kernel.influence.after_the_stop import KexecWay, waking_jumps
 from staleline.kernel.rerun.changes import Memory
 from staleline.kernel.rerun.constantmemory import variable_memory
 from staleline.kernel.rerun.fixedinputs import FIXED_ON_WAY as _FIXED
@@ -33,18 +28,25 @@ if TYPE_CHECKING:
 
 __all__ = ["way_dependencies", "with_way"]
 
-#: A run takes some thousand instructions.
-_LIMITS: Final = RunLimits(instructions=100_000, seconds=1.0)
 _WORD: Final = 8
 
 
 def with_way(
     image: KernelImage, unlisted: Mapping[Site, tuple[str, ...]]
 ) -> Mapping[Site, tuple[str, ...]]:
-    """What sites depend on and no fact sets, and what the way to the secondaries' does."""
-    here = unlisted.get(Site.STOP_THIS_CPU, ())
-    both = tuple(dict.fromkeys((*here, *way_dependencies(image))))
-    return {**unlisted, Site.STOP_THIS_CPU: both}
+    """What sites depend on and no fact sets, and what the way to the secondaries' does.
+
+    And the way on from there to the jump.
+    """
+    on_way = {
+        Site.STOP_THIS_CPU: way_dependencies(image),
+        Site.RELOCATE_KERNEL: waking_jumps(image),
+    }
+    both = {
+        site: tuple(dict.fromkeys((*unlisted.get(site, ()), *reasons)))
+        for site, reasons in on_way.items()
+    }
+    return {**unlisted, **both}
 
 
 def way_dependencies(image: KernelImage) -> tuple[str, ...]:
@@ -65,16 +67,8 @@ def way_dependencies(image: KernelImage) -> tuple[str, ...]:
     )
 
 
-class _Way:
-    """One image on one machine, booted once."""
-
-    def __init__(self, image: KernelImage) -> None:
-        self._emulated = EmulatedMachine(image, _LIMITS)
-        machine = raw_machine(ENCRYPTING_HOST)
-        self._cpus = two_cpus(machine, LogicalCpu)
-        self._emulated.start_over()
-        boot(self._emulated, self._cpus, mem_encrypt=machine.mem_encrypt)
-        self._booted = self._emulated.memory.kept()
+class _Way(KexecWay):
+    """To where it interrupts the others."""
 
     def dependencies(self) -> Iterator[str]:
         """Names of what makes it interrupt nobody, or otherwise.

@@ -35,6 +35,7 @@ __all__ = [
     "hook_name",
     "interrupt_others",
     "report_address",
+    "report_stopped",
     "reports_by_mask",
     "sends",
     "stop_others",
@@ -102,7 +103,7 @@ def way_to_kexec(
         if not _waits(emulated, jumping):
             return _nowhere(f"{_SHUT_DOWN}() does not wait until the other CPUs have stopped")
         emulated.memory.put_back(sent)
-        _report_stopped(emulated.image, emulated.memory)
+        report_stopped(emulated.image, emulated.memory)
         name = hook_name(emulated.image, emulated.memory, _SHUT_DOWN)
         told = len(jumping.commands)
         to_jump = _went_on(emulated.emulator, emulated.emulator.go_on(jumping), name)
@@ -130,7 +131,7 @@ def code_on_way(emulated: EmulatedMachine, cpus: tuple[LogicalCpu, LogicalCpu]) 
     try:
         if sends(emulated, (jumping, secondary)) is None:
             raise DerivationError(f"{_SHUT_DOWN}() interrupts no other CPU")
-        _report_stopped(emulated.image, emulated.memory)
+        report_stopped(emulated.image, emulated.memory)
         sending = _function(emulated.image, jumping.commands[-1])
         with emulated.emulator.blocks(lambda address, _: begun.add(address)):
             emulated.emulator.go_on(jumping)
@@ -210,7 +211,7 @@ def _went_on(emulator: Emulator, end: End, name: str) -> str | None:
     return f"{name}() did not return: {_what(emulator, end)}"
 
 
-def _report_stopped(image: KernelImage, memory: MachineMemory) -> None:
+def report_stopped(image: KernelImage, memory: MachineMemory) -> None:
     """What the jumping CPU waits for: none but itself is left."""
     report = report_address(image)
     # The online mask keeps its own bit; a mask of those to stop, or a count, is 0 then.
