@@ -430,3 +430,19 @@ def test_a_flush_that_depends_on_where_kaslr_puts_the_kernel(
     decision = decide(planted(newest, function, asks, executes_wbinvd))
     reason = getattr(decision, site).unknown
     assert f"{site} also depends on where KASLR puts the kernel, asked at {CAVE}+0x" in reason
+
+
+ASKED_ELSEWHERE = {
+    "behind a jump": "488d0500000000 eb00 a900002000",  # lea 0(%rip), %rax; jmp; test
+    "before a jump": "488d0500000000 a900002000 eb00",
+    "of a return address": "e800000000 58 a900002000",  # call to behind it; pop %rax; test
+    "in a vector register": "488d0500000000 66480f6ec0 66480f7ec1 f7c100002000",  # movq twice
+}
+
+
+@pytest.mark.parametrize("question", ASKED_ELSEWHERE)
+def test_a_flush_that_asks_for_that_in_several_steps(newest, question):
+    code = b"\x50\x51" + bytes.fromhex(ASKED_ELSEWHERE[question]) + b"\x59\x58"
+    decision = decide(planted(newest, "stop_this_cpu", lambda _: code, executes_wbinvd))
+    reason = decision.stop_this_cpu.unknown or ""
+    assert reason.startswith("stop_this_cpu also depends on where KASLR puts the kernel, asked at ")

@@ -3,7 +3,8 @@
 
 KASLR chooses that at each boot, and code that takes an address carries it in its instructions: no
 variable says so. An address is for pointing, or is compared with another; where code looks at its
-bits, or compares it with a number, what it does then depends on the boot.
+bits, or compares it with a number, what it does then depends on the boot. Followed are registers
+and the stack from one run of instructions to the next, but not into and out of functions.
 """
 
 from __future__ import annotations
@@ -20,7 +21,14 @@ from staleline.kernel.derivation import DerivationError
 if TYPE_CHECKING:
     from staleline.kernel.emulator.memory import MachineMemory
 
-__all__ = ["asks_for_address"]
+__all__ = ["Block", "Followed", "asks_for_address"]
+
+#: A run of instructions without a jump inside: address and size.
+Block = tuple[int, int]
+#: One, and another that came behind it.
+Followed = tuple[Block, Block]
+#: Words on the stack that are followed.
+_DEEPEST: Final = 16
 
 _IMAGE: Final = range(0xFFFF_FFFF_8000_0000, 0xFFFF_FFFF_C000_0000)
 _NUMBER: Final = re.compile(r"^-?(0x[0-9a-f]+|\d+)$")
@@ -30,54 +38,82 @@ _LOOKS: Final = frozenset(("test", "cmp", "bt"))
 _COMPUTES: Final = frozenset(
     ("and", "or", "xor", "sub", "add", "shr", "shl", "sar", "ror", "rol", "imul", "inc", "dec")
 )
-_KEEPS_FLAGS: Final = frozenset(("mov", "movabs", "movzx", "movsxd", "lea", "nop", "push", "pop"))
+_KEEPS_FLAGS: Final = frozenset(
+    ("mov", "movabs", "movzx", "movsxd", "lea", "nop", "push", "pop", "jmp")
+)
 _COPIES: Final = frozenset(("mov", "movabs", "lea", "movzx", "movsxd"))
 _STACK: Final = frozenset(("push", "pop"))
 #: Instructions whose effect is told; another makes a number of what it is given.
 _KNOWN: Final = (
     _LOOKS | (_COMPUTES - {"imul"}) | _COPIES | _KEEPS_FLAGS | {"call", "jmp", "endbr64", "ret"}
 )
-#: Of the sixteen registers, the 64-bit one of each part.
-_WHOLE: Final = {
-    part: f"r{name}"
-    for name in ("ax", "bx", "cx", "dx", "si", "di", "bp")
-    for part in (f"r{name}", f"e{name}", name, f"{name[0]}l", f"{name[0]}h", f"{name}l")
-} | {
-    f"r{number}{suffix}": f"r{number}" for number in range(8, 16) for suffix in ("", "d", "w", "b")
-}
+#: Of the sixteen registers, the 64-bit one of each part; and of vectors, which hold numbers.
+_WHOLE: Final = (
+    {
+        part: f"r{name}"
+        for name in ("ax", "bx", "cx", "dx", "si", "di", "bp")
+        for part in (f"r{name}", f"e{name}", name, f"{name[0]}l", f"{name[0]}h", f"{name}l")
+    }
+    | {
+        f"r{number}{suffix}": f"r{number}"
+        for number in range(8, 16)
+        for suffix in ("", "d", "w", "b")
+    }
+    | {
+        f"{vector}mm{number}": f"xmm{number}"
+        for vector in ("", "x", "y", "z")
+        for number in range(32)
+    }
+)
 
 
-def asks_for_address(memory: MachineMemory, blocks: Iterable[tuple[int, int]]) -> int | None:
-    """Where code that was run does so first, by address; None if it does not.
+def asks_for_address(memory: MachineMemory, followed: Iterable[Followed]) -> int | None:
+    """Where code that was run does so, by address, the lowest; None if it does not.
 
     Args:
         memory: What holds it.
-        blocks: Address and size of each run of instructions without a jump.
+        followed: Of each run of instructions without a jump that followed another, address and
+            size of both.
     """
-    found = (_question(memory, *block) for block in sorted(blocks))
-    return next(filter(None, found), None)
+    behind: dict[Block, set[Block]] = {}
+    for before, block in followed:
+        behind.setdefault(before, set()).add(block)
+        behind.setdefault(block, set())
+    questions = set[int]()
+    at_start = {block: _Known() for block in behind}
+    left = sorted(behind, reverse=True)
+    while left:
+        block = left.pop()
+        known = at_start[block].copied()
+        question = _question(memory, block, known)
+        if question is not None:
+            questions.add(question)
+        left.extend(after for after in behind[block] if at_start[after].join(known))
+    return min(questions, default=None)
 
 
-def _question(memory: MachineMemory, address: int, size: int) -> int | None:
-    """Within one run of instructions: what comes before and behind it is not looked at."""
+def _question(memory: MachineMemory, block: Block, known: _Known) -> int | None:
+    """Within one run of instructions, behind which is known what is left in `known`."""
     try:
-        code = memory.read(address, size)
+        code = memory.read(*block)
     except DerivationError:
         return None
-    known = _Known()
-    for at, _, mnemonic, operands in _DISASSEMBLER.disasm_lite(code, address):
+    question = None
+    for at, _, mnemonic, operands in _DISASSEMBLER.disasm_lite(code, block[0]):
         # Of a prefix in front, such as LOCK or REP, capstone makes a word of its own.
         name = mnemonic.split()[-1]
         if known.asked is not None and _CONDITIONAL.match(name):
-            return known.asked
+            question = question or known.asked
         parts = [part.strip() for part in operands.split(",")]
         if name in _STACK:
             known.stack(name, parts[0])
+        elif name == "ret":
+            known.forget()
         else:
             known.follow(at, name, _WHOLE.get(parts[0], ""), parts[-1] if len(parts) > 1 else "")
             if name not in _KNOWN:
                 known.make(at, [_WHOLE.get(part, "") for part in parts])
-    return None
+    return question
 
 
 @dataclass(slots=True)
@@ -95,6 +131,32 @@ class _Known:
     numbers: set[str] = field(default_factory=set)
     asked: int | None = None
     pushed: list[tuple[bool, bool]] = field(default_factory=list)
+
+    def copied(self) -> _Known:
+        """The same, to go on from."""
+        return _Known(set(self.addresses), set(self.numbers), self.asked, list(self.pushed))
+
+    def join(self, other: _Known) -> bool:
+        """Where two ways meet, either may have been taken; is that anything new?"""
+        before = self.copied()
+        self.addresses |= other.addresses
+        self.numbers |= other.numbers
+        self.asked = other.asked if self.asked is None else self.asked
+        # Of the words that both have, from the last one on.
+        if len(other.pushed) > len(self.pushed):
+            self.pushed = other.pushed[: len(other.pushed) - len(self.pushed)] + self.pushed
+        for at in range(1, len(other.pushed) + 1):
+            (is_address, is_number), (address, number) = self.pushed[-at], other.pushed[-at]
+            self.pushed[-at] = is_address or address, is_number or number
+        del self.pushed[:-_DEEPEST]
+        return self != before
+
+    def forget(self) -> None:
+        """Where a function returns to, other registers hold what another has put there."""
+        self.addresses.clear()
+        self.numbers.clear()
+        self.pushed.clear()
+        self.asked = None
 
     def stack(self, name: str, operand: str) -> None:
         """Something is put on the stack, or taken from it."""
@@ -121,10 +183,9 @@ class _Known:
         elif name in _COMPUTES:
             self._compute(at, name, into, source)
         elif name == "call":
-            # What a call leaves in registers and flags is of what it has called.
-            self.addresses.clear()
-            self.numbers.clear()
-            self.asked = None
+            # What it is given may be an address as a pointer is, and where it returns to is one.
+            self.forget()
+            self.pushed.append((True, False))
         elif name not in _KEEPS_FLAGS:
             self.asked = None
         if name in _COPIES and into:

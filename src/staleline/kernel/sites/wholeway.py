@@ -9,8 +9,7 @@ here, once for an image.
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import replace
-from functools import partial
+from dataclasses import dataclass, field, replace
 from itertools import repeat
 from typing import TYPE_CHECKING, Final
 from weakref import WeakKeyDictionary
@@ -29,7 +28,7 @@ from staleline.kernel.emulator.memory import MachineMemory
 from staleline.kernel.inventory.codescan import CodeArea
 from staleline.kernel.inventory.functioncode import function_size
 from staleline.kernel.inventory.tablewrites import Pointers, table_writes
-from staleline.kernel.sites.addressguards import asks_for_address
+from staleline.kernel.sites.addressguards import Block, Followed, asks_for_address
 from staleline.kernel.sites.jump import run_relocate_kernel
 from staleline.kernel.sites.kexecentry import CRASH_ENTRY, KEXEC_ENTRY, jumps_unprepared
 from staleline.kernel.sites.sites import run_stop_this_cpu
@@ -126,18 +125,28 @@ def _asking_sites(
         Site.RELOCATE_KERNEL: lambda: run_relocate_kernel(emulated, jumping),
     }
     for site, run in runs.items():
-        blocks: set[tuple[int, int]] = set()
+        blocks = _Blocks()
         # What it fails for is told by the run that decides.
-        with emulated.emulator.blocks(partial(_note, blocks)), suppress(DerivationError):
+        with emulated.emulator.blocks(blocks.note), suppress(DerivationError):
             run()
-        place = asks_for_address(emulated.memory, blocks)
+        place = asks_for_address(emulated.memory, blocks.followed)
         if place is not None:
             where = emulated.emulator.describe(place)
             yield site, f"{site} also depends on where KASLR puts the kernel, asked at {where}"
 
 
-def _note(blocks: set[tuple[int, int]], address: int, size: int) -> None:
-    blocks.add((address, size))
+@dataclass(slots=True)
+class _Blocks:
+    """Which runs of instructions followed which."""
+
+    followed: set[Followed] = field(default_factory=set)
+    _last: Block = (0, 0)
+
+    def note(self, address: int, size: int) -> None:
+        """One more."""
+        block = address, size
+        self.followed.add((self._last, block))
+        self._last = block
 
 
 def led_to_crash(emulated: EmulatedMachine, crash: CrashRun) -> CrashRun:
