@@ -54,6 +54,23 @@ class TestRdmsr:
         text = "# rdmsr -p 0 0xc0010131\nrdmsr: CPU 0 cannot read MSR 0xc0010131\n"
         assert read(text).cpus[0].msr_faults == {0xC0010131}
 
+    @pytest.mark.parametrize("row", ["0xc0010131: {}", "{}"])
+    def test_values_are_of_the_cpus_that_did_not_fault(self, row: str) -> None:
+        """The second value was taken for that of CPU 1, and its fault was lost."""
+        fault = "rdmsr: CPU 1 cannot read MSR 0xc0010131\n"
+        rows = [f"{row.format(1)}\n"] * 2
+        text = "# rdmsr -a 0xc0010131\n" + fault.join(rows)
+        first, second, third = read(text).cpus
+        assert (first.msr, second.msr, third.msr) == ({0xC0010131: 1}, {}, {0xC0010131: 1})
+        assert second.msr_faults == {0xC0010131}
+        assert "file:4: says that CPU 1 has no MSR 0xc0010131, of which a value stands" in (
+            message_of("# rdmsr -a 0xc0010131\n" + "".join(rows) + fault)
+        )
+
+    def test_a_value_within_which_the_text_ends_is_left_out(self) -> None:
+        (cpu,) = read("# rdmsr -a 0xc0010010\n740000\n74").cpus
+        assert cpu.msr == {0xC0010010: 0x740000}
+
     def test_a_value_alone_is_refused_with_the_right_spelling(self) -> None:
         said = "write the MSR's number before each value, as in 0xc0010010: 740000"
         assert message_of("740000\n740000\n") == (
@@ -65,7 +82,6 @@ class TestRdmsr:
         ("text", "what"),
         [
             ("0xc0010010: 7400", "file:1: ends in the middle of a line"),
-            ("# rdmsr -a 0xc0010010\n740000\n74", "file:3: ends in the middle of a line"),
             ("# rdmsr -f 23:23 0xc0010010\n1\n", "file:1: asks rdmsr for -f"),
             ("# rdmsr syscfg\n1\n", "file:1: asks rdmsr for 'syscfg', which is no number"),
             ("# rdmsr 0xc0010010\n1\n2\n", "file:3: is a second value of one MSR of one CPU"),

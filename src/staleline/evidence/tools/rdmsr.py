@@ -94,7 +94,7 @@ class _Cpus:
                 CpuEvidence(
                     CpuidTable({}),
                     msr=self.msr.get(cpu, {}),
-                    msr_faults=frozenset(self.faults.get(cpu, ())) - self.msr.get(cpu, {}).keys(),
+                    msr_faults=frozenset(self.faults.get(cpu, ())),
                 )
                 for cpu in cpus
             ),
@@ -133,7 +133,7 @@ class _Reader:
             self._command = self._asked(command[1].split(), number)
         elif fault := _FAULT.fullmatch(line):
             # rdmsr says so only of EIO: RDMSR was executed and faulted (rdmsr.c).
-            self.cpus.faults.setdefault(int(fault[1]), set()).add(int(fault[2], 16))
+            self._fault(int(fault[1]), int(fault[2], 16), number)
         elif self._command is not None and self._is_value(line, self._command):
             self._value(line, self._command, number)
         elif assigned := _ASSIGNED.fullmatch(line):
@@ -142,6 +142,16 @@ class _Reader:
             self._assigned(int(halves[1], 16), int(halves[2] + halves[3], 16), number)
         elif _VALUE.fullmatch(line):
             raise self.error(number, "is a value of an MSR that nothing names", _SPELL)
+
+    def _fault(self, cpu: int, msr: int, line: int) -> None:
+        # Of two outputs that a terminal mixed, the values may be of other CPUs than they stand for.
+        if msr in self.cpus.msr.get(cpu, {}):
+            raise self.error(
+                line,
+                f"says that CPU {cpu} has no MSR {msr:#x}, of which a value stands above",
+                "read it CPU by CPU: rdmsr -p CPU NUMBER",
+            )
+        self.cpus.faults.setdefault(cpu, set()).add(msr)
 
     def _asked(self, words: list[str], line: int) -> _Command:
         number: int | None = None
@@ -186,8 +196,8 @@ class _Reader:
     def _value(self, line: str, command: _Command, number: int) -> None:
         if command.values and not command.all_cpus:
             raise self.error(number, "is a second value of one MSR of one CPU", _SPELL)
-        cpu = command.values if command.all_cpus else command.cpu
-        command.values += 1
+        cpu = self._answering(command.values, command.number) if command.all_cpus else command.cpu
+        command.values = cpu + 1
         digits = line.strip().removeprefix("0x")
         value = int(digits, 10 if command.decimal else 16)
         self._record(cpu, command.number, value, number)
@@ -195,8 +205,14 @@ class _Reader:
     def _assigned(self, msr: int, value: int, line: int) -> None:
         # Where no CPU stands beside it, the n-th value of an MSR is of the n-th CPU, as rdmsr -a
         # prints them.
-        cpu = self._times[msr] = self._times.get(msr, -1) + 1
+        cpu = self._times[msr] = self._answering(self._times.get(msr, -1) + 1, msr)
         self._record(cpu, msr, value, line)
+
+    def _answering(self, cpu: int, msr: int) -> int:
+        """The next CPU from `cpu` on that has a value of `msr`: one that faulted has none."""
+        while msr in self.cpus.faults.get(cpu, ()):
+            cpu += 1
+        return cpu
 
     def _record(self, cpu: int, msr: int, value: int, line: int) -> None:
         if cpu >= _CPUS_MAX or value >= 1 << 64:
