@@ -211,6 +211,22 @@ def test_a_tdx_module_without_keys() -> None:
     assert "cpus[0].msr.0x87 gives TDX 0 KeyIDs" in message
 
 
+#: What a kernel has once in a boot. The first of two was taken, and the other not heard of.
+OF_ONE_BOOT = [
+    (
+        KernelEvidence(config={"CONFIG_AMD_MEM_ENCRYPT": "y"}),
+        KernelEvidence(config={"CONFIG_AMD_MEM_ENCRYPT": "n"}),
+    ),
+    (
+        KernelEvidence(loader_cmdline="mem_encrypt=on"),
+        KernelEvidence(loader_cmdline="mem_encrypt=off"),
+    ),
+    (KernelEvidence(bootconfig=()), KernelEvidence(bootconfig=("kernel.mem_encrypt",))),
+    (KernelEvidence(booted_by="efi"), KernelEvidence(booted_by="kexec")),
+    (KernelEvidence(xloadflags=0x3F), KernelEvidence(xloadflags=0x7F)),
+]
+
+
 @pytest.mark.parametrize(
     ("first", "second", "expected"),
     [
@@ -225,6 +241,15 @@ def test_a_tdx_module_without_keys() -> None:
             Snapshot((), kernel=KernelEvidence(cmdline="mem_encrypt=off")),
             "two-kernels",
         ),
+        (
+            Snapshot((), kernel=KernelEvidence(cmdline="mem_encrypt=on")),
+            Snapshot((), kernel=KernelEvidence(cmdline="mem_encrypt=on mem_encrypt=off")),
+            "two-kernels",
+        ),
+        *(
+            (Snapshot((), kernel=one), Snapshot((), kernel=other), "two-kernels")
+            for one, other in OF_ONE_BOOT
+        ),
         (Snapshot((), host="a"), Snapshot((), host="b"), "two-hosts"),
         (
             Snapshot((), state=StateEvidence(offline_cpus=())),
@@ -232,7 +257,11 @@ def test_a_tdx_module_without_keys() -> None:
             "two-hosts",
         ),
     ],
-    ids=["cpu", "release", "command line", "host", "state"],
+    ids=[
+        *("cpu", "release", "command line", "last word"),
+        *("config", "loader's line", "bootconfig", "way of booting", "xloadflags"),
+        *("host", "state"),
+    ],
 )
 def test_sources_of_two_machines(first: Snapshot, second: Snapshot, expected: str) -> None:
     (found,) = contradictions_between(first, second)

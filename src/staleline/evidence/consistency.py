@@ -348,8 +348,9 @@ def _between(first: Snapshot, second: Snapshot) -> _Found:
             yield from _registers_differ(first, second)
     for name in ("vendor", "family", "model", "stepping"):
         yield from _differ("two-cpu-models", "cpuinfo", name, first.cpuinfo, second.cpuinfo)
-    for name in ("release", "build_id"):
+    for name in ("release", "build_id", "bootconfig", "booted_by", "xloadflags"):
         yield from _differ("two-kernels", "kernel", name, first.kernel, second.kernel)
+    yield from _configurations_differ(first.kernel, second.kernel)
     yield from _command_lines_differ(first.kernel, second.kernel)
     yield from _differ("two-hosts", "", "host", first, second)
     for field in fields(StateEvidence):
@@ -382,19 +383,33 @@ def _differ(kind: str, table: str, name: str, first: object, second: object) -> 
         yield Contradiction(kind, f"{path} is {values[0]!r} and {values[1]!r}", (path,))
 
 
+def _configurations_differ(first: KernelEvidence, second: KernelEvidence) -> _Found:
+    """What only one of them tells is no contradiction: each may be an excerpt."""
+    one, other = first.config or {}, second.config or {}
+    for name in sorted(one.keys() & other.keys()):
+        if one[name] != other[name]:
+            path = f"kernel.config.{name}"
+            what = f"{path} is {one[name]!r} and {other[name]!r}"
+            yield Contradiction("two-kernels", what, (path,))
+
+
 def _command_lines_differ(first: KernelEvidence, second: KernelEvidence) -> _Found:
-    """Lines in which no reader finds the same mem_encrypt=.
+    """Lines in which a reader finds another mem_encrypt=.
 
     A log may show the loader's line, which is the end of /proc/cmdline.
     """
-    if first.cmdline is None or second.cmdline is None:
-        return
-    lines = [encoded(kernel.cmdline or "").strip() for kernel in (first, second)]
-    if lines[0].endswith(lines[1]) or lines[1].endswith(lines[0]):
-        return
-    asked = [
-        (startup_choice(line), decompressor_sees_on(line), efi_stub_choice(line)) for line in lines
-    ]
-    if all(one != other for one, other in zip(*asked, strict=True)):
-        what = f"kernel.cmdline is {first.cmdline!r} and {second.cmdline!r}: mem_encrypt= differs"
-        yield Contradiction("two-kernels", what, ("kernel.cmdline",))
+    for name in ("cmdline", "loader_cmdline"):
+        shown = [getattr(kernel, name) for kernel in (first, second)]
+        if None in shown:
+            continue
+        lines = [encoded(line).strip() for line in shown]
+        if lines[0].endswith(lines[1]) or lines[1].endswith(lines[0]):
+            continue
+        one, other = (
+            (startup_choice(line), decompressor_sees_on(line), efi_stub_choice(line))
+            for line in lines
+        )
+        if one != other:
+            path = f"kernel.{name}"
+            what = f"{path} is {shown[0]!r} and {shown[1]!r}: mem_encrypt= differs"
+            yield Contradiction("two-kernels", what, (path,))
