@@ -329,3 +329,14 @@ class TestArchive:
         assert "is more than evidence of a machine is" in (
             message_of(packed(files, tmp_path / "it.tar", top=""))
         )
+
+
+def test_an_empty_copy_is_no_list_without_entries(tmp_path: Path) -> None:
+    """tar stores as much of a file as its size says, and files of /proc and debugfs have none."""
+    lists = ("proc/bootconfig", "sys/kernel/debug/kprobes/list", "sys/fs/cgroup/misc.peak")
+    for number, content in enumerate(("", "\n")):
+        whole = SYSROOT | dict.fromkeys(lists, content)
+        machine = read_snapshot(laid_out(whole, tmp_path / str(number)))
+        told = (machine.state.kprobes, machine.state.guest_ids_peak)
+        assert told == ((None, None) if not content else ((), {}))
+        assert machine.kernel.bootconfig is None

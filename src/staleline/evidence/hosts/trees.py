@@ -186,9 +186,17 @@ class _WithUname(Tree):
         return self._tree.open(path)
 
     def read(self, path: str) -> bytes:
-        """The content of a file."""
+        """The content of a file; of an empty copy none.
+
+        Files of /proc, cgroups and debugfs have no size, so that what copies by size, as tar does,
+        makes empty ones of them: that is no list without entries.
+        """
         try:
-            return self._tree.read(path)
+            content = self._tree.read(path)
+            # The collector tells of an empty command line why it is not taken.
+            if not content and path != "proc/cmdline":
+                raise OSError(errno.ENODATA, "is empty", path)
+            return content
         except OSError:
             if path == "proc/sys/kernel/osrelease":
                 return self._first_of(_release_of_uname, _release_of_version)
