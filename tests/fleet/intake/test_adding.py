@@ -310,6 +310,32 @@ def test_a_mended_file_replaces_its_fault(hosts, tmp_path):
     assert add_to_fleet(fleet, [str(source)], ONE).already == 1
 
 
+def test_a_hosts_directory_that_changed_is_read_again(tmp_path):
+    """Its own name, size and time were all that was held against what had been added."""
+    host = tmp_path / "in" / "node"
+    (host / "proc/sys/kernel").mkdir(parents=True)
+    (host / "proc/sys/kernel/hostname").write_text("node\n")
+    (host / "proc/cmdline").write_text("ro mem_encrypt=off\n")
+    fleet = tmp_path / "fleet"
+    counts = []
+    for line in ("off", "off", "on"):
+        if line == "on":
+            (host / "proc/cmdline").write_text("ro mem_encrypt=on\n")
+        added = add_to_fleet(fleet, [str(tmp_path / "in")], ONE)
+        counts.append((added.hosts, added.already))
+    assert counts == [(1, 0), (0, 1), (1, 0)]
+    assert [row["missing"] for row in rows_of(fleet).values()] == ["told-twice-differently"]
+
+
+def test_an_archive_without_files_is_a_fault(tmp_path):
+    with tarfile.open(tmp_path / "hosts.tar", "w") as archive:
+        folder = tarfile.TarInfo("hosts")
+        folder.type = tarfile.DIRTYPE
+        archive.addfile(folder)
+    added = add_to_fleet(tmp_path / "fleet", [str(tmp_path / "hosts.tar")], ONE)
+    assert (added.hosts, added.quarantined) == (0, 1)
+
+
 HOSTILE = (
     "\x1b[31mred",
     "<script>alert(1)</script>",

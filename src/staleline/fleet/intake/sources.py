@@ -53,7 +53,8 @@ class FleetInput:
     Attributes:
         location: A path or an address.
         bytes: How large it is; 0 for a directory.
-        modified: When it was changed, in the words of whatever keeps it.
+        modified: When it was changed, in the words of whatever keeps it; of a directory a digest
+            of when each of its files was.
         piece: From where on, and up to where: bytes of lines of JSON, row groups of Parquet.
     """
 
@@ -102,7 +103,7 @@ def listed(sources: Sequence[str]) -> Iterator[FleetInput]:
 
 def _directory(path: str) -> Iterator[FleetInput]:
     if is_host_directory(path) or hwloc.is_directory(path):
-        yield FleetInput(path)
+        yield FleetInput(path, modified=_last_changes(path))
         return
     for entry in sorted(os.scandir(path), key=lambda entry: entry.name):
         # Links are not followed into folders: one may lead in a circle.
@@ -110,6 +111,22 @@ def _directory(path: str) -> Iterator[FleetInput]:
             yield from _directory(entry.path)
         else:
             yield from _local(entry.path)
+
+
+def _last_changes(path: str) -> str:
+    """What differs once any file of a host's directory does; the directory's own time does not."""
+    told = hashlib.sha256()
+    for folder, folders, names in os.walk(path):
+        folders.sort()
+        for name in sorted(names):
+            file = os.path.join(folder, name)
+            try:
+                status = os.stat(file, follow_symlinks=False)
+            except OSError:
+                continue
+            place = os.fsencode(os.path.relpath(file, path))
+            told.update(b"%s\0%d %d\0" % (place, status.st_size, status.st_mtime_ns))
+    return told.hexdigest()[:32]
 
 
 def _local(path: str) -> Iterator[FleetInput]:
@@ -256,6 +273,8 @@ def _digest(content: bytes) -> str:
 def _of_tar(where: str) -> Iterator[Record]:
     with _opened(where) as stream:
         names = [_name(member.name) for member in tar_members(stream) if member.regular]
+    if not names:
+        raise EvidenceError("is an archive without files", where=where, do=_DO_WHOLE)
     one = any(map(hwloc.is_member, names)) or layout_of(dict.fromkeys(names, b""), where)
     # Once more from the start, as a stream has no way back.
     with _opened(where) as stream:
