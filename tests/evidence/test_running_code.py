@@ -178,7 +178,7 @@ def test_a_live_patch_of_which_only_a_trace_is_left_may_have_changed_anything(
 
 def test_a_module_with_the_flag_of_live_patches_is_a_trace() -> None:
     for flags, changed in (("OEK", True), ("OE", None)):
-        state = StateEvidence(tainting_modules=("loop:", f"kpatch_7:{flags}"))
+        state = StateEvidence(tainting_modules=("loop:", f"nfs_7:{flags}"))
         assert from_snapshot(Snapshot(cpus=(), state=state))["stop_path_changed"].value is changed
 
 
