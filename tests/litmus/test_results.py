@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import pytest
@@ -14,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from staleline.errors import EvidenceError
+from staleline.litmus.language import CONTROLS
 from staleline.litmus.results import (
     LitmusResult,
     MeasuredAliases,
@@ -95,6 +97,40 @@ def test_answers_that_lack_something_are_no_measurement(content: bytes, why: str
     result = read(content)
     assert result.aliases is MeasuredAliases.NOT_MEASURED
     assert why in str(result.why_not_measured)
+
+
+def asked_nothing(line: dict[str, Any]) -> None:
+    line.update(destroyed=0, outcomes=[{**one, "count": 0} for one in line["outcomes"]])
+
+
+def ending_alike(told: list[dict[str, Any]]) -> bytes:
+    """With the sums that the module would have told of these."""
+    tests = [line for line in told if line["kind"] == "test"]
+    names = {line["test"] for line in told if "test" in line}
+    sums = {"tests": len(names), "answers": len(tests), "starred": 0, "destroyed": 0}
+    lines = (line | sums if line["kind"] == "end" else line for line in told)
+    return b"".join(json.dumps(line).encode() + b"\n" for line in lines)
+
+
+def test_a_run_that_asked_no_line_is_no_measurement() -> None:
+    # insmod staleline_litmus.ko tries=0, module/staleline_litmus.c run_on().
+    told = [json.loads(line) for line in MILAN.splitlines()]
+    for line in told:
+        if line["kind"] == "test":
+            asked_nothing(line)
+    result = read(ending_alike(told))
+    assert result.finished
+    assert result.aliases is MeasuredAliases.NOT_MEASURED
+    assert result.why_not_measured == "the control differ was not asked"
+
+
+def test_a_run_of_controls_alone_is_no_measurement() -> None:
+    told = [json.loads(line) for line in MILAN.splitlines()]
+    kept = [line for line in told if line["kind"] != "test" or line["test"] in CONTROLS]
+    result = read(ending_alike(kept))
+    assert result.finished
+    assert result.aliases is MeasuredAliases.NOT_MEASURED
+    assert result.why_not_measured == "no test was asked that can tell"
 
 
 @given(kept=st.sets(st.integers(1, len(LINES) - 1)))
