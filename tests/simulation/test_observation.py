@@ -53,12 +53,16 @@ HANDOVERS = [
 ]
 
 
-def seen(tmp_path: Path, console: str, *events: dict[str, Any], cut: str = "") -> SeenRun:
+def seen(
+    tmp_path: Path,
+    console: str,
+    *events: dict[str, Any],
+    cut: str = "",
+    ending: Ending = Ending.POWERED_OFF,
+) -> SeenRun:
     report = tmp_path / "report.jsonl"
     report.write_text("".join(json.dumps(event) + "\n" for event in events) + cut)
-    return seen_run(
-        EndedRun(ending=Ending.POWERED_OFF, reason="", console=console, report=report, seconds=1.0)
-    )
+    return seen_run(EndedRun(ending=ending, reason="", console=console, report=report, seconds=1.0))
 
 
 def test_a_jump_that_destroys_nothing_is_clean(tmp_path: Path) -> None:
@@ -131,6 +135,42 @@ def test_what_was_not_reached_is_never_clean(
     observed = seen(tmp_path, console, *events)
     assert observed.outcome is RunOutcome.NOT_OBSERVED
     assert why in observed.not_observed_because
+
+
+@pytest.mark.parametrize("worked", [True, False])
+@pytest.mark.parametrize("ending", [Ending.TIME, Ending.CONSOLE])
+def test_a_next_kernel_that_was_switched_off_neither_worked_nor_failed(
+    tmp_path: Path, ending: Ending, *, worked: bool
+) -> None:
+    console = CONSOLE if worked else CONSOLE.partition("== worked")[0]
+    observed = seen(tmp_path, console, *HANDOVERS, summary(0), ending=ending)
+    assert (observed.outcome, observed.worked) == (RunOutcome.NOT_OBSERVED, False)
+    assert observed.not_observed_because == f"the next kernel did not come to its end ({ending})"
+
+
+def test_a_next_kernel_without_a_serial_console_did_not_fail(tmp_path: Path) -> None:
+    console = CONSOLE.partition("[    0.000000]")[0]
+    observed = seen(tmp_path, console, *HANDOVERS, summary(0))
+    assert observed.outcome is RunOutcome.NOT_OBSERVED
+    assert "told nothing on the serial port" in observed.not_observed_because
+
+
+@pytest.mark.parametrize("ending", [Ending.STOPPED, Ending.RESET])
+def test_a_next_kernel_that_ends_by_itself_before_it_is_done_failed(
+    tmp_path: Path, ending: Ending
+) -> None:
+    console = CONSOLE.partition("== worked")[0]
+    observed = seen(tmp_path, console, *HANDOVERS, summary(0), ending=ending)
+    assert observed.outcome is RunOutcome.FAILED
+    # What has worked and then faults, or boots again, did not switch off.
+    again = seen(tmp_path, CONSOLE, *HANDOVERS, summary(0), ending=ending)
+    assert again.outcome is RunOutcome.FAILED
+
+
+def test_a_fault_counts_however_the_run_ended(tmp_path: Path) -> None:
+    console = CONSOLE.replace("== worked", "Oops: 0000\n== worked")
+    observed = seen(tmp_path, console, *HANDOVERS, summary(0), ending=Ending.TIME)
+    assert observed.outcome is RunOutcome.FAILED
 
 
 def test_a_report_that_is_cut_is_read_up_to_there(tmp_path: Path) -> None:

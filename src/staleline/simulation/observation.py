@@ -39,6 +39,8 @@ _FAULT: Final = re.compile(
 )
 _CANNOT_LOAD: Final = re.compile(r"^== (cannot load: .*)$", re.MULTILINE)
 _CPUID: Final = re.compile(r"^   0x[0-9a-f]{8} 0x[0-9a-f]{2}: eax=.*$", re.MULTILINE)
+#: A bound was reached, or the machine switched off by whoever did not tell.
+_NO_END_OF_ITS_OWN: Final = (Ending.TIME, Ending.CONSOLE, Ending.POWERED_OFF)
 #: Bochs' BIOS flushes, too, before it boots a kernel.
 _FIRMWARE: Final = range(0xE0000, 0x100000)
 
@@ -224,7 +226,9 @@ class SeenRun:
             return RunOutcome.NOT_OBSERVED
         if self.races:
             return RunOutcome.RACE
-        return RunOutcome.CLEAN if self.worked else RunOutcome.FAILED
+        if self.worked:
+            return RunOutcome.CLEAN
+        return RunOutcome.NOT_OBSERVED if self._is_silent else RunOutcome.FAILED
 
     @property
     def not_observed_because(self) -> str:
@@ -237,7 +241,16 @@ class SeenRun:
             return f"the first kernel did not come to load the next one ({self.ending})"
         if not self.counts:
             return "the machine ended without telling what its caches held"
-        return f"the first kernel did not come to jump ({self.ending})"
+        if self.handover is None:
+            return f"the first kernel did not come to jump ({self.ending})"
+        if self.ending is Ending.POWERED_OFF:
+            return "the next kernel told nothing on the serial port"
+        return f"the next kernel did not come to its end ({self.ending})"
+
+    @property
+    def _is_silent(self) -> bool:
+        """Nothing tells whether the next kernel works: it may be slow, or its console another."""
+        return not self.fault and self.ending in _NO_END_OF_ITS_OWN
 
 
 def seen_run(ended: EndedRun) -> SeenRun:
@@ -254,7 +267,8 @@ def seen_run(ended: EndedRun) -> SeenRun:
         up=tuple(release for release, _ in _UP.findall(ended.console)),
         loaded=loaded[1] if loaded else "",
         left=left is not None,
-        worked=_WORKED in after and not fault,
+        # init powers off behind these words (machine/guest/init.c), so one that hangs is not done.
+        worked=_WORKED in after and not fault and ended.ending is Ending.POWERED_OFF,
         fault=fault[0].strip() if fault else "",
         handovers=tuple(_first_way(_handovers(ended))),
         flushes=tuple(_flushes(ended)),
