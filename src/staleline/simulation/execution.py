@@ -179,8 +179,7 @@ def run(
         bounds: Of the run.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    for name in (_CONSOLE, _REPORT, _LOG):
-        (folder / name).unlink(missing_ok=True)
+    _clear(folder)
     for number, image in enumerate(configuration.memory, 1):
         (folder / _memory(number)).write_bytes(image.content)
     (folder / "bochsrc").write_text(configuration.bochsrc(emulator, folder))
@@ -257,6 +256,8 @@ def run_ways(
     for way in ways:
         place = folder / str(way.number)
         place.mkdir(exist_ok=True)
+        # What another run has left would be taken for this one's if it does not come so far.
+        _clear(place)
         options = (f"{name}={value}" for name, value in way.caches.items())
         lines.append(" ".join((str(way.number), str(place), str(way.seconds), *options)))
     told.write_text("\n".join(lines) + "\n")
@@ -271,6 +272,11 @@ def run_ways(
         else replace(whole, seconds=seconds)
         for place in (folder / str(way.number) for way in ways)
     ]
+
+
+def _clear(folder: Path) -> None:
+    for name in (_CONSOLE, _REPORT, _LOG):
+        (folder / name).unlink(missing_ok=True)
 
 
 def _memory(number: int) -> str:
