@@ -13,16 +13,21 @@ import pytest
 
 from staleline.kernel.boot.decision import Decision, RawMachine
 from staleline.kernel.image.image import KernelImage
+from staleline.kernel.influence.at_sites import search_sites
+from staleline.kernel.influence.first_way import FirstWay
+from staleline.kernel.influence.rows import machines
 from staleline.kernel.sites.runner import KernelReader
+from staleline.vocabulary import Site
 from tests.kernel.machines import MEM_ENCRYPT_ENABLED, SYSCFG, cpuid
 from tests.kernel.mutate import Instruction, instructions, patched
-from tests.kernel.places import address_of
+from tests.kernel.places import address_of, function_at
 from tests.kernel.plant import (
     CAVE,
     executes_wbinvd,
     global_bit,
     on_condition,
     planted,
+    planted_call,
     relative,
     zeroes_global,
 )
@@ -446,3 +451,51 @@ def test_a_flush_that_asks_for_that_in_several_steps(newest, question):
     decision = decide(planted(newest, "stop_this_cpu", lambda _: code, executes_wbinvd))
     reason = decision.stop_this_cpu.unknown or ""
     assert reason.startswith("stop_this_cpu also depends on where KASLR puts the kernel, asked at ")
+
+
+# -- code that says where it goes, or what it is ----------------------------------------------
+
+
+def computed_jump(image: KernelImage) -> Callable[[int], bytes]:
+    """Over a WBINVD if a variable is 0x7777, without a condition: XOR, NEG and SBB."""
+    variable = address_of(image, "panic_timeout")
+
+    def code(at: int) -> bytes:
+        compares = b"\x8b\x05" + relative(at + 6, variable) + b"\x35\x77\x77\0\0\xf7\xd8"
+        skips = b"\x48\x19\xc0\x48\xf7\xd0\x83\xe0\x02"  # 2 or 0: sbb, not, and
+        goes = b"\x48\x8d\x0d\x05\0\0\0\x48\x01\xc8\xff\xe0"  # lea 5(%rip); add; jmp *%rax
+        return compares + skips + goes + b"\x0f\x09"
+
+    return code
+
+
+@pytest.mark.parametrize("function", ["stop_this_cpu", "machine_kexec"])
+def test_a_flush_that_a_computed_jump_leaves_out(newest, function):
+    mutant = planted_call(newest, function, computed_jump(newest))
+    site = {"machine_kexec": Site.RELOCATE_KERNEL}.get(function, Site.STOP_THIS_CPU)
+    assert "panic_timeout" in unlisted(mutant, site)
+
+
+def test_a_flush_while_code_is_not_patched(newest):
+    """ftrace replaces the call at each function's start at boot (kernel/trace/ftrace.c)."""
+    call = address_of(newest, "stop_this_cpu") + 4
+    assert newest.read(call, 1) == b"\xe8"
+    mutant = planted(newest, "stop_this_cpu", global_bit(call, 3), executes_wbinvd)
+    assert unlisted(mutant, Site.STOP_THIS_CPU) == {"stop_this_cpu+0x4"}
+
+
+def test_a_function_that_a_variable_holds(newest):
+    place = address_of(newest, "panic_timeout") & ~7
+    cave = address_of(newest, CAVE) + 0x40
+    mutant = patched(newest, cave, b"\x0f\x09" + RETURN)
+    mutant = patched(mutant, place, cave.to_bytes(8, "little"))
+    mutant = planted_call(mutant, "stop_this_cpu", lambda at: b"\xff\x15" + relative(at + 6, place))
+    assert unlisted(mutant, Site.STOP_THIS_CPU) == {function_at(newest, place)}
+
+
+def unlisted(image: KernelImage, site: Site) -> set[str]:
+    """What the site depends on, by variable, beside the listed facts."""
+    reruns = FirstWay(image)
+    with reruns.series():
+        searched = search_sites(reruns, list(machines(image)), sites=(site,))[site]
+    return {one.name for one in searched.influences.values() if not one.explained}

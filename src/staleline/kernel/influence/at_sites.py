@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial, reduce
-from itertools import chain
+from itertools import chain, compress
 from operator import or_
 from typing import TYPE_CHECKING, Final
 
@@ -26,12 +26,14 @@ from staleline.kernel.rerun.branches import passed_branches
 from staleline.kernel.rerun.changes import AnswerBit, Change, Memory, changed, halved, variation
 from staleline.kernel.rerun.fixedinputs import (
     FIXED_AT_SITES,
+    FIXED_CALLS,
     FIXED_IN_CRASH,
     FIXED_WHERE_TAKEN,
     fixed_bits,
     is_fixed,
 )
 from staleline.kernel.rerun.inputs import listed_bits, random_flips
+from staleline.kernel.rerun.instructionform import form_of
 from staleline.kernel.rerun.reruns import SITES
 from staleline.kernel.sites.jump import preserve_context_bits
 from staleline.vocabulary import Site
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
     from staleline.kernel.influence.turns import Turn
     from staleline.kernel.rerun.detour import Detour
     from staleline.kernel.rerun.reruns import Booted, Reruns, SiteRun
+    from staleline.kernel.rerun.trace import ExecutedInstruction
     from staleline.kernel.rerun.variation import Cell, Variation
 
 __all__ = ["Influence", "search_sites"]
@@ -154,7 +157,7 @@ class _States:
         self._contents: dict[tuple[Site, Cell], list[bytes]] = {}
         self.branches: dict[Site, list[Memory]] = {site: [] for site in sites}
         self.patches: dict[Site, list[Memory]] = {site: [] for site in sites}
-        self.traces = FollowedTraces(reruns.is_constant)
+        self.traces = FollowedTraces(reruns.is_constant, reruns.text)
         for site in sites:
             for row, booted in enumerate(self.rows):
                 self._look_at(site, booted, first=row == 0)
@@ -235,6 +238,7 @@ class _OneSite:
             site_search.influences |= {
                 one.name: one for one in self._at_turns(told, site_search.endless)
             }
+            site_search.influences |= {one.name: one for one in self._at_computed_jumps(told)}
         site_search.exhausted |= search.exhausted
 
     def _patched(self) -> Iterator[Influence]:
@@ -287,6 +291,28 @@ class _OneSite:
                 if influence is not None and not self._is_settled(influence, otherwise):
                     told.add(influence.name)
                     yield influence
+
+    def _at_computed_jumps(self, told: set[str]) -> Iterator[Influence]:
+        """What says where a jump leads: where else it might, is in no image."""
+        steps = self._reruns.traced_site(self._site, self._states.rows[self._row])
+        flows = compress(self._states.traces.flows(steps), map(self._goes, steps, steps[1:]))
+        for origin, mask in inputs_of(flows):
+            influence = self._flowing(origin, mask, told)
+            if influence is not None and not self._is_called_as_it_is(origin):
+                told.add(influence.name)
+                yield influence
+
+    def _goes(self, step: ExecutedInstruction, following: ExecutedInstruction) -> bool:
+        """Where its value says, but to the control page, which is where the kimage has it."""
+        form = form_of(step.code)
+        linked = self._reruns.places.linked(following.address)
+        return form is not None and form.goes and linked == following.address
+
+    def _is_called_as_it_is(self, origin: Origin) -> bool:
+        if not isinstance(origin, Loaded) or not is_pointer(origin.content):
+            return False
+        name = self._reruns.places.variable(origin.address)
+        return name is None or is_fixed(FIXED_CALLS, name.split("+")[0], len(origin.content))
 
     def _otherwise(
         self, turn: Turn, executed: Container[int], endless: set[Hashable]

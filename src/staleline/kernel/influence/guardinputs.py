@@ -32,9 +32,11 @@ class FollowedTraces:
 
     Attributes:
         is_constant: Nothing ever changes what is at an address.
+        text: Addresses of the kernel's code.
     """
 
     is_constant: Callable[[int], bool]
+    text: range = range(0)
     _known: dict[Hashable, Sequence[Flow]] = field(default_factory=dict)
 
     def flows(self, steps: Sequence[ExecutedInstruction]) -> Sequence[Flow]:
@@ -43,7 +45,7 @@ class FollowedTraces:
         # lead elsewhere, and what is loaded says whether it is a pointer.
         path = tuple(_what_it_takes(step) for step in steps)
         if path not in self._known:
-            self._known[path] = inflows(steps, self.is_constant)
+            self._known[path] = inflows(steps, self.is_constant, self.text)
         return self._known[path]
 
 

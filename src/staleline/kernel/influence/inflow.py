@@ -74,22 +74,28 @@ Flow = frozenset[Inflow]
 _NOTHING: Final[Flow] = frozenset()
 
 
-def inflows(steps: Sequence[ExecutedInstruction], is_constant: Callable[[int], bool]) -> list[Flow]:
+def inflows(
+    steps: Sequence[ExecutedInstruction],
+    is_constant: Callable[[int], bool],
+    text: range = range(0),
+) -> list[Flow]:
     """Per step, what decides where it goes, how often it does anything, or which constant it loads.
 
     Args:
         steps: A trace.
         is_constant: Nothing ever changes what is at an address.
+        text: Addresses of the kernel's code. Boots, ftrace and kprobes patch it: whoever reads it
+            as a variable is not told what is there by the image.
     """
-    followed = _Followed(is_constant)
+    followed = _Followed(is_constant, text)
     return [followed.take(step) for step in steps]
 
 
 class _Followed:
     """What is where, as far as a trace was followed."""
 
-    def __init__(self, is_constant: Callable[[int], bool]) -> None:
-        self._is_constant = is_constant
+    def __init__(self, is_constant: Callable[[int], bool], text: range) -> None:
+        self._is_constant, self._text = is_constant, text
         self._registers: dict[Part, Flow] = {}
         self._memory: dict[int, Flow] = {}
         self._msrs: dict[int, Flow] = {}
@@ -106,6 +112,9 @@ class _Followed:
         chosen = self._chosen(form, step)
         loaded = self._loaded(step, chosen)
         deciding = self._of(form.decides)
+        if form.goes:
+            target = _joined(self._of(form.reads), loaded)
+            deciding = _joined(deciding, frozenset(filter(_leads, target)))
         # The entry of a table that is loaded decides as a comparison would.
         if chosen and any(map(self._is_from_table, step.accesses)):
             deciding = _joined(deciding, chosen)
@@ -220,7 +229,7 @@ class _Followed:
 
     def _before(self, address: int, content: bytes) -> Flow:
         """What no instruction of the trace stored there."""
-        if self._is_constant(address):
+        if self._is_constant(address) and address not in self._text:
             return _NOTHING
         return frozenset({Inflow(Loaded(address, content), (1 << 8 * len(content)) - 1)})
 
@@ -247,6 +256,14 @@ def _chooses(inflow: Inflow) -> bool:
         is_address = inflow.mask & _CANONICAL == _CANONICAL
         return not (is_address and is_pointer(inflow.origin.content))
     return isinstance(inflow.origin, Register) or not inflow.origin.endswith(_AT_THE_START)
+
+
+def _leads(inflow: Inflow) -> bool:
+    """Does it say where a jump leads: a variable that holds the place, or what that is made of?"""
+    origin = inflow.origin
+    if inflow.shift == 0 and isinstance(origin, Loaded):
+        return is_pointer(origin.content)
+    return inflow.shift is None and _chooses(inflow)
 
 
 def _kept(form: InstructionForm, taken: Flow) -> Flow:

@@ -13,6 +13,7 @@ from typing import Final
 
 __all__ = [
     "FIXED_AT_SITES",
+    "FIXED_CALLS",
     "FIXED_IN_CRASH",
     "FIXED_IN_DERIVATION",
     "FIXED_ON_WAY",
@@ -47,6 +48,7 @@ class Fixed:
         return self.bits == _ALL
 
 
+_APIC: Final = Fixed("the driver of the local APIC")
 _CALLED: Final = Fixed("a function of a driver or module, whose code is not read")
 _CRASHING: Final = Fixed("zero until the first CPU crashes")
 _FORCED: Final = Fixed("changed by clearcpuid= and setcpuid= alone")
@@ -55,6 +57,8 @@ _NUMBER: Final = Fixed("the number of the CPU")
 _ONE_NMI: Final = Fixed("the CPU takes one NMI")
 _OPTION: Final = Fixed("the text of the option mem_encrypt=on")
 _POPULATION: Final = Fixed("which CPUs and nodes there are")
+_REGISTERED: Final = Fixed("registered by the shutdown that is run")
+_TABLE: Final = Fixed("who writes there is searched for")
 
 #: Before anything has run.
 FIXED_IN_DERIVATION: Final[Mapping[str, Fixed]] = {
@@ -136,6 +140,23 @@ FIXED_WHERE_TAKEN: Final[Mapping[str, Fixed]] = {
     "cpu_number": _NUMBER,
     "pcpu_hot+0xc": _NUMBER,  # struct pcpu_hot, 6.2 to 6.14
     "const_pcpu_hot+0xc": _NUMBER,
+}
+
+
+#: Which function is called through a pointer.
+FIXED_CALLS: Final[Mapping[str, Fixed]] = {
+    # paravirt.c, alternative.c: on bare metal calls of what the image has there
+    "pv_ops": Fixed("made direct calls at boot"),
+    # Which code writes there is searched for.
+    "machine_ops": _TABLE,
+    "smp_ops": _TABLE,
+    **dict.fromkeys(("apic_flat", "apic_physflat", "apic", "apic_noop", "apic_default"), _APIC),
+    # What the shutdown registers itself, nmi.c
+    "crash_nmi_callback_na": _REGISTERED,
+    "smp_stop_nmi_callback_na": _REGISTERED,
+    "cpu_emergency_virt_callback": _CALLED,
+    "virt_ops": _CALLED,
+    "crash_vmclear_loaded_vmcss": _CALLED,
 }
 
 

@@ -85,6 +85,7 @@ class InstructionForm:
         decides: What decides which way it goes, or whether or how often it does anything.
         looks_up: Where it loads from is a place in something, by its number.
         asks: What it asks of the CPU, by the name of the instruction; None if nothing.
+        goes: It jumps, calls or returns to where its value says.
     """
 
     reads: tuple[Part, ...] = ()
@@ -99,6 +100,7 @@ class InstructionForm:
     decides: tuple[Part, ...] = ()
     looks_up: bool = False
     asks: str | None = None
+    goes: bool = False
 
 
 _IN_PLACE: Final = frozenset(
@@ -250,7 +252,15 @@ def _form(instruction: capstone.CsInsn) -> InstructionForm:
         decides=_parts(_deciding(instruction, read)),
         looks_up=any(map(_looks_up, instruction.operands)),
         asks=_ASKS.get(number),
+        goes=_goes(instruction),
     )
+
+
+def _goes(instruction: capstone.CsInsn) -> bool:
+    if instruction.group(capstone.CS_GRP_RET):
+        return True
+    jumps = instruction.group(capstone.CS_GRP_JUMP) or instruction.group(capstone.CS_GRP_CALL)
+    return bool(jumps and instruction.operands and instruction.operands[0].type != cx.X86_OP_IMM)
 
 
 def _deciding(instruction: capstone.CsInsn, read: frozenset[str]) -> frozenset[str]:
