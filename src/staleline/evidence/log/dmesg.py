@@ -122,7 +122,7 @@ def _last_boot(text: str, where: str) -> tuple[list[str], list[str]]:
             gap, fenced = True, fenced or _FENCE.match(line) is not None
             continue
         rows = list(_wordings_of(message.text))
-        cut = any(row.tail for row in rows) and _astray(line, message.text, lines[number + 1 :])
+        cut = any(row.tail for row in rows) and _goes_on(line, message.text, lines[number + 1 :])
         once = {row.id for row in rows if row.once}
         if messages and messages[-1].endswith(_WRAPPED):
             once.discard("kernel-command-line")
@@ -146,7 +146,7 @@ def _last_boot(text: str, where: str) -> tuple[list[str], list[str]]:
     return apart, messages
 
 
-def _astray(line: str, message: str, behind: Sequence[str]) -> bool:
+def _goes_on(line: str, message: str, behind: Sequence[str]) -> bool:
     """May more of `message` have stood behind `line` than there is?
 
     The text may end within it; mail programs and terminals wrap lines; a pager shows > where it

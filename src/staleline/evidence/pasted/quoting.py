@@ -179,8 +179,8 @@ def _first_dress(lines: list[str], telling: _Telling) -> tuple[int, _Dress | Non
             continue
         plain = telling(line)
         behind = lines[number : number + 1]
-        numbered = _astray_numbered(line, behind)
-        if plain and not numbered and not _astray_quoted(line, behind):
+        numbered = _goes_on_numbered(line, behind)
+        if plain and not numbered and not _goes_on_quoted(line, behind):
             return number, None
         for dress, rest in _dresses(line):
             if numbered and not dress.numbered:
@@ -192,14 +192,14 @@ def _first_dress(lines: list[str], telling: _Telling) -> tuple[int, _Dress | Non
     return 0, None
 
 
-def _astray_quoted(line: str, behind: list[str]) -> bool:
+def _goes_on_quoted(line: str, behind: list[str]) -> bool:
     """Is the mark that `line` begins with a quotation's, and no prompt?"""
     here = _MARKS.match(line)
     there = _MARKS.match(behind[0]) if behind else None
     return bool(here and there and _marks(here[0]) == _marks(there[0]))
 
 
-def _astray_numbered(line: str, behind: list[str]) -> bool:
+def _goes_on_numbered(line: str, behind: list[str]) -> bool:
     """Is what `line` begins with grep's, and not a part of a prompt?
 
     The next line has the next number then, or the same file's name before something else than a
