@@ -493,6 +493,15 @@ def test_a_function_that_a_variable_holds(newest):
     assert unlisted(mutant, Site.STOP_THIS_CPU) == {function_at(newest, place)}
 
 
+def test_a_flush_that_depends_on_mxcsr(newest):
+    def asks(_: int) -> bytes:
+        # push %rax; stmxcsr (%rsp); testb $0x80, 1(%rsp); pop %rax
+        return b"\x50\x0f\xae\x1c\x24\xf6\x44\x24\x01\x80\x58"
+
+    mutant = planted(newest, "stop_this_cpu", asks, executes_wbinvd)
+    assert unlisted(mutant, Site.STOP_THIS_CPU) == {"MXCSR"}
+
+
 def unlisted(image: KernelImage, site: Site) -> set[str]:
     """What the site depends on, by variable, beside the listed facts."""
     reruns = FirstWay(image)

@@ -188,6 +188,9 @@ _ASKS: Final = {
     cx.X86_INS_PUSHF: "EFLAGS",
     cx.X86_INS_PUSHFQ: "EFLAGS",
     cx.X86_INS_IN: "an I/O port",
+    cx.X86_INS_STMXCSR: "MXCSR",
+    cx.X86_INS_FNSTCW: "the control word of the FPU",
+    cx.X86_INS_FNSTSW: "the status word of the FPU",
 }
 
 
