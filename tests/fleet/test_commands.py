@@ -70,18 +70,17 @@ def test_documents_follow_their_schemas(fleet, hosts, capsys, tmp_path):
 
 
 def test_what_changed_is_told_by_the_fact(hosts, tmp_path, capsys):
-    name, text = next((name, text) for name, text in hosts.items() if '"sme_active": false' in text)
-    snapshot = parse_snapshot(text, name)
-    other = replace(snapshot, state=replace(snapshot.state, reboot_force=True))
-    for folder, told in (("old", text), ("new", snapshot_text(other))):
+    snapshot = parse_snapshot(hosts["node2"], "node2")
+    for folder, forced in (("old", False), ("new", True)):
+        told = replace(snapshot, state=replace(snapshot.state, reboot_force=forced))
         (tmp_path / folder).mkdir()
-        (tmp_path / folder / "a.json").write_text(told)
+        (tmp_path / folder / "a.json").write_text(snapshot_text(told))
         add_to_fleet(tmp_path / f"of-{folder}", [str(tmp_path / folder)], AddOptions(jobs=1))
         out = tmp_path / f"{folder}.parquet"
         run(capsys, "audit", tmp_path / f"of-{folder}", "-o", out, "--kernel", "linux-6.5")
-    _, text = run(capsys, "diff", tmp_path / "old.parquet", tmp_path / "new.parquet")
-    if "0 worse" not in text:
-        assert "reboot_force: " in text
+    status, text = run(capsys, "diff", tmp_path / "old.parquet", tmp_path / "new.parquet")
+    assert (status, "1 worse" in text) == (2, True)
+    assert "safe → at-risk  reboot_force: no → yes" in text
 
 
 def test_statuses(fleet, hosts, tmp_path, capsys):
