@@ -16,6 +16,9 @@ import pytest
 from staleline.cli.main import main
 from staleline.kernel.file.container import unpack_kernel
 from staleline.kernel.file.source import opened_file
+from staleline.report.formats.findings import Finding, Findings, Level
+from staleline.report.formats.waivers import read_waivers
+from staleline.vocabulary import Site
 from tests.cli.test_diff import sarif
 from tests.cli.test_documents import run
 from tests.conftest import RealKernel
@@ -254,6 +257,19 @@ def test_waivers_take_the_fault_away_and_are_reported_when_unused_or_ended(
     assert "no Hygon machine runs this archive" in captured.out
     assert "waiver hang is unused: seen once" in captured.err
     assert "waiver stale-read ended on 2020-01-01: until the next point release" in captured.err
+
+
+def test_a_waiver_of_one_site_waives_nothing_of_two(tmp_path: Path) -> None:
+    """What is missing at the other site was waived with it."""
+    both = (Site.STOP_THIS_CPU, Site.RELOCATE_KERNEL)
+    file = tmp_path / "waivers.toml"
+    row = f'id = "stale-read"\nsite = "{both[0]}"\nreason = "known"\nuntil = 2999-12-31\n'
+    file.write_text(f"[[waiver]]\n{row}")
+    waivers = read_waivers(str(file))
+    for sites, level in ((both, Level.ERROR), (both[:1], Level.NOTE), ((), Level.ERROR)):
+        finding = Finding("stale-read", Level.ERROR, "read", sites)
+        (left,) = waivers.applied(Findings("s", "k", "e", (), {}, (), (finding,))).other
+        assert left.level is level
 
 
 @pytest.mark.parametrize(

@@ -105,7 +105,7 @@ class Waivers:
     def _finding(self, finding: Finding, properties: Mapping[str, str]) -> Finding:
         several = finding.sites or ("",)
         for waiver in self.waivers:
-            met = any(waiver.meets(finding, {**properties, "site": site}) for site in several)
+            met = all(waiver.meets(finding, {**properties, "site": site}) for site in several)
             # A note weighs nothing, and would make a waiver look used that nothing needs.
             if met and waiver.until >= self.today and finding.level is not Level.NOTE:
                 self._used.add(waiver)
