@@ -235,6 +235,17 @@ def test_a_bootconfig_that_cannot_be_read_is_noted(tree: Path, rome_device: Read
     assert [note.what for note in snapshot.notes] == ["bootconfig"]
 
 
+def test_of_two_that_differ_neither_is_taken(tree: Path, rome_device: ReadAt) -> None:
+    """The first configuration was, and of TSME that it is on."""
+    other = "CONFIG_AMD_MEM_ENCRYPT=n\n# CONFIG_INTEL_TDX_HOST is not set\nCONFIG_KEXEC=y\n"
+    write(tree, f"lib/modules/{RELEASE}/config", other)
+    write(tree, "sys/bus/pci/drivers/ccp/0000:a2:00.1/tsme_status", "1\n")
+    snapshot = collect(tree, read_at=rome_device)
+    assert snapshot.kernel.config == {"CONFIG_INTEL_TDX_HOST": "n", "CONFIG_KEXEC": "y"}
+    assert snapshot.state.tsme is None
+    assert [note.what for note in snapshot.notes] == ["kernel config", "tsme"]
+
+
 def test_cpus_that_lack_the_same_thing_share_a_note(tree: Path, rome_device: ReadAt) -> None:
     for cpu in (0, 1):
         (tree / f"dev/cpu/{cpu}/msr").unlink()

@@ -751,21 +751,28 @@ class _Collector:
         """`KEPT_OPTIONS` of the kernel that its file tells, ``n`` for those not set; else None."""
         if "/" in release:
             return None
-        for path in (
-            "proc/config.gz",
-            f"boot/config-{release}",
-            f"lib/modules/{release}/config",
-        ):
-            try:
-                data = self._tree.read(path)
-                if path.endswith(".gz"):
-                    data = zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(data, _FILE_MAX)
-            except (OSError, zlib.error):
-                continue
-            if b"CONFIG_" in data:
-                options = config_options(data.decode("latin-1"))
-                return {name: options[name] for name in KEPT_OPTIONS if name in options}
-        return None
+        # The kernel's own, else the files of its package, of which none outweighs another.
+        own = self._options("proc/config.gz")
+        paths = (f"boot/config-{release}", f"lib/modules/{release}/config")
+        files = [own] if own else [self._options(path) for path in paths]
+        told = [options for options in files if options]
+        names = [name for name in KEPT_OPTIONS if any(name in options for options in told)]
+        values = {name: {one[name] for one in told if name in one} for name in names}
+        for name in names:
+            if len(values[name]) > 1:
+                self._note("kernel config", f"/{paths[0]} and /{paths[1]} differ in {name}")
+        known = {name: values[name].pop() for name in names if len(values[name]) == 1}
+        return known if told else None
+
+    def _options(self, path: str) -> Dict[str, str]:
+        """All that a file tells of options; none where it cannot be read."""
+        try:
+            content = self._tree.read(path)
+            if path.endswith(".gz"):
+                content = zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(content, _FILE_MAX)
+        except (OSError, zlib.error):
+            return {}
+        return config_options(content.decode("latin-1"))
 
     def _build_id(self) -> Optional[str]:
         try:
@@ -872,7 +879,10 @@ class _Collector:
         if not known:
             self._note("tsme", "no device of the ccp driver shows tsme_status")
             return None
-        return "1" in known
+        if len(set(known)) > 1:
+            self._note("tsme", "devices of the ccp driver differ in tsme_status")
+            return None
+        return known[0] == "1"
 
     def _guest_ids_peak(self) -> Optional[Dict[str, int]]:
         """Most guest keys in use at a time since boot (Linux 6.12 kernel/cgroup/misc.c)."""
