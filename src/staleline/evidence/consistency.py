@@ -385,11 +385,11 @@ def _differ(kind: str, table: str, name: str, first: object, second: object) -> 
 
 def _configurations_differ(first: KernelEvidence, second: KernelEvidence) -> _Found:
     """What only one of them tells is no contradiction: each may be an excerpt."""
-    one, other = first.config or {}, second.config or {}
-    for name in sorted(one.keys() & other.keys()):
-        if one[name] != other[name]:
+    options, others = first.config or {}, second.config or {}
+    for name in sorted(options.keys() & others.keys()):
+        if options[name] != others[name]:
             path = f"kernel.config.{name}"
-            what = f"{path} is {one[name]!r} and {other[name]!r}"
+            what = f"{path} is {options[name]!r} and {others[name]!r}"
             yield Contradiction("two-kernels", what, (path,))
 
 
@@ -405,11 +405,11 @@ def _command_lines_differ(first: KernelEvidence, second: KernelEvidence) -> _Fou
         lines = [encoded(line).strip() for line in shown]
         if lines[0].endswith(lines[1]) or lines[1].endswith(lines[0]):
             continue
-        one, other = (
+        asked = {
             (startup_choice(line), decompressor_sees_on(line), efi_stub_choice(line))
             for line in lines
-        )
-        if one != other:
+        }
+        if len(asked) > 1:
             path = f"kernel.{name}"
             what = f"{path} is {shown[0]!r} and {shown[1]!r}: mem_encrypt= differs"
             yield Contradiction("two-kernels", what, (path,))
