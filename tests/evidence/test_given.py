@@ -316,6 +316,16 @@ def test_a_command_line_has_the_words_of_a_bootconfig_that_was_observed() -> Non
     assert what_if.kernel.bootconfig is None
 
 
+def test_flags_that_the_running_kernel_was_told_to_set_prove_nothing_under_another() -> None:
+    """Its line went with its setcpuid=, and the flags stayed (linux 7.3.4 common.c:1776)."""
+    flags = CpuinfoEvidence("AuthenticAMD", 25, 1, 1, frozenset({"sme"}))
+    for line, shown in (("ro setcpuid=sme", None), ("ro", True)):
+        seen = Snapshot((), cpuinfo=flags, kernel=KernelEvidence(cmdline=line))
+        assert from_snapshot(seen)["sme"].value is shown
+        what_if = with_given(seen, cmdline="mem_encrypt=on", another_kernel=True)
+        assert from_snapshot(what_if)["sme"].value is shown
+
+
 def test_what_was_observed_may_be_given_again() -> None:
     again = with_given(
         SEEN, msr=["0xc0010010=0x740000"], cmdline=" quiet ", state=["sev_guests_run=no"]

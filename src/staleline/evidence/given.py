@@ -169,7 +169,7 @@ def _added(
             bootconfig=snapshot.kernel.bootconfig if unseen else None,
             xloadflags=None,
         )
-        snapshot = replace(snapshot, kernel=kernel)
+        snapshot = replace(_without_forced_flags(snapshot), kernel=kernel)
     elif cmdline is not None:
         snapshot = replace(snapshot, kernel=replace(snapshot.kernel, cmdline=cmdline))
     return replace(
@@ -178,6 +178,16 @@ def _added(
         state=StateEvidence(**{**known, **fielded}),
         statements=(*(one for one in snapshot.statements if not is_of(one, said)), *said),
     )
+
+
+def _without_forced_flags(snapshot: Snapshot) -> Snapshot:
+    """Flags that the line that is replaced may have set by hand prove nothing under another one.
+
+    Linux 7.3.4 arch/x86/kernel/cpu/common.c:1776; 6.12.117 has no setcpuid=.
+    """
+    if snapshot.cpuinfo is None or "setcpuid=" not in (snapshot.kernel.cmdline or ""):
+        return snapshot
+    return replace(snapshot, cpuinfo=replace(snapshot.cpuinfo, flags=frozenset()))
 
 
 def _with_msr(cpu: CpuEvidence, registers: _Registers) -> CpuEvidence:
