@@ -414,6 +414,13 @@ ITS_ADDRESS = {
 ASKED = {
     "a bit": b"\xa9\x00\x00\x20\x00",  # test $0x200000, %eax
     "a bit of it shifted": b"\x48\xc1\xe8\x15\xa8\x01",  # shr $21, %rax; test $1, %al
+    # What does not fit 32 bits, gcc has in a register: movabs $0x200000, %rcx; test %rcx, %rax.
+    "a bit by a mask in a register": b"\x48\xb9\0\0\x20\0\0\0\0\0\x48\x85\xc8",
+    "bits left in a mask": b"\xb9\0\0\x20\0\x48\x21\xc1",  # mov $0x200000, %ecx; and %rax, %rcx
+    # mov $21, %ecx; shr %cl, %rax; test $1, %al
+    "a bit shifted by a register": b"\xb9\x15\0\0\0\x48\xd3\xe8\xa8\x01",
+    # shr $21, %rax; mov $1, %ecx; and %rax, %rcx
+    "a number left in a mask": b"\x48\xc1\xe8\x15\xb9\x01\0\0\0\x48\x21\xc1",
     "bits behind the stack": b"\x50\x59\xf7\xc1\0\0\x20\0",  # push %rax; pop %rcx
     "how many bits": b"\xf3\x48\x0f\xb8\xc0\xa8\x01",  # popcnt %rax, %rax; test $1, %al
     "a multiple": b"\x48\x69\xc0\x03\0\0\0\xa9\0\0\x20\0",  # imul $3, %rax, %rax; test

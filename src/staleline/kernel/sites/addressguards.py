@@ -38,6 +38,9 @@ _LOOKS: Final = frozenset(("test", "cmp", "bt"))
 _COMPUTES: Final = frozenset(
     ("and", "or", "xor", "sub", "add", "shr", "shl", "sar", "ror", "rol", "imul", "inc", "dec")
 )
+#: Of an address they make a number whatever they shift by.
+_SHIFTS: Final = frozenset(("shr", "shl", "sar", "ror", "rol"))
+_MASKS: Final = frozenset(("and", "or", "xor", "test"))
 _KEEPS_FLAGS: Final = frozenset(
     ("mov", "movabs", "movzx", "movsxd", "lea", "nop", "push", "pop", "jmp")
 )
@@ -198,16 +201,23 @@ class _Known:
         if whole in self.numbers or other in self.numbers:
             return True
         # Tested by itself it is not 0 wherever it is, and another address moves with it.
-        return whole in self.addresses and (_is_number(source) or name == "bt")
+        is_number = _is_number(source) or name == "bt"
+        return (whole in self.addresses and is_number) or self._masks(name, whole, other)
+
+    def _masks(self, name: str, into: str, other: str) -> bool:
+        """Bits of an address are taken by a mask that lies in a register or in memory."""
+        return name in _MASKS and into != other and not self.addresses.isdisjoint((into, other))
 
     def _compute(self, at: int, name: str, into: str, source: str) -> None:
-        is_number = into in self.numbers
+        other = _WHOLE.get(source, "")
+        is_number = not self.numbers.isdisjoint((into, other))
         # From where it is linked there is a distance, which KASLR has chosen.
         by_number = _is_number(source) or (name == "sub" and _NUMBER.match(source) is not None)
-        derived = is_number or (into in self.addresses and by_number)
+        asks = into in self.addresses and (by_number or name in _SHIFTS)
+        derived = is_number or asks or self._masks(name, into, other)
         self.asked = at if derived else None
         # What is added to an address makes another of it.
-        if derived and (name != "add" or is_number):
+        if into and derived and (name != "add" or is_number):
             self.numbers.add(into)
 
     def _set(self, into: str, *, is_address: bool = False, is_number: bool = False) -> None:
