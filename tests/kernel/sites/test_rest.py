@@ -95,3 +95,33 @@ def test_a_stopped_cpu_does_not_rest_when_it_is_woken(image, name):
 def test_a_stopped_cpu_that_does_no_harm_when_it_is_woken(image, quiet):
     """NOP, PAUSE, CLI, MOV and XOR of registers, LFENCE."""
     assert decide(woken_executing(image, bytes.fromhex(quiet))).stop_this_cpu.flushes is True
+
+
+#: movabs $0xffffffffff5fd000, %rax: registers of the local APIC, which are not cached.
+LOCAL_APIC = b"\x48\xb8" + (0xFFFF_FFFF_FF5F_D000).to_bytes(8, "little")
+
+
+def test_a_stopped_cpu_stores_far_from_the_registers_of_a_device(image):
+    far = address_of(image, "panic_timeout") - 0xFFFF_FFFF_FF5F_D000
+    store = b"\x89\x88" + far.to_bytes(4, "little", signed=True)  # mov %ecx, far(%rax)
+    reason = decide(woken_executing(image, LOCAL_APIC + store)).stop_this_cpu.unknown
+    assert "it stores to memory" in (reason or "")
+
+
+def test_a_stopped_cpu_stores_by_a_segment_to_another_place(image):
+    reason = decide(woken_executing(image, LOCAL_APIC + b"\x65\x89\x08")).stop_this_cpu.unknown
+    assert "it stores to memory" in (reason or "")
+
+
+@pytest.mark.parametrize("part", ["66b80000", "b000", "b400", "89c8"])
+def test_a_stopped_cpu_stores_where_a_part_of_a_register_leads(image, part):
+    """MOV to AX, AL, AH and EAX, behind which RAX is another address; MOV %ECX, (%RAX)."""
+    does = LOCAL_APIC + bytes.fromhex(part) + b"\x89\x08"
+    reason = decide(woken_executing(image, does)).stop_this_cpu.unknown
+    assert "it stores to memory" in (reason or "")
+
+
+def test_a_stopped_cpu_may_store_to_registers_of_a_device(image):
+    # Behind the first page's begin: the task priority, at 0x80.
+    does = LOCAL_APIC + b"\x89\x88\x80\0\0\0"
+    assert decide(woken_executing(image, does)).stop_this_cpu.flushes is True

@@ -21,7 +21,7 @@ from staleline.kernel.derivation import DerivationError
 if TYPE_CHECKING:
     from staleline.kernel.emulator.memory import MachineMemory
 
-__all__ = ["Block", "Followed", "asks_for_address"]
+__all__ = ["WHOLE_REGISTERS", "Block", "Followed", "asks_for_address"]
 
 #: A run of instructions without a jump inside: address and size.
 Block = tuple[int, int]
@@ -51,7 +51,7 @@ _KNOWN: Final = (
     _LOOKS | (_COMPUTES - {"imul"}) | _COPIES | _KEEPS_FLAGS | {"call", "jmp", "endbr64", "ret"}
 )
 #: Of the sixteen registers, the 64-bit one of each part; and of vectors, which hold numbers.
-_WHOLE: Final = (
+WHOLE_REGISTERS: Final = (
     {
         part: f"r{name}"
         for name in ("ax", "bx", "cx", "dx", "si", "di", "bp")
@@ -113,9 +113,10 @@ def _question(memory: MachineMemory, block: Block, known: _Known) -> int | None:
         elif name == "ret":
             known.forget()
         else:
-            known.follow(at, name, _WHOLE.get(parts[0], ""), parts[-1] if len(parts) > 1 else "")
+            into = WHOLE_REGISTERS.get(parts[0], "")
+            known.follow(at, name, into, parts[-1] if len(parts) > 1 else "")
             if name not in _KNOWN:
-                known.make(at, [_WHOLE.get(part, "") for part in parts])
+                known.make(at, [WHOLE_REGISTERS.get(part, "") for part in parts])
     return question
 
 
@@ -163,7 +164,7 @@ class _Known:
 
     def stack(self, name: str, operand: str) -> None:
         """Something is put on the stack, or taken from it."""
-        register = _WHOLE.get(operand, "")
+        register = WHOLE_REGISTERS.get(operand, "")
         if name == "push":
             is_address = register in self.addresses or _is_address(name, operand)
             self.pushed.append((is_address, register in self.numbers))
@@ -192,12 +193,12 @@ class _Known:
         elif name not in _KEEPS_FLAGS:
             self.asked = None
         if name in _COPIES and into:
-            copied = _WHOLE.get(source, "")
+            copied = WHOLE_REGISTERS.get(source, "")
             is_address = _is_address(name, source) or copied in self.addresses
             self._set(into, is_address=is_address, is_number=copied in self.numbers)
 
     def _asks(self, name: str, whole: str, source: str) -> bool:
-        other = _WHOLE.get(source, "")
+        other = WHOLE_REGISTERS.get(source, "")
         if whole in self.numbers or other in self.numbers:
             return True
         # Tested by itself it is not 0 wherever it is, and another address moves with it.
@@ -209,7 +210,7 @@ class _Known:
         return name in _MASKS and into != other and not self.addresses.isdisjoint((into, other))
 
     def _compute(self, at: int, name: str, into: str, source: str) -> None:
-        other = _WHOLE.get(source, "")
+        other = WHOLE_REGISTERS.get(source, "")
         is_number = not self.numbers.isdisjoint((into, other))
         # From where it is linked there is a distance, which KASLR has chosen.
         by_number = _is_number(source) or (name == "sub" and _NUMBER.match(source) is not None)

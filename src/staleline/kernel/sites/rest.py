@@ -26,6 +26,7 @@ from staleline.kernel.inventory.functioncode import (
     operand_address,
     stores_by,
 )
+from staleline.kernel.sites.addressguards import WHOLE_REGISTERS
 
 if TYPE_CHECKING:
     from staleline.kernel.boot.machine import EmulatedMachine
@@ -74,7 +75,7 @@ def stays_clean(emulated: EmulatedMachine, halt: int, rests_in: int) -> str | No
 
 
 def _reason(image: KernelImage, halt: int, rests_in: int) -> str | None:
-    pending, seen, constants = [halt], set[int](), dict[int, int | None]()
+    pending, seen, constants = [halt], set[int](), dict[str, int | None]()
     try:
         while pending:
             address = pending.pop()
@@ -93,7 +94,7 @@ def _following(
     address: int,
     halt: int,
     rests_in: int,
-    constants: dict[int, int | None],
+    constants: dict[str, int | None],
 ) -> list[int]:
     """Where it may go on behind an instruction.
 
@@ -134,7 +135,7 @@ def _following(
 def _action(
     image: KernelImage,
     instruction: capstone.CsInsn,
-    constants: dict[int, int | None],
+    constants: dict[str, int | None],
     *,
     called: bool,
 ) -> str | None:
@@ -157,7 +158,7 @@ def _action(
     return None if quiet else f"executes {instruction.mnemonic}"
 
 
-def _is_quiet(instruction: capstone.CsInsn, constants: dict[int, int | None]) -> bool:
+def _is_quiet(instruction: capstone.CsInsn, constants: dict[str, int | None]) -> bool:
     """Does it leave alone what none of its operands is, and read nothing that may not be there?
 
     KASAN's shadow always is: where it shadows nothing, a page of zeros is mapped.
@@ -173,7 +174,7 @@ def _is_quiet(instruction: capstone.CsInsn, constants: dict[int, int | None]) ->
         and all(
             addresses
             or each.mem.base == cx.X86_REG_RIP
-            or (not each.mem.index and (constants.get(each.mem.base) or 0) in SHADOW)
+            or _pointed_at(instruction, each, constants) in SHADOW
             for each in instruction.operands
             if each.type == cx.X86_OP_MEM
         )
@@ -217,19 +218,32 @@ def _names_around(image: KernelImage, address: int, name: str) -> bool:
     return enclosing is not None and enclosing[0] == name
 
 
-def _note_constants(instruction: capstone.CsInsn, constants: dict[int, int | None]) -> None:
+def _note_constants(instruction: capstone.CsInsn, constants: dict[str, int | None]) -> None:
     """Which registers an instruction writes to, and what if it is a constant of 64 bits."""
     put = None
-    if instruction.id == cx.X86_INS_MOVABS:
-        put = instruction.operands[0].reg, int(instruction.operands[1].imm) & _MASK_64
-    for register in instruction.regs_access()[1]:
+    if instruction.id == cx.X86_INS_MOVABS and instruction.operands[1].type == cx.X86_OP_IMM:
+        into, source = instruction.operands
+        put = instruction.reg_name(into.reg), int(source.imm) & _MASK_64
+    for register in map(instruction.reg_name, instruction.regs_access()[1]):
+        # Who writes a part of a register changes the whole.
+        whole = WHOLE_REGISTERS.get(register, register)
         value = put[1] if put is not None and register == put[0] else None
-        known = constants.setdefault(register, value)
-        constants[register] = value if known == value else None
+        known = constants.setdefault(whole, value)
+        constants[whole] = value if known == value else None
+
+
+def _pointed_at(
+    instruction: capstone.CsInsn, operand: capstone.x86.X86Op, constants: dict[str, int | None]
+) -> int:
+    """The address of an operand in memory by a register with a constant; 0 if it is not that."""
+    base = constants.get(instruction.reg_name(operand.mem.base) or "")
+    if base is None or operand.mem.index or operand.mem.segment:
+        return 0
+    return int(base + operand.mem.disp) & _MASK_64
 
 
 def _stored(
-    image: KernelImage, instruction: capstone.CsInsn, constants: dict[int, int | None]
+    image: KernelImage, instruction: capstone.CsInsn, constants: dict[str, int | None]
 ) -> str | None:
     """What an instruction stores to; None if it stores nothing, or to a device's registers."""
     if instruction.id in _STORING:
@@ -241,9 +255,7 @@ def _stored(
     if base in (cx.X86_REG_INVALID, cx.X86_REG_RIP) and not operand.mem.index:
         address = operand_address(instruction, operand)
         return "memory" if address is None else _place(image, address)
-    constant = constants.get(base)
-    is_device = constant is not None and not operand.mem.index and constant in APIC
-    return None if is_device else "memory"
+    return None if _pointed_at(instruction, operand, constants) in APIC else "memory"
 
 
 def _place(image: KernelImage, address: int) -> str:
