@@ -306,6 +306,26 @@ def test_what_of_an_earlier_run_is_used_for_nothing_is_told(
     assert capsys.readouterr().err == told
 
 
+def test_an_image_that_was_compared_with_nothing_is_not_known_to_be_no_worse(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, real_kernels: dict[str, RealKernel]
+) -> None:
+    saved = tmp_path / "before.jsonl"
+    old, new = (str(real_kernels[series].path) for series in ("5.10", "6.18"))
+    assert main(["kernel", old, "--format", "jsonl", "-o", str(saved)]) == 0
+    capsys.readouterr()
+    assert main(["kernel", old, new, "--since", str(saved)]) == 3
+    assert capsys.readouterr().err == (
+        f"staleline: {new}: {saved} has none of its series and flavour\n"
+    )
+
+
+def test_a_series_of_one_image_is_refused(
+    capsys: pytest.CaptureFixture[str], real_kernels: dict[str, RealKernel]
+) -> None:
+    assert main(["kernel", "--series", str(real_kernels["5.10"].path)]) == 1
+    assert "--series has one image, and nothing to compare it with" in capsys.readouterr().err
+
+
 def test_an_earlier_run_that_nothing_can_be_compared_with_says_not_that_nothing_is_worse(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, real_kernels: dict[str, RealKernel]
 ) -> None:

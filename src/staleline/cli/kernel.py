@@ -121,7 +121,9 @@ def command(  # noqa: PLR0913 - one parameter per option
     steps = _steps(asked, reports, options)
     _write(asked, reports, steps, pool.skipped, waivers=waivers, output=output)
     _complain(reports, pool.skipped, waivers)
-    return _status(reports, steps, waivers)
+    # What has no counterpart was not compared: nothing says that it did not become worse.
+    without = len(reports) - len(steps) if asked.since else 0
+    return _status(reports, steps, waivers, without=without)
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +183,12 @@ def _steps(
 ) -> list[SeriesStep]:
     """The pairs that are compared."""
     if asked.series:
+        if len(reports) == 1:
+            raise UsageError(
+                "--series has one image, and nothing to compare it with",
+                where=reports[0].image,
+                do="give all builds of the series, from the oldest on",
+            )
         return [_step(old, new) for old, new in pairwise(reports)]
     if asked.since is None:
         return []
@@ -370,7 +378,11 @@ def _complain(
 
 
 def _status(
-    reports: Sequence[ImageReport], steps: Sequence[SeriesStep], waivers: Waivers | None
+    reports: Sequence[ImageReport],
+    steps: Sequence[SeriesStep],
+    waivers: Waivers | None,
+    *,
+    without: int,
 ) -> int:
     from staleline.report.images.kernel_json import unknowns
 
@@ -379,7 +391,7 @@ def _status(
     if steps and _is_worse(steps, waivers):
         return 2
     compared = all(step.change is not None and step.change.unknown is None for step in steps)
-    return 0 if compared and not any(map(unknowns, reports)) else 3
+    return 0 if compared and not without and not any(map(unknowns, reports)) else 3
 
 
 def _is_worse(steps: Sequence[SeriesStep], waivers: Waivers | None) -> bool:
