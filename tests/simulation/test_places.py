@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
+from staleline.errors import UsageError
 from staleline.kernel.image.assembly import load_image
 from staleline.kernel.image.image import KernelImage
 from staleline.kernel.inventory.inventory import wbinvd_inventory
@@ -14,6 +17,7 @@ from staleline.simulation.places import NamedPlaces
 from staleline.simulation.skipping import skipped_flush
 from staleline.vocabulary import Site
 from tests.conftest import RealKernel
+from tests.kernel.sites.test_decisions_unknown import Without
 
 
 @cache
@@ -66,3 +70,9 @@ def test_a_skipped_flush_is_where_the_site_flushes(image: KernelImage) -> None:
     assert skipped_flush(image, Site.STOP_THIS_CPU) == f"{place_in(image, 'stop_this_cpu'):x}@1"
     offset = place_in(image, "identity_mapped") & 0xFFF
     assert skipped_flush(image, Site.RELOCATE_KERNEL) == f"+{offset:x}@2"
+
+
+def test_a_flush_whose_copy_cannot_be_found_is_not_said_to_be_skipped(image: KernelImage) -> None:
+    nameless = replace(image, symbols=cast("Any", Without(image.symbols, "relocate_kernel")))
+    with pytest.raises(UsageError, match="where relocate_kernel begins is not known"):
+        skipped_flush(nameless, Site.RELOCATE_KERNEL)
