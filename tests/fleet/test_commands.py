@@ -14,7 +14,8 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from staleline.cli.main import main
-from staleline.evidence.detect import parse_snapshot
+from staleline.evidence.detect import parse_snapshot, read_snapshot
+from staleline.evidence.given import with_given
 from staleline.evidence.hosts.snapshot_json import snapshot_text
 from staleline.fleet import statements
 from staleline.fleet.intake.adding import AddOptions, add_to_fleet
@@ -25,6 +26,7 @@ from tests.conftest import RealKernel
 from tests.documents import document_of
 from tests.fleet.equality import fleet_of, some_hosts
 
+CPUID = Path(__file__).parents[1] / "data" / "cpuid"
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
 NOW = ("--now", "1796040000")
 
@@ -69,18 +71,35 @@ def test_documents_follow_their_schemas(fleet, hosts, capsys, tmp_path):
     assert (same[0], document_of(same[1])["changes"]) == (0, [])
 
 
-def test_what_changed_is_told_by_the_fact(hosts, tmp_path, capsys):
-    snapshot = parse_snapshot(hosts["node2"], "node2")
-    for folder, forced in (("old", False), ("new", True)):
+def compared(capsys, snapshot, folder):
+    """Status and text of `fleet diff` of a host before and after it was told reboot=force."""
+    for name, forced in (("old", False), ("new", True)):
         told = replace(snapshot, state=replace(snapshot.state, reboot_force=forced))
-        (tmp_path / folder).mkdir()
-        (tmp_path / folder / "a.json").write_text(snapshot_text(told))
-        add_to_fleet(tmp_path / f"of-{folder}", [str(tmp_path / folder)], AddOptions(jobs=1))
-        out = tmp_path / f"{folder}.parquet"
-        run(capsys, "audit", tmp_path / f"of-{folder}", "-o", out, "--kernel", "linux-6.5")
-    status, text = run(capsys, "diff", tmp_path / "old.parquet", tmp_path / "new.parquet")
-    assert (status, "1 worse" in text) == (2, True)
-    assert "safe → at-risk  reboot_force: no → yes" in text
+        (folder / name).mkdir()
+        (folder / name / "a.json").write_text(snapshot_text(told))
+        add_to_fleet(folder / f"of-{name}", [str(folder / name)], AddOptions(jobs=1))
+        out = folder / f"{name}.parquet"
+        run(capsys, "audit", folder / f"of-{name}", "-o", out, "--kernel", "linux-6.5")
+    return run(capsys, "diff", folder / "old.parquet", folder / "new.parquet")
+
+
+def test_what_changed_is_told_by_the_fact(hosts, tmp_path, capsys):
+    status, text = compared(capsys, parse_snapshot(hosts["node2"], "node2"), tmp_path)
+    assert (status, "1 worse, 0 the same" in text) == (2, True)
+    assert "  safe → at-risk  reboot_force: no → yes" in text
+
+
+def test_a_path_that_is_worse_is_told_where_the_other_is_at_risk_before_and_after(tmp_path, capsys):
+    rome = read_snapshot(CPUID / "libcpuid" / "amd-epyc-7742-64-core-processor-dual.test")
+    given = with_given(
+        replace(rome, host="rome"),
+        msr=["0xc0010010=0x800000"],
+        cmdline="mem_encrypt=on",
+        state=["sev_guests_run=no", "offline_cpus=none"],
+    )
+    status, text = compared(capsys, given, tmp_path)
+    assert (status, "1 worse, 0 the same" in text) == (2, True)
+    assert "  kexec safe → at-risk  reboot_force: no → yes" in text
 
 
 def test_statuses(fleet, hosts, tmp_path, capsys):

@@ -27,6 +27,7 @@ class VerdictChange:
     """Hosts whose verdict changed in the same way for the same reason.
 
     Attributes:
+        path: Of which path, where the verdict over all paths hides it; else None.
         old: The verdict; None if the host was not there.
         new: Likewise, if it is not there any more.
         by: What changed: facts with both values, the kernel's rule, or what was missing.
@@ -34,6 +35,7 @@ class VerdictChange:
         examples: A few of them.
     """
 
+    path: str | None
     old: str | None
     new: str | None
     by: tuple[str, ...]
@@ -52,10 +54,18 @@ class VerdictChange:
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """All of it, the worst first."""
+    """All of it, the worst first.
+
+    Attributes:
+        old: Hosts before.
+        new: Hosts now.
+        same: Hosts of which both results say the same.
+        changed: What they do not say the same of.
+    """
 
     old: int
     new: int
+    same: int
     changed: tuple[VerdictChange, ...]
 
     @property
@@ -75,19 +85,24 @@ def changes(old: Path, new: Path) -> Changes:
     with engine() as running:
         for name, file in (("old_rows", old), ("new_rows", new)):
             running.connection.execute(f"CREATE TEMP TABLE {name} AS {_once(file)}")
-        counts = [_count(running, name) for name in ("old_rows", "new_rows")]
-        by_change: dict[tuple[str | None, str | None, tuple[str, ...]], list[Any]] = {}
+        before, now = (_count(running, name) for name in ("old_rows", "new_rows"))
+        same = now - int(running.value(_TOUCHED))
+        by_change: dict[tuple[str | None, str | None, str | None, tuple[str, ...]], list[Any]] = {}
         for row in running.rows(_GROUPED):
-            key = (row["old"], row["new"], _by(row, facts))
+            key = (row["path"], row["old"], row["new"], _by(row, facts))
             known = by_change.setdefault(key, [0, []])
             known[0] += row["hosts"]
             known[1].extend(row["examples"])
     changed = [
-        VerdictChange(before, after, by, hosts, tuple(sorted(examples)[:_HOSTS_SHOWN]))
-        for (before, after, by), (hosts, examples) in by_change.items()
+        VerdictChange(
+            path, old_verdict, new_verdict, by, hosts, tuple(sorted(examples)[:_HOSTS_SHOWN])
+        )
+        for (path, old_verdict, new_verdict, by), (hosts, examples) in by_change.items()
     ]
-    changed.sort(key=lambda one: (not one.worse, _place(one.new), -one.hosts, one.by))
-    return Changes(counts[0], counts[1], tuple(changed))
+    changed.sort(
+        key=lambda one: (not one.worse, _place(one.new), -one.hosts, one.by, one.path or "")
+    )
+    return Changes(before, now, same, tuple(changed))
 
 
 def _place(verdict: str | None) -> int:
@@ -101,7 +116,7 @@ def _count(running: Engine, name: str) -> int:
 
 def _once(file: Path) -> str:
     """Each host once: a fault that names a host which is there as well says nothing more."""
-    columns = "host, verdict, class, rule, release, missing"
+    columns = "host, verdict, kexec, crash, class, rule, release, missing"
     table = relation([file])
     return f"""SELECT {columns} FROM {table} WHERE class IS NOT NULL
         UNION ALL SELECT DISTINCT ON (f.host) {", ".join("f." + c for c in columns.split(", "))}
@@ -109,9 +124,12 @@ def _once(file: Path) -> str:
             AND f.host NOT IN (SELECT host FROM {table} WHERE class IS NOT NULL)"""
 
 
+#: A host may be told of twice, by its verdict and by that of a path.
+_TOUCHED = f"SELECT COUNT(DISTINCT host) FROM ({statements.CHANGED}) WHERE new IS NOT NULL"
 _GROUPED = f"""
-SELECT old, new, old_class, new_class, old_rule, new_rule, old_release, new_release, old_missing,
-    new_missing, COUNT(*) AS hosts, (LIST(host ORDER BY host))[1:{_HOSTS_SHOWN}] AS examples
+SELECT path, old, new, old_class, new_class, old_rule, new_rule, old_release, new_release,
+    old_missing, new_missing, COUNT(*) AS hosts,
+    (LIST(host ORDER BY host))[1:{_HOSTS_SHOWN}] AS examples
 FROM ({statements.CHANGED}) GROUP BY ALL
 """
 

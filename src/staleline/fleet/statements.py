@@ -283,12 +283,32 @@ FROM faults
 """
 
 
-#: Hosts of which two results say something else, and what is there only once.
-CHANGED = """
-SELECT COALESCE(n.host, o.host) AS host, o.verdict AS old, n.verdict AS new,
+def _changed(path: str | None) -> str:
+    """Hosts of which two results say something else, of one path or overall (None).
+
+    A host's verdict is the worst of its paths', so it hides what another path comes to: a path is
+    told where the host's verdict stays, and where the path gets worse and the host does not.
+    """
+    column, name, condition = "verdict", "NULL", "o.verdict IS DISTINCT FROM n.verdict"
+    if path is not None:
+        column, name = path, f"'{path}'"
+        worse = f"{_rank('o', path)} < {_rank('n', path)}"
+        better = f"{_rank('n', 'verdict')} < {_rank('o', 'verdict')}"
+        condition = f"o.{path} <> n.{path} AND (o.verdict = n.verdict OR ({worse} AND {better}))"
+    return f"""
+SELECT COALESCE(n.host, o.host) AS host, {name} AS path, o.{column} AS old, n.{column} AS new,
     o.class AS old_class, n.class AS new_class, o.rule AS old_rule, n.rule AS new_rule,
     o.release AS old_release, n.release AS new_release, o.missing AS old_missing,
     n.missing AS new_missing
 FROM old_rows o FULL OUTER JOIN new_rows n ON n.host = o.host
-WHERE o.verdict IS DISTINCT FROM n.verdict
+WHERE {condition}
 """
+
+
+def _rank(side: str, column: str) -> str:
+    """How bad a verdict is."""
+    return f"CASE {side}.{column} WHEN 'safe' THEN 0 WHEN 'unknown' THEN 1 ELSE 2 END"
+
+
+#: Hosts of which two results say something else, and what is there only once.
+CHANGED = " UNION ALL ".join(map(_changed, (None, "kexec", "crash")))

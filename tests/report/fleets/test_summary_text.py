@@ -23,7 +23,8 @@ from staleline.report.words.console import text_console
 )
 def test_hosts_that_are_left_out_are_said_to_be(hosts: int, shown: str) -> None:
     examples = tuple("abcde"[:hosts])
-    change = VerdictChange("safe", "at-risk", ("reboot_force: no, now yes",), hosts, examples)
+    by = ("reboot_force: no, now yes",)
+    change = VerdictChange(None, "safe", "at-risk", by, hosts, examples)
     out = StringIO()
-    print_changes(text_console(out), Changes(hosts, hosts, (change,)))
+    print_changes(text_console(out), Changes(hosts, hosts, 0, (change,)))
     assert out.getvalue().splitlines()[-1].endswith(shown)

@@ -204,13 +204,13 @@ def print_gains(console: Console, gains: Sequence[Gain]) -> None:
 
 def print_changes(console: Console, changes: Changes) -> None:
     """What changed, the worst first."""
-    same = changes.new - sum(change.hosts for change in changes.changed if change.new is not None)
     console.print(
         f"{_number(changes.old)} hosts before, {_number(changes.new)} now: "
-        f"{_number(changes.worse)} worse, {_number(same)} the same"
+        f"{_number(changes.worse)} worse, {_number(changes.same)} the same"
     )
     for change in changes.changed:
-        line = Text(f"  {_number(change.hosts):>9}  ")
+        path = f"{change.path} " if change.path else ""
+        line = Text(f"  {_number(change.hosts):>9}  {path}")
         for verdict in (change.old, change.new):
             line.append(verdict or "not there", VERDICT_STYLE.get(verdict or "", ""))
             line.append(" → " if verdict is change.old else "")
