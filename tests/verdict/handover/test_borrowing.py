@@ -20,6 +20,7 @@ from staleline.policy.catalogue import catalogue
 from staleline.verdict.audit.agreement import audit
 from staleline.verdict.audit.audit import Audit
 from staleline.verdict.audit.next_kernel import Next
+from staleline.verdict.handover.borrowing import KernelWithBorrowedMemory
 from staleline.verdict.handover.case import Case
 from staleline.verdict.handover.judgement import judge
 from staleline.verdict.handover.kernels import PolicyKernel
@@ -84,9 +85,21 @@ def test_where_the_kernels_use_different_aliases_a_settled_crash_is_not_safe() -
         load_settled=True,
     )
     assert judge(case).verdict is Verdict.SAFE
-    judged = judge(replace(case, behaviour=replace(behaviour, crash_kernel_borrows=True)))
-    assert judged.verdict is Verdict.UNKNOWN
-    assert [reason.id for reason in judged.unknown] == ["crash-kernel-borrows"]
+    for missing, text in ((None, "what the caches hold"), ("give it", "whether crashkernel=,cma")):
+        lending = KernelWithBorrowedMemory(RULE, missing).behaviour(machine)
+        judged = judge(replace(case, behaviour=lending))
+        assert judged.verdict is Verdict.UNKNOWN
+        (reason,) = judged.unknown
+        assert (reason.id, reason.startswith(text)) == ("crash-kernel-borrows", True)
+
+
+def test_a_crash_is_no_surer_without_a_command_line() -> None:
+    """Of `mem_encrypt=` the boot parameters may tell as well (6.12 asm/bootparam.h:27)."""
+    machine = rome("mem_encrypt=off")
+    untold = replace(machine, kernel=KernelEvidence(release="7.3.4", xloadflags=0))
+    for evidence, modelled in ((machine, True), (untold, False)):
+        judged = audited(evidence, Next.ON)
+        assert {row.is_modelled for row in judged.handovers} == {modelled}
 
 
 def test_where_neither_kernel_encrypts_there_is_one_alias() -> None:

@@ -107,7 +107,9 @@ def test_the_sites_themselves_are_on_the_stop_path() -> None:
 
 def test_a_reason_for_an_unneeded_flush_holds_on_every_machine_that_fits() -> None:
     """SYSCFG and SEV guests unknown: off for one world's reason, and written back by another's."""
-    dump = read_snapshot(CPUID / "amd-epyc-7742-64-core-processor-dual.test")
+    dump = with_given(
+        read_snapshot(CPUID / "amd-epyc-7742-64-core-processor-dual.test"), cmdline="quiet"
+    )
     kernel = PolicyKernel(catalogue()["unconditional"], "for this test")
     found = audit(from_snapshot(dump), (kernel,), following=Next.OFF, paths=(Path.CRASH,))
     (row,) = (row for row in found.handovers if not row.old)

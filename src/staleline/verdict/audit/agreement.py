@@ -135,10 +135,10 @@ def _not_by_this_image(facts: MachineFacts, kernels: Sequence[Kernel]) -> Iterat
 
 def _as_told(facts: MachineFacts, kernels: Sequence[Kernel]) -> Sequence[Kernel]:
     """The kernels as their command line has them, and as live patches and kprobes left them."""
-    # Where no command line was read, none of this is assumed: without it `mem_encrypt` is not known
-    # either.
-    if facts["crash_kernel_borrows"].value:
-        kernels = tuple(map(KernelWithBorrowedMemory, kernels))
+    borrows = facts["crash_kernel_borrows"]
+    # Where no command line was read it may be asked for: no answer may be surer without one.
+    if borrows.value is not False:
+        kernels = tuple(KernelWithBorrowedMemory(kernel, borrows.missing) for kernel in kernels)
     change = facts["stop_path_changed"]
     if not change.value:
         return kernels

@@ -86,7 +86,7 @@ class Case:
         encrypts and no guest ran, both have one alias of that.
         """
         machine, behaviour = self.machine, self.behaviour
-        if self.path is not Path.CRASH or not behaviour.crash_kernel_borrows:
+        if self.path is not Path.CRASH or behaviour.crash_kernel_borrows is None:
             return False
         # Unlike a reservation, such memory can be what guests had, as all memory on a kexec.
         two_keys = _foreign(machine, behaviour) is not ForeignLines.NONE

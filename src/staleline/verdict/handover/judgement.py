@@ -34,11 +34,6 @@ _JUMPED_FOR_IT = Unknown(
     "flushes was not looked at",
     "hypervisor-jumps",
 )
-_BORROWED = Unknown(
-    "what the caches hold of the memory of crashkernel=,cma, which processes use until the crash "
-    "kernel has it: no CPU that a crash stops writes it back. Boot without ,cma",
-    "crash-kernel-borrows",
-)
 _ISOLATED = Unknown(
     "Hyper-V keeps this guest's memory private and hides by which means, so nothing is known of "
     "its aliases, nor of what its WBINVD does",
@@ -166,8 +161,9 @@ class Judgement:
             return (_JUMPED_FOR_IT,)
         if self.case.machine.isolated:
             return (_ISOLATED,)
-        if self.case.uses_borrowed_memory:
-            return (_BORROWED,)
+        borrowed = self.case.behaviour.crash_kernel_borrows
+        if self.case.uses_borrowed_memory and borrowed is not None:
+            return (borrowed,)
         if len(self.case.offline) > 1 and not self.case.behaviour.unknown:
             return (_may_be_dirty(self.case),)
         open_parts = self.case.behaviour.open.get(self.case.path)

@@ -25,6 +25,7 @@ from staleline.model.scenario import Flush
 from staleline.policy.evaluate import evaluate
 from staleline.policy.expression import Expression
 from staleline.policy.policy import Policy
+from staleline.verdict.handover.unknown import Unknown
 from staleline.verdict.machines.machine import Machine
 from staleline.verdict.machines.registers import asked_of, registers_of
 from staleline.vocabulary import Path, ReportOrder, Site, Through
@@ -67,7 +68,8 @@ class Behaviour:
             could not be established.
         open: Paths of which a part of the rule is not known, and why: nothing is safe there,
             however the part turns out, since what is stored behind a flush is not known either.
-        crash_kernel_borrows: The crash kernel is told of memory besides its reservation.
+        crash_kernel_borrows: What that leaves open, if the crash kernel is told of memory besides
+            its reservation, or may be.
     """
 
     flushes: Mapping[Site, Flush | None]
@@ -81,7 +83,7 @@ class Behaviour:
     crash_left_behind: Mapping[Site, tuple[Store, ...]] = field(default_factory=dict)
     stops: Mapping[Path, bool | None] = field(default_factory=dict)
     open: Mapping[Path, tuple[str, ...]] = field(default_factory=dict)
-    crash_kernel_borrows: bool = False
+    crash_kernel_borrows: Unknown | None = None
 
     def flush(self, site: Site, path: Path) -> Flush | None:
         """At a site on a path; None where it could not be established."""
