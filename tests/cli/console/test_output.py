@@ -142,7 +142,7 @@ def test_text_names_the_explanation_of_what_it_found(capsys: pytest.CaptureFixtu
     _, text = run(capsys, *HYGON)
     assert "  staleline explain stale-write-back" in text.splitlines()[:3]
     rome = CPUID / "libcpuid/amd-epyc-7742-64-core-processor-dual.test"
-    _, text = run(capsys, "audit", "--snapshot", rome, "--kernel", "linux-6.5")
+    _, text = run(capsys, "audit", "--snapshot", rome, "--kernel", "linux-6.5", "--cmdline=quiet")
     assert "[unknown-sev-guests]" in text
     assert "[unneeded-" in text
 
