@@ -107,7 +107,7 @@ def test_the_head_says_of_a_path_what_an_audit_says(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     # Every crash handover is settled; which of them this machine can meet is not.
-    asked = ("--snapshot", ROME, "--state", "reboot_force=no", "--kernel", "linux-6.5")
+    asked = ("--snapshot", ROME, "--cmdline=quiet", "--kernel", "linux-6.5")
     assert report("-o", tmp_path / "r", *asked) == 0
     capsys.readouterr()
     assert main(["audit", "--json", *map(str, asked)]) == 3
