@@ -11,7 +11,8 @@ import pytest
 from staleline.errors import KernelImageError
 from staleline.evidence.registers import CpuidTable
 from staleline.kernel.derivation import DerivationError
-from staleline.kernel.emulator.emulator import Emulator, End, EndKind, RunLimits
+from staleline.kernel.emulator.emulator import Emulator
+from staleline.kernel.emulator.execution.end import End, EndKind, RunLimits
 from staleline.kernel.emulator.layout import KERNEL_MAP
 from staleline.kernel.emulator.memory import MachineMemory
 from staleline.kernel.emulator.traps import LogicalCpu
@@ -286,6 +287,15 @@ def test_a_run_that_had_no_end_leaves_nothing_behind():
         assert machine.run(7).kind is EndKind.RETURNED
         assert machine.result() == 7
     assert machine.emulator.exhausted_runs == 2
+
+
+def test_behind_a_flush_a_run_may_take_as_much_as_before_it():
+    # wbinvd; again: dec edi; jne again
+    machine = Machine("0f09ffcf75fcc3", RunLimits(instructions=1_000))
+    assert machine.run(1).kind is EndKind.RETURNED
+    assert machine.run(200_000).endless
+    with machine.emulator.within(RunLimits(instructions=10**9, seconds=60.0)):
+        assert machine.run(200_000).kind is EndKind.RETURNED
 
 
 def test_nothing_is_on_the_pci_bus():

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from staleline.kernel.emulator.emulator import EndKind
+from staleline.kernel.emulator.execution.end import EndKind
 from staleline.kernel.emulator.knowncalls import KnownCalls, TakenMemory
 from staleline.kernel.emulator.layout import PAGE
 from staleline.kernel.emulator.memory import MachineMemory

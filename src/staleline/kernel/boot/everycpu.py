@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from staleline.kernel.emulator.emulator import EndKind, RunLimits
+from staleline.kernel.emulator.execution.end import EndKind, RunLimits
 from staleline.kernel.emulator.layout import CONTROL_PAGES
 from staleline.kernel.image.symbols import required_address
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from staleline.kernel.boot.patches import apply_always
 from staleline.kernel.boot.places import Places
-from staleline.kernel.emulator.emulator import ORDINARY_LIMITS, Emulator, RunLimits
+from staleline.kernel.emulator.emulator import Emulator
+from staleline.kernel.emulator.execution.end import ORDINARY_LIMITS, RunLimits
 from staleline.kernel.emulator.memory import MachineMemory
 from staleline.kernel.image.bugtable import warning_addresses
 from staleline.kernel.image.exceptiontable import fault_fixups

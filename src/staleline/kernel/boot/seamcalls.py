@@ -10,7 +10,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from staleline.kernel.derivation import DerivationError
-from staleline.kernel.emulator.emulator import Emulator, EndKind
+from staleline.kernel.emulator.emulator import Emulator
+from staleline.kernel.emulator.execution.end import EndKind
 from staleline.kernel.image.symbols import required_address
 
 if TYPE_CHECKING:

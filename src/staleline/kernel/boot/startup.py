@@ -18,7 +18,7 @@ from staleline.kernel.boot.machine import SECONDARY
 from staleline.kernel.boot.percpu import PerCpu
 from staleline.kernel.boot.seamcalls import can_seamcall, make_seamcalls
 from staleline.kernel.derivation import DerivationError
-from staleline.kernel.emulator.emulator import EndKind
+from staleline.kernel.emulator.execution.end import EndKind
 from staleline.kernel.emulator.layout import BOOT_PARAMS, COMMAND_LINE
 from staleline.kernel.emulator.traps import LogicalCpu
 from staleline.kernel.image.configuration import is_for_one_cpu, require_kexec_of_several_cpus

@@ -17,7 +17,6 @@ from staleline.kernel.emulator.layout import (
     GATES,
     PAGE,
     RETURN_GATE,
-    SHADOW,
     stack_of,
 )
 
@@ -30,21 +29,13 @@ __all__ = [
     "FLAGS",
     "KERNEL_CODE",
     "KERNEL_DATA",
-    "bad_access",
     "enter_ring3",
     "forget",
     "map_memory",
-    "map_shadow",
     "write_pages",
 ]
 
 _READ_ONLY: Final = unicorn.UC_PROT_READ | unicorn.UC_PROT_EXEC
-_BAD: Final = {
-    unicorn.UC_MEM_READ_UNMAPPED: "read of unmapped address",
-    unicorn.UC_MEM_WRITE_UNMAPPED: "write to unmapped address",
-    unicorn.UC_MEM_FETCH_UNMAPPED: "jump to unmapped address",
-    unicorn.UC_MEM_WRITE_PROT: "write to the kernel's code at",
-}
 _HLT: Final = b"\xf4"
 _INT3: Final = b"\xcc"
 
@@ -70,23 +61,6 @@ def map_memory(engine: unicorn.Uc, memory: MachineMemory) -> None:
     # Translated code outlives a reset of the image, so changed code would as well.
     if memory.text:
         engine.mem_protect(memory.text.start, len(memory.text), _READ_ONLY)
-
-
-def map_shadow(engine: unicorn.Uc, access: int, address: int) -> bool:
-    """Map a page of KASAN's shadow that code reads; False if it does something else.
-
-    It is zero and stays so, as ``kasan_early_shadow_page`` is (mm/kasan/init.c): of what the
-    machine does not have, the access itself fails, which comes next.
-    """
-    if access != unicorn.UC_MEM_READ_UNMAPPED or address not in SHADOW:
-        return False
-    engine.mem_map(address & -PAGE, PAGE, unicorn.UC_PROT_READ)
-    return True
-
-
-def bad_access(access: int, address: int) -> str:
-    """An access that Unicorn refused, as text for reasons."""
-    return f"{_BAD.get(access, 'access to')} {address:#x}"
 
 
 def write_pages(memory: MachineMemory) -> None:

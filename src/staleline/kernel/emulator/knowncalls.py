@@ -10,12 +10,9 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Generic, TypeVar
+from typing import Final, Generic, Protocol, TypeVar
 
 from staleline.kernel.derivation import DerivationError
-
-if TYPE_CHECKING:
-    from staleline.kernel.emulator.memory import MachineMemory
 
 __all__ = ["KnownCalls", "TakenMemory"]
 
@@ -23,6 +20,12 @@ _Result = TypeVar("_Result")
 
 #: Of calls that begin alike, so many are kept.
 _MOST_KEPT: Final = 16
+
+
+class _Readable(Protocol):
+    """Memory."""
+
+    def read(self, address: int, size: int) -> bytes: ...
 
 
 @dataclass(slots=True)
@@ -33,7 +36,7 @@ class TakenMemory:
     counts as taken, with what was written: then fewer calls are known, and none is wrong.
     """
 
-    memory: MachineMemory
+    memory: _Readable
     _bytes: dict[int, int] = field(default_factory=dict)
     _written: set[int] = field(default_factory=set)
 
@@ -69,7 +72,7 @@ class TakenMemory:
 class KnownCalls(Generic[_Result]):
     """What came of calls, by how they begin and what they took."""
 
-    memory: MachineMemory
+    memory: _Readable
     _kept: dict[Hashable, list[tuple[Sequence[tuple[int, bytes]], _Result]]] = field(
         default_factory=dict
     )

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Decode the few instructions that the emulated CPU refuses to execute.
 
-They are answered in Python (`staleline.kernel.emulator.emulator`). Whatever this module does not
-recognise stays unmodelled, and the run that met it stays unknown.
+They are answered in Python (`staleline.kernel.emulator.execution.events`). Whatever this module
+does not recognise stays unmodelled, and the run that met it stays unknown.
 Opcodes: AMD64 APM volume 3, appendix A.
 """
 

@@ -16,7 +16,7 @@ from staleline.kernel.boot.rawfacts import ENCRYPTING_HOST
 from staleline.kernel.boot.rawmachine import raw_machine
 from staleline.kernel.boot.startup import boot
 from staleline.kernel.derivation import DerivationError
-from staleline.kernel.emulator.emulator import RunLimits
+from staleline.kernel.emulator.execution.end import RunLimits
 from staleline.kernel.emulator.traps import LogicalCpu
 from staleline.kernel.sites.stoppath import forked, report_stopped, sends, wakes
 from staleline.vocabulary import Site

@@ -15,7 +15,7 @@ from staleline.kernel.boot.decision import SiteDecision
 from staleline.kernel.boot.machine import EmulatedMachine, two_cpus
 from staleline.kernel.boot.startup import boot
 from staleline.kernel.derivation import DerivationError, NobodyShotDownError
-from staleline.kernel.emulator.emulator import RunLimits
+from staleline.kernel.emulator.execution.end import RunLimits
 from staleline.kernel.emulator.layout import CONTROL_PAGES
 from staleline.kernel.rerun.constantmemory import variable_memory
 from staleline.kernel.rerun.inputs import Flips, Register, VariedCpu, nothing

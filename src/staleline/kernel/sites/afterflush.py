@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from staleline.kernel.boot.decision import Fate, Store
 from staleline.kernel.boot.machine import SECONDARY
 from staleline.kernel.derivation import DerivationError
-from staleline.kernel.emulator.emulator import EndKind
+from staleline.kernel.emulator.execution.end import EndKind
 from staleline.kernel.emulator.layout import CONTROL_PAGES, RAM_SIZE, SWAP_PAGE
 from staleline.kernel.image.symbols import required_address
 from staleline.vocabulary import Through

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Final
 
 from staleline.kernel.boot.decision import SiteDecision
 from staleline.kernel.derivation import DerivationError, NobodyShotDownError
-from staleline.kernel.emulator.emulator import Emulator, End, EndKind
+from staleline.kernel.emulator.emulator import Emulator
+from staleline.kernel.emulator.execution.end import End, EndKind
 from staleline.kernel.emulator.layout import REGISTERS
 from staleline.kernel.emulator.localapic import NMI_VECTOR
 from staleline.kernel.image.symbols import required_address

@@ -6,12 +6,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from staleline.kernel.boot.decision import SiteDecision
-from staleline.kernel.emulator.emulator import EndKind
+from staleline.kernel.emulator.execution.end import EndKind
 
 if TYPE_CHECKING:
     from collections.abc import Container
 
-    from staleline.kernel.emulator.emulator import Emulator, End
+    from staleline.kernel.emulator.emulator import Emulator
+    from staleline.kernel.emulator.execution.end import End
     from staleline.kernel.image.image import KernelImage
 
 __all__ = ["is_in", "site_decision"]

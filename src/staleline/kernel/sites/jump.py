@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from staleline.kernel.boot.decision import SiteDecision
 from staleline.kernel.boot.pagestructures import page_structure
 from staleline.kernel.derivation import DerivationError
-from staleline.kernel.emulator.emulator import EndKind
+from staleline.kernel.emulator.execution.end import EndKind
 from staleline.kernel.emulator.layout import CONTROL_PAGES, KIMAGE, SWAP_PAGE
 from staleline.kernel.image.symbols import required_address
 from staleline.kernel.sites.afterflush import stores_before_jump

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from staleline.kernel.boot.decision import OfflineWay, SiteDecision
 from staleline.kernel.derivation import DerivationError
-from staleline.kernel.emulator.emulator import EndKind
+from staleline.kernel.emulator.execution.end import EndKind
 from staleline.kernel.emulator.layout import IDLE_PORT, KIMAGE
 from staleline.kernel.image.symbols import required_address
 from staleline.kernel.sites.afterflush import stores_offline

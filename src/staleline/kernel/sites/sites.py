@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from staleline.kernel.boot.decision import SiteDecision
 from staleline.kernel.derivation import DerivationError
-from staleline.kernel.emulator.emulator import End, EndKind
+from staleline.kernel.emulator.execution.end import End, EndKind
 from staleline.kernel.sites.afterflush import StopWait
 from staleline.kernel.sites.ending import is_in, site_decision
 from staleline.kernel.sites.rest import stays_clean

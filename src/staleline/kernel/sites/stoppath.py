@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from staleline.kernel.derivation import DerivationError
-from staleline.kernel.emulator.emulator import Emulator, End, EndKind
+from staleline.kernel.emulator.emulator import Emulator
+from staleline.kernel.emulator.execution.end import End, EndKind
 from staleline.kernel.emulator.localapic import NMI_VECTOR, REBOOT_VECTOR
 from staleline.kernel.image.symbols import required_address
 from staleline.kernel.sites.interrupts import interrupts_of

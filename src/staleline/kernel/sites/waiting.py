@@ -19,7 +19,7 @@ from weakref import WeakKeyDictionary
 
 from staleline.kernel.boot.everycpu import CAVE, Counter, EveryCpu
 from staleline.kernel.derivation import DerivationError
-from staleline.kernel.emulator.emulator import End, EndKind
+from staleline.kernel.emulator.execution.end import End, EndKind
 from staleline.kernel.emulator.layout import APIC
 from staleline.kernel.emulator.memory import MachineMemory
 from staleline.kernel.image.symbols import AmbiguousNameError, required_address
