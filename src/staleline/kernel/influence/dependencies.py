@@ -28,9 +28,10 @@ from staleline.kernel.derivation import DerivationError
 from staleline.kernel.image.alternatives import unread_patches
 from staleline.kernel.image.staticbranches import unnamed_branches
 from staleline.kernel.influence.at_boot import search_boot
-from staleline.kernel.influence.at_sites import SiteSearch, search_sites
+from staleline.kernel.influence.at_sites import search_sites
 from staleline.kernel.influence.first_way import FirstWay
 from staleline.kernel.influence.rows import ROWS, machines
+from staleline.kernel.influence.sitesearch.influences import SiteSearch
 from staleline.kernel.rerun.changes import Memory
 from staleline.kernel.rerun.reruns import SITES
 from staleline.workers import AsideError, aside

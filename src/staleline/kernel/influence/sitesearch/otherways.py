@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Runs in which a site goes another way at a conditional jump."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Hashable, Iterator, Sequence
+from functools import partial
+from itertools import chain
+from typing import TYPE_CHECKING, Final
+
+from staleline.kernel.influence.beyond import turned_beyond
+from staleline.kernel.rerun.changes import Memory, variation
+
+if TYPE_CHECKING:
+    from staleline.kernel.influence.guardinputs import FollowedTraces
+    from staleline.kernel.influence.sitesearch.trials import Trials
+    from staleline.kernel.influence.turns import Turn
+    from staleline.kernel.rerun.detour import Detour
+    from staleline.kernel.rerun.reruns import Booted, Reruns, SiteRun
+    from staleline.vocabulary import Site
+
+__all__ = ["OtherWays"]
+
+#: Of one conditional jump that is executed more often than that, the first and the last.
+_MOST_DETOURS: Final = 8
+
+
+class OtherWays:
+    """Those of one site on one machine.
+
+    Args:
+        reruns: The image.
+        site: The site.
+        booted: The machine.
+        traces: What flows where in runs.
+        trials: What the site does with something changed.
+    """
+
+    def __init__(
+        self, reruns: Reruns, site: Site, booted: Booted, traces: FollowedTraces, trials: Trials
+    ) -> None:
+        self._reruns, self._site, self._booted = reruns, site, booted
+        self._traces, self._trials = traces, trials
+
+    def run(self, turn: Turn, executed: Container[int], endless: set[Hashable]) -> SiteRun | None:
+        """A run in which the site does otherwise; one that ends, if there is any."""
+        astray = None
+        for run in chain(
+            self._turned_runs(turn, endless), self._runs_beyond(turn, executed, endless)
+        ):
+            if not run.decision.astray:
+                return run
+            astray = run
+        return astray
+
+    def _turned_runs(self, turn: Turn, endless: set[Hashable]) -> Iterator[SiteRun]:
+        """Those that do otherwise where it turns."""
+        failed = False
+        for other in turn.others:
+            run = self._limited(other, endless, partial(self._trials.run, variation([other])))
+            if run is not None and run.differs(self._trials.base):
+                yield run
+            failed = failed or run is None or run.decision.flushes is None
+        # Turned each time a loop may have no end, where turned a single time it goes elsewhere.
+        if not failed or len(turn.detours) < 2:
+            return
+        for detour in _spread(turn.detours):
+            run = self._detoured(detour, endless)
+            if run is not None and run.differs(self._trials.base):
+                yield run
+
+    def _runs_beyond(
+        self, turn: Turn, executed: Container[int], endless: set[Hashable]
+    ) -> Iterator[SiteRun]:
+        """With conditions that are asked only where the jump is turned."""
+        if not turn.detours or not endless.isdisjoint(turn.others):
+            return
+        first, turned = turn.detours[0], next(iter(turn.others))
+        # Where the code is linked, as `executed` has it.
+        other_way = first.target - first.address + turn.address
+        for changes in turned_beyond(self._reruns.memory.read, turned, other_way, executed):
+            run = self._limited(changes, endless, partial(self._trials.run, variation(changes)))
+            if run is not None and run.differs(self._trials.base) and self._asks_last(changes):
+                yield run
+
+    def _asks_last(self, changes: Sequence[Memory]) -> bool:
+        """Does an input decide the last jump, where the others are turned, and no constant?"""
+        steps = self._reruns.traced_site(self._site, self._booted, variation(changes[:-1]))
+        flows = self._traces.flows(steps)
+        last, _ = changes[-1].cell
+        linked = self._reruns.places.linked
+        return any(
+            flow
+            for step, flow in zip(steps, flows, strict=True)
+            if step.conditional and linked(step.address) == last
+        )
+
+    def _detoured(self, detour: Detour, endless: set[Hashable]) -> SiteRun | None:
+        return self._limited(
+            detour, endless, partial(self._reruns.detoured_run, self._site, self._booted, detour)
+        )
+
+    def _limited(
+        self, change: Hashable, endless: set[Hashable], run: Callable[[], SiteRun]
+    ) -> SiteRun | None:
+        """A run, but for one that is known to have no end."""
+        if change in endless:
+            return None
+        before = self._reruns.endless_runs
+        done = run()
+        if self._reruns.endless_runs > before:
+            endless.add(change)
+        return done
+
+
+def _spread(detours: Sequence[Detour]) -> Sequence[Detour]:
+    """All of them, or the first and the last."""
+    half = _MOST_DETOURS // 2
+    return detours if len(detours) <= _MOST_DETOURS else (*detours[:half], *detours[-half:])
