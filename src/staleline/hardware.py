@@ -8,6 +8,7 @@ from typing import Final
 __all__ = [
     "AMD_AND_HYGON",
     "ENCRYPTION_LEAF",
+    "EXTENDED_LEAVES",
     "GENERAL_REGISTERS",
     "HYPERVISORS",
     "HYPERVISOR_LEAF",
@@ -28,6 +29,8 @@ __all__ = [
 AMD_AND_HYGON: Final = frozenset({"AuthenticAMD", "HygonGenuine"})
 
 # Leaves of CPUID.
+#: The first of those that AMD began, which says in EAX which is the last (APM volume 3, E.4.1).
+EXTENDED_LEAVES: Final = 0x8000_0000
 #: "AMD encrypted memory capabilities" (linux 7.3.4 arch/x86/include/asm/cpuid/leaf_types.h:1931).
 ENCRYPTION_LEAF: Final = 0x8000_001F
 #: TDX_CPUID_LEAF_ID, by which a guest of TDX knows itself (linux 7.3.4

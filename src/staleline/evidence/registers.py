@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from staleline.hardware import AMD_AND_HYGON, HYPERVISOR_LEAF
+from staleline.hardware import AMD_AND_HYGON, EXTENDED_LEAVES, HYPERVISOR_LEAF
 
 __all__ = ["CpuidTable", "Registers"]
 
@@ -23,7 +23,6 @@ __all__ = ["CpuidTable", "Registers"]
 Registers = tuple[int, int, int, int]
 
 _ZEROS: Registers = (0, 0, 0, 0)
-_EXTENDED_BASE = 0x8000_0000
 _TDX_GUEST_LEAF = 0x21
 _TDX_GUEST_SIGNATURE = (0x65746E49, 0x5844546C, 0x20202020)  # "IntelTDX    " in EBX, EDX, ECX
 _AMD_SIZES = 0x8000_0008
@@ -80,10 +79,10 @@ class CpuidTable:
         is reported as 0, the value Linux keeps (``extended_cpuid_level`` in
         arch/x86/kernel/cpu/common.c get_cpu_cap(): only 0x8000xxxx counts).
         """
-        eax = self._eax(_EXTENDED_BASE)
+        eax = self._eax(EXTENDED_LEAVES)
         if eax is None:
             return None
-        return eax if eax >> 16 == _EXTENDED_BASE >> 16 else 0
+        return eax if eax >> 16 == EXTENDED_LEAVES >> 16 else 0
 
     @property
     def is_tdx_guest(self) -> bool | None:
@@ -148,7 +147,7 @@ class CpuidTable:
         return self.leaves.get((leaf, subleaf))
 
     def _beyond_maximum(self, leaf: int) -> bool:
-        if leaf >= _EXTENDED_BASE:
+        if leaf >= EXTENDED_LEAVES:
             maximum = self.max_extended_leaf
             return maximum is not None and leaf > maximum
         maximum = self.max_basic_leaf

@@ -19,11 +19,10 @@ from staleline.facts.observation import (
 from staleline.facts.told.log import of_log, of_log_before_registers
 from staleline.facts.told.registers import DUMP_AGAIN, NOT_READ
 from staleline.facts.told.stated import stated
-from staleline.hardware import AMD_AND_HYGON
+from staleline.hardware import AMD_AND_HYGON, EXTENDED_LEAVES
 
 __all__ = ["identity_facts"]
 
-_EXTENDED_BASE = 0x8000_0000
 #: What is no number.
 _KINDS: Mapping[str, type] = {"vendor": str, "signature": str, "hypervisor": bool}
 
@@ -89,11 +88,11 @@ def _vendor(cpuid: CpuidTable) -> Observation:
     if cpuid.vendor is not None:
         return observed_as(cpuid.vendor, "CPUID 0x00000000")
     # AMD's and Hygon's repeat it there in the layout of leaf 0; a dump may begin with it.
-    repeated = cpuid.recorded(_EXTENDED_BASE)
+    repeated = cpuid.recorded(EXTENDED_LEAVES)
     if repeated is not None:
         vendor = CpuidTable({(0, 0): repeated}).vendor
         if vendor in AMD_AND_HYGON:
-            return observed_as(vendor, f"CPUID {_EXTENDED_BASE:#010x}")
+            return observed_as(vendor, f"CPUID {EXTENDED_LEAVES:#010x}")
     return _not_recorded(0)
 
 
@@ -126,8 +125,8 @@ def _max_basic_leaf(cpuid: CpuidTable) -> Observation:
 def _max_extended_leaf(cpuid: CpuidTable) -> Observation:
     maximum = cpuid.max_extended_leaf
     if maximum is None:
-        return _not_recorded(_EXTENDED_BASE)
-    return observed_as(maximum, f"CPUID {_EXTENDED_BASE:#010x} EAX")
+        return _not_recorded(EXTENDED_LEAVES)
+    return observed_as(maximum, f"CPUID {EXTENDED_LEAVES:#010x} EAX")
 
 
 def _hypervisor(cpuid: CpuidTable) -> Observation:

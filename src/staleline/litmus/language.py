@@ -139,7 +139,7 @@ def litmus_text(programs: Iterable[LitmusProgram], remark: str = "") -> str:
     return "\n".join((_HEAD, *comment, *map(str, programs))) + "\n"
 
 
-def litmus_programs(text: str, where: str = "tests") -> tuple[LitmusProgram, ...]:
+def litmus_programs(text: str) -> tuple[LitmusProgram, ...]:
     """The programs of a file.
 
     Raises:
@@ -147,10 +147,10 @@ def litmus_programs(text: str, where: str = "tests") -> tuple[LitmusProgram, ...
     """
     head, *lines = text.splitlines() or [""]
     if head != _HEAD:
-        raise UsageError(f"does not begin with {_HEAD!r}", where=where, do="write it anew")
+        raise UsageError(f"does not begin with {_HEAD!r}", where="tests", do="write it anew")
     numbered = ((number, line.strip()) for number, line in enumerate(lines, 2))
     return tuple(
-        _program(line, f"{where}, line {number}")
+        _program(line, f"tests, line {number}")
         for number, line in numbered
         if line and not line.startswith("#")
     )

@@ -11,6 +11,7 @@ from staleline.evidence.snapshot import Snapshot
 from staleline.hardware import (
     AMD_AND_HYGON,
     ENCRYPTION_LEAF,
+    EXTENDED_LEAVES,
     SEV_STATUS,
     SYSCFG,
     TDX_KEYIDS,
@@ -26,7 +27,6 @@ __all__ = [
     "vendor_is_repeated",
 ]
 
-_EXTENDED_BASE = 0x8000_0000
 _REGISTERS = ("EAX", "EBX", "ECX", "EDX")
 _HYPERVISOR = 1 << 31
 _INTEL = frozenset({"GenuineIntel"})
@@ -91,7 +91,7 @@ def cpus_agree(snapshot: Snapshot) -> Iterator[Contradiction]:
         ),
         *(
             ("cpus-differ", f"{base:#010x}:0", "highest leaf", _asks_maximum(base))
-            for base in (0, _EXTENDED_BASE)
+            for base in (0, EXTENDED_LEAVES)
         ),
     )
     yield from _registers_agree(snapshot)
@@ -176,7 +176,7 @@ def features_have_registers(snapshot: Snapshot) -> Iterator[Contradiction]:
 def vendor_is_repeated(snapshot: Snapshot) -> Iterator[Contradiction]:
     """AMD's CPUs say it a second time, in leaf 0x80000000."""
     for i, cpu in enumerate(snapshot.cpus):
-        repeated = cpu.cpuid.recorded(_EXTENDED_BASE)
+        repeated = cpu.cpuid.recorded(EXTENDED_LEAVES)
         again = None if repeated is None else CpuidTable({(0, 0): repeated}).vendor
         vendor = cpu.cpuid.vendor
         # Intel's CPUs keep these registers reserved (SDM, CPUID 80000000H).
@@ -221,7 +221,7 @@ def _on_bare_metal(cpuid: CpuidTable) -> bool:
 
 def cpuid_bit(cpuid: CpuidTable, leaf: int, register: int, bit: int) -> bool | None:
     """A bit of sub-leaf 0; false beyond the maximum, None where the dump does not tell."""
-    maximum = cpuid.max_extended_leaf if leaf >= _EXTENDED_BASE else cpuid.max_basic_leaf
+    maximum = cpuid.max_extended_leaf if leaf >= EXTENDED_LEAVES else cpuid.max_basic_leaf
     if maximum is None and leaf == 1:  # every CPU that has CPUID has this leaf
         maximum = leaf
     if maximum is None:

@@ -8,33 +8,32 @@ from collections.abc import Iterator
 from staleline.evidence.log import kernel_log
 from staleline.evidence.registers import CpuidTable
 from staleline.evidence.snapshot import CpuEvidence, Snapshot
+from staleline.hardware import ENCRYPTION_LEAF, SEV_STATUS, SYSCFG, TDX_KEYIDS, TME_ACTIVATE
 
 __all__ = ["LogClash", "log_clashes", "shown_by_log", "shown_features", "shown_identity"]
 
 #: Kind of contradiction, and two fields that cannot both be as they are, with what each says.
 LogClash = tuple[str, tuple[str, str], tuple[str, str]]
 
-_SYSCFG, _TME_ACTIVATE, _KEYID_PARTITIONING = 0xC001_0010, 0x982, 0x87
-_SEV_STATUS = 0xC001_0131
 #: Fact -> leaf, register and bit of it, sub-leaf 0.
 _CPUID_BITS = {
     "hypervisor": (1, 2, 31),
     "tme": (7, 2, 13),
-    "sme": (0x8000_001F, 0, 0),
-    "sev": (0x8000_001F, 0, 1),
-    "sev_es": (0x8000_001F, 0, 3),
-    "sev_snp": (0x8000_001F, 0, 4),
+    "sme": (ENCRYPTION_LEAF, 0, 0),
+    "sev": (ENCRYPTION_LEAF, 0, 1),
+    "sev_es": (ENCRYPTION_LEAF, 0, 3),
+    "sev_snp": (ENCRYPTION_LEAF, 0, 4),
 }
 #: Fact -> MSR, lowest bit and mask.
 _MSR_BITS = {
-    "sev_guest": (_SEV_STATUS, 0, 1),
-    "sev_es_guest": (_SEV_STATUS, 1, 1),
-    "snp_guest": (_SEV_STATUS, 2, 1),
-    "sme_enabled": (_SYSCFG, 23, 1),
-    "snp_enabled": (_SYSCFG, 24, 1),
-    "tme_enabled": (_TME_ACTIVATE, 1, 1),
-    "tme_keyid_bits": (_TME_ACTIVATE, 32, 0xF),
-    "tdx_keyids": (_KEYID_PARTITIONING, 32, 0xFFFF_FFFF),
+    "sev_guest": (SEV_STATUS, 0, 1),
+    "sev_es_guest": (SEV_STATUS, 1, 1),
+    "snp_guest": (SEV_STATUS, 2, 1),
+    "sme_enabled": (SYSCFG, 23, 1),
+    "snp_enabled": (SYSCFG, 24, 1),
+    "tme_enabled": (TME_ACTIVATE, 1, 1),
+    "tme_keyid_bits": (TME_ACTIVATE, 32, 0xF),
+    "tdx_keyids": (TDX_KEYIDS, 32, 0xFFFF_FFFF),
 }
 _STATED = ("sme_active", "tdx_module", "sev_guests_run", "tsme")
 _SIGNATURE = ("family", "model", "stepping")

@@ -17,6 +17,7 @@ from staleline.facts.observation import (
 from staleline.facts.told.log import of_log, of_log_before_registers
 from staleline.facts.told.stated import stated
 from staleline.facts.told.table import CpuidField, MsrField, RegisterFact
+from staleline.hardware import EXTENDED_LEAVES
 
 __all__ = ["DUMP_AGAIN", "NOT_READ", "observe"]
 
@@ -24,8 +25,6 @@ DUMP_AGAIN = "dump all leaves (cpuid -r), or staleline collect"
 #: Where all is got at once, all is told in one way, so that it is asked for once.
 NOT_READ = f"CPUID was not read: {DUMP_AGAIN}"
 _NO_VENDOR = f"the CPU vendor, without which registers have no meaning: {DUMP_AGAIN}"
-
-_EXTENDED_BASE = 0x8000_0000
 
 
 def observe(
@@ -99,7 +98,7 @@ def _of_cpuid(row: RegisterFact, field: CpuidField, cpuid: CpuidTable) -> Observ
 
 def _beyond_maximum(leaf: int, cpuid: CpuidTable) -> Observation:
     """Is `leaf` beyond the maximum of its range? Unknown without the maximum."""
-    base = _EXTENDED_BASE if leaf >= _EXTENDED_BASE else 0
+    base = EXTENDED_LEAVES if leaf >= EXTENDED_LEAVES else 0
     maximum = cpuid.max_extended_leaf if base else cpuid.max_basic_leaf
     if maximum is None:
         return untold(f"CPUID leaf {base:#010x}, the highest leaf, is not recorded: {DUMP_AGAIN}")

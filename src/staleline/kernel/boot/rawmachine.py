@@ -13,6 +13,7 @@ from functools import cache
 from typing import Final
 
 from staleline.evidence.registers import CpuidTable, Registers
+from staleline.hardware import ENCRYPTION_LEAF, SEV_STATUS, SYSCFG, TDX_KEYIDS
 from staleline.kernel.boot.decision import RawMachine
 from staleline.kernel.boot.rawfacts import RawFacts
 
@@ -33,15 +34,11 @@ _HYPERVISOR: Final = 1 << 31
 _EXTENDED_FEATURES_EDX: Final = 1 << 11 | 1 << 20 | 1 << 29  # SYSCALL, NX, LM
 _ADDRESS_BITS: Final = 48 << 8 | 48
 _C_BIT: Final = 47
-_ENCRYPTION_LEAF: Final = 0x8000_001F
 _LAST_LEAF_WITHOUT: Final = 0x8000_0008
 _SNP_FEATURES: Final = 1 << 3 | 1 << 4  # SEV-ES, SEV-SNP
 
-_SYSCFG: Final = 0xC001_0010
 _MEM_ENCRYPT_ENABLED: Final = 1 << 23
-_SEV_STATUS: Final = 0xC001_0131
-_KEYID_PARTITIONING: Final = 0x87  # arch/x86/virt/vmx/tdx/tdx.c:1437 (linux 7.3.4)
-_TDX_KEYIDS: Final = 32 << 32
+_KEYIDS: Final = 32 << 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +58,9 @@ def raw_machine(facts: RawFacts) -> RawMachine:
     encryption = facts.sme | facts.sev << 1 | _SNP_FEATURES * facts.snp_host
     cpuid = _cpuid(facts.vendor, facts.leaf, encryption, facts.hypervisor)
     msr = {
-        _SYSCFG: _MEM_ENCRYPT_ENABLED * facts.sme_enabled,
-        _SEV_STATUS: facts.sev_status | facts.sev_es << 1 | facts.snp_guest << 2,
-        _KEYID_PARTITIONING: _TDX_KEYIDS * facts.tdx_keyids,
+        SYSCFG: _MEM_ENCRYPT_ENABLED * facts.sme_enabled,
+        SEV_STATUS: facts.sev_status | facts.sev_es << 1 | facts.snp_guest << 2,
+        TDX_KEYIDS: _KEYIDS * facts.tdx_keyids,
     }
     return RawMachine(
         cpuid,
@@ -84,9 +81,9 @@ def _cpuid(vendor: str, leaf: bool, encryption: int, hypervisor: bool) -> GivenC
         {
             (0x0, 0): (0x1, ebx, ecx, edx),
             (0x1, 0): (SIGNATURES.get(vendor, _OTHER), 0, _HYPERVISOR * hypervisor, _FEATURES_EDX),
-            (0x8000_0000, 0): (_ENCRYPTION_LEAF if leaf else _LAST_LEAF_WITHOUT, 0, 0, 0),
+            (0x8000_0000, 0): (ENCRYPTION_LEAF if leaf else _LAST_LEAF_WITHOUT, 0, 0, 0),
             (0x8000_0001, 0): (0, 0, 0, _EXTENDED_FEATURES_EDX),
             (0x8000_0008, 0): (_ADDRESS_BITS, 0, 0, 0),
-            (_ENCRYPTION_LEAF, 0): (encryption, _C_BIT, 0, 0),
+            (ENCRYPTION_LEAF, 0): (encryption, _C_BIT, 0, 0),
         }
     )

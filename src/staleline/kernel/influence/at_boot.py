@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
+from staleline.hardware import EXTENDED_LEAVES
 from staleline.kernel.boot.rawmachine import raw_machine
 from staleline.kernel.influence.initialvariables import InitialVariables
 from staleline.kernel.influence.search import Search, Tried
@@ -32,7 +33,7 @@ __all__ = ["search_boot"]
 
 _SIGNATURE: Final = Register(1, 0, 0)
 _HIGHEST: Final = Register(0, 0, 0)
-_HIGHEST_EXTENDED: Final = Register(0x8000_0000, 0, 0)
+_HIGHEST_EXTENDED: Final = Register(EXTENDED_LEAVES, 0, 0)
 
 
 def search_boot(reruns: Reruns, rows: Sequence[RawFacts]) -> Search:

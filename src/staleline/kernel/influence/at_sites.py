@@ -13,6 +13,7 @@ from functools import partial
 from itertools import compress
 from typing import TYPE_CHECKING, Final
 
+from staleline.hardware import SEV_STATUS
 from staleline.kernel.emulator.layout import DESCRIPTORS, is_pointer
 from staleline.kernel.influence.guardinputs import inputs_of, name_of, unlisted_bits
 from staleline.kernel.influence.inflow import Loaded
@@ -48,7 +49,6 @@ __all__ = ["search_sites"]
 
 #: Of an address in the direct map, the physical one.
 _LOW: Final = 0xFFF_FFFF
-_SEV_STATUS: Final = 0xC001_0131
 _TASK: Final = "init_task"
 _SEV_ES: Final = 1 << 1
 
@@ -86,7 +86,7 @@ def search_sites(
 
 def _is_telling(site: Site, machine: RawMachine) -> bool:
     """The crash path takes long, and few facts matter to it."""
-    is_sev_es_guest = machine.msr.get(_SEV_STATUS, 0) & _SEV_ES != 0
+    is_sev_es_guest = machine.msr.get(SEV_STATUS, 0) & _SEV_ES != 0
     few = (is_sev_es_guest, machine.snp_host, machine.seamcalled)
     return site is not Site.CRASH_NMI_CALLBACK or any(few)
 

@@ -16,13 +16,12 @@ from typing import Final
 from staleline.kernel.derivation import DerivationError
 from staleline.kernel.emulator.refused import LONGEST_INSTRUCTION
 from staleline.kernel.rerun.changes import Memory
+from staleline.kernel.rerun.conditions import JUMPS_NEAR, JUMPS_SHORT, inverted
 from staleline.kernel.rerun.instructionform import decoded
 
 __all__ = ["turned_beyond"]
 
 _NOP: Final = b"\x90"
-_JUMP_SHORT: Final = range(0x70, 0x80)
-_JUMP_NEAR: Final = range(0x80, 0x90)
 _TWO_BYTES: Final = 0x0F
 #: Conditions in one statement, and instructions in which they are.
 _MOST_JUMPS: Final = 8
@@ -44,8 +43,8 @@ def turned_beyond(
     untaken: tuple[Memory, ...] = (turned,)
     # All at once: what is tried in between changes memory.
     jumps = list(islice(_jumps(read, other_way, executed), _MOST_JUMPS))
-    for count, (address, code) in enumerate(jumps):
-        yield turned, _code(address, _inverted(code))
+    for count, (address, code, condition) in enumerate(jumps):
+        yield turned, _code(address, inverted(code, condition))
         untaken = (*untaken, _code(address, _NOP * len(code)))
         # Of a single jump, not to be taken is what it does already or what turning it does.
         if count:
@@ -54,8 +53,12 @@ def turned_beyond(
 
 def _jumps(
     read: Callable[[int, int], bytes], address: int, executed: Container[int]
-) -> Iterator[tuple[int, bytes]]:
-    """Conditional jumps in what lies at an address, and is executed if none of them is taken."""
+) -> Iterator[tuple[int, bytes, int]]:
+    """Conditional jumps in what lies at an address, and is executed if none of them is taken.
+
+    Yields:
+        Address, bytes, and which of these has the condition.
+    """
     for _ in range(_MOST_INSTRUCTIONS):
         try:
             name, code = decoded(read(address, LONGEST_INSTRUCTION))
@@ -63,22 +66,16 @@ def _jumps(
             return
         if not code or name in _ENDS or address in executed:
             return
-        if _condition_at(code) is not None:
-            yield address, code
+        if (condition := _condition_at(code)) is not None:
+            yield address, code, condition
         address += len(code)
 
 
 def _condition_at(code: bytes) -> int | None:
     """Which byte of a conditional jump is the condition; None if it is none."""
-    if code[0] in _JUMP_SHORT:
+    if code[0] in JUMPS_SHORT:
         return 0
-    return 1 if code[0] == _TWO_BYTES and code[1] in _JUMP_NEAR else None
-
-
-def _inverted(code: bytes) -> bytes:
-    at = _condition_at(code)
-    assert at is not None
-    return code[:at] + bytes([code[at] ^ 1]) + code[at + 1 :]
+    return 1 if code[0] == _TWO_BYTES and code[1] in JUMPS_NEAR else None
 
 
 def _code(address: int, code: bytes) -> Memory:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
+from staleline.hardware import EXTENDED_LEAVES
 from staleline.kernel.boot.rawfacts import ENCRYPTING_HOST, INTEL_HOST
 from staleline.kernel.boot.rawmachine import GivenCpuid, raw_machine
 from staleline.kernel.rule.enumeration import lacking
@@ -30,7 +31,6 @@ ROWS: Final = (
     replace(ENCRYPTING_HOST, hypervisor=True, sev_status=True),
     replace(_WITHOUT, sev=True, hypervisor=True, sev_status=True, sev_es=True),
 )
-_EXTENDED: Final = 0x8000_0000
 
 
 def machines(image: KernelImage) -> Iterator[RawMachine]:
@@ -43,6 +43,8 @@ def machines(image: KernelImage) -> Iterator[RawMachine]:
         yield raw_machine(replace(INTEL_HOST, tdx_keyids=True, seamcalled=True))
     # Guards of some eras ask for the highest leaf first.
     machine = raw_machine(INTEL_HOST)
-    basic = {key: value for key, value in machine.jumping.leaves.items() if key[0] < _EXTENDED}
+    basic = {
+        key: value for key, value in machine.jumping.leaves.items() if key[0] < EXTENDED_LEAVES
+    }
     cpuid = GivenCpuid(basic)
     yield replace(machine, jumping=cpuid, secondary=cpuid)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from staleline.kernel.derivation import DerivationError
 from staleline.kernel.rerun.changes import Memory
+from staleline.kernel.rerun.conditions import JUMPS_NEAR, JUMPS_SHORT, inverted
 from staleline.kernel.rerun.detour import Detour
 from staleline.kernel.rerun.instructionform import form_of
 
@@ -25,9 +26,8 @@ __all__ = ["Turn", "turned", "turns"]
 _PREFIXES: Final = frozenset(b"\x26\x2e\x36\x3e\x64\x65\x66\xf2\xf3")
 _REX: Final = range(0x40, 0x50)
 _TWO_BYTES: Final = 0x0F
-_JUMP_SHORT: Final = range(0x70, 0x80)
 #: Second bytes of CMOVcc, Jcc and SETcc.
-_ON_CONDITION: Final = (range(0x40, 0x50), range(0x80, 0x90), range(0x90, 0xA0))
+_ON_CONDITION: Final = (range(0x40, 0x50), JUMPS_NEAR, range(0x90, 0xA0))
 _COUNTED: Final = range(0xE0, 0xE4)  # LOOPNE, LOOPE, LOOP, JRCXZ
 _JUMP: Final = b"\xeb"
 _MASK_64: Final = (1 << 64) - 1
@@ -136,10 +136,10 @@ def turned(step: ExecutedInstruction, following: int) -> bytes | None:
     if code[at] in _REX and at + 1 < len(code):
         at += 1
     opcode = code[at]
-    if opcode in _JUMP_SHORT:
-        return _inverted(code, at)
+    if opcode in JUMPS_SHORT:
+        return inverted(code, at)
     if opcode == _TWO_BYTES and any(code[at + 1] in some for some in _ON_CONDITION):
-        return _inverted(code, at + 1)
+        return inverted(code, at + 1)
     if opcode in _COUNTED:
         taken = following != step.address + len(code)
         # EBH has its displacement where these have theirs, at the end.
@@ -158,11 +158,6 @@ def _unused(step: ExecutedInstruction, following: int) -> int:
     displacement = int.from_bytes(step.code[-width:], "little", signed=True)
     target = (behind + displacement) & _MASK_64
     return behind if following == target else target
-
-
-def _inverted(code: bytes, at: int) -> bytes:
-    # The lowest bit negates a condition (SDM vol. 2, appendix B, tttn).
-    return code[:at] + bytes([code[at] ^ 1]) + code[at + 1 :]
 
 
 def _unrepeated(byte: int) -> int:

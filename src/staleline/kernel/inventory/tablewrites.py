@@ -7,7 +7,7 @@ it ends, or as they are.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -155,21 +155,19 @@ class TableWrite:
 def table_writes(
     image: KernelImage,
     tables: Sequence[Pointers],
-    known: Set[str] = frozenset(),
     areas: Iterable[CodeArea] | None = None,
     callee: int | None = None,
 ) -> tuple[TableWrite, ...]:
-    """Search all code, or that of some areas, but for functions of some names.
+    """Search all code, or that of some areas.
 
     Args:
         image: The kernel.
         tables: What may be written to.
-        known: Names of functions that are passed over.
         areas: The code; all of it if None.
         callee: Address of a function; one that calls it or jumps there is told as well.
     """
     searched = code_areas(image) if areas is None else areas
-    return tuple(sorted(set(_writes(image, tables, known, searched, callee))))
+    return tuple(sorted(set(_writes(image, tables, searched, callee))))
 
 
 def pointers_into(image: KernelImage, table: Pointers) -> Iterator[str]:
@@ -209,7 +207,6 @@ def _describes(image: KernelImage, words: Sequence[int]) -> bool:
 def _writes(
     image: KernelImage,
     tables: Sequence[Pointers],
-    known: Set[str],
     areas: Iterable[CodeArea],
     callee: int | None,
 ) -> Iterator[TableWrite]:
@@ -220,8 +217,6 @@ def _writes(
         writing = {place for place in places if _may_write(area, place, tables)}
         for place in writing | branches:
             name, distance = image.symbols.enclosing(place) or (hex(place), 0)
-            if name.split(".")[0] in known:
-                continue
             if callee is not None and place in branches:
                 code = plain_code(image, place - distance).values()
                 yield from {TableWrite(name, callee) for one in code if one.target == callee}

@@ -12,6 +12,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from staleline.kernel.emulator.refused import LONGEST_INSTRUCTION
+from staleline.kernel.rerun.conditions import JUMPS_NEAR, JUMPS_SHORT
 from staleline.kernel.rerun.instructionform import form_of
 
 if TYPE_CHECKING:
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Access", "ExecutedInstruction", "Recorder", "conditional_outcomes"]
 
-_JUMP_SHORT: Final = range(0x70, 0x80)
-_JUMP_NEAR: Final = range(0x80, 0x90)
 #: Where EAX and ECX say what is asked; by name, since a prefix may stand before the opcode: kernels
 #: since 6.15 have ``ds wrmsr`` (asm/msr.h).
 _ASKING: Final = ("CPUID", "RDMSR", "WRMSR")
@@ -62,12 +61,12 @@ class ExecutedInstruction:
     @property
     def conditional(self) -> bool:
         """Is it a conditional jump?"""
-        return self.conditional_near or self.code[0] in _JUMP_SHORT
+        return self.conditional_near or self.code[0] in JUMPS_SHORT
 
     @property
     def conditional_near(self) -> bool:
         """With a displacement of four bytes?"""
-        return len(self.code) > 1 and self.code[0] == 0x0F and self.code[1] in _JUMP_NEAR
+        return len(self.code) > 1 and self.code[0] == 0x0F and self.code[1] in JUMPS_NEAR
 
 
 class Recorder:

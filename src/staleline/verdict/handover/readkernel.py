@@ -22,7 +22,6 @@ from staleline.vocabulary import Path, Site
 __all__ = ["NamedRule", "PartlyReadKernel", "ReadKernel", "image_rule_of", "read_kernel"]
 
 _BY_CODE = "read by running the image's own code"
-_STOP_ORDER = "the order of report and flush"
 
 
 @dataclass(frozen=True, slots=True)
