@@ -201,11 +201,19 @@ def _table(rows: Sequence[FoldedRow]) -> HandoverTable:
 
 
 def _exact_words(exact: ExactCheck) -> str:
-    what = f"Exactly {exact.cpus} CPUs, {exact.models} models, {_rounded(exact.states)} states"
-    if not exact.disagreeing:
-        return f"{what}: every verdict is the same."
-    rows = (f"{row.platform} {row.path} {transition_words(row)}" for row in exact.disagreeing)
-    return f"{what}: [bold red]another verdict[/] for {'; '.join(rows)}"
+    cpus = "1 CPU" if exact.cpus == 1 else f"{exact.cpus} CPUs"
+    what = f"Exactly {cpus}, {exact.models} models, {_rounded(exact.states)} states"
+    if exact.disagreeing:
+        return f"{what}: [bold red]another verdict[/] for {_named(exact.disagreeing)}"
+    if exact.needing_more:
+        return (
+            f"{what}: the same, but that these break with more only: {_named(exact.needing_more)}"
+        )
+    return f"{what}: every verdict is the same."
+
+
+def _named(rows: Iterable[PlatformHandover]) -> str:
+    return "; ".join(f"{row.platform} {row.path} {transition_words(row)}" for row in rows)
 
 
 def _rounded(states: int) -> str:

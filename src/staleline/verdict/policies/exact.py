@@ -8,15 +8,19 @@ check by a third engine, which shares nothing with the other two but the model.
 from __future__ import annotations
 
 import time
-from collections.abc import Hashable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 
+from staleline.check.answer import is_safe
 from staleline.check.diagrams.decisiondiagram import Explored, behaviour, explore
 from staleline.errors import ModelError
 from staleline.model.form import Model
+from staleline.model.scenario import Scenario
+from staleline.model.state.lines import Role
 from staleline.model.world import world
 from staleline.verdict.policies.platforms import PlatformHandover
+from staleline.vocabulary import Verdict
 from staleline.workers import Failure, ProcessLimits, run_each
 
 __all__ = ["ExactCheck", "agreement", "distinct_models", "expected_seconds", "explored_models"]
@@ -34,13 +38,15 @@ class ExactCheck:
         cpus: Number of CPUs, the jumping one included.
         models: Number of different models, one per line role.
         states: Reachable states of all of them, exactly.
-        disagreeing: Handovers whose verdict is another one for this number.
+        disagreeing: Handovers of which the search says otherwise with as many CPUs.
+        needing_more: Handovers at risk that so few CPUs do not show to be.
     """
 
     cpus: int
     models: int
     states: int
     disagreeing: tuple[PlatformHandover, ...]
+    needing_more: tuple[PlatformHandover, ...] = ()
 
 
 def distinct_models(rows: Sequence[PlatformHandover]) -> tuple[Model, ...]:
@@ -102,22 +108,44 @@ def expected_seconds(models: Sequence[Model], cpus: int) -> float:
 def agreement(
     rows: Sequence[PlatformHandover], explored: Sequence[tuple[Model, Explored]], cpus: int
 ) -> ExactCheck:
-    """Compare the handovers' verdicts with what was explored."""
+    """Compare what the search says of the handovers with what was explored."""
     by_model = dict(explored)
+    broken = {row: any(by_model[model].violated for model in _models(row)) for row in rows}
     return ExactCheck(
         cpus=cpus,
         models=len(by_model),
         states=sum(reached.states for reached in by_model.values()),
-        disagreeing=tuple(
-            row
-            for row in rows
-            # One line that breaks it breaks the handover, as for the other two engines.
-            if any(by_model[model].violated for model in _models(row))
-            is not (row.judgement.counterexample is not None)
+        disagreeing=tuple(row for row in rows if _disagrees(row, by_model, cpus)),
+        needing_more=tuple(
+            row for row in rows if row.judgement.verdict is Verdict.AT_RISK and not broken[row]
         ),
     )
 
 
+def _disagrees(row: PlatformHandover, by_model: Mapping[Model, Explored], cpus: int) -> bool:
+    """Does one engine break a scenario that the other does not?"""
+    # Scenario by scenario, as an unknown verdict has some of either kind; and with no more CPUs
+    # than were explored, as what breaks with more is no contradiction.
+    roles = row.judgement.case.roles
+    return any(
+        # One line that breaks it breaks the handover, as for the other two engines.
+        any(by_model[model].violated for model in _models_of(scenario, roles))
+        is is_safe(replace(scenario, secondaries=min(scenario.secondaries, cpus - 1)), roles)
+        for scenario in _scenarios(row)
+    )
+
+
 def _models(row: PlatformHandover) -> Iterator[Model]:
-    for scenario in row.judgement.scenarios:
-        yield from (model for _, model in world(scenario))
+    for scenario in _scenarios(row):
+        yield from _models_of(scenario, row.judgement.case.roles)
+
+
+def _scenarios(row: PlatformHandover) -> Iterator[Scenario]:
+    """Those that the verdict is about."""
+    return filter(row.judgement.case.is_looked_at, row.judgement.scenarios)
+
+
+def _models_of(scenario: Scenario, roles: Collection[Role] | None) -> Iterator[Model]:
+    for line, model in world(scenario):
+        if roles is None or line.role in roles:
+            yield model
