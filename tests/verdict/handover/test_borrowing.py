@@ -25,6 +25,7 @@ from staleline.verdict.handover.case import Case
 from staleline.verdict.handover.judgement import judge
 from staleline.verdict.handover.kernels import PolicyKernel
 from staleline.verdict.machines.possible import possible_machines
+from staleline.verdict.policies.platforms import platforms
 from staleline.vocabulary import Path, Verdict
 
 CPUID = FilePath(__file__).parents[2] / "data" / "cpuid" / "libcpuid"
@@ -105,6 +106,24 @@ def test_a_crash_is_no_surer_without_a_command_line() -> None:
 def test_where_neither_kernel_encrypts_there_is_one_alias() -> None:
     cmdline = "mem_encrypt=off crashkernel=256M crashkernel=128M,cma"
     assert audited(rome(cmdline), Next.OFF).verdict is Verdict.SAFE
+
+
+@pytest.mark.parametrize("guest", ["guest-sev", "guest-sev-es", "guest-snp", "guest-tdx"])
+def test_every_encrypted_guest_has_two_aliases_of_such_memory(guest: str) -> None:
+    """A page that a process has may have been shared with the host before."""
+    aliases = {"coherency_enforced": False, "guest_aliases_coherent": False}
+    machine = replace(platforms()[guest].machine, **aliases)  # type: ignore[arg-type]
+    for kernel, verdict in (
+        (RULE, Verdict.SAFE),
+        (KernelWithBorrowedMemory(RULE), Verdict.UNKNOWN),
+    ):
+        case = Case(
+            machine=machine,
+            behaviour=kernel.behaviour(machine),
+            path=Path.CRASH,
+            next_encrypts=machine.sev_guest,
+        )
+        assert judge(case).verdict is verdict
 
 
 def test_what_is_at_risk_without_such_memory_stays_so() -> None:

@@ -83,14 +83,16 @@ class Case:
 
         The model confines it to its reservation. With ``crashkernel=size,cma`` it uses memory that
         processes had until then (linux 7.3.4 arch/x86/kernel/crash.c:336). Where neither kernel
-        encrypts and no guest ran, both have one alias of that.
+        encrypts and no guest ran, both have one alias of that; an encrypted guest has two, private
+        and shared, whoever encrypts it.
         """
         machine, behaviour = self.machine, self.behaviour
         if self.path is not Path.CRASH or behaviour.crash_kernel_borrows is None:
             return False
         # Unlike a reservation, such memory can be what guests had, as all memory on a kexec.
         two_keys = _foreign(machine, behaviour) is not ForeignLines.NONE
-        two_aliases = two_keys or self.old_encrypts or self.next_encrypts
+        encrypted = machine.guest_encrypts or self.old_encrypts or self.next_encrypts
+        two_aliases = two_keys or encrypted
         return two_aliases and _incoherent(machine, behaviour, Path.KEXEC)
 
     @property
