@@ -61,6 +61,17 @@ def test_a_trace_without_states_is_refused() -> None:
         replay(document)
 
 
+def test_a_trace_without_a_step_is_refused_even_where_nothing_has_to_happen() -> None:
+    """Where WBINVD faults at both sites, the next kernel is out of reach from the start."""
+    faulted = check(kexec("on→on", incoherent=False, flush_faults=True)).counterexample
+    assert faulted is not None
+    document = json.loads(json.dumps(itf_document(faulted)))
+    document["#meta"]["property"] = "P4"
+    del document["states"][1:]
+    with pytest.raises(ModelError, match=r"not a trace of a handover \(no step\)"):
+        replay(document)
+
+
 def test_another_start_is_refused() -> None:
     document = _document()
     document["states"].pop(0)

@@ -115,6 +115,10 @@ def _trace(document: Any, where: str) -> _Trace:
     states = _field(document, "states", list, where)
     if not states:
         _malformed("field states is empty", where)
+    # A counterexample is told by its steps: of none nothing could be said, even where the goal is
+    # out of reach from the start, as where WBINVD faults.
+    if len(states) < 2:
+        _malformed("no step", where)
     return _Trace(
         where=where,
         scenario=scenario_from(
