@@ -74,6 +74,19 @@ def test_the_header_says_of_which_lines_it_speaks(capsys: pytest.CaptureFixture[
     assert "// Lines: image, stop-mask, without rest-of-ram, decrypted-page (--line)." in text
 
 
+@pytest.mark.parametrize("platform", ["intel-tdx", "amd-no-sme", "guest-sev"])
+def test_a_class_on_which_no_sev_guest_can_have_run_is_refused_with_them(
+    capsys: pytest.CaptureFixture[str], platform: str
+) -> None:
+    """The header said that they had run, over a model without their lines."""
+    transition = "on-on" if platform == "guest-sev" else "off-off"
+    case = ("export", f"kexec:{transition}", "--kernel", "linux-6.5", "--platform", platform)
+    assert "SEV guests" not in printed(capsys, *case, "--to", "murphi")
+    assert f"does not happen on {platform}" in refused(
+        capsys, *case, "--sev-guests", "--to", "murphi"
+    )
+
+
 @pytest.mark.parametrize(("condition", "several"), [("mem_encrypt", True), ("true", False)])
 def test_the_header_says_where_a_handover_may_be_several(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, condition: str, several: bool

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from staleline.verdict.machines.machine import Machine
 
-__all__ = ["Following", "Next", "only_use"]
+__all__ = ["Following", "Next"]
 
 
 class Following(Protocol):
@@ -37,7 +37,7 @@ class Next(StrEnum):
 
     def choices(self, machine: Machine, old: bool) -> tuple[tuple[bool, ...], ...]:
         """What is asked for."""
-        if (only := only_use(machine)) is not None:
+        if (only := machine.only_use) is not None:
             return ((only,),)
         match self:
             case Next.SAME:
@@ -46,9 +46,3 @@ class Next(StrEnum):
                 return ((False, True),)
             case _:
                 return ((self is Next.ON,),)
-
-
-def only_use(machine: Machine) -> bool | None:
-    """Of the C-bit, where no kernel has a choice; None where it has one."""
-    # In a guest the hypervisor encrypts; on a host no kernel can use what is not there.
-    return True if machine.sev_guest else None if machine.can_encrypt else False

@@ -17,7 +17,7 @@ from staleline.hardware import ENCRYPTION_LEAF
 from staleline.kernel.boot.rawfacts import RawFacts
 from staleline.kernel.boot.rawmachine import raw_machine
 from staleline.kernel.file.buildtree import built_image
-from staleline.verdict.audit.next_kernel import Following, Next, only_use
+from staleline.verdict.audit.next_kernel import Following, Next
 
 if TYPE_CHECKING:
     from staleline.evidence.snapshot import Snapshot
@@ -76,7 +76,7 @@ class NextImage:
 
     def choices(self, machine: Machine, old: bool) -> tuple[tuple[bool, ...], ...]:  # noqa: ARG002
         """What its startup code makes of the machine and of the command line."""
-        if (only := only_use(machine)) is not None:
+        if (only := machine.only_use) is not None:
             return ((only,),)
         if self.command_line is not None:
             encrypts = self.encrypts(machine, self.command_line)

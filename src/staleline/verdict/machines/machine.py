@@ -152,6 +152,12 @@ class Machine:
         return self.can_encrypt and self.mem_encrypt and not self.sev_guest
 
     @property
+    def only_use(self) -> bool | None:
+        """Of the C-bit, where no kernel has a choice; None where it has one."""
+        # In a guest the hypervisor encrypts; on a host no kernel can use what is not there.
+        return True if self.sev_guest else None if self.can_encrypt else False
+
+    @property
     def guest_encrypts(self) -> bool:
         """Does the hypervisor's choice, and no kernel's, keep this guest's memory encrypted?"""
         return self.guest not in {Guest.NONE, Guest.PLAIN}

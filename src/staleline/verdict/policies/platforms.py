@@ -145,20 +145,19 @@ def handovers_of(kernel: Kernel, selection: Selection = _EVERYTHING) -> Iterator
 
 def _cases(kernel: Kernel, machine: Machine, selection: Selection) -> Iterator[Case]:
     behaviour = kernel.behaviour(machine)
-    # Whether the old kernel encrypts is not chosen but follows, so it is selected afterwards.
-    if selection.old in (None, bool(behaviour.sme_active)):
-        for path, following in product(Path, _next_states(machine)):
-            if selection.path in (None, path) and selection.next in (None, following):
-                case = Case(
-                    machine=machine,
-                    behaviour=behaviour,
-                    path=path,
-                    next_encrypts=following,
-                    roles=selection.roles,
-                    load_settled=selection.load_settled,
-                )
-                if case.has_lines:
-                    yield case
+    for path, following in product(Path, _next_states(machine)):
+        if selection.path in (None, path) and selection.next in (None, following):
+            case = Case(
+                machine=machine,
+                behaviour=behaviour,
+                path=path,
+                next_encrypts=following,
+                roles=selection.roles,
+                load_settled=selection.load_settled,
+            )
+            # Whether the old kernel encrypts is not chosen but follows: selected afterwards.
+            if selection.old in (None, case.old_encrypts) and case.has_lines:
+                yield case
 
 
 def _selected(name: str, names: frozenset[str] | None) -> bool:
@@ -170,7 +169,9 @@ def _variants(machine: Machine, sev_guests: bool | None) -> Iterator[Machine]:
     # KVM runs SEV guests only where the firmware's SYSCFG[23] is set (linux 6.12.118
     # arch/x86/kvm/svm/sev.c sev_hardware_setup()).
     if not machine.can_encrypt:
-        yield machine
+        # None have run: else another machine would be judged in place of the one asked for.
+        if not sev_guests:
+            yield machine
         return
     guests_run = (False, True) if sev_guests is None else (sev_guests,)
     for mem_encrypt, sev_guests_run in product((False, True), guests_run):
@@ -178,4 +179,5 @@ def _variants(machine: Machine, sev_guests: bool | None) -> Iterator[Machine]:
 
 
 def _next_states(machine: Machine) -> tuple[bool, ...]:
-    return (False, True) if machine.can_encrypt else (False,)
+    only = machine.only_use
+    return (False, True) if only is None else (only,)
