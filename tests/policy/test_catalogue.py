@@ -187,6 +187,16 @@ def test_a_policy_file_of_ones_own_is_read(tmp_path: Path) -> None:
             ("[attributes]", '[kernel]\nlack = ["snp_host"]\n[attributes]'),
             "kernel.lack: unknown key",
         ),
+        (
+            ("[attributes]", '[kernel]\nlacks = ["sme_enabled"]\n[attributes]'),
+            "kernel.lacks: 'sme_",
+        ),
+        # A crash passes crash_nmi_callback: for this one it would count as flushed, and be not.
+        (
+            ("[attributes]", '[crash]\nstop_this_cpu = "true"\n[attributes]'),
+            "crash.stop_this_cpu: no CPU passes this site in a crash",
+        ),
+        (("[attributes]", '[releases]\nupstream = ["6.1..6.3..6.9"]\n[attributes]'), "6.3..6.9"),
         (("[attributes]", '[releases]\nupstreem = ["6.1"]\n[attributes]'), "releases.upstreem"),
         (("[attributes]", '[releases]\nupstream = ["6.9..6.1"]\n[attributes]'), "no release"),
         (("[attributes]", '[releases]\nupstream = ["6"]\n[attributes]'), "releases: '6'"),

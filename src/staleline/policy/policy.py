@@ -11,7 +11,7 @@ from typing import Any
 
 from staleline.errors import PolicyError
 from staleline.inputfile import read_input
-from staleline.policy.atoms import AtomValue, atoms
+from staleline.policy.atoms import AtomValue
 from staleline.policy.evaluate import evaluate
 from staleline.policy.expression import (
     Expression,
@@ -45,6 +45,8 @@ _KEYS_OF = {
     "protocol": {"reported_stopped"},
     "releases": {"upstream", "backported"},
 }
+#: What comes about by code that not every kernel has.
+_LACKED = ("seamcalled", "snp_host")
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +199,14 @@ class _TableReader:
 
     def in_a_crash(self, attributes: Mapping[str, Expression]) -> dict[Site, Expression]:
         """Sites of which ``[crash]`` says something else."""
-        found = self._predicates(self._section("crash"), "crash", attributes)
+        section = self._section("crash")
+        if Site.STOP_THIS_CPU in section:
+            # Else whoever writes it would take crashes for flushed by it.
+            raise self._error(
+                f"crash.{Site.STOP_THIS_CPU}: no CPU passes this site in a crash",
+                f"use {Site.CRASH_NMI_CALLBACK} or {Site.RELOCATE_KERNEL}",
+            )
+        found = self._predicates(section, "crash", attributes)
         return {site: expand(predicate, attributes) for site, predicate in found.items()}
 
     def encrypts(self, attributes: Mapping[str, Expression]) -> Expression | None:
@@ -215,14 +224,16 @@ class _TableReader:
         return expression
 
     def lacks(self) -> tuple[str, ...]:
-        """``kernel.lacks``: names of atoms."""
+        """``kernel.lacks``: names of atoms that a kernel needs code for."""
         names = self._section("kernel").get("lacks", [])
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise self._error("kernel.lacks is no list of texts", 'write lacks = ["seamcalled"]')
-        strange = [name for name in names if name not in atoms()]
+        strange = [name for name in names if name not in _LACKED]
         if strange:
+            # The others are of the machine, or are what `encrypts` says.
             raise self._error(
-                f"kernel.lacks: unknown atom {strange[0]!a}", "see `staleline policies --atoms`"
+                f"kernel.lacks: {strange[0]!a} is nothing that a kernel has or lacks the code for",
+                f"use {' or '.join(_LACKED)}",
             )
         return tuple(names)
 
@@ -260,8 +271,8 @@ class _TableReader:
         # A single series is a range whose ends are one.
         ends = series.split("..") if isinstance(series, str) else []
         try:
-            first, last = (_series(end) for end in (ends[0], ends[-1]))
-        except (IndexError, ValueError):
+            first, last = map(_series, ends * 2 if len(ends) == 1 else ends)
+        except ValueError:
             raise self._error(f"releases: {series!r}", 'write "6.5..6.17" or "6.1"') from None
         if last < first:
             raise self._error(f"releases: {series!r} has no release", "write the first one first")

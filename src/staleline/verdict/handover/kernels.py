@@ -22,6 +22,7 @@ from staleline.kernel.boot.decision import (
     common_decision,
 )
 from staleline.model.scenario import Flush
+from staleline.policy.atoms import AtomValue
 from staleline.policy.evaluate import evaluate
 from staleline.policy.expression import Expression
 from staleline.policy.policy import Policy
@@ -154,14 +155,19 @@ class PolicyKernel:
         encrypts = self.policy.encrypts
         if encrypts is None:
             return machine.activates_sme
-        return bool(evaluate(encrypts, machine.atoms(seamcalled=False)))
+        return bool(evaluate(encrypts, self._atoms(machine, seamcalled=False)))
+
+    def _atoms(self, machine: Machine, *, seamcalled: bool) -> Mapping[str, AtomValue]:
+        """Of this kernel on a machine, with what has no code there as not so."""
+        lacked = dict.fromkeys(self.policy.lacks, False)
+        return {**machine.atoms(seamcalled=seamcalled), **lacked}
 
     def _flush(self, rule: Expression, machine: Machine) -> Flush:
         """Never, always, or only on CPUs that made a SEAMCALL (where any CPU can)."""
         active = {"sme_active": self._encrypts(machine)}
         before, after = (
-            evaluate(rule, {**machine.atoms(seamcalled=called), **active})
-            for called in (False, machine.tdx_used and _SEAMCALLED not in self.policy.lacks)
+            evaluate(rule, {**self._atoms(machine, seamcalled=called), **active})
+            for called in (False, machine.tdx_used)
         )
         # Since commit 10df8607bf1a (6.18) each CPU remembers by itself that it made one, in
         # cache_state_incoherent (linux 7.3.4 arch/x86/virt/vmx/tdx/seamcall_internal.h:40).
