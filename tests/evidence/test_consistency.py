@@ -6,6 +6,7 @@ from __future__ import annotations
 import inspect
 import re
 from dataclasses import replace
+from itertools import permutations
 from pathlib import Path
 
 import pytest
@@ -289,6 +290,54 @@ def test_no_output_outweighs_another_of_the_same_registers(
     for pair in ((enabled, Snapshot((changed,))), (Snapshot((changed,)), enabled)):
         (found,) = contradictions_between(*pair)
         assert found.id == expected
+
+
+#: Lines of two boots, of which one happens to end with the other; and what decides differently.
+OF_TWO_BOOTS = [
+    ("quiet", "BOOT_IMAGE=/vmlinuz mem_encrypt=on quiet", "mem_encrypt="),
+    ("BOOT_IMAGE=/b quiet", "BOOT_IMAGE=/a mem_encrypt=on BOOT_IMAGE=/b quiet", "mem_encrypt="),
+    ("console=ttyS0", "mem_encrypt=on console=ttyS0", "mem_encrypt="),
+    ("n", "ro mem_encrypt=on", "mem_encrypt="),
+    ("", "ro mem_encrypt=on", "mem_encrypt="),
+    ("ro", "reboot=force ro", "reboot="),
+    ("ro", "crashkernel=1G,cma ro", "crashkernel="),
+    ("ro", "setcpuid=sme_coherent ro", "setcpuid="),
+    ("ro quiet", "ro reboot=force", "reboot="),
+]
+
+
+@pytest.mark.parametrize(("short", "long", "parameter"), OF_TWO_BOOTS)
+def test_a_line_that_ends_with_another_may_be_of_another_boot(
+    short: str, long: str, parameter: str
+) -> None:
+    """The longer was taken for the whole line, and what it asks for was what the kernel did.
+
+    Words come before the loader's from CONFIG_CMDLINE and bootconfig alone (linux 7.3.4 init/main.c
+    setup_command_line(), arch/x86/kernel/setup.c:909-939).
+    """
+    kernels = [KernelEvidence(cmdline=line) for line in (short, long)]
+    for pair in permutations(Snapshot((), kernel=kernel) for kernel in kernels):
+        (found,) = contradictions_between(*pair)
+        assert found.id == "two-kernels"
+        assert found.what.endswith(f": {parameter} differs")
+
+
+@pytest.mark.parametrize(
+    "builds",
+    [
+        KernelEvidence(config={"CONFIG_CMDLINE_BOOL": "y"}),
+        KernelEvidence(config={"CONFIG_BOOT_CONFIG_FORCE": "y"}),
+        KernelEvidence(bootconfig=("kernel.mem_encrypt",)),
+    ],
+    ids=["CONFIG_CMDLINE", "forced bootconfig", "bootconfig"],
+)
+def test_words_that_the_kernel_put_before_the_loaders_are_of_the_same_boot(
+    builds: KernelEvidence,
+) -> None:
+    whole = replace(builds, cmdline="mem_encrypt=on console=ttyS0")
+    log = KernelEvidence(cmdline="console=ttyS0")
+    for pair in permutations((Snapshot((), kernel=whole), Snapshot((), kernel=log))):
+        assert contradictions_between(*pair) == ()
 
 
 def test_a_domain_of_xens_may_read_the_bit_of_the_machine() -> None:

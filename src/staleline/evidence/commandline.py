@@ -11,12 +11,16 @@ There are three kinds of readers, and they disagree about quotes, ``--`` and rep
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from typing import Final
 
 __all__ = [
     "COMMAND_LINE_SIZE",
     "arguments",
+    "asked_otherwise",
     "bootconfig_asked",
+    "borrows_crash_memory",
     "decompressor_sees_on",
     "efi_stub_choice",
     "encoded",
@@ -24,7 +28,9 @@ __all__ = [
     "forces_reboot",
     "init_words_start",
     "lost_word",
+    "may_be_put_in_front_of",
     "startup_choice",
+    "words_in_front",
 ]
 
 #: arch/x86/include/asm/setup.h, linux 4.14 to 7.3.
@@ -43,6 +49,8 @@ _VALUE_SIZE = 15
 _SEGMENT = 0x10000
 #: What decides of a handover: how memory is mapped, and whether others are stopped.
 _ASKED_FOR = ("mem_encrypt=", "reboot=")
+#: What GRUB and others put first into the line that they pass.
+_OF_LOADER = "BOOT_IMAGE="
 
 
 def encoded(text: str) -> bytes:
@@ -226,3 +234,55 @@ def lost_word(line: str, loaders: str) -> str | None:
     behind = iter(line.split())
     asked = (word for word in loaders.split() if word.lstrip('"').startswith(_ASKED_FOR))
     return next((word for word in asked if word not in behind), None)
+
+
+def borrows_crash_memory(line: bytes) -> bool:
+    """Does it say ``crashkernel=size,cma``?
+
+    As get_last_crashkernel() has it: anywhere in the line, to the next space, whatever quotes say
+    (linux 7.3.4 kernel/crash_reserve.c:186). Kernels before 6.17 take no such word for anything.
+    """
+    return re.search(rb"crashkernel=[^ ]*,cma(?: |$)", line.strip()) is not None
+
+
+def asked_otherwise(first: str, second: str) -> str | None:
+    """The parameter by which two lines decide of a handover that they set to different values."""
+    lines = [encoded(line).strip() for line in (first, second)]
+    for name, read in _DECIDING.items():
+        if len({read(line) for line in lines}) > 1:
+            return name
+    return None
+
+
+#: Parameter -> what whoever reads it makes of a line.
+_DECIDING: Final[Mapping[str, Callable[[bytes], Hashable]]] = {
+    "mem_encrypt=": lambda line: (
+        startup_choice(line),
+        decompressor_sees_on(line),
+        efi_stub_choice(line),
+    ),
+    "reboot=": lambda line: (
+        forces_reboot(line, panic_prefix=True),
+        forces_reboot(line, panic_prefix=False),
+    ),
+    "crashkernel=": borrows_crash_memory,
+    "setcpuid=": lambda line: b"setcpuid=" in line,
+}
+
+
+def words_in_front(line: str, loaders: str) -> str | None:
+    """What stands before the loader's words in `line`; None if it does not end with them.
+
+    Bootconfig and CONFIG_CMDLINE stand there; what a loader puts first, nobody puts before it.
+    """
+    line, loaders = line.strip(), loaders.strip()
+    front = line.removesuffix(loaders)
+    cut_within_word = bool(loaders and front) and not front[-1:].isspace()
+    if not line.endswith(loaders) or cut_within_word or _OF_LOADER in front:
+        return None
+    return front
+
+
+def may_be_put_in_front_of(loaders: str) -> bool:
+    """Does the loader's line itself show that words before it are not the loader's?"""
+    return loaders.strip().startswith(_OF_LOADER) or bootconfig_asked(encoded(loaders))

@@ -10,11 +10,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import fields, replace
 
 from staleline.evidence.commandline import (
-    decompressor_sees_on,
-    efi_stub_choice,
-    encoded,
+    asked_otherwise,
     lost_word,
-    startup_choice,
+    may_be_put_in_front_of,
+    words_in_front,
 )
 from staleline.evidence.contradiction import Contradiction, clash, raise_if_any
 from staleline.evidence.cpuid.cpuid_consistency import (
@@ -394,22 +393,32 @@ def _configurations_differ(first: KernelEvidence, second: KernelEvidence) -> _Fo
 
 
 def _command_lines_differ(first: KernelEvidence, second: KernelEvidence) -> _Found:
-    """Lines in which a reader finds another mem_encrypt=.
+    """Lines in which a reader finds another value of what decides.
 
     A log may show the loader's line, which is the end of /proc/cmdline.
     """
     for name in ("cmdline", "loader_cmdline"):
-        shown = [getattr(kernel, name) for kernel in (first, second)]
-        if None in shown:
+        lines = [getattr(kernel, name) for kernel in (first, second)]
+        if None in lines or (name == "cmdline" and _is_loaders_of_other(first, second)):
             continue
-        lines = [encoded(line).strip() for line in shown]
-        if lines[0].endswith(lines[1]) or lines[1].endswith(lines[0]):
-            continue
-        asked = {
-            (startup_choice(line), decompressor_sees_on(line), efi_stub_choice(line))
-            for line in lines
-        }
-        if len(asked) > 1:
+        if (parameter := asked_otherwise(*lines)) is not None:
             path = f"kernel.{name}"
-            what = f"{path} is {shown[0]!r} and {shown[1]!r}: mem_encrypt= differs"
+            what = f"{path} is {lines[0]!r} and {lines[1]!r}: {parameter} differs"
             yield Contradiction("two-kernels", what, (path,))
+
+
+def _is_loaders_of_other(first: KernelEvidence, second: KernelEvidence) -> bool:
+    """Is one line the end of the other, and may a kernel have put words in front of it?
+
+    Without a configuration a kernel is taken to have no CONFIG_CMDLINE: on x86 no distribution
+    sets it.
+    """
+    line, loaders = sorted((first.cmdline or "", second.cmdline or ""), key=len, reverse=True)
+    puts = ("CONFIG_CMDLINE_BOOL", "CONFIG_BOOT_CONFIG_FORCE")
+    return words_in_front(line, loaders) is not None and (
+        may_be_put_in_front_of(loaders)
+        or any(
+            kernel.bootconfig or any((kernel.config or {}).get(name) == "y" for name in puts)
+            for kernel in (first, second)
+        )
+    )

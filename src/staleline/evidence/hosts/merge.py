@@ -8,6 +8,7 @@ from dataclasses import fields, replace
 from functools import reduce
 from typing import TypeVar
 
+from staleline.evidence.commandline import words_in_front
 from staleline.evidence.consistency import contradictions_between
 from staleline.evidence.contradiction import raise_if_any
 from staleline.evidence.registers import CpuidTable
@@ -114,7 +115,7 @@ def _command_line(first: str | None, second: str | None) -> str | None:
     """The whole line, where the other is the loader's alone, without what stands before it."""
     if first is None or second is None:
         return second if first is None else first
-    return second if second.strip().endswith(first.strip()) else first
+    return second if words_in_front(second, first) is not None else first
 
 
 def _one_cpu(first: CpuEvidence, second: CpuEvidence) -> CpuEvidence:

@@ -19,6 +19,7 @@ from typing import Any
 from staleline.evidence.commandline import (
     COMMAND_LINE_SIZE,
     bootconfig_asked,
+    borrows_crash_memory,
     decompressor_sees_on,
     efi_stub_choice,
     encoded,
@@ -169,10 +170,7 @@ def crash_kernel_borrows(kernel: KernelEvidence) -> Observation:
     """
     if kernel.cmdline is None:
         return untold(f"the command line was not read: {_COLLECT}")
-    # As get_last_crashkernel() has it: anywhere in the line, to the next space, whatever quotes say
-    # (linux 7.3.4 kernel/crash_reserve.c:186). Kernels before 6.17 take no such word for anything.
-    asked = re.search(rb"crashkernel=[^ ]*,cma(?: |$)", encoded(kernel.cmdline).strip())
-    return observed_as(asked is not None, "/proc/cmdline")
+    return observed_as(borrows_crash_memory(encoded(kernel.cmdline)), "/proc/cmdline")
 
 
 def can_change(release: str | None) -> bool:
