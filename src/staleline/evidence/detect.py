@@ -96,10 +96,16 @@ def _of_stream(stream: UnpackedStream, where: str) -> Snapshot:
 def _of_directory(where: str) -> Snapshot:
     from staleline.evidence.cpuid import hwloc
     from staleline.evidence.hosts import trees
+    from staleline.evidence.hosts.loose import files_beside
 
-    if hwloc.is_directory(where):
-        return hwloc.read_hwloc_directory(where)
-    return trees.read_directory(where)
+    # hwloc's files lie beside a host's where somebody put both into one directory.
+    of_hwloc = [hwloc.read_hwloc_directory(where)] if hwloc.is_directory(where) else []
+    if of_hwloc and not trees.is_host_directory(where):
+        machines = of_hwloc
+    else:
+        machines = [trees.read_directory(where), *of_hwloc]
+    beside = {} if os.path.realpath(where) == "/" else dict(_texts(files_beside(where), where))
+    return _merged((*machines, *_loose(beside, where)), where)
 
 
 def _parse_text(text: str | bytes, where: str) -> Snapshot:
@@ -271,7 +277,7 @@ def _of_archive(files: Mapping[str, bytes], where: str) -> Snapshot:
 
 def _beside(files: Mapping[str, bytes]) -> dict[str, bytes]:
     """Files that somebody put beside a host's, but for links into its directories."""
-    from staleline.evidence.hosts.archive import is_of_layout
+    from staleline.evidence.hosts.loose import is_of_layout
 
     of_host = {id(data) for name, data in files.items() if is_of_layout(name)}
     return {

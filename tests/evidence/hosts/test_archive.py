@@ -61,3 +61,37 @@ def test_a_damaged_member_is_named(tmp_path: Path) -> None:
     file = archive(tmp_path / "cut.tar", {"rome.txt": ROME, "b.log.gz": cut})
     with pytest.raises(EvidenceError, match=r"b\.log\.gz"):
         read_snapshot(file)
+
+
+@pytest.mark.parametrize("before", [1, 40, 200])
+def test_no_member_is_left_out_for_how_many_there_are(tmp_path: Path, before: int) -> None:
+    """A supportconfig has about a hundred texts; what came behind the first 32 was not read."""
+    others = {f"a{number:03}.txt": b"nothing that is known\n" for number in range(before)}
+    file = archive(tmp_path / "many.tar", {"rome.txt": ROME, **others, "z.log": JAILHOUSE})
+    assert from_snapshot(read_snapshot(file))["jumped_by"].value == "jailhouse"
+
+
+def test_no_member_is_left_out_for_how_large_it_is(tmp_path: Path) -> None:
+    """A log of more than 4 MiB was not read."""
+    log = JAILHOUSE + (b"[   60.000000] " + b"else " * 9000 + b"\n") * 100
+    file = archive(tmp_path / "large.tar", {"rome.txt": ROME, "z.log": log})
+    assert from_snapshot(read_snapshot(file))["jumped_by"].value == "jailhouse"
+
+
+def test_more_than_is_read_is_refused_and_named(tmp_path: Path) -> None:
+    many = {f"{number}.txt": b"x\n" for number in range(1025)}
+    for files, expected in (
+        ({"z.log": JAILHOUSE * (1 << 19)}, "z.log is a text of more than 16 MiB"),
+        (many, "more than 1024 files lie beside"),
+        (dict.fromkeys("abc", b"x\n" * (7 << 20)), "c is (?:one of )?more than"),
+    ):
+        file = archive(tmp_path / "more.tar", {"rome.txt": ROME, **files})
+        with pytest.raises(EvidenceError, match=expected):
+            read_snapshot(file)
+
+
+@pytest.mark.parametrize("head", [b"\x7fELF\x02\x01\x01\0", b"KDUMP   \0\0", b"\x28\xb5\x2f\xfd"])
+def test_what_is_no_text_may_be_of_any_size(tmp_path: Path, head: bytes) -> None:
+    """The memory of a crash, a root file system: no evidence by any format."""
+    file = archive(tmp_path / "core.tar", {"rome.txt": ROME, "vmcore": head + bytes(17 << 20)})
+    assert read_snapshot(file).cpus

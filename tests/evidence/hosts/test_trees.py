@@ -212,6 +212,34 @@ def test_dumps_of_two_machines_in_one_archive(tmp_path: Path) -> None:
     assert "(two-cpu-models)" in message_of(packed(files, tmp_path / "two.tar"))
 
 
+def hwloc_file(signature: str) -> str:
+    """Of one CPU, as hwloc-gather-cpuid writes it."""
+    return (
+        "# mask e[abcd]x => e[abcd]x\n"
+        "1 0 0 0 0 => 10 68747541 444d4163 69746e65\n"
+        f"1 1 0 0 0 => {signature} 0 0 0\n"
+    )
+
+
+@pytest.mark.parametrize("kind", ["directory", "archive"])
+def test_what_lies_beside_a_hosts_directories_counts_however_it_is_given(
+    kind: str, tmp_path: Path
+) -> None:
+    """Of a directory with hwloc's files nothing else was read, and of none what lies beside."""
+    files = {**SYSROOT, "proc/cmdline": "ro mem_encrypt=off\n", "dmesg.txt": DMESG}
+    for name in "abc":
+        (tmp_path / name).mkdir()
+    machine = read_snapshot(made(kind, {**files, "pu0": hwloc_file("830f10")}, tmp_path / "a"))
+    assert machine.cpuinfo == ROME
+    assert machine.kernel.cmdline == "ro mem_encrypt=off"
+    assert machine.kernel.release == RELEASE
+    assert machine.cpus[0].cpuid.family_model_stepping == (23, 49, 0)
+    alone = read_snapshot(made(kind, {"pu0": hwloc_file("830f10"), "log": DMESG}, tmp_path / "b"))
+    assert (alone.cpuinfo, alone.kernel.release) == (None, RELEASE)
+    with pytest.raises(ContradictionError, match="two-cpu-models"):
+        read_snapshot(made(kind, {**files, "pu0": hwloc_file("a00f11")}, tmp_path / "c"))
+
+
 def test_a_directory_or_archive_without_evidence(tmp_path: Path) -> None:
     assert "is a directory that is not laid out as a host" in message_of(tmp_path)
     path = packed({"README": "nothing here\n"}, tmp_path / "no.tar")

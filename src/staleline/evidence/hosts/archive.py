@@ -9,22 +9,22 @@ from __future__ import annotations
 
 import errno
 import posixpath
-import re
 from collections.abc import Iterator
 
 from staleline.errors import EvidenceError
+from staleline.evidence.hosts.loose import LooseFiles
 from staleline.evidence.staleline_collect import Tree
 from staleline.pattern import Pattern
 from staleline.tar import TarMember, tar_members
 from staleline.unpacking import UnpackedStream
 
-__all__ = ["ArchiveTree", "is_of_layout", "read_archive"]
+__all__ = ["ArchiveTree", "read_archive"]
 
 #: Bytes of all members that are kept, each counted with what keeping it costs.
 _KEPT_MAX = 32 << 20
 _KEPT_COST = 1 << 9
 _MEMBERS_MAX = 1 << 20
-_MEMBER_MAX = 8 << 20
+_MEMBER_MAX = 16 << 20
 #: Files that evidence is read from, wherever the archive's own top directory is.
 _WANTED = Pattern(
     r"(?:.*/)?(?:proc/(?:cpuinfo|cmdline|bootconfig|config\.gz|modules|version|xen/capabilities"
@@ -39,9 +39,6 @@ _WANTED = Pattern(
     r"|sos_commands/(?:kernel/(?:uname_-a|lsmod|dmesg[^/]*)|host/hostname[^/]*"
     r"|processor/(?:lscpu|cpuid_-r)|xen/xl_[a-z]+)|pu[0-9]{1,6})"
 )
-#: Files outside of such a layout: dumps that somebody put into an archive.
-_LOOSE_BYTES = 4 << 20
-_LOOSE_MAX = 32
 _HARD_LINK, _SYMBOLIC_LINK = b"1", b"2"
 
 
@@ -94,7 +91,7 @@ class _Members:
         self._files: dict[str, bytes] = {}
         self._links: dict[str, str] = {}
         self._kept = 0
-        self._loose = 0
+        self._loose = LooseFiles(stream.complaint.where)
 
     def add(self, name: str, member: TarMember) -> None:
         """Keep the member that the stream has come to, if it may be evidence."""
@@ -104,7 +101,9 @@ class _Members:
                 self._count(name, 0)
                 self._links[name] = _target(name, member)
             return
-        if not wanted and not self._is_loose(name, member):
+        # Of a host's tree only what is wanted is evidence: the rest are no dumps that somebody put
+        # there.
+        if not wanted and not self._loose.is_to_read(name, member.size, self._stream.peek):
             return
         # What is stored of it is not its content.
         if member.sparse:
@@ -121,14 +120,6 @@ class _Members:
             if target in self._files:
                 self._files.setdefault(name, self._files[target])
         return self._files
-
-    def _is_loose(self, name: str, member: TarMember) -> bool:
-        # Of a host's tree only what is wanted is evidence: the rest are no dumps that somebody put
-        # there.
-        if member.size > _LOOSE_BYTES or self._loose == _LOOSE_MAX or is_of_layout(name):
-            return False
-        self._loose += 1
-        return True
 
     def _count(self, name: str, size: int) -> None:
         self._kept += size + len(name) + _KEPT_COST
@@ -165,11 +156,6 @@ def _path(name: bytes) -> str:
 
 def _below_root(path: str) -> str:
     return path.lstrip("/") or "."
-
-
-def is_of_layout(name: str) -> bool:
-    """Is it a file in a host's directories, and not one that somebody put beside them?"""
-    return re.search(r"(?:^|/)(?:proc|sys|sos_\w+|etc|var|usr|boot)/", name) is not None
 
 
 def _target(name: str, link: TarMember) -> str:
