@@ -99,3 +99,37 @@ def test_malformed_headers_say_where(offset, value, message):
     struct.pack_into("<H", data, offset, value)
     with pytest.raises(KernelImageError, match=message):
         elf(bytes(data))
+
+
+def extended(data: bytes, *, sections: int | None = None) -> bytes:
+    """The same file with its numbers of sections where those stand that are too large."""
+    offset, (count, names) = struct.unpack_from("<Q", data, 0x28)[0], data[0x3C:0x40:2]
+    changed = bytearray(data)
+    struct.pack_into("<HH", changed, 0x3C, 0, 0xFFFF)
+    struct.pack_into("<Q", changed, offset + 0x20, count if sections is None else sections)
+    struct.pack_into("<I", changed, offset + 0x28, names)
+    return bytes(changed)
+
+
+def test_more_sections_than_the_header_can_number():
+    """System V ABI, ELF header, e_shnum; the file was taken for one without sections."""
+    data = Kernel().elf(symtab=True)
+    assert elf(extended(data)).sections[1:] == elf(data).sections[1:]
+    assert elf(extended(data)).build_id() == BUILD_ID.hex()
+    assert read_symbol_table(elf(extended(data))) is not None
+    with pytest.raises(KernelImageError, match="malformed ELF headers: 4294967296 sections"):
+        elf(extended(data, sections=1 << 32))
+
+
+@pytest.mark.parametrize("stored", [0, 64])
+def test_debug_information_apart_from_its_kernel_is_no_kernel(stored: int):
+    """As openSUSE's kernel-*-debuginfo has it; its symbols are there, and its code is not.
+
+    objcopy leaves nothing of a segment in the file, eu-strip what its kernel had.
+    """
+    text = Part(".text", bytes(stored), TEXT, kind=8, flags=6, executable=True, zeros=64 - stored)
+    data = bytearray(write_elf([text, Part(".debug_info", b"x", flags=0)]))
+    offset = struct.unpack_from("<Q", data, 0x28)[0]
+    struct.pack_into("<Q", data, offset + 64 + 0x20, 64)  # the size of .text
+    with pytest.raises(KernelImageError, match="separated from its kernel, without the code"):
+        elf(bytes(data))

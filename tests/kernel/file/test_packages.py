@@ -211,6 +211,28 @@ def test_the_linked_kernel_of_a_build_tree_comes_first(tmp_path):
     assert load_image(tmp_path).symbols.address("function_1") == TEXT + 32
 
 
+def test_a_directory_of_several_kernels_is_that_of_none(tmp_path):
+    """Ubuntu's /boot/vmlinuz is a link to the latest, which need not be the one that runs."""
+    for name in ("vmlinuz-6.8.0-40-generic", "vmlinuz-6.8.0-45-generic"):
+        (tmp_path / name).write_bytes(IMAGE)
+    (tmp_path / "vmlinuz").symlink_to("vmlinuz-6.8.0-45-generic")
+    with pytest.raises(KernelImageError) as error:
+        load_image(tmp_path)
+    assert str(error.value) == (
+        f"{tmp_path}: a directory of several kernels (vmlinuz, vmlinuz-6.8.0-40-generic); "
+        "give one of them"
+    )
+
+
+def test_what_lies_beside_the_one_kernel_of_a_directory_is_no_other(tmp_path):
+    """Fedora's /lib/modules/RELEASE holds a unified image of the same kernel and checksums."""
+    (tmp_path / "vmlinuz-6.8").write_bytes(IMAGE)
+    (tmp_path / "vmlinuz").symlink_to("vmlinuz-6.8")
+    for name in ("vmlinuz-virt.efi", "vmlinuz-6.8.hmac", "vmlinuz.sig", "config-6.8"):
+        (tmp_path / name).write_bytes(b"not read")
+    assert load_image(tmp_path).release == RELEASE
+
+
 def test_a_directory_without_kernel(tmp_path):
     with pytest.raises(KernelImageError) as error:
         load_image(tmp_path)

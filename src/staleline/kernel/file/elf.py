@@ -31,11 +31,14 @@ _PF_X = 1
 _SHT_NULL = 0
 _SHT_NOBITS = 8
 _SHF_ALLOC = 2
+_SHF_EXECINSTR = 4
+_SHN_XINDEX = 0xFFFF
 _NT_GNU_BUILD_ID = 3
 _NAME_LIMIT = 256
 # Bounds on what a hostile file can ask for; kernels have 5 segments, 50 sections and 500
 # bytes of notes.
 _MAX_SEGMENTS = 64
+_MAX_SECTIONS = 1 << 17
 _MAX_NAMES = 1 << 20
 _MAX_NOTES = 1 << 16
 
@@ -122,6 +125,9 @@ def read_elf(source: ByteSource) -> ElfFile:
         raise _malformed(f"program headers of {program_size} bytes", f"{where}+0x36")
     if section_count and section_size != _SECTION_HEADER.size:
         raise _malformed(f"section headers of {section_size} bytes", f"{where}+0x3a")
+    if section_offset and section_size == _SECTION_HEADER.size:
+        numbers = section_count, names_index
+        section_count, names_index = _numbering(source, section_offset, *numbers)
     if section_count and names_index >= section_count:
         raise _malformed("section name table index out of range", f"{where}+0x3e")
     return ElfFile(
@@ -130,6 +136,21 @@ def read_elf(source: ByteSource) -> ElfFile:
         tuple(_segments(source, program_offset, program_count)),
         tuple(_sections(source, section_offset, section_count, names_index)),
     )
+
+
+def _numbering(source: ByteSource, offset: int, count: int, names_index: int) -> tuple[int, int]:
+    """How many sections there are, and which holds their names.
+
+    Numbers that do not fit into the ELF header stand in the first section's (System V ABI, ELF
+    header, e_shnum and e_shstrndx; linux include/uapi/linux/elf.h, SHN_XINDEX).
+    """
+    if count and names_index != _SHN_XINDEX:
+        return count, names_index
+    first = _SECTION_HEADER.unpack(source.read(offset, _SECTION_HEADER.size))
+    count = count or first[5]
+    if count > _MAX_SECTIONS:
+        raise _malformed(f"{count} sections", f"{source.where}+{offset:#x}")
+    return count, first[6] if names_index == _SHN_XINDEX else names_index
 
 
 def _require_x86_64(ident: bytes, kind: int, machine: int, where: str) -> None:
@@ -169,6 +190,14 @@ def _sections(
         if file_size and start + file_size > source.size:
             at = f"{source.where}+{offset + index * _SECTION_HEADER.size:#x}"
             raise _malformed("a section that ends after the file", at)
+        # What its segments say is of the file that it was separated from (objcopy(1)
+        # --only-keep-debug, eu-strip(1) -f).
+        if kind == _SHT_NOBITS and flags & _SHF_EXECINSTR and size:
+            raise KernelImageError(
+                "debug information that was separated from its kernel, without the code",
+                where=source.where,
+                do="give the vmlinuz or vmlinux itself",
+            )
         text = names[name : name + _NAME_LIMIT].split(b"\0")[0].decode("ascii", "replace")
         yield ElfSection(text, virtual, start, size, file_size, link, bool(flags & _SHF_ALLOC))
 

@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from staleline.errors import KernelImageError, UsageError
-from staleline.kernel.file.buildtree import built_image
+from staleline.kernel.file.buildtree import built_image, is_beside
 from staleline.kernel.file.packages import has_kernel, is_package
 from staleline.kernel.file.source import opened_file
 
@@ -29,11 +29,6 @@ STDIN: Final = "-"
 #: Names under which kernels lie in installed systems, on installation media, and beside builds.
 _IMAGE: Final = re.compile(
     r"(vmlinu[xz]|bzImage|kernel)([-._].*)?|linux|.*\.(deb|rpm|efi)", re.IGNORECASE
-)
-#: What such names have besides: signatures, checksums, symbol maps, and sources.
-_BESIDE: Final = re.compile(
-    r".*(\.(hmac|sig|asc|sha\d+|map|txt|p7s|json|toml|o|a|lds|S|c|h|py|md|gpg)|\.src\.rpm)$",
-    re.IGNORECASE,
 )
 _ISO_ID: Final = (0x8001, b"CD001")  # ECMA-119, 8.1: the first volume descriptor
 _ISO_LIMIT: Final = 2 << 30
@@ -171,7 +166,16 @@ def _members(iso: Any, how: str) -> Iterator[tuple[str, int]]:
 
 
 def _below(directory: str) -> Iterator[str]:
-    """Files that may be kernels or ISO images, in the order of their paths."""
+    """Files that may be kernels or ISO images, in the order of their paths, each once."""
+    paths = list(_named_so(directory))
+    files = {os.path.realpath(path) for path in paths if not os.path.islink(path)}
+    for path in paths:
+        # Links say which of them is the latest.
+        if not (os.path.islink(path) and os.path.realpath(path) in files):
+            yield path
+
+
+def _named_so(directory: str) -> Iterator[str]:
     for folder, folders, files in os.walk(directory):
         folders.sort()
         for file in sorted(files):
@@ -181,7 +185,7 @@ def _below(directory: str) -> Iterator[str]:
 
 
 def _may_be_image(name: str) -> bool:
-    return _IMAGE.fullmatch(name) is not None and _BESIDE.fullmatch(name) is None
+    return _IMAGE.fullmatch(name) is not None and not is_beside(name)
 
 
 def _is_iso(name: str) -> bool:
