@@ -154,7 +154,7 @@ def _machine(text: str, where: str) -> Snapshot | None:
     unread = _unread(given, text, where, outputs)
     machines = [_of_output(output, where, alone=len(outputs) == 1) for output in outputs]
     machines += [shown] if shown is not None else []
-    machines += asides(text)
+    machines += asides(text, where)
     if unread:
         machines.append(Snapshot(cpus=(), unread=unread))
     return _merged(machines, where) if machines else None

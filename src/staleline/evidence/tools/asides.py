@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What stands in a text beside the outputs that have readers of their own.
 
-Files that a terminal shows, tools that look for a hypervisor or apply live patches, lists of
+How uname names the system, tools that look for a hypervisor or apply live patches, lists of
 modules: most evidence has none, so each reader is imported where one of its marks stands.
 """
 
@@ -14,6 +14,7 @@ from staleline.evidence.snapshot import Snapshot
 
 __all__ = ["asides"]
 
+_OF_UNAME: Final = ("uname", "Linux ")
 _OF_DETECTION: Final = ("detect-virt", "virt-what", "Virtualization: ")
 _OF_PATCHERS: Final = (
     *("abled]", "abling...]", "stalled]", "active: 1", "patchState: applied", "Live patched"),
@@ -28,8 +29,16 @@ _OF_MODULES: Final = (
 )
 
 
-def asides(text: str) -> Iterator[Snapshot]:
-    """The machine as far as each of them tells of it."""
+def asides(text: str, where: str) -> Iterator[Snapshot]:
+    """The machine as far as each of them tells of it.
+
+    Raises:
+        EvidenceError: One tells of a machine that is not x86, or runs no Linux.
+    """
+    if any(mark in text for mark in _OF_UNAME):
+        from staleline.evidence.pasted.uname import named_systems
+
+        yield from named_systems(text, where)
     if any(mark in text for mark in _OF_DETECTION):
         from staleline.evidence.tools.detected import detected
 
