@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import permutations
 from pathlib import Path
 
@@ -12,7 +13,8 @@ from staleline.errors import EvidenceError
 from staleline.evidence.contradiction import ContradictionError
 from staleline.evidence.detect import parse_snapshot, read_snapshot
 from staleline.evidence.hosts.merge import merged
-from staleline.evidence.snapshot import KernelEvidence, LogEvidence, Snapshot
+from staleline.evidence.registers import CpuidTable
+from staleline.evidence.snapshot import CpuEvidence, KernelEvidence, LogEvidence, Snapshot
 from tests.evidence.writers import as_tar
 
 _JAILHOUSE = "[  520.3] The Jailhouse is opening.\n"
@@ -101,6 +103,23 @@ def test_excerpts_of_two_boots_that_exclude_each_other_are_told() -> None:
     host = "[    0.0] Memory Encryption Features active: AMD SME\n"
     with pytest.raises((ContradictionError, EvidenceError), match="log-against-log"):
         parse_snapshot(f"$ dmesg\n{guest}$ dmesg\n{host}", "file")
+
+
+def _numbered(**registers: Mapping[int, int]) -> Snapshot:
+    told = ((int(name[3:]), msr) for name, msr in registers.items())
+    return Snapshot(tuple(CpuEvidence(CpuidTable({}), msr, number=cpu) for cpu, msr in told))
+
+
+def test_cpus_with_numbers_are_told_by_them() -> None:
+    """Two halves of a machine were joined place by place, so that CPUs 2 and 3 were none."""
+    halves = _numbered(cpu0={1: 7}, cpu1={1: 8}), _numbered(cpu2={1: 9}, cpu1={2: 4})
+    for sources in permutations(halves):
+        cpus = merged(sources, "").cpus
+        assert [(cpu.number, cpu.msr) for cpu in cpus] == [
+            (0, {1: 7}),
+            (1, {1: 8, 2: 4}),
+            (2, {1: 9}),
+        ]
 
 
 _WHOLE = "reboot=force BOOT_IMAGE=/vmlinuz mem_encrypt=on"

@@ -101,14 +101,18 @@ def _cpus(
 ) -> tuple[CpuEvidence, ...]:
     """The CPUs of both: leaves from one source and MSRs from another are of the same CPUs.
 
-    CPUs are told by their place. The evidence of a single one that may stand for all is of the
-    first.
+    CPUs are told by their numbers where both sources have them of all, else by their place. The
+    evidence of a single one that may stand for all is of the first.
     """
+    if first and second and all(cpu.number is not None for cpu in (*first, *second)):
+        others = {cpu.number: cpu for cpu in second}
+        both = [_one_cpu(cpu, others.pop(cpu.number, cpu)) for cpu in first]
+        return tuple(sorted((*both, *others.values()), key=lambda cpu: cpu.number or 0))
     longer, shorter = (first, second) if len(first) >= len(second) else (second, first)
     if not shorter or (len(shorter) != len(longer) and len(shorter) != 1):
         return first or second
-    both = (*(map(_one_cpu, first, second)),)
-    return both + longer[len(both) :]
+    joined = (*(map(_one_cpu, first, second)),)
+    return joined + longer[len(joined) :]
 
 
 def _command_line(first: str | None, second: str | None) -> str | None:
