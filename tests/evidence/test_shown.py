@@ -107,3 +107,25 @@ def test_files_that_deny_another_output_are_a_contradiction() -> None:
     log = "[    0.000000] Linux version 6.1.9 (x) #1 SMP\n"
     with pytest.raises(EvidenceError, match="release"):
         read(f"# cat /proc/sys/kernel/osrelease\n6.12.1\n# dmesg\n{log}")
+
+
+def test_a_command_line_that_changes_is_of_another_boot() -> None:
+    """The last that was shown counted, beside all that was shown of the boot before."""
+    shown = "# cat /proc/cmdline\nro mem_encrypt={}\n"
+    text = f"{shown}# reboot\n{shown}# "
+    assert read(text.format("on", "on")).kernel.cmdline == "ro mem_encrypt=on"
+    with pytest.raises(EvidenceError, match=r"file:4: shows /proc/cmdline otherwise than line 1"):
+        read(text.format("off", "on"))
+
+
+def test_what_commands_change_is_as_it_was_shown_last() -> None:
+    file = "/sys/kernel/kexec_loaded"
+    shown = read(f"{CPUINFO}# cat {file}\n0\n# kexec -l vmlinuz\n# cat {file}\n1\n# exit\n")
+    assert shown.state.kexec_loaded == 1
+
+
+@pytest.mark.parametrize("command", ["reboot", "kexec -e", "my-own-script --all", "vi notes"])
+@pytest.mark.parametrize("prompt", ["# ", "root@node17:~# ", "[jo@node17 ~]$ "])
+def test_what_is_shown_ends_before_any_command(prompt: str, command: str) -> None:
+    shown = read(f"{CPUINFO}{prompt}cat /proc/cmdline\nro quiet\n{prompt}{command}\ndone\n")
+    assert shown.kernel.cmdline == "ro quiet"

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from staleline.errors import EvidenceError
@@ -122,8 +124,33 @@ class TestOutputs:
     def test_commands_on_two_hosts(self) -> None:
         text = f"root@a:~# dmesg\n{LOG}root@b:~# lscpu\n{as_lscpu(SHOWN)}"
         assert message_of(text) == (
-            "file:5: is a command on b, and line 1 one on a; give one file per machine"
+            "file:5: is of host b, and line 1 of a; give one file per machine"
         )
+
+    @pytest.mark.parametrize(
+        "headings",
+        [
+            ("$ ssh a dmesg", "$ ssh b lscpu"),
+            ("jo@laptop:~$ ssh -p 22 root@a.example.org sudo dmesg", "jo@laptop:~$ ssh b lscpu"),
+            ("root@a:~# dmesg", "root@a:~# ssh -i key b lscpu"),
+            ("jo@a:~$ ssh 10.0.0.5 dmesg", "jo@a:~$ ssh 10.0.0.6 lscpu"),
+            ("a | CHANGED | rc=0 >>", "b | CHANGED | rc=0 >>"),
+            ("a.example.org | SUCCESS | rc=0 >>", "b | FAILED | rc=1 >>"),
+            ("[1] 10:21:00 [SUCCESS] a", "[2] 10:21:01 [FAILURE] b Exited with error code 1"),
+        ],
+    )
+    def test_outputs_of_two_hosts_behind_one_prompt_or_none(
+        self, headings: tuple[str, str]
+    ) -> None:
+        """ssh's, and those of ansible and pssh, were put together as one machine's."""
+        first, second = headings
+        message = message_of(f"{first}\n{LOG}{second}\n{as_lscpu(SHOWN)}")
+        assert re.match(r"file:5: is of host \S+, and line 1 of \S+; give one file", message)
+        assert read(f"{first}\n{LOG}{first}\n{as_lscpu(SHOWN)}").cpuinfo is not None
+
+    def test_whoever_only_goes_to_a_host_is_not_of_another(self) -> None:
+        text = f"jo@laptop:~$ ssh root@a\nroot@a:~# dmesg\n{LOG}root@a:~# exit\nlogout\n"
+        assert read(f"{text}jo@laptop:~$ exit\n").state.sme_active is True
 
     def test_an_error_names_the_line_of_the_whole_text(self) -> None:
         text = f"$ dmesg\n{LOG}\n$ virsh domcapabilities\n<domainCapabilities>\n<arch>x86_64\n"

@@ -18,6 +18,7 @@ from dataclasses import replace
 from itertools import takewhile
 from typing import Final
 
+from staleline.errors import EvidenceError
 from staleline.evidence.hosts import snapshot_json
 from staleline.evidence.hosts.archive import ArchiveTree
 from staleline.evidence.pasted.prompts import is_prompt
@@ -30,7 +31,8 @@ __all__ = ["shown_files"]
 _COMMAND_MAX: Final = 512
 _LINES_MAX: Final = 64
 _COMMAND = Pattern(
-    r".*[#$%>+]\s*(?:(?:sudo|doas)\s+)?(?:/\S{0,40}/)?cat((?:\s+/(?:proc|sys)/\S+)+)"
+    r"(?P<prompt>.*[#$%>+]\s*)(?:(?:sudo|doas)\s+)?(?:/\S{0,40}/)?"
+    r"cat(?P<paths>(?:\s+/(?:proc|sys)/\S+)+)"
     r"(?:\s+2>\s*/dev/null)?\s*"
 )
 #: One line each.
@@ -41,6 +43,11 @@ _LINE = Pattern(
 )
 #: As many as there are; a prompt behind them shows that none is missing.
 _LINES = Pattern(r"/(?:proc/bootconfig|sys/fs/cgroup/misc\.peak|sys/kernel/debug/kprobes/list)")
+#: What no command changes while a kernel runs.
+_STAYS = Pattern(
+    r"/(?:proc/(?:cmdline|bootconfig|xen/capabilities|sys/kernel/osrelease)|sys/hypervisor/type"
+    r"|sys/bus/pci/drivers/ccp/.*)"
+)
 _KPROBES: Final = "/sys/kernel/debug/kprobes/list"
 _PROBE = Pattern(r"\s*[0-9a-fA-F]{8,16} +[krj] +\S.*")
 #: The names of live patches, of which it does not tell what they replace.
@@ -55,11 +62,27 @@ _COMPLAINT = Pattern(r"(?:cat|sudo|doas|-?(?:ba|da|z)?sh): ")
 
 
 def shown_files(text: str, where: str) -> tuple[Snapshot | None, str]:
-    """What the files tell that `text` shows, and `text` with empty lines in their place."""
+    """What the files tell that `text` shows, and `text` with empty lines in their place.
+
+    Of a file whose content may change what was shown last counts.
+
+    Raises:
+        EvidenceError: One that stays while a kernel runs is shown with two contents.
+    """
     lines = text.split("\n")
     files: dict[str, bytes] = {}
+    shown_at: dict[str, int] = {}
     for shown, numbers in list(_files(lines)):
-        files.update((path[1:], f"{told}\n".encode()) for path, told in shown.items())
+        for path, told in shown.items():
+            content = f"{told}\n".encode()
+            if _STAYS.fullmatch(path) and files.get(path[1:], content) != content:
+                raise EvidenceError(
+                    f"shows {path} otherwise than line {shown_at[path]}: of another boot or host",
+                    where=f"{where}:{numbers.start}",
+                    do="give one file per machine, of one boot",
+                )
+            files[path[1:]] = content
+            shown_at[path] = numbers.start
         lines[numbers.start : numbers.stop] = [""] * len(numbers)
     if not files:
         return None, text
@@ -78,10 +101,15 @@ def _files(lines: Sequence[str]) -> Iterator[tuple[dict[str, str], range]]:
         asked = _COMMAND.fullmatch(line) if "cat" in line and len(line) <= _COMMAND_MAX else None
         if asked is None or not is_prompt(line):
             continue
-        paths = asked[1].split()
+        paths, prompt = asked["paths"].split(), asked["prompt"]
         behind = lines[number + 1 :][: _LINES_MAX + len(paths)]
-        told = list(takewhile(lambda line: line.strip() and not _asks_again(line), behind))
-        if paths == [_KPROBES] and not _asks_again((*behind, "")[len(told)]):
+        told: list[str] = []
+        for shown in behind:
+            if not shown.strip() or _is_asked_behind(shown, prompt):
+                break
+            told.append(shown)
+        whole = _is_asked_behind((*behind, "")[len(told)], prompt)
+        if paths == [_KPROBES] and not whole:
             yield from _probes_at_least(behind, number)
             continue
         # The last line of a text may be cut.
@@ -90,13 +118,16 @@ def _files(lines: Sequence[str]) -> Iterator[tuple[dict[str, str], range]]:
         numbers = range(number + 1, number + 1 + len(told))
         if all(map(_LINE.fullmatch, paths)) and len(told) == len(paths):
             yield dict(zip(paths, map(str.rstrip, told), strict=True)), numbers
-        elif len(paths) == 1 and _LINES.fullmatch(paths[0]) and _asks_again(behind[len(told)]):
+        elif len(paths) == 1 and _LINES.fullmatch(paths[0]) and whole:
             yield {paths[0]: "\n".join(told)}, numbers
 
 
-def _asks_again(line: str) -> bool:
-    """Does the shell wait for the next command, so that the last one's output is whole?"""
-    return is_prompt(line) or _BARE_PROMPT.fullmatch(line) is not None
+def _is_asked_behind(line: str, prompt: str) -> bool:
+    """Does the shell wait for the next command, so that the last one's output is whole?
+
+    Behind the same prompt as the last command's, the next may be any.
+    """
+    return is_prompt(line) or _BARE_PROMPT.fullmatch(line) is not None or line.startswith(prompt)
 
 
 def _live_patches(lines: Sequence[str], number: int) -> Iterator[tuple[dict[str, str], range]]:

@@ -119,8 +119,9 @@ class _Parting:
             number = begin
         while number < len(self._lines):
             line = self._lines[number]
-            if is_prompt(line):
-                self._require_one_host(line, number)
+            if (host := host_of(line)) is not None:
+                self._require_one_host(host, number)
+            if host is not None or is_prompt(line):
                 prompt = number
             # What tells a document or a format for certain needs nothing before it.
             if begins_document(line) and self._is_known(number):
@@ -161,13 +162,10 @@ class _Parting:
         text = self._text if whole else self._text[self._starts[begin] : self._starts[end]]
         return Excerpt(current.parse, without_prompts("\n" * begin + text), document=False)
 
-    def _require_one_host(self, line: str, number: int) -> None:
-        host = host_of(line)
-        if host is None:
-            return
+    def _require_one_host(self, host: str, number: int) -> None:
         if self._host is not None and self._host[0] != host:
             raise EvidenceError(
-                f"is a command on {host}, and line {self._host[1]} one on {self._host[0]}",
+                f"is of host {host}, and line {self._host[1]} of {self._host[0]}",
                 where=f"{self._where}:{number + 1}",
                 do="give one file per machine",
             )

@@ -177,3 +177,20 @@ def test_messages_that_are_no_text() -> None:
     assert read(as_bytes + "\n").state.sme_active is True
     null = json.dumps(entry(BOOT[0], 0) | {"MESSAGE": None})
     assert told(read(null + "\n" + as_json(entries(B, BOOT[2]))))[:3] == (None, None, True)
+
+
+@pytest.mark.parametrize("write", FORMS)
+def test_a_journal_of_several_machines_is_refused(write: Write) -> None:
+    """journalctl -m; what the last of them said was taken for one machine's."""
+
+    def of(number: int, host: str, **more: str) -> list[Entry]:
+        log = entries(f"{number:032x}", *BOOT)
+        return [{**one, "_HOSTNAME": host, **more} for one in log]
+
+    machines = [of(number, "a", _MACHINE_ID=f"{number:032x}") for number in (1, 2)]
+    with pytest.raises(EvidenceError, match="of the kernels of several machines"):
+        read(write([*machines[0], *machines[1]]))
+    with pytest.raises(EvidenceError, match="of the kernels of several machines"):
+        read(write([*of(1, "a"), *of(2, "b")]))
+    renamed = [of(number, host, _MACHINE_ID="1" * 32) for number, host in ((1, "a"), (2, "b"))]
+    assert told(read(write([*renamed[0], *renamed[1]]))) == WHOLE

@@ -24,7 +24,7 @@ from staleline.evidence.snapshot import KernelEvidence, LogEvidence, Note, Snaps
 from staleline.evidence.staleline_collect import is_relevant
 from staleline.pattern import Pattern
 
-__all__ = ["is_read", "is_row", "opens", "parse"]
+__all__ = ["host_name", "is_read", "is_row", "opens", "parse"]
 
 #: journalctl puts one of these between two boots.
 _NEXT_BOOT = Pattern(r"-- (?:Boot [0-9a-f]{32}|Reboot) --")
@@ -38,6 +38,15 @@ _BACK = 1.0
 _CUT = 900
 #: Linux 7.3.4 init/main.c print_kernel_cmdline() ends all but the last line so.
 _WRAPPED = " \\"
+#: What hosts are called until they learn their names, by kernel, systemd and images of clouds.
+_BEFORE_ITS_NAME = frozenset(
+    {
+        *("(none)", "localhost", "linux", "fedora", "archlinux", "nixos", "ubuntu", "debian"),
+        *("rhel", "centos", "rocky", "almalinux", "opensuse", "amazon", "cloud", "buildroot"),
+    }
+)
+#: With or without its domain; an address is the name of a host as a whole.
+_NAME = Pattern(r"[a-z0-9-]*[a-z-][a-z0-9-]*(?:\.[\w.-]*)?")
 _UNKEPT = ("Linux version ", "Command line: ", "Kernel command line: ")
 
 _NOTES = (
@@ -104,8 +113,10 @@ def _last_boot(text: str, where: str) -> tuple[list[str], list[str]]:
     any order: what may be of the last boot as well comes first.
 
     Raises:
-        EvidenceError: A heading stands between two boots, so they may be of two machines.
+        EvidenceError: A heading stands between two boots, so they may be of two machines, or two
+            messages are of two hosts.
     """
+    hosts: dict[str, int] = {}
     apart: list[str] = []
     messages: list[str] = []
     said: set[str] = set()
@@ -121,6 +132,7 @@ def _last_boot(text: str, where: str) -> tuple[list[str], list[str]]:
             heading = line if line.strip() else heading
             gap, fenced = True, fenced or _FENCE.match(line) is not None
             continue
+        _require_one_host(message.host, hosts, where, number)
         rows = list(_wordings_of(message.text))
         cut = any(row.tail for row in rows) and _goes_on(line, message.text, lines[number + 1 :])
         once = {row.id for row in rows if row.once}
@@ -144,6 +156,32 @@ def _last_boot(text: str, where: str) -> tuple[list[str], list[str]]:
         said |= once
         before = before if message.seconds is None else message.seconds
     return apart, messages
+
+
+def host_name(host: str | None) -> str | None:
+    """What tells a host from others, with or without its domain; None before it had a name."""
+    name = (host or "").lower()
+    if _NAME.fullmatch(name):
+        name = name.partition(".")[0]
+    return None if name in _BEFORE_ITS_NAME else name or None
+
+
+def _require_one_host(host: str | None, hosts: dict[str, int], where: str, line: int) -> None:
+    """Refuse the log of another host: a server that collects logs has those of all in one file.
+
+    Raises:
+        EvidenceError: It is of another than the first of `hosts`, to which it is added.
+    """
+    if (name := host_name(host)) is None:
+        return
+    hosts.setdefault(name, line)
+    other = next(iter(hosts))
+    if name != other:
+        raise EvidenceError(
+            f"is a message of host {name}, and line {hosts[other] + 1} one of {other}",
+            where=f"{where}:{line + 1}",
+            do="give one file per machine; where a host was renamed, journalctl --no-hostname",
+        )
 
 
 def _goes_on(line: str, message: str, behind: Sequence[str]) -> bool:

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
+from staleline.errors import EvidenceError
 from staleline.evidence.log import dmesg
 from staleline.evidence.snapshot import Snapshot, UnreadMessage
 from staleline.pattern import Pattern
@@ -90,10 +91,26 @@ def _of_entries(entries: Iterable[_Entry], where: str) -> Snapshot:
             if dmesg.is_read(f"<6>{line}")
         )
     )
+    _require_one_machine(kept, where)
     lines = _lines(map(_of_journal, kept))
     if unread and not lines:
         return Snapshot(cpus=(), unread=unread)
     return replace(dmesg.parse(lines, where), unread=unread)
+
+
+def _require_one_machine(entries: Iterable[_Entry], where: str) -> None:
+    """Refuse a journal of several machines, as ``journalctl -m`` and systemd-journal-remote give.
+
+    Raises:
+        EvidenceError: The kernel's messages are of two.
+    """
+    of_kernel = [entry for entry in entries if _of_journal(entry) is not None]
+    # A machine keeps its number where it is renamed.
+    numbers = {entry.get("_MACHINE_ID") for entry in of_kernel} - {None}
+    names = {dmesg.host_name(_text(entry.get("_HOSTNAME"))) for entry in of_kernel} - {None}
+    if len(numbers or names) > 1:
+        what = "holds messages of the kernels of several machines"
+        raise EvidenceError(what, where=where, do="give the journal of one: journalctl -k")
 
 
 def _objects(text: str, at: int) -> Iterator[_Entry]:

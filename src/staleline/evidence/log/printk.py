@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from staleline.pattern import Pattern
 
@@ -16,10 +16,11 @@ __all__ = ["Message", "is_of_log", "message_of"]
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One message of the kernel; `seconds` since boot where the line tells."""
+    """One message of the kernel; `seconds` since boot and the host where the line tells."""
 
     text: str
     seconds: float | None = None
+    host: str | None = None
 
 
 #: Colours and cursor movements.
@@ -34,7 +35,7 @@ _DAY = r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
 _ZONE = r"(?:Z|[+-][0-9]{2}:?[0-9]{2})"
 #: Syslog's protocol, level and version first (RFC 5424).
 _SYSLOG = Pattern(
-    rf"<([0-9]{{1,3}})>1 {_DAY}T{_CLOCK}{_ZONE} \S+ kernel \S+ \S+ (?:-|\[[^\]]*\]) ?\ufeff?"
+    rf"<([0-9]{{1,3}})>1 {_DAY}T{_CLOCK}{_ZONE} (\S+) kernel \S+ \S+ (?:-|\[[^\]]*\]) ?\ufeff?"
 )
 #: dmesg -x (util-linux): "kern  :info  : ".
 _DECODED = Pattern(r"([a-z]{2,8}[0-9]?) *:([a-z]{3,6}) *: ")
@@ -50,7 +51,8 @@ _DATE = "|".join(
 )
 #: What journalctl and syslog put before a message of the kernel; --no-hostname leaves the host out.
 _JOURNAL = Pattern(
-    rf"(?:(?:{_DATE})|{_MONOTONIC}) (?:\S+ )?(?:kern\.[a-z]+ )?kernel(?:\[n/a\])?: ?"
+    rf"(?:(?:{_DATE})|{_MONOTONIC}) (?:(?!kern\.[a-z]+ )([\w.:-]+) )?"
+    r"(?:kern\.[a-z]+ )?kernel(?:\[n/a\])?: ?"
 )
 _OTHER_TIME = "|".join(
     (
@@ -113,7 +115,11 @@ def _message_of(line: str) -> Message | None:
     if header := _KMSG.match(line):
         seconds = int(header[2]) / 1_000_000
         return Message(line[header.end() :], seconds) if _by_kernel(header[1]) else None
-    if header := _SYSLOG.match(line) or _RAW.match(line):
+    if header := _SYSLOG.match(line):
+        rest = line[header.end() :]
+        host = None if header[2] == "-" else header[2]
+        return replace(_timed(rest) or Message(rest), host=host) if _by_kernel(header[1]) else None
+    if header := _RAW.match(line):
         if not _by_kernel(header[1]):
             return None
         return _timed(line[header.end() :]) or Message(line[header.end() :])
@@ -129,7 +135,7 @@ def _timed(line: str) -> Message | None:
         rest = line[header.end() :]
         seconds = None if header[1] is None else float(header[1])
         # syslog files hold the kernel's own time as well.
-        return _bracketed(rest) or Message(rest, seconds)
+        return replace(_bracketed(rest) or Message(rest, seconds), host=header[2])
     if bracketed := _bracketed(line):
         return bracketed
     if header := _ISO.match(line):

@@ -28,6 +28,17 @@ _COMMAND = Pattern(
     r"|lsmod|modinfo|systool|kpatch|systemd-detect-virt|virt-what|hostnamectl|nproc|hostname|date|ssh|exit|logout"
     r"|ls(?=\s+(?:-1\s+)?/sys/))\b.*"
 )
+_LEAVES = Pattern(r"(?:exit|logout)\b.*")
+#: Options that take a word behind them: ssh(1), OpenSSH 9.6.
+_SSH = Pattern(
+    r"(?:sudo\s+)?ssh(?:\s+(?:-[BbcDEeFIiJLlmOoPpRSWw]\s*\S+|-[46AaCfGgKkMNnqsTtVvXxYy]+))*"
+    rf"\s+(?:ssh://)?(?:[^\s@]{{1,64}}@)?(?P<host>{_NAME})(?::[0-9]+)?(?:\s+(?P<command>\S.*))?\s*"
+)
+#: Of ansible's minimal callback plugin, and of pssh -i.
+_HEADING = Pattern(
+    rf"(?P<ansible>{_NAME}) \| (?:CHANGED|SUCCESS|FAILED!?|UNREACHABLE!?)(?: \| rc=-?[0-9]+)?"
+    rf" (?:>>|=>).*|\[[0-9]+\] [0-9:]{{8}} \[(?:SUCCESS|FAILURE)\] (?P<pssh>{_NAME})(?: .*)?"
+)
 
 
 def _prompt(line: str) -> re.Match[str] | None:
@@ -47,9 +58,24 @@ def is_prompt(line: str) -> bool:
 
 
 def host_of(line: str) -> str | None:
-    """The host that a prompt with a command names; None where it names none, or is no prompt."""
+    """The host of which the lines behind `line` are; None where it does not say.
+
+    That is the host that a prompt with a command names, or ssh is told to run one on, or over whose
+    output a tool for many hosts writes its name. What only leads to another host says nothing.
+    """
+    if len(line) <= _LONGEST and (heading := _HEADING.fullmatch(line)):
+        return heading["ansible"] or heading["pssh"]
     found = _prompt(line)
-    return None if found is None or found["command"] is None else found["host"]
+    if found is None or found["command"] is None or _LEAVES.fullmatch(found["command"]):
+        return None
+    if ssh := _SSH.fullmatch(found["command"]):
+        # A prompt shows the name without its domain.
+        return None if ssh["command"] is None else _without_domain(ssh["host"])
+    return found["host"]
+
+
+def _without_domain(host: str) -> str:
+    return host if host.replace(".", "").isdecimal() else host.partition(".")[0]
 
 
 def without_prompts(text: str) -> str:
