@@ -92,6 +92,27 @@ def test_a_halted_cpu_that_anything_woke_to_store_would_undo_its_flush(transitio
     assert safe(models) is (transition == "off→off")
 
 
+@pytest.mark.parametrize("transition", TRANSITIONS)
+def test_a_next_kernel_that_encrypts_without_a_flush_destroys_what_was_copied(
+    transition: str,
+) -> None:
+    """Whatever the old kernel flushes (arch/x86/mm/mem_encrypt_boot.S:124)."""
+
+    def unflushed(action: Action) -> Action:
+        if action.name != "enc_copy_flushed":
+            return action
+        goes = (JUMPING.goes(JumpingAt.ENCRYPTING),)
+        return replace(action, guard=JUMPING.at(JumpingAt.ENC_FLUSHING), assigns=goes)
+
+    lines = world(kexec(transition))
+    broken = [
+        line.role
+        for line, model in lines
+        if not safe([replace(model, actions=tuple(map(unflushed, model.actions)))])
+    ]
+    assert broken == ([Role.IMAGE] if transition.endswith("→on") else [])
+
+
 def loaded_in_place(scenario: Scenario) -> Model:
     """The line of an image that is loaded where it will run, so that nothing is copied.
 
