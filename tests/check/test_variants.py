@@ -67,6 +67,7 @@ VARIANTS = {
     "kexec jump, unsettled": kexec("on→off", preserve_context=True, play_dead_settled=False),
     "shared cache, own core": kexec("on→on", shared_cache=SharedCache.OWN_CORE),
     "shared cache, all cores": kexec("on→on", shared_cache=SharedCache.ALL_CORES),
+    "vmcoreinfo decrypted": crash("on→on", vmcoreinfo_decrypted=True),
     "work area": kexec("off→on", work_area=True),
     "work area, MTRR": kexec("on→on", work_area=True, mtrr_flush=True),
 }
@@ -375,6 +376,33 @@ def test_the_wbinvd_of_mtrr_programming_covers_the_work_area(transition: str) ->
 def test_a_stale_line_of_the_old_kernel_can_hit_the_work_area_during_the_encryption() -> None:
     unflushed = kexec("on→on", work_area=True, mtrr_flush=True, flush_secondary=Flush.NEVER)
     assert search(_model(unflushed, Role.WORK_AREA), 1).violated == "P1"
+
+
+# The copy of vmcoreinfo, which kernels map with the C-bit (kernel/crash_core.c:76).
+
+
+@pytest.mark.parametrize("transition", TRANSITIONS)
+def test_a_copy_of_vmcoreinfo_without_the_c_bit_needs_what_control_pages_need(
+    transition: str,
+) -> None:
+    mapped = crash(transition, vmcoreinfo_decrypted=True)
+    pages = {Role.CRASH_CONTROL, Role.CRASH_VMCOREINFO}
+    (control, vmcoreinfo) = (required_flushes(mapped, {role}) for role in sorted(pages))
+    assert vmcoreinfo == control
+    # On→off it was the only line that needed any.
+    if transition == "on→off":
+        assert required_flushes(mapped).minimal == (frozenset(),)
+        assert len(*required_flushes(crash(transition)).minimal) == 2
+    else:
+        assert required_flushes(mapped) == required_flushes(crash(transition))
+
+
+def test_a_guest_maps_its_copy_of_vmcoreinfo_as_ever() -> None:
+    """Control pages are decrypted on hosts only (kernel/machine_kexec_64.c:688)."""
+    ever, mapped = (
+        crash("on→on", guest=True, vmcoreinfo_decrypted=decrypted) for decrypted in (False, True)
+    )
+    assert [model for _, model in world(ever)] == [model for _, model in world(mapped)]
 
 
 @pytest.mark.parametrize(

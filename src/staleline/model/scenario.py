@@ -148,6 +148,8 @@ class Scenario:
             exposure is the next kernel's own; no flush of the old kernel can help.
         mtrr_flush: The next kernel executes WBINVD again where it programs MTRRs, before it
             hands out the work area as ordinary memory. Matters to the work area only.
+        vmcoreinfo_decrypted: Crash path only: an encrypting kernel maps its copy of vmcoreinfo
+            without the C-bit, as its page is in the direct mapping.
         left_by_secondary: Each secondary stores to other lines between its flush and its halt.
         left_by_jumping: The jumping CPU does, between its flush and the copy of the image.
 
@@ -188,6 +190,8 @@ class Scenario:
     # 7.3 arch/x86/kernel/cpu/cacheinfo.c:658, from setup.c:1051; 5.10
     # arch/x86/kernel/cpu/mtrr/generic.c:754, from setup.c:1018.
     mtrr_flush: bool = False
+    # No released kernel does (7.3 kernel/crash_core.c:76 vmap() with PAGE_KERNEL).
+    vmcoreinfo_decrypted: bool = False
     left_by_secondary: LeftBehind = LeftBehind.NONE
     left_by_jumping: LeftBehind = LeftBehind.NONE
 

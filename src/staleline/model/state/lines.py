@@ -158,10 +158,9 @@ def _line(scenario: Scenario, role: Role) -> Line:
     following = Alias.CBIT if scenario.next_encrypts else Alias.PLAIN
     if not scenario.incoherent:
         old = early = following = Alias.PLAIN
-    decrypted = _DECRYPTED_BY_GUESTS if scenario.keeps_encryption else _DECRYPTED
     return Line(
         role=role,
-        old=Alias.PLAIN if role in decrypted else old,
+        old=Alias.PLAIN if role in _decrypted(scenario) else old,
         early=early,
         next=following,
         copied=role in _COPIED,
@@ -170,6 +169,12 @@ def _line(scenario: Scenario, role: Role) -> Line:
         foreign=role in _FOREIGN,
         names=tuple(_names(scenario).items()),
     )
+
+
+def _decrypted(scenario: Scenario) -> frozenset[Role]:
+    if scenario.keeps_encryption:
+        return _DECRYPTED_BY_GUESTS
+    return _DECRYPTED | {Role.CRASH_VMCOREINFO} if scenario.vmcoreinfo_decrypted else _DECRYPTED
 
 
 def _names(scenario: Scenario) -> dict[Alias, str]:
