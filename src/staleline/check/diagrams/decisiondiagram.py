@@ -312,6 +312,8 @@ class _Exploration:
             if not stays or move.others != TRUE:
                 single.append((move.after, self._relation(once, move)))
         if alone:
+            # By relations that stand for any number of moves, going through the secondaries one by
+            # one takes one step instead of one per secondary.
             many.insert(0, self._any_number(frozenset(alone)))
         return _Moves(tuple(many), tuple(single))
 

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The moves of a model as relations between rows, each for all secondaries at once.
 
-Besides single moves there are two relations that stand for moves in any number, so that
-going through the secondaries one by one takes one step instead of one per secondary:
-`any_number`, for moves that ask nothing of the others and do nothing to them, and `in_turn`,
-for moves that do something to the others or ask something of all of them.
+Besides single moves there are two relations that stand for moves in any number: `any_number`, for
+moves that ask nothing of the others and do nothing to them, and `in_turn`, for moves that do
+something to the others or ask something of all of them.
 """
 
 from __future__ import annotations

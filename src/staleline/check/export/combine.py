@@ -1,11 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Several lines in one model: a cross-check of looking at each line on its own.
-
-CPUs are the same whatever line one looks at, so the models of one scenario share their
-places and flags, and have their caches, DRAM and newest data each for itself. A step that
-moves a CPU happens for all lines at once; what happens to a line between such steps happens
-to that line alone.
-"""
+"""Several lines in one model: a cross-check of looking at each line on its own."""
 
 from __future__ import annotations
 
@@ -69,6 +63,8 @@ def combined(lines: Sequence[tuple[Line, Model]]) -> Model:
         title=f"{first.title.rpartition(', ')[0]}, {' + '.join(roles)}",
         globals=_variables(parts, [part.model.globals for part in parts]),
         locals=_variables(parts, [part.model.locals for part in parts]),
+        # A step that moves a CPU happens for all lines at once; what happens to a line between such
+        # steps happens to that line alone.
         actions=(*_steps_of_cpus(parts), *_steps_of_lines(parts)),
         properties=tuple(_properties(parts)),
         goal=all_of(*(part.expr(part.model.goal) for part in parts)),

@@ -1,10 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Proofs for every number of CPUs as files, and their independent re-check.
 
-A certificate names handovers and, for each line role, a set of views (`check.search.views`). The
-re-check builds the models anew, compares their hashes, and has z3 confirm that the views
-are an inductive invariant that excludes every violation. It does not matter where the
-views came from: a set that passes is a proof.
+A certificate names handovers and, for each line role, a set of views (`check.search.views`).
 """
 
 from __future__ import annotations
@@ -181,6 +178,8 @@ def recheck(certificate: Certificate, *, time_limit: float = TIME_LIMIT) -> Rech
     failures = [] if certificate.cases else [ProofFailure("no line", "it has no handover", None)]
     scripts: dict[str, tuple[str, str, Model]] = {}
     for case in certificate.cases:
+        # Built anew, and compared by their hashes: of a model the certificate says nothing that is
+        # believed.
         models = {str(line.role): model for line, model in world(case.scenario)}
         # Both ways: a certificate that leaves out a line role proves nothing about it.
         for line in {**models, **case.lines}:
@@ -192,6 +191,8 @@ def recheck(certificate: Certificate, *, time_limit: float = TIME_LIMIT) -> Rech
                 name = case.lines[line]  # which is this model's, but for the words in it
                 if name not in scripts:
                     scripts[name] = (smtlib(model, certificate.views[name]), line, model)
+    # It does not matter where the views came from: a set of which z3 confirms that it is an
+    # inductive invariant, and excludes every violation, is a proof.
     replies = ask([text for text, _, _ in scripts.values()], time_limit=time_limit)
     for (_, line, model), answers in zip(scripts.values(), replies, strict=True):
         failures += _unsettled(line, model, answers)

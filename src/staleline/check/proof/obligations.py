@@ -1,12 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What has to hold for a set of views to prove a model, as quantifier-free queries.
 
-The invariant says: every secondary, together with the globals, is one of the views; and
-where there is no secondary, the globals are among those that the jumping CPU reaches alone.
-It is quantified over secondaries. A query takes from it, and from an `All` in a guard, only
-what they say of the few secondaries that it names: the one that acts, the one that is
-looked at afterwards, and a witness for every `Any`. Less is assumed, so ``unsat`` still
-proves the step, for every number of secondaries.
+The invariant says: every secondary, together with the globals, is one of the views; and where
+there is no secondary, the globals are among those that the jumping CPU reaches alone.
 """
 
 from __future__ import annotations
@@ -168,6 +164,10 @@ def about(
     witnesses: Sequence[str] = (),
 ) -> Query:
     """A query about these secondaries, all of whose views the invariant allows."""
+    # The invariant is quantified over secondaries. Taken from it, and from an `All` in a guard, is
+    # only what they say of the few that a query names: the one that acts, the one that is looked at
+    # afterwards, and a witness for every `Any`. Less is assumed, so ``unsat`` still proves the
+    # step, for every number of secondaries.
     known = [is_view(model, secondary) for secondary in secondaries]
     declared = list(constants(model.globals))
     for secondary in (*secondaries, *witnesses):

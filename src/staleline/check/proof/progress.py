@@ -1,12 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""P4 for every number of secondaries: a measure that some step can always decrease.
-
-The measure of a state is a pair: the rank of its globals, then the sum of the ranks of all
-views in it; the first counts more. From every state that is not a goal, either the jumping
-CPU has a step to a lower rank of the globals. Or it waits for some secondaries, and each of
-those has a step of its own that lowers the measure. Ranks are natural numbers and there are
-finitely many secondaries, so the goal can be reached.
-"""
+"""P4 for every number of secondaries: a measure that some step can always decrease."""
 
 from __future__ import annotations
 
@@ -54,6 +47,11 @@ def ranks(model: Model, compiled: CompiledModel, closed: Mapping[int, Iterable[i
     goes = {one: [after for after, _, _ in compiled.moves(one, JUMPING, ())] for one in everywhere}
     shared = _distances(goes, [one for one in everywhere if _is_goal(model, compiled, one)])
     views = _view_ranks(compiled, closed, shared)
+    # The measure of a state is a pair: the rank of its globals, then the sum of the ranks of all
+    # views in it; the first counts more. From every state that is not a goal, either the jumping
+    # CPU has a step to a lower rank of the globals, or it waits for some secondaries, and each of
+    # those has a step of its own that lowers the measure. Ranks are natural numbers and there are
+    # finitely many secondaries, so the goal can be reached.
     return Ranks(
         {compiled.state((one,))[0]: rank for one, rank in shared.items()},
         {_values(compiled, *view): rank for view, rank in views.items()},

@@ -1,11 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A counterexample's order of events, tried on a kernel with another rule.
 
-Where the other kernel can take the same step, it does. Where it does something else at that
-site (it executes a WBINVD that the run skips, or the reverse), the acting CPU does that until
-it is where the run has it. A step that is not possible is left out, with what stands against
-it. So two rules can be read side by side on one order of events; what is proved of the other
-rule over all orders is the checker's answer, not this.
+So two rules can be read side by side on one order of events; what is proved of the other rule over
+all orders is the checker's answer, not this.
 """
 
 from __future__ import annotations
@@ -113,6 +110,9 @@ class _Follower:
             after: The run's state after it.
             there: What a reader sees of the state before.
         """
+        # The same step where this kernel can take it. Where it does something else at that site (it
+        # executes a WBINVD that the run skips, or the reverse), the acting CPU does that until it
+        # is where the run has it.
         way = self._same(move) or self._to_place(move, before, after)
         if way is None:
             return Instead((), _hindrance(_name(move), self.view, there))

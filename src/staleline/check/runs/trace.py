@@ -1,9 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A run of the model as a counterexample that people can read.
 
-Every step says who did what in one sentence, and which values that changed. A cache entry
-is shown with whose data it holds: ``next`` if its alias is the one the next kernel's newest
-data was written through, else ``old`` (the old kernel's, or outdated).
+Every step says who did what in one sentence, and which values that changed.
 """
 
 from __future__ import annotations
@@ -272,4 +270,6 @@ def _cpu_view(line: Line, cpu: str, values: Mapping[str, str], newest: str) -> V
 
 
 def _entry(held: str, is_newest: bool) -> str:
+    # With whose data it holds: the next kernel's newest if it was written through this alias, else
+    # the old kernel's, or outdated.
     return held if held == ABSENT else f"{held}, {'next' if is_newest else 'old'}"

@@ -1,10 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A model as tables of moves, for the search and for views.
-
-Globals and locals are numbered as they turn up, so that a state is a short tuple of small
-integers. Most of a guard is about the globals alone or about the acting secondary alone, and is
-asked once of each of them rather than of each pair.
-"""
+"""A model as tables of moves, for the search and for views."""
 
 from __future__ import annotations
 
@@ -131,6 +126,7 @@ class CompiledModel:
     def __init__(self, model: Model) -> None:
         self._model = model
         self._closures = Closures(model)
+        # Numbered as they turn up, so that a state is a short tuple of small integers.
         self._shared = _Numbered()
         self._locals = _Numbered()
         self._steps = {
@@ -202,6 +198,8 @@ class CompiledModel:
         """
         shared, locals_ = state[0], state[1:]
         for i, own in enumerate(locals_):
+            # Secondaries are interchangeable, so a state stands for all its permutations, and of
+            # two in the same local state one has the moves of both.
             if symmetry and i and own == locals_[i - 1]:
                 continue
             others = locals_[:i] + locals_[i + 1 :]
@@ -266,6 +264,8 @@ class CompiledModel:
         # A guard without quantifiers depends only on the globals and the acting CPU, so that the
         # moves of each such pair are worked out once.
         actor = Actor.JUMPING if own == JUMPING else Actor.SECONDARY
+        # Most of a guard is about the globals alone or about the acting secondary alone, and is
+        # asked once of each of them rather than of each pair.
         allowed = self._allowed_by(actor, Whose.GLOBAL, shared)
         allowed &= self._allowed_by(actor, Whose.OWN, own)
         plain, quantified = self._parted(actor, allowed)

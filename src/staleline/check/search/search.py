@@ -1,10 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Exhaustive breadth-first search with symmetry, giving a shortest path to a violation.
-
-Secondaries are interchangeable, so a state stands for all its permutations: their local
-states are kept sorted. The path that is returned tells secondaries apart again; the
-reference interpreter re-executes it, which also checks the search.
-"""
+"""Exhaustive breadth-first search with symmetry, giving a shortest path to a violation."""
 
 from __future__ import annotations
 
@@ -189,6 +184,8 @@ class _Exploration:
 
 def replayed(model: Model, path: Sequence[State]) -> Run:
     """The path again, by the reference interpreter, with every secondary keeping its place."""
+    # A path of sorted states does not say which secondary moves: the reference interpreter executes
+    # it again, which tells them apart, and checks the search besides.
     state = initial(model, len(path[0][1]))
     states, taken = [state], []
     for wanted in path[1:]:

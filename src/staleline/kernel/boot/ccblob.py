@@ -1,12 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What firmware gives an SNP guest: the CC blob, with its pages of secrets and of CPUID.
-
-The decompressor looks for it in the EFI tables and in the setup data, and leaves its address in
-the boot parameters, where the kernel looks first (linux 7.3.4 arch/x86/boot/compressed/sev.c
-find_cc_blob(), arch/x86/boot/startup/sev-startup.c:110 find_cc_blob()). Without one kernels since
-6.17 end an SNP guest (arch/x86/boot/startup/sme.c:536 sme_enable()), and with one all of them end
-any other (6.12.117 arch/x86/mm/mem_encrypt_identity.c:535).
-"""
+"""What firmware gives an SNP guest: the CC blob, with its pages of secrets and of CPUID."""
 
 from __future__ import annotations
 
@@ -39,6 +32,9 @@ def give_cc_blob(memory: MachineMemory, cpu: LogicalCpu) -> None:
     Secrets are zeros, as they are at VMPL 0: no SVSM is there to be told of. The CPUID page is
     what #VC handlers answer from; CPUID does not trap here, so it is copied, and not asked.
     """
+    # Without one kernels since 6.17 end an SNP guest (linux 7.3.4 arch/x86/boot/startup/sme.c:536
+    # sme_enable()), and with one all of them end any other (6.12.117
+    # arch/x86/mm/mem_encrypt_identity.c:535).
     if not cpu.is_snp_guest:
         return
     leaves = tuple(_leaves(cpu))
@@ -46,6 +42,9 @@ def give_cc_blob(memory: MachineMemory, cpu: LogicalCpu) -> None:
     blob = _BLOB_FORM.pack(_MAGIC, 0, 0, CC_SECRETS.start, PAGE, 0, CC_CPUID.start, PAGE, 0)
     memory.write(CC_CPUID.start, table)
     memory.write(CC_BLOB.start, blob)
+    # The decompressor looks for it in the EFI tables and in the setup data, and leaves its address
+    # here, where the kernel looks first (linux 7.3.4 arch/x86/boot/compressed/sev.c find_cc_blob(),
+    # arch/x86/boot/startup/sev-startup.c:110 find_cc_blob()).
     memory.write_int(BOOT_PARAMS.start + _CC_BLOB_ADDRESS, CC_BLOB.start, 4)
 
 

@@ -1,11 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Is each CPU waited for, whichever it is: a wait with every CPU as the only one that is left.
-
-What is looked at is a mask with a bit for each since 6.5 and its backports, a count before
-(arch/x86/kernel/smp.c native_stop_other_cpus(), linux 5.10.262 to 7.3.4). There may be 8192, and
-between two looks lies a delay. So code is put in its place that leaves the next CPU in the mask
-each time, and halts where there is none any more.
-"""
+"""Is each CPU waited for, whichever it is: a wait with every CPU as the only one that is left."""
 
 from __future__ import annotations
 
@@ -81,6 +75,8 @@ class EveryCpu:
         self._calls = calls
         self._counters = counters
         symbols = emulated.image.symbols
+        # What is looked at is a mask with a bit for each since 6.5 and its backports, a count
+        # before (arch/x86/kernel/smp.c native_stop_other_cpus(), linux 5.10.262 to 7.3.4).
         self._mask = symbols.only_address(_MASK)
         counts = filter(None, map(symbols.only_address, _COUNTS))
         self._place = self._mask or next(counts, None) or required_address(symbols, _COUNTS[-1])
@@ -99,6 +95,8 @@ class EveryCpu:
         memory.write_int(self._state, self._first, 4)
         memory.write_int(self._state + 4, waits, 4)
         is_mask, cpus = self._mask is not None, range(self._first, numbers)
+        # Between two looks lies a delay. Code is put in its place that leaves the next CPU in the
+        # mask each time, and halts where there is none any more.
         code = _code(self._state, self._place, cpus, self._counters, is_mask=is_mask)
         written = [(self._cave, code)]
         for call in self._calls.values():

@@ -2,9 +2,7 @@
 """Who writes to the functions by which a kernel stops, and to what it flushes by, and when.
 
 What ``machine_ops`` and ``smp_ops`` hold is read from the image, and from the code for the
-hypervisor that the kernel runs under (`staleline.kernel.boot.hypervisorhooks`). That is all only if
-nothing else writes there: any code of the image may, at boot or later. So with the variables by
-which a site decides, which are what the boot that was run has left in them.
+hypervisor that the kernel runs under (`staleline.kernel.boot.hypervisorhooks`).
 """
 
 from __future__ import annotations
@@ -200,6 +198,9 @@ def _search(image: KernelImage) -> _Searched:
     places = {image.symbols.only_address(name): name for name in FLUSH_INPUTS}
     inputs = {at: name for at, name in places.items() if at is not None}
     cells = [Pointers(at, (at,), _INPUT_SIZE) for at in inputs]
+    # What is read of them is all only if nothing else writes there: any code of the image may, at
+    # boot or later. So with the variables by which a site decides, which are what the boot that was
+    # run has left in them.
     writes = table_writes(image, [*tables, *cells], areas=_code(image), callee=jump)
     return _Searched(names, inputs, tuple(tables), writes, jump)
 

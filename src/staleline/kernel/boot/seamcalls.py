@@ -48,7 +48,7 @@ def make_seamcalls(image: KernelImage, emulator: Emulator, cpus: Iterable[Logica
         before = cpu.seamcalls
         end = emulator.run(required_address(image.symbols, wrapper), (0,), cpu=cpu)
         if end.kind is not EndKind.RETURNED:
-            what = end.detail or f"{end.kind} at {emulator.describe(end.address)}"
+            what = emulator.told(end)
             raise DerivationError(f"{wrapper}() on CPU {cpu.number} did not return: {what}")
         if cpu.seamcalls == before:
             raise DerivationError(f"{wrapper}() on CPU {cpu.number} made no SEAMCALL")

@@ -190,7 +190,7 @@ class _Steps:
             raise DerivationError(f"the image has no symbol {names[-1]}")
         end = self._emulator.run(self.address(name), arguments, cpu=cpu)
         if end.kind is not EndKind.RETURNED:
-            what = end.detail or f"{end.kind} at {self._emulator.describe(end.address)}"
+            what = self._emulator.told(end)
             raise DerivationError(f"{name}() on CPU {cpu.number} did not return: {what}")
 
     def address(self, name: str) -> int:

@@ -86,6 +86,10 @@ class Emulator:
         """An address as text for reasons."""
         return self._code.name(address)
 
+    def told(self, end: End) -> str:
+        """How a run ended, as text for reasons."""
+        return end.detail or f"{end.kind} at {self._code.name(end.address)}"
+
     def prepare_ram(self) -> None:
         """Write the emulator's own pages; needed again after `MachineMemory.reset`."""
         write_pages(self._memory)

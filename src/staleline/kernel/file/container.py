@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """From whatever a kernel comes in to its ELF file.
 
-Any of these may be compressed as a whole, as vmlinux.gz is.
-
 A package holds an image, a unified kernel image holds a bzImage, a bzImage holds the
 compressed ELF file; each may also come by itself.
 """
@@ -55,6 +53,7 @@ def unpack_kernel(file: ByteSource) -> UnpackedKernel:
     Raises:
         KernelImageError: It is of none, or damaged, or larger than a kernel can be.
     """
+    # Whatever it is may be compressed as a whole, as vmlinux.gz is.
     if is_stream(_head(file)):
         file = unpacked_image(file)
     if is_package(_head(file)):

@@ -1,9 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A Debian package: an ar(5) archive of a control and a data archive, see deb(5).
 
-The control archive's ``control`` names the package, its ``md5sums`` lists the files. Policy
-recommends the latter and kernel packages have it; without it the whole data archive has to be
-read.
+The control archive's ``control`` names the package, its ``md5sums`` lists the files.
 """
 
 from __future__ import annotations
@@ -52,6 +50,8 @@ def open_deb(source: ByteSource) -> Package:
     return Package(
         unpacked_part(source, *archive),
         archive_members,
+        # Debian's policy recommends the list, and kernel packages have it; without it the whole
+        # data archive has to be read.
         None if "md5sums" not in control else _listed(control["md5sums"]),
         _text(fields.get(b"Package")),
         _text(fields.get(b"Version")),

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The images among many files: of directories, package pools, lists and ISO images.
 
-Whoever names a file means it. In a directory, a list or an ISO image packages without a kernel
-are skipped, and counted; what is no image by its name and first bytes is passed over in a
-directory or an ISO image.
+In a directory, a list or an ISO image packages without a kernel are skipped, and counted; what is
+no image by its name and first bytes is passed over in a directory or an ISO image.
 """
 
 from __future__ import annotations
@@ -92,6 +91,7 @@ class ImagePool:
             self._add_directory(name)
         elif _is_iso(name):
             self._add_iso(name)
+        # Whoever names a file means it, and is told why nothing can be read of it.
         elif chosen or not _is_package_without_kernel(name):
             self._append(name)
         else:

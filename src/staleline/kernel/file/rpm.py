@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """An RPM package: lead, signature, header, and a compressed cpio archive.
 
-Layout: "RPM V4 Package format" of the rpm manual (docs/manual/format_v4.md, 4.19). The
-header lists the files; what compresses the archive is told by its first bytes.
+Layout: "RPM V4 Package format" of the rpm manual (docs/manual/format_v4.md, 4.19).
 """
 
 from __future__ import annotations
@@ -84,6 +83,7 @@ def open_rpm(source: ByteSource) -> Package:
     signature = _header(source, _LEAD)
     # The signature is padded to eight bytes, the header is not (format_v4.md, "Signature").
     header = _header(source, -(-signature.end // 8) * 8)
+    # What compresses it is told by its first bytes.
     stream = unpacked_part(source, header.end, source.size - header.end)
     return Package(stream, cpio_members, _files(header), header.text(_NAME), _version(header))
 

@@ -1,9 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Bytes by offset, from memory or from a file of which only parts are wanted.
-
-A vmlinux with debug information has hundreds of megabytes, of which the kernel itself is
-a tenth.
-"""
+"""Bytes by offset, from memory or from a file of which only parts are wanted."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What is too large to be kept in memory, unpacked into a file that nobody else sees.
 
-A vmlinux with debug information has about a gigabyte, of which a tenth is the kernel. It comes
-in -dbg packages and as vmlinux.gz, and is unpacked once, into an unlinked temporary file.
+A vmlinux with debug information has about a gigabyte, of which a tenth is the kernel.
 """
 
 from __future__ import annotations
@@ -47,6 +46,7 @@ def unpacked_image(file: ByteSource) -> FileBytes:
     complaint = Complaint(
         KernelImageError, f"{file.where}+0x0", "the file is damaged, copy it again"
     )
+    # Once, as its parts are read in no order: what is compressed can only be read from its start.
     stream = UnpackedStream(read, Bounds(MAX_SPOOLED), complaint)
     return spooled(stream, None, f"{file.where} (unpacked)")
 

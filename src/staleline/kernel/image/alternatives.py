@@ -3,8 +3,7 @@
 
 Code is run as it is in the image. For nearly all of it that is no difference: calls through
 ``pv_ops`` become direct ones, ``static_cpu_has()`` jumps where it would have tested the same bit,
-instructions that tune or mitigate are NOPs. What every boot patches without a condition, in a
-place that has no other patch, is applied before anything runs. What a feature decides is tried
+instructions that tune or mitigate are NOPs. What a feature decides is tried
 (`staleline.kernel.influence.at_sites`): where it would change an answer, that is unknown.
 """
 

@@ -2,10 +2,8 @@
 """Data symbols of a kernel that lists functions only (CONFIG_KALLSYMS_ALL=n).
 
 ``symbol_valid()`` in scripts/kallsyms.c drops what lies outside ``_stext`` to ``_etext`` and
-``_sinittext`` to ``_einittext``. Most variables that matter are exported to modules; the
-per-CPU area is a section; the few others are read off the instructions of functions that
-use nothing else. Each has one place it can be, or is left out: then what needs it says so by
-name.
+``_sinittext`` to ``_einittext``. Most variables that matter are exported to modules; the per-CPU
+area is a section; the few others are read off the instructions of functions that use nothing else.
 """
 
 from __future__ import annotations
@@ -122,6 +120,7 @@ def _set_and_used(
         if any(_stores(instruction, size) for size in sizes)
     }
     cells = stored & _cells(image, user)
+    # Each has one place it can be, or is left out: then what needs it says so by name.
     return {name: cells.pop()} if len(cells) == 1 else {}
 
 

@@ -1,9 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Load an image, and name it by what is in its file.
-
-Unpacking leaves the interpreter free, so modules are imported meanwhile: those of
-`staleline.kernel.image.image` here, whatever else is needed by who asks.
-"""
+"""Load an image, and name it by what is in its file."""
 
 from __future__ import annotations
 
@@ -40,6 +36,7 @@ def load_and_hash(
         before = _state(path)
         with opened_file(path) as file, ThreadPoolExecutor(1) as pool:
             unpacked, digest = pool.submit(unpack_kernel, file), pool.submit(file_digest, path)
+            # Unpacking leaves the interpreter free, so modules are imported meanwhile.
             meanwhile()
             from staleline.kernel.image.assembly import image_of  # noqa: PLC0415 - likewise meanwhile
 

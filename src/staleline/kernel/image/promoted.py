@@ -1,10 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Static functions and variables under the names they have in the source.
-
-ThinLTO lets one file use what is static in another; such a symbol becomes global, and its name
-gets ``.llvm.`` and the hash of its file behind it (LLVM 19, ModuleSummaryIndex.h,
-``getGlobalNameForLocal()``). kallsyms has it that way (scripts/kallsyms.c, 6.12).
-"""
+"""Static functions and variables under the names they have in the source."""
 
 from __future__ import annotations
 
@@ -17,6 +12,9 @@ if TYPE_CHECKING:
 
 __all__ = ["promoted_symbols"]
 
+#: ThinLTO lets one file use what is static in another; such a symbol becomes global, and its name
+#: gets this and the hash of its file behind it (LLVM 19, ModuleSummaryIndex.h,
+#: ``getGlobalNameForLocal()``). kallsyms has it that way (scripts/kallsyms.c, 6.12).
 _MARK: Final = ".llvm."
 
 

@@ -1,10 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What decides whether a kexec wakes CPUs that have stopped, other than listed facts.
-
-The jumping CPU is let on from the interrupt that it has sent, once for each conditional jump that
-it comes by, which then goes the other way each time. Where it interrupts or starts others so,
-whether these rest depends on what is asked there.
-"""
+"""What decides whether a kexec wakes CPUs that have stopped, other than listed facts."""
 
 from __future__ import annotations
 
@@ -18,6 +13,7 @@ from staleline.kernel.boot.startup import boot
 from staleline.kernel.derivation import DerivationError
 from staleline.kernel.emulator.execution.end import RunLimits
 from staleline.kernel.emulator.traps import LogicalCpu
+from staleline.kernel.rerun.conditions import JUMPS_NEAR, JUMPS_SHORT, inverted
 from staleline.kernel.sites.stoppath import forked, report_stopped, sends, wakes
 from staleline.vocabulary import Site
 
@@ -31,10 +27,6 @@ _LIMITS: Final = RunLimits(instructions=100_000, seconds=1.0)
 #: Where it stops them, and interrupts those that are slow once more: arch/x86/kernel/smp.c and
 #: apic/ipi.c, 5.10 to 7.3.
 _STOPPING: Final = ("native_stop_other_cpus", "apic_send_IPI_allbutself")
-#: Opcodes of conditional jumps: short ones, and near ones behind 0F (SDM volume 2, Jcc). Their
-#: lowest bit turns the condition over.
-_SHORT: Final = 0x70
-_NEAR: Final = 0x80
 _TWO_BYTE: Final = 0x0F
 _SHORT_SIZE: Final = 2
 _NEAR_SIZE: Final = 6
@@ -72,6 +64,8 @@ class _AfterStop(KexecWay):
         """
         with self._emulated.emulator.series():
             for address, other in sorted(self._jumps().items()):
+                # The jump goes the other way each time that it is come by. Where the CPU interrupts
+                # or starts others so, whether these rest depends on what is asked there.
                 if self._wakes(address, other):
                     where = self._emulated.emulator.describe(address)
                     yield (
@@ -92,10 +86,10 @@ class _AfterStop(KexecWay):
     def _turned(self, end: int) -> tuple[int, bytes] | None:
         """The conditional jump that ends there, and its other opcode; None if none does."""
         code = self._emulated.memory.read(end - _NEAR_SIZE, _NEAR_SIZE)
-        if code[0] == _TWO_BYTE and code[1] & 0xF0 == _NEAR:
-            return end - _NEAR_SIZE, bytes([_TWO_BYTE, code[1] ^ 1])
-        short = code[-_SHORT_SIZE]
-        return (end - _SHORT_SIZE, bytes([short ^ 1])) if short & 0xF0 == _SHORT else None
+        if code[0] == _TWO_BYTE and code[1] in JUMPS_NEAR:
+            return end - _NEAR_SIZE, inverted(code[:2], 1)
+        short = code[-_SHORT_SIZE : 1 - _SHORT_SIZE]
+        return (end - _SHORT_SIZE, inverted(short, 0)) if short[0] in JUMPS_SHORT else None
 
     def _stops(self, place: int) -> bool:
         name, _ = self._emulated.image.symbols.enclosing(place) or ("", 0)

@@ -1,9 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What the derivation asks or reads, other than the listed facts, that changes a decision.
-
-Half of all unlisted bits of CPUID and MSRs, and half of all variables that the derivation finds
-initialised, are changed at once, then the other half; again on each of several machines.
-"""
+"""What the derivation asks or reads, other than the listed facts, that changes a decision."""
 
 from __future__ import annotations
 

@@ -177,6 +177,10 @@ class _OneSite:
         memory, linked = self._reruns.memory, self._reruns.places.linked
         executed = frozenset(linked(step.address) for step in steps)
         for turn in turns(steps, linked, self._reruns.is_constant, memory.read):
+            # Inputs that are changed do not bring out every guard: a comparison with one odd
+            # number, a signed one, or one of something that may not be changed without making the
+            # code fail. So each turn is taken the other way. If then the site does otherwise,
+            # whatever flows into the condition matters, in whichever form it is asked.
             otherwise = self._other_ways.run(turn, executed, endless)
             if otherwise is None:
                 continue

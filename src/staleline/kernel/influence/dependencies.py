@@ -13,8 +13,7 @@ stepping and the highest leaves take some existing values only), what
 line's other words, and what the jumping CPU does before it interrupts the others. Two kinds of
 dependency may be missed: one on several unlisted things at once is found only if a round happens
 to change enough of them, and one on a variable's being equal to some number only if that is 0, 1,
-all ones or what it was. A change that makes the code fail is no dependency: it shows an index, a
-pointer, or a path that is not modelled, and is listed as not varied.
+all ones or what it was.
 """
 
 from __future__ import annotations
@@ -142,6 +141,8 @@ def _untold(image: KernelImage) -> dict[str, str]:
 
 
 def _lost(sites: Iterable[SiteSearch], boot: _BootFindings) -> dict[str, str]:
+    # A change that makes the code fail is no dependency: it shows an index, a pointer, or a path
+    # that is not modelled.
     lost = {name: why for search in sites for name, why in search.lost.items()}
     return lost | {
         str(found.change): found.lost for found in boot.findings if found.lost is not None

@@ -1,11 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What flows into the conditions on which a site turns, so far as no listed fact sets it.
-
-Inputs that are changed do not bring out every guard: a comparison with one odd number, a
-signed one, or one of something that may not be changed without making the code fail. So each
-turn that a site takes is taken the other way. If then the site does otherwise, whatever flows into
-the condition matters, in whichever form it is asked.
-"""
+"""What flows into the conditions on which a site turns, so far as no listed fact sets it."""
 
 from __future__ import annotations
 

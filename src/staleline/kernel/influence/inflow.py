@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Which inputs decide what executed instructions do, bit by bit where bits are tested.
 
-An input is whatever an instruction takes that no instruction of the trace before it left there:
-a variable, an answer of CPUID, an MSR, the time, a register. It flows on through registers, flags
-and memory; through an address too, where what is loaded from there is chosen by it.
+An input is whatever an instruction takes that no instruction of the trace before it left there: a
+variable, an answer of CPUID, an MSR, the time, a register.
 """
 
 from __future__ import annotations
@@ -109,6 +108,7 @@ class _Followed:
         form = form_of(step.code)
         if form is None:
             return self._take_unknown(step)
+        # An input flows through an address too, where what is loaded from there is chosen by it.
         chosen = self._chosen(form, step)
         loaded = self._loaded(step, chosen)
         deciding = self._of(form.decides)
@@ -160,12 +160,14 @@ class _Followed:
         """By CPUID, or of an MSR; or leave there what is asked later."""
         if instruction == "CPUID":
             for index, name in enumerate(_CPUID_OUTPUT):
+                # The upper halves become zero (SDM vol. 2, CPUID).
                 answer = Inflow(Register(number, subleaf, index), _MASK_32)
                 self._put_whole(name, frozenset({answer}))
             return
         # Of RDMSR and WRMSR `asked` has the number here.
         msr = subleaf
         if instruction == "WRMSR":
+            # What is written is EDX:EAX, and read back so (SDM vol. 2, WRMSR and RDMSR).
             halves = _joined(self._of(parts_of("rax")), self._of(parts_of("rdx")))
             self._msrs[msr] = _mixed(halves)
             return

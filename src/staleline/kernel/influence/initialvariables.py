@@ -1,9 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Variables and static branches that the derivation finds as the image has them.
-
-A running kernel may find something else there: a command line option, a module parameter or
-a driver may have set them.
-"""
+"""Variables and static branches that the derivation finds as the image has them."""
 
 from __future__ import annotations
 
@@ -61,6 +57,8 @@ class InitialVariables:
 
     def half(self, seed: int, *, complement: bool) -> list[Memory]:
         """Half of them changed; with `complement`, the other half."""
+        # A running kernel may find something else there: a command line option, a module parameter
+        # or a driver may have set them.
         half = halved(self._found.values(), seed, complement=complement)
         return [changed(memory, seed) for memory in half]
 

@@ -1,10 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What decides whether a kexec interrupts the other CPUs, other than listed facts.
-
-The way of the jumping CPU is run to the interrupt, and again with each variable that it reads
-changed, and with each static branch that it passes the other way round. Where it then interrupts
-nobody, or by another vector, whether the others stop depends on that.
-"""
+"""What decides whether a kexec interrupts the other CPUs, other than listed facts."""
 
 from __future__ import annotations
 
@@ -118,6 +113,8 @@ class _Way(KexecWay):
         self._emulated.memory.put_back(self._booted)
         self._write(address, change.content, is_code=change.is_code)
         try:
+            # Where it then interrupts nobody, or by another vector, whether the others stop depends
+            # on what was changed.
             return self._sends() != as_given
         except DerivationError:
             return False

@@ -1,9 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Where code goes, does or loads one thing or another, and how it looks the other way round.
-
-A conditional jump, move or SETcc gets the opposite condition; a jump on RCX is always or never
-taken; a repeated store happens not at all, or once; and an entry of a table becomes that beside it.
-"""
+"""Where code goes, does or loads one thing or another, and how it looks the other way round."""
 
 from __future__ import annotations
 
@@ -124,6 +120,7 @@ def _neighbours(read: Callable[[int, int], bytes], access: Access) -> Iterator[M
         except DerivationError:
             continue
         if int.from_bytes(entry, "little") != access.value:
+            # Its place gets what lies beside it, so that the same code looks another entry up.
             yield Memory(cell, entry, "", is_code=True)
 
 
@@ -136,16 +133,19 @@ def turned(step: ExecutedInstruction, following: int) -> bytes | None:
     if code[at] in _REX and at + 1 < len(code):
         at += 1
     opcode = code[at]
+    # A conditional jump, move or SETcc gets the opposite condition.
     if opcode in JUMPS_SHORT:
         return inverted(code, at)
     if opcode == _TWO_BYTES and any(code[at + 1] in some for some in _ON_CONDITION):
         return inverted(code, at + 1)
     if opcode in _COUNTED:
+        # These ask RCX, and have no opposite: they are always or never taken.
         taken = following != step.address + len(code)
         # EBH has its displacement where these have theirs, at the end.
         return _NOP * len(code) if taken else _NOP * (len(code) - 2) + _JUMP + code[-1:]
     if repeated and opcode in _STRINGS:
         # With a count of zero it touches no memory.
+        # As often as RCX says: not at all, or once.
         happened = bool(step.accesses)
         return _NOP * len(code) if happened else bytes(map(_unrepeated, code))
     return None

@@ -1,9 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What one image decides on machines, run at most once for each.
-
-What was decided is kept where readings are, under the same rules (cache.py), so that the audit of a
-host that did not change takes a fraction of a second.
-"""
+"""What one image decides on machines, run at most once for each."""
 
 from __future__ import annotations
 
@@ -82,6 +78,7 @@ class RememberedImage:
     def decide(self, machine: RawMachine) -> Decision:
         """What its code does on a machine; what it read there is left out."""
         key = _key(machine)
+        # So the audit of a host that did not change takes a fraction of a second.
         known = self._document["decisions"].get(key)
         if known is not None:
             return _decision(known)

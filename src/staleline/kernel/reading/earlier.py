@@ -1,9 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What was read of images in an earlier run, from the JSON that it wrote.
-
-An image of today is compared with the one of the same series and flavour then, whatever its
-version: ``6.12.117+deb13-cloud-amd64`` with ``6.12.100+deb13-cloud-amd64``.
-"""
+"""What was read of images in an earlier run, from the JSON that it wrote."""
 
 from __future__ import annotations
 
@@ -76,6 +72,7 @@ def _documents(text: str) -> Iterator[dict[str, Any]]:
 
 def same_flavour(report: ImageReport, earlier: Sequence[ImageReport]) -> ImageReport | None:
     """The earlier image of the same series and flavour; the last of several."""
+    # Whatever its version: 6.12.117+deb13-cloud-amd64 is compared with 6.12.100+deb13-cloud-amd64.
     wanted = _flavour(report)
     return next((one for one in reversed(earlier) if _flavour(one) == wanted), None)
 

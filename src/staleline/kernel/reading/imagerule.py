@@ -1,9 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The rule of a reading as a policy, and as the text of a policy file.
-
-What a policy file cannot say, lines that a site leaves behind dirty, makes no file; nor does a
-rule of which a part is unknown.
-"""
+"""The rule of a reading as a policy, and as the text of a policy file."""
 
 from __future__ import annotations
 

@@ -3,8 +3,6 @@
 
 The truth table varies the *listed* facts (`staleline.kernel.boot.rawfacts`). Whatever else can be
 asked is to make no difference, and `kernel.influence.dependencies` tries whether that is so.
-*Structural* answers are not turned over bit by bit. Family, model and stepping, and the highest
-leaves, are varied over values that exist (`REAL_SIGNATURES`, `HIGHEST_LEAVES`).
 """
 
 from __future__ import annotations

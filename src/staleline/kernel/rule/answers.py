@@ -1,10 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Find out whether a run would only repeat an earlier one.
 
-A run is a deterministic program that asks questions: where it starts and what it was
-answered so far decide what it asks next, and in the end what comes out. Runs from one start
-therefore form a tree: each node is a question, each branch an answer, each leaf a result.
-A machine that gives, question by question, the answers of an earlier run must repeat it.
+Runs from one start form a tree: each node is a question, each branch an answer, each leaf a result.
 """
 
 from __future__ import annotations
@@ -41,6 +38,9 @@ class AnswerTree(Generic[Outcome]):
         """What came of the run that a machine answering like this would repeat, if any."""
         node: _Node[Outcome] | None = self._root
         while node is not None and node.question is not None:
+            # A run is a deterministic program that asks questions: where it starts and what it was
+            # answered so far decide what it asks next, and in the end what comes out. A machine
+            # that gives, question by question, the answers of an earlier run must repeat it.
             node = node.branches.get(answer(node.question))
         return None if node is None else node.outcome
 

@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The combinations of facts as a grid: one axis per atom, one cell per combination.
-
-Only cells that a machine can have count (`staleline.policy.axioms`).
-"""
+"""The combinations of facts as a grid: one axis per atom, one cell per combination."""
 
 from __future__ import annotations
 
@@ -149,7 +146,7 @@ def _space(shape: tuple[int, ...]) -> tuple[Bits, Mapping[str, NDArray[Any]]]:
     # Any two maxima on either side will do: no rule asks for another leaf.
     atoms["max_extended_leaf"] = np.where(leaf, ENCRYPTION_LEAF, ENCRYPTION_LEAF - 1)
     atoms["sme_supported"] = leaf & atoms["sme_bit_unchecked"]
-    # No row is of a TDX guest.
+    # No row is of a TDX guest: a condition says of them what it says of any guest.
     atoms["tdx_guest"] = np.zeros(leaf.size, dtype=bool)
     atoms["sme_active"] = evaluate_columns(encrypts(), atoms, leaf.size).can_be_true
     holding = (evaluate_columns(axiom, atoms, leaf.size).can_be_true for axiom in axioms())

@@ -1,10 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Which catalogue policies an image carries: as a whole, and site by site.
-
-Distributions backport one site and not another, so a site's rule is recognised by itself.
-Equal means: decides alike on every machine that can exist, by z3. TDX guests are in no row; a
-condition says of them what it says of any guest.
-"""
+"""Which catalogue policies an image carries: as a whole, and site by site."""
 
 from __future__ import annotations
 
@@ -47,7 +42,11 @@ class Recognition:
         if condition is None:
             return ()
         return self._ordered(
-            policy for policy in catalogue().values() if self._same(policy, site, condition)
+            # Distributions backport one site and not another, so a site's rule is recognised by
+            # itself.
+            policy
+            for policy in catalogue().values()
+            if self._same(policy, site, condition)
         )
 
     def whole(
@@ -83,6 +82,7 @@ class Recognition:
             differs & self.grid.possible & self.grid.where(conjunction_of(self._assumptions))
         ).any():
             return False
+        # Equal is what decides alike on every machine that can exist.
         return equivalent(condition, theirs, *self._assumptions)
 
     @property

@@ -1,9 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What an image does for every combination of raw facts.
-
-Few combinations have to be run: a run that begins in the same state and is given the same answers
-as an earlier one repeats it (`staleline.kernel.rule.answers`).
-"""
+"""What an image does for every combination of raw facts."""
 
 from __future__ import annotations
 

@@ -2,9 +2,7 @@
 """Conditions that ask where the kernel was put, by the address of something in it.
 
 KASLR chooses that at each boot, and code that takes an address carries it in its instructions: no
-variable says so. An address is for pointing, or is compared with another; where code looks at its
-bits, or compares it with a number, what it does then depends on the boot. Followed are registers
-and the stack from one run of instructions to the next, but not into and out of functions.
+variable says so.
 """
 
 from __future__ import annotations
@@ -91,6 +89,8 @@ def asks_for_address(memory: MachineMemory, followed: Iterable[Followed]) -> int
         question = _question(memory, block, known)
         if question is not None:
             questions.add(question)
+        # Registers and the stack are followed from one run of instructions to the next, but not
+        # into and out of functions.
         left.extend(after for after in behind[block] if at_start[after].join(known))
     return min(questions, default=None)
 
@@ -182,6 +182,8 @@ class _Known:
 
     def follow(self, at: int, name: str, into: str, source: str) -> None:
         """Go on behind an instruction, of which the first and the last operand are given."""
+        # An address is for pointing, or is compared with another; where code looks at its bits, or
+        # compares it with a number, what it does then depends on the boot.
         if name in _LOOKS:
             self.asked = at if self._asks(name, into, source) else None
         elif name in _COMPUTES:

@@ -1,9 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What becomes of the lines that a CPU stores to after its last WBINVD.
-
-A line is dirty under the alias of the mapping that it was stored through. Registers of devices are
-not cached.
-"""
+"""What becomes of the lines that a CPU stores to after its last WBINVD."""
 
 from __future__ import annotations
 
@@ -120,7 +116,7 @@ class StopWait:
                 function, (1,), cpu=cpu, reads=self.report
             )
         if end.kind is not EndKind.RETURNED:
-            what = end.detail or f"{end.kind} at {self.emulated.emulator.describe(end.address)}"
+            what = self.emulated.emulator.told(end)
             raise DerivationError(f"{_STOPS_OTHERS}() did not return: {what}")
         looks = [at for at in range(len(accesses)) if _looks_at(accesses, at, self.report)]
         later = [one for one in accesses[looks[-1] + 1 :] if one.is_write] if looks else []
@@ -202,12 +198,14 @@ def _named(
     memory, places = emulated.memory, emulated.places
     for access in accesses:
         physical = memory.physical(access.address)
+        # Registers of devices are not cached.
         if physical is None:
             continue
         store = Store(
             address=access.address,
             physical=physical,
             size=access.size,
+            # A line is dirty under the alias of the mapping that it was stored through.
             through=_through(access.address, physical),
             line=places.line(access.address, physical),
             code=places.code(access.code),

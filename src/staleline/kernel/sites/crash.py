@@ -1,11 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Run the crash path: the crashing CPU shoots the others down by NMI and jumps.
 
-``machine_crash_shutdown()`` is run to where it sends the NMI, so that the kernel itself says who
-is to take it. Then a secondary takes the NMI, in ``crash_nmi_callback()``. The crashing CPU goes
-on to the end, with whatever else its release does there (since 7.2 ``tdx_sys_disable()``), and
-through ``machine_kexec()``. Sources: arch/x86/kernel/crash.c and reboot.c, linux 5.10.262 to
-7.3.4.
+Sources: arch/x86/kernel/crash.c and reboot.c, linux 5.10.262 to 7.3.4.
 """
 
 from __future__ import annotations
@@ -69,6 +65,7 @@ def run_crash(emulated: EmulatedMachine, cpus: Sequence[LogicalCpu]) -> CrashRun
         site = SiteDecision(None, str(error))
         return CrashRun(site, site)
     try:
+        # To the end, with whatever else its release does there: since 7.2 ``tdx_sys_disable()``.
         end_crash_shutdown(emulated, cpus[0])
         return CrashRun(callback, run_jump_in_crash(emulated, cpus[0]))
     except DerivationError as error:
@@ -106,6 +103,7 @@ def run_crash_nmi_callback(emulated: EmulatedMachine, cpus: Sequence[LogicalCpu]
         if name not in emulated.image.symbols:
             raise DerivationError(f"the image has no symbol {name}")
     registers = emulated.memory.direct(REGISTERS.start)
+    # Run to where it sends the NMI, so that the kernel itself says who is to take it.
     vector = interrupt_others(emulated, (crashing, secondary), _SHUT_DOWN, registers)
     if vector is None:
         raise NobodyShotDownError(
@@ -154,8 +152,7 @@ def _registered(image: KernelImage) -> int | None:
 def _go_on(emulator: Emulator, cpu: LogicalCpu, name: str) -> None:
     end = emulator.go_on(cpu)
     if end.kind is not EndKind.RETURNED:
-        what = end.detail or f"{end.kind} at {emulator.describe(end.address)}"
-        raise DerivationError(f"{name}() did not return: {what}")
+        raise DerivationError(f"{name}() did not return: {emulator.told(end)}")
 
 
 def _set_up_crash_notes(image: KernelImage, memory: MachineMemory) -> None:

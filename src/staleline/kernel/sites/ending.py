@@ -34,7 +34,7 @@ def site_decision(
     is_open = end.kind is EndKind.HALTED and end.interruptible
     if end.kind is wanted and not is_open:
         return SiteDecision(flushes > 0)
-    what = end.detail or f"{end.kind} at {emulator.describe(end.address)}"
+    what = emulator.told(end)
     what += ", with interrupts enabled" * is_open
     executed = f" (after {flushes} WBINVD)" if flushes else ""
     return SiteDecision(None, f"the run did not reach its end{executed}: {what}")

@@ -1,11 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Where the interrupts of the stop protocol lead, and the stacks that their handlers want.
-
-The kernel's own code fills the interrupt descriptor table: ``idt_setup_apic_and_irq_gates()``
-and ``idt_setup_traps()`` (arch/x86/kernel/idt.c, 5.10 to 7.3), and
-``irq_init_percpu_irqstack()`` (irq_64.c) says where each CPU keeps its interrupt stack. What they
-ask of the memory management, which is not emulated, is answered here.
-"""
+"""Where the interrupts of the stop protocol lead, and the stacks that their handlers want."""
 
 from __future__ import annotations
 
@@ -31,6 +25,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Interrupts", "interrupts_of"]
 
+#: The kernel's own code fills the interrupt descriptor table (arch/x86/kernel/idt.c, 5.10 to 7.3),
+#: and says where each CPU keeps its interrupt stack (irq_64.c).
 _SET_UP_GATES: Final = ("idt_setup_traps", "idt_setup_apic_and_irq_gates")
 _SET_UP_STACK: Final = "irq_init_percpu_irqstack"
 _TABLE: Final = "idt_table"
@@ -135,6 +131,7 @@ def _gates(emulated: EmulatedMachine, cpu: LogicalCpu) -> Mapping[int, int]:
         for v in (NMI_VECTOR, REBOOT_VECTOR)
     }
     return {
+        # Of long mode's 16 bytes these are the address (AMD APM volume 2, 4.8).
         vector: int.from_bytes(gate[0:2] + gate[6:12], "little")
         for vector, gate in gates.items()
         # Who may raise it by an instruction does not matter here.

@@ -1,10 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What a CPU that has halted for good executes when something wakes it all the same.
 
-It halts with interrupts disabled, so an NMI, a machine check or the end of an SMI's handler may
-make it go on (Intel SDM volume 2, HLT). Then it has to halt again, or loop, without a store: its
-flush is behind it. Sources: arch/x86/kernel/process.c stop_this_cpu(), reboot.c
-crash_nmi_callback(), linux 5.10.262 to 7.3.4.
+Sources: arch/x86/kernel/process.c stop_this_cpu(), reboot.c crash_nmi_callback(), linux 5.10.262
+to 7.3.4.
 """
 
 from __future__ import annotations
@@ -75,6 +73,9 @@ def stays_clean(emulated: EmulatedMachine, halt: int, rests_in: int) -> str | No
 
 
 def _reason(image: KernelImage, halt: int, rests_in: int) -> str | None:
+    # It halts with interrupts disabled, so an NMI, a machine check or the end of an SMI's handler
+    # may make it go on (Intel SDM volume 2, HLT). Then it has to halt again, or loop, without a
+    # store: its flush is behind it.
     pending, seen, constants = [halt], set[int](), dict[str, int | None]()
     try:
         while pending:

@@ -209,7 +209,7 @@ def _function(image: KernelImage, place: int) -> int | None:
 def _went_on(emulator: Emulator, end: End, name: str) -> str | None:
     if end.kind is EndKind.RETURNED:
         return None
-    return f"{name}() did not return: {_what(emulator, end)}"
+    return f"{name}() did not return: {emulator.told(end)}"
 
 
 def report_stopped(image: KernelImage, memory: MachineMemory) -> None:
@@ -269,7 +269,7 @@ def interrupt_others(
         return None
     if end.kind is not EndKind.SENT:
         name = hook_name(emulated.image, emulated.memory, function)
-        raise DerivationError(f"{name}() did not return: {_what(emulated.emulator, end)}")
+        raise DerivationError(f"{name}() did not return: {emulated.emulator.told(end)}")
     return end.vector
 
 
@@ -313,7 +313,3 @@ def take_nmi(
     """
     gate = interrupts_of(emulated).gate(NMI_VECTOR)
     return emulated.emulator.interrupt(gate, cpu=cpu, at_flush=at_flush)
-
-
-def _what(emulator: Emulator, end: End) -> str:
-    return end.detail or f"{end.kind} at {emulator.describe(end.address)}"

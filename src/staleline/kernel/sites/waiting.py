@@ -3,10 +3,7 @@
 
 ``native_stop_other_cpus(1)`` looks for a second whether the others have stopped, sends an NMI to
 those that have not, and looks again without an end (arch/x86/kernel/smp.c, linux 5.10.262 to
-7.3.4). A second is a million looks, so they are not all run. Between two of them lies a delay;
-there all that the CPU holds and all of memory is noted. The one value that goes down by one counts
-the wait, and is set to its end. A wait in which nothing changes ends only by what it looks at, and
-that it looks at each CPU is tried with every one of them (`everycpu`).
+7.3.4).
 """
 
 from __future__ import annotations
@@ -151,6 +148,8 @@ class _Waiting:
         try:
             self._calls = dict(self._delays())
             wait = self._found()
+            # A wait in which nothing changes ends only by what it looks at; that it looks at each
+            # CPU is tried with every one of them.
             if for_each and wait.reason is None:
                 wait = replace(wait, reason=self._left_out())
             return wait
@@ -215,6 +214,8 @@ class _Waiting:
         emulated, looks = self._emulated, self._looks
         emulated.memory.was_run_in(1)
         seen = looks.later if looks.expired else looks.first
+        # Between two looks lies a delay: what counts them is in what the CPU holds there, or in
+        # memory.
         seen.append(_Look(emulated.emulator.registers(), emulated.memory.kept()))
         if len(seen) < _LOOKS:
             return
@@ -228,6 +229,8 @@ class _Waiting:
     def _expire(self) -> None:
         """Set what counts the first wait to its end, if anything does."""
         try:
+            # A second is a million looks, so they are not all run. The one value that goes down by
+            # one counts the wait, and is set to its end.
             self._counters = tuple(self._counting())
         except DerivationError as error:
             self._failure = error
@@ -263,7 +266,7 @@ class _Waiting:
     def _goes_on(self, end: End) -> str:
         if end.kind is EndKind.RETURNED:
             return f"{_SHUT_DOWN}() gives up waiting for the other CPUs"
-        what = end.detail or f"{end.kind} at {self._emulated.emulator.describe(end.address)}"
+        what = self._emulated.emulator.told(end)
         return f"{_SHUT_DOWN}() does not wait for the other CPUs: {what}"
 
     def _changed(self, looks: Sequence[_Look]) -> Iterator[tuple[str | int, list[tuple[int, int]]]]:

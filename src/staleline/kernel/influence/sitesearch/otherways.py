@@ -106,6 +106,7 @@ class OtherWays:
         """A run, but for one that is known to have no end."""
         if change in endless:
             return None
+        # Such a run takes its whole budget, and would again on every row.
         before = self._reruns.endless_runs
         done = run()
         if self._reruns.endless_runs > before:
