@@ -58,7 +58,7 @@ def prometheus_text(several: Sequence[Findings], *, now: float) -> str:
         ),
         Metric(
             "staleline_verdict",
-            "The worst verdict of a path's handovers: the sample that is 1.",
+            "The verdict on a path, its worst handover's or the load's: the sample that is 1.",
             [sample for one in several for sample in _verdicts(one)],
         ),
         Metric(

@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from staleline.report.formats.findings import Finding, Findings, Level, audit_findings
 from staleline.verdict.audit.preflight import Preflight
 from staleline.verdict.audit.remarks import Remark
+from staleline.vocabulary import Verdict
 
 __all__ = ["preflight_findings"]
 
@@ -37,11 +38,29 @@ def preflight_findings(
         host: The machine's own name, where its evidence tells it.
     """
     asked = {"next_kernel": checked.image.image.path, "path": str(checked.path)}
+    if checked.accepted:
+        asked["accepted"] = " ".join(checked.accepted)
     audited = audit_findings(checked.audit, machine=machine, files=files, asked=asked)
     remarks = {remark.id for remark in checked.remarks}
     # Of what is both in the audit and among the remarks, the remark says more.
     other = [finding for finding in audited.other if finding.id not in remarks]
-    return replace(audited, other=(*other, *map(_remark, checked.remarks)), host=host)
+    told = replace(audited, other=(*other, *map(_remark, checked.remarks)))
+    return replace(
+        told,
+        # The load's and not the handover's: what is objected to would be safe in all formats.
+        by_path={checked.path: checked.verdict},
+        other=(*_objections(checked, told), *told.other),
+        host=host,
+    )
+
+
+def _objections(checked: Preflight, told: Findings) -> Iterator[Finding]:
+    """Those that neither a handover nor a remark tells."""
+    known = {finding.id for _, finding in told.each()}
+    for objection in checked.objections:
+        if objection.id not in known:
+            level = Level.ERROR if objection.verdict is Verdict.AT_RISK else Level.WARNING
+            yield Finding(objection.id, level, objection.text)
 
 
 def _remark(remark: Remark) -> Finding:

@@ -45,10 +45,12 @@ class Objection:
     """Why a load is not right although its handover may be safe.
 
     Attributes:
+        id: Of its explanation.
         verdict: At risk, or unknown.
         text: Why, as a clause.
     """
 
+    id: str
     verdict: Verdict
     text: str
 
@@ -149,16 +151,18 @@ def _objections(load: _Load) -> Iterator[Objection]:
     rows = load.audit.handovers
     trapping = dict.fromkeys(site for row in rows for site in row.faults)
     for site in trapping:
-        yield Objection(Verdict.AT_RISK, f"{site} executes WBINVD, which traps in this guest")
+        text = f"{site} executes WBINVD, which traps in this guest"
+        yield Objection("flush-faults", Verdict.AT_RISK, text)
     for reason in dict.fromkeys(reason for row in rows for reason in row.may_fault):
-        yield Objection(Verdict.UNKNOWN, reason)
+        yield Objection(reason.id, Verdict.UNKNOWN, reason)
     for name in _of_kernel(load):
-        yield Objection(Verdict.UNKNOWN, _remark(name, load).text)
+        yield Objection(name, Verdict.UNKNOWN, _remark(name, load).text)
     if _offline_by_rule(load):
         offline = load.facts["offline_cpus"]
         which = "whether any are is not known" if offline.value is None else "some are"
         do = offline.missing or "bring them online"
         yield Objection(
+            "unknown-offline-cpus",
             Verdict.UNKNOWN,
             f"a rule says nothing of CPUs that are offline, and {which}: "
             f"give the image to --kernel, or {do}",
