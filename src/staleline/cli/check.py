@@ -94,7 +94,7 @@ def _check(rule: NamedRule, wanted: Wanted, cpus: int | None) -> RuleCheck:
         without = tuple(check_kernel(kernel, replace(selection, load_settled=False)))
         fewer = _safe(rows) - _safe(without)
     exact = None if cpus is None else _exactly(rows, cpus)
-    return RuleCheck(rule, rows, exact, wanted.accepted, fewer)
+    return RuleCheck(rule, rows, exact, wanted.accepted, fewer, selection)
 
 
 def _safe(rows: Sequence[PlatformHandover]) -> int:
@@ -129,8 +129,9 @@ def _exactly(rows: Sequence[PlatformHandover], cpus: int) -> ExactCheck:
 
 def _findings(checked: Sequence[RuleCheck], waivers: Waivers | None) -> list[Findings]:
     from staleline.report.formats.findings import check_findings
+    from staleline.report.policies.selected import selected_labels
 
-    found = [check_findings(one.rule, one.rows, one.accepted) for one in checked]
+    found = [check_findings(one.rule, one.rows, selected_labels(one.selection)) for one in checked]
     return found if waivers is None else [waivers.applied(one) for one in found]
 
 

@@ -93,10 +93,27 @@ def command(  # noqa: PLR0913 - one parameter per option
     else:
         explored = _of_machines(machine.files, kernels, given, asked)
     # A rule's own entry says its build ID as well.
-    explored = replace(explored, files={**_digests((*machine.files, *kernels)), **explored.files})
+    explored = replace(
+        explored,
+        files={**_digests((*machine.files, *kernels)), **explored.files},
+        under=(*_under(wanted, following), *explored.under),
+    )
     page = write_report(explored, FilePath(directory))
     size = f"{page.stat().st_size / 1024:.0f} KiB"
     click.echo(f"{printable(str(page))}: {len(explored.results)} handovers, {size}")
+
+
+def _under(wanted: Wanted, following: str) -> Iterator[str]:
+    """What was left out of the page, or is taken for granted on it."""
+    from staleline.report.policies.selected import of_roles_alone
+
+    if roles := of_roles_alone(wanted.selection):
+        yield f"Every verdict is {roles}."
+    for name in wanted.accepted:
+        yield f"Accepted, not shown: {name} (docs/model.md)."
+    if following != "any":
+        how = "as the old one has it" if following == "same" else following
+        yield f"Only next kernels with memory encryption {how} are judged."
 
 
 def _digests(files: Iterable[str]) -> dict[str, str]:

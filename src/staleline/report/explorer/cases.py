@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from staleline.model.scenario import Scenario
 from staleline.report.explorer.layers import Layers, audit_layers, platform_layers
 from staleline.report.policies.subject import identity_lines
+from staleline.report.words.identity import identity_words
 from staleline.report.words.judged import Judged
 from staleline.verdict.audit.audit import Audit
 from staleline.verdict.handover.readkernel import NamedRule, PartlyReadKernel
@@ -104,6 +105,7 @@ class ExploredKernels:
         overall: (machine's name, kernel's name) -> what it comes to.
         called: What the machines are together: ``machines`` or ``platform classes``.
         files: File that it rests on -> its digest, and an image's build ID.
+        under: What was left out, accepted or supposed: without it verdicts read like all there is.
     """
 
     machines: tuple[ExploredMachine, ...]
@@ -112,6 +114,7 @@ class ExploredKernels:
     overall: Mapping[tuple[str, str], Overall]
     called: str = "machines"
     files: Mapping[str, str] = field(default_factory=dict)
+    under: tuple[str, ...] = ()
 
 
 def of_audits(audits: Iterable[tuple[str, str, Audit]]) -> ExploredKernels:
@@ -141,6 +144,11 @@ def of_audits(audits: Iterable[tuple[str, str, Audit]]) -> ExploredKernels:
         overall={
             (name, kernel): Overall(audit.by_path, audit.unknown) for name, kernel, audit in audits
         },
+        under=tuple(
+            f"{kernel} on {name}: {identity_words(audit.identity)}"
+            for name, kernel, audit in audits
+            if audit.identity.what_if
+        ),
     )
 
 

@@ -27,8 +27,15 @@ def heading(explored: ExploredKernels) -> str:
 
 
 def summary(explored: ExploredKernels) -> str:
-    """Per kernel a section with a verdict per path, and what is missing; as HTML."""
-    return "\n".join("".join(_of_kernel(explored, kernel)) for kernel in explored.kernels)
+    """What it is under, then per kernel a verdict per path, and what is missing; as HTML."""
+    sections = ("".join(_of_kernel(explored, kernel)) for kernel in explored.kernels)
+    return "\n".join((*_under(explored), *sections))
+
+
+def _under(explored: ExploredKernels) -> Iterator[str]:
+    if explored.under:
+        lines = "".join(f'<p class="open">{html_escape(line)}</p>' for line in explored.under)
+        yield f'<section class="overall">{lines}</section>'
 
 
 def _named(names: Sequence[str], what: str) -> str:

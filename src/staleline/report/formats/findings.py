@@ -197,14 +197,14 @@ def audit_findings(
 
 
 def check_findings(
-    rule: NamedRule, rows: Sequence[PlatformHandover], accepted: Sequence[str] = ()
+    rule: NamedRule, rows: Sequence[PlatformHandover], asked: Mapping[str, str] | None = None
 ) -> Findings:
     """What the check of a rule on platform classes found.
 
     Args:
         rule: A policy, or an image.
         rows: Its handovers.
-        accepted: Assumptions that were accepted, by name.
+        asked: What was left out or accepted, where not everything was asked.
     """
     policy, document = rule.policy, rule.document
     return Findings(
@@ -219,7 +219,7 @@ def check_findings(
         },
         handovers=tuple(checked_handover(row) for row in rows),
         other=tuple(Finding(bug_id(bug), Level.NOTE, bug) for bug in policy.bugs),
-        asked={"accepted": " ".join(accepted)} if accepted else {},
+        asked=asked or {},
     )
 
 

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -20,13 +20,14 @@ from staleline.report.policies.folding import (
     why_not_safe,
 )
 from staleline.report.policies.folding import where_words as where
+from staleline.report.policies.selected import of_roles_alone, selected_fields
 from staleline.report.policies.subject import identity_lines, subject_fields
 from staleline.report.words.console import VERDICT_STYLE, markup_escape
 from staleline.report.words.handovertable import Column, HandoverTable
 from staleline.report.words.lanes import lanes
 from staleline.report.words.words import transition_words
 from staleline.verdict.handover.readkernel import NamedRule
-from staleline.verdict.policies.platforms import PlatformHandover
+from staleline.verdict.policies.platforms import PlatformHandover, Selection
 from staleline.vocabulary import Verdict
 
 if TYPE_CHECKING:  # what checks exactly is imported only where it is asked for
@@ -47,6 +48,7 @@ class RuleCheck:
         exact: The check for an exact number of CPUs, if it was asked for.
         accepted: Assumptions that were accepted, by their names.
         only_accepted: How many handovers are safe because of these, and not without them.
+        selection: Of which handovers and lines it was asked.
     """
 
     rule: NamedRule
@@ -54,6 +56,7 @@ class RuleCheck:
     exact: ExactCheck | None = None
     accepted: tuple[str, ...] = ()
     only_accepted: int = 0
+    selection: Selection = field(default_factory=Selection)
 
 
 def check_document(checked: RuleCheck) -> dict[str, Any]:
@@ -63,6 +66,7 @@ def check_document(checked: RuleCheck) -> dict[str, Any]:
         "schema": "staleline/check/1",
         "policy": checked.rule.name,
         "image": subject_fields(checked.rule),
+        "asked": selected_fields(checked.selection),
         "accepted": list(checked.accepted),
         "only_accepted": checked.only_accepted,
         "summary": counted(checked.rows),
@@ -138,7 +142,7 @@ def headline(checked: RuleCheck) -> str:
     text = f"{counts[Verdict.SAFE]} of {total} handovers safe"
     if not worse:
         text = "the handover is safe" if total == 1 else f"all {total} handovers safe"
-    return ", ".join((text, *worse))
+    return ", ".join((text, *worse, *filter(None, [of_roles_alone(checked.selection)])))
 
 
 def told_reasons(rows: Iterable[PlatformHandover]) -> Iterator[tuple[Reason, str]]:
