@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -83,7 +84,7 @@ def fleet_add(  # noqa: PLR0913 - one parameter per option
 
     options = AddOptions(jobs, _silent if quiet else _Rate().tell)
     added = add_to_fleet(Path(into), sources, options)
-    _tell_added(added)
+    _tell_added(added, into)
     if inventory is not None:
         _add_inventory(Path(into), Path(inventory), key)
     return 3 if added.quarantined else 0
@@ -96,7 +97,8 @@ def _add_inventory(into: Path, inventory: Path, key: str) -> None:
     fleet = opened(into)
     with fleet.locked(writing_to_it=True):
         rows, lacking = keep_inventory(fleet, inventory, key)
-    click.echo(f"inventory of {rows:,} hosts; {lacking:,} hosts of the fleet are not in it")
+    known, unknown = _several(rows, "host"), _several(lacking, "host")
+    click.echo(f"inventory of {known}; {unknown} of the fleet are not in it")
 
 
 def _silent(*_: int) -> None:
@@ -117,18 +119,27 @@ class _Rate:
         )
 
 
-def _tell_added(added: Added) -> None:
+def _tell_added(added: Added, into: str) -> None:
     from staleline.printable import printable
 
-    again = f"; {added.already:,} inputs were there already" if added.already else ""
-    twice = f"; {added.repeated:,} hosts are told more than once" if added.repeated else ""
-    click.echo(f"{added.hosts:,} hosts of {added.inputs:,} inputs added{again}{twice}")
+    hosts, inputs = _several(added.hosts, "host"), _several(added.inputs, "input")
+    again = f"; there already: {_several(added.already, 'input')}" if added.already else ""
+    twice = f"; told more than once: {_several(added.repeated, 'host')}" if added.repeated else ""
+    click.echo(f"{hosts} of {inputs} added{again}{twice}")
     for _, _, reason in added.faults:
         streams.complain(f"not read: {printable(reason)}")
     # Only a few are named.
     left = added.quarantined - len(added.faults)
     if left > 0:
-        streams.complain(f"not read: {left:,} more, named by `staleline fleet audit --json`")
+        streams.complain(
+            f"not read: {left:,} more, named by `staleline fleet audit {shlex.quote(into)} --json`"
+        )
+
+
+def _several(number: int, word: str) -> str:
+    from staleline.report.fleets.overview import counted_as
+
+    return counted_as(number, word)
 
 
 def _asking(function: _Function) -> _Function:
@@ -223,6 +234,11 @@ def fleet_audit(*, fleet: str, fail_on: str, output: Output, **given: Any) -> in
 
     with asked_fleet(Path(fleet), _options(given)) as asked:
         rows = output.file is not None and Path(output.file).suffix in _ROWS
+        if rows and output.format != "text":
+            raise UsageError(
+                f"-o {output.file} is a row for each host, and --format {output.format} is not",
+                do="leave one of them out",
+            )
         if rows and output.file is not None:
             written = asked.write_rows(Path(output.file))
             click.echo(f"{written:,} rows: {output.file}")

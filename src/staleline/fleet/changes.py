@@ -61,12 +61,14 @@ class Changes:
         new: Hosts now.
         same: Hosts of which both results say the same.
         changed: What they do not say the same of.
+        asked: What was asked for each, by name; empty where a result does not tell.
     """
 
     old: int
     new: int
     same: int
     changed: tuple[VerdictChange, ...]
+    asked: tuple[Mapping[str, Any], Mapping[str, Any]] = ({}, {})
 
     @property
     def worse(self) -> int:
@@ -81,7 +83,8 @@ def changes(old: Path, new: Path) -> Changes:
         UsageError: One of them is none.
     """
     # Numbers of classes are digests of their facts, so that both results mean the same by one.
-    facts = {**_classes(old), **_classes(new)}
+    kept = _kept(old), _kept(new)
+    facts = {**kept[0]["classes"], **kept[1]["classes"]}
     with engine() as running:
         for name, file in (("old_rows", old), ("new_rows", new)):
             running.connection.execute(f"CREATE TEMP TABLE {name} AS {_once(file)}")
@@ -102,7 +105,8 @@ def changes(old: Path, new: Path) -> Changes:
     changed.sort(
         key=lambda one: (not one.worse, _place(one.new), -one.hosts, one.by, one.path or "")
     )
-    return Changes(before, now, same, tuple(changed))
+    asked = kept[0].get("asked", {}), kept[1].get("asked", {})
+    return Changes(before, now, same, tuple(changed), asked)
 
 
 def _place(verdict: str | None) -> int:
@@ -159,8 +163,8 @@ def _word(value: object) -> str:
     return {None: "unknown", True: "yes", False: "no"}.get(value, str(value))  # type: ignore[call-overload, no-any-return]
 
 
-def _classes(file: Path) -> dict[str, list[Any]]:
-    """Class -> facts, which a result carries with it."""
+def _kept(file: Path) -> dict[str, Any]:
+    """What a result carries with it: class -> facts, and what was asked."""
     import pyarrow.parquet as pq
 
     try:
@@ -174,5 +178,5 @@ def _classes(file: Path) -> dict[str, list[Any]]:
         document = {}
     if document.get("schema") != ROWS_SCHEMA:
         raise UsageError("is no result of a fleet's audit", where=file, do=_DO)
-    classes: dict[str, list[Any]] = document["classes"]
-    return classes
+    kept_document: dict[str, Any] = document
+    return kept_document

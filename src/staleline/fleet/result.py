@@ -27,6 +27,7 @@ from staleline.fleet.judging import (
     keep_verdicts,
     kept_verdicts,
 )
+from staleline.fleet.sheets import for_sheets
 from staleline.fleet.statements import Outlook
 from staleline.fleet.store import Fleet, opened
 from staleline.fleet.tables import Engine, Statements, engine, relation, with_tables
@@ -115,7 +116,6 @@ class AskedFleet:
             "SELECT verdict, SUM(hosts) AS n FROM judged GROUP BY verdict"
         ):
             hosts[row["verdict"]] += int(row["n"])
-        hosts[Verdict.UNKNOWN] += len(self.faults)
         return hosts
 
     @property
@@ -132,6 +132,17 @@ class AskedFleet:
     def by(self, *columns: str) -> list[dict[str, Any]]:
         """Hosts by columns of ``judged``, worst first."""
         return self.running.rows(statements.grouped(columns))
+
+    def by_owner(self, name: str) -> list[dict[str, Any]]:
+        """Hosts by a column of the inventory that was asked for, as ``value``; worst first."""
+        columns = dict(zip(self.options.by, statements.owner_columns(self.options.by), strict=True))
+        rows = self.by(columns[name])
+        return [{"value": row.pop(columns[name]), **row} for row in rows]
+
+    @property
+    def trapping(self) -> int:
+        """Hosts on which a WBINVD traps, whatever their verdict is."""
+        return int(self.running.value("SELECT SUM(hosts) FROM judged WHERE faults <> ''") or 0)
 
     @property
     def open_subjects(self) -> list[dict[str, Any]]:
@@ -165,6 +176,12 @@ class AskedFleet:
         told = {
             "schema": "staleline/fleet-rows/1",
             "now": self.told.now,
+            "asked": {
+                "kernel": self.options.question.kernel,
+                "next": self.options.question.following,
+                "append": self.options.question.append,
+                "max_age": self.options.max_age,
+            },
             "classes": {str(number): list(values) for number, values in self.class_values.items()},
         }
         kind = "FORMAT parquet, COMPRESSION zstd"
@@ -173,7 +190,7 @@ class AskedFleet:
             kind += f", KV_METADATA {{staleline: '{text}'}}"
         statement = statements.rows(self.told)
         if file.suffix == ".csv":
-            kind, statement = "FORMAT csv, HEADER", _for_sheets(statement, self.columns)
+            kind, statement = "FORMAT csv, HEADER", for_sheets(statement, self.columns)
         name = str(file).replace("'", "''")
         written = self.running.value(f"COPY ({statement}) TO '{name}' ({kind})")
         hosts = self.running.value("SELECT SUM(hosts) FROM counted") or 0
@@ -195,20 +212,6 @@ class AskedFleet:
         """Class -> its facts under its own kernels."""
         rows = self.running.rows("SELECT DISTINCT * FROM classes ORDER BY class")
         return {row["class"]: tuple(row[name] for name in ASKED) for row in rows}
-
-
-def _for_sheets(statement: str, columns: Sequence[str]) -> str:
-    """With names that no spreadsheet takes for a formula."""
-    guarded = {"host", "note", "model", "release", "build_id", "missing"}
-    chosen = ", ".join(
-        f"CASE WHEN regexp_matches({name}, '^[=+@\\t\\r-]') THEN '''' || {name} ELSE {name} END "
-        f"AS {name}"
-        if column in guarded or column not in statements.COLUMNS
-        else name
-        for column in columns
-        for name in (statements.quoted(column),)
-    )
-    return f"SELECT {chosen} FROM ({statement})"
 
 
 @contextmanager

@@ -28,6 +28,7 @@ __all__ = [
     "doubtful",
     "grouped",
     "judged",
+    "owner_columns",
     "quoted",
     "rows",
     "told_again",
@@ -48,7 +49,10 @@ TWICE, OLD, FAULTS = "told-twice-differently", "evidence-too-old", "not-read"
 
 
 def quoted(text: str) -> str:
-    """A name of a column; only those that need it are quoted, as engines do it differently."""
+    """A name of a column; only those that need it are quoted, as engines do it differently.
+
+    It may be a word of SQL's own, as `group` is, and then stands behind a table's name or AS.
+    """
     if re.fullmatch(r"[a-z][a-z0-9_]*", text):
         return text
     return '"' + text.replace('"', '""') + '"'
@@ -168,6 +172,23 @@ FROM quarantine q JOIN latest l ON l.file = q.file AND l.modified = q.modified A
 """
 
 
+def owner_columns(names: Sequence[str]) -> tuple[str, ...]:
+    """What the owner's columns are called within statements.
+
+    Theirs may be called as one of a table's is, `hardware` or `old`, which would be taken instead.
+    """
+    return tuple(f"own_{number}" for number, _ in enumerate(names))
+
+
+def _with_owners(names: Sequence[str], host: str) -> str:
+    """The owner's columns beside each host, under the names of `owner_columns`."""
+    if not names:
+        return ""
+    pairs = zip(names, owner_columns(names), strict=True)
+    own = "".join(f", n.{quoted(name)} AS {column}" for name, column in pairs)
+    return f"LEFT JOIN (SELECT n.host{own} FROM inventory n) i ON i.host = {host}"
+
+
 def _told_rows(told: Outlook, columns: Sequence[str]) -> str:
     """`columns` of a row for each host."""
     plain = ", ".join(f"h.{name}" for name in columns)
@@ -185,11 +206,10 @@ def counted_table(told: Outlook, by: Sequence[str] = ()) -> str:
     names = ["subject", "hardware", *(["profile"] if told.by_profile else [])]
     columns = [*names, "collected", "time", *(["host"] if by else [])]
     own = ", ".join(f"t.{name}" for name in names)
-    owner = "".join(f", i.{quoted(name)}" for name in by)
-    join = "LEFT JOIN inventory i ON i.host = t.host" if by else ""
+    owner = "".join(f", i.{name}" for name in owner_columns(by))
     return f"""
 SELECT {own}{owner}, {told.old} AS old, {told.conflict} AS conflict, COUNT(*) AS hosts
-FROM ({_told_rows(told, columns)}) t {join}
+FROM ({_told_rows(told, columns)}) t {_with_owners(by, "t.host")}
 GROUP BY {own}{owner}, {told.old}, {told.conflict}
 """
 
@@ -202,8 +222,15 @@ def _verdict(column: str, told: Outlook) -> str:
 
 
 def judged(told: Outlook, by: Sequence[str] = ()) -> str:
-    """What is counted, with what it comes to."""
-    owner = "".join(f", t.{quoted(name)}" for name in by)
+    """What is counted, with what it comes to; a record that could not be read is one unknown host.
+
+    Whatever hosts are counted by, the counts add up to all of them: those that nobody could read
+    belong to their owner's groups as well.
+    """
+    owner, of_fault = (
+        "".join(f", {table}.{name}" for name in owner_columns(by)) for table in ("t", "i")
+    )
+    text, number = "CAST(NULL AS VARCHAR(20))", "CAST(NULL AS BIGINT)"
     missing = f"CASE WHEN t.conflict THEN '{TWICE}' WHEN t.old THEN '{OLD}' ELSE v.missing END"
 
     def verdict(column: str) -> str:
@@ -216,12 +243,16 @@ SELECT t.subject, v.class, v.rule, v.kernel_evidence, v.release, v.build_id, hw.
     c.flush_ms, t.hosts{owner}
 FROM counted t JOIN verdicts v ON {told.key} JOIN kinds hw ON hw.hardware = t.hardware
     LEFT JOIN costs c ON c.pattern = v.pattern AND c.hardware = t.hardware
+UNION ALL
+SELECT {number}, {number}, {text}, 'none', {text}, {text}, {text}, {text}, 'unknown', 'unknown',
+    'unknown', '', '{FAULTS}', f.contradictions, '', '', f.reason, CAST(NULL AS DOUBLE), 1{of_fault}
+FROM faults f {_with_owners(by, "f.host")}
 """
 
 
 def grouped(columns: Sequence[str]) -> str:
     """Hosts by columns of ``judged``, and by verdict, with what their flushes take in all."""
-    names = ", ".join(quoted(name) for name in columns)
+    names = ", ".join(columns)
     return f"""
 SELECT {names}, SUM(hosts) AS hosts,
     SUM(CASE WHEN verdict = 'at-risk' THEN hosts ELSE 0 END) AS at_risk,
@@ -236,7 +267,8 @@ FROM judged GROUP BY {names} ORDER BY at_risk DESC, unknown DESC, hosts DESC, {n
 #: Classes with kernels of which something is missing, and how many hosts that is.
 OPEN = """
 SELECT subject, missing, SUM(hosts) AS hosts FROM judged
-WHERE verdict = 'unknown' AND missing <> '' GROUP BY subject, missing ORDER BY hosts DESC, subject
+WHERE verdict = 'unknown' AND missing <> '' AND subject IS NOT NULL
+GROUP BY subject, missing ORDER BY hosts DESC, subject
 """
 
 
@@ -255,9 +287,8 @@ def _note(told: Outlook) -> str:
 
 def rows(told: Outlook) -> str:
     """A row for each host, and one for each fault: `COLUMNS`, and the owner's."""
-    owner = "".join(f", i.{quoted(name)}" for name in told.inventory)
-    nothing = "".join(f", CAST(NULL AS VARCHAR(20)) AS {quoted(name)}" for name in told.inventory)
-    join = "LEFT JOIN inventory i ON i.host = t.host" if told.inventory else ""
+    pairs = zip(told.inventory, owner_columns(told.inventory), strict=True)
+    owner = "".join(f", i.{column} AS {quoted(name)}" for name, column in pairs)
     columns = ["host", "collected", "time", "subject", "hardware", "evidence"]
     columns += ["profile"] if told.by_profile else []
     missing = "v.missing"
@@ -273,13 +304,14 @@ SELECT t.host, t.collected{owner}, hw.vendor, hw.cpu AS model, v.release, v.buil
     {told.now} - t.collected AS age, {_note(told)} AS note
 FROM ({_told_rows(told, columns)}) t
     JOIN verdicts v ON {told.key} JOIN kinds hw ON hw.hardware = t.hardware
-    LEFT JOIN costs c ON c.pattern = v.pattern AND c.hardware = t.hardware {join}
+    LEFT JOIN costs c ON c.pattern = v.pattern AND c.hardware = t.hardware
+    {_with_owners(told.inventory, "t.host")}
 UNION ALL
-SELECT COALESCE(host, CONCAT(file, CASE WHEN place = '' THEN '' ELSE ':' END, place)),
-    CAST(NULL AS BIGINT){nothing}, {none}, {none}, {none}, {none}, 'none', {none},
+SELECT COALESCE(f.host, CONCAT(file, CASE WHEN place = '' THEN '' ELSE ':' END, place)),
+    CAST(NULL AS BIGINT){owner}, {none}, {none}, {none}, {none}, 'none', {none},
     CAST(NULL AS BIGINT), 'unknown', 'unknown', 'unknown', '', '{FAULTS}', contradictions, '', '',
     CAST(NULL AS DOUBLE), evidence, CAST(NULL AS BIGINT), reason
-FROM faults
+FROM faults f {_with_owners(told.inventory, "f.host")}
 """
 
 

@@ -60,7 +60,7 @@ def keep_inventory(fleet: Fleet, file: Path, key: str) -> tuple[int, int]:
         _require_columns(columns, key, file)
         name = quoted(key)
         twice = running.rows(
-            f"SELECT {name} AS host FROM given GROUP BY {name} HAVING COUNT(*) > 1 LIMIT 1"
+            f"SELECT g.{name} AS host FROM given g GROUP BY g.{name} HAVING COUNT(*) > 1 LIMIT 1"
         )
         if twice:
             raise UsageError(
@@ -69,13 +69,13 @@ def keep_inventory(fleet: Fleet, file: Path, key: str) -> tuple[int, int]:
                 do="give one row for each host",
             )
         own = "".join(
-            f", CAST({quoted(column)} AS VARCHAR) AS {quoted(column)}"
+            f", CAST(g.{quoted(column)} AS VARCHAR) AS {quoted(column)}"
             for column in columns
             if column != key
         )
         table = running.connection.sql(
-            f"SELECT CAST({name} AS VARCHAR) AS host{own} FROM given WHERE {name} IS NOT NULL "
-            "ORDER BY host"
+            f"SELECT CAST(g.{name} AS VARCHAR) AS host{own} FROM given g "
+            f"WHERE g.{name} IS NOT NULL ORDER BY 1"
         ).to_arrow_table()
         sink = io.BytesIO()
         pq.write_table(table, sink, compression="zstd")
@@ -87,9 +87,7 @@ def _require_columns(columns: list[str], key: str, file: Path) -> None:
     if key not in columns:
         do = f"give --key one of {', '.join(map(printable, columns))[:300]}"
         raise UsageError(f"has no column {key!a}", where=file, do=do)
-    taken = sorted(
-        {*COLUMNS, "subject", "profile", "hosts"} & {c.lower() for c in columns if c != key}
-    )
+    taken = sorted({*COLUMNS} & {c.lower() for c in columns if c != key})
     if taken:
         raise UsageError(
             f"has a column {taken[0]!a}, which rows of a fleet have too",

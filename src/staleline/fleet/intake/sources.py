@@ -196,15 +196,26 @@ def _remote(source: str) -> Iterator[FleetInput]:
 
 def records(input_: FleetInput) -> Iterator[Record]:
     """Every machine in an input; what is wrong with the input itself is a record as well."""
+    empty = True
     try:
-        if os.path.isdir(input_.location):
-            yield _of_snapshot(read_snapshot(input_.location))
-        elif input_.piece is not None and not _is_parquet(input_.location):
-            yield from _piece_of_lines(input_.location, input_.piece)
-        else:
-            yield from _of_file(input_)
+        for record in _records(input_):
+            empty = False
+            yield record
+        # A piece may lie within a line. What is whole and holds nothing is as little a fleet as
+        # what is damaged.
+        if empty and input_.piece is None:
+            raise EvidenceError("holds no snapshot", where=input_.location, do=_DO_WHOLE)
     except (StalelineError, RecursionError) as error:
         yield Record("", "", error=_error(error, input_.location))
+
+
+def _records(input_: FleetInput) -> Iterator[Record]:
+    if os.path.isdir(input_.location):
+        yield _of_snapshot(read_snapshot(input_.location))
+    elif input_.piece is not None and not _is_parquet(input_.location):
+        yield from _piece_of_lines(input_.location, input_.piece)
+    else:
+        yield from _of_file(input_)
 
 
 def _error(error: Exception, where: str) -> StalelineError:

@@ -30,7 +30,7 @@ def fleet_document(overview: FleetOverview) -> dict[str, Any]:
         "hosts": overview.hosts,
         "counts": dict(overview.counts),
         "groups": [_group(row) for row in overview.groups],
-        "by": {name: [_owners(name, row) for row in rows] for name, rows in overview.by.items()},
+        "by": {name: [_owners(row) for row in rows] for name, rows in overview.by.items()},
         "missing": gain_documents(overview.gains),
         "faults": [asdict(fault) for fault in overview.faults],
         "told_again": {
@@ -52,9 +52,9 @@ def _group(row: Mapping[str, Any]) -> dict[str, Any]:
     return {**{name: row[name] for name in names}, "hosts": int(row["hosts"])}
 
 
-def _owners(name: str, row: Mapping[str, Any]) -> dict[str, Any]:
+def _owners(row: Mapping[str, Any]) -> dict[str, Any]:
     counts = {key: int(row[key]) for key in ("hosts", "at_risk", "unknown", "safe")}
-    return {"value": row[name], **counts, "flush_ms": row["flush_ms"]}
+    return {"value": row["value"], **counts, "flush_ms": row["flush_ms"]}
 
 
 def _row(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -72,6 +72,7 @@ def changes_document(changes: Changes) -> dict[str, Any]:
     return {
         "schema": "staleline/fleet-diff/1",
         "hosts": {"old": changes.old, "new": changes.new},
+        "asked": {"old": dict(changes.asked[0]), "new": dict(changes.asked[1])},
         "worse": changes.worse,
         "changes": [
             {**asdict(one), "by": list(one.by), "examples": list(one.examples), "worse": one.worse}

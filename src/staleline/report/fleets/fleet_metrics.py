@@ -39,7 +39,8 @@ def fleet_metrics(overview: FleetOverview) -> str:
                 "Hosts by a column of the inventory, and by verdict.",
                 [
                     (
-                        asked | {"column": name, "value": str(row[name]), "verdict": verdict},
+                        # Without a value, which is told from every one that a host may have.
+                        asked | {"column": name, "value": row["value"] or "", "verdict": verdict},
                         int(row[key]),
                     )
                     for name, rows in overview.by.items()

@@ -7,6 +7,7 @@ text nodes, or escaped.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -27,13 +28,8 @@ from staleline.report.explorer.page import (
     style_of,
 )
 from staleline.report.explorer.runs import Numbers, Runs
-from staleline.report.fleets.overview import (
-    FleetOverview,
-    counted_as,
-    how_to_get,
-    settling,
-    title_of,
-)
+from staleline.report.fleets.overview import FleetOverview, counted_as
+from staleline.report.fleets.steps import next_steps
 from staleline.report.words.markup import html_escape
 from staleline.verdict.audit.audit import Audit
 from staleline.vocabulary import Verdict
@@ -228,18 +224,7 @@ def _share(found: FleetOverview, name: str) -> int:
 
 
 def _steps(overview: FleetOverview) -> Iterator[str]:
-    at_risk = overview.counts[Verdict.AT_RISK]
-    if at_risk:
-        yield (
-            f"At risk: {counted_as(at_risk, 'host')}. Boot a kernel that flushes, or do not kexec "
-            "them. What another kernel would come to: staleline fleet audit --kernel IMAGE"
-        )
-    for gain in overview.gains:
-        if gain.settled or gain.perhaps:
-            yield f"{settling(gain)}: {title_of(gain.id)}. {how_to_get(gain.id)}"
-    if overview.faults:
-        unread = counted_as(len(overview.faults), "record")
-        yield f"Could not be read: {unread}. Collect them again."
+    yield from (step.replace("`", "") for step in next_steps(overview))
     if overview.again:
         yield (
             f"Told more than once: {counted_as(overview.again_count, 'host')}. Their notes name "
@@ -251,7 +236,8 @@ def _steps(overview: FleetOverview) -> Iterator[str]:
             "future, and is not trusted."
         )
     if overview.rows is None:
-        yield "A row for each host: staleline fleet audit -o hosts.parquet"
+        fleet = shlex.quote(overview.fleet)
+        yield f"A row for each host: staleline fleet audit {fleet} -o hosts.parquet"
 
 
 def _without_script(overview: FleetOverview) -> str:

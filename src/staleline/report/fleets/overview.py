@@ -49,12 +49,13 @@ class FleetOverview:
         counts: Verdict -> hosts.
         judged: Of how many hosts the kernel's rule is known.
         groups: Hosts by verdict, kernel and CPU, worst first.
-        by: Columns of the inventory -> hosts by them and by verdict.
+        by: Column of the inventory -> hosts by its ``value`` and by verdict.
         gains: What is missing, the most valuable first.
         faults: What could not be read.
         again: Hosts that were told more than once, those first of which nothing tells the newest.
         again_count: How many.
         doubtful: Hosts whose time of collecting is none, or lies in the future.
+        trapping: Hosts on which a WBINVD traps; that stands beside the verdict.
         flush_ms: What the flushes of a kexec of each host take altogether.
         flush_unknown: Of how many hosts that is not known.
         rows: A row for each host; None if there are more than can be looked at.
@@ -76,6 +77,7 @@ class FleetOverview:
     again: Sequence[ToldAgain]
     again_count: int
     doubtful: int
+    trapping: int
     flush_ms: float
     flush_unknown: int
     rows: Sequence[Mapping[str, Any]] | None
@@ -99,7 +101,7 @@ class FleetOverview:
 def overview(asked: AskedFleet, *, with_gains: bool = True) -> FleetOverview:
     """Gather it."""
     groups = asked.by("verdict", "release", "model", "rule", "kernel_evidence", "broken")
-    hosts = sum(int(row["hosts"]) for row in groups) + len(asked.faults)
+    hosts = sum(int(row["hosts"]) for row in groups)
     again = _told_again(asked)
     return FleetOverview(
         fleet=str(asked.fleet.directory),
@@ -110,7 +112,7 @@ def overview(asked: AskedFleet, *, with_gains: bool = True) -> FleetOverview:
         counts=asked.counts,
         judged=sum(int(row["hosts"]) for row in groups if row["rule"] is not None),
         groups=groups,
-        by={name: asked.by(name) for name in asked.options.by},
+        by={name: asked.by_owner(name) for name in asked.options.by},
         gains=gains(asked.judge, asked.subjects.values(), asked.open_subjects)
         if with_gains
         else (),
@@ -118,8 +120,9 @@ def overview(asked: AskedFleet, *, with_gains: bool = True) -> FleetOverview:
         again=again,
         again_count=asked.running.value("SELECT COUNT(*) FROM told_again") if again else 0,
         doubtful=asked.doubtful,
+        trapping=asked.trapping,
         flush_ms=sum(float(row["flush_ms"] or 0) for row in groups),
-        flush_unknown=sum(int(row["flush_unknown"]) for row in groups) + len(asked.faults),
+        flush_unknown=sum(int(row["flush_unknown"]) for row in groups),
         rows=asked.rows() if hosts <= ROWS_SHOWN else None,
         columns=asked.columns,
         classes=asked.class_values,

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -13,19 +13,15 @@ from rich.text import Text
 from staleline.fleet.changes import Changes
 from staleline.fleet.gains import Gain
 from staleline.printable import printable
-from staleline.report.fleets.overview import (
-    FleetOverview,
-    counted_as,
-    how_to_get,
-    settling,
-    title_of,
-)
+from staleline.report.fleets.overview import FleetOverview, counted_as, how_to_get, title_of
+from staleline.report.fleets.steps import next_steps
 from staleline.report.words.console import VERDICT_STYLE
 from staleline.vocabulary import Verdict
 
 __all__ = ["print_changes", "print_fleet", "print_gains", "print_pairs"]
 
 _GROUPS_SHOWN = 12
+_GAINS_SHOWN = 3
 _FAULTS_SHOWN = 50
 _AGAIN_SHOWN = 5
 _NAME_MAX = 60
@@ -44,7 +40,7 @@ def print_fleet(console: Console, overview: FleetOverview) -> None:
         _print_by(console, name, rows)
     console.print()
     console.print(Text("What to do next", "bold"))
-    for number, line in enumerate(_next_steps(overview), 1):
+    for number, line in enumerate(next_steps(overview, _GAINS_SHOWN), 1):
         console.print(Text(f"  {number}. {line}"), soft_wrap=False)
     _print_faults(console, overview)
     _print_again(console, overview)
@@ -94,7 +90,7 @@ def _print_by(console: Console, name: str, rows: Sequence[Mapping[str, Any]]) ->
     table = _table(_cell(name), "hosts", *_WORDS.values(), "flushes")
     for row in rows:
         counts = [_number(row[key]) for key in ("hosts", "at_risk", "unknown", "safe")]
-        table.add_row(Text(_cell(row[name])), *counts, _seconds(row["flush_ms"]))
+        table.add_row(Text(_cell(row["value"])), *counts, _seconds(row["flush_ms"]))
     console.print()
     console.print(table)
 
@@ -113,37 +109,6 @@ def _table(*headings: str) -> Table:
     return table
 
 
-def _next_steps(overview: FleetOverview) -> Iterator[str]:
-    at_risk = overview.counts[Verdict.AT_RISK]
-    if at_risk:
-        broken = {
-            word
-            for row in overview.groups
-            if row["verdict"] == "at-risk"
-            for word in [row["broken"]]
-        }
-        ways = ", ".join(sorted({one for words in broken for one in words.split(",")} - {""}))
-        yield (
-            f"At risk ({ways}): {counted_as(at_risk, 'host')}. Boot a kernel that flushes, or do "
-            "not kexec them; `staleline fleet audit --kernel IMAGE` says what another kernel would "
-            "come to, `staleline explain stale-write-back` why"
-        )
-    valuable = [gain for gain in overview.gains if gain.settled or gain.perhaps]
-    for gain in valuable[:3]:
-        yield _gain_line(gain)
-    if overview.counts[Verdict.UNKNOWN] and not valuable and not overview.faults:
-        yield "no single fact settles the unknown hosts: `staleline fleet missing` lists all"
-    if overview.faults:
-        unread = counted_as(len(overview.faults), "record")
-        yield f"Could not be read: {unread}. Collect them again."
-    if not at_risk and not overview.counts[Verdict.UNKNOWN]:
-        yield "nothing: every host may kexec"
-
-
-def _gain_line(gain: Gain) -> str:
-    return f"{settling(gain)}: {title_of(gain.id)} ({gain.id}). {how_to_get(gain.id)}"
-
-
 def _print_faults(console: Console, overview: FleetOverview) -> None:
     if not overview.faults:
         return
@@ -160,18 +125,18 @@ def _print_faults(console: Console, overview: FleetOverview) -> None:
 def _print_again(console: Console, overview: FleetOverview) -> None:
     if overview.again:
         console.print()
-        head = f"Told more than once: {_number(overview.again_count)} hosts"
+        head = f"Told more than once: {counted_as(overview.again_count, 'host')}"
         console.print(Text(head, "bold"))
         for one in overview.again[:_AGAIN_SHOWN]:
             line = Text(f"  {_cell(one.host)}: {_short(one.note, 300)}")
             console.print(line, soft_wrap=True)
     if overview.doubtful:
-        console.print(
-            Text(
-                f"\nOf {_number(overview.doubtful)} hosts the time of collecting is none, or lies "
-                "in the future, and is not trusted"
-            )
+        hosts = counted_as(overview.doubtful, "host")
+        text = (
+            f"Of {hosts} the time of collecting is none, or lies in the future, and is not trusted"
         )
+        console.print()
+        console.print(Text(text))
 
 
 def _print_cost(console: Console, overview: FleetOverview) -> None:
@@ -179,7 +144,7 @@ def _print_cost(console: Console, overview: FleetOverview) -> None:
     if known:
         console.print()
         seconds = _seconds(overview.flush_ms)
-        line = f"Flushes of a kexec: {seconds} altogether on {_number(known)} hosts"
+        line = f"Flushes of a kexec: {seconds} altogether on {counted_as(known, 'host')}"
         unknown = (
             f", not known on {_number(overview.flush_unknown)}" if overview.flush_unknown else ""
         )
@@ -194,7 +159,7 @@ def print_gains(console: Console, gains: Sequence[Gain]) -> None:
     for gain in gains:
         line = Text.assemble(
             (f"{gain.id}", "bold"),
-            f": missing of {_number(gain.hosts)} hosts, "
+            f": missing of {counted_as(gain.hosts, 'host')}, "
             f"settles {_number(gain.settled)} for certain",
             f", {_number(gain.perhaps)} perhaps" if gain.perhaps else "",
         )
@@ -208,6 +173,9 @@ def print_changes(console: Console, changes: Changes) -> None:
         f"{_number(changes.old)} hosts before, {_number(changes.new)} now: "
         f"{_number(changes.worse)} worse, {_number(changes.same)} the same"
     )
+    before, now = map(_asked, changes.asked)
+    if before != now:
+        console.print(Text(f"  what was asked differs: before {before}; now {now}", "bold"))
     for change in changes.changed:
         path = f"{change.path} " if change.path else ""
         line = Text(f"  {_number(change.hosts):>9}  {path}")
@@ -218,6 +186,20 @@ def print_changes(console: Console, changes: Changes) -> None:
         examples = ", ".join(map(_cell, shown)) + ("…" if change.hosts > len(shown) else "")
         line.append(f"  {printable('; '.join(change.by))}  ({examples})")
         console.print(line, soft_wrap=True)
+
+
+def _asked(asked: Mapping[str, Any]) -> str:
+    """What a result is of: a fleet as it is is never held against one as it would be in silence."""
+    if not asked:
+        return "not told"
+    kernel = asked["kernel"]
+    words = ["each with its own kernel" if kernel is None else f"what if: {kernel}"]
+    words.append(f"next kernel {asked['next']}")
+    if asked["append"] is not None:
+        words.append(f"its command line {asked['append']!r}")
+    if asked["max_age"] is not None:
+        words.append(f"evidence of {asked['max_age']} seconds at most")
+    return printable(", ".join(words))
 
 
 def print_pairs(console: Console, found: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
