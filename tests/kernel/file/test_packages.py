@@ -70,6 +70,9 @@ def test_a_package_is_loaded_like_its_image(tmp_path, kind):
         "usr/lib/modules/7.3.4+deb13-cloud-amd64/vmlinuz",  # Debian from 6.19
         "lib/modules/5.14.0-503.el9.x86_64/vmlinuz",  # Red Hat
         "lib/modules/6.11.4-301.fc41.x86_64/vmlinuz-virt.efi",  # Fedora's kernel-uki-virt
+        "lib/modules/6.6.92.2-2.azl3/vmlinuz-uki.efi",  # Azure Linux's kernel-uki
+        "boot/kernel.efi-5.15.0-1019-azure-fde",  # Ubuntu's for confidential machines
+        "boot/efi/EFI/Linux/linux-6.12.efi",  # where systemd-boot looks for unified ones
     ],
 )
 def test_where_distributions_put_the_image(name):
@@ -113,6 +116,11 @@ def test_links_and_absent_files_are_no_images():
     others = [File("boot/vmlinuz-link", target="../x"), File("boot/vmlinuz-ghost", ghost=True)]
     assert read(write_rpm([*others, *FILES])) == (VMLINUZ, IMAGE)
     assert read(write_deb([*others[:1], *FILES])) == (VMLINUZ, IMAGE)
+
+
+@pytest.mark.parametrize("write", FORMATS.values(), ids=FORMATS)
+def test_a_checksum_beside_an_image_is_no_other(write):
+    assert read(write([*FILES, File(f"{VMLINUZ}.hmac", b"0")])) == (VMLINUZ, IMAGE)
 
 
 @pytest.mark.parametrize("listed", [True, False])

@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
+
+import pytest
 
 from staleline.kernel.file.pools import ImagePool
 
@@ -36,3 +39,26 @@ def test_the_directory_of_one_build_is_one_image(tmp_path: Path) -> None:
     (tmp_path / "vmlinuz").write_bytes(b"image")
     (tmp_path / "vmlinuz-virt.efi").write_bytes(b"the same, unified")
     assert images(tmp_path) == [tmp_path.name]
+
+
+def test_links_of_an_iso_image_keep_nothing_else_from_being_read(tmp_path: Path) -> None:
+    """Live media have them beside the kernels that they lead to."""
+    pycdlib = pytest.importorskip("pycdlib")
+    iso = pycdlib.PyCdlib()
+    iso.new(rock_ridge="1.09", interchange_level=3)
+    iso.add_fp(io.BytesIO(b"image"), 5, "/VMLINUZ1.;1", rr_name="vmlinuz-6.12.1-amd64")
+    iso.add_symlink("/VMLINUZ.;1", rr_symlink_name="vmlinuz", rr_path="vmlinuz-6.12.1-amd64")
+    iso.write(str(tmp_path / "live.iso"))
+    with ImagePool() as pool:
+        pool.add([str(tmp_path / "live.iso")], [])
+        assert [pool.called[image] for image in pool.images] == [
+            f"{tmp_path}/live.iso:/vmlinuz-6.12.1-amd64"
+        ]
+
+
+def test_packages_of_debian_s_installer_and_of_ubuntu_s_symbols_are_packages(
+    tmp_path: Path,
+) -> None:
+    for name in ("linux-image-x-dbgsym.ddeb", "linux-image-x.udeb", "linux-image-x.deb"):
+        (tmp_path / name).write_bytes(b"image")
+    assert len(images(tmp_path)) == 3

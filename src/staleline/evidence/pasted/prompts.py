@@ -65,13 +65,13 @@ def host_of(line: str) -> str | None:
     """
     if len(line) <= _LONGEST and (heading := _HEADING.fullmatch(line)):
         return heading["ansible"] or heading["pssh"]
-    found = _prompt(line)
-    if found is None or found["command"] is None or _LEAVES.fullmatch(found["command"]):
+    typed = _prompt(line)
+    if typed is None or typed["command"] is None or _LEAVES.fullmatch(typed["command"]):
         return None
-    if ssh := _SSH.fullmatch(found["command"]):
+    if ssh := _SSH.fullmatch(typed["command"]):
         # A prompt shows the name without its domain.
         return None if ssh["command"] is None else _without_domain(ssh["host"])
-    return found["host"]
+    return typed["host"]
 
 
 def _without_domain(host: str) -> str:

@@ -9,6 +9,7 @@ from typing import Final
 
 from staleline.errors import KernelImageError
 from staleline.kernel.file.archives import Member, damaged_package
+from staleline.kernel.file.buildtree import is_beside
 from staleline.kernel.file.deb import DEB_MAGIC, open_deb
 from staleline.kernel.file.rpm import RPM_MAGIC, open_rpm
 from staleline.kernel.file.source import ByteSource, MemoryBytes
@@ -21,7 +22,9 @@ MAX_IMAGE: Final = 96 << 20
 """Largest image taken out of a package, in bytes; compressed ones have 7 to 20 MiB."""
 
 _IMAGE: Final = re.compile(
-    r"boot/vmlinuz-[^/]+|(usr/)?lib/modules/[^/]+/vmlinuz(-virt\.efi)?"
+    r"boot/vmlinuz-[^/]+|(usr/)?lib/modules/[^/]+/vmlinuz(-[\w.]+\.efi)?"
+    # Unified ones: Ubuntu's linux-image-*-azure-fde and Core's, Azure Linux's kernel-uki.
+    r"|boot/kernel\.efi-[^/]+|boot/efi/EFI/Linux/[^/]+\.efi"
     # With debug information: Debian's linux-image-*-dbg, Fedora's kernel-debuginfo.
     r"|usr/lib/debug/(boot/vmlinux-[^/]+|(usr/)?lib/modules/[^/]+/vmlinux)"
 )
@@ -59,13 +62,13 @@ def read_package(source: ByteSource) -> PackagedImage:
     package = open_rpm(source) if rpm else open_deb(source)
     # Files are listed apart from their content, so that a package of several images is told from
     # one of a single image before anything large is unpacked.
-    listed = package.files and tuple(filter(_IMAGE.fullmatch, package.files))
+    listed = package.files and tuple(filter(_is_image, package.files))
     if listed is not None and len(listed) != 1:
         raise _number_of_images(source, listed)
     images: dict[str, ByteSource] = {}
     for member in package.members(package.stream):
         # A hard link has its content at the last of its names only (`cpio_members`).
-        if not (member.regular and member.size and _IMAGE.fullmatch(member.name)):
+        if not (member.regular and member.size and _is_image(member.name)):
             continue
         if images:
             raise _number_of_images(source, (*images, member.name))
@@ -86,7 +89,11 @@ def has_kernel(source: ByteSource) -> bool | None:
     """
     rpm = bytes(source.read(0, len(RPM_MAGIC))) == RPM_MAGIC
     files = (open_rpm(source) if rpm else open_deb(source)).files
-    return None if files is None else any(map(_IMAGE.fullmatch, files))
+    return None if files is None else any(map(_is_image, files))
+
+
+def _is_image(name: str) -> bool:
+    return _IMAGE.fullmatch(name) is not None and not is_beside(name)
 
 
 def _content(source: ByteSource, stream: UnpackedStream, member: Member) -> ByteSource:

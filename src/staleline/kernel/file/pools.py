@@ -27,7 +27,7 @@ __all__ = ["ImagePool"]
 STDIN: Final = "-"
 #: Names under which kernels lie in installed systems, on installation media, and beside builds.
 _IMAGE: Final = re.compile(
-    r"(vmlinu[xz]|bzImage|kernel)([-._].*)?|linux|.*\.(deb|rpm|efi)", re.IGNORECASE
+    r"(vmlinu[xz]|bzImage|kernel)([-._].*)?|linux|.*\.([du]?deb|rpm|efi)", re.IGNORECASE
 )
 _ISO_ID: Final = (0x8001, b"CD001")  # ECMA-119, 8.1: the first volume descriptor
 _ISO_LIMIT: Final = 2 << 30
@@ -162,7 +162,10 @@ def _members(iso: Any, how: str) -> Iterator[tuple[str, int]]:
             plain = file.split(";")[0].rstrip(".")  # ECMA-119 names have a version
             if _may_be_image(plain):
                 path = f"{folder.rstrip('/')}/{file}"
-                yield path, iso.get_record(**{how: path}).get_data_length()
+                record = iso.get_record(**{how: path})
+                # Links have no data; what they lead to has a name of its own.
+                if record.rock_ridge is None or not record.rock_ridge.is_symlink():
+                    yield path, record.get_data_length()
 
 
 def _below(directory: str) -> Iterator[str]:
