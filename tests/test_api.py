@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -94,6 +95,19 @@ def test_what_is_wrong_is_an_error_of_one_line() -> None:
     with pytest.raises(staleline.StalelineError) as refused:
         staleline.check_rule("no-such-policy")
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("paths", [(), ("by boat",), "by boat", (None,), ([],)])
+def test_ways_that_there_are_not_are_refused_and_none_is_no_verdict(paths: Any) -> None:
+    with pytest.raises(staleline.StalelineError, match="no ways into the next kernel"):
+        staleline.judge_machine(staleline.read_evidence(ROME), "linux-6.5", paths=paths)
+
+
+def test_a_way_may_be_given_by_its_word() -> None:
+    rome = staleline.read_evidence(ROME)
+    for paths in (("crash",), "crash", ["crash", staleline.Path.CRASH]):
+        judged = staleline.judge_machine(rome, "linux-6.5", paths=paths)  # type: ignore[arg-type]
+        assert list(judged.by_path) == [staleline.Path.CRASH]
 
 
 def test_a_platform_class_that_there_is_not_is_no_proof_of_the_others() -> None:

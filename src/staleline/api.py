@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from os import PathLike, fspath
 from typing import TYPE_CHECKING, Any
@@ -164,7 +164,7 @@ def judge_machine(
     following: str = "any",
     append: str | None = None,
     reuse_cmdline: bool = False,
-    paths: Sequence[Path] = tuple(Path),
+    paths: Iterable[Path] = tuple(Path),
     msr: Iterable[str] = (),
     cmdline: str | None = None,
     state: Iterable[str] = (),
@@ -178,7 +178,7 @@ def judge_machine(
         following: The next kernel: on, off, same or any by its memory encryption, or its image.
         append: The next image's command line; None for any.
         reuse_cmdline: The next image's: the running one, and `append`.
-        paths: Which ways into the next kernel.
+        paths: Which ways into the next kernel, at least one.
         msr: What the evidence lacks, as ``0xc0010010=0x800000``.
         cmdline: The old kernel's command line, if the evidence lacks it.
         state: What else it lacks, as ``sev_guests_run=no``.
@@ -194,6 +194,7 @@ def judge_machine(
     from staleline.verdict.audit.subject import subject_of
     from staleline.verdict.audit.wanted_next import next_kernel
 
+    ways = _paths(paths)
     given = Given(tuple(msr), cmdline, tuple(state))
     subject = subject_of(
         evidence._snapshot, kernel, given, open_image=image_opener(use_cache=cache)
@@ -203,15 +204,32 @@ def judge_machine(
         subject.snapshot,
         append=append,
         reuse=reuse_cmdline,
-        crash=tuple(paths) == (Path.CRASH,),
+        crash=ways == (Path.CRASH,),
     )
-    audit = audit_of(subject, following=wanted, paths=paths)
+    audit = audit_of(subject, following=wanted, paths=ways)
     return JudgedMachine(
         verdict=audit.verdict,
         by_path=audit.by_path,
         unknown=tuple(map(str, audit.unknown)),
         document=audit_document(audit, {}),
     )
+
+
+def _paths(named: Iterable[str]) -> tuple[Path, ...]:
+    """Each once.
+
+    Raises:
+        UsageError: There is none, of which everything would hold, or one that is no path.
+    """
+    from staleline.errors import UsageError
+
+    # A list to be compared with: what a program hands over may be anything.
+    words = list(Path)
+    several = [named] if isinstance(named, str) else list(named)
+    if not several or not all(one in words for one in several):
+        shown = ", ".join(ascii(str(one)) for one in several) or "none"
+        raise UsageError(f"no ways into the next kernel: {shown}", do=f"give {' or '.join(Path)}")
+    return tuple(dict.fromkeys(map(Path, several)))
 
 
 def read_images(
