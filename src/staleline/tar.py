@@ -1,9 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Tar archives, read as a stream: what a member is called, how large it is, where it leads.
 
-Not with `tarfile`: it reads a long name or a pax header into memory whatever size the
-archive claims for it, so that a small archive could ask for gigabytes.
-
 Layouts: tar(5) of libarchive (ustar, GNU long names and sparse files, pax).
 """
 
@@ -127,6 +124,8 @@ def _number(field: bytes, stream: UnpackedStream) -> int:
 
 def _extension(stream: UnpackedStream, member: TarMember) -> dict[bytes, bytes]:
     """What a GNU long name or a pax header says of the next member."""
+    # Why this is not done by `tarfile`: it reads these into memory whatever size the archive claims
+    # for them, so that a small archive could ask for gigabytes.
     if member.size > (_LONGEST_PAX if member.kind == b"x" else _LONGEST_NAME):
         raise _damaged(stream)
     content = stream.read(member.size)

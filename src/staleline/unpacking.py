@@ -1,9 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Compressed data, unpacked piece by piece and within bounds: the one way in for all of it.
-
-A package or an archive is many times larger unpacked than what is wanted of it, so nothing is
-kept but what is asked for.
-"""
+"""Compressed data, unpacked piece by piece and within bounds: the one way in for all of it."""
 
 from __future__ import annotations
 
@@ -155,6 +151,8 @@ class UnpackedStream:
         """At most `size` of the next bytes; none at the end only."""
         if not self._rest:
             self._rest = memoryview(next(self._pieces, b""))
+        # A package or an archive is many times larger unpacked than what is wanted of it, so
+        # nothing is kept but what is asked for.
         part, self._rest = self._rest[:size], self._rest[size:]
         self.position += len(part)
         return part

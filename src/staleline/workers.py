@@ -1,11 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Run a function on many inputs, each in a process of its own, so that none harms the others.
-
-What such a process may do is bounded: it is killed at a time limit, cannot allocate more than
-a memory limit, and if it dies (a fault in a library, the kernel's OOM killer) its input has
-failed and the others go on. It may do a part of its work in a process forked from it (`aside`),
-which has what it has, the same limits and the same end.
-"""
+"""Run a function on many inputs, each in a process of its own, so that none harms the others."""
 
 from __future__ import annotations
 
@@ -121,6 +115,7 @@ def aside(function: Callable[[], _Result]) -> Callable[[], _Result]:
         if there is none.
     """
     receiver, sender = multiprocessing.Pipe(duplex=False)
+    # It has what this one has, the same limits and the same end.
     process = os.fork()
     if process == 0:
         try:
@@ -164,6 +159,8 @@ class _Running(Generic[_Result]):
         try:
             sent: _Result | Failure = self.results.recv()
         except EOFError:
+            # A fault in a library, or the kernel's OOM killer: its input has failed, and the others
+            # go on.
             self.process.join()
             sent = Failure(f"the process that read it {_how_it_died(self.process.exitcode)}")
         self.kill()

@@ -1,9 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What the user says of a machine instead of observing it: MSRs, command line, state.
 
-A dump rarely carries MSRs or the command line. What is given here is added to the
-snapshot with a note, so that a report never shows it as observed. It never takes the place
-of something observed: where the two differ, that is a contradiction, and both are named.
+A dump rarely carries MSRs or the command line.
 """
 
 from __future__ import annotations
@@ -134,8 +132,11 @@ def with_given(
     ]
     earlier = frozenset(given_by_user(snapshot))
     told = None if another_kernel else cmdline
+    # It never takes the place of something observed: where the two differ, that is a contradiction,
+    # and both are named.
     raise_if_any(tuple(_against_observed(snapshot, earlier, registers, told, values)), None)
     machine = _added(snapshot, registers, cmdline, values, another_kernel=another_kernel)
+    # So that a report never shows it as observed.
     notes = (*machine.notes, *(Note(name, GIVEN) for name in given if name not in earlier))
     machine = replace(machine, notes=notes)
     _require_consistent(machine, given_by_user(machine), values)

@@ -1,11 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """CPUID as a machine answers it: the leaves of a dump, and the rule for leaves beyond them.
 
-Reading a leaf above the reported maximum is not an error on hardware. Intel documents
-that the data of the highest basic leaf is returned (SDM volume 2A, CPUID), AMD and Hygon
-return zeros; dumps in the test corpus agree. No rule is documented for other vendors, so
-their answer is unknown. Linux 5.18 to 6.4 read leaf 0x8000001F
-without looking at the maximum first, so this rule decides what such a kernel does
+Reading a leaf above the reported maximum is not an error on hardware. Linux 5.18 to 6.4 read leaf
+0x8000001F without looking at the maximum first, so this rule decides what such a kernel does
 (fixed by Linux commit 9b040453d444).
 """
 
@@ -15,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from staleline.hardware import AMD_AND_HYGON, EXTENDED_LEAVES, HYPERVISOR_LEAF
+from staleline.hardware import AMD_AND_HYGON, EXTENDED_LEAVES, HYPERVISOR_LEAF, TDX_GUEST_LEAF
 
 __all__ = ["CpuidTable", "Registers"]
 
@@ -23,7 +20,6 @@ __all__ = ["CpuidTable", "Registers"]
 Registers = tuple[int, int, int, int]
 
 _ZEROS: Registers = (0, 0, 0, 0)
-_TDX_GUEST_LEAF = 0x21
 _TDX_GUEST_SIGNATURE = (0x65746E49, 0x5844546C, 0x20202020)  # "IntelTDX    " in EBX, EDX, ECX
 _AMD_SIZES = 0x8000_0008
 _TOPOLOGY_LEAVES = (0x1F, 0xB)
@@ -87,8 +83,8 @@ class CpuidTable:
     @property
     def is_tdx_guest(self) -> bool | None:
         """As Linux tells a TDX guest (arch/x86/coco/tdx/tdx.c tdx_early_init())."""
-        maximum, leaf = self.max_basic_leaf, self.recorded(_TDX_GUEST_LEAF)
-        if maximum is not None and maximum < _TDX_GUEST_LEAF:
+        maximum, leaf = self.max_basic_leaf, self.recorded(TDX_GUEST_LEAF)
+        if maximum is not None and maximum < TDX_GUEST_LEAF:
             return False
         if maximum is None or leaf is None:
             return None
@@ -154,6 +150,9 @@ class CpuidTable:
         return maximum is not None and leaf > maximum
 
     def _beyond(self, subleaf: int) -> Registers | None:
+        # Intel documents that the data of the highest basic leaf is returned (SDM volume 2A,
+        # CPUID), AMD and Hygon return zeros; dumps in the test corpus agree. No rule is documented
+        # for other vendors.
         if self.vendor in AMD_AND_HYGON:
             return _ZEROS
         if self.vendor != "GenuineIntel":

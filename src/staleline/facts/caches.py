@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Caches by CPUID: levels, who shares them, and how far WBINVD is guaranteed to reach.
-
-Leaf 0x8000001D (AMD, Hygon) and leaf 4 (others) have one layout.
-"""
+"""Caches by CPUID: levels, who shares them, and how far WBINVD is guaranteed to reach."""
 
 from __future__ import annotations
 
@@ -69,6 +66,7 @@ def _caches(cpuid: CpuidTable) -> Iterator[Cache]:
         registers = cpuid.recorded(leaf, subleaf)
         if registers is None or registers[0] & 0x1F == 0:
             return
+        # Leaf 0x8000001D (AMD, Hygon) and leaf 4 (others) have one layout.
         eax, ebx, ecx, edx = registers
         # Each count is stored as one less (Intel SDM volume 2, CPUID leaf 4).
         ways, partitions, line = (ebx >> 22) + 1, (ebx >> 12 & 0x3FF) + 1, (ebx & 0xFFF) + 1

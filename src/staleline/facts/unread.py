@@ -1,9 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Facts where the evidence holds messages of which nobody knows whether they are the machine's.
-
-They are taken both ways: as what its kernel said, and as nothing. What comes out alike is known,
-and what does not is unknown, with the line that has to be made plain.
-"""
+"""Facts where the evidence holds messages of which nobody knows whether they are the machine's."""
 
 from __future__ import annotations
 
@@ -46,6 +42,8 @@ def in_doubt(
     """
     messages = [_said(unread) for unread in snapshot.unread]
     try:
+        # They are taken both ways: as what its kernel said, and as nothing. What comes out alike is
+        # known, and what does not is unknown, with the line that has to be made plain.
         others = facts_of(_as_said(snapshot, messages))
     except EvidenceError:
         differ = {fact.name for fact in facts if _is_denied(fact, messages)}

@@ -1,10 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Which single thing that is missing would settle how many hosts, by the engine alone.
-
-A thing is what one command gets: a register, a line, the kernel's image. A host is settled for
-certain by it if every answer that it may give, as far as the host's other facts allow it, makes
-the verdict safe or at risk.
-"""
+"""Which single thing that is missing would settle how many hosts, by the engine alone."""
 
 from __future__ import annotations
 
@@ -106,6 +101,8 @@ def _settles(judge: Judge, asked: Asked, registers: str, name: str) -> bool | No
     verdicts = {judge.verdict_of(one) for one in _ways(asked, registers, name)}
     # No machine answers so, and what cannot be answered decides nothing.
     known = [one.verdict != Verdict.UNKNOWN for one in verdicts if not one.contradictions]
+    # For certain: every answer that it may give, as far as the host's other facts allow it, makes
+    # the verdict safe or at risk.
     if known and all(known):
         return True
     return None if any(known) else False

@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A class with a kernel, judged once by the engine of `audit`, and kept.
-
-There is no rule here. What a class comes to is what `audit` says of a machine with its facts.
-"""
+"""A class with a kernel, judged once by the engine of `audit`, and kept."""
 
 from __future__ import annotations
 
@@ -332,6 +329,7 @@ class Judge:
             for kernel in asked.kernels
         ]
         facts = machine_facts(asked.values)
+        # There is no rule here: what a class comes to is what is said of a machine with its facts.
         return audit(facts, on_this, following=self.following, paths=tuple(Path))
 
     def _judge(self, asked: Asked) -> ClassVerdict:

@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""An owner's kernel images, by what hosts tell of the one that they run.
-
-Two builds of one release may carry different rules, so a release is the weaker evidence.
-"""
+"""An owner's kernel images, by what hosts tell of the one that they run."""
 
 from __future__ import annotations
 
@@ -67,6 +64,7 @@ class Images:
 
     def of(self, release: str | None, build_id: str | None) -> OwnImage | None:
         """The image of a host; one of the same release counts if nothing tells its build."""
+        # Two builds of one release may carry different rules, so a release is the weaker evidence.
         if build_id is not None and build_id in self.by_build_id:
             return self._own(self.by_build_id[build_id], "build ID")
         # A host whose build is known runs none of these, whatever release they share.

@@ -4,9 +4,6 @@
 A profile is a snapshot like any other: without host, time, release and build ID, and with those
 words of the command line that anything reads. It is kept once for all hosts that share it, so that
 another kernel can be judged on them, and images run on their registers.
-
-Snapshots as the collector lays them out differ from one host to the next in three of their lines.
-What is left is looked up before anything is parsed; what was seen before is not read again.
 """
 
 from __future__ import annotations
@@ -121,6 +118,9 @@ class Profiles:
         Raises:
             EvidenceError: As `staleline.evidence.detect.parse_snapshot`.
         """
+        # Snapshots as the collector lays them out differ from one host to the next in three of
+        # their lines. What is left is looked up before anything is parsed; what was seen before is
+        # not read again.
         parted = _parted(text, where)
         if parted is None:
             return description_of(parse_snapshot(text, where))

@@ -1,14 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A fleet's directory: tables of Parquet in parts, what is being added, and a lock.
 
-    fleet.json          which edition of this layout it is
-    adding.json         what is to be added, while that is not finished
-    hosts/ …            one file per part and table
-    inventory.parquet   columns of the owner's, by host
-    repeated.parquet    hosts that were told more than once
-    verdicts*           what was judged before; may be deleted
-
-A part is there as a whole or not at all, and never changes.
+fleet.json          which edition of this layout it is
+adding.json         what is to be added, while that is not finished
+hosts/ …            one file per part and table
+inventory.parquet   columns of the owner's, by host
+repeated.parquet    hosts that were told more than once
+verdicts*           what was judged before; may be deleted
 """
 
 from __future__ import annotations
@@ -70,6 +68,7 @@ class Fleet:
 
     def parts(self, table: str) -> list[Path]:
         """Every part of a table that is whole."""
+        # A part is there as a whole or not at all.
         whole = {path.name for path in self.table("inputs").glob("part-*.parquet")}
         return sorted(
             path for path in self.table(table).glob("part-*.parquet") if path.name in whole

@@ -1,9 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What holds of every machine, so that rules are compared on machines that can exist only.
-
-A leaf that is not there has no bits, SME needs firmware, TDX is Intel's: a difference that
-no machine shows is none.
-"""
+"""What holds of every machine, so that rules are compared on machines that can exist only."""
 
 from __future__ import annotations
 

@@ -1,9 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Three-valued evaluation over columns: one value per machine, many machines at once.
-
-A column of truth values is two boolean arrays, "can be true" and "can be false"; unknown is
-both. Kleene's connectives are then plain array operations.
-"""
+"""Three-valued evaluation over columns: one value per machine, many machines at once."""
 
 from __future__ import annotations
 
@@ -66,6 +62,8 @@ def evaluate_columns(
             compare = COMPARE[comparison]
             return _observed(columns.get(name), rows, lambda known: compare(known, literal))
         case Negation(operand):
+            # Of what can be true and what can be false, Kleene's connectives are plain array
+            # operations.
             inner = evaluate_columns(operand, columns, rows)
             return TruthColumn(inner.can_be_false, inner.can_be_true)
         case AllOf(operands):

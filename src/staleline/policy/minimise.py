@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The shortest disjunction of conjunctions that tells some machines from others.
 
-Two-level minimisation after Quine and McCluskey, but over machines instead of all
-combinations of literals: a set of machines is an integer with one bit per machine, and two
-conjunctions that hold on the same machines are the same. What no machine can have does not
-occur among the machines, and so is nobody's care.
+Two-level minimisation after Quine and McCluskey, but over machines instead of all combinations of
+literals: a set of machines is an integer with one bit per machine, and two conjunctions that hold
+on the same machines are the same.
 
 >>> from staleline.policy.expression import AtomIs
 >>> rows = {"sme_supported": 0b1100, "hypervisor": 0b1010}
@@ -55,6 +54,7 @@ def minimise(*, on: int, off: int, literals: Mapping[Expression, int]) -> Expres
     """
     if not on or not off:
         return TruthValue(bool(on))
+    # What no machine can have does not occur among them, and so is nobody's care.
     signed = _Signed.of(literals, on | off)
     # A class with machines of both stays together whatever is joined: no expression parts it.
     if any(block & on and block & off for block in _told_apart(on | off, signed.rows)):
@@ -138,6 +138,7 @@ def _one_longer(
     for conjunction in level:
         for index, mask in enumerate(signed.rows):
             rows = conjunction.rows & mask
+            # Two conjunctions that hold on the same machines are the same.
             if rows in seen or not rows & on:
                 continue
             longer = signed.extended(conjunction, index)

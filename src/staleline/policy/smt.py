@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Policies in z3: are two rules the same, and if not, where do they differ?
-
-Rules are compared on machines that can exist (`staleline.policy.axioms`).
-"""
+"""Policies in z3: are two rules the same, and if not, where do they differ?"""
 
 from __future__ import annotations
 

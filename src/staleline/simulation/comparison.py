@@ -1,9 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""One kernel on its way into another: what was observed, its controls, and what was predicted.
-
-What a run shows is a kernel's doing only if the same is clean where aliases are coherent, and where
-a vendor's CPUs make the kernel flush.
-"""
+"""One kernel on its way into another: what was observed, its controls, and what was predicted."""
 
 from __future__ import annotations
 
@@ -66,6 +62,8 @@ def run_with_controls(
     beside = []
     # Where nothing was observed there is nothing to find the cause of.
     if controlled and first.seen.outcome is not RunOutcome.NOT_OBSERVED:
+        # What a run shows is a kernel's doing only if the same is clean where aliases are coherent,
+        # and where a vendor's CPUs make the kernel flush.
         for number, (name, control) in enumerate(controls(question), 1):
             seen = bench.run(number, f"control: {name}", control)
             beside.append(_told(name, control, places, seen))

@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What the model and an image's reading predict of what is run on a simulated machine.
-
-The machine is described by its own CPUID, as a dump from hardware would be, and judged as such.
-"""
+"""What the model and an image's reading predict of what is run on a simulated machine."""
 
 from __future__ import annotations
 
@@ -73,6 +70,7 @@ def machine_evidence(
         command_line: Of the kernel that runs.
         coherent: Its caches keep aliases coherent, whatever CPUID says.
     """
+    # By its own CPUID, as a dump from hardware would describe one, and judged as such.
     snapshot = parse_snapshot(_coherent(cpuid) if coherent else cpuid, _CPUID)
     given = Given(
         msr=(f"{_SYSCFG}={_SYSCFG_MEM_ENCRYPT if mem_encrypt else 0:#x}",), cmdline=command_line

@@ -1,14 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What the memory of a simulated machine holds when it is switched on: a kernel to boot.
 
-A boot loader that takes no time: the kernel lies where it is linked to run, unpacked, beside it
-an initramfs and the page that tells of both. A boot sector of the guest goes there (machine/guest).
-Reading it all from a CD and unpacking it would take most of a run. The kernel that is booted does
-not see the difference; the next one unpacks itself, as it does everywhere.
+A boot loader that takes no time: the kernel lies where it is linked to run, unpacked, beside it an
+initramfs and the page that tells of both. A boot sector of the guest goes there (machine/guest).
 
-An initramfs is a cpio archive of the format "newc"
-(Documentation/driver-api/early-userspace/buffer-format.rst of linux); the page follows
-Documentation/arch/x86/boot.rst and zero-page.rst. The same input gives the same bytes.
+The same input gives the same bytes.
 """
 
 from __future__ import annotations
@@ -167,11 +163,14 @@ def boot_memory(
             _identity_tables(_LOADER_PAGE + 3 * _PAGE),
         )
     )
+    # Reading it all from a CD and unpacking it would take most of a run. The kernel that is booted
+    # does not see the difference; the next one unpacks itself, as it does everywhere.
     return MemoryImage(_LOADER_PAGE, page), kernel.unpacked, MemoryImage(initrd, archive)
 
 
 def _zero_page(setup: bytes, command_line: str, initrd: tuple[int, int], top: int) -> bytes:
     page = bytearray(_PAGE)
+    # Documentation/arch/x86/boot.rst and zero-page.rst of linux.
     page[0x1F1 : len(setup)] = setup[0x1F1:]
     page[0x210] = _UNKNOWN_LOADER
     _say_whether_to_encrypt(page, command_line)
@@ -242,6 +241,7 @@ def _entry(inode: int, name: str, mode: int, content: bytes) -> bytes:
     encoded = name.encode() + b"\0"
     device = (5, 1) if mode == _CONSOLE else (0, 0)  # Documentation/admin-guide/devices.txt
     fields = (inode, mode, 0, 0, 1, 0, len(content), 0, 0, *device, len(encoded), 0)
+    # The format "newc" (Documentation/driver-api/early-userspace/buffer-format.rst of linux).
     header = b"070701" + b"".join(b"%08x" % field for field in fields) + encoded
     return _padded(header, 4) + _padded(content, 4)
 

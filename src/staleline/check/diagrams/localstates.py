@@ -1,10 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A model with its globals filled in: what each CPU can do, and which local states matter.
-
-For every value of the globals that may occur, the moves are tabled once: what remains of a
-guard then only asks about the other secondaries. The local states are those of the views
-(see `check.search.views`), which are all that occur with any number of secondaries, and more.
-"""
+"""A model with its globals filled in: what each CPU can do, and which local states matter."""
 
 from __future__ import annotations
 
@@ -158,6 +153,7 @@ class LocalStates:
         self._tables: dict[Values, _Table] = {}
         self._close()
         found = chain.from_iterable(table.locals for table in self._tables.values())
+        # All that occur with any number of secondaries, and more.
         self.locals = tuple(dict.fromkeys(found))
 
     def moves(self, shared: Values) -> list[LocalMove]:
@@ -287,6 +283,8 @@ class LocalStates:
 
     def _table(self, shared: Values) -> _Table:
         if shared not in self._tables:
+            # Tabled once for these globals: what remains of a guard then only asks about the other
+            # secondaries.
             enabled = tuple(self._allowed(Actor.SECONDARY, shared))
             own = self._own.setdefault(enabled, {})
             allowed = self._allowed(Actor.JUMPING, shared)

@@ -1,9 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Counterexamples executed again, step by step, on the reference interpreter.
-
-A trace is untrusted input: what it says is only compared with what the model, built anew
-from the trace's scenario, does.
-"""
+"""Counterexamples executed again, step by step, on the reference interpreter."""
 
 from __future__ import annotations
 
@@ -70,6 +66,8 @@ def replay(document: Any, where: str = "ITF document") -> Counterexample:
     """
     trace = _trace(document, where)
     line = _line(trace)
+    # A trace is untrusted input: what it says is only compared with what the model, built anew from
+    # its scenario, does.
     model = model_of(trace.scenario, line)
     # First, as on another model a step that cannot be taken would read like a forged trace.
     _check_model(trace, model)

@@ -1,11 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Thread-modular views: a proof for every number of secondaries at once.
 
-A view is the globals together with the locals of one secondary. The set of views is closed
-under the moves of the jumping CPU, of that secondary, and of any other secondary whose view
-has the same globals. What it knows of the others is which views exist, so it allows more
-than can happen: if no view breaks a property, no state does, however many secondaries there
-are. If one does, nothing is said.
+A view is the globals together with the locals of one secondary. The set of views is closed under
+the moves of the jumping CPU, of that secondary, and of any other secondary whose view has the same
+globals.
 """
 
 from __future__ import annotations
@@ -54,6 +52,9 @@ def views(model: Model, compiled: CompiledModel | None = None) -> Views:
     _check_guards(model)
     compiled = compiled or CompiledModel(model)
     closed = closure(compiled)
+    # A view knows of the others which views exist, so it allows more than can happen: if no view
+    # breaks a property, no state does, however many secondaries there are. If one does, nothing is
+    # said.
     broken = _suspect(compiled, closed)
     # Views are of secondaries; where there is none, the jumping CPU's own run is searched.
     alone = search(model, 0, compiled).violated if broken is None else None

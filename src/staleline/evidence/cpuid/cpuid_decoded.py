@@ -8,11 +8,6 @@
        AMD Secure Encryption (0x8000001f):
           SME: secure memory encryption support    = true
           encryption bit position in PTE           = 0x2f (47)
-
-Only words of cpuid_words.toml are read: those that tell a register's bits as they are. With -l
-the tool asks for any leaf, whether or not the CPU has it, and names what comes by the leaf: AMD's
-CPUs answer with zeros there, Intel's with the data of another leaf. What stands without the vendor
-is therefore read of the leaves that every CPU has, and of no other.
 """
 
 from __future__ import annotations
@@ -54,6 +49,9 @@ def parse(text: str, where: str) -> Snapshot:
     """Return what `text` says of a machine; `where` is not needed, as nothing is refused."""
     del where
     vendors = {told[1] for line in text.split("\n") if (told := _VENDOR.fullmatch(line))}
+    # With -l the tool asks for any leaf, whether or not the CPU has it, and names what comes by the
+    # leaf: AMD's CPUs answer with zeros there, Intel's with the data of another leaf. What stands
+    # without the vendor is therefore read of the leaves that every CPU has, and of no other.
     foreign = vendors.isdisjoint(AMD_AND_HYGON)
     statements = [
         statement
@@ -72,6 +70,7 @@ def _statements(text: str) -> Iterator[tuple[int, Statement]]:
         elif heading := _HEADING.fullmatch(line):
             leaf = int(heading[1], 0)
         elif leaf is not None and (said := _VALUE.fullmatch(line)):
+            # Only words that tell a register's bits as they are.
             fact = _facts().get((leaf, said[1].casefold()))
             if fact is not None:
                 yield leaf, Statement(fact, _value(said[2]), f"cpuid, {said[1]}")

@@ -15,9 +15,6 @@ named by a heading over columns::
 whose heading is "eax in eax ebx ecx edx"; CPU-Z), or as ``cpucontrol -i`` prints them (FreeBSD
 usr.sbin/cpucontrol/cpucontrol.c do_cpuid(), do_cpuid_count()), or as the logs of VMware and
 VirtualBox show the host's.
-
-What a row leaves open is not guessed: where the leaf has sub-leaves and the row names none, the
-tool may have had anything in ECX, and the row is left out with a note.
 """
 
 from __future__ import annotations
@@ -245,6 +242,8 @@ class _Reader:
         self._rows += 1
         if subleaf == _NO_SUBLEAF:
             subleaf = None
+        # What a row leaves open is not guessed: where it names no sub-leaf, the tool may have had
+        # anything in ECX.
         if subleaf is None and leaf in INDEXED_LEAVES:
             self._open.add(leaf)
         else:

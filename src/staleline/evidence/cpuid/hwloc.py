@@ -5,9 +5,6 @@ A directory with a file for each CPU, pu0, pu1, ..., or one such file::
 
     # mask e[abcd]x => e[abcd]x
     5 4 0 1 0=> 4122 3c0003f 3f 0
-
-The mask tells which registers were meant as input, and all four are printed (hwloc
-utils/hwloc/hwloc-gather-cpuid.c dump_one_cpuid()): ECX is what was really in it.
 """
 
 from __future__ import annotations
@@ -113,6 +110,8 @@ def _add(dump: CpuidDump, text: str, where: str) -> None:
         if (row := _ROW.fullmatch(line)) and number < len(lines):
             leaf, _, ecx, _, *registers = (int(digits, 16) for digits in row.groups()[1:])
             eax, ebx, third, edx = registers
+            # The mask tells which registers were meant as input, and all four are printed (hwloc
+            # utils/hwloc/hwloc-gather-cpuid.c dump_one_cpuid()): ECX is what was really in it.
             subleaf = ecx if leaf in INDEXED_LEAVES else 0
             dump.add(number, leaf, subleaf, (eax, ebx, third, edx))
         elif line.strip() and _BEGINS_ROW.fullmatch(line):

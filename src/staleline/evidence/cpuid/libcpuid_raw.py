@@ -4,15 +4,13 @@
 ::
 
     basic_cpuid[0]=00000010 68747541 444d4163 69746e65
-
-``ext_cpuid[n]`` is leaf 0x80000000 + n, recorded whether or not the CPU has it, so these
-dumps also show what a CPU answers beyond its maximum (libcpuid, cpuid_serialize_raw_data()).
 """
 
 from __future__ import annotations
 
 from staleline.evidence.cpuid.dump import CpuidDump
 from staleline.evidence.snapshot import Snapshot
+from staleline.hardware import EXTENDED_LEAVES
 from staleline.pattern import Pattern
 
 __all__ = ["ROW", "parse"]
@@ -28,7 +26,9 @@ _BEGINS_ROW = Pattern(r"(?:basic_cpuid|ext_cpuid|intel_fn|amd_fn)")
 _HEADER = Pattern(r"[-_\[ A-Za-z/]*Logical CPU #([0-9]{1,6})[\] ]*[-_]+\s*")
 
 #: Array -> first leaf, for arrays indexed by leaf.
-_BY_LEAF = {"basic_cpuid": 0, "ext_cpuid": 0x8000_0000}
+#: The second is recorded whether or not the CPU has the leaf, so these dumps also show what it
+#: answers beyond its maximum (libcpuid, cpuid_serialize_raw_data()).
+_BY_LEAF = {"basic_cpuid": 0, "ext_cpuid": EXTENDED_LEAVES}
 
 
 def parse(text: str, where: str) -> Snapshot:

@@ -5,9 +5,6 @@
 
     [    0.000000] Linux version 6.12.107+deb13-amd64 (...) #1 SMP ...
     [    0.000000] Command line: BOOT_IMAGE=/vmlinuz mem_encrypt=on
-
-A text may have been filtered, cut or put together, and does not tell: what it lacks means
-nothing, whatever it begins and ends with.
 """
 
 from __future__ import annotations
@@ -87,6 +84,8 @@ def parse(text: str, where: str) -> Snapshot:
             release=next(_texts("linux-version", "release", messages), None),
             cmdline=_command_line(messages),
         ),
+        # A text may have been filtered, cut or put together, and does not tell: what it lacks means
+        # nothing, whatever it begins and ends with.
         log=LogEvidence(tuple(filter(is_relevant, (*apart, *messages))), complete=False),
         notes=_NOTES,
         statements=xen.statements("Xen's console") if of_xen else (),

@@ -3,8 +3,7 @@
 
 ``dmesg -J`` (util-linux sys-utils/dmesg.c), and ``journalctl -k`` with ``-o json``,
 ``json-pretty``, ``json-sse``, ``json-seq``, ``export`` and ``verbose`` (systemd's
-docs/JOURNAL_EXPORT_FORMATS.md). Each entry becomes the line that dmesg would show, with a line
-between two boots as journalctl puts it, so that one reader decides what the messages prove.
+docs/JOURNAL_EXPORT_FORMATS.md).
 """
 
 from __future__ import annotations
@@ -197,6 +196,7 @@ def _lines(messages: Iterable[_Message | None]) -> str:
             continue
         boot, seconds, text = message
         if before is not None and boot is not None and boot != before:
+            # As journalctl puts it, so that the reader of dmesg decides what the messages prove.
             lines.append(_REBOOT)
         before = boot or before
         start = "<6>" if seconds is None else f"[{seconds:.6f}] "

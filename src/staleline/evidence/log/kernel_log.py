@@ -1,9 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What the kernel log tells: the wordings it holds (wordings.toml), and what they prove.
-
-A missing message means something only if the log is proved whole, and only for what
-every release says (``[[silence]]``); otherwise it is unknown.
-"""
+"""What the kernel log tells: the wordings it holds (wordings.toml), and what they prove."""
 
 from __future__ import annotations
 
@@ -112,6 +108,8 @@ def _told(
     # Some wordings prove more on one vendor's CPUs (`proves_on`), and the log may name the vendor.
     if vendor is None and "vendor" in agreed:
         return _told(lines, complete, release, str(agreed["vendor"].value))
+    # A missing message means something only if the log is proved whole, and only for what every
+    # release says (``[[silence]]``).
     return {**(_silent(lines, release, statements) if complete else {}), **agreed}
 
 

@@ -1,11 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Messages of the kernel that stand in lines which no reader takes for the kernel's.
 
-A log behind a dump may wear anything: marks of a chat, cells of a table, strings of JSON, times
-in a form that nobody foresaw. What a line wears is not known, so whose it is is not known either:
-it may be this machine's, or prose about another. Neither is a fact, and neither may be passed
-over. So such messages are kept apart, with their places, and whoever judges asks whether they
-would change anything.
+A log behind a dump may wear anything: marks of a chat, cells of a table, strings of JSON, times in
+a form that nobody foresaw.
 """
 
 from __future__ import annotations
@@ -74,6 +71,9 @@ def unread_messages(
         reader.look(uncoded)
         # A message may stand within a tag, too.
         reader.look(_TAGS.sub(" ", uncoded))
+    # What a line wears is not known, so whose it is is not known either: it may be this machine's,
+    # or prose about another. Neither is a fact, and neither may be passed over. So such messages
+    # are kept apart, with their places, and whoever judges asks whether they would change anything.
     return reader.messages()
 
 

@@ -9,9 +9,7 @@
     xen
     xen-dom0
 
-They also look where CPUID does not show one: at DMI, /proc/xen and the device tree. "none" proves
-nothing, as systemd says so in Xen's dom0 too (systemd 252 src/basic/virt.c detect_vm()), and
-within a container both name that.
+They also look where CPUID does not show one: at DMI, /proc/xen and the device tree.
 """
 
 from __future__ import annotations
@@ -82,6 +80,8 @@ def _said(words: Sequence[str], tool: str) -> Iterator[Statement]:
     for word in words:
         source = f"{tool}: {word}"
         kind = "xen" if word.startswith("xen-") else word
+        # "none" proves nothing, as systemd says so in Xen's dom0 too (systemd 252 src/basic/virt.c
+        # detect_vm()), and within a container both name that.
         if kind in _HYPERVISORS:
             yield Statement("hypervisor", True, source)
             if (name := _HYPERVISORS[kind]) is not None:

@@ -1,9 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The row of CPU flags, as it was printed or as a terminal or mail program wrapped it.
-
-A flag proves something by its presence, so a word that a line's end may have cut counts only if
-it is certain what it was: neither the whole nor the halves are made up.
-"""
+"""The row of CPU flags, as it was printed or as a terminal or mail program wrapped it."""
 
 from __future__ import annotations
 
@@ -63,6 +59,8 @@ def _across_the_break(before: str | None, after: str) -> tuple[str | None, list[
     if before is None:
         return None, []
     known = _known_flags()
+    # A flag proves something by its presence, so a word that a line's end may have cut counts only
+    # if it is certain what it was: neither the whole nor the halves are made up.
     apart, together = before in known and after in known, before + after in known
     if together and not apart:
         return before + after, []

@@ -6,8 +6,7 @@
     Loaded patch modules:
     kpatch_4_18_0_553_1_1 [enabled]
 
-Which functions are replaced none of them says. That none is applied proves nothing: another tool's
-patches are not its own.
+Which functions are replaced none of them says.
 """
 
 from __future__ import annotations
@@ -46,4 +45,5 @@ def applied_patches(text: str) -> Snapshot | None:
     statements = tuple(
         Statement("livepatched", True, f"{tool}: {line}") for tool, line in said.items()
     )
+    # That none is applied proves nothing: another tool's patches are not its own.
     return Snapshot(cpus=(), statements=statements) if statements else None

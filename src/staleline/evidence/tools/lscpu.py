@@ -1,9 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Reader of what ``lscpu`` and ``lscpu -J`` print (util-linux, in the C locale).
-
-lscpu repeats /proc/cpuinfo of the first CPU and the lists of online and offline CPUs;
-its sums of cache sizes do not tell who shares a cache and are not read.
-"""
+"""Reader of what ``lscpu`` and ``lscpu -J`` print (util-linux, in the C locale)."""
 
 from __future__ import annotations
 
@@ -55,6 +51,8 @@ _OTHER_JSON = Pattern(
 _ONLINE, _OFFLINE = "On-line CPU(s) list", "Off-line CPU(s) list"
 _FLAGS, _HYPERVISOR, _VIRTUALIZATION = "Flags", "Hypervisor vendor", "Virtualization type"
 _NUMBERS = ("CPU family", "Model", "Stepping")
+#: What it repeats of /proc/cpuinfo of the first CPU, and its lists of CPUs; its sums of cache sizes
+#: do not tell who shares a cache.
 _READ = frozenset(
     {"Architecture", "CPU(s)", _ONLINE, _OFFLINE, "Vendor ID", _FLAGS, *_NUMBERS}
     | {_HYPERVISOR, _VIRTUALIZATION}

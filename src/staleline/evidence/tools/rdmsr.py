@@ -7,8 +7,6 @@ before each::
     # rdmsr -a NUMBER            0xc0010010: 740000
     740000                       0xc0010010 = 0x740000
     740000
-
-Values are hexadecimal, as rdmsr prints them without an option.
 """
 
 from __future__ import annotations
@@ -32,6 +30,7 @@ _ASSIGNED = Pattern(
 )
 #: cpucontrol -m prints the halves of a value (FreeBSD usr.sbin/cpucontrol/cpucontrol.c do_msr()).
 _HALVES = Pattern(r"\s*MSR 0x([0-9a-f]{1,8}): 0x([0-9a-f]{8}) 0x([0-9a-f]{8})\s*")
+#: Hexadecimal, as rdmsr prints it without an option.
 _VALUE = Pattern(r"\s*(?:0x)?([0-9a-fA-F]{1,16})\s*")
 _DECIMAL_VALUE = Pattern(r"\s*([0-9]{1,20})\s*")
 _FAULT = Pattern(r"\s*rdmsr: ?CPU ([0-9]{1,6}) cannot read MSR 0x([0-9a-fA-F]{1,8})\s*")

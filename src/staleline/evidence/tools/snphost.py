@@ -7,8 +7,6 @@
     [ PASS ]   - Secure Memory Encryption (SME)
     [ PASS ]     - SME: Enabled in MSR
     [ PASS ]     - C-bit location: 51
-
-They execute CPUID and read SYSCFG of CPU 0 (snphost src/ok.rs, sme_test() and snp_test()).
 """
 
 from __future__ import annotations
@@ -44,6 +42,7 @@ _NUMBERS = {
     "Number of encrypted guests supported simultaneously": "sev_guests_max",
 }
 #: Tests of a bit of SYSCFG.
+#: They read that of CPU 0 (snphost src/ok.rs, sme_test() and snp_test()).
 _IN_MSR = {"SME": "sme_enabled", "SNP": "snp_enabled", "SEV-SNP": "snp_enabled"}
 _AGAIN = "run snphost ok again and copy its output whole"
 _READ_OF_MSR = {"Enabled in MSR": True, "Disabled in MSR": False}

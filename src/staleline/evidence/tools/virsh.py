@@ -1,10 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Reader of ``virsh capabilities`` and ``virsh domcapabilities``: what is certain of the host.
 
-The vendor of <host><cpu> is the CPU's that libvirtd runs on. What a domain may use proves less of
-the host: hypervisors emulate features. Of <sev> the position of the C-bit is CPUID leaf
-0x8000001F EBX[5:0] of the host (QEMU target/i386/sev.c sev_get_capabilities()); the reduction of
-the address space is a constant there and not read.
+What a domain may use proves less of the host: hypervisors emulate features.
 """
 
 from __future__ import annotations
@@ -72,9 +69,13 @@ class _Reader(Elements):
         path, text = tuple(self._path), self._text.strip()
         if path in (_ARCH, _DOMAIN_ARCH) and not architecture.is_x86(text):
             raise architecture.refused_architecture(text, self._where)
+        # Of the CPU that libvirtd runs on.
         if path == _VENDOR and text in _VENDORS:
             said = f"virsh capabilities, vendor {text}"
             self.statements.append(Statement("vendor", _VENDORS[text], said))
+        # CPUID leaf 0x8000001F EBX[5:0] of the host (QEMU target/i386/sev.c
+        # sev_get_capabilities()); the reduction of the address space is a constant there and not
+        # read.
         if path == (*_SEV, "cbitpos") and self._sev and re.fullmatch("[0-9]{1,2}", text):
             said = f"virsh domcapabilities, cbitpos {text}"
             self.statements.append(Statement("cbit_position", int(text), said))

@@ -1,10 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What the running kernel made of its command line.
-
-/proc/cmdline is not what startup code saw: the words of bootconfig stand in front of it, then
-those of CONFIG_CMDLINE. Which code reads ``mem_encrypt=`` depends on the release and on the way
-of booting. A choice is told where everything that the evidence leaves open comes to the same.
-"""
+"""What the running kernel made of its command line."""
 
 from __future__ import annotations
 
@@ -115,6 +110,7 @@ def mem_encrypt(kernel: KernelEvidence) -> Observation:
         choices = {bool(choice) for choice in choices}
     if None in choices and True not in choices:
         return default
+    # A choice is told where everything that the evidence leaves open comes to the same.
     if len(choices) > 1:
         return untold(_disagreement(read))
     return observed_as("on" if True in choices else "off", _source(kernel, read))
@@ -135,6 +131,8 @@ def seen_by_startup(kernel: KernelEvidence) -> frozenset[bytes]:
         raise UnseenError(f"/proc/cmdline has {len(line)} bytes and may have been cut: {_COLLECT}")
     return frozenset(
         passed
+        # /proc/cmdline is not what startup code saw: the words of bootconfig stand in front of it,
+        # then those of CONFIG_CMDLINE.
         for behind in _behind_bootconfig(line, kernel)
         for passed in _behind_builtin(behind, kernel.config or {})
     )
@@ -190,6 +188,7 @@ def _readings(
     with_builtin = config.get("CONFIG_CMDLINE_BOOL") == "y"
     builtin = encoded(config.get("CONFIG_CMDLINE", "")) if with_builtin else b""
     for reader in _readers():
+        # Which code reads the option depends on the release and on the way of booting.
         if not reader.may_have_read(release, kernel.booted_by):
             continue
         if reader.name == "efi" and config.get("CONFIG_CMDLINE_OVERRIDE") == "y":

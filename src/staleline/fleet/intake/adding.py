@@ -1,10 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Adding evidence to a fleet, in parallel, and so that it can go on wherever it was stopped.
-
-What is to be added is written down first, in batches. Each batch becomes one part of every table,
-by itself and always the same. So whoever goes on after a kill gets the bytes that would be there
-without it; nothing that is there is ever written again.
-"""
+"""Adding evidence to a fleet, in parallel, and so that it can go on wherever it was stopped."""
 
 from __future__ import annotations
 
@@ -90,6 +85,9 @@ def add_to_fleet(directory: Path, sources: Sequence[str], options: AddOptions) -
         new = [one for one in given if _key(one) not in known]
         if new:
             batches = list(_batches(new, options.inputs_at_most))
+            # What is to be added is written down first. Each batch becomes one part of every table,
+            # by itself and always the same. So whoever goes on after a kill gets the bytes that
+            # would be there without it; nothing that is there is ever written again.
             fleet.keep_plan(_plan(first, batches))
             counts += _finish(fleet, options)
         repeated = count_repeated(fleet)

@@ -2,8 +2,7 @@
 """Where a fleet's evidence lies, and one record for each machine in it.
 
 A file is one machine; a tar archive is one if it is laid out as a host, and else one per member;
-of lines of JSON and of Parquet each row is one. What cannot be read is a record too, with what is
-wrong, and keeps no other record from being read.
+of lines of JSON and of Parquet each row is one.
 """
 
 from __future__ import annotations

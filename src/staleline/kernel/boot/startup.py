@@ -12,6 +12,7 @@ import os
 from typing import TYPE_CHECKING, Final
 
 from staleline.evidence.commandline import decompressor_sees_on
+from staleline.hardware import TDX_KEYIDS
 from staleline.kernel.boot.ccblob import give_cc_blob
 from staleline.kernel.boot.hypervisorhooks import put_hooks
 from staleline.kernel.boot.machine import SECONDARY
@@ -46,7 +47,6 @@ _CMD_LINE_PTR: Final = 0x228
 _XLOADFLAGS: Final = 0x236
 _XLF_MEM_ENCRYPTION: Final = 1 << 7
 _SEV_ENABLED: Final = 1 << 0
-_KEYID_PARTITIONING: Final = 0x87
 _TDX_KEYIDS_SHIFT: Final = 32
 _SME_MASK: Final = "sme_me_mask"
 #: Called by ``identify_boot_cpu()`` behind ``identify_cpu()`` where CONFIG_INTEL_TDX_HOST is
@@ -172,7 +172,7 @@ def _forbid_hibernation_to_tdx_hosts(
 ) -> None:
     """``nohibernate`` on the command line, without which ``tdx_init()`` wants no TDX."""
     can_hibernate = _HIBERNATE in image.symbols
-    if can_hibernate and cpu.msr.get(_KEYID_PARTITIONING, 0) >> _TDX_KEYIDS_SHIFT:
+    if can_hibernate and cpu.msr.get(TDX_KEYIDS, 0) >> _TDX_KEYIDS_SHIFT:
         # One byte: clang makes a bool of a static int that is only ever 0 or 1.
         memory.write_int(required_address(image.symbols, "nohibernate"), 1, 1)
 

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Where the emulated machine has what: its physical memory, and the kernel's view of it.
 
-All that is written into low RAM by hand has its place here, so that nothing is in two of them. The
-startup code runs before a kexec is set up, and low RAM is empty again between the two.
+All that is written into low RAM by hand has its place here, so that nothing is in two of them.
 """
 
 from __future__ import annotations
@@ -65,6 +64,8 @@ CC_BLOB: Final = range(0x6000, 0x7000)
 CC_SECRETS: Final = range(0x7000, 0x8000)
 CC_CPUID: Final = range(0x8000, 0x9000)
 #: An interrupted code's ``struct pt_regs``, zeros: 21 registers.
+#: Where something of the startup code's was: that runs before a kexec is set up, and low RAM is
+#: empty again between the two.
 REGISTERS: Final = range(0x6000, 0x6000 + 21 * 8)
 #: A ``struct kimage``, up to its flags.
 KIMAGE: Final = range(0x8000, 0x8400)

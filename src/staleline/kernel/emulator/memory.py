@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The memory of the emulated machine: a kernel image at its link addresses, and some RAM.
 
-RAM below 16 MiB appears twice, as on hardware: identity-mapped (kexec's last code runs there) and
-in the kernel's direct map. A kernel with KASAN has a shadow of both besides.
+A kernel with KASAN has a shadow of both besides.
 """
 
 from __future__ import annotations
@@ -224,6 +223,8 @@ class MachineMemory:
         self.text = _text(image, range(self._base, self._base + len(self._kernel)))
         self.sending_calls = sending_calls(image.symbols)
         self.has_shadow = has_shadow(image.symbols)
+        # RAM below 16 MiB appears twice, as on hardware: in the kernel's direct map, and
+        # identity-mapped, where kexec's last code runs.
         memory = (self._base, self._kernel, 0), (self.page_offset, self._ram, 0)
         shadows = [_shadow(*window, self._new) for window in memory if self.has_shadow]
         self._shadows = tuple(region for _, region, _ in shadows)

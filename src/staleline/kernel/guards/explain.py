@@ -1,10 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Why a site executes WBINVD on one machine and not on the next, instruction by instruction.
 
-A machine on which the site flushes is compared with machines that differ from it in a single
-fact and on which it does not. The conditional jumps that went another way are where it was
-decided; what they depend on, back to what was read from CPUID, an MSR or the kernel's
-variables, is the guard. Everything shown was executed.
+A machine on which the site flushes is compared with machines that differ from it in a single fact
+and on which it does not. Everything shown was executed.
 """
 
 from __future__ import annotations
@@ -120,6 +118,8 @@ def _lines(
     if end is None:
         raise DerivationError("the site did not execute WBINVD again when it was recorded")
     steps = flushing.steps[: end + 1]
+    # The conditional jumps that went another way are where it was decided; what they depend on,
+    # back to what was read from CPUID, an MSR or the kernel's variables, is the guard.
     turning = _turning_points(steps, staying)
     decisive = [index for index, step in enumerate(steps) if step.address in turning]
     shown = sorted(what_led_to(steps, decisive) | {end})

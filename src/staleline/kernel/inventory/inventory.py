@@ -2,7 +2,7 @@
 """Every WBINVD of an image, and who gets to it.
 
 The sites of a kexec are run (`staleline.kernel.sites.sites`); this reads the rest of the code, so
-that a new site does not go unnoticed. A function that is in no list is reported as such.
+that a new site does not go unnoticed.
 """
 
 from __future__ import annotations

@@ -1,10 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Facts, a kernel and the transitions asked for, put together into one verdict.
 
-Whatever the evidence leaves open is tried both ways: each way is a *world*, one fully
-known machine with one kernel. A handover's verdict is what all worlds that contain it
-agree on; where they do not agree, the verdict is unknown and names the facts that split
-them. The overall verdict is the worst handover of each world, if the worlds agree.
+Whatever the evidence leaves open is tried both ways: each way is a *world*, one fully known
+machine with one kernel.
 """
 
 from __future__ import annotations
@@ -65,6 +63,8 @@ def audit(
     # Machines fit, or `possible_machines` would have said so: it is the rules that do not.
     if not fitting:
         raise_if_any((against_kernel(facts.boolean("sme_active")),), None)
+    # The worst handover of each world, if the worlds agree; else it is unknown, and names the facts
+    # that split them.
     verdict = _agreed(world.verdict for world in fitting)
     document = Audit(
         verdict=verdict,

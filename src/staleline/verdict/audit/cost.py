@@ -1,9 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What the flushes of a handover cost on a machine, as bounds from its caches and memory.
 
-Nothing but the number of dirty lines decides how long WBINVD takes, and nobody knows it
-beforehand; so the figures are for caches that are dirty throughout. docs/cost.md has the
-formula, and how to measure.
+docs/cost.md has the formula, and how to measure.
 """
 
 from __future__ import annotations
@@ -119,6 +117,8 @@ def cost(
         measured: Durations of WBINVD on this machine, if somebody measured them.
     """
     unbounded = _why_unbounded(audit.facts, capacity)
+    # Nothing but the number of dirty lines decides how long WBINVD takes, and nobody knows it
+    # beforehand; so the figures are for caches that are dirty throughout.
     times = flush_times(None if unbounded else capacity, bandwidth)
     paths = tuple(
         _path_cost([row for row in audit.handovers if row.path is path], times, measured)

@@ -1,10 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What is, or what if: whether the kernel that is judged is the one that the snapshot saw run.
-
-A build ID tells, else the release, else nothing. Of another kernel nothing is known that the
-running one did or was made to do: that it encrypts, used TDX, ran SEV guests. What hardware can
-and firmware enabled is the same for every kernel.
-"""
+"""What is, or what if: whether the kernel that is judged is the one that the snapshot saw run."""
 
 from __future__ import annotations
 
@@ -141,6 +136,8 @@ def _without_what_it_did(snapshot: Snapshot, identity: Identity) -> Snapshot:
 
     The command line stays, as that which the boot loader gives; ``--cmdline`` gives another.
     """
+    # Of another kernel nothing is known that the running one did or was made to do: that it
+    # encrypts, used TDX, ran SEV guests.
     state = replace(
         snapshot.state,
         sme_active=None,

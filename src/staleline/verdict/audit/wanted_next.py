@@ -1,9 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The next kernel as the user names it: by its use of encryption, or an image to be loaded.
-
-What an image will do follows from its own startup code, run with the command line that it
-will be started with on the machine in question.
-"""
+"""The next kernel as the user names it: by its use of encryption, or an image to be loaded."""
 
 from __future__ import annotations
 

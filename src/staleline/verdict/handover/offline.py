@@ -1,9 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What CPUs that are offline may have left in their caches, by the ways in which they sleep.
-
-Which way a CPU took depends on its idle driver, which no evidence names, so all that the image has
-count.
-"""
+"""What CPUs that are offline may have left in their caches, by the ways in which they sleep."""
 
 from __future__ import annotations
 
@@ -31,6 +27,8 @@ def offline_ends(
         kicks: The handover kicks CPUs out of it.
     """
     taken = [way for way in ways if mwait or not way.by_mwait]
+    # Which way a CPU took depends on its idle driver, which no evidence names, so all that the
+    # image has count.
     ends = {end for way in taken for end in _ends(way, path, kicks=kicks)}
     # In the order of `Offline`, the plainest first: the first scenario's run is the one that is
     # shown.

@@ -1,9 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Yes-or-no facts of a machine, answered or not, and the answers that follow from others.
-
-Thousands of machines may fit little evidence, and each asks every exclusion: so the answers are
-the bits of two numbers.
-"""
+"""Yes-or-no facts of a machine, answered or not, and the answers that follow from others."""
 
 from __future__ import annotations
 
@@ -69,6 +65,8 @@ class _Pattern:
 
 def followed(answered: Answered) -> tuple[Answered, Mapping[str, bool] | None]:
     """With the answers about which the others leave no choice, and the exclusion they break."""
+    # Thousands of machines may fit little evidence, and each asks every exclusion: so the answers
+    # are the bits of two numbers.
     known, true = answered.known, answered.true
     settled = False
     while not settled:

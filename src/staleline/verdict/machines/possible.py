@@ -1,10 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The machines that evidence may describe.
 
-A verdict over incomplete evidence is the verdict over every machine that fits it: if they
-agree, the missing facts did not matter; if not, the facts on which they split are what is
-missing. So each unknown is filled with every value, except where other facts leave no choice;
-and facts that cannot hold together, whoever gave them, fit no machine.
+A verdict over incomplete evidence is the verdict over every machine that fits it: if they agree,
+the missing facts did not matter; if not, the facts on which they split are what is missing.
 """
 
 from __future__ import annotations
@@ -94,6 +92,8 @@ def _filled(
     open_ends = [(told, given)]
     while open_ends:
         answered, assumed = open_ends.pop()
+        # Each unknown is filled with every value, except where other facts leave no choice; and
+        # facts that cannot hold together, whoever gave them, fit no machine.
         answered, broken = followed(answered)
         if broken is not None:
             continue

@@ -2,10 +2,7 @@
 """The registers of a machine that an image's code is run on.
 
 They are the observed ones, with the bits of the listed facts as the machine has them: what is
-assumed where nothing was observed, and what other evidence told where CPUID is not at hand. A
-machine whose CPUID nobody saw is run as the smallest one that answers as its facts say. Its other
-registers are not known, but no rule that is believed depends on them: a site that does is unknown
-on every machine (`staleline.kernel.influence.doubts`).
+assumed where nothing was observed, and what other evidence told where CPUID is not at hand.
 """
 
 from __future__ import annotations
@@ -97,6 +94,9 @@ def _cpuids(machine: Machine, snapshot: Snapshot) -> tuple[CpuidTable, CpuidTabl
         # migrate_to_reboot_cpu(), called at kernel/kexec_core.c:1193).
         jumping, secondary = cpus[0].cpuid, cpus[min(1, len(cpus) - 1)].cpuid
         return _with_facts(jumping, machine), _with_facts(secondary, machine)
+    # A machine whose CPUID nobody saw is run as the smallest one that answers as its facts say. Its
+    # other registers are not known, but no rule that is believed depends on them: a site that does
+    # is unknown on every machine (`staleline.kernel.influence.doubts`).
     least = raw_machine(_facts(machine)).jumping
     table = _as_tdx_guest(least) if machine.tdx_guest else least
     return table, table

@@ -1,9 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The same handovers for exactly as many CPUs as a real machine has, by decision diagrams.
-
-Proofs for any number of CPUs and counterexamples with few say the same already; this is the
-check by a third engine, which shares nothing with the other two but the model.
-"""
+"""The same handovers for exactly as many CPUs as a real machine has, by decision diagrams."""
 
 from __future__ import annotations
 
@@ -90,11 +86,7 @@ def _alike(models: Sequence[Model]) -> list[list[Model]]:
 
 
 def expected_seconds(models: Sequence[Model], cpus: int) -> float:
-    """About how long one process takes to explore them, if nothing else runs.
-
-    The time is in proportion to the number of CPUs (docs/benchmarks.md); it is measured here,
-    with fewer CPUs, on some of the models.
-    """
+    """About how long one process takes to explore them, if nothing else runs."""
     firsts = [group[0] for group in _alike(models)]
     # Spread over all of them, as models of one handover take about as long.
     sample = firsts[:: max(1, len(firsts) // _SAMPLE)][:_SAMPLE]
@@ -102,6 +94,7 @@ def expected_seconds(models: Sequence[Model], cpus: int) -> float:
     start = time.process_time()
     for model in sample:
         explore(model, few - 1)
+    # It is in proportion to the number of CPUs (docs/benchmarks.md).
     return (time.process_time() - start) / len(sample) * len(firsts) * cpus / few
 
 
@@ -115,6 +108,8 @@ def agreement(
         cpus=cpus,
         models=len(by_model),
         states=sum(reached.states for reached in by_model.values()),
+        # Proofs for any number of CPUs and counterexamples with few say the same already; this is
+        # the check by a third engine, which shares nothing with the other two but the model.
         disagreeing=tuple(row for row in rows if _disagrees(row, by_model, cpus)),
         needing_more=tuple(
             row for row in rows if row.judgement.verdict is Verdict.AT_RISK and not broken[row]
