@@ -9,8 +9,14 @@ from dataclasses import dataclass
 from staleline.evidence.registers import CpuidTable
 from staleline.evidence.snapshot import Snapshot
 from staleline.facts.fact import Fact, Layer
-from staleline.facts.observation import Observation, merged_observation, observed_as, untold
-from staleline.facts.told.registers import DUMP_AGAIN, NOT_READ
+from staleline.facts.observation import (
+    DUMP_AGAIN,
+    NOT_READ,
+    Observation,
+    merged_observation,
+    observed_as,
+    untold,
+)
 from staleline.hardware import AMD_AND_HYGON
 
 __all__ = ["CACHE_NAMES", "Cache", "cache_facts", "cache_leaf", "caches"]

@@ -14,6 +14,7 @@ from staleline.evidence.registers import CpuidTable, Registers
 from staleline.evidence.snapshot import Snapshot
 from staleline.facts.fact import Fact, Layer
 from staleline.facts.observation import (
+    DUMP_AGAIN,
     Observation,
     first_told,
     merged_observation,
@@ -21,7 +22,6 @@ from staleline.facts.observation import (
     untold,
 )
 from staleline.facts.told.log import of_log
-from staleline.facts.told.registers import DUMP_AGAIN
 from staleline.facts.told.stated import stated
 from staleline.hardware import HYPERVISOR_LEAF, HYPERVISORS
 from staleline.printable import printable

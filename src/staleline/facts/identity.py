@@ -10,6 +10,8 @@ from staleline.evidence.snapshot import CpuinfoEvidence, Snapshot
 from staleline.facts.fact import Fact, Layer, Value
 from staleline.facts.hypervisor import WHICH_HYPERVISOR, names_itself
 from staleline.facts.observation import (
+    DUMP_AGAIN,
+    NOT_READ,
     Observation,
     first_told,
     merged_observation,
@@ -17,7 +19,6 @@ from staleline.facts.observation import (
     untold,
 )
 from staleline.facts.told.log import of_log, of_log_before_registers
-from staleline.facts.told.registers import DUMP_AGAIN, NOT_READ
 from staleline.facts.told.stated import stated
 from staleline.hardware import AMD_AND_HYGON, EXTENDED_LEAVES
 

@@ -13,6 +13,8 @@ from staleline.facts.hypervisor import hypervisor_facts
 from staleline.facts.identity import identity_facts
 from staleline.facts.kernel_state import kernel_facts
 from staleline.facts.observation import (
+    DUMP_AGAIN,
+    NOT_READ,
     Observation,
     first_told,
     merged_observation,
@@ -21,7 +23,7 @@ from staleline.facts.observation import (
 )
 from staleline.facts.processors import several_cpus
 from staleline.facts.told.log import log_facts, of_log
-from staleline.facts.told.registers import DUMP_AGAIN, NOT_READ, observe
+from staleline.facts.told.registers import observe
 from staleline.facts.told.table import register_facts
 from staleline.facts.unread import in_doubt, unread_fact
 from staleline.hardware import AMD_AND_HYGON, ENCRYPTION_LEAF, TDX_GUEST_LEAF

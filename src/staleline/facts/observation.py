@@ -8,7 +8,19 @@ from dataclasses import dataclass
 
 from staleline.facts.fact import Fact, Layer, Value
 
-__all__ = ["Observation", "first_told", "merged_observation", "observed_as", "untold"]
+__all__ = [
+    "DUMP_AGAIN",
+    "NOT_READ",
+    "Observation",
+    "first_told",
+    "merged_observation",
+    "observed_as",
+    "untold",
+]
+
+DUMP_AGAIN = "dump all leaves (cpuid -r), or staleline collect"
+#: Where all is got at once, all is told in one way, so that it is asked for once.
+NOT_READ = f"CPUID was not read: {DUMP_AGAIN}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,8 @@ from collections.abc import Iterator, Mapping
 from staleline.evidence.registers import CpuidTable
 from staleline.evidence.snapshot import CpuEvidence, Snapshot
 from staleline.facts.observation import (
+    DUMP_AGAIN,
+    NOT_READ,
     Observation,
     first_told,
     merged_observation,
@@ -19,11 +21,8 @@ from staleline.facts.told.stated import stated
 from staleline.facts.told.table import CpuidField, MsrField, RegisterFact
 from staleline.hardware import EXTENDED_LEAVES
 
-__all__ = ["DUMP_AGAIN", "NOT_READ", "observe"]
+__all__ = ["observe"]
 
-DUMP_AGAIN = "dump all leaves (cpuid -r), or staleline collect"
-#: Where all is got at once, all is told in one way, so that it is asked for once.
-NOT_READ = f"CPUID was not read: {DUMP_AGAIN}"
 _NO_VENDOR = f"the CPU vendor, without which registers have no meaning: {DUMP_AGAIN}"
 
 

@@ -6,7 +6,7 @@ Sources: arch/x86/kernel/crash.c and reboot.c, linux 5.10.262 to 7.3.4.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from staleline.kernel.boot.decision import SiteDecision
@@ -17,7 +17,7 @@ from staleline.kernel.emulator.layout import REGISTERS
 from staleline.kernel.emulator.localapic import NMI_VECTOR
 from staleline.kernel.image.symbols import required_address
 from staleline.kernel.sites.afterflush import as_in_crash, stores_after_nmi
-from staleline.kernel.sites.ending import is_in, site_decision
+from staleline.kernel.sites.ending import CrashRun, is_in, site_decision
 from staleline.kernel.sites.jump import run_relocate_kernel
 from staleline.kernel.sites.stoppath import hook_name, interrupt_others, take_nmi, wakes
 
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from staleline.kernel.image.image import KernelImage
 
 __all__ = [
-    "CrashRun",
     "end_crash_shutdown",
     "run_crash",
     "run_crash_nmi_callback",
@@ -47,14 +46,6 @@ _HALT: Final = "native_halt"
 _REGISTERING: Final = "nmi_shootdown_cpus"
 _NOTE_ALIGNMENT: Final = 4
 _MASK_32: Final = (1 << 32) - 1
-
-
-@dataclass(frozen=True, slots=True)
-class CrashRun:
-    """What a secondary and the crashing CPU did."""
-
-    crash_nmi_callback: SiteDecision
-    relocate_kernel: SiteDecision
 
 
 def run_crash(emulated: EmulatedMachine, cpus: Sequence[LogicalCpu]) -> CrashRun:

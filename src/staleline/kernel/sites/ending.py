@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from staleline.kernel.boot.decision import SiteDecision
@@ -15,7 +16,15 @@ if TYPE_CHECKING:
     from staleline.kernel.emulator.execution.end import End
     from staleline.kernel.image.image import KernelImage
 
-__all__ = ["is_in", "site_decision"]
+__all__ = ["CrashRun", "is_in", "site_decision"]
+
+
+@dataclass(frozen=True, slots=True)
+class CrashRun:
+    """What a secondary and the crashing CPU did."""
+
+    crash_nmi_callback: SiteDecision
+    relocate_kernel: SiteDecision
 
 
 def is_in(image: KernelImage, end: End, functions: Container[str]) -> bool:

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from staleline.kernel.boot.machine import EmulatedMachine
     from staleline.kernel.emulator.traps import LogicalCpu
     from staleline.kernel.image.image import KernelImage
-    from staleline.kernel.sites.crash import CrashRun
+    from staleline.kernel.sites.ending import CrashRun
     from staleline.kernel.sites.stoppath import WayToKexec
 
 __all__ = ["asked_where_it_runs", "led_to_crash", "led_to_kexec", "rewritten_inputs"]
