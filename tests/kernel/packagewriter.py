@@ -141,9 +141,9 @@ def write_rpm(files: Sequence[File], *, compression: str = "zst", listed: bool =
     return blob + COMPRESSORS[compression](cpio([file for file in files if not file.ghost]))
 
 
-def write_uki(linux: bytes, name: bytes = b".linux") -> bytes:
-    """A PE file of two sections, the second of which is the kernel."""
-    sections = [(b".text", b"\xc3" * 16), (name, linux)]
+def write_uki(linux: bytes, name: bytes = b".linux", *more: tuple[bytes, bytes]) -> bytes:
+    """A PE file of two sections, the second of which is the kernel, and more behind it."""
+    sections = [(b".text", b"\xc3" * 16), (name, linux), *more]
     start = 0x400
     table, content = bytearray(), bytearray()
     for label, data in sections:

@@ -19,7 +19,7 @@ from staleline.evidence.detect import read_snapshot
 from staleline.evidence.hosts import archive
 from staleline.evidence.hosts.snapshot_json import snapshot_text
 from staleline.evidence.hosts.trees import layout_of
-from staleline.evidence.snapshot import CacheEvidence, CpuinfoEvidence, Snapshot
+from staleline.evidence.snapshot import CacheEvidence, CpuinfoEvidence, LogEvidence, Snapshot
 from staleline.unpacking import Bounds
 from tests.evidence.writers import (
     COMPRESS,
@@ -368,3 +368,10 @@ def test_an_empty_copy_is_no_list_without_entries(tmp_path: Path) -> None:
         told = (machine.state.kprobes, machine.state.guest_ids_peak)
         assert told == ((None, None) if not content else ((), {}))
         assert machine.kernel.bootconfig is None
+
+
+def test_a_copy_of_the_kernels_records_is_not_known_to_be_whole(tmp_path: Path) -> None:
+    """It may have been made at boot, or cut: what it lacks may have been said later."""
+    records = "6,0,1,-;Linux version 6.12.107 (x) #1\n6,1,2,-;kexec: loaded\n"
+    machine = read_snapshot(laid_out({**SYSROOT, "dev/kmsg": records}, tmp_path))
+    assert machine.log == LogEvidence(("kexec: loaded",), complete=False)

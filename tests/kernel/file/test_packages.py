@@ -205,6 +205,21 @@ def test_the_kernel_of_a_unified_kernel_image(tmp_path):
         load_image(path)
 
 
+def test_a_unified_image_of_two_kernels_is_that_of_neither(tmp_path):
+    """A profile may have a kernel of its own: "Multi-Profile UKIs" of the UAPI group."""
+    path = tmp_path / "linux.efi"
+    path.write_bytes(write_uki(IMAGE, b".linux", (b".profile", b"ID=b"), (b".linux", IMAGE)))
+    with pytest.raises(KernelImageError, match="a unified image of 2 kernels, of which its profi"):
+        load_image(path)
+
+
+def test_a_unified_image_for_another_architecture_is_named(tmp_path):
+    path = tmp_path / "linux.efi"
+    path.write_bytes(write_uki(b"MZ".ljust(0x38, b"\0") + b"ARM\x64" + bytes(0x400)))
+    with pytest.raises(KernelImageError, match=r"\(.linux\).*: a kernel for arm64"):
+        load_image(path)
+
+
 @pytest.mark.parametrize("place", ["vmlinux", "arch/x86/boot/bzImage", "vmlinuz"])
 def test_the_kernel_of_a_build_tree(tmp_path, place):
     path = tmp_path / place

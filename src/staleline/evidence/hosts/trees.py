@@ -150,6 +150,9 @@ def _sources(tree: Tree, where: str) -> Iterator[Snapshot]:
     document = collect(_WithUname(tree))
     # The time of reading is not the time of collecting, and cpuinfo is read more strictly.
     document.update(collected=None, cpuinfo=None)
+    if document["log"] is not None:
+        # A copy of /dev/kmsg ends where somebody ended it, which may be at any time.
+        document["log"]["complete"] = False
     yield snapshot_json.parse(document_text(document), where)
     for path, parse in _FILES:
         try:

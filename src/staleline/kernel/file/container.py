@@ -77,7 +77,10 @@ def _unpack_image(file: ByteSource) -> tuple[ByteSource, str | None]:
     section = linux_section(file) if is_pe(head) else None
     if section is None:
         raise _without_headers(file) or _foreign(head, file.where)
-    return _unpack_bzimage(PartBytes(f"{file.where} (.linux)", file, *section))
+    kernel = PartBytes(f"{file.where} (.linux)", file, *section)
+    if not has_setup_header(_head(kernel)):
+        raise _foreign(_head(kernel), kernel.where)
+    return _unpack_bzimage(kernel)
 
 
 def _unpack_bzimage(file: ByteSource) -> tuple[ByteSource, str | None]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from struct import Struct, unpack
 from typing import Final
 
+from staleline.errors import KernelImageError
 from staleline.kernel.file.source import ByteSource
 
 __all__ = ["is_pe", "linux_section"]
@@ -29,17 +30,26 @@ def linux_section(source: ByteSource) -> tuple[int, int] | None:
     """Offset and size of the kernel in a PE file; None if it has no such section.
 
     Raises:
-        KernelImageError: The headers or the section end after the file.
+        KernelImageError: The headers or the section end after the file, or there are two kernels,
+            of which a profile of the image chooses one.
     """
     (at,) = unpack("<I", source.read(_SIGNATURE_OFFSET, 4))
     magic, _, count, optional = _FILE_HEADER.unpack(source.read(at, _FILE_HEADER.size))
     if magic != b"PE\0\0":
         return None
     table = source.read(at + _FILE_HEADER.size + optional, count * _SECTION.size)
-    for name, used, stored, start in _SECTION.iter_unpack(table):
-        if name == _NAME:
-            # Stored sizes are rounded up to the file's alignment, used ones are not.
-            size = min(used, stored)
-            source.read(start + size, 0)  # raises if it ends after the file
-            return start, size
-    return None
+    kernels = [
+        # Stored sizes are rounded up to the file's alignment, used ones are not.
+        (start, min(used, stored))
+        for name, used, stored, start in _SECTION.iter_unpack(table)
+        if name == _NAME
+    ]
+    if len(kernels) > 1:
+        raise KernelImageError(
+            f"a unified image of {len(kernels)} kernels, of which its profiles choose one",
+            where=source.where,
+            do="give the vmlinuz of the one that is booted",
+        )
+    for start, size in kernels:
+        source.read(start + size, 0)  # raises if it ends after the file
+    return kernels[0] if kernels else None
