@@ -77,7 +77,48 @@ def test_a_certificate_is_written_and_checked(
     _validate(json.loads(file.read_text()), "certificate-1.json")
     capsys.readouterr()
     assert main(["prove", PROPOSAL, "--platform", "intel-tdx", "--check", str(file)]) == 0
-    assert "It proves every handover of the policy" in capsys.readouterr().out
+    assert "It proves all 2 handovers that were asked for" in capsys.readouterr().out
+
+
+def test_a_certificate_is_no_surer_than_what_was_accepted_for_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ("--platform", "amd-sme-incoherent", "--path", "crash")
+    file = _certificate(tmp_path, *asked, "--accept", "load_settled")
+    capsys.readouterr()
+    checked = ["prove", PROPOSAL, *asked, "--check", str(file)]
+    assert main([*checked, "--accept", "load_settled"]) == 0
+    assert "Accepted, not shown: load_settled" in capsys.readouterr().out
+    assert main([*checked, "--accept", "load_settled", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["accepted"] == ["load_settled"]
+    assert main(checked) == 3
+
+
+@pytest.fixture
+def never(tmp_path: Path) -> Path:
+    rule = tmp_path / "never.toml"
+    sites = 'stop_this_cpu = "false"\nrelocate_kernel = "false"\n'
+    rule.write_text(f'name = "never"\ntitle = "flushes nowhere"\n[sites]\n{sites}')
+    return rule
+
+
+def test_where_everything_is_refuted_there_is_nothing_to_confirm_and_no_certificate(
+    never: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "proof.json"
+    arguments = ["prove", str(never), "--platform", "intel-tdx", "--path", "kexec"]
+    assert main([*arguments, "--json", "--certificate", str(file)]) == 2
+    captured = capsys.readouterr()
+    document = json.loads(captured.out)
+    _validate(document, "prove-1.json")
+    assert document["recheck"] == {"solver": "z3", "models": 0, "obligations": 0}
+    assert document["certificate"] is None
+    assert "nothing is proved" in captured.err
+    assert not file.exists()
+    assert main(arguments) == 2
+    text = capsys.readouterr().out
+    assert "1 of 1 handovers refuted by a counterexample" in text
+    assert "z3 confirmed" not in text
 
 
 def test_a_certificate_that_covers_less_than_the_policy(

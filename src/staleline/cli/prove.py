@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from staleline.cli.console import streams
 from staleline.cli.console.once import Once
 from staleline.cli.console.output import FINDING_FORMATS, Output, output_options
 from staleline.cli.console.selecting import Wanted, selection_options
@@ -16,7 +17,6 @@ from staleline.outputfile import writing
 
 if TYPE_CHECKING:
     from staleline.verdict.handover.readkernel import NamedRule
-    from staleline.verdict.policies.platforms import Selection
     from staleline.verdict.policies.proof import PolicyProof
 
 __all__ = ["command"]
@@ -68,10 +68,13 @@ def command(  # noqa: PLR0913 - one parameter per option
     options = ReadingOptions(use_cache=not no_cache, tracked=with_progress)
     (rule,), selection = named_rules((name,), options), wanted.selection
     if checked is not None:
-        return _check(rule, selection, FilePath(checked), output=output)
+        return _check(rule, wanted, FilePath(checked), output=output)
     from staleline.verdict.policies.proof import prove
 
     proof = prove(rule.required(), selection, readable=readable)
+    if certificate is not None and not proof.certificate.cases:
+        streams.complain(f"nothing is proved, so {certificate} is not written")
+        certificate = None
     if certificate is not None:
         _write_certificate(proof, FilePath(certificate))
     written = _write_traces(proof, FilePath(traces)) if traces is not None else {}
@@ -96,7 +99,7 @@ def _print(
             print_proof(console, rule, proof)
 
 
-def _check(rule: NamedRule, selection: Selection, file: FilePath, *, output: Output) -> int:
+def _check(rule: NamedRule, wanted: Wanted, file: FilePath, *, output: Output) -> int:
     """Have z3 check a certificate, and see what it covers of the rule."""
     from staleline.check.proof.certificate import recheck
     from staleline.check.proof.certificate_json import certificate_from
@@ -104,7 +107,7 @@ def _check(rule: NamedRule, selection: Selection, file: FilePath, *, output: Out
     from staleline.report.policies.prove import certified_document, print_certified
     from staleline.verdict.policies.proof import questions, uncertified
 
-    asked = questions(rule.required(), selection)
+    asked, accepted = questions(rule.required(), wanted.selection), wanted.accepted
     certificate = certificate_from(_read(file), where=str(file))
     rechecked = recheck(certificate)
     if not rechecked.accepted:
@@ -117,10 +120,12 @@ def _check(rule: NamedRule, selection: Selection, file: FilePath, *, output: Out
         )
     missing = uncertified(asked, certificate)
     if output.format == "json":
-        output.write_json(certified_document(rule, str(file), rechecked, missing))
+        output.write_json(certified_document(rule, str(file), rechecked, missing, accepted))
     else:
         with output.console() as console:
-            print_certified(console, str(file), rechecked, missing)
+            print_certified(
+                console, str(file), rechecked, asked=len(asked), missing=missing, accepted=accepted
+            )
     return 3 if missing else 0
 
 

@@ -102,8 +102,7 @@ def print_proof(console: Console, rule: NamedRule, proof: PolicyProof) -> None:
     """Print what holds, the table, some counterexamples, and how good the answers are."""
     console.print(f"[bold]{markup_escape(rule.name)}[/]  {markup_escape(rule.title)}")
     _print_kinds(console, proof)
-    for name in proof.accepted:
-        console.print(f"Accepted, not shown: {name} (docs/model.md).")
+    _print_accepted(console, proof.accepted)
     console.print()
     console.print(_table(proof.handovers))
     _print_counterexamples(console, proof.handovers)
@@ -111,6 +110,11 @@ def print_proof(console: Console, rule: NamedRule, proof: PolicyProof) -> None:
     if any(row.answer.kind is AnswerKind.PROVED for row in proof.handovers):
         console.print()
         console.print(_fine_print(proof))
+
+
+def _print_accepted(console: Console, accepted: Sequence[str]) -> None:
+    for name in accepted:
+        console.print(f"Accepted, not shown: {name} (docs/model.md).")
 
 
 def _print_kinds(console: Console, proof: PolicyProof) -> None:
@@ -196,7 +200,11 @@ def _outcome_words(outcome: InvariantCheck) -> Text:
 
 
 def certified_document(
-    rule: NamedRule, file: str, rechecked: Recheck, missing: Sequence[Question]
+    rule: NamedRule,
+    file: str,
+    rechecked: Recheck,
+    missing: Sequence[Question],
+    accepted: Sequence[str] = (),
 ) -> dict[str, Any]:
     """The JSON document of an accepted certificate."""
     return {
@@ -209,23 +217,33 @@ def certified_document(
         "uncertified": [place_fields(row) for row in missing],
         "recheck": _recheck(rechecked),
         "certificate": file,
-        "accepted": [],
+        "accepted": list(accepted),
     }
 
 
-def print_certified(
-    console: Console, file: str, rechecked: Recheck, missing: Sequence[Question]
+def print_certified(  # noqa: PLR0913 - what was asked, and what came of it
+    console: Console,
+    file: str,
+    rechecked: Recheck,
+    *,
+    asked: int,
+    missing: Sequence[Question],
+    accepted: Sequence[str],
 ) -> None:
-    """Print what an accepted certificate covers of a policy."""
+    """Print what an accepted certificate covers of the handovers that were asked for."""
     text = (
         f"{file}: accepted. z3 confirmed {rechecked.obligations} obligations of "
         f"{rechecked.models} models. Proved: P1 to P3 and {_hangs(rechecked)}."
     )
     console.print(Text(text, style="bold green"))
+    _print_accepted(console, accepted)
     if not missing:
-        console.print("It proves every handover of the policy, for every number of CPUs.")
+        every = "the handover that was asked for"
+        if asked > 1:
+            every = f"all {asked} handovers that were asked for"
+        console.print(f"It proves {every}, for every number of CPUs.")
         return
-    console.print("It says nothing about these handovers of the policy:")
+    console.print(f"Of {asked} that were asked for it says nothing about these handovers:")
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
     for row in missing:
         table.add_row(row.platform, row.path, transition_words(row))

@@ -62,7 +62,7 @@ class PolicyProof:
 
     Attributes:
         handovers: Each of them.
-        certificate: The proofs of those that are proved.
+        certificate: The proofs of those that are proved; of no handover if none is.
         recheck: What z3 says of that certificate.
         accepted: Assumptions that it rests on, by their names in docs/model.md.
     """
@@ -96,8 +96,9 @@ def prove(kernel: Kernel, selection: Selection, *, readable: bool = False) -> Po
     handovers = tuple(_answered(question, readable) for question in questions(kernel, selection))
     proved = [proof.scenario for proof in handovers if proof.answer.kind is AnswerKind.PROVED]
     certificate = certify(proved)
-    # z3 knows nothing of views: that it agrees is what makes two engines of one.
-    confirmed = recheck(certificate)
+    # z3 knows nothing of views: that it agrees is what makes two engines of one. Where all is
+    # refuted there is nothing to confirm, and a certificate of nothing would be refused.
+    confirmed = recheck(certificate) if proved else Recheck(0, 0, (), ())
     if not confirmed.accepted:
         first = confirmed.failures[0]
         raise ModelError(
