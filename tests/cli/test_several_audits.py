@@ -202,3 +202,13 @@ def test_a_what_if_is_said_in_its_line(
     kernels = ("--kernel", "6.5.0-9", "--kernel", "linux-6.5")
     _, out, _ = audit(capsys, (str(snapshot),), *kernels)
     assert out.count("(what if: 5.10.0-46-amd64 runs there)") == 1
+
+
+def test_a_name_makes_no_line_of_its_own(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    file = tmp_path / "a\nkexec safe  b"
+    file.write_bytes(Path(HYGON).read_bytes())
+    _, out, _ = audit(capsys, (str(file), ROME), "--kernel", "linux-6.18", *SME_ON)
+    assert len(out.splitlines()) == 2
+    assert "a\\x0akexec safe  b" in out

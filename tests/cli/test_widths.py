@@ -37,6 +37,8 @@ REPORTS = {
     "preflight": f"preflight --snapshot {HYGON} --kernel {{7}} --next {{6.12}} {SME_ON} --explain",
     "claims": "claims",
     "prove": "prove linux-6.5 --path kexec --platform hygon-sme-incoherent",
+    "readable": "prove linux-6.5 --path kexec --platform intel-tdx --readable",
+    "atoms": "policies --atoms",
     "check": "check linux-6.5 --path kexec",
     "check of an image": "check {6.12} --platform hygon-sme-incoherent",
     "policies": "policies linux-6.18",
@@ -46,7 +48,7 @@ REPORTS = {
     "pairs": "fleet pairs {fleet} --next on --next off",
 }
 #: Those that take a second each time are looked at on the edges and once between them.
-SLOW = {"kernel on a machine", "preflight", "prove"}
+SLOW = {"kernel on a machine", "preflight", "prove", "readable"}
 #: One line by intent: a log or a shell takes it as it is.
 _ONE_LINE = re.compile(
     r"^(?:safe|at risk|unknown): (?:kexec|crash) |^kexec (?:at-risk|safe|unknown), crash "

@@ -59,7 +59,9 @@ def _at_risk(overview: FleetOverview, fleet: str) -> Iterator[str]:
     broken = (row["broken"] for row in overview.groups if row["verdict"] == Verdict.AT_RISK)
     ways = sorted({one for words in broken for one in words.split(",")} - {""})
     which = f" ({', '.join(ways)})" if ways else ""
-    why = f", `staleline explain {' '.join(ways).lower()}` why" if ways else ""
+    # Each is of a path, as `kexec:P1`.
+    names = sorted({way.rpartition(":")[2].lower() for way in ways})
+    why = f", `staleline explain {' '.join(names)}` why" if names else ""
     yield (
         f"At risk{which}: {counted_as(hosts, 'host')}. Boot a kernel that flushes, or do not kexec "
         f"them; `staleline fleet audit {fleet} --kernel IMAGE` says what another kernel would come "

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from staleline.fleet.changes import Changes
@@ -16,6 +15,7 @@ from staleline.printable import printable
 from staleline.report.fleets.overview import FleetOverview, counted_as, how_to_get, title_of
 from staleline.report.fleets.steps import next_steps
 from staleline.report.words.console import VERDICT_STYLE
+from staleline.report.words.handovertable import Column, HandoverTable
 from staleline.vocabulary import Verdict
 
 __all__ = ["print_changes", "print_fleet", "print_gains", "print_pairs"]
@@ -69,7 +69,7 @@ def _print_groups(console: Console, overview: FleetOverview) -> None:
         return
     table = _table("verdict", "hosts", "kernel", "rule", "CPU")
     for row in shown:
-        table.add_row(
+        table.add(
             Text(row["verdict"], VERDICT_STYLE[row["verdict"]]),
             _number(row["hosts"]),
             Text(_cell(row["release"])),
@@ -90,23 +90,20 @@ def _print_by(console: Console, name: str, rows: Sequence[Mapping[str, Any]]) ->
     table = _table(_cell(name), "hosts", *_WORDS.values(), "flushes")
     for row in rows:
         counts = [_number(row[key]) for key in ("hosts", "at_risk", "unknown", "safe")]
-        table.add_row(Text(_cell(row["value"])), *counts, _seconds(row["flush_ms"]))
+        table.add(Text(_cell(row["value"])), *counts, _seconds(row["flush_ms"]))
     console.print()
     console.print(table)
 
 
-def _table(*headings: str) -> Table:
-    """Figures and verdicts stay in one piece; long names go on below."""
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
-    for number, heading in enumerate(headings):
-        figures = number > 0 and heading in _FIGURES
-        table.add_column(
-            Text(heading),
-            justify="right" if figures else "left",
-            no_wrap=figures or heading == "verdict",
-            overflow="fold",
-        )
-    return table
+def _table(*headings: str) -> HandoverTable:
+    """Figures and verdicts stay in one piece; what stands before them tells which row it is."""
+    # The first is never one, whatever an owner's column is called.
+    names = next(n for n, heading in enumerate(headings) if n and heading in _FIGURES)
+    leading = (
+        Column(heading, whole=heading == "verdict", first=True) for heading in headings[:names]
+    )
+    others = (Column(heading, right=heading in _FIGURES) for heading in headings[names:])
+    return HandoverTable((*leading, *others))
 
 
 def _print_faults(console: Console, overview: FleetOverview) -> None:
@@ -207,7 +204,7 @@ def print_pairs(console: Console, found: Mapping[str, Sequence[Mapping[str, Any]
     table = _table("next", "old kernel", "rule", "hosts", *_WORDS.values())
     for following, rows in found.items():
         for row in rows:
-            table.add_row(
+            table.add(
                 Text(_cell(following)),
                 Text(_cell(row["release"])),
                 Text(_cell(row["rule"])),

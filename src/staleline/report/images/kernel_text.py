@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from staleline.kernel.boot.decision import Fate
@@ -16,6 +15,7 @@ from staleline.printable import printable
 from staleline.report.images.kernel_json import unknowns
 from staleline.report.words.console import markup_escape
 from staleline.report.words.handovertable import Column, HandoverTable
+from staleline.report.words.tables import Table
 from staleline.report.words.words import left_words
 from staleline.verdict.handover.offline import left_offline
 from staleline.vocabulary import ReportOrder, Site

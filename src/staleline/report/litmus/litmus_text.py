@@ -8,10 +8,10 @@ from statistics import median
 
 from rich.console import Console
 from rich.padding import Padding
-from rich.table import Table
 
 from staleline.litmus.results import AskedTest, FlushDurations, LitmusResult, MeasuredAliases
 from staleline.report.words.console import markup_escape
+from staleline.report.words.tables import Table
 
 __all__ = ["aliases_words", "print_aliases", "print_litmus"]
 

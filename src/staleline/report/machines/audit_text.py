@@ -4,11 +4,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
-from rich.table import Table
 from rich.text import Text
 
 from staleline.check.answer import Answer
@@ -19,6 +17,7 @@ from staleline.report.words.console import VERDICT_STYLE, markup_escape
 from staleline.report.words.handovertable import Column, HandoverTable
 from staleline.report.words.identity import identity_words
 from staleline.report.words.lanes import lanes
+from staleline.report.words.tables import Table
 from staleline.report.words.words import flush_words, left_words, required_words
 from staleline.verdict.audit.audit import Audit, Handover
 from staleline.verdict.handover.reasons import Unneeded, UnneededEither
@@ -33,12 +32,18 @@ _HEADLINE = {
     Verdict.UNKNOWN: "the evidence does not settle it",
 }
 
+#: What was found, by its id. One property can be broken in several ways: P1 by a write-back, by a
+#: read, and by a line that was clean once.
 _BROKEN = {
-    "P1": "a dirty line of the old kernel can overwrite the next kernel's memory",
-    "P2": "the jumping CPU can go on while another CPU still has its WBINVD ahead of it",
-    "P3": "WBINVD is executed where it traps",
-    "P4": "the handover can wait forever",
-    "P5": "a CPU that was not stopped can overwrite the next kernel's memory",
+    "stale-write-back": "a dirty line of the old kernel can overwrite the next kernel's memory",
+    "stale-read": "a CPU can read an outdated line that it kept from the old kernel",
+    LEFT_BEHIND: "a line that is dirty again when its CPU has flushed can overwrite the next "
+    "kernel's memory",
+    "reported-before-flush": "the jumping CPU can go on while another CPU still has its WBINVD "
+    "ahead of it",
+    "flush-faults": "WBINVD is executed where it traps",
+    "hang": "the handover can wait forever",
+    "late-store": "a CPU that was not stopped can overwrite the next kernel's memory",
 }
 
 _AMD = frozenset({"AuthenticAMD", "HygonGenuine"})
@@ -110,7 +115,7 @@ def _headline(audit: Audit, path: Path) -> Text:
 
 def meaning(audit: Audit, path: Path) -> str:
     """What the verdict on a path means, as a clause."""
-    broken = audit.broken(path)
+    broken = _violations(audit, path)
     if audit.by_path[path] is Verdict.AT_RISK and broken:
         return "; ".join(_BROKEN[name] for name in broken)
     return _HEADLINE[audit.by_path[path]]
@@ -131,10 +136,16 @@ def because(audit: Audit, path: Path) -> Iterator[str]:
 
 def _explained(audit: Audit, path: Path) -> Iterator[str]:
     """Where more is said of what was found."""
-    answers = [row.answer for row in audit.handovers if row.path is path]
-    found = [one.counterexample for one in answers if one is not None]
-    for name in dict.fromkeys(violation_id(one) for one in found if one is not None):
+    for name in _violations(audit, path):
         yield f"staleline explain {name}"
+
+
+def _violations(audit: Audit, path: Path) -> list[str]:
+    """Ids of what the counterexamples on a path show, in the order of `_BROKEN`."""
+    answers = [row.answer for row in audit.handovers if row.path is path]
+    runs = [answer.counterexample for answer in answers if answer is not None]
+    names = {violation_id(run) for run in runs if run is not None}
+    return [name for name in _BROKEN if name in names]
 
 
 def _subject(audit: Audit, machine: str) -> RenderableType:
@@ -284,13 +295,13 @@ def _row_name(row: Handover) -> str:
 
 
 def _counterexamples(audit: Audit) -> Iterator[tuple[str, Answer]]:
-    """One per path and violated property: more would tell the same story again."""
-    seen: set[tuple[Path, Any]] = set()
+    """One per path and way in which it goes wrong: more would tell the same story again."""
+    seen: set[tuple[Path, str]] = set()
     for row in audit.handovers:
         answer = row.answer
         if answer is None or answer.counterexample is None:
             continue
-        key = (row.path, answer.property)
+        key = (row.path, violation_id(answer.counterexample))
         if key not in seen:
             seen.add(key)
             yield f"Counterexample, {_row_name(row)}", answer

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from staleline.errors import StalelineError
 from staleline.evidence.contradiction import ContradictionError
+from staleline.printable import printable
 from staleline.report.formats.findings import Finding, Findings, Level, audit_findings
 from staleline.report.machines.audit_json import audit_document
 from staleline.report.machines.audit_text import because, meaning
@@ -94,7 +95,7 @@ def print_outcomes(console: Console, outcomes: Sequence[AuditOutcome]) -> None:
     """A line each: verdicts, machine, kernel, and why."""
     names = _kernel_names(outcomes)
     columns = [
-        (_verdicts(outcome), outcome.machine, name)
+        (_verdicts(outcome), printable(outcome.machine), printable(name))
         for outcome, name in zip(outcomes, names, strict=True)
     ]
     widths = [max(map(len, column)) for column in zip(*columns, strict=True)]
@@ -102,7 +103,7 @@ def print_outcomes(console: Console, outcomes: Sequence[AuditOutcome]) -> None:
         verdict, *rest = (cell.ljust(width) for cell, width in zip(cells, widths, strict=True))
         line = Text.assemble((verdict, VERDICT_STYLE[outcome.verdict]), "  ", "  ".join(rest), "  ")
         # A line each even if it is long, as that is what grep and sort take.
-        console.print(line.append(_why(outcome)), soft_wrap=True)
+        console.print(line.append(printable(_why(outcome))), soft_wrap=True)
 
 
 def audits_document(outcomes: Sequence[AuditOutcome]) -> dict[str, Any]:

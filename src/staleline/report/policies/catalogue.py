@@ -6,11 +6,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from rich.table import Table
-
 from staleline.policy.atoms import Atom
 from staleline.policy.policy import Policy
 from staleline.report.words.console import markup_escape, print_json, text_console
+from staleline.report.words.tables import Table
 from staleline.vocabulary import Site
 
 __all__ = ["print_atoms", "print_policies"]

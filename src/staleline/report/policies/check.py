@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from staleline.report.policies.folding import (
@@ -25,6 +24,7 @@ from staleline.report.policies.subject import identity_lines, subject_fields
 from staleline.report.words.console import VERDICT_STYLE, markup_escape
 from staleline.report.words.handovertable import Column, HandoverTable
 from staleline.report.words.lanes import lanes
+from staleline.report.words.tables import Table
 from staleline.report.words.words import transition_words
 from staleline.verdict.handover.readkernel import NamedRule
 from staleline.verdict.policies.platforms import PlatformHandover, Selection

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from staleline.check.answer import AnswerKind
@@ -18,6 +17,7 @@ from staleline.report.policies.folding import place_fields, where_words
 from staleline.report.policies.subject import subject_fields
 from staleline.report.words.console import markup_escape
 from staleline.report.words.lanes import lanes
+from staleline.report.words.tables import Table
 from staleline.report.words.words import state_word, transition_words
 from staleline.verdict.handover.readkernel import NamedRule
 from staleline.verdict.policies.proof import HandoverProof, PolicyProof, Question

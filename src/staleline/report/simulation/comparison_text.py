@@ -6,9 +6,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from rich.console import Console
-from rich.table import Table
 
 from staleline.report.words.console import VERDICT_STYLE, markup_escape
+from staleline.report.words.tables import Table
 from staleline.simulation.judgedrun import ControlledRun, JudgedRun
 from staleline.simulation.observation import Chain, CpuCache, ExecutedFlush, RunOutcome, SeenRun
 from staleline.simulation.places import NamedPlaces

@@ -11,11 +11,11 @@ from typing import Any
 
 from rich.console import Console
 from rich.padding import Padding
-from rich.table import Table
 
 from staleline.report.words.commonmark import escaped, prose
 from staleline.report.words.console import markup_escape
 from staleline.report.words.explanations import Explanation, Kind, explanations
+from staleline.report.words.tables import Table
 
 __all__ = ["explanations_document", "explanations_markdown", "print_list", "print_pages"]
 

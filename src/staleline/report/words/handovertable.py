@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Handovers as a table where every word of it has room, else one below the other.
+"""Handovers, or hosts, as a table where every word of it has room, else one below the other.
 
 Whatever the width, nothing is elided, and what tells a handover from others stays in one piece.
 """
@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.padding import Padding
-from rich.table import Table
 from rich.text import Text
+
+from staleline.report.words.tables import Table
 
 __all__ = ["Column", "HandoverTable"]
 
@@ -30,12 +31,14 @@ class Column:
         first: It tells which handover this is, or the verdict, and comes first where rows are
             below each other; what is whole does.
         style: For all of it.
+        right: It is of figures, which end below each other.
     """
 
     heading: str
     whole: bool = False
     first: bool = False
     style: str = ""
+    right: bool = False
 
 
 @dataclass(frozen=True)
@@ -91,10 +94,10 @@ class HandoverTable:
         table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, _GAP, 0, 0))
         for column, width in zip(self.columns, widths, strict=True):
             table.add_column(
-                column.heading,
+                Text(column.heading),
+                justify="right" if column.right else "left",
                 no_wrap=column.whole,
                 width=width,
-                overflow="fold",
                 style=column.style,
             )
         for row in self._rows:

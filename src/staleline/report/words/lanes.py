@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from staleline.check.runs.trace import DRAM_NAME, SHARED_NAME, Change, Counterexample, Step
+from staleline.report.words.tables import Table
 
 __all__ = ["change_words", "lanes", "steps_in_lines"]
 
