@@ -183,6 +183,8 @@ def _print_invariants(console: Console, rows: Sequence[HandoverProof]) -> None:
         return
     console.print("\n[bold]The readable invariant, for any set of secondaries[/]")
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    for whole in (True, True, False):
+        table.add_column(no_wrap=whole)
     for row, outcome in checked:
         words = _outcome_words(outcome)
         table.add_row(row.platform, transition_words(row), words)
@@ -245,6 +247,8 @@ def print_certified(  # noqa: PLR0913 - what was asked, and what came of it
         return
     console.print(f"Of {asked} that were asked for it says nothing about these handovers:")
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    for _ in range(3):
+        table.add_column(no_wrap=True)
     for row in missing:
         table.add_row(row.platform, row.path, transition_words(row))
     console.print(table)

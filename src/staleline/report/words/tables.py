@@ -20,6 +20,13 @@ class Table(rich.table.Table):
         """As rich does; a word without room goes on below."""
         super().add_column(*header, overflow=overflow, **options)
 
+    @classmethod
+    def grid(cls, *headers: Any, **options: Any) -> Table:
+        """As rich does."""
+        grid = super().grid(*headers, **options)
+        assert isinstance(grid, cls)
+        return grid
+
     def add_row(self, *cells: Any, **options: Any) -> None:
         """As rich does, which makes columns of its own for cells that have none."""
         for _ in cells[len(self.columns) :]:
