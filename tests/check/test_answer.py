@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from staleline.check.answer import AnswerKind, check, is_safe
 from staleline.check.requirements import required_flushes
 from staleline.errors import ModelError
-from staleline.model.scenario import Flush, ForeignLines, ReportOrder
+from staleline.model.scenario import Flush, ForeignLines, LeftBehind, Offline, ReportOrder
 from staleline.model.state.lines import Role
 from staleline.model.world import world
 from tests.check.scenarios import TRANSITIONS, crash, kexec
@@ -128,3 +129,16 @@ def test_nothing_is_proved_of_lines_that_do_not_exist(roles: frozenset[Role]) ->
     for ask in (check, is_safe, required_flushes):
         with pytest.raises(ModelError, match="no line of the role"):
             ask(kexec("on→off"), roles)
+
+
+@pytest.mark.parametrize("secondaries", [0, 1, 2, 3])
+@pytest.mark.parametrize("report", ReportOrder)
+def test_what_is_called_safe_is_what_has_no_counterexample(
+    report: ReportOrder, secondaries: int
+) -> None:
+    for offline, left in product(
+        (Offline.NONE, Offline.STORES, Offline.WOKEN), (LeftBehind.NONE, LeftBehind.PLAIN)
+    ):
+        scenario = kexec("on→on", report=report, offline=offline, secondaries=secondaries)
+        scenario = replace(scenario, left_by_secondary=left)
+        assert is_safe(scenario) is (check(scenario).counterexample is None)

@@ -82,7 +82,8 @@ def _globals(scenario: Scenario, line: Line, reached: set[str]) -> Iterator[Vari
 
 def _values(kind: type[StrEnum], reached: set[str]) -> tuple[str, ...]:
     """The values of a variable, without those of variants that this model is not of."""
-    return tuple(str(value) for value in kind if value not in VARIANT_VALUES - reached)
+    of_variants = VARIANT_VALUES - reached
+    return tuple(str(value) for value in kind if value not in of_variants)
 
 
 def _per_cpu(

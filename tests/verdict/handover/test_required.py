@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The flushes that were worked out beforehand are those that the model gives.
 
-That required.toml is what `required_flushes` says is tested with everything else that is made
+That required.toml is what `check` says is tested with everything else that is made
 from the code (tests/tools/test_generate_docs.py).
 """
 
@@ -20,9 +20,9 @@ from staleline.policy.catalogue import find
 from staleline.verdict.handover import judgement, required
 from staleline.verdict.handover.judgement import judge
 from staleline.verdict.handover.kernels import PolicyKernel
-from staleline.verdict.handover.required import is_known_safe, requirements
+from staleline.verdict.handover.required import is_known_safe, known_property, requirements
 from staleline.verdict.policies.platforms import handovers_of, platforms
-from staleline.vocabulary import Path, ReportOrder, Site
+from staleline.vocabulary import Path, ReportOrder, Site, Verdict
 
 KEXEC = Scenario(
     path=Path.KEXEC,
@@ -134,3 +134,32 @@ def test_no_handover_is_searched_before_it_is_shown(
     of_table = [one for one in judged if None not in map(is_known_safe, one.case.scenarios())]
     assert len(of_table) >= len(judged) / 2
     assert not [one for one in searched if is_known_safe(one) is not None]
+
+
+@pytest.mark.parametrize("report", ReportOrder)
+@pytest.mark.parametrize("stop", [Stop.COMPLETE, Stop.SKIPPED])
+def test_the_table_names_the_property_that_a_shortest_counterexample_breaks(
+    stop: Stop, report: ReportOrder
+) -> None:
+    for foreign, guest in ((ForeignLines.SEV_GUESTS, False), (ForeignLines.NONE, True)):
+        handover = replace(KEXEC, next_encrypts=True, foreign=foreign, guest=guest, stop=stop)
+        for scenario in _with_flushes(replace(handover, report=report)):
+            if is_known_safe(scenario) is None:
+                assert known_property(scenario) is None
+            else:
+                assert known_property(scenario) == check(scenario).property
+
+
+def test_the_property_is_that_of_the_run_that_is_shown() -> None:
+    judged = [judge(case) for _, case in handovers_of(PolicyKernel(find("linux-4.14"), "it"))]
+    by_table = [one.broken for one in judged]
+    assert {None, "P1"} < set(by_table)
+    assert by_table == [one.answer.property if one.answer else None for one in judged]
+
+
+def test_nothing_is_searched_to_say_that_what_is_safe_breaks_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    judged = [judge(case) for _, case in handovers_of(PolicyKernel(find("unconditional"), "it"))]
+    monkeypatch.setattr(judgement, "answer_to", lambda *_: pytest.fail("a search"))
+    assert {one.broken for one in judged if one.verdict is Verdict.SAFE} == {None}

@@ -110,7 +110,7 @@ def _row_in_doubt(row: Handover, reason: Unknown) -> Handover:
         faults=(),
         left_behind={},
         unknown=(reason,),
-        answer=None,
+        shown=None,
         may_fault=(),
         is_modelled=False,
     )
@@ -204,7 +204,7 @@ def _agreed_row(key: Key, rows: tuple[Judgement, ...]) -> Handover:
         faults=tuple(site for site in first.faults if all(site in row.faults for row in rows)),
         left_behind={site: _all_left(site, rows) for site in _leaving(rows)},
         unknown=asked_once(reason for row in rows for reason in row.unknown),
-        answer=first.answer if verdict is not Verdict.UNKNOWN else None,
+        shown=first if verdict is not Verdict.UNKNOWN else None,
         scenarios=tuple(dict.fromkeys(asked for row in rows for asked in row.scenarios)),
         is_modelled=all(row.case.is_modelled for row in rows),
     )

@@ -11,6 +11,7 @@ from staleline.facts import MachineFacts
 from staleline.kernel.boot.decision import Store
 from staleline.model.scenario import Scenario
 from staleline.verdict.audit.identity import NOT_COMPARED, Identity
+from staleline.verdict.handover.judgement import Judgement
 from staleline.verdict.handover.reasons import Unneeded, UnneededEither
 from staleline.verdict.handover.unknown import Unknown
 from staleline.vocabulary import Path, Site, Verdict
@@ -24,7 +25,8 @@ class Handover:
 
     Sites map to None where the worlds differ or the reading stopped. The model checker was
     asked about each of the scenarios, unless something decides that is not in the model
-    (``is_modelled``). ``may_fault`` tells what leaves open whether WBINVD traps.
+    (``is_modelled``). ``may_fault`` tells what leaves open whether WBINVD traps. ``shown`` is the
+    judgement whose answer stands for all worlds; None where the verdict is unknown.
     """
 
     old: bool
@@ -39,10 +41,20 @@ class Handover:
     faults: tuple[Site, ...]
     left_behind: Mapping[Site, tuple[Store, ...]]
     unknown: tuple[Unknown, ...]
-    answer: Answer | None
+    shown: Judgement | None
     scenarios: tuple[Scenario, ...]
     may_fault: tuple[Unknown, ...] = ()
     is_modelled: bool = True
+
+    @property
+    def answer(self) -> Answer | None:
+        """The model checker's, worked out only where it is looked at."""
+        return None if self.shown is None else self.shown.answer
+
+    @property
+    def broken(self) -> str | None:
+        """The property that its counterexample breaks, for an at-risk verdict."""
+        return None if self.shown is None else self.shown.broken
 
     @property
     def transition(self) -> str:
@@ -74,8 +86,7 @@ class Audit:
 
     def broken(self, path: Path) -> tuple[str, ...]:
         """Names of the properties that counterexamples on a path break, P1 first."""
-        rows = [row for row in self.handovers if row.path is path]
-        broken = {row.answer.property for row in rows if row.answer is not None}
+        broken = {row.broken for row in self.handovers if row.path is path}
         return tuple(sorted(name for name in broken if name is not None))
 
 

@@ -19,7 +19,7 @@ from staleline.verdict.handover.case import Case
 from staleline.verdict.handover.kernels import Behaviour
 from staleline.verdict.handover.offline import what_is_left
 from staleline.verdict.handover.reasons import Unneeded, why_safe, why_unneeded
-from staleline.verdict.handover.required import is_known_safe, requirements
+from staleline.verdict.handover.required import is_known_safe, known_property, requirements
 from staleline.verdict.handover.unknown import Unknown
 from staleline.vocabulary import Path, Site, Verdict
 
@@ -60,19 +60,26 @@ class Judgement:
         """The model checker's answer; None where several were possible."""
         if self.verdict is Verdict.UNKNOWN:
             return None
-        # The first is of the plainest way, in which no offline CPU wakes: its run is the one shown.
-        shown = next(filter(self.case.is_looked_at, self.case.scenarios()))
-        return answer_to(shown, self.case.roles)
+        return answer_to(self._shown, self.case.roles)
+
+    @property
+    def _shown(self) -> Scenario:
+        """The first is of the plainest way, in which no offline CPU wakes: its run is shown."""
+        return next(filter(self.case.is_looked_at, self.case.scenarios()))
 
     @property
     def counterexample(self) -> Counterexample | None:
         """The shortest interleaving that breaks it, for an at-risk verdict."""
         return None if self.answer is None else self.answer.counterexample
 
-    @property
+    @cached_property
     def broken(self) -> str | None:
         """The property that it breaks, for an at-risk verdict."""
-        return None if self.counterexample is None else self.counterexample.property
+        # Its name alone needs no run, and of what is safe none is to be searched to say so.
+        if self.verdict is not Verdict.AT_RISK:
+            return None
+        known = known_property(self._shown, self.case.roles)
+        return known or answer_to(self._shown, self.case.roles).property
 
     @cached_property
     def scenarios(self) -> tuple[Scenario, ...]:

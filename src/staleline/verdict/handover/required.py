@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Which flushes a handover needs, worked out beforehand for those that verdicts ask about."""
+"""Which flushes a handover needs, and what breaks without them, worked out beforehand.
+
+That is for the handovers that verdicts ask about.
+"""
 
 from __future__ import annotations
 
@@ -11,20 +14,22 @@ from functools import cache
 from importlib.resources import files
 from itertools import product
 
+from staleline.check.answer import check
 from staleline.check.requirements import Requirements, required_flushes
 from staleline.model.scenario import Flush, ForeignLines, LeftBehind, Scenario, Stop
 from staleline.model.state.lines import Role
 from staleline.verdict.handover.case import SECONDARIES
 from staleline.vocabulary import Path, ReportOrder, Site
 
-__all__ = ["is_known_safe", "required_toml", "requirements"]
+__all__ = ["is_known_safe", "known_property", "required_toml", "requirements"]
 
 _HEAD = """\
 # SPDX-License-Identifier: GPL-2.0-or-later
-# The sets of flushing sites with which a handover is safe, made by tools/generate_docs.py.
-# S is the secondaries' site of the path, J the jumping CPU's; "" is no flush at all.
+# What a handover breaks, or "safe", made by tools/generate_docs.py. One after the other: without
+# a flush, with that of the jumping CPU's site, with that of the secondaries' site, with both.
 """
-_LETTERS = ("S", "J")
+_SAFE = "safe"
+_EITHER = (Flush.NEVER, Flush.ALWAYS)
 
 
 @cache
@@ -46,13 +51,23 @@ def requirements(scenario: Scenario, roles: frozenset[Role] | None = None) -> Re
 
 
 def is_known_safe(scenario: Scenario, roles: frozenset[Role] | None = None) -> bool | None:
-    """Whether a handover is safe, by the table; None where it does not tell and a search would.
+    """Whether a handover is safe, by the table; None where it does not tell and a search would."""
+    outcome = _outcome(scenario, roles)
+    return None if outcome is None else outcome == _SAFE
 
-    The table is of flushes that are executed or not, before the report, with nothing left behind.
+
+def known_property(scenario: Scenario, roles: frozenset[Role] | None = None) -> str | None:
+    """What a shortest counterexample breaks, by the table; None where it tells of none."""
+    outcome = _outcome(scenario, roles)
+    return None if outcome == _SAFE else outcome
+
+
+def _outcome(scenario: Scenario, roles: frozenset[Role] | None) -> str | None:
+    """By the table, which is of flushes that are executed or not, before the report.
+
+    And of handovers with nothing left behind.
     """
     flushes = (scenario.flush_secondary, scenario.flush_jumping)
-    sites = zip(_sites(scenario.path), flushes, strict=True)
-    flushing = frozenset(site for site, flush in sites if flush is Flush.ALWAYS)
     asked = _without_flushes(scenario)
     # Who does not flush, or is not stopped at all, has nothing to report too early.
     unordered = scenario.flush_secondary is Flush.NEVER or scenario.stop is Stop.SKIPPED
@@ -62,11 +77,10 @@ def is_known_safe(scenario: Scenario, roles: frozenset[Role] | None = None) -> b
         flush_jumping=scenario.flush_jumping,
         report=scenario.report if unordered else asked.report,
     )
-    either = set(flushes) <= {Flush.NEVER, Flush.ALWAYS}
-    if roles is not None or not either or as_asked != scenario:
+    if roles is not None or not set(flushes) <= set(_EITHER) or as_asked != scenario:
         return None
-    known = _known().get(asked)
-    return None if known is None else flushing in known.safe
+    known = _outcomes().get(asked)
+    return None if known is None else known[flushes]
 
 
 def required_toml() -> str:
@@ -76,12 +90,21 @@ def required_toml() -> str:
 
 
 @cache
-def _known() -> Mapping[Scenario, Requirements]:
+def _outcomes() -> Mapping[Scenario, Mapping[tuple[Flush, Flush], str]]:
+    """By handover and flushes: what it breaks, or that it is safe."""
     table = tomllib.loads(files(__package__).joinpath("required.toml").read_text("utf-8"))
     return {
-        scenario: Requirements.of(_sites(scenario.path), _sets(table[name], scenario.path))
+        scenario: dict(zip(_flushes(), table[name], strict=True))
         for scenario in _handovers()
         if (name := _name(scenario)) in table
+    }
+
+
+@cache
+def _known() -> Mapping[Scenario, Requirements]:
+    return {
+        scenario: Requirements.of(_sites(scenario.path), _safe(scenario.path, outcomes))
+        for scenario, outcomes in _outcomes().items()
     }
 
 
@@ -138,11 +161,23 @@ def _sites(path: Path) -> tuple[Site, Site]:
 
 
 def _row(scenario: Scenario) -> list[str]:
-    named = list(zip(_sites(scenario.path), _LETTERS, strict=True))
-    safe = required_flushes(scenario).safe
-    return ["".join(letter for site, letter in named if site in flushing) for flushing in safe]
+    return [
+        check(replace(scenario, flush_secondary=secondary, flush_jumping=jumping)).property or _SAFE
+        for secondary, jumping in _flushes()
+    ]
 
 
-def _sets(row: list[str], path: Path) -> tuple[frozenset[Site], ...]:
-    letters = dict(zip(_LETTERS, _sites(path), strict=True))
-    return tuple(frozenset(letters[letter] for letter in flushing) for flushing in row)
+def _flushes() -> Iterator[tuple[Flush, Flush]]:
+    """The secondaries' site's and the jumping CPU's, in the order of a row."""
+    return product(_EITHER, _EITHER)
+
+
+def _safe(path: Path, outcomes: Mapping[tuple[Flush, Flush], str]) -> tuple[frozenset[Site], ...]:
+    """The sets of flushing sites with which it is safe."""
+    return tuple(
+        frozenset(
+            site for site, flush in zip(_sites(path), flushes, strict=True) if flush is Flush.ALWAYS
+        )
+        for flushes, outcome in outcomes.items()
+        if outcome == _SAFE
+    )
