@@ -9,8 +9,10 @@ from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
 
+from staleline.evidence.snapshot import TDX_MODULE_STATES
 from staleline.fleet.asked import ASKED, BOOLEANS, ClassValues
-from staleline.fleet.judging import Asked, FleetSubject, Judge, with_kernel
+from staleline.fleet.judging import Asked, Judge, with_kernel
+from staleline.fleet.subjects import FleetSubject
 from staleline.policy.axioms import VENDORS
 from staleline.vocabulary import Verdict
 
@@ -39,8 +41,9 @@ _TOLD_BY = {
 _ANSWERS: Mapping[str, Sequence[int | str]] = {
     "vendor": VENDORS,
     "mem_encrypt": ("on", "off"),
-    "tdx_module": ("initialized", "not-initialized"),
-    "jumped_by": ("kernel", "xen"),
+    # Of one that failed, too, it is not known what it left in the caches.
+    "tdx_module": TDX_MODULE_STATES,
+    "jumped_by": ("kernel", "xen", "hyper-v", "jailhouse"),
     "tdx_keyids": (0, 2),
 }
 #: Each way is an audit. Where a thing may turn out in more, it is not said that it settles a host.
@@ -81,7 +84,8 @@ def gains(
     representatives: dict[int, FleetSubject] = {}
     for subject in subjects:
         representatives.setdefault(subject.number, subject)
-    for row in open_subjects:
+    # In the order in which profiles are read; what is summed up has none.
+    for row in sorted(open_subjects, key=lambda row: representatives[row["subject"]].profile):
         names, hosts = row["missing"].split(","), int(row["hosts"])
         missing.update(dict.fromkeys(names, hosts))
         subject = representatives[row["subject"]]

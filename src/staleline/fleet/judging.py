@@ -26,8 +26,8 @@ from staleline.fleet.asked import (
     registers_kind,
 )
 from staleline.fleet.ownimages import Images
-from staleline.fleet.profile import snapshot_of
 from staleline.fleet.store import Fleet
+from staleline.fleet.subjects import FleetSubject
 from staleline.kernel.file.buildtree import built_image
 from staleline.kernel.file.source import file_digest
 from staleline.verdict.audit.agreement import audit
@@ -48,7 +48,6 @@ __all__ = [
     "Asked",
     "ClassVerdict",
     "FleetQuestion",
-    "FleetSubject",
     "Judge",
     "class_verdict",
     "flush_milliseconds",
@@ -98,32 +97,6 @@ def _file_of(name: str) -> str | None:
     except KernelImageError:  # a folder that is called as a policy or a release is
         return None
     return file if os.path.isfile(file) else None
-
-
-@dataclass(frozen=True, slots=True)
-class FleetSubject:
-    """Hosts that are alike in every fact and run the same kernel.
-
-    Attributes:
-        number: Of its row.
-        values: Its class's, one per name of `ASKED`.
-        registers: What an image would be run on, beside these.
-        profile: The number of a profile that some of them have.
-        profile_text: Gets a profile by its number.
-    """
-
-    number: int
-    values: ClassValues
-    registers: str
-    release: str | None
-    build_id: str | None
-    profile: int
-    profile_text: Callable[[int], str] = field(compare=False)
-
-    @property
-    def snapshot(self) -> Snapshot:
-        """One of these hosts, but for what tells it from the others."""
-        return snapshot_of(self.profile_text(self.profile), self.release, self.build_id)
 
 
 @dataclass(frozen=True, slots=True)

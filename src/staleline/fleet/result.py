@@ -11,17 +11,16 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from staleline.errors import UsageError
 from staleline.fleet import statements
-from staleline.fleet.asked import ASKED, REGISTERS
+from staleline.fleet.asked import ASKED
 from staleline.fleet.judging import (
     ClassVerdict,
     FleetQuestion,
-    FleetSubject,
     Judge,
     flush_milliseconds,
     keep_verdicts,
@@ -30,6 +29,7 @@ from staleline.fleet.judging import (
 from staleline.fleet.sheets import for_sheets
 from staleline.fleet.statements import Outlook
 from staleline.fleet.store import Fleet, opened
+from staleline.fleet.subjects import FleetSubject, subjects_of
 from staleline.fleet.tables import Engine, Statements, engine, relation, with_tables
 from staleline.vocabulary import WORST_FIRST, Verdict
 
@@ -204,7 +204,7 @@ class AskedFleet:
         """By their numbers, and profile where the kernel is another one."""
         return {
             (row["subject"], row["profile"] if self.told.by_profile else None): subject
-            for row, subject in _subjects(self.running, self.told)
+            for row, subject in subjects_of(self.running, by_profile=self.told.by_profile)
         }
 
     @property
@@ -297,7 +297,7 @@ def judge_subjects(running: Statements, judge: Judge, outlook: Outlook) -> None:
     with _garbage_left():
         rows = [
             {**{name: row[name] for name in _OF_SUBJECTS}, **_columns(judge.verdict(subject))}
-            for row, subject in _subjects(running, outlook)
+            for row, subject in subjects_of(running, by_profile=outlook.by_profile)
         ]
     running.table("verdicts", rows, _VERDICT_COLUMNS)
 
@@ -347,48 +347,7 @@ def _keep(running: Engine, fleet: Fleet, file: Path) -> None:
         return
 
 
-def _subjects(
-    running: Statements, outlook: Outlook
-) -> Iterator[tuple[dict[str, Any], FleetSubject]]:
-    classes = {row["class"]: row for row in running.rows("SELECT DISTINCT * FROM classes")}
-
-    @cache
-    def profile(number: int) -> str:
-        # Several parts may have a profile, all with the same text; MIN is what both engines have.
-        statement = "SELECT MIN(snapshot) AS snapshot FROM profiles WHERE profile = ?"
-        return str(running.rows(statement, [number])[0]["snapshot"])
-
-    for row in running.rows(_SUBJECTS_BY_PROFILE if outlook.by_profile else _SUBJECTS):
-        known = classes[row["class"]]
-        yield (
-            row,
-            FleetSubject(
-                number=row["subject"],
-                values=tuple(known[name] for name in ASKED),
-                registers=known[REGISTERS],
-                release=row["release"],
-                build_id=row["build_id"],
-                profile=row["profile"],
-                profile_text=profile,
-            ),
-        )
-
-
 _OF_SUBJECTS = ("subject", "profile", "class", "release", "build_id")
-#: One of the hosts of each subject: that of the least profile.
-_SUBJECTS = """
-WITH least AS (SELECT subject, MIN(profile) AS profile FROM subjects GROUP BY subject)
-SELECT DISTINCT s.subject, s.class, s.release, s.build_id, s.profile
-FROM subjects s JOIN least l ON l.subject = s.subject AND l.profile = s.profile
-ORDER BY s.subject
-"""
-_SUBJECTS_BY_PROFILE = """
-WITH pairs AS (SELECT DISTINCT subject, profile FROM hosts),
-    once AS (SELECT DISTINCT subject, class, release, build_id FROM subjects)
-SELECT p.subject, o.class, o.release, o.build_id, p.profile
-FROM pairs p JOIN once o ON o.subject = p.subject
-ORDER BY p.subject, p.profile
-"""
 
 
 def count(running: Statements, outlook: Outlook, by: Sequence[str] = ()) -> None:

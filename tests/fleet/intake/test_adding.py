@@ -108,10 +108,11 @@ def faults(hosts) -> dict[str, bytes]:
         "cut.json.gz": gzip.compress(text.encode())[:-9],
         "no-snapshot.parquet": _parquet({"text": ["x"]}),
         "cut.parquet": _parquet({"snapshot": [text]})[:-30],
+        "no-row.parquet": _parquet({"snapshot": pa.array([], pa.string())}),
     }
 
 
-def _parquet(columns: dict[str, list[Any]]) -> bytes:
+def _parquet(columns: Mapping[str, Any]) -> bytes:
     sink = io.BytesIO()
     pq.write_table(pa.table(columns), sink)
     return sink.getvalue()

@@ -16,8 +16,8 @@ from typing import Any
 
 from staleline.errors import StalelineError
 from staleline.fleet.asked import ASKED
-from staleline.fleet.judging import FleetSubject
 from staleline.fleet.result import AskedFleet
+from staleline.fleet.subjects import FleetSubject
 from staleline.printable import printable
 from staleline.report.explorer.page import (
     STYLES,
