@@ -16,8 +16,7 @@ from staleline.evidence.log import kernel_log
 from staleline.evidence.snapshot import LogEvidence, Snapshot
 from staleline.facts import Fact, MachineFacts, from_snapshot
 from staleline.verdict.audit.agreement import audit as audit_module
-from staleline.verdict.audit.world import World
-from staleline.verdict.audit.worlds import worlds
+from staleline.verdict.audit.worlds import World, worlds
 from tests.properties import answers
 from tests.properties.rounds import ROUNDS
 

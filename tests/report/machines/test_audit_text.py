@@ -34,8 +34,11 @@ def of_role(row: Handover, role: Role) -> Handover:
     """The same handover, with the run of another line."""
     assert row.answer is not None
     assert row.answer.counterexample is not None
+    assert row.shown is not None
     run = replace(row.answer.counterexample, line=role)
-    return replace(row, answer=replace(row.answer, counterexample=run))
+    shown = replace(row.shown)
+    vars(shown)["answer"] = replace(row.answer, counterexample=run)
+    return replace(row, shown=shown)
 
 
 def test_two_ways_to_break_one_property_are_both_told() -> None:

@@ -15,12 +15,14 @@ from staleline.evidence.given import with_given
 from staleline.evidence.snapshot import KernelEvidence, Snapshot
 from staleline.facts import MachineFacts, from_snapshot
 from staleline.model.scenario import Flush
+from staleline.policy.catalogue import find
 from staleline.verdict.audit.agreement import audit
 from staleline.verdict.audit.missing import missing
 from staleline.verdict.audit.next_kernel import Next
-from staleline.verdict.audit.world import NEXT_ENCRYPTS, JudgedHandovers, World
-from staleline.verdict.audit.worlds import worlds
-from staleline.verdict.handover.kernels import Behaviour, FixedKernel, Kernel
+from staleline.verdict.audit.worlds import NEXT_ENCRYPTS, JudgedHandovers, World, worlds
+from staleline.verdict.handover.borrowing import KernelWithBorrowedMemory
+from staleline.verdict.handover.changed import ChangedKernel
+from staleline.verdict.handover.kernels import Behaviour, FixedKernel, Kernel, PolicyKernel
 from staleline.verdict.machines.machine import Machine
 from staleline.verdict.policies.platforms import platforms
 from staleline.vocabulary import Path, ReportOrder, Site, Verdict
@@ -217,3 +219,31 @@ def test_which_next_kernels_a_word_means(
 ) -> None:
     machine = platforms()[platform].machine
     assert {word: word.choices(machine, encrypted) for word in Next} == choices
+
+
+def test_a_rule_is_judged_once_whatever_each_machine_puts_round_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # A fleet's machines without a command line have their kernels wrapped anew, one by one.
+    asked = 0
+    behaviour = PolicyKernel.behaviour
+
+    def counted(kernel: PolicyKernel, machine: Machine) -> Behaviour:
+        nonlocal asked
+        asked += 1
+        return behaviour(kernel, machine)
+
+    monkeypatch.setattr(PolicyKernel, "behaviour", counted)
+    rule, facts = PolicyKernel(find("linux-6.18"), "a test's"), rome()
+    for wrap in (
+        lambda: rule,
+        lambda: KernelWithBorrowedMemory(rule),
+        lambda: KernelWithBorrowedMemory(rule, "it was not read"),
+        lambda: ChangedKernel(rule, "a live patch"),
+    ):
+        before = asked
+        first = list(worlds(facts, (wrap(),), Next.ANY, (Path.CRASH,)))
+        once = asked - before
+        assert once > 0
+        assert list(worlds(facts, (wrap(),), Next.ANY, (Path.CRASH,))) == first
+        assert asked - before == once

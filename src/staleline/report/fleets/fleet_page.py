@@ -28,8 +28,7 @@ from staleline.report.explorer.page import (
     style_of,
 )
 from staleline.report.explorer.runs import Numbers, Runs
-from staleline.report.fleets.overview import FleetOverview, counted_as
-from staleline.report.fleets.steps import next_steps
+from staleline.report.fleets.overview import FleetOverview, counted_as, next_steps
 from staleline.report.words.markup import html_escape
 from staleline.verdict.audit.audit import Audit
 from staleline.vocabulary import Verdict

@@ -12,8 +12,13 @@ from rich.text import Text
 from staleline.fleet.changes import Changes
 from staleline.fleet.gains import Gain
 from staleline.printable import printable
-from staleline.report.fleets.overview import FleetOverview, counted_as, how_to_get, title_of
-from staleline.report.fleets.steps import next_steps
+from staleline.report.fleets.overview import (
+    FleetOverview,
+    counted_as,
+    how_to_get,
+    next_steps,
+    title_of,
+)
 from staleline.report.words.console import VERDICT_STYLE
 from staleline.report.words.handovertable import Column, HandoverTable
 from staleline.vocabulary import Verdict

@@ -24,8 +24,7 @@ from staleline.verdict.audit.audit import Audit, Handover
 from staleline.verdict.audit.missing import missing
 from staleline.verdict.audit.next_kernel import Following
 from staleline.verdict.audit.subject import Subject
-from staleline.verdict.audit.world import Key, World
-from staleline.verdict.audit.worlds import worlds
+from staleline.verdict.audit.worlds import Key, World, worlds
 from staleline.verdict.handover.borrowing import KernelWithBorrowedMemory
 from staleline.verdict.handover.changed import ChangedKernel
 from staleline.verdict.handover.judgement import Judgement

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import chain, combinations_with_replacement
 
 from staleline.facts import MachineFacts
-from staleline.verdict.audit.world import NEXT_ENCRYPTS, World
+from staleline.verdict.audit.worlds import NEXT_ENCRYPTS, World
 from staleline.verdict.handover.unknown import Unknown
 from staleline.verdict.machines.possible import FACT_NAMES
 

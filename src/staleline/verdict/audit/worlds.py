@@ -1,23 +1,72 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The worlds that fit the evidence: one fully known machine with one kernel each."""
+"""The worlds that fit the evidence: one fully known machine with one kernel, and its handovers."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 from staleline.facts import MachineFacts
 from staleline.verdict.audit.next_kernel import Following
-from staleline.verdict.audit.world import NEXT_ENCRYPTS, JudgedHandovers, World
+from staleline.verdict.handover.borrowing import KernelWithBorrowedMemory
 from staleline.verdict.handover.case import Case
-from staleline.verdict.handover.judgement import judged_once
+from staleline.verdict.handover.changed import ChangedKernel
+from staleline.verdict.handover.judgement import Judgement, judged_once
 from staleline.verdict.handover.kernels import Behaviour, Kernel, PolicyKernel
 from staleline.verdict.machines.machine import Machine
 from staleline.verdict.machines.possible import Possibility, possible_machines
-from staleline.vocabulary import Path
+from staleline.vocabulary import WORST_FIRST, Path, Verdict
 
-__all__ = ["worlds"]
+__all__ = ["NEXT_ENCRYPTS", "JudgedHandovers", "Key", "World", "worlds"]
+
+#: A handover's row: (old kernel encrypts, next kernel encrypts, path).
+Key = tuple[bool, bool, Path]
+#: The name, in `World.assumed`, of what the next kernel does where its image does not tell.
+NEXT_ENCRYPTS = "next_encrypts"
+
+
+@dataclass(frozen=True)
+class JudgedHandovers:
+    """The handovers of a world; worlds that differ in nothing that matters share theirs."""
+
+    judgements: Mapping[Key, Judgement]
+
+    @cached_property
+    def verdict(self) -> Verdict:
+        """The worst of all."""
+        return _worst(self.judgements.values())
+
+    @cached_property
+    def by_path(self) -> Mapping[Path, Verdict]:
+        """The worst of each path."""
+        return {
+            path: _worst(judged for key, judged in self.judgements.items() if key[2] is path)
+            for path in dict.fromkeys(key[2] for key in self.judgements)
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """One fully known machine with one kernel, and its handovers."""
+
+    kernel: str
+    assumed: Mapping[str, bool | str]
+    handovers: JudgedHandovers
+
+    @property
+    def judgements(self) -> Mapping[Key, Judgement]:
+        """Of its handovers."""
+        return self.handovers.judgements
+
+    @property
+    def verdict(self) -> Verdict:
+        """The worst of its handovers."""
+        return self.handovers.verdict
+
+    def verdict_on(self, path: Path) -> Verdict:
+        """The worst of its handovers on one path."""
+        return self.handovers.by_path[path]
 
 
 def worlds(
@@ -41,12 +90,8 @@ class _Question:
 
     @property
     def _about(self) -> tuple[Hashable, ...]:
-        """All that decides; by identity, as kernels hold mappings, and images."""
-        kernel = self.kernel
-        asked = id(self.following), self.paths
-        if isinstance(kernel, PolicyKernel):
-            return (id(kernel.policy), kernel.release, *asked)
-        return (id(kernel), *asked)
+        """All that decides."""
+        return (*_same(self.kernel), id(self.following), self.paths)
 
     def __eq__(self, other: object) -> bool:
         """The same of the same rule, or image."""
@@ -54,6 +99,18 @@ class _Question:
 
     def __hash__(self) -> int:
         return hash(self._about)
+
+
+def _same(kernel: Kernel) -> tuple[Hashable, ...]:
+    """By identity, as kernels hold mappings, and images; not of what is put round one anew."""
+    match kernel:
+        case PolicyKernel():
+            return (id(kernel.policy), kernel.release)
+        case KernelWithBorrowedMemory():
+            return (*_same(kernel.kernel), "borrows", kernel.missing)
+        case ChangedKernel():
+            return (*_same(kernel.kernel), "changed", kernel.change)
+    return (id(kernel),)
 
 
 class _JudgedKernel:
@@ -126,3 +183,8 @@ def _settled(behaviour: Behaviour) -> tuple[Behaviour, ...]:
     if behaviour.sme_active is not None:
         return (behaviour,)
     return tuple(replace(behaviour, sme_active=active) for active in (False, True))
+
+
+def _worst(judgements: Iterable[Judgement]) -> Verdict:
+    given = {judgement.verdict for judgement in judgements}
+    return next(verdict for verdict in WORST_FIRST if verdict in given)
