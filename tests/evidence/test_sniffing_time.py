@@ -26,3 +26,25 @@ def test_a_line_is_known_in_linear_time(begin: str, unit: str) -> None:
     with contextlib.suppress(EvidenceError):
         parse_snapshot(line, "dump")
     assert time.process_time() - started < SECONDS
+
+
+#: What opens and never ends, many times: each was looked for to the end of the text.
+ENDLESS = {
+    "comments": "</p>" + "<!--" * 30_000,
+    "scripts": "</p>" + "<script>" * 30_000,
+    "tags": "</p>" + "<script " * 30_000,
+    "blocks of a page": "<html></p>" + "<pre>" * 30_000,
+    "tags of a page": "<html>" + "<pre " * 30_000,
+    "other ends": "</p>" + "<script></style>" * 20_000,
+    # Time grew by its exponential: 26 comments took a minute.
+    "comments before no page": "<!-- a -->\n" * 200 + "processor : 0\n",
+    "quotes in JSON": '{"schema": "\u00a0' + '\\"' * 60_000,
+}
+
+
+@pytest.mark.parametrize("text", ENDLESS.values(), ids=ENDLESS)
+def test_a_text_is_known_in_linear_time(text: str) -> None:
+    started = time.process_time()
+    with contextlib.suppress(EvidenceError):
+        parse_snapshot(text, "dump")
+    assert time.process_time() - started < SECONDS

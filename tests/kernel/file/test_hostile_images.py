@@ -11,6 +11,7 @@ import re
 import struct
 import subprocess
 import sys
+import time
 import zlib
 from collections.abc import Callable
 from functools import cache, partial
@@ -22,6 +23,7 @@ import pytest
 
 from staleline.errors import KernelImageError
 from staleline.kernel.file.archives import unpacked_part
+from staleline.kernel.file.container import unpack_kernel
 from staleline.kernel.file.decompress import MAX_UNPACKED
 from staleline.kernel.file.source import MemoryBytes
 from tests.kernel.kernelwriter import (
@@ -239,3 +241,12 @@ def test_segments_that_repeat_the_file(tmp_path):
     path.write_bytes(bytes(data) + entry * count)
     assert headers
     require_one_line(path, "segments of 2013265920 bytes in ")
+
+
+@pytest.mark.parametrize("text", [b"Linux version 1 (", b"Linux version 1!!!!!!!!"])
+def test_what_begins_like_a_banner_very_often_is_told_soon(text):
+    """Each was tried to the end of its piece, which took hours."""
+    started = time.process_time()
+    with pytest.raises(KernelImageError, match="not a kernel image"):
+        unpack_kernel(MemoryBytes("memory", memoryview(text * (PIECE // len(text)))))
+    assert time.process_time() - started < SECONDS

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import html
 import re
+from collections.abc import Iterator
 from typing import Final
 
 from staleline.errors import EvidenceError
@@ -20,17 +21,18 @@ from staleline.pattern import Pattern
 
 __all__ = ["as_shown"]
 
+#: Each comment is taken once: the next may not be tried as a part of the one before.
 _PAGE = Pattern(
-    r"\s*(?:<\?xml[^>]*\?>\s*)?(?:<!--.*?-->\s*)*<(?:!doctype\s+html|html|head|body)\b",
+    r"\s*(?:<\?xml[^>]*\?>\s*)?(?><!--.*?-->\s*)*<(?:!doctype\s+html|html|head|body)\b",
     re.IGNORECASE | re.DOTALL,
 )
 _RTF = Pattern(r"\s*\{\\rtf1")
 #: Documents that have readers of their own, in which references are the reader's.
 _XML = Pattern(r"<(?:[?!]|capabilities\b|domainCapabilities\b|cpudata\b)")
-_BLOCK = Pattern(r"<(pre|textarea|xmp)\b[^>]*>(.*?)</\1\s*>", re.IGNORECASE | re.DOTALL)
-_UNSHOWN = Pattern(
-    r"<!--.*?-->|<(script|style|head|title)\b[^>]*>.*?</\1\s*>", re.IGNORECASE | re.DOTALL
-)
+#: No tag is longer, and whoever never ends one would have the rest of the text tried for its end.
+_TAG: Final = r"\b[^>]{0,2000}>"
+_BLOCK = Pattern(rf"<(?P<name>pre|textarea|xmp){_TAG}", re.IGNORECASE)
+_UNSHOWN = Pattern(rf"<!--|<(?P<name>script|style|head|title){_TAG}", re.IGNORECASE)
 #: Those that begin or end a line, those that part cells, and those that stand within a line. No log
 #: holds one: what the kernel puts into angle brackets are levels, addresses and <TASK>.
 _BREAKS: Final = "br|p|div|pre|li|ul|ol|tr|table|tbody|thead|h[1-6]|blockquote|details|summary|hr"
@@ -74,21 +76,48 @@ def _refused(where: str, what: str, do: str) -> EvidenceError:
 
 def _only_block(page: str, where: str) -> str:
     """The text of the page's one block in which lines are kept, with its tags, at its own lines."""
-    blocks = list(_BLOCK.finditer(_UNSHOWN.sub(_line_ends, page)))
+    shown = _without_unshown(page)
+    blocks = list(_enclosed(shown, _BLOCK))
     if len(blocks) != 1:
         count = f"{len(blocks)} blocks" if blocks else "no block"
         what = f"is the source of a web page with {count} of lines as a tool printed them (<pre>)"
         raise _refused(where, what, "save the text that it shows of one machine")
-    (block,) = blocks
-    return "\n" * page.count("\n", 0, block.start(2)) + block[2]
+    ((begin, end),) = blocks
+    return "\n" * shown.count("\n", 0, begin.end()) + shown[begin.end() : end.start()]
 
 
-def _line_ends(found: re.Match[str]) -> str:
-    return "\n" * found[0].count("\n")
+def _enclosed(text: str, begins: Pattern) -> Iterator[tuple[re.Match[str], re.Match[str]]]:
+    """Where each begins and ends that has an end.
+
+    What has none is passed over once for all of its name: to look for the end of each anew would
+    take time that grows with the length's square.
+    """
+    at = 0
+    endless: set[str] = set()
+    while begin := begins.search(text, at):
+        at = begin.end()
+        name = (begin.groupdict()["name"] or "").lower()
+        if name in endless:
+            continue
+        end = re.compile(rf"</{name}\s*>" if name else "-->", re.IGNORECASE).search(text, at)
+        if end is None:
+            endless.add(name)
+            continue
+        yield begin, end
+        at = end.end()
+
+
+def _without_unshown(text: str) -> str:
+    shown: list[str] = []
+    at = 0
+    for begin, end in _enclosed(text, _UNSHOWN):
+        shown += (text[at : begin.start()], "\n" * text.count("\n", begin.start(), end.end()))
+        at = end.end()
+    return "".join((*shown, text[at:]))
 
 
 def _without_tags(text: str) -> str:
-    text = _UNSHOWN.sub(_line_ends, text)
+    text = _without_unshown(text)
     return _TAGS.sub(lambda found: _instead(found, text), text)
 
 

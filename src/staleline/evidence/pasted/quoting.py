@@ -25,8 +25,9 @@ OTHER_LINE: Final = "\N{HORIZONTAL ELLIPSIS}"
 
 #: Category Zs of Unicode without the space itself.
 _SPACES = Pattern("[\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000]")
-#: JSON is strings, and what stands between them.
-_JSON_STRING = r'"(?:[^"\\]|\\.)*"'
+#: JSON is strings, and what stands between them. One without an end goes to that of the text: to
+#: try each quote in it anew would take time that grows with the length's square.
+_JSON_STRING = r'"(?:[^"\\]|\\[\s\S])*(?:"|\\?\Z)'
 _SPACES_OF_JSON = Pattern(f"{_JSON_STRING}|{_SPACES.pattern}")
 _INVISIBLE = Pattern("[\u00ad\u200b-\u200f\u2060\ufeff]")
 #: ECMA-48 control sequences, xterm's titles, character sets; ^[ is what cat -v and less show of

@@ -8,7 +8,9 @@ compressed ELF file; each may also come by itself.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final
 
 from staleline.errors import KernelImageError
@@ -23,8 +25,10 @@ from staleline.unpacking import compression_of
 
 __all__ = ["UnpackedKernel", "unpack_kernel"]
 
+_BANNER_START: Final = re.compile(rb"Linux version \d")
 _BANNER: Final = re.compile(rb"(Linux version \d[!-~]*) \([ -~]*\n\0")  # init/version.c
 _LONGEST_BANNER: Final = 1024
+_BANNERS: Final = 256  # places that a hostile file can have tried
 _PIECE: Final = 4 << 20
 
 
@@ -101,17 +105,26 @@ def _unpack_bzimage(file: ByteSource) -> tuple[ByteSource, str | None]:
 
 def _without_headers(file: ByteSource) -> KernelImageError | None:
     """For the bytes of a kernel's memory, from objcopy, a debugger or a hypervisor's monitor."""
-    for start in range(0, min(file.size, MAX_UNPACKED), _PIECE):
-        # Pieces overlap by the longest banner, which may lie across the end of one.
-        piece = file.read(start, min(_PIECE + _LONGEST_BANNER, file.size - start))
-        if banner := _BANNER.search(piece):
+    for start, text in islice(_banners(file), _BANNERS):
+        if banner := _BANNER.match(text):
             return KernelImageError(
                 f"memory of a kernel ({banner[1].decode()}) without headers, which would say "
                 "where each part is loaded",
-                where=f"{file.where}+{start + banner.start():#x}",
+                where=f"{file.where}+{start:#x}",
                 do="give its vmlinuz or vmlinux, or link an ELF header to it as docs/images.md has",
             )
     return None
+
+
+def _banners(file: ByteSource) -> Iterator[tuple[int, bytes]]:
+    """What begins like a banner, and where; as much of it as a banner may have."""
+    for start in range(0, min(file.size, MAX_UNPACKED), _PIECE):
+        # Pieces overlap by the longest banner, which may lie across the end of one.
+        piece = file.read(start, min(_PIECE + _LONGEST_BANNER, file.size - start))
+        for begun in _BANNER_START.finditer(piece):
+            if begun.start() < _PIECE:
+                text = bytes(piece[begun.start() : begun.start() + _LONGEST_BANNER])
+                yield start + begun.start(), text
 
 
 def _foreign(head: memoryview, path: str) -> KernelImageError:
