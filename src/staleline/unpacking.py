@@ -200,8 +200,6 @@ def _bounded_pieces(
 def unpacked_pieces(method: str | None, read: ReadPacked) -> Iterator[bytes]:
     """What a stream unpacks to, in pieces of at most a MiB.
 
-    Streams that follow each other, as parallel compressors write them, are unpacked as one.
-
     Args:
         method: As `compression_of` calls it; anything it is not known for is passed on.
         read: Gives the next compressed bytes, none at the end.
@@ -271,6 +269,7 @@ def _decoded(method: str, new: Callable[[], _Decoder], read: ReadPacked) -> Iter
                 raise EOFError("it is cut short")
             packed = b""
             yield piece
+        # Streams that follow each other, as parallel compressors write them, are unpacked as one.
         packed = decoder.unused_data
         while len(packed) < _HEAD and (more := read()):
             # Zeros may stand between two streams (xz file format, 2.2; gzip does the same).

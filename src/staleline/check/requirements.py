@@ -53,9 +53,6 @@ class Requirements:
 def required_flushes(scenario: Scenario, roles: Collection[Role] | None = None) -> Requirements:
     """Check the four ways in which the two sites can flush, otherwise as in the scenario.
 
-    The report order is set right, because a flush that comes after the report is a defect
-    of the protocol and says nothing about which lines are stale.
-
     Args:
         scenario: The handover; its own flushes and report order are not looked at.
         roles: Only for lines of these roles; None for all.
@@ -67,6 +64,8 @@ def required_flushes(scenario: Scenario, roles: Collection[Role] | None = None) 
     safe = tuple(
         frozenset(site for site, flush in zip(sites, flushes, strict=True) if flush is Flush.ALWAYS)
         for flushes in product((Flush.NEVER, Flush.ALWAYS), repeat=2)
+        # The report order is right there: a flush that comes after the report is a defect of the
+        # protocol, and says nothing about which lines are stale.
         if _is_safe(scenario, roles, *flushes)
     )
     return Requirements.of(sites, safe)

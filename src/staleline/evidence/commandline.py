@@ -59,12 +59,10 @@ def encoded(text: str) -> bytes:
 
 
 def arguments(line: bytes) -> Iterator[tuple[bytes, bytes | None]]:
-    """Name and value of every parameter before a ``--``; None where there is no ``=``.
-
-    linux 7.3.4 lib/cmdline.c:225 next_arg() and kernel/params.c:162 parse_args(); the same in
-    6.12, 6.1 and 5.10.
-    """
+    """Name and value of every parameter before a ``--``; None where there is no ``=``."""
     for name, value, _ in _arguments(line):
+        # Linux 7.3.4 lib/cmdline.c:225 next_arg() and kernel/params.c:162 parse_args(); the same in
+        # 6.12, 6.1 and 5.10.
         if value is None and name == b"--":
             return
         yield name, value
@@ -123,14 +121,13 @@ def _skip_space(line: bytes, at: int) -> int:
 
 
 def startup_choice(line: bytes) -> bool | None:
-    """What ``sme_enable()`` takes ``mem_encrypt=`` for; None if it is neither on nor off.
-
-    The last instance counts, as a whole: linux 5.10.262 arch/x86/lib/cmdline.c:117
-    __cmdline_find_option() and arch/x86/mm/mem_encrypt_identity.c:586; the same in 6.1.192.
-    """
+    """What ``sme_enable()`` takes ``mem_encrypt=`` for; None if it is neither on nor off."""
     value: bytes | None = None
     for word in line[:COMMAND_LINE_SIZE].translate(_TO_BLANKS).split(b" "):
         if word.startswith(b"mem_encrypt="):
+            # The last instance counts, as a whole: linux 5.10.262 arch/x86/lib/cmdline.c:117
+            # __cmdline_find_option() and arch/x86/mm/mem_encrypt_identity.c:586; the same in
+            # 6.1.192.
             value = word.removeprefix(b"mem_encrypt=")[:_VALUE_SIZE]
     return {b"on": True, b"off": False}.get(value or b"")
 
@@ -140,19 +137,15 @@ _TO_BLANKS = bytes(_BLANK if code <= _BLANK else code for code in range(256))
 
 
 def decompressor_sees_on(line: bytes) -> bool:
-    """``parse_mem_encrypt()``: ``on`` first stands behind where ``off`` first stands, if at all.
-
-    linux 6.12.118 arch/x86/boot/compressed/misc.c:379, 7.3.4 :368.
-    """
+    """``parse_mem_encrypt()``: ``on`` first stands behind where ``off`` first stands, if at all."""
+    # Linux 6.12.118 arch/x86/boot/compressed/misc.c:379, 7.3.4 :368.
     return _place_of(line, b"mem_encrypt=on") > _place_of(line, b"mem_encrypt=off")
 
 
 def _place_of(line: bytes, option: bytes) -> int:
     """Where a word stands, from 1; 0 if it was not found.
 
-    linux 7.3.4 arch/x86/boot/cmdline.c:99 __cmdline_find_option_bool(). A blank at which a
-    beginning of the option breaks off is taken for a letter of that word, so the word behind
-    is skipped: ``mem mem_encrypt=on`` holds no ``mem_encrypt=on``.
+    linux 7.3.4 arch/x86/boot/cmdline.c:99 __cmdline_find_option_bool().
     """
     at = 0
     line = line[: _SEGMENT - 1].translate(_TO_BLANKS)
@@ -164,6 +157,8 @@ def _place_of(line: bytes, option: bytes) -> int:
         word = line[at:end]
         if word == option:
             return at + 1
+        # A blank at which a beginning of the option breaks off is taken for a letter of that word,
+        # so the word behind is skipped: ``mem mem_encrypt=on`` holds no ``mem_encrypt=on``.
         if option.startswith(word):
             end = _end_of_word(line, end + 1)
         at = end
@@ -178,9 +173,6 @@ def _end_of_word(line: bytes, at: int) -> int:
 def efi_stub_choice(*lines: bytes) -> bool | None:
     """What the EFI stub takes ``mem_encrypt=`` for; None if no parameter says on or off.
 
-    The last parameter that says either counts, and a list says ``on`` if it holds it: linux
-    7.3.4 drivers/firmware/efi/libstub/efi-stub-helper.c:48 efi_parse_options().
-
     Args:
         lines: In the order in which the stub reads them: CONFIG_CMDLINE, the loader's.
     """
@@ -189,6 +181,8 @@ def efi_stub_choice(*lines: bytes) -> bool | None:
         for name, value in arguments(line[: COMMAND_LINE_SIZE - 1]):
             if name == b"mem_encrypt" and value is not None:
                 said = value.split(b",")
+                # The last parameter that says either counts, and a list says ``on`` if it holds it:
+                # linux 7.3.4 drivers/firmware/efi/libstub/efi-stub-helper.c:48 efi_parse_options().
                 choice = True if b"on" in said else False if b"off" in said else choice
     return choice
 
@@ -201,8 +195,6 @@ def bootconfig_asked(line: bytes) -> bool:
 def forces_reboot(line: bytes, *, panic_prefix: bool) -> bool:
     """Does ``reboot=`` set reboot_force? Its parts are told apart by their first letters.
 
-    Every instance counts. linux 7.3.4 and 5.10.262 kernel/reboot.c reboot_setup().
-
     Args:
         line: All of /proc/cmdline.
         panic_prefix: A part may begin with ``panic_``, as since 5.2 (commit b287a25a7148);
@@ -214,6 +206,7 @@ def forces_reboot(line: bytes, *, panic_prefix: bool) -> bool:
         if name == b"reboot" and value is not None
         for part in value.split(b",")
     )
+    # Every instance counts: linux 7.3.4 and 5.10.262 kernel/reboot.c reboot_setup().
     return any(_without_panic(part, panic_prefix).startswith(b"f") for part in parts)
 
 
@@ -237,11 +230,9 @@ def lost_word(line: str, loaders: str) -> str | None:
 
 
 def borrows_crash_memory(line: bytes) -> bool:
-    """Does it say ``crashkernel=size,cma``?
-
-    As get_last_crashkernel() has it: anywhere in the line, to the next space, whatever quotes say
-    (linux 7.3.4 kernel/crash_reserve.c:186). Kernels before 6.17 take no such word for anything.
-    """
+    """Does it say ``crashkernel=size,cma``?"""
+    # As get_last_crashkernel() has it: anywhere in the line, to the next space, whatever quotes say
+    # (linux 7.3.4 kernel/crash_reserve.c:186). Kernels before 6.17 take no such word for anything.
     return re.search(rb"crashkernel=[^ ]*,cma(?: |$)", line.strip()) is not None
 
 
@@ -271,13 +262,11 @@ _DECIDING: Final[Mapping[str, Callable[[bytes], Hashable]]] = {
 
 
 def words_in_front(line: str, loaders: str) -> str | None:
-    """What stands before the loader's words in `line`; None if it does not end with them.
-
-    Bootconfig and CONFIG_CMDLINE stand there; what a loader puts first, nobody puts before it.
-    """
+    """What stands before the loader's words in `line`; None if it does not end with them."""
     line, loaders = line.strip(), loaders.strip()
     front = line.removesuffix(loaders)
     cut_within_word = bool(loaders and front) and not front[-1:].isspace()
+    # Bootconfig and CONFIG_CMDLINE stand there; what a loader puts first, nobody puts before it.
     if not line.endswith(loaders) or cut_within_word or _OF_LOADER in front:
         return None
     return front

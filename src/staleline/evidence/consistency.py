@@ -393,12 +393,10 @@ def _configurations_differ(first: KernelEvidence, second: KernelEvidence) -> _Fo
 
 
 def _command_lines_differ(first: KernelEvidence, second: KernelEvidence) -> _Found:
-    """Lines in which a reader finds another value of what decides.
-
-    A log may show the loader's line, which is the end of /proc/cmdline.
-    """
+    """Lines in which a reader finds another value of what decides."""
     for name in ("cmdline", "loader_cmdline"):
         lines = [getattr(kernel, name) for kernel in (first, second)]
+        # A log may show the loader's line, which is the end of /proc/cmdline.
         if None in lines or (name == "cmdline" and _is_loaders_of_other(first, second)):
             continue
         if (parameter := asked_otherwise(*lines)) is not None:
@@ -408,12 +406,10 @@ def _command_lines_differ(first: KernelEvidence, second: KernelEvidence) -> _Fou
 
 
 def _is_loaders_of_other(first: KernelEvidence, second: KernelEvidence) -> bool:
-    """Is one line the end of the other, and may a kernel have put words in front of it?
-
-    Without a configuration a kernel is taken to have no CONFIG_CMDLINE: on x86 no distribution
-    sets it.
-    """
+    """Is one line the end of the other, and may a kernel have put words in front of it?"""
     line, loaders = sorted((first.cmdline or "", second.cmdline or ""), key=len, reverse=True)
+    # Without a configuration a kernel is taken to have no CONFIG_CMDLINE: on x86 no distribution
+    # sets it.
     puts = ("CONFIG_CMDLINE_BOOL", "CONFIG_BOOT_CONFIG_FORCE")
     return words_in_front(line, loaders) is not None and (
         may_be_put_in_front_of(loaders)

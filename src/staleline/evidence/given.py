@@ -182,10 +182,8 @@ def _added(
 
 
 def _without_forced_flags(snapshot: Snapshot) -> Snapshot:
-    """Flags that the line that is replaced may have set by hand prove nothing under another one.
-
-    Linux 7.3.4 arch/x86/kernel/cpu/common.c:1776; 6.12.117 has no setcpuid=.
-    """
+    """Flags that the line that is replaced may have set by hand prove nothing under another one."""
+    # Linux 7.3.4 arch/x86/kernel/cpu/common.c:1776; 6.12.117 has no setcpuid=.
     if snapshot.cpuinfo is None or "setcpuid=" not in (snapshot.kernel.cmdline or ""):
         return snapshot
     return replace(snapshot, cpuinfo=replace(snapshot.cpuinfo, flags=frozenset()))

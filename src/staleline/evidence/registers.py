@@ -48,13 +48,11 @@ class CpuidTable:
 
     @property
     def family_model_stepping(self) -> tuple[int, int, int] | None:
-        """Display family, model and stepping of leaf 1 EAX, or None without that leaf.
-
-        Computed as Linux does (arch/x86/lib/cpu.c x86_family(), x86_model()).
-        """
+        """Display family, model and stepping of leaf 1 EAX, or None without that leaf."""
         eax = self._eax(1)
         if eax is None:
             return None
+        # As Linux does (arch/x86/lib/cpu.c x86_family(), x86_model()).
         family, model = eax >> 8 & 0xF, eax >> 4 & 0xF
         if family == 0xF:
             family += eax >> 20 & 0xFF
@@ -69,15 +67,13 @@ class CpuidTable:
 
     @property
     def max_extended_leaf(self) -> int | None:
-        """EAX of leaf 0x80000000 as software may use it, or None where the dump lacks it.
-
-        A CPU without extended leaves answers with some basic leaf's data; such an answer
-        is reported as 0, the value Linux keeps (``extended_cpuid_level`` in
-        arch/x86/kernel/cpu/common.c get_cpu_cap(): only 0x8000xxxx counts).
-        """
+        """EAX of leaf 0x80000000 as software may use it, or None where the dump lacks it."""
         eax = self._eax(EXTENDED_LEAVES)
         if eax is None:
             return None
+        # A CPU without extended leaves answers with some basic leaf's data; such an answer counts
+        # as 0, the value Linux keeps (``extended_cpuid_level`` in arch/x86/kernel/cpu/common.c
+        # get_cpu_cap(): only 0x8000xxxx counts).
         return eax if eax >> 16 == EXTENDED_LEAVES >> 16 else 0
 
     @property
@@ -115,13 +111,11 @@ class CpuidTable:
 
     @property
     def logical_cpus(self) -> int | None:
-        """Logical CPUs in a socket; leaf 1 EBX[23:16] where EDX[28] says that it counts.
-
-        That is the older count and a maximum (Intel SDM volume 2, AMD APM volume 3: CPUID leaf 1).
-        """
+        """Logical CPUs in a socket; leaf 1 EBX[23:16] where EDX[28] says that it counts."""
         leaf = self.recorded(1)
         if leaf is None:
             return self.threads_per_socket
+        # The older count, and a maximum (Intel SDM volume 2, AMD APM volume 3: CPUID leaf 1).
         counted = leaf[1] >> 16 & 0xFF if leaf[3] >> 28 & 1 else 1
         return max(self.threads_per_socket or 0, counted)
 
@@ -133,9 +127,10 @@ class CpuidTable:
         """What executing CPUID would return, or None where the dump does not tell.
 
         Leaves beyond the maximum follow the vendor's rule; a leaf or sub-leaf within the
-        maximum that the dump lacks is unknown. Ranges with a maximum of their own (hypervisor
-        leaves, 0xC0000000 of Centaur and Zhaoxin) are known only where recorded.
+        maximum that the dump lacks is unknown.
         """
+        # Ranges with a maximum of their own (hypervisor leaves, 0xC0000000 of Centaur and Zhaoxin)
+        # are known only where recorded.
         if leaf >> 28 in _OWN_MAXIMUM and (leaf, subleaf) in self.leaves:
             return self.leaves[leaf, subleaf]
         if self._beyond_maximum(leaf):

@@ -104,10 +104,7 @@ def _others(snapshot: Snapshot, listed: frozenset[int]) -> Iterator[tuple[str, s
 
 
 def _another_hypervisor(snapshot: Snapshot, name: str) -> Iterator[tuple[str, str]]:
-    """Where something else shows than a hypervisor of this name; "none" for a bare machine.
-
-    A clear bit of CPUID shows none, but for Xen: in its PV domains it is the machine's.
-    """
+    """Where something else shows than a hypervisor of this name; "none" for a bare machine."""
     log = kernel_log.told(snapshot.log, snapshot.kernel.release)
     shown: list[tuple[str, object]] = [
         *((f"statements.{one.name}", one.value) for one in _of_hypervisors(snapshot.statements)),
@@ -115,6 +112,7 @@ def _another_hypervisor(snapshot: Snapshot, name: str) -> Iterator[tuple[str, st
     ]
     for index, cpu in enumerate(snapshot.cpus):
         leaf, signature = cpu.cpuid.recorded(1), cpu.cpuid.hypervisor_signature or b""
+        # A clear bit of CPUID shows none, but for Xen: in its PV domains it is the machine's.
         if leaf is not None and (leaf[2] >> 31 or name != _OF_THE_MACHINE):
             shown.append((f"cpus[{index}].cpuid.0x00000001:0 ECX[31]", bool(leaf[2] >> 31)))
         if signature in HYPERVISORS:

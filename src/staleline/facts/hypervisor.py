@@ -105,12 +105,10 @@ def hypervisor_name(snapshot: Snapshot) -> str | None:
 
 
 def signatures(name: str | None) -> list[Registers]:
-    """Leaf 0x40000000 of the hypervisor of this name.
-
-    Where it is not known: of all for which kernels have a way of their own into the next one, and
-    of one that none of them knows.
-    """
+    """Leaf 0x40000000 of the hypervisor of this name."""
     if name is None:
+        # All for which kernels have a way of their own into the next one, and one that none of them
+        # knows.
         return [_signature_leaf(raw) for raw in (*_OWN_WAYS, _UNKNOWN)]
     known = [raw for raw, known in HYPERVISORS.items() if known == name]
     return [_signature_leaf(raw) for raw in known or [_UNKNOWN]]
@@ -122,10 +120,8 @@ def _signature_leaf(raw: bytes) -> Registers:
 
 
 def names_itself(cpuid: CpuidTable) -> bool:
-    """Does a known hypervisor answer, as it may although it hides its bit of leaf 1?
-
-    No CPU has the leaf: AMD's and Intel's answer with zeros or with their highest basic leaf.
-    """
+    """Does a known hypervisor answer, as it may although it hides its bit of leaf 1?"""
+    # No CPU has the leaf: AMD's and Intel's answer with zeros or with their highest basic leaf.
     return _signature(cpuid).value is not None
 
 
@@ -191,11 +187,9 @@ def _isolated(snapshot: Snapshot, hypervisor: Observation, name: Observation) ->
 
 
 def _isolation(cpuid: CpuidTable) -> Observation:
-    """As Linux 7.3.4 arch/x86/hyperv/ivm.c:904 hv_get_isolation_type() asks first.
-
-    What kind it is, leaf 0x4000000C tells; private and shared pages every kind has.
-    """
+    """As Linux 7.3.4 arch/x86/hyperv/ivm.c:904 hv_get_isolation_type() asks first."""
     leaf = cpuid.recorded(_HYPERV_PRIVILEGES)
     if leaf is None:
         return untold(f"CPUID leaf {_HYPERV_PRIVILEGES:#010x} is not recorded: {DUMP_AGAIN}")
+    # What kind it is, leaf 0x4000000C tells; private and shared pages every kind has.
     return observed_as(bool(leaf[1] & _ISOLATION), f"CPUID {_HYPERV_PRIVILEGES:#010x} EBX[22]")

@@ -71,11 +71,9 @@ def _fact(
 
 
 def _seen_beside_its_bit(snapshot: Snapshot, name: str) -> Iterator[Observation]:
-    """A hypervisor that lscpu found, by its signature, DMI, /proc/xen or PCI, or one CPU's leaf.
-
-    The bit can be hidden from a guest, and in a PV domain CPUID is that of the machine
-    (util-linux 2.38.1 sys-utils/lscpu-virt.c:538-600).
-    """
+    """A hypervisor that lscpu found, by its signature, DMI, /proc/xen or PCI, or one CPU's leaf."""
+    # The bit can be hidden from a guest, and in a PV domain CPUID is that of the machine
+    # (util-linux 2.38.1 sys-utils/lscpu-virt.c:538-600).
     if name == "hypervisor":
         if any(names_itself(cpu.cpuid) for cpu in snapshot.cpus):
             yield observed_as(True, "CPUID 0x40000000")

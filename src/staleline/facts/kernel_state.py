@@ -124,16 +124,14 @@ _MAY_HAVE_BEEN_TOLD = f"CPUs may have been told not to stop since boot: {_SAY_FO
 
 
 def _reboot_force(snapshot: Snapshot, kernel: KernelEvidence) -> Observation:
-    """What sysfs says now, else the command line, which counts for a yes.
-
-    Since 5.11 it can be changed there (linux 6.1.192 kernel/reboot.c:1141), so a command line
-    that was observed proves a no only of older kernels. One that the user gave describes a
-    machine, not a moment.
-    """
+    """What sysfs says now, else the command line, which counts for a yes."""
     if snapshot.state.reboot_force is not None:
         return observed_as(snapshot.state.reboot_force, "/sys/kernel/reboot/force")
     by_line = commandline.reboot_force(kernel)
     described = "kernel.cmdline" in given_by_user(snapshot)
+    # Since 5.11 it can be changed there (linux 6.1.192 kernel/reboot.c:1141), so a command line
+    # that was observed proves a no only of older kernels. One that the user gave describes a
+    # machine, not a moment.
     if by_line.value is False and not described and commandline.can_change(kernel.release):
         return untold(_MAY_HAVE_BEEN_TOLD)
     return by_line

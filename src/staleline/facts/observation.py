@@ -57,15 +57,12 @@ def first_told(observations: Iterable[Observation]) -> Observation:
 
 
 def merged_observation(per_cpu: Iterable[Observation], missing: str) -> Observation:
-    """One observation for the machine.
-
-    CPUs that do not tell are passed over: evidence of one CPU may stand for all. CPUs that
-    tell different values leave the machine's value unknown.
-    """
+    """One observation for the machine; no value where CPUs tell different ones."""
     agreed: tuple[int, Observation] | None = None
     silent: Observation | None = None
     for cpu, observation in enumerate(per_cpu):
         if observation.value is None:
+            # Passed over: evidence of one CPU may stand for all.
             silent = silent or observation
         elif agreed is None:
             agreed = cpu, observation

@@ -50,11 +50,9 @@ _AXIOMS = (
 
 @cache
 def encrypts() -> Expression:
-    """When a kernel with AMD memory encryption maps its memory with the C-bit as a host.
-
-    ``sme_enable()``, linux 6.12.117 arch/x86/mm/mem_encrypt_identity.c:493; it does not ask
-    for the vendor.
-    """
+    """When a kernel with AMD memory encryption maps its memory with the C-bit as a host."""
+    # ``sme_enable()``, linux 6.12.117 arch/x86/mm/mem_encrypt_identity.c:493; it does not ask for
+    # the vendor.
     return parse(_ENCRYPTS)
 
 

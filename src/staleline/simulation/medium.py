@@ -184,15 +184,13 @@ def _zero_page(setup: bytes, command_line: str, initrd: tuple[int, int], top: in
 
 
 def _say_whether_to_encrypt(page: bytearray, command_line: str) -> None:
-    """As the part of a kernel that unpacks it makes it of the command line since 6.8.
-
-    The rest looks at nothing but this (linux 7.3.4 arch/x86/boot/compressed/misc.c:368,
-    startup/sme.c:541).
-    """
+    """As the part of a kernel that unpacks it makes it of the command line since 6.8."""
     # Of several the last counts (7.3.4 arch/x86/boot/cmdline.c:22).
     words = command_line.split()[::-1]
     on, off = (words.index(word) if word in words else len(words) for word in _ENCRYPT)
     if on < off:
+        # The rest looks at nothing but this (linux 7.3.4 arch/x86/boot/compressed/misc.c:368,
+        # startup/sme.c:541).
         page[_XLOADFLAGS] |= _XLF_MEM_ENCRYPTION
 
 

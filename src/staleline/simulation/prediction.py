@@ -41,11 +41,9 @@ NOTHING_PREDICTED: Final = Prediction(
 
 
 def disagreement(prediction: Prediction, seen: SeenRun) -> str | None:
-    """Where one run contradicts what was predicted; None where it does not.
-
-    Safe says that nothing is ever destroyed, and that nobody flushes any more at the handover. At
-    risk says only that it can be: one run that shows nothing contradicts it not.
-    """
+    """Where one run contradicts what was predicted; None where it does not."""
+    # Safe says that nothing is ever destroyed, and that nobody flushes any more at the handover. At
+    # risk says only that it can be: one run that shows nothing contradicts it not.
     if prediction.verdict is Verdict.SAFE:
         if seen.destroyed:
             return f"safe is predicted, {seen.destroyed:,} lines were destroyed"

@@ -79,11 +79,7 @@ class Progress:
 
 
 def behaviour(model: Model) -> Hashable:
-    """All that an exploration takes from a model: where it is equal, the findings are.
-
-    What tells models apart beyond it (texts, actions that are never enabled, guards that come to
-    the same) makes no difference to what is reachable.
-    """
+    """All that an exploration takes from a model: where it is equal, the findings are."""
     states = LocalStates(model)
     asked = (*(item.violated for item in model.properties), model.goal)
     with_globals = frozenset(
@@ -96,6 +92,8 @@ def behaviour(model: Model) -> Hashable:
     )
     variables = tuple(one.name for one in (*model.globals, *model.locals))
     properties = (*(item.name for item in model.properties), model.goal_name)
+    # What tells models apart beyond it (texts, actions that are never enabled, guards that come to
+    # the same) makes no difference to what is reachable.
     return variables, properties, states.start, states.locals, with_globals
 
 
@@ -336,10 +334,7 @@ class _Exploration:
 
 
 def _forwards(local_states: LocalStates) -> dict[Values, int]:
-    """The globals' values in an order in which moves lead forwards, but for cycles.
-
-    It is the order in which a depth-first walk leaves them, reversed.
-    """
+    """The globals' values in an order in which moves lead forwards, but for cycles."""
     start, _ = local_states.start
     seen, left = {start}, list[Values]()
     path = [(start, local_states.successors(start))]
@@ -352,4 +347,5 @@ def _forwards(local_states: LocalStates) -> dict[Values, int]:
         else:
             seen.add(after)
             path.append((after, local_states.successors(after)))
+    # The order in which a depth-first walk leaves them, reversed.
     return {shared: number for number, shared in enumerate(reversed(left))}

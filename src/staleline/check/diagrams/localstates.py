@@ -318,13 +318,11 @@ class LocalStates:
         return self._effects[key]
 
     def _left(self, partial: _Partial, values: Values) -> _Partial:
-        """What remains of an expression, worked out once for values that it does not tell apart.
-
-        The globals are filled in first, then the acting secondary's own variables.
-        """
+        """What remains of an expression, worked out once for values that it does not tell apart."""
         read = tuple([values[number] for number in partial.reads])
         if read not in partial.left:
             left = self.given(partial.expr, partial.whose, values)
+            # The globals are filled in first, then the acting secondary's own variables.
             partial.left[read] = self._partial(left, Whose.OWN)
         return partial.left[read]
 

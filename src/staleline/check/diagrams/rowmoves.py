@@ -62,13 +62,12 @@ def in_turn(rows: Rows, local_states: LocalStates, move: LocalMove) -> Diagram:
 
     The relation is reflexive. Where something is asked of the others, it may lack moves of a
     single secondary, which `once` has, but has none that cannot be taken.
-
-    What it does to others is an assignment of constants, so how often they suffer it does
-    not matter, but only whether they did before their own move, after it, or both. An
-    automaton that reads the row knows who moved before; that somebody will is a promise
-    that must be kept by the end of the row.
     """
     arcs = {
+        # What it does to others is an assignment of constants, so how often they suffer it does not
+        # matter, but only whether they did before their own move, after it, or both. An automaton
+        # that reads the row knows who moved before; that somebody will is a promise that must be
+        # kept by the end of the row.
         (moved, promised): dict(_turn(local_states, move, moved=moved, promised=promised))
         for moved, promised in product((False, True), repeat=2)
     }

@@ -142,14 +142,12 @@ class Rows:
         return self._labels[key]
 
     def _befores(self, pairs: Pairs) -> list[tuple[Values, States]]:
-        """Local states after a move, each with those that it may be made of; at all places alike.
-
-        A move may make of a local state one that never occurs, if it is never taken beside that
-        local state: no reachable row is related by such a pair.
-        """
+        """Local states after a move, each with those it may be made of; at all places alike."""
         if pairs not in self._grouped:
             befores: dict[Values, set[Values]] = {}
             for first, second in pairs:
+                # A move may make of a local state one that never occurs, if it is never taken
+                # beside that local state: no reachable row is related by such a pair.
                 if second in self._codes:
                     befores.setdefault(second, set()).add(first)
             self._grouped[pairs] = [(one, frozenset(firsts)) for one, firsts in befores.items()]

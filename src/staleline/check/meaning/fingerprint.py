@@ -30,10 +30,8 @@ _Canonical = list["str | _Canonical"]
 
 
 def fingerprint(model: Model) -> str:
-    """``sha256:`` and the hash of the variables, actions, properties and goal.
-
-    Names count, because traces and certificates use them. Sentences and sources do not.
-    """
+    """``sha256:`` and the hash of the variables, actions, properties and goal."""
+    # Names count, because traces and certificates use them. Sentences and sources do not.
     meaning: _Canonical = [
         [_variable(one) for one in model.globals],
         [_variable(one) for one in model.locals],

@@ -157,13 +157,14 @@ def features_have_registers(snapshot: Snapshot) -> Iterator[Contradiction]:
     """Registers that Linux reads unguarded where CPUID shows their feature.
 
     Linux 6.12.118 arch/x86/kernel/cpu/amd.c early_detect_mem_encrypt(), intel.c:195
-    detect_tme_early(). That a tool could not read one, under lockdown for instance, is no fault.
+    detect_tme_early().
     """
     for i, cpu in enumerate(snapshot.cpus):
         if not _on_bare_metal(cpu.cpuid):
             continue
         for number, vendors, features in _ALWAYS_THERE:
             feature = next((at for at in features if cpuid_bit(cpu.cpuid, *at)), None)
+            # That a tool could not read one, under lockdown for instance, is no fault.
             if cpu.cpuid.vendor in vendors and number in cpu.msr_faults and feature is not None:
                 leaf, register, bit = feature
                 yield clash(
@@ -189,18 +190,16 @@ def vendor_is_repeated(snapshot: Snapshot) -> Iterator[Contradiction]:
 
 
 def beyond_maximum_follows_vendor(snapshot: Snapshot) -> Iterator[Contradiction]:
-    """Data in leaf 0x8000001F beyond the maximum that the vendor's rule excludes.
-
-    Only leaf 0x8000001F: AMD CPUs are known to answer at other leaves beyond their
-    maximum (0x8FFFFFFF). Hypervisors make rules of their own. Zeros are let pass, as
-    dump tools fill in zeros.
-    """
+    """Data in leaf 0x8000001F beyond the maximum that the vendor's rule excludes."""
     for i, cpu in enumerate(snapshot.cpus):
         maximum = cpu.cpuid.max_extended_leaf
         recorded = cpu.cpuid.recorded(ENCRYPTION_LEAF)
         expected = cpu.cpuid.read(ENCRYPTION_LEAF)
         if maximum is None or maximum >= ENCRYPTION_LEAF or recorded is None or expected is None:
             continue
+        # Only leaf 0x8000001F: AMD CPUs are known to answer at other leaves beyond their maximum
+        # (0x8FFFFFFF). Hypervisors make rules of their own. Zeros are let pass, as dump tools fill
+        # in zeros.
         if any(recorded) and recorded[0] != expected[0] and _on_bare_metal(cpu.cpuid):
             answers = f"where {cpu.cpuid.vendor} answers EAX={expected[0]:#010x}"
             yield clash(

@@ -69,11 +69,7 @@ class CpuidDump:
         return EvidenceError(what, where=f"{self._where}:{line}", do=do)
 
     def start_cpu(self, number: int | None, line: int) -> None:
-        """Begin the section of the logical CPU `number`, None if the heading names none.
-
-        The heading of a CPU may come again (a list of CPUs before the dump, or one leaf dumped
-        after another); the same leaf may not.
-        """
+        """Begin the section of the logical CPU `number`, None if the heading names none."""
         known = None if number is None else self._numbered(number)
         if known is None and number == 0 and [one.number for one in self._sections] == [None]:
             # No CPU stands before the first: what has no heading is of the first as well.
@@ -82,6 +78,8 @@ class CpuidDump:
         if known is None:
             self._begin(number)
         else:
+            # The heading of a CPU may come again (a list of CPUs before the dump, or one leaf
+            # dumped after another); the same leaf may not.
             known.again = line if known.leaves else None
             self._current = known
 
@@ -115,18 +113,16 @@ class CpuidDump:
             raise self.error(line, f"MSR {number:#x} is given twice with different values")
 
     def add_cpu_msr(self, cpu: int | None, number: int, value: int) -> None:
-        """Record an MSR of the CPU whose heading has the number `cpu`.
-
-        Without a number it is the CPU's that the dump is of; of several, it is not known whose,
-        and it is left out. A counter that a dump gives twice is not one value either.
-        """
+        """Record an MSR of the CPU whose heading has the number `cpu`."""
         if cpu is None:
+            # It is the CPU's that the dump is of; of several, it is not known whose.
             section = self._sections[0] if len(self._sections) == 1 else None
         else:
             section = self._numbered(cpu)
         if section is None or number in section.not_one:
             return
         if section.msr.setdefault(number, value) != value:
+            # A counter that a dump gives twice is not one value.
             del section.msr[number]
             section.not_one.add(number)
 

@@ -131,14 +131,13 @@ class _Members:
 
 
 def _named(stream: UnpackedStream) -> Iterator[tuple[str, TarMember]]:
-    """Regular files and links under plain relative names.
-
-    ``tar -P`` keeps the slash at the beginning; nothing is written, so what is below / is as good.
-    """
+    """Regular files and links under plain relative names."""
     where = stream.complaint.where
     for count, member in enumerate(tar_members(stream)):
         if count == _MEMBERS_MAX:
             raise EvidenceError("has too many members", where=where, do="give one machine's files")
+        # ``tar -P`` keeps the slash at the beginning; nothing is written, so what is below / is as
+        # good.
         name = _below_root(_path(member.name))
         if name.startswith("../") or name == "..":
             raise EvidenceError(

@@ -85,13 +85,11 @@ def _modules(first: _Modules | None, second: _Modules | None) -> _Modules | None
 
 
 def _log(first: LogEvidence | None, second: LogEvidence | None) -> LogEvidence | None:
-    """What both hold: each may be an excerpt, and a message that only one holds proves as much.
-
-    One that is whole stays so only where the other adds nothing to it.
-    """
+    """What both hold: each may be an excerpt, and a message that only one holds proves as much."""
     if first is None or second is None:
         return first or second
     lines = tuple(dict.fromkeys((*first.lines, *second.lines)))
+    # One that is whole stays so only where the other adds nothing to it.
     whole = any(log.complete and set(lines) <= set(log.lines) for log in (first, second))
     return LogEvidence(lines, complete=whole)
 

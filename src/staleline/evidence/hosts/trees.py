@@ -82,12 +82,10 @@ def layout_of(files: Mapping[str, bytes], where: str) -> ArchiveTree | None:
 
 
 def _outermost(tops: Collection[str]) -> list[str]:
-    """Those of `tops` that are in no other: a sosreport may hold copies of trees further down.
-
-    By components a directory stands right before all that is in it, so that one pass does: an
-    archive may have a hundred thousand tops, and each against each would take hours.
-    """
+    """Those of `tops` that are in no other: a sosreport may hold copies of trees further down."""
     outermost: list[str] = []
+    # By components a directory stands right before all that is in it, so that one pass does: an
+    # archive may have a hundred thousand tops, and each against each would take hours.
     for top in sorted(tops, key=lambda path: path.split("/")):
         if not outermost or not _below(top, outermost[-1]):
             outermost.append(top)
@@ -189,14 +187,12 @@ class _WithUname(Tree):
         return self._tree.open(path)
 
     def read(self, path: str) -> bytes:
-        """The content of a file; of an empty copy none.
-
-        Files of /proc, cgroups and debugfs have no size, so that what copies by size, as tar does,
-        makes empty ones of them: that is no list without entries.
-        """
+        """The content of a file; of an empty copy none."""
         try:
             content = self._tree.read(path)
             # The collector tells of an empty command line why it is not taken.
+            # Files of /proc, cgroups and debugfs have no size, so that what copies by size, as tar
+            # does, makes empty ones of them: that is no list without entries.
             if not content and path != "proc/cmdline":
                 raise OSError(errno.ENODATA, "is empty", path)
             return content

@@ -75,16 +75,15 @@ def parse(text: str, where: str) -> Snapshot:
 
 
 def _of_entries(entries: Iterable[_Entry], where: str) -> Snapshot:
-    """What the kernel's entries tell; what may be the kernel's in others is kept apart.
-
-    ``--output-fields=MESSAGE`` leaves out who wrote an entry (journalctl(1)), and a program may
-    have written it: the console of a guest of this host stands in a journal as well.
-    """
+    """What the kernel's entries tell; what may be the kernel's in others is kept apart."""
     kept = list(entries)
     unread = tuple(
         dict.fromkeys(
             UnreadMessage(where, line)
             for entry in kept
+            # ``--output-fields=MESSAGE`` leaves out who wrote an entry (journalctl(1)), and a
+            # program may have written it: the console of a guest of this host stands in a journal
+            # as well.
             if not _OF_WRITER & entry.keys()
             for line in (_text(entry.get("MESSAGE")) or "").split("\n")
             if dmesg.is_read(f"<6>{line}")

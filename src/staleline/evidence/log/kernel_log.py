@@ -164,14 +164,12 @@ def _text(by_log: Mapping[str, Told], name: str) -> str | None:
 
 
 def by_peak(peak: Mapping[str, int] | None) -> bool | None:
-    """Whether SEV keys were ever taken (Linux 6.12.117 kernel/cgroup/misc.c misc_cg_peak_show()).
-
-    A kind that has no keys now is not listed, whatever was taken before; only both kinds
-    at zero mean that none ever was.
-    """
+    """Were SEV keys ever taken? By misc.peak (Linux 6.12.117 kernel/cgroup/misc.c)."""
     kinds = [peak[kind] for kind in ("sev", "sev_es") if peak is not None and kind in peak]
     if any(kinds):
         return True
+    # A kind that has no keys now is not listed, whatever was taken before; only both kinds at zero
+    # mean that none ever was.
     return False if len(kinds) == 2 else None
 
 

@@ -108,15 +108,13 @@ def shown_identity(snapshot: Snapshot) -> dict[str, tuple[str, object]]:
 
 
 def shown_features(snapshot: Snapshot) -> dict[str, tuple[str, object]]:
-    """What registers show of features and guests, of the first CPU that shows it, with the field.
-
-    A hypervisor is none of it: other things than its bit tell of one that hides the bit.
-    """
+    """What registers show of features and guests, of the first CPU that does, with the field."""
     shown = _registers(snapshot)
     for number, cpu in enumerate(snapshot.cpus[1:], 1):
         for name, (field, value) in (*_of_cpuid(cpu.cpuid), *_of_msrs(cpu)):
             if name not in ("vendor", *_SIGNATURE):
                 shown.setdefault(name, (field.replace("cpus[0]", f"cpus[{number}]"), value))
+    # A hypervisor is none of it: other things than its bit tell of one that hides the bit.
     return {name: at for name, at in shown.items() if name != "hypervisor"}
 
 

@@ -194,17 +194,15 @@ def _machine(read: _Rows, where: str) -> Snapshot:
 
 
 def _fields(rows: list[tuple[str, str]], where: str) -> dict[str, str]:
-    """What the rows say of the whole machine.
-
-    lscpu repeats the rows of the model for each kind of core; where these differ, the machine
-    has no one value. Two outputs in one file begin twice.
-    """
+    """What the rows say of the whole machine."""
     once = sum(name == "Architecture" for name, _ in rows) <= 1
     fields: dict[str, str] = {}
     several = set()
     for name, value in rows:
         if name not in _READ or fields.setdefault(name, value) == value:
             continue
+        # lscpu repeats the rows of the model for each kind of core; where these differ, the machine
+        # has no one value. Two outputs in one file begin twice.
         if once and name in (*_NUMBERS, _FLAGS):
             several.add(name)
         else:
@@ -240,15 +238,13 @@ def _hypervisor(fields: dict[str, str]) -> Iterator[Statement]:
 
 
 def _offline_cpus(fields: dict[str, str], where: str) -> tuple[int, ...] | None:
-    """CPUs present and not online; lscpu prints the row only where there is one.
-
-    Without the row there is none only if as many are online as there are.
-    """
+    """CPUs present and not online; lscpu prints the row only where there is one."""
     if _ONLINE not in fields:
         return None
     online = _cpus(fields, _ONLINE, where)
     if _OFFLINE in fields:
         return tuple(sorted(set(_cpus(fields, _OFFLINE, where)) - set(online)))
+    # Without the row there is none only if as many are online as there are.
     return () if fields.get("CPU(s)") == str(len(online)) else None
 
 

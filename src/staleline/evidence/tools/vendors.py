@@ -35,8 +35,6 @@ _BY_WORDS = {name.strip(): name for name in _VENDORS}
 
 
 def named_vendor(text: str | None) -> str | None:
-    """The vendor as CPUID gives it, or None where `text` names none.
-
-    Linux prints ``unknown`` for a CPU without a name (7.3.4 arch/x86/kernel/cpu/proc.c:76).
-    """
+    """The vendor as CPUID gives it, or None where `text` names none."""
+    # Linux prints ``unknown`` for a CPU without a name (7.3.4 arch/x86/kernel/cpu/proc.c:76).
     return None if text is None else _BY_WORDS.get(text.strip())

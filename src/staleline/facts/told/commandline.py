@@ -72,13 +72,11 @@ class _Reader:
     booted_by: frozenset[str]
 
     def may_have_read(self, release: _Release | None, booted_by: str | None) -> bool:
-        """Could it be in a kernel of this release, and run where that was started so?
-
-        A release up to 6.8 whose last number says nothing is a distribution's, which may have
-        taken the later readers in.
-        """
+        """Could it be in a kernel of this release, and run where that was started so?"""
         if booted_by is not None and booted_by not in self.booted_by:
             return False
+        # A release up to 6.8 whose last number says nothing is a distribution's, which may have
+        # taken the later readers in.
         if release is None or not (release.is_numbered or _is_later(release)):
             return True
         return self.first <= release.series <= self.last
@@ -139,11 +137,7 @@ def seen_by_startup(kernel: KernelEvidence) -> frozenset[bytes]:
 
 
 def reboot_force(kernel: KernelEvidence) -> Observation:
-    """Does ``reboot=`` keep CPUs from being stopped? It is read from all of /proc/cmdline.
-
-    `parse_args()` runs over bootconfig's words, CONFIG_CMDLINE and the loader's (linux 7.3.4
-    init/main.c setup_command_line()).
-    """
+    """Does ``reboot=`` keep CPUs from being stopped? It is read from all of /proc/cmdline."""
     if kernel.cmdline is None:
         return untold(f"the command line was not read: {_COLLECT}")
     release, line = _release(kernel.release), encoded(kernel.cmdline)
@@ -157,6 +151,8 @@ def reboot_force(kernel: KernelEvidence) -> Observation:
     forced = {forces_reboot(line, panic_prefix=prefix) for prefix in known}
     if len(forced) > 1:
         return untold("reboot=panic_f... counts since linux 5.2 only: give the release")
+    # `parse_args()` runs over bootconfig's words, CONFIG_CMDLINE and the loader's (linux 7.3.4
+    # init/main.c setup_command_line()).
     return observed_as(forced.pop(), "/proc/cmdline")
 
 
@@ -258,16 +254,13 @@ def _by_default(kernel: KernelEvidence, release: _Release | None) -> Observation
 
 
 def _takes_bootconfig(line: bytes, kernel: KernelEvidence) -> bool:
-    """May words of bootconfig stand in the line?
-
-    Without a configuration a kernel is taken to have no bootconfig that it forces on itself
-    (CONFIG_BOOT_CONFIG_FORCE).
-    """
+    """May words of bootconfig stand in the line?"""
     config, release = kernel.config or {}, _release(kernel.release)
     if config.get("CONFIG_BOOT_CONFIG") == "n":
         return False
     if release is not None and release.is_numbered and release.series < _WITH_BOOTCONFIG:
         return False
+    # Without a configuration a kernel is taken to have none that it forces on itself.
     return config.get("CONFIG_BOOT_CONFIG_FORCE") == "y" or bootconfig_asked(line)
 
 
@@ -282,10 +275,8 @@ def _behind_bootconfig(line: bytes, kernel: KernelEvidence) -> tuple[bytes, ...]
 
 
 def _behind_builtin(line: bytes, config: Mapping[str, str]) -> tuple[bytes, ...]:
-    """The line without CONFIG_CMDLINE, which stands in front of the loader's.
-
-    Without a configuration a kernel is taken to have none: on x86 no distribution sets it.
-    """
+    """The line without CONFIG_CMDLINE, which stands in front of the loader's."""
+    # Without a configuration a kernel is taken to have none: on x86 no distribution sets it.
     if config.get("CONFIG_CMDLINE_BOOL") != "y":
         return (line,)
     if config.get("CONFIG_CMDLINE_OVERRIDE") == "y":
@@ -302,11 +293,9 @@ def _behind_builtin(line: bytes, config: Mapping[str, str]) -> tuple[bytes, ...]
 
 
 def _any_part(line: bytes) -> tuple[bytes, ...]:
-    """Every line that may be the loader's if others put words in front and behind ``--``.
-
-    Cuts that leave out no word of interest come to the same as one that is looked at.
-    """
+    """Every line that may be the loader's if others put words in front and behind ``--``."""
     dashes = init_words_start(line)
+    # Cuts that leave out no word of interest come to the same as one that is looked at.
     fronts = {0, *_cuts(line[:dashes])}
     backs = {dashes, *(dashes + cut for cut in _cuts(line[dashes:])), len(line)}
     if len(fronts) + len(backs) > _CUTS_MAX:

@@ -229,17 +229,14 @@ def _plain(text: str | None) -> str | None:
 
 
 def seconds_of(collected: str | None) -> tuple[int | None, str]:
-    """Seconds since 1970, and ``told``, ``none``, or why they are not known.
-
-    A time without a zone may be off by a day, and one before there were collectors is that of a
-    clock that was never set.
-    """
+    """Seconds since 1970, and ``told``, ``none``, or why they are not known."""
     if collected is None:
         return None, "none"
     try:
         time = datetime.fromisoformat(collected.strip())
     except ValueError:
         return None, "no-time"
+    # It may be off by a day.
     if time.tzinfo is None:
         return None, "no-zone"
     try:

@@ -27,18 +27,16 @@ _LEAF_FORM: Final = struct.Struct("<IIQQIIIIQ")
 
 
 def give_cc_blob(memory: MachineMemory, cpu: LogicalCpu) -> None:
-    """Leave it for the startup code of a CPU, if that is an SNP guest's.
-
-    Secrets are zeros, as they are at VMPL 0: no SVSM is there to be told of. The CPUID page is
-    what #VC handlers answer from; CPUID does not trap here, so it is copied, and not asked.
-    """
+    """Leave it for the startup code of a CPU, if that is an SNP guest's."""
     # Without one kernels since 6.17 end an SNP guest (linux 7.3.4 arch/x86/boot/startup/sme.c:536
     # sme_enable()), and with one all of them end any other (6.12.117
     # arch/x86/mm/mem_encrypt_identity.c:535).
     if not cpu.is_snp_guest:
         return
+    # What #VC handlers answer from; CPUID does not trap here, so these are copied, and not asked.
     leaves = tuple(_leaves(cpu))
     table = _TABLE_FORM.pack(len(leaves), 0, 0) + b"".join(leaves)
+    # Secrets are zeros, as they are at VMPL 0: no SVSM is there to be told of.
     blob = _BLOB_FORM.pack(_MAGIC, 0, 0, CC_SECRETS.start, PAGE, 0, CC_CPUID.start, PAGE, 0)
     memory.write(CC_CPUID.start, table)
     memory.write(CC_BLOB.start, blob)

@@ -97,18 +97,16 @@ def start_up_told(
     cpu: LogicalCpu,
     command_line: str,
 ) -> None:
-    """Run the startup code, and leave nothing behind but the kernel's memory and the CPU's.
-
-    Startup code has a stack and boot parameters of its own, which the kernel does not use
-    afterwards, so low RAM is empty again; what follows is a function of the kernel's memory,
-    of what `cpu` keeps, and of what the hardware answers from here on.
-    """
+    """Run the startup code, and leave nothing behind but the kernel's memory and the CPU's."""
     if any(name in emulated.image.symbols for name in (*_SME_ENABLE, _SME_MASK)):
         alone = is_for_one_cpu(emulated.image.symbols)  # then per-CPU variables are variables
         cpu.gs_base = 0 if alone else PerCpu(emulated.image, emulated.memory).early_offset
         _write_boot_params(emulated.memory, command_line)
         give_cc_blob(emulated.memory, cpu)
         _Steps(emulated.image, emulated.emulator).run(cpu, _SME_ENABLE, BOOT_PARAMS.start)
+    # Startup code has a stack and boot parameters of its own, which the kernel does not use
+    # afterwards; what follows is a function of the kernel's memory, of what `cpu` keeps, and of
+    # what the hardware answers from here on.
     emulated.memory.clear_ram()
     emulated.emulator.prepare_ram()
 
@@ -151,16 +149,14 @@ def read_sme_active(image: KernelImage, memory: MachineMemory) -> bool | None:
 
 
 def _store_boot_cpu_info(image: KernelImage, memory: MachineMemory, cpu: LogicalCpu) -> None:
-    """Make the boot CPU's ``cpu_info`` a copy of ``boot_cpu_data``, as every kernel does.
-
-    ``smp_store_boot_cpu_info()`` (5.10.262 arch/x86/kernel/smpboot.c:382) and, without a
-    function of its own, ``arch_cpu_finalize_init()`` (7.3.4 arch/x86/kernel/cpu/common.c:2641).
-    Without CONFIG_SMP the one is the other.
-    """
+    """Make the boot CPU's ``cpu_info`` a copy of ``boot_cpu_data``, as every kernel does."""
     copy = image.symbols.address("cpu_info")
     if copy is None:
         return
     original = required_address(image.symbols, "boot_cpu_data")
+    # ``smp_store_boot_cpu_info()`` (5.10.262 arch/x86/kernel/smpboot.c:382) and, without a function
+    # of its own, ``arch_cpu_finalize_init()`` (7.3.4 arch/x86/kernel/cpu/common.c:2641). Without
+    # CONFIG_SMP the one is the other.
     size = image.symbols.size_of("boot_cpu_data")
     if size is None:
         raise DerivationError("where boot_cpu_data ends is not known")
@@ -201,12 +197,10 @@ class _Steps:
 
 
 def _write_boot_params(memory: MachineMemory, command_line: str) -> None:
-    """The zero page, as the decompressor leaves it.
-
-    Up to 6.8 the kernel parses ``mem_encrypt=`` itself; since 6.9 (commit cd0d9d92c8bb) the
-    decompressor or EFI stub does, and tells it by XLF_MEM_ENCRYPTION.
-    """
+    """The zero page, as the decompressor leaves it."""
     text = os.fsencode(command_line)[: len(COMMAND_LINE) - 1]
+    # Up to 6.8 the kernel parses ``mem_encrypt=`` itself; since 6.9 (commit cd0d9d92c8bb) the
+    # decompressor or EFI stub does, and tells it by XLF_MEM_ENCRYPTION.
     flags = _XLF_MEM_ENCRYPTION * decompressor_sees_on(text)
     memory.write(COMMAND_LINE.start, text + b"\0")
     memory.write_int(BOOT_PARAMS.start + _CMD_LINE_PTR, COMMAND_LINE.start, 4)

@@ -119,10 +119,8 @@ def _descriptors() -> bytes:
 
 
 def tell_number(memory: MachineMemory, cpu: int) -> None:
-    """Let a CPU find its number, where entry code looks for it with LSL.
-
-    It is the limit of a data segment (arch/x86/include/asm/segment.h, GDT_ENTRY_CPUNODE and
-    vdso_encode_cpunode(), linux 5.10.262 to 7.3.4).
-    """
+    """Let a CPU find its number, where entry code looks for it with LSL."""
+    # It is the limit of a data segment (arch/x86/include/asm/segment.h, GDT_ENTRY_CPUNODE and
+    # vdso_encode_cpunode(), linux 5.10.262 to 7.3.4).
     last = DESCRIPTORS.start + 8 * (_DESCRIPTORS - 1)
     memory.write_int(memory.direct(last), 0x0040_F300_0000_0000 | cpu, 8)

@@ -127,8 +127,6 @@ class Region:
     def put_back(self, kept: KeptPages) -> bool:
         """The content of when it was kept.
 
-        Pages are written over and not dropped: this process would fault on them in every run.
-
         Returns:
             They were dropped all the same, being many.
         """
@@ -138,6 +136,7 @@ class Region:
             self.content.madvise(mmap.MADV_DONTNEED)
             self._touched_pages.forget()
             beside = ()
+        # Written over and not dropped: this process would fault on them in every run.
         for span in beside:
             self.content[span.start : span.stop] = self._original(span)
         for offset, content in kept.pages:

@@ -56,11 +56,9 @@ class NotedStores:
         self.flushed_lines = self.too_many = False
 
     def note(self, code: int, address: int, size: int, *, is_write: bool) -> None:
-        """One access of the instruction at `code`.
-
-        A repeated instruction that is stopped in between, because its time is over, is told again
-        of what it did last.
-        """
+        """One access of the instruction at `code`."""
+        # A repeated instruction that is stopped in between, because its time is over, is told again
+        # of what it did last.
         if self.accesses and self._is_told(self.accesses[-1], code, address, size, is_write):
             return
         if self.accesses and self._goes_on(self.accesses[-1], code, address, is_write=is_write):

@@ -164,12 +164,10 @@ class _Table:
 
 
 def _moved(code: bytes, distance: int) -> bytes:
-    """Code that is copied so far below where it lies; what it points to outside stays the same.
-
-    As ``__apply_relocation()`` does it (linux 6.12.117 arch/x86/kernel/alternative.c:451). Kernels
-    that do it for a call or jump at the beginning alone have none elsewhere.
-    """
+    """Code that is copied so far below where it lies; what it points to outside stays the same."""
     moved = bytearray(code)
+    # As ``__apply_relocation()`` does it (linux 6.12.117 arch/x86/kernel/alternative.c:451).
+    # Kernels that do it for a call or jump at the beginning alone have none elsewhere.
     for at, size, displacement, behind in _relative_fields(code):
         # What lies in the code itself moves along (need_reloc(), :441).
         if not 0 <= behind + displacement <= len(code):

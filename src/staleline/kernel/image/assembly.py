@@ -86,14 +86,12 @@ def image_of(unpacked: UnpackedKernel, where: str) -> KernelImage:
 
 
 def _require_start_code(image: KernelImage) -> None:
-    """Its pointers hold for these addresses, and it has not run yet.
-
-    ``initial_code`` is where the boot CPU begins, and since the first secondary was started where
-    those do (arch/x86/kernel/head_64.S, smpboot.c do_boot_cpu(), 5.10 to 7.3).
-    """
+    """Its pointers hold for these addresses, and it has not run yet."""
     variable, begins = map(image.symbols.only_address, (_INITIAL_CODE, _START))
     if variable is None or begins is None:
         return
+    # ``initial_code`` is where the boot CPU begins, and since the first secondary was started where
+    # those do (arch/x86/kernel/head_64.S, smpboot.c do_boot_cpu(), 5.10 to 7.3).
     initial = int.from_bytes(image.read(variable, 8), "little")
     if initial != begins:
         raise KernelImageError(
@@ -160,10 +158,7 @@ def _segments(elf: ElfFile) -> tuple[Segment, ...]:
 
 
 def _require_apart(elf: ElfFile) -> None:
-    """No two of them are at one place: what is read there would not be what is executed.
-
-    Who looks an address up takes the first segment, and who loads them in turn leaves the last.
-    """
+    """No two of them are at one place: what is read there would not be what is executed."""
     for kind in ("virtual", "physical"):
         spans = sorted(
             (start := getattr(segment, f"{kind}_address"), start + segment.memory_size)
@@ -171,6 +166,8 @@ def _require_apart(elf: ElfFile) -> None:
             if segment.memory_size
         )
         for (_, end), (start, _) in pairwise(spans):
+            # Who looks an address up takes the first segment, and who loads them in turn leaves the
+            # last.
             if start < end:
                 raise KernelImageError(
                     f"two segments at {kind} address {start:#x}",

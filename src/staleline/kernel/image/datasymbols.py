@@ -125,10 +125,7 @@ def _set_and_used(
 
 
 def _relocate_kernel(image: KernelImage) -> Mapping[str, int]:
-    """Since 6.14 it is data that ``machine_kexec_prepare()`` copies (commit 207bdf7f72ae).
-
-    It stores three variables one behind the other into what it then copies.
-    """
+    """Since 6.14 it is data that ``machine_kexec_prepare()`` copies (commit 207bdf7f72ae)."""
     function = "machine_kexec_prepare"
     copied = {
         (start, end)
@@ -143,6 +140,7 @@ def _relocate_kernel(image: KernelImage) -> Mapping[str, int]:
         for instruction, cell in _uses(image, function)
         if start <= cell < end and _stores(instruction, 8)
     ]
+    # It stores three variables, one behind the other, into what it copies afterwards.
     if not cells or cells != [cells[0], cells[0] + 8, cells[0] + 16]:
         return {}
     return {
@@ -156,28 +154,24 @@ def _relocate_kernel(image: KernelImage) -> Mapping[str, int]:
 
 
 def _idt_table(image: KernelImage) -> Mapping[str, int]:
-    """The only page whose address ``idt_setup_apic_and_irq_gates()`` passes on, to protect it.
-
-    ``set_memory_ro((unsigned long)&idt_table, 1)``, arch/x86/kernel/idt.c, 5.10 to 7.3.
-    """
+    """The only page whose address ``idt_setup_apic_and_irq_gates()`` passes on, to protect it."""
     passed = {
         operand.imm & _MASK_64
         for instruction in _instructions(image, "idt_setup_apic_and_irq_gates")
         for operand in instruction.operands
         if instruction.mnemonic == "mov" and operand.type == x86.X86_OP_IMM
     }
+    # ``set_memory_ro((unsigned long)&idt_table, 1)``, arch/x86/kernel/idt.c, 5.10 to 7.3.
     pages = {address for address in passed if address > _KERNEL_MAP and not address % _PAGE}
     return {"idt_table": pages.pop()} if len(pages) == 1 else {}
 
 
 def _nmi_handlers(image: KernelImage) -> Mapping[str, int]:
-    """``nmi_desc`` of arch/x86/kernel/nmi.c, and the handler that is put there to stop CPUs.
-
-    Who registers and who takes away names the table and a place in it. The handler's structure is
-    what holds ``smp_stop_nmi_callback()`` in its first words (struct nmiaction, asm/nmi.h, 5.10 to
-    7.3).
-    """
+    """``nmi_desc`` of arch/x86/kernel/nmi.c, and the handler that is put there to stop CPUs."""
+    # Who registers and who takes away names the table and a place in it.
     tables = _named(image, "__register_nmi_handler") & _named(image, "unregister_nmi_handler")
+    # What holds this in its first words is the handler's structure (struct nmiaction, asm/nmi.h,
+    # 5.10 to 7.3).
     callback = image.symbols.only_address("smp_stop_nmi_callback")
     handlers = {
         address

@@ -47,13 +47,11 @@ class _StringTableNames:
         return text.split(b"\0", 1)[0].decode("utf-8", "replace")
 
     def find(self, name: str) -> Sequence[int]:
-        """Indices of all symbols of that name.
-
-        Letter by letter, among the symbols that agree so far: no string table makes this
-        slow, and a name may be the tail of a longer one.
-        """
+        """Indices of all symbols of that name."""
         wanted = name.encode() + b"\0"
         left = np.flatnonzero(self._offsets + len(wanted) <= len(self._letters))
+        # Letter by letter, among the symbols that agree so far: no string table makes this slow,
+        # and a name may be the tail of a longer one.
         for at, letter in enumerate(wanted):
             left = left[self._letters[self._offsets[left] + at] == letter]
         indices: list[int] = left.tolist()

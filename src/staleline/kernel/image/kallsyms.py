@@ -187,11 +187,9 @@ def find_kallsyms(area: Area, image: range) -> Kallsyms | None:
 
 
 def _tables_and_names(rodata: memoryview) -> Iterator[tuple[_TokenTable, _Names | None]]:
-    """Every walk of the names that could be tried, and what came of it.
-
-    Markers lie before the tokens, names before the markers, the count before the names.
-    """
+    """Every walk of the names that could be tried, and what came of it."""
     for table in islice(_token_tables(rodata), _TABLE_CANDIDATES):
+        # Markers lie before the tokens, names before the markers, the count before the names.
         for markers_at, run in _marker_runs(rodata, table.start):
             markers = np.frombuffer(rodata, "<u4", run, markers_at).astype(np.int64)
             starts = _names_starts(rodata, markers_at, markers)
@@ -261,9 +259,8 @@ def _names_starts(
 ) -> Iterator[tuple[int, int]]:
     """Offsets where names may start, each with that of the symbol count before it.
 
-    The count is 8 bytes before the names where labels are aligned to 8, else 4 (some 7.1
-    and 7.3 builds). It must ask for about as many markers as the run has; where the run
-    is longer, the bytes behind the markers happened to go on ascending.
+    That must ask for about as many markers as the run has; where the run is longer, the bytes
+    behind the markers happened to go on ascending.
     """
     first = max(0, markers_at - _NAMES_SEARCH) & ~3
     counts = np.frombuffer(rodata, "<u4", (markers_at - first) // 4, first)
@@ -271,6 +268,8 @@ def _names_starts(
     most = min(len(markers) * _CHUNK, _MAX_SYMBOLS)
     plausible = np.flatnonzero((counts > (fewest - 1) * _CHUNK) & (counts <= most))
     needed = (counts[plausible].astype(np.int64) + _CHUNK - 1) // _CHUNK
+    # The count is so far before the names where labels are aligned to 8, else 4 (some 7.1 and 7.3
+    # builds).
     for gap in (8, 4):
         at = first + 4 * plausible
         start = at + gap

@@ -71,11 +71,9 @@ def static_branches(
 
 
 def unnamed_branches(image: KernelImage) -> bool:
-    """Has the image static branches that it does not tell the places of?
-
-    Without CONFIG_KALLSYMS_ALL the names of the table's ends are dropped up to 6.1
-    (``symbol_valid()`` in scripts/kallsyms.c).
-    """
+    """Has the image static branches that it does not tell the places of?"""
+    # Without CONFIG_KALLSYMS_ALL the names of the table's ends are dropped up to 6.1
+    # (``symbol_valid()`` in scripts/kallsyms.c).
     named = all(name in image.symbols for name in _BOUNDS)
     return _SET_UP in image.symbols and not named
 

@@ -77,14 +77,14 @@ class SymbolTable:
     def address(self, name: str) -> int | None:
         """Link address of the symbol; None if there is none.
 
-        Static functions may share a name: kernels with CONFIG_MSHV_ROOT have two
-        ``crash_nmi_callback`` (linux 7.3.4 arch/x86/hyperv/hv_crash.c:283 and kernel/reboot.c:813),
-        of which the linker puts the wrong one first. Who can tell them apart asks for `addresses`.
-
         Raises:
             AmbiguousNameError: Several places carry the name.
         """
         places = self.addresses(name)
+        # Static functions may share a name: kernels with CONFIG_MSHV_ROOT have two
+        # ``crash_nmi_callback`` (linux 7.3.4 arch/x86/hyperv/hv_crash.c:283 and
+        # kernel/reboot.c:813), of which the linker puts the wrong one first. Who can tell them
+        # apart asks for `addresses`.
         if len(places) > 1:
             raise AmbiguousNameError(name, places)
         return places[0] if places else None

@@ -118,25 +118,20 @@ def _places(image: KernelImage) -> Iterator[Path]:
 
 
 def _agrees(table: SymbolTable, image: KernelImage) -> bool:
-    """Every export and every function of the image is where the map has it.
-
-    A kernel of another build exports the same names from other addresses. Without both
-    (CONFIG_KALLSYMS and CONFIG_MODULES are off) its sections have to tell.
-    """
+    """Every export and every function of the image is where the map has it."""
     exports = exported_symbols(image)
     functions = image.symbols.sorted_addresses
     if not exports and not len(functions):
+        # CONFIG_KALLSYMS and CONFIG_MODULES are off.
         return _has_the_same_sections(table, image)
+    # A kernel of another build exports the same names from other addresses.
     return all(address in table.addresses(name) for name, address in exports.items()) and bool(
         np.isin(functions, table.sorted_addresses).all()
     )
 
 
 def _has_the_same_sections(table: SymbolTable, image: KernelImage) -> bool:
-    """All of them begin where the map says, and the banner lies there, which says who built it.
-
-    Where a section begins depends on the sizes of all before it.
-    """
+    """All of them begin where the map says, and the banner lies there, which says who built it."""
     starts = [
         (section.virtual_address, table.only_address(_STARTS[name]))
         for name, section in image.sections.items()
@@ -149,4 +144,5 @@ def _has_the_same_sections(table: SymbolTable, image: KernelImage) -> bool:
         is_there = image.read(banner, len(text)) == text.encode()
     except KernelImageError:
         return False
+    # Where a section begins depends on the sizes of all before it.
     return is_there and all(section == symbol for section, symbol in starts)

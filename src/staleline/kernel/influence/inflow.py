@@ -250,11 +250,9 @@ def _is_of_a_run(part: Part) -> bool:
 
 
 def _chooses(inflow: Inflow) -> bool:
-    """Is it part of an address that could be another, and not where something always is?
-
-    Of a pointer some bits may be an index, but not with those that make it an address.
-    """
+    """Is it part of an address that could be another, and not where something always is?"""
     if isinstance(inflow.origin, Loaded):
+        # Of a pointer some bits may be an index, but not with those that make it an address.
         is_address = inflow.mask & _CANONICAL == _CANONICAL
         return not (is_address and is_pointer(inflow.origin.content))
     return isinstance(inflow.origin, Register) or not inflow.origin.endswith(_AT_THE_START)

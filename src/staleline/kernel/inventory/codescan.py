@@ -202,11 +202,9 @@ def _misread_length(code: bytes) -> int:
 
 
 def _unread_length(code: bytes) -> int:
-    """Length of what capstone 5 does not read, or 0: SEAMCALL, RMPADJUST, PVALIDATE, ...
-
-    They are 0F 01 with a mandatory prefix and no memory operand.
-    """
+    """Length of what capstone 5 does not read, or 0: SEAMCALL, RMPADJUST, PVALIDATE, ..."""
     prefixed = code[:1] in (b"\x66", b"\xf2", b"\xf3") and code[1:3] == b"\x0f\x01"
+    # 0F 01 with a mandatory prefix and no memory operand.
     return 4 if prefixed and code[3:4] >= b"\xc0" else 0
 
 

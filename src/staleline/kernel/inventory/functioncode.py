@@ -198,12 +198,10 @@ def operand_address(instruction: capstone.CsInsn, operand: capstone.x86.X86Op) -
 
 
 def stores_by(instruction: capstone.CsInsn) -> Iterator[capstone.x86.X86Op]:
-    """Its operands in memory that it stores to, as far as it does so by an operand.
-
-    What capstone 5 says of an operand's use is wrong for MOVUPS and CMPXCHG, among others, so all
-    that may be stored to is, but for what is known to be read.
-    """
+    """Its operands in memory that it stores to, as far as it does so by an operand."""
     for index, operand in enumerate(instruction.operands):
+        # What capstone 5 says of an operand's use is wrong for MOVUPS and CMPXCHG, among others, so
+        # all that may be stored to is, but for what is known to be read.
         if operand.type == cx.X86_OP_MEM and (
             operand.access & capstone.CS_AC_WRITE
             or (index == 0 and instruction.id not in _READING_FIRST)

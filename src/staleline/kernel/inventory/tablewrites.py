@@ -171,12 +171,10 @@ def table_writes(
 
 
 def pointers_into(image: KernelImage, table: Pointers) -> Iterator[str]:
-    """What in the image holds an address of the table: where, by name.
-
-    Executable segments too: in 5.10 what follows .init is one (arch/x86/kernel/vmlinux.lds.S).
-    """
+    """What in the image holds an address of the table: where, by name."""
     start, extent = np.uint64(table.table), np.uint64(len(table.extent))
     distances = np.empty(_AT_ONCE, np.uint64)
+    # Executable segments too: in 5.10 what follows .init is one (arch/x86/kernel/vmlinux.lds.S).
     for segment in image.segments:
         words = np.frombuffer(segment.data, "<u8", len(segment.data) // 8)
         for first in range(0, len(words), _AT_ONCE):
@@ -194,12 +192,10 @@ def pointers_into(image: KernelImage, table: Pointers) -> Iterator[str]:
 
 
 def _describes(image: KernelImage, words: Sequence[int]) -> bool:
-    """Is it a ``struct kasan_global`` (mm/kasan/kasan.h, linux 6.12)?
-
-    An address, a size, and what that becomes with a red zone, of which none is written by.
-    """
+    """Is it a ``struct kasan_global`` (mm/kasan/kasan.h, linux 6.12)?"""
     if _REGISTERS_GLOBALS not in image.symbols or len(words) < 3:
         return False
+    # An address, a size, and what that becomes with a red zone, of which none is written by.
     _, size, whole = words
     return 0 < size < whole and whole % _RED_ZONE == 0
 

@@ -27,6 +27,7 @@ from staleline.vocabulary import Site
 __all__ = ["read_rule"]
 
 _ORDER = "reported_stopped"
+#: For instance #1 SMP PREEMPT_DYNAMIC Debian 6.12.117-1 (2026-11-12), 5.10 to 7.3.
 _IN_BANNER = re.compile(r" Debian (\d\S*) \(\d{4}-")
 #: Sites at which eras differ.
 _TELLING = (Site.STOP_THIS_CPU, Site.RELOCATE_KERNEL)
@@ -59,21 +60,16 @@ def image_document(image: KernelImage, policy: ImagePolicy, digest: str) -> Imag
 
 
 def _version(banner: str | None) -> str | None:
-    """Of the package that an image is from, as Debian's kernels have it in their banner.
-
-    For instance ``#1 SMP PREEMPT_DYNAMIC Debian 6.12.117-1 (2026-11-12)``, 5.10 to 7.3.
-    """
+    """Of the package that an image is from, as Debian's kernels have it in their banner."""
     found = None if banner is None else _IN_BANNER.search(banner)
     return None if found is None else found[1]
 
 
 def _in_a_crash(policy: ImagePolicy) -> RuleDocument | None:
-    """When the jumping CPU flushes in a crash, if that is not as on a kexec.
-
-    Since 7.2 shutting TDX down makes SEAMCALLs on the way (linux 7.3.4
-    arch/x86/kernel/crash.c native_machine_crash_shutdown()).
-    """
+    """When the jumping CPU flushes in a crash, if that is not as on a kexec."""
     rows = policy.table.rows
+    # Since 7.2 shutting TDX down makes SEAMCALLs on the way (linux 7.3.4 arch/x86/kernel/crash.c
+    # native_machine_crash_shutdown()).
     kexec = [row.sites.get(Site.RELOCATE_KERNEL) for row in rows]
     crash = [row.crash_relocate_kernel or SiteDecision(None, "not run") for row in rows]
     # What it stores to after its flush is not the same, and lies elsewhere.

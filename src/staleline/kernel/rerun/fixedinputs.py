@@ -173,10 +173,8 @@ def fixed_bits(table: Mapping[str, Fixed], name: str, value: int) -> int:
 
 
 def _look_up(table: Mapping[str, Fixed], name: str) -> Fixed | None:
-    """What a table says of a variable, whatever the compiler made of its name.
-
-    gcc calls a static one of a function ``cpus_stopped.1``, clang ``function.cpus_stopped``.
-    """
+    """What a table says of a variable, whatever the compiler made of its name."""
     place = name.removeprefix("per-CPU ")
+    # gcc calls a static one of a function ``cpus_stopped.1``, clang ``function.cpus_stopped``.
     parts = place.split("+")[0].split(".")[:2]
     return next(filter(None, map(table.get, (place, *parts))), None)

@@ -156,14 +156,12 @@ def only(flips: Mapping[Register, int]) -> Flips:
 
 
 def random_flips(seed: int, *, complement: bool) -> Flips:
-    """Turn over half of all free bits; with `complement`, the other half.
-
-    One of the two turns over any given bit, so a single bit that decides cannot hide.
-    """
+    """Turn over half of all free bits; with `complement`, the other half."""
 
     def flips(register: Register) -> int:
         digest = hashlib.blake2b(f"{seed} {register}".encode(), digest_size=8).digest()
         half = int.from_bytes(digest, "little")
+        # One of the two turns over any given bit, so a single bit that decides cannot hide.
         return free_bits(register) & (~half if complement else half)
 
     return flips

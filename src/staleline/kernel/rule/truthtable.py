@@ -72,14 +72,12 @@ class _Runs:
         self.count = 0
 
     def decide(self, machines: Sequence[RawMachine]) -> list[Decision]:
-        """The decision for each, by a run of its own or one that it would repeat.
-
-        If the image turns out not to repeat itself, nothing is known of it.
-        """
+        """The decision for each, by a run of its own or one that it would repeat."""
         try:
             with self._reader.series():
                 return list(map(self._decide, machines, self._starts(machines)))
         except DerivationError as error:
+            # Of an image that does not repeat itself nothing is known.
             return [unknown_decision(str(error))] * len(machines)
 
     def _starts(self, machines: Sequence[RawMachine]) -> list[Hashable]:

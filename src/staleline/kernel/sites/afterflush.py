@@ -100,15 +100,14 @@ class StopWait:
     def lines_taken_back(self) -> frozenset[int]:
         """Lines that the jumping CPU stores to once it has seen that all others are stopped.
 
-        ``native_stop_other_cpus()`` is run with no other CPU online, so that it does not wait;
-        the last time that it looks at the report is where a wait ends. An instruction that looks
-        and stores at once is no look. Memory is put back afterwards.
+        Memory is put back afterwards.
 
         Raises:
             DerivationError: It did not return.
         """
         function = required_address(self.emulated.image.symbols, _STOPS_OTHERS)
         cpu = self.jumping.going_on_as(self.jumping, self.jumping.record)
+        # With no other CPU online, so that it does not wait.
         with self._as_it_began(), self._alone():
             # It is told to wait, as machine_shutdown() tells it (linux 7.3.4
             # arch/x86/include/asm/smp.h:58).
@@ -118,6 +117,8 @@ class StopWait:
         if end.kind is not EndKind.RETURNED:
             what = self.emulated.emulator.told(end)
             raise DerivationError(f"{_STOPS_OTHERS}() did not return: {what}")
+        # The last time that it looks at the report is where a wait ends. An instruction that looks
+        # and stores at once is no look.
         looks = [at for at in range(len(accesses)) if _looks_at(accesses, at, self.report)]
         later = [one for one in accesses[looks[-1] + 1 :] if one.is_write] if looks else []
         return frozenset(line for one in later for line in _written(self.emulated.memory, one))

@@ -36,10 +36,8 @@ def is_in(image: KernelImage, end: End, functions: Container[str]) -> bool:
 def site_decision(
     emulator: Emulator, end: End, wanted: EndKind | None, *, flushes: int
 ) -> SiteDecision:
-    """What a run shows of a site: an answer only if the run ended as it must (`wanted`).
-
-    A CPU that halts for good does so with interrupts disabled: else the next one makes it go on.
-    """
+    """What a run shows of a site: an answer only if the run ended as it must (`wanted`)."""
+    # A CPU that halts for good does so with interrupts disabled: else the next one makes it go on.
     is_open = end.kind is EndKind.HALTED and end.interruptible
     if end.kind is wanted and not is_open:
         return SiteDecision(flushes > 0)

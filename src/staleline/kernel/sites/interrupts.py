@@ -140,10 +140,7 @@ def _gates(emulated: EmulatedMachine, cpu: LogicalCpu) -> Mapping[int, int]:
 
 
 def _stack(emulated: EmulatedMachine, cpu: LogicalCpu) -> tuple[int, int] | None:
-    """By what the kernel stores, in the CPU's per-CPU area, when it is told where the pages are.
-
-    Without CONFIG_VMAP_STACK they are in that area themselves.
-    """
+    """By what the kernel stores, in the CPU's per-CPU area, when it is told where the pages are."""
     areas = PerCpu(emulated.image, emulated.memory)
     areas.set_up_areas(cpu.number + 1)
     cpu.gs_base = areas.offset(cpu.number)
@@ -154,6 +151,7 @@ def _stack(emulated: EmulatedMachine, cpu: LogicalCpu) -> tuple[int, int] | None
     after = _values(areas.content(cpu.number))
     area = areas.linked.start + cpu.gs_base & _MASK_64
     mapped = range(*map(emulated.memory.direct, (INTERRUPT_STACK.start, INTERRUPT_STACK.stop + 1)))
+    # Without CONFIG_VMAP_STACK they are in that area themselves.
     within = range(area, area + len(areas.linked))
     stacks = [(after >= where.start) & (after < where.stop) for where in (mapped, within)]
     found = np.flatnonzero((after != before) & (stacks[0] | stacks[1])).tolist()

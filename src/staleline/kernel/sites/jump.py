@@ -119,11 +119,7 @@ def _write_kimage(image: KernelImage, memory: MachineMemory, entry: int) -> None
 
 
 def _prepare_control_page(image: KernelImage, memory: MachineMemory) -> None:
-    """What ``machine_kexec_prepare()`` does since 6.14 (commit 207bdf7f72ae).
-
-    It says where the swap page is for every kexec, jump or not (arch/x86/kernel/
-    machine_kexec_64.c:358, 7.3.4); up to 6.13 ``machine_kexec()`` does.
-    """
+    """What ``machine_kexec_prepare()`` does since 6.14 (commit 207bdf7f72ae)."""
     start = required_address(image.symbols, "__relocate_kernel_start")
     size = required_address(image.symbols, "__relocate_kernel_end") - start
     if not 0 < size <= len(CONTROL_PAGES):
@@ -133,6 +129,8 @@ def _prepare_control_page(image: KernelImage, memory: MachineMemory) -> None:
         memory.direct(CONTROL_PAGES.start),
         8,
     )
+    # For every kexec, jump or not (arch/x86/kernel/machine_kexec_64.c:358, 7.3.4); up to 6.13
+    # ``machine_kexec()`` says it.
     swap = image.symbols.address("kexec_pa_swap_page")
     if swap is not None:
         memory.write_int(swap, SWAP_PAGE.start, 8)

@@ -59,17 +59,16 @@ _PUT_REFERENCE: Final = "x86_virt_put_ref"
 
 
 def offline_ways(emulated: EmulatedMachine, cpu: LogicalCpu) -> tuple[OfflineWay, ...]:
-    """Let a CPU go offline in each way that the image has.
-
-    Without a cpuidle driver as ``native_play_dead()`` has it; as the drivers for MWAIT have it
-    in kernels since 6.17 at the latest, which call ``mwait_play_dead()`` with a hint (linux 7.3.4
-    arch/x86/kernel/acpi/cstate.c:209); and as the driver for ACPI's states has it, which halts or
-    reads an I/O port (drivers/acpi/processor_idle.c acpi_idle_play_dead(), 5.10 to 7.3).
-    """
+    """Let a CPU go offline in each way that the image has."""
     symbols = emulated.image.symbols
+    # Without a cpuidle driver.
     ways = [_GoingOffline(emulated, _NATIVE)]
+    # As the drivers for MWAIT have it in kernels since 6.17 at the latest, with a hint (linux 7.3.4
+    # arch/x86/kernel/acpi/cstate.c:209).
     if _BY_DRIVER in symbols:
         ways.append(_GoingOffline(emulated, _BY_DRIVER))
+    # As the driver for ACPI's states has it, which halts or reads an I/O port
+    # (drivers/acpi/processor_idle.c acpi_idle_play_dead(), 5.10 to 7.3).
     if _BY_ACPI in symbols:
         ways += [_ByAcpi(emulated, _BY_ACPI, method, how) for method, how in _METHODS]
     _let_return(emulated.image, emulated.memory, _IDLE_TASK_EXIT)

@@ -160,10 +160,7 @@ def _action(
 
 
 def _is_quiet(instruction: capstone.CsInsn, constants: dict[str, int | None]) -> bool:
-    """Does it leave alone what none of its operands is, and read nothing that may not be there?
-
-    KASAN's shadow always is: where it shadows nothing, a page of zeros is mapped.
-    """
+    """Does it leave alone what none of its operands is, and read nothing that may not be there?"""
     registers = (each.reg for each in instruction.operands if each.type == cx.X86_OP_REG)
     # What is stored to has been looked at before.
     addresses = instruction.id in (cx.X86_INS_NOP, cx.X86_INS_LEA) or any(
@@ -175,6 +172,7 @@ def _is_quiet(instruction: capstone.CsInsn, constants: dict[str, int | None]) ->
         and all(
             addresses
             or each.mem.base == cx.X86_REG_RIP
+            # KASAN's shadow is always there: where it shadows nothing, a page of zeros is mapped.
             or _pointed_at(instruction, each, constants) in SHADOW
             for each in instruction.operands
             if each.type == cx.X86_OP_MEM

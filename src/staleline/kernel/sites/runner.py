@@ -204,6 +204,8 @@ class KernelReader:
             jumping, machine, None if sme_active in self._alike_left else way.left
         )
         if relocate.flushes:
+            # Where both jumps are alike on one machine, they are on the others of its kind: who
+            # writes to what a flush depends on is looked for in the code (`led_to_kexec`).
             self._alike_left.add(sme_active)
         begin_crash(image, memory, crashing=jumping.number)
         crash = led_to_crash(emulated, run_crash(emulated, cpus))
@@ -227,8 +229,6 @@ class KernelReader:
         """Let the jumping CPU go on, in memory as it is and in that which its own shutdown left.
 
         Of two answers the one without a flush counts. Memory is then as the first one left it.
-        Where they are alike on one machine, they are on the others of its kind: who writes to what
-        a flush depends on is looked for in the code (`led_to_kexec`).
         """
         emulated, context = self._emulated, machine.preserve_context
         decision = run_relocate_kernel(emulated, cpu, preserve_context=context)

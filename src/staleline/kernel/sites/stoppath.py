@@ -163,10 +163,7 @@ def forked(cpus: tuple[LogicalCpu, LogicalCpu]) -> tuple[LogicalCpu, LogicalCpu]
 
 
 def _waits(emulated: EmulatedMachine, jumping: LogicalCpu) -> bool:
-    """Does it go on looking while no other CPU reports itself stopped? It leaves memory changed.
-
-    It may give up later than it is looked at here; where it fails, that is told when it goes on.
-    """
+    """Does it go on looking while no other CPU reports itself stopped? It leaves memory changed."""
     # With a record of its own: it may ask more than one that finds the others stopped.
     waiting = jumping.going_on_as(jumping, dict(jumping.record))
     count = required_address(emulated.image.symbols, _ONLINE_COUNT)
@@ -174,6 +171,7 @@ def _waits(emulated: EmulatedMachine, jumping: LogicalCpu) -> bool:
         range(address, address + REPORT_SIZE) for address in (report_address(emulated.image), count)
     ]
     end = emulated.emulator.look_on(waiting, watched, _LOOKS)
+    # It may give up later than it is looked at here; where it fails, that is told when it goes on.
     return end.kind is not EndKind.RETURNED
 
 
@@ -222,11 +220,9 @@ def report_stopped(image: KernelImage, memory: MachineMemory) -> None:
 
 
 def report_address(image: KernelImage) -> int:
-    """What ``native_stop_other_cpus()`` watches, and a secondary changes to report itself.
-
-    A mask of CPUs since 6.5 and its backports, a counter in postings of commit 1f5e7eb7868e,
-    the online mask before.
-    """
+    """What ``native_stop_other_cpus()`` watches, and a secondary changes to report itself."""
+    # A mask of CPUs since 6.5 and its backports, a counter in postings of commit 1f5e7eb7868e, the
+    # online mask before.
     for name in _REPORTS[:-1]:
         address = image.symbols.address(name)
         if address is not None:

@@ -64,12 +64,10 @@ def series_of(release: str) -> tuple[int, int] | None:
 
 
 def candidates(release: str) -> tuple[Policy, ...]:
-    """The policies that a kernel of this release may carry, by its number alone.
-
-    More than one where stable trees took a backport; and a distribution may have moved
-    a rule either way, so this is weaker evidence than reading the image.
-    """
+    """The policies that a kernel of this release may carry, by its number alone."""
     series = series_of(release)
     if series is None:
         return ()
+    # More than one where stable trees took a backport; and a distribution may have moved a rule
+    # either way, so this is weaker evidence than reading the image.
     return tuple(policy for policy in catalogue().values() if policy.carried_by(series))

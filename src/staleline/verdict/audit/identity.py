@@ -118,24 +118,19 @@ def facts_of(
 
 
 def _proved_by_running(seen: MachineFacts) -> MachineFacts:
-    """With what follows of firmware from what the running kernel did.
-
-    It maps memory with the C-bit only where SYSCFG[23] is set (linux 6.12.117
-    arch/x86/mm/mem_encrypt_identity.c sme_enable()).
-    """
+    """With what follows of firmware from what the running kernel did."""
     enabled = seen["sme_enabled"]
     if not seen.boolean("sme_active") or enabled.value is not None:
         return seen
+    # It maps memory with the C-bit only where SYSCFG[23] is set (linux 6.12.117
+    # arch/x86/mm/mem_encrypt_identity.c sme_enable()).
     source = f"the running kernel uses the C-bit: {seen['sme_active'].source}"
     proved = observed_as(True, source).fact(enabled.name, enabled.layer, enabled.text)
     return MachineFacts.of(proved if fact.name == proved.name else fact for fact in seen)
 
 
 def _without_what_it_did(snapshot: Snapshot, identity: Identity) -> Snapshot:
-    """Without all that is of the running kernel alone.
-
-    The command line stays, as that which the boot loader gives; ``--cmdline`` gives another.
-    """
+    """Without all that is of the running kernel alone."""
     # Of another kernel nothing is known that the running one did or was made to do: that it
     # encrypts, used TDX, ran SEV guests.
     state = replace(
@@ -151,6 +146,7 @@ def _without_what_it_did(snapshot: Snapshot, identity: Identity) -> Snapshot:
         tainted=None,
         tainting_modules=None,
     )
+    # The command line stays, as that which the boot loader gives; ``--cmdline`` gives another.
     kernel = replace(
         snapshot.kernel,
         release=identity.judged_release,

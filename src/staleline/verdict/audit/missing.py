@@ -158,13 +158,12 @@ def _digits(names: Iterable[str], assumed: Iterable[_Assumed]) -> Mapping[str, _
 
 
 def _differ(mask: int, others: int, first: Iterable[_Told], second: Iterable[_Told]) -> bool:
-    """Do one of `first` and one of `second` that agree in `others` differ in `mask` and outcome?
-
-    Two of the same side are not compared: they may differ in what the other side does not assume.
-    """
+    """Do one of `first` and one of `second` that agree in `others` differ in `mask` and outcome?"""
     left, right = _by(others, mask, first), _by(others, mask, second)
     return any(
         value != other_value and outcome != other_outcome
+        # Two of the same side are not compared: they may differ in what the other side does not
+        # assume.
         for key in left.keys() & right.keys()
         for value, outcome in left[key]
         for other_value, other_outcome in right[key]

@@ -176,11 +176,9 @@ def _command_line(
 
 
 def _without(line: str, parameter: str) -> str:
-    """`line` as kexec-tools 2.0.32 kexec/kexec.c remove_parameter() leaves it.
-
-    It knows no quotes, takes words that only begin so, and stops at a word that has the name
-    further on. Up to 2.0.29 it takes the first such word only.
-    """
+    """`line` as kexec-tools 2.0.32 kexec/kexec.c remove_parameter() leaves it."""
+    # It knows no quotes, takes words that only begin so, and stops at a word that has the name
+    # further on. Up to 2.0.29 it takes the first such word only.
     while (start := line.find(parameter)) >= 0 and (start == 0 or line[start - 1].isspace()):
         line = line[:start] + line[start:].partition(" ")[2]
     return line

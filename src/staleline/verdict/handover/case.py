@@ -68,12 +68,10 @@ class Case:
 
     @property
     def can_be_asked(self) -> bool:
-        """Does the model say anything of it?
-
-        It has no hypervisor that jumps instead of the kernel, nor how one hides a guest's memory,
-        nor code that was not read.
-        """
+        """Does the model say anything of it?"""
         machine = self.machine
+        # The model has no hypervisor that jumps instead of the kernel, nor how one hides a guest's
+        # memory, nor code that was not read.
         outside = not machine.jumped_by_kernel or machine.isolated
         return not outside and self.path not in self.behaviour.open
 
@@ -137,14 +135,13 @@ class Case:
 
     @property
     def _ways_of_stopping(self) -> tuple[Stop, ...]:
-        """With reboot=force a kexec stops nobody (linux 7.3.4 arch/x86/kernel/smp.c:155).
-
-        In a crash those that nobody stops go on for as long as those that the wait gives up on.
-        """
+        """With reboot=force a kexec stops nobody (linux 7.3.4 arch/x86/kernel/smp.c:155)."""
         if not self.machine.several_cpus:
             return (Stop.COMPLETE,)
         stops = self.behaviour.stops.get(self.path, True)
         if self.path is Path.CRASH:
+            # In a crash those that nobody stops go on for as long as those that the wait gives up
+            # on.
             return (Stop.COMPLETE,) if stops else (Stop.COMPLETE, Stop.GIVES_UP)
         if self.machine.reboot_force or stops is False:
             return (Stop.SKIPPED,)

@@ -184,9 +184,10 @@ class Judgement:
 def judge(case: Case) -> Judgement:
     """Check every way in which the case's unknowns may turn out.
 
-    Where all ways agree, what is unknown did not matter. What a hypervisor does that jumps
-    instead of the kernel is not in the kernel's image, and not in the model.
+    Where all ways agree, what is unknown did not matter.
     """
+    # What a hypervisor does that jumps instead of the kernel is not in the kernel's image, and not
+    # in the model.
     if not case.can_be_asked:
         return Judgement(case, Verdict.UNKNOWN)
     # Who stops nobody has no stop mask, for instance: in such a way no line of that role is harmed.

@@ -348,13 +348,11 @@ def _flush(before: SiteDecision, after: SiteDecision) -> Flush | None:
 
 
 def _by_seamcall(*, before: bool, after: bool) -> Flush:
-    """By what CPUs do that made no SEAMCALL yet, and those that did.
-
-    One that flushes before only comes to none: lines of another key are in the caches of CPUs that
-    made a SEAMCALL, and of no other (`ForeignLines.TDX`).
-    """
+    """By what CPUs do that made no SEAMCALL yet, and those that did."""
     if after:
         return Flush.ALWAYS if before else Flush.AFTER_SEAMCALL
+    # One that flushes before only comes to none: lines of another key are in the caches of CPUs
+    # that made a SEAMCALL, and of no other (`ForeignLines.TDX`).
     return Flush.NEVER
 
 

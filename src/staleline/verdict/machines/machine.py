@@ -32,12 +32,10 @@ class Guest(StrEnum):
 
     @property
     def wbinvd_faults(self) -> bool:
-        """WBINVD raises #VC in SEV-ES and SNP guests and #VE in TDX guests.
-
-        #VC is handled in stop_this_cpu() but not in relocate_kernel(), which runs without
-        an IDT; #VE is never handled (LKML March 2024, replies to "TDX host: kexec
-        support" v2; linux 6.12.117 arch/x86/coco/sev/core.c, arch/x86/coco/tdx/tdx.c).
-        """
+        """WBINVD raises #VC in SEV-ES and SNP guests and #VE in TDX guests."""
+        # #VC is handled in stop_this_cpu() but not in relocate_kernel(), which runs without an IDT;
+        # #VE is never handled (LKML March 2024, replies to "TDX host: kexec support" v2; linux
+        # 6.12.117 arch/x86/coco/sev/core.c, arch/x86/coco/tdx/tdx.c).
         return self in {Guest.SEV_ES, Guest.SNP, Guest.TDX}
 
 
@@ -138,12 +136,10 @@ class Machine:
 
     @property
     def can_encrypt(self) -> bool:
-        """Would a kernel booted with mem_encrypt=on use SME here?
-
-        The condition of sme_enable() (linux 6.12.117 arch/x86/mm/mem_encrypt_identity.c):
-        a capability bit, no hypervisor, and SYSCFG[23]; the vendor is not asked.
-        """
+        """Would a kernel booted with mem_encrypt=on use SME here?"""
         capable = self.sme_supported or self.sev_supported
+        # The condition of sme_enable() (linux 6.12.117 arch/x86/mm/mem_encrypt_identity.c): a
+        # capability bit, no hypervisor, and SYSCFG[23]; the vendor is not asked.
         return capable and self.sme_enabled and not self.hypervisor
 
     @property

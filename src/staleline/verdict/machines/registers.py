@@ -110,16 +110,14 @@ def _as_tdx_guest(table: CpuidTable) -> CpuidTable:
 
 
 def _with_facts(table: CpuidTable, machine: Machine) -> CpuidTable:
-    """The table, with the listed facts that other evidence tells better than CPUID.
-
-    A dump may be of the machine below: a process in a Xen PV domain reads that, where the kernel
-    asks Xen (linux 7.3.4 arch/x86/xen/enlighten_pv.c xen_cpuid()).
-    """
+    """The table, with the listed facts that other evidence tells better than CPUID."""
     bits = (
         ((0x1, 0), 2, 31, machine.hypervisor),
         ((ENCRYPTION_LEAF, 0), 0, 0, machine.sme_supported),
         ((ENCRYPTION_LEAF, 0), 0, 1, machine.sev_supported),
     )
+    # A dump may be of the machine below: a process in a Xen PV domain reads that, where the kernel
+    # asks Xen (linux 7.3.4 arch/x86/xen/enlighten_pv.c xen_cpuid()).
     changed: dict[tuple[int, int], Registers] = {}
     for leaf, register, bit, value in bits:
         registers = changed.get(leaf) or table.leaves.get(leaf)

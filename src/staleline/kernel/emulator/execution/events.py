@@ -275,12 +275,10 @@ class Events:
 
 
 def _map_shadow(engine: unicorn.Uc, access: int, address: int) -> bool:
-    """Map a page of KASAN's shadow that code reads; False if it does something else.
-
-    It is zero and stays so, as ``kasan_early_shadow_page`` is (mm/kasan/init.c): of what the
-    machine does not have, the access itself fails, which comes next.
-    """
+    """Map a page of KASAN's shadow that code reads; False if it does something else."""
     if access != unicorn.UC_MEM_READ_UNMAPPED or address not in SHADOW:
         return False
+    # It is zero and stays so, as ``kasan_early_shadow_page`` is (mm/kasan/init.c): of what the
+    # machine does not have, the access itself fails, which comes next.
     engine.mem_map(address & -PAGE, PAGE, unicorn.UC_PROT_READ)
     return True

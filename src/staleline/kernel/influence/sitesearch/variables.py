@@ -90,11 +90,9 @@ class Variables:
 
 
 def _divisions(bits: Sequence[int]) -> Iterator[Sequence[int]]:
-    """All of them, and halves such that any two bits are apart in one.
-
-    A bit that matters may do so only as long as some other bit is left alone.
-    """
+    """All of them, and halves such that any two bits are apart in one."""
     yield bits
+    # A bit that matters may do so only as long as some other bit is left alone.
     for digit in range(max(bits, default=0).bit_length()):
         for value in (0, 1):
             yield [bit for bit in bits if bit >> digit & 1 == value]
