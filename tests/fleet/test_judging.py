@@ -7,6 +7,8 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from staleline.evidence.detect import read_snapshot
 from staleline.evidence.hosts.snapshot_json import snapshot_text
 from staleline.evidence.snapshot import KernelEvidence, StateEvidence
@@ -14,6 +16,7 @@ from staleline.fleet.images import no_images
 from staleline.fleet.intake.adding import AddOptions, add_to_fleet
 from staleline.fleet.judging import FleetQuestion
 from staleline.fleet.result import AuditOptions, asked_fleet
+from staleline.kernel.reading import cache
 from staleline.kernel.reading.decided import image_opener
 from staleline.verdict.audit.agreement import audit_of
 from staleline.verdict.audit.next_kernel import Next
@@ -104,3 +107,13 @@ def test_what_one_host_reads_of_its_command_line_is_not_anothers(tmp_path):
         alone[subject.snapshot.kernel.release] = judged_alone.verdict.value
     assert found == alone
     assert set(alone.values()) == {"safe", "unknown"}
+
+
+def test_what_another_emulator_read_is_another_question(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = FleetQuestion().number
+    monkeypatch.setattr(cache, "_installed", lambda library: f"another {library}".encode())
+    cache.edition.cache_clear()
+    try:
+        assert FleetQuestion().number != before
+    finally:
+        cache.edition.cache_clear()

@@ -3,14 +3,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import time
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cache, cached_property
-from pathlib import Path as FilePath
 from typing import Any
 
 from staleline.errors import KernelImageError, UsageError
@@ -30,6 +28,7 @@ from staleline.fleet.store import Fleet
 from staleline.fleet.subjects import FleetSubject
 from staleline.kernel.file.buildtree import built_image
 from staleline.kernel.file.source import file_digest
+from staleline.kernel.reading.cache import edition
 from staleline.verdict.audit.agreement import audit
 from staleline.verdict.audit.audit import Audit
 from staleline.verdict.audit.cost import bandwidth_of, flush_times
@@ -58,7 +57,6 @@ __all__ = [
 
 #: Ids of why nothing was judged; they have pages in `explain`.
 NO_KERNEL, NO_RULE = "kernel-not-named", "no-rule-for-release"
-_SUFFIXES = {".py", ".toml"}
 _NOTHING_GIVEN = Snapshot(cpus=())
 
 
@@ -82,7 +80,7 @@ class FleetQuestion:
     def number(self) -> int:
         """The same for the same question about the same files, asked of the same program."""
         named = (self.kernel, self.following, self.append)
-        return number_of(_edition(), named, self.digests, self.images.digests)
+        return number_of(edition(whole=True), named, self.digests, self.images.digests)
 
     @property
     def digests(self) -> list[str]:
@@ -385,22 +383,11 @@ def _rule(kernel: PolicyKernel) -> list[str]:
 # ---- what was judged before ----------------------------------------------------------------
 
 
-@cache
-def _edition() -> str:
-    """Tells one state of this program from every other."""
-    root = FilePath(__file__).parents[1]
-    digest = hashlib.sha256()
-    for path in sorted(path for path in root.rglob("*") if path.suffix in _SUFFIXES):
-        digest.update(f"{path.relative_to(root)}\0".encode())
-        digest.update(path.read_bytes())
-    return digest.hexdigest()[:16]
-
-
 def kept_verdicts(fleet: Fleet) -> dict[str, ClassVerdict]:
     """What this edition judged before for this fleet; nothing if that cannot be read."""
     try:
         document = json.loads(fleet.verdicts.read_bytes())
-        if document["edition"] != _edition():
+        if document["edition"] != edition(whole=True):
             return {}
         names = [one.name for one in fields(ClassVerdict)]
         return {
@@ -416,7 +403,7 @@ def kept_verdicts(fleet: Fleet) -> dict[str, ClassVerdict]:
 def keep_verdicts(fleet: Fleet, verdicts: Mapping[str, ClassVerdict]) -> None:
     """Keep them; a fleet that cannot be written to goes without."""
     document = {
-        "edition": _edition(),
+        "edition": edition(whole=True),
         "verdicts": {key: list(asdict(one).values()) for key, one in sorted(verdicts.items())},
     }
     try:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -20,8 +19,8 @@ from staleline.evidence.snapshot import (
 )
 from staleline.evidence.staleline_collect import cpu_list
 from staleline.evidence.tools.flagrow import flag_row
+from staleline.evidence.tools.json_document import json_document
 from staleline.evidence.tools.vendors import named_vendor
-from staleline.inputfile import whole_number
 from staleline.pattern import Pattern
 
 __all__ = ["is_json", "is_other_output", "is_row", "parse", "parse_json", "refuse"]
@@ -115,12 +114,7 @@ def parse_json(text: str, where: str) -> Snapshot:
     Raises:
         EvidenceError: `text` is not whole, or as for `parse`.
     """
-    try:
-        document = json.loads(text, parse_int=whole_number)
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise EvidenceError("is not whole JSON", where=where, do=_LSCPU_AGAIN) from error
-    except ValueError as error:
-        raise EvidenceError(f"has a {error}", where=where, do=_LSCPU_AGAIN) from error
+    document = json_document(text, where, _LSCPU_AGAIN)
     rows = list(_of_json(document["lscpu"]))
     flags = next((value for name, value in rows if name == _FLAGS), "")
     return _machine(_Rows(rows, frozenset(flags.split())), where)

@@ -11,15 +11,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from staleline.errors import EvidenceError
 from staleline.evidence.snapshot import Note, Snapshot, StateEvidence, Statement
 from staleline.evidence.statements import agreed
-from staleline.inputfile import whole_number
+from staleline.evidence.tools.json_document import json_document
 from staleline.pattern import Pattern
 
 __all__ = ["is_json", "is_row", "parse", "parse_json"]
@@ -82,12 +80,7 @@ def parse_json(text: str, where: str) -> Snapshot:
     Raises:
         EvidenceError: `text` is not whole.
     """
-    try:
-        document = json.loads(text, parse_int=whole_number)
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise EvidenceError("is not whole JSON", where=where, do=_AGAIN) from error
-    except ValueError as error:
-        raise EvidenceError(f"has a {error}", where=where, do=_AGAIN) from error
+    document = json_document(text, where, _AGAIN)
     return _machine(_of_json(document.get("tests")))
 
 

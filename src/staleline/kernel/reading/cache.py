@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
@@ -53,12 +53,16 @@ def _home() -> Path:
 
 
 @cache
-def edition() -> str:
-    """Tells one state of the code that reads images from every other, as 16 hexadecimal digits."""
-    # Of the modules that a reading depends on, and no number of a version: a development checkout
-    # never answers with what older code read.
+def edition(*, whole: bool = False) -> str:
+    """Tells one state of the code that reads images from every other, as 16 hexadecimal digits.
+
+    Args:
+        whole: Of the whole program.
+    """
+    # Of the modules, and no number of a version: a development checkout never answers with what
+    # older code read.
     digest = hashlib.sha256()
-    for path in _sources():
+    for path in _sources(("",) if whole else _READING):
         # With its size, so that no two sets of files run together to the same bytes.
         digest.update(f"{path.relative_to(_PACKAGE)}\0{path.stat().st_size}\0".encode())
         digest.update(path.read_bytes())
@@ -67,9 +71,9 @@ def edition() -> str:
     return digest.hexdigest()[:16]
 
 
-def _sources() -> Iterator[Path]:
+def _sources(folders: Iterable[str]) -> Iterator[Path]:
     yield from sorted(_PACKAGE.glob("*.py"))
-    for name in _READING:
+    for name in folders:
         yield from sorted(p for p in (_PACKAGE / name).rglob("*") if p.suffix in _SUFFIXES)
 
 
