@@ -190,9 +190,9 @@ class _WithUname(Tree):
         """The content of a file; of an empty copy none."""
         try:
             content = self._tree.read(path)
-            # The collector tells of an empty command line why it is not taken.
             # Files of /proc, cgroups and debugfs have no size, so that what copies by size, as tar
-            # does, makes empty ones of them: that is no list without entries.
+            # does, makes empty ones of them: that is no list without entries. The collector tells
+            # of an empty command line why it is not taken.
             if not content and path != "proc/cmdline":
                 raise OSError(errno.ENODATA, "is empty", path)
             return content
