@@ -2,6 +2,7 @@
 """A fleet of a million hosts against a query written by hand over the same Parquet, in one run.
 
     python -m benchmarks.fleet [--hosts 1000000] [--keep DIR]
+    python -m benchmarks.fleet --keep DIR --over 50    the same files fifty times over
 
 The query by hand knows one rule of thumb and no model; it is what somebody would write who has
 only the columns. Ingestion is compared with the readers of single snapshots.
@@ -10,11 +11,13 @@ only the columns. Ingestion is compared with the readers of single snapshots.
 from __future__ import annotations
 
 import argparse
+import os
 import resource
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from random import Random
 from statistics import median
@@ -115,6 +118,20 @@ def _write_part(fleet: Fleet, part: int, hosts: pa.Table, rows: TableRows) -> No
             path.write_bytes(parquet(table, described))
 
 
+def over(fleet: Fleet, directory: Path, times: int) -> Fleet:
+    """A fleet of the same hosts so many times over, which takes no room."""
+    larger = created(directory)
+    parts = len(fleet.parts("inputs"))
+    for table in TABLES:
+        # What describes hosts is there once, as it would be if they were added together.
+        again = range(times if table in ("hosts", "inputs") else 1)
+        for number, part in product(again, range(parts)):
+            os.link(fleet.part(table, part), larger.part(table, number * parts + part))
+    for kept in (fleet.repeated, fleet.verdicts):
+        os.link(kept, larger.directory / kept.name)
+    return larger
+
+
 #: Wall-clock and CPU seconds.
 _Seconds = tuple[float, float]
 
@@ -183,7 +200,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--hosts", type=int, default=1_000_000)
     parser.add_argument("--keep", type=Path)
+    parser.add_argument("--over", type=int, metavar="TIMES", help="of the fleet that was kept")
     options = parser.parse_args()
+    if options.over is not None:
+        _print_growth(Fleet(options.keep / "fleet"), options.keep, options.over)
+        return 0
     with tempfile.TemporaryDirectory() as temporary:
         directory = options.keep or Path(temporary)
         fleet_directory = directory / "fleet"
@@ -195,12 +216,38 @@ def main() -> int:
         for known in fleet.directory.glob("verdicts*"):
             known.unlink()
         _print_fleet(fleet, directory)
-        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        print(f"memory at most: {memory:.0f} MB")
+        print(f"memory at most: {_memory():.0f} MB")
     single, many = _ingestion(2000)
     print(f"ingestion: {single:.0f} snapshots a CPU second by the single readers, {many:.0f} by")
     print(f"           a fleet's: {many / single:.1f} times as many")
     return 0
+
+
+def _memory() -> float:
+    """Megabytes, at most until now."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def _print_growth(fleet: Fleet, directory: Path, times: int) -> None:
+    options = AuditOptions(now=1_796_100_000)
+    with tempfile.TemporaryDirectory(dir=directory) as temporary:
+        larger = over(fleet, Path(temporary) / "fleet", times)
+        with asked_fleet(larger.directory, options) as asked:
+            hosts, judged = sum(asked.counts.values()), asked.judge.judged
+        print(f"{hosts:,} hosts; {judged} judged")
+
+        def summary() -> None:
+            with asked_fleet(larger.directory, options) as again:
+                again.by("verdict", "release", "model")
+
+        def rows() -> None:
+            with asked_fleet(larger.directory, options) as again:
+                assert again.write_rows(Path(temporary) / "rows.parquet") == hosts
+
+        for name, work in (("summary", summary), ("a row for each host", rows)):
+            wall, cpu = _timed(work)
+            print(f"{name:20} {wall:.2f} s, {cpu:.2f} s CPU, {_memory():.0f} MB", flush=True)
+        print(f"rows: {(Path(temporary) / 'rows.parquet').stat().st_size / 1e6:.0f} MB")
 
 
 def _print_fleet(fleet: Fleet, directory: Path) -> None:
