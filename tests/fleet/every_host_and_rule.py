@@ -53,8 +53,19 @@ def test_every_host_comes_to_what_it_comes_to_alone(hosts, fleet, rule):
     assert not list(differences(hosts, fleet, [rule]))
 
 
+@pytest.fixture(scope="module")
+def hosts_of_few_machines() -> dict[str, str]:
+    return some_hosts(_WITH_IMAGES, seed=2027, machines=_MACHINES)
+
+
+@pytest.fixture(scope="module")
+def fleet_of_few_machines(hosts_of_few_machines, tmp_path_factory):
+    return fleet_of(hosts_of_few_machines, tmp_path_factory.mktemp("few"))
+
+
 @pytest.mark.parametrize("series", _IMAGES)
-def test_so_it_does_with_an_image(series, tmp_path, real_kernels: dict[str, RealKernel]):
-    hosts = some_hosts(_WITH_IMAGES, seed=2027, machines=_MACHINES)
-    fleet = fleet_of(hosts, tmp_path)
-    assert not list(differences(hosts, fleet, [str(real_kernels[series].path)]))
+def test_so_it_does_with_an_image(
+    series, hosts_of_few_machines, fleet_of_few_machines, real_kernels: dict[str, RealKernel]
+):
+    image = str(real_kernels[series].path)
+    assert not list(differences(hosts_of_few_machines, fleet_of_few_machines, [image]))
