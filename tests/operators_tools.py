@@ -126,6 +126,25 @@ def test_the_role_loads_what_is_safe_and_nothing_else(
     assert (wrong.returncode, loaded) == (2, [])
 
 
+@pytest.mark.parametrize(
+    "option", [["--help"], ["--crash"], ["--reuse-cmdline"], ["--append=root=/x"], ["--json"]]
+)
+def test_the_role_loads_nothing_but_what_was_answered_for(
+    play, option, real_kernels: dict[str, RealKernel]
+):
+    """`--help` ends with 0, and `--crash` asks about another load than is made."""
+    image = str(real_kernels["6.12"].path)
+    asked = ["--snapshot", str(ROME), "--kernel", image, *shlex.split(SME_ON)]
+    done, loaded = play(
+        staleline_snapshots="",
+        staleline_next=image,
+        staleline_append="quiet mem_encrypt=on",
+        staleline_allow=[2, 3],
+        staleline_preflight_options=[*asked, "--state", "sev_guests_run=no", *option],
+    )
+    assert (done.returncode, loaded) == (2, []), done.stdout
+
+
 def test_a_dry_run_of_the_role_asks_and_loads_nothing(play, real_kernels: dict[str, RealKernel]):
     image = str(real_kernels["6.12"].path)
     options = ["--snapshot", str(ROME), "--kernel", image, *shlex.split(SME_ON)]

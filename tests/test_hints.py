@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 import shlex
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import staleline
+from staleline.cli.main import main
 from staleline.errors import UsageError
 from staleline.evidence.detect import read_snapshot
 from staleline.evidence.given import STATES, Given
@@ -21,6 +23,7 @@ from staleline.report.words.explanations import explanations
 
 SOURCES = Path(staleline.__file__).parent
 CPUID = Path(__file__).parent / "data" / "cpuid"
+ROME = CPUID / "libcpuid/amd-epyc-7742-64-core-processor-dual.test"
 
 #: MSR -> its value on a real host, and what `rdmsr` of msr-tools 1.3 prints of it: hexadecimal
 #: without 0x, and with it as a constant of C (-c). With -a there is a line for each CPU.
@@ -147,3 +150,24 @@ def test_a_refusal_says_what_is_then_accepted() -> None:
 def test_every_state_that_a_text_names_can_be_given() -> None:
     named = {name for text in sentences() for name in re.findall(r"--state \"?(\w+)=", text)}
     assert named - {"NAME"} <= set(STATES)
+
+
+@pytest.mark.parametrize("columns", [60, 80, 100])
+def test_no_line_ends_within_what_is_pasted(
+    columns: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # A line end within `"0xc0010010=$(rdmsr -a -c 0xc0010010)"` makes two commands of one.
+    monkeypatch.setenv("COLUMNS", str(columns))
+    asked = ["audit", "--snapshot", str(ROME), "--kernel", "linux-6.5"]
+    assert main([*asked, "--json"]) == 3
+    told = " ".join(json.loads(capsys.readouterr().out)["unknown"])
+    assert main(asked) == 3
+    _in_one_piece(re.findall(r'"[^"]*"', told), capsys.readouterr().out)
+    for page in explanations().values():
+        assert main(["explain", page.id]) == 0
+        commands = [one for one in re.findall(r"`[^`]*`", page.do) if len(one) < columns - 4]
+        _in_one_piece(commands, capsys.readouterr().out)
+
+
+def _in_one_piece(commands: list[str], text: str) -> None:
+    assert [command for command in commands if command not in text] == []

@@ -91,3 +91,10 @@ def test_every_variable_of_the_role_has_a_default_or_is_of_a_task():
     registered = set(re.findall(r"register: (\w+)", tasks))
     defaults = set(yaml.safe_load((ROLE / "defaults/main.yml").read_text()))
     assert set(re.findall(r"\bstaleline_\w+", tasks)) == defaults | registered
+
+
+@pytest.mark.parametrize("rules", ["host-alerts.yaml", "fleet-alerts.yaml"])
+def test_there_is_an_alert_for_each_verdict_that_is_not_safe(rules):
+    (group,) = yaml.safe_load((EXAMPLES / rules).read_text())["groups"]
+    asked = {one for rule in group["rules"] for one in re.findall(r'verdict="(.*?)"', rule["expr"])}
+    assert asked == {"at-risk", "unknown"}

@@ -19,7 +19,7 @@ from staleline.report.fleets.overview import (
     next_steps,
     title_of,
 )
-from staleline.report.words.console import VERDICT_STYLE
+from staleline.report.words.console import VERDICT_STYLE, kept_whole
 from staleline.report.words.handovertable import Column, HandoverTable
 from staleline.vocabulary import Verdict
 
@@ -46,7 +46,7 @@ def print_fleet(console: Console, overview: FleetOverview) -> None:
     console.print()
     console.print(Text("What to do next", "bold"))
     for number, line in enumerate(next_steps(overview, _GAINS_SHOWN), 1):
-        console.print(Text(f"  {number}. {line}"), soft_wrap=False)
+        console.print(Text(kept_whole(f"  {number}. {line}")))
     _print_faults(console, overview)
     _print_again(console, overview)
     _print_cost(console, overview)
@@ -166,7 +166,7 @@ def print_gains(console: Console, gains: Sequence[Gain]) -> None:
             f", {_number(gain.perhaps)} perhaps" if gain.perhaps else "",
         )
         console.print(line)
-        console.print(Text(f"    {title_of(gain.id)}. {how_to_get(gain.id)}"))
+        console.print(Text(kept_whole(f"    {title_of(gain.id)}. {how_to_get(gain.id)}")))
 
 
 def print_changes(console: Console, changes: Changes) -> None:

@@ -11,9 +11,8 @@ from rich.text import Text
 
 from staleline.check.answer import Answer
 from staleline.facts import Fact, MachineFacts
-from staleline.printable import printable
 from staleline.report.formats.findings import LEFT_BEHIND, violation_id
-from staleline.report.words.console import VERDICT_STYLE, markup_escape
+from staleline.report.words.console import VERDICT_STYLE, kept_whole, markup_escape
 from staleline.report.words.handovertable import Column, HandoverTable
 from staleline.report.words.identity import identity_words
 from staleline.report.words.lanes import lanes
@@ -247,7 +246,7 @@ def _listed(title: str, lines: _Lines) -> Iterator[RenderableType]:
 
 
 def _item(line: str, name: str) -> Text:
-    return Text.assemble(("• ", "dim"), printable(line), (f" [{name}]", "dim"))
+    return Text.assemble(("• ", "dim"), kept_whole(line), (f" [{name}]", "dim"))
 
 
 #: A line, and the id of its explanation.

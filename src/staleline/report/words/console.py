@@ -25,6 +25,7 @@ __all__ = [
     "VERDICT_STYLE",
     "json_line",
     "json_text",
+    "kept_whole",
     "markup_escape",
     "print_json",
     "text_console",
@@ -44,6 +45,25 @@ _COLOUR = re.compile(r"\x1b\[[\d;]*m")
 #: A surrogate in JSON that is none of a pair, which other readers refuse.
 # A backslash by itself and whole pairs match before, and without a group.
 _LONE = Pattern(r"\\\\|\\ud[89ab]..\\ud[c-f]..|\\u(d[89a-f]..)")
+
+
+#: Stands for a blank at which no line ends. Texts from elsewhere have none: it is not printable.
+_KEPT = "\ue000"
+#: What is to be pasted: a word in quotation marks, or between backquotes.
+_PASTED = Pattern(r'"[^"]*"|`[^`]*`')
+
+
+def kept_whole(text: str) -> str:
+    """Text for a console, with everything in it that can be pasted on one line where it fits.
+
+    A line end within quotation marks would be pasted too: `"$(rdmsr -a -c` and the register's
+    number on the next line are two commands.
+    """
+    return _PASTED.sub(_kept, printable(text))
+
+
+def _kept(found: re.Match[str]) -> str:
+    return found[0].replace(" ", _KEPT) if len(found[0]) < _LEAST_WIDTH - 4 else found[0]
 
 
 def markup_escape(text: str) -> str:
@@ -79,6 +99,9 @@ class _Console(Console):
             # Each passes here once for every renderable that it is in.
             if segment.control or segment.text.isprintable() or segment.text == "\n":
                 yield segment
+            elif _KEPT in segment.text:
+                # Only now, as it is a part of a line.
+                yield segment._replace(text=printable_lines(segment.text.replace(_KEPT, " ")))
             else:
                 yield segment._replace(text=printable_lines(segment.text))
 

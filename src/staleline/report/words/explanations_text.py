@@ -11,9 +11,10 @@ from typing import Any
 
 from rich.console import Console
 from rich.padding import Padding
+from rich.text import Text
 
 from staleline.report.words.commonmark import escaped, prose
-from staleline.report.words.console import markup_escape
+from staleline.report.words.console import kept_whole, markup_escape
 from staleline.report.words.explanations import Explanation, Kind, explanations
 from staleline.report.words.tables import Table
 
@@ -73,7 +74,7 @@ def print_pages(console: Console, pages: Sequence[Explanation]) -> None:
         for label, texts in _parts(page):
             console.print(f"\n{label}")
             for text in texts:  # one by one: escaping leaves no line break
-                console.print(Padding(markup_escape(text), (0, 0, 0, 2), expand=False))
+                console.print(Padding(Text(kept_whole(text)), (0, 0, 0, 2), expand=False))
         console.print()
 
 
