@@ -94,3 +94,21 @@ def test_a_region_written_all_over_is_put_back(region: Region) -> None:
     region.content[2 * PAGE] = 0xBB
     region.put_back(kept)
     assert bytes(region.content) == content
+
+
+def test_what_is_put_back_once_it_was_dropped_does_not_stay() -> None:
+    # Of a region that is told when code that runs may have touched pages: here none runs.
+    faults = [0]
+    memory = mmap.mmap(-1, len(_CONTENT), mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    region = Region(memory, faults=lambda: faults[0])
+    empty = region.kept()
+    region.content[PAGE] = 1
+    faults[0] += 1
+    kept = region.kept()
+    region.content[:] = b"\xaa" * len(region)
+    faults[0] += 1
+    assert region.put_back(empty)
+    assert region.touched() == []
+    region.put_back(kept)
+    region.put_back(empty)
+    assert bytes(region.content) == bytes(len(region))

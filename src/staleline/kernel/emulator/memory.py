@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 import mmap
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary, finalize
@@ -58,20 +58,31 @@ class KeptPages:
         self.pages = pages
         self._spans: Sequence[range] | None = None
         self._beside: Sequence[range] = ()
+        self._is_within = False
 
     def beside(self, spans: Sequence[range]) -> Sequence[range]:
         """What these spans have beside the pages; found out once for the same list of them."""
         if self._spans is not spans:
             kept = [range(offset, offset + len(content)) for offset, content in self.pages]
             self._beside = [part for span in spans for part in _without(span, kept)]
+            self._is_within = _size(spans) - _size(self._beside) == _size(kept)
             self._spans = spans
         return self._beside
+
+    def is_within(self, spans: Sequence[range]) -> bool:
+        """Do these spans have all of the pages?"""
+        self.beside(spans)
+        return self._is_within
 
 
 def _pages(kept: KeptPages) -> Iterator[tuple[int, bytes]]:
     for start, content in kept.pages:
         for at in range(0, len(content), PAGE):
             yield start + at, content[at : at + PAGE]
+
+
+def _size(ranges: Iterable[range]) -> int:
+    return sum(map(len, ranges))
 
 
 def _without(span: range, kept: Sequence[range]) -> Iterator[range]:
@@ -121,7 +132,7 @@ class Region:
 
     def kept(self) -> KeptPages:
         """What may differ from the state after a reset, in whole pages."""
-        spans = self._touched()
+        spans = self.touched()
         return KeptPages([(span.start, self.content[span.start : span.stop]) for span in spans])
 
     def put_back(self, kept: KeptPages) -> bool:
@@ -130,17 +141,20 @@ class Region:
         Returns:
             They were dropped all the same, being many.
         """
-        beside = kept.beside(self._touched())
-        drops = sum(map(len, beside)) > _MOST_BESIDE
+        touched = self.touched()
+        beside = kept.beside(touched)
+        drops = _size(beside) > _MOST_BESIDE
         if drops:
             self.content.madvise(mmap.MADV_DONTNEED)
-            self._touched_pages.forget()
             beside = ()
         # Written over and not dropped: this process would fault on them in every run.
         for span in beside:
             self.content[span.start : span.stop] = self._original(span)
         for offset, content in kept.pages:
             self.content[offset : offset + len(content)] = content
+        # What is written here may be on pages that were dropped since it was kept.
+        if drops or not kept.is_within(touched):
+            self._touched_pages.forget()
         return drops
 
     def _original(self, span: range) -> memoryview:
@@ -165,7 +179,8 @@ class Region:
                     if words[0] != words[1]:
                         yield offset + at, *words
 
-    def _touched(self) -> list[range]:
+    def touched(self) -> list[range]:
+        """Where it may differ from what it was after a reset, in whole pages."""
         spans = self._touched_pages.spans()
         return self._changed_pages() if spans is None else spans
 
