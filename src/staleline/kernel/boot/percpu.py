@@ -55,7 +55,7 @@ class PerCpu:
         """Copy the initial area for each CPU, and set what tells a CPU its number."""
         content = self._memory.read(self._initial, self._size)
         for cpu in range(cpus):
-            self._memory.write(self._area(cpu), content)
+            self._memory.write_to_ram(per_cpu_area(cpu).start, content)
             self._write(cpu, "this_cpu_off", 0, self.offset(cpu), 8)
             if "cpu_number" in self._symbols:
                 self._write(cpu, "cpu_number", 0, cpu, 4)
@@ -63,10 +63,6 @@ class PerCpu:
                 self._write(cpu, "pcpu_hot", _CPU_NUMBER_IN_PCPU_HOT, cpu, 4)
             table = self._address("__per_cpu_offset")
             self._memory.write_int(table + 8 * cpu, self.offset(cpu), 8)
-
-    def content(self, cpu: int) -> bytes:
-        """All that is in a CPU's area."""
-        return self._memory.read(self._area(cpu), self._size)
 
     def _area(self, cpu: int) -> int:
         return self._memory.direct(per_cpu_area(cpu).start)

@@ -64,7 +64,7 @@ class KeptPages:
         """What these spans have beside the pages; found out once for the same list of them."""
         if self._spans is not spans:
             kept = [range(offset, offset + len(content)) for offset, content in self.pages]
-            self._beside = [part for span in spans for part in _without(span, kept)]
+            self._beside = list(_without(spans, kept))
             self._is_within = _size(spans) - _size(self._beside) == _size(kept)
             self._spans = spans
         return self._beside
@@ -85,16 +85,21 @@ def _size(ranges: Iterable[range]) -> int:
     return sum(map(len, ranges))
 
 
-def _without(span: range, kept: Sequence[range]) -> Iterator[range]:
-    """The parts of a span that are in none of the ranges, which ascend."""
-    start = span.start
-    for part in kept:
-        if part.stop > start and part.start < span.stop:
+def _without(spans: Iterable[range], kept: Sequence[range]) -> Iterator[range]:
+    """The parts of spans that are in none of the ranges; both ascend and do not overlap."""
+    parts = iter(kept)
+    part = next(parts, None)
+    for span in spans:
+        start = span.start
+        while part is not None and part.start < span.stop:
             if part.start > start:
                 yield range(start, part.start)
-            start = part.stop
-    if start < span.stop:
-        yield range(start, span.stop)
+            start = max(start, part.stop)
+            if part.stop > span.stop:
+                break  # it may reach into the next one
+            part = next(parts, None)
+        if start < span.stop:
+            yield range(start, span.stop)
 
 
 class Region:
@@ -299,6 +304,19 @@ class MachineMemory:
         if first not in self._written or last - first:
             self._written.update(range(first, last + 1))
             self._touches.count += 1
+
+    def write_to_ram(self, physical: int, content: bytes) -> None:
+        """Store much from the start of a page; what is zero there already is not touched.
+
+        So it is neither kept nor put back, each time.
+        """
+        touched = self._ram.touched()
+        for at in range(0, len(content), PAGE):
+            page = content[at : at + PAGE]
+            start, end = physical + at, physical + at + len(page)
+            is_empty = all(end <= span.start or span.stop <= start for span in touched)
+            if not is_empty or page != bytes(len(page)):
+                self.write(self.direct(start), page)
 
     def read_int(self, address: int, size: int) -> int:
         """A little-endian unsigned integer."""

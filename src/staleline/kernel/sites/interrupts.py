@@ -8,9 +8,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 from weakref import WeakKeyDictionary
 
-import numpy as np
-from numpy.typing import NDArray
-
 from staleline.evidence.registers import CpuidTable
 from staleline.kernel.boot.patches import apply_always
 from staleline.kernel.boot.percpu import PerCpu
@@ -144,19 +141,16 @@ def _stack(emulated: EmulatedMachine, cpu: LogicalCpu) -> tuple[int, int] | None
     areas = PerCpu(emulated.image, emulated.memory)
     areas.set_up_areas(cpu.number + 1)
     cpu.gs_base = areas.offset(cpu.number)
-    before = _values(areas.content(cpu.number))
+    before = emulated.memory.kept()
     set_up = emulated.image.symbols.address(_SET_UP_STACK)
     if set_up is not None:
         emulated.emulator.run(set_up, (cpu.number,), cpu=cpu)
-    after = _values(areas.content(cpu.number))
-    area = areas.linked.start + cpu.gs_base & _MASK_64
+    start = areas.linked.start + cpu.gs_base & _MASK_64
+    area = range(start, start + len(areas.linked))
     mapped = range(*map(emulated.memory.direct, (INTERRUPT_STACK.start, INTERRUPT_STACK.stop + 1)))
     # Without CONFIG_VMAP_STACK they are in that area themselves.
-    within = range(area, area + len(areas.linked))
-    stacks = [(after >= where.start) & (after < where.stop) for where in (mapped, within)]
-    found = np.flatnonzero((after != before) & (stacks[0] | stacks[1])).tolist()
-    return (areas.linked.start + 8 * found[0], int(after[found[0]])) if found else None
-
-
-def _values(area: bytes) -> NDArray[np.uint64]:
-    return np.frombuffer(area, "<u8", len(area) // 8)
+    for address, _, became in emulated.memory.changes(before, emulated.memory.kept()):
+        value = int.from_bytes(became, "little")
+        if address in area and (value in mapped or value in area):
+            return areas.linked.start + address - start, value
+    return None
