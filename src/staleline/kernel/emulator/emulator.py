@@ -12,7 +12,7 @@ What a CPU stores after its WBINVD is noted by a second engine over the same mem
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
@@ -129,24 +129,52 @@ class Emulator:
         Since its last WBINVD, if it executes any. Memory is left as it was: a call that would
         repeat an earlier one is not run.
         """
-        begins = function, tuple(arguments), cpu.number, cpu.gs_base, reads
+        begins = function, tuple(arguments), cpu.gs_base
+
+        def call(second: Execution, terms: RunTerms, taken: TakenMemory) -> End | CpuState:
+            state = self._called(function, arguments, cpu)
+            # The return address is what the caller wrote.
+            taken.write(state.general[RSP], 8)
+            return second.execute(state, terms)
+
+        return self._noted(begins, cpu, (reads,), call)
+
+    def _noted(
+        self,
+        begins: Hashable,
+        cpu: LogicalCpu,
+        reads: Sequence[range],
+        call: Callable[[Execution, RunTerms, TakenMemory], End | CpuState],
+        looks: int = 0,
+    ) -> tuple[End, Sequence[NotedAccess]]:
+        """What comes of a run in the second engine; one that would repeat an earlier one is none.
+
+        Args:
+            begins: What it begins with, beside memory.
+            cpu: Who runs it.
+            reads: Reads of these bytes are noted, as all stores are.
+            call: Runs it.
+            looks: Such a read at which it ends.
+        """
+        begins = begins, cpu.number, tuple(reads), looks
         known = None if self._detours else self._known_calls.find(begins)
         if known is not None:
             return known
         before, traps, taken = self._memory.kept(), cpu.traps, TakenMemory(self._memory)
         second, noting = self._noting()
-        noting.look_at_reads(reads)
+        for one in reads:
+            noting.look_at_reads(one)
         noting.notes.clear()
+        noting.looks_left = looks
         try:
-            state = self._called(function, arguments, cpu)
-            # The return address is what the caller wrote.
-            taken.write(state.general[RSP], 8)
-            end = _end(second.execute(state, RunTerms(cpu, self._limits, taken=taken)))
+            end = _end(call(second, RunTerms(cpu, self._limits, taken=taken), taken))
         finally:
+            noting.looks_left = 0
             self._memory.put_back(before)
         accesses = end, tuple(noting.notes.accesses)
+        is_whole = end.kind in (EndKind.RETURNED, EndKind.LOOKED)
         # What a CPU answers is no function of memory, and a detour not of where the call begins.
-        if end.kind is EndKind.RETURNED and cpu.traps == traps and not self._detours:
+        if is_whole and cpu.traps == traps and not self._detours:
             self._known_calls.keep(begins, taken, accesses)
         return accesses
 
@@ -188,17 +216,14 @@ class Emulator:
     def look_on(self, cpu: LogicalCpu, where: Sequence[range], times: int) -> End:
         """Go on where the CPU sent an interrupt, to where it has read some bytes so many times.
 
-        It may `go_on` from where it sent it all the same.
+        It may `go_on` from where it sent it all the same. Memory is left as it was.
         """
-        second, noting = self._noting()
-        for one in where:
-            noting.look_at_reads(one)
-        noting.notes.clear()
-        noting.looks_left = times
-        try:
-            return _end(second.execute(self._paused[cpu.number], RunTerms(cpu, self._limits)))
-        finally:
-            noting.looks_left = 0
+        state = self._paused[cpu.number]
+        begins = tuple(state.general), state.rip, state.flags, state.fs_base, state.gs_base
+        end, _ = self._noted(
+            begins, cpu, where, lambda second, terms, _: second.execute(state, terms), times
+        )
+        return end
 
     def _run_from(self, state: CpuState, terms: RunTerms) -> End:
         self._runs += 1

@@ -103,7 +103,6 @@ def way_to_kexec(
         sent = emulated.memory.kept()
         if not _waits(emulated, jumping):
             return _nowhere(f"{_SHUT_DOWN}() does not wait until the other CPUs have stopped")
-        emulated.memory.put_back(sent)
         report_stopped(emulated.image, emulated.memory)
         name = hook_name(emulated.image, emulated.memory, _SHUT_DOWN)
         told = len(jumping.commands)
@@ -163,7 +162,7 @@ def forked(cpus: tuple[LogicalCpu, LogicalCpu]) -> tuple[LogicalCpu, LogicalCpu]
 
 
 def _waits(emulated: EmulatedMachine, jumping: LogicalCpu) -> bool:
-    """Does it go on looking while no other CPU reports itself stopped? It leaves memory changed."""
+    """Does it go on looking while no other CPU reports itself stopped?"""
     # With a record of its own: it may ask more than one that finds the others stopped.
     waiting = jumping.going_on_as(jumping, dict(jumping.record))
     count = required_address(emulated.image.symbols, _ONLINE_COUNT)

@@ -74,7 +74,7 @@ class Execution:
         self.events.install(self.hooks)
         self.noting: Noting | None = None
         self.watchdog = Watchdog(engine.emu_stop)
-        self.counts = False
+        self.counts = self._counting = False
         self.exhausted = 0
 
     def note_accesses(self, watchdog: Watchdog) -> Noting:
@@ -123,6 +123,10 @@ class Execution:
 
     def _go_on(self, address: int, seconds: float, instructions: int = 0) -> None:
         """Until the run ends, or its time or, if any are given, its instructions are over."""
+        # Translated code counts or does not, so it is translated anew where that changes.
+        if self._counting is not bool(instructions):
+            self._counting = bool(instructions)
+            self.engine.ctl_flush_tb()
         self.watchdog.limit(seconds, self.engine.emu_stop)
         faults = page_faults()
         try:
@@ -150,11 +154,6 @@ class Execution:
         return *memory, self.registers.vectors(), cpu.kept, len(cpu.flushes), looks_left
 
     def _go_on_counting(self) -> None:
-        # Counting makes instructions three times as slow, so none is counted before. Translated
-        # code counts or does not, so it is translated anew on both ways.
+        # Counting makes instructions three times as slow, so none is counted before.
         limits = self.run.terms.limits
-        self.engine.ctl_flush_tb()
-        try:
-            self._go_on(self.registers.address, limits.seconds, limits.instructions)
-        finally:
-            self.engine.ctl_flush_tb()
+        self._go_on(self.registers.address, limits.seconds, limits.instructions)

@@ -56,8 +56,12 @@ class Noting:
     def forget_code(self, address: int, size: int) -> None:
         """It was rewritten."""
         # An instruction that begins before the bytes may reach into them.
-        first, end = address - LONGEST_INSTRUCTION, address + size
-        for start in [start for start in self._flushes_line if first <= start < end]:
+        changed = range(address - LONGEST_INSTRUCTION, address + size)
+        if len(changed) < len(self._flushes_line):
+            starts = [start for start in changed if start in self._flushes_line]
+        else:
+            starts = [start for start in self._flushes_line if start in changed]
+        for start in starts:
             del self._flushes_line[start]
 
     def _on_instruction(self, address: int, _size: int) -> None:
