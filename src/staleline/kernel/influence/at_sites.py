@@ -8,7 +8,7 @@ in listed facts alone, it takes other values, in every bit that matters by itsel
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import compress
 from typing import TYPE_CHECKING, Final
@@ -41,7 +41,7 @@ from staleline.vocabulary import Site
 
 if TYPE_CHECKING:
     from staleline.kernel.boot.decision import RawMachine
-    from staleline.kernel.influence.inflow import Origin
+    from staleline.kernel.influence.inflow import Flow, Origin
     from staleline.kernel.rerun.reruns import Reruns, SiteRun
     from staleline.kernel.rerun.trace import ExecutedInstruction
 
@@ -137,10 +137,14 @@ class _OneSite:
             site_search.met.add(met)
             site_search.influences |= {one.name: one for one in self._beside_the_facts()}
             told = {name for name, one in site_search.influences.items() if not one.explained}
-            site_search.influences |= {
-                one.name: one for one in self._at_turns(told, site_search.endless)
-            }
-            site_search.influences |= {one.name: one for one in self._at_computed_jumps(told)}
+            steps = self._reruns.traced_site(self._site, self._states.rows[self._row])
+            flows = self._states.traces.flows(steps)
+            # By where code is copied to, which what is run next may change.
+            leading = list(compress(flows, map(self._goes, steps, steps[1:])))
+            at_turns = self._at_turns(steps, flows, told, site_search.endless)
+            site_search.influences |= {one.name: one for one in at_turns}
+            at_jumps = self._at_computed_jumps(leading, told)
+            site_search.influences |= {one.name: one for one in at_jumps}
         site_search.exhausted |= search.exhausted
 
     def _patched(self) -> Iterator[Influence]:
@@ -171,9 +175,14 @@ class _OneSite:
                 if not influence.explained:
                     yield influence
 
-    def _at_turns(self, told: set[str], endless: set[Hashable]) -> Iterator[Influence]:
+    def _at_turns(
+        self,
+        steps: Sequence[ExecutedInstruction],
+        flows: Sequence[Flow],
+        told: set[str],
+        endless: set[Hashable],
+    ) -> Iterator[Influence]:
         """What flows into the conditions on which the site does otherwise."""
-        steps = self._reruns.traced_site(self._site, self._states.rows[self._row])
         memory, linked = self._reruns.memory, self._reruns.places.linked
         executed = frozenset(linked(step.address) for step in steps)
         for turn in turns(steps, linked, self._reruns.is_constant, memory.read):
@@ -184,17 +193,14 @@ class _OneSite:
             otherwise = self._other_ways.run(turn, executed, endless)
             if otherwise is None:
                 continue
-            flows = self._states.traces.flows(steps)
             for origin, mask in inputs_of(flows[index] for index in turn.indices):
                 influence = self._flowing(origin, mask, told)
                 if influence is not None and not self._is_settled(influence, otherwise):
                     told.add(influence.name)
                     yield influence
 
-    def _at_computed_jumps(self, told: set[str]) -> Iterator[Influence]:
+    def _at_computed_jumps(self, flows: Iterable[Flow], told: set[str]) -> Iterator[Influence]:
         """What says where a jump leads: where else it might, is in no image."""
-        steps = self._reruns.traced_site(self._site, self._states.rows[self._row])
-        flows = compress(self._states.traces.flows(steps), map(self._goes, steps, steps[1:]))
         for origin, mask in inputs_of(flows):
             influence = self._flowing(origin, mask, told)
             if influence is not None and not self._is_called_as_it_is(origin):

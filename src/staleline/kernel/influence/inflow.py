@@ -8,6 +8,7 @@ variable, an answer of CPUID, an MSR, the time, a register.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from staleline.hardware import GENERAL_REGISTERS
@@ -71,6 +72,8 @@ class Inflow(NamedTuple):
 
 Flow = frozenset[Inflow]
 _NOTHING: Final[Flow] = frozenset()
+#: Loops and traces that begin alike do the same to the same again and again.
+_repeated: Final = lru_cache(1 << 14)
 
 
 def inflows(
@@ -279,17 +282,20 @@ def _kept(form: InstructionForm, taken: Flow) -> Flow:
             return _mixed(taken)
 
 
+@_repeated
 def _part(taken: Flow, part: Part) -> Flow:
     """Of a value for a whole register, what is in a part of it."""
     return _cut(_moved(taken, part.first), part.mask)
 
 
+@_repeated
 def _mixed(taken: Flow) -> Flow:
     if all(one.shift is None for one in taken):
         return taken
     return _joined(*(frozenset({one._replace(shift=None)}) for one in taken))
 
 
+@_repeated
 def _moved(taken: Flow, bits: int) -> Flow:
     """The same, where bit 0 of the value was bit `bits` before."""
     if not bits or all(one.shift is None for one in taken):
@@ -300,6 +306,7 @@ def _moved(taken: Flow, bits: int) -> Flow:
     )
 
 
+@_repeated
 def _cut(taken: Flow, mask: int) -> Flow:
     """Of a value, these bits."""
     if all(one.shift is None for one in taken):
@@ -314,6 +321,7 @@ def _masked(inflow: Inflow, mask: int) -> Inflow:
     return inflow if not inflow.mask & ~own else inflow._replace(mask=inflow.mask & own)
 
 
+@_repeated
 def _joined(*several: Flow) -> Flow:
     """All of them; bits of one origin that are where they were beside each other are one."""
     filled = set(filter(None, several))

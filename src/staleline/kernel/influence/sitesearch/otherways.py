@@ -41,6 +41,7 @@ class OtherWays:
     ) -> None:
         self._reruns, self._site, self._booted = reruns, site, booted
         self._traces, self._trials = traces, trials
+        self._asking: dict[tuple[Memory, ...], frozenset[int]] = {}
 
     def run(self, turn: Turn, executed: Container[int], endless: set[Hashable]) -> SiteRun | None:
         """A run in which the site does otherwise; one that ends, if there is any."""
@@ -85,15 +86,18 @@ class OtherWays:
 
     def _asks_last(self, changes: Sequence[Memory]) -> bool:
         """Does an input decide the last jump, where the others are turned, and no constant?"""
-        steps = self._reruns.traced_site(self._site, self._booted, variation(changes[:-1]))
-        flows = self._traces.flows(steps)
-        last, _ = changes[-1].cell
-        linked = self._reruns.places.linked
-        return any(
-            flow
-            for step, flow in zip(steps, flows, strict=True)
-            if step.conditional and linked(step.address) == last
-        )
+        *others, last = changes
+        turned = tuple(others)
+        if turned not in self._asking:
+            self._asking[turned] = frozenset(self._asking_jumps(turned))
+        return last.cell[0] in self._asking[turned]
+
+    def _asking_jumps(self, changes: Sequence[Memory]) -> Iterator[int]:
+        """The conditional jumps on the way that an input decides."""
+        steps = self._reruns.traced_site(self._site, self._booted, variation(changes))
+        for step, flow in zip(steps, self._traces.flows(steps), strict=True):
+            if step.conditional and flow:
+                yield self._reruns.places.linked(step.address)
 
     def _detoured(self, detour: Detour, endless: set[Hashable]) -> SiteRun | None:
         return self._limited(
