@@ -70,8 +70,8 @@ def always_patched(image: KernelImage) -> list[Alternative]:
     table = _table(image)
     if table is None:
         return []
-    places, counts = np.unique(table.places, return_counts=True)
-    single = np.isin(table.places, places[counts == 1])
+    _, number, counts = np.unique(table.places, return_inverse=True, return_counts=True)
+    single = counts[number] == 1
     plain = (table.features == _ALWAYS) & (table.flags == 0)
     patches = (table.alternative(index) for index in np.flatnonzero(single & plain).tolist())
     return [patch for patch in patches if not _is_thunk(image, patch)]
@@ -94,7 +94,9 @@ def passed_alternatives(
         passed |= (table.places < start + size) & (start < table.places + table.replaced)
     # static_cpu_has() patches its place twice: for every CPU, and for those with the feature
     # (linux 7.3.4 arch/x86/include/asm/cpufeature.h).
-    always = np.isin(table.places, table.places[table.features == _ALWAYS])
+    # By a number of each place: of numbers as large as places numpy imports a module of its own.
+    _, number = np.unique(table.places, return_inverse=True)
+    always = np.isin(number, number[table.features == _ALWAYS])
     for index in np.flatnonzero(passed & ~always).tolist():
         patch = table.alternative(index)
         if not patch.direct_call and not _is_thunk(image, patch):

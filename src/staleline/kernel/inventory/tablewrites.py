@@ -339,6 +339,9 @@ def _given_away(
     To a function they are given as arguments, or on the stack or in memory; out of what is
     computed of one, but by a constant, comes another that is not followed.
     """
+    # Mostly no register does, and what the decoder tells of an instruction takes long to ask for.
+    if not pointing and instruction.id != cx.X86_INS_PUSH:
+        return ()
     if instruction.group(capstone.CS_GRP_CALL) or instruction.group(capstone.CS_GRP_JUMP):
         if not _takes_arguments(image, instruction):
             return ()
@@ -398,8 +401,8 @@ def _follow(
     instruction: capstone.CsInsn, pointing: dict[int, int], tables: Sequence[Pointers]
 ) -> None:
     """Which registers point into a table, or near one, behind an instruction."""
-    written = {_whole(register) for register in instruction.regs_access()[1]}
-    put = _moved(instruction, pointing)
+    written = {_whole(register) for register in instruction.regs_access()[1]} if pointing else set()
+    put = _moved(instruction, pointing) if pointing else None
     if put is None and instruction.id in (cx.X86_INS_LEA, cx.X86_INS_MOV, cx.X86_INS_MOVABS):
         into, source = instruction.operands
         constant = instruction.id == cx.X86_INS_LEA or source.type == cx.X86_OP_IMM
