@@ -33,6 +33,10 @@ __all__ = ["JSON_MAX", "Excerpt", "begins_as_document", "parts"]
 #: What JSON is made of takes up to thirty times its length in memory.
 JSON_MAX: Final = 8 << 20
 
+#: Each output has as many empty lines before it as precede it, so that many would take time and
+#: memory that grow with the length's square.
+_PARTS_MAX: Final = 512
+_BEFORE_MAX: Final = 64 << 20
 _XML_DECLARATION = Pattern(r"(\s+)<\?xml[^>]*\?>")
 _ROOT = Pattern(r"<(capabilities|domainCapabilities|cpudata)\b")
 #: Wikis mark text that they leave alone as {code} or {noformat}.
@@ -95,9 +99,17 @@ def parts(text: str, where: str) -> list[Excerpt]:
     """The outputs in `text` that a reader knows, in order.
 
     Raises:
-        EvidenceError: Its prompts are of two hosts.
+        EvidenceError: Its prompts are of two hosts, or it holds more outputs than a session does.
     """
-    return list(_Parting(text, where).parts())
+    excerpts: list[Excerpt] = []
+    left = len(text) + _BEFORE_MAX
+    for excerpt in _Parting(text, where).parts():
+        excerpts.append(excerpt)
+        left -= len(excerpt.text)
+        if len(excerpts) > _PARTS_MAX or left < 0:
+            what = f"holds more outputs than a session does, the last at line {excerpt.lines.start}"
+            raise EvidenceError(what, where=where, do="give those of one machine, each once")
+    return excerpts
 
 
 class _Parting:
