@@ -151,7 +151,7 @@ class TestOutputs:
     def test_more_outputs_than_a_session_has_are_refused(self) -> None:
         """Each is read with the lines before it: 4000 of them took minutes."""
         message = message_of("# dmesg\n[    0.1] x\n" * 600)
-        assert "holds more outputs than a session does, the last at line 1024; give" in message
+        assert "holds more outputs than a session does, line 1026 one too many; give" in message
 
     def test_whoever_only_goes_to_a_host_is_not_of_another(self) -> None:
         text = f"jo@laptop:~$ ssh root@a\nroot@a:~# dmesg\n{LOG}root@a:~# exit\nlogout\n"

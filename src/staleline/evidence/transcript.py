@@ -107,7 +107,8 @@ def parts(text: str, where: str) -> list[Excerpt]:
         excerpts.append(excerpt)
         left -= len(excerpt.text)
         if len(excerpts) > _PARTS_MAX or left < 0:
-            what = f"holds more outputs than a session does, the last at line {excerpt.lines.start}"
+            line = excerpt.lines.start + 1
+            what = f"holds more outputs than a session does, line {line} one too many"
             raise EvidenceError(what, where=where, do="give those of one machine, each once")
     return excerpts
 
