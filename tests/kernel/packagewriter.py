@@ -99,6 +99,17 @@ def cpio(files: Sequence[File], magic: str = "070701") -> bytes:
     return bytes(blob)
 
 
+def stripped_cpio(files: Sequence[File]) -> bytes:
+    """Members by their numbers in the package's list, as rpm lib/cpio.c writes them."""
+    blob = bytearray()
+    for number, file in enumerate(files):
+        if not file.ghost:
+            blob += f"07070X{number:08x}".encode()
+            blob += bytes(-len(blob) % 4) + (file.target.encode() or file.content)
+            blob += bytes(-len(blob) % 4)
+    return bytes(blob) + cpio([])
+
+
 _INT16, _INT32, _STRING, _STRINGS = 3, 4, 6, 8
 
 
@@ -123,7 +134,9 @@ def file_list(files: Sequence[File]) -> list[tuple[int, int, int, bytes]]:
     flags = struct.pack(f">{count}I", *(file.ghost << 6 for file in files))
     indexes = struct.pack(f">{count}I", *(directories.index(d + "/") for d, _, _ in paths))
     names = "".join(f"{name}\0" for _, _, name in paths).encode()
+    sizes = struct.pack(f">{count}I", *(len(file.target or file.content) for file in files))
     return [
+        (1028, _INT32, count, sizes),
         (1030, _INT16, count, modes),
         (1037, _INT32, count, flags),
         (1116, _INT32, count, indexes),
@@ -132,13 +145,20 @@ def file_list(files: Sequence[File]) -> list[tuple[int, int, int, bytes]]:
     ]
 
 
-def write_rpm(files: Sequence[File], *, compression: str = "zst", listed: bool = True) -> bytes:
+def write_rpm(
+    files: Sequence[File],
+    *,
+    compression: str = "zst",
+    listed: bool = True,
+    stripped: bool = False,
+) -> bytes:
     lead = struct.pack(">4s2B2H66s2H16x", b"\xed\xab\xee\xdb", 3, 0, 0, 1, b"p", 1, 5)
     signature = rpm_header([(1000, _INT32, 1, bytes(4)), (1004, _STRING, 1, b"odd\0")])
     blob = lead + signature
     blob += bytes(-len(blob) % 8)
     blob += rpm_header([(1000, _STRING, 1, b"p\0"), *(file_list(files) if listed else [])])
-    return blob + COMPRESSORS[compression](cpio([file for file in files if not file.ghost]))
+    kept = [file for file in files if not file.ghost]
+    return blob + COMPRESSORS[compression](stripped_cpio(files) if stripped else cpio(kept))
 
 
 def write_uki(linux: bytes, name: bytes = b".linux", *more: tuple[bytes, bytes]) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import struct
 import tarfile
 from collections.abc import Callable, Mapping
 
@@ -25,6 +26,7 @@ from tests.kernel.packagewriter import (
     cpio,
     file_list,
     rpm_header,
+    stripped_cpio,
     tar,
     write_deb,
     write_rpm,
@@ -166,10 +168,33 @@ def test_damaged_packages_get_one_line(package, expected):
     assert re.fullmatch(r"package[^\n]*: [^\n]+; [^\n]+", text)
 
 
+def test_members_by_number_as_rpm_has_them_in_format_6():
+    """They were called a damaged archive."""
+    others = [File("boot/vmlinuz-link", target="../x"), File("boot/vmlinuz-ghost", ghost=True)]
+    files = [*others, *FILES, File("usr/odd", b"123")]
+    for compression in ("zst", ""):
+        assert read(write_rpm(files, compression=compression, stripped=True)) == (VMLINUZ, IMAGE)
+    assert "a package without kernel image" in message(write_rpm(others, stripped=True))
+    assert "damaged cpio archive" in message(write_rpm(FILES, listed=False, stripped=True))
+
+
+def test_of_hard_links_by_number_the_last_has_the_content():
+    """rpm lib/rpmfi.c iterReadArchiveNext()."""
+    files = [File("boot/config-6.99.1", IMAGE), File(VMLINUZ, IMAGE), MODULE]
+    inodes = [
+        (1095, 4, 3, struct.pack(">3I", 1, 1, 1)),
+        (1096, 4, 3, struct.pack(">3I", 7, 7, 8)),
+    ]
+    archive = stripped_cpio([File("first of the links"), *files[1:]])
+    package = RPM[:96] + rpm_header([]) + rpm_header([*file_list(files), *inodes]) + archive
+    assert read(package) == (VMLINUZ, IMAGE)
+
+
 def test_a_list_of_files_that_cannot_be_is_none():
     """The archive decides then."""
     entries = file_list(FILES)
-    for wrong in (entries[1:], [(1116, 4, 3, b"\xff" * 12), *entries[:2], *entries[3:]]):
+    without_modes = [*entries[:1], *entries[2:]]
+    for wrong in (without_modes, [(1116, 4, 3, b"\xff" * 12), *entries[:3], *entries[4:]]):
         blob = RPM[:96] + rpm_header([]) + rpm_header(wrong)
         assert read(blob + cpio(FILES)) == (VMLINUZ, IMAGE)
 

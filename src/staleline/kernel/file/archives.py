@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The two archive formats inside packages, tar and cpio, read as a stream.
 
-Layout: cpio(5), "New ASCII Format".
+Layouts: cpio(5), "New ASCII Format"; rpm's own, which leaves to the package's header what that has
+of each file (rpm lib/cpio.c, rpmcpioStrippedHeaderWrite()): for large files, and in format 6.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -33,6 +34,8 @@ _READ: Final = 1 << 17
 _LONGEST_NAME: Final = 4096  # PATH_MAX
 _CPIO_HEADER: Final = 110
 _CPIO_MAGICS: Final = (b"070701", b"070702")
+_STRIPPED: Final = b"07070X"
+_STRIPPED_HEADER: Final = 14
 _CPIO_END: Final = "TRAILER!!!"
 _S_IFMT, _S_IFREG = 0o170000, 0o100000
 
@@ -112,17 +115,25 @@ def archive_members(stream: UnpackedStream) -> Iterator[Member]:
         yield Member(relative(member.name), member.size, member.regular)
 
 
-def cpio_members(stream: UnpackedStream) -> Iterator[Member]:
+def cpio_members(stream: UnpackedStream, listed: Sequence[Member] = ()) -> Iterator[Member]:
     """All members in order.
 
     Of a file with several hard links only the last one has the content; the others are
     members of size 0.
 
+    Args:
+        stream: The archive.
+        listed: The files in the order of the package's header, by which a member may go.
+
     Raises:
         KernelImageError: It is no cpio archive of this format, or ends too early.
     """
     while True:
-        header = stream.read(_CPIO_HEADER)
+        header = stream.read(_STRIPPED_HEADER)
+        if header.startswith(_STRIPPED):
+            yield from _stripped(stream, header, listed)
+            continue
+        header += stream.read(_CPIO_HEADER - len(header))
         if len(header) < _CPIO_HEADER or not header.startswith(_CPIO_MAGICS):
             raise _damaged_cpio(stream)
         try:
@@ -136,11 +147,24 @@ def cpio_members(stream: UnpackedStream) -> Iterator[Member]:
         member = Member(relative(name), size, mode & _S_IFMT == _S_IFREG)
         if member.name == _CPIO_END:
             return
-        # Name and content are each padded to four bytes.
-        stream.skip_to(-(-stream.position // 4) * 4)
-        end = stream.position + -(-size // 4) * 4
-        yield member
-        stream.skip_to(end)  # whether it was read, or in part, or not
+        yield from _padded(stream, member)
+
+
+def _stripped(stream: UnpackedStream, header: bytes, listed: Sequence[Member]) -> Iterator[Member]:
+    """The member that a header names by its number among the package's files."""
+    try:
+        member = listed[int(header[len(_STRIPPED) :], 16)]
+    except (ValueError, IndexError) as error:
+        raise _damaged_cpio(stream) from error
+    yield from _padded(stream, member)
+
+
+def _padded(stream: UnpackedStream, member: Member) -> Iterator[Member]:
+    """A member, with what fills header and content up to four bytes each taken away."""
+    stream.skip_to(-(-stream.position // 4) * 4)
+    end = stream.position + -(-member.size // 4) * 4
+    yield member
+    stream.skip_to(end)  # whether it was read, or in part, or not
 
 
 def relative(name: bytes) -> str:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from struct import Struct, unpack_from
 from typing import Final
 
 from staleline.kernel.file.archives import (
+    Member,
     Package,
     cpio_members,
     damaged_package,
@@ -30,13 +32,14 @@ _HEADER_MAGIC: Final = b"\x8e\xad\xe8\x01"
 _ENTRY: Final = Struct(">4I")
 # Tags and types, rpmtag.h.
 _NAME, _VERSION, _RELEASE, _EPOCH = 1000, 1001, 1002, 1003
-_FILE_MODES, _FILE_FLAGS = 1030, 1037
+_FILE_SIZES, _FILE_MODES, _FILE_FLAGS = 1028, 1030, 1037
+_LONG_FILE_SIZES, _DEVICES, _INODES = 5008, 1095, 1096
 _DIR_INDEXES, _BASE_NAMES, _DIR_NAMES = 1116, 1117, 1118
 _STRING, _STRING_ARRAY = 6, 8
 _LONGEST_TEXT: Final = 255
-_NUMBERS: Final = {3: ("H", 2), 4: ("I", 4)}
+_NUMBERS: Final = {3: ("H", 2), 4: ("I", 4), 5: ("Q", 8)}
 _GHOST: Final = 1 << 6  # belongs to the package and is not in it: Fedora's /boot/vmlinuz-*
-_S_IFMT, _S_IFREG = 0o170000, 0o100000
+_S_IFMT, _S_IFREG, _S_IFLNK = 0o170000, 0o100000, 0o120000
 # Bounds on what a hostile header can ask for; kernel packages have 4 000 files.
 _MAX_ENTRIES: Final = 1 << 12
 _MAX_DATA: Final = 32 << 20
@@ -66,7 +69,7 @@ class _Header:
         return self.data[offset:].split(b"\0", 1)[0][:_LONGEST_TEXT].decode("utf-8", "replace")
 
     def numbers(self, tag: int) -> tuple[int, ...]:
-        """An array of 16- or 32-bit numbers; empty if it is missing or no such array."""
+        """An array of 16-, 32- or 64-bit numbers; empty if it is missing or no such array."""
         kind, offset, count = self.entries.get(tag, (0, 0, 0))
         code, size = _NUMBERS.get(kind, ("", 0))
         if not code or count > _MAX_FILES or offset + size * count > len(self.data):
@@ -85,7 +88,10 @@ def open_rpm(source: ByteSource) -> Package:
     header = _header(source, -(-signature.end // 8) * 8)
     # What compresses it is told by its first bytes.
     stream = unpacked_part(source, header.end, source.size - header.end)
-    return Package(stream, cpio_members, _files(header), header.text(_NAME), _version(header))
+    members = _members(header)
+    files = tuple(name for name, _, kept in members if kept) if members else None
+    read = partial(cpio_members, listed=[member for _, member, _ in members])
+    return Package(stream, read, files, header.text(_NAME), _version(header))
 
 
 def _header(source: ByteSource, at: int) -> _Header:
@@ -111,18 +117,44 @@ def _version(header: _Header) -> str | None:
     return f"{epoch[0]}:{version}-{release}" if epoch else f"{version}-{release}"
 
 
-def _files(header: _Header) -> tuple[str, ...] | None:
-    """Regular files in the archive: each a base name and the number of its directory's."""
+def _members(header: _Header) -> list[tuple[str, Member, bool]]:
+    """The files of the list, each a base name and the number of its directory's.
+
+    Each with its name, what the archive has of it, and whether it is regular and in the archive;
+    none if the list does not hang together: then the archive itself is read for names.
+    """
     names, directories = header.strings(_BASE_NAMES), header.strings(_DIR_NAMES)
     indexes = header.numbers(_DIR_INDEXES)
     modes, flags = header.numbers(_FILE_MODES), header.numbers(_FILE_FLAGS)
-    # A list that does not hang together is none: then the archive itself is read for names.
     if not names or {len(indexes), len(modes), len(flags)} != {len(names)}:
-        return None
+        return []
     if max(indexes) >= len(directories):
-        return None
-    return tuple(
-        relative(directories[index] + name)
-        for name, index, mode, flag in zip(names, indexes, modes, flags, strict=True)
-        if mode & _S_IFMT == _S_IFREG and not flag & _GHOST
-    )
+        return []
+    members: list[tuple[str, Member, bool]] = []
+    sizes = _sizes(header, modes)
+    for number, (index, base) in enumerate(zip(indexes, names, strict=True)):
+        name, regular = relative(directories[index] + base), modes[number] & _S_IFMT == _S_IFREG
+        member = Member(name, sizes[number], regular)
+        members.append((name, member, regular and not flags[number] & _GHOST))
+    return members
+
+
+def _sizes(header: _Header, modes: tuple[int, ...]) -> list[int]:
+    """How many bytes an archive has of each file that leaves its size to the header.
+
+    Of hard links the last has the content (rpm 6.0 lib/rpmfi.cc iterReadArchiveNext()).
+    """
+    given = header.numbers(_LONG_FILE_SIZES) or header.numbers(_FILE_SIZES)
+    if len(given) != len(modes):
+        return [0] * len(modes)
+    devices, inodes = header.numbers(_DEVICES), header.numbers(_INODES)
+    if {len(devices), len(inodes)} != {len(modes)}:
+        devices, inodes = (0,) * len(modes), tuple(range(len(modes)))
+    last = {file: number for number, file in enumerate(zip(devices, inodes, strict=True))}
+    return [
+        size
+        if mode & _S_IFMT == _S_IFLNK
+        or (mode & _S_IFMT == _S_IFREG and last[devices[number], inodes[number]] == number)
+        else 0
+        for number, (size, mode) in enumerate(zip(given, modes, strict=True))
+    ]
