@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import re
 import struct
@@ -166,6 +167,30 @@ def test_damaged_packages_get_one_line(package, expected):
     text = message(package)
     assert expected in text
     assert re.fullmatch(r"package[^\n]*: [^\n]+; [^\n]+", text)
+
+
+@pytest.mark.parametrize("compression", ["zst", "gz", "xz", ""])
+@pytest.mark.parametrize("style", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_a_package_that_is_a_tar_archive(tmp_path, compression, style):
+    """Arch's .pkg.tar.zst, Slackware's .txz, make tar-pkg; they were called no kernel image."""
+    path = tmp_path / "linux.pkg.tar"
+    name = "usr/lib/modules/6.99.1-arch1-1/vmlinuz"
+    archive = tar([File(".PKGINFO", b"pkgname = linux\n"), File(name, IMAGE), MODULE], style)
+    path.write_bytes(COMPRESSORS[compression](archive))
+    image = load_image(path)
+    assert (image.member, image.release) == (name, RELEASE)
+    path.write_bytes(tar([MODULE]))
+    with pytest.raises(KernelImageError, match="a package without kernel image"):
+        load_image(path)
+
+
+def test_alpine_s_package_of_several_streams(tmp_path):
+    """Signature, control and data are a gzip stream each, and one tar archive together."""
+    path = tmp_path / "linux-lts.apk"
+    parts = (tar([file])[:-1024].rstrip(b"\0") for file in (File(".SIGN.RSA.x", b"s" * 512),))
+    first = b"".join(part + bytes(-len(part) % 512) for part in parts)
+    path.write_bytes(gzip.compress(first) + gzip.compress(tar([File("boot/vmlinuz-lts", IMAGE)])))
+    assert load_image(path).member == "boot/vmlinuz-lts"
 
 
 def test_members_by_number_as_rpm_has_them_in_format_6():

@@ -49,9 +49,15 @@ def is_member(name: str) -> bool:
 def is_directory(path: str) -> bool:
     """Does the directory `path` hold files of CPUs?"""
     try:
-        return any(is_member(name) for name in os.listdir(path))
+        return bool(_members(path))
     except OSError:
         return False
+
+
+def _members(path: str) -> list[str]:
+    """The files of CPUs in a directory, which a folder of such a name is not."""
+    names = (name for name in os.listdir(path) if is_member(name))
+    return sorted((n for n in names if os.path.isfile(os.path.join(path, n))), key=_number)
 
 
 def read_hwloc_directory(path: str) -> Snapshot:
@@ -60,7 +66,7 @@ def read_hwloc_directory(path: str) -> Snapshot:
     Raises:
         EvidenceError: A file cannot be read or is damaged.
     """
-    names = sorted(filter(is_member, os.listdir(path)), key=_number)[:_CPUS_MAX]
+    names = _members(path)[:_CPUS_MAX]
     texts: dict[str, str] = {}
     left = MAX_BYTES
     for name in names:

@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The kernel image inside a Debian or RPM package, without unpacking the package."""
+"""The kernel image inside a package, without unpacking the package.
+
+Of Debian, of RPM, or a tar archive, as those of Arch, Alpine and Slackware are, and what the
+kernel's ``make tar-pkg`` makes.
+"""
 
 from __future__ import annotations
 
@@ -8,16 +12,24 @@ from dataclasses import dataclass
 from typing import Final
 
 from staleline.errors import KernelImageError
-from staleline.kernel.file.archives import Member, damaged_package
+from staleline.kernel.file.archives import (
+    Member,
+    Package,
+    archive_members,
+    damaged_package,
+    unpacked_part,
+)
 from staleline.kernel.file.buildtree import is_beside
 from staleline.kernel.file.deb import DEB_MAGIC, open_deb
 from staleline.kernel.file.rpm import RPM_MAGIC, open_rpm
 from staleline.kernel.file.source import ByteSource, MemoryBytes
 from staleline.kernel.file.spool import MAX_SPOOLED, spooled
+from staleline.tar import is_tar
 from staleline.unpacking import UnpackedStream
 
 __all__ = ["MAX_IMAGE", "PackagedImage", "has_kernel", "is_package", "read_package"]
 
+_BLOCK: Final = 512  # of a tar archive
 MAX_IMAGE: Final = 96 << 20
 """Largest image taken out of a package, in bytes; compressed ones have 7 to 20 MiB."""
 
@@ -48,8 +60,10 @@ class PackagedImage:
 
 
 def is_package(head: memoryview) -> bool:
-    """Does a file that begins with these bytes call itself a .deb or .rpm?"""
-    return bytes(head[: len(DEB_MAGIC)]).startswith((DEB_MAGIC, RPM_MAGIC))
+    """Does a file that begins with these bytes call itself a .deb or .rpm, or a tar archive?"""
+    return bytes(head[: len(DEB_MAGIC)]).startswith((DEB_MAGIC, RPM_MAGIC)) or is_tar(
+        bytes(head[:_BLOCK])
+    )
 
 
 def read_package(source: ByteSource) -> PackagedImage:
@@ -58,8 +72,7 @@ def read_package(source: ByteSource) -> PackagedImage:
     Raises:
         KernelImageError: The package is damaged, or does not hold exactly one image.
     """
-    rpm = bytes(source.read(0, len(RPM_MAGIC))) == RPM_MAGIC
-    package = open_rpm(source) if rpm else open_deb(source)
+    package = _opened(source)
     # Files are listed apart from their content, so that a package of several images is told from
     # one of a single image before anything large is unpacked.
     listed = package.files and tuple(filter(_is_image, package.files))
@@ -87,9 +100,18 @@ def has_kernel(source: ByteSource) -> bool | None:
     Raises:
         KernelImageError: The package is damaged.
     """
-    rpm = bytes(source.read(0, len(RPM_MAGIC))) == RPM_MAGIC
-    files = (open_rpm(source) if rpm else open_deb(source)).files
+    files = _opened(source).files
     return None if files is None else any(map(_is_image, files))
+
+
+def _opened(source: ByteSource) -> Package:
+    head = bytes(source.read(0, min(source.size, _BLOCK)))
+    if head.startswith(RPM_MAGIC):
+        return open_rpm(source)
+    if head.startswith(DEB_MAGIC):
+        return open_deb(source)
+    # It has no list of files, so that it is read to its end.
+    return Package(unpacked_part(source, 0, source.size), archive_members, None)
 
 
 def _is_image(name: str) -> bool:
