@@ -42,7 +42,8 @@ def load_image(path: str | PathLike[str]) -> KernelImage:
 
     Args:
         path: A bzImage (``vmlinuz``), an ELF ``vmlinux``, a unified kernel image, a .deb or
-            .rpm package or tar archive that holds one of them, or the directory a kernel was built in.
+            .rpm package or tar archive that holds one of them, or the directory a kernel was
+            built in.
 
     Raises:
         KernelImageError: It cannot be read, or is not one x86-64 kernel with symbols.
