@@ -28,6 +28,7 @@ from staleline.evidence.snapshot import (
 )
 from staleline.evidence.statements import said_by_user
 from staleline.facts import from_snapshot
+from staleline.facts.told.commandline import mem_encrypt
 
 CPUID = Path(__file__).parents[1] / "data" / "cpuid" / "libcpuid"
 ROME = read_snapshot(CPUID / "amd-epyc-7742-64-core-processor-dual.test")
@@ -336,6 +337,31 @@ def test_what_was_observed_may_be_given_again() -> None:
 def test_a_value_that_was_given_before_may_be_replaced() -> None:
     first = with_given(ROME, cmdline="quiet")
     assert with_given(first, cmdline="mem_encrypt=on").kernel.cmdline == "mem_encrypt=on"
+
+
+#: What the kernel was told, as it shows without its line: startup code went by it.
+OBSERVED = [
+    KernelEvidence("6.12.117", xloadflags=0xBF),
+    KernelEvidence("6.12.117", loader_cmdline="mem_encrypt=on"),
+    KernelEvidence("6.1.9", loader_cmdline="mem_encrypt=on"),
+]
+
+
+@pytest.mark.parametrize("kernel", OBSERVED, ids=["flag", "loader's line", "earlier"])
+def test_a_command_line_never_takes_the_place_of_what_was_observed_of_it(
+    kernel: KernelEvidence,
+) -> None:
+    """An archive made by tar has an empty /proc/cmdline, and the flags of boot_params beside it.
+
+    linux 6.12.118 arch/x86/boot/compressed/misc.c:379; what was given was taken instead.
+    """
+    shown = replace(SEEN, kernel=kernel)
+    assert mem_encrypt(with_given(shown, cmdline="ro mem_encrypt=on").kernel).value == "on"
+    for line in ("ro", "ro mem_encrypt=off"):
+        with pytest.raises(ContradictionError):
+            with_given(shown, cmdline=line)
+        what_if = with_given(shown, cmdline=line, another_kernel=True)
+        assert mem_encrypt(what_if.kernel).value != "on"
 
 
 def test_a_command_line_of_another_kernel_is_not_held_against_the_running_ones() -> None:

@@ -17,6 +17,7 @@ from typing import Final
 
 __all__ = [
     "COMMAND_LINE_SIZE",
+    "XLF_MEM_ENCRYPTION",
     "arguments",
     "asked_otherwise",
     "bootconfig_asked",
@@ -35,6 +36,8 @@ __all__ = [
 
 #: arch/x86/include/asm/setup.h, linux 4.14 to 7.3.
 COMMAND_LINE_SIZE = 2048
+#: 6.12 arch/x86/include/uapi/asm/bootparam.h:27.
+XLF_MEM_ENCRYPTION = 1 << 7
 
 #: `isspace()` of lib/ctype.c, linux 5.10 to 7.3: 0xa0 too, which is a byte of some letters.
 _SPACE = frozenset(b"\t\n\v\f\r \xa0")

@@ -13,6 +13,7 @@ from typing import Any
 
 from staleline.evidence.commandline import (
     COMMAND_LINE_SIZE,
+    XLF_MEM_ENCRYPTION,
     bootconfig_asked,
     borrows_crash_memory,
     decompressor_sees_on,
@@ -30,7 +31,6 @@ __all__ = ["UnseenError", "crash_kernel_borrows", "mem_encrypt", "reboot_force",
 
 _COLLECT = "run staleline collect on the host, as root"
 _OPTION = b"mem_encrypt"
-_XLF_MEM_ENCRYPTION = 1 << 7  # 6.12 arch/x86/include/uapi/asm/bootparam.h:27
 #: More places at which a line may have been put together are not looked at.
 _CUTS_MAX = 32
 #: bootconfig came with 5.6 (commit 7684b8582c24); `panic_` in reboot= with 5.2.
@@ -88,8 +88,8 @@ def mem_encrypt(kernel: KernelEvidence) -> Observation:
     flags, later = kernel.xloadflags, release is not None and _is_later(release)
     # The flag is the reader's own answer, handed on to startup code, so it needs no command line.
     # Up to 6.8 nobody set it, and that it is clear says nothing.
-    if flags is not None and (flags & _XLF_MEM_ENCRYPTION or later):
-        choice = "on" if flags & _XLF_MEM_ENCRYPTION else "off"
+    if flags is not None and (flags & XLF_MEM_ENCRYPTION or later):
+        choice = "on" if flags & XLF_MEM_ENCRYPTION else "off"
         return observed_as(choice, "xloadflags in /sys/kernel/boot_params/data")
     if kernel.cmdline is None and kernel.loader_cmdline is None:
         return untold(f"the command line was not read: {_COLLECT}")
