@@ -55,3 +55,14 @@ def test_lines_without_a_host_are_of_the_one_that_is_named() -> None:
     machine = parse_snapshot(f"{text}Nov 30 10:00:01 a kernel: x\n", "file")
     assert machine.log is not None
     assert machine.log.lines == (SEV,)
+
+
+@pytest.mark.parametrize(
+    "prose", ["Linux version 6.1 is what it runs on", "<4>[   99.0] Linux version in pstore"]
+)
+def test_prose_is_no_banner(prose: str) -> None:
+    """linux 7.3.4 init/version-timestamp.c:25: who built it stands in brackets behind a number."""
+    log = f"[    0.000000] Linux version 6.12.1 (a@b) #1 SMP\n[    0.000001] {OFF}\n"
+    machine = parse_snapshot(f"{log}[    0.000002] x\n{prose}\n", "file")
+    assert machine.kernel.release == "6.12.1"
+    assert machine.kernel.cmdline == OFF.removeprefix("Command line: ")
