@@ -229,7 +229,7 @@ def test_a_snapshot_of_which_everything_is_hostile_is_not_obeyed(
 def test_a_log_is_not_obeyed(form: str, said: Said, tmp_path: Path, *, contradictory: bool) -> None:
     path = tmp_path / f"log{EVIL}"
     active = f"Memory Encryption Features active: AMD SME {EVIL_WORD}"
-    lines = [f"Linux version 6.12.107 {EVIL_WORD}", f"Command line: {EVIL_WORD}", active]
+    lines = [f"Linux version 6.12.107 ({EVIL_WORD})", f"Command line: {EVIL_WORD}", active]
     lines += [f"SEV: {EVIL_WORD}", f"DMI: {EVIL_WORD}", f"virt/tdx: {EVIL_WORD}"]
     lines += ["Memory Encryption Features active: Intel TDX"] * contradictory
     path.write_text("".join(f"[    0.{n:06}] {line}\n" for n, line in enumerate(lines)))
