@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from staleline.check.diagrams.decisiondiagram import DiagramLimits, Progress, behaviour, explore
+from staleline.check.diagrams.decisiondiagram import DiagramLimits, behaviour, explore
 from staleline.check.export.combine import combined
 from staleline.check.meaning.interpreter import holds, moves, reachable
 from staleline.check.search.search import search
@@ -209,15 +209,6 @@ def test_too_little_time_is_an_error_that_says_what_to_raise() -> None:
     _, model = world(kexec("on→off"))[0]
     with pytest.raises(ModelError, match=r"not done after 0 s .* raise `DiagramLimits.seconds`"):
         explore(model, 3, limits=DiagramLimits(seconds=0))
-
-
-def test_progress_is_reported_with_its_time() -> None:
-    _, model = world(kexec("on→off"))[0]
-    reports: list[Progress] = []
-    explored = explore(model, 15, progress=reports.append)
-    assert [one.images for one in reports] == sorted(one.images for one in reports)
-    assert reports[-1].images == explored.images
-    assert all(one.seconds > 0 for one in reports)
 
 
 def test_what_is_asked_of_a_model_and_what_can_be_done_in_it_are_its_behaviour() -> None:

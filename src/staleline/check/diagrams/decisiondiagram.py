@@ -20,7 +20,7 @@ from staleline.check.diagrams.rows import Diagram, Pairs, Rows
 from staleline.errors import ModelError
 from staleline.model.form import TRUE, Expr, Model, Whose
 
-__all__ = ["DiagramLimits", "Explored", "Progress", "behaviour", "explore"]
+__all__ = ["DiagramLimits", "Explored", "behaviour", "explore"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,23 +61,6 @@ class Explored:
         return next(iter(self.broken), None)
 
 
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far an exploration is.
-
-    Attributes:
-        images: Images and preimages taken so far.
-        waiting: Values of the globals that have rows to look at.
-        nodes: Diagram nodes now.
-        seconds: Time since the start.
-    """
-
-    images: int
-    waiting: int
-    nodes: int
-    seconds: float
-
-
 def behaviour(model: Model) -> Hashable:
     """All that an exploration takes from a model: where it is equal, the findings are."""
     states = LocalStates(model)
@@ -103,7 +86,6 @@ def explore(
     *,
     goal: bool = True,
     limits: DiagramLimits = DiagramLimits(),
-    progress: Callable[[Progress], None] | None = None,
 ) -> Explored:
     """Find all reachable states of a model, and what they break.
 
@@ -112,12 +94,11 @@ def explore(
         secondaries: Number of secondaries, at least 0.
         goal: Also look for states that cannot reach the model's goal.
         limits: What it may take.
-        progress: Called after each value of the globals that was looked at.
 
     Raises:
         ModelError: A bound was hit.
     """
-    bounds = _Bounds(limits, progress)
+    bounds = _Bounds(limits)
     try:
         # Within the `try`, as the rows and relations themselves take nodes.
         exploration = _Exploration(model, secondaries, bounds)
@@ -141,7 +122,6 @@ class _Bounds:
     """What has been spent, and what may be."""
 
     limits: DiagramLimits
-    progress: Callable[[Progress], None] | None
     images: int = 0
     start: float = field(default_factory=time.monotonic)
 
@@ -154,11 +134,6 @@ class _Bounds:
                 where="decision diagrams",
                 do="raise `DiagramLimits.seconds`, or check fewer secondaries",
             )
-
-    def report(self, waiting: int, nodes: int) -> None:
-        if self.progress:
-            spent = time.monotonic() - self.start
-            self.progress(Progress(self.images, waiting, nodes, spent))
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +172,6 @@ class _Exploration:
             # turn comes.
             shared = min(waiting, key=self._order.__getitem__)
             self._look_at(shared, waiting.pop(shared), waiting)
-            self._bounds.report(len(waiting), self.rows.nodes)
 
     def _look_at(self, shared: Values, reached: Diagram, waiting: dict[Values, Diagram]) -> None:
         """Add rows to those that are known with some globals, and pass on where they lead."""
@@ -240,7 +214,6 @@ class _Exploration:
                 before = reaching[shared]
                 reaching[shared] = self._leading_to(shared, reaching)
                 growing |= reaching[shared] != before
-                self._bounds.report(len(backwards), self.rows.nodes)
         return reaching != self.reached
 
     def _leading_to(self, shared: Values, reaching: Mapping[Values, Diagram]) -> Diagram:
