@@ -222,3 +222,62 @@ def test_a_mail_of_a_comparison_has_the_diff_of_the_rule(
     same = run(capsys, "diff", "linux-6.5", "linux-6.5", "--format", "lkml")
     assert same[0] == 0
     assert "The rule is the same." in same[1]
+
+
+RULE = """
+name = "{name}"
+title = "for this test"
+[sites]
+stop_this_cpu = "sme_active"
+relocate_kernel = "sme_active"
+"""
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        ('[kernel]\nencrypts = "false"\n', "encrypts its memory"),
+        ('[crash]\nrelocate_kernel = "true"\n', "relocate_kernel in a crash"),
+    ],
+)
+def test_rules_that_differ_outside_of_their_sites_are_not_the_same(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, more: str, told: str
+) -> None:
+    before, after = tmp_path / "before.toml", tmp_path / "after.toml"
+    before.write_text(RULE.format(name="before"))
+    after.write_text(RULE.format(name="after") + more)
+    for form in ((), ("--format", "lkml")):
+        _, text = run(capsys, "diff", before, after, *form)
+        assert told in text
+        assert "The rule is the same." not in text
+        assert told not in run(capsys, "diff", before, before, *form)[1]
+    document = document_of(run(capsys, "diff", before, after, "--json")[1])
+    changed = [document["encrypts"], *document["crash"].values()]
+    assert any(one["added"] or one["dropped"] for one in changed)
+
+
+def test_a_handover_is_told_as_it_was_where_the_old_kernel_encrypted(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Its flush by `sme_active` goes with it, though the words of the rule stay."""
+    before, after = tmp_path / "before.toml", tmp_path / "after.toml"
+    before.write_text(RULE.format(name="before"))
+    after.write_text(f'{RULE.format(name="after")}[kernel]\nencrypts = "false"\n')
+    _, text = run(capsys, "diff", before, after)
+    assert "- stop_this_cpu: one WBINVD less where sme_active" in text
+    assert "on→off, now off→off" in text
+    rows = document_of(run(capsys, "diff", before, after, "--json")[1])["handovers"]
+    assert {tuple(row["encrypts"]) for row in rows} == {("on", "off")}
+
+
+def test_what_an_exact_number_of_cpus_shows_is_told_or_refused(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    asked = ("check", "host-mem-incoherent", "--platform", "intel-tdx", "--cpus", "3")
+    told = "Exactly 3 CPUs, "
+    for form in ((), ("--format", "lkml")):
+        status, text = run(capsys, *asked, *form)
+        assert (status, told in text) == (0, True)
+    for findings in ("sarif", "junit", "prometheus"):
+        assert main([*asked, "--format", findings]) == 1
+        assert f"--cpus is not told by --format {findings}" in capsys.readouterr().err

@@ -33,7 +33,7 @@ from staleline.vocabulary import Verdict
 if TYPE_CHECKING:  # what checks exactly is imported only where it is asked for
     from staleline.verdict.policies.exact import ExactCheck
 
-__all__ = ["RuleCheck", "check_document", "headline", "print_check", "told_reasons"]
+__all__ = ["RuleCheck", "check_document", "exact_words", "headline", "print_check", "told_reasons"]
 
 _WORDS = {Verdict.SAFE: "safe", Verdict.AT_RISK: "at risk", Verdict.UNKNOWN: "unknown"}
 
@@ -129,7 +129,8 @@ def print_check(console: Console, checked: RuleCheck) -> None:
     console.print(_table(folded(checked.rows)))
     if checked.exact is not None:
         console.print()
-        console.print(_exact_words(checked.exact))
+        style = "bold red" if checked.exact.disagreeing else ""
+        console.print(Text(exact_words(checked.exact), style))
     _print_counterexamples(console, checked.rows)
     console.print()
 
@@ -204,14 +205,15 @@ def _table(rows: Sequence[FoldedRow]) -> HandoverTable:
     return table
 
 
-def _exact_words(exact: ExactCheck) -> str:
+def exact_words(exact: ExactCheck) -> str:
+    """What another engine says with exactly so many CPUs, in a sentence."""
     cpus = "1 CPU" if exact.cpus == 1 else f"{exact.cpus} CPUs"
     what = f"Exactly {cpus}, {exact.models} models, {_rounded(exact.states)} states"
     if exact.disagreeing:
-        return f"{what}: [bold red]another verdict[/] for {_named(exact.disagreeing)}"
+        return f"{what}: another verdict for {_named(exact.disagreeing)}."
     if exact.needing_more:
         return (
-            f"{what}: the same, but that these break with more only: {_named(exact.needing_more)}"
+            f"{what}: the same, but that these break with more only: {_named(exact.needing_more)}."
         )
     return f"{what}: every verdict is the same."
 

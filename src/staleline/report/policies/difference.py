@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from rich.console import Console
@@ -11,9 +12,10 @@ from rich.text import Text
 from staleline.report.policies.folding import place_fields
 from staleline.report.words.console import VERDICT_STYLE, markup_escape
 from staleline.report.words.handovertable import Column, HandoverTable
-from staleline.report.words.words import flush_words, transition_words
+from staleline.report.words.words import flush_words, state_word, transition_words
 from staleline.verdict.policies.difference import (
     ChangedHandover,
+    ConditionDifference,
     Difference,
     FlushCount,
     SiteDifference,
@@ -35,13 +37,9 @@ def difference_document(difference: Difference) -> dict[str, Any]:
         "schema": "staleline/diff/1",
         "old": difference.old.name,
         "new": difference.new.name,
-        "sites": {
-            site.site: {
-                "added": None if site.added is None else str(site.added),
-                "dropped": None if site.dropped is None else str(site.dropped),
-            }
-            for site in difference.sites
-        },
+        "sites": {site.site: _condition_document(site) for site in difference.sites},
+        "crash": {site.site: _condition_document(site) for site in difference.crash},
+        "encrypts": _condition_document(difference.encrypts),
         "reported_stopped": list(difference.reported),
         "cost": {
             cost.site: {"more": cost.more, "unneeded": cost.unneeded, "less": cost.less}
@@ -51,10 +49,18 @@ def difference_document(difference: Difference) -> dict[str, Any]:
     }
 
 
+def _condition_document(change: ConditionDifference) -> dict[str, str | None]:
+    return {
+        "added": None if change.added is None else str(change.added),
+        "dropped": None if change.dropped is None else str(change.dropped),
+    }
+
+
 def _handover_document(changed: ChangedHandover) -> dict[str, Any]:
     row = changed.new
     return {
         **place_fields(row),
+        "encrypts": list(map(state_word, changed.encrypts)),
         "verdict": [changed.old.judgement.verdict, changed.new.judgement.verdict],
         "flushes": [dict(one.judgement.flushes) for one in (changed.old, changed.new)],
         "faults": [list(one.judgement.faults) for one in (changed.old, changed.new)],
@@ -68,6 +74,15 @@ def print_difference(console: Console, difference: Difference) -> None:
     console.print()
     for site in difference.sites:
         _print_site(console, site)
+    for site in difference.crash:
+        for line in _site_words(site, f"{site.site} in a crash"):
+            console.print(line)
+    for sign, words, condition in (
+        ("+", "encrypts its memory also where", difference.encrypts.added),
+        ("-", "encrypts its memory no longer where", difference.encrypts.dropped),
+    ):
+        if condition is not None:
+            console.print(f"{sign} {words} {markup_escape(str(condition))}")
     before, after = difference.reported
     if before is not after:
         console.print(f"~ a CPU is reported stopped {after}, was {before}".replace("-", " "))
@@ -86,14 +101,20 @@ def print_handovers(console: Console, difference: Difference) -> None:
 
 
 def _print_site(console: Console, site: SiteDifference) -> None:
+    lines = list(_site_words(site, str(site.site)))
+    for line in lines:
+        console.print(line)
+    if not lines:
+        console.print(f"  {site.site}: the same rule", style="dim")
+
+
+def _site_words(site: SiteDifference, name: str) -> Iterator[str]:
     for sign, verb, condition in (
         ("+", "one more WBINVD where", site.added),
         ("-", "one WBINVD less where", site.dropped),
     ):
         if condition is not None:
-            console.print(f"{sign} {site.site}: {verb} {markup_escape(str(condition))}")
-    if site.added is None and site.dropped is None:
-        console.print(f"  {site.site}: the same rule", style="dim")
+            yield f"{sign} {name}: {verb} {markup_escape(str(condition))}"
 
 
 def _cost_words(cost: FlushCount) -> str:
@@ -127,9 +148,16 @@ def _handovers(difference: Difference) -> HandoverTable:
     for changed in difference.handovers:
         alike.setdefault(_row(changed), []).append(changed)
     for (platform, path, secondaries, jumping, _), rows in alike.items():
-        transitions = "; ".join(transition_words(one.new) for one in rows)
+        transitions = "; ".join(map(_transition, rows))
         table.add(platform, path, transitions, secondaries, jumping, _verdicts(rows[0]))
     return table
+
+
+def _transition(changed: ChangedHandover) -> str:
+    """Of one machine, on which the old kernel may encrypt by one rule, and not by the other."""
+    before, after = changed.encrypts
+    words = transition_words(changed.new)
+    return words if before is after else f"{transition_words(changed.old)}, now {words}"
 
 
 def _row(changed: ChangedHandover) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from textwrap import wrap
 
 from staleline.check.runs.trace import Counterexample
 from staleline.printable import printable
-from staleline.report.policies.check import RuleCheck, headline, told_reasons
+from staleline.report.policies.check import RuleCheck, exact_words, headline, told_reasons
 from staleline.report.policies.folding import where_words, why_not_safe
 from staleline.report.policies.subject import identity_lines
 from staleline.report.words.words import transition_words
@@ -95,6 +95,8 @@ def check_mail(mail: Mail, several: Sequence[RuleCheck]) -> str:
                     f"Accepted, not shown: {name}; without it {checked.only_accepted} of these "
                     "are not safe."
                 )
+            if checked.exact is not None:
+                yield _paragraph(exact_words(checked.exact))
             yield from _reason_lines(checked.rows)
             if previous is None:
                 yield from ("", "The rule:", *_rule(checked.rule))
@@ -163,6 +165,12 @@ def _conditions(rule: NamedRule) -> Iterator[tuple[str, str]]:
         yield f"{site} in a crash", "unknown" if unknown else _when(str(crash))
     reported = "unknown" if partly is not None and partly.order else policy.reported
     yield "a CPU is reported stopped", reported.replace("-", " its ")
+    if partly is not None and partly.encrypts:
+        yield "encrypts its memory", "unknown"
+    elif policy.encrypts is not None:
+        yield "encrypts its memory", f"if {policy.encrypts}"
+    if policy.lacks:
+        yield "has no code for", ", ".join(policy.lacks)
 
 
 def _when(condition: str) -> str:

@@ -7,9 +7,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from staleline.policy.expression import Expression
+from staleline.policy.axioms import encrypts
+from staleline.policy.expression import AtomIs, Expression
+from staleline.policy.literals import substitute
 from staleline.policy.policy import Policy
-from staleline.policy.smt import condition_where
+from staleline.policy.smt import condition_where, equivalent
 from staleline.verdict.handover.judgement import Judgement
 from staleline.verdict.handover.kernels import Kernel, PolicyKernel
 from staleline.verdict.policies.platforms import PlatformHandover, check_kernel
@@ -17,6 +19,7 @@ from staleline.vocabulary import ReportOrder, Site, Verdict
 
 __all__ = [
     "ChangedHandover",
+    "ConditionDifference",
     "Difference",
     "FlushCount",
     "RuledKernel",
@@ -27,12 +30,18 @@ __all__ = [
 
 
 @dataclass(frozen=True, slots=True)
-class SiteDifference:
+class ConditionDifference:
+    """Where the new condition holds and the old one does not, and the reverse; None if nowhere."""
+
+    added: Expression | None
+    dropped: Expression | None
+
+
+@dataclass(frozen=True, slots=True)
+class SiteDifference(ConditionDifference):
     """Where the new rule executes a WBINVD that the old one does not, and the reverse."""
 
     site: Site
-    added: Expression | None
-    dropped: Expression | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +60,11 @@ class ChangedHandover:
     def better(self) -> bool:
         """Safe now, not safe before."""
         return self.old.judgement.verdict is not Verdict.SAFE and self._safe_now
+
+    @property
+    def encrypts(self) -> tuple[bool, bool]:
+        """Does the old kernel of the handover encrypt its memory, by either rule?"""
+        return self.old.old, self.new.old
 
     def flushes(self, site: Site) -> tuple[bool | None, bool | None]:
         """Is WBINVD executed at the site, before and now? None if it is not on this path."""
@@ -80,11 +94,23 @@ class FlushCount:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """Everything that changes from one policy to another."""
+    """Everything that changes from one policy to another.
+
+    Attributes:
+        old: The old one.
+        new: The new one.
+        sites: Of each site.
+        crash: Likewise in a crash, of those at which either decides otherwise then.
+        encrypts: Where a kernel encrypts its own memory.
+        reported: Order of the stop protocol, before and now.
+        handovers: Those that are treated differently.
+    """
 
     old: Policy
     new: Policy
     sites: tuple[SiteDifference, ...]
+    crash: tuple[SiteDifference, ...]
+    encrypts: ConditionDifference
     reported: tuple[ReportOrder, ReportOrder]
     handovers: tuple[ChangedHandover, ...]
 
@@ -115,14 +141,46 @@ def compare_kernels(old: RuledKernel, new: RuledKernel) -> Difference:
         old=before,
         new=after,
         sites=tuple(_site(before, after, site) for site in Site),
+        crash=tuple(
+            _in_a_crash(before, after, site)
+            for site in Site
+            if site in {*before.in_a_crash, *after.in_a_crash}
+        ),
+        encrypts=ConditionDifference(*_where(_encrypts(before), _encrypts(after))),
         reported=(before.reported, after.reported),
         handovers=tuple(_changed(old, new)),
     )
 
 
 def _site(old: Policy, new: Policy, site: Site) -> SiteDifference:
-    before, after = old.condition(site), new.condition(site)
-    return SiteDifference(site, condition_where(after, before), condition_where(before, after))
+    conditions = (_meant(policy, policy.condition(site)) for policy in (old, new))
+    return SiteDifference(*_where(*conditions), site)
+
+
+def _in_a_crash(old: Policy, new: Policy, site: Site) -> SiteDifference:
+    conditions = (
+        _meant(policy, policy.in_a_crash.get(site) or policy.condition(site))
+        for policy in (old, new)
+    )
+    return SiteDifference(*_where(*conditions), site)
+
+
+def _where(before: Expression, after: Expression) -> tuple[Expression | None, Expression | None]:
+    """Where the latter holds alone, and where the former does."""
+    return condition_where(after, before), condition_where(before, after)
+
+
+def _encrypts(policy: Policy) -> Expression:
+    return encrypts() if policy.encrypts is None else policy.encrypts
+
+
+def _meant(policy: Policy, condition: Expression) -> Expression:
+    """With what `sme_active` is to this kernel, where that is not what it is to others."""
+    own = policy.encrypts
+    # By the same words two rules would pass for one that flush on different machines.
+    if own is None or equivalent(own, encrypts()):
+        return condition
+    return substitute(condition, {AtomIs("sme_active"): own})
 
 
 def _changed(old: Kernel, new: Kernel) -> Iterator[ChangedHandover]:
@@ -142,6 +200,7 @@ def _cost(handovers: tuple[ChangedHandover, ...], site: Site) -> FlushCount:
 def _treatment(judgement: Judgement) -> tuple[object, ...]:
     # Not by its run: another shortest interleaving of the same violation is no change.
     return (
+        judgement.case.old_encrypts,
         judgement.verdict,
         tuple(judgement.flushes.items()),
         judgement.faults,
