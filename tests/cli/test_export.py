@@ -24,6 +24,9 @@ def trace(tmp_path: Path) -> Path:
     return path
 
 
+_LINUX = ("--kernel", "linux-6.5", "--platform", "amd-sme-incoherent")
+
+
 def printed(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
     assert main([str(one) for one in arguments]) == 0
     return capsys.readouterr().out
@@ -72,6 +75,29 @@ def test_the_header_says_of_which_lines_it_speaks(capsys: pytest.CaptureFixture[
     two = ("--line", "image", "--line", "stop-mask")
     text = printed(capsys, "export", "kexec:on-off", "--to", "promela", *two)
     assert "// Lines: image, stop-mask, without rest-of-ram, decrypted-page (--line)." in text
+
+
+def test_the_header_says_what_was_changed_of_the_case(
+    capsys: pytest.CaptureFixture[str], trace: Path
+) -> None:
+    """The case is called kexec:on-off, and would pass for it."""
+    changed = ("--set", "path=crash", "--set", "old_encrypts=no", "--secondaries", 1)
+    for case in (("kexec:on-off",), ("kexec:on-off", *_LINUX)):
+        text = printed(capsys, "export", *case, "--to", "smt2", *changed)
+        head = " ".join(text.replace(";", "").split()).partition(" by staleline")[0]
+        assert head.endswith("path=crash, old_encrypts=no, secondaries=1,")
+    text = printed(capsys, "export", trace, "--to", "smt2", "--set", "flush_jumping=never")
+    assert "flush_jumping=never, by staleline" in " ".join(text.replace(";", "").split())
+
+
+def test_two_values_of_one_parameter_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    case = ("export", "kexec:on-off", "--to", "smt2")
+    for twice in (
+        ("--set", "flush_jumping=never", "--set", "flush_jumping=always"),
+        ("--set", "secondaries=1", "--secondaries", 2),
+    ):
+        assert "is given two values" in refused(capsys, *case, *twice)
+    printed(capsys, *case, "--set", "late_nmi=yes", "--set", "late_nmi=true")
 
 
 @pytest.mark.parametrize("platform", ["intel-tdx", "amd-no-sme", "guest-sev"])

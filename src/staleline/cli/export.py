@@ -107,7 +107,6 @@ def command(  # noqa: PLR0913 - one parameter per option
     --kernel and --platform it is that kernel's handover there. The header says what the case
     was found to be here: proved, or refuted.
     """
-    # Behind --set, so that the option of its own counts.
     if secondaries is not None:
         changes = (*changes, f"secondaries={secondaries}")
     if rule is None and (platform is not None or sev_guests):
@@ -117,6 +116,8 @@ def command(  # noqa: PLR0913 - one parameter per option
     else:
         told, scenario = _case_of_kernel(case, changes, roles, (rule, platform, sev_guests))
     text = PRINTERS[target](scenario, symmetry=symmetry)
+    # What is changed may be what the case is called by.
+    told = ", ".join((told, *changes))
     _write(_header(told, scenario, _COMMENT[target]) + text, output)
 
 
@@ -214,11 +215,15 @@ def _called(rule: NamedRule) -> str:
 
 def _parameters(changes: Sequence[str]) -> Mapping[str, object]:
     from staleline.check.meaning.scenario_json import parameter
+    from staleline.errors import UsageError
 
     values: dict[str, object] = {}
     for change in changes:
-        name, _, value = change.partition("=")
-        values[name] = parameter(name, value, "--set")
+        name, _, text = change.partition("=")
+        value = parameter(name, text, "--set")
+        # One of two would be printed, and the other go unheard.
+        if values.setdefault(name, value) != value:
+            raise UsageError(f"{name} is given two values", where="--set", do="give one")
     return values
 
 
