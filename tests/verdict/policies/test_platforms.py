@@ -4,10 +4,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
 from staleline.policy.catalogue import catalogue
+from staleline.verdict.handover.case import Case
+from staleline.verdict.handover.judgement import judge
 from staleline.verdict.handover.kernels import FixedKernel, PolicyKernel
 from staleline.verdict.machines.exclusions import EXCLUSIONS
 from staleline.verdict.machines.machine import Guest, Machine
@@ -17,7 +20,7 @@ from staleline.verdict.policies.platforms import (
     handovers_of,
     platforms,
 )
-from staleline.vocabulary import Path
+from staleline.vocabulary import Path, Verdict
 
 NO_FLUSH = FixedKernel({})
 #: What a machine's vendor is, by the names that exclusions have for it.
@@ -89,3 +92,32 @@ def test_a_selection_and_the_rest_are_all() -> None:
     names = frozenset(platforms())
     assert sum((met(platforms=frozenset({name})) for name in names), Counter()) == everything
     assert met(sev_guests=False) + met(sev_guests=True) == everything
+
+
+def test_every_class_is_as_the_documentation_takes_for_granted() -> None:
+    """docs/policies.md, Platform classes; on a host `audit` asks for each of them."""
+    for platform in platforms().values():
+        machine = platform.machine
+        assert machine.several_cpus
+        assert not machine.offline
+        assert not machine.reboot_force
+        assert not machine.snp_host
+        assert machine.jumped_by_kernel
+        assert not machine.isolated
+        assert machine.guest_keys_snooped
+        assert machine.guest_aliases_coherent
+        assert machine.guest_flushes
+
+
+def test_what_is_safe_on_a_class_may_not_be_where_devices_do_not_snoop_guest_keys() -> None:
+    # KVM flushes such pages for devices even where EAX[10] is set (linux 6.12.118
+    # arch/x86/kvm/svm/sev.c:3203).
+    machine = replace(platforms()["amd-sme-coherent"].machine, sev_guests_run=True)
+    for snooped, verdict in ((True, Verdict.SAFE), (False, Verdict.AT_RISK)):
+        case = Case(
+            machine=replace(machine, guest_keys_snooped=snooped),
+            behaviour=NO_FLUSH.behaviour(machine),
+            path=Path.KEXEC,
+            next_encrypts=False,
+        )
+        assert judge(case).verdict is verdict
