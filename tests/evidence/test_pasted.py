@@ -9,7 +9,7 @@ from staleline.errors import EvidenceError
 from staleline.evidence.detect import parse_snapshot
 from staleline.evidence.snapshot import CpuinfoEvidence, Snapshot
 from staleline.facts.machine import from_snapshot
-from staleline.policy.axioms import VENDORS
+from staleline.policy.atoms import VENDORS
 from staleline.verdict.machines.possible import possible_machines
 from tests.evidence.writers import as_lscpu, as_lscpu_json, as_nested_lscpu_json
 

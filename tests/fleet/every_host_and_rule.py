@@ -13,7 +13,7 @@ import pytest
 
 from staleline.evidence.detect import parse_snapshot
 from staleline.facts import from_snapshot
-from staleline.policy.axioms import VENDORS
+from staleline.policy.atoms import VENDORS
 from staleline.policy.catalogue import catalogue
 from tests.conftest import RealKernel
 from tests.fleet.equality import differences, fleet_of, some_hosts

@@ -103,6 +103,10 @@ def test_atoms_are_listed_once_in_order() -> None:
         ("max_extended_leaf", "compare it with a value"),
         ("sme_supported == 1", "cannot be compared"),
         ('vendor >= "AuthenticAMD"', "cannot be compared"),
+        # By a slip in a name a rule would flush everywhere, or nowhere.
+        ('vendor != "AuthenticAmd"', "did you mean AuthenticAMD?"),
+        ('vendor == "  Shanghai  "', "use CentaurHauls, AuthenticAMD"),
+        ('vendor == ""', "no vendor of CPUs"),
         ("max_extended_leaf >= true", "not part of the language"),
         ("max_extended_leaf >= True", "cannot be compared"),
         ("__import__('os').system('true')", "not part of the language"),

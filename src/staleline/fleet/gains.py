@@ -13,7 +13,7 @@ from staleline.evidence.snapshot import TDX_MODULE_STATES
 from staleline.fleet.asked import ASKED, BOOLEANS, ClassValues
 from staleline.fleet.judging import Asked, Judge, with_kernel
 from staleline.fleet.subjects import FleetSubject
-from staleline.policy.axioms import VENDORS
+from staleline.policy.atoms import VENDORS
 from staleline.vocabulary import Verdict
 
 __all__ = ["Gain", "gains"]

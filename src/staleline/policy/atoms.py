@@ -11,7 +11,10 @@ from functools import cache
 from importlib.resources import files
 from types import MappingProxyType
 
-__all__ = ["Atom", "AtomLayer", "AtomType", "AtomValue", "atoms"]
+__all__ = ["VENDORS", "Atom", "AtomLayer", "AtomType", "AtomValue", "atoms"]
+
+#: Vendors that rules may tell apart; the first stands for every one that no rule names.
+VENDORS = ("CentaurHauls", "AuthenticAMD", "HygonGenuine", "GenuineIntel")
 
 #: What an atom can be known to be; None where the evidence does not tell.
 AtomValue = bool | int | str | None

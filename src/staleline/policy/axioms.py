@@ -7,10 +7,7 @@ from functools import cache
 
 from staleline.policy.expression import Expression, parse
 
-__all__ = ["VENDORS", "axioms", "encrypts"]
-
-#: Vendors that rules may tell apart; the first stands for every one that no rule names.
-VENDORS = ("CentaurHauls", "AuthenticAMD", "HygonGenuine", "GenuineIntel")
+__all__ = ["axioms", "encrypts"]
 
 _ENCRYPTS = (
     "(sme_supported or sev_supported) and sme_enabled and mem_encrypt"

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from staleline.errors import PolicyError
-from staleline.policy.atoms import AtomType, atoms
+from staleline.policy.atoms import VENDORS, AtomType, atoms
 
 __all__ = [
     "AllOf",
@@ -213,6 +213,13 @@ class _Reader:
         if operator is None or not fits or not isinstance(literal, int | str):
             raise self._error(
                 left, f"{left.id} ({kind}) cannot be compared like this with {literal!r}"
+            )
+        # A name that no CPU has is a slip, by which a rule would hold everywhere or nowhere.
+        if isinstance(literal, str) and literal not in VENDORS:
+            near = difflib.get_close_matches(literal, VENDORS, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"use {', '.join(VENDORS)}"
+            raise self._error(
+                left, f"no vendor of CPUs is told apart by the name {literal!a}", hint
             )
         return Comparison(left.id, operator, literal)
 

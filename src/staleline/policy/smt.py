@@ -11,8 +11,8 @@ from typing import Any, assert_never
 import z3
 
 from staleline.errors import ModelError
-from staleline.policy.atoms import AtomType, atoms
-from staleline.policy.axioms import VENDORS, axioms
+from staleline.policy.atoms import VENDORS, AtomType, atoms
+from staleline.policy.axioms import axioms
 from staleline.policy.expression import (
     AllOf,
     AnyOf,

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from staleline.hardware import ENCRYPTION_LEAF
 from staleline.kernel.boot.rawfacts import RawFacts
-from staleline.policy.axioms import VENDORS, axioms, encrypts
+from staleline.policy.atoms import VENDORS
+from staleline.policy.axioms import axioms, encrypts
 from staleline.policy.columns import evaluate_columns
 from staleline.policy.expression import AtomIs, Comparison, Expression, Operator
 

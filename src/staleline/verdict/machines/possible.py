@@ -14,7 +14,7 @@ from functools import lru_cache
 from staleline.evidence.contradiction import Contradiction, raise_if_any
 from staleline.facts import Fact, MachineFacts
 from staleline.hardware import AMD_AND_HYGON, ENCRYPTION_LEAF
-from staleline.policy.axioms import VENDORS
+from staleline.policy.atoms import VENDORS
 from staleline.verdict.machines.answered import Answered, followed
 from staleline.verdict.machines.exclusions import OF_VENDOR
 from staleline.verdict.machines.machine import Machine
