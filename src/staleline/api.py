@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from os import PathLike, fspath
 from typing import TYPE_CHECKING, Any
 
-from staleline.vocabulary import WORST_FIRST, Path, Verdict
+from staleline.vocabulary import Path, Verdict, worst
 
 if TYPE_CHECKING:
     from staleline.evidence.snapshot import Snapshot
@@ -286,7 +286,7 @@ def check_rule(policy: str, *, cache: bool = True) -> CheckedRule:
     rows = tuple(check_kernel(rule.kernel))
     verdicts = {row.judgement.verdict for row in rows}
     return CheckedRule(
-        verdict=next(verdict for verdict in WORST_FIRST if verdict in verdicts),
+        verdict=worst(verdicts),
         document=report.check_document(report.RuleCheck(rule, rows)),
     )
 

@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import StrEnum
 
-__all__ = ["WORST_FIRST", "Path", "ReportOrder", "Site", "Through", "Verdict"]
+__all__ = ["WORST_FIRST", "Path", "ReportOrder", "Site", "Through", "Verdict", "worst"]
 
 
 class Site(StrEnum):
@@ -56,6 +57,22 @@ class Verdict(StrEnum):
     AT_RISK = "at-risk"
     UNKNOWN = "unknown"
 
+    @property
+    def words(self) -> str:
+        """As sentences and headings have it: ``at risk``."""
+        return self.value.replace("-", " ")
+
+    @property
+    def status(self) -> int:
+        """What a command ends with whose answer it is; 1 is an error's."""
+        return {Verdict.SAFE: 0, Verdict.AT_RISK: 2, Verdict.UNKNOWN: 3}[self]
+
 
 #: The order in which verdicts outweigh each other.
 WORST_FIRST = (Verdict.AT_RISK, Verdict.UNKNOWN, Verdict.SAFE)
+
+
+def worst(verdicts: Iterable[Verdict]) -> Verdict:
+    """The one that outweighs the others; of nothing nothing is known."""
+    given = frozenset(verdicts)
+    return next((verdict for verdict in WORST_FIRST if verdict in given), Verdict.UNKNOWN)

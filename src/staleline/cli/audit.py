@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
-_STATUS = {"safe": 0, "at-risk": 2, "unknown": 3}
 #: At risk is worse than unknown.
 _WORST_FIRST = (2, 3, 0)
 
@@ -351,7 +350,7 @@ def _several(
 
 
 def _status(outcome: AuditOutcome, fail_on: str) -> int:
-    status = _STATUS[outcome.verdict]
+    status = outcome.verdict.status
     if fail_on == "risk" and outcome.verdict == "unknown":
         return 0
     if fail_on == "unneeded" and status == 0 and outcome.audit is not None:

@@ -345,3 +345,23 @@ def test_markdown_explains_every_finding(found: Findings) -> None:
 def test_markdown_text_means_itself(text: str) -> None:
     (inline,) = MarkdownIt("commonmark").enable("table").parseInline(escaped(text))
     assert "".join(token.content for token in inline.children or ()) == text
+
+
+def test_where_no_flush_helps_no_format_says_that_one_is_required() -> None:
+    # With reboot=force native_stop_other_cpus() returns at once (linux 7.3.4
+    # arch/x86/kernel/smp.c:155), so that other CPUs store behind whatever is flushed.
+    line = "mem_encrypt=on reboot=force"
+    dump = "libcpuid/amd-epyc-7742-64-core-processor-dual.test"
+    forced = audited(dump, "linux-6.5", "0xc0010010=0x800000", line)
+    assert {row.attainable for row in forced.handovers if row.path is Way.KEXEC} == {False}
+    table = [one for one in markdown_text([forced]).splitlines() if one.startswith("| kexec ")]
+    assert table
+    assert all("| no flush helps |" in row for row in table)
+    (run,) = sarif_document([forced])["runs"]
+    of_rows = [one["properties"] for one in run["results"]]
+    assert {row["attainable"] for row in of_rows if row.get("path") == Way.KEXEC} == {False}
+
+
+def test_markdown_has_the_words_of_the_terminal_for_what_is_executed() -> None:
+    # WBINVD raises #VC there, which relocate_kernel does not handle (LKML, March 2024).
+    assert "| WBINVD (faults) |" in markdown_text([snp_guest()])

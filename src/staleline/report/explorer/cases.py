@@ -18,7 +18,7 @@ from staleline.report.words.judged import Judged
 from staleline.verdict.audit.audit import Audit
 from staleline.verdict.handover.readkernel import NamedRule, PartlyReadKernel
 from staleline.verdict.policies.platforms import PlatformHandover, platforms
-from staleline.vocabulary import WORST_FIRST, Path, Site, Verdict
+from staleline.vocabulary import Path, Site, Verdict, worst
 
 __all__ = [
     "ComparedCase",
@@ -195,7 +195,7 @@ def _worst_by_path(rows: Iterable[PlatformHandover], platform: str) -> dict[Path
     for row in rows:
         if row.platform == platform:
             by_path.setdefault(row.path, set()).add(row.judgement.verdict)
-    return {path: min(verdicts, key=WORST_FIRST.index) for path, verdicts in by_path.items()}
+    return {path: worst(verdicts) for path, verdicts in by_path.items()}
 
 
 def _by_case(

@@ -7,12 +7,11 @@ from collections.abc import Iterator, Sequence
 
 from staleline.report.explorer.cases import ExploredKernel, ExploredKernels, Result
 from staleline.report.words.markup import html_escape
-from staleline.vocabulary import WORST_FIRST, Path, Verdict
+from staleline.vocabulary import WORST_FIRST, Path, Verdict, worst
 
 __all__ = ["heading", "summary", "title"]
 
 _MOST_NAMES = 3
-_WORDS = {Verdict.SAFE: "safe", Verdict.AT_RISK: "at risk", Verdict.UNKNOWN: "unknown"}
 
 
 def title(explored: ExploredKernels) -> str:
@@ -62,9 +61,9 @@ def _on_path(explored: ExploredKernels, kernel: ExploredKernel, path: Path) -> I
         if name == kernel.name and path in overall.by_path
     ]
     if verdicts:
-        worst = min(verdicts, key=WORST_FIRST.index)
-        yield f'<dt>{path}</dt><dd><span class="verdict {worst}">{_mark(worst)}{_WORDS[worst]}'
-        yield f"</span> <span>{_counts(_results(explored, kernel, path), worst)}</span></dd>"
+        verdict = worst(verdicts)
+        yield f'<dt>{path}</dt><dd><span class="verdict {verdict}">{_mark(verdict)}{verdict.words}'
+        yield f"</span> <span>{_counts(_results(explored, kernel, path), verdict)}</span></dd>"
 
 
 def _mark(verdict: Verdict) -> str:
@@ -80,16 +79,16 @@ def _results(explored: ExploredKernels, kernel: ExploredKernel, path: Path) -> l
     ]
 
 
-def _counts(results: Sequence[Result], worst: Verdict) -> str:
+def _counts(results: Sequence[Result], verdict: Verdict) -> str:
     """For instance: 4 handovers: 2 at risk, 2 safe; 3 unneeded WBINVDs."""
     outcomes = [result.finding.verdict for result in results]
-    verdicts = (f"{outcomes.count(one)} {_WORDS[one]}" for one in WORST_FIRST if one in outcomes)
+    verdicts = (f"{outcomes.count(one)} {one.words}" for one in WORST_FIRST if one in outcomes)
     unneeded = sum(len(result.finding.unneeded) for result in results)
     faults = sum(len(result.finding.faults) for result in results)
     beside = ((unneeded, "unneeded"), (faults, "faulting"))
     flushes = (f"{_several(count, f'{kind} WBINVD')}" for count, kind in beside if count)
     # Each handover is settled, and still not which of them this machine takes: no row shows that.
-    is_open = worst is Verdict.UNKNOWN and worst not in outcomes
+    is_open = verdict is Verdict.UNKNOWN and verdict not in outcomes
     which = ("which of them the machine can meet is not settled",) if is_open else ()
     counted = f"{_several(len(outcomes), 'handover')}: {', '.join(verdicts)}"
     return "; ".join((counted, *which, *flushes))

@@ -31,7 +31,7 @@ from staleline.report.explorer.runs import Numbers, Runs
 from staleline.report.fleets.overview import FleetOverview, counted_as, next_steps
 from staleline.report.words.markup import html_escape
 from staleline.verdict.audit.audit import Audit
-from staleline.vocabulary import Verdict
+from staleline.vocabulary import WORST_FIRST, Verdict
 
 __all__ = ["fleet_page"]
 
@@ -197,12 +197,12 @@ def _summary(overview: FleetOverview) -> str:
     counts = "".join(
         f'<li class="{name}"><strong>{overview.counts[name]:,}</strong>'
         f'<span class="verdict {name}"><svg aria-hidden="true" class="icon stroked">'
-        f'<use href="#mark-{name}"/></svg>{word}</span></li>'
-        for name, word in (("at-risk", "at risk"), ("unknown", "unknown"), ("safe", "safe"))
+        f'<use href="#mark-{name}"/></svg>{name.words}</span></li>'
+        for name in WORST_FIRST
     )
     share = "".join(
         f'<span class="{name}" data-share="{_share(overview, name)}"></span>'
-        for name in ("at-risk", "unknown", "safe")
+        for name in WORST_FIRST
         if overview.counts[name]
     )
     asked = "each with its own kernel" if overview.kernel is None else f"what if: {overview.kernel}"

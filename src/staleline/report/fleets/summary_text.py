@@ -21,7 +21,7 @@ from staleline.report.fleets.overview import (
 )
 from staleline.report.words.console import VERDICT_STYLE, kept_whole
 from staleline.report.words.handovertable import Column, HandoverTable
-from staleline.vocabulary import Verdict
+from staleline.vocabulary import WORST_FIRST, Verdict
 
 __all__ = ["print_changes", "print_fleet", "print_gains", "print_pairs"]
 
@@ -32,9 +32,9 @@ _AGAIN_SHOWN = 5
 _NAME_MAX = 60
 #: Hosts that are named of those that changed alike.
 _EXAMPLES = 3
-_WORDS = {"at-risk": "at risk", "unknown": "unknown", "safe": "safe"}
+_VERDICTS = tuple(verdict.words for verdict in WORST_FIRST)
 #: Columns of numbers.
-_FIGURES = frozenset({"hosts", *_WORDS.values(), "flushes"})
+_FIGURES = frozenset({"hosts", *_VERDICTS, "flushes"})
 
 
 def print_fleet(console: Console, overview: FleetOverview) -> None:
@@ -58,8 +58,8 @@ def _print_headline(console: Console, overview: FleetOverview) -> None:
     )
     line.append(f" for a fleet of {counted_as(overview.hosts, 'host')}: ")
     parts = (
-        Text(f"{_number(overview.counts[verdict])} {_WORDS[verdict]}", VERDICT_STYLE[verdict])
-        for verdict in ("at-risk", "unknown", "safe")
+        Text(f"{_number(overview.counts[verdict])} {verdict.words}", VERDICT_STYLE[verdict])
+        for verdict in WORST_FIRST
     )
     console.print(line.append_text(Text(", ").join(parts)))
     asked = "each with its own kernel" if overview.kernel is None else f"what if: {overview.kernel}"
@@ -92,7 +92,7 @@ def _print_groups(console: Console, overview: FleetOverview) -> None:
 
 
 def _print_by(console: Console, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
-    table = _table(_cell(name), "hosts", *_WORDS.values(), "flushes")
+    table = _table(_cell(name), "hosts", *_VERDICTS, "flushes")
     for row in rows:
         counts = [_number(row[key]) for key in ("hosts", "at_risk", "unknown", "safe")]
         table.add(Text(_cell(row["value"])), *counts, _seconds(row["flush_ms"]))
@@ -206,7 +206,7 @@ def _asked(asked: Mapping[str, Any]) -> str:
 
 def print_pairs(console: Console, found: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
     """A line for each old kernel and next one, the worst first."""
-    table = _table("next", "old kernel", "rule", "hosts", *_WORDS.values())
+    table = _table("next", "old kernel", "rule", "hosts", *_VERDICTS)
     for following, rows in found.items():
         for row in rows:
             table.add(

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Protocol
@@ -20,7 +20,7 @@ from staleline.verdict.audit.identity import Identity
 from staleline.verdict.handover.readkernel import NamedRule
 from staleline.verdict.handover.unknown import Unknown
 from staleline.verdict.policies.platforms import PlatformHandover
-from staleline.vocabulary import WORST_FIRST, Path, Site, Verdict
+from staleline.vocabulary import Path, Site, Verdict, worst
 
 __all__ = [
     "LEFT_BEHIND",
@@ -93,6 +93,9 @@ class HandoverFindings:
         because: Why, where it is safe.
         flushes: Per site, is WBINVD executed? None where that is not established.
         needed: Per site, is it required? None where that depends.
+        attainable: Some choice of flushes makes it safe; else none is required, and none helps.
+        unneeded: Sites whose flush nothing requires, and why.
+        faults: Sites whose flush traps.
         answer: The model checker's answer.
         findings: The worst first.
     """
@@ -107,6 +110,9 @@ class HandoverFindings:
     because: str
     flushes: Mapping[Site, bool | None]
     needed: Mapping[Site, bool | None]
+    attainable: bool
+    unneeded: Mapping[Site, str]
+    faults: Collection[Site]
     answer: Answer | None
     findings: tuple[Finding, ...]
 
@@ -213,7 +219,7 @@ def check_findings(
         kernel_evidence=rule.kernel.evidence,
         files=() if document is None else (rule.given,),
         by_path={
-            path: _worst([row.judgement.verdict for row in rows if row.path is path])
+            path: worst([row.judgement.verdict for row in rows if row.path is path])
             for path in Path
             if any(row.path is path for row in rows)
         },
@@ -232,10 +238,6 @@ def violation_id(counterexample: Counterexample) -> str:
         return LEFT_BEHIND
     destroyed = any(change.after == "destroyed" for change in counterexample.steps[-1].changes)
     return "stale-write-back" if destroyed else "stale-read"
-
-
-def _worst(verdicts: Sequence[Verdict]) -> Verdict:
-    return next((one for one in WORST_FIRST if one in verdicts), Verdict.UNKNOWN)
 
 
 def _audited(row: Handover) -> HandoverFindings:
@@ -260,6 +262,9 @@ def _handover(row: _Row, judged: Judged, transition: str) -> HandoverFindings:
         because=judged.because,
         flushes=judged.flushes,
         needed=judged.needed,
+        attainable=judged.attainable,
+        unneeded=judged.unneeded,
+        faults=judged.faults,
         answer=judged.answer,
         findings=tuple(_findings(judged, row.path)),
     )

@@ -9,13 +9,12 @@ from staleline.check.runs.trace import Counterexample
 from staleline.report.formats.findings import Findings, HandoverFindings
 from staleline.report.words.commonmark import escaped, prose
 from staleline.report.words.explanations import explanations
+from staleline.report.words.words import flush_words, required_words
 from staleline.vocabulary import Site, Verdict
 
 __all__ = ["markdown_text"]
 
 _VERDICTS = {Verdict.SAFE: "safe", Verdict.AT_RISK: "**AT RISK**", Verdict.UNKNOWN: "**unknown**"}
-_EXECUTED = {True: "WBINVD", False: "no WBINVD", None: "not established"}
-_REQUIRED = {True: "yes", False: "no", None: "depends"}
 
 
 def markdown_text(several: Sequence[Findings]) -> str:
@@ -59,10 +58,10 @@ def _handovers(findings: Findings) -> Iterator[str]:
 
 
 def _row(row: HandoverFindings) -> Iterator[str]:
-    sites = (row.path.secondaries_site, Site.RELOCATE_KERNEL)
+    secondaries = row.path.secondaries_site
     yield _name(row)
-    yield from (_EXECUTED[row.flushes.get(site)] for site in sites)
-    yield ", ".join(f"{_REQUIRED[row.needed.get(site)]} ({site})" for site in sites)
+    yield from (flush_words(row, site) for site in (secondaries, Site.RELOCATE_KERNEL))
+    yield required_words(row.needed, secondaries, attainable=row.attainable)
     yield _VERDICTS[row.verdict]
     yield "" if row.answer is None else f"{row.answer.kind}, {row.answer.states} states"
 

@@ -182,6 +182,7 @@ def _properties(handover: HandoverFindings | None) -> dict[str, Any]:
         "verdict": handover.verdict,
         "flushes": dict(handover.flushes),
         "required": dict(handover.needed),
+        "attainable": handover.attainable,
     }
 
 

@@ -65,6 +65,7 @@ def handover_document(handover: Handover, trace: str | None) -> dict[str, Any]:
         "because": handover.because,
         "flushes": dict(handover.flushes),
         "required": dict(handover.needed),
+        "attainable": handover.attainable,
         "unneeded": [
             {"site": site, "reason": reason} for site, reason in handover.unneeded.items()
         ],

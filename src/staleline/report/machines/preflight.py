@@ -19,15 +19,13 @@ from staleline.vocabulary import Verdict
 
 __all__ = ["exit_status", "one_line", "preflight_document", "print_preflight"]
 
-_WORDS = {Verdict.SAFE: "safe", Verdict.AT_RISK: "at risk", Verdict.UNKNOWN: "unknown"}
-_STATUS = {Verdict.SAFE: 0, Verdict.AT_RISK: 2, Verdict.UNKNOWN: 3}
 _REFUSED = "; but the running kernel refuses to load it"
 _SETTLES = "; safe once what loading wrote has left the caches"
 
 
 def exit_status(found: Preflight) -> int:
     """0 safe or accepted, 2 at risk, 3 unknown."""
-    return 0 if found.goes else _STATUS[found.verdict]
+    return 0 if found.goes else found.verdict.status
 
 
 def one_line(checked: Preflight) -> str:
@@ -39,7 +37,7 @@ def one_line(checked: Preflight) -> str:
 
 
 def _word(found: Preflight) -> str:
-    word = _WORDS[found.verdict]
+    word = found.verdict.words
     return f"accepted ({', '.join(found.accepted)}) though {word}" if found.accepted else word
 
 
@@ -50,7 +48,7 @@ def _reasons(checked: Preflight) -> str:
         return _reason(checked)
     if checked.verdict is checked.audit.verdict:
         return f"{_reason(checked)}; also {objections}"
-    return f"{objections}; but for that {_WORDS[checked.audit.verdict]}: {_reason(checked)}"
+    return f"{objections}; but for that {checked.audit.verdict.words}: {_reason(checked)}"
 
 
 def _reason(checked: Preflight) -> str:

@@ -35,8 +35,6 @@ if TYPE_CHECKING:  # what checks exactly is imported only where it is asked for
 
 __all__ = ["RuleCheck", "check_document", "exact_words", "headline", "print_check", "told_reasons"]
 
-_WORDS = {Verdict.SAFE: "safe", Verdict.AT_RISK: "at risk", Verdict.UNKNOWN: "unknown"}
-
 
 @dataclass(frozen=True, slots=True)
 class RuleCheck:
@@ -105,6 +103,7 @@ def _handover_document(row: PlatformHandover) -> dict[str, Any]:
         "because": judgement.because,
         "flushes": dict(judgement.flushes),
         "required": dict(judgement.needed),
+        "attainable": judgement.attainable,
         "minimal": [list(sites) for sites in judgement.minimal],
         "unneeded": [
             {"site": site, "reason": reason} for site, reason in judgement.unneeded.items()
@@ -139,7 +138,7 @@ def headline(checked: RuleCheck) -> str:
     """For instance: 38 of 54 handovers safe, 16 at risk."""
     counts = counted(checked.rows)
     total = len(checked.rows)
-    worse = [f"{counts[v]} {_WORDS[v]}" for v in counts if v is not Verdict.SAFE and counts[v]]
+    worse = [f"{counts[v]} {v.words}" for v in counts if v is not Verdict.SAFE and counts[v]]
     text = f"{counts[Verdict.SAFE]} of {total} handovers safe"
     if not worse:
         text = "the handover is safe" if total == 1 else f"all {total} handovers safe"
@@ -166,7 +165,7 @@ def _print_head(console: Console, checked: RuleCheck) -> None:
         )
     for reason, text in told_reasons(checked.rows):
         style = VERDICT_STYLE[reason.verdict]
-        console.print(_hanging(Text(_WORDS[reason.verdict], style), Text(text)))
+        console.print(_hanging(Text(reason.verdict.words, style), Text(text)))
     console.print()
     for label, text in identity_lines(checked.rule):
         console.print(_hanging(Text(label, "dim"), Text(text)))
@@ -195,7 +194,7 @@ def _table(rows: Sequence[FoldedRow]) -> HandoverTable:
     )
     for row in rows:
         table.add(
-            Text(_WORDS[row.verdict], style=VERDICT_STYLE[row.verdict]),
+            Text(row.verdict.words, style=VERDICT_STYLE[row.verdict]),
             row.path,
             row.transitions,
             row.executed,

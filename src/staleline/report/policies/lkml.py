@@ -194,7 +194,7 @@ def _rule_change(old: NamedRule, new: NamedRule) -> _Lines:
 
 def _reason_lines(rows: Sequence[PlatformHandover]) -> _Lines:
     for reason, text in told_reasons(rows):
-        word = reason.verdict.replace("-", " ")
+        word = reason.verdict.words
         count = f"{len(reason.rows)} handover{'' if len(reason.rows) == 1 else 's'}"
         yield from ("", _item(f"{word} ({count}): {text}"))
 

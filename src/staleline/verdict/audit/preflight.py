@@ -23,7 +23,7 @@ from staleline.verdict.audit.subject import Subject
 from staleline.verdict.audit.wanted_next import NextImage
 from staleline.verdict.handover.answers import answer_to
 from staleline.verdict.handover.kernels import ImageKernel, PolicyKernel
-from staleline.vocabulary import WORST_FIRST, Path, Site, Verdict
+from staleline.vocabulary import Path, Site, Verdict, worst
 
 __all__ = ["ACCEPTABLE", "LOAD_SETTLED", "Objection", "Preflight", "preflight"]
 
@@ -81,7 +81,7 @@ class Preflight:
     def verdict(self) -> Verdict:
         """The worst of the audit's verdict and the objections'."""
         given = {self.audit.verdict, *(objection.verdict for objection in self.objections)}
-        return next(verdict for verdict in WORST_FIRST if verdict in given)
+        return worst(given)
 
     @property
     def goes(self) -> bool:

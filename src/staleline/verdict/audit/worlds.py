@@ -16,7 +16,7 @@ from staleline.verdict.handover.judgement import Judgement, judged_once
 from staleline.verdict.handover.kernels import Behaviour, Kernel, PolicyKernel
 from staleline.verdict.machines.machine import Machine
 from staleline.verdict.machines.possible import Possibility, possible_machines
-from staleline.vocabulary import WORST_FIRST, Path, Verdict
+from staleline.vocabulary import Path, Verdict, worst
 
 __all__ = ["NEXT_ENCRYPTS", "JudgedHandovers", "Key", "World", "worlds"]
 
@@ -187,4 +187,4 @@ def _settled(behaviour: Behaviour) -> tuple[Behaviour, ...]:
 
 def _worst(judgements: Iterable[Judgement]) -> Verdict:
     given = {judgement.verdict for judgement in judgements}
-    return next(verdict for verdict in WORST_FIRST if verdict in given)
+    return worst(given)
