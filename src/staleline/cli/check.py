@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from staleline.cli.console import streams
 from staleline.cli.console.once import Once
 from staleline.cli.console.output import MAIL, Output, command_line, output_options
 from staleline.cli.console.selecting import Wanted, selection_options
+from staleline.cli.console.waived import tell_waivers
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -75,10 +75,11 @@ def command(  # noqa: PLR0913 - one parameter per option
     # Before the rules: to read an image takes long, and a fault in waivers is told at once.
     accepted = read_waivers(waivers) if waivers is not None else None
     checked = [_check(rule, wanted, cpus) for rule in named_rules(rules, options)]
-    _write(output, checked, accepted)
-    for complaint in accepted.complaints() if accepted is not None else ():
-        streams.complain(complaint)
-    return _status(checked, accepted)
+    found = _findings(checked, accepted) if accepted is not None or output.of_findings else []
+    _write(output, checked, found)
+    if accepted is not None:
+        tell_waivers(accepted, output)
+    return _status(checked, None if accepted is None else found)
 
 
 def _check(rule: NamedRule, wanted: Wanted, cpus: int | None) -> RuleCheck:
@@ -141,11 +142,11 @@ def _findings(checked: Sequence[RuleCheck], waivers: Waivers | None) -> list[Fin
     return found if waivers is None else [waivers.applied(one) for one in found]
 
 
-def _write(output: Output, checked: Sequence[RuleCheck], waivers: Waivers | None) -> None:
+def _write(output: Output, checked: Sequence[RuleCheck], found: Sequence[Findings]) -> None:
     from staleline.report.policies.check import check_document, print_check
 
     if output.of_findings:
-        output.write_findings(_findings(checked, waivers))
+        output.write_findings(found)
     elif output.format == MAIL:
         from staleline.report.policies.lkml import Mail, check_mail
 
@@ -158,16 +159,17 @@ def _write(output: Output, checked: Sequence[RuleCheck], waivers: Waivers | None
                 print_check(console, one)
 
 
-def _status(checked: Sequence[RuleCheck], waivers: Waivers | None) -> int:
+def _status(checked: Sequence[RuleCheck], waived: Sequence[Findings] | None) -> int:
+    """By what was found with waivers, where there are any."""
     from staleline.report.formats.findings import Level
     from staleline.vocabulary import Verdict
 
-    if waivers is None:
+    if waived is None:
         verdicts = {row.judgement.verdict for one in checked for row in one.rows}
     else:
         verdicts = {
             row.verdict
-            for findings in _findings(checked, waivers)
+            for findings in waived
             for row in findings.handovers
             # What is waived has become a note.
             if any(finding.level is not Level.NOTE for finding in row.findings)

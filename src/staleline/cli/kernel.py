@@ -15,6 +15,7 @@ import click
 from staleline.cli.console import streams
 from staleline.cli.console.once import Once
 from staleline.cli.console.output import LINES, Output, output_options
+from staleline.cli.console.waived import tell_waivers
 from staleline.cli.machine import GivenMachine, machine_options, on_machine
 from staleline.errors import UsageError
 
@@ -119,11 +120,15 @@ def command(  # noqa: PLR0913 - one parameter per option
             reports = explained(reports, options, att=asked.syntax == "att")
     reports = [_called(report, pool) for report in reports]
     steps = _steps(asked, reports, options)
-    _write(asked, reports, steps, pool.skipped, waivers=waivers, output=output)
-    _complain(reports, pool.skipped, waivers)
+    needed = waivers is not None or output.of_findings
+    found = _findings(asked, reports, steps, waivers) if needed else []
+    _write(asked, reports, steps, pool.skipped, found=found, output=output)
+    _complain(reports, pool.skipped)
+    if waivers is not None:
+        tell_waivers(waivers, output)
     # What has no counterpart was not compared: nothing says that it did not become worse.
     without = len(reports) - len(steps) if asked.since else 0
-    return _status(reports, steps, waivers, without=without)
+    return _status(reports, steps, None if waivers is None else found, without=without)
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,11 +244,11 @@ def _write(  # noqa: PLR0913 - all that is known
     steps: Sequence[SeriesStep],
     skipped: Sequence[str],
     *,
-    waivers: Waivers | None,
+    found: Sequence[Findings],
     output: Output,
 ) -> None:
     if output.of_findings:
-        output.write_findings(_findings(asked, reports, steps, waivers), together=True)
+        output.write_findings(found, together=True)
     elif asked.since or asked.series:
         _print_changes(asked, reports, steps, output=output)
     elif asked.explain:
@@ -362,10 +367,8 @@ def _write_policy(images: Sequence[str], options: ReadingOptions, output: Output
     return 0
 
 
-def _complain(
-    reports: Sequence[ImageReport], skipped: Sequence[str], waivers: Waivers | None
-) -> None:
-    """What could not be read, what was left out, and what is wrong with waivers."""
+def _complain(reports: Sequence[ImageReport], skipped: Sequence[str]) -> None:
+    """What could not be read, and what was left out."""
     if skipped:
         streams.complain(
             f"{len(skipped)} package{'' if len(skipped) == 1 else 's'} without kernel skipped"
@@ -373,14 +376,12 @@ def _complain(
     for report in reports:
         if report.error is not None:
             streams.complain(report.error)
-    for complaint in waivers.complaints() if waivers is not None else ():
-        streams.complain(complaint)
 
 
 def _status(
     reports: Sequence[ImageReport],
     steps: Sequence[SeriesStep],
-    waivers: Waivers | None,
+    waived: Sequence[Findings] | None,
     *,
     without: int,
 ) -> int:
@@ -388,26 +389,22 @@ def _status(
 
     if any(report.error is not None for report in reports):
         return 1
-    if steps and _is_worse(steps, waivers):
+    if steps and _is_worse(steps, waived):
         return 2
     compared = all(step.change is not None and step.change.unknown is None for step in steps)
     return 0 if compared and not without and not any(map(unknowns, reports)) else 3
 
 
-def _is_worse(steps: Sequence[SeriesStep], waivers: Waivers | None) -> bool:
+def _is_worse(steps: Sequence[SeriesStep], waived: Sequence[Findings] | None) -> bool:
     """Did something become worse that is not waived?"""
+    from staleline.report.formats.findings import Level
     from staleline.report.images.series import worse_handovers
 
-    worse = [step for step in steps if worse_handovers(step.change)]
-    return any(_counts(step, waivers) for step in worse)
-
-
-def _counts(step: SeriesStep, waivers: Waivers | None) -> bool:
-    """Is something of what became worse not waived?"""
-    from staleline.report.formats.findings import Level
-    from staleline.report.images.series import change_findings
-
-    if waivers is None:
-        return True
-    found = waivers.applied(change_findings(step))
-    return any(finding.level is Level.ERROR for _, finding in found.each())
+    worse = [bool(worse_handovers(step.change)) for step in steps]
+    if waived is None:
+        return any(worse)
+    # A note is what is waived, or was so before; a handover that is unknown now is a warning.
+    return any(
+        step and any(finding.level is not Level.NOTE for _, finding in found.each())
+        for step, found in zip(worse, waived, strict=True)
+    )

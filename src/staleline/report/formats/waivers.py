@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import datetime
 import tomllib
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
@@ -64,7 +65,7 @@ class Waiver:
 
 @dataclass
 class Waivers:
-    """All of a file, and which of them were used.
+    """All of a file, and which of them were used: asked once of everything, before they are told.
 
     Attributes:
         waivers: In the order of the file.
@@ -73,7 +74,7 @@ class Waivers:
 
     waivers: tuple[Waiver, ...]
     today: datetime.date
-    _used: set[Waiver] = field(default_factory=set, repr=False)
+    _used: Counter[Waiver] = field(default_factory=Counter, repr=False)
 
     def applied(self, findings: Findings) -> Findings:
         """The same with what is waived as notes."""
@@ -93,6 +94,14 @@ class Waivers:
                 complaints.append(f"waiver {waiver} is unused: {waiver.reason}")
         return complaints
 
+    def met(self) -> list[str]:
+        """What was waived, for reports that have no place for it beside the finding."""
+        return [
+            f"waived until {waiver.until}, {waiver.reason}: {waiver}, {count} "
+            f"finding{'' if count == 1 else 's'}"
+            for waiver, count in self._used.items()
+        ]
+
     def _handover(self, found: Findings, row: HandoverFindings) -> HandoverFindings:
         properties = {
             **found.properties,
@@ -108,7 +117,7 @@ class Waivers:
             met = all(waiver.meets(finding, {**properties, "site": site}) for site in several)
             # A note weighs nothing, and would make a waiver look used that nothing needs.
             if met and waiver.until >= self.today and finding.level is not Level.NOTE:
-                self._used.add(waiver)
+                self._used[waiver] += 1
                 message = f"waived until {waiver.until}, {waiver.reason}: {finding.message}"
                 return replace(finding, level=Level.NOTE, message=message)
         return finding

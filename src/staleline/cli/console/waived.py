@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What became of waivers, on standard error."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from staleline.cli.console import streams
+
+if TYPE_CHECKING:
+    from staleline.cli.console.output import Output
+    from staleline.report.formats.waivers import Waivers
+
+__all__ = ["tell_waivers"]
+
+
+def tell_waivers(waivers: Waivers, output: Output) -> None:
+    """What is wrong with them, and what they took away from the exit status.
+
+    The latter where the report does not say it: text and JSON tell of each handover what it comes
+    to, and a status of 0 beside "at risk" would seem to be a fault.
+    """
+    for complaint in waivers.complaints():
+        streams.complain(complaint)
+    for told in () if output.of_findings else waivers.met():
+        streams.complain(told)
