@@ -146,10 +146,8 @@ def decompressor_sees_on(line: bytes) -> bool:
 
 
 def _place_of(line: bytes, option: bytes) -> int:
-    """Where a word stands, from 1; 0 if it was not found.
-
-    linux 7.3.4 arch/x86/boot/cmdline.c:99 __cmdline_find_option_bool().
-    """
+    """Where a word stands, from 1; 0 if it was not found."""
+    # linux 7.3.4 arch/x86/boot/cmdline.c:99 __cmdline_find_option_bool().
     at = 0
     line = line[: _SEGMENT - 1].translate(_TO_BLANKS)
     while at < len(line):
@@ -220,13 +218,13 @@ def _without_panic(part: bytes, known: bool) -> bytes:
 def lost_word(line: str, loaders: str) -> str | None:
     """The first word of the loader's line that /proc/cmdline should have and does not.
 
-    Others put words before it, and bootconfig some behind its ``--``, and nobody takes one out
-    (linux 7.3.4 init/main.c setup_command_line(), arch/x86/kernel/setup.c:909-939). Only words are
-    looked for that somebody asks for.
+    Only words are looked for that somebody asks for.
     """
-    # Behind so many bytes the line was cut (setup.c:915-921).
+    # Behind so many bytes the line was cut (linux 7.3.4 setup.c:915-921).
     if len(encoded(line)) >= COMMAND_LINE_SIZE - 1:
         return None
+    # Others put words before it, and bootconfig some behind its ``--``, and nobody takes one out
+    # (init/main.c setup_command_line(), arch/x86/kernel/setup.c:909-939).
     behind = iter(line.split())
     asked = (word for word in loaders.split() if word.lstrip('"').startswith(_ASKED_FOR))
     return next((word for word in asked if word not in behind), None)

@@ -360,10 +360,8 @@ def _between(first: Snapshot, second: Snapshot) -> _Found:
 
 
 def _registers_differ(first: Snapshot, second: Snapshot) -> _Found:
-    """What all CPUs of a machine share, its outputs share too: none of two outweighs the other.
-
-    CPUs are counted through both.
-    """
+    """What all CPUs of a machine share, its outputs share too: none of two outweighs the other."""
+    # CPUs are counted through both.
     both = replace(first, cpus=(*first.cpus, *second.cpus))
     # Of a domain of Xen's, CPUID as the CPU answers it and as a guest reads it differ in that bit
     # (linux 7.3.4 arch/x86/xen/enlighten_pv.c xen_cpuid()); others tell of the hypervisor.

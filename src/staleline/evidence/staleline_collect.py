@@ -306,11 +306,7 @@ _SUBLEAVES_MAX = 64
 
 
 def read_cpuid(execute: ExecuteCpuid) -> Dict[Tuple[int, int], Registers]:
-    """The leaves of the CPU that `execute` runs CPUID on.
-
-    Leaf 0x8000001F is asked for even beyond the maximum: Linux 5.18 to 6.4 did the same
-    (fixed by Linux commit 9b040453d444), so the answer is evidence of what they saw.
-    """
+    """The leaves of the CPU that `execute` runs CPUID on."""
     leaves: Dict[Tuple[int, int], Registers] = {}
     for leaf in _leaves(execute):
         for subleaf in range(_SUBLEAVES_MAX):
@@ -328,6 +324,8 @@ def _leaves(execute: ExecuteCpuid) -> Iterator[int]:
         yield from _range(_HYPERVISOR_BASE, execute(_HYPERVISOR_BASE, 0)[0])
     highest_extended = execute(_EXTENDED_BASE, 0)[0]
     yield from _range(_EXTENDED_BASE, highest_extended)
+    # Asked for even beyond the maximum: Linux 5.18 to 6.4 did the same (fixed by Linux commit
+    # 9b040453d444), so the answer is evidence of what they saw.
     if not _SME_LEAF <= highest_extended < _EXTENDED_BASE + _LEAVES_MAX:
         yield _SME_LEAF
 
@@ -517,10 +515,8 @@ class _Collector:
         return dict(document, statements=statements) if statements else document
 
     def _of_xen(self) -> List[Document]:
-        """Xen below, and whether it is run from here: to a process CPUID may deny it.
-
-        Linux 7.3.4 drivers/xen/sys-hypervisor.c type_show(), xenfs/super.c capabilities_read().
-        """
+        """Xen below, and whether it is run from here: to a process CPUID may deny it."""
+        # Linux 7.3.4 drivers/xen/sys-hypervisor.c type_show(), xenfs/super.c capabilities_read().
         kind = self._text("sys/hypervisor/type") or ""
         capabilities = self._text("proc/xen/capabilities") or ""
         told: List[Document] = []
@@ -713,26 +709,19 @@ class _Collector:
         return text
 
     def _bootconfig(self) -> Optional[List[str]]:
-        """The keys of /proc/bootconfig, each as often as it has values.
-
-        The file is there with CONFIG_BOOT_CONFIG, used or not (Linux 6.12 fs/proc/bootconfig.c).
-        """
+        """The keys of /proc/bootconfig, each as often as it has values."""
         try:
             return bootconfig_keys(self._tree.read("proc/bootconfig").decode("utf-8", "replace"))
         except FileNotFoundError:
-            # In a tree of files that somebody kept, its absence says nothing.
+            # With CONFIG_BOOT_CONFIG it is there, used or not (Linux 6.12 fs/proc/bootconfig.c). In
+            # a tree of files that somebody kept, its absence says nothing.
             return [] if self._tree.is_this_host else None
         except (OSError, ValueError):
             self._note("bootconfig", "/proc/bootconfig cannot be read")
             return None
 
     def _boot_parameters(self) -> Document:
-        """What the zero page tells of the way of booting; Documentation/arch/x86/zero-page.rst.
-
-        The EFI stub's entry as a program sets loader type 0x21 (Linux 7.3
-        drivers/firmware/efi/libstub/x86-stub.c:534), kexec 0xd0
-        (arch/x86/kernel/kexec-bzimage64.c:649); who hands over EFI's tables leaves a signature.
-        """
+        """What the zero page tells of the way of booting; Documentation/arch/x86/zero-page.rst."""
         try:
             page = self._tree.read("sys/kernel/boot_params/data")
         except OSError:
@@ -740,7 +729,11 @@ class _Collector:
         if page[0x202:0x206] != b"HdrS" or len(page) < 0x238:
             self._note("way of booting", "/sys/kernel/boot_params/data cannot be read")
             return {"booted_by": None, "xloadflags": None}
+        # Who hands over EFI's tables leaves a signature.
         loader, told_of_efi = page[0x210], any(page[0x1C0:0x1C4])
+        # The EFI stub's entry as a program sets 0x21 (Linux 7.3
+        # drivers/firmware/efi/libstub/x86-stub.c:534), kexec 0xd0
+        # (arch/x86/kernel/kexec-bzimage64.c:649).
         by = "efi" if loader == 0x21 else "kexec" if loader >> 4 == 0xD else None
         return {
             "booted_by": by if by or told_of_efi else "direct",
@@ -840,10 +833,8 @@ class _Collector:
         }
 
     def _offline_cpus(self) -> Optional[List[int]]:
-        """CPUs that are present and not online.
-
-        The file ``offline`` is not used: it also lists CPUs that were never there.
-        """
+        """CPUs that are present and not online."""
+        # The file ``offline`` also lists CPUs that were never there.
         present, online = self._cpu_list("present"), self._cpu_list("online")
         if present is None or online is None:
             self._note("offline CPUs", f"/{_CPU_DIRECTORY}/{{present,online}} cannot be read")
@@ -895,10 +886,7 @@ class _Collector:
     # changes of the running code
 
     def _livepatches(self) -> Optional[Dict[str, Optional[List[str]]]]:
-        """Live patches that are applied or being applied, each with what it replaces.
-
-        Documentation/ABI/testing/sysfs-kernel-livepatch: PATCH/OBJECT/FUNCTION,SYMPOS.
-        """
+        """Live patches that are applied or being applied, each with what it replaces."""
         directory = "sys/kernel/livepatch"
         try:
             patches = self._tree.names(directory)
@@ -923,6 +911,7 @@ class _Collector:
             for part in self._tree.names(patch):
                 if part in _PATCH_FILES:
                     continue
+                # PATCH/OBJECT/FUNCTION,SYMPOS (Documentation/ABI/testing/sysfs-kernel-livepatch).
                 functions = self._tree.names(f"{patch}/{part}")
                 replaced += [f"{part}:{f.partition(',')[0]}" for f in functions if f != "patched"]
         except OSError:  # also of an attribute that is none of `_PATCH_FILES`
@@ -930,10 +919,7 @@ class _Collector:
         return sorted(replaced) or None
 
     def _kprobes(self) -> Optional[List[str]]:
-        """Where probes are; ``?`` for one that cannot be told, or more than are listed.
-
-        Linux 7.3 kernel/kprobes.c report_probe().
-        """
+        """Where probes are; ``?`` for one that cannot be told, or more than are listed."""
         directory = "sys/kernel/debug/kprobes"
         text = self._text(directory + "/list")
         if text is None and self._tree.is_this_host:
@@ -944,6 +930,7 @@ class _Collector:
             return []
         places = set()
         for line in filter(None, text.split("\n")):
+            # Linux 7.3 kernel/kprobes.c report_probe().
             found = re.match(_PROBE, line)
             if not re.search(r"\[(?:GONE|DISABLED)\]", line):
                 places.add(found.group(1) if found else "?")
@@ -1051,12 +1038,11 @@ def bootconfig_keys(text: str) -> List[str]:
 
 
 def _loader_cmdline(messages: Iterable[str]) -> Optional[str]:
-    """What the kernel prints before it adds CONFIG_CMDLINE and bootconfig; None if it was cut.
-
-    Linux 5.10.262 arch/x86/kernel/setup.c:834, 7.3.4 :909; printk keeps some 1000 bytes.
-    """
+    """What the kernel prints before it adds CONFIG_CMDLINE and bootconfig; None if it was cut."""
+    # Linux 5.10.262 arch/x86/kernel/setup.c:834, 7.3.4 :909.
     start = "Command line: "
     text = next((one[len(start) :] for one in messages if one.startswith(start)), None)
+    # printk keeps some 1000 bytes.
     return None if text is None or len(text) > 900 or "\\x" in text else text
 
 
@@ -1074,11 +1060,9 @@ def is_relevant(message: str) -> bool:
 
 
 def first_processor(text: str) -> Dict[str, str]:
-    """The fields of the first processor in the text of /proc/cpuinfo.
-
-    The last line counts only when it is finished: "sme" may be a cut "smep".
-    """
+    """The fields of the first processor in the text of /proc/cpuinfo."""
     fields: Dict[str, str] = {}
+    # The last line counts only when it is finished: "sme" may be a cut "smep".
     for line in text[: text.rfind("\n") + 1].split("\n"):
         if not line.strip() and fields:
             break

@@ -154,11 +154,9 @@ def registers_have_features(snapshot: Snapshot) -> Iterator[Contradiction]:
 
 
 def features_have_registers(snapshot: Snapshot) -> Iterator[Contradiction]:
-    """Registers that Linux reads unguarded where CPUID shows their feature.
-
-    Linux 6.12.118 arch/x86/kernel/cpu/amd.c early_detect_mem_encrypt(), intel.c:195
-    detect_tme_early().
-    """
+    """Registers that Linux reads unguarded where CPUID shows their feature."""
+    # Linux 6.12.118 arch/x86/kernel/cpu/amd.c early_detect_mem_encrypt(), intel.c:195
+    # detect_tme_early().
     for i, cpu in enumerate(snapshot.cpus):
         if not _on_bare_metal(cpu.cpuid):
             continue

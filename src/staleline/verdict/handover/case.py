@@ -79,16 +79,16 @@ class Case:
     def uses_borrowed_memory(self) -> bool:
         """Does a crash kernel use memory that may be in the caches under another alias?
 
-        The model confines it to its reservation. With ``crashkernel=size,cma`` it uses memory that
-        processes had until then (linux 7.3.4 arch/x86/kernel/crash.c:336). Where neither kernel
-        encrypts and no guest ran, both have one alias of that; an encrypted guest has two, private
-        and shared, whoever encrypts it.
+        The model confines it to its reservation.
         """
         machine, behaviour = self.machine, self.behaviour
         if self.path is not Path.CRASH or behaviour.crash_kernel_borrows is None:
             return False
-        # Unlike a reservation, such memory can be what guests had, as all memory on a kexec.
+        # With ``crashkernel=size,cma`` it uses memory that processes had until then (linux 7.3.4
+        # arch/x86/kernel/crash.c:336). Unlike a reservation, that can be what guests
+        # had, as all memory on a kexec.
         two_keys = _foreign(machine, behaviour) is not ForeignLines.NONE
+        # An encrypted guest has two aliases, private and shared, whoever encrypts it.
         encrypted = machine.guest_encrypts or self.old_encrypts or self.next_encrypts
         two_aliases = two_keys or encrypted
         return two_aliases and _incoherent(machine, behaviour, Path.KEXEC)
@@ -240,23 +240,22 @@ def _orders(behaviour: Behaviour, path: Path, secondary: Flush | None) -> tuple[
 
 
 def _incoherent(machine: Machine, behaviour: Behaviour, path: Path) -> bool:
-    """Can this machine's caches hold two incoherent aliases of one line?
-
-    AMD and Hygon: with SME or SEV enabled by firmware, unless CPUID 0x8000001F EAX[10]
-    says that CPUs keep C-bit aliases coherent; lines of guest keys have to be out of the caches
-    for devices too, whatever that bit says. Intel: KeyIDs are never coherent, but only a host
-    that used TDX has a second one. A plain guest's caches are its hypervisor's; an encrypted
-    guest has a private and a shared alias of its own lines.
-    """
+    """Can this machine's caches hold two incoherent aliases of one line?"""
+    # A plain guest's caches are its hypervisor's; an encrypted guest has a private and a shared
+    # alias of its own lines.
     if machine.guest is not Guest.NONE:
         return machine.guest_encrypts and not machine.guest_aliases_coherent
     foreign = _foreign(machine, behaviour)
+    # Intel's KeyIDs are never coherent, but only a host that used TDX has a second one.
     if foreign is ForeignLines.TDX:
         return True
     # In a crash the next kernel stays in its reservation, where guests never were.
     met_again = foreign is ForeignLines.SEV_GUESTS and path is Path.KEXEC
+    # Lines of guest keys have to be out of the caches for devices too, whatever is said of C-bit
+    # aliases.
     if met_again and not machine.guest_keys_snooped:
         return True
+    # CPUID 0x8000001F EAX[10]: CPUs keep C-bit aliases coherent.
     return machine.sme_enabled and not machine.coherency_enforced
 
 
