@@ -17,6 +17,7 @@ from staleline.unpacking import UnpackedStream
 __all__ = ["TarMember", "is_tar", "tar_members"]
 
 _BLOCK: Final = 512
+_REST: Final = 1 << 20
 _LONGEST_NAME: Final = 4096  # PATH_MAX
 _LONGEST_PAX: Final = 1 << 16
 _PAX_RECORD: Final = rb"\d+ (path|linkpath|size|GNU\.sparse\.[a-z]+)=([^\n]*)\n"
@@ -57,7 +58,8 @@ def tar_members(stream: UnpackedStream) -> Iterator[TarMember]:
     """All members in order.
 
     Raises:
-        StalelineError: As the stream does; it is no tar archive, or ends too early.
+        StalelineError: As the stream does; it is no tar archive, ends too early, or is not all
+            there is.
     """
     said: dict[bytes, bytes] = {}  # of the next member, by headers before it; the last one counts
     while any(header := stream.read(_BLOCK)):
@@ -78,6 +80,12 @@ def tar_members(stream: UnpackedStream) -> Iterator[TarMember]:
         stream.skip_to(end)
     if not header:  # it ends with blocks of zeros
         raise _damaged(stream)
+    # What another archive holds that was put behind this one is not left out unseen.
+    while rest := stream.read(_REST):
+        if rest.strip(b"\0"):
+            raise stream.complaint.of(
+                "tar archive with more behind its end, such as another archive"
+            )
 
 
 def _end(stream: UnpackedStream, size: int) -> int:

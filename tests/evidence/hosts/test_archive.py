@@ -95,3 +95,15 @@ def test_what_is_no_text_may_be_of_any_size(tmp_path: Path, head: bytes) -> None
     """The memory of a crash, a root file system: no evidence by any format."""
     file = archive(tmp_path / "core.tar", {"rome.txt": ROME, "vmcore": head + bytes(17 << 20)})
     assert read_snapshot(file).cpus
+
+
+def test_an_archive_behind_another_is_not_left_out_unseen(tmp_path: Path) -> None:
+    """As cat puts them; zeros alone fill an archive up, however many."""
+    first = archive(tmp_path / "a.tar", {"rome.txt": ROME}).read_bytes()
+    second = archive(tmp_path / "b.tar", {"b.log": JAILHOUSE}).read_bytes()
+    both = tmp_path / "both.tar"
+    both.write_bytes(first + second)
+    with pytest.raises(EvidenceError, match=r"both\.tar: tar archive with more behind its end"):
+        read_snapshot(both)
+    both.write_bytes(first + bytes(3 << 20))
+    assert read_snapshot(both).cpus
