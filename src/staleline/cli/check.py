@@ -75,11 +75,11 @@ def command(  # noqa: PLR0913 - one parameter per option
     # Before the rules: to read an image takes long, and a fault in waivers is told at once.
     accepted = read_waivers(waivers) if waivers is not None else None
     checked = [_check(rule, wanted, cpus) for rule in named_rules(rules, options)]
-    found = _findings(checked, accepted) if accepted is not None or output.of_findings else []
-    _write(output, checked, found)
+    findings = _findings(checked, accepted) if accepted is not None or output.of_findings else []
+    _write(output, checked, findings)
     if accepted is not None:
         tell_waivers(accepted, output)
-    return _status(checked, None if accepted is None else found)
+    return _status(checked, None if accepted is None else findings)
 
 
 def _check(rule: NamedRule, wanted: Wanted, cpus: int | None) -> RuleCheck:
@@ -138,15 +138,17 @@ def _findings(checked: Sequence[RuleCheck], waivers: Waivers | None) -> list[Fin
     from staleline.report.formats.findings import check_findings
     from staleline.report.policies.selected import selected_labels
 
-    found = [check_findings(one.rule, one.rows, selected_labels(one.selection)) for one in checked]
-    return found if waivers is None else [waivers.applied(one) for one in found]
+    findings = [
+        check_findings(one.rule, one.rows, selected_labels(one.selection)) for one in checked
+    ]
+    return findings if waivers is None else [waivers.applied(one) for one in findings]
 
 
-def _write(output: Output, checked: Sequence[RuleCheck], found: Sequence[Findings]) -> None:
+def _write(output: Output, checked: Sequence[RuleCheck], findings: Sequence[Findings]) -> None:
     from staleline.report.policies.check import check_document, print_check
 
     if output.of_findings:
-        output.write_findings(found)
+        output.write_findings(findings)
     elif output.format == MAIL:
         from staleline.report.policies.lkml import Mail, check_mail
 
@@ -160,7 +162,7 @@ def _write(output: Output, checked: Sequence[RuleCheck], found: Sequence[Finding
 
 
 def _status(checked: Sequence[RuleCheck], waived: Sequence[Findings] | None) -> int:
-    """By what was found with waivers, where there are any."""
+    """By what was findings with waivers, where there are any."""
     from staleline.report.formats.findings import Level
     from staleline.vocabulary import Verdict
 

@@ -96,7 +96,7 @@ def command(  # noqa: PLR0913 - one parameter per option
     line may say. What was read is kept under ~/.cache/staleline.
 
     Exit status: 0 if every image was read to its end, 1 if one could not be read (whatever
-    else was found), 3 if something of one is unknown; with --since or --series 2 if something
+    else was findings), 3 if something of one is unknown; with --since or --series 2 if something
     that was safe is not any more.
     """
     from staleline.cli.console.tracking import with_progress
@@ -121,14 +121,14 @@ def command(  # noqa: PLR0913 - one parameter per option
     reports = [_called(report, pool) for report in reports]
     steps = _steps(asked, reports, options)
     needed = waivers is not None or output.of_findings
-    found = _findings(asked, reports, steps, waivers) if needed else []
-    _write(asked, reports, steps, pool.skipped, found=found, output=output)
+    findings = _findings(asked, reports, steps, waivers) if needed else []
+    _write(asked, reports, steps, pool.skipped, findings=findings, output=output)
     _complain(reports, pool.skipped)
     if waivers is not None:
         tell_waivers(waivers, output)
     # What has no counterpart was not compared: nothing says that it did not become worse.
     without = len(reports) - len(steps) if asked.since else 0
-    return _status(reports, steps, None if waivers is None else found, without=without)
+    return _status(reports, steps, None if waivers is None else findings, without=without)
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,11 +244,11 @@ def _write(  # noqa: PLR0913 - all that is known
     steps: Sequence[SeriesStep],
     skipped: Sequence[str],
     *,
-    found: Sequence[Findings],
+    findings: Sequence[Findings],
     output: Output,
 ) -> None:
     if output.of_findings:
-        output.write_findings(found, together=True)
+        output.write_findings(findings, together=True)
     elif asked.since or asked.series:
         _print_changes(asked, reports, steps, output=output)
     elif asked.explain:
@@ -272,10 +272,10 @@ def _findings(
     from staleline.report.images.series import change_findings
 
     if asked.since or asked.series:
-        found = [change_findings(step) for step in steps]
+        findings = [change_findings(step) for step in steps]
     else:
-        found = [image_findings(report) for report in reports]
-    return found if waivers is None else [waivers.applied(one) for one in found]
+        findings = [image_findings(report) for report in reports]
+    return findings if waivers is None else [waivers.applied(one) for one in findings]
 
 
 def _print(
@@ -323,8 +323,8 @@ def _print_explanations(reports: Sequence[ImageReport], *, output: Output) -> No
     from staleline.report.images.kernel_json import kernel_document
 
     if output.format == "json":
-        found = [[explanation_document(one) for one in r.explanations] for r in reports]
-        output.write_json({**kernel_document(reports), "explanations": found})
+        findings = [[explanation_document(one) for one in r.explanations] for r in reports]
+        output.write_json({**kernel_document(reports), "explanations": findings})
         return
     with output.console() as console:
         for report in reports:
@@ -405,6 +405,6 @@ def _is_worse(steps: Sequence[SeriesStep], waived: Sequence[Findings] | None) ->
         return any(worse)
     # A note is what is waived, or was so before; a handover that is unknown now is a warning.
     return any(
-        step and any(finding.level is not Level.NOTE for _, finding in found.each())
-        for step, found in zip(worse, waived, strict=True)
+        step and any(finding.level is not Level.NOTE for _, finding in findings.each())
+        for step, findings in zip(worse, waived, strict=True)
     )
