@@ -29,14 +29,16 @@ COMPRESS: dict[str, Callable[[bytes], bytes]] = {
 FREE = 1 << 20
 
 
-def stream(data: bytes, *, step: int = 1 << 17, most: int = 64 << 20) -> UnpackedStream:
+def stream(
+    data: bytes, *, step: int = 1 << 17, most: int = 64 << 20, alone: bool = False
+) -> UnpackedStream:
     complaint = Complaint(EvidenceError, "it", "copy it again")
     read = partial(io.BytesIO(data).read, step)
-    return UnpackedStream(read, Bounds(most=most, free=FREE), complaint)
+    return UnpackedStream(read, Bounds(most=most, free=FREE, alone=alone), complaint)
 
 
-def unpacked(data: bytes, **options: int) -> bytes:
-    return stream(data, **options).read(1 << 30)
+def unpacked(data: bytes, step: int = 1 << 17) -> bytes:
+    return stream(data, step=step).read(1 << 30)
 
 
 @pytest.mark.parametrize("method", COMPRESS)
@@ -50,6 +52,22 @@ def test_streams_one_after_the_other_are_one(method: str) -> None:
     """As bgzip, pbzip2, pixz and pzstd write them."""
     pack = COMPRESS[method]
     assert unpacked(pack(b"first ") + pack(b"") + pack(b"second")) == b"first second"
+
+
+@pytest.mark.parametrize("method", ["gzip", "bzip2", "xz", "lzma", "zstd"])
+@pytest.mark.parametrize(
+    "behind", [b"x", b"plain text\n", gzip.compress(b"")[:5], bz2.compress(b"")]
+)
+def test_what_is_behind_the_end_is_not_left_out_unseen(method: str, behind: bytes) -> None:
+    """Of evidence; behind a kernel's stream stands its size (arch/x86/boot/compressed/Makefile)."""
+    if method == "bzip2" and behind.startswith(b"BZh"):
+        return
+    data = COMPRESS[method](b"first")
+    with pytest.raises(EvidenceError, match=r"it: damaged"):
+        stream(data + behind, alone=True).read(100)
+    if method != "zstd":
+        assert unpacked(data + b"x") == b"first"
+        assert stream(data + bytes(100), alone=True).read(100) == b"first"
 
 
 def test_a_frame_to_skip_is_skipped() -> None:
@@ -77,7 +95,7 @@ def test_a_bomb_stops_soon_after_its_bounds(method: str) -> None:
 
 def test_plain_data_is_bounded_too() -> None:
     with pytest.raises(EvidenceError, match="unpacks to more than"):
-        unpacked(b"x" * 5000, most=4000)
+        stream(b"x" * 5000, most=4000).read(1 << 30)
 
 
 def test_what_was_peeked_at_is_read_again() -> None:

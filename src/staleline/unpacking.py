@@ -8,6 +8,7 @@ import lzma
 import zlib
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import IO, Final, NamedTuple, Protocol, cast
 
 from staleline.errors import StalelineError
@@ -64,12 +65,15 @@ class Bounds:
         most: Altogether.
         free: What may come out whatever went in.
         ratio: Beyond `free`, how many may come out for one that went in.
+        alone: Nothing but streams compressed alike may follow, which would be left out unseen.
+            Behind a kernel's stands its size.
     """
 
     most: int
     free: int = 64 << 20
     # Modules and text compress to no less than a fiftieth, a bomb to a thousandth.
     ratio: int = 100
+    alone: bool = False
 
     def allow(self, unpacked: int, packed: int) -> bool:
         """Are so many bytes of so many within them?"""
@@ -186,7 +190,7 @@ def _bounded_pieces(
     """What comes out, while it is neither damaged nor too much."""
     total = 0
     try:
-        for piece in unpacked_pieces(method, packed.read):
+        for piece in unpacked_pieces(method, packed.read, alone=bounds.alone):
             total += len(piece)
             # What goes in is bounded, too: blocks that give nothing can be endless.
             if not (bounds.allow(total, packed.count) and packed.count <= bounds.most):
@@ -197,23 +201,27 @@ def _bounded_pieces(
         raise complaint.of(f"damaged {method} data: {error}") from error
 
 
-def unpacked_pieces(method: str | None, read: ReadPacked) -> Iterator[bytes]:
+def unpacked_pieces(
+    method: str | None, read: ReadPacked, *, alone: bool = False
+) -> Iterator[bytes]:
     """What a stream unpacks to, in pieces of at most a MiB.
 
     Args:
         method: As `compression_of` calls it; anything it is not known for is passed on.
         read: Gives the next compressed bytes, none at the end.
+        alone: As of `Bounds`.
 
     Raises:
         *DAMAGED: When the piece that cannot be unpacked is asked for.
     """
     match method:
         case "xz" | "lzma":
-            return _decoded(method, lambda: lzma.LZMADecompressor(memlimit=_LZMA_MEMORY), read)
+            new = partial(lzma.LZMADecompressor, memlimit=_LZMA_MEMORY)
+            return _decoded(method, new, read, alone=alone)
         case "bzip2":
-            return _decoded(method, bz2.BZ2Decompressor, read)
+            return _decoded(method, bz2.BZ2Decompressor, read, alone=alone)
         case "gzip":
-            return _decoded(method, _Inflater, read)
+            return _decoded(method, _Inflater, read, alone=alone)
         case "zstd":
             return _zstd(read)
     return iter(read, b"")
@@ -257,7 +265,9 @@ class _Inflater:
         return self._stream.decompress(self._stream.unconsumed_tail + packed, max_length)
 
 
-def _decoded(method: str, new: Callable[[], _Decoder], read: ReadPacked) -> Iterator[bytes]:
+def _decoded(
+    method: str, new: Callable[[], _Decoder], read: ReadPacked, *, alone: bool
+) -> Iterator[bytes]:
     packed = b""
     while True:
         decoder = new()
@@ -270,13 +280,15 @@ def _decoded(method: str, new: Callable[[], _Decoder], read: ReadPacked) -> Iter
             packed = b""
             yield piece
         # Streams that follow each other, as parallel compressors write them, are unpacked as one.
-        packed = decoder.unused_data
+        packed = decoder.unused_data.lstrip(b"\0")
         while len(packed) < _HEAD and (more := read()):
             # Zeros may stand between two streams (xz file format, 2.2; gzip does the same).
             packed = (packed + more).lstrip(b"\0")
             # Nothing, so that bounds are asked while there are but zeros.
             yield b""
         if compression_of(packed) != method:
+            if alone and packed:
+                raise OSError("something else is behind its end")
             return
 
 

@@ -24,7 +24,7 @@ from staleline.unpacking import Bounds, Complaint, UnpackedStream, compression_o
 __all__ = ["parse_snapshot", "read_snapshot", "read_stream"]
 
 #: What a member of an archive may unpack to.
-_OF_MEMBER = Bounds(most=16 << 20, free=1 << 20)
+_OF_MEMBER = Bounds(most=16 << 20, free=1 << 20, alone=True)
 #: The flags of a CPU take some 2000 characters, a message of the kernel log 1000.
 _LINE_MAX = 1 << 16
 

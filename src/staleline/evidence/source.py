@@ -26,7 +26,7 @@ MAX_BYTES: Final = 16 << 20
 """The largest dump known (768 logical CPUs, every leaf) is below 4 MiB."""
 
 #: Files of /sys take a block each, nearly all of it zeros, and compress by hundreds.
-_BOUNDS: Final = Bounds(most=8 << 30, free=512 << 20)
+_BOUNDS: Final = Bounds(most=8 << 30, free=512 << 20, alone=True)
 _READ: Final = 1 << 17
 _DO_WHOLE = "make the file again and check it was copied whole"
 

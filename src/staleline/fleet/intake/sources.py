@@ -35,8 +35,8 @@ __all__ = ["FleetInput", "Record", "listed", "records"]
 _DO_WHOLE = "collect it again, and check that it was copied whole"
 _DO_ROWS = "give rows with a column `snapshot` that holds what staleline collect writes"
 #: Archives and tables of a whole fleet.
-_BOUNDS = Bounds(most=1 << 40, free=512 << 20)
-_OF_MEMBER = Bounds(most=64 << 20, free=1 << 20)
+_BOUNDS = Bounds(most=1 << 40, free=512 << 20, alone=True)
+_OF_MEMBER = Bounds(most=64 << 20, free=1 << 20, alone=True)
 _READ = 1 << 17
 _HEAD = 1 << 12
 _PARQUET = b"PAR1"
