@@ -264,11 +264,16 @@ def _require_lines(text: str, where: str) -> None:
 
 def _of_archive(files: Mapping[str, bytes], where: str) -> Snapshot:
     from staleline.evidence.hosts import trees
+    from staleline.evidence.hosts.archive import UNREAD_LOG
 
     tree = trees.layout_of(files, where)
     if tree is not None:
         beside = dict(_texts(_beside(files), where))
         return _merged((trees.read_tree(tree, where), *_loose(beside, where)), where)
+    # Logs count where no host's own tells better, as what stands in no other file.
+    if (log := next((name for name in files if files[name] is UNREAD_LOG), None)) is not None:
+        what = f"holds {log}, and more of logs than is read"
+        raise EvidenceError(what, where=where, do="give the lines of one boot, or leave it out")
     found = [*_loose(dict(_texts(files, where)), where), *trees.read_pieces(files, where)]
     if not found:
         raise EvidenceError("is an archive without evidence", where=where, do=_KNOWN)

@@ -107,3 +107,18 @@ def test_an_archive_behind_another_is_not_left_out_unseen(tmp_path: Path) -> Non
         read_snapshot(both)
     both.write_bytes(first + bytes(3 << 20))
     assert read_snapshot(both).cpus
+
+
+@pytest.mark.parametrize("name", ["var/log/dmesg", "backup/var/log/kern.log", "var/log/syslog"])
+def test_a_host_s_log_counts_where_its_tree_is_not_there(tmp_path: Path, name: str) -> None:
+    """As /var/log/dmesg beside a dump; what lay in a host's directories was not read."""
+    file = archive(tmp_path / "it.tar", {"rome.txt": ROME, name: JAILHOUSE})
+    assert from_snapshot(read_snapshot(file))["jumped_by"].value == "jailhouse"
+    large = JAILHOUSE + b"x" * (5 << 20)
+    file = archive(tmp_path / "large.tar", {"rome.txt": ROME, name: large})
+    with pytest.raises(EvidenceError, match=f"holds {name}, and more of logs than is read"):
+        read_snapshot(file)
+    tree = {"proc/cmdline": b"ro\n", "proc/cpuinfo": b"vendor_id\t: AuthenticAMD\nflags\t: sme\n"}
+    for log in (JAILHOUSE, large):
+        machine = read_snapshot(archive(tmp_path / "host.tar", {**tree, name: log}))
+        assert (machine.kernel.cmdline, machine.log) == ("ro", None)

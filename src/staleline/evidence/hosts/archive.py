@@ -18,7 +18,7 @@ from staleline.pattern import Pattern
 from staleline.tar import TarMember, tar_members
 from staleline.unpacking import UnpackedStream
 
-__all__ = ["ArchiveTree", "read_archive"]
+__all__ = ["UNREAD_LOG", "ArchiveTree", "read_archive"]
 
 #: Bytes of all members that are kept, each counted with what keeping it costs.
 _KEPT_MAX = 32 << 20
@@ -39,6 +39,11 @@ _WANTED = Pattern(
     r"|sos_commands/(?:kernel/(?:uname_-a|lsmod|dmesg[^/]*)|host/hostname[^/]*"
     r"|processor/(?:lscpu|cpuid_-r)|xen/xl_[a-z]+)|pu[0-9]{1,6})"
 )
+#: Logs of a host's, which hold more boots than one, and beside its tree what that tells better.
+_LOG = Pattern(r"(?:.*/)?var/log/(?:dmesg|kern\.log|messages|syslog)")
+_LOGS_MAX = 4 << 20
+#: In the place of a log that is larger.
+UNREAD_LOG = b"\0"
 _HARD_LINK, _SYMBOLIC_LINK = b"1", b"2"
 
 
@@ -91,6 +96,7 @@ class _Members:
         self._files: dict[str, bytes] = {}
         self._links: dict[str, str] = {}
         self._kept = 0
+        self._logs = 0
         self._loose = LooseFiles(stream.complaint.where)
 
     def add(self, name: str, member: TarMember) -> None:
@@ -100,6 +106,12 @@ class _Members:
             if wanted:
                 self._count(name, 0)
                 self._links[name] = _target(name, member)
+            return
+        if _LOG.fullmatch(name) and not member.sparse:
+            self._count(name, 0)
+            self._logs += member.size
+            small = self._logs <= _LOGS_MAX
+            self._files[name] = self._stream.read(member.size) if small else UNREAD_LOG
             return
         # Of a host's tree only what is wanted is evidence: the rest are no dumps that somebody put
         # there.
