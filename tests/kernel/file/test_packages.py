@@ -121,6 +121,13 @@ def test_links_and_absent_files_are_no_images():
     assert read(write_deb([*others[:1], *FILES])) == (VMLINUZ, IMAGE)
 
 
+def test_an_image_that_the_list_of_files_does_not_have_is_not_taken_for_the_one_it_has():
+    """Whichever came first in the archive was."""
+    other = File("boot/vmlinuz-other", IMAGE)
+    package = RPM[:96] + rpm_header([]) + rpm_header(file_list(FILES)) + cpio([other, *FILES])
+    assert "its list of files has no boot/vmlinuz-other" in message(package)
+
+
 @pytest.mark.parametrize("write", FORMATS.values(), ids=FORMATS)
 def test_a_checksum_beside_an_image_is_no_other(write):
     assert read(write([*FILES, File(f"{VMLINUZ}.hmac", b"0")])) == (VMLINUZ, IMAGE)

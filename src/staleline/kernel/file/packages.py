@@ -83,6 +83,8 @@ def read_package(source: ByteSource) -> PackagedImage:
         # A hard link has its content at the last of its names only (`cpio_members`).
         if not (member.regular and member.size and _is_image(member.name)):
             continue
+        if listed and member.name not in listed:
+            raise damaged_package(f"its list of files has no {member.name}", source, 0)
         if images:
             raise _number_of_images(source, (*images, member.name))
         images[member.name] = _content(source, package.stream, member)
