@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 import click
@@ -111,6 +110,7 @@ def _safe(rows: Sequence[PlatformHandover]) -> int:
 
 
 def _exactly(rows: Sequence[PlatformHandover], cpus: int) -> ExactCheck:
+    from staleline.cores import usable_cores
     from staleline.report.words.progress import tracked
     from staleline.verdict.policies.exact import (
         agreement,
@@ -119,8 +119,7 @@ def _exactly(rows: Sequence[PlatformHandover], cpus: int) -> ExactCheck:
         explored_models,
     )
 
-    # Of the cores only those that this process may use, which in a container are fewer.
-    models, cores = distinct_models(rows), len(os.sched_getaffinity(0))
+    models, cores = distinct_models(rows), usable_cores()
     # With few CPUs it takes longer to start processes than to check.
     jobs = 1 if cpus <= _QUICK else min(cores, len(models))
     if cpus > _QUICK:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 
+from staleline.cores import usable_cores
 from staleline.fleet.ownimages import ImageFile, Images
 from staleline.kernel.file.source import file_digest
 from staleline.kernel.reading.decided import image_opener
@@ -28,7 +29,7 @@ def images_of(folder: str) -> Images:
     named: list[ImageFile] = []
     unread: dict[str, str] = {}
     limits = ProcessLimits(_SECONDS)
-    running = run_each(_name, files, jobs=os.cpu_count() or 1, limits=limits, preload=_MODULES)
+    running = run_each(_name, files, jobs=usable_cores(), limits=limits, preload=_MODULES)
     for index, image in running:
         if isinstance(image, Failure):
             unread[files[index]] = image.reason

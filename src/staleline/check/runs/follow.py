@@ -14,15 +14,15 @@ from dataclasses import dataclass
 from staleline.check.meaning.interpreter import Move, State, holds, initial, moves
 from staleline.check.runs.trace import (
     DRAM_NAME,
-    JUMPING_NAME,
     Counterexample,
     Step,
     View,
+    actor_name,
     step_of,
     view_of,
 )
 from staleline.check.search.search import Run
-from staleline.model.form import Actor, Model
+from staleline.model.form import Model
 from staleline.model.scenario import Scenario
 from staleline.model.state.cpus import JUMPING
 from staleline.model.state.lines import Line, lines_of
@@ -115,7 +115,7 @@ class _Follower:
         # is where the run has it.
         way = self._same(move) or self._to_place(move, before, after)
         if way is None:
-            return Instead((), _hindrance(_name(move), self.view, there))
+            return Instead((), _hindrance(actor_name(move), self.view, there))
         states = (self._state, *way.states)
         steps = tuple(
             step_of(self._line, self._model, *taken)
@@ -175,12 +175,6 @@ def _place(model: Model, state: State, secondary: int | None) -> str:
         return state[0][names.index(JUMPING.ref("pc").name)]
     # The first local variable is the place.
     return state[1][secondary][0]
-
-
-def _name(move: Move) -> str:
-    if move.action.actor is Actor.JUMPING or move.secondary is None:
-        return JUMPING_NAME
-    return f"secondary {move.secondary + 1}"
 
 
 def _hindrance(actor: str, here: View, there: View) -> str:

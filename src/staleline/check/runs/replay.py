@@ -13,7 +13,7 @@ from staleline.check.meaning.fingerprint import fingerprint
 from staleline.check.meaning.interpreter import Move, State, holds, initial, moves
 from staleline.check.meaning.scenario_json import scenario_from
 from staleline.check.runs.itf import SCHEMA, SECONDARIES, itf_values
-from staleline.check.runs.trace import JUMPING_NAME, Counterexample, counterexample_of
+from staleline.check.runs.trace import Counterexample, actor_name, counterexample_of
 from staleline.check.search.search import Run
 from staleline.errors import ModelError
 from staleline.inputfile import read_input
@@ -191,14 +191,10 @@ def _step(
     model: Model, state: State, label: tuple[str, str], where: str, wanted: Mapping[str, Any]
 ) -> tuple[Move, State]:
     for move, after in moves(model, state):
-        if (move.action.name, _name(move)) == label and itf_values(model, after) == wanted:
+        if (move.action.name, actor_name(move)) == label and itf_values(model, after) == wanted:
             return move, after
     action, actor = map(_shown, label)
     raise _refusal(f"{action} by {actor} does not lead here", where, _DO_AGAIN)
-
-
-def _name(move: Move) -> str:
-    return JUMPING_NAME if move.secondary is None else f"secondary {move.secondary + 1}"
 
 
 def _is_broken(trace: _Trace, model: Model, last: State) -> bool:

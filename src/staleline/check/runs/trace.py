@@ -34,6 +34,7 @@ __all__ = [
     "Counterexample",
     "Step",
     "View",
+    "actor_name",
     "counterexample_of",
     "step_of",
     "view_of",
@@ -177,7 +178,7 @@ def counterexample_of(
 
 def step_of(line: Line, model: Model, before: State, move: Move, after: State) -> Step:
     """One move of a line's model, told in a sentence."""
-    actor = _name(move)
+    actor = actor_name(move)
     action = move.action
     newest = _shared(model, before)[NEWEST.name]
     sentence = action.sentence.format(
@@ -216,7 +217,8 @@ def _shared(model: Model, state: State) -> dict[str, str]:
     return dict(zip([variable.name for variable in model.globals], state[0], strict=True))
 
 
-def _name(move: Move) -> str:
+def actor_name(move: Move) -> str:
+    """The CPU that moves: ``jumping CPU``, or ``secondary 1``."""
     if move.action.actor is Actor.JUMPING or move.secondary is None:
         return JUMPING_NAME
     return _secondary(move.secondary)

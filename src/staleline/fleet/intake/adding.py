@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from staleline.cores import usable_cores
 from staleline.errors import UsageError
 from staleline.fleet.intake.ingest import Batch, BatchCount, add_batch, try_input
 from staleline.fleet.intake.sources import FleetInput, listed
@@ -164,7 +165,7 @@ def _finish(fleet: Fleet, options: AddOptions) -> list[BatchCount]:
     missing = [batch for batch in batches if batch not in there]
     counts: list[BatchCount] = []
     inputs = sum(len(batch.inputs) for batch in there)
-    for count in _run(missing, options.jobs or os.cpu_count() or 1):
+    for count in _run(missing, options.jobs or usable_cores()):
         counts.append(count)
         inputs += count.inputs
         hosts, faults = (sum(getattr(one, n) for one in counts) for n in ("hosts", "quarantined"))

@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from staleline.cores import usable_cores
 from staleline.errors import KernelImageError
 from staleline.kernel.reading.document import ImageDocument
 
@@ -54,7 +54,7 @@ class ReadingOptions:
     @property
     def processes(self) -> int:
         """How many at a time."""
-        return self.jobs or len(os.sched_getaffinity(0))
+        return self.jobs or usable_cores()
 
 
 @dataclass(frozen=True, slots=True)
