@@ -12,6 +12,7 @@ from pathlib import Path
 
 import junitparser
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from staleline.cli.main import main
 from tests.cli.test_preflight_answer import host
@@ -98,3 +99,27 @@ def test_a_page_of_a_kernel_that_does_not_run_there_says_what_if(
     asked = ("--snapshot", snapshot, "--kernel", image)
     head = page(capsys, tmp_path / "page", *asked)
     assert "what if: this kernel does not run there, 5.10.0-46-amd64 does" in head
+
+
+def test_two_rules_of_one_name_are_told_apart(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    text = (
+        'name = "mine"\ntitle = "of mine"\nsource = "me"\n[sites]\n'
+        'stop_this_cpu = "{0}"\nrelocate_kernel = "{0}"\ncrash_nmi_callback = "false"\n'
+        '[protocol]\nreported_stopped = "after-flush"\n'
+    )
+    files = [tmp_path / "one.toml", tmp_path / "other.toml"]
+    for file, condition in zip(files, ("true", "false"), strict=True):
+        file.write_text(text.format(condition))
+    narrow = ("--platform", "intel-tdx", "--path", "kexec")
+    asked = ("check", *map(str, files), str(files[0]), *narrow)
+    verdicts = {}
+    written = printed(capsys, *asked, "--format", "prometheus", status=2)
+    for family in text_string_to_metric_families(written):
+        names = [tuple(sorted(one.labels.items())) for one in family.samples]
+        assert len(set(names)) == len(names), family.name
+        for one in family.samples:
+            if family.name == "staleline_verdict" and one.value:
+                verdicts[one.labels["subject"]] = one.labels["verdict"]
+    assert verdicts == {f"mine ({files[0]})": "safe", f"mine ({files[1]})": "at-risk"}

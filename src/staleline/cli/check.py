@@ -60,25 +60,21 @@ def command(  # noqa: PLR0913 - one parameter per option
     waived does not count.
     """
     from staleline.cli.console.tracking import with_progress
-    from staleline.errors import UsageError
     from staleline.kernel.reading.imagereport import ReadingOptions
     from staleline.report.formats.waivers import read_waivers
     from staleline.verdict.handover.namedrules import named_rules
 
-    if cpus is not None and output.of_findings:
-        # They have no place for it, and nobody would know why the status is 3.
-        raise UsageError(
-            f"--cpus is not told by --format {output.format}", do="leave it out, or give --json"
-        )
     options = ReadingOptions(use_cache=not no_cache, tracked=with_progress)
     # Before the rules: to read an image takes long, and a fault in waivers is told at once.
     accepted = read_waivers(waivers) if waivers is not None else None
-    checked = [_check(rule, wanted, cpus) for rule in named_rules(rules, options)]
-    findings = _findings(checked, accepted) if accepted is not None or output.of_findings else []
-    _write(output, checked, findings)
+    # Each once: the same samples twice are refused by collectors of metrics.
+    several = named_rules(tuple(dict.fromkeys(rules)), options)
+    checked = [_check(rule, wanted, cpus) for rule in several]
+    found = _findings(checked, accepted) if accepted is not None or output.of_findings else []
+    _write(output, checked, found)
     if accepted is not None:
         tell_waivers(accepted, output)
-    return _status(checked, None if accepted is None else findings)
+    return _status(checked, None if accepted is None else found)
 
 
 def _check(rule: NamedRule, wanted: Wanted, cpus: int | None) -> RuleCheck:
@@ -134,20 +130,30 @@ def _exactly(rows: Sequence[PlatformHandover], cpus: int) -> ExactCheck:
 
 
 def _findings(checked: Sequence[RuleCheck], waivers: Waivers | None) -> list[Findings]:
+    from collections import Counter
+    from dataclasses import replace
+
     from staleline.report.formats.findings import check_findings
     from staleline.report.policies.selected import selected_labels
 
-    findings = [
-        check_findings(one.rule, one.rows, selected_labels(one.selection)) for one in checked
+    found = [check_findings(one.rule, one.rows, selected_labels(one.selection)) for one in checked]
+    # Two builds of one release, or two policies of one name, by their files.
+    told = Counter(one.subject for one in found)
+    names = [
+        f"{one.subject} ({rule.rule.given})" if told[one.subject] > 1 else one.subject
+        for one, rule in zip(found, checked, strict=True)
     ]
-    return findings if waivers is None else [waivers.applied(one) for one in findings]
+    found = [
+        replace(one, subject=name, kernel=name) for one, name in zip(found, names, strict=True)
+    ]
+    return found if waivers is None else [waivers.applied(one) for one in found]
 
 
-def _write(output: Output, checked: Sequence[RuleCheck], findings: Sequence[Findings]) -> None:
+def _write(output: Output, checked: Sequence[RuleCheck], found: Sequence[Findings]) -> None:
     from staleline.report.policies.check import check_document, print_check
 
     if output.of_findings:
-        output.write_findings(findings)
+        output.write_findings(found)
     elif output.format == MAIL:
         from staleline.report.policies.lkml import Mail, check_mail
 
@@ -161,7 +167,7 @@ def _write(output: Output, checked: Sequence[RuleCheck], findings: Sequence[Find
 
 
 def _status(checked: Sequence[RuleCheck], waived: Sequence[Findings] | None) -> int:
-    """By what was findings with waivers, where there are any."""
+    """By what was found with waivers, where there are any."""
     from staleline.report.formats.findings import Level
     from staleline.vocabulary import Verdict
 
