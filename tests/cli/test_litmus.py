@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 import pytest
@@ -134,3 +135,16 @@ class TestAudit:
         document = json.loads(capsys.readouterr().out)
         assert [one["id"] for one in document["contradictions"]] == ["measured-against-cpuid"]
         assert document["verdict"] == "unknown"
+
+
+@pytest.mark.parametrize("name", ["kit", "my kit", "it's", "-kit"])
+def test_what_to_do_next_can_be_pasted(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["litmus", "--", name]) == 0
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if " make -C " in line)
+    make, _, run = line.partition("&&")
+    assert (tmp_path / shlex.split(make)[2] / "Makefile").is_file()
+    assert (tmp_path / shlex.split(run)[2]).is_file()
+    assert not shlex.split(run)[2].startswith("-")

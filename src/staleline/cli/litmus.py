@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import click
@@ -17,7 +18,7 @@ __all__ = ["command"]
 _REFUSED = dict.fromkeys(FINDING_FORMATS, "what was measured is no verdict: audit --measured")
 _NEXT = """\
 On the machine that is to be asked (docs/litmus.md says what it risks):
-  make -C {0} && sudo sh {0}/run.sh result.jsonl
+  make -C {0} && sudo sh {1} result.jsonl
 or with DKMS: sudo dkms install {0}
 """
 
@@ -61,8 +62,13 @@ def command(
     folder = directory or "staleline-litmus"
     written = write_kit(folder)
     listed = "".join(f"{printable(str(path))}\n" for path in written)
-    output.write(listed + _NEXT.format(printable(folder)))
+    output.write(listed + _NEXT.format(_word(folder), _word(f"{folder}/run.sh")))
     return None
+
+
+def _word(path: str) -> str:
+    """A path as a word of a command line, which may begin like an option."""
+    return printable(shlex.quote(f"./{path}" if path.startswith("-") else path))
 
 
 def _tell(told: str, output: Output) -> int:

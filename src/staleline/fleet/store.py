@@ -14,6 +14,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -140,7 +141,7 @@ class Fleet:
             f"adding to it was not finished: {done - plan['first']} of {len(plan['batches'])} "
             "parts are there",
             where=self.directory,
-            do="finish it with `staleline fleet add --into` and this directory",
+            do=f"finish it with `staleline fleet add --into {shlex.quote(str(self.directory))}`",
         )
 
     @contextmanager
@@ -182,7 +183,9 @@ def opened(directory: Path) -> Fleet:
     mark = directory / _MARK
     if not mark.exists():
         raise UsageError(
-            "is no fleet", where=directory, do="make one with `staleline fleet add SOURCE --into`"
+            "is no fleet",
+            where=directory,
+            do=f"make one with `staleline fleet add SOURCE --into {shlex.quote(str(directory))}`",
         )
     schema = _json(mark).get("schema")
     if schema != SCHEMA:

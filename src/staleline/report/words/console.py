@@ -119,7 +119,10 @@ def text_console(file: TextIO | None = None) -> Console:
     trimmed = cast("IO[str]", _Trimmed(stream))
     # Without emoji and highlighting: ":name:" in evidence is no picture, and its numbers are no
     # news.
-    return _Console(file=trimmed, highlight=False, width=width, emoji=False, markup=True)
+    console = _Console(file=trimmed, highlight=False, width=width, emoji=False, markup=True)
+    # A terminal that is narrower breaks the lines itself, and shows all of them.
+    console.width = max(_LEAST_WIDTH, console.width)
+    return console
 
 
 def _width_of_pipe() -> int:
