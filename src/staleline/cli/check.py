@@ -70,11 +70,11 @@ def command(  # noqa: PLR0913 - one parameter per option
     # Each once: the same samples twice are refused by collectors of metrics.
     several = named_rules(tuple(dict.fromkeys(rules)), options)
     checked = [_check(rule, wanted, cpus) for rule in several]
-    found = _findings(checked, accepted) if accepted is not None or output.of_findings else []
-    _write(output, checked, found)
+    findings = _findings(checked, accepted) if accepted is not None or output.of_findings else []
+    _write(output, checked, findings)
     if accepted is not None:
         tell_waivers(accepted, output)
-    return _status(checked, None if accepted is None else found)
+    return _status(checked, None if accepted is None else findings)
 
 
 def _check(rule: NamedRule, wanted: Wanted, cpus: int | None) -> RuleCheck:
@@ -136,24 +136,26 @@ def _findings(checked: Sequence[RuleCheck], waivers: Waivers | None) -> list[Fin
     from staleline.report.formats.findings import check_findings
     from staleline.report.policies.selected import selected_labels
 
-    found = [check_findings(one.rule, one.rows, selected_labels(one.selection)) for one in checked]
+    findings = [
+        check_findings(one.rule, one.rows, selected_labels(one.selection)) for one in checked
+    ]
     # Two builds of one release, or two policies of one name, by their files.
-    told = Counter(one.subject for one in found)
+    told = Counter(one.subject for one in findings)
     names = [
         f"{one.subject} ({rule.rule.given})" if told[one.subject] > 1 else one.subject
-        for one, rule in zip(found, checked, strict=True)
+        for one, rule in zip(findings, checked, strict=True)
     ]
-    found = [
-        replace(one, subject=name, kernel=name) for one, name in zip(found, names, strict=True)
+    findings = [
+        replace(one, subject=name, kernel=name) for one, name in zip(findings, names, strict=True)
     ]
-    return found if waivers is None else [waivers.applied(one) for one in found]
+    return findings if waivers is None else [waivers.applied(one) for one in findings]
 
 
-def _write(output: Output, checked: Sequence[RuleCheck], found: Sequence[Findings]) -> None:
+def _write(output: Output, checked: Sequence[RuleCheck], findings: Sequence[Findings]) -> None:
     from staleline.report.policies.check import check_document, print_check
 
     if output.of_findings:
-        output.write_findings(found)
+        output.write_findings(findings)
     elif output.format == MAIL:
         from staleline.report.policies.lkml import Mail, check_mail
 
@@ -167,7 +169,7 @@ def _write(output: Output, checked: Sequence[RuleCheck], found: Sequence[Finding
 
 
 def _status(checked: Sequence[RuleCheck], waived: Sequence[Findings] | None) -> int:
-    """By what was found with waivers, where there are any."""
+    """By what was findings with waivers, where there are any."""
     from staleline.report.formats.findings import Level
     from staleline.vocabulary import Verdict
 
