@@ -7,6 +7,7 @@ import csv
 import json
 import re
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import duckdb
@@ -17,7 +18,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from staleline.cli.main import main
 from staleline.evidence.detect import read_snapshot
-from staleline.evidence.hosts.snapshot_json import to_json
+from staleline.evidence.given import with_given
+from staleline.evidence.hosts.snapshot_json import snapshot_text, to_json
 from staleline.fleet.statements import COLUMNS
 from tests.documents import document_of
 
@@ -168,6 +170,28 @@ def test_a_fleet_without_hosts_is_not_cleared(tmp_path, capsys):
     assert step.startswith("There is no host.")
     for command in re.findall(r"`staleline ([^`]*)`", step):
         assert str(tmp_path / "fleet") in shlex.split(command)
+
+
+def test_of_evidence_that_is_too_old_nothing_is_said_to_break(tmp_path, capsys):
+    # linux 7.3.4 arch/x86/kernel/cpu/hygon.c does not set the flag that 6.18 flushes by.
+    (tmp_path / "in").mkdir()
+    hygon = read_snapshot(CPUID / "registers/hygon-c86-3250.cpuid")
+    given = with_given(
+        replace(hygon, host="h", collected="2026-01-01T00:00:00Z"),
+        msr=["0xc0010010=0x800000"],
+        cmdline="mem_encrypt=on",
+        state=["offline_cpus=none", "sev_guests_run=no"],
+    )
+    (tmp_path / "in" / "h.json").write_text(snapshot_text(given))
+    fleet = tmp_path / "fleet"
+    run(capsys, "add", tmp_path / "in", "--into", fleet, "--jobs", 1, "--quiet")
+    asked = ("audit", fleet, "--kernel", "linux-6.18", "--json")
+    fresh = document_of(run(capsys, *asked, status=2))
+    assert "kexec:P1" in fresh["rows"][0]["broken"]
+    old = document_of(run(capsys, *asked, "--max-age", "30d", status=3))
+    for row in (old["rows"][0], old["groups"][0]):
+        assert (row["verdict"], row["broken"]) == ("unknown", "")
+    assert old["rows"][0]["missing"] == "evidence-too-old"
 
 
 def test_rows_are_no_document(fleet, tmp_path, capsys):

@@ -221,6 +221,17 @@ def _verdict(column: str, told: Outlook) -> str:
     return f"CASE WHEN {told.conflict} OR {told.old} THEN 'unknown' ELSE v.{column} END"
 
 
+#: What is said of a class that was judged, and of no host whose evidence may not hold.
+_OF_VERDICT = ("broken", "unneeded", "faults")
+
+
+def _of_verdict(column: str, told: Outlook) -> str:
+    """A column of what was found beside the verdict, which is nothing where that is unknown."""
+    if told.max_age is None and not told.again:
+        return f"v.{column}"
+    return f"CASE WHEN {told.conflict} OR {told.old} THEN '' ELSE v.{column} END"
+
+
 def judged(told: Outlook, by: Sequence[str] = ()) -> str:
     """What is counted, with what it comes to; a record that could not be read is one unknown host.
 
@@ -236,10 +247,14 @@ def judged(told: Outlook, by: Sequence[str] = ()) -> str:
     def verdict(column: str) -> str:
         return f"CASE WHEN t.conflict OR t.old THEN 'unknown' ELSE v.{column} END AS {column}"
 
+    broken, unneeded, faults = (
+        f"CASE WHEN t.conflict OR t.old THEN '' ELSE v.{column} END AS {column}"
+        for column in _OF_VERDICT
+    )
     return f"""
 SELECT t.subject, v.class, v.rule, v.kernel_evidence, v.release, v.build_id, hw.vendor,
     hw.cpu AS model, {verdict("verdict")}, {verdict("kexec")}, {verdict("crash")},
-    v.broken, {missing} AS missing, v.contradictions, v.unneeded, v.faults, v.note,
+    {broken}, {missing} AS missing, v.contradictions, {unneeded}, {faults}, v.note,
     c.flush_ms, t.hosts{owner}
 FROM counted t JOIN verdicts v ON {told.key} JOIN kinds hw ON hw.hardware = t.hardware
     LEFT JOIN costs c ON c.pattern = v.pattern AND c.hardware = t.hardware
@@ -299,8 +314,10 @@ def rows(told: Outlook) -> str:
     return f"""
 SELECT t.host, t.collected{owner}, hw.vendor, hw.cpu AS model, v.release, v.build_id,
     v.kernel_evidence, v.rule, v.class, {_verdict("verdict", told)} AS verdict,
-    {_verdict("kexec", told)} AS kexec, {_verdict("crash", told)} AS crash, v.broken,
-    {missing} AS missing, v.contradictions, v.unneeded, v.faults, c.flush_ms, t.evidence,
+    {_verdict("kexec", told)} AS kexec, {_verdict("crash", told)} AS crash,
+    {_of_verdict("broken", told)} AS broken, {missing} AS missing, v.contradictions,
+    {_of_verdict("unneeded", told)} AS unneeded, {_of_verdict("faults", told)} AS faults,
+    c.flush_ms, t.evidence,
     {told.now} - t.collected AS age, {_note(told)} AS note
 FROM ({_told_rows(told, columns)}) t
     JOIN verdicts v ON {told.key} JOIN kinds hw ON hw.hardware = t.hardware
