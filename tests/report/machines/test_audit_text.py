@@ -6,6 +6,8 @@ from __future__ import annotations
 from dataclasses import replace
 from io import StringIO
 
+import pytest
+
 from staleline.evidence.detect import read_snapshot
 from staleline.evidence.given import Given
 from staleline.kernel.reading.decided import image_opener
@@ -20,6 +22,7 @@ from staleline.vocabulary import Path as Way
 from staleline.vocabulary import Verdict
 from tests.findings import ROOT
 
+ROME = ROOT / "tests/data/cpuid/libcpuid/amd-epyc-7742-64-core-processor-dual.test"
 HYGON = ROOT / "tests/data/cpuid/registers/hygon-c86-3250.cpuid"
 
 
@@ -56,6 +59,25 @@ def test_two_ways_to_break_one_property_are_both_told() -> None:
     assert "staleline explain stale-write-back\n  staleline explain left-behind\n" in text
     assert text.count("\nCounterexample, kexec ") == 2
     assert "\nLine role: left-behind-under-image. " in text
+
+
+@pytest.mark.parametrize("kernel", ["linux-6.5", "linux-6.18", "unconditional"])
+@pytest.mark.parametrize("ways", [(Way.KEXEC,), (Way.CRASH,), tuple(Way)])
+def test_below_unknown_stands_what_settles_it(kernel: str, ways: tuple[Way, ...]) -> None:
+    subject = subject_of(
+        read_snapshot(ROME), kernel, Given((), None, ()), open_image=image_opener()
+    )
+    found = audit_of(subject, following=Next.ANY, paths=ways)
+    assert Verdict.UNKNOWN in found.by_path.values()
+    out = StringIO()
+    print_audit(text_console(out), found, machine="a machine")
+    heads, _, rest = out.getvalue().partition("\n\n")
+    unknown = [way for way in ways if found.by_path[way] is Verdict.UNKNOWN]
+    for way in unknown:
+        assert f"UNKNOWN on {way}: the evidence does not settle it" in heads.splitlines()
+    if len(unknown) == len(ways):
+        assert len(heads.splitlines()) == len(ways)
+    assert rest.startswith("Missing, and how to get it\n  • ")
 
 
 def test_one_way_is_shown_once() -> None:

@@ -134,7 +134,9 @@ def because(audit: Audit, path: Path) -> Iterator[str]:
 
 
 def _explained(audit: Audit, path: Path) -> Iterator[str]:
-    """Where more is said of what was found."""
+    """Where more is said of what was found; of what is unknown the run below it does."""
+    if audit.by_path[path] is Verdict.UNKNOWN:
+        return
     for name in _violations(audit, path):
         yield f"staleline explain {name}"
 
@@ -303,4 +305,7 @@ def _counterexamples(audit: Audit) -> Iterator[tuple[str, Answer]]:
         key = (row.path, violation_id(answer.counterexample))
         if key not in seen:
             seen.add(key)
-            yield f"Counterexample, {_row_name(row)}", answer
+            # Right below UNKNOWN stands what settles it, and nothing else.
+            is_open = audit.by_path[row.path] is Verdict.UNKNOWN
+            more = f" (staleline explain {key[1]})" if is_open else ""
+            yield f"Counterexample, {_row_name(row)}{more}", answer
