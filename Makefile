@@ -76,7 +76,8 @@ properties: $(STAMP)
 		--workers 2
 	$(BIN)/pytest -n 2 --dist worksteal tests/properties/planted_defects.py
 
-# Hosts judged one by one and as a fleet, by every rule and by images; FLEET_HOSTS=200 takes fewer.
+# Hosts judged one by one and as a fleet, by every rule and by images; FLEET_HOSTS=200 takes fewer,
+# FLEET_IMAGE_HOSTS and FLEET_MACHINES likewise for images.
 fleet-equality: $(STAMP)
 	$(BIN)/python tools/fetch_kernels.py
 	$(BIN)/pytest -n 2 --dist worksteal tests/fleet/every_host_and_rule.py

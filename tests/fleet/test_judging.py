@@ -11,7 +11,9 @@ import pytest
 
 from staleline.evidence.detect import read_snapshot
 from staleline.evidence.hosts.snapshot_json import snapshot_text
+from staleline.evidence.registers import CpuidTable
 from staleline.evidence.snapshot import KernelEvidence, StateEvidence
+from staleline.fleet.asked import registers_kind
 from staleline.fleet.images import no_images
 from staleline.fleet.intake.adding import AddOptions, add_to_fleet
 from staleline.fleet.judging import FleetQuestion
@@ -117,3 +119,14 @@ def test_what_another_emulator_read_is_another_question(monkeypatch: pytest.Monk
         assert FleetQuestion().number != before
     finally:
         cache.edition.cache_clear()
+
+
+def test_an_image_is_run_on_a_host_of_each_model():
+    """Models that agree in every fact may have another part of an image's code run."""
+    cpu = read_snapshot(DUMP).cpus[0]
+    kinds = set()
+    for signature in (0x830F10, 0x830F11, 0xA00F11):
+        leaf = (signature, *cpu.cpuid.leaves[1, 0][1:])
+        table = CpuidTable({**cpu.cpuid.leaves, (1, 0): leaf})
+        kinds.add(registers_kind(replace(read_snapshot(DUMP), cpus=(replace(cpu, cpuid=table),))))
+    assert len(kinds) == 3
