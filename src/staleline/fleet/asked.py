@@ -97,9 +97,9 @@ def registers_kind(snapshot: Snapshot) -> str:
     if not has_cpuid(snapshot):
         return f"made up, below {hypervisor_name(snapshot)}"
     cpuids = [cpu.cpuid for cpu in snapshot.cpus[:2]]
-    # By its model a CPU has other code of a kernel run, of which not all is run to its end: Debian's
-    # 6.1.0-50 is stopped by NMI on a Sapphire Rapids (0x806f8), and not read on an Ice Lake
-    # (0x606a6).
+    # By its model a CPU has other code of a kernel run, of which not all is run to its end: that
+    # by which an NMI stops Debian's 6.1.0-50 is on a Sapphire Rapids (0x806f8), and is not on an
+    # Ice Lake (0x606a6).
     models = [one.family_model_stepping for one in cpuids]
     return (
         f"read, {[names_itself(one) for one in cpuids]} {models}, below {hypervisor_name(snapshot)}"
