@@ -32,6 +32,7 @@ TESTS = Path(__file__).parent
 FILES = frozenset(
     {
         "__init__",
+        "cores",
         "errors",
         "extras",
         "files",
@@ -56,6 +57,7 @@ ASKING = frozenset({"fleet", "simulation", "litmus"})
 ALLOWED = {
     "__init__": frozenset({"api", "errors", "vocabulary"}),
     "errors": frozenset[str](),
+    "cores": frozenset[str](),
     "vocabulary": frozenset[str](),
     "hardware": frozenset[str](),
     "pattern": frozenset[str](),

@@ -28,7 +28,7 @@ from staleline.outputfile import writing
 
 __all__ = ["SCHEMA", "TABLES", "Fleet", "created", "opened", "require_libraries"]
 
-SCHEMA = "staleline/fleet/1"
+SCHEMA = "staleline/fleet/2"
 #: Written in this order: a part whose inputs are there is whole.
 TABLES = ("hosts", "quarantine", "profiles", "classes", "subjects", "hardware", "inputs")
 

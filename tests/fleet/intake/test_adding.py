@@ -453,3 +453,11 @@ def test_what_is_no_fleet_of_this_edition_is_refused_and_left_alone(hosts, tmp_p
     assert tree_bytes(strange) == {"thesis.tex": b"years of work"}
     with pytest.raises(UsageError, match="cannot be read"):
         add_to_fleet(tmp_path / "new", [str(tmp_path / "nothing-there")], ONE)
+
+
+@pytest.mark.parametrize("source", ["{folder}/none", "memory://nothing-there"])
+def test_a_source_without_a_file_is_refused(tmp_path, source):
+    # A pattern or a copy that went wrong would otherwise be a fleet without these hosts.
+    (tmp_path / "none/within").mkdir(parents=True)
+    with pytest.raises(UsageError, match="holds no file"):
+        list(listed([source.format(folder=tmp_path)]))

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from io import BytesIO
+from itertools import chain
 from typing import IO, Any
 
 from staleline.errors import EvidenceError, StalelineError, UsageError
@@ -89,13 +90,17 @@ def listed(sources: Sequence[str]) -> Iterator[FleetInput]:
     """Every input of the sources, in an order that does not depend on the file system.
 
     Raises:
-        UsageError: One is not there.
+        UsageError: One is not there, or holds no file.
     """
     for source in sources:
         if "://" in source:
             yield from _remote(source)
         elif os.path.isdir(source):
-            yield from _directory(source)
+            inputs = _directory(source)
+            first = next(inputs, None)
+            if first is None:
+                raise _empty(source)
+            yield from chain([first], inputs)
         else:
             yield from _local(source)
 
@@ -183,11 +188,15 @@ def _remote(source: str) -> Iterator[FleetInput]:
             do="check the address, and that its file system for fsspec is installed",
         ) from error
     if not details:
-        raise UsageError("holds nothing", where=printable(source), do="check the address")
+        raise _empty(source)
     for name in sorted(details):
         about = details[name]
         changed = about.get("mtime") or about.get("LastModified") or about.get("ETag") or ""
         yield FleetInput(files.unstrip_protocol(name), int(about.get("size") or 0), str(changed))
+
+
+def _empty(source: str) -> UsageError:
+    return UsageError("holds no file", where=printable(source), do="name where the evidence lies")
 
 
 # ---- what it says --------------------------------------------------------------------------
