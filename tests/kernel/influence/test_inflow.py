@@ -17,6 +17,11 @@ from tests.kernel.guards.test_dataflow import SLOT, steps
 
 EAX_OF_LEAF, EBX_OF_LEAF = Register(7, 0, 0), Register(7, 0, 1)
 SLOT_OF_4 = Loaded(SLOT, bytes(4))
+OF_SHIFT_BY_CL = {
+    **dict.fromkeys((EAX_OF_LEAF, EBX_OF_LEAF), 0xFFFF_FFFF),
+    Register(7, 0, 2): 0xFF,
+}
+VERR_OF_BX = {EBX_OF_LEAF: 0xFFFF, "a segment descriptor (VERR)": (1 << 64) - 1}
 VERW_OF_BX = {EBX_OF_LEAF: 0xFFFF, "a segment descriptor (VERW)": (1 << 64) - 1}
 
 
@@ -71,6 +76,17 @@ def decides(*codes: str, constant: bool = False) -> dict[object, int]:
             ["0fa2", "85c0", "c1c303", "7402"],
             dict.fromkeys((EAX_OF_LEAF, EBX_OF_LEAF), 0xFFFF_FFFF),
         ),
+        # cpuid; test eax, eax; shl ebx, cl; je: a count of 0 leaves all flags; and shl ebx, 32
+        (["0fa2", "85c0", "d3e3", "7402"], OF_SHIFT_BY_CL),
+        (["0fa2", "83f805", "d3e3", "7202"], OF_SHIFT_BY_CL),
+        (
+            ["0fa2", "85c0", "c1e320", "7402"],
+            dict.fromkeys((EAX_OF_LEAF, EBX_OF_LEAF), 0xFFFF_FFFF),
+        ),
+        # cpuid; test eax, eax; shl rbx, 32; je: of 64 bits that is a count
+        (["0fa2", "85c0", "48c1e320", "7402"], {EBX_OF_LEAF: 0xFFFF_FFFF}),
+        # cpuid; test eax, eax; verr bx; js: VERR writes ZF alone
+        (["0fa2", "85c0", "0f00e3", "7802"], VERR_OF_BX | {EAX_OF_LEAF: 0xFFFF_FFFF}),
         # cpuid; cmp eax, 5; bt ebx, 17; jbe: both are asked
         (["0fa2", "83f805", "0fbae311", "7602"], {EAX_OF_LEAF: 0xFFFF_FFFF, EBX_OF_LEAF: 1 << 17}),
         # cpuid; test eax, eax; cli; cld; js
@@ -166,3 +182,10 @@ def test_two_traces_that_take_the_same_are_followed_once() -> None:
     followed = FollowedTraces(lambda _: False)
     first, second = (followed.flows(steps("8b07 <4", "85c0", "7402")) for _ in range(2))
     assert first is second
+
+
+def test_what_reaches_over_the_end_of_what_is_constant_is_an_input():
+    """The last byte of the kernel's read-only data, and three of what lies behind it."""
+    trace = steps("8b0500000000 <4", "85c0", "7402")  # mov eax, [slot]; test eax, eax; je
+    flow = inflows(trace, lambda address: address == SLOT)[-1]
+    assert {inflow.origin for inflow in flow} == {SLOT_OF_4}

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Flow", "Inflow", "Loaded", "Origin", "inflows"]
 
+_POINTER: Final = 8
 _MASK_32: Final = (1 << 32) - 1
 _MASK_64: Final = (1 << 64) - 1
 #: Bits of an address that are all alike (SDM vol. 1, 3.3.7.1).
@@ -51,6 +52,11 @@ class Loaded(NamedTuple):
     def cell(self) -> tuple[int, int]:
         """Address and size."""
         return self.address, len(self.content)
+
+    @property
+    def is_null(self) -> bool:
+        """Is it a pointer that is not set, or a number as large as one that is 0?"""
+        return len(self.content) == _POINTER and not any(self.content)
 
 
 Origin = Loaded | Register | str
@@ -147,7 +153,7 @@ class _Followed:
             taken = _joined(_mixed(taken), frozenset({Inflow(origin, _MASK_64, None)}))
         for part in form.writes:
             # Flags tell what it did, whether or not it left registers as they were.
-            keeps = form.keeps if part not in (FLAGS, CARRY) else part == FLAGS and form.keeps_flags
+            keeps = {FLAGS: form.keeps_flags, CARRY: form.keeps_carry}.get(part, form.keeps)
             before = self._register(part) if keeps else _NOTHING
             self._put(part, _joined(before, _part(taken, part)) if taken else before)
         if CARRY in form.writes and form.carried:
@@ -234,7 +240,9 @@ class _Followed:
 
     def _before(self, address: int, content: bytes) -> Flow:
         """What no instruction of the trace stored there."""
-        if self._is_constant(address) and address not in self._text:
+        ends = address, address + len(content) - 1
+        # One that reaches over the end of what is constant is not.
+        if all(self._is_constant(at) and at not in self._text for at in ends):
             return _NOTHING
         return frozenset({Inflow(Loaded(address, content), (1 << 8 * len(content)) - 1)})
 
@@ -262,10 +270,13 @@ def _chooses(inflow: Inflow) -> bool:
 
 
 def _leads(inflow: Inflow) -> bool:
-    """Does it say where a jump leads: a variable that holds the place, or what that is made of?"""
+    """Does it say where a jump leads: a variable that holds the place, or what that is made of?
+
+    One that is not set leads nowhere, or somebody has put something else in its place.
+    """
     origin = inflow.origin
     if inflow.shift == 0 and isinstance(origin, Loaded):
-        return is_pointer(origin.content)
+        return is_pointer(origin.content) or origin.is_null
     return inflow.shift is None and _chooses(inflow)
 
 

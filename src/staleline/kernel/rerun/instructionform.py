@@ -78,7 +78,8 @@ class InstructionForm:
         writes: What it leaves its value in.
         clears: What it zeroes.
         keeps: What it writes may as well stay as it was, flags aside.
-        keeps_flags: Some of the flags stay as they were.
+        keeps_flags: Some of the flags but CF may stay as they were.
+        keeps_carry: CF may stay as it was.
         bits: What becomes of bits.
         amount: The mask, or by how much it shifts.
         carried: Of a shift, the bit that goes to CF.
@@ -94,6 +95,7 @@ class InstructionForm:
     clears: tuple[Part, ...] = ()
     keeps: bool = False
     keeps_flags: bool = False
+    keeps_carry: bool = False
     bits: BitsKept = BitsKept.MIXED
     amount: int = 0
     carried: int = 0
@@ -150,6 +152,25 @@ _SET_CARRY: Final = frozenset(
     )
 )
 _ROTATE: Final = frozenset((cx.X86_INS_ROL, cx.X86_INS_ROR, cx.X86_INS_RCL, cx.X86_INS_RCR))
+_SHIFT: Final = frozenset(
+    (
+        *(cx.X86_INS_SHL, cx.X86_INS_SAL, cx.X86_INS_SHR, cx.X86_INS_SAR),
+        *(cx.X86_INS_SHLD, cx.X86_INS_SHRD),
+    )
+)
+#: Bits of a count that are looked at, and those of operands of 64 bits (SDM vol. 2).
+_COUNT_BITS, _WIDE_COUNT_BITS = 0x1F, 0x3F
+#: These leave no flag that a condition asks for as it was, or one of no meaning (SDM vol. 2).
+_REPLACE_FLAGS: Final = frozenset(
+    (
+        *(cx.X86_INS_ADD, cx.X86_INS_ADC, cx.X86_INS_SUB, cx.X86_INS_SBB, cx.X86_INS_NEG),
+        *(cx.X86_INS_CMP, cx.X86_INS_TEST, cx.X86_INS_AND, cx.X86_INS_OR, cx.X86_INS_XOR),
+        *(cx.X86_INS_INC, cx.X86_INS_DEC, cx.X86_INS_XADD, cx.X86_INS_CMPXCHG),
+        *(cx.X86_INS_MUL, cx.X86_INS_IMUL, cx.X86_INS_POPF, cx.X86_INS_POPFQ),
+        *(cx.X86_INS_BSF, cx.X86_INS_BSR, cx.X86_INS_TZCNT, cx.X86_INS_LZCNT),
+        *(cx.X86_INS_POPCNT, cx.X86_INS_RDRAND, cx.X86_INS_RDSEED),
+    )
+)
 _LEAVE_CARRY: Final = frozenset((cx.X86_INS_INC, cx.X86_INS_DEC))
 #: These write flags that no condition asks for: DF, IF and AC.
 _LEAVE_CONDITIONS: Final = frozenset(
@@ -248,7 +269,8 @@ def _form(instruction: capstone.CsInsn) -> InstructionForm:
         writes=_parts(written),
         clears=tuple(Part(_NAMED[name][0], *_PARTS[-1]) for name in narrow),
         keeps=moves_or_not or number in (cx.X86_INS_CMPXCHG, cx.X86_INS_BSF, cx.X86_INS_BSR),
-        keeps_flags=number in _ROTATE,
+        keeps_flags=number in _ROTATE or not _replaces_flags(instruction),
+        keeps_carry=number not in _SET_CARRY and not _replaces_flags(instruction),
         bits=bits,
         amount=amount,
         carried=_carried(instruction, amount) if bits is BitsKept.SHIFTED else 0,
@@ -295,6 +317,20 @@ def _flags_left(instruction: capstone.CsInsn) -> frozenset[str]:
     if instruction.id in _SET_CARRY:
         return frozenset({CARRY.register})
     return frozenset({FLAGS.register}) if instruction.id in _LEAVE_CARRY else _CONDITIONS
+
+
+def _replaces_flags(instruction: capstone.CsInsn) -> bool:
+    """Is no flag as it was behind it, of those that it writes, whatever it works on?
+
+    A shift or rotation by a count of 0 leaves all of them, and so does what is not repeated once.
+    """
+    if instruction.id in _SHIFT | _ROTATE:
+        into, count = instruction.operands[0], instruction.operands[-1]
+        looked_at = _WIDE_COUNT_BITS if into.size == 8 else _COUNT_BITS
+        return bool(count.type == cx.X86_OP_IMM and count.imm & looked_at)
+    if instruction.id in _STRINGS:
+        return instruction.prefix[0] not in (cx.X86_PREFIX_REP, cx.X86_PREFIX_REPNE)
+    return instruction.id in _REPLACE_FLAGS
 
 
 def _carried(instruction: capstone.CsInsn, amount: int) -> int:
