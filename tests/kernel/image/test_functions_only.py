@@ -26,6 +26,7 @@ from staleline.kernel.image.image import KernelImage
 from staleline.kernel.image.kallsyms import _tables_and_names
 from staleline.kernel.image.symbols import AmbiguousNameError, SymbolTable, no_symbols
 from staleline.kernel.image.systemmap import find_system_map, parse_system_map
+from staleline.kernel.influence.after_the_stop import waking_jumps
 from staleline.kernel.sites.runner import KernelReader
 from tests.kernel.kernelwriter import (
     PERCPU,
@@ -130,6 +131,12 @@ def test_decisions_are_those_of_the_whole_table(both, name):
     whole, functions = map(KernelReader, both)
     for machine in every_setting(cpuid(name)):
         assert unnamed(functions.decide(machine)) == unnamed(whole.decide(machine))
+
+
+def test_nothing_more_decides_whether_stopped_cpus_are_woken(both):
+    """What is called through a table without a name is known by what is in it."""
+    _, functions = both
+    assert waking_jumps(functions) == ()
 
 
 def unnamed(decision: Decision) -> Decision:

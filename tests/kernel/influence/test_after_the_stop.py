@@ -11,12 +11,21 @@ from staleline.kernel.influence.on_the_way import with_way
 from staleline.vocabulary import Site
 from tests.kernel.eras import ERAS
 from tests.kernel.places import address_of
-from tests.kernel.plant import CAVE, Bytes, global_bit, planted, planted_call, relative
+from tests.kernel.plant import (
+    CAVE,
+    Bytes,
+    global_bit,
+    on_condition,
+    planted,
+    planted_call,
+    relative,
+)
 
 #: Is called by native_machine_shutdown() when the others have stopped: arch/x86/kernel/reboot.c.
 BETWEEN = "lapic_shutdown"
 #: Interrupts a CPU by the APIC's driver: arch/x86/kernel/apic/ipi.c, 5.10 to 7.3.
 INTERRUPTS = "native_send_call_func_single_ipi"
+CONDITIONS = "panic_timeout", "panic_on_warn"
 
 
 @pytest.fixture(scope="module", params=ERAS)
@@ -39,6 +48,16 @@ def test_a_guard_before_a_function_that_interrupts_one(image):
     mutant = planted(image, BETWEEN, question, calls(address_of(image, INTERRUPTS)))
     (reason,) = waking_jumps(mutant)
     assert reason.startswith(f"relocate_kernel also depends on what is asked at {CAVE}+0x7, which")
+
+
+def test_two_conditions_in_a_row_before_one(image):
+    """Where the first does not hold the second is not asked: that alone tells nothing."""
+    first, second = (global_bit(address_of(image, name), 7) for name in CONDITIONS)
+    both = on_condition(second, calls(address_of(image, INTERRUPTS)))
+    (reason,) = waking_jumps(planted(image, BETWEEN, first, both))
+    assert reason.startswith(f"relocate_kernel also depends on what is asked at {CAVE}+0x7, which")
+    nothing = on_condition(second, calls(address_of(image, "__x86_return_thunk")))
+    assert waking_jumps(planted(image, BETWEEN, first, nothing)) == ()
 
 
 def test_the_verdict_is_unknown_by_it(image):

@@ -7,6 +7,7 @@ import pytest
 
 from staleline.kernel.rerun.fixedinputs import (
     FIXED_AT_SITES,
+    FIXED_CALLS,
     FIXED_IN_CRASH,
     FIXED_IN_DERIVATION,
     FIXED_ON_WAY,
@@ -32,6 +33,23 @@ def test_a_place_in_a_variable_is_not_the_whole_variable() -> None:
     assert is_fixed(FIXED_AT_SITES, "per-CPU pcpu_hot+0xc", 4)
     assert not is_fixed(FIXED_AT_SITES, "per-CPU pcpu_hot", 8)
     assert not is_fixed(FIXED_AT_SITES, "per-CPU pcpu_hot+0x8", 4)
+
+
+@pytest.mark.parametrize(
+    ("table", "within", "behind"),
+    [
+        # struct smp_ops has 13 functions (linux 7.3.4 arch/x86/include/asm/smp.h).
+        (FIXED_CALLS, "smp_ops+0x60", "smp_ops+0x80"),
+        (FIXED_CALLS, "apic_physflat+0x98", "apic_physflat+0x2000"),
+        (FIXED_AT_SITES, "init_task+0x900", "init_task+0x4000"),
+        (FIXED_ON_WAY, "per-CPU cpu_number", "per-CPU cpu_number+0x400"),
+        (FIXED_IN_DERIVATION, "__cpu_present_mask+0x3f8", "__cpu_present_mask+0x400"),
+    ],
+)
+def test_what_has_no_name_is_not_part_of_what_lies_before(table, within, behind) -> None:
+    """Kernels without CONFIG_KALLSYMS_ALL name few of their data: `smp_ops` is exported."""
+    assert is_fixed(table, within, 8)
+    assert not is_fixed(table, behind, 8)
 
 
 def test_only_reads_of_one_size_may_be_meant() -> None:

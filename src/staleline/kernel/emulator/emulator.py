@@ -15,12 +15,19 @@ import struct
 from collections.abc import Callable, Container, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
+from operator import add
 from typing import TYPE_CHECKING, Final
 
 from staleline.hardware import RCX, RDI, RDX, RSI, RSP
 from staleline.kernel.emulator.detours import called, detoured
 from staleline.kernel.emulator.engine import FLAGS, KERNEL_CODE, KERNEL_DATA, write_pages
-from staleline.kernel.emulator.execution.end import ORDINARY_LIMITS, End, EndKind, RunLimits
+from staleline.kernel.emulator.execution.end import (
+    ORDINARY_LIMITS,
+    End,
+    EndKind,
+    NullUses,
+    RunLimits,
+)
 from staleline.kernel.emulator.execution.events import KnownCode
 from staleline.kernel.emulator.execution.execution import Execution
 from staleline.kernel.emulator.execution.run import RunTerms
@@ -248,6 +255,13 @@ class Emulator:
     def exhausted_runs(self) -> int:
         """How many runs so far ended because their time or instruction budget ran out."""
         return self._first.exhausted + (0 if self._second is None else self._second[0].exhausted)
+
+    @property
+    def null_uses(self) -> NullUses:
+        """How many runs so far ended where a pointer leads that is not set."""
+        first = self._first.events.null_uses
+        second = NullUses() if self._second is None else self._second[0].events.null_uses
+        return NullUses(*map(add, first, second))
 
     @property
     def runs(self) -> int:

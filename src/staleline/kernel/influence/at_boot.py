@@ -59,10 +59,12 @@ def _runner(reruns: Reruns, machine: RawMachine) -> Callable[[Variation], Tried]
     base = reruns.decide(machine)
 
     def run(variation: Variation) -> Tried:
+        calls = reruns.null_uses.calls
         outcome = reruns.decide(machine, variation)
         lost = outcome.lost(base)
         why = outcome.sites[min(lost)].unknown if lost else None
-        return Tried(outcome.differs(base), outcome.asked, why)
+        calls_unset = reruns.null_uses.calls > calls
+        return Tried(outcome.differs(base), outcome.asked, why, calls_unset)
 
     return run
 

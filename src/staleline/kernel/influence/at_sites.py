@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from itertools import compress
+from itertools import chain, compress
 from typing import TYPE_CHECKING, Final
 
 from staleline.hardware import SEV_STATUS
 from staleline.kernel.emulator.layout import DESCRIPTORS, is_pointer
+from staleline.kernel.image.exceptiontable import expected_faults
 from staleline.kernel.influence.guardinputs import inputs_of, name_of, unlisted_bits
 from staleline.kernel.influence.inflow import Loaded
 from staleline.kernel.influence.search import Search
@@ -25,6 +26,7 @@ from staleline.kernel.influence.sitesearch.trials import Trials
 from staleline.kernel.influence.sitesearch.variables import Variables
 from staleline.kernel.influence.turns import turns
 from staleline.kernel.rerun.changes import AnswerBit, Change, Memory, changed, halved, variation
+from staleline.kernel.rerun.detour import Detour
 from staleline.kernel.rerun.fixedinputs import (
     FIXED_AT_SITES,
     FIXED_CALLS,
@@ -32,6 +34,7 @@ from staleline.kernel.rerun.fixedinputs import (
     FIXED_WHERE_TAKEN,
     fixed_bits,
     is_fixed,
+    open_static_call,
 )
 from staleline.kernel.rerun.inputs import listed_bits, random_flips
 from staleline.kernel.rerun.instructionform import form_of
@@ -46,6 +49,8 @@ if TYPE_CHECKING:
     from staleline.kernel.rerun.trace import ExecutedInstruction
 
 __all__ = ["search_sites"]
+
+_Inputs = Sequence[tuple["Origin", int]]
 
 #: Of an address in the direct map, the physical one.
 _LOW: Final = 0xFFF_FFFF
@@ -145,6 +150,8 @@ class _OneSite:
             site_search.influences |= {one.name: one for one in at_turns}
             at_jumps = self._at_computed_jumps(leading, told)
             site_search.influences |= {one.name: one for one in at_jumps}
+            at_places = self._at_places(steps, told)
+            site_search.influences |= {one.name: one for one in at_places}
         site_search.exhausted |= search.exhausted
 
     def _patched(self) -> Iterator[Influence]:
@@ -191,13 +198,61 @@ class _OneSite:
             # code fail. So each turn is taken the other way. If then the site does otherwise,
             # whatever flows into the condition matters, in whichever form it is asked.
             otherwise = self._other_ways.run(turn, executed, endless)
+            asked: _Inputs = list(inputs_of(flows[index] for index in turn.indices))
             if otherwise is None:
-                continue
-            for origin, mask in inputs_of(flows[index] for index in turn.indices):
+                unset = (self._unset(change, asked) for change in self._other_ways.through_null)
+                asked = list(chain.from_iterable(unset))
+            for origin, mask in asked:
                 influence = self._flowing(origin, mask, told)
                 if influence is not None and not self._is_settled(influence, otherwise):
                     told.add(influence.name)
                     yield influence
+
+    def _unset(self, change: tuple[Memory, ...] | Detour, asked: _Inputs) -> _Inputs:
+        """What a run through a pointer that is not set depends on: whether it is, or was asked.
+
+        What lies behind is in no image: a function of a driver, or of a module.
+
+        Args:
+            change: What was turned.
+            asked: What flows into the condition.
+        """
+        if all(self._is_called_as_it_is(one) or self._is_kept(one) for one, _ in asked):
+            return ()
+        if isinstance(change, Detour):
+            return asked
+        steps = self._other_ways.steps_of(change)
+        if not steps:
+            return ()
+        form = form_of(steps[-1].code)
+        if form is None or not form.goes:
+            # Of a structure that is not there only whether it is there counts.
+            return [one for one in asked if isinstance(one[0], Loaded) and one[0].is_null]
+        target = list(inputs_of(self._states.traces.flows(steps)[-1:]))
+        if target and all(self._is_called_as_it_is(origin) for origin, _ in target):
+            return ()
+        return [*asked, *target]
+
+    def _is_kept(self, origin: Origin) -> bool:
+        """Is it taken as it is for a reason? What a task holds, another does not."""
+        if not isinstance(origin, Loaded):
+            return False
+        name = self._reruns.line(origin.address)
+        return not name.startswith(_TASK) and is_fixed(self._fixed, name, len(origin.content))
+
+    def _at_places(
+        self, steps: Sequence[ExecutedInstruction], told: set[str]
+    ) -> Iterator[Influence]:
+        """What decides there, and is in no instruction: static calls, and what may fail."""
+        image, places = self._reruns.image, self._reruns.places
+        expected = expected_faults(image)
+        for place in sorted({places.linked(step.address) for step in steps}):
+            name = open_static_call(image.symbols.names_at(place))
+            if place in expected:
+                name = f"whether what is tried at {places.code(place)} fails"
+            if name is not None and name not in told:
+                told.add(name)
+                yield Influence(name, explained=False)
 
     def _at_computed_jumps(self, flows: Iterable[Flow], told: set[str]) -> Iterator[Influence]:
         """What says where a jump leads: where else it might, is in no image."""
@@ -214,14 +269,16 @@ class _OneSite:
         return form is not None and form.goes and linked == following.address
 
     def _is_called_as_it_is(self, origin: Origin) -> bool:
-        if not isinstance(origin, Loaded) or not is_pointer(origin.content):
+        if not isinstance(origin, Loaded) or not (is_pointer(origin.content) or origin.is_null):
             return False
         name = self._reruns.places.variable(origin.address)
-        return name is None or is_fixed(FIXED_CALLS, name.split("+")[0], len(origin.content))
+        if name is None:
+            return not origin.is_null
+        return is_fixed(FIXED_CALLS, name, len(origin.content))
 
-    def _is_settled(self, influence: Influence, run: SiteRun) -> bool:
+    def _is_settled(self, influence: Influence, run: SiteRun | None) -> bool:
         """It decides whether a CPU is interrupted at all, which nothing else than was set may."""
-        if not run.decision.astray:
+        if run is None or not run.decision.astray:
             return False
         initial, name = influence.initial or b"", influence.name.split("[")[0]
         return is_pointer(initial) or self._is_fixed_where_taken(name, len(initial))

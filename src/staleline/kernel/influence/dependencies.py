@@ -123,7 +123,8 @@ def _unlisted(site: Site, search: SiteSearch, boot: _BootFindings) -> Iterator[s
         yield f"{site} also depends on {influence}, which no fact sets"
     for finding in boot.findings:
         name = str(finding.change)
-        if site in finding.sites and name not in told:
+        # What is called there is in no image: a function of a driver, or of a module.
+        if (site in finding.sites or finding.calls_unset) and name not in told:
             initially = " when the kernel starts" if isinstance(finding.change, Memory) else ""
             yield f"{site} also depends on {name}{initially}, which no fact sets"
     if search.exhausted or boot.exhausted:
@@ -145,5 +146,7 @@ def _lost(sites: Iterable[SiteSearch], boot: _BootFindings) -> dict[str, str]:
     # that is not modelled.
     lost = {name: why for search in sites for name, why in search.lost.items()}
     return lost | {
-        str(found.change): found.lost for found in boot.findings if found.lost is not None
+        str(found.change): found.lost
+        for found in boot.findings
+        if found.lost is not None and not found.calls_unset
     }

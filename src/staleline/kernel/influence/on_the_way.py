@@ -11,15 +11,14 @@ from staleline.kernel.emulator.layout import APIC, is_pointer
 from staleline.kernel.image.staticbranches import static_branches
 from staleline.kernel.influence.after_the_stop import KexecWay, waking_jumps
 from staleline.kernel.rerun.changes import Memory
-from staleline.kernel.rerun.constantmemory import variable_memory
 from staleline.kernel.rerun.fixedinputs import FIXED_ON_WAY as _FIXED
 from staleline.kernel.rerun.fixedinputs import is_fixed
-from staleline.kernel.rerun.reruns import Accesses
 from staleline.kernel.sites.stoppath import forked, sends
 from staleline.vocabulary import Site
 
 if TYPE_CHECKING:
     from staleline.kernel.image.image import KernelImage
+    from staleline.kernel.rerun.reruns import Accesses
 
 __all__ = ["way_dependencies", "with_way"]
 
@@ -71,24 +70,14 @@ class _Way(KexecWay):
         Raises:
             DerivationError: It does not get to an interrupt as it is.
         """
-        accesses = self._watched()
+        accesses = self._accesses_of(self._sends)
+        yield from self._decided_elsewhere(accesses)
         as_given = self._sends()
         with self._emulated.emulator.series():
             # One at a time: there are some forty variables, and a run is short.
             for change in self._changes(accesses):
                 if self._sends_otherwise(change, as_given):
                     yield str(change)
-
-    def _watched(self) -> Accesses:
-        accesses = Accesses(self._emulated.memory)
-        where = variable_memory(self._emulated.image.symbols, ())
-        with (
-            self._emulated.emulator.watched(accesses.note, where),
-            self._emulated.emulator.blocks(accesses.execute),
-        ):
-            self._sends()
-        self._emulated.memory.put_back(self._booted)
-        return accesses
 
     def _sends(self) -> int | None:
         return sends(self._emulated, forked(self._cpus))
@@ -108,16 +97,22 @@ class _Way(KexecWay):
             yield Memory((branch.address, len(branch.other)), branch.other, name, is_code=True)
 
     def _sends_otherwise(self, change: Memory, as_given: int | None) -> bool:
-        """With a change it gets to another end; one that fails is none."""
+        """With a change it gets to another end; one that fails is none.
+
+        But where it is led to what the image does not have: there is the code of a running kernel.
+        """
         address, size = change.cell
         self._emulated.memory.put_back(self._booted)
+        is_unset = not any(self._emulated.memory.read(address, size)) and size == _WORD
+        before = self._emulated.emulator.null_uses
         self._write(address, change.content, is_code=change.is_code)
         try:
             # Where it then interrupts nobody, or by another vector, whether the others stop depends
             # on what was changed.
             return self._sends() != as_given
         except DerivationError:
-            return False
+            uses = self._emulated.emulator.null_uses
+            return uses.calls > before.calls or (is_unset and uses != before)
         finally:
             self._emulated.memory.put_back(self._booted)
             if change.is_code:

@@ -28,11 +28,13 @@ class Tried:
         changed: Sites that decide otherwise than without it.
         asked: Registers the hardware was asked for -> bits that were turned over.
         lost: Why some site is no longer known, or None.
+        calls_unset: It is lost by a call through a pointer that is not set in the image.
     """
 
     changed: frozenset[Site]
     asked: Mapping[Register, int]
     lost: str | None = None
+    calls_unset: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +45,13 @@ class Dependency:
         change: What was changed.
         sites: Sites that decide otherwise with it; empty if it made the run fail.
         lost: How the run failed, or None.
+        calls_unset: By a call through a pointer that is not set in the image.
     """
 
     change: Change
     sites: frozenset[Site]
     lost: str | None = None
+    calls_unset: bool = False
 
 
 @dataclass(slots=True)
@@ -120,7 +124,8 @@ class Search:
         if site is None:
             # Together with those before it the run fails; alone it may decide.
             alone = self.run(variation(prefix[-1:]))
-            return Dependency(prefix[-1], alone.changed, None if alone.changed else tried.lost)
+            lost = None if alone.changed else tried.lost
+            return Dependency(prefix[-1], alone.changed, lost, alone.calls_unset)
         before, after = (self.run(variation(some)).changed for some in (prefix[:-1], prefix))
         return Dependency(prefix[-1], after - before)
 

@@ -7,13 +7,14 @@ there, stands here with its reason. A key is a variable, or a place in one (``na
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 __all__ = [
     "FIXED_AT_SITES",
     "FIXED_CALLS",
+    "FIXED_CALLS_ON_WAY",
     "FIXED_IN_CRASH",
     "FIXED_IN_DERIVATION",
     "FIXED_ON_WAY",
@@ -21,9 +22,12 @@ __all__ = [
     "Fixed",
     "fixed_bits",
     "is_fixed",
+    "open_static_call",
 ]
 
 _ALL: Final = -1
+#: A bit for each of 8192 CPUs, CONFIG_NR_CPUS of distributions.
+_LARGEST: Final = 0x400
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +39,15 @@ class Fixed:
         size: Bytes of those reads of it that this holds for; None for all.
         bits: Which bits it holds for.
         unless: Bits of the variable; where one of them is set, it does not hold.
+        reach: No such variable is larger. Where few data have names, what has none lies behind
+            one that has.
     """
 
     reason: str
     size: int | None = None
     bits: int = _ALL
     unless: int = 0
+    reach: int = _LARGEST
 
     @property
     def is_whole(self) -> bool:
@@ -48,8 +55,10 @@ class Fixed:
         return self.bits == _ALL
 
 
-_APIC: Final = Fixed("the driver of the local APIC")
-_CALLED: Final = Fixed("a function of a driver or module, whose code is not read")
+#: struct apic, asm/apic.h; struct x86_platform_ops, asm/x86_init.h; asm/reboot.h and asm/smp.h:
+#: 5.10 to 7.3.
+_APIC: Final = Fixed("the driver of the local APIC", reach=0x180)
+_CALLED: Final = Fixed("a function of a driver or module, whose code is not read", reach=0x100)
 _CRASHING: Final = Fixed("zero until the first CPU crashes")
 _FORCED: Final = Fixed("changed by clearcpuid= and setcpuid= alone")
 _INDEX: Final = Fixed("an index or a pointer, not a condition")
@@ -58,7 +67,10 @@ _ONE_NMI: Final = Fixed("the CPU takes one NMI")
 _OPTION: Final = Fixed("the text of the option mem_encrypt=on")
 _POPULATION: Final = Fixed("which CPUs and nodes there are")
 _REGISTERED: Final = Fixed("registered by the shutdown that is run")
-_TABLE: Final = Fixed("who writes there is searched for")
+_TABLE: Final = Fixed("who writes there is searched for", reach=0x80)
+#: struct task_struct, include/linux/sched.h: some ten thousand bytes.
+_TASK_SIZE: Final = 0x4000
+_NUMBERS_SIZE: Final = 8192 * 4
 
 #: Before anything has run.
 FIXED_IN_DERIVATION: Final[Mapping[str, Fixed]] = {
@@ -78,7 +90,7 @@ FIXED_IN_DERIVATION: Final[Mapping[str, Fixed]] = {
     "nr_cpu_ids": _INDEX,
     "nr_pfn_mapped": _INDEX,
     "ppin_info": _INDEX,
-    "x86_cpu_to_apicid_early_map": _INDEX,
+    "x86_cpu_to_apicid_early_map": Fixed(_INDEX.reason, reach=_NUMBERS_SIZE),
     "x86_cpuinit": _CALLED,
 }
 
@@ -91,7 +103,9 @@ FIXED_AT_SITES: Final[Mapping[str, Fixed]] = {
     # reboot.c or virt/hw.c, which disable virtualization before a CPU stops
     "cpu_emergency_virt_callback": _CALLED,
     "virt_ops": _CALLED,
-    "init_task": Fixed("the task that runs is not the idle one, and in no RCU read-side section"),
+    "init_task": Fixed(
+        "the task that runs is not the idle one, and in no RCU read-side section", reach=_TASK_SIZE
+    ),
     # SEV_STATUS: bits above 0 say which features a guest uses, which bit 0 says it is
     "sev_status": Fixed("a host has none of the features of guests", bits=~1, unless=1),
 }
@@ -108,7 +122,7 @@ FIXED_ON_WAY: Final[Mapping[str, Fixed]] = {
     "__num_online_cpus": _POPULATION,
     "nr_cpu_ids": _POPULATION,
     # apic_flat_64.c, whose fields say how it addresses others and not whether
-    "apic_flat": Fixed("the driver of the local APIC"),
+    "apic_flat": _APIC,
 }
 
 #: When a crash begins, as well.
@@ -154,10 +168,49 @@ FIXED_CALLS: Final[Mapping[str, Fixed]] = {
     # What the shutdown registers itself, nmi.c
     "crash_nmi_callback_na": _REGISTERED,
     "smp_stop_nmi_callback_na": _REGISTERED,
+    # emerg_handler, set by nmi_shootdown_cpus() alone: nmi.c, reboot.c, 6.1.192, 6.12.117 to 7.3
+    "nmi_desc": _CRASHING,
     "cpu_emergency_virt_callback": _CALLED,
     "virt_ops": _CALLED,
     "crash_vmclear_loaded_vmcss": _CALLED,
 }
+
+#: The same on the jumping CPU's way, beside the sites.
+FIXED_CALLS_ON_WAY: Final[Mapping[str, Fixed]] = {
+    **FIXED_CALLS,
+    # reboot.c native_machine_shutdown(), crash.c: iommu_shutdown(), and since 6.11
+    # enc_kexec_begin() and enc_kexec_finish(), which drivers of I/O MMUs and guests set
+    "x86_platform": _CALLED,
+    # io_apic.c restore_boot_irq_mode(), where interrupts are remapped, 5.10 to 7.3
+    "x86_apic_ops": _CALLED,
+    # lib/delay.c, which the time stamp decides or MWAITX, 5.10 to 7.3
+    "delay_fn": Fixed("how to wait"),
+    # smp.c native_stop_other_cpus(), since 6.5
+    "cpus_stop_mask": Fixed("a mask of CPUs"),
+}
+_STATIC_CALL: Final = "__SCT__"
+#: Static calls by how their names begin.
+_FIXED_STATIC_CALLS: Final[Mapping[str, Fixed]] = {
+    "apic_call_": _APIC,
+    # paravirt.c: how a guest is told the time
+    "pv_sched_clock": Fixed("how to tell the time"),
+    "pv_steal_clock": Fixed("how to tell the time"),
+    # kernel/sched/core.c, CONFIG_PREEMPT_DYNAMIC
+    **dict.fromkeys(
+        ("preempt_schedule", "cond_resched", "might_resched", "irqentry_exit_cond_resched"),
+        Fixed("whether the task may be preempted, which does not happen here"),
+    ),
+}
+
+
+def open_static_call(names: Iterable[str]) -> str | None:
+    """The static call that has one of these names and is not taken as it is in the image.
+
+    Some function puts another there when the kernel runs (include/linux/static_call.h).
+    """
+    calls = (name.removeprefix(_STATIC_CALL) for name in names if name.startswith(_STATIC_CALL))
+    is_open = (call for call in calls if not call.startswith(tuple(_FIXED_STATIC_CALLS)))
+    return next((f"static call {call}" for call in is_open), None)
 
 
 def is_fixed(table: Mapping[str, Fixed], name: str, size: int) -> bool:
@@ -176,5 +229,7 @@ def _look_up(table: Mapping[str, Fixed], name: str) -> Fixed | None:
     """What a table says of a variable, whatever the compiler made of its name."""
     place = name.removeprefix("per-CPU ")
     # gcc calls a static one of a function ``cpus_stopped.1``, clang ``function.cpus_stopped``.
-    parts = place.split("+")[0].split(".")[:2]
-    return next(filter(None, map(table.get, (place, *parts))), None)
+    variable, _, offset = place.partition("+")
+    named = (place, *variable.split(".")[:2])
+    fixed = next(filter(None, map(table.get, named)), None)
+    return fixed if fixed is not None and int(offset or "0", 16) < fixed.reach else None

@@ -15,7 +15,7 @@ from staleline.kernel.boot.decision import SiteDecision
 from staleline.kernel.boot.machine import EmulatedMachine, two_cpus
 from staleline.kernel.boot.startup import boot
 from staleline.kernel.derivation import DerivationError, NobodyShotDownError
-from staleline.kernel.emulator.execution.end import RunLimits
+from staleline.kernel.emulator.execution.end import NullUses, RunLimits
 from staleline.kernel.emulator.layout import CONTROL_PAGES
 from staleline.kernel.rerun.constantmemory import variable_memory
 from staleline.kernel.rerun.inputs import Flips, Register, VariedCpu, nothing
@@ -241,6 +241,11 @@ class Reruns(ABC):
     def endless_runs(self) -> int:
         """How many runs so far had no end."""
         return self._emulated.emulator.exhausted_runs
+
+    @property
+    def null_uses(self) -> NullUses:
+        """How many runs so far ended where a pointer leads that is not set."""
+        return self._emulated.emulator.null_uses
 
     @contextmanager
     def series(self) -> Iterator[None]:

@@ -5,11 +5,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 from staleline.kernel.emulator.notedstores import NotedAccess
 
-__all__ = ["ORDINARY_LIMITS", "End", "EndKind", "RunLimits"]
+__all__ = ["ORDINARY_LIMITS", "End", "EndKind", "NullUses", "RunLimits"]
+
+
+class NullUses(NamedTuple):
+    """How many runs ended in the first page, where no kernel has anything.
+
+    Attributes:
+        calls: They went there, as through a pointer to a function that is not set.
+        accesses: They read or wrote there, as through a pointer to something that is not set.
+    """
+
+    calls: int = 0
+    accesses: int = 0
 
 
 class EndKind(StrEnum):

@@ -12,7 +12,7 @@ from unicorn import x86_const as x86
 
 from staleline.hardware import RAX, RCX
 from staleline.kernel.derivation import DerivationError
-from staleline.kernel.emulator.execution.end import End, EndKind
+from staleline.kernel.emulator.execution.end import End, EndKind, NullUses
 from staleline.kernel.emulator.layout import APIC, ENTRY_GATE, IDLE_PORT, PAGE, RETURN_GATE, SHADOW
 from staleline.kernel.emulator.localapic import (
     INTERRUPT_COMMAND,
@@ -99,6 +99,7 @@ class Events:
 
     Attributes:
         goes_elsewhere: Behind a WBINVD runs go on in another engine.
+        null_uses: How many runs so far ended where a pointer leads that is not set.
 
     Args:
         engine: Where the code runs.
@@ -121,6 +122,7 @@ class Events:
         self._sending = memory.sending_calls
         self._notes: NotedStores | None = None
         self.goes_elsewhere = True
+        self.null_uses = NullUses()
 
     def install(self, hooks: Hooks) -> None:
         """Have the engine tell of them."""
@@ -185,6 +187,10 @@ class Events:
     def _on_bad_access(self, access: int, address: int, _size: int, _: int) -> bool:
         if self._memory.has_shadow and _map_shadow(self._engine, access, address):
             return True
+        if address < PAGE:
+            calls, accesses = self.null_uses
+            is_call = access == unicorn.UC_MEM_FETCH_UNMAPPED
+            self.null_uses = NullUses(calls + is_call, accesses + (not is_call))
         self._fail(f"{_BAD.get(access, 'access to')} {address:#x}")
         return False
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from staleline.kernel.influence.turns import Turn
     from staleline.kernel.rerun.detour import Detour
     from staleline.kernel.rerun.reruns import Booted, Reruns, SiteRun
+    from staleline.kernel.rerun.trace import ExecutedInstruction
     from staleline.vocabulary import Site
 
 __all__ = ["OtherWays"]
@@ -27,6 +28,10 @@ _MOST_DETOURS: Final = 8
 
 class OtherWays:
     """Those of one site on one machine.
+
+    Attributes:
+        through_null: What was changed in those of the last turn that ended where a pointer leads
+            that is not set.
 
     Args:
         reruns: The image.
@@ -42,10 +47,12 @@ class OtherWays:
         self._reruns, self._site, self._booted = reruns, site, booted
         self._traces, self._trials = traces, trials
         self._asking: dict[tuple[Memory, ...], frozenset[int]] = {}
+        self.through_null: list[tuple[Memory, ...] | Detour] = []
 
     def run(self, turn: Turn, executed: Container[int], endless: set[Hashable]) -> SiteRun | None:
         """A run in which the site does otherwise; one that ends, if there is any."""
         astray = None
+        self.through_null.clear()
         for run in chain(
             self._turned_runs(turn, endless), self._runs_beyond(turn, executed, endless)
         ):
@@ -58,7 +65,7 @@ class OtherWays:
         """Those that do otherwise where it turns."""
         failed = False
         for other in turn.others:
-            run = self._limited(other, endless, partial(self._trials.run, variation([other])))
+            run = self._limited((other,), endless, partial(self._trials.run, variation([other])))
             if run is not None and run.differs(self._trials.base):
                 yield run
             failed = failed or run is None or run.decision.flushes is None
@@ -74,7 +81,7 @@ class OtherWays:
         self, turn: Turn, executed: Container[int], endless: set[Hashable]
     ) -> Iterator[SiteRun]:
         """With conditions that are asked only where the jump is turned."""
-        if not turn.detours or not endless.isdisjoint(turn.others):
+        if not turn.detours or not endless.isdisjoint((one,) for one in turn.others):
             return
         first, turned = turn.detours[0], next(iter(turn.others))
         # Where the code is linked, as `executed` has it.
@@ -83,6 +90,12 @@ class OtherWays:
             run = self._limited(changes, endless, partial(self._trials.run, variation(changes)))
             if run is not None and run.differs(self._trials.base) and self._asks_last(changes):
                 yield run
+
+    def steps_of(self, changes: tuple[Memory, ...]) -> Sequence[ExecutedInstruction]:
+        """What such a way executes; nothing if the last condition is one of a constant."""
+        if len(changes) > 1 and not self._asks_last(changes):
+            return ()
+        return self._reruns.traced_site(self._site, self._booted, variation(changes))
 
     def _asks_last(self, changes: Sequence[Memory]) -> bool:
         """Does an input decide the last jump, where the others are turned, and no constant?"""
@@ -105,16 +118,21 @@ class OtherWays:
         )
 
     def _limited(
-        self, change: Hashable, endless: set[Hashable], run: Callable[[], SiteRun]
+        self,
+        change: tuple[Memory, ...] | Detour,
+        endless: set[Hashable],
+        run: Callable[[], SiteRun],
     ) -> SiteRun | None:
         """A run, but for one that is known to have no end."""
         if change in endless:
             return None
         # Such a run takes its whole budget, and would again on every row.
-        before = self._reruns.endless_runs
+        before, null_uses = self._reruns.endless_runs, self._reruns.null_uses
         done = run()
         if self._reruns.endless_runs > before:
             endless.add(change)
+        if self._reruns.null_uses != null_uses:
+            self.through_null.append(change)
         return done
 
 
