@@ -371,8 +371,10 @@ static void run(void)
 	call(SYS_UNAME, (long)&system_name, 0, 0, 0, 0, 0);
 	say("== up ", release(), " online ", decimal(cpus), "\n", (char *)0);
 	path = (char *)content(next("path"), &bytes);
-	if (path)
+	if (path) {
+		go_to(0); // leaf 1 has the number of the CPU that is asked
 		tell_cpuid();
+	}
 	work(cpus);
 	if (path) {
 		choose_way();

@@ -60,10 +60,16 @@ def command(  # noqa: PLR0913 - one parameter per option
     waived does not count.
     """
     from staleline.cli.console.tracking import with_progress
+    from staleline.errors import UsageError
     from staleline.kernel.reading.imagereport import ReadingOptions
     from staleline.report.formats.waivers import read_waivers
     from staleline.verdict.handover.namedrules import named_rules
 
+    if cpus is not None and output.of_findings:
+        # They have no place for it, and nobody would know why the status is 3.
+        raise UsageError(
+            f"--cpus is not told by --format {output.format}", do="leave it out, or give --json"
+        )
     options = ReadingOptions(use_cache=not no_cache, tracked=with_progress)
     # Before the rules: to read an image takes long, and a fault in waivers is told at once.
     accepted = read_waivers(waivers) if waivers is not None else None
@@ -169,7 +175,7 @@ def _write(output: Output, checked: Sequence[RuleCheck], findings: Sequence[Find
 
 
 def _status(checked: Sequence[RuleCheck], waived: Sequence[Findings] | None) -> int:
-    """By what was findings with waivers, where there are any."""
+    """By what was found with waivers, where there are any."""
     from staleline.report.formats.findings import Level
     from staleline.vocabulary import Verdict
 

@@ -96,7 +96,7 @@ def command(  # noqa: PLR0913 - one parameter per option
     line may say. What was read is kept under ~/.cache/staleline.
 
     Exit status: 0 if every image was read to its end, 1 if one could not be read (whatever
-    else was findings), 3 if something of one is unknown; with --since or --series 2 if something
+    else was found), 3 if something of one is unknown; with --since or --series 2 if something
     that was safe is not any more.
     """
     from staleline.cli.console.tracking import with_progress
