@@ -21,9 +21,10 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import cache
-from itertools import product
+from itertools import product, repeat
 from pathlib import Path
 from typing import Final
 
@@ -33,6 +34,7 @@ from tools.kernel_source import private_apt
 from staleline.check.answer import check
 from staleline.check.runs.itf import itf_document
 from staleline.check.runs.replay import replay
+from staleline.cores import usable_cores
 from staleline.litmus.counterexample import litmus_of
 from staleline.litmus.kit import kit_files, standard_tests
 from staleline.litmus.language import LitmusProgram
@@ -131,11 +133,15 @@ def main(arguments: list[str] | None = None) -> int:
     cases = [case for case in CASES if all(word in str(case) for word in options.word)]
     try:
         emulator = installed()
-        for case in cases:
-            finding = asked(case, emulator, options.keep / re.sub(r"[^\w.]+", "-", str(case)))
-            wrong += not finding.right
-            sys.stdout.write(f"{'right' if finding.right else 'WRONG'}  {finding}\n")
-            sys.stdout.flush()
+        # Before machines run side by side: each would build them, in one root.
+        for series in dict.fromkeys(case.series for case in cases):
+            module_for(_kernel(series).release)
+        folders = [options.keep / re.sub(r"[^\w.]+", "-", str(case)) for case in cases]
+        with ProcessPoolExecutor(usable_cores()) as side_by_side:
+            for finding in side_by_side.map(asked, cases, repeat(emulator), folders):
+                wrong += not finding.right
+                sys.stdout.write(f"{'right' if finding.right else 'WRONG'}  {finding}\n")
+                sys.stdout.flush()
     except (BuildError, fetch_kernels.FetchError) as error:
         sys.stderr.write(f"machine_kit: {error}\n")
         return 1

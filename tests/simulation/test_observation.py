@@ -11,6 +11,8 @@ import pytest
 
 from staleline.simulation.execution import EndedRun, Ending
 from staleline.simulation.observation import RunOutcome, SeenRun, seen_run
+from staleline.simulation.prediction import Prediction, disagreement
+from staleline.vocabulary import Verdict
 
 CONSOLE = """\
 [   26.337217] Run /init as init process
@@ -73,6 +75,18 @@ def test_a_jump_that_destroys_nothing_is_clean(tmp_path: Path) -> None:
 
 def test_a_destroyed_line_counts_whatever_became_of_the_kernel(tmp_path: Path) -> None:
     assert seen(tmp_path, CONSOLE, *HANDOVERS, summary(1)).outcome is RunOutcome.DESTROYED
+
+
+def test_what_a_machine_told_before_it_was_stopped_was_destroyed(tmp_path: Path) -> None:
+    # A next kernel that its damage makes panic resets the machine, which ends without its counts.
+    console = CONSOLE[: CONSOLE.index("== up", CONSOLE.index("== jump"))]
+    store = {"cpu": 1, "kernel": 1, "mode": "kernel", "rip": "0xffffffff813a1362"}
+    told = {"event": "destroyed", "alias": "C-bit", "cause": "WBINVD", "times": 1}
+    told |= {"dirtied": store, "newest": store, "newest_alias": "plain", "written": store}
+    lines = [{**told, "line": line} for line in ("0x2ffc0540", "0x2ffc60c0", "0x2ffc0540")]
+    observed = seen(tmp_path, console, *HANDOVERS, *lines, ending=Ending.RESET)
+    assert (observed.outcome, observed.destroyed) == (RunOutcome.DESTROYED, 2)
+    assert disagreement(Prediction(Verdict.SAFE, "", None, None, {}, ()), observed) is not None
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,7 @@ CLEAN = SeenRun(
     released=None,
     chains=(),
     counts={"destroyed": {"plain": 0, "C-bit": 0}},
+    told_destroyed=0,
     cpuid="",
     last_lines=(),
     seconds=1.0,

@@ -178,6 +178,8 @@ class SeenRun:
         released: Dirty lines that an adversary wrote back at once, and lines destroyed by that.
         chains: The first of what was destroyed and of what met it.
         counts: The machine's counts; empty where it ended without.
+        told_destroyed: Lines of which the machine told that they were destroyed when it happened,
+            the first ones of each place.
         cpuid: What CPUID said, as ``cpuid -1 -r`` prints it.
         last_lines: Of the console.
         seconds: CPU time.
@@ -196,6 +198,7 @@ class SeenRun:
     released: tuple[int, int] | None
     chains: tuple[Chain, ...]
     counts: Mapping[str, Any]
+    told_destroyed: int
     cpuid: str
     last_lines: tuple[str, ...]
     seconds: float
@@ -213,8 +216,10 @@ class SeenRun:
 
     @property
     def destroyed(self) -> int:
-        """Lines that a stale write-back destroyed."""
-        return sum(self.counts.get("destroyed", {}).values())
+        """Lines that a stale write-back destroyed; at least these where there are no counts."""
+        # A kernel that panics resets the machine, which then is stopped and counts no more.
+        counted = sum(self.counts.get("destroyed", {}).values())
+        return counted if self.counts else self.told_destroyed
 
     @property
     def outcome(self) -> RunOutcome:
@@ -276,6 +281,7 @@ def seen_run(ended: EndedRun) -> SeenRun:
         released=(releases[0]["dirty"], releases[0]["destroyed"]) if releases else None,
         chains=tuple(_chains(ended)),
         counts=summaries[-1] if summaries else {},
+        told_destroyed=len({event["line"] for event in ended.events("destroyed")}),
         cpuid="".join(f"{row}\n" for row in ("CPU:", *_CPUID.findall(ended.console))),
         last_lines=tuple(ended.console.splitlines()[-_LAST_LINES:]),
         seconds=ended.seconds,

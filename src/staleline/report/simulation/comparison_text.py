@@ -34,7 +34,8 @@ def outcome_words(seen: SeenRun) -> str:
             return "nothing destroyed, and the next kernel worked"
         case RunOutcome.DESTROYED:
             worked = "worked all the same" if seen.worked else "did not work"
-            return f"{seen.destroyed:,} lines destroyed, and the next kernel {worked}"
+            least = "" if seen.counts else "at least "
+            return f"{least}{seen.destroyed:,} lines destroyed, and the next kernel {worked}"
         case RunOutcome.RACE:
             cpus = ", ".join(str(cpu) for cpu in sorted(set(seen.races)))
             return f"handed over while CPU {cpus} still flushed"
