@@ -12,7 +12,7 @@ import pytest
 
 from staleline.kernel.image.assembly import load_image
 from staleline.report.simulation.comparison_json import run_document
-from staleline.report.simulation.comparison_text import print_comparison
+from staleline.report.simulation.comparison_text import outcome_words, print_comparison
 from staleline.report.words.console import text_console
 from staleline.simulation.emulator import BuiltMachine
 from staleline.simulation.execution import Ending
@@ -162,3 +162,11 @@ def test_json_follows_its_schema(compared: ControlledRun) -> None:
     assert document["to_blame"] is True
     assert document["run"]["observed"]["destroyed"] == 861
     assert [told["observed"]["outcome"] for told in document["controls"]] == ["clean", "clean"]
+
+
+def test_text_of_a_machine_that_did_not_come_to_count_says_at_least() -> None:
+    stopped = replace(CLEAN, counts={}, told_destroyed=2, worked=False, ending=Ending.RESET)
+    words = "2 lines destroyed, and the next kernel did not work"
+    assert outcome_words(stopped) == f"at least {words}"
+    counted = replace(stopped, counts={"destroyed": {"plain": 0, "C-bit": 2}})
+    assert outcome_words(counted) == words
