@@ -147,6 +147,24 @@ def test_a_cpuinfo_flag_that_linux_cleared_is_no_contradiction() -> None:
     require_consistent(replace(MILAN, cpuinfo=cpuinfo), "file")
 
 
+@pytest.mark.parametrize(
+    "machine",
+    [
+        Snapshot((), cpuinfo=CpuinfoEvidence(vendor="GenuineIntel", flags=frozenset({"sme"}))),
+        Snapshot(
+            (),
+            cpuinfo=CpuinfoEvidence(flags=frozenset({"sev_snp"})),
+            statements=(Statement("vendor", "GenuineIntel", "a tool"),),
+        ),
+    ],
+    ids=["cpuinfo's", "a tool's"],
+)
+def test_a_flag_of_another_vendor_whoever_names_the_vendor(machine: Snapshot) -> None:
+    contradiction_in(machine, "flag-of-another-vendor")
+    line = KernelEvidence(cmdline="setcpuid=sme,sev_snp")
+    require_consistent(replace(machine, kernel=line), "file")
+
+
 def test_a_flag_that_the_user_forced_is_no_contradiction() -> None:
     cpuinfo = CpuinfoEvidence(flags=frozenset({"sme"}))
     forced = replace(RAPIDS, cpuinfo=cpuinfo, kernel=KernelEvidence(cmdline="setcpuid=sme"))

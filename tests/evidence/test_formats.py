@@ -14,7 +14,7 @@ from staleline.errors import EvidenceError
 from staleline.evidence.detect import parse_snapshot, read_snapshot
 from staleline.evidence.hosts.snapshot_json import snapshot_text
 from staleline.evidence.registers import CpuidTable, Registers
-from staleline.evidence.snapshot import CpuEvidence, Snapshot
+from staleline.evidence.snapshot import CpuEvidence, CpuinfoEvidence, Snapshot
 from tests.evidence.writers import as_aida64, as_cpuid_tool, as_libvirt, piped
 
 DATA = Path(__file__).parents[1] / "data" / "cpuid"
@@ -152,6 +152,12 @@ def test_cpuinfo_gives_the_first_processor_and_no_registers() -> None:
     assert (machine.cpuinfo.family, machine.cpuinfo.model, machine.cpuinfo.stepping) == (23, 49, 0)
     assert machine.cpuinfo.flags == {"fpu", "sme", "sev"}
     assert [note.what for note in machine.notes] == ["cpuid"]
+
+
+def test_cpuinfo_that_begins_within_a_processor_has_the_vendor_of_the_next() -> None:
+    cut = "cpu family\t: 23\nflags\t\t: fpu\n\nprocessor\t: 1\nvendor_id\t: AuthenticAMD\n"
+    expected = CpuinfoEvidence("AuthenticAMD", family=23, flags=frozenset({"fpu"}))
+    assert parse_snapshot(cut, "cpuinfo").cpuinfo == expected
 
 
 def test_rows_before_any_header_are_of_cpu_0() -> None:

@@ -53,6 +53,12 @@ class TestLscpu:
         assert machine.cpuinfo == CpuinfoEvidence("AuthenticAMD", 23)
         assert message_of(as_lscpu_json(ROME)[:-20]).startswith("file: is not whole JSON")
 
+    @pytest.mark.parametrize("left", ["Architecture", "CPU(s)", "Stepping", "Hypervisor vendor"])
+    def test_one_row_is_read_as_any_part_is(self, left: str) -> None:
+        rows = (as_lscpu(ROME) + "Hypervisor vendor: KVM\n").splitlines(keepends=True)
+        machine = read("Architecture: x86_64\n" + "".join(row for row in rows if left in row))
+        assert from_snapshot(machine)["vendor"].value is None
+
     def test_lscpu_of_another_architecture(self) -> None:
         text = "Architecture: aarch64\nCPU(s): 8\nVendor ID: ARM\nModel name: Cortex-A76\n"
         assert message_of(text) == "file: is of an aarch64 machine; staleline knows x86-64"

@@ -99,11 +99,35 @@ _Found = Iterator[Contradiction]
 
 def _flags_have_vendor(snapshot: Snapshot) -> _Found:
     cpuinfo = snapshot.cpuinfo or CpuinfoEvidence()
+    told = () if _flags_are_forced(snapshot) else tuple(_told_vendors(snapshot))
     for flags, vendors in _FLAGS_OF_VENDORS:
         for flag in sorted(flags & cpuinfo.flags):
-            if cpuinfo.vendor is not None and cpuinfo.vendor not in vendors:
-                said = ("cpuinfo.vendor", f"is {cpuinfo.vendor!r}")
-                yield clash("flag-of-another-vendor", ("cpuinfo.flags", f"holds {flag!r}"), said)
+            # That registers deny the flag says more than whose CPU they name.
+            denied = any(_denies(cpu, flag) for cpu in snapshot.cpus)
+            for said, vendor in told:
+                if vendor not in vendors and not (denied and said[0].startswith("cpus[")):
+                    held = ("cpuinfo.flags", f"holds {flag!r}")
+                    yield clash("flag-of-another-vendor", held, said)
+
+
+def _told_vendors(snapshot: Snapshot) -> Iterator[tuple[tuple[str, str], object]]:
+    """Each field that tells the CPU's vendor with what it says, and the vendor."""
+    shown = shown_identity(snapshot).get("vendor")
+    if shown is not None:
+        yield (shown[0], f"is {shown[1]!r}"), shown[1]
+    for statement in snapshot.statements:
+        if statement.name == "vendor":
+            yield _said(statement), statement.value
+
+
+def _denies(cpu: CpuEvidence, flag: str) -> bool:
+    """Is the bit that `flag` is copied from clear?"""
+    return flag in _COPIED_FLAGS and cpuid_bit(cpu.cpuid, *_COPIED_FLAGS[flag]) is False
+
+
+def _flags_are_forced(snapshot: Snapshot) -> bool:
+    """setcpuid= sets flags that hardware has not (7.3.4 arch/x86/kernel/cpu/common.c:1776)."""
+    return "setcpuid=" in (snapshot.kernel.cmdline or "")
 
 
 def _state_fits(snapshot: Snapshot) -> _Found:
@@ -148,11 +172,9 @@ def _cpuinfo_agrees(snapshot: Snapshot) -> _Found:
 
 def _flags_have_hardware(snapshot: Snapshot) -> _Found:
     cpuinfo = snapshot.cpuinfo or CpuinfoEvidence()
-    # It sets flags that hardware has not (7.3.4 arch/x86/kernel/cpu/common.c:1776).
-    forced = "setcpuid=" in (snapshot.kernel.cmdline or "")
-    for i, cpu in () if forced else enumerate(snapshot.cpus):
+    for i, cpu in () if _flags_are_forced(snapshot) else enumerate(snapshot.cpus):
         for flag, (leaf, register, bit) in _COPIED_FLAGS.items():
-            if flag in cpuinfo.flags and cpuid_bit(cpu.cpuid, leaf, register, bit) is False:
+            if flag in cpuinfo.flags and _denies(cpu, flag):
                 name = f"{_REGISTERS[register]}[{bit}]"
                 yield clash(
                     "flag-without-hardware",

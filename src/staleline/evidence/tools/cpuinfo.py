@@ -53,6 +53,8 @@ def parse(text: str, where: str) -> Snapshot:
 def parse_evidence(text: str, where: str) -> CpuinfoEvidence:
     """Return the first processor of `text`; a field that was left out is not known.
 
+    The vendor and the flags are those of any processor, as a machine's are.
+
     Raises:
         EvidenceError: `text` names two vendors, or is of another architecture.
     """
@@ -71,7 +73,8 @@ def parse_evidence(text: str, where: str) -> CpuinfoEvidence:
     if not fields:
         raise EvidenceError("field vendor_id is missing", where=where, do=_COPY_WHOLE)
     return CpuinfoEvidence(
-        vendor=named_vendor(fields.get("vendor_id")),
+        # Where the first one's row is cut off, any other's is the machine's.
+        vendor=named_vendor(vendors[0] if vendors else None),
         family=_number(fields, "cpu family", where),
         model=_number(fields, "model", where),
         stepping=_number(fields, "stepping", where),
