@@ -145,7 +145,8 @@ class _Rows:
         flags: frozenset[str] | None = None
         for number, line in enumerate(lines, 1):
             if found := _ROW.fullmatch(line):
-                name, value = found[1].rstrip(), found[2].strip()
+                # French has some rows' names and a blank behind them: those are not read.
+                name, value = found[1], found[2].strip()
                 if name == _FLAGS and flags is None:
                     flags = flag_row(value, lines[number:])
                 rows.append((name, _unwrapped_list(name, value, lines[number:])))
