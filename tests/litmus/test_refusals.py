@@ -34,8 +34,10 @@ enum { X86_FEATURE_HYPERVISOR, CC_ATTR_GUEST_MEM_ENCRYPT, LOCKDOWN_DEV_MEM };
 static struct { int x86_vendor; } boot_cpu_data;
 static u64 cbit, syscfg, sme_me_mask, syscfg_of[2];
 static u32 leaf[4], largest, eax, ebx;
-static int hypervisor, guest, locked, readable;
+enum { X86_HYPER_NATIVE, X86_HYPER_XEN_PV };
+static int hypervisor, hypervisor_type, guest, locked, readable;
 static bool boot_cpu_has(int feature) { return hypervisor; }
+static bool hypervisor_is_type(int type) { return hypervisor_type == type; }
 static bool cc_platform_has(int attribute) { return guest; }
 static bool security_locked_down(int what) { return locked; }
 static u32 cpuid_eax(u32 of) { return largest; }
@@ -63,6 +65,7 @@ int main(int count, char **given)
 	syscfg_of[0] = strtoul(given[9], 0, 0);
 	syscfg_of[1] = strtoul(given[10], 0, 0);
 	sme_me_mask = strtoull(given[11], 0, 0);
+	hypervisor_type = atoi(given[12]);
 	const char *why = refusal();
 	puts(why ? why : "");
 }
@@ -84,6 +87,7 @@ class Told:
     syscfg: int = 1 << 23
     other_syscfg: int = 1 << 23
     mask: int = 0
+    hypervisor_type: int = 0
 
 
 @pytest.fixture(scope="module")
@@ -119,6 +123,7 @@ def test_a_host_with_sme_is_asked(decision: Path, told: Told) -> None:
     [
         (Told(vendor=0), "neither AMD nor Hygon"),
         (Told(hypervisor=1), "hypervisor"),
+        (Told(hypervisor_type=1), "hypervisor"),
         (Told(guest=1), "encrypted guest"),
         (Told(locked=1), "locked down"),
         (Told(largest_leaf=0x8000001E), "no leaf"),
@@ -137,7 +142,7 @@ def test_where_it_could_hurt_it_refuses(decision: Path, told: Told, word: str) -
     assert word in why(decision, told)
 
 
-@pytest.mark.parametrize("field", ["hypervisor", "guest", "locked"])
+@pytest.mark.parametrize("field", ["hypervisor", "hypervisor_type", "guest", "locked"])
 @pytest.mark.parametrize("vendor", [0, 2, 9])
 def test_nothing_takes_a_refusal_back(decision: Path, field: str, vendor: int) -> None:
     """Whatever else a machine tells, with one of these it is refused."""

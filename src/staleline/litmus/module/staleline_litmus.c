@@ -39,6 +39,7 @@
 #include <linux/uaccess.h>
 #include <linux/utsname.h>
 #include <linux/vmalloc.h>
+#include <asm/hypervisor.h>
 #include <asm/microcode.h>	/* brings cpuid(), wherever it lies */
 #include <asm/msr.h>
 #include <asm/processor.h>
@@ -639,7 +640,7 @@ static void say_machine(void)
 	say("'family':%u,'model':%u,'stepping':%u,'microcode':'%#x',", c->x86, c->x86_model,
 	    c->x86_stepping, c->microcode);
 	say("'cpus':%u,'hypervisor':%s,", num_online_cpus(),
-	    truth(boot_cpu_has(X86_FEATURE_HYPERVISOR)));
+	    truth(boot_cpu_has(X86_FEATURE_HYPERVISOR) || !hypervisor_is_type(X86_HYPER_NATIVE)));
 	say("'cpuid_8000001f':['%#x','%#x','%#x','%#x'],", leaf[0], leaf[1], leaf[2], leaf[3]);
 	say("'syscfg':'%#llx','kernel_encrypts':%s,", syscfg,
 	    truth(cc_platform_has(CC_ATTR_HOST_MEM_ENCRYPT)));
@@ -770,7 +771,8 @@ static const char *refusal(void)
 	if (boot_cpu_data.x86_vendor != X86_VENDOR_AMD &&
 	    boot_cpu_data.x86_vendor != X86_VENDOR_HYGON)
 		return "neither AMD nor Hygon: high address bits choose KeyIDs elsewhere";
-	if (boot_cpu_has(X86_FEATURE_HYPERVISOR))
+	/* Xen's dom0 may see the bit of the CPU itself, which is clear. */
+	if (boot_cpu_has(X86_FEATURE_HYPERVISOR) || !hypervisor_is_type(X86_HYPER_NATIVE))
 		return "a hypervisor is between this kernel and the caches";
 	if (cc_platform_has(CC_ATTR_GUEST_MEM_ENCRYPT))
 		return "an encrypted guest";
