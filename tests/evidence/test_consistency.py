@@ -101,6 +101,17 @@ def test_data_beyond_the_maximum_that_amd_never_answers() -> None:
     assert "cpus[0].cpuid.0x80000000:0 says the highest leaf is 0x80000008" in message
 
 
+def test_of_a_hypervisors_data_beyond_the_maximum_the_bit_that_kernels_read_is_held() -> None:
+    old = dump("amd-athlon-xp.test").cpus[0]
+    leaf = old.cpuid.recorded(1)
+    assert leaf is not None
+    guest = with_leaf(old, 1, (*leaf[:2], leaf[2] | 1 << 31, leaf[3]))
+    lying = Snapshot(cpus=(with_leaf(guest, 0x8000001F, (1, 0x16F, 0, 0)),))
+    contradiction_in(lying, "leaf-beyond-maximum")
+    other = Snapshot(cpus=(with_leaf(guest, 0x8000001F, (2, 0x16F, 0, 0)),))
+    require_consistent(other, "file")
+
+
 def test_phantom_data_beyond_the_maximum_is_what_intel_answers() -> None:
     machine = dump("intel-core-i7-cpu-920.test")
     assert machine.cpus[0].cpuid.recorded(0x8000001F) == (1, 2, 0x100, 3)

@@ -109,6 +109,12 @@ class TestLscpu:
         text = self.HEAD.replace("0,1", "0,\n                     1")
         assert read(text).state.offline_cpus == ()
 
+    def test_a_row_behind_the_flags_ends_them_whole_or_cut(self) -> None:
+        rows = self.HEAD + "Flags:               fpu wbnoinvd\nL3 cache:            16 MiB"
+        for text in (rows, rows + "\n", rows[:-12]):
+            assert from_snapshot(read(text))["wbnoinvd"].value is True
+        assert from_snapshot(read(rows[: rows.index("\nL3")]))["wbnoinvd"].value is None
+
     def test_kinds_of_cores_that_differ_have_no_one_value(self) -> None:
         core = "Model name: {}\n  CPU family: 6\n  Model: {}\n  Stepping: 2\n"
         text = self.HEAD + "Vendor ID: GenuineIntel\n" + core.format("P", 151) + core.format("E", 9)

@@ -196,9 +196,11 @@ def beyond_maximum_follows_vendor(snapshot: Snapshot) -> Iterator[Contradiction]
         if maximum is None or maximum >= ENCRYPTION_LEAF or recorded is None or expected is None:
             continue
         # Only leaf 0x8000001F: AMD CPUs are known to answer at other leaves beyond their maximum
-        # (0x8FFFFFFF). Hypervisors make rules of their own. Zeros are let pass, as dump tools fill
-        # in zeros.
-        if any(recorded) and recorded[0] != expected[0] and _on_bare_metal(cpu.cpuid):
+        # (0x8FFFFFFF). Hypervisors make rules of their own, of which only the bit that kernels read
+        # is held against the vendor's: no rule has a row for it. Zeros are let pass, as dump tools
+        # fill in zeros.
+        asked = (1 << 32) - 1 if _on_bare_metal(cpu.cpuid) else 1
+        if any(recorded) and (recorded[0] ^ expected[0]) & asked:
             answers = f"where {cpu.cpuid.vendor} answers EAX={expected[0]:#010x}"
             yield clash(
                 "leaf-beyond-maximum",

@@ -139,11 +139,14 @@ class _Rows:
 
     @classmethod
     def of(cls, text: str) -> _Rows:
-        # The last line counts only when it is finished: "sme" may be a cut "smep".
-        lines = text[: text.rfind("\n") + 1].rstrip().split("\n")
+        whole = text.rstrip()
+        lines = whole.split("\n")
+        # The last line counts only when it is finished: "sme" may be a cut "smep". It still tells
+        # that the one before is.
+        finished = lines if "\n" in text[len(whole) :] else lines[:-1]
         rows: list[tuple[str, str]] = []
         flags: frozenset[str] | None = None
-        for number, line in enumerate(lines, 1):
+        for number, line in enumerate(finished, 1):
             if found := _ROW.fullmatch(line):
                 # French has some rows' names and a blank behind them: those are not read.
                 name, value = found[1], found[2].strip()
