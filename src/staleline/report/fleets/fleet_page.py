@@ -44,6 +44,10 @@ _ENTRY = "fleet.js"
 #: A class has one line of the page, and runs; of more than so many those of most hosts are there.
 _CLASSES_MAX = 5000
 _NAME_MAX = 200
+#: Lists of the project's own ids: cut, they would name less than is missing.
+_OWN_WORDS = frozenset({"missing", "broken", "faults"})
+#: Of what was not read, so many are there without JavaScript.
+_UNREAD_MAX = 50
 _FACTS_SAID = (
     *("vendor", "hypervisor", "sme", "sev", "coherency_enforced", "sme_enabled", "mem_encrypt"),
     *("sme_active", "sev_guests_run", "tdx_module", "sev_guest", "snp_guest", "tdx_guest"),
@@ -80,17 +84,18 @@ def _template() -> str:
 
 def _group(texts: Numbers, row: Mapping[str, Any]) -> list[Any]:
     names = ("release", "model", "rule", "kernel_evidence", "broken")
-    return [row["verdict"], *(_text(texts, row[name]) for name in names), int(row["hosts"])]
+    own = (_text(texts, row[name], whole=name in _OWN_WORDS) for name in names)
+    return [row["verdict"], *own, int(row["hosts"])]
 
 
 def _row(texts: Numbers, row: Mapping[str, Any]) -> list[Any]:
-    names = ("release", "rule", "model", "missing", "broken", "note")
-    own = [_text(texts, row[name]) for name in names]
+    names = ("release", "rule", "kernel_evidence", "model", "missing", "broken", "faults", "note")
+    own = [_text(texts, row[name], whole=name in _OWN_WORDS) for name in names]
     return [_short(row["host"]), row["verdict"], *own]
 
 
-def _text(texts: Numbers, text: str | None) -> int | None:
-    return texts.number(_short(text)) if text else None
+def _text(texts: Numbers, text: str | None, *, whole: bool = False) -> int | None:
+    return texts.number(text if whole else _short(text)) if text else None
 
 
 def _short(text: str) -> str:
@@ -151,6 +156,8 @@ class _AtRisk:
                 try:
                     audit = asked.judge.audit(judged)
                 except StalelineError:
+                    # Its hosts are counted above, and what is not here is.
+                    self.left_out += 1
                     continue
                 runs = [[run.case, run.label] for run in self._of(audit)]
                 facts = texts.number(_facts(judged.values))
@@ -243,5 +250,8 @@ def _without_script(overview: FleetOverview) -> str:
     """A few of what was not read, for readers without JavaScript."""
     if not overview.faults:
         return ""
-    rows = "".join(f"<li>{html_escape(_short(one.reason))}</li>" for one in overview.faults[:50])
-    return f"<noscript><p>Not read:</p><ul>{rows}</ul></noscript>"
+    shown = overview.faults[:_UNREAD_MAX]
+    rows = "".join(f"<li>{html_escape(_short(one.reason))}</li>" for one in shown)
+    left = len(overview.faults) - len(shown)
+    more = f"<p>and {left:,} more</p>" if left else ""
+    return f"<noscript><p>Not read:</p><ul>{rows}</ul>{more}</noscript>"

@@ -31,7 +31,7 @@ function groups() {
       ["hosts", count(hosts), "count"],
       ["kernel and rule", kernelCell(said(release), said(rule), said(evidence)), "wide"],
       ["CPU", said(model) ?? "not told", "wide"],
-      ["breaks", said(broken) ?? "", ""],
+      ["breaks", findings(said(broken)), ""],
     ],
   }));
   listing(document.getElementById("groups"), {
@@ -68,7 +68,8 @@ function classes() {
   const rows = fleet.classes.map(([name, rule, hosts, facts, runs]) => ({
     verdict: "at-risk",
     hosts,
-    words: [said(rule), said(facts)].join(" ").toLowerCase(),
+    words: [name, said(rule), said(facts), ...runs.map(([, label]) => label)].join(" ")
+      .toLowerCase(),
     cells: () => [
       ["class", name],
       ["hosts", count(hosts), "count"],
@@ -88,7 +89,7 @@ function classes() {
     title: "Classes at risk",
     lead: "Hosts of a class agree in every fact that a verdict can ask for. Each handover that " +
       "breaks has a shortest sequence of events, to step through." +
-      (fleet.left_out ? ` Not shown: ${count(fleet.left_out)} kinds of fewer hosts.` : ""),
+      (fleet.left_out ? ` Not shown: ${count(fleet.left_out)} more kinds.` : ""),
     heads: ["class", "hosts", "rule", "facts", "counterexamples"],
     rows,
     what: "rule or fact",
@@ -108,22 +109,35 @@ function classes() {
   });
 }
 
+/** What stands beside a host's verdict: one does not hide another. */
+function findings(broken, missing, faults) {
+  const listed = (names) => names.split(",").join(", ");
+  return [
+    broken && listed(broken),
+    missing && `missing: ${listed(missing)}`,
+    faults && `WBINVD traps: ${listed(faults)}`,
+  ].filter(Boolean).join("; ");
+}
+
 function hosts() {
   if (fleet.rows === null) return;
-  const rows = fleet.rows.map(([host, verdict, release, rule, model, missing, broken, note]) => ({
-    verdict,
-    hosts: 1,
-    words: [host, said(release), said(rule), said(model), said(missing), said(note)].join(" ")
-      .toLowerCase(),
-    cells: () => [
-      ["host", host, "wide"],
-      ["verdict", verdictMark(verdict)],
-      ["kernel and rule", kernelCell(said(release), said(rule), null), "wide"],
-      ["CPU", said(model) ?? "not told", "wide"],
-      ["breaks, or is missing", said(broken) || said(missing) || "", "wide"],
-      ["note", said(note) ?? "", "wide"],
-    ],
-  }));
+  const rows = fleet.rows.map(([host, verdict, ...numbers]) => {
+    const [release, rule, evidence, model, missing, broken, faults, note] = numbers.map(said);
+    const found = findings(broken, missing, faults);
+    return {
+      verdict,
+      hosts: 1,
+      words: [host, release, rule, model, found, note].join(" ").toLowerCase(),
+      cells: () => [
+        ["host", host],
+        ["verdict", verdictMark(verdict)],
+        ["kernel and rule", kernelCell(release, rule, evidence), "wide"],
+        ["CPU", model ?? "not told", "wide"],
+        ["breaks, or is missing", found, "wide"],
+        ["note", note ?? "", "wide"],
+      ],
+    };
+  });
   listing(document.getElementById("hosts"), {
     title: "Hosts",
     heads: ["host", "verdict", "kernel and rule", "CPU", "breaks, or is missing", "note"],

@@ -24,7 +24,9 @@ export function listing(section, about) {
   const told = element("output", { for: `${name}-search ${name}-verdict` });
   const body = element("tbody");
   const more = element("button", { type: "button", class: "fleet-button" }, "Show more");
-  const foot = element("p", { class: "more" }, more);
+  // What is not shown is told on paper as well, where there is nothing to press.
+  const rest = element("span", { class: "note" });
+  const foot = element("p", { class: "more" }, rest, " ", more);
   let left = [];
   let shown = 0;
 
@@ -37,7 +39,8 @@ export function listing(section, about) {
     );
     body.replaceChildren();
     shown = 0;
-    told.textContent = about.counted(left);
+    const all = about.counted(about.rows);
+    told.textContent = left.length === about.rows.length ? all : `${about.counted(left)} of ${all}`;
     add();
   }
 
@@ -45,7 +48,8 @@ export function listing(section, about) {
     body.append(...left.slice(shown, shown + AT_ONCE).map(tableRow));
     shown = Math.min(shown + AT_ONCE, left.length);
     foot.hidden = shown === left.length;
-    more.textContent = `Show more (${(left.length - shown).toLocaleString("en")} left)`;
+    rest.textContent = `${number(shown)} of ${number(left.length)} rows are shown.`;
+    more.textContent = `Show more (${number(left.length - shown)} left)`;
   }
 
   let waiting = null;
@@ -80,6 +84,10 @@ export function listing(section, about) {
   );
   section.hidden = false;
   filter();
+}
+
+function number(value) {
+  return value.toLocaleString("en");
 }
 
 function tableRow(row) {
