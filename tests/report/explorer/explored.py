@@ -8,11 +8,13 @@ from pathlib import Path as FilePath
 
 from staleline.evidence.detect import read_snapshot
 from staleline.evidence.given import with_given
+from staleline.evidence.snapshot import given_by_user
 from staleline.facts import from_snapshot
 from staleline.kernel.reading.imagereport import ReadingOptions
 from staleline.policy.catalogue import find
 from staleline.report.explorer.cases import ExploredKernels, of_audits, of_rules
 from staleline.verdict.audit.agreement import audit
+from staleline.verdict.audit.audit import Audit
 from staleline.verdict.audit.next_kernel import Next
 from staleline.verdict.handover.kernels import PolicyKernel
 from staleline.verdict.handover.namedrules import named_rules
@@ -52,15 +54,25 @@ def race() -> ExploredKernels:
     return explored(RACE, "linux-4.15", "linux-6.5")
 
 
-def fleet(machines: int) -> ExploredKernels:
-    """A machine with SME enabled many times over, each with two kernels."""
+def audits(kernels: int) -> list[Audit]:
+    """A machine with SME enabled with the first of two kernels, or both."""
     observed = with_given(
         read_snapshot(_HYGON_DUMP), msr=("0xc0010010=0x800000",), cmdline="mem_encrypt=on", state=()
     )
-    kernels = [PolicyKernel(find(name), "named") for name in ("linux-6.18", "host-mem-incoherent")]
-    audits = [
-        audit(from_snapshot(observed), [one], following=Next.ANY, paths=tuple(Path))
-        for one in kernels
+    return [
+        audit(
+            from_snapshot(observed),
+            [PolicyKernel(find(name), "named")],
+            following=Next.ANY,
+            paths=tuple(Path),
+            given=given_by_user(observed),
+        )
+        for name in ("linux-6.18", "host-mem-incoherent")[:kernels]
     ]
+
+
+def fleet(machines: int) -> ExploredKernels:
+    """A machine with SME enabled many times over, each with two kernels."""
     names = [f"node{number:03}.example" for number in range(machines)]
-    return of_audits((name, one.kernel, one) for name in names for one in audits)
+    both = audits(2)
+    return of_audits((name, one.kernel, one) for name in names for one in both)

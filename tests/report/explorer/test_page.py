@@ -18,10 +18,10 @@ import pytest
 from staleline.check.runs.itf import itf_document
 from staleline.check.runs.replay import replay
 from staleline.printable import printable
-from staleline.report.explorer.cases import ExploredKernels
+from staleline.report.explorer.cases import ExploredKernels, of_audits
 from staleline.report.explorer.data import explorer_data
 from staleline.report.explorer.page import explorer_page
-from tests.report.explorer.explored import HYGON_CASE, RACE_CASE, explored, hygon, race
+from tests.report.explorer.explored import HYGON_CASE, RACE_CASE, audits, explored, hygon, race
 
 
 class Reader(HTMLParser):
@@ -171,3 +171,15 @@ def test_machines_of_one_name_in_addresses_stay_apart() -> None:
     document = explorer_data(named(hygon(), ("Node 1", "node-1", "…"))).document
     assert [machine["id"] for machine in document["machines"]] == ["node-1", "node-1-2", "machine"]
     assert len({case["id"] for case in document["cases"]}) == len(document["cases"])
+
+
+def test_how_a_kernel_is_known_is_told_of_each_machine_where_it_differs() -> None:
+    """A machine's offline CPUs weaken what a rule by itself says there, and nowhere else."""
+    (one,) = audits(1)
+    other = replace(one, kernel_evidence="read by running the image's own code")
+    named_audits = (("a", one.kernel, one), ("b", one.kernel, other), ("c", one.kernel, one))
+    for shown in (named_audits, named_audits[::-1]):
+        note = of_audits(shown).kernels[0].note
+        assert f"{other.kernel_evidence} (on b)" in note
+        assert f"{one.kernel_evidence} (on {'a, c' if shown is named_audits else 'c, a'})" in note
+    assert of_audits(named_audits[::2]).kernels[0].note == one.kernel_evidence

@@ -7,7 +7,7 @@ platform classes (a reviewer's); from here on both are the same.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from staleline.model.scenario import Scenario
@@ -120,7 +120,7 @@ class ExploredKernels:
 def of_audits(audits: Iterable[tuple[str, str, Audit]]) -> ExploredKernels:
     """The page of audits, each with its machine's and its kernel's name."""
     audits = tuple(audits)
-    kernels = {kernel: audit.kernel_evidence for _, kernel, audit in audits}
+    kernels = _evidence_by_kernel(audits)
     # The first audit of a machine tells its facts: later ones are mostly of other kernels.
     machines = {name: audit for name, _, audit in reversed(audits)}
     rows = (
@@ -144,12 +144,34 @@ def of_audits(audits: Iterable[tuple[str, str, Audit]]) -> ExploredKernels:
         overall={
             (name, kernel): Overall(audit.by_path, audit.unknown) for name, kernel, audit in audits
         },
-        under=tuple(
-            f"{kernel} on {name}: {identity_words(audit.identity)}"
-            for name, kernel, audit in audits
-            if audit.identity.what_if
-        ),
+        under=tuple(_supposed(audits, machines)),
     )
+
+
+def _evidence_by_kernel(audits: Sequence[tuple[str, str, Audit]]) -> dict[str, str]:
+    """How each kernel is known; where that differs by machine, on which in what way."""
+    told: dict[str, dict[str, list[str]]] = {}
+    for name, kernel, audit in audits:
+        told.setdefault(kernel, {}).setdefault(audit.kernel_evidence, []).append(name)
+    return {
+        kernel: "; ".join(
+            f"{evidence} (on {', '.join(names)})" if len(ways) > 1 else evidence
+            for evidence, names in ways.items()
+        )
+        for kernel, ways in told.items()
+    }
+
+
+def _supposed(
+    audits: Iterable[tuple[str, str, Audit]], machines: dict[str, Audit]
+) -> Iterator[str]:
+    """What verdicts rest on that nobody observed."""
+    for name, audit in reversed(machines.items()):
+        if audit.given:
+            yield f"{name}: given by you, not observed: {', '.join(audit.given)}"
+    for name, kernel, audit in audits:
+        if audit.identity.what_if:
+            yield f"{kernel} on {name}: {identity_words(audit.identity)}"
 
 
 def of_rules(

@@ -17,8 +17,12 @@ from staleline.report.words.tables import Table
 
 __all__ = ["change_words", "lanes", "steps_in_lines"]
 
-_STYLES = {"dirty, old": "yellow", "destroyed": "bold red", "faulted": "bold red"}
-
+_STYLES = {
+    "dirty, old": "yellow",
+    "destroyed": "bold red",
+    "overwritten by the old kernel": "bold red",
+    "faulted": "bold red",
+}
 
 #: Room for the longest word of a lane.
 _LANE = len("destroyed")

@@ -26,17 +26,38 @@ const FILTERS = {
 export function handovers(section) {
   const panels = worstFirst(machines).map((machine) => panel(machine));
   const list = element("div", {}, ...panels.map((one) => one.node));
-  const filter = cases.length > FEW_CASES
-    ? filters((isWanted) => panels.forEach((one) => one.show(isWanted)))
-    : null;
   section.append(
     element("h2", { id: "handovers-title" }, "Handovers"),
     guide(),
-    ...(filter ? [search(panels), filter] : []),
+    ...(cases.length > FEW_CASES ? narrowing(panels) : []),
     list,
   );
   section.hidden = false;
   return (current) => panels.forEach((one) => one.mark(current));
+}
+
+/** A search and filters, and how many handovers they leave: on paper that alone is left of them. */
+function narrowing(panels) {
+  const told = element("output", { class: "note", for: "search" });
+  const tell = () => {
+    const left = panels.reduce((sum, one) => sum + one.count(), 0);
+    const all = several(cases.length, "handover");
+    told.textContent = left === cases.length ? all : `${left} of ${all} shown`;
+  };
+  const each = (change) => {
+    panels.forEach(change);
+    tell();
+  };
+  tell();
+  return [
+    search((isFound) => each((one) => one.find(isFound))),
+    filters((isWanted) => each((one) => one.show(isWanted))),
+    element("p", {}, told),
+  ];
+}
+
+function several(count, what) {
+  return `${count} ${what}${count === 1 ? "" : "s"}`;
 }
 
 function panel(machine) {
@@ -81,6 +102,7 @@ function panel(machine) {
   make();
   return {
     node,
+    count: () => all.filter(chosen).length,
     show(wanted) {
       isWanted = wanted;
       choose();
@@ -128,15 +150,14 @@ function worstFirst(all) {
 }
 
 /** Finds handovers by words of their machine, path, transition and verdict. */
-function search(panels) {
+function search(changed) {
   const input = element("input", {
     type: "search",
     id: "search",
     autocomplete: "off",
     input: () => {
       const words = input.value.toLowerCase().split(/\s+/).filter(Boolean);
-      const found = (one) => words.every((word) => wordsOf(one).includes(word));
-      panels.forEach((panel) => panel.find(found));
+      changed((one) => words.every((word) => wordsOf(one).includes(word)));
     },
   });
   return element("p", { class: "search" }, element("label", { for: "search" }, "Find "), input);
@@ -144,9 +165,11 @@ function search(panels) {
 
 function wordsOf(one) {
   const machine = machines.find((each) => each.id === one.machine);
-  const verdicts = resultsOf(one).map(([, result]) => verdictWord(result.verdict));
-  return [machine.name, machine.note, one.path, transition(one), ...verdicts].join(" ")
-    .toLowerCase();
+  // As people type them, too: whoever finds nothing believes that there is nothing.
+  const verdicts = resultsOf(one)
+    .flatMap(([, { verdict }]) => [verdictWord(verdict), verdict]);
+  const states = [transition(one), transition(one).replace("→", "->")];
+  return [machine.name, machine.note, one.path, ...states, ...verdicts].join(" ").toLowerCase();
 }
 
 function has(one, verdict) {

@@ -74,7 +74,7 @@ function does(one) {
 
 function sites(kernel, result) {
   const rows = result.sites.flatMap((site) => {
-    const [kind, word, beside] = flushWords({ ...site, unneeded: text(site.unneeded) });
+    const [kind, word, beside] = flushWords(result, site);
     const why = text(site.unneeded);
     return [
       element(

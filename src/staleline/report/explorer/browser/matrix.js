@@ -88,7 +88,7 @@ function cells(one, kernel, path) {
   const result = one?.results[kernel];
   if (!result) return [element("td", { role: "cell", colspan: "3", class: "path none" }, "–")];
   const flushes = result.sites.map((site, index) => {
-    const [kind, word, beside] = flushWords({ ...site, unneeded: text(site.unneeded) });
+    const [kind, word, beside] = flushWords(result, site);
     return element(
       "td",
       {

@@ -2,6 +2,7 @@
 // The words of the page, each once.
 
 import { element, mark } from "./dom.js";
+import { text } from "./report.js";
 
 const WORDS = { safe: "safe", "at-risk": "at risk", unknown: "unknown" };
 
@@ -28,15 +29,25 @@ export function whoFlushes(site) {
   return site === "relocate_kernel" ? "jumping CPU" : "secondaries";
 }
 
-/** What happens at a site: [kind for the style, word, what stands beside it]. */
-export function flushWords(site) {
-  if (site.executed === null) return ["open", "not established", site.required ? "required" : ""];
-  if (!site.executed) {
-    return site.required ? ["missing", "no WBINVD", "required"] : ["none", "no WBINVD", ""];
-  }
+/** What a result has at one of its sites: [kind for the style, word, what stands beside it]. */
+export function flushWords(result, site) {
+  const required = requiredWords(result, site);
+  if (site.executed === null) return ["open", "not established", required];
+  if (!site.executed) return [KINDS_OF_NONE[required], "no WBINVD", required];
   if (site.faults) return ["faults", "WBINVD", "faults"];
-  if (site.unneeded) return ["unneeded", "WBINVD", "unneeded"];
-  return ["flushes", "WBINVD", site.required ? "required" : ""];
+  if (text(site.unneeded)) return ["unneeded", "WBINVD", "unneeded"];
+  return ["flushes", "WBINVD", required];
+}
+
+const DEPENDS = "required: depends";
+const KINDS_OF_NONE = { required: "missing", [DEPENDS]: "open", "": "none" };
+
+/** What is not known of it is never told like what is not required. */
+function requiredWords(result, site) {
+  // Of no safe choice every site would be part, and the verdict says that no flush helps.
+  if (!result.attainable) return "";
+  if (site.required === null) return DEPENDS;
+  return site.required ? "required" : "";
 }
 
 /** What a broken property says. */
