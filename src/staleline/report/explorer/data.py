@@ -26,6 +26,8 @@ __all__ = ["SCHEMA", "ExplorerData", "explorer_data"]
 SCHEMA = "staleline/explorer/1"
 
 _NOT_IN_NAMES = re.compile(r"[^a-z0-9.]+")
+#: They begin names of files, which end at 255 bytes, and hosts and files may be called anything.
+_NAME_MAX = 120
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +153,7 @@ def _names(machines: list[str]) -> dict[str, str]:
     names: dict[str, str] = {}
     for machine in machines:
         # In small letters, as some file systems hold names that differ in case for one.
-        base = _NOT_IN_NAMES.sub("-", machine.lower()).strip("-.") or "machine"
+        base = _NOT_IN_NAMES.sub("-", machine.lower())[:_NAME_MAX].strip("-.") or "machine"
         taken = set(names.values())
         number = 1
         while (name := base if number == 1 else f"{base}-{number}") in taken:

@@ -29,7 +29,7 @@ from staleline.report.explorer.page import (
 )
 from staleline.report.explorer.runs import Numbers, Runs
 from staleline.report.fleets.overview import FleetOverview, counted_as, next_steps
-from staleline.report.words.markup import html_escape
+from staleline.report.words.markup import html_escape, shortened
 from staleline.verdict.audit.audit import Audit
 from staleline.vocabulary import WORST_FIRST, Verdict
 
@@ -99,8 +99,7 @@ def _text(texts: Numbers, text: str | None, *, whole: bool = False) -> int | Non
 
 
 def _short(text: str) -> str:
-    shown = printable(text)
-    return shown if len(shown) <= _NAME_MAX else f"{shown[: _NAME_MAX - 1]}…"
+    return shortened(text, _NAME_MAX)
 
 
 # ---- classes at risk -----------------------------------------------------------------------

@@ -21,6 +21,7 @@ from staleline.report.fleets.overview import (
 )
 from staleline.report.words.console import VERDICT_STYLE, kept_whole
 from staleline.report.words.handovertable import Column, HandoverTable
+from staleline.report.words.markup import shortened
 from staleline.vocabulary import WORST_FIRST, Verdict
 
 __all__ = ["print_changes", "print_fleet", "print_gains", "print_pairs"]
@@ -118,7 +119,7 @@ def _print_faults(console: Console, overview: FleetOverview) -> None:
     head = f"Not read, and counted as unknown: {_number(len(overview.faults))}"
     console.print(Text(head, "bold"))
     for fault in overview.faults[:_FAULTS_SHOWN]:
-        console.print(Text(f"  {_short(fault.reason, 300)}"), soft_wrap=True)
+        console.print(Text(f"  {shortened(fault.reason, 300)}"), soft_wrap=True)
     left = len(overview.faults) - _FAULTS_SHOWN
     if left > 0:
         console.print(Text(f"  and {_number(left)} more, with --format json"), style="dim")
@@ -130,7 +131,7 @@ def _print_again(console: Console, overview: FleetOverview) -> None:
         head = f"Told more than once: {counted_as(overview.again_count, 'host')}"
         console.print(Text(head, "bold"))
         for one in overview.again[:_AGAIN_SHOWN]:
-            line = Text(f"  {_cell(one.host)}: {_short(one.note, 300)}")
+            line = Text(f"  {_cell(one.host)}: {shortened(one.note, 300)}")
             console.print(line, soft_wrap=True)
     if overview.doubtful:
         hosts = counted_as(overview.doubtful, "host")
@@ -223,12 +224,7 @@ def _number(value: object) -> str:
 
 
 def _cell(text: object) -> str:
-    return "unknown" if text is None else _short(str(text), _NAME_MAX)
-
-
-def _short(text: str, most: int) -> str:
-    shown = printable(text)
-    return shown if len(shown) <= most else f"{shown[: most - 1]}…"
+    return "unknown" if text is None else shortened(str(text), _NAME_MAX)
 
 
 def _seconds(milliseconds: float | None) -> str:

@@ -12,13 +12,15 @@ from textwrap import wrap
 
 from staleline.check.runs.trace import DRAM_NAME, SHARED_NAME, Change, Counterexample, Step
 from staleline.report.words.lanes import change_words
-from staleline.report.words.markup import html_escape
+from staleline.report.words.markup import html_escape, shortened
 
 __all__ = ["svg"]
 
 _LANE, _TEXT, _NUMBER, _MARGIN = 150, 470, 34, 16
 _LINE, _PADDING, _HEAD = 17, 7, 34
 _TEXT_COLUMNS, _LANE_COLUMNS = 60, 20
+#: Room for a letter of the title, bold and of 15 units.
+_TITLE_LETTER = 10
 _FONT = "ui-sans-serif, system-ui, sans-serif"
 #: Value -> fill and text, readable on light and on dark grounds.
 _BAD, _STALE, _PLAIN = ("#b3261e", "#ffffff"), ("#f2c14e", "#1b1b1b"), ("#dfe6ee", "#1b1b1b")
@@ -60,7 +62,9 @@ def _height(step: Step, lanes: tuple[str, ...]) -> int:
 
 def _heading(title: str, lanes: tuple[str, ...], top: int, height: int) -> Iterator[str]:
     if title:
-        yield _text(_MARGIN, _MARGIN + 15, title, weight="bold", size=15)
+        # A name may have any length, and what reaches beyond the picture is cut in silence.
+        shown = shortened(title, _lane_x(len(lanes)) // _TITLE_LETTER)
+        yield _text(_MARGIN, _MARGIN + 15, shown, weight="bold", size=15)
     for number, lane in enumerate(lanes):
         x = _lane_x(number)
         yield _text(x + 8, top + 20, lane, weight="bold")
