@@ -308,6 +308,29 @@ def test_prometheus_calls_a_machine_by_its_host_name_unless_another_has_it_too()
     assert subjects("web1", "web2", None) == ["web1", "web2", "c.json"]
     assert subjects("web1", "web1", "web2") == ["a.json", "b.json", "web2"]
     assert subjects("c.json", "web1", None) == ["a.json", "web1", "c.json"]
+    # One that keeps its file's name may be called as another host is.
+    assert subjects("b.json", "c.json", None) == ["a.json", "b.json", "c.json"]
+
+
+#: Texts that differ by what is shown as a number, or looks like one.
+_ALIKE = (
+    "a\x1b",
+    r"a\x1b",
+    r"a\x5cx1b",
+    "a\\\x1b",
+    "a\x80",
+    "a\udc80",
+    r"a\udc80",
+    "a\u202e",
+    r"a\u202e",
+)
+
+
+def test_prometheus_has_another_label_for_every_other_text() -> None:
+    shown = [replace(hygon(), subject=text, host=None) for text in _ALIKE]
+    text = prometheus_text(shown, now=NOW)
+    assert all(c.isprintable() or c == "\n" for c in text)
+    assert len({labels["subject"] for labels, _ in samples(text)["staleline_info"]}) == len(_ALIKE)
 
 
 # --- Markdown --------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,6 +17,10 @@ __all__ = ["Metric", "metrics_text", "prometheus_text"]
 
 #: The exposition format's escapes in label values.
 _ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
+
+#: What would look like the number that `printable` writes, and what it writes like another one.
+_LIKE_A_NUMBER = re.compile(r"\\(?=[xuU])")
+_BYTE = re.compile("[\udc80-\udcff]")
 
 _Labels = Mapping[str, str]
 _Samples = Iterable[tuple[_Labels, float]]
@@ -92,9 +97,10 @@ def prometheus_text(several: Sequence[Findings], *, now: float) -> str:
 
 def _named_by_host(several: Sequence[Findings]) -> list[Findings]:
     names = {one.subject: one.host or one.subject for one in several}
-    told = Counter(names.values())
+    # Two snapshots of one name would be samples of one name, which collectors refuse. A snapshot
+    # that keeps its file's name has that one, too.
+    told = Counter(name for pair in names.items() for name in set(pair))
     return [
-        # Two snapshots of one name would be samples of one name, which collectors refuse.
         replace(findings, subject=name) if told[name := names[findings.subject]] == 1 else findings
         for findings in several
     ]
@@ -152,4 +158,11 @@ def _counts(found: Findings) -> _Samples:
 
 
 def _escaped(text: str) -> str:
-    return printable(text).translate(_ESCAPES)
+    """One value for one text: two texts of one value would be one sample told twice.
+
+    Collectors refuse all metrics then, so that a host that calls itself like another one, up to a
+    control character, would end the monitoring of all.
+    """
+    marked = _LIKE_A_NUMBER.sub(r"\\x5c", text)
+    bytewise = _BYTE.sub(lambda byte: f"\\u{ord(byte.group()):04x}", marked)
+    return printable(bytewise).translate(_ESCAPES)
