@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The examples for Nagios, Prometheus and ansible; `make operators-test` runs them by these."""
 
+import json
 import os
 import re
 import shlex
@@ -98,3 +99,52 @@ def test_there_is_an_alert_for_each_verdict_that_is_not_safe(rules):
     (group,) = yaml.safe_load((EXAMPLES / rules).read_text())["groups"]
     asked = {one for rule in group["rules"] for one in re.findall(r'verdict="(.*?)"', rule["expr"])}
     assert asked == {"at-risk", "unknown"}
+
+
+@pytest.mark.parametrize("rules", ["host-alerts.yaml", "fleet-alerts.yaml"])
+def test_metrics_that_are_not_there_are_an_alert_too(rules):
+    """No rule on samples fires without any, and silence would be taken for safe."""
+    (group,) = yaml.safe_load((EXAMPLES / rules).read_text())["groups"]
+    absent = [re.fullmatch(r"absent\((staleline_\w+)\)", rule["expr"]) for rule in group["rules"]]
+    (gone,) = filter(None, absent)
+    assert gone[1].endswith("last_run_timestamp_seconds")
+
+
+def _panels():
+    return json.loads((EXAMPLES / "fleet-dashboard.json").read_text())["panels"]
+
+
+def test_no_panel_adds_hosts_that_were_asked_about_two_next_kernels():
+    """Metrics have a sample for each `next` of each host."""
+    for panel in _panels():
+        for target in panel["targets"]:
+            assert 'what_if="$what_if", next="$next"' in target["expr"], panel["title"]
+
+
+def test_the_dashboard_begins_with_what_is_and_not_with_a_what_if():
+    """Prometheus holds an empty label for none, so that a list of values never has it."""
+    dashboard = json.loads((EXAMPLES / "fleet-dashboard.json").read_text())
+    variables = {one["name"]: one for one in dashboard["templating"]["list"]}
+    assert variables["what_if"]["type"] == "textbox"
+    assert variables["what_if"]["query"] == variables["what_if"]["current"]["value"] == ""
+    assert variables["next"]["query"].endswith(", next)")
+
+
+def test_only_what_is_safe_is_green():
+    """Grafana colours a figure green up to 80, and the first line of a diagram, if not told."""
+    colours = {}
+    for panel in _panels():
+        config = panel["fieldConfig"]
+        if panel["type"] == "stat":
+            colours[panel["title"]] = [
+                one["color"] for one in config["defaults"]["thresholds"]["steps"]
+            ]
+        if "by (verdict)" in panel["targets"][0]["expr"]:
+            of_lines = {
+                one["matcher"]["options"]: one["properties"][0]["value"]["fixedColor"]
+                for one in config["overrides"]
+            }
+    assert of_lines == {"at-risk": "red", "unknown": "orange", "safe": "green"}
+    assert {title for title, steps in colours.items() if "green" in steps} == {"Safe"}
+    assert colours["At risk"] == ["text", "red"]
+    assert "Asked ago" in colours
