@@ -93,6 +93,96 @@ def test_a_name_that_was_made_to_point_here_gets_nothing(server: ReportServer, h
     assert b"<" not in content
 
 
+def test_browsers_leave_the_port_of_http_out(server: ReportServer) -> None:
+    """RFC 3986, 6.2.3; the port itself takes root."""
+    assert not server.is_own("localhost")
+    port, server.server_port = server.server_port, 80
+    try:
+        assert server.is_own("127.0.0.1")
+        assert server.is_own("localhost")
+        assert server.is_own("localhost:80")
+        assert not server.is_own("evil.example")
+        assert not server.is_own(None)
+    finally:
+        server.server_port = port
+
+
+def told(server: ReportServer, sent: bytes) -> bytes:
+    """All that comes back until the server closes."""
+    with socket.create_connection(("127.0.0.1", server.server_port), timeout=10) as client:
+        client.sendall(sent)
+        return b"".join(iter(lambda: client.recv(65536), b""))
+
+
+def test_a_body_is_not_taken_for_the_next_request(server: ReportServer) -> None:
+    host = f"Host: 127.0.0.1:{server.server_port}\r\n"
+    inner = f"GET /secret HTTP/1.1\r\n{host}\r\n"
+    for length in (f"Content-Length: {len(inner)}", "Transfer-Encoding: chunked"):
+        answer = told(server, f"GET / HTTP/1.1\r\n{host}{length}\r\n\r\n{inner}".encode())
+        assert answer.count(b"HTTP/1.1 ") == 1
+        assert answer.startswith(b"HTTP/1.1 200 ")
+
+
+@pytest.mark.parametrize(
+    "sent", ["BREW <b> HTTP/1.1", "<b>", "GET / HTTP/9.9", "GET " + "/" * 70_000, "GET / <b> X"]
+)
+def test_what_is_no_request_is_answered_in_plain_text_without_its_words(
+    server: ReportServer, sent: str
+) -> None:
+    answer = told(server, f"{sent}\r\n\r\n".encode())
+    assert b"<" not in answer
+    # Who speaks HTTP/0.9 is told no headers.
+    if answer.startswith(b"HTTP/"):
+        assert b"X-Content-Type-Options: nosniff\r\n" in answer
+        assert b"Content-Type: text/plain; charset=utf-8\r\n" in answer
+
+
+def test_a_picture_of_somebody_else_s_report_runs_nothing(server: ReportServer) -> None:
+    for path in (TRACE, TRACE.replace(".itf.json", ".svg")):
+        answer, _ = ask(server, path)
+        policy = answer.headers["Content-Security-Policy"]
+        assert policy == "default-src 'none'; sandbox; frame-ancestors 'none'"
+
+
+def test_who_sends_a_byte_now_and_then_is_ended(
+    server: ReportServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("staleline.report.explorer.server._LASTS", 0.3)
+    with socket.create_connection(("127.0.0.1", server.server_port), timeout=5) as client:
+        client.settimeout(0.05)
+        for _ in range(100):
+            try:
+                client.sendall(b"G")
+                ended = client.recv(1) == b""
+            except TimeoutError:
+                continue
+            except OSError:
+                ended = True
+            assert ended
+            break
+        else:
+            pytest.fail("it lasts")
+
+
+def test_connections_that_say_nothing_are_few_and_keep_nobody_out_for_long(
+    report: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("staleline.report.explorer.server._CONNECTIONS_MAX", 4)
+    monkeypatch.setattr("staleline.report.explorer.server._LASTS", 0.5)
+    with ReportServer(read_report(report)) as running:
+        thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        address = ("127.0.0.1", running.server_port)
+        silent = [socket.create_connection(address, timeout=5) for _ in range(12)]
+        # What is one too many is closed at once, and the others when they have lasted too long.
+        assert all(client.recv(1) == b"" for client in silent)
+        assert ask(running, "/")[0].status == 200
+        for client in silent:
+            client.close()
+        running.shutdown()
+        thread.join()
+
+
 def test_localhost_is_this_host(server: ReportServer) -> None:
     assert ask(server, "/", host=f"localhost:{server.server_port}")[0].status == 200
 

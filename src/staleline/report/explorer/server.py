@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
+import socket
 import sys
+import time
 from collections.abc import Mapping
+from contextlib import suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -21,9 +24,11 @@ _HTML = "text/html; charset=utf-8"
 _JSON, _SVG = "application/json", "image/svg+xml"
 _TEXT = "text/plain; charset=utf-8"
 
-#: The page names its own script and style by hash; this adds what a meta element cannot say.
+#: The page names its own script and style by hash; this adds what a meta element cannot say. A
+#: picture says nothing, and that of a report that somebody sent may hold a script.
+_PAGE_POLICY = "frame-ancestors 'none'"
+_OTHERS_POLICY = f"default-src 'none'; sandbox; {_PAGE_POLICY}"
 _HEADERS = {
-    "Content-Security-Policy": "frame-ancestors 'none'",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Referrer-Policy": "no-referrer",
@@ -47,6 +52,14 @@ def read_report(directory: Path) -> dict[str, bytes]:
     return {"/": files[f"/{PAGE}"], **files}
 
 
+#: Connections at a time, each of which holds a thread; a browser opens six to a host.
+_CONNECTIONS_MAX = 64
+#: Seconds that one lasts, whatever it sends: each byte of a slow one begins its time-out anew.
+_LASTS = 60
+#: What browsers leave out of a Host header (RFC 9110, 7.2; RFC 3986, 6.2.3).
+_HTTP_PORT = 80
+
+
 class ReportServer(ThreadingHTTPServer):
     """Serves given files to this host alone.
 
@@ -65,12 +78,35 @@ class ReportServer(ThreadingHTTPServer):
 
     def __init__(self, files: Mapping[str, bytes], port: int = 0) -> None:
         self.files = files
+        #: Connection -> when it began.
+        self._since: dict[Any, float] = {}
         try:
             super().__init__((_LOOPBACK, port), _Handler)
         except OSError as error:
             raise UsageError(
                 error.strerror or "cannot be bound", where=f"port {port}", do="name another port"
             ) from None
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """A thread for a connection, unless there are too many."""
+        if len(self._since) >= _CONNECTIONS_MAX:
+            self.shutdown_request(request)
+            return
+        self._since[request] = time.monotonic()
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        """The end of a connection."""
+        self._since.pop(request, None)
+        super().shutdown_request(request)
+
+    def service_actions(self) -> None:
+        """End what has lasted too long; its thread sees the end of what is sent."""
+        now = time.monotonic()
+        for request, since in tuple(self._since.items()):
+            if now - since > _LASTS:
+                with suppress(OSError):
+                    request.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002
         """A client that goes away is no error; anything else is a defect, and told in a line."""
@@ -85,7 +121,8 @@ class ReportServer(ThreadingHTTPServer):
 
     def is_own(self, host: str | None) -> bool:
         """Is this Host header the server's own address?"""
-        return host in {f"{name}:{self.server_port}" for name in (_LOOPBACK, "localhost")}
+        ports = {f":{self.server_port}", *([""] if self.server_port == _HTTP_PORT else [])}
+        return host in {f"{name}{port}" for name in (_LOOPBACK, "localhost") for port in ports}
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -98,6 +135,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """A file of the report, or the reason why not."""
+        if self.headers.get("Content-Length", "0") != "0" or "Transfer-Encoding" in self.headers:
+            # A body is not read, and would be taken for the next request.
+            self.close_connection = True
         # The page of another origin whose name was made to resolve to 127.0.0.1 gets nothing.
         if not self.server.is_own(self.headers.get("Host")):
             self._answer(HTTPStatus.MISDIRECTED_REQUEST, _TEXT, b"not this server's address\n")
@@ -112,11 +152,21 @@ class _Handler(BaseHTTPRequestHandler):
     do_HEAD = do_GET  # noqa: N815 - the base class calls it
 
     def _refuse(self) -> None:
-        # A body was not read, and would be taken for the next request.
-        self.close_connection = True
+        self.close_connection = True  # as above
         self._answer(HTTPStatus.METHOD_NOT_ALLOWED, _TEXT, b"GET and HEAD only\n")
 
     do_POST = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = do_TRACE = do_CONNECT = _refuse  # noqa: N815
+
+    def send_error(
+        self,
+        code: int,
+        message: str | None = None,  # noqa: ARG002 - says what the client sent
+        explain: str | None = None,  # noqa: ARG002
+    ) -> None:
+        """What is no request, or has a method of nobody's, is answered like all else."""
+        self.close_connection = True
+        status = HTTPStatus(code)
+        self._answer(status, _TEXT, f"{status.phrase}\n".encode())
 
     def _answer(self, status: HTTPStatus, kind: str, content: bytes) -> None:
         self.send_response(status)
@@ -125,8 +175,12 @@ class _Handler(BaseHTTPRequestHandler):
         # RFC 9110, 15.5.6, asks for it.
         if status is HTTPStatus.METHOD_NOT_ALLOWED:
             self.send_header("Allow", "GET, HEAD")
+        policy = _PAGE_POLICY if kind == _HTML else _OTHERS_POLICY
+        self.send_header("Content-Security-Policy", policy)
         for name, value in _HEADERS.items():
             self.send_header(name, value)
+        if self.close_connection:
+            self.send_header("Connection", "close")
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(content)
