@@ -11,12 +11,12 @@ from functools import partial
 from pathlib import Path
 
 from click.shell_completion import ShellComplete, get_completion_class
+from tools.explanations_page import explanations_markdown
 from tools.man_pages import man_pages
 
 from staleline.cli.main import program
 from staleline.policy.atoms import atoms
 from staleline.report.words.commonmark import escaped
-from staleline.report.words.explanations_text import explanations_markdown
 from staleline.verdict.handover.required import required_toml
 from staleline.verdict.policies.platforms import platforms
 

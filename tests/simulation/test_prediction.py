@@ -28,7 +28,6 @@ CLEAN = SeenRun(
     handovers=(),
     flushes=(),
     races=(),
-    released=None,
     chains=(),
     counts={"destroyed": {"plain": 0, "C-bit": 0}},
     told_destroyed=0,

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
-#: `staleline.verdict.audit.preflight.ACCEPTABLE`, which takes long to import.
+#: What is in `staleline.verdict.audit.preflight`, which takes long to import.
 _ACCEPTABLE = ("load-settled",)
 
 

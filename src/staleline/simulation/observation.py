@@ -175,7 +175,6 @@ class SeenRun:
         handovers: In order.
         flushes: WBINVDs of kernels: those of firmware are left out.
         races: Handovers while another CPU flushed, by that CPU.
-        released: Dirty lines that an adversary wrote back at once, and lines destroyed by that.
         chains: The first of what was destroyed and of what met it.
         counts: The machine's counts; empty where it ended without.
         told_destroyed: Lines of which the machine told that they were destroyed when it happened,
@@ -195,7 +194,6 @@ class SeenRun:
     handovers: tuple[Moment, ...]
     flushes: tuple[ExecutedFlush, ...]
     races: tuple[int, ...]
-    released: tuple[int, int] | None
     chains: tuple[Chain, ...]
     counts: Mapping[str, Any]
     told_destroyed: int
@@ -265,7 +263,6 @@ def seen_run(ended: EndedRun) -> SeenRun:
     after = ended.console[left.end() :] if left else ended.console
     fault = _FAULT.search(after)
     loaded = _CANNOT_LOAD.search(ended.console)
-    releases = list(ended.events("release"))
     return SeenRun(
         ending=ended.ending,
         reason=ended.reason,
@@ -278,7 +275,6 @@ def seen_run(ended: EndedRun) -> SeenRun:
         handovers=tuple(_first_way(_handovers(ended))),
         flushes=tuple(_flushes(ended)),
         races=tuple(_races(ended)),
-        released=(releases[0]["dirty"], releases[0]["destroyed"]) if releases else None,
         chains=tuple(_chains(ended)),
         counts=summaries[-1] if summaries else {},
         told_destroyed=len({event["line"] for event in ended.events("destroyed")}),

@@ -160,10 +160,3 @@ def test_an_image_without_the_name_is_unknown(real_kernels, name):
     unknown = [way.asleep.unknown for way in ways(without, "Rome").values() if way.asleep.unknown]
     assert unknown
     assert set(unknown) == {f"the image has no symbol {name}"}
-
-
-def test_tdx_without_its_function_is_unknown(real_kernels):
-    image = real_kernels["5.10"].image
-    found = KernelReader(image).tdx_shutdown_cpu(machine("Rome"))
-    assert found.flushes is None
-    assert (found.unknown or "").startswith("the image has no symbol ")

@@ -19,7 +19,7 @@ from staleline.fleet.statements import FAULTS, OLD, TWICE
 from staleline.policy.catalogue import catalogue
 from staleline.report.formats import findings
 from staleline.report.words.explanations import Kind, bug_id, explanation, explanations
-from staleline.report.words.explanations_text import explanations_markdown, print_pages
+from staleline.report.words.explanations_text import print_pages
 from staleline.verdict.audit.remarks import remark_kinds
 from staleline.verdict.handover.reasons import Unneeded, UnneededEither
 from staleline.verdict.handover.unknown import Unknown
@@ -108,11 +108,6 @@ def test_an_id_that_is_none_is_answered_with_those_that_come_near() -> None:
         explanation("hygon-flushed")
     with pytest.raises(UsageError, match="see `staleline explain`"):
         explanation("zzz")
-
-
-def test_the_document_is_what_the_pages_say() -> None:
-    # `python -m tools.generate_docs` writes it.
-    assert (ROOT / "docs" / "explanations.md").read_text() == explanations_markdown()
 
 
 def test_an_unknown_is_its_sentence_and_keeps_its_id() -> None:

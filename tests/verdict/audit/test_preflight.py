@@ -25,7 +25,7 @@ from staleline.policy.catalogue import catalogue
 from staleline.report.machines.preflight import one_line
 from staleline.verdict.audit.identity import NOT_COMPARED
 from staleline.verdict.audit.next_kernel import Next
-from staleline.verdict.audit.preflight import ACCEPTABLE, Preflight, preflight
+from staleline.verdict.audit.preflight import LOAD_SETTLED, Preflight, preflight
 from staleline.verdict.audit.subject import Subject, subject_of
 from staleline.verdict.audit.wanted_next import NextImage
 from staleline.verdict.handover.kernels import PolicyKernel
@@ -232,7 +232,7 @@ def test_what_is_not_in_the_model_does_not_settle_by_itself(image: NextImage) ->
     ):
         kernels = (PolicyKernel(catalogue()["linux-6.18"], "for this test"),)
         subject = Subject(elsewhere, from_snapshot(elsewhere), kernels, NOT_COMPARED)
-        found = preflight(subject, asked, Path.CRASH, accept=ACCEPTABLE)
+        found = preflight(subject, asked, Path.CRASH, accept=(LOAD_SETTLED,))
         assert found.verdict is Verdict.UNKNOWN
         assert not found.goes
         assert "crash-safe-once-settled" not in ids(found)

@@ -7,8 +7,14 @@ from dataclasses import replace
 
 from staleline.policy.catalogue import catalogue
 from staleline.policy.expression import parse
-from staleline.verdict.policies.difference import compare
+from staleline.policy.policy import Policy
+from staleline.verdict.handover.kernels import PolicyKernel
+from staleline.verdict.policies.difference import Difference, compare_kernels
 from staleline.vocabulary import ReportOrder, Site
+
+
+def compare(old: Policy, new: Policy) -> Difference:
+    return compare_kernels(PolicyKernel(old, "the policy"), PolicyKernel(new, "the policy"))
 
 
 def test_a_policy_does_not_differ_from_itself() -> None:

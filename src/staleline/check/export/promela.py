@@ -56,15 +56,13 @@ LTL cannot say this. With -DREACHES_GOAL the last option of jumping_cpu makes a 
 handover an error, which shows that it can be reached from the initial state."""
 
 
-def promela(model: Model, secondaries: int, *, symmetry: bool = False) -> str:
+def promela(model: Model, secondaries: int) -> str:
     """The text of a Promela model.
 
     Args:
         model: The model.
         secondaries: Number of secondaries, at least 0.
-        symmetry: Has no effect: Promela cannot say that processes are interchangeable.
     """
-    del symmetry
     return "\n".join(_Printer(model, secondaries).lines()) + "\n"
 
 

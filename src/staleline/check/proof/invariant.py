@@ -32,7 +32,6 @@ from staleline.model.scenario import Path, ReportOrder, Scenario
 from staleline.model.world import world
 
 __all__ = [
-    "Condition",
     "InvariantCheck",
     "check_invariant",
     "conditions",
@@ -60,27 +59,6 @@ _ACTING = "acting"
 
 
 @dataclass(frozen=True, slots=True)
-class Condition:
-    """One thing that z3 has to confirm.
-
-    Attributes:
-        clause: Name of the clause that has to hold, or of the property that must not break.
-        step: ``"function: action"`` of the step that has to keep it; empty for the initial
-            state and for properties.
-        query: The question; ``unsat`` confirms it.
-    """
-
-    clause: str
-    step: str
-    query: Query
-
-    @property
-    def name(self) -> str:
-        """The condition in one line."""
-        return self.query.name
-
-
-@dataclass(frozen=True, slots=True)
 class InvariantCheck:
     """The check of an invariant.
 
@@ -90,7 +68,7 @@ class InvariantCheck:
     """
 
     conditions: int
-    failures: tuple[tuple[str, Condition], ...]
+    failures: tuple[tuple[str, Query], ...]
 
     @property
     def holds(self) -> bool:
@@ -117,7 +95,7 @@ def check_invariant(scenario: Scenario) -> InvariantCheck:
         )
     cases = [(line, model, invariant(scenario, line)) for line, model in world(scenario)]
     scripts = [invariant_smtlib(model, clauses) for _, model, clauses in cases]
-    failures: list[tuple[str, Condition]] = []
+    failures: list[tuple[str, Query]] = []
     total = 0
     for (line, model, clauses), replies in zip(
         cases, ask(scripts, time_limit=TIME_LIMIT), strict=True
@@ -148,37 +126,34 @@ def invariant_smtlib(model: Model, clauses: Sequence[Clause]) -> str:
         "A written invariant over any set of secondaries: it holds at first, every step keeps",
         "each clause, and it excludes every violation. Every answer is expected to be unsat.",
     )
-    queries = (condition.query for condition in conditions(model, clauses))
-    return script(heading, _prelude(model, clauses), queries)
+    return script(heading, _prelude(model, clauses), conditions(model, clauses))
 
 
-def conditions(model: Model, clauses: Sequence[Clause]) -> Iterator[Condition]:
-    """Every condition, in the order in which the script asks."""
+def conditions(model: Model, clauses: Sequence[Clause]) -> Iterator[Query]:
+    """Every condition, in the order in which the script asks; ``unsat`` confirms it."""
     for clause in clauses:
         broken = negation(_Initially(model).term(clause.holds))
-        yield _condition(clause.name, "", f"{clause.name}: at first", (broken,))
+        yield _condition(f"{clause.name}: at first", (broken,))
     known = tuple(_name(number) for number, _ in enumerate(clauses))
     for action in model.actions:
         for clause in clauses:
             yield _kept(model, action, clause, known)
     for item in model.properties:
-        name = f"{item.name}: excluded"
-        yield _condition(item.name, "", name, (*known, _Now(model).term(item.violated)))
+        violated = _Now(model).term(item.violated)
+        yield _condition(f"{item.name}: excluded", (*known, violated))
 
 
-def _kept(model: Model, action: Action, clause: Clause, known: tuple[str, ...]) -> Condition:
-    step = f"{action.function}: {action.name}"
+def _kept(model: Model, action: Action, clause: Clause, known: tuple[str, ...]) -> Query:
     acts = action.actor is Actor.SECONDARY
     guard = _Now(model, acting=acts).term(action.guard)
     broken = negation(_After(model, action).term(clause.holds))
     here = (call("here", [_ACTING]),) if acts else ()
-    name = f"{clause.name}: kept by {step}"
-    return _condition(clause.name, step, name, (*known, *here, guard, broken))
+    name = f"{clause.name}: kept by {action.function}: {action.name}"
+    return _condition(name, (*known, *here, guard, broken))
 
 
-def _condition(clause: str, step: str, name: str, asserted: tuple[str, ...]) -> Condition:
-    declared = (f"(declare-const {_ACTING} Secondary)",)
-    return Condition(clause, step, Query(name, asserted, declared))
+def _condition(name: str, asserted: tuple[str, ...]) -> Query:
+    return Query(name, asserted, (f"(declare-const {_ACTING} Secondary)",))
 
 
 class _Now(Terms):

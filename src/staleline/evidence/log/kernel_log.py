@@ -28,13 +28,11 @@ class Told:
     Attributes:
         value: The value.
         line: The message that proves it; None where the silence of a whole log does.
-        wording: The message's row in wordings.toml, or of the silence: its fact.
         unlike_registers: The registers of the same machine may show another value.
     """
 
     value: LogValue
     line: str | None
-    wording: str
     unlike_registers: bool = False
 
     @property
@@ -120,7 +118,7 @@ def _statements(lines: tuple[str, ...], vendor: str | None) -> Mapping[str, list
         for wording, message in _spoken(line):
             for fact, value in wording.values(message, vendor).items():
                 unlike = fact in wording.unlike
-                statements.setdefault(fact, []).append(Told(value, line, wording.id, unlike))
+                statements.setdefault(fact, []).append(Told(value, line, unlike))
     return statements
 
 
@@ -141,7 +139,7 @@ def _silent(
     known = release_of(release)
     ids = {wording.id for line in lines for wording, _ in _spoken(line)}
     return {
-        row.fact: Told(row.value, None, row.fact)
+        row.fact: Told(row.value, None)
         for row in silences()
         # Of a release that nobody read, silence says nothing: it may word the message otherwise.
         if known is not None

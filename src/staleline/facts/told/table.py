@@ -81,7 +81,6 @@ class RegisterFact:
     flags: tuple[str, ...]
     flag_vendors: frozenset[str]
     hidden_if: str | None
-    unit: str | None
 
 
 @cache
@@ -103,7 +102,6 @@ def _row(row: Mapping[str, Any]) -> RegisterFact:
         flags=tuple(row.get("flags", ())),
         flag_vendors=frozenset(row.get("flag_vendors", ())),
         hidden_if=row.get("hidden_if"),
-        unit=row.get("unit"),
     )
 
 

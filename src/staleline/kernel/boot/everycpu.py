@@ -29,7 +29,6 @@ CAVE: Final = "start_kernel"
 _MOST: Final = 8192
 _LIMITS: Final = RunLimits(instructions=20_000_000, seconds=20.0)
 _MASK_32: Final = (1 << 32) - 1
-_MASK_64: Final = (1 << 64) - 1
 _NUMBERS_IN_CODE: Final = {
     name: number
     for number, name in enumerate(

@@ -31,13 +31,11 @@ class SetupHeader:
     """What the loader needs of the setup header.
 
     Attributes:
-        protocol: Boot protocol, e.g. 0x20f for 2.15.
         payload_offset: Start of the compressed kernel in the file, in bytes.
         payload_length: Its length in bytes, size trailer included.
         release: First word of the version string, e.g. ``6.12.107+deb13-amd64``.
     """
 
-    protocol: int
     payload_offset: int
     payload_length: int
     release: str | None
@@ -75,7 +73,7 @@ def read_setup_header(head: memoryview, where: str, size: int) -> SetupHeader:
         )
     _require_64_bit(head, protocol, where)
     offset, length = _payload(head, where, size)
-    return SetupHeader(protocol, offset, length, _release(head))
+    return SetupHeader(offset, length, _release(head))
 
 
 def _require_64_bit(head: memoryview, protocol: int, where: str) -> None:

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Run what a CPU does when it goes offline, and what TDX does before a kexec.
+"""Run what a CPU does when it goes offline.
 
-These are no sites of the handover: a CPU that is offline at kexec has been through the first,
-and on a host that used TDX every CPU through the second (since 7.2). Running them shows whether
-the caches were written back by then, and whether anything was stored behind it.
+That is no site of the handover: a CPU that is offline at kexec has been through it. Running it
+shows whether the caches were written back by then, and whether anything was stored behind it.
 """
 
 from __future__ import annotations
@@ -22,11 +21,9 @@ from staleline.kernel.sites.ending import site_decision
 
 if TYPE_CHECKING:
     from staleline.kernel.boot.machine import EmulatedMachine
-    from staleline.kernel.emulator.memory import MachineMemory
     from staleline.kernel.emulator.traps import LogicalCpu
-    from staleline.kernel.image.image import KernelImage
 
-__all__ = ["offline_ways", "run_tdx_shutdown_cpu"]
+__all__ = ["offline_ways"]
 
 _RETURN: Final = b"\xc3"
 _HLT: Final = b"\xf4"
@@ -54,8 +51,6 @@ _STATE: Final = "mwait_cpu_dead"
 _TO_HLT: Final = 0x4A17_DEAD
 #: Hands the CPU's memory map back, which an emulated CPU does not have (kernel/sched/core.c).
 _IDLE_TASK_EXIT: Final = "idle_task_exit"
-#: Counts who uses VMX, which nobody does here (arch/x86/virt/hw.c, linux 7.3.4).
-_PUT_REFERENCE: Final = "x86_virt_put_ref"
 
 
 def offline_ways(emulated: EmulatedMachine, cpu: LogicalCpu) -> tuple[OfflineWay, ...]:
@@ -71,7 +66,8 @@ def offline_ways(emulated: EmulatedMachine, cpu: LogicalCpu) -> tuple[OfflineWay
     # (drivers/acpi/processor_idle.c acpi_idle_play_dead(), 5.10 to 7.3).
     if _BY_ACPI in symbols:
         ways += [_ByAcpi(emulated, _BY_ACPI, method, how) for method, how in _METHODS]
-    _let_return(emulated.image, emulated.memory, _IDLE_TASK_EXIT)
+    for address in emulated.image.symbols.addresses(_IDLE_TASK_EXIT):
+        emulated.memory.write(address, _RETURN)
     before, taken = emulated.memory.kept(), []
     for way in ways:
         taken.append(way.run(cpu.going_on_as(cpu, cpu.record)))
@@ -189,24 +185,3 @@ class _ByAcpi(_GoingOffline):
         states = required_address(self.emulated.image.symbols, _STATES) + cpu.gs_base & _MASK_64
         memory.write_int(states, memory.direct(state), 8)
         return memory.direct(device), 0
-
-
-def run_tdx_shutdown_cpu(emulated: EmulatedMachine, cpu: LogicalCpu) -> SiteDecision:
-    """Let a CPU do what ``tdx_shutdown()`` asks of each before a kexec (7.2 and later).
-
-    Raises:
-        DerivationError: The image has no such function.
-    """
-    _let_return(emulated.image, emulated.memory, _PUT_REFERENCE)
-    before = len(cpu.flushes)
-    end = emulated.emulator.run(
-        required_address(emulated.image.symbols, "tdx_shutdown_cpu"), (0,), cpu=cpu
-    )
-    return site_decision(
-        emulated.emulator, end, EndKind.RETURNED, flushes=len(cpu.flushes) - before
-    )
-
-
-def _let_return(image: KernelImage, memory: MachineMemory, function: str) -> None:
-    for address in image.symbols.addresses(function):
-        memory.write(address, _RETURN)

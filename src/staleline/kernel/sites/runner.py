@@ -18,7 +18,7 @@ from staleline.kernel.emulator.traps import Answer, LogicalCpu, Question
 from staleline.kernel.sites.crash import run_crash
 from staleline.kernel.sites.jump import run_relocate_kernel
 from staleline.kernel.sites.kexecstate import begin_crash, begin_kexec
-from staleline.kernel.sites.offline import offline_ways, run_tdx_shutdown_cpu
+from staleline.kernel.sites.offline import offline_ways
 from staleline.kernel.sites.sites import at_rest, run_stop_by_nmi, run_stop_this_cpu, stopped_by_way
 from staleline.kernel.sites.stoppath import way_to_kexec
 from staleline.kernel.sites.wholeway import (
@@ -121,23 +121,12 @@ class KernelReader:
         """Boot the image on `machine` and let the secondary go offline in each way."""
         with self._emulated.emulator.series():
             try:
-                return offline_ways(*self._booted(machine))
+                cpus = _cpus(machine)
+                self._emulated.start_over()
+                boot(self._emulated, cpus, mem_encrypt=machine.mem_encrypt)
+                return offline_ways(self._emulated, cpus[1])
             except DerivationError as error:
                 return (OfflineWay("a CPU that goes offline", SiteDecision(None, str(error))),)
-
-    def tdx_shutdown_cpu(self, machine: RawMachine) -> SiteDecision:
-        """Boot the image on `machine`, and let the secondary do what TDX does before a kexec."""
-        try:
-            return run_tdx_shutdown_cpu(*self._booted(machine))
-        except DerivationError as error:
-            return SiteDecision(None, str(error))
-
-    def _booted(self, machine: RawMachine) -> tuple[EmulatedMachine, LogicalCpu]:
-        """The secondary, after boot and what SEAMCALLs the machine made, and what it needs."""
-        cpus = _cpus(machine)
-        self._emulated.start_over()
-        boot(self._emulated, cpus, mem_encrypt=machine.mem_encrypt)
-        return self._emulated, cpus[1]
 
     def series(self) -> AbstractContextManager[object]:
         """Enter it around many runs: they are then watched by one thread."""

@@ -44,7 +44,6 @@ _FIRST_LOOKS: Final = 1
 _LOOKS: Final = 4
 #: Of the second, which counts down by one.
 _DOWN: Final = -1
-_MASK_64: Final = (1 << 64) - 1
 #: What it looks at beside pointers, none of which ends a wait: arch/x86/kernel/smp.c, nmi.c,
 #: apic/ipi.c and lib/delay.c, 5.10 to 7.3.
 _LOOKED_AT: Final = frozenset(

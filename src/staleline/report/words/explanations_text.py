@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Explanations for a terminal, as ``staleline/explain/1``, and as docs/explanations.md."""
+"""Explanations for a terminal, and as ``staleline/explain/1``."""
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from itertools import groupby
@@ -13,14 +12,14 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
-from staleline.report.words.commonmark import escaped, prose
 from staleline.report.words.console import kept_whole, markup_escape
-from staleline.report.words.explanations import Explanation, Kind, explanations
+from staleline.report.words.explanations import Explanation, Kind
 from staleline.report.words.tables import Table
 
-__all__ = ["explanations_document", "explanations_markdown", "print_list", "print_pages"]
+__all__ = ["HEADINGS", "explanations_document", "print_list", "print_pages"]
 
-_HEADINGS = {
+#: What a kind of pages stands under.
+HEADINGS = {
     Kind.VIOLATION: "What the model found",
     Kind.FAULT: "Faults",
     Kind.UNNEEDED: "Flushes that nothing required",
@@ -34,13 +33,6 @@ _HEADINGS = {
     Kind.PROPERTY: "What must hold of a handover",
     Kind.ROLE: "The lines that it is asked of",
 }
-_WIDTH = 100
-_PREFACE = """\
-# Explanations
-
-Reports name what they found by an id. `staleline explain ID` prints its page; the same text is
-the help of SARIF rules. This file is made by `tools/generate_docs.py`.
-"""
 
 
 def explanations_document(pages: Sequence[Explanation]) -> dict[str, Any]:
@@ -58,7 +50,7 @@ def _document(page: Explanation) -> dict[str, Any]:
 def print_list(console: Console, pages: Sequence[Explanation]) -> None:
     """Ids with their titles, kind by kind."""
     for kind, group in groupby(pages, key=lambda page: page.kind):
-        console.print(f"[bold]{_HEADINGS[kind]}[/]")
+        console.print(f"[bold]{HEADINGS[kind]}[/]")
         grid = Table.grid(padding=(0, 2))
         grid.add_column(no_wrap=True)
         for page in group:
@@ -84,36 +76,3 @@ def _parts(page: Explanation) -> Iterator[tuple[str, tuple[str, ...]]]:
     yield "What to do", (page.do,)
     if page.sources:
         yield "Sources", page.sources
-
-
-def explanations_markdown() -> str:
-    """All pages as one document."""
-    lines = [_PREFACE]
-    for kind, group in groupby(explanations().values(), key=lambda page: page.kind):
-        lines += [f"## {_HEADINGS[kind]}", ""]
-        for page in group:
-            lines += _markdown(page)
-    return "\n".join(lines).rstrip("\n") + "\n"
-
-
-def _markdown(page: Explanation) -> Iterator[str]:
-    yield from (f"### {page.id}", "", f"*{escaped(page.title)}*", "")
-    yield from (*_wrapped(prose(page.means)), "")
-    yield from _wrapped(f"- **It rests on:** {prose(page.evidence)}", indent=2)
-    yield from _wrapped(f"- **What to do:** {prose(page.do)}", indent=2)
-    if page.sources:
-        yield "- **Sources:**"
-    for source in page.sources:
-        yield from _wrapped(f"  - {escaped(source)}", indent=4)
-    yield ""
-
-
-def _wrapped(text: str, indent: int = 0) -> list[str]:
-    """Lines as in the other documents; names of files and options stay whole."""
-    return textwrap.wrap(
-        text,
-        width=_WIDTH,
-        subsequent_indent=" " * indent,
-        break_long_words=False,
-        break_on_hyphens=False,
-    )

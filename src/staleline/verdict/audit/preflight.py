@@ -25,12 +25,10 @@ from staleline.verdict.handover.answers import answer_to
 from staleline.verdict.handover.kernels import ImageKernel, PolicyKernel
 from staleline.vocabulary import Path, Site, Verdict, worst
 
-__all__ = ["ACCEPTABLE", "LOAD_SETTLED", "Objection", "Preflight", "preflight"]
+__all__ = ["LOAD_SETTLED", "Objection", "Preflight", "preflight"]
 
 #: A crash kernel that is safe once what loading it wrote has left the caches.
 LOAD_SETTLED = "load-settled"
-#: What may be accepted: risks that end by themselves.
-ACCEPTABLE = (LOAD_SETTLED,)
 
 #: Sapphire Rapids X and Emerald Rapids X (linux 7.3.4 arch/x86/virt/vmx/tdx/tdx.c
 #: check_tdx_erratum(), arch/x86/include/asm/intel-family.h).
@@ -131,7 +129,7 @@ def preflight(
         subject: The host and its running kernel.
         image: What is to be loaded.
         path: `Path.CRASH` for a crash kernel.
-        accept: Of `ACCEPTABLE`, what the user takes upon himself.
+        accept: `LOAD_SETTLED`, where the user takes that upon himself, as it ends by itself.
 
     Raises:
         ContradictionError: The evidence contradicts itself.

@@ -13,7 +13,7 @@ from staleline.policy.literals import substitute
 from staleline.policy.policy import Policy
 from staleline.policy.smt import condition_where, equivalent
 from staleline.verdict.handover.judgement import Judgement
-from staleline.verdict.handover.kernels import Kernel, PolicyKernel
+from staleline.verdict.handover.kernels import Kernel
 from staleline.verdict.policies.platforms import PlatformHandover, check_kernel
 from staleline.vocabulary import ReportOrder, Site, Verdict
 
@@ -24,7 +24,6 @@ __all__ = [
     "FlushCount",
     "RuledKernel",
     "SiteDifference",
-    "compare",
     "compare_kernels",
 ]
 
@@ -127,11 +126,6 @@ class RuledKernel(Kernel, Protocol):
     @property
     def policy(self) -> Policy:
         """The rule."""
-
-
-def compare(old: Policy, new: Policy) -> Difference:
-    """Compare two policies."""
-    return compare_kernels(PolicyKernel(old, "the policy"), PolicyKernel(new, "the policy"))
 
 
 def compare_kernels(old: RuledKernel, new: RuledKernel) -> Difference:
