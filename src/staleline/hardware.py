@@ -12,6 +12,8 @@ __all__ = [
     "GENERAL_REGISTERS",
     "HYPERVISORS",
     "HYPERVISOR_LEAF",
+    "MASK_32",
+    "MASK_64",
     "RAX",
     "RCX",
     "RDI",
@@ -27,6 +29,10 @@ __all__ = [
 
 #: Whose CPUs encrypt memory by SME and SEV; Hygon's are built on AMD's family 17h.
 AMD_AND_HYGON: Final = frozenset({"AuthenticAMD", "HygonGenuine"})
+
+#: What a register and its lower half hold: sums of addresses wrap around there.
+MASK_32: Final = (1 << 32) - 1
+MASK_64: Final = (1 << 64) - 1
 
 # Leaves of CPUID.
 #: The first of those that AMD began, which says in EAX which is the last (APM volume 3, E.4.1).

@@ -12,6 +12,7 @@ from staleline.hardware import (
     AMD_AND_HYGON,
     ENCRYPTION_LEAF,
     EXTENDED_LEAVES,
+    MASK_64,
     SEV_STATUS,
     SYSCFG,
     TDX_KEYIDS,
@@ -52,8 +53,8 @@ _NEEDS_FEATURE = (
     (SYSCFG, 1 << 23, AMD_AND_HYGON, ((ENCRYPTION_LEAF, 0, 0), (ENCRYPTION_LEAF, 0, 1))),
     # SecureNestedPagingEn (linux 6.12.117 arch/x86/kernel/cpu/amd.c:354).
     (SYSCFG, 1 << 24, AMD_AND_HYGON, ((ENCRYPTION_LEAF, 0, 4),)),
-    (TDX_KEYIDS, (1 << 64) - 1, _INTEL, ((7, 2, 13),)),
-    (TME_ACTIVATE, (1 << 64) - 1, _INTEL, ((7, 2, 13),)),
+    (TDX_KEYIDS, MASK_64, _INTEL, ((7, 2, 13),)),
+    (TME_ACTIVATE, MASK_64, _INTEL, ((7, 2, 13),)),
 )
 #: MSR, vendors, and features of which one says that it is there.
 _ALWAYS_THERE = (

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from staleline.hardware import MASK_32
 from staleline.kernel.emulator.execution.end import EndKind, RunLimits
 from staleline.kernel.emulator.layout import CONTROL_PAGES
 from staleline.kernel.image.symbols import required_address
@@ -28,7 +29,6 @@ CAVE: Final = "start_kernel"
 #: CPUs that a mask may have, each of which is looked for in so many words.
 _MOST: Final = 8192
 _LIMITS: Final = RunLimits(instructions=20_000_000, seconds=20.0)
-_MASK_32: Final = (1 << 32) - 1
 _NUMBERS_IN_CODE: Final = {
     name: number
     for number, name in enumerate(
@@ -99,7 +99,7 @@ class EveryCpu:
         code = _code(self._state, self._place, cpus, self._counters, is_mask=is_mask)
         written = [(self._cave, code)]
         for call in self._calls.values():
-            away = (self._cave - call - 5) & _MASK_32
+            away = (self._cave - call - 5) & MASK_32
             written.append((call, b"\xe8" + away.to_bytes(4, "little")))
         try:
             for address, changed in written:
@@ -184,5 +184,5 @@ def _sets(counters: Iterable[Counter], values: Sequence[int]) -> bytes:
             # push %rax; mov $address, %rax; movl $value, (%rax); pop %rax
             wide = b"\x48" if counter.size == 8 else b""
             code += b"\x50\x48\xb8" + counter.place.to_bytes(8, "little")
-            code += wide + b"\xc7\x00" + (value & _MASK_32).to_bytes(4, "little") + b"\x58"
+            code += wide + b"\xc7\x00" + (value & MASK_32).to_bytes(4, "little") + b"\x58"
     return code

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from staleline.hardware import MASK_64
 from staleline.kernel.derivation import DerivationError
 from staleline.kernel.emulator.layout import LARGEST_PER_CPU_AREA, per_cpu_area
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
 __all__ = ["PerCpu"]
 
-_MASK_64: Final = (1 << 64) - 1
 #: ``struct pcpu_hot`` (6.2 to 6.14): current_task, preempt_count, cpu_number.
 _CPU_NUMBER_IN_PCPU_HOT: Final = 12
 
@@ -40,7 +40,7 @@ class PerCpu:
     @property
     def early_offset(self) -> int:
         """Gs base of the boot CPU before the areas exist."""
-        return (self._initial - self._start) & _MASK_64
+        return (self._initial - self._start) & MASK_64
 
     @property
     def linked(self) -> range:
@@ -49,7 +49,7 @@ class PerCpu:
 
     def offset(self, cpu: int) -> int:
         """Gs base of a CPU afterwards."""
-        return (self._area(cpu) - self._start) & _MASK_64
+        return (self._area(cpu) - self._start) & MASK_64
 
     def set_up_areas(self, cpus: int) -> None:
         """Copy the initial area for each CPU, and set what tells a CPU its number."""
@@ -69,7 +69,7 @@ class PerCpu:
 
     def _write(self, cpu: int, symbol: str, displacement: int, value: int, size: int) -> None:
         at = self._address(symbol) + displacement + self.offset(cpu)
-        self._memory.write_int(at & _MASK_64, value, size)
+        self._memory.write_int(at & MASK_64, value, size)
 
     def _address(self, *names: str) -> int:
         for name in names:

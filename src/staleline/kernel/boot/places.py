@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from staleline.hardware import MASK_64
 from staleline.kernel.boot.percpu import PerCpu
 from staleline.kernel.emulator.kasan import shadowed_by
 from staleline.kernel.emulator.layout import CONTROL_PAGES, PAGE, SHADOW, SWAP_PAGE, stack_of
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Places"]
 
-_MASK_64: Final = (1 << 64) - 1
 #: Where relocate_kernel() is copied from: the first since 6.14 (commit 207bdf7f72ae).
 _RELOCATED: Final = ("__relocate_kernel_start", "relocate_kernel")
 _ENOUGH: Final = 16  # bytes to know the copy by
@@ -41,7 +41,7 @@ class Places:
     def variable(self, address: int) -> str | None:
         """Variable and offset, or None if it is none: stack, page tables, the kimage."""
         for offset in self._areas:
-            if (linked := (address - offset) & _MASK_64) in self._per_cpu:
+            if (linked := (address - offset) & MASK_64) in self._per_cpu:
                 return f"per-CPU {self._enclosing(linked)}"
         if self._symbols.enclosing(address) is None or address < self._symbols_start:
             return None

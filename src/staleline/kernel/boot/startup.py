@@ -12,7 +12,7 @@ import os
 from typing import TYPE_CHECKING, Final
 
 from staleline.evidence.commandline import decompressor_sees_on
-from staleline.hardware import TDX_KEYIDS
+from staleline.hardware import MASK_64, TDX_KEYIDS
 from staleline.kernel.boot.ccblob import give_cc_blob
 from staleline.kernel.boot.hypervisorhooks import put_hooks
 from staleline.kernel.boot.machine import SECONDARY
@@ -41,7 +41,6 @@ __all__ = [
     "start_up_told",
 ]
 
-_MASK_64: Final = (1 << 64) - 1
 # Documentation/arch/x86/boot.rst and arch/x86/include/uapi/asm/bootparam.h, 6.12.
 _CMD_LINE_PTR: Final = 0x228
 _XLOADFLAGS: Final = 0x236
@@ -160,7 +159,7 @@ def _store_boot_cpu_info(image: KernelImage, memory: MachineMemory, cpu: Logical
     size = image.symbols.size_of("boot_cpu_data")
     if size is None:
         raise DerivationError("where boot_cpu_data ends is not known")
-    memory.write((copy + cpu.gs_base) & _MASK_64, memory.read(original, size))
+    memory.write((copy + cpu.gs_base) & MASK_64, memory.read(original, size))
 
 
 def _forbid_hibernation_to_tdx_hosts(

@@ -13,7 +13,16 @@ from dataclasses import dataclass, field, fields
 from typing import Final, Self
 
 from staleline.evidence.registers import CpuidTable
-from staleline.hardware import ENCRYPTION_LEAF, GENERAL_REGISTERS, RAX, RCX, RDX, SEV_STATUS
+from staleline.hardware import (
+    ENCRYPTION_LEAF,
+    GENERAL_REGISTERS,
+    MASK_32,
+    MASK_64,
+    RAX,
+    RCX,
+    RDX,
+    SEV_STATUS,
+)
 from staleline.kernel.emulator.refused import Operation, RefusedInstruction
 
 __all__ = [
@@ -36,8 +45,6 @@ Answer = tuple[int, ...]
 #: Leaves that decide something in the code that is run; without them nothing is known.
 DECISIVE_LEAVES = frozenset((0x0, 0x1, 0x7, 0x8000_0000, 0x8000_0001, ENCRYPTION_LEAF))
 
-_MASK_32 = (1 << 32) - 1
-_MASK_64 = (1 << 64) - 1
 _MSR_GS_BASE = 0xC000_0101
 _MSR_KERNEL_GS_BASE = 0xC000_0102
 _SNP_ENABLED = 1 << 2
@@ -175,7 +182,7 @@ class LogicalCpu:
 
     def write_msr(self, number: int, value: int) -> None:
         """Keep the value for later reads."""
-        self._msr_written[number] = value & _MASK_64
+        self._msr_written[number] = value & MASK_64
 
     def read_control(self, number: int) -> int | None:
         """A control register, or None if there is no such register."""
@@ -187,7 +194,7 @@ class LogicalCpu:
             return False
         # Nobody but KVM, a module, sets VMXE; where cr4_init_shadow() was not called a kernel sets
         # all bits with any (cpu_tlbstate.cr4 is ~0, arch/x86/mm/tlb.c), which no CPU would take.
-        self._control[number] = value & (_MASK_64 if number != 4 else _MASK_64 & ~_CR4_VMXE)
+        self._control[number] = value & (MASK_64 if number != 4 else MASK_64 & ~_CR4_VMXE)
         return True
 
     def read_debug(self, number: int) -> int:
@@ -247,7 +254,7 @@ def answer(cpu: LogicalCpu, instruction: RefusedInstruction, state: CpuState) ->
 
 
 def _read_msr(cpu: LogicalCpu, _: RefusedInstruction, state: CpuState) -> bool:
-    number = state.general[RCX] & _MASK_32
+    number = state.general[RCX] & MASK_32
     # Unicorn holds this one, which SWAPGS and WRGSBASE change as well.
     value = state.gs_base if number == _MSR_GS_BASE else cpu.read_msr(number)
     _put_halves(state, value)
@@ -255,8 +262,8 @@ def _read_msr(cpu: LogicalCpu, _: RefusedInstruction, state: CpuState) -> bool:
 
 
 def _write_msr(cpu: LogicalCpu, _: RefusedInstruction, state: CpuState) -> bool:
-    number = state.general[RCX] & _MASK_32
-    value = (state.general[RDX] & _MASK_32) << 32 | (state.general[RAX] & _MASK_32)
+    number = state.general[RCX] & MASK_32
+    value = (state.general[RDX] & MASK_32) << 32 | (state.general[RAX] & MASK_32)
     if number == _MSR_GS_BASE:
         state.gs_base = value
     cpu.write_msr(number, value)
@@ -355,7 +362,7 @@ def _skip(_: LogicalCpu, __: RefusedInstruction, ___: CpuState) -> bool:
 
 def _put_halves(state: CpuState, value: int) -> None:
     """EDX:EAX, which clears the upper halves."""
-    state.general[RAX], state.general[RDX] = value & _MASK_32, value >> 32
+    state.general[RAX], state.general[RDX] = value & MASK_32, value >> 32
 
 
 _ACTIONS: Final[dict[Operation, Callable[[LogicalCpu, RefusedInstruction, CpuState], bool]]] = {

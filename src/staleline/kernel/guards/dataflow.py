@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 import capstone  # type: ignore[import-untyped]
 from capstone import x86 as cx
 
-from staleline.hardware import GENERAL_REGISTERS
+from staleline.hardware import GENERAL_REGISTERS, MASK_64
 from staleline.kernel.rerun.instructionform import CARRY, FLAGS, accessed, parts_of
 
 if TYPE_CHECKING:
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 __all__ = ["disassembled", "what_led_to"]
 
-_MASK_64: Final = (1 << 64) - 1
 _CPUID_INPUT: Final = frozenset({"rax", "rcx"})
 _CPUID_OUTPUT: Final = frozenset({"rax", "rbx", "rcx", "rdx"})
 #: Registers that say where something is, not what it is.
@@ -39,7 +38,7 @@ def disassembled(
         return f"(bytes {step.code.hex()})"
     goes = read.group(capstone.CS_GRP_JUMP) or read.group(capstone.CS_GRP_CALL)
     if goes and read.operands[0].type == cx.X86_OP_IMM:
-        return f"{read.mnemonic} {name(read.operands[0].imm & _MASK_64)}"
+        return f"{read.mnemonic} {name(read.operands[0].imm & MASK_64)}"
     return f"{read.mnemonic} {read.op_str}".rstrip()
 
 

@@ -15,6 +15,7 @@ import capstone  # type: ignore[import-untyped]
 from capstone import x86
 
 from staleline.errors import KernelImageError
+from staleline.hardware import MASK_64
 from staleline.kernel.image.exports import exported_symbols
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 __all__ = ["data_symbols"]
 
 _KERNEL_MAP: Final = 0xFFFF_FFFF_8000_0000  # __START_KERNEL_map
-_MASK_64: Final = (1 << 64) - 1
 _LONGEST_FUNCTION: Final = 1 << 14
 _CONTROL_PAGE: Final = 0x1000
 _MODULES: Final = 0xFFFF_FFFF_C000_0000  # MODULES_VADDR
@@ -72,7 +72,7 @@ def _per_cpu_area(image: KernelImage) -> Mapping[str, int]:
     bounds = {"__per_cpu_start": start, "__per_cpu_end": start + section.size}
     for segment in image.segments:
         if start == 0 == segment.virtual_address:
-            bounds["__per_cpu_load"] = (_KERNEL_MAP + segment.physical_address) & _MASK_64
+            bounds["__per_cpu_load"] = (_KERNEL_MAP + segment.physical_address) & MASK_64
     return bounds
 
 
@@ -156,7 +156,7 @@ def _relocate_kernel(image: KernelImage) -> Mapping[str, int]:
 def _idt_table(image: KernelImage) -> Mapping[str, int]:
     """The only page whose address ``idt_setup_apic_and_irq_gates()`` passes on, to protect it."""
     passed = {
-        operand.imm & _MASK_64
+        operand.imm & MASK_64
         for instruction in _instructions(image, "idt_setup_apic_and_irq_gates")
         for operand in instruction.operands
         if instruction.mnemonic == "mov" and operand.type == x86.X86_OP_IMM
@@ -188,13 +188,13 @@ def _named(image: KernelImage, function: str) -> set[int]:
     """Addresses behind all code that a function names, by themselves or to use what is there."""
     end = image.symbols.only_address("_etext")
     passed = {
-        operand.imm & _MASK_64
+        operand.imm & MASK_64
         for instruction in _instructions(image, function)
         for operand in instruction.operands
         if operand.type == x86.X86_OP_IMM
     }
     indexed = {
-        operand.mem.disp & _MASK_64
+        operand.mem.disp & MASK_64
         for instruction in _instructions(image, function)
         for operand in instruction.operands
         if operand.type == x86.X86_OP_MEM and operand.mem.base != x86.X86_REG_RIP
@@ -220,7 +220,7 @@ def _copied_ranges(image: KernelImage, function: str) -> Iterator[tuple[int, int
         target, value = instruction.operands
         if target.type != x86.X86_OP_REG or target.reg != x86.X86_REG_RDX:
             continue
-        constant = value.imm & _MASK_64 if value.type == x86.X86_OP_IMM else None
+        constant = value.imm & MASK_64 if value.type == x86.X86_OP_IMM else None
         if instruction.mnemonic == "mov":
             end = constant
         elif instruction.mnemonic == "sub" and constant and end:
@@ -239,7 +239,7 @@ def _uses(image: KernelImage, function: str) -> Iterator[tuple[capstone.CsInsn, 
             if operand.type != x86.X86_OP_MEM or memory.segment != x86.X86_REG_INVALID:
                 continue
             if memory.base == x86.X86_REG_RIP:
-                yield instruction, (instruction.address + instruction.size + memory.disp) & _MASK_64
+                yield instruction, (instruction.address + instruction.size + memory.disp) & MASK_64
 
 
 def _stores(instruction: capstone.CsInsn, size: int) -> bool:

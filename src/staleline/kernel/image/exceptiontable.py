@@ -9,6 +9,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
+from staleline.hardware import MASK_64
 from staleline.kernel.image.image import KernelImage
 
 if TYPE_CHECKING:
@@ -32,7 +33,6 @@ _UNSAFE_HANDLERS: Final = frozenset(("ex_handler_wrmsr_unsafe", "ex_handler_rdms
 #: RDMSR and WRMSR have two bytes, and may have a prefix.
 _LONGEST: Final = 5
 _BOUNDS: Final = ("__start___ex_table", "__stop___ex_table")
-_MASK_64: Final = (1 << 64) - 1
 
 
 def fault_fixups(image: KernelImage) -> Mapping[int, int]:
@@ -66,7 +66,7 @@ def expected_faults(image: KernelImage) -> Mapping[int, int]:
 
 
 def _is_unsafe(image: KernelImage, place: int, kind: int) -> bool:
-    handler = (place + 8 + kind) & _MASK_64
+    handler = (place + 8 + kind) & MASK_64
     names = image.symbols.names_at(handler)
     return kind in _UNSAFE_TYPES or not _UNSAFE_HANDLERS.isdisjoint(names)
 
@@ -79,8 +79,8 @@ def _entries(image: KernelImage) -> Iterator[tuple[int, int, int, int]]:
         place = start + index * 12
         yield (
             place,
-            (place + instruction) & _MASK_64,
-            (place + 4 + fixup) & _MASK_64,
+            (place + instruction) & MASK_64,
+            (place + 4 + fixup) & MASK_64,
             kind,
         )
 

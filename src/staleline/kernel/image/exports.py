@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from staleline.hardware import MASK_64
+
 if TYPE_CHECKING:
     from staleline.kernel.image.image import KernelImage
 
@@ -22,7 +24,6 @@ _ENTRY: Final = 12
 _MAX_ENTRIES: Final = 1 << 17  # kernels have 5 000 to 25 000
 _MAX_STRINGS: Final = 16 << 20
 _LONGEST_NAME: Final = 512
-_MASK_64: Final = (1 << 64) - 1
 
 
 def exported_symbols(image: KernelImage) -> Mapping[str, int]:
@@ -40,5 +41,5 @@ def exported_symbols(image: KernelImage) -> Mapping[str, int]:
             start = at + 4 + name - strings.virtual_address
             if 0 <= start < len(text):
                 label = text[start : start + _LONGEST_NAME].split(b"\0", 1)[0]
-                exports[label.decode("ascii", "replace")] = (at + value) & _MASK_64
+                exports[label.decode("ascii", "replace")] = (at + value) & MASK_64
     return exports

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from staleline.hardware import GENERAL_REGISTERS
+from staleline.hardware import GENERAL_REGISTERS, MASK_32, MASK_64
 from staleline.kernel.emulator.layout import is_pointer
 from staleline.kernel.emulator.traps import RANDOM, TIME
 from staleline.kernel.rerun.inputs import Register
@@ -24,10 +24,8 @@ if TYPE_CHECKING:
 __all__ = ["Flow", "Inflow", "Loaded", "Origin", "inflows"]
 
 _POINTER: Final = 8
-_MASK_32: Final = (1 << 32) - 1
-_MASK_64: Final = (1 << 64) - 1
 #: Bits of an address that are all alike (SDM vol. 1, 3.3.7.1).
-_CANONICAL: Final = _MASK_64 ^ ((1 << 47) - 1)
+_CANONICAL: Final = MASK_64 ^ ((1 << 47) - 1)
 _CPUID_OUTPUT: Final = ("rax", "rbx", "rcx", "rdx")
 #: What has an origin of its own, whatever instruction asks for it.
 _ASKED: Final = {
@@ -136,7 +134,7 @@ class _Followed:
     def _take_unknown(self, step: ExecutedInstruction) -> Flow:
         """Of an instruction that cannot be told from others anything may have become anything."""
         origin = f"{_UNKNOWN_FORM} (bytes {step.code[:_SHOWN].hex()})"
-        unknown = frozenset({Inflow(origin, _MASK_64, None)})
+        unknown = frozenset({Inflow(origin, MASK_64, None)})
         for name in (*GENERAL_REGISTERS, FLAGS.register, CARRY.register):
             for part in parts_of(name):
                 self._put(part, _joined(self._register(part), unknown))
@@ -150,7 +148,7 @@ class _Followed:
         taken = _kept(form, whole)
         if form.asks is not None:
             origin = _ASKED.get(form.asks, form.asks)
-            taken = _joined(_mixed(taken), frozenset({Inflow(origin, _MASK_64, None)}))
+            taken = _joined(_mixed(taken), frozenset({Inflow(origin, MASK_64, None)}))
         for part in form.writes:
             # Flags tell what it did, whether or not it left registers as they were.
             keeps = {FLAGS: form.keeps_flags, CARRY: form.keeps_carry}.get(part, form.keeps)
@@ -170,7 +168,7 @@ class _Followed:
         if instruction == "CPUID":
             for index, name in enumerate(_CPUID_OUTPUT):
                 # The upper halves become zero (SDM vol. 2, CPUID).
-                answer = Inflow(Register(number, subleaf, index), _MASK_32)
+                answer = Inflow(Register(number, subleaf, index), MASK_32)
                 self._put_whole(name, frozenset({answer}))
             return
         # Of RDMSR and WRMSR `asked` has the number here.
@@ -180,9 +178,9 @@ class _Followed:
             halves = _joined(self._of(parts_of("rax")), self._of(parts_of("rdx")))
             self._msrs[msr] = _mixed(halves)
             return
-        value = self._msrs.get(msr, frozenset({Inflow(Register(msr, None), _MASK_64)}))
-        self._put_whole("rax", _cut(value, _MASK_32))
-        self._put_whole("rdx", _cut(_moved(value, 32), _MASK_32))
+        value = self._msrs.get(msr, frozenset({Inflow(Register(msr, None), MASK_64)}))
+        self._put_whole("rax", _cut(value, MASK_32))
+        self._put_whole("rdx", _cut(_moved(value, 32), MASK_32))
 
     def _put_whole(self, register: str, taken: Flow) -> None:
         for part in parts_of(register):
@@ -202,7 +200,7 @@ class _Followed:
         if known is not None:
             return known
         if part in (FLAGS, CARRY):
-            return frozenset({Inflow(_FLAGS_ORIGIN, _MASK_64, None)})
+            return frozenset({Inflow(_FLAGS_ORIGIN, MASK_64, None)})
         name = part.register.upper()
         origin = f"{name}{_AT_THE_START}" if _is_of_a_run(part) else name
         return frozenset({Inflow(origin, part.mask << part.first, part.first)})
@@ -288,7 +286,7 @@ def _kept(form: InstructionForm, taken: Flow) -> Flow:
         case BitsKept.MASKED:
             return _cut(taken, form.amount)
         case BitsKept.SHIFTED:
-            return _cut(_moved(taken, form.amount), _MASK_64)
+            return _cut(_moved(taken, form.amount), MASK_64)
         case BitsKept.MIXED:
             return _mixed(taken)
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
+from staleline.hardware import MASK_64
 from staleline.kernel.boot.machine import SECONDARY
 from staleline.kernel.boot.percpu import PerCpu
 from staleline.kernel.emulator.layout import BOOT_PARAMS, is_pointer
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 __all__ = ["InitialVariables"]
 
-_MASK_64: Final = (1 << 64) - 1
 #: Of the boot parameters: where the command line is and whether it says mem_encrypt=on, and
 #: pointers to more (Documentation/arch/x86/zero-page.rst, 6.12).
 _FIXED_BOOT_PARAMS: Final = (
@@ -82,15 +82,15 @@ class InitialVariables:
     def _initial(self, address: int) -> int:
         """Where a per-CPU variable is in the initial copy; other addresses unchanged."""
         for cpu in range(SECONDARY + 1):
-            linked = (address - self._areas.offset(cpu)) & _MASK_64
+            linked = (address - self._areas.offset(cpu)) & MASK_64
             if linked in self._areas.linked:
-                return (linked + self._areas.early_offset) & _MASK_64
+                return (linked + self._areas.early_offset) & MASK_64
         return address
 
     def _name(self, address: int) -> str:
         if address in BOOT_PARAMS:
             return f"boot_params+{address - BOOT_PARAMS.start:#x}"
-        linked = (address - self._areas.early_offset) & _MASK_64
+        linked = (address - self._areas.early_offset) & MASK_64
         if linked in self._areas.linked:
-            address = (linked + self._areas.offset(0)) & _MASK_64
+            address = (linked + self._areas.offset(0)) & MASK_64
         return self._reruns.name(address)

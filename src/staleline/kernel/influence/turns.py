@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from staleline.hardware import MASK_64
 from staleline.kernel.derivation import DerivationError
 from staleline.kernel.rerun.changes import Memory
 from staleline.kernel.rerun.conditions import JUMPS_NEAR, JUMPS_SHORT, inverted
@@ -26,7 +27,6 @@ _TWO_BYTES: Final = 0x0F
 _ON_CONDITION: Final = (range(0x40, 0x50), JUMPS_NEAR, range(0x90, 0xA0))
 _COUNTED: Final = range(0xE0, 0xE4)  # LOOPNE, LOOPE, LOOP, JRCXZ
 _JUMP: Final = b"\xeb"
-_MASK_64: Final = (1 << 64) - 1
 _NOP: Final = b"\x90"
 _STRINGS: Final = frozenset(b"\xa4\xa5\xaa\xab")  # MOVS and STOS
 _REPEATED: Final = frozenset(b"\xf2\xf3")
@@ -156,7 +156,7 @@ def _unused(step: ExecutedInstruction, following: int) -> int:
     width = 4 if step.conditional_near else 1
     behind = step.address + len(step.code)
     displacement = int.from_bytes(step.code[-width:], "little", signed=True)
-    target = (behind + displacement) & _MASK_64
+    target = (behind + displacement) & MASK_64
     return behind if following == target else target
 
 

@@ -12,6 +12,7 @@ import capstone  # type: ignore[import-untyped]
 import numpy as np
 
 from staleline.errors import KernelImageError
+from staleline.hardware import MASK_32
 from staleline.kernel.emulator.refused import LONGEST_INSTRUCTION, decode_refused
 
 if TYPE_CHECKING:
@@ -32,7 +33,6 @@ _CALL_RELATIVE: Final = b"\xff\x15"
 _MOV_IMMEDIATE: Final = 0xC7
 _REX_W: Final = 0x48
 _REGISTER: Final = 0xC0
-_MASK_32: Final = (1 << 32) - 1
 _MOST_CODE: Final = 1 << 28
 #: A function longer than this is a gap in the symbols.
 _LONGEST_FUNCTION: Final = 0x1_0000
@@ -67,7 +67,7 @@ class CodeArea:
 
     def calls_through(self, slot: int) -> Iterator[int]:
         """Addresses of what reads as a call through the pointer at `slot`."""
-        yield from self.find(_CALL_ABSOLUTE + (slot & _MASK_32).to_bytes(4, "little"))
+        yield from self.find(_CALL_ABSOLUTE + (slot & MASK_32).to_bytes(4, "little"))
         for place in self.find(_CALL_RELATIVE):
             at = place - self.address + len(_CALL_RELATIVE)
             displacement = int.from_bytes(self.code[at : at + 4], "little", signed=True)

@@ -12,6 +12,7 @@ import numpy as np
 from capstone import x86 as cx
 
 from staleline.errors import KernelImageError
+from staleline.hardware import MASK_64
 from staleline.kernel.derivation import DerivationError
 from staleline.kernel.emulator.refused import LONGEST_INSTRUCTION, decode_refused
 
@@ -33,7 +34,6 @@ __all__ = [
     "stores_by",
 ]
 
-_MASK_64: Final = (1 << 64) - 1
 #: A function longer than this is a gap in the symbols.
 _LONGEST_FUNCTION: Final = 0x1_0000
 
@@ -182,19 +182,19 @@ def leads_to(instruction: capstone.CsInsn) -> int | None:
     if not any(map(instruction.group, groups)):
         return None
     target = instruction.operands[0]
-    return int(target.imm) & _MASK_64 if target.type == cx.X86_OP_IMM else None
+    return int(target.imm) & MASK_64 if target.type == cx.X86_OP_IMM else None
 
 
 def operand_address(instruction: capstone.CsInsn, operand: capstone.x86.X86Op) -> int | None:
     """The address that an operand is, or points to without a register but RIP."""
     if operand.type == cx.X86_OP_IMM:
-        return int(operand.imm) & _MASK_64
+        return int(operand.imm) & MASK_64
     if operand.type != cx.X86_OP_MEM:
         return None
     if operand.mem.base == cx.X86_REG_RIP:
-        return int(instruction.address + instruction.size + operand.mem.disp) & _MASK_64
+        return int(instruction.address + instruction.size + operand.mem.disp) & MASK_64
     # With a register: an index into a table, or a place in a structure, of any size.
-    return int(operand.mem.disp) & _MASK_64
+    return int(operand.mem.disp) & MASK_64
 
 
 def stores_by(instruction: capstone.CsInsn) -> Iterator[capstone.x86.X86Op]:

@@ -15,6 +15,7 @@ import capstone  # type: ignore[import-untyped]
 import numpy as np
 from capstone import x86 as cx
 
+from staleline.hardware import MASK_32, MASK_64
 from staleline.kernel.derivation import DerivationError
 from staleline.kernel.inventory.codescan import code_areas
 from staleline.kernel.inventory.functioncode import (
@@ -33,8 +34,6 @@ __all__ = ["Pointers", "TableWrite", "pointers_into", "table_writes"]
 
 #: So many numbers fit into a CPU's cache, and are looked at in one go.
 _AT_ONCE: Final = 1 << 16
-_MASK_32: Final = (1 << 32) - 1
-_MASK_64: Final = (1 << 64) - 1
 #: The widest store that begins before a pointer and reaches it.
 _WIDEST: Final = 64
 #: Behind the displacement may be an immediate of up to so many bytes.
@@ -253,13 +252,13 @@ def _references(
         for table in wanted:
             # As an address, and relative to the end of the instruction.
             for targets, origin in ((values, table.start), (ends[:count], table.start - behind)):
-                np.subtract(targets, np.uint32(origin & _MASK_32), out=distances[:count])
+                np.subtract(targets, np.uint32(origin & MASK_32), out=distances[:count])
                 # Mostly none is inside, which their least tells sooner than each of them.
                 if np.minimum.reduce(distances[:count]) < len(table):
                     inside = np.flatnonzero(distances[:count] < np.uint32(len(table)))
                     places.update(start + 4 * at for at in inside.tolist())
         if callee is not None:
-            distance = ends[:count] == np.uint32(callee - behind & _MASK_32)
+            distance = ends[:count] == np.uint32(callee - behind & MASK_32)
             branches.update(start + 4 * at for at in np.flatnonzero(distance).tolist())
     places, branches = ({area.address + place for place in found} for found in (places, branches))
     return places, branches
@@ -277,7 +276,7 @@ def _may_write(area: CodeArea, place: int, tables: Sequence[Pointers]) -> bool:
     by_rip = any(table.reached(place + 4 + value, _WIDEST + _IMMEDIATE) for table in tables)
     if last & _MOD_AND_RM == _BY_RIP and (before == _LEA or (by_rip and not reads)):
         return True
-    if not any(table.may_begin(value & _MASK_64) for table in tables):
+    if not any(table.may_begin(value & MASK_64) for table in tables):
         return False
     if last == _ABSOLUTE_SIB and before & 7 == _BY_SIB:
         return not reads_by_sib
@@ -358,7 +357,7 @@ def _given_away(
     # As the base of an operand it is where that lies, and is told by `_stored_to`.
     used = {_whole(each.reg) for each in instruction.operands if each.type == cx.X86_OP_REG}
     if instruction.id == cx.X86_INS_PUSH and instruction.operands[0].type == cx.X86_OP_IMM:
-        return (int(instruction.operands[0].imm) & _MASK_64,)
+        return (int(instruction.operands[0].imm) & MASK_64,)
     used -= {_whole(instruction.operands[0].reg)} if instruction.id in _OVERWRITING else set()
     used |= {_whole(each.mem.index) for each in instruction.operands if each.type == cx.X86_OP_MEM}
     return tuple(pointing[register] for register in used if register in pointing)
@@ -394,7 +393,7 @@ def _moved(instruction: capstone.CsInsn, pointing: Mapping[int, int]) -> tuple[i
         distance = -distance if instruction.id == cx.X86_INS_SUB else distance
     else:
         return None
-    return (into, (pointing[base] + distance) & _MASK_64) if base in pointing else None
+    return (into, (pointing[base] + distance) & MASK_64) if base in pointing else None
 
 
 def _follow(

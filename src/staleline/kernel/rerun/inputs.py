@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from staleline.hardware import ENCRYPTION_LEAF, SEV_STATUS, SYSCFG, TDX_KEYIDS
+from staleline.hardware import ENCRYPTION_LEAF, MASK_32, MASK_64, SEV_STATUS, SYSCFG, TDX_KEYIDS
 from staleline.kernel.emulator.traps import RANDOM, TIME, Answer, LogicalCpu, Question
 
 __all__ = [
@@ -30,8 +30,6 @@ __all__ = [
     "random_flips",
 ]
 
-_MASK_32: Final = (1 << 32) - 1
-_MASK_64: Final = (1 << 64) - 1
 _EAX, _EBX, _ECX, _EDX = range(4)
 _REGISTER_NAMES: Final = ("EAX", "EBX", "ECX", "EDX")
 
@@ -64,30 +62,30 @@ Flips = Callable[[Register], int]
 
 #: Listed bits, by (leaf, register) and MSR: what the attributes of RawFacts are.
 _LISTED_CPUID: Final[Mapping[tuple[int, int], int]] = {
-    **{(leaf, index): _MASK_32 for leaf in (0, 0x8000_0000) for index in range(4)},
+    **{(leaf, index): MASK_32 for leaf in (0, 0x8000_0000) for index in range(4)},
     (1, _ECX): 1 << 31,  # hypervisor
     (ENCRYPTION_LEAF, _EAX): 0b11,
 }
 _LISTED_MSR: Final[Mapping[int, int]] = {
-    TDX_KEYIDS: _MASK_32 << 32,
+    TDX_KEYIDS: MASK_32 << 32,
     SYSCFG: 1 << 23,  # memory encryption
     SEV_STATUS: 0b11,  # this is an SEV guest, and with SEV-ES
-    0xC001_0132: _MASK_64,  # RMP_BASE and RMP_END, which an SNP host has
-    0xC001_0133: _MASK_64,
+    0xC001_0132: MASK_64,  # RMP_BASE and RMP_END, which an SNP host has
+    0xC001_0133: MASK_64,
 }
 #: What no evidence can tell.
 _UNTOLD: Final[Mapping[int, str]] = {RANDOM: "RDRAND or RDSEED", TIME: "the time stamp"}
 #: Bits of the time stamp without which it still goes on, faster or slower: those below its step,
 #: and those that it does not reach.
-_TIME_BITS: Final = (1 << 19) - 1 | _MASK_64 >> 40 << 40
+_TIME_BITS: Final = (1 << 19) - 1 | MASK_64 >> 40 << 40
 _TOPOLOGY: Final = (0xB, 0x1F, 0x8000_001E, 0x8000_0026)
 #: These say how large something is, which leaves exist or where a CPU sits: with random bits they
 #: describe no machine.
 _STRUCTURAL_CPUID: Final[Mapping[tuple[int, int], int]] = {
-    (1, _EAX): _MASK_32,  # family, model, stepping
-    (1, _EBX): _MASK_32,  # APIC ID, siblings
+    (1, _EAX): MASK_32,  # family, model, stepping
+    (1, _EBX): MASK_32,  # APIC ID, siblings
     (1, _EDX): 1 << 28,  # there are siblings
-    **{(leaf, index): _MASK_32 for leaf in _TOPOLOGY for index in range(4)},
+    **{(leaf, index): MASK_32 for leaf in _TOPOLOGY for index in range(4)},
 }
 _STRUCTURAL_MSR: Final[Mapping[int, int]] = {
     0xC001_100C: 0b111,  # node of family 10h to 16h
@@ -126,9 +124,9 @@ def free_bits(register: Register) -> int:
         return _TIME_BITS
     if register.subleaf is None:
         kept = _LISTED_MSR.get(register.number, 0) | _STRUCTURAL_MSR.get(register.number, 0)
-        return _MASK_64 & ~kept
+        return MASK_64 & ~kept
     key = (register.number, register.index)
-    return _MASK_32 & ~(_LISTED_CPUID.get(key, 0) | _STRUCTURAL_CPUID.get(key, 0))
+    return MASK_32 & ~(_LISTED_CPUID.get(key, 0) | _STRUCTURAL_CPUID.get(key, 0))
 
 
 def listed_mask(register: Register) -> int:
@@ -193,7 +191,7 @@ class VariedCpu(LogicalCpu):
 def _variable_bits(register: Register, value: int) -> int:
     """Bits that may be turned over: SEV_STATUS of a host says nothing of what guests use."""
     is_host = register == Register(SEV_STATUS, None) and not value & 1
-    return 1 if is_host else _MASK_64
+    return 1 if is_host else MASK_64
 
 
 def _registers(question: Question) -> tuple[Register, ...]:

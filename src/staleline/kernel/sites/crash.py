@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
+from staleline.hardware import MASK_32
 from staleline.kernel.boot.decision import SiteDecision
 from staleline.kernel.derivation import DerivationError, NobodyShotDownError
 from staleline.kernel.emulator.emulator import Emulator
@@ -45,7 +46,6 @@ _HALT: Final = "native_halt"
 #: for a crash of the hypervisor (linux 7.3.4 arch/x86/hyperv/hv_crash.c:283).
 _REGISTERING: Final = "nmi_shootdown_cpus"
 _NOTE_ALIGNMENT: Final = 4
-_MASK_32: Final = (1 << 32) - 1
 
 
 def run_crash(emulated: EmulatedMachine, cpus: Sequence[LogicalCpu]) -> CrashRun:
@@ -136,7 +136,7 @@ def _registered(image: KernelImage) -> int | None:
         return None
     code = image.read(start, size)
     callbacks = image.symbols.addresses(_CALLBACK)
-    referred = [one for one in callbacks if (one & _MASK_32).to_bytes(4, "little") in code]
+    referred = [one for one in callbacks if (one & MASK_32).to_bytes(4, "little") in code]
     return referred[0] if len(referred) == 1 else None
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from weakref import WeakKeyDictionary
 
 from staleline.evidence.registers import CpuidTable
+from staleline.hardware import MASK_64
 from staleline.kernel.boot.patches import apply_always
 from staleline.kernel.boot.percpu import PerCpu
 from staleline.kernel.derivation import DerivationError
@@ -32,7 +33,6 @@ _PRESENT_INTERRUPT_GATE: Final = 0x8E
 _DPL: Final = 0x60
 _RETURN_ZERO: Final = b"\x31\xc0\xc3"
 _HLT: Final = b"\xf4"
-_MASK_64: Final = (1 << 64) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +145,7 @@ def _stack(emulated: EmulatedMachine, cpu: LogicalCpu) -> tuple[int, int] | None
     set_up = emulated.image.symbols.address(_SET_UP_STACK)
     if set_up is not None:
         emulated.emulator.run(set_up, (cpu.number,), cpu=cpu)
-    start = areas.linked.start + cpu.gs_base & _MASK_64
+    start = areas.linked.start + cpu.gs_base & MASK_64
     area = range(start, start + len(areas.linked))
     mapped = range(*map(emulated.memory.direct, (INTERRUPT_STACK.start, INTERRUPT_STACK.stop + 1)))
     # Without CONFIG_VMAP_STACK they are in that area themselves.

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from staleline.hardware import MASK_64
+
 if TYPE_CHECKING:
     from staleline.kernel.emulator.memory import MachineMemory
     from staleline.kernel.image.image import KernelImage
@@ -21,7 +23,6 @@ _STORES: Final = b"\xc7\x05"
 _STORE_SIZE: Final = 10
 #: SYSTEM_RUNNING, SYSTEM_HALT, SYSTEM_POWER_OFF, SYSTEM_RESTART (include/linux/kernel.h).
 _FROM_RUNNING_TO_RESTART: Final = 3
-_MASK_64: Final = (1 << 64) - 1
 
 
 def begin_kexec(image: KernelImage, memory: MachineMemory, *, online: int) -> None:
@@ -56,7 +57,7 @@ def _restart_state(image: KernelImage) -> int | None:
     at = code.find(_STORES)
     while at >= 0:
         displacement = int.from_bytes(code[at + 2 : at + 6], "little", signed=True)
-        if (start + at + _STORE_SIZE + displacement) & _MASK_64 == state:
+        if (start + at + _STORE_SIZE + displacement) & MASK_64 == state:
             return int.from_bytes(code[at + 6 : at + _STORE_SIZE], "little")
         at = code.find(_STORES, at + 1)
     return None

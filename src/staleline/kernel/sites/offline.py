@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
+from staleline.hardware import MASK_64
 from staleline.kernel.boot.decision import OfflineWay, SiteDecision
 from staleline.kernel.derivation import DerivationError
 from staleline.kernel.emulator.execution.end import EndKind
@@ -30,7 +31,6 @@ _HLT: Final = b"\xf4"
 _MWAIT: Final = b"\x0f\x01\xc9"
 _NOP: Final = b"\x0f\x1f\x00"
 _SLEEPS: Final = {_MWAIT: "MWAIT"}
-_MASK_64: Final = (1 << 64) - 1
 _NATIVE: Final = "native_play_dead"
 _BY_DRIVER: Final = "mwait_play_dead"
 _BY_ACPI: Final = "acpi_idle_play_dead"
@@ -137,7 +137,7 @@ class _GoingOffline:
 
     def _woken(self, cpu: LogicalCpu, mwait: int) -> SiteDecision:
         """What the kick stores is there from the flush on, which is before any wait."""
-        state = required_address(self.emulated.image.symbols, _STATE) + cpu.gs_base & _MASK_64
+        state = required_address(self.emulated.image.symbols, _STATE) + cpu.gs_base & MASK_64
         self.emulated.memory.write(mwait, _NOP)
         self.emulated.emulator.forget_code(mwait, len(_NOP))
         decision, place = self._to_rest(
@@ -182,6 +182,6 @@ class _ByAcpi(_GoingOffline):
         memory.write_int(device + _DEVICE_CPU, cpu.number, 4)
         memory.write_int(state + _STATE_ADDRESS, IDLE_PORT, 4)
         memory.write_int(state + _STATE_METHOD, self.method, 1)
-        states = required_address(self.emulated.image.symbols, _STATES) + cpu.gs_base & _MASK_64
+        states = required_address(self.emulated.image.symbols, _STATES) + cpu.gs_base & MASK_64
         memory.write_int(states, memory.direct(state), 8)
         return memory.direct(device), 0

@@ -14,6 +14,7 @@ from weakref import WeakKeyDictionary
 import capstone  # type: ignore[import-untyped]
 from capstone import x86 as cx
 
+from staleline.hardware import MASK_64
 from staleline.kernel.derivation import DerivationError
 from staleline.kernel.emulator.layout import APIC, SHADOW
 from staleline.kernel.emulator.memory import MachineMemory
@@ -36,7 +37,6 @@ _HALT: Final = "native_halt"
 _RETURN: Final = "__x86_return_thunk"
 #: More instructions than a loop around HLT has.
 _MOST: Final = 64
-_MASK_64: Final = (1 << 64) - 1
 #: What may stand around HLT, beside jumps: it stores nothing but by an operand that says so, and
 #: neither traps nor lets an interrupt in. Real kernels have a jump there, and VERW before the HLT.
 _QUIET: Final = frozenset(
@@ -222,7 +222,7 @@ def _note_constants(instruction: capstone.CsInsn, constants: dict[str, int | Non
     put = None
     if instruction.id == cx.X86_INS_MOVABS and instruction.operands[1].type == cx.X86_OP_IMM:
         into, source = instruction.operands
-        put = instruction.reg_name(into.reg), int(source.imm) & _MASK_64
+        put = instruction.reg_name(into.reg), int(source.imm) & MASK_64
     for register in map(instruction.reg_name, instruction.regs_access()[1]):
         # Who writes a part of a register changes the whole.
         whole = WHOLE_REGISTERS.get(register, register)
@@ -238,7 +238,7 @@ def _pointed_at(
     base = constants.get(instruction.reg_name(operand.mem.base) or "")
     if base is None or operand.mem.index or operand.mem.segment:
         return 0
-    return int(base + operand.mem.disp) & _MASK_64
+    return int(base + operand.mem.disp) & MASK_64
 
 
 def _stored(

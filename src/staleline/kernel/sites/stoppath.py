@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from staleline.hardware import MASK_64
 from staleline.kernel.derivation import DerivationError
 from staleline.kernel.emulator.emulator import Emulator
 from staleline.kernel.emulator.execution.end import End, EndKind
@@ -57,7 +58,6 @@ _ONLINE_COUNT: Final = "__num_online_cpus"
 _LOOKS: Final = 8
 _MASK_SIZE: Final = 8
 _COUNT_SIZE: Final = 4
-_MASK_64: Final = (1 << 64) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,7 +292,7 @@ def stop_others(
     if interrupts.stack is not None:
         # Its handler switches to that.
         variable, value = interrupts.stack
-        emulated.memory.write_int((variable + cpu.gs_base) & _MASK_64, value, 8)
+        emulated.memory.write_int((variable + cpu.gs_base) & MASK_64, value, 8)
     return emulated.emulator.interrupt(interrupts.gate(REBOOT_VECTOR), cpu=cpu, at_flush=at_flush)
 
 

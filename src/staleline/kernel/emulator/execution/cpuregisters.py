@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from unicorn import x86_const as x86
 
-from staleline.hardware import GENERAL_REGISTERS
+from staleline.hardware import GENERAL_REGISTERS, MASK_32
 from staleline.kernel.emulator.registerfile import RegisterFile
 from staleline.kernel.emulator.traps import CpuState, LogicalCpu, control_name
 
@@ -51,7 +51,6 @@ _CPUID_OUTPUT: Final = (
     x86.UC_X86_REG_RCX,
     x86.UC_X86_REG_RDX,
 )
-_LOW: Final = 0xFFFF_FFFF
 
 
 class CpuRegisters:
@@ -98,7 +97,7 @@ class CpuRegisters:
     def asked(self) -> tuple[int, int]:
         """EAX and ECX: what CPUID asks for, or which MSR."""
         leaf, number = self._input.read()
-        return leaf & _LOW, number & _LOW
+        return leaf & MASK_32, number & MASK_32
 
     def answer(self, values: Sequence[int]) -> None:
         """EAX, EBX, ECX and EDX, as CPUID leaves them."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 import unicorn
 from unicorn import x86_const as x86
 
-from staleline.hardware import RAX, RCX
+from staleline.hardware import MASK_32, RAX, RCX
 from staleline.kernel.derivation import DerivationError
 from staleline.kernel.emulator.execution.end import End, EndKind, NullUses
 from staleline.kernel.emulator.layout import APIC, ENTRY_GATE, IDLE_PORT, PAGE, RETURN_GATE, SHADOW
@@ -238,7 +238,7 @@ class Events:
                 vector = None if register is None else state.general[register] & 0xFF
                 self._send(vector, state.rip)
                 return True
-            case Operation.WRMSR if state.general[RCX] & 0xFFFF_FFFF == INTERRUPT_COMMAND_MSR:
+            case Operation.WRMSR if state.general[RCX] & MASK_32 == INTERRUPT_COMMAND_MSR:
                 self._command(state.general[RAX], state.rip)
                 return answer(run.cpu, instruction, state)
             case Operation.IRET if run.terms.in_interrupt:
