@@ -6,7 +6,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 from enum import StrEnum
 
-__all__ = ["WORST_FIRST", "Path", "ReportOrder", "Site", "Through", "Verdict", "worst"]
+__all__ = [
+    "WORST_FIRST",
+    "Path",
+    "ReportOrder",
+    "Site",
+    "Through",
+    "Verdict",
+    "state_word",
+    "worst",
+]
 
 
 class Site(StrEnum):
@@ -76,3 +85,8 @@ def worst(verdicts: Iterable[Verdict]) -> Verdict:
     """The one that outweighs the others; of nothing nothing is known."""
     given = frozenset(verdicts)
     return next((verdict for verdict in WORST_FIRST if verdict in given), Verdict.UNKNOWN)
+
+
+def state_word(encrypts: bool) -> str:
+    """``on`` or ``off``: does a kernel encrypt its memory?"""
+    return "on" if encrypts else "off"

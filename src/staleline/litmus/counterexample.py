@@ -28,6 +28,7 @@ from staleline.litmus.language import (
 from staleline.model.properties import P1
 from staleline.model.scenario import ForeignLines, SharedCache
 from staleline.model.state.cpus import ABSENT, CLEAN, DIRTY, DRAM, NEWEST, Data
+from staleline.vocabulary import state_word
 
 __all__ = ["counterexample_tests", "litmus_of"]
 
@@ -203,9 +204,7 @@ def _stale(counterexample: Counterexample) -> tuple[str, str, str]:
 
 def _name(counterexample: Counterexample) -> str:
     scenario = counterexample.scenario
-    old, following = (
-        "on" if encrypts else "off" for encrypts in (scenario.old_encrypts, scenario.next_encrypts)
-    )
+    old, following = map(state_word, (scenario.old_encrypts, scenario.next_encrypts))
     # The module takes names of 39 characters.
     return f"{scenario.path}-{old}-{following}-{counterexample.line}"[:39].rstrip("-")
 

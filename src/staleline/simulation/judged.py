@@ -10,6 +10,7 @@ from typing import Final
 from staleline.evidence.detect import parse_snapshot
 from staleline.evidence.given import Given
 from staleline.evidence.snapshot import Snapshot, StateEvidence
+from staleline.hardware import MEM_ENCRYPT_ENABLED, SYSCFG
 from staleline.kernel.reading.decided import image_opener
 from staleline.model.scenario import Flush
 from staleline.simulation.prediction import NOTHING_PREDICTED, Prediction
@@ -24,8 +25,6 @@ from staleline.vocabulary import Path, Site, Verdict
 __all__ = ["WithoutFlush", "machine_evidence", "predicted"]
 
 
-_SYSCFG: Final = "0xc0010010"
-_SYSCFG_MEM_ENCRYPT: Final = 1 << 23
 _ENCRYPTION_LEAF: Final = re.compile(r"(0x8000001f 0x00: eax=0x)([0-9a-f]{8})")
 _CPUID: Final = "the simulated machine's CPUID"
 
@@ -73,7 +72,7 @@ def machine_evidence(
     # By its own CPUID, as a dump from hardware would describe one, and judged as such.
     snapshot = parse_snapshot(_coherent(cpuid) if coherent else cpuid, _CPUID)
     given = Given(
-        msr=(f"{_SYSCFG}={_SYSCFG_MEM_ENCRYPT if mem_encrypt else 0:#x}",), cmdline=command_line
+        msr=(f"{SYSCFG:#x}={MEM_ENCRYPT_ENABLED if mem_encrypt else 0:#x}",), cmdline=command_line
     )
     # Known, since the experiment made it so: no guest ran, every CPU is online, nothing is patched.
     state = StateEvidence(

@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from staleline.kernel.addresses import KERNEL_MAP
 from staleline.kernel.image.image import KernelImage
 from staleline.simulation.observation import LineAccess, SeenRun
 
@@ -13,7 +14,6 @@ __all__ = ["NamedPlaces", "slide_of"]
 
 _KERNEL_HALF: Final = 1 << 63
 _LOW_MEMORY: Final = 1 << 20
-_IMAGE: Final = 0xFFFF_FFFF_8000_0000  # __START_KERNEL_map
 _PAGE: Final = 0xFFF
 _SYSTEM_CALLS: Final = "entry_SYSCALL_64"
 _RELOCATION: Final = ("__relocate_kernel_start", "relocate_kernel")
@@ -53,7 +53,7 @@ class NamedPlaces:
     def _named(self, store: LineAccess) -> str:
         image, slide = (self.kernel, self.slide) if store.kernel == 1 else (self.following, 0)
         enclosing = image.symbols.enclosing(store.rip - slide) if image else None
-        if enclosing is None or store.rip < _IMAGE:
+        if enclosing is None or store.rip < KERNEL_MAP:
             return f"{store.rip:#x}"
         name, offset = enclosing
         return f"{name}+{offset:#x}"

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from staleline.evidence.registers import CpuidTable
+from staleline.kernel.addresses import KERNEL_MAP
 from staleline.kernel.boot.decision import RawMachine, SiteDecision
 from staleline.kernel.boot.seamcalls import can_seamcall, make_seamcalls
 from staleline.kernel.derivation import DerivationError
 from staleline.kernel.emulator.emulator import Emulator
-from staleline.kernel.emulator.layout import KERNEL_MAP
 from staleline.kernel.emulator.memory import MachineMemory
 from staleline.kernel.emulator.traps import LogicalCpu
 from staleline.kernel.image.exceptiontable import fault_fixups

@@ -10,10 +10,10 @@ import pytest
 
 from staleline.errors import KernelImageError
 from staleline.evidence.registers import CpuidTable
+from staleline.kernel.addresses import KERNEL_MAP
 from staleline.kernel.derivation import DerivationError
 from staleline.kernel.emulator.emulator import Emulator
 from staleline.kernel.emulator.execution.end import End, EndKind, RunLimits
-from staleline.kernel.emulator.layout import KERNEL_MAP
 from staleline.kernel.emulator.memory import MachineMemory
 from staleline.kernel.emulator.traps import LogicalCpu
 from staleline.kernel.image.image import KernelImage, Segment

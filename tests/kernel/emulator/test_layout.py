@@ -7,6 +7,7 @@ from itertools import pairwise
 
 import pytest
 
+from staleline.kernel.addresses import KERNEL_MAP
 from staleline.kernel.boot.machine import SECONDARY
 from staleline.kernel.emulator import layout
 from staleline.kernel.emulator.kasan import shadow_of
@@ -24,7 +25,6 @@ from staleline.kernel.emulator.layout import (
     ENTRY_GATE,
     GATES,
     INTERRUPT_STACK,
-    KERNEL_MAP,
     KIMAGE,
     PAGE,
     PAGE_STRUCTURES,

@@ -10,9 +10,13 @@ from staleline.evidence.registers import CpuidTable
 from staleline.evidence.snapshot import Snapshot
 from staleline.hardware import (
     AMD_AND_HYGON,
+    CPUID_REGISTERS,
     ENCRYPTION_LEAF,
     EXTENDED_LEAVES,
+    HYPERVISOR_PRESENT,
+    INTEL,
     MASK_64,
+    MEM_ENCRYPT_ENABLED,
     SEV_STATUS,
     SYSCFG,
     TDX_KEYIDS,
@@ -28,9 +32,6 @@ __all__ = [
     "vendor_is_repeated",
 ]
 
-_REGISTERS = ("EAX", "EBX", "ECX", "EDX")
-_HYPERVISOR = 1 << 31
-_INTEL = frozenset({"GenuineIntel"})
 #: Bits that a verdict asks for and that all CPUs of a machine share: leaf, register, bit.
 #: Others differ on real machines: EDX of leaf 0x8000001F (the lowest ASID without SEV-ES), EBX of
 #: leaf 1 and topology leaves by design, and steppings may be mixed.
@@ -50,16 +51,21 @@ _ALIKE_REGISTERS = {
 }
 #: (MSR, bits, vendors that define them, CPUID bits of which one has to be there).
 _NEEDS_FEATURE = (
-    (SYSCFG, 1 << 23, AMD_AND_HYGON, ((ENCRYPTION_LEAF, 0, 0), (ENCRYPTION_LEAF, 0, 1))),
+    (
+        SYSCFG,
+        MEM_ENCRYPT_ENABLED,
+        AMD_AND_HYGON,
+        ((ENCRYPTION_LEAF, 0, 0), (ENCRYPTION_LEAF, 0, 1)),
+    ),
     # SecureNestedPagingEn (linux 6.12.117 arch/x86/kernel/cpu/amd.c:354).
     (SYSCFG, 1 << 24, AMD_AND_HYGON, ((ENCRYPTION_LEAF, 0, 4),)),
-    (TDX_KEYIDS, MASK_64, _INTEL, ((7, 2, 13),)),
-    (TME_ACTIVATE, MASK_64, _INTEL, ((7, 2, 13),)),
+    (TDX_KEYIDS, MASK_64, INTEL, ((7, 2, 13),)),
+    (TME_ACTIVATE, MASK_64, INTEL, ((7, 2, 13),)),
 )
 #: MSR, vendors, and features of which one says that it is there.
 _ALWAYS_THERE = (
     (SYSCFG, AMD_AND_HYGON, ((ENCRYPTION_LEAF, 0, 0), (ENCRYPTION_LEAF, 0, 1))),
-    (TME_ACTIVATE, _INTEL, ((7, 2, 13),)),
+    (TME_ACTIVATE, INTEL, ((7, 2, 13),)),
 )
 
 
@@ -86,7 +92,7 @@ def cpus_agree(snapshot: Snapshot) -> Iterator[Contradiction]:
             _cbit_position,
         ),
         *(
-            ("cpus-differ", f"{leaf:#010x}:0 {_REGISTERS[register]}[{bit}]", name, _asks(*at))
+            ("cpus-differ", f"{leaf:#010x}:0 {CPUID_REGISTERS[register]}[{bit}]", name, _asks(*at))
             for name, at in _ALIKE.items()
             for leaf, register, bit in (at,)
         ),
@@ -169,7 +175,10 @@ def features_have_registers(snapshot: Snapshot) -> Iterator[Contradiction]:
                 yield clash(
                     "feature-without-register",
                     (f"cpus[{i}].msr.{number:#x}", "does not exist"),
-                    (f"cpus[{i}].cpuid.{leaf:#010x}:0 {_REGISTERS[register]}[{bit}]", "is set"),
+                    (
+                        f"cpus[{i}].cpuid.{leaf:#010x}:0 {CPUID_REGISTERS[register]}[{bit}]",
+                        "is set",
+                    ),
                 )
 
 
@@ -216,7 +225,7 @@ def beyond_maximum_follows_vendor(snapshot: Snapshot) -> Iterator[Contradiction]
 
 def _on_bare_metal(cpuid: CpuidTable) -> bool:
     leaf = cpuid.recorded(1)
-    return leaf is not None and not leaf[2] & _HYPERVISOR
+    return leaf is not None and not leaf[2] & HYPERVISOR_PRESENT
 
 
 def cpuid_bit(cpuid: CpuidTable, leaf: int, register: int, bit: int) -> bool | None:

@@ -21,6 +21,7 @@ from weakref import WeakKeyDictionary
 import capstone  # type: ignore[import-untyped]
 from capstone import x86 as cx
 
+from staleline.hardware import HYPERVISOR_LEAF, HYPERVISOR_PRESENT
 from staleline.kernel.derivation import DerivationError
 from staleline.kernel.emulator.memory import MachineMemory
 from staleline.kernel.image.symbols import required_address
@@ -32,10 +33,8 @@ if TYPE_CHECKING:
 
 __all__ = ["HookStore", "hook_stores", "hypervisor_of", "put_hooks"]
 
-_BASE: Final = 0x4000_0000
 #: The same steps as ``cpuid_base_hypervisor()`` (asm/cpuid/api.h, 7.3.4; asm/processor.h, 5.10).
-_BASES: Final = range(_BASE, 0x4001_0000, 0x100)
-_HYPERVISOR: Final = 1 << 31
+_BASES: Final = range(HYPERVISOR_LEAF, 0x4001_0000, 0x100)
 #: EBX, ECX, EDX of the base leaf -> the kernel's ``struct hypervisor_x86``; Hyper-V and VMware
 #: are looked for at the first base only. PV domains of Xen are taken for HVM ones: neither
 #: kind's shutdown returns without Xen.
@@ -101,9 +100,9 @@ def hypervisor_of(cpu: LogicalCpu) -> str | None:
     ``detect_hypervisor_vendor()`` has it: KVM offers Hyper-V's interface below its own.
     """
     _, _, features, _ = cpu.hardware((cpu.number, 1, 0))
-    if not features & _HYPERVISOR or not any(_name(cpu, _BASE)):
+    if not features & HYPERVISOR_PRESENT or not any(_name(cpu, HYPERVISOR_LEAF)):
         return None
-    named = [_AT_FIRST_BASE.get(_name(cpu, _BASE))]
+    named = [_AT_FIRST_BASE.get(_name(cpu, HYPERVISOR_LEAF))]
     named += [_AT_ANY_BASE.get(_name(cpu, base)) for base in _BASES[1:]]
     return next(filter(None, reversed(named)), None)
 

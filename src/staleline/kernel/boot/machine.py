@@ -14,6 +14,7 @@ from staleline.kernel.emulator.execution.end import ORDINARY_LIMITS, RunLimits
 from staleline.kernel.emulator.memory import MachineMemory
 from staleline.kernel.image.bugtable import warning_addresses
 from staleline.kernel.image.exceptiontable import fault_fixups
+from staleline.kernel.opcodes import RETURN_ZERO
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,7 +30,6 @@ __all__ = ["SECONDARY", "EmulatedMachine", "two_cpus"]
 SECONDARY: Final = 1
 
 _HLT_RET: Final = b"\xf4\xc3"
-_RETURN_ZERO: Final = b"\x31\xc0\xc3"
 #: Functions whose result no guard depends on, made to return 0: log output, machine check
 #: set-up, which allocates memory, and what an SEV-ES guest does around an NMI, which asks its
 #: hypervisor and cares for the stacks of exceptions that do not come here.
@@ -93,7 +93,7 @@ class EmulatedMachine:
         self.emulator.prepare_ram()
         for name in _STUBS:
             for address in self.image.symbols.addresses(name):
-                self.memory.write(address, _RETURN_ZERO)
+                self.memory.write(address, RETURN_ZERO)
         # The static calls meet a HLT, where the emulator sees them, and return behind it.
         for address in self.memory.sending_calls:
             self.memory.write(address, _HLT_RET)

@@ -13,7 +13,14 @@ from functools import cache
 from typing import Final
 
 from staleline.evidence.registers import CpuidTable, Registers
-from staleline.hardware import ENCRYPTION_LEAF, SEV_STATUS, SYSCFG, TDX_KEYIDS
+from staleline.hardware import (
+    ENCRYPTION_LEAF,
+    HYPERVISOR_PRESENT,
+    MEM_ENCRYPT_ENABLED,
+    SEV_STATUS,
+    SYSCFG,
+    TDX_KEYIDS,
+)
 from staleline.kernel.boot.decision import RawMachine
 from staleline.kernel.boot.rawfacts import RawFacts
 
@@ -30,14 +37,12 @@ SIGNATURES: Final[Mapping[str, int]] = {
 _OTHER: Final = SIGNATURES["  Shanghai  "]
 # Bit numbers: arch/x86/include/asm/cpufeatures.h (linux 6.12.117).
 _FEATURES_EDX: Final = sum(1 << bit for bit in (0, 3, 4, 5, 6, 8, 9, 13, 15, 24, 25, 26))
-_HYPERVISOR: Final = 1 << 31
 _EXTENDED_FEATURES_EDX: Final = 1 << 11 | 1 << 20 | 1 << 29  # SYSCALL, NX, LM
 _ADDRESS_BITS: Final = 48 << 8 | 48
 _C_BIT: Final = 47
 _LAST_LEAF_WITHOUT: Final = 0x8000_0008
 _SNP_FEATURES: Final = 1 << 3 | 1 << 4  # SEV-ES, SEV-SNP
 
-_MEM_ENCRYPT_ENABLED: Final = 1 << 23
 _KEYIDS: Final = 32 << 32
 
 
@@ -58,7 +63,7 @@ def raw_machine(facts: RawFacts) -> RawMachine:
     encryption = facts.sme | facts.sev << 1 | _SNP_FEATURES * facts.snp_host
     cpuid = _cpuid(facts.vendor, facts.leaf, encryption, facts.hypervisor)
     msr = {
-        SYSCFG: _MEM_ENCRYPT_ENABLED * facts.sme_enabled,
+        SYSCFG: MEM_ENCRYPT_ENABLED * facts.sme_enabled,
         SEV_STATUS: facts.sev_status | facts.sev_es << 1 | facts.snp_guest << 2,
         TDX_KEYIDS: _KEYIDS * facts.tdx_keyids,
     }
@@ -80,7 +85,12 @@ def _cpuid(vendor: str, leaf: bool, encryption: int, hypervisor: bool) -> GivenC
     return GivenCpuid(
         {
             (0x0, 0): (0x1, ebx, ecx, edx),
-            (0x1, 0): (SIGNATURES.get(vendor, _OTHER), 0, _HYPERVISOR * hypervisor, _FEATURES_EDX),
+            (0x1, 0): (
+                SIGNATURES.get(vendor, _OTHER),
+                0,
+                HYPERVISOR_PRESENT * hypervisor,
+                _FEATURES_EDX,
+            ),
             (0x8000_0000, 0): (ENCRYPTION_LEAF if leaf else _LAST_LEAF_WITHOUT, 0, 0, 0),
             (0x8000_0001, 0): (0, 0, 0, _EXTENDED_FEATURES_EDX),
             (0x8000_0008, 0): (_ADDRESS_BITS, 0, 0, 0),

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Final
 
-from staleline.evidence.commandline import decompressor_sees_on
+from staleline.evidence.commandline import XLF_MEM_ENCRYPTION, decompressor_sees_on
 from staleline.hardware import MASK_64, TDX_KEYIDS
 from staleline.kernel.boot.ccblob import give_cc_blob
 from staleline.kernel.boot.hypervisorhooks import put_hooks
@@ -44,7 +44,6 @@ __all__ = [
 # Documentation/arch/x86/boot.rst and arch/x86/include/uapi/asm/bootparam.h, 6.12.
 _CMD_LINE_PTR: Final = 0x228
 _XLOADFLAGS: Final = 0x236
-_XLF_MEM_ENCRYPTION: Final = 1 << 7
 _SEV_ENABLED: Final = 1 << 0
 _TDX_KEYIDS_SHIFT: Final = 32
 _SME_MASK: Final = "sme_me_mask"
@@ -200,7 +199,7 @@ def _write_boot_params(memory: MachineMemory, command_line: str) -> None:
     text = os.fsencode(command_line)[: len(COMMAND_LINE) - 1]
     # Up to 6.8 the kernel parses ``mem_encrypt=`` itself; since 6.9 (commit cd0d9d92c8bb) the
     # decompressor or EFI stub does, and tells it by XLF_MEM_ENCRYPTION.
-    flags = _XLF_MEM_ENCRYPTION * decompressor_sees_on(text)
+    flags = XLF_MEM_ENCRYPTION * decompressor_sees_on(text)
     memory.write(COMMAND_LINE.start, text + b"\0")
     memory.write_int(BOOT_PARAMS.start + _CMD_LINE_PTR, COMMAND_LINE.start, 4)
     memory.write_int(BOOT_PARAMS.start + _XLOADFLAGS, flags, 2)

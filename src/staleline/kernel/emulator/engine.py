@@ -19,6 +19,7 @@ from staleline.kernel.emulator.layout import (
     RETURN_GATE,
     stack_of,
 )
+from staleline.kernel.opcodes import HLT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,7 +37,6 @@ __all__ = [
 ]
 
 _READ_ONLY: Final = unicorn.UC_PROT_READ | unicorn.UC_PROT_EXEC
-_HLT: Final = b"\xf4"
 _INT3: Final = b"\xcc"
 
 #: Selectors of the kernel's segments.
@@ -67,8 +67,8 @@ def write_pages(memory: MachineMemory) -> None:
     """The descriptor table and the gates."""
     memory.write(DESCRIPTORS.start, _descriptors())
     memory.write(GATES.start, _INT3 * PAGE)
-    memory.write(RETURN_GATE, _HLT)
-    memory.write(ENTRY_GATE, _HLT)
+    memory.write(RETURN_GATE, HLT)
+    memory.write(ENTRY_GATE, HLT)
 
 
 def enter_ring3(engine: unicorn.Uc, memory: MachineMemory) -> Callable[[], None]:

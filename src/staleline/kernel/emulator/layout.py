@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from staleline.kernel.addresses import KERNEL_HALF
+
 __all__ = [
     "APIC",
     "BOOT_PARAMS",
@@ -23,7 +25,6 @@ __all__ = [
     "GATES",
     "IDLE_PORT",
     "INTERRUPT_STACK",
-    "KERNEL_MAP",
     "KIMAGE",
     "LARGEST_PER_CPU_AREA",
     "PAGE",
@@ -91,10 +92,8 @@ SHADOW_RAM: Final = 1 << 32
 IDLE_PORT: Final = 0x414
 
 # The kernel's view.
-#: ``__START_KERNEL_map``: where Linux maps physical address 0 of its own image
+#: ``__PAGE_OFFSET_BASE_L4``, where physical address 0 is in the direct map
 #: (arch/x86/include/asm/page_64_types.h, unchanged from 5.10 to 7.3).
-KERNEL_MAP: Final = 0xFFFF_FFFF_8000_0000
-#: ``__PAGE_OFFSET_BASE_L4``, where physical address 0 is in the direct map (same file).
 DEFAULT_PAGE_OFFSET: Final = 0xFFFF_8880_0000_0000
 #: ``__VMEMMAP_BASE_L4``, arch/x86/include/asm/pgtable_64_types.h.
 DEFAULT_VMEMMAP: Final = 0xFFFF_EA00_0000_0000
@@ -106,10 +105,9 @@ APIC: Final = range(0xFFFF_FFFF_FF5F_D000, 0xFFFF_FFFF_FF5F_E000)
 #: offset is the only one that arch/x86/Kconfig has (KASAN_SHADOW_OFFSET, 5.10 to 7.3).
 SHADOW_OFFSET: Final = 0xDFFF_FC00_0000_0000
 SHADOW_SCALE: Final = 8
-_KERNEL_HALF: Final = range(0xFFFF_8000_0000_0000, 1 << 64)
 SHADOW: Final = range(
-    _KERNEL_HALF.start // SHADOW_SCALE + SHADOW_OFFSET,
-    _KERNEL_HALF.stop // SHADOW_SCALE + SHADOW_OFFSET,
+    KERNEL_HALF.start // SHADOW_SCALE + SHADOW_OFFSET,
+    KERNEL_HALF.stop // SHADOW_SCALE + SHADOW_OFFSET,
 )
 
 
@@ -132,4 +130,4 @@ def per_cpu_area(cpu: int) -> range:
 
 def is_pointer(content: bytes) -> bool:
     """Does it look like an address in the kernel's half of the address space?"""
-    return int.from_bytes(content, "little") >= _KERNEL_HALF.start
+    return int.from_bytes(content, "little") >= KERNEL_HALF.start

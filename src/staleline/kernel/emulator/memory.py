@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary, finalize
 
 from staleline.errors import KernelImageError
+from staleline.kernel.addresses import KERNEL_MAP
 from staleline.kernel.derivation import DerivationError
 from staleline.kernel.emulator.kasan import has_shadow, shadow_of
 from staleline.kernel.emulator.layout import (
     APIC,
     DEFAULT_PAGE_OFFSET,
-    KERNEL_MAP,
     PAGE,
     RAM_SIZE,
     SHADOW,

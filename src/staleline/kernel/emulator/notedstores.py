@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
+from staleline.kernel.opcodes import REX
+
 __all__ = ["MOST_NOTES", "NotedAccess", "NotedStores", "flushes_a_line"]
 
 #: What a run may leave of them; a kernel stores once or twice after its flush.
@@ -15,7 +17,6 @@ _OPERAND_SIZE: Final = 0x66
 #: CLFLUSHOPT is patched in, kernels have ``.byte 0x3e; clflush`` (linux 6.12.117
 #: arch/x86/include/asm/special_insns.h:185 clflushopt()). F2 and F3 make another instruction of it.
 _PREFIXES: Final = frozenset((0x26, 0x2E, 0x36, 0x3E, 0x64, 0x65, _OPERAND_SIZE, 0x67))
-_REX: Final = range(0x40, 0x50)
 #: CLFLUSH and CLFLUSHOPT, and with the prefix CLWB (SDM vol. 2, opcode map, group 15).
 _FLUSHES, _WRITES_BACK = 7, 6
 _IN_MEMORY: Final = 0xC0
@@ -88,7 +89,7 @@ def flushes_a_line(instruction: bytes) -> bool:
     """Is it CLFLUSH, CLFLUSHOPT or CLWB?"""
     behind = next((i for i, byte in enumerate(instruction) if byte not in _PREFIXES), 0)
     prefixed, code = _OPERAND_SIZE in instruction[:behind], instruction[behind:]
-    if code[:1] and code[0] in _REX:
+    if code[:1] and code[0] in REX:
         code = code[1:]
     if code[:2] != _OPCODE or len(code) < 3 or code[2] >= _IN_MEMORY:
         return False

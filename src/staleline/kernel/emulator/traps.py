@@ -28,6 +28,7 @@ from staleline.kernel.emulator.refused import Operation, RefusedInstruction
 __all__ = [
     "DECISIVE_LEAVES",
     "RANDOM",
+    "STATUS_FLAGS",
     "TIME",
     "Answer",
     "CpuState",
@@ -57,7 +58,7 @@ _DEBUG = 1 << 8
 _TDX_SUCCESS = 0  # asm/shared/tdx_errno.h
 _CARRY = 1 << 0
 _TSC_STEP = 1_000_000
-_STATUS_FLAGS = 0b1000_1101_0101  # OF SF ZF AF PF CF
+STATUS_FLAGS = 0b1000_1101_0101  # OF SF ZF AF PF CF
 #: What RDRAND, RDSEED and the time stamp are asked as: numbers that no MSR has.
 RANDOM, TIME = 1 << 32, 1 << 33
 
@@ -285,7 +286,7 @@ def _read_random(cpu: LogicalCpu, instruction: RefusedInstruction, state: CpuSta
     if instruction.width < 32:
         value |= state.general[instruction.general] & ~mask
     state.general[instruction.general] = value
-    state.flags = state.flags & ~_STATUS_FLAGS | _CARRY
+    state.flags = state.flags & ~STATUS_FLAGS | _CARRY
     return True
 
 
@@ -351,7 +352,7 @@ def _adjust_rmp(cpu: LogicalCpu, _: RefusedInstruction, state: CpuState) -> bool
     """A guest at VMPL 0 may adjust what others may do, so success says that there is no SVSM."""
     if cpu.is_snp_guest:
         state.general[RAX] = _RMP_SUCCESS
-        state.flags &= ~_STATUS_FLAGS
+        state.flags &= ~STATUS_FLAGS
     return cpu.is_snp_guest
 
 

@@ -14,6 +14,8 @@ from collections.abc import Callable, Hashable, Sequence
 from types import TracebackType
 from typing import Final
 
+from staleline.kernel.addresses import KERNEL_HALF
+
 __all__ = ["Circle", "Watchdog"]
 
 #: Seconds of this process's time between two looks, and of any time at most.
@@ -23,8 +25,7 @@ _LONGEST: Final = 0.05
 _FIRST_PASS: Final = 2
 _MOST_PASSES: Final = 64
 _MOST_LOOKS: Final = 4
-#: Where a register that holds as much points, and how far it gets in as many passes if it walks.
-_KERNEL: Final = 0xFFFF_8000_0000_0000
+#: How far a pointer gets in as many passes if it walks.
 _FAR: Final = 8 * (_MOST_PASSES - _FIRST_PASS)
 
 
@@ -135,7 +136,7 @@ class Circle:
         if self._passes > _MOST_PASSES and self._first is not None:
             pairs = zip(self._first, self._registers(), strict=True)
             self.walks = any(
-                before >= _KERNEL and abs(now - before) >= _FAR for before, now in pairs
+                before in KERNEL_HALF and abs(now - before) >= _FAR for before, now in pairs
             )
         if self.is_closed or self._passes > _MOST_PASSES or self._looks > _MOST_LOOKS:
             self._stop()

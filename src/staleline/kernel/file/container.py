@@ -23,9 +23,9 @@ from staleline.kernel.file.spool import is_stream, unpacked_image
 from staleline.kernel.file.uki import is_pe, linux_section
 from staleline.unpacking import compression_of
 
-__all__ = ["UnpackedKernel", "unpack_kernel"]
+__all__ = ["BANNER_START", "UnpackedKernel", "unpack_kernel"]
 
-_BANNER_START: Final = re.compile(rb"Linux version \d")
+BANNER_START: Final = re.compile(rb"Linux version \d")
 _BANNER: Final = re.compile(rb"(Linux version \d[!-~]*) \([ -~]*\n\0")  # init/version.c
 _LONGEST_BANNER: Final = 1024
 _BANNERS: Final = 256  # places that a hostile file can have tried
@@ -121,7 +121,7 @@ def _banners(file: ByteSource) -> Iterator[tuple[int, bytes]]:
     for start in range(0, min(file.size, MAX_UNPACKED), _PIECE):
         # Pieces overlap by the longest banner, which may lie across the end of one.
         piece = file.read(start, min(_PIECE + _LONGEST_BANNER, file.size - start))
-        for begun in _BANNER_START.finditer(piece):
+        for begun in BANNER_START.finditer(piece):
             if begun.start() < _PIECE:
                 text = bytes(piece[begun.start() : begun.start() + _LONGEST_BANNER])
                 yield start + begun.start(), text

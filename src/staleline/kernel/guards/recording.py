@@ -13,6 +13,7 @@ from staleline.kernel.boot.machine import SECONDARY, EmulatedMachine, two_cpus
 from staleline.kernel.boot.startup import boot
 from staleline.kernel.derivation import DerivationError
 from staleline.kernel.emulator.traps import Answer, LogicalCpu
+from staleline.kernel.opcodes import HLT, WBINVD
 from staleline.kernel.rerun.inputs import Register
 from staleline.kernel.rerun.trace import Recorder
 from staleline.kernel.sites.crash import run_crash
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
 
 __all__ = ["RecordedSite", "SiteRunner", "Source"]
 
-_HLT: Final = b"\xf4"
-_WBINVD: Final = b"\x0f\x09"
 _ENTRY: Final = {
     Site.STOP_THIS_CPU: "stop_this_cpu",
     Site.RELOCATE_KERNEL: "machine_kexec",
@@ -105,7 +104,7 @@ class RecordedSite:
     @property
     def flush(self) -> int | None:
         """Index of the first WBINVD."""
-        flushes = (i for i, step in enumerate(self.steps) if step.code.startswith(_WBINVD))
+        flushes = (i for i, step in enumerate(self.steps) if step.code.startswith(WBINVD))
         return next(flushes, None)
 
     def value(self, source: Source) -> int | None:
@@ -210,6 +209,6 @@ def _of_the_site(steps: Sequence[ExecutedInstruction], entries: Collection[int])
     # Several, where static functions share a name (`SymbolTable.address`).
     start = next((i for i, step in enumerate(steps) if step.address in entries), len(steps))
     for end in range(start, len(steps)):
-        if steps[end].code.startswith(_HLT):
+        if steps[end].code.startswith(HLT):
             return range(start, end + 1)
     return range(start, len(steps))

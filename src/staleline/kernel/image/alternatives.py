@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from staleline.kernel.opcodes import NOP
+
 if TYPE_CHECKING:
     from staleline.kernel.image.image import KernelImage
 
@@ -33,7 +35,6 @@ _ALWAYS: Final = 3 * 32 + 21
 _NOT: Final = 1 << 0
 _DIRECT_CALL: Final = 1 << 1
 _OLD_NOT: Final = 1 << 15
-_NOP: Final = b"\x90"
 _CALL: Final = 0xE8
 #: Of ModRM, and what they are where an operand lies at RIP with 32 bits (SDM vol. 2, 2.2.1.6).
 _ADDRESSING: Final = 0b11_000_111
@@ -158,7 +159,7 @@ class _Table:
         flags = int(self.flags[index])
         return Alternative(
             place,
-            code.ljust(size, _NOP),
+            code.ljust(size, NOP),
             int(self.features[index]),
             without=bool(flags & _NOT),
             direct_call=bool(flags & _DIRECT_CALL),

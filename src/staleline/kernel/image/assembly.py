@@ -11,8 +11,9 @@ from itertools import islice, pairwise
 from os import PathLike
 
 from staleline.errors import KernelImageError
+from staleline.kernel.addresses import KERNEL_MAP
 from staleline.kernel.file.buildtree import built_image
-from staleline.kernel.file.container import UnpackedKernel, unpack_kernel
+from staleline.kernel.file.container import BANNER_START, UnpackedKernel, unpack_kernel
 from staleline.kernel.file.decompress import MAX_UNPACKED
 from staleline.kernel.file.elf import ElfFile, read_elf
 from staleline.kernel.file.source import opened_file
@@ -25,10 +26,8 @@ from staleline.kernel.image.systemmap import find_system_map, foreign_map
 
 __all__ = ["image_of", "load_image"]
 
-_KERNEL_HALF = 0xFFFF_FFFF_8000_0000  # __START_KERNEL_map
 _KERNEL_IMAGE_SIZE = 1 << 30  # KERNEL_IMAGE_SIZE with KASLR, page_64_types.h
 _LAST_ADDRESS = (1 << 64) - 1
-_BANNER_START = re.compile(rb"Linux version \d")
 _BANNER = re.compile(rb"(?P<line>Linux version \d[!-~]* \([ -~]*)\n\0")  # init/version.c
 _BANNER_LIMIT = 1024
 _INITIAL_CODE, _START = "initial_code", "x86_64_start_kernel"
@@ -125,7 +124,7 @@ def _all_symbols(image: KernelImage) -> SymbolTable:
 
 
 def _segments(elf: ElfFile) -> tuple[Segment, ...]:
-    kernel = [segment for segment in elf.segments if segment.virtual_address >= _KERNEL_HALF]
+    kernel = [segment for segment in elf.segments if segment.virtual_address >= KERNEL_MAP]
     if not kernel:
         raise KernelImageError(
             "an x86-64 ELF file, but no kernel: no segment in the kernel's address range",
@@ -203,7 +202,7 @@ def _symbols(elf: ElfFile, segments: tuple[Segment, ...], areas: list[Area]) -> 
     # A linker that puts headers around a kernel's memory adds a table of its own symbols.
     if table is not None and _TEXT in table:
         return table
-    text = min(s.virtual_address for s in segments if s.virtual_address >= _KERNEL_HALF)
+    text = min(s.virtual_address for s in segments if s.virtual_address >= KERNEL_MAP)
     for area in areas:
         kallsyms = find_kallsyms(area, range(text, min(text + _KERNEL_IMAGE_SIZE, _LAST_ADDRESS)))
         if kallsyms is not None:
@@ -246,7 +245,7 @@ def _banner(areas: list[Area], segments: tuple[Segment, ...], symbols: SymbolTab
         texts = (
             area.data[match.start() :][:_BANNER_LIMIT]
             for area in areas
-            for match in islice(_BANNER_START.finditer(area.data), _BANNERS)
+            for match in islice(BANNER_START.finditer(area.data), _BANNERS)
         )
     else:
         texts = (

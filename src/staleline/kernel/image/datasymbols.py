@@ -16,6 +16,7 @@ from capstone import x86
 
 from staleline.errors import KernelImageError
 from staleline.hardware import MASK_64
+from staleline.kernel.addresses import KERNEL_MAP
 from staleline.kernel.image.exports import exported_symbols
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
 __all__ = ["data_symbols"]
 
-_KERNEL_MAP: Final = 0xFFFF_FFFF_8000_0000  # __START_KERNEL_map
 _LONGEST_FUNCTION: Final = 1 << 14
 _CONTROL_PAGE: Final = 0x1000
 _MODULES: Final = 0xFFFF_FFFF_C000_0000  # MODULES_VADDR
@@ -72,7 +72,7 @@ def _per_cpu_area(image: KernelImage) -> Mapping[str, int]:
     bounds = {"__per_cpu_start": start, "__per_cpu_end": start + section.size}
     for segment in image.segments:
         if start == 0 == segment.virtual_address:
-            bounds["__per_cpu_load"] = (_KERNEL_MAP + segment.physical_address) & MASK_64
+            bounds["__per_cpu_load"] = (KERNEL_MAP + segment.physical_address) & MASK_64
     return bounds
 
 
@@ -130,7 +130,7 @@ def _relocate_kernel(image: KernelImage) -> Mapping[str, int]:
     copied = {
         (start, end)
         for start, end in _copied_ranges(image, function)
-        if _KERNEL_MAP < start < end <= start + _CONTROL_PAGE
+        if KERNEL_MAP < start < end <= start + _CONTROL_PAGE
     }
     if len(copied) != 1:
         return {}
@@ -162,7 +162,7 @@ def _idt_table(image: KernelImage) -> Mapping[str, int]:
         if instruction.mnemonic == "mov" and operand.type == x86.X86_OP_IMM
     }
     # ``set_memory_ro((unsigned long)&idt_table, 1)``, arch/x86/kernel/idt.c, 5.10 to 7.3.
-    pages = {address for address in passed if address > _KERNEL_MAP and not address % _PAGE}
+    pages = {address for address in passed if address > KERNEL_MAP and not address % _PAGE}
     return {"idt_table": pages.pop()} if len(pages) == 1 else {}
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from staleline.errors import KernelImageError
+from staleline.kernel.addresses import KERNEL_MAP
 from staleline.kernel.image.exports import exported_symbols
 from staleline.kernel.image.symbols import SymbolTable
 
@@ -23,7 +24,6 @@ __all__ = ["find_system_map", "foreign_map", "parse_system_map"]
 _MAX_SIZE: Final = 24 << 20  # bytes; distribution kernels have 5 to 9 MiB
 _LINE: Final = re.compile(rb"^([0-9a-f]{16}) (\S) (\S+)$", re.MULTILINE)
 _RELEASE: Final = re.compile(r"[\w.+~-]+", re.ASCII)
-_KERNEL_HALF: Final = 0xFFFF_FFFF_8000_0000
 _BUILT: Final = ("arch", "x86", "boot")
 #: Section -> the symbol at its start: arch/x86/kernel/vmlinux.lds.S, linux 5.10 to 7.3.
 _STARTS: Final = {
@@ -72,7 +72,7 @@ def parse_system_map(text: bytes, percpu_size: int) -> SymbolTable:
     lines = [
         (address, name.decode("utf-8", "replace"))
         for digits, _, name in _LINE.findall(text)
-        if (address := int(digits, 16)) >= _KERNEL_HALF or address <= percpu_size != 0
+        if (address := int(digits, 16)) >= KERNEL_MAP or address <= percpu_size != 0
     ]
     lines.sort(key=lambda line: line[0])
     addresses = np.fromiter((address for address, _ in lines), np.uint64, len(lines))

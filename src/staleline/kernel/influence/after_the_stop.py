@@ -21,6 +21,7 @@ from staleline.kernel.rerun.constantmemory import variable_memory
 from staleline.kernel.rerun.fixedinputs import FIXED_CALLS_ON_WAY, is_fixed, open_static_call
 from staleline.kernel.rerun.reruns import Accesses
 from staleline.kernel.sites.stoppath import forked, report_stopped, sends, wakes
+from staleline.kernel.sites.wholeway import STOPPING
 from staleline.vocabulary import Site
 
 if TYPE_CHECKING:
@@ -30,9 +31,6 @@ __all__ = ["KexecWay", "waking_jumps"]
 
 #: A run takes some thousand instructions; one that has no end has woken nobody by then.
 _LIMITS: Final = RunLimits(instructions=100_000, seconds=1.0)
-#: Where it stops them, and interrupts those that are slow once more: arch/x86/kernel/smp.c and
-#: apic/ipi.c, 5.10 to 7.3.
-_STOPPING: Final = ("native_stop_other_cpus", "apic_send_IPI_allbutself")
 _TWO_BYTE: Final = 0x0F
 _SHORT_SIZE: Final = 2
 _NEAR_SIZE: Final = 6
@@ -181,7 +179,7 @@ class _AfterStop(KexecWay):
 
     def _stops(self, place: int) -> bool:
         name, _ = self._emulated.image.symbols.enclosing(place) or ("", 0)
-        return name.split(".")[0] in _STOPPING
+        return name.split(".")[0] in STOPPING
 
     def _interrupting(self) -> LogicalCpu:
         """The jumping CPU where it has interrupted the others, which have stopped."""

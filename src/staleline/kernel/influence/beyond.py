@@ -15,13 +15,13 @@ from typing import Final
 
 from staleline.kernel.derivation import DerivationError
 from staleline.kernel.emulator.refused import LONGEST_INSTRUCTION
+from staleline.kernel.opcodes import NOP
 from staleline.kernel.rerun.changes import Memory
 from staleline.kernel.rerun.conditions import JUMPS_NEAR, JUMPS_SHORT, inverted
 from staleline.kernel.rerun.instructionform import decoded
 
 __all__ = ["turned_beyond"]
 
-_NOP: Final = b"\x90"
 _TWO_BYTES: Final = 0x0F
 #: Conditions in one statement, and instructions in which they are.
 _MOST_JUMPS: Final = 8
@@ -45,7 +45,7 @@ def turned_beyond(
     jumps = list(islice(_jumps(read, other_way, executed), _MOST_JUMPS))
     for count, (address, code, condition) in enumerate(jumps):
         yield turned, _code(address, inverted(code, condition))
-        untaken = (*untaken, _code(address, _NOP * len(code)))
+        untaken = (*untaken, _code(address, NOP * len(code)))
         # Of a single jump, not to be taken is what it does already or what turning it does.
         if count:
             yield untaken

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from staleline.hardware import MASK_64
 from staleline.kernel.derivation import DerivationError
+from staleline.kernel.opcodes import NOP, REX
 from staleline.kernel.rerun.changes import Memory
 from staleline.kernel.rerun.conditions import JUMPS_NEAR, JUMPS_SHORT, inverted
 from staleline.kernel.rerun.detour import Detour
@@ -21,13 +22,11 @@ if TYPE_CHECKING:
 __all__ = ["Turn", "turned", "turns"]
 
 _PREFIXES: Final = frozenset(b"\x26\x2e\x36\x3e\x64\x65\x66\xf2\xf3")
-_REX: Final = range(0x40, 0x50)
 _TWO_BYTES: Final = 0x0F
 #: Second bytes of CMOVcc, Jcc and SETcc.
 _ON_CONDITION: Final = (range(0x40, 0x50), JUMPS_NEAR, range(0x90, 0xA0))
 _COUNTED: Final = range(0xE0, 0xE4)  # LOOPNE, LOOPE, LOOP, JRCXZ
 _JUMP: Final = b"\xeb"
-_NOP: Final = b"\x90"
 _STRINGS: Final = frozenset(b"\xa4\xa5\xaa\xab")  # MOVS and STOS
 _REPEATED: Final = frozenset(b"\xf2\xf3")
 #: Entries before and behind the one that is loaded from a table.
@@ -130,7 +129,7 @@ def turned(step: ExecutedInstruction, following: int) -> bytes | None:
     at = next((i for i, byte in enumerate(code) if byte not in _PREFIXES), 0)
     repeated = not _REPEATED.isdisjoint(code[:at])
     # At most one, directly before the opcode (SDM vol. 2, 2.2.1).
-    if code[at] in _REX and at + 1 < len(code):
+    if code[at] in REX and at + 1 < len(code):
         at += 1
     opcode = code[at]
     # A conditional jump, move or SETcc gets the opposite condition.
@@ -142,12 +141,12 @@ def turned(step: ExecutedInstruction, following: int) -> bytes | None:
         # These ask RCX, and have no opposite: they are always or never taken.
         taken = following != step.address + len(code)
         # EBH has its displacement where these have theirs, at the end.
-        return _NOP * len(code) if taken else _NOP * (len(code) - 2) + _JUMP + code[-1:]
+        return NOP * len(code) if taken else NOP * (len(code) - 2) + _JUMP + code[-1:]
     if repeated and opcode in _STRINGS:
         # With a count of zero it touches no memory.
         # As often as RCX says: not at all, or once.
         happened = bool(step.accesses)
-        return _NOP * len(code) if happened else bytes(map(_unrepeated, code))
+        return NOP * len(code) if happened else bytes(map(_unrepeated, code))
     return None
 
 
@@ -161,4 +160,4 @@ def _unused(step: ExecutedInstruction, following: int) -> int:
 
 
 def _unrepeated(byte: int) -> int:
-    return _NOP[0] if byte in _REPEATED else byte
+    return NOP[0] if byte in _REPEATED else byte

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Final
 from staleline.kernel.image.alternatives import patches_with
 from staleline.kernel.inventory.codescan import CodeArea, code_areas, instruction_starts, verify
 from staleline.kernel.inventory.roles import FlushRole, role_of
+from staleline.kernel.opcodes import WBINVD
 
 if TYPE_CHECKING:
     from staleline.kernel.image.image import KernelImage
 
 __all__ = ["FlushPlace", "Inventory", "Reach", "wbinvd_inventory"]
 
-_WBINVD: Final = b"\x0f\x09"
 _REPEAT: Final = 0xF3
 _CLI: Final = b"\xfa"
 _REAL_MODE: Final = "real_mode_blob"
@@ -112,7 +112,7 @@ class _Search:
     def find_inline(self) -> None:
         """The instruction itself, with or without the prefix that makes it WBNOINVD."""
         for area in self._areas:
-            places = list(area.find(_WBINVD))
+            places = list(area.find(WBINVD))
             # F3 makes WBNOINVD of it (AMD APM volume 3); which of the two it is, disassembly says.
             prefixed = [at - 1 for at in places if area.byte_before(at) == _REPEAT]
             self._add(area, places, Reach.INLINE)
@@ -120,10 +120,10 @@ class _Search:
 
     def find_alternatives(self) -> None:
         """What is patched in where nothing flushes yet: there it is the only trace of it."""
-        for place, patch in patches_with(self._image, _WBINVD):
+        for place, patch in patches_with(self._image, WBINVD):
             area = CodeArea(place, patch)
             starts = instruction_starts(area, place, place + len(patch) - 1)
-            if not starts.isdisjoint(area.find(_WBINVD)) and place not in self.places:
+            if not starts.isdisjoint(area.find(WBINVD)) and place not in self.places:
                 function, _ = self._image.symbols.enclosing(place) or ("?", 0)
                 self._note(function, place, Reach.ALTERNATIVE)
 
@@ -133,7 +133,7 @@ class _Search:
             header = self._image.read(blob, 12)
             start = blob + int.from_bytes(header[8:], "little")  # struct real_mode_header
             # trampoline_start begins so (linux 7.3.4 arch/x86/realmode/rm/trampoline_64.S:63).
-            if self._image.read(start, 3) == _CLI + _WBINVD:
+            if self._image.read(start, 3) == _CLI + WBINVD:
                 self._note(_TRAMPOLINE, start + 1, Reach.INLINE)
 
     def passing_on(self) -> Iterator[int]:

@@ -12,7 +12,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from staleline.hardware import ENCRYPTION_LEAF, MASK_32, MASK_64, SEV_STATUS, SYSCFG, TDX_KEYIDS
+from staleline.hardware import (
+    CPUID_REGISTERS,
+    ENCRYPTION_LEAF,
+    MASK_32,
+    MASK_64,
+    MEM_ENCRYPT_ENABLED,
+    SEV_STATUS,
+    SYSCFG,
+    TDX_KEYIDS,
+)
 from staleline.kernel.emulator.traps import RANDOM, TIME, Answer, LogicalCpu, Question
 
 __all__ = [
@@ -31,7 +40,6 @@ __all__ = [
 ]
 
 _EAX, _EBX, _ECX, _EDX = range(4)
-_REGISTER_NAMES: Final = ("EAX", "EBX", "ECX", "EDX")
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -54,7 +62,7 @@ class Register:
         if self.subleaf is None:
             return f"MSR {self.number:#x}"
         leaf = f"{self.number:#x}" + (f".{self.subleaf:#x}" if self.subleaf else "")
-        return f"CPUID {leaf} {_REGISTER_NAMES[self.index]}"
+        return f"CPUID {leaf} {CPUID_REGISTERS[self.index]}"
 
 
 #: Register -> the bits to turn over.
@@ -68,7 +76,7 @@ _LISTED_CPUID: Final[Mapping[tuple[int, int], int]] = {
 }
 _LISTED_MSR: Final[Mapping[int, int]] = {
     TDX_KEYIDS: MASK_32 << 32,
-    SYSCFG: 1 << 23,  # memory encryption
+    SYSCFG: MEM_ENCRYPT_ENABLED,
     SEV_STATUS: 0b11,  # this is an SEV guest, and with SEV-ES
     0xC001_0132: MASK_64,  # RMP_BASE and RMP_END, which an SNP host has
     0xC001_0133: MASK_64,

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 import capstone  # type: ignore[import-untyped]
 
+from staleline.kernel.addresses import KERNEL_IMAGE
 from staleline.kernel.derivation import DerivationError
 
 if TYPE_CHECKING:
@@ -28,7 +29,6 @@ Followed = tuple[Block, Block]
 #: Words on the stack that are followed.
 _DEEPEST: Final = 16
 
-_IMAGE: Final = range(0xFFFF_FFFF_8000_0000, 0xFFFF_FFFF_C000_0000)
 _NUMBER: Final = re.compile(r"^-?(0x[0-9a-f]+|\d+)$")
 _CONDITIONAL: Final = re.compile(r"^(j(?!mp)|set|cmov|sbb|adc|loop)")
 #: What sets flags by a value and keeps it, or makes a number of it.
@@ -229,13 +229,13 @@ class _Known:
 
 
 def _is_number(text: str) -> bool:
-    return _NUMBER.match(text) is not None and int(text, 0) % (1 << 64) not in _IMAGE
+    return _NUMBER.match(text) is not None and int(text, 0) % (1 << 64) not in KERNEL_IMAGE
 
 
 def _is_address(name: str, source: str) -> bool:
     if name == "lea":
         return source.startswith("[rip")
-    return _NUMBER.match(source) is not None and int(source, 0) % (1 << 64) in _IMAGE
+    return _NUMBER.match(source) is not None and int(source, 0) % (1 << 64) in KERNEL_IMAGE
 
 
 _DISASSEMBLER: Final = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64)

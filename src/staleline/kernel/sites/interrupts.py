@@ -16,6 +16,7 @@ from staleline.kernel.derivation import DerivationError
 from staleline.kernel.emulator.layout import INTERRUPT_STACK
 from staleline.kernel.emulator.localapic import NMI_VECTOR, REBOOT_VECTOR
 from staleline.kernel.emulator.traps import LogicalCpu
+from staleline.kernel.opcodes import HLT, RETURN_ZERO
 
 if TYPE_CHECKING:
     from staleline.kernel.boot.machine import EmulatedMachine
@@ -31,8 +32,6 @@ _TABLE: Final = "idt_table"
 _GATE_SIZE: Final = 16
 _PRESENT_INTERRUPT_GATE: Final = 0x8E
 _DPL: Final = 0x60
-_RETURN_ZERO: Final = b"\x31\xc0\xc3"
-_HLT: Final = b"\xf4"
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,12 +103,12 @@ def _answers(memory: MachineMemory) -> Mapping[str, bytes]:
     return {
         # The table is mapped once more and made read-only there, the stack's pages are looked up
         # and mapped (linux 7.3.4 arch/x86/kernel/idt.c:286,322, irq_64.c:44,49).
-        "cea_set_pte": _RETURN_ZERO,
-        "set_memory_ro": _RETURN_ZERO,
-        "per_cpu_ptr_to_phys": _RETURN_ZERO,
+        "cea_set_pte": RETURN_ZERO,
+        "set_memory_ro": RETURN_ZERO,
+        "per_cpu_ptr_to_phys": RETURN_ZERO,
         "vmap": b"\x48\xb8" + stack + b"\xc3",
-        "panic": _HLT,
-        "vpanic": _HLT,
+        "panic": HLT,
+        "vpanic": HLT,
     }
 
 

@@ -17,6 +17,7 @@ from staleline.kernel.derivation import DerivationError
 from staleline.kernel.emulator.execution.end import EndKind
 from staleline.kernel.emulator.layout import IDLE_PORT, KIMAGE
 from staleline.kernel.image.symbols import required_address
+from staleline.kernel.opcodes import HLT, RET
 from staleline.kernel.sites.afterflush import stores_offline
 from staleline.kernel.sites.ending import site_decision
 
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
 
 __all__ = ["offline_ways"]
 
-_RETURN: Final = b"\xc3"
-_HLT: Final = b"\xf4"
 _MWAIT: Final = b"\x0f\x01\xc9"
 _NOP: Final = b"\x0f\x1f\x00"
 _SLEEPS: Final = {_MWAIT: "MWAIT"}
@@ -67,7 +66,7 @@ def offline_ways(emulated: EmulatedMachine, cpu: LogicalCpu) -> tuple[OfflineWay
     if _BY_ACPI in symbols:
         ways += [_ByAcpi(emulated, _BY_ACPI, method, how) for method, how in _METHODS]
     for address in emulated.image.symbols.addresses(_IDLE_TASK_EXIT):
-        emulated.memory.write(address, _RETURN)
+        emulated.memory.write(address, RET)
     before, taken = emulated.memory.kept(), []
     for way in ways:
         taken.append(way.run(cpu.going_on_as(cpu, cpu.record)))
@@ -145,7 +144,7 @@ class _GoingOffline:
         )
         self.emulated.memory.write(mwait, _MWAIT)
         self.emulated.emulator.forget_code(mwait, len(_MWAIT))
-        if decision.flushes is not None and self._code(place)[:1] != _HLT:
+        if decision.flushes is not None and self._code(place)[:1] != HLT:
             where = self.emulated.emulator.describe(place)
             return SiteDecision(None, f"kicked out of MWAIT it does not halt, but rests at {where}")
         return decision

@@ -14,6 +14,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 from weakref import WeakKeyDictionary
 
+from staleline.kernel.addresses import KERNEL_HALF
 from staleline.kernel.boot.everycpu import CAVE, Counter, EveryCpu
 from staleline.kernel.derivation import DerivationError
 from staleline.kernel.emulator.execution.end import End, EndKind
@@ -21,6 +22,7 @@ from staleline.kernel.emulator.layout import APIC
 from staleline.kernel.emulator.memory import MachineMemory
 from staleline.kernel.image.symbols import AmbiguousNameError, required_address
 from staleline.kernel.inventory.functioncode import reached_code
+from staleline.kernel.opcodes import RET
 from staleline.kernel.sites.stoppath import forked, sends
 
 if TYPE_CHECKING:
@@ -37,7 +39,6 @@ _STOP_OTHERS: Final = 0x18  # struct smp_ops, asm/smp.h, 5.10 to 7.3
 #: the hardware: MWAITX, the time stamp. Here it returns at once.
 _DELAYS: Final = ("__const_udelay", "__udelay", "__ndelay")
 _DELAYING: Final = "delay_fn"
-_RETURN: Final = b"\xc3"
 _WORD: Final = 8
 #: Looks of each wait: the first are not compared, as what is looked at first may be set up there.
 _FIRST_LOOKS: Final = 1
@@ -61,7 +62,6 @@ _LOOKED_AT_BY_PREFIX: Final = ("apic_", "x2apic_", *_COUNTERS)
 #: Points to a struct apic, which is no larger (asm/apic.h, 5.10 to 7.3).
 _DRIVER: Final = "apic"
 _DRIVER_SIZE: Final = 0x180
-_KERNEL_HALF: Final = 0xFFFF_8000_0000_0000
 _GENERAL: Final = frozenset(
     ("rax", "rbx", "rcx", "rdx", "rbp", "rsi", "rdi", *(f"r{number}" for number in range(8, 16)))
 )
@@ -160,7 +160,7 @@ class _Waiting:
             self._emulated.memory.put_back(self._began)
             cave = self._emulated.image.symbols.only_address(CAVE)
             if cave is not None:
-                self._emulated.emulator.forget_code(cave, len(_RETURN))
+                self._emulated.emulator.forget_code(cave, len(RET))
 
     def _found(self) -> Wait:
         sent = self._interrupted()
@@ -187,8 +187,8 @@ class _Waiting:
             raise DerivationError("it interrupts nobody")
         memory, symbols = self._emulated.memory, self._emulated.image.symbols
         returns = required_address(symbols, CAVE)
-        memory.write(returns, _RETURN)
-        self._emulated.emulator.forget_code(returns, len(_RETURN))
+        memory.write(returns, RET)
+        self._emulated.emulator.forget_code(returns, len(RET))
         memory.write_int(required_address(symbols, _DELAYING), returns, _WORD)
         return memory.kept()
 
@@ -335,7 +335,7 @@ class _Waiting:
             if address not in driver
             and (name := self._emulated.places.variable(address)) is not None
             and not _is_known(name)
-            and self._emulated.memory.read_int(address, min(size, _WORD)) < _KERNEL_HALF
+            and self._emulated.memory.read_int(address, min(size, _WORD)) < KERNEL_HALF.start
         }
         if not asked and not names:
             return None

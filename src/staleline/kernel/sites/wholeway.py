@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from staleline.kernel.sites.ending import CrashRun
     from staleline.kernel.sites.stoppath import WayToKexec
 
-__all__ = ["asked_where_it_runs", "led_to_crash", "led_to_kexec", "rewritten_inputs"]
+__all__ = ["STOPPING", "asked_where_it_runs", "led_to_crash", "led_to_kexec", "rewritten_inputs"]
 
 _LOOKED: WeakKeyDictionary[MachineMemory, dict[Callable[..., str | None], str | None]] = (
     WeakKeyDictionary()
@@ -65,9 +65,9 @@ _NAMES_COMMAND: Final = (
     b"\xb9" + INTERRUPT_COMMAND_MSR.to_bytes(4, "little"),
     b"\xbf" + INTERRUPT_COMMAND.to_bytes(4, "little"),
 )
-#: Where it stops them, the slow ones by an NMI each: arch/x86/kernel/smp.c and apic/ipi.c, 6.6 to
-#: 7.3.
-_STOPPING: Final = ("native_stop_other_cpus", "apic_send_IPI_allbutself")
+#: Where it stops them, and interrupts those that are slow once more, by an NMI each since 6.6:
+#: arch/x86/kernel/smp.c and apic/ipi.c, 5.10 to 7.3.
+STOPPING: Final = ("native_stop_other_cpus", "apic_send_IPI_allbutself")
 _DISPLACEMENT: Final = 4
 
 
@@ -182,7 +182,7 @@ def _writers(emulated: EmulatedMachine, cpus: tuple[LogicalCpu, LogicalCpu]) -> 
     for area in areas:
         name, _ = image.symbols.enclosing(area.address) or (f"{area.address:#x}", 0)
         named = any(constant in area.code for constant in _NAMES_COMMAND)
-        if named or (name.split(".")[0] not in _STOPPING and _sends(emulated.memory, area)):
+        if named or (name.split(".")[0] not in STOPPING and _sends(emulated.memory, area)):
             writes.add((name, inputs[_COMMAND]))
     return tuple(
         f"{function}(), on the way to the jump, may write to {what}, and when it does is not known"

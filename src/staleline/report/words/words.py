@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Protocol
 
-from staleline.vocabulary import Site, Through
+from staleline.vocabulary import Site, Through, state_word
 
 __all__ = [
     "Transition",
@@ -46,11 +46,6 @@ class Transition(Protocol):
     def sev_guests_run(self) -> bool:
         """SEV guests ran."""
         ...
-
-
-def state_word(encrypts: bool) -> str:
-    """``on`` or ``off``: does a kernel encrypt its memory?"""
-    return "on" if encrypts else "off"
 
 
 def transition_words(row: Transition) -> str:

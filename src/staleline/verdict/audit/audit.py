@@ -14,7 +14,7 @@ from staleline.verdict.audit.identity import NOT_COMPARED, Identity
 from staleline.verdict.handover.judgement import Judgement
 from staleline.verdict.handover.reasons import Unneeded, UnneededEither
 from staleline.verdict.handover.unknown import Unknown
-from staleline.vocabulary import Path, Site, Verdict
+from staleline.vocabulary import Path, Site, Verdict, state_word
 
 __all__ = ["Audit", "Handover"]
 
@@ -59,7 +59,7 @@ class Handover:
     @property
     def transition(self) -> str:
         """For instance ``on→off``."""
-        return f"{_word(self.old)}→{_word(self.next)}"
+        return f"{state_word(self.old)}→{state_word(self.next)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,3 @@ class Audit:
         """Names of the properties that counterexamples on a path break, P1 first."""
         broken = {row.broken for row in self.handovers if row.path is path}
         return tuple(sorted(name for name in broken if name is not None))
-
-
-def _word(encrypts: bool) -> str:
-    return "on" if encrypts else "off"

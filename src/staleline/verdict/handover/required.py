@@ -19,7 +19,7 @@ from staleline.check.requirements import Requirements, required_flushes
 from staleline.model.scenario import Flush, ForeignLines, LeftBehind, Scenario, Stop
 from staleline.model.state.lines import Role
 from staleline.verdict.handover.case import SECONDARIES
-from staleline.vocabulary import Path, ReportOrder, Site
+from staleline.vocabulary import Path, ReportOrder, Site, state_word
 
 __all__ = ["is_known_safe", "known_property", "required_toml", "requirements"]
 
@@ -147,9 +147,7 @@ def _without_flushes(scenario: Scenario) -> Scenario:
 
 def _name(scenario: Scenario) -> str:
     """For instance ``kexec on→off, incoherent, sev-guests, complete``."""
-    old, following = (
-        "on" if on else "off" for on in (scenario.old_encrypts, scenario.next_encrypts)
-    )
+    old, following = map(state_word, (scenario.old_encrypts, scenario.next_encrypts))
     coherency = "incoherent" if scenario.incoherent else "coherent"
     lines = "guest" if scenario.guest else scenario.foreign
     stop = scenario.stop if scenario.secondaries else "one CPU"

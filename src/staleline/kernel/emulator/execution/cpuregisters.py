@@ -9,7 +9,7 @@ from unicorn import x86_const as x86
 
 from staleline.hardware import GENERAL_REGISTERS, MASK_32
 from staleline.kernel.emulator.registerfile import RegisterFile
-from staleline.kernel.emulator.traps import CpuState, LogicalCpu, control_name
+from staleline.kernel.emulator.traps import STATUS_FLAGS, CpuState, LogicalCpu, control_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
 __all__ = ["CpuRegisters"]
 
-#: CF, PF, AF, ZF, SF and OF.
-_STATUS_FLAGS: Final = 0b1000_1101_0101
 #: Those that make up a `CpuState`, in its order.
 _SAVED: Final = (
     *(getattr(x86, f"UC_X86_REG_{name.upper()}") for name in GENERAL_REGISTERS),
@@ -106,7 +104,7 @@ class CpuRegisters:
     def everything(self, cpu: LogicalCpu) -> dict[str, int]:
         """All that a CPU holds where code is, by name, but for status flags: a call keeps none."""
         values = {name: self._engine.reg_read(number) for number, name in _EVERY_REGISTER.items()}
-        values["flags"] = self._engine.reg_read(x86.UC_X86_REG_EFLAGS) & ~_STATUS_FLAGS
+        values["flags"] = self._engine.reg_read(x86.UC_X86_REG_EFLAGS) & ~STATUS_FLAGS
         written, control, counts = cpu.kept
         values |= {f"MSR {number:#x}": value for number, value in written}
         values |= {control_name(number): value for number, value in control}
