@@ -183,9 +183,9 @@ class _Request:
             reuse=self.reuse_cmdline,
             crash=self.path_name == "crash",
         )
-        found = audit_of(subject, following=following, paths=self.paths)
-        price = _cost(found, subject.snapshot, self.bandwidth, self.measured)
-        return found, price, image_files(subject.kernels)
+        audited = audit_of(subject, following=following, paths=self.paths)
+        price = _cost(audited, subject.snapshot, self.bandwidth, self.measured)
+        return audited, price, image_files(subject.kernels)
 
 
 def _outcomes(

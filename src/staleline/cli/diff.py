@@ -57,10 +57,10 @@ def _write(
         # What is found is what the new one brings in.
         old, new = (rule.given for rule in rules)
         evidence = rules[1].kernel.evidence
-        found = difference_findings(
+        findings = difference_findings(
             difference, old=old, new=new, evidence=evidence, files=_files((old, new))
         )
-        output.write_findings([found])
+        output.write_findings([findings])
     elif output.format == MAIL:
         from staleline.report.policies.lkml import Mail, difference_mail
 

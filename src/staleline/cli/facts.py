@@ -79,7 +79,7 @@ def _print_text(machines: Machines, contradictory: Contradictory) -> None:
         if index:
             console.rule(style="dim")
         print_facts(console, file, facts)
-    for index, (file, found) in enumerate(contradictory):
+    for index, (file, contradictions) in enumerate(contradictory):
         if index or machines:
             console.rule(style="dim")
-        print_contradictions(console, file, found)
+        print_contradictions(console, file, contradictions)

@@ -205,10 +205,10 @@ def _images(folder: str) -> Images:
 
 
 def _seconds(age: str) -> int:
-    found = re.fullmatch(r"([0-9]{1,6})([smhdw])", age)
-    if found is None:
+    written = re.fullmatch(r"([0-9]{1,6})([smhdw])", age)
+    if written is None:
         raise UsageError(f"--max-age {age!a} is no age", do="give one such as 30d, 12h or 90m")
-    return int(found[1]) * _UNITS[found[2]]
+    return int(written[1]) * _UNITS[written[2]]
 
 
 @command.command("audit")

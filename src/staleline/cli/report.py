@@ -204,8 +204,8 @@ def _of_machines(
         for name, snapshot in machines.items()
         for kernel in wanted
     )
-    found = tracked(audits, "audits", len(machines) * len(wanted))
-    return of_audits(_with_kernel_names(found))
+    told = tracked(audits, "audits", len(machines) * len(wanted))
+    return of_audits(_with_kernel_names(told))
 
 
 def _with_kernel_names(
@@ -213,9 +213,9 @@ def _with_kernel_names(
 ) -> Iterator[tuple[str, str, Audit]]:
     """Each kernel by its release or policy; two builds of one release by their files too."""
     owners: dict[str, str | None] = {}
-    for machine, wanted, found in audits:
-        owner = owners.setdefault(found.kernel, wanted)
-        yield machine, found.kernel if owner == wanted else f"{found.kernel} ({wanted})", found
+    for machine, wanted, audit in audits:
+        owner = owners.setdefault(audit.kernel, wanted)
+        yield machine, audit.kernel if owner == wanted else f"{audit.kernel} ({wanted})", audit
 
 
 def _named_snapshots(files: tuple[str, ...]) -> dict[str, Snapshot]:

@@ -274,10 +274,10 @@ def _of_archive(files: Mapping[str, bytes], where: str) -> Snapshot:
     if (log := next((name for name in files if files[name] is UNREAD_LOG), None)) is not None:
         what = f"holds {log}, and more of logs than is read"
         raise EvidenceError(what, where=where, do="give the lines of one boot, or leave it out")
-    found = [*_loose(dict(_texts(files, where)), where), *trees.read_pieces(files, where)]
-    if not found:
+    snapshots = [*_loose(dict(_texts(files, where)), where), *trees.read_pieces(files, where)]
+    if not snapshots:
         raise EvidenceError("is an archive without evidence", where=where, do=_KNOWN)
-    return _merged(found, where)
+    return _merged(snapshots, where)
 
 
 def _beside(files: Mapping[str, bytes]) -> dict[str, bytes]:

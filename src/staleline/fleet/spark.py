@@ -32,9 +32,9 @@ class SparkStatements:
 
     def rows(self, statement: str, values: Sequence[object] = ()) -> list[dict[str, Any]]:
         """What a statement gives; never asked for rows of hosts."""
-        found = self.session.sql(statement, args=list(values)) if values else None
-        found = self.session.sql(statement) if found is None else found
-        return [row.asDict() for row in found.collect()]
+        answer = self.session.sql(statement, args=list(values)) if values else None
+        answer = self.session.sql(statement) if answer is None else answer
+        return [row.asDict() for row in answer.collect()]
 
     def value(self, statement: str) -> Any:
         """The one value that a statement gives."""

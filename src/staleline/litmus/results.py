@@ -354,17 +354,17 @@ class _Line:
 
     def value(self, name: str, kind: type) -> Any:
         """The value of a field."""
-        found = self.fields.get(name)
-        if not isinstance(found, kind):
+        value = self.fields.get(name)
+        if not isinstance(value, kind):
             _refuse(f"field {name} is missing or no {kind.__name__}", self.where)
-        return found
+        return value
 
     def text(self, name: str) -> str:
         """Likewise, of text; what a terminal would take for more than text is refused."""
-        found = str(self.value(name, str))
-        if not found.isprintable() or len(found) > 200:
+        text = str(self.value(name, str))
+        if not text.isprintable() or len(text) > 200:
             _refuse(f"field {name} is no text of the kit", self.where)
-        return found
+        return text
 
     def number(self, name: str) -> int:
         """Likewise, of a number that counts."""
@@ -382,10 +382,10 @@ def _object(line: bytes, where: str) -> dict[str, Any]:
         _refuse("is not JSON", where)
 
 
-def _dict(found: Any, where: str) -> dict[str, Any]:
-    if not isinstance(found, dict):
+def _dict(fields: Any, where: str) -> dict[str, Any]:
+    if not isinstance(fields, dict):
         _refuse("is no JSON object", where)
-    return found
+    return fields
 
 
 def _hexadecimal(word: Any, where: str) -> int:

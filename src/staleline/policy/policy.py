@@ -206,8 +206,8 @@ class _TableReader:
                 f"crash.{Site.STOP_THIS_CPU}: no CPU passes this site in a crash",
                 f"use {Site.CRASH_NMI_CALLBACK} or {Site.RELOCATE_KERNEL}",
             )
-        found = self._predicates(section, "crash", attributes)
-        return {site: expand(predicate, attributes) for site, predicate in found.items()}
+        predicates = self._predicates(section, "crash", attributes)
+        return {site: expand(predicate, attributes) for site, predicate in predicates.items()}
 
     def encrypts(self, attributes: Mapping[str, Expression]) -> Expression | None:
         """``kernel.encrypts``, expanded."""

@@ -152,9 +152,9 @@ class LocalStates:
         ]
         self._tables: dict[Values, _Table] = {}
         self._close()
-        found = chain.from_iterable(table.locals for table in self._tables.values())
+        variables = chain.from_iterable(table.locals for table in self._tables.values())
         # All that occur with any number of secondaries, and more.
-        self.locals = tuple(dict.fromkeys(found))
+        self.locals = tuple(dict.fromkeys(variables))
 
     def moves(self, shared: Values) -> list[LocalMove]:
         """All moves with these globals; those of secondaries that differ in steps only, as one."""

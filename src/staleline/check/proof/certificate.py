@@ -214,10 +214,10 @@ def _mismatch(
         return "the certificate lacks this line role"
     if named != fingerprint(model):
         return "the model has another hash"
-    found = certificate.views.get(named)
-    if found is None:
+    view = certificate.views.get(named)
+    if view is None:
         return "the certificate has no views for this model"
-    return None if _fits(model, found) else "a view has values that the model does not know"
+    return None if _fits(model, view) else "a view has values that the model does not know"
 
 
 def _fits(model: Model, views: ViewSet) -> bool:

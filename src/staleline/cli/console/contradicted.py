@@ -26,7 +26,7 @@ def write_contradicted(
     if output.of_findings:
         files = [snapshot_file] if snapshot_file else []
         machine = snapshot_file or "this host"
-        found = contradicted_findings(audit, machine=machine, files=files)
-        output.write_findings([replace(found, host=host)])
+        findings = contradicted_findings(audit, machine=machine, files=files)
+        output.write_findings([replace(findings, host=host)])
     elif output.format == "json":
         output.write_json(document)

@@ -111,5 +111,5 @@ def _subleaf(rest: str, dump: CpuidDump, line: int) -> int | None:
     # A row cut inside "[SL 05]" would otherwise be taken for the next sub-leaf in order.
     if _CUT_SUBLEAF.fullmatch(rest) and rest.strip():
         raise dump.error(line, "is an AIDA64 CPUID row cut short")
-    found = _SUBLEAF.match(rest)
-    return None if found is None else int(found[1], 16)
+    subleaf = _SUBLEAF.match(rest)
+    return None if subleaf is None else int(subleaf[1], 16)

@@ -105,8 +105,8 @@ def parse_files(texts: Mapping[str, str], where: str) -> Snapshot:
 
 
 def _number(name: str) -> int:
-    found = _MEMBER.fullmatch(name)
-    return int(found[1]) if found else 0
+    member = _MEMBER.fullmatch(name)
+    return int(member[1]) if member else 0
 
 
 def _add(dump: CpuidDump, text: str, where: str) -> None:

@@ -214,5 +214,5 @@ def _command_line(messages: list[str]) -> str | None:
 def _texts(wording: str, group: str, messages: list[str]) -> Iterator[str]:
     row = next(row for row in wordings() if row.id == wording)
     for message in messages:
-        if found := row.match(message):
-            yield found[group]
+        if words := row.match(message):
+            yield words[group]

@@ -92,8 +92,8 @@ def _hits(letters: bytes) -> Iterator[tuple[int, str, int]]:
         at = letters.find(start)
         while at >= 0:
             behind = letters[at + len(start) :][:_KIND_MAX].decode("ascii")
-            if found := kinds.match(behind):
-                yield at, id_, len(begin) + found.end()
+            if heart := kinds.match(behind):
+                yield at, id_, len(begin) + heart.end()
             at = letters.find(start, at + 1)
 
 

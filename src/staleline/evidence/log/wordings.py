@@ -74,13 +74,13 @@ class Wording:
         """The first message of this wording that stands anywhere in `text`."""
         if self.start not in text:
             return None
-        found = _compiled(self.pattern).search(text)
-        return None if found is None else found[0]
+        message = _compiled(self.pattern).search(text)
+        return None if message is None else message[0]
 
     def values(self, message: str, vendor: str | None = None) -> Mapping[str, LogValue]:
         """What `message` proves on a CPU of `vendor`; nothing where it is another wording."""
-        found = self.match(message)
-        return {} if found is None else dict(self._values(found, vendor))
+        words = self.match(message)
+        return {} if words is None else dict(self._values(words, vendor))
 
     @property
     def quotes_command_line(self) -> bool:
@@ -148,8 +148,8 @@ def silences() -> tuple[Silence, ...]:
 
 def release_of(text: str | None) -> Release | None:
     """The first two numbers of a kernel release such as ``6.12.107+deb13-amd64``."""
-    found = re.match(r"([0-9]{1,3})\.([0-9]{1,4})(?![0-9])", text or "")
-    return None if found is None else (int(found[1]), int(found[2]))
+    release = re.match(r"([0-9]{1,3})\.([0-9]{1,4})(?![0-9])", text or "")
+    return None if release is None else (int(release[1]), int(release[2]))
 
 
 # Parsing the whole table takes longer than reading a log: a row is parsed when a message begins as

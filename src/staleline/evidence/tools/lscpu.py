@@ -147,9 +147,9 @@ class _Rows:
         rows: list[tuple[str, str]] = []
         flags: frozenset[str] | None = None
         for number, line in enumerate(finished, 1):
-            if found := _ROW.fullmatch(line):
+            if row := _ROW.fullmatch(line):
                 # French has some rows' names and a blank behind them: those are not read.
-                name, value = found[1], found[2].strip()
+                name, value = row[1], row[2].strip()
                 if name == _FLAGS and flags is None:
                     flags = flag_row(value, lines[number:])
                 rows.append((name, _unwrapped_list(name, value, lines[number:])))

@@ -138,8 +138,8 @@ def _modules(lines: Sequence[str]) -> Iterator[_Module]:
         _, mark, rest = line.partition(_LINKED)
         if mark:
             linked = True
-        elif linked and (found := _GOES_ON.fullmatch(line)) and not is_prompt(line):
-            rest = found["rest"]
+        elif linked and (continued := _GOES_ON.fullmatch(line)) and not is_prompt(line):
+            rest = continued["rest"]
         else:
             linked = False
         if linked:
@@ -165,10 +165,10 @@ def _mentions_jailhouse(line: str) -> bool:
 
 def _linked(rest: str) -> Iterator[_Module]:
     for word in rest.split():
-        found = _LINKED_ONE.fullmatch(word)
-        if found is None or word.startswith(_NO_MORE):
+        module = _LINKED_ONE.fullmatch(word)
+        if module is None or word.startswith(_NO_MORE):
             return
-        yield _module(found["name"], found["flags"], "kernel log, Modules linked in")
+        yield _module(module["name"], module["flags"], "kernel log, Modules linked in")
 
 
 def _of_line(line: str, *, heading: bool) -> Iterator[_Module]:

@@ -61,9 +61,9 @@ def unpack_kernel(file: ByteSource) -> UnpackedKernel:
     if is_stream(_head(file)):
         file = unpacked_image(file)
     if is_package(_head(file)):
-        found = read_package(file)
-        unpacked = _unpack_image(found.content)
-        return UnpackedKernel(*unpacked, found.member, found.package, found.version)
+        packaged = read_package(file)
+        unpacked = _unpack_image(packaged.content)
+        return UnpackedKernel(*unpacked, packaged.member, packaged.package, packaged.version)
     return UnpackedKernel(*_unpack_image(file))
 
 

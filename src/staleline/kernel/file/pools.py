@@ -109,10 +109,10 @@ class ImagePool:
             built_image(name)
             self._append(name)
             return
-        found = list(_below(name))
-        if not found:
+        images = list(_below(name))
+        if not images:
             self._append(name)  # of which reading it says what is missing
-        for path in found:
+        for path in images:
             self._add(path, chosen=False)
 
     def _add_iso(self, name: str) -> None:

@@ -72,10 +72,10 @@ def dependencies(image: KernelImage, *, side_by_side: bool = False) -> Dependenc
     """
     # Neither search needs what the other finds.
     search = partial(_search_boot, image)
-    found = aside(search) if side_by_side else search
+    boot_search = aside(search) if side_by_side else search
     try:
         sites, boots = _search_sites(image)
-        boot = found()
+        boot = boot_search()
     except (DerivationError, AsideError) as error:
         reason = f"what else the decision depends on could not be tried: {error}"
         return Dependencies(dict.fromkeys(SITES, ()), dict.fromkeys(SITES, (reason,)), {}, 0)
@@ -100,15 +100,15 @@ def _search_sites(image: KernelImage) -> tuple[Mapping[Site, SiteSearch], int]:
     """And how often the derivation was run."""
     reruns = FirstWay(image)
     with reruns.series():
-        found = search_sites(reruns, list(machines(image)))
-    return found, reruns.boots
+        influences = search_sites(reruns, list(machines(image)))
+    return influences, reruns.boots
 
 
 def _search_boot(image: KernelImage) -> _BootFindings:
     reruns = FirstWay(image)
     with reruns.series():
-        found = search_boot(reruns, ROWS)
-    return _BootFindings(tuple(found.findings), found.exhausted, reruns.boots)
+        searched = search_boot(reruns, ROWS)
+    return _BootFindings(tuple(searched.findings), searched.exhausted, reruns.boots)
 
 
 def _explained(search: SiteSearch) -> tuple[str, ...]:
@@ -146,7 +146,7 @@ def _lost(sites: Iterable[SiteSearch], boot: _BootFindings) -> dict[str, str]:
     # that is not modelled.
     lost = {name: why for search in sites for name, why in search.lost.items()}
     return lost | {
-        str(found.change): found.lost
-        for found in boot.findings
-        if found.lost is not None and not found.calls_unset
+        str(finding.change): finding.lost
+        for finding in boot.findings
+        if finding.lost is not None and not finding.calls_unset
     }

@@ -52,8 +52,8 @@ class InitialVariables:
         """
         accesses = self._reruns.watched_boot(machine)
         branches = passed_branches(self._reruns.image, self._reruns.places, accesses.blocks)
-        for found in (*self._variables(accesses.reads), *branches):
-            self._found.setdefault(found.cell, found)
+        for influence in (*self._variables(accesses.reads), *branches):
+            self._found.setdefault(influence.cell, influence)
 
     def half(self, seed: int, *, complement: bool) -> list[Memory]:
         """Half of them changed; with `complement`, the other half."""

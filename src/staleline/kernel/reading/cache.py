@@ -79,10 +79,10 @@ def _sources(folders: Iterable[str]) -> Iterator[Path]:
 
 def _installed(name: str) -> bytes:
     """Where a library is installed and since when."""
-    found = find_spec(name)
-    if found is None or found.origin is None:
+    package = find_spec(name)
+    if package is None or package.origin is None:
         return b""
-    return f"{found.origin}\0{os.stat(found.origin).st_mtime_ns}".encode()
+    return f"{package.origin}\0{os.stat(package.origin).st_mtime_ns}".encode()
 
 
 @dataclass(frozen=True, slots=True)

@@ -166,8 +166,8 @@ def _worked(
         limits=ProcessLimits(seconds=options.seconds),
         preload=preload,
     )
-    for position, found in options.tracked(results, "Reading kernels", len(work)):
-        yield work[position][0], found
+    for position, read in options.tracked(results, "Reading kernels", len(work)):
+        yield work[position][0], read
 
 
 def _named(reason: str, image: str) -> str:

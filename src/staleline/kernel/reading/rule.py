@@ -61,8 +61,8 @@ def image_document(image: KernelImage, policy: ImagePolicy, digest: str) -> Imag
 
 def _version(banner: str | None) -> str | None:
     """Of the package that an image is from, as Debian's kernels have it in their banner."""
-    found = None if banner is None else _IN_BANNER.search(banner)
-    return None if found is None else found[1]
+    version = None if banner is None else _IN_BANNER.search(banner)
+    return None if version is None else version[1]
 
 
 def _in_a_crash(policy: ImagePolicy) -> RuleDocument | None:

@@ -91,8 +91,8 @@ def from_document(document: Mapping[str, Any]) -> ImagePolicy:
         KeyError, TypeError, ValueError: Not such a document.
         PolicyError: A condition is not an expression.
     """
-    after = {Site(site): found for site, found in document["after_flush"].items()}
-    stores = {site: tuple(map(store_of, found["stores"])) for site, found in after.items()}
+    after = {Site(site): stored for site, stored in document["after_flush"].items()}
+    stores = {site: tuple(map(store_of, stored["stores"])) for site, stored in after.items()}
     rows = tuple(_row(row, stores) for row in document["truth_table"])
     return ImagePolicy(
         rules={Site(site): _rule(rule) for site, rule in document["sites"].items()},

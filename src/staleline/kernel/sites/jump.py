@@ -71,8 +71,8 @@ def _flags(image: KernelImage) -> int | None:
     start = required_address(image.symbols, "machine_kexec")
     code = image.read(start, image.symbols.size_of("machine_kexec") or 0)
     # It tests the bit, so its code names the offset.
-    found = [offset for offset in _FLAGS if offset.to_bytes(4, "little") in code]
-    return KIMAGE.start + found[0] if len(found) == 1 else None
+    offsets = [offset for offset in _FLAGS if offset.to_bytes(4, "little") in code]
+    return KIMAGE.start + offsets[0] if len(offsets) == 1 else None
 
 
 def run_relocate_kernel(

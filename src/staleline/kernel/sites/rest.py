@@ -187,10 +187,10 @@ def _behind_halts(image: KernelImage, function: int) -> list[int]:
         DerivationError: It calls none, or its code is not known.
     """
     code = list(function_code(image, function))
-    found = [one.address + one.size for one in code if _halts(image, one)]
-    if not found:
+    behind = [one.address + one.size for one in code if _halts(image, one)]
+    if not behind:
         raise DerivationError(f"{_place(image, function)} does not call {_HALT}()")
-    return found
+    return behind
 
 
 def _halts(image: KernelImage, instruction: capstone.CsInsn) -> bool:

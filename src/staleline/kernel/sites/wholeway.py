@@ -202,8 +202,8 @@ def _sends(memory: MachineMemory, area: CodeArea) -> bool:
 
 def _functions(image: KernelImage, places: Iterable[int]) -> set[int]:
     """Where the functions begin that some places of code are in."""
-    found = ((place, image.symbols.enclosing(place)) for place in places)
-    return {place - enclosing[1] for place, enclosing in found if enclosing is not None}
+    named = ((place, image.symbols.enclosing(place)) for place in places)
+    return {place - enclosing[1] for place, enclosing in named if enclosing is not None}
 
 
 def _area(image: KernelImage, function: int) -> CodeArea | None:

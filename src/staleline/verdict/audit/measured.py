@@ -112,8 +112,8 @@ def require_agreement(measured: Measured | None, facts: MachineFacts, where: str
         )
     excluded = True in (facts.boolean("coherency_enforced"), machine.says_coherent)
     if result.aliases is MeasuredAliases.INCOHERENT and excluded:
-        found = measured_against_cpuid(result.starred, result.asked)
-        raise_if_any((found,), where)
+        contradiction = measured_against_cpuid(result.starred, result.asked)
+        raise_if_any((contradiction,), where)
 
 
 def _named(cpu: tuple[object, ...]) -> str:

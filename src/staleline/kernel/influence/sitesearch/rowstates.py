@@ -59,8 +59,8 @@ class RowStates:
 
     def contents(self, site: Site, row: int) -> Iterator[tuple[Cell, bytes]]:
         """What a site reads on some row, and what is there on this one."""
-        found = self._contents.items()
-        return ((cell, contents[row]) for (where, cell), contents in found if where is site)
+        kept = self._contents.items()
+        return ((cell, contents[row]) for (where, cell), contents in kept if where is site)
 
     def varied(self, site: Site, cell: Cell) -> int:
         """The bits that are not the same on all rows."""
