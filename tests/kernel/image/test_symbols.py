@@ -96,3 +96,22 @@ def test_a_name_of_startup_code_s_own_is_not_what_is_there(names):
 def test_what_has_no_other_name_keeps_that_of_startup_code():
     table = SymbolTable(np.array([0x1000], np.uint64), Names(["__pi_sme_enable"]))
     assert table.enclosing(0x1004) == ("__pi_sme_enable", 4)
+
+
+@pytest.mark.parametrize(
+    ("address", "place", "start"),
+    [
+        (0x0FFF, "0xfff", None),
+        (0x1000, "_text", 0x1000),
+        (0x1101, "twice+0x1", 0x1100),
+    ],
+)
+def test_a_place_is_told_by_the_symbol_that_is_below(address, place, start):
+    assert TABLE.place(address) == place
+    assert TABLE.start_of(address) == start
+
+
+def test_a_part_that_was_split_off_belongs_to_its_function():
+    table = SymbolTable(np.array([0x1000], np.uint64), Names(["reset.cold"]))
+    assert table.function_of(0x1008) == "reset"
+    assert table.function_of(0x0FFF) == ""

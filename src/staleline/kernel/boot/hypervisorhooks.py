@@ -144,8 +144,7 @@ def _functions(image: KernelImage, hypervisor: str) -> Iterator[int]:
     reached = set[int]()
     while pending:
         place = pending.pop(0)
-        enclosing = image.symbols.enclosing(place) if place in init else None
-        function = None if enclosing is None else place - enclosing[1]
+        function = image.symbols.start_of(place) if place in init else None
         if function is not None and function not in reached:
             reached.add(function)
             yield function

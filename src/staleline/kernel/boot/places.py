@@ -79,8 +79,4 @@ class Places:
         return PAGE if self._memory.read(CONTROL_PAGES.start + PAGE, _ENOUGH) == code else 0
 
     def _enclosing(self, address: int) -> str:
-        found = self._symbols.enclosing(address)
-        if found is None:
-            return f"{address:#x}"
-        name, offset = printable(found[0]), found[1]
-        return f"{name}+{offset:#x}" if offset else name
+        return printable(self._symbols.place(address))

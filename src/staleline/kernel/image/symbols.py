@@ -127,6 +127,24 @@ class SymbolTable:
             self._enclosing[address] = self._nearest(address)
         return self._enclosing[address]
 
+    def start_of(self, address: int) -> int | None:
+        """Where the symbol is that encloses an address."""
+        enclosing = self.enclosing(address)
+        return None if enclosing is None else address - enclosing[1]
+
+    def function_of(self, address: int) -> str:
+        """The function that encloses an address; empty below the first.
+
+        Of a part that the compiler split off, such as .cold or .isra.0, it is the whole's name.
+        """
+        name, _ = self.enclosing(address) or ("", 0)
+        return name.split(".")[0]
+
+    def place(self, address: int) -> str:
+        """An address as reasons have it: symbol and distance, or the number where none is below."""
+        name, distance = self.enclosing(address) or (f"{address:#x}", 0)
+        return f"{name}+{distance:#x}" if distance else name
+
     def _nearest(self, address: int) -> tuple[str, int] | None:
         _, end = self._range(address)
         if end == 0:

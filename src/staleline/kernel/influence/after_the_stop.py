@@ -178,8 +178,7 @@ class _AfterStop(KexecWay):
         return _code(end - _SHORT_SIZE, inverted(short, 0)) if is_jump else None
 
     def _stops(self, place: int) -> bool:
-        name, _ = self._emulated.image.symbols.enclosing(place) or ("", 0)
-        return name.split(".")[0] in STOPPING
+        return self._emulated.image.symbols.function_of(place) in STOPPING
 
     def _interrupting(self) -> LogicalCpu:
         """The jumping CPU where it has interrupted the others, which have stopped."""

@@ -186,8 +186,7 @@ def pointers_into(image: KernelImage, table: Pointers) -> Iterator[str]:
                 if _describes(image, [int(word) for word in words[at : at + 3]]):
                     continue
                 place = segment.virtual_address + 8 * at
-                name, distance = image.symbols.enclosing(place) or (f"{place:#x}", 0)
-                yield f"{name}+{distance:#x}" if distance else name
+                yield image.symbols.place(place)
 
 
 def _describes(image: KernelImage, words: Sequence[int]) -> bool:
@@ -369,8 +368,8 @@ def _takes_arguments(image: KernelImage, instruction: capstone.CsInsn) -> bool:
     if target is None:
         return True
     if instruction.group(capstone.CS_GRP_JUMP):
-        here, there = (image.symbols.enclosing(at) for at in (instruction.address, target))
-        return here is None or there is None or instruction.address - here[1] != target - there[1]
+        here, there = map(image.symbols.start_of, (instruction.address, target))
+        return here is None or here != there
     return not any(name.startswith(_CHECKS) for name in image.symbols.names_at(target))
 
 

@@ -29,8 +29,7 @@ class CrashRun:
 
 def is_in(image: KernelImage, end: End, functions: Container[str]) -> bool:
     """Did the run end in one of these functions, or in a part split off from it?"""
-    found = image.symbols.enclosing(end.address)
-    return found is not None and found[0].split(".")[0] in functions
+    return image.symbols.function_of(end.address) in functions
 
 
 def site_decision(

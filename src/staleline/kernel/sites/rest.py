@@ -84,7 +84,7 @@ def _reason(image: KernelImage, halt: int, rests_in: int) -> str | None:
                 seen.add(address)
                 pending += _following(image, address, halt, rests_in, constants)
             if len(seen) > _MOST:
-                raise DerivationError(f"its code has no end at {_place(image, address)}")
+                raise DerivationError(f"its code has no end at {image.symbols.place(address)}")
     except DerivationError as error:
         return f"a CPU that is woken from its HLT does not just rest: {error}"
     return None
@@ -109,7 +109,7 @@ def _following(
     Raises:
         DerivationError: It does something else than to halt again or to loop.
     """
-    instruction, place = instruction_at(image.read, address), _place(image, address)
+    instruction, place = instruction_at(image.read, address), image.symbols.place(address)
     if instruction is None:
         raise DerivationError(f"its code cannot be followed at {place}")
     behind = address + instruction.size
@@ -189,7 +189,7 @@ def _behind_halts(image: KernelImage, function: int) -> list[int]:
     code = list(function_code(image, function))
     behind = [one.address + one.size for one in code if _halts(image, one)]
     if not behind:
-        raise DerivationError(f"{_place(image, function)} does not call {_HALT}()")
+        raise DerivationError(f"{image.symbols.place(function)} does not call {_HALT}()")
     return behind
 
 
@@ -253,12 +253,5 @@ def _stored(
     base = operand.mem.base
     if base in (cx.X86_REG_INVALID, cx.X86_REG_RIP) and not operand.mem.index:
         address = operand_address(instruction, operand)
-        return "memory" if address is None else _place(image, address)
+        return "memory" if address is None else image.symbols.place(address)
     return None if _pointed_at(instruction, operand, constants) in APIC else "memory"
-
-
-def _place(image: KernelImage, address: int) -> str:
-    found = image.symbols.enclosing(address)
-    if found is None:
-        return f"{address:#x}"
-    return f"{found[0]}+{found[1]:#x}" if found[1] else found[0]

@@ -177,14 +177,13 @@ def at_rest(emulated: EmulatedMachine, run: StopRun) -> StopRun:
     """The same, if a secondary that has halted leaves nothing behind when it is woken."""
     if not run.decision.flushes or run.decision.left_behind or run.rests_at is None:
         return run
-    function = emulated.image.symbols.enclosing(run.rests_at)
-    stops = emulated.image.symbols.addresses(_STOPS)
+    function = emulated.image.symbols.start_of(run.rests_at)
     # Of several of one name that in which it halts; where the halt is another function's, none.
-    around = [one for one in stops if function and run.rests_at - function[1] == one]
-    (rests_in,) = around or (stops if len(stops) == 1 else (None,))
+    if function not in emulated.image.symbols.addresses(_STOPS):
+        function = emulated.image.symbols.only_address(_STOPS)
     reason = f"ambiguous: several symbols named {_STOPS}"
-    if rests_in is not None:
-        reason = stays_clean(emulated, run.rests_at, rests_in) or ""
+    if function is not None:
+        reason = stays_clean(emulated, run.rests_at, function) or ""
     return replace(run, decision=SiteDecision(None, reason)) if reason else run
 
 

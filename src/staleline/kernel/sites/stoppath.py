@@ -132,10 +132,10 @@ def code_on_way(emulated: EmulatedMachine, cpus: tuple[LogicalCpu, LogicalCpu]) 
         if sends(emulated, (jumping, secondary)) is None:
             raise DerivationError(f"{_SHUT_DOWN}() interrupts no other CPU")
         report_stopped(emulated.image, emulated.memory)
-        sending = _function(emulated.image, jumping.commands[-1])
+        sending = emulated.image.symbols.start_of(jumping.commands[-1])
         with emulated.emulator.blocks(lambda address, _: begun.add(address)):
             emulated.emulator.go_on(jumping)
-        return frozenset(at for at in begun if _function(emulated.image, at) != sending)
+        return frozenset(at for at in begun if emulated.image.symbols.start_of(at) != sending)
     finally:
         emulated.memory.put_back(before)
 
@@ -188,19 +188,15 @@ def wakes(emulated: EmulatedMachine, cpu: LogicalCpu, before: int) -> str | None
     """
     later = cpu.commands[before:]
     # Where it was let to the interrupt, it goes on with the instruction that stores to the APIC.
-    functions = [_function(emulated.image, at) for at in cpu.commands[before - 1 : before + 1]]
+    functions = [
+        emulated.image.symbols.start_of(at) for at in cpu.commands[before - 1 : before + 1]
+    ]
     if later and len(functions) > 1 and len(set(functions)) == 1:
         later = later[1:]
     if not later:
         return None
     where = emulated.emulator.describe(later[0])
     return f"the jumping CPU interrupts others at {where}, which have stopped"
-
-
-def _function(image: KernelImage, place: int) -> int | None:
-    """Where the function begins that a place is in."""
-    enclosing = image.symbols.enclosing(place)
-    return None if enclosing is None else place - enclosing[1]
 
 
 def _went_on(emulator: Emulator, end: End, name: str) -> str | None:

@@ -37,7 +37,7 @@ from staleline.kernel.sites.waiting import wait_of
 from staleline.vocabulary import Site
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from staleline.kernel.boot.machine import EmulatedMachine
     from staleline.kernel.emulator.traps import LogicalCpu
@@ -173,9 +173,9 @@ def _writers(emulated: EmulatedMachine, cpus: tuple[LogicalCpu, LogicalCpu]) -> 
     inputs = {image.symbols.only_address(name): name for name in FLUSH_INPUTS}
     inputs[_COMMAND] = "the local APIC's interrupt command register"
     cells = [Pointers(at, (at,), _INPUT_SIZE) for at in inputs if at is not None]
-    areas = list(
-        filter(None, map(_area, repeat(image), _functions(image, code_on_way(emulated, cpus))))
-    )
+    starts = map(image.symbols.start_of, code_on_way(emulated, cpus))
+    functions = {start for start in starts if start is not None}
+    areas = list(filter(None, map(_area, repeat(image), functions)))
     writes = {
         (write.function, inputs[write.slot]) for write in table_writes(image, cells, areas=areas)
     }
@@ -198,12 +198,6 @@ def _sends(memory: MachineMemory, area: CodeArea) -> bool:
         in distances
         for end in range(_DISPLACEMENT, len(area.code) + 1)
     )
-
-
-def _functions(image: KernelImage, places: Iterable[int]) -> set[int]:
-    """Where the functions begin that some places of code are in."""
-    named = ((place, image.symbols.enclosing(place)) for place in places)
-    return {place - enclosing[1] for place, enclosing in named if enclosing is not None}
 
 
 def _area(image: KernelImage, function: int) -> CodeArea | None:
