@@ -10,7 +10,7 @@ import click
 from staleline.cli.console.once import Once
 from staleline.cli.console.output import MAIL, Output, command_line, output_options
 from staleline.cli.console.selecting import Wanted, selection_options
-from staleline.cli.console.waived import tell_waivers
+from staleline.cli.console.waived import tell_waivers, waivers_option
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,9 +38,7 @@ _MINUTE = 90
     metavar="N",
     help="Check for exactly N CPUs as well, by decision diagrams.",
 )
-@click.option(
-    "--waivers", metavar="FILE", help="Findings to put up with, each with a reason and an end."
-)
+@waivers_option
 @click.option("--no-cache", is_flag=True, help="Read images anew, and keep nothing.")
 @output_options(extra=(MAIL,))
 def command(  # noqa: PLR0913 - one parameter per option

@@ -29,8 +29,7 @@ def command(*, ids: tuple[str, ...], full: bool, output: Output) -> None:
         raise UsageError(f"no claim {unknown[0]!r}", do=f"give one of {', '.join(claims())}")
     wanted = [claims()[name] for name in ids or claims()]
     results = [judge_claim(claim) for claim in tracked(wanted, "claims", len(wanted))]
-    if output.format == "json":
-        output.write_json(claims_document(results))
-    else:
-        with output.console() as console:
-            print_claims(console, results, full=full)
+    output.show(
+        lambda: claims_document(results),
+        lambda console: print_claims(console, results, full=full),
+    )

@@ -66,11 +66,11 @@ def _write(
 
         mail = Mail(command_line(), output.ascii)
         output.write(difference_mail(mail, difference, *rules))
-    elif output.format == "json":
-        output.write_json(difference_document(difference))
     else:
-        with output.console() as console:
-            print_difference(console, difference)
+        output.show(
+            lambda: difference_document(difference),
+            lambda console: print_difference(console, difference),
+        )
 
 
 def _files(names: tuple[str, str]) -> list[str]:

@@ -299,13 +299,10 @@ def fleet_missing(*, fleet: str, output: Output, **given: Any) -> int:
 
     with asked_fleet(Path(fleet), _options(given)) as asked:
         gained = gains(asked.judge, asked.subjects.values(), asked.open_subjects)
-    if output.format == "json":
-        output.write_json(
-            {"schema": "staleline/fleet-missing/1", "missing": gain_documents(gained)}
-        )
-    else:
-        with output.console() as console:
-            print_gains(console, gained)
+    output.show(
+        lambda: {"schema": "staleline/fleet-missing/1", "missing": gain_documents(gained)},
+        lambda console: print_gains(console, gained),
+    )
     return 0
 
 
@@ -323,11 +320,7 @@ def fleet_diff(*, old: str, new: str, output: Output) -> int:
     from staleline.report.fleets.summary_text import print_changes
 
     changed = changes(Path(old), Path(new))
-    if output.format == "json":
-        output.write_json(changes_document(changed))
-    else:
-        with output.console() as console:
-            print_changes(console, changed)
+    output.show(lambda: changes_document(changed), lambda console: print_changes(console, changed))
     return 2 if changed.worse else 0
 
 
@@ -376,11 +369,7 @@ def fleet_pairs(  # noqa: PLR0913 - one parameter per option
         )
         with asked_fleet(Path(fleet), options) as asked:
             pairs[following] = asked.by("release", "rule")
-    if output.format == "json":
-        output.write_json(pairs_document(pairs))
-    else:
-        with output.console() as console:
-            print_pairs(console, pairs)
+    output.show(lambda: pairs_document(pairs), lambda console: print_pairs(console, pairs))
     return 0
 
 

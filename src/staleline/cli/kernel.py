@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from staleline.cli.console import streams
+from staleline.cli.console.images import AskedOfImages, findings_of_images, write_images
 from staleline.cli.console.once import Once
 from staleline.cli.console.output import LINES, Output, output_options
-from staleline.cli.console.waived import tell_waivers
+from staleline.cli.console.waived import tell_waivers, waivers_option
 from staleline.cli.machine import GivenMachine, machine_options, on_machine
 from staleline.errors import UsageError
 
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from staleline.kernel.file.pools import ImagePool
     from staleline.kernel.reading.imagereport import ImageReport, ReadingOptions
     from staleline.report.formats.findings import Findings
-    from staleline.report.formats.waivers import Waivers
     from staleline.report.images.series import SeriesStep
 
 __all__ = ["command"]
@@ -62,9 +62,7 @@ __all__ = ["command"]
 @click.option("--brief", is_flag=True, help="With --format json or jsonl: under 4 kB an image.")
 @click.option("--full", is_flag=True, help="Everything of each image, however many.")
 @click.option("--all-sites", is_flag=True, help="List every WBINVD in the code (with --full).")
-@click.option(
-    "--waivers", metavar="FILE", help="Findings to put up with, each with a reason and an end."
-)
+@waivers_option
 @click.option("--jobs", type=click.IntRange(1), help="Images at a time; default: one per core.")
 @click.option(
     "--timeout",
@@ -106,7 +104,7 @@ def command(  # noqa: PLR0913 - one parameter per option
     from staleline.report.formats.waivers import read_waivers
 
     options = ReadingOptions(jobs, timeout, use_cache=not no_cache, tracked=with_progress)
-    asked = _Asked(**wanted)
+    asked = AskedOfImages(**wanted)
     asked.refuse_mixtures(machine, output)
     if asked.as_policy:
         return _write_policy(images, options, output)
@@ -121,57 +119,14 @@ def command(  # noqa: PLR0913 - one parameter per option
     reports = [_called(report, pool) for report in reports]
     steps = _steps(asked, reports, options)
     needed = waivers is not None or output.of_findings
-    findings = _findings(asked, reports, steps, waivers) if needed else []
-    _write(asked, reports, steps, pool.skipped, findings=findings, output=output)
+    findings = findings_of_images(asked, reports, steps, waivers) if needed else []
+    write_images(asked, reports, steps, pool.skipped, findings=findings, output=output)
     _complain(reports, pool.skipped)
     if waivers is not None:
         tell_waivers(waivers, output)
     # What has no counterpart was not compared: nothing says that it did not become worse.
     without = len(reports) - len(steps) if asked.since else 0
     return _status(reports, steps, None if waivers is None else findings, without=without)
-
-
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    """What is wanted of the images."""
-
-    since: str | None
-    series: bool
-    explain: bool
-    syntax: str
-    as_policy: bool
-    matrix: bool
-    brief: bool
-    full: bool
-    all_sites: bool
-    waivers: str | None
-
-    def refuse_mixtures(self, machine: GivenMachine, output: Output) -> None:
-        """Of two things that exclude each other.
-
-        Raises:
-            UsageError: There are such two.
-        """
-        kinds = {
-            "--since": self.since,
-            "--series": self.series,
-            "--explain": self.explain,
-            "--matrix": self.matrix,
-            "--as-policy": self.as_policy,
-        }
-        chosen = [name for name, given in kinds.items() if given]
-        if len(chosen) > 1:
-            raise click.UsageError(f"{chosen[0]} and {chosen[1]} do not go together")
-        if (machine.msr or machine.cmdline) and machine.file is None:
-            raise click.UsageError("--msr and --cmdline describe the machine of --snapshot")
-        if self.brief and output.format not in ("json", LINES):
-            raise click.UsageError("--brief is for --format json and jsonl")
-        if chosen and (self.brief or output.format == LINES):
-            raise click.UsageError(f"a line per image has nothing of {chosen[0]}")
-        compares = self.since or self.series
-        refused = ("prometheus",) if compares else ()
-        if (chosen and not compares and output.of_findings) or output.format in refused:
-            raise click.UsageError(f"{chosen[0]} has no --format {output.format}")
 
 
 def _called(report: ImageReport, pool: ImagePool) -> ImageReport:
@@ -184,7 +139,7 @@ def _called(report: ImageReport, pool: ImagePool) -> ImageReport:
 
 
 def _steps(
-    asked: _Asked, reports: Sequence[ImageReport], options: ReadingOptions
+    asked: AskedOfImages, reports: Sequence[ImageReport], options: ReadingOptions
 ) -> list[SeriesStep]:
     """The pairs that are compared."""
     if asked.series:
@@ -236,121 +191,6 @@ def _step(old: ImageReport, new: ImageReport) -> SeriesStep:
         return SeriesStep(old.image, new.image, None)
     change = build_change(old.document, new.document, old_image=old.image, new_image=new.image)
     return SeriesStep(old.image, new.image, change)
-
-
-def _write(  # noqa: PLR0913 - all that is known
-    asked: _Asked,
-    reports: Sequence[ImageReport],
-    steps: Sequence[SeriesStep],
-    skipped: Sequence[str],
-    *,
-    findings: Sequence[Findings],
-    output: Output,
-) -> None:
-    if output.of_findings:
-        output.write_findings(findings, together=True)
-    elif asked.since or asked.series:
-        _print_changes(asked, reports, steps, output=output)
-    elif asked.explain:
-        _print_explanations(reports, output=output)
-    elif asked.matrix:
-        _print_matrix(reports, output=output)
-    elif asked.brief or output.format == LINES:
-        _print_lines(reports, brief=asked.brief, output=output)
-    else:
-        _print(asked, reports, skipped, output=output)
-
-
-def _findings(
-    asked: _Asked,
-    reports: Sequence[ImageReport],
-    steps: Sequence[SeriesStep],
-    waivers: Waivers | None,
-) -> list[Findings]:
-    """Of comparisons what they brought in, else what each image was read to do."""
-    from staleline.report.images.image_findings import image_findings
-    from staleline.report.images.series import change_findings
-
-    if asked.since or asked.series:
-        findings = [change_findings(step) for step in steps]
-    else:
-        findings = [image_findings(report) for report in reports]
-    return findings if waivers is None else [waivers.applied(one) for one in findings]
-
-
-def _print(
-    asked: _Asked, reports: Sequence[ImageReport], skipped: Sequence[str], *, output: Output
-) -> None:
-    from staleline.report.images.kernel_json import kernel_document
-    from staleline.report.images.kernel_text import print_image, print_images
-
-    full = asked.full or asked.all_sites
-    if output.format == "json":
-        output.write_json({**kernel_document(reports), "skipped": list(skipped)})
-        return
-    with output.console() as console:
-        if full or len(reports) == 1:
-            for report in reports:
-                print_image(console, report, full=full, all_sites=asked.all_sites)
-        else:
-            print_images(console, reports)
-
-
-def _print_changes(
-    asked: _Asked, reports: Sequence[ImageReport], steps: Sequence[SeriesStep], *, output: Output
-) -> None:
-    """What changed from one build to the other of each pair, as far as they were read."""
-    from staleline.report.images.builds import change_document, print_change
-    from staleline.report.images.kernel_json import kernel_document
-    from staleline.report.images.series import first_bad, print_series
-
-    changes = [step.change for step in steps if step.change is not None]
-    if output.format == "json":
-        since = [change_document(change) for change in changes]
-        series = {"first_bad": first_bad(steps)} if asked.series else {}
-        output.write_json({**kernel_document(reports), "since": since, **series})
-        return
-    with output.console() as console:
-        if asked.series:
-            print_series(console, steps)
-            return
-        for change in changes:
-            print_change(console, change)
-
-
-def _print_explanations(reports: Sequence[ImageReport], *, output: Output) -> None:
-    from staleline.report.images.guards import explanation_document, print_explanations
-    from staleline.report.images.kernel_json import kernel_document
-
-    if output.format == "json":
-        findings = [[explanation_document(one) for one in r.explanations] for r in reports]
-        output.write_json({**kernel_document(reports), "explanations": findings})
-        return
-    with output.console() as console:
-        for report in reports:
-            if report.error is None:
-                print_explanations(console, report.image, report.explanations)
-
-
-def _print_matrix(reports: Sequence[ImageReport], *, output: Output) -> None:
-    from staleline.report.images.matrix import matrix_document, print_matrix
-
-    if output.format == "json":
-        output.write_json(matrix_document(reports))
-        return
-    with output.console() as console:
-        print_matrix(console, reports)
-
-
-def _print_lines(reports: Sequence[ImageReport], *, brief: bool, output: Output) -> None:
-    from staleline.report.images.brief import brief_document
-    from staleline.report.images.kernel_json import kernel_document
-
-    documents = [brief_document(one) if brief else kernel_document([one]) for one in reports]
-    if output.format == LINES:
-        output.write_json_lines(documents)
-    else:
-        output.write_json(*documents, files=False)
 
 
 def _write_policy(images: Sequence[str], options: ReadingOptions, output: Output) -> int:

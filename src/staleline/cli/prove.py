@@ -92,11 +92,10 @@ def _print(
 ) -> None:
     from staleline.report.policies.prove import print_proof, proof_document
 
-    if output.format == "json":
-        output.write_json(proof_document(rule, proof, certificate=certificate, traces=written))
-    else:
-        with output.console() as console:
-            print_proof(console, rule, proof)
+    output.show(
+        lambda: proof_document(rule, proof, certificate=certificate, traces=written),
+        lambda console: print_proof(console, rule, proof),
+    )
 
 
 def _check(rule: NamedRule, wanted: Wanted, file: FilePath, *, output: Output) -> int:
@@ -119,13 +118,12 @@ def _check(rule: NamedRule, wanted: Wanted, file: FilePath, *, output: Output) -
             do="make it again with `staleline prove --certificate`",
         )
     missing = uncertified(asked, certificate)
-    if output.format == "json":
-        output.write_json(certified_document(rule, str(file), rechecked, missing, accepted))
-    else:
-        with output.console() as console:
-            print_certified(
-                console, str(file), rechecked, asked=len(asked), missing=missing, accepted=accepted
-            )
+    output.show(
+        lambda: certified_document(rule, str(file), rechecked, missing, accepted),
+        lambda console: print_certified(
+            console, str(file), rechecked, asked=len(asked), missing=missing, accepted=accepted
+        ),
+    )
     return 3 if missing else 0
 
 

@@ -109,6 +109,16 @@ class Output:
         yield text_console(buffer)
         self.write(buffer.getvalue())
 
+    def show(
+        self, document: Callable[[], dict[str, Any]], print_text: Callable[[Console], object]
+    ) -> None:
+        """Write the JSON document where that is wanted, else what is printed on a console."""
+        if self.format == "json":
+            self.write_json(document())
+        else:
+            with self.console() as console:
+                print_text(console)
+
 
 # click has made it generic with 8.2; Debian 12 has 8.1.3.
 if TYPE_CHECKING:

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What became of waivers, on standard error."""
+"""Waivers: the option that names them, and what became of them, on standard error."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+
+import click
 
 from staleline.cli.console import streams
 
@@ -11,7 +13,11 @@ if TYPE_CHECKING:
     from staleline.cli.console.output import Output
     from staleline.report.formats.waivers import Waivers
 
-__all__ = ["tell_waivers"]
+__all__ = ["tell_waivers", "waivers_option"]
+
+waivers_option = click.option(
+    "--waivers", metavar="FILE", help="Findings to put up with, each with a reason and an end."
+)
 
 
 def tell_waivers(waivers: Waivers, output: Output) -> None:
