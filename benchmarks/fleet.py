@@ -34,7 +34,8 @@ from staleline.evidence.hosts.snapshot_json import snapshot_text
 from staleline.facts import from_snapshot
 from staleline.fleet.columns import parquet
 from staleline.fleet.intake.ingest import TableRows, add_record
-from staleline.fleet.intake.sources import FleetInput, Record
+from staleline.fleet.intake.records import Record
+from staleline.fleet.intake.sources import FleetInput
 from staleline.fleet.profile import Profiles
 from staleline.fleet.result import AuditOptions, asked_fleet
 from staleline.fleet.store import TABLES, Fleet, created

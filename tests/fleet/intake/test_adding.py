@@ -30,7 +30,8 @@ from staleline.evidence.hosts.snapshot_json import snapshot_text
 from staleline.evidence.snapshot import KernelEvidence
 from staleline.fleet.intake import sources
 from staleline.fleet.intake.adding import AddOptions, add_to_fleet
-from staleline.fleet.intake.sources import listed, records
+from staleline.fleet.intake.records import records
+from staleline.fleet.intake.sources import listed
 from staleline.fleet.judging import FleetQuestion
 from staleline.fleet.result import AuditOptions, asked_fleet
 from staleline.fleet.store import created, opened

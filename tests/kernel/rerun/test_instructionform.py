@@ -16,7 +16,8 @@ import pytest
 import unicorn
 from unicorn import x86_const as x86
 
-from staleline.kernel.rerun.instructionform import CARRY, FLAGS, InstructionForm, decoded, form_of
+from staleline.kernel.rerun.instructionform import InstructionForm, decoded, form_of
+from staleline.kernel.rerun.registerparts import CARRY, FLAGS
 
 CODE, MEMORY = 0x1_0000, 0x2_0000
 #: As far as BTS and its like reach by a register of 16 bits, and to spare.

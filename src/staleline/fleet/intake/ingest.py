@@ -13,7 +13,8 @@ from staleline.errors import EvidenceError, StalelineError
 from staleline.evidence.contradiction import ContradictionError
 from staleline.fleet.asked import ASKED, REGISTERS, number_of
 from staleline.fleet.columns import parquet
-from staleline.fleet.intake.sources import FleetInput, Record, records
+from staleline.fleet.intake.records import Record, records
+from staleline.fleet.intake.sources import FleetInput
 from staleline.fleet.profile import Description, Profiles, description_of
 from staleline.fleet.store import TABLES, Fleet
 from staleline.printable import printable

@@ -10,7 +10,8 @@ import capstone  # type: ignore[import-untyped]
 from capstone import x86 as cx
 
 from staleline.hardware import GENERAL_REGISTERS, MASK_64
-from staleline.kernel.rerun.instructionform import CARRY, FLAGS, accessed, parts_of
+from staleline.kernel.rerun.instructionform import accessed
+from staleline.kernel.rerun.registerparts import CARRY, FLAGS, parts_of
 
 if TYPE_CHECKING:
     from staleline.kernel.rerun.trace import ExecutedInstruction

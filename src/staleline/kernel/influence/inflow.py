@@ -15,7 +15,8 @@ from staleline.hardware import GENERAL_REGISTERS, MASK_32, MASK_64
 from staleline.kernel.emulator.layout import is_pointer
 from staleline.kernel.emulator.traps import RANDOM, TIME
 from staleline.kernel.rerun.inputs import Register
-from staleline.kernel.rerun.instructionform import CARRY, FLAGS, BitsKept, Part, form_of, parts_of
+from staleline.kernel.rerun.instructionform import BitsKept, form_of
+from staleline.kernel.rerun.registerparts import CARRY, FLAGS, Part, parts_of
 
 if TYPE_CHECKING:
     from staleline.kernel.rerun.instructionform import InstructionForm

@@ -3,59 +3,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 from functools import cache
-from typing import Final, NamedTuple
+from typing import Final
 
 import capstone  # type: ignore[import-untyped]
 from capstone import x86 as cx
 
+from staleline.kernel.rerun.registerparts import (
+    CARRY,
+    FLAGS,
+    FLAGS_NAMES,
+    Part,
+    parts_of_all,
+    upper_halves,
+)
+
 __all__ = [
-    "CARRY",
-    "FLAGS",
     "BitsKept",
     "InstructionForm",
-    "Part",
     "accessed",
     "decoded",
     "form_of",
-    "parts_of",
 ]
 
 #: No distance within something is that negative; an address of the kernel, as 32 bits, is.
 _LOWEST: Final = -(1 << 29)
-_FLAGS_NAMES: Final = frozenset({"eflags", "rflags", "flags"})
-#: Parts of a general register that can be written by themselves: first bit and width.
-_PARTS: Final = ((0, 8), (8, 8), (16, 16), (32, 32))
 #: They say where something is, not what it is; and are the emulator's own.
 _PLACES: Final = frozenset({"rsp", "esp", "sp", "rip", "eip"})
 _SEGMENTS: Final = frozenset({"cs", "ds", "es", "fs", "gs", "ss"})
 
 
-class Part(NamedTuple):
-    """Some adjacent bits of a register.
-
-    Attributes:
-        register: By its 64-bit name.
-        first: The lowest of them.
-        width: How many.
-    """
-
-    register: str
-    first: int
-    width: int
-
-    @property
-    def mask(self) -> int:
-        """So many ones."""
-        return (1 << self.width) - 1
-
-
-#: ZF, SF, OF and PF; and CF, which some instructions write alone and some leave alone.
-FLAGS: Final = Part("eflags", 0, 64)
-CARRY: Final = Part("carry", 0, 64)
 _CONDITIONS: Final = frozenset((FLAGS.register, CARRY.register))
 
 
@@ -236,17 +216,6 @@ def _decoder() -> capstone.Cs:
     return decoder
 
 
-def parts_of(name: str) -> tuple[Part, ...]:
-    """The parts that a register's name means."""
-    if name in _FLAGS_NAMES:
-        return (FLAGS,)
-    whole, first, width = _NAMED.get(name, (name, 0, 0))
-    if not width:
-        return (Part(name, 0, 64),)
-    last = first + width
-    return tuple(Part(whole, low, bits) for low, bits in _PARTS if first <= low < last)
-
-
 def _form(instruction: capstone.CsInsn) -> InstructionForm:
     number = instruction.id
     read, written = _registers(instruction)
@@ -261,20 +230,18 @@ def _form(instruction: capstone.CsInsn) -> InstructionForm:
         written -= {"rdi", "rsi", "rcx", "edi", "esi", "ecx"}
         pointers &= {"rsi"}  # what is stored through RDI is loaded from elsewhere
     moves_or_not = instruction.mnemonic.startswith("cmov")
-    # A write of 32 bits clears the upper half (AMD APM volume 1, 3.1.2).
-    narrow = [name for name in written if _NAMED.get(name, ("", 0, 0))[1:] == (0, 32)]
     return InstructionForm(
-        reads=_parts(read),
-        pointers=_parts(pointers),
-        writes=_parts(written),
-        clears=tuple(Part(_NAMED[name][0], *_PARTS[-1]) for name in narrow),
+        reads=parts_of_all(read),
+        pointers=parts_of_all(pointers),
+        writes=parts_of_all(written),
+        clears=upper_halves(written),
         keeps=moves_or_not or number in (cx.X86_INS_CMPXCHG, cx.X86_INS_BSF, cx.X86_INS_BSR),
         keeps_flags=number in _ROTATE or not _replaces_flags(instruction),
         keeps_carry=number not in _SET_CARRY and not _replaces_flags(instruction),
         bits=bits,
         amount=amount,
         carried=_carried(instruction, amount) if bits is BitsKept.SHIFTED else 0,
-        decides=_parts(_deciding(instruction, read)),
+        decides=parts_of_all(_deciding(instruction, read)),
         looks_up=any(map(_looks_up, instruction.operands)),
         asks=_ASKS.get(number),
         goes=_goes(instruction),
@@ -381,10 +348,10 @@ def accessed(instruction: capstone.CsInsn) -> tuple[set[str], set[str]]:
             written.add(instruction.reg_name(first.reg))
     if number in _EXTEND:
         written -= {"rax", "eax", "ax"}
-    if not read.isdisjoint(_FLAGS_NAMES):
-        read = (read - _FLAGS_NAMES) | _flags_taken(instruction)
-    if not written.isdisjoint(_FLAGS_NAMES):
-        written = (written - _FLAGS_NAMES) | _flags_left(instruction)
+    if not read.isdisjoint(FLAGS_NAMES):
+        read = (read - FLAGS_NAMES) | _flags_taken(instruction)
+    if not written.isdisjoint(FLAGS_NAMES):
+        written = (written - FLAGS_NAMES) | _flags_left(instruction)
     return read, written
 
 
@@ -416,9 +383,8 @@ def _clears(instruction: capstone.CsInsn) -> bool:
 def _bits(instruction: capstone.CsInsn) -> tuple[BitsKept, int]:
     number, operands = instruction.id, instruction.operands
     # AH and its like are bits 8 to 15: whatever they take or give is not where it was.
-    high = any(
-        operand.type == cx.X86_OP_REG and _is_high(instruction, operand.reg) for operand in operands
-    )
+    registers = (operand.reg for operand in operands if operand.type == cx.X86_OP_REG)
+    high = not {"ah", "bh", "ch", "dh"}.isdisjoint(map(instruction.reg_name, registers))
     constant = operands[-1].imm if operands and operands[-1].type == cx.X86_OP_IMM else None
     if constant is not None and operands[0].type != cx.X86_OP_IMM:
         width = 8 * operands[0].size
@@ -431,35 +397,3 @@ def _bits(instruction: capstone.CsInsn) -> tuple[BitsKept, int]:
     if number in _IN_PLACE and not high:
         return BitsKept.IN_PLACE, 0
     return BitsKept.MIXED, 0
-
-
-def _is_high(instruction: capstone.CsInsn, number: int) -> bool:
-    return instruction.reg_name(number) in {"ah", "bh", "ch", "dh"}
-
-
-def _parts(names: Iterable[str]) -> tuple[Part, ...]:
-    return tuple(dict.fromkeys(part for name in sorted(names) for part in parts_of(name)))
-
-
-def _named() -> Iterator[tuple[str, tuple[str, int, int]]]:
-    """Name -> the 64-bit register, first bit and width."""
-    for letter in "abcd":
-        whole = f"r{letter}x"
-        yield f"{letter}l", (whole, 0, 8)
-        yield f"{letter}h", (whole, 8, 8)
-        yield f"{letter}x", (whole, 0, 16)
-        yield f"e{letter}x", (whole, 0, 32)
-        yield whole, (whole, 0, 64)
-    for legacy in ("si", "di", "bp", "sp"):
-        whole = f"r{legacy}"
-        yield f"{legacy}l", (whole, 0, 8)
-        yield legacy, (whole, 0, 16)
-        yield f"e{legacy}", (whole, 0, 32)
-        yield whole, (whole, 0, 64)
-    for number in range(8, 16):
-        whole = f"r{number}"
-        for suffix, width in (("b", 8), ("w", 16), ("d", 32), ("", 64)):
-            yield f"{whole}{suffix}", (whole, 0, width)
-
-
-_NAMED: Final = dict(_named())
