@@ -16,7 +16,8 @@ from staleline.kernel.emulator.layout import APIC
 from staleline.kernel.emulator.localapic import INTERRUPT_COMMAND, INTERRUPT_COMMAND_MSR
 from staleline.kernel.image.image import KernelImage
 from staleline.kernel.inventory.codescan import CodeArea
-from staleline.kernel.inventory.tablewrites import Pointers, TableWrite, table_writes
+from staleline.kernel.inventory.pointers import Pointers
+from staleline.kernel.inventory.tablewrites import TableWrite, table_writes
 from staleline.kernel.sites.runner import KernelReader
 from tests.kernel.eras import ERAS
 from tests.kernel.machines import MEM_ENCRYPT_ENABLED, SYSCFG, cpuid

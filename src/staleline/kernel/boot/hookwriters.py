@@ -18,8 +18,8 @@ from staleline.errors import KernelImageError
 from staleline.kernel.derivation import DerivationError
 from staleline.kernel.inventory.codescan import CodeArea, code_areas
 from staleline.kernel.inventory.functioncode import function_code, operand_address, stores_by
+from staleline.kernel.inventory.pointers import Pointers
 from staleline.kernel.inventory.tablewrites import (
-    Pointers,
     TableWrite,
     pointers_into,
     table_writes,

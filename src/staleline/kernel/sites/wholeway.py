@@ -27,7 +27,8 @@ from staleline.kernel.emulator.localapic import INTERRUPT_COMMAND, INTERRUPT_COM
 from staleline.kernel.emulator.memory import MachineMemory
 from staleline.kernel.inventory.codescan import CodeArea
 from staleline.kernel.inventory.functioncode import function_size
-from staleline.kernel.inventory.tablewrites import Pointers, table_writes
+from staleline.kernel.inventory.pointers import Pointers
+from staleline.kernel.inventory.tablewrites import table_writes
 from staleline.kernel.sites.addressguards import Block, Followed, asks_for_address
 from staleline.kernel.sites.jump import run_relocate_kernel
 from staleline.kernel.sites.kexecentry import CRASH_ENTRY, KEXEC_ENTRY, jumps_unprepared
