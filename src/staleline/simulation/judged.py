@@ -18,7 +18,7 @@ from staleline.verdict.audit.agreement import audit
 from staleline.verdict.audit.audit import Handover
 from staleline.verdict.audit.next_kernel import Following
 from staleline.verdict.audit.subject import subject_of
-from staleline.verdict.handover.kernels import Behaviour, Kernel
+from staleline.verdict.handover.kernels import AlteredKernel, Behaviour, Kernel
 from staleline.verdict.machines.machine import Machine
 from staleline.vocabulary import Path, Site, Verdict
 
@@ -30,16 +30,10 @@ _CPUID: Final = "the simulated machine's CPUID"
 
 
 @dataclass(frozen=True, slots=True)
-class WithoutFlush:
+class WithoutFlush(AlteredKernel):
     """A kernel from which the flush of one site is taken away."""
 
-    kernel: Kernel
     site: Site
-
-    @property
-    def name(self) -> str:
-        """The kernel's."""
-        return self.kernel.name
 
     @property
     def evidence(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from staleline.verdict.handover.kernels import Behaviour, Kernel
+from staleline.verdict.handover.kernels import AlteredKernel, Behaviour
 from staleline.verdict.handover.unknown import Unknown
 from staleline.verdict.machines.machine import Machine
 
@@ -19,7 +19,7 @@ _BORROWED = Unknown(
 
 
 @dataclass(frozen=True, slots=True)
-class KernelWithBorrowedMemory:
+class KernelWithBorrowedMemory(AlteredKernel):
     """A kernel that was booted with ``crashkernel=size,cma``.
 
     Attributes:
@@ -27,18 +27,7 @@ class KernelWithBorrowedMemory:
         missing: Where that is not known, what is missing and how to get it.
     """
 
-    kernel: Kernel
     missing: str | None = None
-
-    @property
-    def name(self) -> str:
-        """The kernel's."""
-        return self.kernel.name
-
-    @property
-    def evidence(self) -> str:
-        """The kernel's."""
-        return self.kernel.evidence
 
     def behaviour(self, machine: Machine) -> Behaviour:
         """What it does is the same; what the kernel behind it uses is not."""

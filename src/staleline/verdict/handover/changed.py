@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from staleline.verdict.handover.kernels import Behaviour, Kernel
+from staleline.verdict.handover.kernels import AlteredKernel, Behaviour
 from staleline.verdict.handover.unknown import Unknown
 from staleline.verdict.machines.machine import Machine
 from staleline.vocabulary import Path, Site
@@ -14,7 +14,7 @@ __all__ = ["ChangedKernel"]
 
 
 @dataclass(frozen=True, slots=True)
-class ChangedKernel:
+class ChangedKernel(AlteredKernel):
     """A kernel whose stop path a live patch or a kprobe has changed, or may have.
 
     Attributes:
@@ -22,13 +22,7 @@ class ChangedKernel:
         change: What changed it.
     """
 
-    kernel: Kernel
     change: str
-
-    @property
-    def name(self) -> str:
-        """The kernel's."""
-        return self.kernel.name
 
     @property
     def evidence(self) -> str:

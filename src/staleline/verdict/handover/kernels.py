@@ -32,6 +32,7 @@ from staleline.verdict.machines.registers import asked_of, registers_of
 from staleline.vocabulary import Path, ReportOrder, Site, Through
 
 __all__ = [
+    "AlteredKernel",
     "Behaviour",
     "FixedKernel",
     "Image",
@@ -112,6 +113,23 @@ class Kernel(Protocol):
 
     def behaviour(self, machine: Machine) -> Behaviour:
         """What it does on this machine."""
+
+
+@dataclass(frozen=True, slots=True)
+class AlteredKernel:
+    """What kernels have in common that do something otherwise than another, and the rest as it."""
+
+    kernel: Kernel
+
+    @property
+    def name(self) -> str:
+        """The other's."""
+        return self.kernel.name
+
+    @property
+    def evidence(self) -> str:
+        """The other's."""
+        return self.kernel.evidence
 
 
 @dataclass(frozen=True, slots=True)
