@@ -14,6 +14,17 @@ import click
 
 __all__ = ["examples", "man_pages"]
 
+#: What groff sets as something else, or takes for its own: since 1.23 an apostrophe is a quotation
+#: mark, and a tilde an accent (groff_char(7)); a double quote would end an argument of a macro.
+_GLYPHS = {
+    "\\": "\\e",
+    "-": "\\-",
+    "'": "\\(aq",
+    "`": "\\(ga",
+    "~": "\\(ti",
+    "^": "\\(ha",
+    '"': "\\(dq",
+}
 _EXIT_STATUS = "Exit status: "
 _FILES = """\
 Readings of kernel images are kept in $XDG_CACHE_HOME/staleline/readings, by default under
@@ -56,11 +67,13 @@ def _lines(context: click.Context, commands: tuple[str, ...]) -> Iterator[str]:
     yield '.\\" SPDX-License-Identifier: GPL-2.0-or-later'
     yield ".\\\" Made by tools/generate_docs.py from the command's own help."
     yield f'.TH {_text(name.upper())} 1 "" "staleline {version("staleline")}" "User Commands"'
+    # A hyphen of groff's would be part of whatever path or option is copied.
+    yield ".nh"
     yield from (".SH NAME", f"{_text(name)} \\- {_text(_summary(description))}")
     yield from (".SH SYNOPSIS", *_synopsis(context))
     yield from (".SH DESCRIPTION", *_paragraphs(description))
-    yield from _options(context)
-    yield from _commands(context, commands)
+    yield from _options(context, ".SH OPTIONS")
+    yield from _commands(context, commands) if commands else _below(context)
     yield from _examples(str(context.info_name))
     if status:
         yield from (".SH EXIT STATUS", *_paragraphs(status))
@@ -93,18 +106,33 @@ def _paragraphs(text: str) -> Iterator[str]:
         yield from (".PP", _text(paragraph))
 
 
-def _options(context: click.Context) -> Iterator[str]:
+def _options(context: click.Context, heading: str = "") -> Iterator[str]:
     parameters = context.command.get_params(context)
     records = [record for one in parameters if (record := one.get_help_record(context))]
-    if records:
-        yield ".SH OPTIONS"
-    for names, text in records:
+    if records and heading:
+        yield heading
+    # An argument that is told nothing of is in the synopsis.
+    for names, text in (record for record in records if record[1]):
         yield from (".TP", f".B {_text(names)}", _text(text))
 
 
+def _below(context: click.Context) -> Iterator[str]:
+    """What stands below a command has no page of its own: all of it is here."""
+    if not isinstance(context.command, click.Group):
+        return
+    yield ".SH COMMANDS"
+    for name in context.command.list_commands(context):
+        one = _command(context.command, context, name)
+        description, status = _help(one.command)
+        yield f".SS {_text(' '.join((name, *one.command.collect_usage_pieces(one))))}"
+        yield from _paragraphs(
+            "\n\n".join(filter(None, (description, status and _EXIT_STATUS + status)))
+        )
+        yield from _options(one)
+
+
 def _commands(context: click.Context, commands: tuple[str, ...]) -> Iterator[str]:
-    if commands:
-        yield ".SH COMMANDS"
+    yield ".SH COMMANDS"
     for name in commands:
         assert isinstance(context.command, click.Group)
         command = _command(context.command, context, name).command
@@ -131,6 +159,9 @@ def _see_also(context: click.Context, commands: tuple[str, ...]) -> Iterator[str
 
 def _text(text: str) -> str:
     """Text that means itself; hyphens that are typed stay what they are."""
-    plain = " ".join(text.split()).replace("\\", "\\e").replace("-", "\\-")
-    named = "".join(c if c.isascii() else f"\\[u{ord(c):04X}]" for c in plain)
-    return f"\\&{named}" if named.startswith((".", "'")) else named
+    named = "".join(_GLYPHS.get(c) or _glyph(c) for c in " ".join(text.split()))
+    return f"\\&{named}" if named.startswith(".") else named
+
+
+def _glyph(character: str) -> str:
+    return character if character.isascii() else f"\\[u{ord(character):04X}]"

@@ -8,6 +8,7 @@ import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -60,6 +61,41 @@ def test_a_page_has_every_option_and_the_exit_status() -> None:
         assert option in text
     assert "EXIT STATUS" in text
     assert "2 at risk somewhere" in text
+
+
+def commands_of(command: click.Command, name: str) -> Iterator[tuple[str, click.Command]]:
+    """The command, and all that stand below it, by what is typed."""
+    yield name, command
+    if isinstance(command, click.Group):
+        for below in command.list_commands(click.Context(command)):
+            found = command.get_command(click.Context(command), below)
+            assert found is not None
+            yield from commands_of(found, f"{name} {below}")
+
+
+@pytest.mark.parametrize("name", program.list_commands(click.Context(program)))
+def test_a_page_has_every_option_of_its_command_and_of_those_below_it(name: str) -> None:
+    command = program.get_command(click.Context(program), name)
+    assert command is not None
+    text = rendered((MAN / f"staleline-{name}.1").read_text())
+    for typed, one in commands_of(command, name):
+        # What stands below it has a part of the page.
+        part = text.split(f"\n   {typed.split()[-1]} [OPTIONS]")[-1] if " " in typed else text
+        for parameter in one.params:
+            for option in parameter.opts if isinstance(parameter, click.Option) else ():
+                assert re.search(rf"^ +(-\w, )?{option}\b", part, re.MULTILINE), (typed, option)
+
+
+def test_what_is_to_be_typed_is_set_as_it_is_typed() -> None:
+    """groff_char(7): as named glyphs; bare, they are set as quotation marks and accents."""
+    source = man_pages(program)
+    for page in source.values():
+        text = "\n".join(line for line in page.splitlines() if not line.startswith((".TH", ".\\")))
+        assert not re.search("['`~^]|(?<!\\()\"", text)
+        assert "\n.nh\n" in page
+    told = r"--msr \"0xc0010010=1\" 'a b' ~/.cache `x` 5^2"
+    odd = click.Group("odd", help=f"It does.\n\n{told}", commands=[])
+    assert told in rendered(man_pages(odd)["odd.1"])
 
 
 def test_any_text_means_itself() -> None:
