@@ -6,17 +6,13 @@ from __future__ import annotations
 import re
 import statistics
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
-from staleline.report.explorer.cases import ExploredKernels
 from staleline.report.explorer.files import write_report
-from staleline.vocabulary import Site
 from tests.report.conftest import Opener
 from tests.report.explorer.explored import HYGON_CASE, RACE_CASE, fleet, hygon, race
 
@@ -173,112 +169,6 @@ def test_the_matrix_can_be_narrowed_to_where_the_kernels_differ(
     assert page.get_by_role("rowheader", name="off→off", exact=True).count() == 0
 
 
-@pytest.fixture(scope="module")
-def machines_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """More machines than are shown open, each at risk."""
-    return write_report(fleet(8), tmp_path_factory.mktemp("machines"))
-
-
-def counted(page: Page) -> str:
-    return page.locator("#handovers output").inner_text()
-
-
-@pytest.mark.parametrize(
-    ("typed", "left"),
-    [
-        ("at risk", "32 handovers"),
-        ("AT-RISK", "32 handovers"),
-        ("on->off", "16 of 32 handovers shown"),
-        ("node003.example kexec at-risk", "2 of 32 handovers shown"),
-    ],
-)
-def test_a_search_finds_what_people_type_and_says_how_much(
-    open_page: Opener, machines_page: Path, typed: str, left: str
-) -> None:
-    """A verdict is `at-risk` in every other report, and a transition `on->off` on a keyboard."""
-    page = open_page(machines_page)
-    assert counted(page) == "32 handovers"
-    page.get_by_role("searchbox").fill(typed)
-    assert page.locator("details.machine:visible").count() > 0
-    assert counted(page) == left
-
-
-def test_what_a_search_and_a_filter_leave_is_counted_together(
-    open_page: Opener, machines_page: Path
-) -> None:
-    page = open_page(machines_page)
-    page.get_by_role("searchbox").fill("node003.example")
-    assert counted(page) == "4 of 32 handovers shown"
-    page.get_by_label("kernels differ").check()
-    assert counted(page) == "2 of 32 handovers shown"
-    page.get_by_role("searchbox").fill("no such machine")
-    assert counted(page) == "0 of 32 handovers shown"
-
-
-def test_paper_drops_no_machine_and_says_what_a_search_left_out(
-    open_page: Opener, machines_page: Path
-) -> None:
-    page = open_page(machines_page)
-    page.emulate_media(media="print")
-    rows = page.locator("details.machine summary:visible")
-    assert rows.count() == 8
-    assert all("at risk" in row for row in rows.all_inner_texts())
-    page.get_by_role("searchbox", include_hidden=True).evaluate(
-        "node => { node.value = 'node003'; node.dispatchEvent(new Event('input')); }"
-    )
-    expect(page.locator("#handovers output")).to_be_visible()
-    assert counted(page) == "4 of 32 handovers shown"
-
-
-def with_results(explored: ExploredKernels, **changes: object) -> ExploredKernels:
-    """Every finding changed alike."""
-    return replace(
-        explored,
-        results={
-            case: {
-                kernel: replace(result, finding=replace(cast("Any", result.finding), **changes))
-                for kernel, result in results.items()
-            }
-            for case, results in explored.results.items()
-        },
-    )
-
-
-def flushes_shown(page: Page) -> set[tuple[str, str]]:
-    """What stands beside flushes of the matrix, with its class."""
-    cells = page.locator("table.matrix td[data-label]:not([data-case])").all()
-    return {((one.get_attribute("class") or "").split()[0], one.inner_text()) for one in cells}
-
-
-def test_a_requirement_that_depends_is_not_told_like_none(
-    open_page: Opener, tmp_path: Path
-) -> None:
-    one = fleet(1)
-    needed = dict.fromkeys(Site)
-    depends = with_results(one, needed=needed, unneeded={}, faults=(), attainable=True)
-    page = open_page(write_report(depends, tmp_path / "report"))
-    shown = flushes_shown(page)
-    assert {kind for kind, _ in shown} <= {"open", "flushes"}
-    assert all("required: depends" in words for _, words in shown)
-    assert "required: depends" in page.locator(".layers").inner_text()
-
-
-def test_where_no_flush_helps_none_is_required(open_page: Opener, tmp_path: Path) -> None:
-    """Of no safe choice every site would be part: vacuously, and the text report says so too."""
-    needed = dict.fromkeys(Site, True)
-    helpless = with_results(fleet(1), needed=needed, unneeded={}, faults=(), attainable=False)
-    page = open_page(write_report(helpless, tmp_path / "report"))
-    assert not any("required" in words for _, words in flushes_shown(page))
-    assert page.locator("td[data-case]", has_text="no flush helps").count() > 0
-
-
-def test_what_was_given_and_not_observed_is_told_at_the_top(
-    open_page: Opener, machines_page: Path
-) -> None:
-    head = open_page(machines_page).get_by_role("banner").inner_text()
-    assert "node003.example: given by you, not observed: msr 0xc0010010, kernel.cmdline" in head
-
-
 def test_a_verdict_of_the_matrix_opens_its_handover(open_page: Opener, hygon_page: Path) -> None:
     page = open_page(hygon_page)
     page.get_by_role("link", name="at risk linux-6.18, crash off→on", exact=True).click()
@@ -422,53 +312,3 @@ def test_five_hundred_handovers_stay_quick(open_page: Opener, tmp_path: Path) ->
 
 def test_the_first_paint_takes_less_than_a_second(open_page: Opener, hygon_page: Path) -> None:
     assert quickest_first_paint(open_page, hygon_page) < 1000
-
-
-_HOSTILE = "</script><script>document.title='owned'</script><img src=x onerror=alert(1)>\u2028\"'"
-
-
-def renamed(name: str) -> ExploredKernels:
-    """Its machine and the kernel at risk under another name."""
-    one = hygon()
-    return ExploredKernels(
-        machines=(replace(one.machines[0], name=name, note=name),),
-        kernels=(replace(one.kernels[0], name=name, note=name), one.kernels[1]),
-        results={
-            replace(case, machine=name): {
-                name if kernel == "linux-6.18" else kernel: result
-                for kernel, result in results.items()
-            }
-            for case, results in one.results.items()
-        },
-        overall={
-            (name, name if kernel == "linux-6.18" else kernel): replace(overall, missing=(name,))
-            for (_, kernel), overall in one.overall.items()
-        },
-        under=(name,),
-        files={name: name},
-    )
-
-
-def test_hostile_names_stay_text(open_page: Opener, tmp_path: Path) -> None:
-    page = open_page(write_report(renamed(_HOSTILE), tmp_path / "report"))
-    page.keyboard.press("ArrowRight")
-    assert page.locator("img, script:not([id]):not([type=module])").count() == 0
-    assert page.title().startswith("</script>")
-    assert "<img src=x onerror=alert(1)>" in page.locator("#handover-title").inner_text()
-
-
-@pytest.mark.parametrize("width", [1280, 820, 390])
-@pytest.mark.parametrize("script", [True, False])
-def test_a_name_of_5000_letters_makes_nothing_wider(
-    open_page: Opener, tmp_path: Path, width: int, script: bool
-) -> None:
-    written = write_report(renamed("x" * 5000), tmp_path / "report")
-    window = {"viewport": {"width": width, "height": 900}, "java_script_enabled": script}
-    page = open_page(written, **window)
-    widths = page.locator("body, body *:not(.unseen, .skip, symbol *)").evaluate_all(
-        "(all) => all.filter((one) => one.getBoundingClientRect().right > innerWidth"
-        " && !one.closest('.scroll, .picture')).map((one) => one.outerHTML.slice(0, 80))"
-    )
-    assert widths == []
-    for place in page.locator(".scroll, .picture").all():
-        assert place.evaluate("node => node.scrollWidth") < 2000
