@@ -21,6 +21,8 @@ from staleline.printable import printable
 from staleline.report.explorer.cases import ExploredKernels, of_audits
 from staleline.report.explorer.data import explorer_data
 from staleline.report.explorer.page import explorer_page
+from staleline.verdict.handover.unknown import Unknown
+from staleline.vocabulary import Path, Verdict
 from tests.report.explorer.explored import HYGON_CASE, RACE_CASE, audits, explored, hygon, race
 
 
@@ -183,3 +185,25 @@ def test_how_a_kernel_is_known_is_told_of_each_machine_where_it_differs() -> Non
         assert f"{other.kernel_evidence} (on b)" in note
         assert f"{one.kernel_evidence} (on {'a, c' if shown is named_audits else 'c, a'})" in note
     assert of_audits(named_audits[::2]).kernels[0].note == one.kernel_evidence
+
+
+def test_what_is_missing_of_one_path_is_told_where_another_is_at_risk() -> None:
+    """A crash is unknown without the kernel's command line, and a kexec at risk whatever it is."""
+    (one,) = audits(1)
+    known = replace(
+        one,
+        by_path={Path.KEXEC: Verdict.AT_RISK, Path.CRASH: Verdict.UNKNOWN},
+        unknown=(),
+        handovers=tuple(
+            replace(row, verdict=Verdict.UNKNOWN, unknown=(_REASON,), shown=None)
+            if row.path is Path.CRASH
+            else row
+            for row in one.handovers
+        ),
+    )
+    head = page_of(of_audits([("a", one.kernel, known)])).split("<main>")[0]
+    assert "Missing, and how to get it:" in head
+    assert str(_REASON) in head
+
+
+_REASON = Unknown("whether crashkernel=,cma was asked for", "crash-kernel-borrows")

@@ -17,6 +17,7 @@ from staleline.report.words.identity import identity_words
 from staleline.report.words.judged import Judged
 from staleline.verdict.audit.audit import Audit
 from staleline.verdict.handover.readkernel import NamedRule, PartlyReadKernel
+from staleline.verdict.handover.unknown import asked_once
 from staleline.verdict.policies.platforms import PlatformHandover, platforms
 from staleline.vocabulary import Path, Site, Verdict, worst
 
@@ -142,10 +143,16 @@ def of_audits(audits: Iterable[tuple[str, str, Audit]]) -> ExploredKernels:
         kernels=tuple(ExploredKernel(name, note) for name, note in kernels.items()),
         results=_by_case(rows),
         overall={
-            (name, kernel): Overall(audit.by_path, audit.unknown) for name, kernel, audit in audits
+            (name, kernel): Overall(audit.by_path, _missing(audit))
+            for name, kernel, audit in audits
         },
         under=tuple(_supposed(audits, machines)),
     )
+
+
+def _missing(audit: Audit) -> tuple[str, ...]:
+    """Of all of it: one path may be unknown where another one is at risk."""
+    return asked_once((*audit.unknown, *(why for row in audit.handovers for why in row.unknown)))
 
 
 def _evidence_by_kernel(audits: Sequence[tuple[str, str, Audit]]) -> dict[str, str]:
