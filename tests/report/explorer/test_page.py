@@ -207,3 +207,28 @@ def test_what_is_missing_of_one_path_is_told_where_another_is_at_risk() -> None:
 
 
 _REASON = Unknown("whether crashkernel=,cma was asked for", "crash-kernel-borrows")
+
+
+def test_of_several_machines_it_is_told_whose_verdict_is_which() -> None:
+    """Their handovers are counted together, and are no machine's verdict."""
+    (one,) = audits(1)
+    told = {"a": Verdict.AT_RISK, "b": Verdict.UNKNOWN, "c": Verdict.SAFE, "d": Verdict.UNKNOWN}
+    shown = [
+        (
+            name,
+            one.kernel,
+            replace(
+                one,
+                by_path=dict.fromkeys(Path, verdict),
+                unknown=(_REASON,) if name == "b" else (),
+                handovers=tuple(replace(row, unknown=()) for row in one.handovers),
+            ),
+        )
+        for name, verdict in told.items()
+    ]
+    head = page_of(of_audits(shown)).split("<main>")[0]
+    assert head.count("; at risk: a; unknown: b and d; safe: c</span>") == len(Path)
+    assert f"<li>{_REASON} (of b)</li>" in head
+    alone = page_of(of_audits(shown[1:2])).split("<main>")[0]
+    assert "unknown: b" not in alone
+    assert f"<li>{_REASON}</li>" in alone

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from staleline.report.explorer.cases import ExploredKernel, ExploredKernels, Result
 from staleline.report.words.markup import html_escape
@@ -55,15 +55,29 @@ def _of_kernel(explored: ExploredKernels, kernel: ExploredKernel) -> Iterator[st
 
 def _on_path(explored: ExploredKernels, kernel: ExploredKernel, path: Path) -> Iterator[str]:
     """The verdict of a path: the worst of all machines'."""
-    verdicts = [
-        overall.by_path[path]
-        for (_, name), overall in explored.overall.items()
+    verdicts = {
+        machine: overall.by_path[path]
+        for (machine, name), overall in explored.overall.items()
         if name == kernel.name and path in overall.by_path
-    ]
+    }
     if verdicts:
-        verdict = worst(verdicts)
+        verdict = worst(verdicts.values())
+        counts = _counts(_results(explored, kernel, path), verdict)
+        told = "; ".join((counts, *_by_machine(verdicts, explored.called)))
         yield f'<dt>{path}</dt><dd><span class="verdict {verdict}">{_mark(verdict)}{verdict.words}'
-        yield f"</span> <span>{_counts(_results(explored, kernel, path), verdict)}</span></dd>"
+        yield f"</span> <span>{html_escape(told)}</span></dd>"
+
+
+def _by_machine(verdicts: Mapping[str, Verdict], called: str) -> Iterator[str]:
+    """Whose verdict is which, of several: handovers that are at risk are no machine that is.
+
+    Which of its handovers a machine takes may be unknown, and with it the machine's verdict.
+    """
+    if len({*verdicts.values()}) > 1:
+        for verdict in WORST_FIRST:
+            names = [name for name, its in verdicts.items() if its is verdict]
+            if names:
+                yield f"{verdict.words}: {_named(names, called)}"
 
 
 def _mark(verdict: Verdict) -> str:
@@ -99,12 +113,23 @@ def _several(count: int, what: str) -> str:
 
 
 def _missing(explored: ExploredKernels, kernel: ExploredKernel) -> Iterator[str]:
-    reasons = dict.fromkeys(
-        reason
-        for (_, name), overall in explored.overall.items()
+    machines = {
+        machine: overall.missing
+        for (machine, name), overall in explored.overall.items()
         if name == kernel.name
-        for reason in overall.missing
-    )
+    }
+    reasons: dict[str, list[str]] = {}
+    for machine, missing in machines.items():
+        for reason in missing:
+            reasons.setdefault(reason, []).append(machine)
     if reasons:
-        items = "".join(f"<li>{html_escape(reason)}</li>" for reason in reasons)
+        items = "".join(
+            f"<li>{html_escape(reason)}{_of_which(names, machines, explored.called)}</li>"
+            for reason, names in reasons.items()
+        )
         yield f'<p class="open">Missing, and how to get it:</p><ul>{items}</ul>'
+
+
+def _of_which(names: Sequence[str], all_names: Collection[str], called: str) -> str:
+    """Of which machines something is missing, where it is not of all."""
+    return "" if len(names) == len(all_names) else html_escape(f" (of {_named(names, called)})")
