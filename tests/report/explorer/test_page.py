@@ -6,6 +6,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import pathlib
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -20,6 +21,7 @@ from staleline.check.runs.replay import replay
 from staleline.printable import printable
 from staleline.report.explorer.cases import ExploredKernels, of_audits
 from staleline.report.explorer.data import explorer_data
+from staleline.report.explorer.files import write_report
 from staleline.report.explorer.page import explorer_page
 from staleline.verdict.handover.unknown import Unknown
 from staleline.vocabulary import Path, Verdict
@@ -232,3 +234,17 @@ def test_of_several_machines_it_is_told_whose_verdict_is_which() -> None:
     alone = page_of(of_audits(shown[1:2])).split("<main>")[0]
     assert "unknown: b" not in alone
     assert f"<li>{_REASON}</li>" in alone
+
+
+def test_a_picture_says_whose_run_it_is(tmp_path: pathlib.Path) -> None:
+    """A run that is sent by itself; the name of its file has the kernel's number at most."""
+    write_report(hygon(), tmp_path)
+    pictures = sorted((tmp_path / "traces").glob("*.svg"))
+    assert len(pictures) > 1
+    for picture in pictures:
+        title = re.search("<title>(.*?)</title>", picture.read_text())
+        assert title is not None
+        kernel = "host-mem-incoherent" if picture.stem.endswith(".2") else "linux-6.18"
+        assert title[1].startswith(f"{kernel} on hygon-sme-incoherent: ")
+        _, path, transition, *_ = picture.stem.split(".")
+        assert f": {path} {transition.replace('-', '→')}" in title[1]

@@ -67,6 +67,22 @@ def test_hosts_are_found_and_names_stay_text(open_page: Opener, page_file: Path)
     assert shown == rows.count() == int(counted)
 
 
+@pytest.mark.parametrize("script", [True, False])
+def test_shares_are_as_wide_as_they_are_or_not_there(
+    open_page: Opener, page_file: Path, script: bool
+):
+    page = open_page(page_file, java_script_enabled=script)
+    parts = page.locator(".share span").all()
+    boxes = [part.bounding_box() for part in parts]
+    if not script:
+        assert boxes == [None] * len(parts)
+        return
+    widths = [box["width"] for box in boxes if box]
+    hosts = [int(one) for one in page.locator(".counts strong").all_inner_texts() if one != "0"]
+    for width, count in zip(widths, hosts, strict=True):
+        assert width / sum(widths) == pytest.approx(count / sum(hosts), abs=0.02)
+
+
 def test_what_was_not_read_is_named(open_page: Opener, page_file: Path):
     page = open_page(page_file)
     expect(page.locator("#faults tbody tr")).to_have_count(1)

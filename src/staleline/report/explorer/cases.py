@@ -15,6 +15,7 @@ from staleline.report.explorer.layers import Layers, audit_layers, platform_laye
 from staleline.report.policies.subject import identity_lines
 from staleline.report.words.identity import identity_words
 from staleline.report.words.judged import Judged
+from staleline.report.words.words import state_word
 from staleline.verdict.audit.audit import Audit
 from staleline.verdict.handover.readkernel import NamedRule, PartlyReadKernel
 from staleline.verdict.handover.unknown import asked_once
@@ -30,6 +31,7 @@ __all__ = [
     "Result",
     "of_audits",
     "of_rules",
+    "run_title",
 ]
 
 
@@ -116,6 +118,13 @@ class ExploredKernels:
     called: str = "machines"
     files: Mapping[str, str] = field(default_factory=dict)
     under: tuple[str, ...] = ()
+
+
+def run_title(kernel: str, case: ComparedCase) -> str:
+    """What a picture of a run is of: whose kernel's, on which machine, and which handover."""
+    guests = ", SEV guests" if case.sev_guests_run else ""
+    transition = f"{state_word(case.old)}→{state_word(case.next)}{guests}"
+    return f"{kernel} on {case.machine}: {case.path} {transition}"
 
 
 def of_audits(audits: Iterable[tuple[str, str, Audit]]) -> ExploredKernels:

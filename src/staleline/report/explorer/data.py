@@ -16,7 +16,13 @@ from typing import Any
 from staleline.check.answer import Answer
 from staleline.check.runs.trace import Counterexample
 from staleline.model.scenario import Flush, ReportOrder, Scenario
-from staleline.report.explorer.cases import ComparedCase, ExploredKernels, ExploredMachine, Result
+from staleline.report.explorer.cases import (
+    ComparedCase,
+    ExploredKernels,
+    ExploredMachine,
+    Result,
+    run_title,
+)
 from staleline.report.explorer.runs import Numbers, Runs
 from staleline.report.words.words import state_word
 from staleline.vocabulary import Site, Verdict
@@ -37,10 +43,12 @@ class ExplorerData:
     Attributes:
         document: For the page.
         traces: File name -> the counterexample to write there as ITF.
+        titles: File name -> what that is of.
     """
 
     document: dict[str, Any]
     traces: Mapping[str, Counterexample]
+    titles: Mapping[str, str]
 
 
 def explorer_data(explored: ExploredKernels) -> ExplorerData:
@@ -66,7 +74,9 @@ def explorer_data(explored: ExploredKernels) -> ExplorerData:
     }
     counterexamples = writer.runs.counterexamples
     return ExplorerData(
-        document, {name: counterexamples[number] for number, name in writer.traces.items()}
+        document,
+        {name: counterexamples[number] for number, name in writer.traces.items()},
+        {name: writer.titles[number] for number, name in writer.traces.items()},
     )
 
 
@@ -79,12 +89,14 @@ class _Writer:
         results: Results by number; handovers of a kind share them.
         runs: Runs by number.
         traces: Number of a run -> file name, after the first handover that has it.
+        titles: Number of a run -> that handover, in words.
     """
 
     def __init__(self, explored: ExploredKernels) -> None:
         self.texts, self.facts, self.results = Numbers(), Numbers(), Numbers()
         self.runs = Runs(self.texts)
         self.traces: dict[int, str] = {}
+        self.titles: dict[int, str] = {}
         self._names = _names([machine.name for machine in explored.machines])
         self._kernels = {kernel.name: number for number, kernel in enumerate(explored.kernels)}
 
@@ -124,6 +136,8 @@ class _Writer:
         result = results[kernel]
         found = _broken(result)
         run = None if found is None else self._run(found, name, self._kernels[kernel])
+        if run is not None:
+            self.titles.setdefault(run, run_title(kernel, case))
         followed = {} if found is None else self._followed(found, kernel, results)
         written = _written(case, result, self.texts)
         return self.results.number({**written, "run": run, "followed": followed})

@@ -5,15 +5,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 from staleline.check.runs.itf import itf_document
-from staleline.check.runs.trace import Counterexample
 from staleline.errors import UsageError
 from staleline.outputfile import replace_file, writing
 from staleline.report.explorer.cases import ExploredKernels
-from staleline.report.explorer.data import explorer_data
+from staleline.report.explorer.data import ExplorerData, explorer_data
 from staleline.report.explorer.page import explorer_page
 from staleline.report.pictures.svg import svg
 
@@ -37,7 +36,7 @@ def write_report(explored: ExploredKernels, directory: Path) -> Path:
     page = explorer_page(explored, data.document)
     with writing(directory):
         _clear(directory)
-        _write_traces(directory / _TRACES, data.traces)
+        _write_traces(directory / _TRACES, data)
     # Last, so that no page names traces that are not there yet.
     replace_file(directory / PAGE, page)
     return directory / PAGE
@@ -86,11 +85,12 @@ def _clear(directory: Path) -> None:
         path.unlink()
 
 
-def _write_traces(traces: Path, counterexamples: Mapping[str, Counterexample]) -> None:
-    if counterexamples:
+def _write_traces(traces: Path, data: ExplorerData) -> None:
+    if data.traces:
         traces.mkdir(exist_ok=True)
-    for name, counterexample in counterexamples.items():
+    for name, counterexample in data.traces.items():
         document = json.dumps(itf_document(counterexample), indent=1)
         (traces / name).write_text(document, "utf-8")
         stem = name.removesuffix(_TRACE_SUFFIX)
-        (traces / f"{stem}{_PICTURE_SUFFIX}").write_text(svg(counterexample, stem), "utf-8")
+        picture = svg(counterexample, data.titles[name])
+        (traces / f"{stem}{_PICTURE_SUFFIX}").write_text(picture, "utf-8")

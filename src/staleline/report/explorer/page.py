@@ -71,12 +71,17 @@ def explorer_page(explored: ExploredKernels, document: Mapping[str, Any]) -> str
         heading=html_escape(heading(explored)),
         summary=summary(explored),
         told=_TOLD if worst is not None else "No counterexample was found.",
-        without="" if worst is None else f'<div class="picture">{svg(worst[1], worst[0])}</div>',
+        without="" if worst is None else _picture(svg(worst[1], worst[0])),
         provenance=provenance_html(explored),
         style=style,
         script=script,
         data=data_block(document),
     )
+
+
+def _picture(drawn: str) -> str:
+    # What is wider than a window is scrolled by keys too, which takes a place to be at.
+    return f'<div class="picture" tabindex="0" role="group" aria-label="Picture">{drawn}</div>'
 
 
 def page_head() -> str:

@@ -7,10 +7,9 @@ from collections.abc import Iterator
 from importlib.metadata import version
 
 from staleline.check.runs.trace import Counterexample
-from staleline.report.explorer.cases import ComparedCase, ExploredKernels
+from staleline.report.explorer.cases import ExploredKernels, run_title
 from staleline.report.words.dates import today
 from staleline.report.words.markup import html_escape
-from staleline.report.words.words import state_word
 from staleline.vocabulary import Verdict
 
 __all__ = ["provenance_html", "worst_run"]
@@ -19,7 +18,7 @@ __all__ = ["provenance_html", "worst_run"]
 def worst_run(explored: ExploredKernels) -> tuple[str, Counterexample] | None:
     """The shortest counterexample of all, with its name."""
     runs = [
-        (f"{kernel} on {case.machine}: {case.path} {_transition(case)}", run)
+        (run_title(kernel, case), run)
         for case, results in explored.results.items()
         for kernel, result in results.items()
         if result.finding.verdict is Verdict.AT_RISK
@@ -38,8 +37,3 @@ def _provenance(explored: ExploredKernels) -> Iterator[str]:
     yield f"staleline {version('staleline')}, {today()}."
     for name, digest in explored.files.items():
         yield f"{name}: {digest}"
-
-
-def _transition(case: ComparedCase) -> str:
-    guests = ", SEV guests" if case.sev_guests_run else ""
-    return f"{state_word(case.old)}→{state_word(case.next)}{guests}"

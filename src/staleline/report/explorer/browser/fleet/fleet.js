@@ -169,9 +169,15 @@ function faults() {
   });
 }
 
-for (const part of document.querySelectorAll(".share span")) {
-  part.style.flexGrow = part.dataset.share;
+/** Without a script all shares would be as wide, and the policy of the page allows no style. */
+function shares() {
+  for (const part of document.querySelectorAll(".share span")) {
+    part.style.flexGrow = part.dataset.share;
+  }
+  document.querySelector(".share").hidden = false;
 }
+
+shares();
 groups();
 classes();
 hosts();
