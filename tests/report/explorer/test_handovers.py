@@ -121,3 +121,16 @@ def test_what_was_given_and_not_observed_is_told_at_the_top(
 ) -> None:
     head = open_page(machines_page).get_by_role("banner").inner_text()
     assert "node003.example: given by you, not observed: msr 0xc0010010, kernel.cmdline" in head
+
+
+@pytest.mark.parametrize("width", [1280, 1040, 820, 390])
+def test_no_verdict_lies_beyond_the_edge_of_the_window(
+    open_page: Opener, machines_page: Path, width: int
+) -> None:
+    page = open_page(machines_page, viewport={"width": width, "height": 900})
+    cells = page.locator("table.matrix td[data-case]").all()
+    assert len(cells) == 8
+    for cell in cells:
+        box = cell.bounding_box()
+        assert box is not None
+        assert 0 <= box["x"] <= box["x"] + box["width"] <= width

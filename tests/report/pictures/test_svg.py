@@ -3,16 +3,23 @@
 
 from __future__ import annotations
 
+import io
+import re
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
+from dataclasses import replace
+from importlib.resources import files
 
 import pytest
+from rich.console import Console
 
 from staleline.check.answer import check
-from staleline.check.runs.trace import Counterexample
+from staleline.check.runs.trace import _DRAM, DRAM_NAME, Change, Counterexample
 from staleline.model.scenario import Flush
+from staleline.model.state.cpus import Data
 from staleline.report.pictures.sequence import mermaid, plantuml
 from staleline.report.pictures.svg import svg
+from staleline.report.words.lanes import lanes
 from tests.check.scenarios import kexec
 
 NAMESPACE = "{http://www.w3.org/2000/svg}"
@@ -65,3 +72,30 @@ def test_a_message_per_step_and_a_note_per_change(
     for step, message in zip(shown.steps, messages, strict=True):
         assert message.strip().startswith(step.actor.replace(" ", "_"))
         assert ";" not in message
+
+
+@pytest.mark.parametrize("lost", [Data.LOST, Data.OVERWRITTEN])
+def test_what_is_lost_looks_so_in_every_way_to_show_a_run(lost: Data) -> None:
+    """The picture, the terminal's lanes and the player: memory that no kernel wanted so."""
+    value = view_words(lost)
+    change = Change(DRAM_NAME, "line", "next", value)
+    assert "#b3261e" in svg(with_last_change(run(), change))
+    written = io.StringIO()
+    console = Console(file=written, force_terminal=True, width=200, color_system="standard")
+    console.print(lanes(with_last_change(run(), change)))
+    assert f"\x1b[1;31m{value.split()[0]}" in written.getvalue()
+    style = files("staleline.report.explorer").joinpath("styles/player.css").read_text()
+    rule = re.search(r"\n([^\n]*) \.state \{ color: var\(--risk\); \}", style)
+    assert rule is not None
+    assert f'[data-holds="{value}"]' in rule[1]
+
+
+def view_words(data: Data) -> str:
+    """As a view tells it."""
+    return _DRAM[data]
+
+
+def with_last_change(shown: Counterexample, change: Change) -> Counterexample:
+    """The run, whose last step changes this alone."""
+    *steps, last = shown.steps
+    return replace(shown, steps=(*steps, replace(last, changes=(change,))))
