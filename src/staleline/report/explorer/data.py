@@ -134,11 +134,11 @@ class _Writer:
         self, case: ComparedCase, kernel: str, results: Mapping[str, Result], name: str
     ) -> int:
         result = results[kernel]
-        found = _broken(result)
-        run = None if found is None else self._run(found, name, self._kernels[kernel])
+        broken = _broken(result)
+        run = None if broken is None else self._run(broken, name, self._kernels[kernel])
         if run is not None:
             self.titles.setdefault(run, run_title(kernel, case))
-        followed = {} if found is None else self._followed(found, kernel, results)
+        followed = {} if broken is None else self._followed(broken, kernel, results)
         written = _written(case, result, self.texts)
         return self.results.number({**written, "run": run, "followed": followed})
 
