@@ -62,6 +62,20 @@ def coloured(text: str) -> str:
     return "".join(f"\x1b[32m{line[:15]}\x1b[0m\x1b[1m{line[15:]}\x1b[0m\n" for line in lines)
 
 
+def mail_as_sent(text: str) -> bytes:
+    """Header, a part in quoted-printable, and a signature that is not, as lore.kernel.org has it.
+
+    A header is not encoded, so its equals signs are its own (RFC 2045 section 6).
+    """
+    head = 'From: Jo <jo@example.org>\nContent-Type: multipart/mixed; boundary="=_12"\n\n'
+    part = (
+        "--=_12\nContent-Type: text/plain; charset=UTF-8; format=flowed\n"
+        "Content-Transfer-Encoding: quoted-printable\n\n"
+    )
+    other = b"--=_12\nContent-Type: text/plain; charset=UTF-8\n\nif (a == 3D)\n--=_12--\n"
+    return b"".join((head.encode(), part.encode(), quopri.encodestring(text.encode()), other))
+
+
 #: What people's programs make of a text; bytes where it is of a file.
 HANDED_ON: dict[str, Callable[[str], str | bytes]] = {
     "quoted": before_each("> "),
@@ -76,6 +90,7 @@ HANDED_ON: dict[str, Callable[[str], str | bytes]] = {
         f"On Monday, Jo wrote:\n> Hi,\n{before_each('> ')(text)}\nThat is odd.\n"
     ),
     "in a mail": lambda text: f"Hi,\nhere it is:\n\n{text}\n-- \nJo\n",
+    "a mail as it was sent": mail_as_sent,
     "quoted-printable": lambda text: quopri.encodestring(text.encode()),
     "fenced": lambda text: f"```\n{text}```\n",
     "of a web page": lambda text: text.replace("\n  ", "\n\N{NO-BREAK SPACE}\N{NO-BREAK SPACE}"),
@@ -270,3 +285,17 @@ def test_a_text_cut_within_its_last_lines_tells_no_more_and_is_no_error(of: str)
     for cut in range(len(text) - 130, len(text), 3):
         less = from_snapshot(parse_snapshot(text[:cut], "file"))
         assert all(fact.value in (None, whole[fact.name].value) for fact in less)
+
+
+def test_a_command_line_of_a_mail_that_is_not_decoded_is_unknown() -> None:
+    """`mem_encrypt=3Don` was neither on nor off: a stray equals sign hides that it is a mail's.
+
+    As lists show mails of which somebody quotes a part: "=3D" stands for each equals sign.
+    """
+    text = (
+        "a == b\n[    0.000000] Linux version 6.12.1 (a@b)\n"
+        "[    0.000000] Command line: root=3D/dev/sda1 ro mem_encrypt=3Don\n[    0.1] x\n"
+    )
+    machine = parse_snapshot(text, "file")
+    assert machine.kernel.release == "6.12.1"
+    assert machine.kernel.cmdline is None

@@ -35,6 +35,8 @@ _BACK = 1.0
 _CUT = 900
 #: Linux 7.3.4 init/main.c print_kernel_cmdline() ends all but the last line so.
 _WRAPPED = " \\"
+#: Of quoted-printable (RFC 2045), where what is around it does not show that it is.
+_ENCODED = "=3D"
 #: What hosts are called until they learn their names, by kernel, systemd and images of clouds.
 _BEFORE_ITS_NAME = frozenset(
     {
@@ -204,11 +206,16 @@ def _command_line(messages: list[str]) -> str | None:
     whole = list(_texts("kernel-command-line", "cmdline", messages))
     if whole:
         wrapped = len(whole) > 1 or whole[0].endswith(_WRAPPED)
-        return None if wrapped or len(whole[0]) > _CUT else whole[0]
+        return None if wrapped or _is_changed(whole[0]) else whole[0]
     early = next(_texts("command-line", "cmdline", messages), None)
-    if early is None or len(early) > _CUT or "bootconfig" in early.split():
+    if early is None or _is_changed(early) or "bootconfig" in early.split():
         return None
     return early
+
+
+def _is_changed(line: str) -> bool:
+    """Is it longer than printk keeps, or does it hold what a mail writes for an equals sign?"""
+    return len(line) > _CUT or line.count("=") == line.count(_ENCODED) > 0
 
 
 def _texts(wording: str, group: str, messages: list[str]) -> Iterator[str]:

@@ -40,6 +40,15 @@ _BARE_COLOUR = Pattern(r"\[[0-9]{0,2}(?:;[0-9]{1,3}){0,4}m")
 _BEGINS_BARE = Pattern(r"^\[[0-9]{1,2}(?:;[0-9]{1,3}){0,4}m", re.MULTILINE)
 _QUOTED_PRINTABLE = Pattern(r"=(?:[0-9A-F]{2}|[ \t]*\n)")
 _SURELY_QUOTED_PRINTABLE = Pattern(r"=3D|=20$|=\n", re.MULTILINE)
+#: A part of a mail as it was sent: a line of its header, which is not encoded itself (RFC 2045
+#: section 6), up to the empty line. The part ends at a line of the mail's boundary (RFC 2046
+#: section 5.1.1), or where a mailbox's next mail begins.
+_HEADER = Pattern(
+    r"^Content-Transfer-Encoding:[ \t]*\"?quoted-printable\b.*\n(?:[\w-]+:.*\n|[ \t]+\S.*\n)*\n",
+    re.MULTILINE | re.IGNORECASE,
+)
+_BOUNDARY = Pattern(r'\bboundary="?([^"\s;]{1,70})', re.IGNORECASE)
+_NEXT_MAIL = r"From \S+ .*[0-9]{4}$"
 
 _MARKS = Pattern(r"[ \t]{0,3}(?:[>|]+[ \t]?)+")
 #: cat -n, the clocks of CI services and VirtualBox, grep -n, grep of several files.
@@ -85,14 +94,34 @@ def _plain_space(found: re.Match[str]) -> str:
 
 
 def _decoded_mail(text: str) -> str:
-    """A text in which every equals sign is one of quoted-printable, decoded.
+    """A text in which every equals sign is one of quoted-printable, decoded; so a mail's parts.
 
     A soft line break joins two lines, and the numbers of those behind it are of the joined text.
     """
     if not _SURELY_QUOTED_PRINTABLE.search(text):
         return text
-    if len(_QUOTED_PRINTABLE.findall(text)) != text.count("="):
-        return text
+    if len(_QUOTED_PRINTABLE.findall(text)) == text.count("="):
+        return _decoded(text)
+    return "".join(_parts_decoded(text)) if _HEADER.search(text) else text
+
+
+def _parts_decoded(mail: str) -> Iterator[str]:
+    """`mail` in pieces, of which those that a header calls quoted-printable are decoded."""
+    boundaries = "".join(
+        rf"|--{re.escape(boundary)}(?:--)?[ \t]*$" for boundary in set(_BOUNDARY.findall(mail))
+    )
+    ends = re.compile(f"^(?:{_NEXT_MAIL}{boundaries})", re.MULTILINE)
+    at = 0
+    while header := _HEADER.search(mail, at):
+        behind = ends.search(mail, header.end())
+        end = len(mail) if behind is None else behind.start()
+        yield mail[at : header.end()]
+        yield _decoded(mail[header.end() : end])
+        at = end
+    yield mail[at:]
+
+
+def _decoded(text: str) -> str:
     import quopri
 
     return quopri.decodestring(text.encode()).decode("utf-8", "replace")
