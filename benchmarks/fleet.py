@@ -39,7 +39,7 @@ from staleline.fleet.intake.sources import FleetInput
 from staleline.fleet.profile import Profiles
 from staleline.fleet.result import AuditOptions, asked_fleet
 from staleline.fleet.store import TABLES, Fleet, created
-from staleline.fleet.tables import count_repeated, relation
+from staleline.fleet.tables import keep_repeated, relation
 
 __all__ = ["main", "million"]
 
@@ -87,7 +87,8 @@ def million(directory: Path, hosts: int, *, seed: int = 1) -> Fleet:
     for part, first in enumerate(range(0, hosts, _PART)):
         count = min(_PART, hosts - first)
         _write_part(fleet, part, _hosts(kinds, drawn, first, count), rows)
-    count_repeated(fleet)
+    keep_repeated(fleet)
+    fleet.keep_number_of_parts()
     return fleet
 
 
@@ -124,12 +125,16 @@ def over(fleet: Fleet, directory: Path, times: int) -> Fleet:
     larger = created(directory)
     parts = len(fleet.parts("inputs"))
     for table in TABLES:
-        # What describes hosts is there once, as it would be if they were added together.
-        again = range(times if table in ("hosts", "inputs") else 1)
-        for number, part in product(again, range(parts)):
-            os.link(fleet.part(table, part), larger.part(table, number * parts + part))
+        for number, part in product(range(times), range(parts)):
+            path = larger.part(table, number * parts + part)
+            # What describes hosts is there once, as it would be if they were added together.
+            if number and table not in ("hosts", "inputs"):
+                path.write_bytes(parquet(table, []))
+            else:
+                os.link(fleet.part(table, part), path)
     for kept in (fleet.repeated, fleet.verdicts):
         os.link(kept, larger.directory / kept.name)
+    larger.keep_number_of_parts()
     return larger
 
 

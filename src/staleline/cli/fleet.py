@@ -34,6 +34,8 @@ _NO_FINDINGS = {
 }
 _ONLY_TEXT = {**_NO_FINDINGS, "prometheus": "metrics are those of `staleline fleet audit`"}
 _USES = ("on", "off", "same", "any")
+#: Of a file's name, and a place in it.
+_WHERE_MAX = 300
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 
@@ -126,8 +128,9 @@ def _tell_added(added: Added, into: str) -> None:
     again = f"; there already: {_several(added.already, 'input')}" if added.already else ""
     twice = f"; told more than once: {_several(added.repeated, 'host')}" if added.repeated else ""
     click.echo(f"{hosts} of {inputs} added{again}{twice}")
-    for _, _, reason in added.faults:
-        streams.complain(f"not read: {printable(reason)}")
+    for file, place, reason in added.faults:
+        where = f"{file}:{place}".removesuffix(":")
+        streams.complain(f"not read: {printable(where)[:_WHERE_MAX]}: {printable(reason)}")
     # Only a few are named.
     left = added.quarantined - len(added.faults)
     if left > 0:

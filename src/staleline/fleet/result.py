@@ -31,6 +31,7 @@ from staleline.fleet.statements import Outlook
 from staleline.fleet.store import Fleet, opened
 from staleline.fleet.subjects import FleetSubject, subjects_of
 from staleline.fleet.tables import Engine, Statements, engine, relation, with_tables
+from staleline.printable import printable
 from staleline.vocabulary import WORST_FIRST, Verdict
 
 __all__ = [
@@ -84,6 +85,11 @@ class Fault:
     place: str
     reason: str
     contradictions: str
+
+    @property
+    def where(self) -> str:
+        """File and place."""
+        return f"{self.file}:{self.place}".removesuffix(":")
 
 
 @dataclass(frozen=True)
@@ -192,7 +198,8 @@ class AskedFleet:
         if file.suffix == ".csv":
             kind, statement = "FORMAT csv, HEADER", for_sheets(statement, self.columns)
         name = str(file).replace("'", "''")
-        written = self.running.value(f"COPY ({statement}) TO '{name}' ({kind})")
+        with _copying(file):
+            written = self.running.value(f"COPY ({statement}) TO '{name}' ({kind})")
         hosts = self.running.value("SELECT SUM(hosts) FROM counted") or 0
         # A join that loses a host loses a verdict, and nobody would see it.
         if written != hosts + len(self.faults):
@@ -212,6 +219,20 @@ class AskedFleet:
         """Class -> its facts under its own kernels."""
         rows = self.running.rows("SELECT DISTINCT * FROM classes ORDER BY class")
         return {row["class"]: tuple(row[name] for name in ASKED) for row in rows}
+
+
+@contextmanager
+def _copying(file: Path) -> Iterator[None]:
+    import duckdb
+
+    try:
+        yield
+    except duckdb.IOException as error:
+        raise UsageError(
+            f"cannot be written: {printable(str(error).splitlines()[0])[:300]}",
+            where=file,
+            do="name another place",
+        ) from error
 
 
 @contextmanager
@@ -236,9 +257,19 @@ def asked_fleet(directory: Path, options: AuditOptions) -> Iterator[AskedFleet]:
                 for row in running.rows("SELECT * FROM faults ORDER BY file, place")
             )
             count(running, outlook, options.by)
+            _require_all(running, len(faults))
             yield AskedFleet(fleet, options, outlook, running, judge, faults, outlook.doubtful)
             if judge.judged:
                 keep_verdicts(fleet, judge.verdicts)
+
+
+def _require_all(running: Engine, faults: int) -> None:
+    """A join that loses a host loses a verdict, and nobody would see it."""
+    hosts, counted = (
+        int(running.value(f"SELECT SUM(hosts) FROM {name}") or 0) for name in ("judged", "counted")
+    )
+    if hosts != counted + faults:
+        raise AssertionError(f"{hosts} hosts judged of {counted} and {faults} that were not read")
 
 
 def _with_repeated(running: Engine, fleet: Fleet) -> bool:
@@ -283,10 +314,13 @@ def _inventory(running: Engine, fleet: Fleet, by: Sequence[str]) -> tuple[str, .
 
 def _verdicts(running: Engine, fleet: Fleet, judge: Judge, outlook: Outlook) -> None:
     """Fill ``verdicts`` and ``costs``, from what was judged before if all of it was."""
+    import duckdb
+
     kept = fleet.table_of_verdicts(judge.question.number)
-    if kept.exists():
+    try:
         running.make("verdicts", f"SELECT * FROM {relation([kept])}")
-    else:
+    # It is not there, or no whole file: what may be deleted at any time is made anew.
+    except duckdb.Error:
         judge_subjects(running, judge, outlook)
         _keep(running, fleet, kept)
     count_costs(running)

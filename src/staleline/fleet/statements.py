@@ -327,7 +327,8 @@ UNION ALL
 SELECT COALESCE(f.host, CONCAT(file, CASE WHEN place = '' THEN '' ELSE ':' END, place)),
     CAST(NULL AS BIGINT){owner}, {none}, {none}, {none}, {none}, 'none', {none},
     CAST(NULL AS BIGINT), 'unknown', 'unknown', 'unknown', '', '{FAULTS}', contradictions, '', '',
-    CAST(NULL AS DOUBLE), evidence, CAST(NULL AS BIGINT), reason
+    CAST(NULL AS DOUBLE), evidence, CAST(NULL AS BIGINT),
+    CONCAT(file, CASE WHEN place = '' THEN '' ELSE ':' END, place, ': ', reason)
 FROM faults f {_with_owners(told.inventory, "f.host")}
 """
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A fleet's directory: tables of Parquet in parts, what is being added, and a lock.
 
-fleet.json          which edition of this layout it is
+fleet.json          which edition of this layout it is, and how many parts it has
 adding.json         what is to be added, while that is not finished
 hosts/ …            one file per part and table
 inventory.parquet   columns of the owner's, by host
@@ -28,7 +28,7 @@ from staleline.outputfile import writing
 
 __all__ = ["SCHEMA", "TABLES", "Fleet", "created", "opened", "require_libraries"]
 
-SCHEMA = "staleline/fleet/2"
+SCHEMA = "staleline/fleet/3"
 #: Written in this order: a part whose inputs are there is whole.
 TABLES = ("hosts", "quarantine", "profiles", "classes", "subjects", "hardware", "inputs")
 
@@ -67,6 +67,10 @@ class Fleet:
         """The file of one part."""
         return self.table(table) / f"part-{number:06}.parquet"
 
+    def has_part(self, number: int) -> bool:
+        """Is a part there, of each table?"""
+        return all(self.part(table, number).exists() for table in TABLES)
+
     def parts(self, table: str) -> list[Path]:
         """Every part of a table that is whole."""
         # A part is there as a whole or not at all.
@@ -102,6 +106,18 @@ class Fleet:
         path = self.directory / _ADDING
         return _json(path) if path.exists() else None
 
+    @property
+    def number_of_parts(self) -> int:
+        """How many there were when adding was last finished."""
+        return int(_json(self.directory / _MARK).get("parts", 0))
+
+    def keep_number_of_parts(self) -> None:
+        """Every part is there, and whoever has fewer has a copy of some of it."""
+        parts = len(self.parts("inputs"))
+        # Untouched, so that a fleet to which nothing was added keeps its bytes.
+        if parts != self.number_of_parts:
+            self.write(self.directory / _MARK, _mark(parts))
+
     def keep_plan(self, plan: dict[str, Any] | None) -> None:
         """Begin to add, or be done with it."""
         path = self.directory / _ADDING
@@ -127,14 +143,39 @@ class Fleet:
                 if path.name.startswith((".part-", ".adding", ".inventory", ".repeated", ".fleet")):
                     path.unlink(missing_ok=True)
 
+    def require_whole(self, parts: int) -> None:
+        """Refuse a fleet that lacks one of its first parts, of whichever table.
+
+        Its hosts would be missing, or joined to nothing, and nobody would see it.
+
+        Raises:
+            UsageError: It does.
+        """
+        for number in range(parts):
+            for table in TABLES:
+                if not self.part(table, number).exists():
+                    self._refuse(f"lacks {table}/{self.part(table, number).name}")
+        if parts and not self.repeated.exists():
+            self._refuse(f"lacks {self.repeated.name}")
+
+    def _refuse(self, what: str) -> None:
+        raise UsageError(
+            f"{what}, as if it was copied in part",
+            where=self.directory,
+            do="copy it as a whole, or add its sources to a new directory",
+        )
+
     def require_finished(self) -> None:
         """Refuse a fleet of which a part is missing.
 
         Raises:
-            UsageError: Adding to it was not finished.
+            UsageError: Adding to it was not finished, or it is no whole copy.
         """
         plan = self.plan
         if plan is None:
+            self.require_whole(self.number_of_parts)
+            if len(self.parts("inputs")) != self.number_of_parts:
+                self._refuse(f"has more parts than the {self.number_of_parts} it was left with")
             return
         done = len(self.parts("inputs"))
         raise UsageError(
@@ -216,8 +257,12 @@ def created(directory: Path) -> Fleet:
     with writing(directory):
         for table in TABLES:
             fleet.table(table).mkdir(exist_ok=True)
-    fleet.write(directory / _MARK, json.dumps({"schema": SCHEMA}).encode() + b"\n")
+    fleet.write(directory / _MARK, _mark(0))
     return fleet
+
+
+def _mark(parts: int) -> bytes:
+    return json.dumps({"schema": SCHEMA, "parts": parts}).encode() + b"\n"
 
 
 def _is_of_ours(name: str) -> bool:

@@ -9,15 +9,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
+from staleline.errors import UsageError
 from staleline.fleet.columns import parquet
 from staleline.fleet.store import TABLES, Fleet
+from staleline.printable import printable
 
 __all__ = [
     "Engine",
     "Statements",
-    "count_repeated",
     "engine",
+    "keep_repeated",
     "known_inputs",
+    "number_of_repeated",
     "quarantined_files",
     "relation",
     "with_tables",
@@ -88,7 +91,14 @@ def engine() -> Iterator[Engine]:
     with duckdb.connect(config={"memory_limit": _MEMORY}) as connection:
         # What needs an order asks for it; to keep that of the files takes memory.
         connection.execute("SET preserve_insertion_order = false")
-        yield Engine(connection)
+        try:
+            yield Engine(connection)
+        # So it calls files that are cut or damaged, and what is no Parquet.
+        except (duckdb.IOException, duckdb.InvalidInputException) as error:
+            raise UsageError(
+                f"cannot be read: {printable(str(error).splitlines()[0])[:300]}",
+                do="copy the fleet as a whole, or add its sources to a new directory",
+            ) from error
 
 
 def relation(files: Iterable[Path]) -> str:
@@ -130,7 +140,14 @@ def quarantined_files(fleet: Fleet, *, since: int) -> list[tuple[str, str, str]]
         return [(row["file"], row["place"], row["reason"]) for row in running.rows(statement)]
 
 
-def count_repeated(fleet: Fleet) -> int:
+def number_of_repeated(fleet: Fleet) -> int:
+    """How many hosts were told more than once."""
+    import pyarrow.parquet as pq
+
+    return int(pq.read_metadata(fleet.repeated).num_rows) if fleet.repeated.exists() else 0
+
+
+def keep_repeated(fleet: Fleet) -> None:
     """Write down which hosts were told more than once; there are few, or none."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -146,4 +163,3 @@ def count_repeated(fleet: Fleet) -> int:
     # Untouched, so that a fleet to which nothing was added keeps its bytes.
     if not fleet.repeated.exists() or fleet.repeated.read_bytes() != sink.getvalue():
         fleet.write(fleet.repeated, sink.getvalue())
-    return len(names)

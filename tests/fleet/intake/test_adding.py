@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import io
 import json
@@ -28,13 +29,14 @@ from staleline.errors import UsageError
 from staleline.evidence.detect import parse_snapshot
 from staleline.evidence.hosts.snapshot_json import snapshot_text
 from staleline.evidence.snapshot import KernelEvidence
-from staleline.fleet.intake import sources
+from staleline.fleet.intake import adding, sources
 from staleline.fleet.intake.adding import AddOptions, add_to_fleet
 from staleline.fleet.intake.records import records
 from staleline.fleet.intake.sources import listed
 from staleline.fleet.judging import FleetQuestion
 from staleline.fleet.result import AuditOptions, asked_fleet
-from staleline.fleet.store import created, opened
+from staleline.fleet.store import TABLES, created, opened
+from tests.evidence.writers import KMSG, SME_ACTIVE
 from tests.fleet.equality import some_hosts
 
 ONE = AddOptions(jobs=1)
@@ -329,6 +331,65 @@ def test_a_hosts_directory_that_changed_is_read_again(tmp_path):
     assert [row["missing"] for row in rows_of(fleet).values()] == ["told-twice-differently"]
 
 
+def test_a_folder_that_cannot_be_listed_costs_no_other_file(hosts, tmp_path, monkeypatch):
+    folder, fleet = tmp_path / "in", tmp_path / "fleet"
+    written(folder, {"a.json": hosts["node0"]})
+    written(folder / "lost+found", {"b.json": hosts["node1"]})
+    listing = os.scandir
+
+    def refusing(path):
+        if Path(path).name == "lost+found":
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return listing(path)
+
+    # As root nothing is refused by its mode.
+    with monkeypatch.context() as refused:
+        refused.setattr(os, "scandir", refusing)
+        added = add_to_fleet(fleet, [str(folder)], ONE)
+    assert (added.hosts, added.quarantined) == (1, 1)
+    (told_of,) = added.faults
+    assert told_of[0] == str(folder / "lost+found")
+    assert rows_of(fleet).keys() == {"node0", told_of[0]}
+    # What was said of the folder holds until it could be listed.
+    add_to_fleet(fleet, [str(folder)], ONE)
+    assert rows_of(fleet).keys() == {"node0", "node1"}
+    assert add_to_fleet(fleet, [str(folder)], ONE).inputs == 0
+
+
+def test_a_fault_names_its_file_and_reason_however_long_names_are(hosts, tmp_path, capsys):
+    # A cell has no file of its own, and a member's name may be longer than any reason.
+    cells = _parquet({"snapshot": [None, "\0" * 9, "Dear all,"]})
+    member = tar_of({"n" * 5000: b"\0" * 9})
+    source = written(tmp_path / "in", {"cells.parquet": cells, "long.tar.gz": member})
+    fleet, page, rows = tmp_path / "fleet", tmp_path / "page.html", tmp_path / "rows.csv"
+    assert main(["fleet", "add", str(source), "--into", str(fleet)]) == 3
+    shown = [capsys.readouterr().err]
+    main(["fleet", "audit", str(fleet)])
+    shown.append(capsys.readouterr().out)
+    main(["fleet", "page", str(fleet), "-o", str(page)])
+    main(["fleet", "audit", str(fleet), "-o", str(rows)])
+    shown += [page.read_text(), rows.read_text()]
+    for text in shown:
+        for words in ("cells.parquet", "row 1", "row 2", "row 3", "holds no snapshot"):
+            assert words in text
+        assert text.count("is binary") >= 2
+        assert "is of no known format" in text
+
+
+def test_whole_snapshots_before_an_archives_damage_are_hosts(hosts, tmp_path):
+    texts = {f"snapshots/{name}.json": text.encode() for name, text in hosts.items()}
+    whole = gzip.decompress(tar_of(texts))
+    (tmp_path / "cut.tar").write_bytes(whole[: whole.index(b"snapshots/node7")])
+    added = add_to_fleet(tmp_path / "fleet", [str(tmp_path / "cut.tar")], ONE)
+    assert (added.hosts, added.quarantined) == (7, 1)
+    # A host's own archive that is cut is no host, and neither is a file in it.
+    log = {"sos_commands/kernel/dmesg": KMSG.format(message=SME_ACTIVE).encode()}
+    other = gzip.decompress(tar_of({**log, "sos_commands/kernel/uname_-a": b"Linux x"}))
+    (tmp_path / "sos.tar").write_bytes(other[: other.index(b"sos_commands/kernel/uname") + 200])
+    added = add_to_fleet(tmp_path / "sos", [str(tmp_path / "sos.tar")], ONE)
+    assert (added.hosts, added.quarantined) == (0, 1)
+
+
 def test_an_archive_without_files_is_a_fault(tmp_path):
     with tarfile.open(tmp_path / "hosts.tar", "w") as archive:
         folder = tarfile.TarInfo("hosts")
@@ -424,6 +485,73 @@ def test_a_kill_at_any_moment_changes_no_byte(hosts, tmp_path):
     time.sleep(1)  # the processes of the last one have let go of the lock
     add_to_fleet(killed, [str(source)], AddOptions(jobs=1, inputs_at_most=2))
     assert tree_bytes(killed) == tree_bytes(tmp_path / "whole")
+
+
+def test_until_hosts_that_were_told_twice_are_known_nothing_is_asked(hosts, tmp_path, monkeypatch):
+    texts = {"a.json": hosts["node0"], "b.json": told(hosts["node1"], host="node0")}
+    source, fleet = str(written(tmp_path / "in", texts)), tmp_path / "fleet"
+    monkeypatch.setattr(adding, "keep_repeated", lambda _: pytest.fail("killed here"))
+    with pytest.raises(pytest.fail.Exception):
+        add_to_fleet(fleet, [source], ONE)
+    monkeypatch.undo()
+    assert "not finished" in why_refused(fleet)
+    assert add_to_fleet(fleet, [source], ONE).repeated == 1
+    assert len(rows_of(fleet)) == 1
+
+
+@pytest.mark.parametrize("table", [*TABLES, "repeated"])
+def test_a_copy_that_lacks_a_part_is_refused_and_left_alone(hosts, tmp_path, table):
+    fleet, source = tmp_path / "fleet", tmp_path / "in"
+    add_to_fleet(fleet, [str(written(source, {"a.json": hosts["node0"]}))], ONE)
+    add_to_fleet(fleet, [str(written(source, {"b.json": hosts["node1"]}))], ONE)
+    # Copied in the order of names, any of these may be the first that is not there yet.
+    (
+        fleet / ("repeated.parquet" if table == "repeated" else f"{table}/part-000000.parquet")
+    ).unlink()
+    before = tree_bytes(fleet)
+    more = str(written(tmp_path / "more", {"c.json": hosts["node2"]}))
+    for attempt in (lambda: rows_of(fleet), lambda: add_to_fleet(fleet, [more], ONE)):
+        with pytest.raises(UsageError, match=f"lacks {table}"):
+            attempt()
+    assert tree_bytes(fleet) == before
+
+
+def test_a_copy_without_its_last_part_is_refused(hosts, tmp_path):
+    fleet, source = tmp_path / "fleet", tmp_path / "in"
+    add_to_fleet(fleet, [str(written(source, {"a.json": hosts["node0"]}))], ONE)
+    add_to_fleet(fleet, [str(written(source, {"b.json": hosts["node1"]}))], ONE)
+    for table in TABLES:
+        (fleet / table / "part-000001.parquet").unlink()
+    with pytest.raises(UsageError, match="lacks hosts/part-000001"):
+        rows_of(fleet)
+
+
+@pytest.mark.parametrize("name", ["hosts/part-000000.parquet", "repeated.parquet"])
+def test_a_file_that_is_cut_is_refused(hosts, tmp_path, name):
+    fleet = tmp_path / "fleet"
+    add_to_fleet(fleet, [str(written(tmp_path / "in", {"a.json": hosts["node0"]}))], ONE)
+    os.truncate(fleet / name, 100)
+    with pytest.raises(UsageError, match=f"cannot be read: .*{name}"):
+        rows_of(fleet)
+
+
+def test_kept_verdicts_that_are_damaged_are_made_anew(hosts, tmp_path):
+    fleet = tmp_path / "fleet"
+    add_to_fleet(fleet, [str(written(tmp_path / "in", {"a.json": hosts["node0"]}))], ONE)
+    before = rows_of(fleet)
+    for kept in fleet.glob("verdicts*"):
+        os.truncate(kept, 100)
+    assert rows_of(fleet) == before
+
+
+def test_rows_that_cannot_be_written_are_no_defect(hosts, tmp_path):
+    fleet = tmp_path / "fleet"
+    add_to_fleet(fleet, [str(written(tmp_path / "in", {"a.json": hosts["node0"]}))], ONE)
+    with (
+        asked_fleet(fleet, AuditOptions(now=NOW)) as asked,
+        pytest.raises(UsageError, match="cannot be written"),
+    ):
+        asked.write_rows(tmp_path / "nowhere" / "rows.csv")
 
 
 def test_a_fleet_that_is_written_to_is_locked(hosts, tmp_path):

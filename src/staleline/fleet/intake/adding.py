@@ -12,9 +12,14 @@ from typing import Any
 from staleline.cores import usable_cores
 from staleline.errors import UsageError
 from staleline.fleet.intake.ingest import Batch, BatchCount, add_batch, try_input
-from staleline.fleet.intake.sources import FleetInput, listed
+from staleline.fleet.intake.sources import LISTED, UNLISTED, FleetInput, listed
 from staleline.fleet.store import Fleet, created
-from staleline.fleet.tables import count_repeated, known_inputs, quarantined_files
+from staleline.fleet.tables import (
+    keep_repeated,
+    known_inputs,
+    number_of_repeated,
+    quarantined_files,
+)
 from staleline.printable import printable
 from staleline.workers import Failure, ProcessLimits, run_each
 
@@ -79,11 +84,15 @@ def add_to_fleet(directory: Path, sources: Sequence[str], options: AddOptions) -
     fleet = created(directory)
     with fleet.locked(writing_to_it=True):
         fleet.sweep()
-        counts = _finish(fleet, options) if fleet.plan is not None else []
-        first = len(fleet.parts("inputs"))
+        plan = fleet.plan
+        # Whatever is missing is nothing that somebody was about to add.
+        fleet.require_whole(fleet.number_of_parts if plan is None else plan["first"])
+        counts = _finish(fleet, options) if plan is not None else []
+        first = fleet.number_of_parts
         given = list(dict.fromkeys(listed(sources)))
         known = known_inputs(fleet)
         new = [one for one in given if _key(one) not in known]
+        new += [one for one in _listed_again(known, sources) if _key(one) not in known]
         if new:
             batches = list(_batches(new, options.inputs_at_most))
             # What is to be added is written down first. Each batch becomes one part of every table,
@@ -91,20 +100,30 @@ def add_to_fleet(directory: Path, sources: Sequence[str], options: AddOptions) -
             # would be there without it; nothing that is there is ever written again.
             fleet.keep_plan(_plan(first, batches))
             counts += _finish(fleet, options)
-        repeated = count_repeated(fleet)
         return Added(
             hosts=sum(count.hosts for count in counts),
             quarantined=sum(count.quarantined for count in counts),
             inputs=sum(count.inputs for count in counts),
             already=len(given) - len(new),
             faults=tuple(quarantined_files(fleet, since=first)),
-            repeated=repeated,
+            repeated=number_of_repeated(fleet),
         )
 
 
 # As the table of inputs has it, where nothing but text can be.
 def _key(input_: FleetInput) -> tuple[str, int, str]:
     return printable(input_.location), input_.bytes, input_.modified
+
+
+def _listed_again(
+    known: Iterable[tuple[str, int, str]], sources: Sequence[str]
+) -> Iterator[FleetInput]:
+    """Folders of the sources that could not be listed: of those that can be, it holds no more."""
+    for path, _, modified in sorted(known):
+        if modified.startswith(UNLISTED) and os.access(path, os.R_OK | os.X_OK):
+            below = (os.path.join(source, "") for source in sources)
+            if os.path.join(path, "").startswith(tuple(below)):
+                yield FleetInput(path, modified=LISTED + modified.removeprefix(UNLISTED))
 
 
 def _batches(inputs: Iterable[FleetInput], at_most: int) -> Iterator[list[FleetInput]]:
@@ -160,8 +179,7 @@ def _finish(fleet: Fleet, options: AddOptions) -> list[BatchCount]:
     """Every batch of the plan that is not there yet."""
     batches = _planned(fleet)
     total = sum(len(batch.inputs) for batch in batches)
-    # The inputs' file is written last, so that with it the part is whole.
-    there = [batch for batch in batches if fleet.part("inputs", batch.number).exists()]
+    there = [batch for batch in batches if fleet.has_part(batch.number)]
     missing = [batch for batch in batches if batch not in there]
     counts: list[BatchCount] = []
     inputs = sum(len(batch.inputs) for batch in there)
@@ -170,6 +188,9 @@ def _finish(fleet: Fleet, options: AddOptions) -> list[BatchCount]:
         inputs += count.inputs
         hosts, faults = (sum(getattr(one, n) for one in counts) for n in ("hosts", "quarantined"))
         options.progress(inputs, total, hosts, faults)
+    # Before the plan goes, as without it the fleet may be asked.
+    keep_repeated(fleet)
+    fleet.keep_number_of_parts()
     fleet.keep_plan(None)
     return counts
 

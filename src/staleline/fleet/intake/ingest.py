@@ -198,20 +198,29 @@ def _described(profiles: Profiles, input_: FleetInput, record: Record) -> Descri
 
 def _quarantine(rows: TableRows, input_: FleetInput, record: Record, error: Exception) -> None:
     contradicted = error.ids if isinstance(error, ContradictionError) else ()
-    what = str(error)
-    if not isinstance(error, StalelineError):
-        what = f"{type(error).__name__} while it was read: {error}"
     rows.quarantine.append(
         {
             "host": _named_in(record.text),
             "file": printable(input_.location),
             "place": record.place,
             "modified": input_.modified,
-            "reason": printable(" ".join(what.split()))[:_REASON_MAX],
+            "reason": _reason(input_, record, error),
             "contradictions": ",".join(contradicted),
             "evidence": record.digest,
         }
     )
+
+
+def _reason(input_: FleetInput, record: Record, error: Exception) -> str:
+    """What was wrong, and where within the record; file and place have columns of their own."""
+    if isinstance(error, StalelineError):
+        within = error.where or ""
+        for known in (f"{input_.location}:{record.place}", input_.location, record.place):
+            within = within.removeprefix(known).removeprefix(":")
+        what = str(StalelineError(error.what, where=within or None, do=error.do))
+    else:
+        what = f"{type(error).__name__} while it was read: {error}"
+    return printable(" ".join(what.split()))[:_REASON_MAX]
 
 
 def _named_in(text: str | None) -> str | None:

@@ -26,7 +26,15 @@ from staleline.evidence.hosts.trees import layout_of
 from staleline.evidence.snapshot import Snapshot
 from staleline.evidence.source import MAX_BYTES, decode, opened_evidence, whole
 from staleline.evidence.staleline_collect import document_text
-from staleline.fleet.intake.sources import HEAD, PARQUET, FleetInput, is_lines
+from staleline.fleet.intake.sources import (
+    HEAD,
+    IN_SCHEMA,
+    LISTED,
+    PARQUET,
+    UNLISTED,
+    FleetInput,
+    is_lines,
+)
 from staleline.printable import printable
 from staleline.tar import is_tar, tar_members
 from staleline.unpacking import Bounds, Complaint, UnpackedStream, compression_of
@@ -69,19 +77,33 @@ def records(input_: FleetInput) -> Iterator[Record]:
             yield record
         # A piece may lie within a line. What is whole and holds nothing is as little a fleet as
         # what is damaged.
-        if empty and input_.piece is None:
+        if empty and input_.piece is None and not input_.modified.startswith(LISTED):
             raise EvidenceError("holds no snapshot", where=input_.location, do=_DO_WHOLE)
     except (StalelineError, RecursionError) as error:
         yield Record("", "", error=_error(error, input_.location))
 
 
 def _records(input_: FleetInput) -> Iterator[Record]:
+    if input_.modified.startswith(UNLISTED):
+        raise _unlisted(input_.location)
+    if input_.modified.startswith(LISTED):
+        return
     if os.path.isdir(input_.location):
         yield _of_snapshot(read_snapshot(input_.location))
     elif input_.piece is not None and not _is_parquet(input_.location):
         yield from _piece_of_lines(input_.location, input_.piece)
     else:
         yield from _of_file(input_)
+
+
+def _unlisted(path: str) -> EvidenceError:
+    what = "could not be listed when it was added"
+    try:
+        os.scandir(path).close()
+    except OSError as error:
+        what = f"cannot be listed: {error.strerror}"
+    do = "make it readable, or run as a user who may read it, and add it again"
+    return EvidenceError(what, where=path, do=do)
 
 
 def _error(error: Exception, where: str) -> StalelineError:
@@ -148,17 +170,34 @@ def _digest(content: bytes) -> str:
 
 
 def _of_tar(where: str) -> Iterator[Record]:
-    with _opened(where) as stream:
-        names = [_name(member.name) for member in tar_members(stream) if member.regular]
+    names: list[str] = []
+    damaged: StalelineError | None = None
+    try:
+        with _opened(where) as stream:
+            names.extend(_name(member.name) for member in tar_members(stream) if member.regular)
+    except StalelineError as error:
+        damaged = error
     if not names:
-        raise EvidenceError("is an archive without files", where=where, do=_DO_WHOLE)
-    one = any(map(hwloc.is_member, names)) or layout_of(dict.fromkeys(names, b""), where)
+        raise damaged or EvidenceError("is an archive without files", where=where, do=_DO_WHOLE)
+    of_one_host = any(map(hwloc.is_member, names)) or layout_of(dict.fromkeys(names, b""), where)
+    if of_one_host and damaged is not None:
+        raise damaged
     # Once more from the start, as a stream has no way back.
     with _opened(where) as stream:
-        if one:
+        if of_one_host:
             yield _of_snapshot(read_stream(stream, where))
             return
-        yield from _of_members(stream, where)
+        members = _of_members(stream, where)
+        # Before its damage an archive may look otherwise laid out than it is. A snapshot of ours is
+        # a whole host wherever it lies.
+        yield from members if damaged is None else filter(_is_snapshot_of_ours, members)
+        if damaged is not None:
+            raise damaged
+
+
+def _is_snapshot_of_ours(record: Record) -> bool:
+    text = record.text or ""
+    return text.startswith("{") and IN_SCHEMA.decode() in text[:200]
 
 
 def _name(name: bytes) -> str:

@@ -16,13 +16,15 @@ from staleline.evidence.hosts.trees import is_host_directory
 from staleline.printable import printable
 from staleline.unpacking import compression_of
 
-__all__ = ["HEAD", "PARQUET", "FleetInput", "is_lines", "listed"]
+__all__ = ["HEAD", "IN_SCHEMA", "LISTED", "PARQUET", "UNLISTED", "FleetInput", "is_lines", "listed"]
 
 HEAD = 1 << 12
 PARQUET = b"PAR1"
 #: Lines of JSON without compression, and rows of Parquet, are read by several processes.
 _PIECE = 64 << 20
-_IN_SCHEMA = b'"staleline/snapshot/'
+IN_SCHEMA = b'"staleline/snapshot/'
+#: In place of when a folder was changed: it cannot be listed, or could not be before and can now.
+UNLISTED, LISTED = "not listed, ", "listed, "
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +68,12 @@ def _directory(path: str) -> Iterator[FleetInput]:
     if is_host_directory(path) or hwloc.is_directory(path):
         yield FleetInput(path, modified=_last_changes(path))
         return
-    for entry in sorted(os.scandir(path), key=lambda entry: entry.name):
+    try:
+        entries = sorted(os.scandir(path), key=lambda entry: entry.name)
+    except OSError:  # nobody knows how many hosts lie there; it is named as what cannot be read
+        yield FleetInput(path, modified=f"{UNLISTED}{os.stat(path).st_ctime_ns}")
+        return
+    for entry in entries:
         # Links are not followed into folders: one may lead in a circle.
         if entry.is_dir(follow_symlinks=False):
             yield from _directory(entry.path)
@@ -159,6 +166,6 @@ def _empty(source: str) -> UsageError:
 def is_lines(head: bytes) -> bool:
     """Is each line a snapshot? One snapshot alone has a line for each field."""
     first, newline, rest = head.partition(b"\n")
-    if not first.startswith(b"{") or _IN_SCHEMA not in first[:200]:
+    if not first.startswith(b"{") or IN_SCHEMA not in first[:200]:
         return False
     return not newline or rest.lstrip()[:1] in (b"{", b"")

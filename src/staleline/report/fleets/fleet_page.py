@@ -251,7 +251,9 @@ def _without_script(overview: FleetOverview) -> str:
     if not overview.faults:
         return ""
     shown = overview.faults[:_UNREAD_MAX]
-    rows = "".join(f"<li>{html_escape(_short(one.reason))}</li>" for one in shown)
+    rows = "".join(
+        f"<li>{html_escape(f'{_short(one.where)}: {_short(one.reason)}')}</li>" for one in shown
+    )
     left = len(overview.faults) - len(shown)
     more = f"<p>and {left:,} more</p>" if left else ""
     return f"<noscript><p>Not read:</p><ul>{rows}</ul>{more}</noscript>"

@@ -119,7 +119,8 @@ def _print_faults(console: Console, overview: FleetOverview) -> None:
     head = f"Not read, and counted as unknown: {_number(len(overview.faults))}"
     console.print(Text(head, "bold"))
     for fault in overview.faults[:_FAULTS_SHOWN]:
-        console.print(Text(f"  {shortened(fault.reason, 300)}"), soft_wrap=True)
+        line = Text(f"  {shortened(fault.where, 200)}: {shortened(fault.reason, 300)}")
+        console.print(line, soft_wrap=True)
     left = len(overview.faults) - _FAULTS_SHOWN
     if left > 0:
         console.print(Text(f"  and {_number(left)} more, with --format json"), style="dim")
