@@ -16,7 +16,7 @@ from staleline.cli.console import streams
 from staleline.cli.console.images import AskedOfImages, findings_of_images, write_images
 from staleline.cli.console.once import Once
 from staleline.cli.console.output import LINES, Output, output_options
-from staleline.cli.console.waived import tell_waivers, waivers_option
+from staleline.cli.console.waived import given_waivers, tell_waivers, waivers_option
 from staleline.cli.machine import GivenMachine, machine_options, on_machine
 from staleline.errors import UsageError
 
@@ -101,14 +101,13 @@ def command(  # noqa: PLR0913 - one parameter per option
     from staleline.kernel.file.pools import ImagePool
     from staleline.kernel.reading.imagereport import ReadingOptions
     from staleline.kernel.reading.many import explained, read_images
-    from staleline.report.formats.waivers import read_waivers
 
     options = ReadingOptions(jobs, timeout, use_cache=not no_cache, tracked=with_progress)
     asked = AskedOfImages(**wanted)
     asked.refuse_mixtures(machine, output)
     if asked.as_policy:
         return _write_policy(images, options, output)
-    waivers = None if asked.waivers is None else read_waivers(asked.waivers)
+    waivers = given_waivers(asked.waivers)
     behaviour = None if machine.file is None else partial(on_machine, machine.checked())
     with ImagePool() as pool:
         pool.add(images, sys.stdin)

@@ -6,6 +6,8 @@ from __future__ import annotations
 import json
 import os
 import stat
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -183,3 +185,18 @@ def test_counterexamples_are_read_by_another_reader_of_itf(
 def test_explain_suggests_what_comes_near(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["explain", "unknown-sysfg"]) == 1
     assert "did you mean unknown-syscfg" in capsys.readouterr().err
+
+
+def test_json_is_written_without_what_lays_out_text(tmp_path: Path) -> None:
+    """It takes as long to import as a cached reading to print."""
+    program = """
+import sys
+from staleline.cli.main import main
+status = main(["kernel", "--format", "json", sys.argv[1]])
+slow = [name for name in ("rich", "staleline.report.formats.waivers") if name in sys.modules]
+print(status, slow, file=sys.stderr)
+"""
+    command = [sys.executable, "-c", program, str(tmp_path / "no.such")]
+    done = subprocess.run(command, capture_output=True, check=True, text=True)
+    assert json.loads(done.stdout)["images"][0]["error"]
+    assert done.stderr.splitlines()[-1] == "1 []"

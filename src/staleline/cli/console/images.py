@@ -108,13 +108,14 @@ def findings_of_images(
 def _print(
     asked: AskedOfImages, reports: Sequence[ImageReport], skipped: Sequence[str], *, output: Output
 ) -> None:
-    from staleline.report.images.kernel_json import kernel_document
-    from staleline.report.images.kernel_text import print_image, print_images
-
     full = asked.full or asked.all_sites
     if output.format == "json":
+        from staleline.report.images.kernel_json import kernel_document
+
         output.write_json({**kernel_document(reports), "skipped": list(skipped)})
         return
+    from staleline.report.images.kernel_text import print_image, print_images
+
     with output.console() as console:
         if full or len(reports) == 1:
             for report in reports:

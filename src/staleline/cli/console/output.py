@@ -84,14 +84,14 @@ class Output:
     def write_json(self, *documents: dict[str, Any], files: bool = True) -> None:
         """Write documents, one after the other; `files` is for `with_provenance`."""
         from staleline.cli.console.provenance import with_provenance
-        from staleline.report.words.console import json_text
+        from staleline.report.words.jsontext import json_text
 
         self.write("".join(json_text(with_provenance(one, files=files)) for one in documents))
 
     def write_json_lines(self, documents: Iterable[dict[str, Any]]) -> None:
         """Write documents, each on a line of its own."""
         from staleline.cli.console.provenance import with_provenance
-        from staleline.report.words.console import json_line
+        from staleline.report.words.jsontext import json_line
 
         # Each image has its own digest, and all of them on every line would be too much.
         self.write("".join(json_line(with_provenance(one, files=False)) for one in documents))
@@ -204,7 +204,7 @@ def written(form: str, several: Sequence[Findings], *, together: bool = False) -
     match form:
         case "sarif":
             from staleline.report.formats.sarif import sarif_document
-            from staleline.report.words.console import json_text
+            from staleline.report.words.jsontext import json_text
 
             return json_text(sarif_document(several, together=together))
         case "junit":

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Waivers: the option that names them, and what became of them, on standard error."""
+"""Waivers: the option that names them, those given, and what became of them."""
 
 from __future__ import annotations
 
@@ -13,11 +13,20 @@ if TYPE_CHECKING:
     from staleline.cli.console.output import Output
     from staleline.report.formats.waivers import Waivers
 
-__all__ = ["tell_waivers", "waivers_option"]
+__all__ = ["given_waivers", "tell_waivers", "waivers_option"]
 
 waivers_option = click.option(
     "--waivers", metavar="FILE", help="Findings to put up with, each with a reason and an end."
 )
+
+
+def given_waivers(file: str | None) -> Waivers | None:
+    """Those of a file, if one is given: few have any, and what reads it is slow to import."""
+    if file is None:
+        return None
+    from staleline.report.formats.waivers import read_waivers
+
+    return read_waivers(file)
 
 
 def tell_waivers(waivers: Waivers, output: Output) -> None:

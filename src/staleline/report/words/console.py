@@ -7,7 +7,6 @@ blanks.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import sys
@@ -20,11 +19,10 @@ from rich.segment import Segment
 
 from staleline.pattern import Pattern
 from staleline.printable import printable, printable_lines
+from staleline.report.words.jsontext import json_text
 
 __all__ = [
     "VERDICT_STYLE",
-    "json_line",
-    "json_text",
     "kept_whole",
     "markup_escape",
     "print_json",
@@ -41,10 +39,6 @@ _DIGITS = 5
 #: Blanks, and escapes of colour among them, up to the end of a line.
 _BEFORE_END = re.compile(r"(?: |\x1b\[[\d;]*m)+(?=\n)")
 _COLOUR = re.compile(r"\x1b\[[\d;]*m")
-
-#: A surrogate in JSON that is none of a pair, which other readers refuse.
-# A backslash by itself and whole pairs match before, and without a group.
-_LONE = Pattern(r"\\\\|\\ud[89ab]..\\ud[c-f]..|\\u(d[89a-f]..)")
 
 
 #: Stands for a blank at which no line ends. Texts from elsewhere have none: it is not printable.
@@ -135,19 +129,3 @@ def _width_of_pipe() -> int:
 def print_json(document: dict[str, Any]) -> None:
     """The document as indented JSON on standard output."""
     sys.stdout.write(json_text(document))
-
-
-def json_text(document: dict[str, Any]) -> str:
-    """The document as indented JSON in ASCII, with a line end."""
-    return _LONE.sub(_as_bytes, json.dumps(document, indent=2)) + "\n"
-
-
-def json_line(document: dict[str, Any]) -> str:
-    """The same on one line."""
-    return _LONE.sub(_as_bytes, json.dumps(document, separators=(",", ":"))) + "\n"
-
-
-def _as_bytes(found: re.Match[str]) -> str:
-    r"""A byte of a file's name that is not UTF-8 (PEP 383) as the text ``\xff``."""
-    code = found[1]
-    return found[0] if code is None else f"\\\\x{int(code, 16) & 0xFF:02x}"
