@@ -191,14 +191,17 @@ class _OneSite:
     ) -> Iterator[Influence]:
         """What flows into the conditions on which the site does otherwise."""
         memory, linked = self._reruns.memory, self._reruns.places.linked
-        executed = frozenset(linked(step.address) for step in steps)
+        executed = frozenset(map(linked, {step.address for step in steps}))
         for turn in turns(steps, linked, self._reruns.is_constant, memory.read):
             # Inputs that are changed do not bring out every guard: a comparison with one odd
             # number, a signed one, or one of something that may not be changed without making the
             # code fail. So each turn is taken the other way. If then the site does otherwise,
-            # whatever flows into the condition matters, in whichever form it is asked.
-            otherwise = self._other_ways.run(turn, executed, endless)
+            # whatever flows into the condition matters, in whichever form it is asked. Where
+            # nothing does, what the site does there tells of no input.
             asked: _Inputs = list(inputs_of(flows[index] for index in turn.indices))
+            if not asked:
+                continue
+            otherwise = self._other_ways.run(turn, executed, endless)
             if otherwise is None:
                 unset = (self._unset(change, asked) for change in self._other_ways.through_null)
                 asked = list(chain.from_iterable(unset))
@@ -246,7 +249,7 @@ class _OneSite:
         """What decides there, and is in no instruction: static calls, and what may fail."""
         image, places = self._reruns.image, self._reruns.places
         expected = expected_faults(image)
-        for place in sorted({places.linked(step.address) for step in steps}):
+        for place in sorted(set(map(places.linked, {step.address for step in steps}))):
             name = open_static_call(image.symbols.names_at(place))
             if place in expected:
                 name = f"whether what is tried at {places.code(place)} fails"
@@ -265,8 +268,9 @@ class _OneSite:
     def _goes(self, step: ExecutedInstruction, following: ExecutedInstruction) -> bool:
         """Where its value says, but to the control page, which is where the kimage has it."""
         form = form_of(step.code)
-        linked = self._reruns.places.linked(following.address)
-        return form is not None and form.goes and linked == following.address
+        if form is None or not form.goes:
+            return False
+        return self._reruns.places.linked(following.address) == following.address
 
     def _is_called_as_it_is(self, origin: Origin) -> bool:
         if not isinstance(origin, Loaded) or not (is_pointer(origin.content) or origin.is_null):
