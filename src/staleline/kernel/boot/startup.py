@@ -9,7 +9,9 @@ secondary's ``identify_secondary_cpu()``. Nothing is set by hand that this code 
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
+from weakref import WeakKeyDictionary
 
 from staleline.evidence.commandline import XLF_MEM_ENCRYPTION, decompressor_sees_on
 from staleline.hardware import MASK_64, TDX_KEYIDS
@@ -23,18 +25,20 @@ from staleline.kernel.emulator.execution.end import EndKind
 from staleline.kernel.emulator.layout import BOOT_PARAMS, COMMAND_LINE
 from staleline.kernel.emulator.traps import LogicalCpu
 from staleline.kernel.image.configuration import is_for_one_cpu, require_kexec_of_several_cpus
+from staleline.kernel.image.image import KernelImage
 from staleline.kernel.image.symbols import required_address
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from staleline.kernel.boot.decision import RawMachine
     from staleline.kernel.boot.machine import EmulatedMachine
     from staleline.kernel.emulator.emulator import Emulator
-    from staleline.kernel.emulator.memory import MachineMemory
-    from staleline.kernel.image.image import KernelImage
+    from staleline.kernel.emulator.memory import KeptMemory, MachineMemory
 
 __all__ = [
     "boot",
+    "boot_once",
     "identify",
     "read_sme_active",
     "start_up",
@@ -78,6 +82,50 @@ def boot(
         cpus[0].record.clear()
     identify(emulated, cpus)
     make_seamcalls(emulated.image, emulated.emulator, cpus)
+
+
+@dataclass(frozen=True, slots=True)
+class _Booted:
+    """What a boot left."""
+
+    machine: RawMachine
+    memory: KeptMemory
+    cpus: tuple[LogicalCpu, ...]
+
+
+_BOOTED: WeakKeyDictionary[KernelImage, list[_Booted]] = WeakKeyDictionary()
+#: Of one image; as many machines as an image is run again on.
+_MOST_KEPT: Final = 16
+
+
+def boot_once(
+    emulated: EmulatedMachine, machine: RawMachine, cpus: tuple[LogicalCpu, LogicalCpu]
+) -> None:
+    """Start over and `boot`, or put back what an equal boot of the image has left.
+
+    Args:
+        emulated: The machine; any state of its memory will do.
+        machine: What is asked of it.
+        cpus: Its CPUs, which have run nothing.
+
+    Raises:
+        DerivationError: A step did not return.
+    """
+    # A boot is a function of the image and of what the machine answers, whichever engine runs it.
+    known = _BOOTED.setdefault(emulated.image, [])
+    for booted in known:
+        if booted.machine == machine:
+            emulated.memory.put_back(booted.memory)
+            for cpu, left in zip(cpus, booted.cpus, strict=True):
+                cpu.take_over(left)
+            return
+    emulated.start_over()
+    boot(emulated, cpus, mem_encrypt=machine.mem_encrypt)
+    if len(known) < _MOST_KEPT:
+        kept = tuple(LogicalCpu(cpu.number, cpu.cpuid, cpu.msr) for cpu in cpus)
+        for one, cpu in zip(kept, cpus, strict=True):
+            one.take_over(cpu)
+        known.append(_Booted(machine, emulated.memory.kept(), kept))
 
 
 def start_up(

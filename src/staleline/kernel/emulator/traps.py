@@ -181,6 +181,14 @@ class LogicalCpu:
         fork._control = self._control.copy()
         return fork
 
+    def take_over(self, other: LogicalCpu) -> None:
+        """Come to the state of a CPU that answers the same, with what it asked so far."""
+        fork = other.going_on_as(other, other.record)
+        for name in _names(LogicalCpu):
+            if name not in ("number", "cpuid", "msr", "record"):
+                setattr(self, name, getattr(fork, name))
+        self.record.update(other.record)
+
     def write_msr(self, number: int, value: int) -> None:
         """Keep the value for later reads."""
         self._msr_written[number] = value & MASK_64

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from staleline.kernel.boot.machine import EmulatedMachine, two_cpus
 from staleline.kernel.boot.rawfacts import ENCRYPTING_HOST
 from staleline.kernel.boot.rawmachine import raw_machine
-from staleline.kernel.boot.startup import boot
+from staleline.kernel.boot.startup import boot_once
 from staleline.kernel.derivation import DerivationError
 from staleline.kernel.emulator.execution.end import RunLimits
 from staleline.kernel.emulator.traps import LogicalCpu
@@ -59,8 +59,7 @@ class KexecWay:
         self._emulated = EmulatedMachine(image, _LIMITS)
         machine = raw_machine(ENCRYPTING_HOST)
         self._cpus = two_cpus(machine, LogicalCpu)
-        self._emulated.start_over()
-        boot(self._emulated, self._cpus, mem_encrypt=machine.mem_encrypt)
+        boot_once(self._emulated, machine, self._cpus)
         self._booted = self._emulated.memory.kept()
 
     def _accesses_of(self, run: Callable[[], object]) -> Accesses:

@@ -70,11 +70,12 @@ def dependencies(image: KernelImage, *, side_by_side: bool = False) -> Dependenc
         side_by_side: Look at the boot in another process, forked from this one, in which no other
             thread may run.
     """
-    # Neither search needs what the other finds.
-    search = partial(_search_boot, image)
-    boot_search = aside(search) if side_by_side else search
     try:
-        sites, boots = _search_sites(image)
+        reruns = FirstWay(image)
+        # Neither search needs what the other finds.
+        search = partial(_search_boot, reruns)
+        boot_search = aside(search) if side_by_side else search
+        sites, boots = _search_sites(reruns)
         boot = boot_search()
     except (DerivationError, AsideError) as error:
         reason = f"what else the decision depends on could not be tried: {error}"
@@ -96,19 +97,19 @@ class _BootFindings:
     boots: int
 
 
-def _search_sites(image: KernelImage) -> tuple[Mapping[Site, SiteSearch], int]:
+def _search_sites(reruns: FirstWay) -> tuple[Mapping[Site, SiteSearch], int]:
     """And how often the derivation was run."""
-    reruns = FirstWay(image)
+    before = reruns.boots
     with reruns.series():
-        influences = search_sites(reruns, list(machines(image)))
-    return influences, reruns.boots
+        influences = search_sites(reruns, list(machines(reruns.image)))
+    return influences, reruns.boots - before
 
 
-def _search_boot(image: KernelImage) -> _BootFindings:
-    reruns = FirstWay(image)
+def _search_boot(reruns: FirstWay) -> _BootFindings:
+    before = reruns.boots
     with reruns.series():
         searched = search_boot(reruns, ROWS)
-    return _BootFindings(tuple(searched.findings), searched.exhausted, reruns.boots)
+    return _BootFindings(tuple(searched.findings), searched.exhausted, reruns.boots - before)
 
 
 def _explained(search: SiteSearch) -> tuple[str, ...]:

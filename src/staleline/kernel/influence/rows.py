@@ -8,15 +8,18 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from staleline.hardware import EXTENDED_LEAVES
+from staleline.kernel.boot.machine import EmulatedMachine, two_cpus
 from staleline.kernel.boot.rawfacts import ENCRYPTING_HOST, INTEL_HOST
 from staleline.kernel.boot.rawmachine import GivenCpuid, raw_machine
+from staleline.kernel.boot.startup import boot_once
+from staleline.kernel.emulator.traps import LogicalCpu
 from staleline.kernel.rule.enumeration import lacking
 
 if TYPE_CHECKING:
     from staleline.kernel.boot.decision import RawMachine
     from staleline.kernel.image.image import KernelImage
 
-__all__ = ["ROWS", "machines"]
+__all__ = ["ROWS", "boot_rows", "machines"]
 
 _WITHOUT: Final = replace(
     ENCRYPTING_HOST, sme=False, sev=False, sme_enabled=False, mem_encrypt=False
@@ -48,3 +51,15 @@ def machines(image: KernelImage) -> Iterator[RawMachine]:
     }
     cpuid = GivenCpuid(basic)
     yield replace(machine, jumping=cpuid, secondary=cpuid)
+
+
+def boot_rows(image: KernelImage) -> None:
+    """Boot the image on all of them, for whoever runs it again in this process or a fork of it.
+
+    Raises:
+        DerivationError: A boot did not end.
+    """
+    emulated = EmulatedMachine(image)
+    with emulated.emulator.series():
+        for machine in machines(image):
+            boot_once(emulated, machine, two_cpus(machine, LogicalCpu))

@@ -17,7 +17,7 @@ from staleline.kernel.derivation import DerivationError
 from staleline.kernel.emulator.memory import lay_out
 from staleline.kernel.influence.at_sites import search_sites
 from staleline.kernel.influence.first_way import FirstWay
-from staleline.kernel.influence.rows import machines
+from staleline.kernel.influence.rows import boot_rows, machines
 from staleline.kernel.rerun.reruns import Booted, Reruns
 from staleline.kernel.sites.crash import (
     end_crash_shutdown,
@@ -137,6 +137,9 @@ def second_ways_aside(image: KernelImage) -> Callable[[Unlisted], Unlisted]:
         Adds what was found to what sites depend on and no fact sets; to be called once.
     """
     lay_out(image)
+    # What both processes begin with.
+    with suppress(DerivationError):
+        boot_rows(image)
     wait_for_ways = aside(partial(_dependencies, image))
 
     def added(unlisted: Unlisted) -> Unlisted:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from staleline.kernel.boot.decision import SiteDecision
 from staleline.kernel.boot.machine import EmulatedMachine, two_cpus
-from staleline.kernel.boot.startup import boot
+from staleline.kernel.boot.startup import boot, boot_once
 from staleline.kernel.derivation import DerivationError, NobodyShotDownError
 from staleline.kernel.emulator.execution.end import NullUses, RunLimits
 from staleline.kernel.emulator.layout import CONTROL_PAGES
@@ -187,6 +188,7 @@ class Reruns(ABC):
         self._variable = variable_memory(
             image.symbols, (range(page, page + len(CONTROL_PAGES)) for page in pages)
         )
+        self._variable_from = [part.start for part in self._variable]
         symbols = image.symbols
         self.text = range(symbols.address("_text") or 0, symbols.address("_etext") or 0)
         self._names: dict[int, str] = {}
@@ -201,14 +203,17 @@ class Reruns(ABC):
             DerivationError: It did not end.
         """
         cpus = _cpus(machine, AS_GIVEN.flips)
-        self._boot(machine, AS_GIVEN, cpus, self._emulated)
+        self._boot_as_given(machine, cpus)
         return Booted(self.memory.kept(), cpus)
 
     def decide(self, machine: RawMachine, variation: Variation = AS_GIVEN) -> Outcome:
         """The derivation and all sites."""
         cpus = _cpus(machine, variation.flips)
         try:
-            self._boot(machine, variation, cpus, self._emulated)
+            if variation is AS_GIVEN:
+                self._boot_as_given(machine, cpus)
+            else:
+                self._boot(machine, variation, cpus, self._emulated)
         except DerivationError as error:
             return Outcome(dict.fromkeys(SITES, SiteDecision(None, str(error))), _asked(cpus))
         sites = {}
@@ -216,6 +221,12 @@ class Reruns(ABC):
             self._begin(site, cpus)
             sites[site] = self._run_site(site, cpus, self._emulated)
         return Outcome(sites, _asked(cpus))
+
+    def _boot_as_given(self, machine: RawMachine, cpus: Cpus) -> None:
+        self.boots += 1
+        boot_once(self._emulated, machine, cpus)
+        self._put({})
+        interrupts_of(self._emulated)
 
     def _boot(
         self, machine: RawMachine, variation: Variation, cpus: Cpus, emulated: EmulatedMachine
@@ -318,7 +329,8 @@ class Reruns(ABC):
 
     def is_constant(self, address: int) -> bool:
         """Does no running kernel change what is there, nor anything but the emulator?"""
-        return not any(address in part for part in self._variable)
+        after = bisect_right(self._variable_from, address)
+        return not after or address >= self._variable[after - 1].stop
 
     def runs_from(self, booted: Booted) -> RunSite:
         """Sites can be run from this state as often as wanted."""

@@ -16,6 +16,7 @@ from staleline.kernel.derivation import DerivationError
 from staleline.kernel.emulator.layout import INTERRUPT_STACK
 from staleline.kernel.emulator.localapic import NMI_VECTOR, REBOOT_VECTOR
 from staleline.kernel.emulator.traps import LogicalCpu
+from staleline.kernel.image.image import KernelImage
 from staleline.kernel.opcodes import HLT, RETURN_ZERO
 
 if TYPE_CHECKING:
@@ -59,13 +60,13 @@ class Interrupts:
         return self.gates[vector]
 
 
-_KNOWN: WeakKeyDictionary[MachineMemory, Interrupts] = WeakKeyDictionary()
+_KNOWN: WeakKeyDictionary[KernelImage, Interrupts] = WeakKeyDictionary()
 
 
 def interrupts_of(emulated: EmulatedMachine) -> Interrupts:
-    """Find it out, or say it again for the same memory, which is left as it is."""
+    """Find it out, or say it again for the same image; memory is left as it is."""
     # None of that code looks at the machine, so once is enough for an image.
-    interrupts = _KNOWN.get(emulated.memory)
+    interrupts = _KNOWN.get(emulated.image)
     if interrupts is None:
         before = emulated.memory.kept()
         # As the image has it, with nothing in it of the machine that is run meanwhile.
@@ -75,7 +76,7 @@ def interrupts_of(emulated: EmulatedMachine) -> Interrupts:
             interrupts = _found(emulated)
         finally:
             emulated.memory.put_back(before)
-        _KNOWN[emulated.memory] = interrupts
+        _KNOWN[emulated.image] = interrupts
     return interrupts
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from staleline.kernel.boot.decision import Decision, OfflineWay, SiteDecision
 from staleline.kernel.boot.machine import EmulatedMachine, two_cpus
-from staleline.kernel.boot.startup import boot, read_sme_active, start_up, start_up_told
+from staleline.kernel.boot.startup import boot, boot_once, read_sme_active, start_up, start_up_told
 from staleline.kernel.boot.unreadcode import unread_code
 from staleline.kernel.derivation import DerivationError
 from staleline.kernel.emulator.traps import Answer, LogicalCpu, Question
@@ -122,8 +122,7 @@ class KernelReader:
         with self._emulated.emulator.series():
             try:
                 cpus = _cpus(machine)
-                self._emulated.start_over()
-                boot(self._emulated, cpus, mem_encrypt=machine.mem_encrypt)
+                boot_once(self._emulated, machine, cpus)
                 return offline_ways(self._emulated, cpus[1])
             except DerivationError as error:
                 return (OfflineWay("a CPU that goes offline", SiteDecision(None, str(error))),)
