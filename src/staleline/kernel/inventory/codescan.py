@@ -68,11 +68,8 @@ class CodeArea:
     def calls_through(self, slot: int) -> Iterator[int]:
         """Addresses of what reads as a call through the pointer at `slot`."""
         yield from self.find(_CALL_ABSOLUTE + (slot & MASK_32).to_bytes(4, "little"))
-        for place in self.find(_CALL_RELATIVE):
-            at = place - self.address + len(_CALL_RELATIVE)
-            displacement = int.from_bytes(self.code[at : at + 4], "little", signed=True)
-            if self.address + at + 4 + displacement == slot:
-                yield place
+        places, slots = self._calls_relative
+        yield from self._addresses(places[slots == np.int64(slot - self.address)])
 
     def moves_of(self, address: int) -> list[int]:
         """Addresses of what reads as ``mov $address, register``: a function passed on."""
@@ -92,6 +89,15 @@ class CodeArea:
         return places, places + 5 + _operands(code, places + 1)
 
     @cached_property
+    def _calls_relative(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Offset of each call through a pointer relative to its end, and the pointer's offset."""
+        code = np.frombuffer(self.code, np.uint8)
+        # By the second byte, since the first one, FF, is what code has most of.
+        second = np.flatnonzero(code[1:-4] == _CALL_RELATIVE[1])
+        places = second[code[second] == _CALL_RELATIVE[0]]
+        return places, places + 6 + _operands(code, places + 2)
+
+    @cached_property
     def _moves(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Offset of each ``mov $imm32, register`` of 64 bits, and its constant."""
         code = np.frombuffer(self.code, np.uint8)
@@ -103,8 +109,11 @@ class CodeArea:
 
 def _operands(code: NDArray[np.uint8], places: NDArray[np.int64]) -> NDArray[np.int64]:
     """The signed 32-bit values at the given offsets."""
-    values: NDArray[np.int32] = code[places[:, None] + np.arange(4)].view("<i4")[:, 0]
-    return values.astype(np.int64)
+    # Wherever they begin, whether that is a multiple of four or not.
+    all_of_them: NDArray[np.int32] = np.ndarray(
+        (max(len(code) - 3, 0),), "<i4", code, strides=(1,)
+    )
+    return all_of_them[places].astype(np.int64)
 
 
 def _signed(address: int) -> int:

@@ -38,8 +38,16 @@ __all__ = [
 _LONGEST_FUNCTION: Final = 0x1_0000
 
 
-def function_code(image: KernelImage, function: int) -> Iterator[capstone.CsInsn]:
+def function_code(
+    image: KernelImage, function: int, told_from: int = 0
+) -> Iterator[capstone.CsInsn]:
     """Of one function, to where the next begins.
+
+    Args:
+        image: The kernel.
+        function: Its address.
+        told_from: Of what ends before or at this address is only seen that it is instructions,
+            which takes a tenth of the time.
 
     Raises:
         DerivationError: Some of its bytes are no instruction that is known here.
@@ -51,14 +59,29 @@ def function_code(image: KernelImage, function: int) -> Iterator[capstone.CsInsn
     code, at = image.read(function, size), 0
     while at < size:
         start = at
-        for one in _DISASSEMBLER.disasm(code[at:], function + at):
-            yield one
-            at = one.address + one.size - function
+        if function + at < told_from:
+            at = _passed(code, function, at, told_from)
+        if function + at + LONGEST_INSTRUCTION > told_from:
+            for one in _DISASSEMBLER.disasm(code[at:], function + at):
+                yield one
+                at = one.address + one.size - function
         if at < size:
             refused = decode_refused(code[at : at + LONGEST_INSTRUCTION])
             at += _unread_length(code[at:]) if refused is None else refused.length
         if at == start:
             raise DerivationError(f"{name}+{at:#x} is no instruction that is known here")
+
+
+def _passed(code: bytes, function: int, at: int, told_from: int) -> int:
+    """How far the instructions go that end before or at an address."""
+    until = told_from - function
+    for address, size, _, _ in _PLAIN.disasm_lite(
+        code[at : until + LONGEST_INSTRUCTION], function + at
+    ):
+        if address + size > told_from:
+            break
+        at = address + size - function
+    return at
 
 
 def _unread_length(code: bytes) -> int:

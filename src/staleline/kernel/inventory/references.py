@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -19,6 +19,8 @@ __all__ = ["AT_ONCE", "may_write", "references"]
 
 #: So many numbers fit into a CPU's cache, and are looked at in one go.
 AT_ONCE: Final = 1 << 16
+#: As far apart may be what is looked for together; a kernel's data is some ten MiB.
+_FAR: Final = 1 << 25
 #: Behind the displacement may be an immediate of up to so many bytes.
 _IMMEDIATE: Final = 4
 #: Instructions of the one-byte map that read what their ModRM addresses, whatever its middle is.
@@ -70,6 +72,7 @@ def references(
     distance to a function.
     """
     wanted = [range(extent.start - WIDEST_STORE - _IMMEDIATE, extent.stop) for extent in extents]
+    grouped = list(_grouped(wanted))
     places: set[int] = set()
     branches: set[int] = set()
     offsets = np.arange(AT_ONCE, dtype=np.uint32) * np.uint32(4)
@@ -82,19 +85,36 @@ def references(
         values = np.frombuffer(area.code, "<u4", count, start)
         np.add(values, offsets[:count], out=ends[:count])
         behind = area.address + start + 4
-        for table in wanted:
-            # As an address, and relative to the end of the instruction.
-            for targets, origin in ((values, table.start), (ends[:count], table.start - behind)):
-                np.subtract(targets, np.uint32(origin & MASK_32), out=distances[:count])
-                # Mostly none is inside, which their least tells sooner than each of them.
-                if np.minimum.reduce(distances[:count]) < len(table):
-                    inside = np.flatnonzero(distances[:count] < np.uint32(len(table)))
-                    places.update(start + 4 * at for at in inside.tolist())
+        # As an address, and relative to the end of the instruction.
+        for targets, origin in ((values, 0), (ends[:count], behind)):
+            for around, tables in grouped:
+                first = np.uint32(around.start - origin & MASK_32)
+                np.subtract(targets, first, out=distances[:count])
+                near = np.flatnonzero(distances[:count] < np.uint32(len(around)))
+                for table in tables:
+                    inside = distances[near] - np.uint32(table.start - around.start)
+                    places.update((start + 4 * near[inside < np.uint32(len(table))]).tolist())
         if callee is not None:
             distance = ends[:count] == np.uint32(callee - behind & MASK_32)
             branches.update(start + 4 * at for at in np.flatnonzero(distance).tolist())
     places, branches = ({area.address + place for place in found} for found in (places, branches))
     return places, branches
+
+
+def _grouped(wanted: Iterable[range]) -> Iterator[tuple[range, list[range]]]:
+    """Ranges that are not far apart, and one around them: few addresses are in that at all."""
+    group: list[range] = []
+    for each in sorted(wanted, key=lambda one: one.start):
+        if group and each.stop - group[0].start > _FAR:
+            yield _around(group), group
+            group = []
+        group.append(each)
+    if group:
+        yield _around(group), group
+
+
+def _around(group: Sequence[range]) -> range:
+    return range(group[0].start, max(each.stop for each in group))
 
 
 def may_write(area: CodeArea, place: int, tables: Sequence[Pointers]) -> bool:

@@ -7,6 +7,7 @@ it ends, or as they are.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -99,9 +100,11 @@ def _writes(
 ) -> Iterator[TableWrite]:
     functions: dict[int, str] = {}
     referred: dict[int, set[Pointers]] = {}
+    first: dict[int, int] = {}
     for area in areas:
         places, branches = references(area, [table.extent for table in tables], callee)
-        writing = {place for place in places if may_write(area, place, tables)}
+        ascending = sorted(places)
+        writing = {place for place in ascending if may_write(area, place, tables)}
         for place in writing | branches:
             name, distance = image.symbols.enclosing(place) or (hex(place), 0)
             if callee is not None and place in branches:
@@ -109,12 +112,18 @@ def _writes(
                 yield from {TableWrite(name, callee) for one in code if one.target == callee}
             if place in writing:
                 functions[place - distance] = name
+                first[place - distance] = _first(ascending, place - distance)
                 tables_here = {table for table in tables if may_write(area, place, [table])}
                 referred.setdefault(place - distance, set()).update(tables_here)
     for function, name in functions.items():
         try:
-            slots = set(slots_written(image, function, tables))
+            slots = set(slots_written(image, function, tables, first[function]))
         except DerivationError:
             # Then what looks like a reference counts as a write to all of the table.
             slots = {slot for table in referred[function] for slot in table.slots}
         yield from (TableWrite(name, slot) for slot in slots)
+
+
+def _first(places: Sequence[int], function: int) -> int:
+    """The first of ascending places that is not before a function."""
+    return places[bisect_left(places, function)]

@@ -49,13 +49,16 @@ _OVERWRITING: Final = frozenset(
 )
 
 
-def slots_written(image: KernelImage, function: int, tables: Sequence[Pointers]) -> Iterator[int]:
+def slots_written(
+    image: KernelImage, function: int, tables: Sequence[Pointers], first: int
+) -> Iterator[int]:
     """By its stores, and by what it does with registers that point into a table.
 
-    From one instruction to the next, wherever jumps lead.
+    From one instruction to the next, wherever jumps lead, from the first on that has what may be
+    an address of a table: before it nothing points there.
     """
     pointing: dict[int, int] = {}
-    for instruction in function_code(image, function):
+    for instruction in function_code(image, function, first):
         for operand in stores_by(instruction):
             address = _stored_to(instruction, operand, pointing)
             if address is not None:
