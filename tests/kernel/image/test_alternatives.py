@@ -154,3 +154,22 @@ def test_tables_in_a_form_that_is_not_known_are_unread(image):
     """Entries that point to no replacement."""
     table = image.sections[".altinstructions"]
     assert unread_patches(patched(image, table.virtual_address, b"\x7f" * entry_size(image)))
+
+
+def test_a_patch_is_passed_where_any_block_overlaps_it(image):
+    """Blocks that lie in each other, overlap, touch, or begin and end in a patch."""
+    patches = list(passed_alternatives(image, [(0, (1 << 64) - 1)]))
+    places = [patch.address for patch in patches[::97]]
+    blocks = [(at + begin, size) for at in places for begin, size in ((-3, 3), (-3, 9), (0, 2))]
+    blocks += [(at + 1, 40) for at in places[::2]]
+    passed = [
+        patch
+        for patch in patches
+        if any(
+            patch.address < start + size and start < patch.address + len(patch.code)
+            for start, size in blocks
+        )
+    ]
+    assert list(passed_alternatives(image, reversed(blocks))) == passed
+    assert len(places) <= len(passed) < len(patches)
+    assert list(passed_alternatives(image, [])) == []

@@ -10,9 +10,10 @@ import pytest
 
 from staleline.kernel.emulator.traps import RANDOM, TIME
 from staleline.kernel.influence.guardinputs import FollowedTraces
-from staleline.kernel.influence.inflow import Loaded, inflows
+from staleline.kernel.influence.inflow import Flow, FollowedFlow, Loaded, inflows
 from staleline.kernel.rerun.inputs import Register
 from staleline.kernel.rerun.instructionform import form_of
+from staleline.kernel.rerun.trace import ExecutedInstruction
 from tests.kernel.guards.test_dataflow import SLOT, steps
 
 EAX_OF_LEAF, EBX_OF_LEAF = Register(7, 0, 0), Register(7, 0, 1)
@@ -178,10 +179,29 @@ def test_what_flows_is_not_taken_from_another_trace_of_the_same_instructions() -
     assert origins == [Loaded(SLOT, bytes(4)), Loaded(SLOT + 8, bytes(4))]
 
 
-def test_two_traces_that_take_the_same_are_followed_once() -> None:
+def test_what_two_traces_take_alike_from_the_start_is_followed_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    taken: list[str] = []
+    take = FollowedFlow.take
+
+    def counted(self: FollowedFlow, step: ExecutedInstruction) -> Flow:
+        taken.append(step.code.hex())
+        return take(self, step)
+
+    monkeypatch.setattr(FollowedFlow, "take", counted)
     followed = FollowedTraces(lambda _: False)
-    first, second = (followed.flows(steps("8b07 <4", "85c0", "7402")) for _ in range(2))
-    assert first is second
+    # mov eax, [slot]; 32 times nop; test eax, eax or ebx, ebx; je
+    alike = ["8b07 <4", *(["90"] * 32)]
+    eax, ebx = ([*alike, test, "7402"] for test in ("85c0", "85db"))
+    flows = [followed.flows(steps(*trace))[-1] for trace in (eax, ebx, eax)]
+    assert [[one.origin for one in flow] for flow in flows] == [
+        [SLOT_OF_4],
+        ["RBX at the start"],
+        [SLOT_OF_4],
+    ]
+    assert taken.count("8b07") == 1
+    assert taken.count("7402") == 2
 
 
 def test_what_reaches_over_the_end_of_what_is_constant_is_an_input():

@@ -38,10 +38,15 @@ class TakenMemory:
 
     memory: _Readable
     _bytes: dict[int, int] = field(default_factory=dict)
+    _seen: set[tuple[int, int]] = field(default_factory=set)
     _written: set[int] = field(default_factory=set)
 
     def read(self, address: int, size: int) -> None:
         """Before it happens."""
+        # Once more it tells nothing new: of instructions in a loop.
+        if (address, size) in self._seen:
+            return
+        self._seen.add((address, size))
         # What no memory is behind ends the run, or is the part of KASAN's shadow that is 0.
         with suppress(DerivationError):
             for at, byte in enumerate(self.memory.read(address, size), address):

@@ -310,13 +310,11 @@ class MachineMemory:
 
         So it is neither kept nor put back, each time.
         """
-        touched = self._ram.touched()
+        touched = {page for span in self._ram.touched() for page in span[::PAGE]}
         for at in range(0, len(content), PAGE):
             page = content[at : at + PAGE]
-            start, end = physical + at, physical + at + len(page)
-            is_empty = all(end <= span.start or span.stop <= start for span in touched)
-            if not is_empty or page != bytes(len(page)):
-                self.write(self.direct(start), page)
+            if physical + at in touched or page != bytes(len(page)):
+                self.write(self.direct(physical + at), page)
 
     def read_int(self, address: int, size: int) -> int:
         """A little-endian unsigned integer."""

@@ -44,6 +44,7 @@ class TouchedPages:
         self._entries = np.empty(-(-size // mmap.PAGESIZE), np.uint64)
         self._faults = faults
         self._seen: tuple[int, int] | None = None
+        self._state = b""
         self._spans: list[range] | None = None
 
     def spans(self) -> list[range] | None:
@@ -57,8 +58,14 @@ class TouchedPages:
         # others than there were.
         now = self._now()  # before looking, lest one is missed
         if self._spans is None or now is None or now != self._seen:
-            spans = _touched(self._first, self._entries)
-            self._spans = self._spans if spans == self._spans else spans
+            if not _look_up(self._first, self._entries):
+                return None
+            # Most faults are of other memory of this process, and change nothing here.
+            state = self._entries.tobytes()
+            if self._spans is None or state != self._state:
+                spans = _touched(self._entries)
+                self._spans = self._spans if spans == self._spans else spans
+                self._state = state
             self._seen = now
         return self._spans
 
@@ -88,9 +95,7 @@ def are_faults_counted() -> bool:
         return page_faults() > before
 
 
-def _touched(first: int, entries: _Entries) -> list[range] | None:
-    if not _look_up(first, entries):
-        return None
+def _touched(entries: _Entries) -> list[range]:
     entries >>= _STATE
     touched = (entries > _ELSEWHERE) & (entries != _OF_FILE)
     edges = (np.flatnonzero(touched[1:] != touched[:-1]) + 1).tolist()

@@ -11,15 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
 
+from staleline.kernel.image.image import KernelImage
 from staleline.kernel.opcodes import NOP
-
-if TYPE_CHECKING:
-    from staleline.kernel.image.image import KernelImage
 
 __all__ = ["Alternative", "always_patched", "passed_alternatives", "patches_with", "unread_patches"]
 
@@ -27,6 +26,8 @@ __all__ = ["Alternative", "always_patched", "passed_alternatives", "patches_with
 #: both lengths; 12 bytes in 5.10.262 and 6.1.192, 14 since 6.3.
 _PATCHES: Final = ".altinstructions"
 _ENTRY_SIZES: Final = (12, 14)
+#: An address behind which nothing lies.
+_BEHIND_ALL: Final = np.uint64((1 << 64) - 1)
 #: What is patched in, in the order of the patches or not.
 _REPLACEMENTS: Final = ".altinstr_replacement"
 #: X86_FEATURE_ALWAYS, which every CPU has (asm/cpufeatures.h, 5.10 to 7.3).
@@ -90,9 +91,11 @@ def passed_alternatives(
     table = _table(image)
     if table is None:
         return
-    passed = np.zeros(len(table.places), np.bool_)
-    for start, size in executed:
-        passed |= (table.places < start + size) & (start < table.places + table.replaced)
+    starts, ends = _merged(executed)
+    # Of those that end behind a place the first begins first.
+    first = np.searchsorted(ends, table.places, "right")
+    begins = np.append(starts, _BEHIND_ALL)[first]
+    passed = begins < table.places + table.replaced
     # static_cpu_has() patches its place twice: for every CPU, and for those with the feature
     # (linux 7.3.4 arch/x86/include/asm/cpufeature.h).
     # By a number of each place: of numbers as large as places numpy imports a module of its own.
@@ -102,6 +105,19 @@ def passed_alternatives(
         patch = table.alternative(index)
         if not patch.direct_call and not _is_thunk(image, patch):
             yield patch
+
+
+def _merged(blocks: Iterable[tuple[int, int]]) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
+    """Starts and ends of all that is in some block, both ascending."""
+    starts: list[int] = []
+    ends: list[int] = []
+    for start, size in sorted(blocks):
+        if ends and start < ends[-1]:
+            ends[-1] = max(ends[-1], start + size)
+        else:
+            starts.append(start)
+            ends.append(start + size)
+    return np.array(starts, np.uint64), np.array(ends, np.uint64)
 
 
 def unread_patches(image: KernelImage) -> bool:
@@ -198,7 +214,17 @@ def _relative_fields(code: bytes) -> Iterator[tuple[int, int, int, int]]:
             yield at, size, value, instruction.address + instruction.size
 
 
+_TABLES: WeakKeyDictionary[KernelImage, _Table | None] = WeakKeyDictionary()
+
+
 def _table(image: KernelImage) -> _Table | None:
+    """Read once for each image."""
+    if image not in _TABLES:
+        _TABLES[image] = _read_table(image)
+    return _TABLES[image]
+
+
+def _read_table(image: KernelImage) -> _Table | None:
     """None without these sections, or if their layout is none of the above."""
     if not {_PATCHES, _REPLACEMENTS} <= image.sections.keys():
         return None

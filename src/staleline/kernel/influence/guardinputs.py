@@ -7,7 +7,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from staleline.kernel.influence.inflow import Loaded, inflows
+from staleline.kernel.influence.inflow import FollowedFlow, Loaded
 from staleline.kernel.rerun.inputs import Register, listed_mask
 
 if TYPE_CHECKING:
@@ -16,35 +16,60 @@ if TYPE_CHECKING:
 
 __all__ = ["FollowedTraces", "inputs_of", "name_of", "unlisted_bits"]
 
+#: Steps that are kept at once: traces of one site part where a jump is turned.
+_PIECE: Final = 32
 #: As many bits are told one by one.
 _TOLD_BITS: Final = 4
 
 
 @dataclass(slots=True)
-class FollowedTraces:
-    """What flows through traces; two that execute the same and ask for the same are one.
+class _Piece:
+    """Some steps of a trace behind others.
 
     Attributes:
+        followed: What is where behind them.
+        flows: Per step, what decides what it does.
+        next: The pieces that came behind it, by all that they go by.
+    """
+
+    followed: FollowedFlow
+    flows: Sequence[Flow] = ()
+    next: dict[Hashable, _Piece] = field(default_factory=dict)
+
+
+class FollowedTraces:
+    """What flows through traces; what two execute and ask for alike from the start is one.
+
+    Args:
         is_constant: Nothing ever changes what is at an address.
         text: Addresses of the kernel's code.
     """
 
-    is_constant: Callable[[int], bool]
-    text: range = range(0)
-    _known: dict[Hashable, Sequence[Flow]] = field(default_factory=dict)
+    def __init__(self, is_constant: Callable[[int], bool], text: range = range(0)) -> None:
+        self._root = _Piece(FollowedFlow(is_constant, text))
 
     def flows(self, steps: Sequence[ExecutedInstruction]) -> Sequence[Flow]:
         """Per step, what decides what it does."""
-        # The same places alone do not make the same trace: code is patched between two, pointers
-        # lead elsewhere, and what is loaded says whether it is a pointer.
-        path = tuple(_what_it_takes(step) for step in steps)
-        if path not in self._known:
-            self._known[path] = inflows(steps, self.is_constant, self.text)
-        return self._known[path]
+        piece = self._root
+        flows: list[Flow] = []
+        for start in range(0, len(steps), _PIECE):
+            piece = _behind(piece, steps[start : start + _PIECE])
+            flows += piece.flows
+        return flows
+
+
+def _behind(piece: _Piece, steps: Sequence[ExecutedInstruction]) -> _Piece:
+    # The same places alone do not make the same trace: code is patched between two, pointers lead
+    # elsewhere, and what is loaded says whether it is a pointer.
+    path = tuple(map(_what_it_takes, steps))
+    if path not in piece.next:
+        followed = piece.followed.copy()
+        piece.next[path] = _Piece(followed, [followed.take(step) for step in steps])
+    return piece.next[path]
 
 
 def _what_it_takes(step: ExecutedInstruction) -> Hashable:
-    """All that `inflows` goes by."""
+    """All that `FollowedFlow` goes by."""
     return step.address, step.code, step.begins, step.asked, tuple(step.accesses)
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from staleline.kernel.rerun.instructionform import InstructionForm
     from staleline.kernel.rerun.trace import Access, ExecutedInstruction
 
-__all__ = ["Flow", "Inflow", "Loaded", "Origin", "inflows"]
+__all__ = ["Flow", "FollowedFlow", "Inflow", "Loaded", "Origin", "inflows"]
 
 _POINTER: Final = 8
 #: Bits of an address that are all alike (SDM vol. 1, 3.3.7.1).
@@ -94,18 +94,25 @@ def inflows(
         text: Addresses of the kernel's code. Boots, ftrace and kprobes patch it: whoever reads it
             as a variable is not told what is there by the image.
     """
-    followed = _Followed(is_constant, text)
+    followed = FollowedFlow(is_constant, text)
     return [followed.take(step) for step in steps]
 
 
-class _Followed:
-    """What is where, as far as a trace was followed."""
+class FollowedFlow:
+    """What is where, as far as a trace was followed; the arguments are those of `inflows`."""
 
     def __init__(self, is_constant: Callable[[int], bool], text: range) -> None:
         self._is_constant, self._text = is_constant, text
         self._registers: dict[Part, Flow] = {}
         self._memory: dict[int, Flow] = {}
         self._msrs: dict[int, Flow] = {}
+
+    def copy(self) -> FollowedFlow:
+        """The same, to go on with in another way."""
+        other = FollowedFlow(self._is_constant, self._text)
+        other._registers = self._registers.copy()
+        other._memory, other._msrs = self._memory.copy(), self._msrs.copy()
+        return other
 
     def take(self, step: ExecutedInstruction) -> Flow:
         """One more instruction; what decides what it does."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final
 
 from staleline.hardware import (
@@ -165,12 +166,17 @@ def random_flips(seed: int, *, complement: bool) -> Flips:
     """Turn over half of all free bits; with `complement`, the other half."""
 
     def flips(register: Register) -> int:
-        digest = hashlib.blake2b(f"{seed} {register}".encode(), digest_size=8).digest()
-        half = int.from_bytes(digest, "little")
+        half = _random_half(seed, register)
         # One of the two turns over any given bit, so a single bit that decides cannot hide.
         return free_bits(register) & (~half if complement else half)
 
     return flips
+
+
+@lru_cache(1 << 12)  # the same are asked for in every run
+def _random_half(seed: int, register: Register) -> int:
+    digest = hashlib.blake2b(f"{seed} {register}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little")
 
 
 @dataclass(slots=True, eq=False)

@@ -79,11 +79,12 @@ class Recorder:
 
     def note_instruction(self, address: int, size: int) -> None:
         """One instruction, before it runs."""
-        step = ExecutedInstruction(address, self._code(address, size))
+        run = self._emulator.runs
+        step = ExecutedInstruction(address, self._code(address, size), begins=run != self._run)
+        self._run = run
         form = form_of(step.code)
         if form is not None and form.asks in _ASKING:
             step.asked = self._emulator.asked
-        step.begins, self._run = self._run != self._emulator.runs, self._emulator.runs
         self.steps.append(step)
 
     def _code(self, address: int, size: int) -> bytes:
