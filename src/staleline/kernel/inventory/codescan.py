@@ -110,9 +110,7 @@ class CodeArea:
 def _operands(code: NDArray[np.uint8], places: NDArray[np.int64]) -> NDArray[np.int64]:
     """The signed 32-bit values at the given offsets."""
     # Wherever they begin, whether that is a multiple of four or not.
-    all_of_them: NDArray[np.int32] = np.ndarray(
-        (max(len(code) - 3, 0),), "<i4", code, strides=(1,)
-    )
+    all_of_them: NDArray[np.int32] = np.ndarray((max(len(code) - 3, 0),), "<i4", code, strides=(1,))
     return all_of_them[places].astype(np.int64)
 
 
