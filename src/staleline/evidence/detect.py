@@ -147,6 +147,7 @@ def _machine(text: str, where: str) -> Snapshot | None:
     """The machine that all outputs in `text` are of; None where it holds none."""
     given = _plain_characters(text, where)
     text = _undressed(given, where)
+    _require_one_machine(text, where)
     shown, text = _shown(text, where)
     outputs = parts(text, where)
     for output in outputs:
@@ -211,6 +212,14 @@ def _undressed(text: str, where: str) -> str:
     from staleline.evidence.pasted.quoting import unquoted
 
     return unwrapped(unquoted(text, where, lambda line: is_telling(line) or is_wrapped(line)))
+
+
+def _require_one_machine(text: str, where: str) -> None:
+    """Refuse outputs over which it is written that they are of two machines."""
+    if not begins_as_document(text):
+        from staleline.evidence.pasted.labels import require_one_machine
+
+        require_one_machine(text, where, is_telling)
 
 
 def _shown(text: str, where: str) -> tuple[Snapshot | None, str]:
@@ -303,9 +312,17 @@ def _loose(texts: Mapping[str, str], where: str) -> Iterator[Snapshot]:
     }
     if of_hwloc:
         yield hwloc.parse_files(of_hwloc, where)
+    telling: list[str] = []
     for name, text in texts.items():
         if name not in of_hwloc and (machine := _machine(text, f"{where}:{name}")) is not None:
+            telling.append(name)
             yield machine
+    if len(telling) > 1:
+        from staleline.evidence.pasted.labels import of_two_machines
+
+        if named := of_two_machines(telling):
+            what = f"holds {named[0]} and {named[1]}, as of two machines"
+            raise EvidenceError(what, where=where, do="give one archive or directory per machine")
 
 
 def _texts(files: Mapping[str, bytes], where: str) -> Iterator[tuple[str, str]]:
