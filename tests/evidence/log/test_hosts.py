@@ -66,3 +66,49 @@ def test_prose_is_no_banner(prose: str) -> None:
     machine = parse_snapshot(f"{log}[    0.000002] x\n{prose}\n", "file")
     assert machine.kernel.release == "6.12.1"
     assert machine.kernel.cmdline == OFF.removeprefix("Command line: ")
+
+
+#: What pages on confidential computing show of an AMD machine, and then of an Intel one.
+SNP = "ccp 0000:22:00.1: SEV-SNP API:1.51 build:3\n"
+TDX = "tdx: TDX module initialized\nvirt/tdx: module initialized\n"
+BOOT = "[    0.000000] Linux version 6.12.1 (a@b) (gcc) #1 SMP\n"
+
+
+@pytest.mark.parametrize(
+    ("earlier", "later"),
+    [
+        (SNP, f"```\n\n```\n{TDX}"),
+        (f"{BOOT}[    1.0] {SNP}", f"{BOOT}[    1.0] x86/tme: enabled by BIOS\n"),
+        (
+            f"{BOOT}[    1.0] smpboot: CPU0: AMD EPYC 7543 (family: 0x19, model: 0x1)\n",
+            f"{BOOT}[    1.0] smpboot: CPU0: Intel(R) Xeon(R) 6972P (family: 0x6, model: 0xad)\n",
+        ),
+        (
+            "[    9.0] Performance Events: Fam18h core perfctr, HYGON PMU driver.\n",
+            "[    1.0] Performance Events: Fam17h core perfctr, AMD PMU driver.\n",
+        ),
+    ],
+)
+def test_boots_on_cpus_of_two_makers_are_of_two_machines(earlier: str, later: str) -> None:
+    """The earlier one was left out unseen, and the later one at risk."""
+    with pytest.raises(
+        EvidenceError, match=r"is of a CPU of .+, and line \d+ of one of .+; give one"
+    ):
+        parse_snapshot(f"{earlier}{later}[    2.0] x\n", "file")
+
+
+def test_boots_on_a_cpu_of_which_only_one_names_the_maker_are_of_one_machine() -> None:
+    early = "[    1.0] Memory Encryption Features active: AMD SME\n"
+    late = "[    1.0] Performance Events: Fam18h core perfctr, HYGON PMU driver.\n"
+    machine = parse_snapshot(f"{BOOT}{early}{BOOT}{late}", "file")
+    assert machine.log is not None
+    assert machine.state.sme_active is None
+
+
+@pytest.mark.parametrize("behind", ["****\n", "", "1\n", "ro quiet\n"])
+def test_one_message_that_may_be_cut_is_a_log(behind: str) -> None:
+    """It was refused as holding none, beside other outputs too."""
+    text = f"Jan 06 22:59:22 a kernel: Command line: root=/dev/sda1 quiet\n{behind}"
+    machine = parse_snapshot(text, "file")
+    assert machine.kernel.cmdline in (None, "root=/dev/sda1 quiet")
+    assert machine.log is not None

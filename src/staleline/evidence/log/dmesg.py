@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from staleline.errors import EvidenceError
 from staleline.evidence.log import xen
@@ -78,7 +78,7 @@ def parse(text: str, where: str) -> Snapshot:
     """
     apart, messages = _last_boot(text, where)
     of_xen = any(map(xen.is_console, (*text.split("\n"), *apart, *messages)))
-    if not messages and not of_xen:
+    if not (messages or apart or of_xen) and not any(map(_message, text.split("\n"))):
         raise EvidenceError("holds no kernel message", where=where, do="give the output of dmesg")
     return Snapshot(
         cpus=(),
@@ -114,8 +114,8 @@ def _last_boot(text: str, where: str) -> tuple[list[str], list[str]]:
     any order: what may be of the last boot as well comes first.
 
     Raises:
-        EvidenceError: A heading stands between two boots, so they may be of two machines, or two
-            messages are of two hosts.
+        EvidenceError: A heading stands between two boots, so they may be of two machines, two
+            messages are of two hosts, or two boots are on CPUs of two makers.
     """
     hosts: dict[str, int] = {}
     apart: list[str] = []
@@ -124,11 +124,13 @@ def _last_boot(text: str, where: str) -> tuple[list[str], list[str]]:
     before = 0.0
     heading = ""
     gap = fenced = False
+    makers = _Makers(where)
     lines = text.split("\n")
     for number, line in enumerate(lines):
         message = _message(line)
         if message is None:
             if _NEXT_BOOT.fullmatch(line.strip()):
+                makers.next_boot()
                 apart, messages, said, before = [], [], set(), 0.0
             heading = line if line.strip() else heading
             gap, fenced = True, fenced or _FENCE.match(line) is not None
@@ -149,14 +151,57 @@ def _last_boot(text: str, where: str) -> tuple[list[str], list[str]]:
         heading = ""
         back = message.seconds is not None and message.seconds < before - _BACK
         if again or back:
+            makers.next_boot()
             apart = [*apart, *messages] if fenced or (gap and not again) else []
             messages, said, before = [], set(), 0.0
         gap = fenced = False
+        makers.look(rows, message.text, number)
         if not cut:
             messages.append(message.text)
         said |= once
         before = before if message.seconds is None else message.seconds
     return apart, messages
+
+
+class _Makers:
+    """Whose CPUs the messages of each boot in a text were said on: all boots are of one machine.
+
+    Those of one boot are held against each other where the whole machine is.
+    """
+
+    def __init__(self, where: str) -> None:
+        self._where = where
+        self._of_boots: list[tuple[int, frozenset[str]]] = []
+        self._line = 0
+        self._possible: frozenset[str] = frozenset()
+
+    def next_boot(self) -> None:
+        """The lines from here on are of another boot."""
+        if self._possible:
+            self._of_boots.append((self._line, self._possible))
+        self._possible = frozenset()
+
+    def look(self, rows: Iterable[Wording], message: str, number: int) -> None:
+        """Take in what the line of this number, from 0, says.
+
+        Raises:
+            EvidenceError: An earlier boot was on another maker's CPU.
+        """
+        for row in rows:
+            told = row.values(message).get("vendor")
+            makers = row.vendors if told is None else frozenset({str(told)})
+            if not makers:
+                continue
+            for line, others in self._of_boots:
+                if not others & makers:
+                    raise EvidenceError(
+                        f"is of a CPU of {' or '.join(sorted(makers))}, and line {line} of one of"
+                        f" {' or '.join(sorted(others))}",
+                        where=f"{self._where}:{number + 1}",
+                        do="give one file per machine",
+                    )
+            if not self._possible or self._possible > makers:
+                self._line, self._possible = number + 1, makers
 
 
 def host_name(host: str | None) -> str | None:
