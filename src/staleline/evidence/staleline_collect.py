@@ -128,6 +128,7 @@ _RELEVANT = (
     r"|Hyper-V: (?:running as |privilege flags |features |Isolation )|Performance Events: "
     r"|smpboot: (?:CPU0|Allowing)\b|CPU topo: Allowing |smp: Brought up "
     r"|microcode: (?:[^=]{0,40}\bpatch_level|sig)=|efi: EFI v|livepatch: )"
+    r"|\bHyper-V (?:[Ee]nlightened |Direct TLB )"
     r"|TAINT_LIVEPATCH$|\bTainted: (?:[A-Z ]*K[A-Z ]* |.*=LIVEPATCH)"
 )
 #: What the kernel lines repeat that is collected better, or is of no concern, and private.
@@ -141,18 +142,18 @@ _KEPT_PARAMETER = (
 _MESSAGE_WORDS = (
     r"(?i)a|acrn|active|allocated|allowing|amd|and|api|are|as|asids|at|attributes|available|b"
     r"|base|bhyve|bios|booting|both|brought|build|by|ccp|complete|config|cpu|cpu0|cpuid|cpus"
-    r"|crashkernel|data|detected|dev|device|devices|disabled|driver|efi|enabled|enabling"
-    r"|encrypted|encryption|entries|events|ext|failed|family|features|few|flags|for|found"
+    r"|crashkernel|data|detected|dev|device|devices|direct|disabled|driver|efi|enabled|enabling"
+    r"|encrypted|encryption|enlightened|entries|events|ext|failed|family|features|few|flags|flush|for|found"
     r"|group|guest|handover|hibernation|high|hints|host|hotplug|hvm|hygon|hyper-v|hyperv"
     r"|hypervisor|info|initialisation|initialised|initialization|initialized|intel|is"
     r"|isolation|jailhouse|kb|kernel|kexec|keyid|keyids|kho|kvm|kvm_(?:amd|intel)|l1vh|livepatch|low"
-    r"|mcelog|memory|microcode|microsoft|misc|mktme|model|module|new|nodes|not|on|opening"
+    r"|mcelog|memory|microcode|microsoft|misc|mktme|model|module|new|nodes|not|npt|on|opening"
     r"|pamt|paravirtualized|partition|patch|patch_level|patching|performance|pf|physical"
     r"|platform|plus|pm|pmu|present|private|privilege|processor|psp|pv|range|reduced|revision"
     r"|rmp|root|running|seamcall|secure|segmented|sev|sev-es|sev-snp|sev_es|sig|sme|smp"
-    r"|smpboot|snp|starting|status|stepping|support|supported|svm|table|taint_livepatch"
+    r"|smpboot|snp|starting|status|stepping|support|supported|svm|table|taint_livepatch|tlb"
     r"|comm|g|k|pid|tainted|tainting|td_ctls|tdx|tdx-module|the|tme|topo|transition|tsme|unnecessary|unusable|up"
-    r"|uploading|usable|using|v[0-9]|version|virt|virtualization|vmpl[0-9]|vmware|vtom|when"
+    r"|uploading|usable|using|v[0-9]|version|virt|virtualization|vmcs|vmpl[0-9]|vmware|vmx|vtom|when"
     r"|with|x86|x86_phys_bits|xen|xen_acpi_processor|xen_mcelog|zhaoxin"
 )
 #: The same for values of the parameters that are kept.

@@ -220,3 +220,25 @@ class TestContradiction:
         lines = ("Memory Encryption Features active: AMD SEV",)
         machine = Snapshot((CpuEvidence(intel),), log=LogEvidence(lines, complete=False))
         assert "needs a CPU of AuthenticAMD or HygonGenuine" in self.refused(machine)
+
+
+@pytest.mark.parametrize(
+    ("lines", "hypervisor"),
+    [
+        # An SNP host that is a guest of Hyper-V's, as Azure has them: AMDESE/AMDSEV's kernels print
+        # the table there too, which 6.9 asks for on bare metal alone (arch/x86/kernel/cpu/amd.c).
+        (("SEV-SNP: RMP table physical range [0x00000008b7300000 - 0x00000008bfffffff]",), None),
+        (
+            (
+                "SEV-SNP: RMP table physical range [0x00000008b7300000 - 0x00000008bfffffff]",
+                "kvm_amd: kvm_amd: Hyper-V enlightened NPT TLB flush enabled",
+            ),
+            True,
+        ),
+        (("SVM: kvm: Hyper-V Direct TLB flush enabled",), True),
+        (("KVM: vmx: using Hyper-V Enlightened VMCS",), True),
+    ],
+)
+def test_who_is_below_a_hypervisor_himself(lines: tuple[str, ...], hypervisor: bool | None) -> None:
+    told = kernel_log.told(LogEvidence(lines, complete=False))
+    assert (told["hypervisor"].value if "hypervisor" in told else None) is hypervisor

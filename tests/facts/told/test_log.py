@@ -74,7 +74,8 @@ def facts(text: str) -> MachineFacts:
             SNP_HOST,
             {
                 "vendor": "AuthenticAMD",
-                "hypervisor": False,
+                # Trees with SNP from before 6.9 print the table below Hyper-V as well.
+                "hypervisor": None,
                 "sev": True,
                 "sev_snp": True,
                 "sme": None,
