@@ -36,6 +36,10 @@ from staleline.verdict.machines import possible
 DATA = Path(__file__).parents[1] / "data" / "cpuid"
 
 
+#: A kernel that has no setcpuid= (linux 6.12.117 arch/x86/kernel/cpu/common.c).
+UNFORCED = KernelEvidence(release="6.12.117")
+
+
 def dump(name: str) -> Snapshot:
     return read_snapshot(DATA / "libcpuid" / name)
 
@@ -149,7 +153,8 @@ def test_snp_is_enabled_only_where_the_cpu_has_it() -> None:
 
 def test_a_cpuinfo_flag_that_the_hardware_lacks() -> None:
     cpuinfo = CpuinfoEvidence(flags=frozenset({"sme"}))
-    message = contradiction_in(replace(RAPIDS, cpuinfo=cpuinfo), "flag-without-hardware")
+    machine = replace(RAPIDS, cpuinfo=cpuinfo, kernel=UNFORCED)
+    message = contradiction_in(machine, "flag-without-hardware")
     assert "cpuinfo.flags holds 'sme' and cpus[0].cpuid.0x8000001f:0 EAX[0] is clear" in message
 
 
@@ -161,10 +166,15 @@ def test_a_cpuinfo_flag_that_linux_cleared_is_no_contradiction() -> None:
 @pytest.mark.parametrize(
     "machine",
     [
-        Snapshot((), cpuinfo=CpuinfoEvidence(vendor="GenuineIntel", flags=frozenset({"sme"}))),
+        Snapshot(
+            (),
+            cpuinfo=CpuinfoEvidence(vendor="GenuineIntel", flags=frozenset({"sme"})),
+            kernel=UNFORCED,
+        ),
         Snapshot(
             (),
             cpuinfo=CpuinfoEvidence(flags=frozenset({"sev_snp"})),
+            kernel=UNFORCED,
             statements=(Statement("vendor", "GenuineIntel", "a tool"),),
         ),
     ],
@@ -172,8 +182,9 @@ def test_a_cpuinfo_flag_that_linux_cleared_is_no_contradiction() -> None:
 )
 def test_a_flag_of_another_vendor_whoever_names_the_vendor(machine: Snapshot) -> None:
     contradiction_in(machine, "flag-of-another-vendor")
-    line = KernelEvidence(cmdline="setcpuid=sme,sev_snp")
-    require_consistent(replace(machine, kernel=line), "file")
+    # A kernel of which nothing is known may have been told so as well.
+    for kernel in (KernelEvidence(cmdline="setcpuid=sme,sev_snp"), KernelEvidence()):
+        require_consistent(replace(machine, kernel=kernel), "file")
 
 
 def test_a_flag_that_the_user_forced_is_no_contradiction() -> None:
@@ -398,7 +409,7 @@ def test_every_id_in_the_code_is_a_kind_and_every_kind_is_in_the_code() -> None:
 
 def test_each_flag_is_told_and_a_difference_once_for_all_cpus() -> None:
     cpuinfo = CpuinfoEvidence(flags=frozenset({"sme", "sev"}))
-    found = contradictions(replace(RAPIDS, cpuinfo=cpuinfo))
+    found = contradictions(replace(RAPIDS, cpuinfo=cpuinfo, kernel=UNFORCED))
     assert [one.fields[1] for one in found] == [
         "cpus[0].cpuid.0x8000001f:0 EAX[1]",
         "cpus[0].cpuid.0x8000001f:0 EAX[0]",

@@ -99,7 +99,7 @@ _Found = Iterator[Contradiction]
 
 def _flags_have_vendor(snapshot: Snapshot) -> _Found:
     cpuinfo = snapshot.cpuinfo or CpuinfoEvidence()
-    told = () if _flags_are_forced(snapshot) else tuple(_told_vendors(snapshot))
+    told = () if snapshot.may_have_forced_flags else tuple(_told_vendors(snapshot))
     for flags, vendors in _FLAGS_OF_VENDORS:
         for flag in sorted(flags & cpuinfo.flags):
             # That registers deny the flag says more than whose CPU they name.
@@ -123,11 +123,6 @@ def _told_vendors(snapshot: Snapshot) -> Iterator[tuple[tuple[str, str], object]
 def _denies(cpu: CpuEvidence, flag: str) -> bool:
     """Is the bit that `flag` is copied from clear?"""
     return flag in _COPIED_FLAGS and cpuid_bit(cpu.cpuid, *_COPIED_FLAGS[flag]) is False
-
-
-def _flags_are_forced(snapshot: Snapshot) -> bool:
-    """setcpuid= sets flags that hardware has not (7.3.4 arch/x86/kernel/cpu/common.c:1776)."""
-    return "setcpuid=" in (snapshot.kernel.cmdline or "")
 
 
 def _state_fits(snapshot: Snapshot) -> _Found:
@@ -172,7 +167,7 @@ def _cpuinfo_agrees(snapshot: Snapshot) -> _Found:
 
 def _flags_have_hardware(snapshot: Snapshot) -> _Found:
     cpuinfo = snapshot.cpuinfo or CpuinfoEvidence()
-    for i, cpu in () if _flags_are_forced(snapshot) else enumerate(snapshot.cpus):
+    for i, cpu in () if snapshot.may_have_forced_flags else enumerate(snapshot.cpus):
         for flag, (leaf, register, bit) in _COPIED_FLAGS.items():
             if flag in cpuinfo.flags and _denies(cpu, flag):
                 name = f"{_REGISTERS[register]}[{bit}]"

@@ -35,6 +35,7 @@ from staleline.evidence.snapshot import (
     Snapshot,
     StateEvidence,
     given_by_user,
+    with_flags_of_hardware,
 )
 from staleline.evidence.staleline_collect import cpu_list, cpu_list_text
 from staleline.evidence.statements import is_of, said_by_user, shown_otherwise
@@ -172,7 +173,10 @@ def _added(
         # observed itself, it goes before what is given.
         if another_kernel:
             kernel = replace(kernel, loader_cmdline=None, bootconfig=None, xloadflags=None)
-        snapshot = replace(_without_forced_flags(snapshot), kernel=kernel)
+        # Flags that the line that is replaced may have set by hand prove nothing under another one.
+        if snapshot.kernel.cmdline is not None or another_kernel:
+            snapshot = with_flags_of_hardware(snapshot)
+        snapshot = replace(snapshot, kernel=kernel)
     elif cmdline is not None:
         snapshot = replace(snapshot, kernel=replace(snapshot.kernel, cmdline=cmdline))
     return replace(
@@ -181,14 +185,6 @@ def _added(
         state=StateEvidence(**{**known, **fielded}),
         statements=(*(one for one in snapshot.statements if not is_of(one, said)), *said),
     )
-
-
-def _without_forced_flags(snapshot: Snapshot) -> Snapshot:
-    """Flags that the line that is replaced may have set by hand prove nothing under another one."""
-    # Linux 7.3.4 arch/x86/kernel/cpu/common.c:1776; 6.12.117 has no setcpuid=.
-    if snapshot.cpuinfo is None or "setcpuid=" not in (snapshot.kernel.cmdline or ""):
-        return snapshot
-    return replace(snapshot, cpuinfo=replace(snapshot.cpuinfo, flags=frozenset()))
 
 
 def _with_msr(cpu: CpuEvidence, registers: _Registers) -> CpuEvidence:

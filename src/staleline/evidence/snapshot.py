@@ -7,8 +7,10 @@ None and absence mean "not observed". The JSON form is ``staleline/snapshot/1``.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Final
 
 from staleline.evidence.registers import CpuidTable
 
@@ -26,6 +28,7 @@ __all__ = [
     "Statement",
     "UnreadMessage",
     "given_by_user",
+    "with_flags_of_hardware",
 ]
 
 #: Why there is a note of a value that the user gave.
@@ -208,12 +211,18 @@ class UnreadMessage:
     message: str
 
 
+#: include/linux/panic.h, linux 6.12 and 7.3.4: the bit in /proc/sys/kernel/tainted.
+_TAINT_CPU_OUT_OF_SPEC: Final = 2
+_FIRST_WITH_SETCPUID: Final = (6, 15)
+
+
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """One machine.
 
     ``cpus`` may hold one entry that stands for all. ``modules`` holds the parameters of
-    kvm_amd and kvm_intel, and no entry for one that is not loaded.
+    kvm_amd and kvm_intel, and no entry for one that is not loaded. ``flags_settled``: none of
+    the flags in ``cpuinfo`` was set by hand, by the kernel that showed them.
     """
 
     cpus: tuple[CpuEvidence, ...]
@@ -228,6 +237,32 @@ class Snapshot:
     log: LogEvidence | None = None
     statements: tuple[Statement, ...] = ()
     unread: tuple[UnreadMessage, ...] = ()
+    flags_settled: bool = False
+
+    @property
+    def may_have_forced_flags(self) -> bool:
+        """May flags of /proc/cpuinfo have been set by hand, so that they prove nothing?
+
+        The parameter setcpuid= does it, from Linux 6.15 on (commit 814165e9fd1f, and 7.3.4
+        arch/x86/kernel/cpu/common.c:1776; 6.12.117 has none). It taints the kernel with the first
+        flag that it sets (parse_set_clear_cpuid()), and taints stay.
+        """
+        if self.cpuinfo is None or self.flags_settled:
+            return False
+        if self.kernel.cmdline is not None:
+            return "setcpuid=" in self.kernel.cmdline
+        if self.state.tainted is not None:
+            return bool(self.state.tainted >> _TAINT_CPU_OUT_OF_SPEC & 1)
+        release = re.match(r"([0-9]{1,3})\.([0-9]{1,4})(?![0-9])", self.kernel.release or "")
+        return release is None or (int(release[1]), int(release[2])) >= _FIRST_WITH_SETCPUID
+
+
+def with_flags_of_hardware(snapshot: Snapshot) -> Snapshot:
+    """With the flags that are proved to be hardware's, whichever kernel is judged from here on."""
+    if snapshot.cpuinfo is not None and snapshot.may_have_forced_flags:
+        cpuinfo = replace(snapshot.cpuinfo, flags=frozenset())
+        return replace(snapshot, cpuinfo=cpuinfo, flags_settled=True)
+    return replace(snapshot, flags_settled=True)
 
 
 def given_by_user(snapshot: Snapshot) -> tuple[str, ...]:

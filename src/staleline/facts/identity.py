@@ -44,7 +44,7 @@ def identity_facts(snapshot: Snapshot) -> Iterator[Fact]:
         "hypervisor",
         "runs under a hypervisor",
         _hypervisor,
-        True if "hypervisor" in cpuinfo.flags else None,
+        True if "hypervisor" in cpuinfo.flags and not snapshot.may_have_forced_flags else None,
     )
 
 

@@ -128,7 +128,7 @@ def _tdx_guest(snapshot: Snapshot, known: Mapping[str, Observation]) -> Fact:
 
 def _tdx_flag(snapshot: Snapshot) -> Iterator[Observation]:
     """The flag that the guest's kernel forces (Linux 7.3.4 arch/x86/coco/tdx/tdx.c:1122)."""
-    forced = "setcpuid=" in (snapshot.kernel.cmdline or "")
+    forced = snapshot.may_have_forced_flags
     if snapshot.cpuinfo is not None and "tdx_guest" in snapshot.cpuinfo.flags and not forced:
         yield observed_as(True, "/proc/cpuinfo flag tdx_guest")
 

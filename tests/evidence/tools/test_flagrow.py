@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import textwrap
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -11,7 +12,13 @@ from hypothesis import strategies as st
 
 from staleline.errors import EvidenceError
 from staleline.evidence.detect import parse_snapshot
-from staleline.evidence.snapshot import CpuinfoEvidence, KernelEvidence, Snapshot
+from staleline.evidence.snapshot import (
+    CpuinfoEvidence,
+    KernelEvidence,
+    Snapshot,
+    StateEvidence,
+    with_flags_of_hardware,
+)
 from staleline.evidence.tools.flagrow import flag_row
 from staleline.facts import from_snapshot
 
@@ -180,7 +187,7 @@ class TestCpuinfo:
 
 
 class TestFlagsProve:
-    def facts(self, vendor: str | None, cmdline: str | None = None) -> dict[str, object]:
+    def facts(self, vendor: str | None, cmdline: str | None = "quiet") -> dict[str, object]:
         shown = CpuinfoEvidence(vendor, flags=frozenset({"sme", "sev"}))
         kernel = KernelEvidence(cmdline=cmdline)
         machine = Snapshot(cpus=(), cpuinfo=shown, kernel=kernel)
@@ -198,3 +205,39 @@ class TestFlagsProve:
 
     def test_nothing_where_flags_were_set_by_hand(self) -> None:
         assert self.facts("AuthenticAMD", "quiet setcpuid=sme")["sme"] is None
+
+    @pytest.mark.parametrize(
+        ("kernel", "tainted", "proved"),
+        [
+            # setcpuid= came with 6.15; 6.12.117 arch/x86/kernel/cpu/common.c has none.
+            (KernelEvidence(), None, None),
+            (KernelEvidence(release="6.14.11-300.fc42"), None, True),
+            (KernelEvidence(release="6.15.0"), None, None),
+            (KernelEvidence(release="7.3.4"), None, None),
+            (KernelEvidence(release="7.3.4", cmdline="ro quiet"), None, True),
+            (KernelEvidence(release="7.3.4", cmdline="ro setcpuid=sme"), 0, None),
+            # It sets TAINT_CPU_OUT_OF_SPEC, bit 2 (7.3.4 common.c:1776, include/linux/panic.h).
+            (KernelEvidence(release="7.3.4"), 0, True),
+            (KernelEvidence(), 0b1000_0001_0001, True),
+            (KernelEvidence(), 0b100, None),
+        ],
+    )
+    def test_nothing_where_flags_may_have_been_set_by_hand(
+        self, kernel: KernelEvidence, tainted: int | None, proved: bool | None
+    ) -> None:
+        """Without its command line a kernel's forced flags were hardware's."""
+        shown = CpuinfoEvidence("AuthenticAMD", flags=frozenset({"sme", "hypervisor", "tdx_guest"}))
+        state = StateEvidence(tainted=tainted)
+        facts = from_snapshot(Snapshot((), cpuinfo=shown, kernel=kernel, state=state))
+        told = {name: facts[name].value for name in ("sme", "sme_enabled", "hypervisor")}
+        assert set(told.values()) == {proved}
+
+    def test_what_another_kernel_is_judged_by_stays_as_it_was_shown(self) -> None:
+        """Flags that 7.3 may have forced were 6.5's, where 6.5 was judged there."""
+        shown = CpuinfoEvidence("AuthenticAMD", flags=frozenset({"sme"}))
+        for release, proved in (("7.3.4", None), ("6.5.1", True)):
+            machine = Snapshot((), cpuinfo=shown, kernel=KernelEvidence(release=release))
+            for judged in ("6.5.1", "7.3.4"):
+                settled = with_flags_of_hardware(machine)
+                judging = replace(settled, kernel=KernelEvidence(release=judged))
+                assert from_snapshot(judging)["sme"].value is proved

@@ -108,8 +108,8 @@ def _beyond_maximum(leaf: int, cpuid: CpuidTable) -> Observation:
 
 def _of_cpuinfo(row: RegisterFact, snapshot: Snapshot, vendor: str | None) -> Iterator[Observation]:
     # Presence only: Linux clears flags that firmware disabled or that it does not use. And not
-    # where flags were set by hand (Linux 7.3.4 arch/x86/kernel/cpu/common.c, setcpuid=).
-    forced = "setcpuid=" in (snapshot.kernel.cmdline or "")
+    # where flags may have been set by hand.
+    forced = snapshot.may_have_forced_flags
     proves = not row.flag_vendors or vendor in row.flag_vendors
     if snapshot.cpuinfo is not None and proves and not forced:
         for flag in row.flags:

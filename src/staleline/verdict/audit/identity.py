@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from staleline.evidence.given import Given
-from staleline.evidence.snapshot import KernelEvidence, Snapshot
+from staleline.evidence.snapshot import KernelEvidence, Snapshot, with_flags_of_hardware
 from staleline.facts import MachineFacts, from_snapshot
 from staleline.facts.fact import Layer
 from staleline.facts.observation import observed_as
@@ -158,4 +158,6 @@ def _without_what_it_did(snapshot: Snapshot, identity: Identity) -> Snapshot:
         xloadflags=None,
         booted_by=None,
     )
-    return replace(snapshot, kernel=kernel, state=state, log=None, modules=None)
+    # Which flags were set by hand the kernel that shows them tells, and not the one that is judged.
+    settled = with_flags_of_hardware(snapshot)
+    return replace(settled, kernel=kernel, state=state, log=None, modules=None)
