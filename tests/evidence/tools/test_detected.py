@@ -62,3 +62,32 @@ def test_hostnamectl_alone_tells_its_hypervisor_or_is_refused_by_its_name() -> N
     assert hypervisor(HOSTNAMECTL)[:2] == (True, "KVM")
     with pytest.raises(EvidenceError, match="is the output of hostnamectl"):
         parse_snapshot(HOSTNAMECTL.replace("  Virtualization: kvm\n", ""), "file")
+
+
+@pytest.mark.parametrize(
+    ("word", "told"),
+    [
+        ("none", (None, None, None)),
+        ("sev", ("AuthenticAMD", True, None)),
+        ("sev-es", ("AuthenticAMD", True, True)),
+        # Below Hyper-V it is told by the isolation alone, and SEV_STATUS is hidden.
+        ("sev-snp", ("AuthenticAMD", None, None)),
+        ("tdx", ("GenuineIntel", False, False)),
+    ],
+)
+def test_systemd_names_a_confidential_guest(word: str, told: tuple[object, ...]) -> None:
+    """Of systemd 254 src/basic/confidential-virt.c; the text was of no known format."""
+    text = f"# systemd-detect-virt\nkvm\n# systemd-detect-virt --cvm\n{word}\n#\n"
+    facts = from_snapshot(parse_snapshot(text, "file"))
+    names = ("vendor", "sev_guest", "sev_es_guest")
+    assert tuple(facts[name].value for name in names) == told
+    assert facts["hypervisor"].value is True
+
+
+def test_systemd_says_how_it_found_a_hypervisor() -> None:
+    """As systemd/systemd issue 8844 has it."""
+    text = (
+        "guest1 % SYSTEMD_LOG_LEVEL=debug systemd-detect-virt\n"
+        "Found container virtualization none.\nFound VM virtualization xen\nxen\n"
+    )
+    assert hypervisor(text)[:2] == (True, "Xen")

@@ -82,7 +82,8 @@ class TestRdmsr:
         ("text", "what"),
         [
             ("0xc0010010: 7400", "file:1: ends in the middle of a line"),
-            ("# rdmsr -f 23:23 0xc0010010\n1\n", "file:1: asks rdmsr for -f"),
+            ("# rdmsr -f 22:18 0xc0010010\n1\n", "file:1: asks rdmsr for bits 22:18 of 0xc0010010"),
+            ("# rdmsr -f 23 0xc0010010\n1\n", "file:1: asks rdmsr for -f"),
             ("# rdmsr syscfg\n1\n", "file:1: asks rdmsr for 'syscfg', which is no number"),
             ("# rdmsr 0xc0010010\n1\n2\n", "file:3: is a second value of one MSR of one CPU"),
             ("0x87: 1\n5\n", "file:2: is a value of an MSR that nothing names"),
@@ -90,6 +91,25 @@ class TestRdmsr:
     )
     def test_what_is_not_certain_is_refused(self, text: str, what: str) -> None:
         assert message_of(text).startswith(what)
+
+    @pytest.mark.parametrize(
+        ("asked", "told"),
+        [
+            # As AMDESE/AMDSEV issue 292 has it: one bit, and the register whole.
+            ("# rdmsr -f 23:23 0xC0010010\n0\n\n# rdmsr 0xC0010010\n740000\n", False),
+            ("# rdmsr -f 23:23 0xc0010010\n1\n", True),
+            ("$ sudo rdmsr -f23:23 0xc0010010\n1\n", True),
+            ("# rdmsr -a --bitfield 23:23 0xc0010010\n1\n1\n", True),
+            ("# rdmsr -a -f 23:23 0xc0010010\n1\n0\n", None),
+        ],
+    )
+    def test_a_bit_that_has_a_name_is_read(self, asked: str, told: bool | None) -> None:
+        """It was refused, with all that stood beside it."""
+        assert known(read(f"vendor_id : AuthenticAMD\n\n{asked}")).get("sme_enabled") is told
+
+    def test_a_bit_and_its_register_agree(self) -> None:
+        text = "# rdmsr -f 23:23 0xc0010010\n1\n# rdmsr 0xc0010010\n740000\n"
+        assert "sme_enabled is True by rdmsr -f 23:23" in message_of(text)
 
     def test_msrs_and_leaves_of_one_archive_are_of_the_same_cpus(self, tmp_path: Path) -> None:
         rows = (

@@ -15,7 +15,7 @@ from staleline.evidence.snapshot import Snapshot
 __all__ = ["asides"]
 
 _OF_UNAME: Final = ("uname", "Linux ")
-_OF_DETECTION: Final = ("detect-virt", "virt-what", "Virtualization: ")
+_OF_DETECTION: Final = ("detect-virt", "virt-what", "Virtualization: ", "Found VM virt")
 _OF_PATCHERS: Final = (
     *("abled]", "abling...]", "stalled]", "active: 1", "patchState: applied", "Live patched"),
     *("livepatch modules inserted", "Effective kernel version is"),

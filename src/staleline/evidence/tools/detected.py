@@ -27,8 +27,10 @@ __all__ = ["detected"]
 
 _COMMAND = Pattern(
     r".*[#$%>+]\s*(?:(?:sudo|doas)\s+)?(?:/\S{0,40}/)?"
-    r"(?P<tool>systemd-detect-virt|virt-what)(?:\s+(?:-v|--vm))?\s*"
+    r"(?P<tool>systemd-detect-virt|virt-what)(?:\s+(?:-v|--vm|(?P<cvm>--cvm)))?\s*"
 )
+#: What systemd-detect-virt says beside, where it is asked to say how it knows.
+_FOUND = Pattern(r"\s*Found VM virtualization (?P<word>[a-z]{2,20})\s*")
 #: Of hostnamectl; lscpu's row of this name has a word in capitals.
 _ROW = Pattern(r"\s*Virtualization: (?P<word>[a-z]{2,20})\s*")
 _WORD = Pattern(r"\s*[a-z][a-zA-Z0-9_-]{1,30}\s*")
@@ -55,6 +57,20 @@ _HYPERVISORS: Final[dict[str, str | None]] = {
     "xen": "Xen",
 }
 _DOM0: Final = "xen-dom0"
+#: Word of --cvm -> what is so then. It asks AMD's CPUs for SEV_STATUS and Intel's for leaf 0x21,
+#: and below Hyper-V for the isolation that it offers, which hides both: SNP and TDX tell less
+#: (systemd 254 src/basic/confidential-virt.c).
+_GUESTS: Final[dict[str, dict[str, str | bool]]] = {
+    "sev": {"vendor": "AuthenticAMD", "hypervisor": True, "sev_guest": True},
+    "sev-es": {
+        "vendor": "AuthenticAMD",
+        "hypervisor": True,
+        "sev_guest": True,
+        "sev_es_guest": True,
+    },
+    "sev-snp": {"vendor": "AuthenticAMD", "hypervisor": True},
+    "tdx": {"vendor": "GenuineIntel", "hypervisor": True},
+}
 
 
 def detected(text: str) -> Snapshot | None:
@@ -69,11 +85,23 @@ def _statements(lines: Sequence[str]) -> Iterator[Statement]:
             continue
         if row := _ROW.fullmatch(line):
             yield from _said((row["word"],), "hostnamectl, Virtualization")
+        elif found := _FOUND.fullmatch(line):
+            yield from _said((found["word"],), "systemd-detect-virt")
         elif (asked := _COMMAND.fullmatch(line)) and is_prompt(line):
             behind = lines[number + 1 :][:_WORDS_MAX]
             words = [told.strip() for told in takewhile(_WORD.fullmatch, behind)]
             # The last line of a text may be cut.
-            yield from _said(words if len(words) < len(behind) else words[:-1], asked["tool"])
+            words = words if len(words) < len(behind) else words[:-1]
+            if asked["cvm"] is None:
+                yield from _said(words, asked["tool"])
+            else:
+                yield from _said_of_guest(words[:1])
+
+
+def _said_of_guest(words: Sequence[str]) -> Iterator[Statement]:
+    for word in words:
+        for name, value in _GUESTS.get(word, {}).items():
+            yield Statement(name, value, f"systemd-detect-virt --cvm: {word}")
 
 
 def _said(words: Sequence[str], tool: str) -> Iterator[Statement]:

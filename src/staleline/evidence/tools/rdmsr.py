@@ -17,7 +17,9 @@ from typing import NoReturn
 
 from staleline.errors import EvidenceError
 from staleline.evidence.registers import CpuidTable
-from staleline.evidence.snapshot import CpuEvidence, Note, Snapshot
+from staleline.evidence.snapshot import CpuEvidence, Note, Snapshot, Statement
+from staleline.evidence.statements import agreed
+from staleline.hardware import SEV_STATUS, SYSCFG, TME_ACTIVATE
 from staleline.pattern import Pattern
 
 __all__ = ["is_bare", "is_command", "is_row", "parse", "refuse_bare"]
@@ -36,6 +38,16 @@ _DECIMAL_VALUE = Pattern(r"\s*([0-9]{1,20})\s*")
 _FAULT = Pattern(r"\s*rdmsr: ?CPU ([0-9]{1,6}) cannot read MSR 0x([0-9a-fA-F]{1,8})\s*")
 _TELLING = (_ASSIGNED.fullmatch, _HALVES.fullmatch, _FAULT.fullmatch)
 _CPUS_MAX = 8192
+#: Register, highest and lowest bit -> the fact that these bits are.
+_BITS = Pattern(r"(?:-f ?|--bitfield[ =])([0-9]{1,2}):([0-9]{1,2})")
+_NAMED_BITS = {
+    (SYSCFG, 23, 23): "sme_enabled",
+    (SYSCFG, 24, 24): "snp_enabled",
+    (SEV_STATUS, 0, 0): "sev_guest",
+    (SEV_STATUS, 1, 1): "sev_es_guest",
+    (SEV_STATUS, 2, 2): "snp_guest",
+    (TME_ACTIVATE, 1, 1): "tme_enabled",
+}
 #: No prompt and command is longer. Time to try `_COMMAND` grows with the length's square.
 _COMMAND_MAX = 256
 
@@ -79,12 +91,14 @@ class _Command:
     all_cpus: bool = False
     decimal: bool = False
     values: int = 0
+    bits: tuple[int, int] | None = None
 
 
 @dataclass(slots=True)
 class _Cpus:
     msr: dict[int, dict[int, int]] = field(default_factory=dict)
     faults: dict[int, set[int]] = field(default_factory=dict)
+    said: list[Statement] = field(default_factory=list)
 
     def snapshot(self) -> Snapshot:
         cpus = sorted({*self.msr, *self.faults})
@@ -98,6 +112,7 @@ class _Cpus:
                 for cpu in cpus
             ),
             notes=(_NOTE,),
+            statements=agreed(self.said),
         )
 
 
@@ -130,6 +145,7 @@ class _Reader:
     def read(self, line: str, number: int) -> None:
         if command := _command(line):
             self._command = self._asked(command[1].split(), number)
+            self._require_name(self._command, number)
         elif fault := _FAULT.fullmatch(line):
             # rdmsr says so only of EIO: RDMSR was executed and faulted (rdmsr.c).
             self._fault(int(fault[1]), int(fault[2], 16), number)
@@ -155,7 +171,7 @@ class _Reader:
     def _asked(self, words: list[str], line: int) -> _Command:
         number: int | None = None
         command = _Command(0, 0)
-        rest = iter(words)
+        rest = iter(self._without_bits(words, command))
         for word in rest:
             if word in ("-a", "--all"):
                 command.all_cpus = True
@@ -178,6 +194,23 @@ class _Reader:
         command.number = number
         return command
 
+    def _require_name(self, command: _Command, line: int) -> None:
+        if command.bits is not None and (command.number, *command.bits) not in _NAMED_BITS:
+            asked = f"bits {command.bits[0]}:{command.bits[1]} of {command.number:#x}"
+            raise self.error(line, f"asks rdmsr for {asked}", "run it without -f")
+
+    @staticmethod
+    def _without_bits(words: list[str], command: _Command) -> list[str]:
+        """`words` without -f and the bits that it asks for, which `command` keeps."""
+        # The highest bit, and behind a colon the lowest (msr-tools rdmsr.c).
+        for at, word in enumerate(words):
+            inner = 1 if word in ("-f", "--bitfield") else 0
+            bits = _BITS.fullmatch(" ".join(words[at : at + 1 + inner]))
+            if bits is not None:
+                command.bits = int(bits[1]), int(bits[2])
+                return [*words[:at], *words[at + 1 + inner :]]
+        return words
+
     def _integer(self, word: str, line: int) -> int:
         # strtoul() with base 0, as rdmsr.c reads its arguments.
         try:
@@ -199,6 +232,13 @@ class _Reader:
         command.values = cpu + 1
         digits = line.strip().removeprefix("0x")
         value = int(digits, 10 if command.decimal else 16)
+        if command.bits is not None:
+            high, low = command.bits
+            source = f"rdmsr -f {high}:{low} {command.number:#x}"
+            # Of CPUs that differ the machine has no one value, and `agreed` leaves it open.
+            named = _NAMED_BITS[command.number, high, low]
+            self.cpus.said.append(Statement(named, bool(value), source))
+            return
         self._record(cpu, command.number, value, number)
 
     def _assigned(self, msr: int, value: int, line: int) -> None:
