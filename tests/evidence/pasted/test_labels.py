@@ -37,6 +37,11 @@ OF_TWO = [
     ("### Server 1", "### Server 2"),
     ("Node-a:", "Node-b:"),
     ("VM1:", "VM2:"),
+    ("Laptop A:", "Laptop B:"),
+    ("### Working machine", "### Broken machine"),
+    ("On the AMD server:", "On the Intel server:"),
+    ("Hypervisor host:", "Guest VM dmesg:"),
+    ("\u5bbf\u4e3b\u673a\uff1a", "\u865a\u62df\u673a\uff1a"),
     ("==> host1/cpuid.txt <==", "==> host2/dmesg.txt <=="),
     ("==> rome/out.txt <==", "==> milan/out.txt <=="),
     ("$ cat hostA.cpuid", "$ cat hostB.dmesg"),
@@ -54,6 +59,8 @@ OF_ONE = [
     ("$ cat rome.cpuid", "$ cat rome-dmesg.txt"),
     ("$ cat /proc/cpuinfo", "$ cat /var/log/dmesg"),
     ("Server:", "Log:"),
+    ("### Operating system", "### Affected system"),
+    ("The broken machine:", "Broken machine dmesg:"),
 ]
 
 

@@ -27,9 +27,17 @@ __all__ = ["of_two_machines", "require_one_machine"]
 
 #: What stands before and behind the words of a heading, in mails, wikis and reports.
 _MARKS: Final = r"[#*_=\-+>|<\[\]()`.: \t\uff1a]{0,12}"
-_HOST: Final = r"host|hypervisor|dom0|l0|bare[ -]?metal|physical (?:host|machine|server)"
-_GUEST: Final = r"guest|vm|domu|l[12]|instance|(?:guest|virtual) (?:machine|vm|os)"
+_HOST: Final = (
+    "(?:hypervisor|physical|bare[ -]?metal) (?:host|machine|server)|host|hypervisor|dom0|l0"
+    "|bare[ -]?metal|\u5bbf\u4e3b\u673a|\u7269\u7406\u673a"
+)
+_GUEST: Final = (
+    "(?:guest|virtual) (?:machine|vm|os)|vm guest|guest|vm|domu|l[12]|instance"
+    "|\u865a\u62df\u673a|\u5ba2\u6237\u673a"
+)
 _NUMBERED: Final = "server|node|machine|system|computer|box|pc|laptop|desktop"
+#: What tells one machine from another by a word: no system, as "operating" and "file" stand there.
+_TOLD_APART: Final = "server|node|machine|computer|box|pc|laptop|host|vm"
 _ABOUT: Final = (
     r"(?:'s)?(?: (?:machine|system|side|os|kernel|log|logs|dmesg|output|cpu|cpuinfo|lscpu|info"
     r"|information|details|specs?|shows|says|gives|prints))*"
@@ -39,8 +47,11 @@ _SHORT = Pattern(r"^[^\n]{2,48}$", re.MULTILINE)
 #: A heading that is the host's or a guest's, or of one of several machines.
 _HEADING = Pattern(
     rf"{_MARKS}(?:(?:on|in|inside|within|from|at|of) )?(?:(?:the|my|a|our) )?"
-    rf"(?:(?P<host>{_HOST})|(?P<guest>{_GUEST})|(?:{_NUMBERED})(?=[ #_-]{{0,2}}(?:[0-9]|[a-h]\b)))"
-    rf"(?:[ #_-]{{0,2}}(?P<number>[0-9]{{1,4}}|[a-h]\b))?{_ABOUT}{_MARKS}",
+    rf"(?:(?:(?P<host>{_HOST})|(?P<guest>{_GUEST})"
+    rf"|(?P<noun>{_NUMBERED})(?=[ #_-]{{0,2}}(?:[0-9]|[a-h]\b)))"
+    rf"(?:[ #_-]{{0,2}}(?P<number>[0-9]{{1,4}}|[a-h]\b))?"
+    rf"|(?P<which>[a-z]{{2,14}}) (?P<told>{_TOLD_APART}))"
+    rf"{_ABOUT}{_MARKS}",
     re.IGNORECASE,
 )
 #: head and tail of several files; more shows colons around a name.
@@ -136,9 +147,9 @@ def _labels(text: str) -> Iterator[_Label]:
             continue
         side = "host" if heading["host"] else "guest" if heading["guest"] else None
         words = heading[0].strip(" \t#*_=-+>|<[]()`.:\uff1a")
-        number = heading["number"]
-        before = words.lower().partition(number.lower())[0] if number else ""
-        named = (before.strip(" #_-"), number.lower()) if number else None
+        number = heading["number"] or heading["which"]
+        noun = heading["host"] or heading["guest"] or heading["noun"] or heading["told"]
+        named = (noun.lower(), number.lower()) if number else None
         yield _Label(short.start(0), f'"{words}"', side, named)
     if "<==" in text or ":" * 14 in text:
         for file in _FILE.finditer(text):
