@@ -160,3 +160,22 @@ def test_a_line_of_a_log_may_be_dressed_alone(dress: str) -> None:
     said = dress.format(_JAILHOUSE.strip())
     assert _lines(f"{said}\n") == {"The Jailhouse is opening."}
     assert _lines(f"{_LSCPU}\n{said}\n") == {"The Jailhouse is opening."}
+
+
+SHOWN = "processor\t: 0\nvendor_id\t: AuthenticAMD\ncpu family\t: 23\nflags\t\t: fpu sme\n"
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        "$ lscpu | grep Arch\nArchitecture: x86_64\n$ cat /proc/cpuinfo\n{}\n$ uname -r\n6.1.0\n",
+        "$ cat /proc/cpuinfo\n{}\n$ lscpu | grep Arch\nArchitecture: x86_64\n$ uname -r\n6.1.0\n",
+        "$ lscpu | grep Flags\nFlags: fpu svm\n$ cat /proc/cpuinfo\n{}\n$ uname -r\n6.1.0\n",
+    ],
+)
+def test_an_excerpt_hides_nothing_of_what_is_shown_whole(texts: str) -> None:
+    """One row of lscpu before /proc/cpuinfo left the whole file out."""
+    machine = parse_snapshot(texts.format(SHOWN), "file")
+    assert machine.cpuinfo is not None
+    assert (machine.cpuinfo.vendor, machine.cpuinfo.family) == ("AuthenticAMD", 23)
+    assert machine.cpuinfo.flags >= {"fpu", "sme"}

@@ -14,6 +14,7 @@ from staleline.evidence.contradiction import raise_if_any
 from staleline.evidence.registers import CpuidTable
 from staleline.evidence.snapshot import (
     CpuEvidence,
+    CpuinfoEvidence,
     KernelEvidence,
     LogEvidence,
     Note,
@@ -24,7 +25,7 @@ from staleline.evidence.snapshot import (
 __all__ = ["merged"]
 
 _Modules = Mapping[str, Mapping[str, str]]
-_Table = TypeVar("_Table", KernelEvidence, StateEvidence)
+_Table = TypeVar("_Table", CpuinfoEvidence, KernelEvidence, StateEvidence)
 
 
 def merged(sources: Iterable[Snapshot], where: str) -> Snapshot:
@@ -47,7 +48,7 @@ def _added(first: Snapshot, second: Snapshot) -> Snapshot:
         cpus=_cpus(first.cpus, second.cpus),
         host=first.host if first.host is not None else second.host,
         collected=first.collected if first.collected is not None else second.collected,
-        cpuinfo=first.cpuinfo or second.cpuinfo,
+        cpuinfo=_cpuinfo(first.cpuinfo, second.cpuinfo),
         kernel=replace(
             _filled(first.kernel, second.kernel),
             cmdline=_command_line(first.kernel.cmdline, second.kernel.cmdline),
@@ -64,6 +65,19 @@ def _added(first: Snapshot, second: Snapshot) -> Snapshot:
     )
     notes = dict.fromkeys((*first.notes, *second.notes))
     return replace(both, notes=tuple(note for note in notes if not _settled(note, both)))
+
+
+def _cpuinfo(
+    first: CpuinfoEvidence | None, second: CpuinfoEvidence | None
+) -> CpuinfoEvidence | None:
+    """What either shows: an excerpt of one row may stand before the whole file."""
+    if first is None or second is None:
+        return second if first is None else first
+    return replace(
+        _filled(first, second),
+        flags=first.flags | second.flags,
+        bugs=first.bugs | second.bugs,
+    )
 
 
 def _either(

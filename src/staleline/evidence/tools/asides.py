@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What stands in a text beside the outputs that have readers of their own.
 
-How uname names the system, tools that look for a hypervisor or apply live patches, lists of
-modules: most evidence has none, so each reader is imported where one of its marks stands.
+How uname names the system, fields of apport's reports, tools that look for a hypervisor or apply
+live patches, lists of modules: most evidence has none, so each reader is imported where one of
+its marks stands.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ _OF_PATCHERS: Final = (
     *("livepatch modules inserted", "Effective kernel version is"),
     "kpatch-state: patch is applied",
 )
+_OF_REPORTS: Final = "\nProc"
 _OF_MODULES: Final = (
     *("Module ", "Modules linked in:", "Live 0x", "/sys/module", "taints kernel"),
     *("module verification failed", "ailhouse", "acpi_processor", "mshv_root", "Domain-0"),
@@ -47,6 +49,10 @@ def asides(text: str, where: str) -> Iterator[Snapshot]:
         from staleline.evidence.tools.modulelist import listed_modules
 
         yield from _known(listed_modules(text))
+    if _OF_REPORTS in text:
+        from staleline.evidence.tools.apport import reported
+
+        yield from reported(text, where)
     if any(mark in text for mark in _OF_PATCHERS):
         from staleline.evidence.tools.livepatchers import applied_patches
 
