@@ -127,8 +127,9 @@ _RELEVANT = (
     r"|The Jailhouse is |xen_acpi_processor: Uploading|xen_mcelog: /dev/mcelog reg"
     r"|Hyper-V: (?:running as |privilege flags |features |Isolation )|Performance Events: "
     r"|smpboot: (?:CPU0|Allowing)\b|CPU topo: Allowing |smp: Brought up "
-    r"|microcode: (?:[^=]{0,40}\bpatch_level|sig)=|efi: EFI v|livepatch: )"
-    r"|\bHyper-V (?:[Ee]nlightened |Direct TLB )"
+    r"|microcode: (?:[^=]{0,40}\bpatch_level|sig)=|efi: EFI v|livepatch: "
+    r"|(?:(?:SVM|kvm|kvm_amd|kvm_intel|KVM): )*(?:vmx: )?(?:[Uu]sing )?"
+    r"Hyper-V (?:[Ee]nlightened |Direct ))"
     r"|TAINT_LIVEPATCH$|\bTainted: (?:[A-Z ]*K[A-Z ]* |.*=LIVEPATCH)"
 )
 #: What the kernel lines repeat that is collected better, or is of no concern, and private.

@@ -43,7 +43,7 @@ _ABOUT: Final = (
     r"|information|details|specs?|shows|says|gives|prints))*"
 )
 #: No heading is longer, and few lines of logs and dumps are as short.
-_SHORT = Pattern(r"^[^\n]{2,48}$", re.MULTILINE)
+_LONGEST: Final = 48
 #: A heading that is the host's or a guest's, or of one of several machines.
 _HEADING = Pattern(
     rf"{_MARKS}(?:(?:on|in|inside|within|from|at|of) )?(?:(?:the|my|a|our) )?"
@@ -141,8 +141,10 @@ def _line(text: str, label: _Label) -> int:
 
 
 def _labels(text: str) -> Iterator[_Label]:
-    for short in _SHORT.finditer(text):
-        heading = _HEADING.fullmatch(short[0])
+    start = -1
+    for line in text.split("\n"):
+        here, start = start + 1, start + 1 + len(line)
+        heading = _HEADING.fullmatch(line) if 1 < len(line) <= _LONGEST else None
         if heading is None:
             continue
         side = "host" if heading["host"] else "guest" if heading["guest"] else None
@@ -150,7 +152,7 @@ def _labels(text: str) -> Iterator[_Label]:
         number = heading["number"] or heading["which"]
         noun = heading["host"] or heading["guest"] or heading["noun"] or heading["told"]
         named = (noun.lower(), number.lower()) if number else None
-        yield _Label(short.start(0), f'"{words}"', side, named)
+        yield _Label(here, f'"{words}"', side, named)
     if "<==" in text or ":" * 14 in text:
         for file in _FILE.finditer(text):
             yield _of_file(file.start(0), file["file"] or file["more"])
