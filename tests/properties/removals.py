@@ -89,7 +89,10 @@ def _of_record(record: Any, path: Piece) -> Iterator[Piece]:
 
 
 def _has_doubts(value: Any) -> bool:
-    return any(getattr(value, name, None) for name in _DOUBTS)
+    """What forged flags is a doubt, too: without it they are hardware's (docs/model.md)."""
+    line = value if isinstance(value, str) else getattr(value, "cmdline", None)
+    forged = isinstance(line, str) and "setcpuid=" in line
+    return forged or any(getattr(value, name, None) for name in _DOUBTS)
 
 
 def _inside(value: Any, path: Piece) -> Iterator[Piece]:

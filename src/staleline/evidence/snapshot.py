@@ -7,7 +7,6 @@ None and absence mean "not observed". The JSON form is ``staleline/snapshot/1``.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -213,7 +212,6 @@ class UnreadMessage:
 
 #: include/linux/panic.h, linux 6.12 and 7.3.4: the bit in /proc/sys/kernel/tainted.
 _TAINT_CPU_OUT_OF_SPEC: Final = 2
-_FIRST_WITH_SETCPUID: Final = (6, 15)
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,20 +239,19 @@ class Snapshot:
 
     @property
     def may_have_forced_flags(self) -> bool:
-        """May flags of /proc/cpuinfo have been set by hand, so that they prove nothing?
+        """Are there flags of /proc/cpuinfo that were set by hand, which prove nothing?
 
         The parameter setcpuid= does it, from Linux 6.15 on (commit 814165e9fd1f, and 7.3.4
         arch/x86/kernel/cpu/common.c:1776; 6.12.117 has none). It taints the kernel with the first
-        flag that it sets (parse_set_clear_cpuid()), and taints stay.
+        flag that it sets (parse_set_clear_cpuid()), and taints stay. Where neither is known it is
+        taken for granted that nobody did: "for TESTING ONLY", as the kernel says itself, and every
+        lscpu without a command line would prove nothing (docs/model.md).
         """
         if self.cpuinfo is None or self.flags_settled:
             return False
         if self.kernel.cmdline is not None:
             return "setcpuid=" in self.kernel.cmdline
-        if self.state.tainted is not None:
-            return bool(self.state.tainted >> _TAINT_CPU_OUT_OF_SPEC & 1)
-        release = re.match(r"([0-9]{1,3})\.([0-9]{1,4})(?![0-9])", self.kernel.release or "")
-        return release is None or (int(release[1]), int(release[2])) >= _FIRST_WITH_SETCPUID
+        return bool((self.state.tainted or 0) >> _TAINT_CPU_OUT_OF_SPEC & 1)
 
 
 def with_flags_of_hardware(snapshot: Snapshot) -> Snapshot:

@@ -21,7 +21,7 @@ __all__ = ["COMMAND_LINE", "Experiment", "SimulatedCpus", "run_experiment", "run
 #: emulators; a reboot would hide what a panic said; and the cold start of 115,200 baud is slow.
 COMMAND_LINE: Final = "console=ttyS0,115200 nokaslr no_timer_check panic=-1 quiet"
 _CRASH_RESERVATION: Final = {"probe": "crashkernel=48M", "kernel": "crashkernel=256M"}
-_SECONDS_OF_A_WAY: Final = 60
+_SECONDS_OF_A_WAY: Final = 240
 # As kdump's documentation gives them (6.12 Documentation/admin-guide/kdump/kdump.rst:423).
 _OPTIONS_OF_A_CRASH_KERNEL: Final = "nr_cpus=1 reset_devices"
 
@@ -120,7 +120,7 @@ def run_experiments(
             alone.
         emulator: A build.
         folder: For the machine's files.
-        bounds: Of all of it; each has a minute of CPU time from there on.
+        bounds: Of all of it; each has four minutes of CPU time from there on.
 
     Raises:
         KernelImageError: The machine has no room for the kernel.
