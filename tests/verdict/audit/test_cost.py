@@ -12,8 +12,9 @@ from staleline.errors import EvidenceError
 from staleline.evidence.detect import read_snapshot
 from staleline.evidence.given import with_given
 from staleline.evidence.snapshot import CacheEvidence, Snapshot, StateEvidence
-from staleline.facts import from_snapshot
+from staleline.facts import MachineFacts, from_snapshot
 from staleline.facts.capacity import cache_capacity
+from staleline.facts.fact import Layer
 from staleline.policy.catalogue import catalogue
 from staleline.report.machines.cost import cost_lines
 from staleline.verdict.audit.agreement import audit
@@ -160,6 +161,45 @@ def test_a_guest_is_told_that_its_hypervisor_decides() -> None:
     result = priced(guest)
     assert result.paths[0].secondaries.at_least is None
     assert result.unbounded == "in a guest WBINVD costs what the hypervisor makes of it"
+
+
+def without(facts: MachineFacts, *names: str) -> MachineFacts:
+    """Nothing tells these."""
+    return MachineFacts.of(
+        replace(fact, value=None, source=None, missing="not told") if fact.name in names else fact
+        for layer in Layer
+        for fact in facts.layer(layer)
+    )
+
+
+@pytest.mark.parametrize("name", ["vendor", "family", "model"])
+def test_a_cpu_of_which_less_is_known_is_in_no_table(name: str) -> None:
+    """Milan has the models from 0 on, which is no reason to take an unknown one for it."""
+    for dump in (ROME, MILAN):
+        facts = from_snapshot(read_snapshot(dump))
+        assert not bandwidth_of(facts).assumed
+        assert bandwidth_of(without(facts, name)).assumed
+
+
+def test_where_it_may_be_a_guest_nothing_is_bounded() -> None:
+    facts = without(from_snapshot(on(ROME)), "hypervisor")
+    kernel = PolicyKernel(catalogue()["linux-6.18"], "for this test")
+    found = audit(facts, (kernel,), following=Next.ANY, paths=(Path.KEXEC,))
+    result = cost(found, cache_capacity(on(ROME)), bandwidth_of(facts))
+    assert result.paths[0].secondaries.at_least is None
+    assert "whether this is one is not known" in str(result.unbounded)
+
+
+def test_a_flush_that_may_be_executed_where_it_is_needed_is_not_unneeded() -> None:
+    facts = from_snapshot(on(MILAN))
+    kernel = PolicyKernel(catalogue()["linux-6.18"], "for this test")
+    found = audit(facts, (kernel,), following=Next.ANY, paths=(Path.KEXEC,))
+    first, *others = found.handovers
+    unknown = replace(first, flushes=dict.fromkeys(first.flushes), unneeded={})
+    capacity, bandwidth = cache_capacity(on(MILAN)), bandwidth_of(facts)
+    assert cost(found, capacity, bandwidth).paths[0].secondaries.unneeded
+    found = replace(found, handovers=(unknown, *others))
+    assert not cost(found, capacity, bandwidth).paths[0].secondaries.unneeded
 
 
 def test_measured_times_stand_beside_the_bounds() -> None:

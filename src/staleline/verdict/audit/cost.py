@@ -142,9 +142,10 @@ def bandwidth_of(facts: MachineFacts, given: float | None = None) -> Bandwidth:
 def _is(facts: MachineFacts, row: Mapping[str, Any]) -> bool:
     if (facts.text("vendor"), facts.integer("family")) != (row["vendor"], row["family"]):
         return False
-    # CPUID 1 EAX has four bits for the stepping (AMD APM volume 3, Intel SDM volume 2: CPUID).
-    bounds = (("model", row["models"]), ("stepping", row.get("steppings", [0, 15])))
-    return all(low <= (facts.integer(name) or 0) <= high for name, (low, high) in bounds)
+    # Not every row is of some steppings alone; what nothing tells is in none of them.
+    bounds = (("model", row["models"]), ("stepping", row.get("steppings")))
+    told = ((facts.integer(name), *bound) for name, bound in bounds if bound is not None)
+    return all(value is not None and low <= value <= high for value, low, high in told)
 
 
 def _peak(row: Mapping[str, Any]) -> float:
@@ -152,8 +153,10 @@ def _peak(row: Mapping[str, Any]) -> float:
 
 
 def _why_unbounded(facts: MachineFacts, capacity: CacheCapacity | None) -> str | None:
-    if facts.boolean("hypervisor"):
-        return "in a guest WBINVD costs what the hypervisor makes of it"
+    hypervisor = facts.boolean("hypervisor")
+    if hypervisor or hypervisor is None:
+        unless = "" if hypervisor else ", and whether this is one is not known"
+        return f"in a guest WBINVD costs what the hypervisor makes of it{unless}"
     if capacity is None:
         return "the caches are not known: dump CPUID with `cpuid -r`, or run staleline collect"
     return None
@@ -175,8 +178,8 @@ def _flush_cost(
     rows: Sequence[Handover], site: Site, times: Times, measured: float | None
 ) -> FlushCost:
     flushes = {row.flushes[site] for row in rows}
-    # A flush that one handover needs is not spared by those that do not.
-    executing = [row for row in rows if row.flushes[site]]
+    # A flush that one handover needs, or may, is not spared by those that do not.
+    executing = [row for row in rows if row.flushes[site] is not False]
     at_least, likely = times
     return FlushCost(
         site=site,
