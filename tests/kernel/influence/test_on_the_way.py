@@ -14,10 +14,14 @@ from tests.kernel.mutate import patched
 from tests.kernel.places import address_of
 from tests.kernel.plant import (
     CAVE,
+    Bytes,
+    cpuid_bit,
     global_bit,
     global_variable,
+    msr_bit,
     planted,
     planted_static_branch,
+    relative,
     returns_at_once,
 )
 
@@ -47,6 +51,40 @@ def test_a_guard_on_the_way_is_named(image, function, asks):
     question = global_bit(address, 0) if asks == "bit" else global_variable(address)
     mutant = planted(image, function, question, returns_at_once)
     assert way_dependencies(mutant) == (sentence("panic_timeout"),)
+
+
+def odd_number(image: KernelImage, *names: str) -> Bytes:
+    """Are all of them 42? As no number that is tried."""
+
+    def asks(at: int) -> bytes:
+        found = b"\x50"  # push rax
+        for left, name in zip(range(len(names) - 1, -1, -1), names, strict=True):
+            behind = at + len(found) + 7
+            found += b"\x83\x3d" + relative(behind, address_of(image, name)) + b"\x2a"
+            found += b"\x75" + bytes([9 * left + 5])  # jne to where ZF is set
+        # mov al, 1; jmp +2; xor eax, eax; test al, al; pop rax
+        return found + bytes.fromhex("b001 90 eb02 31c0 84c0 58")
+
+    return asks
+
+
+@pytest.mark.parametrize("function", WAY)
+@pytest.mark.parametrize("names", [("panic_timeout",), ("panic_timeout", "panic_on_warn")])
+def test_a_guard_of_another_form_is_named(image, function, names):
+    mutant = planted(image, function, odd_number(image, *names), returns_at_once)
+    assert way_dependencies(mutant) == (sentence("panic_timeout"),)
+
+
+@pytest.mark.parametrize(
+    ("asks", "name"),
+    [
+        (cpuid_bit(0x8000_0021, "EAX", 9), "CPUID 0x80000021 EAX[9]"),
+        (msr_bit(0xC000_0080, 12), "MSR 0xc0000080[12]"),  # EFER.SVME
+    ],
+)
+def test_what_it_asks_of_the_hardware_is_named(real_kernels, asks, name):
+    mutant = planted(real_kernels["7"].image, WAY[1], asks, returns_at_once)
+    assert way_dependencies(mutant) == (sentence(name),)
 
 
 def test_a_guard_that_lets_it_through_is_named_too(real_kernels):
