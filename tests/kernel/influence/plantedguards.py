@@ -134,7 +134,26 @@ _FORMS = {
     "the low byte": "3c0775",  # cmp al, 7; jne
     "JRCXZ": "89c183e10ce3",  # mov ecx, eax; and ecx, 12; jrcxz
     "LOOP": "8d4801e2",  # lea ecx, [rax + 1]; loop: on if EAX is 0
+    # xor edx, edx; 1: test eax, eax; je 2f; inc edx; shr eax, 1; jmp 1b; 2: cmp edx, 6; jne
+    "how often a loop shifts": "31d285c07406ffc2d1e8ebf683fa0675",
+    # mov ecx, eax; and ecx, 15; mov edx, 1; 1: jrcxz 2f; add edx, edx; dec ecx; jmp 1b; 2: test dl,
+    # 32; jz
+    "a constant that a loop shifts": "89c183e10fba01000000e30601d2ffc9ebf8f6c22074",
+    # xor ecx, ecx; test al, 4; je 1f; inc ecx; 1: test al, 16; je 2f; inc ecx; 2: cmp ecx, 2; jne
+    "a count of conditions": "31c9a8047402ffc1a8107402ffc183f90275",
+    # push 0; and eax, 7; mov byte [rsp + rax], 1; cmp byte [rsp + 3], 1; lea rsp, [rsp + 8]; jne
+    "where it is stored": "6a0083e007c6040401807c240301488d64240875",
+    # push 0; push 0; and eax, 127; bts [rsp], rax; test byte [rsp + 13], 32; ...; jz
+    "which bit is set": "6a006a0083e07f480fab0424f644240d20488d64241074",
+    # push rdi; push 0x070503; mov rdi, rsp; mov ecx, 4; repne scasb; pop rdx; pop rdi; cmp ecx, 2
+    "how far it is searched": "5768030507004889e7b904000000f2ae5a5f83f90275",
+    # push rax; fild dword [rsp]; fistp dword [rsp]; cmp dword [rsp], 42; lea rsp, [rsp + 8]; jne
+    "x87": "50db0424db1c24833c242a488d64240875",
 }
+#: These store something on the way, whatever the answer.
+_STORING_FORMS = frozenset(
+    ("where it is stored", "which bit is set", "how far it is searched", "x87")
+)
 
 
 def _jump_table(at: int, rest: bytes) -> bytes:
@@ -298,7 +317,7 @@ def planted_guards(image: KernelImage) -> Iterator[PlantedGuard]:
         if where.startswith("counted") and form != FORMS[0]:
             continue
         # There what the question itself stores is left behind whatever the answer.
-        if not (at_the_end and asked.stores):
+        if not (at_the_end and (asked.stores or form in _STORING_FORMS)):
             yield PlantedGuard(where, form, asked)
 
 

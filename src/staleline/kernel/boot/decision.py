@@ -122,12 +122,15 @@ class SiteDecision:
         stores: What its CPU stored after its last WBINVD until the site's end, sorted; empty if
             there was none, where everything stays dirty.
         astray: Others take its CPU for stopped, and it ended elsewhere, or not at all.
+        unmodelled: It came to what the emulated machine does not have, or to rest elsewhere: how
+            it goes on is not known, but it does.
     """
 
     flushes: bool | None
     unknown: str | None = None
     stores: tuple[Store, ...] = ()
     astray: bool = False
+    unmodelled: bool = False
 
     @property
     def answer(self) -> tuple[bool, bool] | None:

@@ -273,6 +273,10 @@ class Emulator:
         """EAX and ECX: what CPUID asks for, or which MSR."""
         return self._first.registers.asked()
 
+    def saved(self) -> Sequence[int]:
+        """The general registers, by x86's numbers, RIP, the flags, and where FS and GS begin."""
+        return self._first.registers.saved()
+
     def series(self) -> Watchdog:
         """Enter it around many runs: they are then watched by one thread."""
         return self._first.watchdog

@@ -9,6 +9,7 @@ in listed facts alone, it takes other values, in every bit that matters by itsel
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain, compress
 from typing import TYPE_CHECKING, Final
@@ -17,14 +18,15 @@ from staleline.hardware import SEV_STATUS
 from staleline.kernel.emulator.layout import DESCRIPTORS, is_pointer
 from staleline.kernel.image.exceptiontable import expected_faults
 from staleline.kernel.influence.guardinputs import inputs_of, name_of, unlisted_bits
-from staleline.kernel.influence.inflow import Loaded
+from staleline.kernel.influence.inflow import Loaded, inflows
 from staleline.kernel.influence.search import Search
+from staleline.kernel.influence.sitesearch.earlierways import with_earlier_ways
 from staleline.kernel.influence.sitesearch.influences import Influence, SiteSearch
 from staleline.kernel.influence.sitesearch.otherways import OtherWays
 from staleline.kernel.influence.sitesearch.rowstates import RowStates
 from staleline.kernel.influence.sitesearch.trials import Trials
 from staleline.kernel.influence.sitesearch.variables import Variables
-from staleline.kernel.influence.turns import turns
+from staleline.kernel.influence.turns import Turn, turns
 from staleline.kernel.rerun.changes import AnswerBit, Change, Memory, changed, halved, variation
 from staleline.kernel.rerun.detour import Detour
 from staleline.kernel.rerun.fixedinputs import (
@@ -94,6 +96,21 @@ def _is_telling(site: Site, machine: RawMachine) -> bool:
     is_sev_es_guest = machine.msr.get(SEV_STATUS, 0) & _SEV_ES != 0
     few = (is_sev_es_guest, machine.snp_host, machine.seamcalled)
     return site is not Site.CRASH_NMI_CALLBACK or any(few)
+
+
+@dataclass(slots=True)
+class _Turned:
+    """Places at which a site turns, by what it does when it is turned there.
+
+    Attributes:
+        deciding: It does otherwise; with inputs that are as they are for a reason.
+        others: It does the same.
+        unasked: No input flows into them.
+    """
+
+    deciding: list[tuple[Turn, set[Origin]]] = field(default_factory=list)
+    others: list[Turn] = field(default_factory=list)
+    unasked: list[Turn] = field(default_factory=list)
 
 
 class _OneSite:
@@ -192,24 +209,80 @@ class _OneSite:
         """What flows into the conditions on which the site does otherwise."""
         memory, linked = self._reruns.memory, self._reruns.places.linked
         executed = frozenset(map(linked, {step.address for step in steps}))
+        seen = _Turned()
         for turn in turns(steps, linked, self._reruns.is_constant, memory.read):
             # Inputs that are changed do not bring out every guard: a comparison with one odd
             # number, a signed one, or one of something that may not be changed without making the
             # code fail. So each turn is taken the other way. If then the site does otherwise,
             # whatever flows into the condition matters, in whichever form it is asked. Where
-            # nothing does, what the site does there tells of no input.
+            # nothing does, what the site does there tells of no input, unless one decides it by the
+            # way that was gone before.
             asked: _Inputs = list(inputs_of(flows[index] for index in turn.indices))
             if not asked:
+                seen.unasked.append(turn)
                 continue
             otherwise = self._other_ways.run(turn, executed, endless)
+            settled = set["Origin"]()
             if otherwise is None:
+                seen.others.append(turn)
                 unset = (self._unset(change, asked) for change in self._other_ways.through_null)
                 asked = list(chain.from_iterable(unset))
+            elif _is_known(otherwise):
+                seen.deciding.append((turn, settled))
             for origin, mask in asked:
                 influence = self._flowing(origin, mask, told)
-                if influence is not None and not self._is_settled(influence, otherwise):
+                if influence is not None and self._is_settled(origin, influence, otherwise):
+                    settled.add(origin)
+                elif influence is not None:
                     told.add(influence.name)
                     yield influence
+
+        yield from self._by_earlier_ways(steps, flows, seen, told, endless)
+
+    def _by_earlier_ways(
+        self,
+        steps: Sequence[ExecutedInstruction],
+        flows: Sequence[Flow],
+        seen: _Turned,
+        told: set[str],
+        endless: set[Hashable],
+    ) -> Iterator[Influence]:
+        """What decides the same conditions by the way that was gone before."""
+        executed = frozenset(map(self._reruns.places.linked, {step.address for step in steps}))
+        flows = with_earlier_ways(
+            flows,
+            (turn for turn in (*seen.others, *seen.unasked) if turn.detours),
+            partial(self._is_open, told),
+            lambda opened: self._other_ways.arms(steps, opened, executed, endless),
+            lambda arms: inflows(steps, self._reruns.is_constant, self._reruns.text, arms),
+        )
+        led_to = (turn for turn in seen.unasked if any(flows[index] for index in turn.indices))
+        seen.deciding += (
+            (turn, set())
+            for turn in led_to
+            if _is_known(self._other_ways.run(turn, executed, endless))
+        )
+        for turn, settled in seen.deciding:
+            for origin, mask in inputs_of(flows[index] for index in turn.indices):
+                influence = self._flowing(origin, mask, told)
+                if influence and origin not in settled and not self._is_as_it_is(origin):
+                    told.add(influence.name)
+                    yield influence
+
+    def _is_open(self, told: set[str], turn: Turn, flows: Sequence[Flow]) -> bool:
+        """Does anything flow into the condition that no listed fact sets?"""
+        asked = inputs_of(flows[index] for index in turn.indices)
+        return any(
+            self._flowing(origin, mask, told) is not None and not self._is_as_it_is(origin)
+            for origin, mask in asked
+        )
+
+    def _is_as_it_is(self, origin: Origin) -> bool:
+        """Is it, or what stands beside it, what says which function is called?"""
+        if not isinstance(origin, Loaded):
+            return False
+        name = self._reruns.places.variable(origin.address)
+        return name is not None and is_fixed(FIXED_CALLS, name, len(origin.content))
 
     def _unset(self, change: tuple[Memory, ...] | Detour, asked: _Inputs) -> _Inputs:
         """What a run through a pointer that is not set depends on: whether it is, or was asked.
@@ -280,10 +353,15 @@ class _OneSite:
             return not origin.is_null
         return is_fixed(FIXED_CALLS, name, len(origin.content))
 
-    def _is_settled(self, influence: Influence, run: SiteRun | None) -> bool:
-        """It decides whether a CPU is interrupted at all, which nothing else than was set may."""
-        if run is None or not run.decision.astray:
+    def _is_settled(self, origin: Origin, influence: Influence, run: SiteRun | None) -> bool:
+        """It decides whether a CPU is interrupted at all, which nothing else than was set may.
+
+        Or whether a handler is called that the shutdown has registered itself.
+        """
+        if run is None or not (run.decision.astray or run.decision.unmodelled):
             return False
+        if not run.decision.astray and self._is_called_as_it_is(origin):
+            return True
         initial, name = influence.initial or b"", influence.name.split("[")[0]
         return is_pointer(initial) or self._is_fixed_where_taken(name, len(initial))
 
@@ -302,7 +380,8 @@ class _OneSite:
         if not self._is_fixed_where_taken(self._reruns.line(address), size):
             return False
         run = self._trials.run(variation([change]))
-        return run.decision.astray or not run.differs(self._base)
+        known = not (run.decision.astray or run.decision.unmodelled)
+        return not (known and run.differs(self._base))
 
     def _flowing(self, origin: Origin, mask: int, told: set[str]) -> Influence | None:
         """An input that matters, if it is no listed fact, and was not found otherwise."""
@@ -338,3 +417,8 @@ class _OneSite:
         if is_pointer(memory.content) or address & _LOW in DESCRIPTORS:
             return False
         return not is_fixed(self._fixed, memory.name, size)
+
+
+def _is_known(run: SiteRun | None) -> bool:
+    """Did it come to an end at which the site does otherwise?"""
+    return run is not None and not (run.decision.astray or run.decision.unmodelled)

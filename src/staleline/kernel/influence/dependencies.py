@@ -10,7 +10,7 @@ asks or finds initialised, is changed, and the decisions are to stay the same.
 What is not varied: what `kernel.rerun.inputs` calls structural (topology; and family, model,
 stepping and the highest leaves take some existing values only), what
 `staleline.kernel.rerun.fixedinputs` names with its reason, pointers, read-only data, the command
-line's other words, and what the jumping CPU does before it interrupts the others. Two kinds of
+line's other words; the jumping CPU's way is looked at elsewhere. In the boot two kinds of
 dependency may be missed: one on several unlisted things at once is found only if a round happens
 to change enough of them, and one on a variable's being equal to some number only if that is 0, 1,
 all ones or what it was.

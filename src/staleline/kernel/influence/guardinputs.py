@@ -7,7 +7,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from staleline.kernel.influence.inflow import FollowedFlow, Loaded
+from staleline.kernel.influence.inflow import WHERE_IT_LIES, FollowedFlow, Loaded
 from staleline.kernel.rerun.inputs import Register, listed_mask
 
 if TYPE_CHECKING:
@@ -18,6 +18,10 @@ __all__ = ["FollowedTraces", "inputs_of", "name_of", "unlisted_bits"]
 
 #: Steps that are kept at once: traces of one site part where a jump is turned.
 _PIECE: Final = 32
+#: Bits of an address that KASLR changes: it moves the kernel by multiples of 2 MiB within 1 GiB
+#: (arch/x86/Kconfig PHYSICAL_ALIGN, RANDOMIZE_BASE, 5.10 to 7.3).
+_MOVED: Final = (1 << 30) - (1 << 21)
+_WHOLE: Final = ((1 << 32) - 1, (1 << 64) - 1)
 #: As many bits are told one by one.
 _TOLD_BITS: Final = 4
 
@@ -98,6 +102,9 @@ def unlisted_bits(origin: Origin, mask: int, *, varied: int, fixed: int) -> int:
         # themselves was tried.
         is_whole = mask == (1 << 8 * len(origin.content)) - 1
         return 0 if is_whole and varied else mask & ~(varied | fixed)
+    if origin == WHERE_IT_LIES:
+        # As a whole it is compared with another address, which is moved as far.
+        return 0 if mask in _WHOLE else mask & _MOVED
     return mask
 
 

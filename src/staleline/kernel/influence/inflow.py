@@ -7,11 +7,15 @@ variable, an answer of CPUID, an MSR, the time, a register.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from staleline.hardware import GENERAL_REGISTERS, MASK_32, MASK_64
+from staleline.kernel.addresses import KERNEL_MAP
 from staleline.kernel.emulator.layout import is_pointer
 from staleline.kernel.emulator.traps import RANDOM, TIME
 from staleline.kernel.rerun.inputs import Register
@@ -22,7 +26,7 @@ if TYPE_CHECKING:
     from staleline.kernel.rerun.instructionform import InstructionForm
     from staleline.kernel.rerun.trace import Access, ExecutedInstruction
 
-__all__ = ["Flow", "FollowedFlow", "Inflow", "Loaded", "Origin", "inflows"]
+__all__ = ["WHERE_IT_LIES", "Arms", "Flow", "FollowedFlow", "Inflow", "Loaded", "Origin", "inflows"]
 
 _POINTER: Final = 8
 #: Bits of an address that are all alike (SDM vol. 1, 3.3.7.1).
@@ -33,10 +37,15 @@ _ASKED: Final = {
     **dict.fromkeys(("RDTSC", "RDTSCP"), Register(TIME, None)),
     **dict.fromkeys(("RDRAND", "RDSEED"), Register(RANDOM, None)),
 }
+#: An address of the kernel is what the image says, and what KASLR adds.
+WHERE_IT_LIES: Final = "where KASLR puts the kernel"
 _FLAGS_ORIGIN: Final = "EFLAGS"
 _AT_THE_START: Final = " at the start"
 #: The decoder does not know it, though the emulator does; so nothing says what it read and wrote.
 _UNKNOWN_FORM: Final = "an instruction of unknown form"
+#: Bytes around a store whose place is chosen by an input, in which it may be instead: a bit for
+#: each of 8192 CPUs.
+_AROUND: Final = 0x400
 #: Bytes of it: more may be of those behind it.
 _SHOWN: Final = 6
 
@@ -77,6 +86,7 @@ class Inflow(NamedTuple):
 
 Flow = frozenset[Inflow]
 _NOTHING: Final[Flow] = frozenset()
+_PLACED: Final[Flow] = frozenset({Inflow(WHERE_IT_LIES, MASK_64)})
 #: Loops and traces that begin alike do the same to the same again and again.
 _repeated: Final = lru_cache(1 << 14)
 
@@ -85,6 +95,7 @@ def inflows(
     steps: Sequence[ExecutedInstruction],
     is_constant: Callable[[int], bool],
     text: range = range(0),
+    arms: Mapping[int, Sequence[Arms]] = MappingProxyType({}),
 ) -> list[Flow]:
     """Per step, what decides where it goes, how often it does anything, or which constant it loads.
 
@@ -93,9 +104,34 @@ def inflows(
         is_constant: Nothing ever changes what is at an address.
         text: Addresses of the kernel's code. Boots, ftrace and kprobes patch it: whoever reads it
             as a variable is not told what is there by the image.
+        arms: Step -> what is otherwise where it has gone the other way.
     """
-    followed = FollowedFlow(is_constant, text)
-    return [followed.take(step) for step in steps]
+    followed, flows = FollowedFlow(is_constant, text), list[Flow]()
+    met: dict[int, list[tuple[Arms, Flow]]] = defaultdict(list)
+    for index, step in enumerate(steps):
+        for several, deciding in met.pop(index, ()):
+            followed.imply(several, deciding)
+        flows.append(followed.take(step))
+        for several in arms.get(index, ()):
+            met[several.meets].append((several, flows[-1]))
+    return flows
+
+
+@dataclass(frozen=True, slots=True)
+class Arms:
+    """What the two ways behind a condition leave otherwise where they meet again.
+
+    Attributes:
+        meets: The step of the trace at which they do.
+        parts: Of registers.
+        places: Addresses of bytes.
+        msrs: Numbers of MSRs.
+    """
+
+    meets: int
+    parts: frozenset[Part] = frozenset()
+    places: frozenset[int] = frozenset()
+    msrs: frozenset[int] = frozenset()
 
 
 class FollowedFlow:
@@ -106,12 +142,24 @@ class FollowedFlow:
         self._registers: dict[Part, Flow] = {}
         self._memory: dict[int, Flow] = {}
         self._msrs: dict[int, Flow] = {}
+        self._implied: dict[int, Flow] = {}
+
+    def imply(self, arms: Arms, deciding: Flow) -> None:
+        """What a condition decides of what is where, by the way that it leads."""
+        flow = _mixed(deciding)
+        for part in arms.parts:
+            self._registers[part] = _joined(self._register(part), flow)
+        for place in arms.places:
+            self._implied[place] = _joined(self._implied.get(place, _NOTHING), flow)
+        for msr in arms.msrs:
+            self._msrs[msr] = _joined(self._msr(msr), flow)
 
     def copy(self) -> FollowedFlow:
         """The same, to go on with in another way."""
         other = FollowedFlow(self._is_constant, self._text)
         other._registers = self._registers.copy()
         other._memory, other._msrs = self._memory.copy(), self._msrs.copy()
+        other._implied = self._implied.copy()
         return other
 
     def take(self, step: ExecutedInstruction) -> Flow:
@@ -154,6 +202,8 @@ class FollowedFlow:
     def _pass_on(self, form: InstructionForm, step: ExecutedInstruction, loaded: Flow) -> None:
         whole = _joined(self._of(form.reads), loaded)
         taken = _kept(form, whole)
+        if form.places:
+            taken = _joined(taken, _PLACED)
         if form.asks is not None:
             origin = _ASKED.get(form.asks, form.asks)
             taken = _joined(_mixed(taken), frozenset({Inflow(origin, MASK_64, None)}))
@@ -167,9 +217,14 @@ class FollowedFlow:
             self._registers[CARRY] = _joined(self._register(CARRY), carried)
         for part in form.clears:
             self._registers[part] = _NOTHING
-        for access in step.accesses:
-            if access.value is None:
-                self._store(access, taken)
+        stores = [access for access in step.accesses if access.value is None]
+        chosen = _mixed(frozenset(filter(_chooses, self._of(form.chooses)))) if stores else _NOTHING
+        for access in stores:
+            self._store(access, taken)
+            # What another input would have been stored to is as it was, and this would be.
+            if chosen:
+                near = range(access.address - _AROUND, access.address + access.size + _AROUND)
+                self.imply(Arms(0, places=frozenset(near)), chosen)
 
     def _ask(self, instruction: str, number: int, subleaf: int) -> None:
         """By CPUID, or of an MSR; or leave there what is asked later."""
@@ -186,9 +241,13 @@ class FollowedFlow:
             halves = _joined(self._of(parts_of("rax")), self._of(parts_of("rdx")))
             self._msrs[msr] = _mixed(halves)
             return
-        value = self._msrs.get(msr, frozenset({Inflow(Register(msr, None), MASK_64)}))
+        value = self._msr(msr)
         self._put_whole("rax", _cut(value, MASK_32))
         self._put_whole("rdx", _cut(_moved(value, 32), MASK_32))
+
+    def _msr(self, number: int) -> Flow:
+        known = self._msrs.get(number)
+        return frozenset({Inflow(Register(number, None), MASK_64)}) if known is None else known
 
     def _put_whole(self, register: str, taken: Flow) -> None:
         for part in parts_of(register):
@@ -230,6 +289,13 @@ class FollowedFlow:
         address, size = access.address, access.size
         assert access.value is not None
         content = access.value.to_bytes(size, "little")
+        if self._implied:
+            places = filter(None, map(self._implied.get, range(address, address + size)))
+            return _joined(self._kept_content(address, content), *places)
+        return self._kept_content(address, content)
+
+    def _kept_content(self, address: int, content: bytes) -> Flow:
+        size = len(content)
         # A variable nothing was stored to is one input; by bytes its bits would be told as several.
         if self._memory.keys().isdisjoint(range(address, address + size)):
             return self._before(address, content)
@@ -249,11 +315,14 @@ class FollowedFlow:
         ends = address, address + len(content) - 1
         # One that reaches over the end of what is constant is not.
         if all(self._is_constant(at) and at not in self._text for at in ends):
-            return _NOTHING
+            is_place = len(content) == _POINTER and int.from_bytes(content, "little") >= KERNEL_MAP
+            return _PLACED if is_place else _NOTHING
         return frozenset({Inflow(Loaded(address, content), (1 << 8 * len(content)) - 1)})
 
     def _store(self, access: Access, taken: Flow) -> None:
         places = range(access.address, access.address + access.size)
+        for place in places if self._implied else ():
+            self._implied.pop(place, None)
         if not taken:
             self._memory.update(dict.fromkeys(places, taken))
             return
@@ -272,7 +341,9 @@ def _chooses(inflow: Inflow) -> bool:
         # Of a pointer some bits may be an index, but not with those that make it an address.
         is_address = inflow.mask & _CANONICAL == _CANONICAL
         return not (is_address and is_pointer(inflow.origin.content))
-    return isinstance(inflow.origin, Register) or not inflow.origin.endswith(_AT_THE_START)
+    if isinstance(inflow.origin, Register):
+        return True
+    return inflow.origin != WHERE_IT_LIES and not inflow.origin.endswith(_AT_THE_START)
 
 
 def _leads(inflow: Inflow) -> bool:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Turn", "turned", "turns"]
 
-_PREFIXES: Final = frozenset(b"\x26\x2e\x36\x3e\x64\x65\x66\xf2\xf3")
+_PREFIXES: Final = frozenset(b"\x26\x2e\x36\x3e\x64\x65\x66\x67\xf2\xf3")
 _TWO_BYTES: Final = 0x0F
 #: Second bytes of CMOVcc, Jcc and SETcc.
 _ON_CONDITION: Final = (range(0x40, 0x50), JUMPS_NEAR, range(0x90, 0xA0))
@@ -43,7 +43,7 @@ class Turn:
         address: Of the instruction.
         indices: Of the steps that execute it.
         others: How what is there, or in a table, may look instead.
-        detours: Of a conditional jump, each time that it is executed, the other way.
+        detours: Of a jump on a condition or a count, each time that it is executed, the other way.
     """
 
     address: int
@@ -80,7 +80,7 @@ def turns(
         ]
         if others:
             turn = by_code.setdefault((address, step.code), Turn(address))
-            if step.conditional:
+            if step.conditional or _is_counted(step.code):
                 turn.detours.append(
                     Detour(step.address, len(turn.indices), _unused(step, following))
                 )
@@ -157,6 +157,12 @@ def _unused(step: ExecutedInstruction, following: int) -> int:
     displacement = int.from_bytes(step.code[-width:], "little", signed=True)
     target = (behind + displacement) & MASK_64
     return behind if following == target else target
+
+
+def _is_counted(code: bytes) -> bool:
+    """Does it jump by what RCX holds?"""
+    *prefixes, opcode, _ = code if len(code) > 1 else (0, 0)
+    return opcode in _COUNTED and _PREFIXES.issuperset(prefixes)
 
 
 def _unrepeated(byte: int) -> int:

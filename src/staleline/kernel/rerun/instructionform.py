@@ -12,6 +12,7 @@ from typing import Final
 import capstone  # type: ignore[import-untyped]
 from capstone import x86 as cx
 
+from staleline.hardware import MASK_64
 from staleline.kernel.rerun.registerparts import (
     CARRY,
     FLAGS,
@@ -29,6 +30,8 @@ __all__ = [
     "form_of",
 ]
 
+#: Where the kernel is linked; numbers of 32 bits that are close to 0 are no addresses there.
+_KERNEL_MAP: Final = range(0xFFFF_FFFF_8100_0000, 0xFFFF_FFFF_C000_0000)
 #: No distance within something is that negative; an address of the kernel, as 32 bits, is.
 _LOWEST: Final = -(1 << 29)
 #: They say where something is, not what it is; and are the emulator's own.
@@ -55,6 +58,7 @@ class InstructionForm:
     Attributes:
         reads: What its value depends on, beside memory.
         pointers: What only says where in memory it loads from.
+        chooses: What says where in memory it stores to.
         writes: What it leaves its value in.
         clears: What it zeroes.
         keeps: What it writes may as well stay as it was, flags aside.
@@ -67,10 +71,12 @@ class InstructionForm:
         looks_up: Where it loads from is a place in something, by its number.
         asks: What it asks of the CPU, by the name of the instruction; None if nothing.
         goes: It jumps, calls or returns to where its value says.
+        places: Its value is, or has in it, where the kernel lies.
     """
 
     reads: tuple[Part, ...] = ()
     pointers: tuple[Part, ...] = ()
+    chooses: tuple[Part, ...] = ()
     writes: tuple[Part, ...] = ()
     clears: tuple[Part, ...] = ()
     keeps: bool = False
@@ -83,6 +89,7 @@ class InstructionForm:
     looks_up: bool = False
     asks: str | None = None
     goes: bool = False
+    places: bool = False
 
 
 _IN_PLACE: Final = frozenset(
@@ -98,6 +105,12 @@ _STRINGS: Final = frozenset(
         *(cx.X86_INS_STOSB, cx.X86_INS_STOSW, cx.X86_INS_STOSD, cx.X86_INS_STOSQ),
         *(cx.X86_INS_MOVSB, cx.X86_INS_MOVSW, cx.X86_INS_MOVSQ),
         *(cx.X86_INS_LODSB, cx.X86_INS_LODSW, cx.X86_INS_LODSD, cx.X86_INS_LODSQ),
+        *(cx.X86_INS_SCASB, cx.X86_INS_SCASW, cx.X86_INS_SCASD, cx.X86_INS_SCASQ),
+        *(cx.X86_INS_CMPSB, cx.X86_INS_CMPSW, cx.X86_INS_CMPSQ),
+    )
+)
+_COMPARING: Final = frozenset(
+    (
         *(cx.X86_INS_SCASB, cx.X86_INS_SCASW, cx.X86_INS_SCASD, cx.X86_INS_SCASQ),
         *(cx.X86_INS_CMPSB, cx.X86_INS_CMPSW, cx.X86_INS_CMPSQ),
     )
@@ -124,10 +137,11 @@ _TAKE_CARRY: Final = frozenset(
 )
 _ON_CARRY: Final = frozenset(("b", "ae"))
 _ON_BOTH: Final = frozenset(("be", "a"))
+_TEST_A_BIT: Final = frozenset((cx.X86_INS_BT, cx.X86_INS_BTS, cx.X86_INS_BTR, cx.X86_INS_BTC))
 #: These write CF alone, but for OF; the others all but CF.
 _SET_CARRY: Final = frozenset(
     (
-        *(cx.X86_INS_BT, cx.X86_INS_BTS, cx.X86_INS_BTR, cx.X86_INS_BTC),
+        *_TEST_A_BIT,
         *(cx.X86_INS_CLC, cx.X86_INS_STC, cx.X86_INS_CMC),
     )
 )
@@ -161,6 +175,22 @@ _LEAVE_CONDITIONS: Final = frozenset(
 )
 #: These leave their value in RDX, or its lower part, and RAX as it was.
 _EXTEND: Final = frozenset((cx.X86_INS_CWD, cx.X86_INS_CDQ, cx.X86_INS_CQO))
+#: All that x87 has, which the decoder does not tell of all instructions.
+_FPU: Final = "fpu"
+_VECTORS: Final = frozenset(f"xmm{number}" for number in range(16))
+_SAVE_STATE: Final = frozenset(
+    (
+        *(cx.X86_INS_FXSAVE, cx.X86_INS_FXSAVE64, cx.X86_INS_XSAVE, cx.X86_INS_XSAVE64),
+        *(cx.X86_INS_XSAVEC, cx.X86_INS_XSAVEC64, cx.X86_INS_XSAVEOPT, cx.X86_INS_XSAVEOPT64),
+        *(cx.X86_INS_XSAVES, cx.X86_INS_XSAVES64, cx.X86_INS_FNSAVE),
+    )
+)
+_RESTORE_STATE: Final = frozenset(
+    (
+        *(cx.X86_INS_FXRSTOR, cx.X86_INS_FXRSTOR64, cx.X86_INS_FRSTOR),
+        *(cx.X86_INS_XRSTOR, cx.X86_INS_XRSTOR64, cx.X86_INS_XRSTORS, cx.X86_INS_XRSTORS64),
+    )
+)
 _ACCUMULATORS: Final = {1: "al", 2: "ax", 4: "eax", 8: "rax"}
 #: What the CPU answers beside what an instruction reads; the value is a name for reports.
 _ASKS: Final = {
@@ -228,14 +258,19 @@ def _form(instruction: capstone.CsInsn) -> InstructionForm:
     if number in _STRINGS:
         read -= {"rdi", "rsi", "rcx", "edi", "esi", "ecx", *_CONDITIONS}
         written -= {"rdi", "rsi", "rcx", "edi", "esi", "ecx"}
+        if _ends_early(instruction):
+            written |= {"rdi", "rsi", "rcx"}  # how far it got, what it compares decides
         pointers &= {"rsi"}  # what is stored through RDI is loaded from elsewhere
     moves_or_not = instruction.mnemonic.startswith("cmov")
     return InstructionForm(
         reads=parts_of_all(read),
         pointers=parts_of_all(pointers),
+        chooses=parts_of_all(_choosing(instruction)),
         writes=parts_of_all(written),
         clears=upper_halves(written),
-        keeps=moves_or_not or number in (cx.X86_INS_CMPXCHG, cx.X86_INS_BSF, cx.X86_INS_BSR),
+        keeps=moves_or_not
+        or _ends_early(instruction)
+        or number in (cx.X86_INS_CMPXCHG, cx.X86_INS_BSF, cx.X86_INS_BSR),
         keeps_flags=number in _ROTATE or not _replaces_flags(instruction),
         keeps_carry=number not in _SET_CARRY and not _replaces_flags(instruction),
         bits=bits,
@@ -245,7 +280,24 @@ def _form(instruction: capstone.CsInsn) -> InstructionForm:
         looks_up=any(map(_looks_up, instruction.operands)),
         asks=_ASKS.get(number),
         goes=_goes(instruction),
+        places=_has_place(instruction),
     )
+
+
+def _has_place(instruction: capstone.CsInsn) -> bool:
+    """LEA by RIP, a number that is an address of the kernel, or a call, which stores one."""
+    if instruction.id == cx.X86_INS_LEA:
+        return bool(instruction.operands[1].mem.base == cx.X86_REG_RIP)
+    numbers = (one.imm for one in instruction.operands if one.type == cx.X86_OP_IMM)
+    is_jump = instruction.group(capstone.CS_GRP_JUMP)
+    is_address = any(number & MASK_64 in _KERNEL_MAP for number in numbers)
+    return bool(instruction.group(capstone.CS_GRP_CALL) or (is_address and not is_jump))
+
+
+def _ends_early(instruction: capstone.CsInsn) -> bool:
+    """Is it repeated as long as what it compares is alike, or is not?"""
+    repeated = instruction.prefix[0] in (cx.X86_PREFIX_REP, cx.X86_PREFIX_REPNE)
+    return repeated and instruction.id in _COMPARING
 
 
 def _goes(instruction: capstone.CsInsn) -> bool:
@@ -346,6 +398,9 @@ def accessed(instruction: capstone.CsInsn) -> tuple[set[str], set[str]]:
         written.add(accumulator)
         if first.type == cx.X86_OP_REG:
             written.add(instruction.reg_name(first.reg))
+    state = _state(instruction)
+    read |= state - (_VECTORS if number in _RESTORE_STATE else set())
+    written |= state - (_VECTORS if number in _SAVE_STATE else set())
     if number in _EXTEND:
         written -= {"rax", "eax", "ax"}
     if not read.isdisjoint(FLAGS_NAMES):
@@ -355,6 +410,13 @@ def accessed(instruction: capstone.CsInsn) -> tuple[set[str], set[str]]:
     return read, written
 
 
+def _state(instruction: capstone.CsInsn) -> frozenset[str]:
+    """What it takes or leaves of x87 and SSE, where that is no operand."""
+    if instruction.id in _SAVE_STATE | _RESTORE_STATE:
+        return _VECTORS | {_FPU}
+    return frozenset({_FPU} if instruction.group(cx.X86_GRP_FPU) else ())
+
+
 def _pointers(instruction: capstone.CsInsn) -> Iterator[str]:
     for operand in instruction.operands:
         if operand.type == cx.X86_OP_MEM:
@@ -362,6 +424,18 @@ def _pointers(instruction: capstone.CsInsn) -> Iterator[str]:
                 name = instruction.reg_name(number) if number else None
                 if name is not None and name not in _PLACES:
                     yield name
+
+
+def _choosing(instruction: capstone.CsInsn) -> frozenset[str]:
+    """Registers by which it stores somewhere."""
+    if instruction.id in _STRINGS:
+        return frozenset({"rdi"})
+    names = frozenset(_pointers(instruction))
+    if instruction.id not in _TEST_A_BIT or instruction.operands[0].type != cx.X86_OP_MEM:
+        return names
+    # Which bit also says which byte (SDM vol. 2, BTS).
+    bits = (one for one in instruction.operands if one.type == cx.X86_OP_REG)
+    return names | {instruction.reg_name(one.reg) for one in bits}
 
 
 def _looks_up(operand: capstone.x86.X86Op) -> bool:

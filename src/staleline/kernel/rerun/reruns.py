@@ -6,7 +6,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
@@ -143,7 +143,7 @@ class SiteRun:
         """Does it decide otherwise, as far as it got? `other` came to its end."""
         if self.decision.answer is None:
             more = other.decision.flushes is False and self.flushes > other.flushes
-            return more or self.decision.astray
+            return more or self.decision.astray or self.decision.unmodelled
         return self.decision.answer != other.decision.answer
 
 
@@ -322,6 +322,17 @@ class Reruns(ABC):
         self._run_site(site, [_fork(cpu, nothing) for cpu in booted.cpus], self._traced)
         self._forget_traced(variation.memory)
         return self._recorder.steps
+
+    def traced_detour(
+        self, site: Site, booted: Booted, way: Detour
+    ) -> Sequence[ExecutedInstruction]:
+        """The same where it goes another way once."""
+        with self._traced.emulator.detour(way.address, way.visits, way.target):
+            return self.traced_site(site, booted)
+
+    def traces_within(self, limits: RunLimits) -> AbstractContextManager[None]:
+        """Runs that are traced inside may take that much."""
+        return self._traced.emulator.within(limits)
 
     def _forget_traced(self, memory: Mapping[int, bytes]) -> None:
         for address, content in memory.items():

@@ -50,6 +50,7 @@ class ExecutedInstruction:
         accesses: In order.
         begins: It is the first of a run.
         asked: EAX and ECX, which say what CPUID and RDMSR ask, and no other instruction.
+        registers: What they held before it, as `Emulator.saved` has them.
     """
 
     address: int
@@ -57,6 +58,7 @@ class ExecutedInstruction:
     accesses: list[Access] = field(default_factory=list)
     begins: bool = False
     asked: tuple[int, int] = (0, 0)
+    registers: Sequence[int] = ()
 
     @property
     def conditional(self) -> bool:
@@ -85,6 +87,7 @@ class Recorder:
         form = form_of(step.code)
         if form is not None and form.asks in _ASKING:
             step.asked = self._emulator.asked
+        step.registers = self._emulator.saved()
         self.steps.append(step)
 
     def _code(self, address: int, size: int) -> bytes:

@@ -110,7 +110,8 @@ def run_crash_nmi_callback(emulated: EmulatedMachine, cpus: Sequence[LogicalCpu]
         emulated.emulator, end, wanted, flushes=len(secondary.flushes) - before
     )
     # The crashing CPU waits for a second at most, whether it hears of the others or not.
-    decision = replace(decision, astray=end.kind is EndKind.RETURNED)
+    rests = decision.unmodelled or (wanted is None and end.kind is EndKind.HALTED)
+    decision = replace(decision, astray=end.kind is EndKind.RETURNED, unmodelled=rests)
     # Without a flush anything may be left behind, these lines among it.
     if not decision.flushes or not end.stores:
         return decision

@@ -43,4 +43,5 @@ def site_decision(
     what = emulator.told(end)
     what += ", with interrupts enabled" * is_open
     executed = f" (after {flushes} WBINVD)" if flushes else ""
-    return SiteDecision(None, f"the run did not reach its end{executed}: {what}")
+    reason = f"the run did not reach its end{executed}: {what}"
+    return SiteDecision(None, reason, unmodelled=end.unmodelled)

@@ -143,8 +143,10 @@ def _stopped(wait: StopWait, cpu: LogicalCpu, told: _Telling) -> StopRun:
     wanted = EndKind.HALTED if is_in(emulated.image, end, _RESTING_PLACES) else None
     decision = site_decision(emulated.emulator, end, wanted, flushes=len(reported_at_flush))
     reports = has_reported()
-    if reports and wanted is None and end.ends_elsewhere:
-        decision = replace(decision, astray=True)
+    if wanted is None and end.ends_elsewhere:
+        # One that returns has not been told to stop, or is told once more.
+        rests = end.kind is EndKind.HALTED
+        decision = replace(decision, astray=reports, unmodelled=rests)
     if decision.flushes and reports and reports_by_mask(emulated.image):
         left = memory.read_int(report, REPORT_SIZE)
         if left != others:

@@ -48,6 +48,7 @@ class End:
             in this run, or while it was watched.
         interruptible: It halted with interrupts enabled, so that one makes it go on.
         endless: It failed, because it came to no end within its limits.
+        unmodelled: It failed, because it asked for what the emulated machine does not have.
     """
 
     kind: EndKind
@@ -57,6 +58,7 @@ class End:
     stores: tuple[NotedAccess, ...] | None = None
     interruptible: bool = False
     endless: bool = False
+    unmodelled: bool = False
 
     @property
     def ends_elsewhere(self) -> bool:

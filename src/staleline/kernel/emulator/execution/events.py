@@ -13,6 +13,7 @@ from unicorn import x86_const as x86
 from staleline.hardware import MASK_32, RAX, RCX
 from staleline.kernel.derivation import DerivationError
 from staleline.kernel.emulator.execution.end import End, EndKind, NullUses
+from staleline.kernel.emulator.execution.unmodelled import is_unmodelled
 from staleline.kernel.emulator.layout import APIC, ENTRY_GATE, IDLE_PORT, PAGE, RETURN_GATE, SHADOW
 from staleline.kernel.emulator.localapic import (
     INTERRUPT_COMMAND,
@@ -81,9 +82,10 @@ class KnownCode:
     warnings: Callable[[], Container[int]]
     fixups: Callable[[], Mapping[int, int]]
 
-    def failed(self, address: int, detail: str) -> End:
+    def failed(self, address: int, detail: str, *, unmodelled: bool = False) -> End:
         """The end of a run that met there what it may not."""
-        return End(EndKind.FAILED, address, f"{detail} at {self.name(address)}")
+        what = f"{detail} at {self.name(address)}"
+        return End(EndKind.FAILED, address, what, unmodelled=unmodelled)
 
 
 def code_at(memory: MachineMemory, address: int) -> bytes:
@@ -138,9 +140,9 @@ class Events:
         """What code stores is noted there, also where it goes on behind a WBINVD."""
         self._notes, self.goes_elsewhere = notes, False
 
-    def _fail(self, detail: str) -> None:
+    def _fail(self, detail: str, *, unmodelled: bool = False) -> None:
         address = self._registers.address
-        self._run.stop(self._code.failed(address, detail))
+        self._run.stop(self._code.failed(address, detail, unmodelled=unmodelled))
 
     def _on_cpuid(self) -> int:
         # Ring 3 may execute CPUID: this hook of Unicorn's lies inside the instruction.
@@ -153,12 +155,12 @@ class Events:
         if port == IDLE_PORT:
             self._run.stop(End(EndKind.HALTED, self._registers.address))
         elif port not in _PCI_DATA:
-            self._fail(f"read from I/O port {port:#x}")
+            self._fail(f"read from I/O port {port:#x}", unmodelled=True)
         return _NO_DEVICE
 
     def _on_port_out(self, port: int, _size: int, _: int) -> None:
         if port != _PCI_ADDRESS:
-            self._fail(f"write to I/O port {port:#x}")
+            self._fail(f"write to I/O port {port:#x}", unmodelled=True)
 
     def _on_apic_read(self, offset: int, size: int) -> int:
         if (taken := self._run.terms.taken) is not None:
@@ -210,7 +212,9 @@ class Events:
         instruction = decode_refused(code)
         if instruction is None or not self._perform(instruction, state):
             what = _UNMODELLED if instruction is None else f"unexpected {instruction.operation}"
-            self._run.stop(self._code.failed(address, f"{what} (bytes {code[:6].hex()})"))
+            what += f" (bytes {code[:6].hex()})"
+            unmodelled = is_unmodelled(code, instruction)
+            self._run.stop(self._code.failed(address, what, unmodelled=unmodelled))
             return False
         if self._run.end is None:
             self._run.cpu.traps += 1

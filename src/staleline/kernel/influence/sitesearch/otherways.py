@@ -3,16 +3,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Hashable, Iterator, Sequence
+from collections.abc import Callable, Container, Hashable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Final
 
+from staleline.kernel.emulator.execution.end import RunLimits
 from staleline.kernel.influence.beyond import turned_beyond
+from staleline.kernel.influence.sitesearch.arms import arms_of
 from staleline.kernel.rerun.changes import Memory, variation
 
 if TYPE_CHECKING:
     from staleline.kernel.influence.guardinputs import FollowedTraces
+    from staleline.kernel.influence.inflow import Arms
     from staleline.kernel.influence.sitesearch.trials import Trials
     from staleline.kernel.influence.turns import Turn
     from staleline.kernel.rerun.detour import Detour
@@ -24,6 +27,11 @@ __all__ = ["OtherWays"]
 
 #: Of one conditional jump that is executed more often than that, the first and the last.
 _MOST_DETOURS: Final = 8
+#: What a way may take until it meets the one that is gone, against all of that: at least so many
+#: instructions, and never longer. A wait for another CPU has no end.
+_LONGER: Final = 2
+_LEAST_STEPS: Final = 1000
+_TRACED_SECONDS: Final = 1.0
 
 
 class OtherWays:
@@ -51,15 +59,18 @@ class OtherWays:
 
     def run(self, turn: Turn, executed: Container[int], endless: set[Hashable]) -> SiteRun | None:
         """A run in which the site does otherwise; one that ends, if there is any."""
-        astray = None
+        astray = unmodelled = None
         self.through_null.clear()
         for run in chain(
             self._turned_runs(turn, endless), self._runs_beyond(turn, executed, endless)
         ):
-            if not run.decision.astray:
+            if run.decision.astray:
+                astray = run
+            elif run.decision.unmodelled:
+                unmodelled = run
+            else:
                 return run
-            astray = run
-        return astray
+        return astray or unmodelled
 
     def _turned_runs(self, turn: Turn, endless: set[Hashable]) -> Iterator[SiteRun]:
         """Those that do otherwise where it turns."""
@@ -83,13 +94,69 @@ class OtherWays:
         """With conditions that are asked only where the jump is turned."""
         if not turn.detours or not endless.isdisjoint((one,) for one in turn.others):
             return
-        first, turned = turn.detours[0], next(iter(turn.others))
-        # Where the code is linked, as `executed` has it.
-        other_way = first.target - first.address + turn.address
-        for changes in turned_beyond(self._reruns.memory.read, turned, other_way, executed):
+        for changes in self._beyond(turn, executed):
             run = self._limited(changes, endless, partial(self._trials.run, variation(changes)))
             if run is not None and run.differs(self._trials.base) and self._asks_last(changes):
                 yield run
+
+    def _beyond(self, turn: Turn, executed: Container[int]) -> Iterator[tuple[Memory, ...]]:
+        first, turned = turn.detours[0], next(iter(turn.others))
+        # Where the code is linked, as `executed` has it.
+        other_way = first.target - first.address + turn.address
+        return turned_beyond(self._reruns.memory.read, turned, other_way, executed)
+
+    def arms(
+        self,
+        steps: Sequence[ExecutedInstruction],
+        turns: Iterable[Turn],
+        executed: Container[int],
+        endless: Container[Hashable],
+    ) -> Mapping[int, Sequence[Arms]]:
+        """Step -> what it and the other way leave otherwise, of conditional jumps.
+
+        Args:
+            steps: What is executed.
+            turns: Of which.
+            executed: Addresses of it, as they are linked.
+            endless: Changes that lead to no end.
+        """
+        limits = RunLimits(_LONGER * len(steps) + _LEAST_STEPS, _TRACED_SECONDS)
+        arms: dict[int, list[Arms]] = {}
+        for turn in turns:
+            for detour in _spread(turn.detours):
+                index = turn.indices[detour.visits]
+                ways = self._ways(turn, detour, executed, endless)
+                with self._reruns.traces_within(limits):
+                    found = [arms_of(steps, index, others) for others in ways]
+                arms.setdefault(index, []).extend(filter(None, found))
+        return arms
+
+    def _ways(
+        self, turn: Turn, detour: Detour, executed: Container[int], endless: Container[Hashable]
+    ) -> Iterator[Sequence[ExecutedInstruction]]:
+        """What is executed where one jump goes the other way once, and with those behind it."""
+        turned = next(iter(turn.others))
+        ends = (turned,) not in endless
+        if not detour.visits and ends:
+            way = self._reruns.traced_site(self._site, self._booted, variation([turned]))
+            yield way
+            yield from self._ways_beyond(turn, executed, endless, way)
+        # Of a jump that is executed once it is the same.
+        if detour not in endless and (len(turn.detours) > 1 or not ends):
+            yield self._reruns.traced_detour(self._site, self._booted, detour)
+
+    def _ways_beyond(
+        self,
+        turn: Turn,
+        executed: Container[int],
+        endless: Container[Hashable],
+        way: Sequence[ExecutedInstruction],
+    ) -> Iterator[Sequence[ExecutedInstruction]]:
+        """With jumps behind it as well, of those that it comes to."""
+        come_by = {self._reruns.places.linked(step.address) for step in way}
+        for changes in self._beyond(turn, executed):
+            if changes not in endless and changes[-1].cell[0] in come_by:
+                yield self._reruns.traced_site(self._site, self._booted, variation(changes))
 
     def steps_of(self, changes: tuple[Memory, ...]) -> Sequence[ExecutedInstruction]:
         """What such a way executes; nothing if the last condition is one of a constant."""
