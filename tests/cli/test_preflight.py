@@ -269,11 +269,19 @@ def test_metrics_of_an_audit_and_of_loads_lie_side_by_side(
 ) -> None:
     """A collector refuses a sample that two files have."""
     common = hygon(real_kernels)
-    texts = [
-        found(capsys, "prometheus", "audit", *common[:-2]),
-        found(capsys, "prometheus", "preflight", *common),
-        found(capsys, "prometheus", "preflight", "--crash", *common),
+    questions = [
+        ("audit", *common[:-2]),
+        ("audit", *common[:-2], "--path", "kexec"),
+        ("audit", *common),
+        ("audit", *common, "--path", "kexec"),
+        ("audit", *common, "--append", ""),
+        ("audit", *common, "--append", "mem_encrypt=on"),
+        ("audit", *common, "--reuse-cmdline"),
+        ("preflight", *common),
+        ("preflight", *common, "--append", "mem_encrypt=on"),
+        ("preflight", "--crash", *common),
     ]
+    texts = [found(capsys, "prometheus", *question) for question in questions]
     samples = [
         (sample.name, tuple(sorted(sample.labels.items())))
         for text in texts
@@ -282,7 +290,24 @@ def test_metrics_of_an_audit_and_of_loads_lie_side_by_side(
     ]
     assert len(samples) == len(set(samples))
     verdicts = [dict(labels) for name, labels in samples if name == "staleline_verdict"]
-    assert [one.get("next_kernel") for one in verdicts].count(common[-1]) == 6
+    loads = [one for one in verdicts if "load" in one]
+    assert [one["next_kernel"] for one in loads] == [common[-1]] * 9
+    assert {(one["load"], one["path"]) for one in loads} == {
+        ("kexec -l", "kexec"),
+        ("kexec -p", "crash"),
+    }
+
+
+def test_the_loads_verdict_is_not_filed_as_the_audits(
+    capsys: pytest.CaptureFixture[str], real_kernels: dict[str, RealKernel]
+) -> None:
+    """Services keep one run of each category: what is objected to would go with the other."""
+    common = hygon(real_kernels)
+    categories = []
+    for question in (("audit", *common, "--path", "kexec"), ("preflight", *common)):
+        (run,) = json.loads(found(capsys, "sarif", *question))["runs"]
+        categories.append(run["automationDetails"]["id"])
+    assert len(set(categories)) == 2
 
 
 @pytest.mark.parametrize("form", FINDING)

@@ -21,6 +21,7 @@ from staleline.evidence.detect import read_snapshot
 from staleline.evidence.given import with_given
 from staleline.evidence.hosts.snapshot_json import snapshot_text, to_json
 from staleline.fleet.statements import COLUMNS
+from tests.conftest import RealKernel
 from tests.documents import document_of
 
 CPUID = Path(__file__).parents[1] / "data" / "cpuid"
@@ -208,6 +209,54 @@ def test_what_is_and_what_if_are_not_compared_in_silence(fleet, tmp_path, capsys
     same = run(capsys, "diff", old, old)
     assert "what was asked differs" not in same
     text = " ".join(run(capsys, "diff", old, new).split())
-    assert "before each with its own kernel, next kernel any; now what if: linux-6.5" in text
+    assert "before each with its own kernel; next kernel: any; now what if: linux-6.5" in text
     asked = document_of(run(capsys, "diff", old, new, "--json"))["asked"]
     assert (asked["old"]["kernel"], asked["new"]["kernel"]) == (None, "linux-6.5")
+
+
+def test_each_row_of_a_table_says_what_was_asked(
+    fleet: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """CSV has no place but its rows, and one of a what-if is none of the host as it is."""
+    file = tmp_path / "rows.csv"
+    told = []
+    for asked in ((), ("--kernel", "linux-6.5", "--next", "on")):
+        run(capsys, "audit", fleet, "-o", file, *asked)
+        rows = list(csv.DictReader(file.read_text().splitlines()))
+        assert rows
+        told += list({(row["what_if"], row["next_kernel"], row["append"]) for row in rows})
+    assert told == [("", "any", ""), ("linux-6.5", "on", "")]
+
+
+def test_an_inventory_has_no_column_of_what_was_asked(fleet: Path, tmp_path: Path) -> None:
+    file = tmp_path / "owners.csv"
+    file.write_text("host,what_if\nnode1,x\n")
+    given = ("--into", str(fleet), "--inventory", str(file), "--key", "host")
+    assert main(["fleet", "add", *given]) == 1
+
+
+def test_the_next_kernels_command_line_and_the_age_are_part_of_what_was_asked(
+    fleet: Path, capsys: pytest.CaptureFixture[str], real_kernels: dict[str, RealKernel]
+) -> None:
+    image = str(real_kernels["6.12"].path)
+    questions = (
+        ("--next", image),
+        ("--next", image, "--append", ""),
+        ("--next", image, "--append", "mem_encrypt=on"),
+        ("--next", image, "--max-age", "30d"),
+    )
+    samples = [
+        (sample.name, tuple(sorted(sample.labels.items())))
+        for question in questions
+        for family in text_string_to_metric_families(
+            run(capsys, "audit", fleet, *question, "--format", "prometheus")
+        )
+        for sample in family.samples
+    ]
+    assert len(samples) == len(set(samples))
+    (*_, document) = (
+        document_of(run(capsys, "audit", fleet, *question, "--json")) for question in questions[:3]
+    )
+    assert document["asked"]["append"] == "mem_encrypt=on"
+    text = run(capsys, "audit", fleet, *questions[2])
+    assert "its command line 'mem_encrypt=on'" in " ".join(text.split())

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from staleline.cli.console import streams
+from staleline.cli.console.asked import asked_command_line
 from staleline.cli.console.once import Once
 from staleline.cli.console.output import Output, output_options
 from staleline.cli.machine import GivenMachine, machine_options, observed
@@ -163,7 +164,8 @@ class _Request:
     def asked(self) -> dict[str, str]:
         """What is left out of an audit of everything, by name."""
         asked = {"next_kernel": (self.following, "any"), "path": (self.path_name, "all")}
-        return {name: value for name, (value, everything) in asked.items() if value != everything}
+        narrowed = {name: value for name, (value, all_) in asked.items() if value != all_}
+        return narrowed | asked_command_line(self.append, reuse=self.reuse_cmdline)
 
     def audit(self, snapshot: Snapshot, kernel: str | None) -> tuple[Audit, Cost, list[str]]:
         """What was found, what it costs, and the images that were read."""

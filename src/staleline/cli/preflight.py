@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from staleline.cli.console.asked import asked_command_line
 from staleline.cli.console.once import Once
 from staleline.cli.console.output import Output, output_options
 from staleline.cli.machine import GivenMachine, machine_options
@@ -80,6 +81,9 @@ def command(  # noqa: PLR0913 - one parameter per option
     from staleline.vocabulary import Path
 
     path = Path.CRASH if crash else Path.KEXEC
+    # Of the load and not of its path: an audit of that path has the handover's verdict alone.
+    asked = {"next_kernel": following, "load": f"kexec -{'p' if crash else 'l'}"}
+    asked |= asked_command_line(append, reuse=reuse_cmdline)
     host = None
     try:
         given = machine.given
@@ -96,7 +100,6 @@ def command(  # noqa: PLR0913 - one parameter per option
         from staleline.cli.console.contradicted import write_contradicted
         from staleline.report.machines.contradicted import Contradicted, contradicted_preflight
 
-        asked = {"next_kernel": following, "path": str(path)}
         nothing = Contradicted(error.contradictions, (path,), kernel, asked)
         document = contradicted_preflight(nothing, following, str(error))
         write_contradicted(output, nothing, document, machine.file, host or error.host)
@@ -106,7 +109,8 @@ def command(  # noqa: PLR0913 - one parameter per option
         from staleline.report.machines.preflight_findings import preflight_findings
 
         files = (*machine.files, *image_files(subject.kernels))
-        output.write_findings([preflight_findings(checked, machine=shown, files=files, host=host)])
+        told = preflight_findings(checked, machine=shown, files=files, host=host, asked=asked)
+        output.write_findings([told])
     else:
         _write(output, checked, machine=shown, explain=explain)
     return exit_status(checked)

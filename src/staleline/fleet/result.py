@@ -196,7 +196,10 @@ class AskedFleet:
             kind += f", KV_METADATA {{staleline: '{text}'}}"
         statement = statements.rows(self.told)
         if file.suffix == ".csv":
-            kind, statement = "FORMAT csv, HEADER", for_sheets(statement, self.columns)
+            question = self.options.question
+            asked = (question.kernel, question.following, question.append)
+            named = dict(zip(statements.ASKED_COLUMNS, asked, strict=True))
+            kind, statement = "FORMAT csv, HEADER", for_sheets(statement, self.columns, named)
         name = str(file).replace("'", "''")
         with _copying(file):
             written = self.running.value(f"COPY ({statement}) TO '{name}' ({kind})")

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from staleline.fleet.statements import quoted
 
@@ -17,14 +17,29 @@ _FORMULA = "^[=+@\\t\\r-]"
 _NUMBERS = frozenset({"collected", "class", "flush_ms", "age"})
 
 
-def for_sheets(statement: str, columns: Sequence[str]) -> str:
-    """The same rows, with an apostrophe before everything that a formula could begin with."""
-    chosen = ", ".join(
+def for_sheets(
+    statement: str, columns: Sequence[str], asked: Mapping[str, str | None] | None = None
+) -> str:
+    """The same rows, with an apostrophe before everything that a formula could begin with.
+
+    Args:
+        statement: The rows.
+        columns: Of them.
+        asked: `statements.ASKED_COLUMNS` -> what was asked of all of them; None for nothing.
+    """
+    chosen = [
         f"{name if column in _NUMBERS else _guarded(name)} AS {quoted(_heading(column))}"
         for column in columns
         for name in (f"r.{quoted(column)}",)
-    )
-    return f"SELECT {chosen} FROM ({statement}) r"
+    ]
+    # A file of values has no other place for it, and a row that is of no host as it is would pass
+    # for one that is.
+    chosen += [f"{_guarded(_text(text))} AS {name}" for name, text in (asked or {}).items()]
+    return f"SELECT {', '.join(chosen)} FROM ({statement}) r"
+
+
+def _text(text: str | None) -> str:
+    return "CAST(NULL AS VARCHAR)" if text is None else "'" + text.replace("'", "''") + "'"
 
 
 def _guarded(text: str) -> str:

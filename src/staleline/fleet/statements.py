@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 __all__ = [
+    "ASKED_COLUMNS",
     "CHANGED",
     "COLUMNS",
     "FAULTS",
@@ -43,6 +44,9 @@ COLUMNS = (
     *("class", "verdict", "kexec", "crash", "broken", "missing", "contradictions", "unneeded"),
     *("faults", "flush_ms", "evidence", "age", "note"),
 )
+
+#: What was asked of all rows, in files that have no other place for it.
+ASKED_COLUMNS = ("what_if", "next_kernel", "append")
 
 #: Ids of what makes a host unknown whatever its class comes to.
 TWICE, OLD, FAULTS = "told-twice-differently", "evidence-too-old", "not-read"

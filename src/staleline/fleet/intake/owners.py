@@ -7,7 +7,7 @@ import io
 from pathlib import Path
 
 from staleline.errors import UsageError
-from staleline.fleet.statements import COLUMNS, quoted
+from staleline.fleet.statements import ASKED_COLUMNS, COLUMNS, quoted
 from staleline.fleet.store import Fleet
 from staleline.fleet.tables import engine, relation
 from staleline.printable import printable
@@ -87,7 +87,7 @@ def _require_columns(columns: list[str], key: str, file: Path) -> None:
     if key not in columns:
         do = f"give --key one of {', '.join(map(printable, columns))[:300]}"
         raise UsageError(f"has no column {key!a}", where=file, do=do)
-    taken = sorted({*COLUMNS} & {c.lower() for c in columns if c != key})
+    taken = sorted({*COLUMNS, *ASKED_COLUMNS} & {c.lower() for c in columns if c != key})
     if taken:
         raise UsageError(
             f"has a column {taken[0]!a}, which rows of a fleet have too",

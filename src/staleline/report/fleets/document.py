@@ -23,6 +23,7 @@ def fleet_document(overview: FleetOverview) -> dict[str, Any]:
         "asked": {
             "kernel": overview.kernel,
             "next": overview.following,
+            "append": overview.append,
             "max_age": overview.max_age,
             "now": overview.now,
         },

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 
 from staleline.report.fleets.overview import FleetOverview
@@ -19,6 +20,11 @@ def fleet_metrics(overview: FleetOverview) -> str:
         key = row["verdict"], row["release"] or "unknown", row["rule"] or "unknown"
         by_kernel[key] += int(row["hosts"])
     asked = {"what_if": overview.kernel or "", "next": overview.following}
+    # Of another question each sample would be the same one, which collectors refuse.
+    if overview.append is not None:
+        asked["append"] = shlex.quote(overview.append)
+    if overview.max_age is not None:
+        asked["max_age"] = str(overview.max_age)
     return metrics_text(
         (
             Metric(

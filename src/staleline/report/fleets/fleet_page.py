@@ -211,13 +211,11 @@ def _summary(overview: FleetOverview) -> str:
         for name in WORST_FIRST
         if overview.counts[name]
     )
-    asked = "each with its own kernel" if overview.kernel is None else f"what if: {overview.kernel}"
     steps = "".join(f"<li>{html_escape(step)}</li>" for step in _steps(overview))
     return (
         f'<ul class="counts">{counts}</ul>'
         f'<div class="share" aria-hidden="true" hidden>{share}</div>'
-        f'<p class="note">{html_escape(printable(asked))}; next kernel: '
-        f"{html_escape(printable(overview.following))}</p>"
+        f'<p class="note">{html_escape(overview.asked_words)}</p>'
         f'<div class="overall"><p class="open">What to do next</p><ol class="next">{steps}</ol>'
         f"</div>"
         f"{_without_script(overview)}"

@@ -10,12 +10,14 @@ from typing import Any
 
 from staleline.fleet.gains import Gain, gains
 from staleline.fleet.result import AskedFleet, Fault
+from staleline.printable import printable
 from staleline.report.words.explanations import explanations
 from staleline.vocabulary import Verdict
 
 __all__ = [
     "FleetOverview",
     "ToldAgain",
+    "asked_words",
     "counted_as",
     "how_to_get",
     "next_steps",
@@ -46,6 +48,7 @@ class FleetOverview:
         fleet: Its directory.
         kernel: The kernel that was asked about; None for each host's own.
         following: The next kernel.
+        append: Its command line; None for any.
         now: When it was asked, in seconds since 1970.
         max_age: Evidence that is older tells nothing.
         counts: Verdict -> hosts.
@@ -68,6 +71,7 @@ class FleetOverview:
     fleet: str
     kernel: str | None
     following: str
+    append: str | None
     now: int
     max_age: int | None
     counts: Mapping[str, int]
@@ -99,6 +103,18 @@ class FleetOverview:
         unknown = self.counts[Verdict.UNKNOWN] or not self.hosts
         return Verdict.UNKNOWN if unknown else Verdict.SAFE
 
+    @property
+    def asked_words(self) -> str:
+        """What was asked of the hosts."""
+        return asked_words(self.kernel, self.following, self.append)
+
+
+def asked_words(kernel: str | None, following: str, append: str | None) -> str:
+    """What a result is of: a fleet as it is is never taken for one as it would be."""
+    old = "each with its own kernel" if kernel is None else f"what if: {kernel}"
+    started = "" if append is None else f", its command line {append!r}"
+    return printable(f"{old}; next kernel: {following}{started}")
+
 
 def overview(asked: AskedFleet, *, with_gains: bool = True) -> FleetOverview:
     """Gather it."""
@@ -109,6 +125,7 @@ def overview(asked: AskedFleet, *, with_gains: bool = True) -> FleetOverview:
         fleet=str(asked.fleet.directory),
         kernel=asked.options.question.kernel,
         following=asked.options.question.following,
+        append=asked.options.question.append,
         now=asked.told.now,
         max_age=asked.options.max_age,
         counts=asked.counts,

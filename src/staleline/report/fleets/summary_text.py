@@ -14,6 +14,7 @@ from staleline.fleet.gains import Gain
 from staleline.printable import printable
 from staleline.report.fleets.overview import (
     FleetOverview,
+    asked_words,
     counted_as,
     how_to_get,
     next_steps,
@@ -63,8 +64,7 @@ def _print_headline(console: Console, overview: FleetOverview) -> None:
         for verdict in WORST_FIRST
     )
     console.print(line.append_text(Text(", ").join(parts)))
-    asked = "each with its own kernel" if overview.kernel is None else f"what if: {overview.kernel}"
-    console.print(Text(f"  {asked}; next kernel: {overview.following}"))
+    console.print(Text(f"  {overview.asked_words}"))
 
 
 def _print_groups(console: Console, overview: FleetOverview) -> None:
@@ -193,17 +193,12 @@ def print_changes(console: Console, changes: Changes) -> None:
 
 
 def _asked(asked: Mapping[str, Any]) -> str:
-    """What a result is of: a fleet as it is is never held against one as it would be in silence."""
     if not asked:
         return "not told"
-    kernel = asked["kernel"]
-    words = ["each with its own kernel" if kernel is None else f"what if: {kernel}"]
-    words.append(f"next kernel {asked['next']}")
-    if asked["append"] is not None:
-        words.append(f"its command line {asked['append']!r}")
+    words = asked_words(asked["kernel"], asked["next"], asked["append"])
     if asked["max_age"] is not None:
-        words.append(f"evidence of {asked['max_age']} seconds at most")
-    return printable(", ".join(words))
+        words += f", evidence of {asked['max_age']} seconds at most"
+    return words
 
 
 def print_pairs(console: Console, found: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:

@@ -21,6 +21,9 @@ _ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
 #: What would look like the number that `printable` writes, and what it writes like another one.
 _LIKE_A_NUMBER = re.compile(r"\\(?=[xuU])")
 _BYTE = re.compile("[\udc80-\udcff]")
+#: What was asked for, by the name of its label where a sample has one of that name: of both in one,
+#: a sample of the narrower question would pass for one of the whole.
+_ASKED = {"path": "asked_path"}
 
 _Labels = Mapping[str, str]
 _Samples = Iterable[tuple[_Labels, float]]
@@ -112,7 +115,8 @@ def metrics_text(metrics: Iterable[Metric]) -> str:
 
 
 def _labels(found: Findings) -> dict[str, str]:
-    return {"subject": found.subject, "kernel": found.kernel, **found.asked}
+    asked = {_ASKED.get(name, name): text for name, text in found.asked.items()}
+    return {"subject": found.subject, "kernel": found.kernel, **asked}
 
 
 def _info(found: Findings) -> dict[str, str]:

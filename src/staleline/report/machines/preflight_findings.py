@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from staleline.report.formats.findings import Finding, Findings, Level, audit_findings
@@ -27,7 +27,12 @@ _WARNINGS = frozenset(
 
 
 def preflight_findings(
-    checked: Preflight, *, machine: str, files: Sequence[str], host: str | None
+    checked: Preflight,
+    *,
+    machine: str,
+    files: Sequence[str],
+    host: str | None,
+    asked: Mapping[str, str],
 ) -> Findings:
     """What a preflight found.
 
@@ -36,11 +41,11 @@ def preflight_findings(
         machine: What was looked at: a file name, or "this host".
         files: The snapshot and the running kernel's image, as far as they were files.
         host: The machine's own name, where its evidence tells it.
+        asked: The load, and what it is loaded with.
     """
-    asked = {"next_kernel": checked.image.image.path, "path": str(checked.path)}
-    if checked.accepted:
-        asked["accepted"] = " ".join(checked.accepted)
-    audited = audit_findings(checked.audit, machine=machine, files=files, asked=asked)
+    accepted = {"accepted": " ".join(checked.accepted)} if checked.accepted else {}
+    told_apart = {**asked, **accepted}
+    audited = audit_findings(checked.audit, machine=machine, files=files, asked=told_apart)
     remarks = {remark.id for remark in checked.remarks}
     # Of what is both in the audit and among the remarks, the remark says more.
     other = [finding for finding in audited.other if finding.id not in remarks]
