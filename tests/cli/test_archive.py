@@ -7,17 +7,22 @@ import gzip
 import io
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import junitparser
 import pytest
+from rich.console import Console
 
 from staleline.cli.main import main
 from staleline.kernel.file.container import unpack_kernel
 from staleline.kernel.file.source import opened_file
+from staleline.kernel.reading.imagereport import ImageReport, ReadingOptions
+from staleline.kernel.reading.many import read_images
 from staleline.report.formats.findings import Finding, Findings, Level
 from staleline.report.formats.waivers import read_waivers
+from staleline.report.images.matrix import print_matrix
 from staleline.vocabulary import Site
 from tests.cli.test_diff import sarif
 from tests.cli.test_documents import run
@@ -175,6 +180,33 @@ def test_a_matrix_of_kernels_and_rules(
     names = heading.split()
     for row, rule in zip(rows, ("linux-4.15", "linux-6.5", "linux-6.18"), strict=True):
         assert row.split()[names.index(rule)] == "="
+
+
+def test_a_matrix_shows_what_is_unknown_of_a_kernel_that_is_like_no_rule(
+    real_kernels: dict[str, RealKernel],
+) -> None:
+    """Where no site is like a rule's there is no column in which a question mark could stand."""
+    images = [str(real_kernels[series].path) for series in ("6.12", "5.10")]
+    known, report = read_images(images, ReadingOptions())
+    assert report.document is not None
+    sites = {
+        site: rule if site == "crash_nmi_callback" else {**rule, "condition": None, "equals": []}
+        for site, rule in report.document["sites"].items()
+    }
+    changed: Any = {**report.document, "equals": [], "sites": sites}
+    unread = ImageReport("no.deb", error="no.deb: not an image")
+    reports = (known, replace(report, document=changed), unread)
+    assert shown_matrix(known)[0].split()[-1] != "unknown"
+    for several, expected in ((reports, ["-", "SJ", "SJC"]), (reports[1:2], ["SJ"])):
+        heading, *rows = shown_matrix(*several)
+        assert heading.split()[-1] == "unknown"
+        assert [row.split()[-1] for row in rows[: len(several)]] == expected
+
+
+def shown_matrix(*reports: ImageReport) -> list[str]:
+    sink = io.StringIO()
+    print_matrix(Console(file=sink, width=200), reports)
+    return sink.getvalue().splitlines()
 
 
 def test_a_series_names_the_first_bad_build(

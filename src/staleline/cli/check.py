@@ -75,7 +75,7 @@ def command(  # noqa: PLR0913 - one parameter per option
     several = named_rules(tuple(dict.fromkeys(rules)), options)
     checked = [_check(rule, wanted, cpus) for rule in several]
     findings = _findings(checked, accepted) if accepted is not None or output.of_findings else []
-    _write(output, checked, findings)
+    _write(output, checked, findings, waived=accepted is not None)
     if accepted is not None:
         tell_waivers(accepted, output)
     return _status(checked, None if accepted is None else findings)
@@ -155,7 +155,9 @@ def _findings(checked: Sequence[RuleCheck], waivers: Waivers | None) -> list[Fin
     return findings if waivers is None else [waivers.applied(one) for one in findings]
 
 
-def _write(output: Output, checked: Sequence[RuleCheck], findings: Sequence[Findings]) -> None:
+def _write(
+    output: Output, checked: Sequence[RuleCheck], findings: Sequence[Findings], *, waived: bool
+) -> None:
     from staleline.report.policies.check import check_document, print_check
 
     if output.of_findings:
@@ -165,7 +167,13 @@ def _write(output: Output, checked: Sequence[RuleCheck], findings: Sequence[Find
 
         output.write(check_mail(Mail(command_line(), output.ascii), checked))
     elif output.format == "json":
-        output.write_json(*map(check_document, checked))
+        documents = [check_document(one) for one in checked]
+        if waived:
+            from staleline.report.formats.waivers import waived_fields
+
+            for document, told in zip(documents, findings, strict=True):
+                document["waived"] = waived_fields([told])
+        output.write_json(*documents)
     else:
         with output.console() as console:
             for one in checked:

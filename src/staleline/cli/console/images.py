@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -77,15 +77,24 @@ def write_images(  # noqa: PLR0913 - all that is known
     if output.of_findings:
         output.write_findings(findings, together=True)
     elif asked.since or asked.series:
-        _print_changes(asked, reports, steps, output=output)
+        _print_changes(asked, reports, steps, findings=findings, output=output)
     elif asked.explain:
         _print_explanations(reports, output=output)
     elif asked.matrix:
         _print_matrix(reports, output=output)
     elif asked.brief or output.format == LINES:
-        _print_lines(reports, brief=asked.brief, output=output)
+        _print_lines(asked, reports, findings, output=output)
     else:
-        _print(asked, reports, skipped, output=output)
+        _print(asked, reports, skipped, findings=findings, output=output)
+
+
+def _waived(asked: AskedOfImages, findings: Sequence[Findings]) -> dict[str, Any]:
+    """What counts no more, for documents, which have the verdicts as they are."""
+    if asked.waivers is None:
+        return {}
+    from staleline.report.formats.waivers import waived_fields
+
+    return {"waived": waived_fields(findings)}
 
 
 def findings_of_images(
@@ -106,13 +115,19 @@ def findings_of_images(
 
 
 def _print(
-    asked: AskedOfImages, reports: Sequence[ImageReport], skipped: Sequence[str], *, output: Output
+    asked: AskedOfImages,
+    reports: Sequence[ImageReport],
+    skipped: Sequence[str],
+    *,
+    findings: Sequence[Findings],
+    output: Output,
 ) -> None:
     full = asked.full or asked.all_sites
     if output.format == "json":
         from staleline.report.images.kernel_json import kernel_document
 
-        output.write_json({**kernel_document(reports), "skipped": list(skipped)})
+        told = {"skipped": list(skipped), **_waived(asked, findings)}
+        output.write_json({**kernel_document(reports), **told})
         return
     from staleline.report.images.kernel_text import print_image, print_images
 
@@ -129,6 +144,7 @@ def _print_changes(
     reports: Sequence[ImageReport],
     steps: Sequence[SeriesStep],
     *,
+    findings: Sequence[Findings],
     output: Output,
 ) -> None:
     """What changed from one build to the other of each pair, as far as they were read."""
@@ -140,7 +156,8 @@ def _print_changes(
     if output.format == "json":
         since = [change_document(change) for change in changes]
         series = {"first_bad": first_bad(steps)} if asked.series else {}
-        output.write_json({**kernel_document(reports), "since": since, **series})
+        told = {"since": since, **series, **_waived(asked, findings)}
+        output.write_json({**kernel_document(reports), **told})
         return
     with output.console() as console:
         if asked.series:
@@ -170,11 +187,25 @@ def _print_matrix(reports: Sequence[ImageReport], *, output: Output) -> None:
     output.show(lambda: matrix_document(reports), lambda console: print_matrix(console, reports))
 
 
-def _print_lines(reports: Sequence[ImageReport], *, brief: bool, output: Output) -> None:
+def _print_lines(
+    asked: AskedOfImages,
+    reports: Sequence[ImageReport],
+    findings: Sequence[Findings],
+    *,
+    output: Output,
+) -> None:
     from staleline.report.images.brief import brief_document
     from staleline.report.images.kernel_json import kernel_document
 
-    documents = [brief_document(one) if brief else kernel_document([one]) for one in reports]
+    if asked.brief:
+        documents = list(map(brief_document, reports))
+    elif asked.waivers is None:
+        documents = [kernel_document([one]) for one in reports]
+    else:
+        documents = [
+            {**kernel_document([report]), **_waived(asked, [told])}
+            for report, told in zip(reports, findings, strict=True)
+        ]
     if output.format == LINES:
         output.write_json_lines(documents)
     else:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -28,6 +29,7 @@ __all__ = [
     "Findings",
     "HandoverFindings",
     "Level",
+    "Waived",
     "audit_findings",
     "check_findings",
     "checked_handover",
@@ -53,6 +55,19 @@ class Level(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Waived:
+    """Somebody puts up with a finding.
+
+    Attributes:
+        reason: Why.
+        until: The last day on which.
+    """
+
+    reason: str
+    until: datetime.date
+
+
+@dataclass(frozen=True, slots=True)
 class Finding:
     """One thing found.
 
@@ -63,6 +78,7 @@ class Finding:
         sites: Kernel functions that it is about.
         fields: Fields of the evidence that it is about.
         counterexample: The run behind it, for a violation.
+        waived: That it does not count, and why.
     """
 
     id: str
@@ -71,6 +87,7 @@ class Finding:
     sites: tuple[Site, ...] = ()
     counterexample: Counterexample | None = None
     fields: tuple[str, ...] = ()
+    waived: Waived | None = None
 
     @property
     def kind(self) -> Kind:

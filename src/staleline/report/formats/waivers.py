@@ -16,7 +16,7 @@ from __future__ import annotations
 import datetime
 import tomllib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -24,10 +24,16 @@ from typing import Any
 
 from staleline.errors import UsageError
 from staleline.inputfile import read_input
-from staleline.report.formats.findings import Finding, Findings, HandoverFindings, Level
+from staleline.report.formats.findings import (
+    Finding,
+    Findings,
+    HandoverFindings,
+    Level,
+    Waived,
+)
 from staleline.report.words.explanations import explanations
 
-__all__ = ["Waiver", "Waivers", "read_waivers"]
+__all__ = ["Waiver", "Waivers", "read_waivers", "waived_fields"]
 
 _LARGEST = 1 << 20
 #: What a waiver may be narrowed to; patterns as of a shell.
@@ -119,8 +125,30 @@ class Waivers:
             if met and waiver.until >= self.today and finding.level is not Level.NOTE:
                 self._used[waiver] += 1
                 message = f"waived until {waiver.until}, {waiver.reason}: {finding.message}"
-                return replace(finding, level=Level.NOTE, message=message)
+                waived = Waived(waiver.reason, waiver.until)
+                return replace(finding, level=Level.NOTE, message=message, waived=waived)
         return finding
+
+
+def waived_fields(several: Iterable[Findings]) -> list[dict[str, Any]]:
+    """For documents: every finding that was waived, with its handover if it is of one."""
+    return [
+        {
+            "subject": findings.subject,
+            "id": finding.id,
+            "sites": list(finding.sites),
+            "platform": row and row.platform,
+            "sev_guests_run": row and row.sev_guests_run,
+            "old": row and row.old,
+            "next": row and row.next,
+            "path": row and row.path,
+            "reason": finding.waived.reason,
+            "until": finding.waived.until.isoformat(),
+        }
+        for findings in several
+        for row, finding in findings.each()
+        if finding.waived is not None
+    ]
 
 
 def read_waivers(file: str) -> Waivers:

@@ -51,16 +51,18 @@ def matrix_document(reports: Sequence[ImageReport]) -> dict[str, Any]:
 
 
 def print_matrix(console: Console, reports: Sequence[ImageReport]) -> None:
-    """A row per kernel and a column per rule that any of them carries somewhere."""
+    """A row per kernel and a column per rule that any of them carries somewhere.
+
+    And one for what is unknown, which no column of a rule shows where there is nothing beside it.
+    """
     documents = [report.document for report in reports if report.document is not None]
     rules = [name for name in catalogue() if any(_told(one).get(name) for one in documents)]
-    table = HandoverTable((Column("kernel", whole=True), *(Column(name) for name in rules)))
-    for report in reports:
-        document = report.document
-        if document is None:
-            table.add(report.image, *(Text(_UNKNOWN, "bold red") for _ in rules))
-            continue
-        table.add(document["release"] or report.image, *(_cell(document, name) for name in rules))
+    columns = {name: [_cell(report.document, name) for report in reports] for name in rules}
+    if any(report.document is None or _unknown(report.document) for report in reports):
+        columns["unknown"] = [_unknown_sites(report.document) for report in reports]
+    table = HandoverTable((Column("kernel", whole=True), *map(Column, columns)))
+    for report, *cells in zip(reports, *columns.values(), strict=True):
+        table.add(_name(report), *cells)
     console.print(table)
     console.print()
     letters = ", ".join(f"{letter} at {site}" for site, letter in _LETTERS.items())
@@ -69,7 +71,21 @@ def print_matrix(console: Console, reports: Sequence[ImageReport]) -> None:
     )
 
 
-def _cell(document: ImageDocument, name: str) -> Text:
+def _name(report: ImageReport) -> str:
+    release = None if report.document is None else report.document["release"]
+    return release or report.image
+
+
+def _unknown_sites(document: ImageDocument | None) -> Text:
+    if document is None:
+        return Text("".join(_LETTERS.values()), "bold red")
+    letters = "".join(_LETTERS[Site(site)] for site in _unknown(document))
+    return Text(letters or _NONE, "bold yellow" if letters else "")
+
+
+def _cell(document: ImageDocument | None, name: str) -> Text:
+    if document is None:
+        return Text(_UNKNOWN, "bold red")
     if name in document["equals"]:
         return Text(_WHOLE, "bold green")
     letters = "".join(_LETTERS[Site(site)] for site in _alike(document).get(name, ()))
