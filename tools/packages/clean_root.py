@@ -28,7 +28,11 @@ __all__ = ["CleanRoot", "clean_root", "copied", "main"]
 _DUMP = "tests/data/cpuid/libcpuid/amd-epyc-7742-64-core-processor-dual.test"
 #: Safe by the catalogue's rule: the flush that Rome's incoherent aliases need is executed.
 _AUDIT = ("audit", "--snapshot", f"/src/{_DUMP}", "--kernel", "linux-6.18")
-_TOLD = ("--msr", "0xc0010010=0x800000", "--cmdline", "mem_encrypt=on", "--path", "kexec")
+_TOLD = (
+    *("--msr", "0xc0010010=0x800000", "--cmdline", "mem_encrypt=on", "--path", "kexec"),
+    # Else it is unknown what an image leaves behind on CPUs that went offline.
+    *("--state", "offline_cpus=none"),
+)
 _SAFE = re.compile(r"SAFE on kexec")
 #: How this host reaches the index and its certificates; the ways to install know nothing of it.
 _BORROWED = ("/etc/resolv.conf", "/etc/hosts", "/etc/pip.conf")

@@ -112,7 +112,7 @@ def test_snp_guests_are_asked_of_every_kernel_and_do_as_other_guests(kernel):
     """
     rows = {row.facts: row for row in kernel.table.rows}
     guests = [facts for facts in rows if facts.snp_guest]
-    assert len(guests) == 4  # SME or not, mem_encrypt=on or not
+    assert len(guests) == 8  # SME or not, SYSCFG[23] shown or not, mem_encrypt=on or not
     for facts in guests:
         assert can_exist(facts)
         assert facts.sev_es

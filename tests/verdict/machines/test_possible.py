@@ -14,6 +14,10 @@ from hypothesis import strategies as st
 from staleline.evidence.contradiction import ContradictionError
 from staleline.evidence.snapshot import Snapshot
 from staleline.facts import Fact, MachineFacts, Value, from_snapshot
+from staleline.policy.axioms import axioms
+from staleline.policy.evaluate import evaluate
+from staleline.policy.expression import parse
+from staleline.policy.smt import equivalent
 from staleline.verdict.machines.exclusions import EXCLUSIONS, OF_VENDOR
 from staleline.verdict.machines.possible import FACT_NAMES, possible_machines
 
@@ -232,3 +236,40 @@ def test_all_combinations_that_fit_are_there() -> None:
         (each.machine.sme_enabled, each.machine.snp_host, each.machine.sev_guests_run)
         for each in possible_machines(facts)
     } == fitting
+
+
+#: What a rule can tell apart, all of it left open.
+RULED = (
+    *("vendor", "sme", "sev", "unchecked_sme_bit", "hypervisor", "sev_guest", "sev_es_guest"),
+    *("snp_guest", "sme_enabled", "snp_enabled", "tdx_guest", "tdx_keyids", "mem_encrypt"),
+)
+
+
+@pytest.mark.parametrize(
+    ("vendor", "leaf"), [(None, None), ("AuthenticAMD", 0x8000_0020), ("HygonGenuine", 0x8000_0020)]
+)
+def test_rules_are_compared_on_every_machine_that_evidence_may_describe(
+    vendor: str | None, leaf: int | None
+) -> None:
+    """Else two rules that decide otherwise on one of them are called the same."""
+    rest = {name: value for name, value in ROME.items() if name not in RULED}
+    possible = possible_machines(known({**rest, "vendor": vendor, "max_extended_leaf": leaf}))
+    seen = set()
+    for each in possible:
+        atoms = each.machine.atoms(seamcalled=False)
+        seen.add((atoms["hypervisor"], atoms["sme_enabled"]))
+        broken = [axiom for axiom in axioms() if not evaluate(axiom, atoms)]
+        assert broken == [], atoms
+    assert len(seen) == 4
+
+
+def test_a_guest_that_is_shown_its_hosts_syscfg_is_a_machine() -> None:
+    """For it sme_enable() asks for one (linux 6.12.118 arch/x86/mm/mem_encrypt_identity.c)."""
+    shown, hidden = (
+        machine.machine.atoms(seamcalled=False)["sme_enabled"]
+        for value in (True, False)
+        for machine in possible_machines(changed(hypervisor=True, sme_enabled=value))[:1]
+    )
+    assert (shown, hidden) == (True, False)
+    assert not equivalent(parse("sme_enabled"), parse("sme_enabled and not hypervisor"))
+    assert equivalent(parse("sme_active and not hypervisor"), parse("sme_active"))

@@ -57,9 +57,9 @@ def raw_facts(lacks: Collection[str] = tuple(_CODE_FOR)) -> tuple[RawFacts, ...]
     if "snp_host" not in lacks:
         rows += [replace(facts, snp_host=True) for facts in amd if _may_run_snp(facts)]
     if "seamcalled" not in lacks:
-        intel = [facts for facts in physical if _may_run_tdx(facts)]
-        rows += [replace(facts, tdx_keyids=True) for facts in intel]
-        rows += [replace(facts, tdx_keyids=True, seamcalled=True) for facts in intel]
+        intel = [replace(facts, tdx_keyids=True) for facts in every if _may_have_keyids(facts)]
+        rows += intel
+        rows += [replace(facts, seamcalled=True) for facts in intel if not facts.hypervisor]
     return tuple(rows)
 
 
@@ -80,12 +80,13 @@ def _every_combination() -> Iterator[RawFacts]:
 
 def _may_be_sev_es_guest(facts: RawFacts) -> bool:
     is_sev_guest = facts.leaf and facts.sev and facts.sev_status and facts.hypervisor
-    return is_sev_guest and facts.vendor in _WITH_SEV and not facts.sme_enabled
+    return is_sev_guest and facts.vendor in _WITH_SEV
 
 
 def _may_run_snp(facts: RawFacts) -> bool:
     return facts.leaf and facts.sev and facts.sme_enabled
 
 
-def _may_run_tdx(facts: RawFacts) -> bool:
-    return facts.vendor == "GenuineIntel" and not facts.sme_enabled
+def _may_have_keyids(facts: RawFacts) -> bool:
+    # A guest may read those of its host, where a hypervisor passes the MSR through.
+    return facts.vendor == "GenuineIntel" and not facts.sme_enabled and not facts.sev_status

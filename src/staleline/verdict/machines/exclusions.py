@@ -5,44 +5,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from staleline.policy.axioms import EXCLUDED
+from staleline.policy.axioms import OF_VENDOR as DECIDED_BY_VENDOR
+
 __all__ = ["EXCLUSIONS", "OF_VENDOR", "POINTLESS"]
 
 #: What the vendor decides.
-OF_VENDOR = frozenset({"amd", "amd_or_hygon", "intel"})
+OF_VENDOR = frozenset(DECIDED_BY_VENDOR)
 
 #: Facts of which no machine shows all. Where all but one hold, the last one does not.
 EXCLUSIONS: tuple[Mapping[str, bool], ...] = (
-    # SME and SEV exist on AMD's and Hygon's CPUs only; TDX on Intel's only.
-    {"sme_supported": True, "amd_or_hygon": False},
-    {"sev_supported": True, "amd_or_hygon": False},
-    {"sme_enabled": True, "amd_or_hygon": False},
-    {"sev_guest": True, "amd_or_hygon": False},
-    {"tdx_guest": True, "intel": False},
-    {"tdx_host_enabled": True, "intel": False},
+    *EXCLUDED,
+    # What is below is asked by no rule, or not by rules alone. SEAMCALLs are made by TDX hosts.
     {"tdx_used": True, "intel": False},
     # Where AMD's and Hygon's CPUs have no leaf 0x8000001F, they answer zeros there.
     {"amd_or_hygon": True, "sme_supported": True, "sme_bit_unchecked": False},
     {"amd_or_hygon": True, "sme_supported": False, "sme_bit_unchecked": True},
-    # sme_enable() (linux 6.12.118 arch/x86/mm/mem_encrypt_identity.c): a capability bit, no
-    # hypervisor, SYSCFG[23], and no SEV guest.
-    {"sme_active": True, "sme_supported": False, "sev_supported": False},
-    {"sme_active": True, "hypervisor": True},
-    {"sme_active": True, "sme_enabled": False},
-    {"sme_active": True, "sev_guest": True},
-    # SYSCFG[23] is reserved on a CPU without either; under a hypervisor CPUID may hide them.
-    {"sme_enabled": True, "sme_supported": False, "sev_supported": False, "hypervisor": False},
-    # A guest is one under a hypervisor; sme_enable() reads SEV_STATUS only where CPUID shows
-    # SME or SEV, but hv_vtom_init() asks for neither (linux 7.3.4 arch/x86/hyperv/ivm.c:857), and
-    # SEV-ES and SNP are SEV with more (AMD APM volume 2, 15.34.10, SEV_STATUS).
-    {"sev_guest": True, "hypervisor": False},
+    # sme_enable() reads SEV_STATUS only where CPUID shows SME or SEV, but hv_vtom_init() asks for
+    # neither (linux 7.3.4 arch/x86/hyperv/ivm.c:857).
     {"sev_guest": True, "sev_supported": False, "isolated": False},
-    {"tdx_guest": True, "hypervisor": False},
-    {"sev_es_guest": True, "sev_guest": False},
     {"snp_guest": True, "sev_guest": False},
-    # SNP is AMD's and needs SYSCFG[23] (linux 6.12.118 arch/x86/kernel/cpu/amd.c:362).
-    {"snp_host": True, "amd": False},
-    {"snp_host": True, "sme_enabled": False},
-    {"snp_host": True, "sev_supported": False},
     # KVM starts SEV guests on bare machines, whose firmware honours the C-bit
     # (linux 6.12.118 arch/x86/kvm/svm/sev.c sev_hardware_setup()).
     {"sev_guests_run": True, "sev_supported": False},

@@ -176,7 +176,9 @@ class Machine:
             # What a kernel derives itself takes this one's place where it is known to differ
             # (`Policy.encrypts`).
             "sme_active": self.activates_sme,
-            "snp_host": self.snp_host,
+            # bsp_determine_snp() takes CC_ATTR_HOST_SEV_SNP back under a hypervisor, whatever
+            # registers say (linux 6.12.117 arch/x86/kernel/cpu/amd.c:362).
+            "snp_host": self.snp_host and not self.hypervisor,
             "seamcalled": seamcalled,
         }
 
