@@ -187,10 +187,11 @@ def test_an_alert_names_the_host(promtool, staleline, tmp_path):
         for family in text_string_to_metric_families(written.stdout)
         for sample in family.samples
     ]
-    about = {"subject": "web1", "kernel": "linux-6.18", "path": "kexec"}
+    about = {"subject": "web1", "kernel": "linux-6.18", "asked_path": "kexec"}
+    of_kexec = about | {"path": "kexec"}
     alerts = {
         "KexecAtRisk": (
-            about | {"verdict": "at-risk", "severity": "critical"},
+            of_kexec | {"verdict": "at-risk", "severity": "critical"},
             "web1: a kexec from linux-6.18 can corrupt the next kernel's memory",
         ),
         "KexecNotAsked": (about | {"severity": "warning"}, "web1 has not been asked for two days"),
