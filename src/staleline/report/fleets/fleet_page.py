@@ -18,7 +18,6 @@ from staleline.errors import StalelineError
 from staleline.fleet.asked import ASKED
 from staleline.fleet.result import AskedFleet
 from staleline.fleet.subjects import FleetSubject
-from staleline.printable import printable
 from staleline.report.explorer.page import (
     STYLES,
     content_policy,
