@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import tempfile
+from contextlib import chdir
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -65,7 +66,9 @@ def main() -> None:
 def _write_fleet(where: Path) -> None:
     where.mkdir()
     fleet = fleet_of(some_hosts(_FLEET_HOSTS, seed=1) | {"cut": "{"}, where)
-    staleline(["fleet", "page", str(fleet), "-o", str(where / "index.html")])
+    # The page names the directory in its commands, which is not to be that of one run.
+    with chdir(where):
+        staleline(["fleet", "page", fleet.name, "-o", "index.html"])
 
 
 def _take(browser: Browser, page: Path, shot: _Shot) -> None:

@@ -15,6 +15,7 @@ import pytest
 from staleline.errors import KernelImageError
 from staleline.evidence.detect import read_snapshot
 from staleline.kernel.boot.decision import Decision, RawMachine, SiteDecision
+from staleline.kernel.reading import decided
 from staleline.kernel.reading.cache import DocumentCache
 from staleline.kernel.reading.decided import DecidedDocument, RememberedImage, remembered_image
 from staleline.kernel.reading.running import RunningImage
@@ -51,6 +52,15 @@ def opened(path: Path, cache: Cache) -> RememberedImage:
     found = remembered_image(str(path), cache)
     assert isinstance(found, RememberedImage)
     return found
+
+
+def test_what_it_is_called_is_kept_though_nothing_was_asked(image: Path, cache: Cache, monkeypatch):
+    # Most images of a folder are of no host, and each is unpacked once.
+    named = opened(image, cache)
+    monkeypatch.setattr(decided, "_load", lambda file: pytest.fail("was unpacked again"))
+    again = opened(image, cache)
+    assert (again.release, again.build_id) == (named.release, named.build_id)
+    assert again.build_id is not None
 
 
 def test_what_was_decided_is_not_run_again(

@@ -166,6 +166,9 @@ def _new(file: str, cache: DocumentCache[DecidedDocument]) -> RememberedImage:
         offline={},
         doubts=None,
     )
+    # What it is called is kept before anything is asked of it: of a folder of images most are of no
+    # host, and were unpacked again by each run.
+    cache.put(document)
     return RememberedImage(file, cache, document, image)
 
 
