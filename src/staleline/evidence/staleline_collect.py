@@ -44,12 +44,14 @@ __all__ = [
     "cpu_list",
     "document_text",
     "first_processor",
+    "folded_lists",
     "is_relevant",
     "is_telling_module",
     "main",
     "redacted",
     "shared_entries",
     "slim",
+    "unfolded_lists",
 ]
 
 SCHEMA = "staleline/snapshot/1"
@@ -1180,7 +1182,11 @@ def slim(document: Document) -> Document:
     How many there are is told by state.online_cpus.
     """
     small = dict(document, cpus=shared_entries(_unlike(_whole_entries(document["cpus"]))))
-    small["caches"] = [one for one in document.get("caches") or [] if one["type"] == "Unified"]
+    small["caches"] = [
+        dict(cache, cpus=folded_lists(cache["cpus"]))
+        for cache in document.get("caches") or []
+        if cache["type"] == "Unified"
+    ]
     cpuinfo = document.get("cpuinfo")
     if cpuinfo:
         flags = [flag for flag in cpuinfo.get("flags") or [] if flag in _SLIM_FLAGS]
@@ -1189,6 +1195,53 @@ def slim(document: Document) -> Document:
         known = (document.get(table) or {}).items()
         small[table] = {name: value for name, value in known if value is not None}
     return small
+
+
+#: Lists of CPUs of which each has the numbers of the one before and STEP more: FIRST +STEP*TIMES.
+_FOLDED = re.compile(r"([0-9,-]+) \+([0-9]{1,4})\*([0-9]{1,4})")
+
+
+_LISTS_MAX = 8192
+
+
+def folded_lists(lists: List[str]) -> List[str]:
+    """Lists of CPUs, runs of which are one text each: 192 caches of two threads take 2 kB."""
+    folded: List[str] = []
+    left = list(lists)
+    while left:
+        step, times = _run(left)
+        folded.append(left[0] if times < 3 else f"{left[0]} +{step}*{times}")
+        left = left[max(times, 1) if times >= 3 else 1 :]
+    return folded
+
+
+def _run(lists: List[str]) -> Tuple[int, int]:
+    """How many lists from the first on are alike but for a step, and the step."""
+    numbers = [int(found) for one in lists[:2] for found in re.findall("^[0-9]+", one)]
+    if len(numbers) < 2 or numbers[1] <= numbers[0]:
+        return 0, 1
+    step, times = numbers[1] - numbers[0], 1
+    while times < len(lists) and lists[times] == _shifted(lists[0], step * times):
+        times += 1
+    return step, times
+
+
+def unfolded_lists(lists: List[str]) -> List[str]:
+    """What `folded_lists` was given; a text in no such form is left as it is."""
+    unfolded: List[str] = []
+    for one in lists:
+        found = _FOLDED.fullmatch(one)
+        step, times = (int(found.group(2)), int(found.group(3))) if found else (0, 0)
+        # No text gets longer than the lists of the largest machine (NR_CPUS is at most 8192).
+        if not found or len(unfolded) + times > _LISTS_MAX:
+            unfolded.append(one)
+            continue
+        unfolded += [_shifted(found.group(1), step * number) for number in range(times)]
+    return unfolded
+
+
+def _shifted(listed: str, by: int) -> str:
+    return re.sub("[0-9]+", lambda number: str(int(number.group()) + by), listed)
 
 
 def _whole_entries(entries: List[Document]) -> List[Document]:

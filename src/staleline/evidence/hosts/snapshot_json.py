@@ -27,7 +27,7 @@ from staleline.evidence.snapshot import (
     Statement,
     UnreadMessage,
 )
-from staleline.evidence.staleline_collect import document_text, shared_entries
+from staleline.evidence.staleline_collect import document_text, shared_entries, unfolded_lists
 from staleline.evidence.tools.vendors import named_vendor
 from staleline.inputfile import whole_number
 
@@ -286,7 +286,7 @@ def _cache(cache: Fields) -> CacheEvidence:
         level=cache.natural("level", required=True) or 0,
         type=cache.text("type", required=True) or "",
         bytes=cache.natural("bytes", required=True) or 0,
-        cpus=cache.texts("cpus"),
+        cpus=tuple(unfolded_lists(list(cache.texts("cpus")))),
     )
     cache.require_no_more()
     return evidence
