@@ -31,6 +31,7 @@ from staleline.evidence.snapshot import (
     StateEvidence,
     Statement,
 )
+from staleline.facts.told.table import register_facts
 from staleline.verdict.machines import possible
 
 DATA = Path(__file__).parents[1] / "data" / "cpuid"
@@ -510,3 +511,17 @@ def test_what_a_tool_denies_any_cpu_may_show() -> None:
     for cpus in ((shows,), (CpuEvidence(CpuidTable({})), shows)):
         (found,) = contradictions(Snapshot(cpus=cpus, statements=said))
         assert found.id == "told-otherwise"
+
+
+def test_what_takes_what_a_cpu_has_not_is_told_by_nobody() -> None:
+    """`requires` of facts/told/table.toml; a leaf beyond the maximum is not there."""
+    old = dump("amd-athlon-xp.test")
+    enabled = {fact.name: fact for fact in register_facts() if fact.requires}
+    assert {"sme_enabled", "snp_enabled", "tme_enabled", "tdx_keyids"} < enabled.keys()
+    for name, fact in enabled.items():
+        absent = fact.absent or False
+        said = Statement(name, True if fact.absent is False else 32, "a tool")
+        with pytest.raises(ContradictionError, match="told-otherwise"):
+            require_consistent(replace(old, statements=(said,)), "file")
+        nothing = replace(said, value=absent)
+        require_consistent(replace(old, statements=(nothing,)), "file")

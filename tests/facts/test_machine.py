@@ -120,6 +120,17 @@ class TestHardware:
         assert (genoa.boolean("memhmk"), genoa.integer("memhmk_keyids")) == (True, 63)
         assert from_snapshot(MILAN).boolean("memhmk") is False
 
+    def test_what_is_beyond_the_last_leaf_no_vendor_has(self) -> None:
+        leaf = {(0x80000000, 0): (0x80000008, 0, 0, 0)}
+        facts = cpuid_only(leaf)
+        assert (facts.text("vendor"), facts.boolean("sme"), facts.boolean("sev")) == (
+            None,
+            False,
+            False,
+        )
+        later = cpuid_only({(0x80000000, 0): (0x80000026, 0, 0, 0), (0x8000001F, 0): (1, 0, 0, 0)})
+        assert later.boolean("sme") is None
+
     def test_the_phantom_sme_bit_of_a_dual_core_westmere_generation_xeon(self) -> None:
         # Highest basic leaf 0xB, EAX[0] = 1: what Linux 5.18 to 6.4 took for SME
         # (Linux commit 9b040453d444).

@@ -239,6 +239,28 @@ _UNTOLD = ("", None)
 _OF_AMD = frozenset({"sme", "sev", "sev_es", "sev_snp", "sme_enabled", "snp_enabled"})
 
 
+_TME, _SEV = (7, 2, 13), (ENCRYPTION_LEAF, 0, 1)
+#: What a tool may tell -> leaf, register and bit of what it takes, of any one that is there.
+_TAKES = {
+    "sme_enabled": ((ENCRYPTION_LEAF, 0, 0), _SEV),
+    "snp_enabled": ((ENCRYPTION_LEAF, 0, 4),),
+    **dict.fromkeys(("sev_guest", "sev_es_guest", "snp_guest", "vtom_guest"), (_SEV,)),
+    **dict.fromkeys(("tme_enabled", "tme_keyid_bits", "tdx_keyid_bits"), (_TME,)),
+    **dict.fromkeys(("mktme_keyids", "tdx_keyids"), (_TME,)),
+}
+
+
+def _told_is_possible(snapshot: Snapshot) -> _Found:
+    """Nothing is enabled that a CPU has not."""
+    for statement in snapshot.statements:
+        takes = _TAKES.get(statement.name, ())
+        for i, cpu in enumerate(snapshot.cpus) if takes and statement.value else ():
+            if all(cpuid_bit(cpu.cpuid, *bit) is False for bit in takes):
+                leaf, register, bit = takes[0]
+                field = f"cpus[{i}].cpuid.{leaf:#010x}:0 {_REGISTERS[register]}[{bit}]"
+                yield clash("told-otherwise", _said(statement), (field, "is clear"))
+
+
 def _loaders_line_is_kept(snapshot: Snapshot) -> _Found:
     """Unless the build overrides it, which one without a configuration is taken not to do."""
     kernel = snapshot.kernel
@@ -346,6 +368,7 @@ _CHECKS: tuple[Callable[[Snapshot], _Found], ...] = (
     _flags_have_vendor,
     _state_fits,
     _statements_agree,
+    _told_is_possible,
     _loaders_line_is_kept,
     _log_agrees,
 )

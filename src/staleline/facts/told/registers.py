@@ -53,8 +53,7 @@ def _observations(
         return
     yield from of_log_before_registers(snapshot, row.name)
     if row.vendors and vendor is None:
-        # The same bits may mean something else, or nothing, to another vendor.
-        yield untold(_NO_VENDOR)
+        yield merged_observation((_of_any_vendor(row, cpu) for cpu in snapshot.cpus), _NO_VENDOR)
     else:
         yield merged_observation((_of_cpu(row, cpu) for cpu in snapshot.cpus), _how_to_get(row))
     yield from _of_cpuinfo(row, snapshot, vendor)
@@ -65,6 +64,15 @@ def _observations(
         if all(observation.value is False for observation in observed):
             told_by = " and ".join(f"{n} is false by {known[n].source}" for n in alternatives)
             yield _absent(row, told_by)
+
+
+def _of_any_vendor(row: RegisterFact, cpu: CpuEvidence) -> Observation:
+    """Bits may mean something else to another vendor; none has leaves beyond the last one."""
+    if isinstance(row.field, CpuidField):
+        beyond = _beyond_maximum(row.field.leaf, cpu.cpuid)
+        if beyond.value:
+            return _absent(row, beyond.source or "")
+    return untold(_NO_VENDOR)
 
 
 def _of_cpu(row: RegisterFact, cpu: CpuEvidence) -> Observation:
