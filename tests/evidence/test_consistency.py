@@ -39,6 +39,8 @@ DATA = Path(__file__).parents[1] / "data" / "cpuid"
 
 #: A kernel that has no setcpuid= (linux 6.12.117 arch/x86/kernel/cpu/common.c).
 UNFORCED = KernelEvidence(release="6.12.117")
+#: "VMwareVMware" in EBX, ECX and EDX.
+_VMWARE = (0x61774D56, 0x4D566572, 0x65726177)
 
 
 def dump(name: str) -> Snapshot:
@@ -88,6 +90,16 @@ def test_cpus_that_differ_in_memory_encryption(registers: Registers, field: str,
     message = contradiction_in(Snapshot(cpus=(first, first, second)), f"cpus-differ-in-{kind}")
     assert f"cpus[0].cpuid.0x8000001f:0 {field}" in message
     assert f"cpus[2].cpuid.0x8000001f:0 {field}" in message
+
+
+def test_cpus_under_hypervisors_of_two_names() -> None:
+    kvm, vmware = (0x40000001, 0x4B4D564B, 0x564B4D56, 0x4D), (0x40000010, *_VMWARE)
+    one, other = (with_leaf(MILAN.cpus[0], 0x40000000, leaf) for leaf in (kvm, vmware))
+    message = contradiction_in(Snapshot(cpus=(one, other)), "cpus-differ")
+    assert "(hypervisor) is 'KVM'" in message
+    # A bare CPU of Intel's answers as at its highest basic leaf, which may number the CPU.
+    bare = [with_leaf(RAPIDS.cpus[0], 0x40000000, (7, 2, 0x100, number)) for number in range(2)]
+    require_consistent(Snapshot(cpus=tuple(bare)), "file")
 
 
 def test_edx_of_0x8000001f_differs_between_the_cpus_of_one_machine() -> None:

@@ -14,6 +14,7 @@ from staleline.hardware import (
     ENCRYPTION_LEAF,
     EXTENDED_LEAVES,
     HYPERVISOR_PRESENT,
+    HYPERVISORS,
     INTEL,
     MASK_64,
     MEM_ENCRYPT_ENABLED,
@@ -100,6 +101,7 @@ def cpus_agree(snapshot: Snapshot) -> Iterator[Contradiction]:
             ("cpus-differ", f"{base:#010x}:0", "highest leaf", _asks_maximum(base))
             for base in (0, EXTENDED_LEAVES)
         ),
+        ("cpus-differ", "0x40000000:0", "hypervisor", _named_hypervisor),
     )
     yield from _registers_agree(snapshot)
     for kind, field, name, observe in observed:
@@ -112,6 +114,11 @@ def cpus_agree(snapshot: Snapshot) -> Iterator[Contradiction]:
                 for i, value in (known[0], other)
             )
             yield clash(kind, first, second)
+
+
+def _named_hypervisor(cpuid: CpuidTable) -> str | None:
+    """Of a name that is known: a bare CPU of Intel's answers there as at its highest basic leaf."""
+    return HYPERVISORS.get(cpuid.hypervisor_signature or b"")
 
 
 def _asks(leaf: int, register: int, bit: int) -> Callable[[CpuidTable], object]:
