@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import stat
 import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import BinaryIO
 
 import junitparser
 import pytest
@@ -74,12 +76,20 @@ def test_a_link_stays_a_link_and_a_pipe_a_pipe(
     run(capsys, *HYGON, "--json", "-o", link)
     assert link.is_symlink()
     os.mkfifo(pipe)
-    read: list[str] = []
-    reader = threading.Thread(target=lambda: read.append(pipe.read_text()))
-    reader.start()
-    run(capsys, *HYGON, "--json", "-o", pipe)
-    reader.join()
-    assert read == [target.read_text()]
+    # There before it is written to: a pipe that nobody reads is an error.
+    with open(os.open(pipe, os.O_RDONLY | os.O_NONBLOCK), "rb") as end:
+        read: list[bytes] = []
+        reader = threading.Thread(target=lambda: read.append(_all_of(end)), daemon=True)
+        reader.start()
+        run(capsys, *HYGON, "--json", "-o", pipe)
+        reader.join(timeout=60)
+    assert read == [target.read_bytes()]
+
+
+def _all_of(end: BinaryIO) -> bytes:
+    select.select([end], [], [])
+    os.set_blocking(end.fileno(), True)
+    return end.read()
 
 
 def test_a_place_that_cannot_be_written_is_an_error(
