@@ -1229,14 +1229,14 @@ def _run(lists: List[str]) -> Tuple[int, int]:
 def unfolded_lists(lists: List[str]) -> List[str]:
     """What `folded_lists` was given; a text in no such form is left as it is."""
     unfolded: List[str] = []
-    for one in lists:
-        found = _FOLDED.fullmatch(one)
-        step, times = (int(found.group(2)), int(found.group(3))) if found else (0, 0)
+    for text in lists:
+        folded = _FOLDED.fullmatch(text)
+        step, times = (int(folded.group(2)), int(folded.group(3))) if folded else (0, 0)
         # No text gets longer than the lists of the largest machine (NR_CPUS is at most 8192).
-        if not found or len(unfolded) + times > _LISTS_MAX:
-            unfolded.append(one)
+        if not folded or len(unfolded) + times > _LISTS_MAX:
+            unfolded.append(text)
             continue
-        unfolded += [_shifted(found.group(1), step * number) for number in range(times)]
+        unfolded += [_shifted(folded.group(1), step * number) for number in range(times)]
     return unfolded
 
 
